@@ -1,0 +1,86 @@
+"""Everything a developer or a CI runs: `nox` (lint, types, wheel, tests), `nox -s demo`, `nox -s release` …"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "wheel", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+
+
+def group(name: str) -> list[str]:
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def install_everything(session: nox.Session, *more: str) -> None:
+    """The checkout with all three toolchains, and the old TFLite runtime that verify also tries."""
+    session.install("-e", ".[all]", *more)
+    session.run("pocketforge", "device", "setup", "tflite-runtime")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict. torch and the toolchains count as Any here: their annotations are not kept strict upstream."""
+    session.install(*group("types"), "click", "rich", "cattrs", "platformdirs", "filelock", "numpy")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite, through the real toolchains. `nox -s tests -- tests/unit` for a part of it."""
+    install_everything(session, *group("test"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job: six proven files from the shipped digits model, gated, in build/digits_cnn/release."""
+    install_everything(session)
+    session.run("pocketforge", "build", "models/digits_cnn/release.toml", "--jobs", "2", "--progress", "plain")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build every recipe named release.toml under models/."""
+    install_everything(session)
+    for recipe in sorted(ROOT.glob("models/*/release.toml")):
+        session.run("pocketforge", "build", str(recipe), "--jobs", "2", "--progress", "plain", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it in a clean environment, and build a shipped recipe from outside the checkout."""
+    dist = Path(session.create_tmp()) / "dist"
+    session.install("build")
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(dist), silent=True)
+    (built,) = sorted(dist.glob("*.whl"))[-1:]
+    session.install("--force-reinstall", "--no-deps", str(built))
+    session.install(f"pocketforge[all] @ {built.resolve().as_uri()}")
+    outside = Path(session.create_tmp()).resolve() / "outside"
+    outside.mkdir(exist_ok=True)
+    session.chdir(outside)
+    session.env["POCKETFORGE_CACHE_DIR"] = str(outside / "cache")
+    session.run("python", "-c", "import pipeline; assert 'site-packages' in pipeline.__file__, pipeline.__file__")
+    session.run("pocketforge", "build", "shipped:digits_cnn", "--jobs", "2", "--progress", "plain", "--refresh")
+    session.chdir(outside / "build" / "digits_cnn" / "release")
+    session.run("sha256sum", "--check", "SHA256SUMS", external=True)
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Speed of our own work, as ratios within one run: overhead over a script, warm rebuild, start-up."""
+    install_everything(session)
+    session.run("python", "benchmarks/run.py", *session.posargs)
