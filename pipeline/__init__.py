@@ -1,0 +1,1 @@
+"""Pocketforge: a trained PyTorch model in, proven and gated phone-ready model files out."""

@@ -1,0 +1,131 @@
+"""Every error a user can meet, and the exit code of each kind.
+
+PocketforgeError                 exit 3   base; never raised itself
+├── RecipeError                  exit 2   the recipe (or another file the user wrote) is wrong
+├── ModelError                   exit 2   the model's code, weights or data do not fit together
+├── StoreError                   exit 3   the cache or output folder cannot be read or written
+├── StageFailed                  exit 3   a stage ended badly (stage, lane, log path)
+│   ├── ToolFailed               exit 3   a program we ran failed (argv, exit code, stderr tail)
+│   └── ToolMissing              exit 3   a package or program is not installed (how to get it)
+└── DeviceError                  exit 4   a device could not do the work
+    ├── DeviceUnavailable        exit 4
+    └── DeviceTimeout            exit 4
+
+A failed gate is a result, not an exception: exit 1. Success 0, wrong usage 2, interrupt 130.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+EXIT_OK = 0
+EXIT_GATE_FAILED = 1
+EXIT_USAGE = 2
+EXIT_STAGE = 3
+EXIT_DEVICE = 4
+EXIT_INTERRUPTED = 130
+
+
+class PocketforgeError(Exception):
+    """What was wanted and what was found (`message`), and what to try (`hint`)."""
+
+    exit_code = EXIT_STAGE
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Stages run in processes of their own and their errors cross a pipe: constructors differ, attributes do not.
+        return _rebuild, (type(self), dict(self.__dict__))
+
+
+def _rebuild(kind: type[PocketforgeError], attributes: dict[str, Any]) -> PocketforgeError:
+    error = kind.__new__(kind, attributes["message"])
+    error.__dict__.update(attributes)
+    error.args = (attributes["message"],)
+    return error
+
+
+class RecipeError(PocketforgeError):
+    """A file the user wrote is wrong. `faults` holds every fault found, each with its path."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, message: str, hint: str = "", faults: Sequence[str] = ()) -> None:
+        super().__init__(message, hint)
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        lines = [self.message, *(f"  {fault}" for fault in self.faults)]
+        if self.hint:
+            lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class ModelError(PocketforgeError):
+    """The model's code, its weights, its data or its labels do not fit together."""
+
+    exit_code = EXIT_USAGE
+
+
+class StoreError(PocketforgeError):
+    """The store or the output folder cannot be read or written (full, read-only, damaged)."""
+
+
+class StageFailed(PocketforgeError):
+    """A stage did not finish. The log is kept beside the build's report."""
+
+    def __init__(self, message: str, hint: str = "", *, stage: str = "", lane: str = "", log: str = "") -> None:
+        super().__init__(message, hint)
+        self.stage = stage
+        self.lane = lane
+        self.log = log
+
+
+class ToolFailed(StageFailed):
+    """A program that a stage ran ended with an error."""
+
+    def __init__(self, argv: Sequence[str], returncode: int, stderr: str, *, hint: str = "") -> None:
+        tail = "\n".join(stderr.strip().splitlines()[-12:])
+        super().__init__(f"{argv[0]} ended with {describe_exit(returncode)}:\n{tail}", hint)
+        self.argv = tuple(argv)
+        self.returncode = returncode
+        self.stderr_tail = tail
+
+
+class ToolMissing(StageFailed):
+    """A package or a program that a stage needs is not installed; `hint` says how to get it."""
+
+
+class DeviceError(PocketforgeError):
+    """A device could not do the work asked of it."""
+
+    exit_code = EXIT_DEVICE
+
+
+class DeviceUnavailable(DeviceError):
+    """The device is not there, or not in a state to be used."""
+
+
+class DeviceTimeout(DeviceError):
+    """The device did not answer in time."""
+
+
+def describe_exit(returncode: int) -> str:
+    """Say in words how a process ended; negative codes are signals, as in `subprocess`."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    import signal
+
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = f"signal {-returncode}"
+    # The kernel's out-of-memory killer sends SIGKILL and leaves no other trace in the process.
+    return f"{name} (killed; often out of memory)" if name == "SIGKILL" else name

@@ -1,0 +1,348 @@
+"""What a user asks for: frozen data, cross-field rules checked where each piece is built.
+
+Paths in a recipe are relative to the recipe's own folder; `Recipe.resolve` makes them absolute.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Runtime = Literal["executorch", "tflite", "onnx"]
+Scheme = Literal["fp32", "static_int8"]
+Layout = Literal["NCHW", "NHWC"]
+Task = Literal["classification", "regression"]
+TaskMetric = Literal["accuracy_top1", "accuracy_top5", "macro_f1", "mean_absolute_error", "root_mean_square_error"]
+BudgetMetric = Literal[
+    "size_bytes",
+    "gzip_bytes",
+    "accuracy_top1",
+    "accuracy_drop",
+    "metric",
+    "parity_sqnr_db",
+    "latency_ms",
+    "load_ms",
+    "peak_rss_bytes",
+    "parameters",
+    "macs",
+]
+HIGHER_IS_BETTER = frozenset({"accuracy_top1", "accuracy_top5", "macro_f1", "parity_sqnr_db"})
+PER_DEVICE_METRICS = frozenset({"latency_ms", "load_ms", "peak_rss_bytes"})
+CLASSIFICATION_METRICS = frozenset({"accuracy_top1", "accuracy_top5", "macro_f1"})
+SHARED_DEFINITIONS = ("torchvision:", "timm:", "transformers:")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+
+
+def _check_name(name: str, what: str) -> None:
+    # Names become file names in release/ and in logs.
+    if not _NAME.match(name):
+        raise ValueError(f"{what} must be letters, digits, '.', '_' or '-' (it names files), found {name!r}")
+
+
+def _positive(value: float, what: str) -> None:
+    if value <= 0:
+        raise ValueError(f"{what} must be more than 0, found {value}")
+
+
+def suggest(found: str, known: Iterable[str]) -> str:
+    """Words for a misspelt name: the nearest known one, else the known ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(found, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One model input: `shape` with its batch dimension of 1 first, in the PyTorch model's layout."""
+
+    shape: tuple[int, ...]
+    name: str = ""
+    dtype: Literal["float32", "int32", "int64"] = "float32"
+
+    def __post_init__(self) -> None:
+        if not self.shape or self.shape[0] != 1:
+            raise ValueError(f"shape must begin with a batch of 1 (files are batch-1), found {list(self.shape)}")
+        if min(self.shape) < 1:
+            raise ValueError(f"shape must have no empty dimension, found {list(self.shape)}")
+        if self.name:
+            _check_name(self.name, "an input's name")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Where the model comes from.
+
+    definition: `file.py` (with `build(**args)`), `file.pt2` (a torch.export archive), `torchvision:NAME`,
+    `timm:NAME` or `transformers:DIR`. weights: safetensors, or a checkpoint that `torch.load(weights_only=True)` takes.
+    """
+
+    definition: str
+    weights: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[InputSpec, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        shared = self.definition.startswith(SHARED_DEFINITIONS)
+        if not shared and not self.definition.endswith((".py", ".pt2")):
+            raise ValueError(
+                "definition must be a .py file, a .pt2 file, torchvision:NAME, timm:NAME or transformers:DIR, "
+                f"found {self.definition!r}"
+            )
+        if self.definition.endswith(".pt2") and (self.weights or self.args):
+            raise ValueError("a .pt2 definition holds its own weights and arguments: leave out weights and args")
+        for name in self.outputs:
+            _check_name(name, "an output's name")
+        try:
+            json.dumps(self.args, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"args must be plain strings, numbers, booleans, arrays and tables: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """From a raw sample (H×W×C, the source's own range) to the model's input.
+
+    resize: [height, width], bilinear. scale: the raw value that becomes 1.0 (0 leaves values as they are;
+    by default the source's own maximum). mean/std: per channel, after scaling. layout: of the model's input.
+    """
+
+    resize: tuple[int, ...] = ()
+    color: Literal["as_is", "rgb", "grayscale"] = "as_is"
+    scale: float | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    layout: Layout = "NCHW"
+
+    def __post_init__(self) -> None:
+        if self.resize and (len(self.resize) != 2 or min(self.resize) < 1):
+            raise ValueError(f"resize must be [height, width], found {list(self.resize)}")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean and std must be equally long, found {len(self.mean)} and {len(self.std)}")
+        if any(value <= 0 for value in self.std):
+            raise ValueError(f"std must be more than 0, found {list(self.std)}")
+        if self.scale is not None and self.scale < 0:
+            raise ValueError(f"scale must be 0 (leave as is) or more, found {self.scale}")
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Real samples: `digits`, `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE` or `module.py:function`."""
+
+    source: str
+    labels: str = ""
+    eval_fraction: float = 0.3
+    eval_samples: int = 1000
+    calibration_samples: int = 100
+    preprocess: Preprocess | None = None
+
+    def __post_init__(self) -> None:
+        kind, colon, rest = self.source.partition(":")
+        if kind not in ("digits", "cifar10", "imagefolder", "npz") and not kind.endswith(".py"):
+            raise ValueError(
+                "source must be digits, cifar10:DIR, imagefolder:DIR, npz:FILE or module.py:function, "
+                f"found {self.source!r}"
+            )
+        if kind != "digits" and not (colon and rest):
+            raise ValueError(f"source {kind!r} needs a place after a colon, as in {kind}:NAME")
+        if not 0 < self.eval_fraction < 1:
+            raise ValueError(f"eval_fraction must be between 0 and 1, found {self.eval_fraction}")
+        _positive(self.eval_samples, "eval_samples")
+        _positive(self.calibration_samples, "calibration_samples")
+
+
+@dataclass(frozen=True, slots=True)
+class Finetune:
+    """`[[compress]] type = "finetune"`: supervised training on the train split.
+
+    lr and weight_decay as in torch.optim; cosine schedule to 0; label_smoothing as in cross_entropy.
+    """
+
+    type: Literal["finetune"] = "finetune"
+    epochs: int = 3
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 5e-4
+    weight_decay: float = 1e-2
+    batch_size: int = 64
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        _positive(self.epochs, "epochs")
+        _positive(self.lr, "lr")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size must be 2 or more (batch norm needs it), found {self.batch_size}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), found {self.label_smoothing}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be 0 or more, found {self.weight_decay}")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantize:
+    """fp32: as trained. static_int8: int8 weights and activations, ranges fixed by calibration."""
+
+    scheme: Scheme = "fp32"
+    per_channel: bool = True
+    observer: Literal["histogram", "minmax"] = "histogram"
+
+    @property
+    def is_int8(self) -> bool:
+        return self.scheme == "static_int8"
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """When a file that loads counts as wrong. Unset limits take the scheme's default (see docs/recipe.md).
+
+    max_diff_ratio: largest absolute difference from the PyTorch reference over the reference's largest magnitude.
+    """
+
+    min_sqnr_db: float | None = None
+    max_diff_ratio: float | None = None
+    min_argmax_agreement: float | None = None
+    max_accuracy_drop: float | None = None
+    tflite_runtime: Literal["report", "require", "skip"] = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One file to ship: a runtime and how it is quantized. Names are unique in a recipe."""
+
+    name: str
+    runtime: Runtime
+    quantize: Quantize = Quantize()
+    layout: Layout = "NCHW"
+    io: Literal["float32", "int8"] = "float32"
+    opset: int | None = None
+    verify: Verify = Verify()
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "name")
+        if self.layout == "NHWC" and self.runtime != "tflite":
+            raise ValueError(f"layout NHWC is for runtime tflite; {self.runtime} files keep the model's NCHW")
+        if self.io == "int8" and not self.quantize.is_int8:
+            raise ValueError(f"io int8 needs an int8 scheme, found scheme {self.quantize.scheme!r}")
+        if self.opset is not None and self.runtime != "onnx":
+            raise ValueError(f"opset is for runtime onnx, found runtime {self.runtime!r}")
+        if self.opset is not None and not 18 <= self.opset <= 23:
+            raise ValueError(f"opset must be 18 to 23 (what the exporter honours), found {self.opset}")
+        if self.verify.tflite_runtime == "require" and self.runtime != "tflite":
+            raise ValueError(f"verify.tflite_runtime is for runtime tflite, found runtime {self.runtime!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where files are benchmarked, and how: warm-up runs, then at least `min_samples` and `min_seconds`."""
+
+    name: str = "host"
+    type: Literal["host"] = "host"
+    threads: int = 1
+    warmup: int = 10
+    min_samples: int = 100
+    min_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "name")
+        _positive(self.threads, "threads")
+        _positive(self.min_samples, "min_samples")
+        if self.warmup < 0 or self.min_seconds < 0:
+            raise ValueError("warmup and min_seconds must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit on one metric: a maximum, or for accuracy, SQNR and F1 a minimum.
+
+    Without `target` it holds for every target, without `device` for every device.
+    """
+
+    metric: BudgetMetric
+    limit: float
+    target: str = ""
+    device: str = ""
+    percentile: Literal["min", "p50", "p90", "p99"] = "p50"
+    severity: Literal["error", "warning"] = "error"
+
+    def __post_init__(self) -> None:
+        if self.device and self.metric not in PER_DEVICE_METRICS:
+            raise ValueError(f"{self.metric} does not depend on a device: leave out device = {self.device!r}")
+        if self.percentile != "p50" and self.metric != "latency_ms":
+            raise ValueError(f"percentile is for latency_ms, found metric {self.metric!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole build: one model and its data, compressed once, shipped as many targets."""
+
+    name: str
+    model: Model
+    data: Data
+    targets: tuple[Target, ...]
+    seed: int = 0
+    task: Task = "classification"
+    metric: TaskMetric | None = None
+    compress: tuple[Finetune, ...] = ()
+    devices: tuple[Device, ...] = (Device(),)
+    budgets: tuple[Budget, ...] = ()
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        faults = [*self._fault_names(), *self._fault_task(), *self._fault_budgets()]
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def _fault_names(self) -> list[str]:
+        faults = []
+        try:
+            _check_name(self.name, "name")
+        except ValueError as error:
+            faults.append(str(error))
+        if not self.targets:
+            faults.append("a recipe needs at least one [[target]]")
+        if not self.devices:
+            faults.append("a recipe needs at least one [[device]] (leave the table out for the host)")
+        for what, names in (("target", [t.name for t in self.targets]), ("device", [d.name for d in self.devices])):
+            for name in sorted({n for n in names if names.count(n) > 1}):
+                faults.append(f"{what} names must be unique, found {name!r} {names.count(name)} times")
+        if not 0 <= self.seed < 2**32:
+            faults.append(f"seed must be 0 to 2^32 - 1, found {self.seed}")
+        return faults
+
+    def _fault_task(self) -> list[str]:
+        faults = []
+        if self.metric and (self.metric in CLASSIFICATION_METRICS) != (self.task == "classification"):
+            faults.append(f"metric {self.metric!r} is not a metric of task {self.task!r}")
+        if self.compress and self.task != "classification":
+            faults.append("compress: finetune is for task classification")
+        if self.compress and self.model.definition.endswith(".pt2"):
+            faults.append("compress: a .pt2 is a traced graph and cannot be fine-tuned: give the .py definition")
+        return faults
+
+    def _fault_budgets(self) -> list[str]:
+        faults = []
+        for index, budget in enumerate(self.budgets):
+            if self.task != "classification" and budget.metric in ("accuracy_top1", "accuracy_drop"):
+                faults.append(f"budget[{index}].metric: {budget.metric} needs task classification; use metric")
+            for what, name, known in (
+                ("target", budget.target, [t.name for t in self.targets]),
+                ("device", budget.device, [d.name for d in self.devices]),
+            ):
+                if name and name not in known:
+                    faults.append(f"budget[{index}].{what}: no {what} is named {name!r}{suggest(name, known)}")
+        return faults
+
+    @property
+    def task_metric(self) -> str:
+        """The metric that the task names: top-1 for classification, mean absolute error for regression."""
+        return self.metric or ("accuracy_top1" if self.task == "classification" else "mean_absolute_error")
+
+    def resolve(self, path: str) -> Path:
+        """An absolute path for a path written in the recipe."""
+        return Path(os.path.abspath(os.path.join(self.folder, os.path.expanduser(path))))

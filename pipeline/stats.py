@@ -1,0 +1,100 @@
+"""Percentiles of latency samples and how far they can be trusted. Standard library only.
+
+The interval of a percentile is the binomial order-statistic interval (Conover, Practical Nonparametric
+Statistics, 3rd ed., section 3.2): it assumes nothing about the distribution, which timings need, as their
+tails are long. Consecutive timings are not independent (clock changes, other tenants), so the sample count is
+first shrunk to an effective one by the lag-1 autocorrelation r: n (1 - r) / (1 + r).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with a two-sided confidence interval; infinite ends say that the samples cannot bound it."""
+
+    value: float
+    low: float
+    high: float
+
+
+def quantile(samples: Sequence[float], q: float) -> float:
+    """The q-quantile, linear between order statistics (as numpy's default). Raises ValueError on no samples."""
+    if not samples:
+        raise ValueError("no samples")
+    ordered = sorted(samples)
+    position = q * (len(ordered) - 1)
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def percentile(samples: Sequence[float], name: str) -> float:
+    """`min`, `p50`, `p90` or `p99` of the samples."""
+    return min(samples) if name == "min" else quantile(samples, PERCENTILES[name])
+
+
+def effective_count(samples: Sequence[float]) -> float:
+    """How many independent samples these are worth (at least 2, at most all of them)."""
+    n = len(samples)
+    if n < 3:
+        return float(n)
+    # Ranks, not values: one long outlier would otherwise drown the correlation.
+    ranks = _ranks(samples)
+    mean = fmean(ranks)
+    spread = sum((r - mean) ** 2 for r in ranks)
+    if spread == 0:
+        return float(n)
+    lag1 = sum((ranks[i] - mean) * (ranks[i + 1] - mean) for i in range(n - 1)) / spread
+    lag1 = min(max(lag1, 0.0), 0.99)
+    return max(2.0, n * (1 - lag1) / (1 + lag1))
+
+
+def _ranks(samples: Sequence[float]) -> list[float]:
+    """Each sample's place in order; equal ones (a coarse clock's) share the mean of their places."""
+    ordered = sorted(samples)
+    return [(bisect_left(ordered, s) + bisect_right(ordered, s) - 1) / 2 for s in samples]
+
+
+def percentile_interval(samples: Sequence[float], name: str, confidence: float = 0.95) -> Interval:
+    """A percentile with its interval. `min` is what was seen: its interval is the value itself."""
+    value = percentile(samples, name)
+    if name == "min":
+        return Interval(value, value, value)
+    q = PERCENTILES[name]
+    ordered = sorted(samples)
+    n = len(ordered)
+    effective = effective_count(samples)
+    half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(q * (1 - q) / effective)
+    low_rank = math.floor(n * (q - half)) - 1
+    high_rank = math.ceil(n * (q + half))
+    low = ordered[low_rank] if low_rank >= 0 else -math.inf
+    high = ordered[high_rank] if high_rank < n else math.inf
+    return Interval(value, min(low, value), max(high, value))
+
+
+def samples_needed(samples: Sequence[float], name: str, limit: float, confidence: float = 0.95) -> int | None:
+    """About how many samples would settle whether the percentile is under `limit`; None if none would.
+
+    The distance in probability between the percentile and the limit must exceed the interval's half width:
+    n >= z² q (1 - q) / d², times the samples spent for each independent one.
+    """
+    if name == "min" or not samples:
+        return None
+    q = PERCENTILES[name]
+    below = sum(s <= limit for s in samples) / len(samples)
+    distance = abs(below - q)
+    if distance < 1 / (10 * len(samples)):
+        return None
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    independent = z * z * q * (1 - q) / distance**2
+    wanted = math.ceil(independent * len(samples) / effective_count(samples))
+    return max(wanted, len(samples) + 1)
