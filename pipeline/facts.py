@@ -1,0 +1,147 @@
+"""What a plan depends on outside the recipe: file contents, library versions, this host. Loads no torch.
+
+File hashes are remembered by (path, size, modification time, inode), as git's index does, so that a large image
+folder is read once, not at every build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from pipeline.errors import RecipeError
+from pipeline.recipe import SHARED_DEFINITIONS, Recipe
+from pipeline.runtimes import RUNTIMES
+from pipeline.stages import STAGES
+from pipeline.store import hash_file
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """digests: role → SHA-256 of the content of the files a step reads. versions: distribution → version."""
+
+    digests: Mapping[str, str]
+    versions: Mapping[str, str]
+    host: str
+    tflite_runtime: str
+
+
+def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
+    """Look at the files, packages and machine that the recipe's plan depends on.
+
+    Raises RecipeError for every file the recipe names that is not there.
+    """
+    from pipeline.data.files import fingerprint_files
+    from pipeline.devices.legacy import legacy_version
+    from pipeline.model_files import definition_files
+
+    hashes = HashMemory(cache / "v1" / "fingerprints.json" if cache else None)
+    missing = [
+        f"{where}: no file {recipe.resolve(path)}"
+        for where, path in _named_files(recipe).items()
+        if not recipe.resolve(path).exists()
+    ]
+    if missing:
+        raise RecipeError("the recipe names files that are not there:", faults=missing)
+    roles: dict[str, Iterable[Path]] = {
+        "definition": definition_files(recipe.model.definition, recipe.resolve),
+        "data": fingerprint_files(recipe.data.source, recipe.resolve),
+    }
+    if recipe.model.weights:
+        roles["weights"] = [recipe.resolve(recipe.model.weights)]
+    if recipe.data.labels:
+        roles["labels"] = [recipe.resolve(recipe.data.labels)]
+    try:
+        digests = {role: hashes.of(paths) for role, paths in roles.items()}
+    except OSError as error:
+        raise RecipeError(f"cannot read {error.filename}: {error.strerror}") from None
+    hashes.save()
+    return Facts(digests, installed_versions(), host_identity(), legacy_version())
+
+
+def _named_files(recipe: Recipe) -> dict[str, str]:
+    named = {"model.weights": recipe.model.weights, "data.labels": recipe.data.labels}
+    definition = recipe.model.definition
+    if not definition.startswith(SHARED_DEFINITIONS):
+        named["model.definition"] = definition
+    elif definition.startswith("transformers:"):
+        named["model.definition"] = definition.partition(":")[2]
+    kind, _, place = recipe.data.source.partition(":")
+    if kind.endswith(".py"):
+        named["data.source"] = kind
+    elif place:
+        named["data.source"] = place
+    return {where: path for where, path in named.items() if path}
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of every distribution that any stage calls; `none` where one is not installed. Imports none."""
+    names = {name for stage in STAGES.values() for name in stage.libraries}
+    for runtime in RUNTIMES.values():
+        names.update(runtime.export_libraries, runtime.run_libraries)
+    versions = {}
+    for name in sorted(names | {"torchvision", "timm", "transformers"}):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "none"
+    return versions
+
+
+def host_identity() -> str:
+    """The processor that host benchmarks run on: another machine's results are not this one's."""
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.lower().startswith(("model name", "cpu part")):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{platform.node()} {platform.machine()} {model} x{os.cpu_count()}"
+
+
+class HashMemory:
+    """SHA-256 of files, remembered in a JSON file while size, time and inode stay the same."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known: dict[str, list[object]] = {}
+        self._fresh = False
+        if path is not None:
+            with contextlib.suppress(OSError, ValueError):
+                known = json.loads(path.read_text(encoding="utf-8"))
+                self._known = known if isinstance(known, dict) else {}
+
+    def of(self, paths: Iterable[Path]) -> str:
+        """One digest over names and contents of several files, in a fixed order."""
+        files = sorted(paths)
+        root = os.path.commonpath([p.parent for p in files]) if files else ""
+        lines = [f"{os.path.relpath(p, root)} {self._one(p)}" for p in files]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def _one(self, path: Path) -> str:
+        stat = path.stat()
+        stamp: list[object] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        known = self._known.get(str(path))
+        if isinstance(known, list) and known[:-1] == stamp:
+            return str(known[-1])
+        digest = hash_file(path)
+        self._known[str(path)] = [*stamp, digest]
+        self._fresh = True
+        return digest
+
+    def save(self) -> None:
+        """Write back what was learnt. Losing it only costs time, so a failure is not an error."""
+        if self._path is None or not self._fresh:
+            return
+        with contextlib.suppress(OSError):
+            draft = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex}")
+            draft.write_text(json.dumps(self._known), encoding="utf-8")
+            draft.replace(self._path)

@@ -1,0 +1,230 @@
+"""Recipe → steps with keys. Pure: everything outside the recipe comes in as Facts.
+
+A key is the SHA-256 of what a step's result depends on: the stage and its version, its spec, the keys of the
+steps it needs, the content of the user's files it reads and the versions of the libraries it calls. So two lanes
+that quantize alike share one step, and a changed budget changes no key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.facts import Facts
+from pipeline.recipe import Recipe, Target
+from pipeline.runtimes import RUNTIMES
+from pipeline.stages import STAGES
+
+TRUNK = "trunk"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One run of one stage.
+
+    lane: `trunk`, or the targets it serves joined by "+". needs: role → key of the step whose folder it reads.
+    paths: role → the user's own path (where it is does not matter, its content is in the key). after: keys of
+    steps to wait for whose results it does not read. exclusive: nothing else may run beside it (a benchmark).
+    """
+
+    stage: str
+    lane: str
+    spec: Mapping[str, Any]
+    needs: Mapping[str, str]
+    key: str
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    exclusive: bool = False
+    preload: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}[{self.lane}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The keys of one target's steps; `quantize` is empty for a float target, `bench` maps device → key."""
+
+    target: Target
+    quantize: str
+    export: str
+    verify: str
+    bench: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in an order that can be run from first to last, the trunk's keys and each target's lane."""
+
+    steps: tuple[Step, ...]
+    data: str
+    reference: str
+    lanes: tuple[Lane, ...]
+
+    def step(self, key: str) -> Step:
+        return next(s for s in self.steps if s.key == key)
+
+
+def make_plan(recipe: Recipe, facts: Facts) -> Plan:
+    """Lay out every step of a build. Equal inputs give equal plans."""
+    build = _Builder(recipe, facts)
+    folder = Path(recipe.folder)
+    data_spec = _data_spec(recipe)
+    data_paths = {"data_root": folder}
+    if recipe.data.labels:
+        data_paths["labels"] = recipe.resolve(recipe.data.labels)
+    data = build.add("data", TRUNK, data_spec, {}, reads=("data", "labels"), paths=data_paths)
+
+    model_paths = {"data_root": folder}
+    if recipe.model.weights:
+        model_paths["weights"] = recipe.resolve(recipe.model.weights)
+    trunk: dict[str, str] = {}
+    model = {"definition": recipe.model.definition, "args": recipe.model.args, "seed": recipe.seed}
+    for entry in recipe.compress:
+        spec = {**model, "finetune": dataclasses.asdict(entry), "data": data_spec}
+        reads = ("definition", "data", "labels") + (() if trunk else ("weights",))
+        also = _definition_libraries(recipe.model.definition)
+        checkpoint = build.add("finetune", TRUNK, spec, trunk, reads=reads, paths=model_paths, also=also)
+        trunk = {"checkpoint": checkpoint}
+    reference = build.add(
+        "reference",
+        TRUNK,
+        {
+            **model,
+            "inputs": [dataclasses.asdict(i) for i in recipe.model.inputs],
+            "outputs": list(recipe.model.outputs),
+            "task": recipe.task,
+            "metric": recipe.task_metric,
+        },
+        {"data": data, **trunk},
+        reads=("definition",) + (() if trunk else ("weights",)),
+        paths=model_paths,
+        also=_definition_libraries(recipe.model.definition),
+    )
+    lanes = tuple(_add_lane(build, recipe, target, data, reference) for target in recipe.targets)
+    return Plan(build.steps(), data, reference, lanes)
+
+
+def _data_spec(recipe: Recipe) -> dict[str, Any]:
+    preprocess = recipe.data.preprocess
+    return {
+        "source": recipe.data.source,
+        "seed": recipe.seed,
+        "eval_fraction": recipe.data.eval_fraction,
+        "eval_samples": recipe.data.eval_samples,
+        "calibration_samples": recipe.data.calibration_samples,
+        "preprocess": None if preprocess is None else dataclasses.asdict(preprocess),
+        "task": recipe.task,
+    }
+
+
+def _definition_libraries(definition: str) -> tuple[str, ...]:
+    kind, colon, _ = definition.partition(":")
+    return (kind,) if colon and kind in ("torchvision", "timm", "transformers") else ()
+
+
+def _add_lane(build: _Builder, recipe: Recipe, target: Target, data: str, reference: str) -> Lane:
+    runtime = RUNTIMES[target.runtime]
+    trunk = {"data": data, "reference": reference}
+    quantize = ""
+    if target.quantize.is_int8:
+        quantize = build.add("quantize", target.name, dataclasses.asdict(target.quantize), trunk)
+        trunk = {**trunk, "quantize": quantize}
+    export_needs = {role: key for role, key in trunk.items() if role != "data"}
+    export = build.add(
+        "export",
+        target.name,
+        {"runtime": target.runtime, "layout": target.layout, "io": target.io, "opset": target.opset},
+        export_needs,
+        also=runtime.export_libraries,
+        preload=runtime.preload,
+    )
+    legacy = target.runtime == "tflite" and target.verify.tflite_runtime != "skip"
+    verify = build.add(
+        "verify",
+        target.name,
+        {
+            "runtime": target.runtime,
+            "scheme": target.quantize.scheme,
+            "task": recipe.task,
+            "metric": recipe.task_metric,
+            "limits": dataclasses.asdict(target.verify),
+            "tflite_runtime": build.facts.tflite_runtime if legacy else "skip",
+        },
+        {**trunk, "export": export},
+        also=runtime.run_libraries,
+    )
+    bench = {}
+    for device in recipe.devices:
+        how = dataclasses.asdict(device)
+        del how["name"]
+        bench[device.name] = build.add(
+            "bench",
+            target.name,
+            {"runtime": target.runtime, "device": how, "host": build.facts.host},
+            {"data": data, "export": export},
+            also=runtime.run_libraries,
+            after=(verify,),
+            exclusive=True,
+        )
+    return Lane(target, quantize, export, verify, bench)
+
+
+class _Builder:
+    """Collects steps; equal keys become one step that serves several lanes."""
+
+    def __init__(self, recipe: Recipe, facts: Facts) -> None:
+        self.recipe = recipe
+        self.facts = facts
+        self._steps: dict[str, Step] = {}
+
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(self._steps.values())
+
+    def add(
+        self,
+        stage: str,
+        lane: str,
+        spec: Mapping[str, Any],
+        needs: Mapping[str, str],
+        *,
+        reads: tuple[str, ...] = (),
+        paths: Mapping[str, Path] | None = None,
+        also: tuple[str, ...] = (),
+        after: tuple[str, ...] = (),
+        exclusive: bool = False,
+        preload: tuple[str, ...] = (),
+    ) -> str:
+        info = STAGES[stage]
+        covers = {
+            "format": _FORMAT,
+            "stage": stage,
+            "version": info.version,
+            "spec": spec,
+            "needs": dict(needs),
+            "files": {role: self.facts.digests[role] for role in reads if role in self.facts.digests},
+            "libraries": {name: self.facts.versions.get(name, "none") for name in (*info.libraries, *also)},
+        }
+        key = hashlib.sha256(json.dumps(covers, sort_keys=True).encode()).hexdigest()
+        known = self._steps.get(key)
+        if known is not None:
+            if lane not in known.lane.split("+"):
+                merged = dataclasses.replace(
+                    known, lane=f"{known.lane}+{lane}", after=tuple(sorted({*known.after, *after}))
+                )
+                if merged.after != known.after:
+                    # It now waits for steps that were laid out after it (and nothing reads a step that waits).
+                    del self._steps[key]
+                self._steps[key] = merged
+            return key
+        self._steps[key] = Step(
+            stage, lane, spec, dict(needs), key, dict(paths or {}), after, exclusive, info.preload + preload
+        )
+        return key

@@ -1,0 +1,41 @@
+"""The stages: a visible registry, imported on use.
+
+A stage is a module with `run(inputs, spec, out, emit)`. `inputs` maps a role to a folder (an earlier step's
+result) or a path of the user's; `spec` is plain data, all of it part of the step's key; `out` is an empty folder
+to write into; `emit(fraction, message)` reports progress. Stages never see the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StageInfo:
+    """`version` changes when a stage's results would: it is part of every key.
+
+    libraries: distributions whose versions are part of the key (a runtime adds its own, RUNTIME_LIBRARIES).
+    preload: modules worth importing once, before the processes of several stages are forked from it.
+    """
+
+    module: str
+    version: int
+    libraries: tuple[str, ...]
+    preload: tuple[str, ...] = ()
+
+
+_PT2E = (
+    "executorch.backends.xnnpack.quantizer.xnnpack_quantizer",
+    "torchao.quantization.pt2e.quantize_pt2e",
+)
+_TRACE = ("torch", "torch.export", "torch._dynamo", "safetensors.torch", "torch.utils.flop_counter")
+
+STAGES: dict[str, StageInfo] = {
+    "data": StageInfo("pipeline.stages.data", 1, ("numpy", "pillow", "scikit-learn")),
+    "finetune": StageInfo("pipeline.stages.finetune", 1, ("torch", "numpy", "pillow", "scikit-learn"), _TRACE),
+    "reference": StageInfo("pipeline.stages.reference", 1, ("torch", "numpy"), _TRACE),
+    "quantize": StageInfo("pipeline.stages.quantize", 1, ("torch", "torchao", "executorch"), _TRACE + _PT2E),
+    "export": StageInfo("pipeline.stages.export", 1, ("torch",), _TRACE),
+    "verify": StageInfo("pipeline.stages.verify", 1, ("numpy",)),
+    "bench": StageInfo("pipeline.stages.bench", 1, ("numpy",)),
+}
