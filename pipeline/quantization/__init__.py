@@ -1,0 +1,1 @@
+"""Quantization on the exported graph (PT2E), once for all runtimes."""

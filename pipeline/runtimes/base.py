@@ -1,0 +1,74 @@
+"""What every runtime's exporter takes and gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a file: what an app must feed or will get. scale/zero_point for int8 IO only."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str = ""
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """A traced batch-1 program to write for a runtime.
+
+    program: float, or PT2E-converted with folded weights. unfolded: the same with weights still float behind their
+    quantize ops (TFLite's converter wants that); None when not quantized.
+    """
+
+    program: ExportedProgram
+    unfolded: ExportedProgram | None
+    example: tuple[torch.Tensor, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    layout: str
+    io: str
+    opset: int | None
+
+    @property
+    def is_int8(self) -> bool:
+        return self.unfolded is not None
+
+
+@dataclass(slots=True)
+class ExportResult:
+    """What was written: role → file name (`model` is the one an app ships), and what the file promises."""
+
+    files: dict[str, str]
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    facts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Exporter(Protocol):
+    """A module of `RUNTIMES`."""
+
+    def export(self, request: ExportRequest, out: Path) -> ExportResult:
+        """Write the file(s) into `out`. Raises StageFailed with the toolchain's words and what to try."""
+        ...
+
+
+def output_shapes(program: ExportedProgram) -> list[tuple[int, ...]]:
+    """Shapes of the program's outputs, batch first."""
+    found = []
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    for name in program.graph_signature.user_outputs:
+        value: Any = values.get(str(name))
+        found.append(tuple(int(n) for n in value.shape))
+    return found

@@ -1,0 +1,55 @@
+"""TFLite through litert-torch, with the names, float IO and layout that an app expects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import litert_torch
+import torch
+from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+from litert_torch.quantize.quant_config import QuantConfig
+
+from pipeline.errors import StageFailed
+from pipeline.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
+from pipeline.runtimes.tflite_edit import set_interface
+
+
+def export(request: ExportRequest, out: Path) -> ExportResult:
+    """Write model.tflite. Raises StageFailed."""
+    program = request.unfolded if request.unfolded is not None else request.program
+    module: torch.nn.Module = program.module()
+    example = request.example
+    if request.layout == "NHWC":
+        images = [i for i, t in enumerate(example) if t.dim() == 4]
+        if not images:
+            raise StageFailed("layout NHWC needs an input of four dimensions", 'leave layout at "NCHW"')
+        module = litert_torch.to_channel_last_io(module, args=images)
+        example = tuple(t.permute(0, 2, 3, 1).contiguous() if t.dim() == 4 else t for t in example)
+    quantized = None
+    if request.is_int8:
+        # The quantizer only tells the converter that the graph is PT2E; its scales come from the graph itself.
+        quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+        quantized = QuantConfig(pt2e_quantizer=quantizer)
+    path = out / "model.tflite"
+    litert_torch.convert(module, example, quant_config=quantized).export(str(path))
+    edited, interface = set_interface(
+        path.read_bytes(), request.input_names, request.output_names, float_io=request.io == "float32"
+    )
+    path.write_bytes(edited)
+    shapes = [tuple(t.shape) for t in example]
+    dtypes = ["int32" if t.dtype == torch.int64 else str(t.dtype).removeprefix("torch.") for t in example]
+    inputs = [
+        TensorSpec(
+            name,
+            shape,
+            "int8" if name in interface else dtype,
+            request.layout if len(shape) == 4 else "",
+            *interface.get(name, (None, None)),
+        )
+        for name, shape, dtype in zip(request.input_names, shapes, dtypes, strict=True)
+    ]
+    outputs = [
+        TensorSpec(name, shape, "int8" if name in interface else "float32", "", *interface.get(name, (None, None)))
+        for name, shape in zip(request.output_names, output_shapes(request.program), strict=True)
+    ]
+    return ExportResult({"model": "model.tflite"}, inputs, outputs)

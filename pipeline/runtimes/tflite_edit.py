@@ -1,0 +1,86 @@
+"""Edits to a converted TFLite flatbuffer, through the schema's own object API (shipped in ai-edge-litert).
+
+The converter names inputs args_0 and, for a quantized graph, leaves them int8. Apps call signatures by name and,
+unless they ask otherwise, feed floats: so inputs and outputs are renamed, and QUANTIZE/DEQUANTIZE are put around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+SIGNATURE = "serving_default"
+
+
+def set_interface(
+    data: bytes, input_names: Sequence[str], output_names: Sequence[str], *, float_io: bool
+) -> tuple[bytes, dict[str, tuple[float, int]]]:
+    """Name inputs and outputs, and make them float32 if asked.
+
+    Returns the new file and, for each input or output that stays int8, its (scale, zero_point).
+    Raises ValueError when the file has other numbers of inputs or outputs than names given.
+    """
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(data), 0))
+    graph = model.subgraphs[0]
+    signature = model.signatureDefs[0]
+    sides = ((graph.inputs, signature.inputs, input_names), (graph.outputs, signature.outputs, output_names))
+    for tensors, maps, names in sides:
+        if len(tensors) != len(names):
+            raise ValueError(f"the file has {len(tensors)} tensors for the names {list(names)}")
+        # Signature maps are sorted by the exporter's names; the model's order is the subgraph's.
+        by_tensor = {m.tensorIndex: m for m in maps}
+        for index, name in zip(tensors, names, strict=True):
+            graph.tensors[index].name = name.encode()
+            by_tensor[index].name = name.encode()
+    left: dict[str, tuple[float, int]] = {}
+    for side, (tensors, maps, names) in zip(("input", "output"), sides, strict=True):
+        by_tensor = {m.tensorIndex: m for m in maps}
+        for position, name in enumerate(names):
+            index = int(tensors[position])
+            tensor = graph.tensors[index]
+            if tensor.type != schema.TensorType.INT8:
+                continue
+            if not float_io:
+                left[name] = (float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0]))
+                continue
+            tensors[position] = by_tensor[index].tensorIndex = _add_float(model, graph, index, side)
+    signature.signatureKey = SIGNATURE.encode()
+    builder = flatbuffers.Builder(len(data) + 4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output()), left
+
+
+def _add_float(model: Any, graph: Any, index: int, side: str) -> int:
+    """Add a float32 tensor for int8 tensor `index` and the op between them; returns the new tensor's index."""
+    inner = graph.tensors[index]
+    outer = schema.TensorT()
+    outer.shape, outer.shapeSignature, outer.hasRank = inner.shape, inner.shapeSignature, inner.hasRank
+    outer.type, outer.buffer, outer.name = schema.TensorType.FLOAT32, 0, inner.name
+    inner.name = inner.name + b"_int8"
+    graph.tensors.append(outer)
+    added = len(graph.tensors) - 1
+    op = schema.OperatorT()
+    if side == "input":
+        op.opcodeIndex = _operator_code(model, schema.BuiltinOperator.QUANTIZE)
+        op.inputs, op.outputs = [added], [index]
+        graph.operators.insert(0, op)
+    else:
+        op.opcodeIndex = _operator_code(model, schema.BuiltinOperator.DEQUANTIZE, version=2)
+        op.inputs, op.outputs = [index], [added]
+        graph.operators.append(op)
+    return added
+
+
+def _operator_code(model: Any, builtin: int, version: int = 1) -> int:
+    for position, code in enumerate(model.operatorCodes):
+        if code.builtinCode == builtin:
+            return position
+    code = schema.OperatorCodeT()
+    # Readers older than the 32-bit field use the deprecated 8-bit one.
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
