@@ -1,0 +1,50 @@
+"""ExecuTorch: .pte files, through the runtime's own bindings (no compiler side is loaded).
+
+The bindings take and give torch tensors, so torch is in this process; it takes no part in the inference.
+"""
+
+import importlib.metadata
+import json
+
+
+def prepare(threads):
+    import torch
+
+    torch.set_num_threads(threads)
+    from executorch.extension.pybindings import _portable_lib
+
+    _portable_lib._unsafe_reset_threadpool(threads)
+
+
+class Session:
+    def __init__(self, path, threads):
+        from executorch.extension.pybindings import _portable_lib as lib
+
+        self._module = lib._load_for_executorch(str(path))
+        meta = self._module.method_meta("forward")
+        known = self._known()
+        self.inputs = [describe(meta.input_tensor_meta(i), known, "inputs", i) for i in range(meta.num_inputs())]
+        self.outputs = [describe(meta.output_tensor_meta(i), known, "outputs", i) for i in range(meta.num_outputs())]
+        self.runtime = f"executorch {importlib.metadata.version('executorch')}"
+
+    def _known(self):
+        """Names and quantization, which the exporter keeps in a constant method: the format has no place for them."""
+        if "get_io" not in self._module.method_names():
+            return {}
+        return json.loads(self._module.run_method("get_io", [])[0])
+
+    def run(self, feeds):
+        import torch
+
+        return [o.numpy() for o in self._module.forward([torch.from_numpy(f) for f in feeds])]
+
+
+def describe(tensor, known, side, index):
+    dtypes = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 6: "float32"}  # torch's ScalarType numbers
+    named = known.get(side, [])
+    return {"name": "", "shape": list(tensor.sizes()), "dtype": dtypes.get(tensor.dtype(), str(tensor.dtype())),
+            **(named[index] if index < len(named) else {})}  # fmt: skip
+
+
+def open_session(path, threads):
+    return Session(path, threads)

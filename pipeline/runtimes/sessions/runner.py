@@ -1,0 +1,155 @@
+"""Program: run or time one model file. `python -I runner.py REQUEST.json ANSWER.json` (see devices/base.py).
+
+Exit codes: 0 done, 3 the file does not load or run (the reason is the last line of stderr).
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+
+def main(request_path: str, answer_path: str) -> int:
+    request = json.loads(Path(request_path).read_text(encoding="utf-8"))
+    pinned = pin(request["threads"])
+    import numpy as np
+
+    model = Path(request["model"])
+    found = hashlib.sha256(model.read_bytes()).hexdigest()
+    if found != request["sha256"]:
+        print(f"{model.name} changed: wanted SHA-256 {request['sha256']}, found {found}", file=sys.stderr)
+        return 3
+    session_module = load_session_module(request["session"])
+    session_module.prepare(request["threads"])
+    before_rss = rss_bytes()
+    arrays = [np.load(path, mmap_mode="r") for path in request["inputs"]]
+    started = time.perf_counter()
+    session = session_module.open_session(model, request["threads"])
+    load_ms = 1e3 * (time.perf_counter() - started)
+    if len(arrays) != len(session.inputs):
+        print(f"{model.name} takes {len(session.inputs)} inputs, {len(arrays)} were given", file=sys.stderr)
+        return 3
+
+    samples_ms = []
+    if request["samples"]:
+        samples_ms = measure(session, arrays, request)
+    else:
+        run_all(session, arrays, Path(request["outputs"]))
+    answer = {
+        "inputs": session.inputs,
+        "outputs": session.outputs,
+        "load_ms": load_ms,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "loaded_rss_bytes": max(rss_bytes() - before_rss, 0),
+        "samples_ms": samples_ms,
+        "runtime": session.runtime,
+        "modules": sorted({name.partition(".")[0] for name in sys.modules}),
+        "cpus": pinned,
+    }
+    Path(answer_path).write_text(json.dumps(answer), encoding="utf-8")
+    return 0
+
+
+def pin(threads):
+    """Keep to as many processors as there are threads, so that the scheduler's moves are not in the timings."""
+    if not hasattr(os, "sched_setaffinity"):
+        return []
+    # The last ones: interrupts and other people's work tend to sit on the first.
+    chosen = sorted(os.sched_getaffinity(0))[-threads:]
+    os.sched_setaffinity(0, chosen)
+    return chosen
+
+
+def load_session_module(name):
+    """By path: a package import would bring Pocketforge's own dependencies into the measured process."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"session_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def feeds(session, arrays, index):
+    """One sample with its batch axis, in the dtype and layout that the file takes."""
+    import numpy as np
+
+    found = []
+    for array, info in zip(arrays, session.inputs, strict=True):
+        sample = np.asarray(array[index : index + 1])
+        shape = tuple(info["shape"])
+        if sample.ndim == 4 and sample.shape != shape and np.moveaxis(sample, 1, 3).shape == shape:
+            sample = np.moveaxis(sample, 1, 3)
+        if sample.shape != shape:
+            raise ValueError(f"input {info['name']} takes shape {list(shape)}, the samples have {list(sample.shape)}")
+        if info["dtype"] in ("int8", "uint8") and info.get("scale"):
+            limits = np.iinfo(info["dtype"])
+            levels = np.rint(sample / info["scale"]) + info["zero_point"]
+            sample = np.clip(levels, limits.min, limits.max)
+        found.append(np.ascontiguousarray(sample.astype(info["dtype"])))
+    return found
+
+
+def run_all(session, arrays, folder):
+    import numpy as np
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for index in range(len(arrays[0])):
+        for number, output in enumerate(session.run(feeds(session, arrays, index))):
+            if index == 0:
+                files.append(
+                    np.lib.format.open_memmap(
+                        folder / f"outputs_{number}.npy",
+                        mode="w+",
+                        dtype=output.dtype,
+                        shape=(len(arrays[0]), *output.shape[1:]),
+                    )
+                )
+            files[number][index] = output[0]
+    for file in files:
+        file.flush()
+
+
+def measure(session, arrays, request):
+    """Time each inference alone, on real samples in turn; inputs are prepared before, not timed."""
+    prepared = [feeds(session, arrays, index) for index in range(min(len(arrays[0]), 32))]
+    for number in range(request["warmup"]):
+        session.run(prepared[number % len(prepared)])
+    samples, clock = [], time.perf_counter
+    began = clock()
+    while len(samples) < request["samples"] or clock() - began < request["time_s"]:
+        feed = prepared[len(samples) % len(prepared)]
+        start = clock()
+        session.run(feed)
+        samples.append(1e3 * (clock() - start))
+    return samples
+
+
+def peak_rss_bytes():
+    # Not ru_maxrss: that starts from the parent's size, which exec() does not reset. VmHWM is this program's own.
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
+
+
+def rss_bytes():
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    try:
+        code = main(sys.argv[1], sys.argv[2])
+    except BaseException as error:
+        import traceback
+
+        traceback.print_exc()
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        code = 3
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Some runtimes crash while their threads are torn down; the answer is already written.
+    os._exit(code)

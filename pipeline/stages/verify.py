@@ -1,0 +1,213 @@
+"""Stage `verify`: run the exact exported file(s) in new processes, on real samples, and compare.
+
+A file that does not load or run fails the stage. A file that runs but is wrong is a result: verdict.json says so,
+and nothing builds on it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.arrays_on_disk import sample_paths
+from pipeline.devices import host, legacy
+from pipeline.devices.base import RunAnswer, RunRequest
+from pipeline.errors import PocketforgeError, ToolMissing
+from pipeline.metrics import accuracy, parity
+from pipeline.runtimes import RUNTIMES
+from pipeline.store import hash_file
+
+Emit = Callable[[float, str], None]
+
+# A float file may differ from PyTorch by the order of its sums only; 60 dB is 0.1 % noise. An int8 file has 8-bit
+# steps in every layer: under 15 dB, or off by a quarter of the output's range, something is broken, not rounded.
+DEFAULT_LIMITS: dict[str, dict[str, float]] = {
+    "fp32": {
+        "min_sqnr_db": 60.0,
+        "max_diff_ratio": 1e-3,
+        "min_argmax_agreement": 0.995,
+        "max_accuracy_drop": 0.005,
+    },
+    "static_int8": {
+        "min_sqnr_db": 15.0,
+        "max_diff_ratio": 0.25,
+        "min_argmax_agreement": 0.95,
+        "max_accuracy_drop": 0.02,
+    },
+}
+
+
+def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+    """inputs: "data", "reference", "export", "quantize" (int8 only); spec: runtime, scheme, task, metric, limits.
+
+    Writes verify.json, verdict.json and the file's outputs (outputs_0.npy …). Raises ToolFailed when a file does not
+    load or run.
+    """
+    exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
+    reference = np.load(inputs["reference"] / "outputs_0.npy")
+    targets = np.load(inputs["data"] / "eval_targets.npy")
+    before = accuracy(reference, targets, spec["task"])
+    limits = {**DEFAULT_LIMITS[spec["scheme"]], **{k: v for k, v in spec["limits"].items() if _is_limit(k, v)}}
+    checks: list[dict[str, Any]] = []
+    found: dict[str, Any] = {"files": {}, "runtimes": {}, "limits": limits}
+    for position, (role, name) in enumerate(sorted(exported["files"].items())):
+        emit(position / (len(exported["files"]) + 1), f"running {name}")
+        answer, outputs = run_file(inputs, spec, name, out / role)
+        file_checks = check_contract(answer, exported)
+        measured = measure(outputs, reference, targets, before, spec)
+        file_checks += check_limits(measured, limits)
+        if "quantize" in inputs:
+            measured["max_steps_from_graph"] = steps_from_graph(outputs, inputs["quantize"])
+        checks += [{**c, "name": f"{role}: {c['name']}"} if role != "model" else c for c in file_checks]
+        found["files"][role] = measured
+        found["runtimes"][answer.runtime] = "works"
+    if spec["runtime"] == "tflite" and spec["tflite_runtime"] != "skip":
+        emit(0.8, "running it in tflite-runtime")
+        checks += check_legacy(inputs, spec, exported, reference, targets, before, limits, found, out)
+    found["checks"] = checks
+    reasons = [f"{c['name']}: wanted {c['wanted']}, found {c['found']}" for c in checks if not c["passed"]]
+    _write(out / "verify.json", found)
+    _write(out / "verdict.json", {"passed": not reasons, "reasons": reasons})
+    model = found["files"]["model"]
+    emit(1.0, f"SQNR {model['sqnr_db']:.1f} dB" + (f", {len(reasons)} checks failed" if reasons else ""))
+
+
+def run_file(
+    inputs: Mapping[str, Path], spec: Mapping[str, Any], name: str, out: Path, python: str | None = None
+) -> tuple[RunAnswer, NDArray[Any]]:
+    """Run one file on every eval sample in a new process; the answer and its first output as real values."""
+    path = inputs["export"] / name
+    request = RunRequest(
+        session=RUNTIMES[spec["runtime"]].session,
+        model=path,
+        sha256=hash_file(path),
+        inputs=tuple(sample_paths(inputs["data"], "eval")),
+        outputs=out,
+    )
+    answer = host.run(request, python=python) if python else host.run(request)
+    outputs = np.load(out / "outputs_0.npy")
+    info = answer.outputs[0]
+    if info.get("scale") and outputs.dtype.kind in "iu":
+        outputs = ((outputs.astype(np.float64) - info["zero_point"]) * info["scale"]).astype(np.float32)
+    return answer, outputs
+
+
+def check_contract(answer: RunAnswer, exported: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The file's inputs and outputs as its runtime sees them, against what the sidecar promises."""
+    checks = []
+    for side, seen in (("inputs", answer.inputs), ("outputs", answer.outputs)):
+        wanted = [_contract(t) for t in exported[side]]
+        found = [_contract(t) for t in seen]
+        checks.append(_check(side, "; ".join(wanted), "; ".join(found), wanted == found))
+    return checks
+
+
+def _contract(tensor: Mapping[str, Any]) -> str:
+    text = f"{tensor['name']} {tensor['dtype']} {list(tensor['shape'])}"
+    if tensor.get("scale"):
+        # Scales pass through float32 in some formats.
+        text += f" scale {np.float32(tensor['scale']):.6g} zero point {tensor['zero_point']}"
+    return text
+
+
+def measure(
+    outputs: NDArray[Any],
+    reference: NDArray[Any],
+    targets: NDArray[Any],
+    before: Mapping[str, float],
+    spec: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Accuracy through the file, its drop from the reference's, and parity with the reference."""
+    after = accuracy(outputs, targets, spec["task"])
+    found: dict[str, Any] = {"accuracy": after, **parity(outputs, reference), "samples": len(targets)}
+    if spec["task"] == "classification":
+        found["accuracy_drop"] = before["accuracy_top1"] - after["accuracy_top1"]
+    else:
+        del found["argmax_agreement"]
+    return found
+
+
+def check_limits(measured: Mapping[str, Any], limits: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Measured values against verify's limits; limits of classification only where that is the task."""
+    checks = []
+    for limit, value in sorted(limits.items()):
+        side, _, metric = limit.partition("_")
+        if metric not in measured:
+            continue
+        found = measured[metric]
+        passed = found >= value if side == "min" else found <= value
+        checks.append(_check(metric, f"{'at least' if side == 'min' else 'at most'} {value:g}", f"{found:.6g}", passed))
+    return checks
+
+
+def steps_from_graph(outputs: NDArray[Any], quantized: Path) -> float | None:
+    """Largest difference from the converted graph's outputs, in steps (LSB) of the output's scale."""
+    simulated = np.load(quantized / "outputs_0.npy")
+    scale = json.loads((quantized / "quantize.json").read_text("utf-8"))["outputs"][0].get("scale")
+    if not scale:
+        return None
+    return float(np.abs(outputs[: len(simulated)].astype(np.float64) - simulated).max() / scale)
+
+
+def check_legacy(
+    inputs: Mapping[str, Path],
+    spec: Mapping[str, Any],
+    exported: Mapping[str, Any],
+    reference: NDArray[Any],
+    targets: NDArray[Any],
+    before: Mapping[str, float],
+    limits: Mapping[str, float],
+    found: dict[str, Any],
+    out: Path,
+) -> list[dict[str, Any]]:
+    """The same file in tflite-runtime 2.14, which apps still ship: known to work, known not to, or not known."""
+    required = spec["limits"]["tflite_runtime"] == "require"
+    name = f"tflite-runtime {legacy.VERSION}"
+    python = legacy.legacy_python()
+    if python is None:
+        if required:
+            raise ToolMissing(
+                f'verify.tflite_runtime = "require", but the environment of {name} is not set up',
+                "pocketforge device setup tflite-runtime",
+            )
+        found["runtimes"][name] = "not known: pocketforge device setup tflite-runtime"
+        return []
+    try:
+        _, outputs = run_file(inputs, spec, exported["files"]["model"], out / "legacy", str(python))
+    except PocketforgeError as error:
+        lines = [line for line in error.message.splitlines() if line.strip()]
+        found["runtimes"][name] = f"does not work: {lines[-1]}"
+        return [_check(name, "loads and runs", lines[-1], False)] if required else []
+    measured = measure(outputs, reference, targets, before, spec)
+    found["files"]["legacy"] = measured
+    checks = check_limits(measured, limits)
+    wrong = [c for c in checks if not c["passed"]]
+    said = ", ".join(f"{c['name']} {c['found']}" for c in wrong)
+    found["runtimes"][name] = f"wrong: {said}" if wrong else "works"
+    return [{**c, "name": f"{name}: {c['name']}"} for c in checks] if required else []
+
+
+def _check(name: str, wanted: str, found: str, passed: bool) -> dict[str, Any]:
+    return {"name": name, "wanted": wanted, "found": found, "passed": bool(passed)}
+
+
+def _is_limit(name: str, value: object) -> bool:
+    return value is not None and name.startswith(("min_", "max_"))
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    def finite(value: Any) -> Any:
+        # JSON has no infinity; a file that answers infinity has failed its checks anyway.
+        if isinstance(value, float) and not math.isfinite(value):
+            return math.copysign(1e308, value) if not math.isnan(value) else -1e308
+        if isinstance(value, dict):
+            return {k: finite(v) for k, v in value.items()}
+        return [finite(v) for v in value] if isinstance(value, list) else value
+
+    path.write_text(json.dumps(finite(dict(content)), indent=1, sort_keys=True, allow_nan=False), "utf-8")
