@@ -1,0 +1,246 @@
+"""One build from end to end: recipe → facts → plan → run → measurements → gate → report → release folder."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gzip
+import hashlib
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline import events
+from pipeline.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError
+from pipeline.facts import Facts, gather
+from pipeline.gate import judge
+from pipeline.plan import Lane, Plan, make_plan
+from pipeline.recipe import Recipe
+from pipeline.records import Artifact, Check, Measurement, Report, StepRecord, TargetRecord, Via
+from pipeline.release import write_release
+from pipeline.run import Outcome, run_plan
+from pipeline.runtimes import RUNTIMES
+from pipeline.stats import percentile
+from pipeline.store import Store, explain_os_error
+
+_UNITS = {
+    "size_bytes": "bytes",
+    "gzip_bytes": "bytes",
+    "parity_sqnr_db": "dB",
+    "latency_ms": "ms",
+    "load_ms": "ms",
+    "peak_rss_bytes": "bytes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What `build` gives back. error: the first stage error, which decides the exit code."""
+
+    report: Report
+    report_path: Path
+    release: Path | None
+    error: PocketforgeError | None
+
+    @property
+    def exit_code(self) -> int:
+        if self.error is not None:
+            return self.error.exit_code
+        return EXIT_OK if self.report.verdict == "PASS" else EXIT_GATE_FAILED
+
+
+def build(
+    recipe: Recipe,
+    *,
+    cache: Path,
+    out: Path,
+    jobs: int = 1,
+    refresh: bool = False,
+    keep_failed: bool = False,
+    emit: events.Emit = events.ignore,
+) -> Built:
+    """Build every target of a recipe, judge it, and write report.json and, if the gate passes, release/.
+
+    Raises RecipeError and StoreError before anything ran; errors of stages are in the result.
+    """
+    started = time.monotonic()
+    store = Store(cache)
+    facts = gather(recipe, cache)
+    plan = make_plan(recipe, facts)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain_os_error(error, out) from error
+    outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
+    report = make_report(recipe, facts, plan, outcome, wall_s=time.monotonic() - started)
+    report_path = out / "report.json"
+    try:
+        _write_whole(report_path, json.dumps(report.to_json(), indent=1, sort_keys=True))
+        release = write_release(recipe, plan, outcome, report, out, keep_failed=keep_failed)
+    except OSError as error:
+        raise explain_os_error(error, out) from error
+    error_of = [outcome.errors[s.key] for s in plan.steps if s.key in outcome.errors]
+    return Built(report, report_path, release, error_of[0] if error_of else None)
+
+
+def make_report(recipe: Recipe, facts: Facts, plan: Plan, outcome: Outcome, *, wall_s: float) -> Report:
+    """Gather what the steps wrote into one report, and judge it."""
+    measurements: list[Measurement] = []
+    targets = []
+    reference = _read(outcome, plan.reference, "reference.json") or {}
+    for lane in plan.lanes:
+        record = _target_record(lane, outcome)
+        targets.append(record)
+        measurements += _measure(lane, record, reference, outcome)
+    gates = judge(recipe, measurements)
+    verdict: Literal["PASS", "FAIL", "ERROR"]
+    if outcome.errors:
+        verdict = "ERROR"
+    elif any(g.blocks for g in gates) or any(t.status != "built" for t in targets):
+        verdict = "FAIL"
+    else:
+        verdict = "PASS"
+    warnings = [f"{t.name}: {w}" for t in targets for w in t.warnings]
+    return Report(
+        recipe=recipe.name,
+        recipe_sha256=recipe_digest(recipe),
+        verdict=verdict,
+        targets=tuple(targets),
+        steps=tuple(_step_record(s.key, s.stage, s.lane, outcome) for s in plan.steps),
+        measurements=tuple(measurements),
+        gates=gates,
+        reference=reference,
+        environment={**facts.versions, "host": facts.host},
+        warnings=tuple(warnings),
+        wall_s=round(wall_s, 3),
+    )
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """SHA-256 of what the recipe says (not of its comments, nor of where it lies)."""
+    content = dataclasses.asdict(recipe)
+    del content["folder"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _step_record(key: str, stage: str, lane: str, outcome: Outcome) -> StepRecord:
+    return outcome.records.get(key) or StepRecord(stage, lane, key, "skipped", message="the build stopped before it")
+
+
+def _read(outcome: Outcome, key: str, name: str) -> dict[str, Any] | None:
+    entry = outcome.entries.get(key)
+    if entry is None:
+        return None
+    found: dict[str, Any] = json.loads((entry.files / name).read_text(encoding="utf-8"))
+    return found
+
+
+def _target_record(lane: Lane, outcome: Outcome) -> TargetRecord:
+    target = lane.target
+    exported = _read(outcome, lane.export, "export.json")
+    verified = _read(outcome, lane.verify, "verify.json")
+    quantized = _read(outcome, lane.quantize, "quantize.json") if lane.quantize else None
+    keys = [k for k in (lane.quantize, lane.export, lane.verify, *lane.bench.values()) if k]
+    errors = [outcome.errors[k].message for k in keys if k in outcome.errors]
+    records = [outcome.records[k] for k in keys if k in outcome.records]
+    errors += [r.message for r in records if r.status == "skipped"]
+    warnings = list(exported["warnings"]) if exported else []
+    checks: tuple[Check, ...] = ()
+    facts: dict[str, Any] = dict(exported["facts"]) if exported else {}
+    if quantized:
+        facts["quantized_layers"] = len(quantized["quantized"])
+        facts["float_layers"] = quantized["float"]
+        warnings += [f"stayed float: {layer}" for layer in quantized["float"]]
+    if verified:
+        checks = tuple(Check(**c) for c in verified["checks"])
+        facts["runtimes"] = verified["runtimes"]
+        facts["files"] = verified["files"]
+        warnings += [f"{name}: {state}" for name, state in verified["runtimes"].items() if state != "works"]
+    wrong = any(not c.passed for c in checks)
+    complete = verified is not None and all(k in outcome.entries for k in lane.bench.values())
+    return TargetRecord(
+        name=target.name,
+        runtime=target.runtime,
+        scheme=target.quantize.scheme,
+        status="wrong" if wrong else "built" if complete else "failed",
+        artifacts=_artifacts(lane, exported, outcome) if exported else (),
+        checks=checks,
+        warnings=tuple(warnings),
+        facts=facts,
+        error="" if wrong else errors[0] if errors else "",
+    )
+
+
+def _artifacts(lane: Lane, exported: dict[str, Any], outcome: Outcome) -> tuple[Artifact, ...]:
+    entry = outcome.entries[lane.export]
+    found = []
+    for role, name in sorted(exported["files"].items(), key=lambda item: item[0] != "model"):
+        content = (entry.files / name).read_bytes()
+        found.append(
+            Artifact(
+                key=lane.export,
+                kind=role,
+                path=_shipped_name(lane, role),
+                sha256=entry.hashes[name],
+                size_bytes=len(content),
+                gzip_bytes=len(gzip.compress(content, 9, mtime=0)),
+            )
+        )
+    return tuple(found)
+
+
+def _shipped_name(lane: Lane, role: str) -> str:
+    return lane.target.name + (RUNTIMES[lane.target.runtime].suffix if role == "model" else f".{role}")
+
+
+def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcome: Outcome) -> list[Measurement]:
+    """Every measurement of a lane, each with the hash of the file it was taken from."""
+    if not record.artifacts:
+        return []
+    model = record.artifacts[0]
+    found: list[Measurement] = []
+
+    def add(metric: str, value: float, via: Via = "host", **more: Any) -> None:
+        unit = _UNITS.get(metric, "")
+        found.append(Measurement(metric, float(value), unit, lane.target.name, model.sha256, via, **more))
+
+    add("size_bytes", model.size_bytes)
+    add("gzip_bytes", model.gzip_bytes)
+    if reference:
+        add("parameters", reference["parameters"], "pytorch")
+        add("macs", reference["macs"], "pytorch")
+    verified = _read(outcome, lane.verify, "verify.json")
+    if verified:
+        measured = verified["files"]["model"]
+        how = {"samples": measured["samples"], "runtime": next(iter(verified["runtimes"]))}
+        for metric, value in measured["accuracy"].items():
+            add(metric, value, how=how)
+        if "accuracy_drop" in measured:
+            add("accuracy_drop", measured["accuracy_drop"], how=how)
+        add("parity_sqnr_db", measured["sqnr_db"], how=how)
+    for device, key in lane.bench.items():
+        bench = _read(outcome, key, "bench.json")
+        if bench is None:
+            continue
+        if bench["sha256"] != model.sha256:
+            raise AssertionError(f"benchmark of {lane.target.name} is of another file")
+        samples = tuple(bench["samples_ms"])
+        add("latency_ms", percentile(samples, "p50"), device=device, samples=samples, how=bench["how"])
+        add("load_ms", bench["load_ms"], device=device, how=bench["how"])
+        add("peak_rss_bytes", bench["peak_rss_bytes"], device=device, how=bench["how"])
+    return found
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write beside and rename: a report is whole or the old one."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        draft.write_text(text + "\n", encoding="utf-8")
+        draft.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise

@@ -1,0 +1,34 @@
+"""`pocketforge check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.console import progress
+from pipeline.cli.options import cache_option, json_option, print_json, progress_option, recipe_argument
+
+
+@click.command("check")
+@recipe_argument
+@cache_option
+@progress_option
+@json_option
+def command(recipe: Path, cache: Path, progress_mode: str, as_json: bool) -> None:
+    """Check a recipe, its model and its data without exporting anything.
+
+    Reads and splits the data, builds the model, loads its weights, traces it and runs it on the eval samples. What
+    this finds out is stored: a build goes on from it.
+    """
+    from pipeline.checking import check
+    from pipeline.config import load_recipe
+
+    with progress(progress_mode) as emit:
+        found = check(load_recipe(recipe), cache, emit)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{recipe}: good")
+    for name, value in found.items():
+        click.echo(f"  {name:<18} {value}")

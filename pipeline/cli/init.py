@@ -1,0 +1,166 @@
+"""`pocketforge init`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from pipeline.cli.console import progress
+from pipeline.cli.options import cache_option, progress_option
+from pipeline.errors import RecipeError
+
+TEMPLATE = """\
+# A Pocketforge recipe. `pocketforge check {recipe}` tests it, `pocketforge build {recipe}` builds it.
+# Paths are relative to this file. Every key is described in docs/recipe.md.
+name = "{name}"
+seed = 0 # splits, calibration and training follow from it
+task = "classification" # or "regression"
+
+[model]
+definition = "{definition}" # has build(**args), and optionally example_inputs()
+{weights}
+# args = {{ classes = 10 }} # what build() is called with
+
+[data]
+# Real, labelled samples: digits | cifar10:DIR | imagefolder:DIR | npz:FILE | module.py:function
+source = "{data}"
+# labels = "labels.txt" # one class name a line
+eval_fraction = 0.3 # held out for verify; never used for calibration or training
+eval_samples = 1000 # at most
+calibration_samples = 100 # fix the int8 ranges
+
+# What your app must do to a raw sample before it feeds the model. It is written into every file's sidecar.
+{preprocess}
+
+# One [[target]] is one file to ship. Delete what you do not need.
+[[target]]
+name = "{name}_executorch_int8"
+runtime = "executorch" # ExecuTorch + XNNPACK, .pte
+quantize = {{ scheme = "static_int8" }} # or leave it out for fp32
+
+[[target]]
+name = "{name}_tflite_int8"
+runtime = "tflite" # LiteRT, .tflite
+quantize = {{ scheme = "static_int8" }}
+# layout = "NHWC" # as most Android code feeds images
+# io = "int8" # int8 inputs and outputs instead of float32
+
+[[target]]
+name = "{name}_onnx_int8"
+runtime = "onnx" # ONNX Runtime, .onnx and .ort
+quantize = {{ scheme = "static_int8" }}
+
+# [[device]] # where files are timed; by default this host, one thread
+# name = "host"
+# threads = 1
+# min_samples = 100
+# min_seconds = 1.0
+
+# The build fails if one of these is not kept. Without a target it holds for all of them.
+[[budget]]
+metric = "accuracy_drop" # top-1 of the PyTorch model minus top-1 of the file
+limit = 0.02
+
+# [[budget]]
+# metric = "size_bytes"
+# limit = 4_000_000
+# target = "{name}_tflite_int8"
+
+# [[budget]]
+# metric = "latency_ms"
+# percentile = "p90"
+# limit = 20
+"""
+
+NO_WEIGHTS = '# weights = "weights.safetensors" # or a checkpoint that holds only a state dict'
+PREPROCESS = """\
+# [data.preprocess]
+# resize = [224, 224] # height, width; bilinear
+# color = "rgb"
+# mean = [0.485, 0.456, 0.406] # after scaling to 0..1
+# std = [0.229, 0.224, 0.225]"""
+PREPROCESS_DIGITS = """\
+[data.preprocess]
+resize = [32, 32] # height, width; bilinear
+scale = 16.0 # the raw value that becomes 1.0
+mean = [0.5]
+std = [0.5]"""
+
+
+@click.command("init")
+@click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--weights", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Trained weights.")
+@click.option("--data", default="digits", show_default=True, help="Data source, as in the recipe's data.source.")
+@click.option(
+    "--recipe", "-o", type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write.  [default: recipe.toml beside MODEL]",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Write over an existing file.")
+@cache_option
+@progress_option
+def command(
+    model: Path,
+    weights: Path | None,
+    data: str,
+    recipe: Path | None,
+    force: bool,
+    cache: Path,
+    progress_mode: str,
+) -> None:
+    """Write a commented recipe for a MODEL definition (.py or .pt2), and check it.
+
+    The recipe is kept also when the check finds something to mend: the message says what.
+    """
+    from pipeline.checking import check
+    from pipeline.config import parse_recipe
+
+    if model.suffix not in (".py", ".pt2"):
+        raise RecipeError(
+            f"wanted a model definition, .py or .pt2, found {model}",
+            "weights go with --weights; write a .py whose build() makes the module they belong to",
+        )
+    target = recipe if recipe is not None else model.with_name("recipe.toml")
+    if target.exists() and not force:
+        raise RecipeError(f"{target} exists", "give another name with --recipe, or --force to write over it")
+    text = recipe_text(model, weights, data, target)
+    loaded = parse_recipe(text, str(target), str(target.resolve().parent))
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"cannot write {target}: {error.strerror}") from None
+    click.echo(f"wrote {target}")
+    with progress(progress_mode) as emit:
+        found = check(loaded, cache, emit)
+    for name, value in found.items():
+        click.echo(f"  {name:<18} {value}")
+    click.echo(f"next: pocketforge build {target}")
+
+
+def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> str:
+    """The recipe, with paths relative to where it will lie."""
+    folder = target.resolve().parent
+
+    def relative(path: Path) -> str:
+        return Path(os.path.relpath(path.resolve(), folder)).as_posix()
+
+    kind, colon, place = data.partition(":")
+    if colon and kind in ("cifar10", "imagefolder", "npz"):
+        data = f"{kind}:{relative(Path(place))}"
+    elif colon and kind.endswith(".py"):
+        data = f"{relative(Path(kind))}:{place}"
+    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in _model_name(model)).strip("-_") or "model"
+    return TEMPLATE.format(
+        recipe=target.name,
+        name=name,
+        definition=relative(model),
+        weights=f'weights = "{relative(weights)}"' if weights else NO_WEIGHTS,
+        data=data,
+        preprocess=PREPROCESS_DIGITS if data == "digits" else PREPROCESS,
+    )
+
+
+def _model_name(model: Path) -> str:
+    # models/NAME/model.py is named by its folder.
+    return model.resolve().parent.name if model.stem == "model" else model.stem

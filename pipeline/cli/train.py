@@ -1,0 +1,66 @@
+"""`pocketforge train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from pipeline import events
+from pipeline.cli.console import progress
+from pipeline.cli.options import json_option, print_json, progress_option, recipe_argument
+
+
+@click.command("train")
+@recipe_argument
+@click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="Passes over the train split.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True, help="Learning rate.")
+@click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True, help="Samples a step.")
+@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True)
+@click.option("--weight-decay", type=click.FloatRange(0), default=1e-2, show_default=True)
+@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True)
+@click.option("--shift", type=click.IntRange(0), default=0, show_default=True, help="Random shift in pixels (images).")
+@progress_option
+@json_option
+def command(
+    recipe: Path,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    optimizer: Literal["adamw", "sgd"],
+    weight_decay: float,
+    label_smoothing: float,
+    shift: int,
+    progress_mode: str,
+    as_json: bool,
+) -> None:
+    """Train a recipe's model from scratch and write the weights that the recipe names.
+
+    The train split is trained on, never the eval or calibration split; the same recipe and options give the same
+    weights. The old weights are replaced only when the training is done.
+    """
+    from pipeline.config import load_recipe
+    from pipeline.training.train_model import train_from_recipe
+
+    loaded = load_recipe(recipe)
+    with progress(progress_mode) as emit:
+        emit(events.StepStarted("train", loaded.name, "", 0, ""))
+        result = train_from_recipe(
+            loaded,
+            epochs=epochs,
+            optimizer=optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+            batch_size=batch_size,
+            label_smoothing=label_smoothing,
+            shift=shift,
+            emit=lambda fraction, text: emit(events.StepProgress("train", loaded.name, fraction, text)),
+        )
+    if as_json:
+        print_json(result)
+        return
+    last = result["history"][-1]
+    click.echo(f"trained  {result['train_samples']} samples, {epochs} epochs, last loss {last['loss']:.4f}")
+    click.echo(f"top-1    {result['eval_accuracy']:.4f} on {result['eval_samples']} held-out samples")
+    click.echo(f"weights  {result['weights']}")

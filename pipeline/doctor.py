@@ -1,0 +1,87 @@
+"""What `pocketforge doctor` looks at: Python, the toolchains (imported, each in its own process), the cache."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.devices import legacy
+from pipeline.errors import StoreError
+from pipeline.facts import host_identity, installed_versions
+from pipeline.runtimes import RUNTIMES
+from pipeline.store import Store
+
+_OPTIONAL = {
+    "torchvision": 'definition = "torchvision:NAME"',
+    "timm": 'definition = "timm:NAME"',
+    "transformers": 'definition = "transformers:DIR"',
+}
+
+
+def examine(cache: Path, *, imports: bool) -> list[dict[str, str]]:
+    """Rows of name, state (ok, missing, optional: absent but only needed on request), what was found, how to get it."""
+    versions = installed_versions()
+    rows = [
+        _row("python", "ok" if sys.version_info >= (3, 11) else "missing", platform.python_version(), "Python 3.11"),
+        _row("host", "ok", host_identity()),
+        _package("torch", versions["torch"], "pip install 'torch==2.13.0'", ["torch"], imports),
+    ]
+    for name, runtime in RUNTIMES.items():
+        needed = dict.fromkeys((*runtime.export_libraries, *runtime.run_libraries))
+        absent = [n for n in needed if versions[n] == "none"]
+        get = f"pip install 'pocketforge[{runtime.extra}]'"
+        if absent:
+            rows.append(_row(name, "missing", f"not installed: {', '.join(absent)}", get))
+            continue
+        found = ", ".join(f"{n} {versions[n]}" for n in needed)
+        trouble = _import_trouble([*runtime.preload, runtime.module]) if imports else ""
+        rows.append(_row(name, "missing" if trouble else "ok", trouble or found, get))
+    ready = legacy.legacy_python()
+    rows.append(
+        _row(
+            "tflite-runtime",
+            "ok" if ready else "optional",
+            f"{legacy.VERSION} in {ready}" if ready else "not set up: verify will say 'not known' for it",
+            "pocketforge device setup tflite-runtime",
+        )
+    )
+    for name, use in _OPTIONAL.items():
+        state = "optional" if versions[name] == "none" else "ok"
+        found = versions[name] if state == "ok" else f"not installed; only for {use}"
+        rows.append(_row(name, state, found, f"pip install {name}"))
+    rows.append(_cache(cache))
+    return rows
+
+
+def _row(name: str, state: str, found: str, get: str = "") -> dict[str, str]:
+    return {"name": name, "state": state, "found": found, "get": get}
+
+
+def _package(name: str, version: str, get: str, modules: list[str], imports: bool) -> dict[str, str]:
+    if version == "none":
+        return _row(name, "missing", "not installed", get)
+    trouble = _import_trouble(modules) if imports else ""
+    return _row(name, "missing" if trouble else "ok", trouble or version, get)
+
+
+def _import_trouble(modules: list[str]) -> str:
+    """Import modules in a new process; the last line of what went wrong, or nothing."""
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    argv = [sys.executable, "-c", code, *modules]
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode == 0:
+        return ""
+    lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+    return f"installed, but does not import: {lines[-1] if lines else f'exit code {done.returncode}'}"
+
+
+def _cache(cache: Path) -> dict[str, str]:
+    try:
+        Store(cache)
+    except StoreError as error:
+        return _row("cache", "missing", error.message, error.hint)
+    free = shutil.disk_usage(cache).free
+    return _row("cache", "ok", f"{cache}, {free:,} bytes free")

@@ -1,0 +1,119 @@
+"""The release folder: exactly the files an app ships, a sidecar beside each, and SHA256SUMS.
+
+It appears whole, in one rename, and only when the gate passed. A release of an earlier build is taken away when this
+build's gate fails: what lies in release/ is what the report beside it speaks of.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.plan import Lane, Plan
+from pipeline.recipe import Recipe
+from pipeline.records import Artifact, Report, TargetRecord
+from pipeline.run import Outcome
+from pipeline.stats import PERCENTILES, percentile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SIDECAR_VERSION = 1
+
+
+def write_release(
+    recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, out: Path, *, keep_failed: bool
+) -> Path | None:
+    """Write `out/release` (gate passed) or `out/failed` (on request); returns the folder written. Raises OSError."""
+    release, failed = out / "release", out / "failed"
+    for folder in (release, failed):
+        _discard(folder)
+    passed = report.verdict == "PASS"
+    if not passed and not keep_failed:
+        return None
+    final = release if passed else failed
+    draft = out / f".{final.name}.{uuid.uuid4().hex}"
+    draft.mkdir()
+    try:
+        for lane, target in zip(plan.lanes, report.targets, strict=True):
+            if target.artifacts:
+                _write_target(recipe, lane, target, report, outcome, draft, plan)
+        sums = "".join(f"{a.sha256}  {a.path}\n" for a in _artifacts(report))
+        (draft / "SHA256SUMS").write_text(sums, encoding="utf-8")
+        draft.rename(final)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return final
+
+
+def _artifacts(report: Report) -> Iterable[Artifact]:
+    return (a for t in report.targets for a in t.artifacts)
+
+
+def _write_target(
+    recipe: Recipe, lane: Lane, target: TargetRecord, report: Report, outcome: Outcome, folder: Path, plan: Plan
+) -> None:
+    source = outcome.entries[lane.export].files
+    exported = json.loads((source / "export.json").read_text(encoding="utf-8"))
+    for artifact in target.artifacts:
+        shutil.copyfile(source / exported["files"][artifact.kind], folder / artifact.path)
+        data = json.loads((outcome.entries[plan.data].files / "data.json").read_text(encoding="utf-8"))
+        sidecar = make_sidecar(recipe, target, artifact, exported, data, report)
+        text = json.dumps(sidecar, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / f"{artifact.path}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def make_sidecar(
+    recipe: Recipe,
+    target: TargetRecord,
+    artifact: Artifact,
+    exported: dict[str, Any],
+    data: dict[str, Any],
+    report: Report,
+) -> dict[str, Any]:
+    """What an app needs to feed the file and read its answers, and the evidence that it works."""
+    measured = target.facts.get("files", {}).get(artifact.kind, {})
+    latency = [
+        {
+            "device": m.device,
+            "via": m.via,
+            **{name: percentile(m.samples, name) for name in ("min", *PERCENTILES)},
+            "samples": len(m.samples),
+            "threads": m.how["threads"],
+        }
+        for m in report.measurements
+        if m.target == target.name and m.metric == "latency_ms" and artifact.kind == "model"
+    ]
+    return {
+        "sidecar_version": SIDECAR_VERSION,
+        "file": artifact.path,
+        "sha256": artifact.sha256,
+        "size_bytes": artifact.size_bytes,
+        "gzip_bytes": artifact.gzip_bytes,
+        "recipe": recipe.name,
+        "recipe_sha256": report.recipe_sha256,
+        "target": target.name,
+        "runtime": target.runtime,
+        "scheme": target.scheme,
+        "task": recipe.task,
+        "inputs": exported["inputs"],
+        "outputs": exported["outputs"],
+        "labels": data["labels"],
+        "preprocessing": data["preprocess"],
+        "measured": measured,
+        "latency_ms": latency,
+        "runtimes": target.facts.get("runtimes", {}),
+        "versions": {name: version for name, version in report.environment.items() if version != "none"},
+        "gate": report.verdict,
+    }
+
+
+def _discard(folder: Path) -> None:
+    if folder.exists():
+        grave = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+        folder.rename(grave)
+        shutil.rmtree(grave, ignore_errors=True)

@@ -1,0 +1,30 @@
+"""Recipes that come with Pocketforge: `shipped:digits_cnn` wherever a recipe is wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.errors import RecipeError
+
+PREFIX = "shipped:"
+
+
+def models_folder() -> Path:
+    """The shipped models: inside an installed package, or at the root of a checkout."""
+    installed = Path(__file__).parent / "_shipped" / "models"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "models"
+
+
+def recipe_path(text: str) -> Path:
+    """A recipe's path from what the user wrote. Raises RecipeError for an unknown shipped name."""
+    if not text.startswith(PREFIX):
+        return Path(text)
+    from pipeline.recipe import suggest
+
+    name = text.removeprefix(PREFIX)
+    known = sorted(p.parent.name for p in models_folder().glob("*/*.toml"))
+    found = sorted((models_folder() / name).glob("*.toml")) if name in known else []
+    if not found:
+        raise RecipeError(f"no recipe is shipped under {name!r}{suggest(name, known)}")
+    release = models_folder() / name / "release.toml"
+    return release if release in found else found[0]
