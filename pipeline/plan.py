@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.facts import Facts
-from pipeline.recipe import Recipe, Target
+from pipeline.recipe import Recipe, Target, data_spec
 from pipeline.runtimes import RUNTIMES
 from pipeline.stages import STAGES
 
@@ -76,11 +76,11 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     """Lay out every step of a build. Equal inputs give equal plans."""
     build = _Builder(recipe, facts)
     folder = Path(recipe.folder)
-    data_spec = _data_spec(recipe)
+    sampling = data_spec(recipe.data, recipe.seed, recipe.task)
     data_paths = {"data_root": folder}
     if recipe.data.labels:
         data_paths["labels"] = recipe.resolve(recipe.data.labels)
-    data = build.add("data", TRUNK, data_spec, {}, reads=("data", "labels"), paths=data_paths)
+    data = build.add("data", TRUNK, sampling, {}, reads=("data", "labels"), paths=data_paths)
 
     model_paths = {"data_root": folder}
     if recipe.model.weights:
@@ -88,7 +88,7 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     trunk: dict[str, str] = {}
     model = {"definition": recipe.model.definition, "args": recipe.model.args, "seed": recipe.seed}
     for entry in recipe.compress:
-        spec = {**model, "finetune": dataclasses.asdict(entry), "data": data_spec}
+        spec = {**model, "finetune": dataclasses.asdict(entry), "data": sampling}
         reads = ("definition", "data", "labels") + (() if trunk else ("weights",))
         also = _definition_libraries(recipe.model.definition)
         checkpoint = build.add("finetune", TRUNK, spec, trunk, reads=reads, paths=model_paths, also=also)
@@ -110,19 +110,6 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     )
     lanes = tuple(_add_lane(build, recipe, target, data, reference) for target in recipe.targets)
     return Plan(build.steps(), data, reference, lanes)
-
-
-def _data_spec(recipe: Recipe) -> dict[str, Any]:
-    preprocess = recipe.data.preprocess
-    return {
-        "source": recipe.data.source,
-        "seed": recipe.seed,
-        "eval_fraction": recipe.data.eval_fraction,
-        "eval_samples": recipe.data.eval_samples,
-        "calibration_samples": recipe.data.calibration_samples,
-        "preprocess": None if preprocess is None else dataclasses.asdict(preprocess),
-        "task": recipe.task,
-    }
 
 
 def _definition_libraries(definition: str) -> tuple[str, ...]:

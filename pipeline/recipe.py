@@ -5,6 +5,7 @@ Paths in a recipe are relative to the recipe's own folder; `Recipe.resolve` make
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import os
@@ -346,3 +347,13 @@ class Recipe:
     def resolve(self, path: str) -> Path:
         """An absolute path for a path written in the recipe."""
         return Path(os.path.abspath(os.path.join(self.folder, os.path.expanduser(path))))
+
+
+def data_spec(data: Data, seed: int, task: str) -> dict[str, Any]:
+    """What reading, splitting and preprocessing a recipe's data depends on, as plain JSON values."""
+    spec = dataclasses.asdict(data)
+    # A path; its content is what counts, and goes into keys on its own.
+    del spec["labels"]
+    if data.preprocess is not None:
+        spec["preprocess"] = {k: list(v) if isinstance(v, tuple) else v for k, v in spec["preprocess"].items()}
+    return {**spec, "seed": seed, "task": task}

@@ -64,7 +64,12 @@ def _write_target(
         data = json.loads((outcome.entries[plan.data].files / "data.json").read_text(encoding="utf-8"))
         sidecar = make_sidecar(recipe, target, artifact, exported, data, report)
         text = json.dumps(sidecar, indent=2, sort_keys=True, ensure_ascii=False)
-        (folder / f"{artifact.path}.json").write_text(text + "\n", encoding="utf-8")
+        (folder / sidecar_name(target, artifact)).write_text(text + "\n", encoding="utf-8")
+
+
+def sidecar_name(target: TargetRecord, artifact: Artifact) -> str:
+    """NAME.json for the target's model file, NAME.ROLE.json for a file beside it (NAME.ort.json)."""
+    return f"{target.name}.json" if artifact.kind == "model" else f"{target.name}.{artifact.kind}.json"
 
 
 def make_sidecar(
@@ -103,13 +108,29 @@ def make_sidecar(
         "inputs": exported["inputs"],
         "outputs": exported["outputs"],
         "labels": data["labels"],
-        "preprocessing": data["preprocess"],
+        "preprocessing": _preprocessing(data["preprocess"], exported["inputs"]),
         "measured": measured,
         "latency_ms": latency,
         "runtimes": target.facts.get("runtimes", {}),
-        "versions": {name: version for name, version in report.environment.items() if version != "none"},
+        "versions": {k: v for k, v in report.environment.items() if v != "none" and k != "host"},
         "gate": report.verdict,
     }
+
+
+def _preprocessing(steps: dict[str, Any] | None, inputs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The steps from a raw sample to what *this file* takes: its layout, and its quantization where it has one."""
+    if steps is None or len(inputs) != 1:
+        return steps
+    (tensor,) = inputs
+    kept = list(steps["steps"])
+    output = steps["output"]
+    if tensor["layout"] == "NHWC" and output == "NCHW":
+        kept = [s for s in kept if s["step"] != "transpose"]
+        output = "NHWC"
+    if tensor["scale"] is not None:
+        quantized = {k: tensor[k] for k in ("scale", "zero_point", "dtype")}
+        kept.append({"step": "quantize", "round": "half_to_even", **quantized})
+    return {**steps, "steps": kept, "output": output}
 
 
 def _discard(folder: Path) -> None:

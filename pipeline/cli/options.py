@@ -45,7 +45,8 @@ out_option: Callable[[F], F] = click.option(
 )  # fmt: skip
 
 progress_option: Callable[[F], F] = click.option(
-    "--progress", "progress_mode", type=click.Choice(["auto", "bars", "plain", "json", "none"]), default="auto", show_default=True,
+    "--progress", "progress_mode", type=click.Choice(["auto", "bars", "plain", "json", "none"]),
+    default="auto", show_default=True,
     help="News on stderr: bars, a line a step, JSON lines; auto: bars on a terminal, else only trouble.",
 )  # fmt: skip
 

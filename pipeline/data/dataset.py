@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pipeline.data.base import Array, Resolve, Source
 from pipeline.data.preprocess import apply
 from pipeline.data.split import Split, split_samples
 from pipeline.errors import ModelError
-from pipeline.recipe import Data, Preprocess, Recipe
+from pipeline.recipe import Preprocess, Recipe, data_spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +114,6 @@ def open_dataset(spec: Mapping[str, Any], resolve: Resolve, labels_file: Path | 
     if labels_file is not None and spec["task"] == "classification":
         labels = _agreeing(read_labels(labels_file), source.labels, labels_file)
     return Dataset(source, split, preprocess_from(spec["preprocess"]), labels, spec["task"])
-
-
-def data_spec(data: Data, seed: int, task: str) -> dict[str, Any]:
-    """The data stage's spec for a recipe's data: plain JSON values, without the labels file's path."""
-    spec = dataclasses.asdict(data)
-    del spec["labels"]
-    if data.preprocess is not None:
-        spec["preprocess"] = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in spec["preprocess"].items()
-        }
-    return {**spec, "seed": seed, "task": task}
 
 
 def open_recipe(recipe: Recipe) -> Dataset:

@@ -16,6 +16,11 @@ EVAL_FOLDERS = ("eval", "test", "val")
 SPLIT_FOLDERS = frozenset({"train", *EVAL_FOLDERS})
 
 
+def resolver(data_root: Path | None) -> Resolve:
+    """What makes a source's path absolute: relative to `data_root`, else to the current folder."""
+    return lambda path: Path(os.path.abspath(os.path.join(data_root or "", os.path.expanduser(path))))
+
+
 def parse_source(source: str) -> tuple[str, str]:
     """A source's kind (a key of SOURCES) and its place: `npz:a.npz` → ("npz", "a.npz")."""
     kind, _, place = source.partition(":")

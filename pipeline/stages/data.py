@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.data.base import Resolve
 from pipeline.data.dataset import Dataset, Samples, open_dataset
+from pipeline.data.files import resolver
 from pipeline.data.preprocess import describe
 from pipeline.errors import ModelError
 
@@ -37,11 +36,6 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     text = json.dumps(_summary(dataset, spec, out, targets), indent=2, ensure_ascii=False, sort_keys=True)
     (out / "data.json").write_text(text + "\n", "utf-8")
     emit(1.0, f"{start} calibration and {len(dataset.eval)} eval samples")
-
-
-def resolver(data_root: Path | None) -> Resolve:
-    """What makes a source's path absolute: relative to `data_root`, else to the current folder."""
-    return lambda path: Path(os.path.abspath(os.path.join(data_root or "", os.path.expanduser(path))))
 
 
 def _write(samples: Samples, out: Path, name: str, progress: Callable[[int], None]) -> Any:

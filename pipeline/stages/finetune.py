@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.dataset import open_dataset
+from pipeline.data.files import resolver
 from pipeline.models import build_model, check_finite, count_parameters, load_weights, save_weights
-from pipeline.stages.data import resolver
 from pipeline.training.loop import fit
 
 Emit = Callable[[float, str], None]

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from pipeline import models
 from pipeline.data.arrays_on_disk import load_samples
+from pipeline.data.files import resolver
 from pipeline.errors import ModelError
 from pipeline.evaluate import evaluate
 from pipeline.metrics import accuracy
-from pipeline.stages.data import resolver
 
 Emit = Callable[[float, str], None]
 
