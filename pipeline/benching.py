@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import tempfile
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pipeline.data.arrays_on_disk import sample_paths
 from pipeline.devices import host
 from pipeline.devices.base import RunRequest
-from pipeline.errors import RecipeError, StageFailed
+from pipeline.errors import RecipeError, StageFailed, ToolFailed, describe_exit
 from pipeline.facts import gather
 from pipeline.plan import make_plan
 from pipeline.recipe import Device, Recipe, suggest
@@ -27,72 +32,105 @@ def bench_recipe(recipe: Recipe, cache: Path, names: Sequence[str], how: Mapping
             raise RecipeError(f"no target is named {name!r}{suggest(name, known)}")
     plan = make_plan(recipe, gather(recipe, cache))
     store = Store(cache)
-    data = store.get(plan.data)
+    lanes = [lane for lane in plan.lanes if not names or lane.target.name in names]
+    inputs = sample_paths(_stored(store, plan.data, "the recipe's data"), "eval")
+    files = []
+    for lane in lanes:  # all of them before the first is timed
+        folder = _stored(store, lane.export, f"target {lane.target.name!r}")
+        exported = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+        files.append(folder / exported["files"]["model"])
     results = []
-    for lane in plan.lanes:
-        if names and lane.target.name not in names:
-            continue
-        entry = store.get(lane.export)
-        if entry is None or data is None:
-            raise RecipeError(f"target {lane.target.name!r} is not built", "pocketforge build RECIPE builds it")
-        exported = json.loads((entry.files / "export.json").read_text(encoding="utf-8"))
-        inputs = sorted(data.files.glob("eval_[0-9]*.npy"), key=lambda p: int(p.stem.rpartition("_")[2]))
+    for lane, file in zip(lanes, files, strict=True):
         for device in recipe.devices:
             with store.lock("host-benchmark"):
-                results.append(
-                    _bench(
-                        entry.files / exported["files"]["model"], lane.target.runtime, inputs, device, how,
-                        lane.target.name,
-                    )
-                )  # fmt: skip
+                results.append(_bench(file, lane.target.runtime, inputs, device, how, lane.target.name))
     return results
 
 
+def _stored(store: Store, key: str, what: str) -> Path:
+    entry = store.get(key)
+    if entry is None:
+        raise RecipeError(f"{what} is not built, or changed since", "pocketforge build RECIPE builds it")
+    return entry.files
+
+
 def bench_file(path: Path, inputs: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
-    """Time one model file on samples from .npy files. Raises RecipeError for an unknown kind of file or no samples."""
+    """Time one model file on samples from .npy files.
+
+    Raises RecipeError for a file that is not there or of no known kind, and for samples that cannot be fed.
+    """
     runtimes = {info.suffix: name for name, info in RUNTIMES.items()} | {".ort": "onnx"}
     if path.suffix not in runtimes:
-        raise RecipeError(f"cannot tell the runtime of {path.name}", f"known endings: {', '.join(sorted(runtimes))}")
+        known = ", ".join(sorted(runtimes))
+        raise RecipeError(f"cannot tell the runtime of {path.name}", f"known endings: {known}, and .toml for a recipe")
+    if not path.is_file():
+        raise RecipeError(f"no model file at {path}")
     if not inputs:
         raise RecipeError(
             f"{path.name} needs samples to run on: --inputs SAMPLES.npy for each of its inputs, samples first",
             "real samples: timings on zeros or noise are not those of your data",
         )
+    counts = {str(file): _count_samples(file) for file in inputs}
+    if len(set(counts.values())) > 1:
+        faults = [f"{file}: {count}" for file, count in counts.items()]
+        raise RecipeError("every input needs as many samples as the others, found:", faults=faults)
     return _bench(path, runtimes[path.suffix], list(inputs), Device(), how, path.name)
+
+
+def _count_samples(file: Path) -> int:
+    try:
+        samples = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise RecipeError(f"wanted a .npy file of numbers, found {file}: {error}") from None
+    if not isinstance(samples, np.ndarray) or samples.dtype.kind not in "biuf" or samples.ndim == 0 or not len(samples):
+        found = f"{samples.dtype} {list(samples.shape)}" if isinstance(samples, np.ndarray) else "several arrays"
+        raise RecipeError(f"wanted an array of numbers with at least one sample, found {found} in {file}")
+    return len(samples)
 
 
 def _bench(
     model: Path, runtime: str, inputs: Sequence[Path], device: Device, how: Mapping[str, Any], name: str
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="pocketforge-bench-") as scratch:
-        answer = host.run(
-            RunRequest(
-                session=RUNTIMES[runtime].session,
-                model=model,
-                sha256=hash_file(model),
-                inputs=tuple(inputs),
-                outputs=Path(scratch),
-                threads=how["threads"] or device.threads,
-                samples=how["min_samples"] or device.min_samples,
-                warmup=device.warmup,
-                time_s=device.min_seconds if how["min_seconds"] is None else how["min_seconds"],
-            )
-        )
-    if not answer.samples_ms:
-        raise StageFailed(f"benchmarking {name} gave no samples")
+    sha256 = hash_file(model)
+    request = RunRequest(
+        session=RUNTIMES[runtime].session,
+        model=model,
+        sha256=sha256,
+        inputs=tuple(inputs),
+        outputs=model.parent,  # nothing is written when timing
+        threads=how["threads"] or device.threads,
+        samples=how["min_samples"] or device.min_samples,
+        warmup=device.warmup,
+        time_s=device.min_seconds if how["min_seconds"] is None else how["min_seconds"],
+    )
+    try:
+        # A stage's stderr is its log; here it is the user's terminal, and the error says all that matters.
+        with contextlib.redirect_stderr(io.StringIO()):
+            answer = host.run(request)
+    except ToolFailed as error:
+        raise StageFailed(f"{name} does not load or run: {_reason(error)}") from None
     interval = percentile_interval(answer.samples_ms, "p50")
     return {
         "name": name,
         "device": device.name,
         "via": "host",
-        "sha256": hash_file(model),
+        "sha256": sha256,
         "runtime": answer.runtime,
         "threads": how["threads"] or device.threads,
         "samples": len(answer.samples_ms),
-        "p50_low_ms": interval.low,
-        "p50_high_ms": interval.high,
+        "p50_low_ms": interval.low if math.isfinite(interval.low) else None,
+        "p50_high_ms": interval.high if math.isfinite(interval.high) else None,
         **{f"{p}_ms": percentile(answer.samples_ms, p) for p in ("min", *PERCENTILES)},
         "load_ms": answer.load_ms,
         "peak_rss_bytes": answer.peak_rss_bytes,
         "samples_ms": list(answer.samples_ms),
     }
+
+
+def _reason(error: ToolFailed) -> str:
+    """What the runtime said, without the Python frames it passed through."""
+    lines = [line for line in error.stderr_tail.splitlines() if line.strip() and line[0] not in " \t"]
+    lines = [line for line in lines if not line.startswith("Traceback")]
+    # The runner ends with the exception's own name and text, which the traceback had with its module.
+    said = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if not after or not line.endswith(after)]
+    return "\n  ".join(said[-4:]) or describe_exit(error.returncode)

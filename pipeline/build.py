@@ -38,12 +38,16 @@ _UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What `build` gives back. error: the first stage error, which decides the exit code."""
+    """What `build` gives back. errors: of the failed stages, in the plan's order; the first decides the exit code."""
 
     report: Report
     report_path: Path
     release: Path | None
-    error: PocketforgeError | None
+    errors: tuple[PocketforgeError, ...] = ()
+
+    @property
+    def error(self) -> PocketforgeError | None:
+        return self.errors[0] if self.errors else None
 
     @property
     def exit_code(self) -> int:
@@ -70,10 +74,7 @@ def build(
     store = Store(cache)
     facts = gather(recipe, cache)
     plan = make_plan(recipe, facts)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain_os_error(error, out) from error
+    _prepare(out)
     outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
     report = make_report(recipe, facts, plan, outcome, wall_s=time.monotonic() - started)
     report_path = out / "report.json"
@@ -81,9 +82,20 @@ def build(
         _write_whole(report_path, json.dumps(report.to_json(), indent=1, sort_keys=True))
         release = write_release(recipe, plan, outcome, report, out, keep_failed=keep_failed)
     except OSError as error:
-        raise explain_os_error(error, out) from error
-    error_of = [outcome.errors[s.key] for s in plan.steps if s.key in outcome.errors]
-    return Built(report, report_path, release, error_of[0] if error_of else None)
+        raise explain_os_error(error, out, "--out") from error
+    errors = tuple(outcome.errors[s.key] for s in plan.steps if s.key in outcome.errors)
+    return Built(report, report_path, release, errors)
+
+
+def _prepare(out: Path) -> None:
+    """Make the output folder, and find out now, not after the build, whether it can be written to."""
+    probe = out / f".probe-{uuid.uuid4().hex}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise explain_os_error(error, out, "--out") from error
 
 
 def make_report(recipe: Recipe, facts: Facts, plan: Plan, outcome: Outcome, *, wall_s: float) -> Report:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from pipeline import events
+from pipeline.errors import StageFailed
 from pipeline.facts import gather
 from pipeline.plan import make_plan
 from pipeline.recipe import Recipe
@@ -22,10 +24,16 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> dic
     untrained = dataclasses.replace(recipe, compress=())
     plan = make_plan(untrained, gather(untrained, cache))
     trunk = dataclasses.replace(plan, steps=tuple(s for s in plan.steps if s.key in (plan.data, plan.reference)))
-    with tempfile.TemporaryDirectory(prefix="pocketforge-check-") as logs:
-        outcome = run_plan(trunk, store, logs=Path(logs), emit=emit)
+    logs = Path(tempfile.mkdtemp(prefix="pocketforge-check-"))
+    keep = False
+    try:
+        outcome = run_plan(trunk, store, logs=logs, emit=emit)
         for error in outcome.errors.values():
+            keep = isinstance(error, StageFailed)  # its message names the log
             raise error
+    finally:
+        if not keep:
+            shutil.rmtree(logs, ignore_errors=True)
     data = json.loads((outcome.entries[plan.data].files / "data.json").read_text(encoding="utf-8"))
     model = json.loads((outcome.entries[plan.reference].files / "reference.json").read_text(encoding="utf-8"))
     return {

@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.devices import legacy
@@ -21,39 +22,37 @@ _OPTIONAL = {
 }
 
 
-def examine(cache: Path, *, imports: bool) -> list[dict[str, str]]:
-    """Rows of name, state (ok, missing, optional: absent but only needed on request), what was found, how to get it."""
+def examine(cache: Path, *, imports: bool) -> Iterator[dict[str, str]]:
+    """Rows of name, state (ok, missing, optional: absent but only needed on request), what was found, how to get it.
+
+    Each comes as soon as it is known: importing a toolchain takes a while.
+    """
     versions = installed_versions()
-    rows = [
-        _row("python", "ok" if sys.version_info >= (3, 11) else "missing", platform.python_version(), "Python 3.11"),
-        _row("host", "ok", host_identity()),
-        _package("torch", versions["torch"], "pip install 'torch==2.13.0'", ["torch"], imports),
-    ]
+    yield _row("python", "ok" if sys.version_info >= (3, 11) else "missing", platform.python_version(), "Python 3.11")
+    yield _row("host", "ok", host_identity())
+    yield _package("torch", versions["torch"], "pip install 'torch==2.13.0'", ["torch"], imports)
     for name, runtime in RUNTIMES.items():
         needed = dict.fromkeys((*runtime.export_libraries, *runtime.run_libraries))
         absent = [n for n in needed if versions[n] == "none"]
         get = f"pip install 'pocketforge[{runtime.extra}]'"
         if absent:
-            rows.append(_row(name, "missing", f"not installed: {', '.join(absent)}", get))
+            yield _row(name, "missing", f"not installed: {', '.join(absent)}", get)
             continue
         found = ", ".join(f"{n} {versions[n]}" for n in needed)
         trouble = _import_trouble([*runtime.preload, runtime.module]) if imports else ""
-        rows.append(_row(name, "missing" if trouble else "ok", trouble or found, get))
+        yield _row(name, "missing" if trouble else "ok", trouble or found, get)
     ready = legacy.legacy_python()
-    rows.append(
-        _row(
-            "tflite-runtime",
-            "ok" if ready else "optional",
-            f"{legacy.VERSION} in {ready}" if ready else "not set up: verify will say 'not known' for it",
-            "pocketforge device setup tflite-runtime",
-        )
+    yield _row(
+        "tflite-runtime",
+        "ok" if ready else "optional",
+        f"{legacy.VERSION} in {legacy.legacy_folder()}" if ready else "not set up: verify will say 'not known' for it",
+        "pocketforge device setup tflite-runtime",
     )
     for name, use in _OPTIONAL.items():
         state = "optional" if versions[name] == "none" else "ok"
         found = versions[name] if state == "ok" else f"not installed; only for {use}"
-        rows.append(_row(name, state, found, f"pip install {name}"))
-    rows.append(_cache(cache))
-    return rows
+        yield _row(name, state, found, f"pip install {name}")
+    yield _cache(cache)
 
 
 def _row(name: str, state: str, found: str, get: str = "") -> dict[str, str]:

@@ -4,6 +4,7 @@ PocketforgeError                 exit 3   base; never raised itself
 ├── RecipeError                  exit 2   the recipe (or another file the user wrote) is wrong
 ├── ModelError                   exit 2   the model's code, weights or data do not fit together
 ├── StoreError                   exit 3   the cache or output folder cannot be read or written
+│   └── DamagedEntry             exit 3   a stored file is not what was stored (builds make it again)
 ├── StageFailed                  exit 3   a stage ended badly (stage, lane, log path)
 │   ├── ToolFailed               exit 3   a program we ran failed (argv, exit code, stderr tail)
 │   └── ToolMissing              exit 3   a package or program is not installed (how to get it)
@@ -78,14 +79,27 @@ class StoreError(PocketforgeError):
     """The store or the output folder cannot be read or written (full, read-only, damaged)."""
 
 
+class DamagedEntry(StoreError):
+    """A stored result's file is missing or does not match its recorded hash. A build makes it again."""
+
+    def __init__(self, key: str, name: str) -> None:
+        super().__init__(f"stored result {key[:12]} is damaged ({name} does not match its hash)")
+        self.key = key
+        self.name = name
+
+
 class StageFailed(PocketforgeError):
-    """A stage did not finish. The log is kept beside the build's report."""
+    """A stage did not finish; its whole output is in `log`."""
 
     def __init__(self, message: str, hint: str = "", *, stage: str = "", lane: str = "", log: str = "") -> None:
         super().__init__(message, hint)
         self.stage = stage
         self.lane = lane
         self.log = log
+
+    def __str__(self) -> str:
+        where = f"{self.stage} {self.lane}: " if self.stage else ""
+        return where + super().__str__() + (f"\n  log: {self.log}" if self.log else "")
 
 
 class ToolFailed(StageFailed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -14,8 +15,16 @@ from pipeline.recipe import Recipe
 def summarize(recipe: Recipe) -> dict[str, Any]:
     """Layers (name, kind, parameters, output shape for batch 1), totals. Raises ModelError as building does.
 
+    What libraries warn of is not shown: a build's log has it.
+
     The input is the recipe's model.input, else the definition's example_inputs(), else a preprocessed sample's shape.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _summarize(recipe)
+
+
+def _summarize(recipe: Recipe) -> dict[str, Any]:
     definition = recipe.model.definition
     module = models.build_model(definition, recipe.model.args, recipe.resolve)
     if recipe.model.weights:

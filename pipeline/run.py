@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import events, worker
-from pipeline.errors import PocketforgeError, StageFailed, StoreError, describe_exit
+from pipeline.errors import DamagedEntry, PocketforgeError, StageFailed, StoreError, describe_exit
 from pipeline.plan import Plan, Step
 from pipeline.records import StepRecord
 from pipeline.stages import STAGES
-from pipeline.store import DamagedEntry, Entry, Store
+from pipeline.store import Entry, Store
 
 # A stage that measured something wrong says so in this file of its result ({"passed": …, "reasons": […]});
 # what would build on it is then not run.
@@ -112,7 +112,7 @@ class _Run:
         try:
             return self.store.get(step.key)
         except DamagedEntry as damage:
-            self.emit(events.Warned(f"{step.name}: {damage}; it is made again"))
+            self.emit(events.Warned(f"{step.name}: {damage.message}; it is made again"))
             self.store.discard(step.key)
             return None
 
@@ -226,8 +226,16 @@ class _Run:
                 args=(STAGES[step.stage].module, dict(inputs), dict(step.spec), out, log, theirs),
                 name=step.name,
             )
-            process.start()
-            theirs.close()
+            try:
+                worker.start(process)
+            except (EOFError, OSError) as error:
+                ours.close()
+                raise StageFailed(
+                    f"the process of {step.name} could not be started: {error or type(error).__name__}",
+                    "is the machine out of memory or processes?",
+                ) from None
+            finally:
+                theirs.close()
             self._children[process.pid] = process
         self.emit(events.StepStarted(step.stage, step.lane, step.key, process.pid, str(log)))
         outcome: tuple[Any, ...] = ("gone",)
@@ -262,9 +270,14 @@ class _Run:
 
     def _stop(self) -> None:
         self._stopping.set()
-        with self._context_lock:
+        # A thread may hold the lock for as long as the fork server imports libraries: end the server first.
+        while not self._context_lock.acquire(timeout=0.1):
+            worker.kill_fork_server()
+        try:
             for process in self._children.values():
                 _kill(process)
+        finally:
+            self._context_lock.release()
 
 
 def _kill(process: Any) -> None:

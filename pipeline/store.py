@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import StoreError
+from pipeline.errors import DamagedEntry, StoreError
 
 LAYOUT = "v1"
 
@@ -222,15 +222,6 @@ class Store:
                         path.unlink()
 
 
-class DamagedEntry(Exception):
-    """An entry's file is missing or does not match its recorded hash."""
-
-    def __init__(self, key: str, name: str) -> None:
-        super().__init__(f"stored result {key[:12]} is damaged ({name} does not match its hash)")
-        self.key = key
-        self.name = name
-
-
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's content, as hex."""
     with path.open("rb") as file:
@@ -248,16 +239,17 @@ def _store_errors(root: Path) -> Iterator[None]:
         raise explain_os_error(error, root) from error
 
 
-def explain_os_error(error: OSError, place: Path) -> StoreError:
-    """A StoreError for a failed write: full, read-only, forbidden or broken."""
+def explain_os_error(error: OSError, place: Path, option: str = "--cache-dir") -> StoreError:
+    """A StoreError for a failed write: full, read-only, forbidden or broken. `option` chooses another place."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
             f"no space left on the disk of {place}",
-            "free some space (pocketforge cache clear --keep-bytes 1GB) or choose another disk with --cache-dir",
+            f"free some space (pocketforge cache clear --keep-bytes 1GB) or choose another disk with {option}",
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
         return StoreError(
             f"cannot write to {place}: {error.strerror}",
-            "choose a folder you can write to with --cache-dir or POCKETFORGE_CACHE_DIR",
+            f"choose a folder you can write to with {option}"
+            + (" or POCKETFORGE_CACHE_DIR" if option == "--cache-dir" else ""),
         )
-    return StoreError(f"cannot use {place}: {error}", "choose another folder with --cache-dir")
+    return StoreError(f"cannot use {place}: {error}", f"choose another folder with {option}")

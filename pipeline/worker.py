@@ -8,6 +8,7 @@ processes that hold only their runtime (see devices/host.py), never in a fork.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import multiprocessing
@@ -17,15 +18,17 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PocketforgeError, StageFailed, ToolMissing
+from pipeline.errors import ModelError, PocketforgeError, RecipeError, StageFailed, ToolFailed, ToolMissing
 from pipeline.store import explain_os_error
 
 PRELOAD_VARIABLE = "POCKETFORGE_PRELOAD"
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# With less than this left, a write that failed for no stated reason failed for lack of space.
+_NOTHING_LEFT_BYTES = 64 * 1024
 
 
 def context(preload: Sequence[str]) -> Any:
@@ -34,6 +37,28 @@ def context(preload: Sequence[str]) -> Any:
     ctx = multiprocessing.get_context("forkserver")
     ctx.set_forkserver_preload(["pipeline.preloaded"] if preload else [])
     return ctx
+
+
+def start(process: Any) -> None:
+    """Start a stage's process, and the fork server if need be, with SIGINT blocked.
+
+    A ^C in the terminal goes to every process of the group: it would end the server with a traceback while it still
+    imports. The thread that starts a process hands its signal mask down.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def kill_fork_server() -> None:
+    """End the fork server at once; a `start` that waits for it then fails."""
+    # Its own stop() waits until it has imported everything: tens of seconds on a busy machine.
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def stage_main(
@@ -51,6 +76,7 @@ def stage_main(
     # Locks that libraries make (progress bars) need no clean-up by the build's resource tracker under "fork".
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -65,28 +91,49 @@ def stage_main(
     try:
         stage = importlib.import_module(module)
         stage.run(inputs, spec, out, lambda fraction, text="": send("progress", float(fraction), str(text)))
-    except PocketforgeError as error:
-        traceback.print_exc()
-        send("error", error)
-    except MemoryError:
-        traceback.print_exc()
-        send("error", StageFailed("the stage ran out of memory", "use fewer samples or a smaller batch"))
-    except OSError as error:
-        traceback.print_exc()
-        send("error", explain_os_error(error, out) if error.errno in _DISK_ERRORS else _crash(error))
-    except ImportError as error:
-        traceback.print_exc()
-        send("error", _missing(error))
     except Exception as error:
-        traceback.print_exc()
-        send("error", _crash(error))
+        # The log may be on the disk that is full: what is said to the build counts more.
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+        send("error", explain(error, out))
     else:
         send("done")
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     pipe.close()
     # The libraries' threads and exit handlers have nothing left to do that matters, and some hang.
     os._exit(0)
+
+
+def explain(error: Exception, out: Path) -> PocketforgeError:
+    """What a stage raised, as the user shall see it; `out` is the folder that it wrote into."""
+    if _is_out_of_space(error, out):
+        return explain_os_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), out)
+    if isinstance(error, PocketforgeError):
+        return error
+    if isinstance(error, MemoryError):
+        return StageFailed("the stage ran out of memory", "use fewer samples or a smaller batch")
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return explain_os_error(error, out)
+    if isinstance(error, ImportError):
+        return _missing(error)
+    return _crash(error)
+
+
+def _is_out_of_space(error: Exception, out: Path) -> bool:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    if isinstance(error, RecipeError | ModelError):
+        return False
+    if isinstance(error, ToolFailed) and os.strerror(errno.ENOSPC) in error.stderr_tail:
+        return True
+    # NumPy, torch and the exporters have their own words for a write that fails.
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(out)
+        # Some disks do not say how large they are.
+        return disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < _NOTHING_LEFT_BYTES
+    return False
 
 
 def _crash(error: BaseException) -> StageFailed:

@@ -75,10 +75,27 @@ class MobileNetV2(nn.Module):
 
 
 def build(classes: int = 1000, width: float = 1.0, seed: int = 0) -> nn.Module:
-    """Random weights drawn with `seed`: the same in every process."""
+    """Random weights drawn with `seed`, with batch-norm statistics settled on noise."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MobileNetV2(classes, width)
+        return settle_batch_norm(MobileNetV2(classes, width))
+
+
+def settle_batch_norm(model: nn.Module) -> nn.Module:
+    """Give random weights statistics that fit them.
+
+    With the initial ones (mean 0, variance 1) activations shrink layer by layer to 1e-8, which no trained net's do, and
+    no int8 runtime can hold their scales: ORT and tflite-runtime compute nonsense or refuse.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # plain averages: one pass sets them
+    with torch.no_grad():
+        model.train()(torch.randn(8, 3, 96, 96))
+    for norm in norms:
+        norm.momentum = 0.1
+        norm.num_batches_tracked.zero_()
+    return model.eval()
 
 
 def example_inputs() -> tuple[Tensor, ...]:

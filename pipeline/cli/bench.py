@@ -6,20 +6,20 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import cache_option, json_option, print_json
-from pipeline.errors import RecipeError
+from pipeline.cli.options import RecipePath, cache_option, json_option, print_json
+from pipeline.errors import DamagedEntry, RecipeError, StoreError
 
 
 @click.command("bench")
-@click.argument("what", metavar="RECIPE|FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("what", metavar="RECIPE|FILE", type=RecipePath())
 @click.option("--target", "-t", multiple=True, help="Only this target of the recipe (may be given several times).")
 @click.option(
     "--inputs", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="For a model FILE: a .npy of real samples for each input, samples first.",
 )  # fmt: skip
-@click.option("--threads", type=click.IntRange(1, 64), help="Threads of the runtime.  [default: the recipe's, else 1]")
+@click.option("--threads", type=click.IntRange(1, 64), help="Threads of the runtime.  [default: recipe's, else 1]")
 @click.option("--samples", type=click.IntRange(10), help="At least so many inferences.  [default: recipe's, else 100]")
-@click.option("--seconds", type=click.FloatRange(0), help="Seconds at least.  [default: the recipe's, else 1]")
+@click.option("--seconds", type=click.FloatRange(0), help="Seconds at least.  [default: recipe's, else 1]")
 @cache_option
 @json_option
 def command(
@@ -32,9 +32,9 @@ def command(
     cache: Path,
     as_json: bool,
 ) -> None:
-    """Benchmark a recipe's targets again, or one model file, on this host.
+    """Benchmark a recipe's built targets, or one model file, on this host.
 
-    A recipe's targets must have been built: the stored files are timed, each in a new process, one after another.
+    The stored files of targets are timed, each in a new process, one after another.
     Results are shown, not stored, and judged by nothing.
     """
     from pipeline.benching import bench_file, bench_recipe
@@ -44,7 +44,10 @@ def command(
     if what.suffix == ".toml":
         if inputs:
             raise RecipeError("--inputs is for a model FILE; a recipe's targets run on its own eval samples")
-        results = bench_recipe(load_recipe(what), cache, target, how)
+        try:
+            results = bench_recipe(load_recipe(what), cache, target, how)
+        except DamagedEntry as damage:
+            raise StoreError(damage.message, f"pocketforge build {what} makes it again") from None
     else:
         if target:
             raise RecipeError("--target is for a recipe, not for a model file")

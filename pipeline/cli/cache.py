@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pipeline.cli.options import cache_option, json_option, print_json
+from pipeline.errors import RecipeError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -38,7 +39,7 @@ def command() -> None:
 @command.command("dir")
 @cache_option
 def show_dir(cache: Path) -> None:
-    """Print the folder."""
+    """Print the folder that results are stored in."""
     click.echo(cache)
 
 
@@ -46,7 +47,7 @@ def show_dir(cache: Path) -> None:
 @cache_option
 @json_option
 def list_entries(cache: Path, as_json: bool) -> None:
-    """Every stored result: stage, lane, size, when it was last used."""
+    """List every stored result: stage, size, last use."""
     from pipeline.store import Store
 
     entries = sorted(Store(cache).summaries(), key=lambda e: -e.last_used)
@@ -63,32 +64,39 @@ def list_entries(cache: Path, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    for row in rows:
-        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(row["last_used"])))
-        click.echo(f"{row['key'][:16]}  {row['stage']:<10} {row['size_bytes']:>13,} bytes  {used}  {row['lane']}")
-    click.echo(f"{len(rows)} results, {sum(int(r['size_bytes']) for r in rows):,} bytes in {cache}")
+    from pipeline.report.terminal import show_cache
+
+    show_cache(rows, str(cache))
 
 
 @command.command("verify")
 @cache_option
+@json_option
 @click.pass_context
-def verify(ctx: click.Context, cache: Path) -> None:
-    """Compare every stored file with its recorded hash; damaged results are removed (and exit code 1)."""
-    from pipeline.store import DamagedEntry, Store
+def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
+    """Compare every stored file with its recorded hash.
+
+    Damaged results are removed, and the exit code is 1: the next build makes them again.
+    """
+    from pipeline.errors import DamagedEntry
+    from pipeline.store import Store
 
     store = Store(cache)
     keys = store.keys()
-    damaged = 0
+    damaged = []
     for key in keys:
         try:
             whole = store.get(key) is not None
         except DamagedEntry as error:
             whole = False
-            click.echo(f"{error}; removed", err=True)
+            click.echo(f"{error.message}; removed", err=True)
         if not whole:
             store.discard(key)
-            damaged += 1
-    click.echo(f"{len(keys) - damaged} results whole, {damaged} damaged")
+            damaged.append(key)
+    if as_json:
+        print_json({"whole": len(keys) - len(damaged), "damaged": damaged})
+    else:
+        click.echo(f"{len(keys) - len(damaged)} results whole, {len(damaged)} damaged")
     ctx.exit(1 if damaged else 0)
 
 
@@ -102,13 +110,32 @@ def verify(ctx: click.Context, cache: Path) -> None:
     "--keep-bytes", type=Quantity("size", _BYTES, "5GB (B, KB, MB, GB, KiB, MiB, GiB)"),
     help="Remove the least recently used until so much is left (5GB).",
 )  # fmt: skip
-@click.option("--yes", is_flag=True, help="Do not ask before removing everything.")
-def clear(cache: Path, older_than: float | None, keep_bytes: float | None, yes: bool) -> None:
-    """Remove stored results: those that fit the limits, or all of them. The next build makes them again."""
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before removing everything.")
+@json_option
+def clear(cache: Path, older_than: float | None, keep_bytes: float | None, yes: bool, as_json: bool) -> None:
+    """Remove stored results: those past a limit, or all.
+
+    The next build makes again what it needs.
+    """
     from pipeline.store import Store
 
-    if older_than is None and keep_bytes is None and not yes:
-        click.confirm(f"remove every result in {cache}?", abort=True, err=True)
-    limit = None if keep_bytes is None else int(keep_bytes)
-    removed, freed = Store(cache).clear(older_than_s=older_than, keep_bytes=limit)
-    click.echo(f"removed {removed} results, {freed:,} bytes")
+    removed = freed = 0
+    if older_than is not None or keep_bytes is not None or yes or _agreed(f"remove every result in {cache}?"):
+        limit = None if keep_bytes is None else int(keep_bytes)
+        removed, freed = Store(cache).clear(older_than_s=older_than, keep_bytes=limit)
+    if as_json:
+        print_json({"removed": removed, "bytes": freed})
+    else:
+        click.echo(f"removed {removed} results, {freed:,} bytes")
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise  # ^C
+        click.echo(err=True)
+        raise RecipeError(
+            "nobody is here to be asked, so nothing was removed", "--yes removes without asking"
+        ) from None

@@ -6,12 +6,14 @@ import click
 
 
 @click.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print the code that makes SHELL complete commands and options.
+    """Print the shell code that completes commands and options. SHELL is bash, zsh or fish.
 
-    bash: eval "$(pocketforge completion bash)" in ~/.bashrc; zsh alike in ~/.zshrc; fish: pocketforge completion fish
-    > ~/.config/fish/completions/pocketforge.fish
+    \b
+    bash  eval "$(pocketforge completion bash)" in ~/.bashrc
+    zsh   eval "$(pocketforge completion zsh)" in ~/.zshrc
+    fish  pocketforge completion fish > ~/.config/fish/completions/pocketforge.fish
     """
     from click.shell_completion import get_completion_class
 

@@ -1,4 +1,7 @@
-"""Events of a build on stderr: bars on a terminal, lines, JSON, or only trouble."""
+"""Events of a build on stderr: bars on a terminal, lines, JSON, or only warnings.
+
+What a failed step has to say is said once, at the end, by the command.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ from pipeline import events
 
 @contextlib.contextmanager
 def progress(mode: str) -> Iterator[events.Emit]:
-    """An `Emit` that draws as `--progress` says; `auto` is bars on a terminal and only trouble elsewhere."""
+    """An `Emit` that draws as `--progress` says; `auto` is bars on a terminal and only warnings elsewhere."""
     if mode == "auto":
         mode = "bars" if sys.stderr.isatty() else "none"
     if mode == "bars":
         with _bars() as emit:
             yield emit
     else:
-        yield {"plain": _plain, "json": _json, "none": _trouble}[mode]
+        yield {"plain": _plain, "json": _json, "none": _warnings}[mode]
 
 
 def _say(text: str) -> None:
@@ -33,12 +36,10 @@ def _json(event: events.Event) -> None:
     _say(json.dumps(events.to_json(event)))
 
 
-def _trouble(event: events.Event) -> None:
+def _warnings(event: events.Event) -> None:
     match event:
         case events.Warned(message):
             _say(f"warning: {message}")
-        case events.StepFailed(stage, lane, _, message, log):
-            _say(f"failed: {stage} {lane}: {message}\n  log: {log}")
 
 
 def _plain(event: events.Event) -> None:
@@ -49,12 +50,14 @@ def _plain(event: events.Event) -> None:
             _say(f"  start   {stage:<10} {lane}")
         case events.StepFinished(stage, lane, _, wall_s):
             _say(f"  done    {stage:<10} {lane}  {wall_s:.1f} s")
+        case events.StepFailed(stage, lane):
+            _say(f"  failed  {stage:<10} {lane}")
         case events.StepReused(stage, lane):
             _say(f"  reused  {stage:<10} {lane}")
         case events.StepSkipped(stage, lane, _, because):
             _say(f"  skipped {stage:<10} {lane}: {because}")
         case _:
-            _trouble(event)
+            _warnings(event)
 
 
 @contextlib.contextmanager
@@ -88,10 +91,9 @@ def _bars() -> Iterator[events.Emit]:
             case events.StepFinished(stage, lane, _, wall_s):
                 close(stage, lane)
                 bars.console.print(f"  [green]done[/]    {stage:<10} {_short(lane)}  {wall_s:.1f} s", highlight=False)
-            case events.StepFailed(stage, lane, _, message, log):
+            case events.StepFailed(stage, lane):
                 close(stage, lane)
-                bars.console.print(f"  [red]failed[/]  {stage:<10} {_short(lane)}: ", end="", highlight=False)
-                bars.console.print(f"{message}\n          log: {log}", markup=False, highlight=False)
+                bars.console.print(f"  [red]failed[/]  {stage:<10} {_short(lane)}", highlight=False)
             case events.StepSkipped(stage, lane, _, because):
                 bars.console.print(f"  skipped {stage:<10} {_short(lane)}: {because}", markup=False, highlight=False)
             case events.Warned(message):

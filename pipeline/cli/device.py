@@ -10,13 +10,13 @@ from pipeline.errors import RecipeError
 
 @click.group("device")
 def command() -> None:
-    """List and set up the devices and environments that files run on."""
+    """List and set up what model files run on."""
 
 
 @command.command("list")
 @json_option
 def list_devices(as_json: bool) -> None:
-    """What files can run on here."""
+    """List what files can run on here."""
     from pipeline.devices import legacy
     from pipeline.facts import host_identity
 
@@ -40,7 +40,11 @@ def list_devices(as_json: bool) -> None:
 @command.command("setup")
 @click.argument("name")
 def setup(name: str) -> None:
-    """Set up NAME: `tflite-runtime`, the older TFLite runtime that `verify` also tries. Needs the package index."""
+    """Set up an optional runtime. Needs the package index.
+
+    NAME is `tflite-runtime`: the last release under that name, which apps still ship. A build verifies .tflite files
+    with it too, once it is set up.
+    """
     from pipeline.devices import legacy
 
     if name != "tflite-runtime":

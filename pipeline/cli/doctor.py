@@ -15,16 +15,22 @@ from pipeline.cli.options import cache_option, json_option, print_json
 @json_option
 @click.pass_context
 def command(ctx: click.Context, cache: Path, imports: bool, as_json: bool) -> None:
-    """Say what is installed and works here, what is missing, and how to get it. Exits 3 if a runtime is missing."""
+    """Say what is installed, what is missing, and how to get it.
+
+    Each toolchain is imported in a process of its own, which takes a while. Exits 3 if something is missing or broken
+    that a build needs.
+    """
     from pipeline.doctor import examine
 
-    found = examine(cache, imports=imports)
+    found = []
+    for row in examine(cache, imports=imports):
+        found.append(row)
+        if as_json:
+            continue
+        mark = {"ok": "ok", "missing": "MISSING", "optional": "-"}[row["state"]]
+        click.echo(f"{mark:<8} {row['name']:<15} {row['found']}")
+        if row["state"] != "ok" and row["get"]:
+            click.echo(f"{'':<8} {'':<15} get it: {row['get']}")
     if as_json:
         print_json(found)
-    else:
-        for row in found:
-            mark = {"ok": "ok", "missing": "MISSING", "optional": "-"}[row["state"]]
-            click.echo(f"{mark:<8} {row['name']:<18} {row['found']}")
-            if row["state"] != "ok" and row["get"]:
-                click.echo(f"{'':<8} {'':<18} get it: {row['get']}")
     ctx.exit(3 if any(row["state"] == "missing" for row in found) else 0)

@@ -6,21 +6,20 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import json_option, print_json
+from pipeline.cli.options import RecipePath, json_option, print_json
 from pipeline.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE
 
 
 @click.command("gate")
 @click.argument("report", type=click.Path(path_type=Path))
-@click.option(
-    "--recipe", type=click.Path(path_type=Path), help="Take the budgets from this recipe, not from the report."
-)
+@click.option("--recipe", type=RecipePath(), help="Judge by this recipe's budgets, not by those in the report.")
 @json_option
 @click.pass_context
 def command(ctx: click.Context, report: Path, recipe: Path | None, as_json: bool) -> None:
-    """Judge a report's measurements again; exits 0 if every budget is kept, 1 if not, 3 if the build had failed.
+    """Say if a report keeps its budgets, or those of another recipe.
 
-    REPORT is a report.json or the folder it is in. Nothing is measured and release/ is left as it is.
+    Exits 0 if every budget is kept, 1 if not, 3 if the build had failed. REPORT is a report.json or the folder it is
+    in. Nothing is measured and release/ is left as it is.
     """
     import dataclasses
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 
 import click
@@ -19,13 +21,15 @@ seed = 0 # splits, calibration and training follow from it
 task = "classification" # or "regression"
 
 [model]
-definition = "{definition}" # has build(**args), and optionally example_inputs()
-{weights}
-# args = {{ classes = 10 }} # what build() is called with
+{model}
+
+# [[model.input]] # one for each input; by default what example_inputs() or the data gives
+# shape = [1, 3, 224, 224] # batch 1 first
+# dtype = "float32"
 
 [data]
 # Real, labelled samples: digits | cifar10:DIR | imagefolder:DIR | npz:FILE | module.py:function
-source = "{data}"
+source = {data}
 # labels = "labels.txt" # one class name a line
 eval_fraction = 0.3 # held out for verify; never used for calibration or training
 eval_samples = 1000 # at most
@@ -33,6 +37,11 @@ calibration_samples = 100 # fix the int8 ranges
 
 # What your app must do to a raw sample before it feeds the model. It is written into every file's sidecar.
 {preprocess}
+
+# [[compress]] # training on the train split before anything is quantized
+# type = "finetune"
+# epochs = 3
+# lr = 5e-4
 
 # One [[target]] is one file to ship. Delete what you do not need.
 [[target]]
@@ -74,6 +83,13 @@ limit = 0.02
 # limit = 20
 """
 
+MODEL = """\
+definition = {definition} # has build(**args), and optionally example_inputs()
+{weights}
+# args = {{ classes = 10 }} # what build() is called with"""
+ARCHIVE = """\
+definition = {definition} # a torch.export archive: it holds the weights too"""
+WEIGHTS = "weights = {weights}"
 NO_WEIGHTS = '# weights = "weights.safetensors" # or a checkpoint that holds only a state dict'
 PREPROCESS = """\
 # [data.preprocess]
@@ -116,6 +132,8 @@ def command(
     from pipeline.checking import check
     from pipeline.config import parse_recipe
 
+    if model.suffix == ".pt2" and weights is not None:
+        raise RecipeError(f"{model.name} holds its own weights", "leave --weights out")
     if model.suffix not in (".py", ".pt2"):
         raise RecipeError(
             f"wanted a model definition, .py or .pt2, found {model}",
@@ -133,8 +151,9 @@ def command(
     click.echo(f"wrote {target}")
     with progress(progress_mode) as emit:
         found = check(loaded, cache, emit)
-    for name, value in found.items():
-        click.echo(f"  {name:<18} {value}")
+    from pipeline.report.terminal import show_check
+
+    show_check(found)
     click.echo(f"next: pocketforge build {target}")
 
 
@@ -150,15 +169,22 @@ def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> s
         data = f"{kind}:{relative(Path(place))}"
     elif colon and kind.endswith(".py"):
         data = f"{relative(Path(kind))}:{place}"
-    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in _model_name(model)).strip("-_") or "model"
+    name = re.sub("[^A-Za-z0-9_-]", "_", _model_name(model)).strip("-_") or "model"
     return TEMPLATE.format(
         recipe=target.name,
         name=name,
-        definition=relative(model),
-        weights=f'weights = "{relative(weights)}"' if weights else NO_WEIGHTS,
-        data=data,
+        model=(ARCHIVE if model.suffix == ".pt2" else MODEL).format(
+            definition=_quoted(relative(model)),
+            weights=WEIGHTS.format(weights=_quoted(relative(weights))) if weights else NO_WEIGHTS,
+        ),
+        data=_quoted(data),
         preprocess=PREPROCESS_DIGITS if data == "digits" else PREPROCESS,
     )
+
+
+def _quoted(text: str) -> str:
+    # A JSON string is a TOML one too, except for DEL.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _model_name(model: Path) -> str:

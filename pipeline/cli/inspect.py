@@ -14,7 +14,10 @@ from pipeline.cli.options import json_option, print_json
 @click.option("--layers/--no-layers", default=True, show_default=True, help="List every weight.")
 @json_option
 def command(file: Path, layers: bool, as_json: bool) -> None:
-    """Show what is in a .pte, .tflite, .onnx or .ort file: inputs, outputs, ops, dtypes, weights, delegation."""
+    """Show what is in a .pte, .tflite, .onnx or .ort file.
+
+    Its inputs and outputs, ops, dtypes, weights, and for a .pte what runs delegated. The file is read, not run.
+    """
     from pipeline.runtimes.describe import describe, to_json
 
     found = describe(file)

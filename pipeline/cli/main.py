@@ -18,10 +18,10 @@ COMMANDS = {
     "build": ("pipeline.cli.build", "Build, verify, benchmark and gate every target of a recipe."),
     "plan": ("pipeline.cli.plan", "Show the steps of a build, their keys, and which are stored."),
     "check": ("pipeline.cli.check", "Check a recipe, its model and its data without exporting anything."),
-    "bench": ("pipeline.cli.bench", "Benchmark a recipe's targets, or one model file, again."),
-    "gate": ("pipeline.cli.gate", "Judge a report's measurements against a recipe's budgets."),
+    "bench": ("pipeline.cli.bench", "Benchmark a recipe's built targets, or one model file, on this host."),
+    "gate": ("pipeline.cli.gate", "Say if a report keeps its budgets, or those of another recipe."),
     "report": ("pipeline.cli.report", "Show a build's report."),
-    "device": ("pipeline.cli.device", "List and set up the devices that files run on."),
+    "device": ("pipeline.cli.device", "List and set up what model files run on."),
     "model": ("pipeline.cli.model", "Show a recipe's model: layers, parameters, MACs."),
     "cache": ("pipeline.cli.cache", "Show, verify and clear stored results."),
     "inspect": ("pipeline.cli.inspect", "Show what is in a .pte, .tflite, .onnx or .ort file."),
@@ -88,7 +88,10 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Every error becomes one message on stderr."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A shell starts what runs in the background with SIGINT ignored: that stays.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         code: Any = cli.main(args=argv, prog_name="pocketforge", standalone_mode=False)
     except click.ClickException as error:
@@ -108,7 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(signum: int, frame: Any) -> None:
-    # A CI that cancels a job sends SIGTERM: end as ^C does, with the stages stopped and the store whole.
+    # A CI that cancels a job sends SIGTERM: end as ^C does, with the stages stopped and the store whole. Stopping
+    # takes no second word, and one that came in its middle would leave stages running.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -11,18 +11,26 @@ from pipeline.cli.options import json_option, print_json, recipe_argument
 
 @click.group("model")
 def command() -> None:
-    """Show a recipe's model."""
+    """Show a recipe's model: layers, parameters, MACs."""
 
 
 @command.command("show")
 @recipe_argument
 @json_option
 def show(recipe: Path, as_json: bool) -> None:
-    """Layers with their parameters and output shapes, total parameters and MACs of the recipe's PyTorch model."""
+    """Show layers, parameters and MACs of the PyTorch model.
+
+    Every layer comes with the shape of its output for one sample.
+    """
+    import contextlib
+    import sys
+
     from pipeline.config import load_recipe
     from pipeline.model_summary import summarize
 
-    found = summarize(load_recipe(recipe))
+    # What the user's own model file prints is not our result.
+    with contextlib.redirect_stdout(sys.stderr):
+        found = summarize(load_recipe(recipe))
     if as_json:
         print_json(found)
         return

@@ -47,7 +47,7 @@ out_option: Callable[[F], F] = click.option(
 progress_option: Callable[[F], F] = click.option(
     "--progress", "progress_mode", type=click.Choice(["auto", "bars", "plain", "json", "none"]),
     default="auto", show_default=True,
-    help="News on stderr: bars, a line a step, JSON lines; auto: bars on a terminal, else only trouble.",
+    help="News on stderr: bars, a line a step, JSON lines; auto: bars on a terminal, else only warnings.",
 )  # fmt: skip
 
 
@@ -73,4 +73,5 @@ def default_out(out: Path | None, name: str) -> Path:
 def print_json(data: object) -> None:
     import json
 
-    click.echo(json.dumps(data, indent=1, sort_keys=True))
+    # NaN and Infinity are not JSON: a result that may hold them says null instead.
+    click.echo(json.dumps(data, indent=1, sort_keys=True, allow_nan=False))

@@ -14,7 +14,10 @@ from pipeline.cli.options import cache_option, json_option, print_json, recipe_a
 @cache_option
 @json_option
 def command(recipe: Path, cache: Path, as_json: bool) -> None:
-    """Show the steps of a build, their keys, and which are stored. Runs nothing."""
+    """Show the steps of a build, their keys, and which are stored.
+
+    Nothing is run, and no toolchain is loaded.
+    """
     from pipeline.config import load_recipe
     from pipeline.facts import gather
     from pipeline.plan import make_plan

@@ -13,7 +13,10 @@ from pipeline.cli.options import json_option, print_json
 @click.argument("report", type=click.Path(path_type=Path))
 @json_option
 def command(report: Path, as_json: bool) -> None:
-    """Show a build's report. REPORT is a report.json or the folder it is in."""
+    """Show a build's report.
+
+    REPORT is a report.json or the folder it is in.
+    """
     from pipeline.report.files import load_report
 
     loaded = load_report(report)

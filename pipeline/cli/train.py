@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +20,12 @@ from pipeline.cli.options import json_option, print_json, progress_option, recip
 @click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="Passes over the train split.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True, help="Learning rate.")
 @click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True, help="Samples a step.")
-@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True)
-@click.option("--weight-decay", type=click.FloatRange(0), default=1e-2, show_default=True)
-@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True)
+@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True, help="Optimizer.")
+@click.option("--weight-decay", type=click.FloatRange(0), default=1e-2, show_default=True, help="Weight decay.")
+@click.option(
+    "--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+    help="Share of the label that is spread over all classes.",
+)  # fmt: skip
 @click.option("--shift", type=click.IntRange(0), default=0, show_default=True, help="Random shift in pixels (images).")
 @progress_option
 @json_option
@@ -35,16 +41,18 @@ def command(
     progress_mode: str,
     as_json: bool,
 ) -> None:
-    """Train a recipe's model from scratch and write the weights that the recipe names.
+    """Train a recipe's model from scratch and write its weights.
 
-    The train split is trained on, never the eval or calibration split; the same recipe and options give the same
-    weights. The old weights are replaced only when the training is done.
+    The file is the one that the recipe names as model.weights, replaced only when the training is done. The train
+    split is trained on, never the eval or calibration split; the same recipe and options give the same weights.
     """
     from pipeline.config import load_recipe
     from pipeline.training.train_model import train_from_recipe
 
     loaded = load_recipe(recipe)
-    with progress(progress_mode) as emit:
+    started = time.monotonic()
+    # What the user's own model file prints is not our result.
+    with progress(progress_mode) as emit, contextlib.redirect_stdout(sys.stderr):
         emit(events.StepStarted("train", loaded.name, "", 0, ""))
         result = train_from_recipe(
             loaded,
@@ -57,6 +65,7 @@ def command(
             shift=shift,
             emit=lambda fraction, text: emit(events.StepProgress("train", loaded.name, fraction, text)),
         )
+        emit(events.StepFinished("train", loaded.name, "", time.monotonic() - started))
     if as_json:
         print_json(result)
         return

@@ -1,12 +1,22 @@
-"""What stage `data` wrote, read back: calibration_0.npy …, eval_0.npy …, one file a model input."""
+"""What stage `data` writes, and how it is read back: calibration_0.npy …, eval_0.npy …, one file a model input."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def create_samples(path: Path, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A new array file to fill, mapped: samples may be larger than memory. Raises OSError when the disk is full."""
+    array: NDArray[Any] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    # All its blocks now: writing through a map to a disk without space is no error but the end of the process (SIGBUS).
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def sample_paths(folder: Path, split: str) -> list[Path]:

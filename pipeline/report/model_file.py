@@ -35,10 +35,13 @@ def show_description(found: Description, *, layers: bool) -> None:
     weights = ", ".join(f"{dtype} {size:,} bytes" for dtype, size in found.dtypes.items())
     screen.print(f"weights: {weights or 'none'}")
     if layers and found.weights:
-        made = table("", "layer", "weight", "shape", "dtype", "parameters", "bytes", numbers=("parameters", "bytes"))
+        # Where every weight is named after its layer, the layer's own name says nothing more.
+        apart = any(not weight.name.startswith(weight.layer) for weight in found.weights)
+        names = ("layer", "weight") if apart else ("weight",)
+        made = table("", *names, "shape", "dtype", "parameters", "bytes", numbers=("parameters", "bytes"))
         for weight in found.weights:
             made.add_row(
-                escape(weight.layer),
+                *([escape(weight.layer)] if apart else []),
                 escape(weight.name),
                 escape(str(list(weight.shape))),
                 weight.dtype,
@@ -60,9 +63,9 @@ def _tensor(tensor: TensorInfo) -> str:
 def show_model(found: Mapping[str, Any]) -> None:
     """What `summarize` found in a PyTorch model."""
     screen = console()
-    made = table(f"{found['recipe']}: layers", "layer", "kind", "output", "parameters", numbers=("parameters",))
+    made = table(f"{escape(found['recipe'])}: layers", "layer", "kind", "output", "parameters", numbers=("parameters",))
     for layer in found["layers"]:
-        made.add_row(layer["name"], layer["kind"], escape(str(layer["output"])), f"{layer['parameters']:,}")
+        made.add_row(escape(layer["name"]), layer["kind"], escape(str(layer["output"])), f"{layer['parameters']:,}")
     screen.print(made)
     for tensor in found["inputs"]:
         screen.print(f"input {tensor['dtype']} {escape(str(tensor['shape']))}")

@@ -1,7 +1,9 @@
-"""A report, a plan or a model file as tables in the terminal."""
+"""What commands found, as tables in the terminal: reports, plans, checks, benchmarks, the cache."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,28 +29,52 @@ _COLOURS = {
     "rejected": "red",
     "skipped": "yellow",
 }
+# Measured values in a report's table; a column that nothing was measured for is left out.
+_COLUMNS = {
+    "accuracy_top1": ("top-1", ".4f"),
+    "mean_absolute_error": ("MAE", ".4g"),
+    "root_mean_square_error": ("RMSE", ".4g"),
+    "accuracy_drop": ("drop", "+.4f"),
+    "parity_sqnr_db": ("SQNR dB", ".1f"),
+    "load_ms": ("load ms", ".1f"),
+}
 
 
 def console() -> Console:
-    """Stdout; wide when it is a file, where nothing needs to be cut to a window."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=160)
+    """Stdout, to draw tables on; as wide as they want when it is a file, where nothing needs to fit a window."""
+    found = Console(highlight=False, soft_wrap=True)
+    return found if found.is_terminal else Console(highlight=False, soft_wrap=True, width=1000)
 
 
 def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
+    """A table that fits 80 columns by folding names, never numbers. `numbers` are the columns that hold them."""
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        number = column in numbers
+        # Its unit goes on a second line, where the numbers are short.
+        header = "\n".join(column.rsplit(" ", 1)) if number else column
+        made.add_column(header, justify="right" if number else "left", overflow="fold", no_wrap=number)
     return made
+
+
+def short_lane(lane: str) -> str:
+    """A step's lane; one that serves several, in few words."""
+    first, *rest = lane.split("+")
+    return f"{first} (+{len(rest)} more)" if rest else first
 
 
 def show_report(report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     screen = console()
-    screen.print(_targets(report))
-    if report.gates:
-        screen.print(_gates(report.gates))
     screen.print(_steps(report))
+    screen.print()
+    screen.print(_files(report))
+    if report.measurements:
+        screen.print()
+        screen.print(_measurements(report))
+    if report.gates:
+        screen.print()
+        _print_gates(screen, report.gates)
     for target in report.targets:
         for check in target.checks:
             if not check.passed:
@@ -58,64 +84,98 @@ def show_report(report: Report) -> None:
             screen.print(f"[red]failed[/]   {escape(f'{target.name}: {target.error}')}")
     for warning in report.warnings:
         screen.print(f"[yellow]warning[/]  {escape(warning)}")
-    screen.print(f"verdict  [{_COLOURS[report.verdict]}]{report.verdict}[/]  ({report.wall_s:.1f} s)")
+    screen.print(f"verdict  {_coloured(report.verdict)}  ({report.wall_s:.1f} s)")
 
 
-def _targets(report: Report) -> Table:
-    numbers = ("bytes", "gzip -9", "top-1", "drop", "SQNR dB", "p50 ms", "± ms", "p90 ms", "load ms")
-    made = table(f"{report.recipe}: targets", "target", "runtime", "scheme", "state", *numbers, numbers=numbers)
+def _files(report: Report) -> Table:
+    numbers = ("bytes", "gzip -9")
+    made = table(f"{report.recipe}: files", "target", "runtime", "scheme", "state", *numbers, numbers=numbers)
     for target in report.targets:
         found = {m.metric: m for m in report.measurements if m.target == target.name}
-        latency = next((m for m in report.measurements if m.target == target.name and m.metric == "latency_ms"), None)
         made.add_row(
-            target.name,
+            escape(target.name),
             target.runtime,
             target.scheme,
             _coloured(target.status),
             _count(found.get("size_bytes")),
             _count(found.get("gzip_bytes")),
-            _value(found.get("accuracy_top1"), ".4f"),
-            _value(found.get("accuracy_drop"), "+.4f"),
-            _value(found.get("parity_sqnr_db"), ".1f"),
-            *_latency(latency),
-            _value(found.get("load_ms"), ".1f"),
         )
+    return made
+
+
+def _measurements(report: Report) -> Table:
+    """One row for each target and device."""
+    measured = {m.metric for m in report.measurements}
+    columns = {metric: how for metric, how in _COLUMNS.items() if metric in measured}
+    numbers = [*(title for title, _ in columns.values()), *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured))]
+    devices = list(dict.fromkeys(m.device for m in report.measurements if m.device)) or [""]
+    names = ("target", "device") if len(devices) > 1 else ("target",)
+    made = table("measured", *names, *numbers, numbers=numbers)
+    for target in report.targets:
+        for device in devices:
+            found = {m.metric: m for m in report.measurements if m.target == target.name and m.device in ("", device)}
+            made.add_row(
+                escape(target.name),
+                *([escape(device)] if len(devices) > 1 else []),
+                *(_value(found.get(metric), form) for metric, (_, form) in columns.items()),
+                *(_latency(found.get("latency_ms")) if "latency_ms" in measured else ()),
+            )
     return made
 
 
 def _latency(measurement: Measurement | None) -> tuple[str, str, str]:
-    if measurement is None:
+    if measurement is None or not measurement.samples:
         return "", "", ""
     interval = percentile_interval(measurement.samples, "p50")
     half = (interval.high - interval.low) / 2
-    return f"{interval.value:.3f}", f"{half:.3f}", f"{percentile(measurement.samples, 'p90'):.3f}"
+    return (
+        _ms(interval.value),
+        _ms(half) if math.isfinite(half) else "?",  # too few samples to bound it
+        _ms(percentile(measurement.samples, "p90")),
+    )
 
 
-def _gates(gates: Sequence[GateResult]) -> Table:
-    made = table("budgets", "verdict", "target", "metric", "limit", "found", "why", numbers=("limit", "found"))
+def _ms(value: float) -> str:
+    return f"{value:,.3f}" if value < 100 else f"{value:,.1f}"
+
+
+def show_gates(gates: Sequence[GateResult]) -> None:
+    """Every budget's verdict, and why it is not PASS."""
+    screen = console()
+    if gates:
+        _print_gates(screen, gates)
+    else:
+        screen.print("no budgets")
+
+
+def _print_gates(screen: Console, gates: Sequence[GateResult]) -> None:
+    made = table("budgets", "verdict", "target", "metric", "limit", "found", numbers=("limit", "found"))
+    reasons = []
     for gate in gates:
         metric: str = gate.budget.metric
-        if metric == "latency_ms":
-            metric += f" {gate.budget.percentile} on {gate.device}"
+        if gate.device:
+            part = f" {gate.budget.percentile}" if metric == "latency_ms" else ""
+            metric += f"{part} on {gate.device}"
         sign = "≥" if gate.budget.metric in HIGHER_IS_BETTER else "≤"
         made.add_row(
             _coloured(gate.verdict) + (" (warning)" if gate.budget.severity == "warning" else ""),
-            gate.target,
+            escape(gate.target),
             metric,
             f"{sign} {gate.budget.limit:,.10g}",
             "" if gate.value is None else f"{gate.value:,.6g}" if gate.value < 1e6 else f"{gate.value:,.0f}",
-            gate.reason,
         )
-    return made
+        if gate.reason:
+            reasons.append(f"{_coloured(gate.verdict)} {escape(f'{gate.target}: {metric}: {gate.reason}')}")
+    screen.print(made)
+    for reason in reasons:
+        screen.print(reason)
 
 
 def _steps(report: Report) -> Table:
     """Wall time by stage and lane; a reused step shows the time of the run that made it."""
     made = table("steps", "stage", "lane", "state", "wall s", numbers=("wall s",))
     for step in report.steps:
-        first, *rest = step.lane.split("+")
-        lane = first + (f" (+{len(rest)} lanes)" if rest else "")
-        made.add_row(step.stage, lane, _coloured(step.status), f"{step.wall_s:.1f}")
+        made.add_row(step.stage, escape(short_lane(step.lane)), _coloured(step.status), f"{step.wall_s:.1f}")
     return made
 
 
@@ -123,7 +183,9 @@ def show_plan(rows: Sequence[Mapping[str, Any]]) -> None:
     """Each step, the beginning of its key, and whether its result is stored."""
     made = table("plan", "stage", "lane", "key", "stored")
     for row in rows:
-        made.add_row(row["stage"], row["lane"].replace("+", " + "), row["key"][:16], "yes" if row["stored"] else "no")
+        made.add_row(
+            row["stage"], escape(row["lane"].replace("+", " + ")), row["key"][:16], "yes" if row["stored"] else "no"
+        )
     screen = console()
     screen.print(made)
     to_run = sum(not row["stored"] for row in rows)
@@ -131,7 +193,7 @@ def show_plan(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _coloured(word: str) -> str:
-    return f"[{_COLOURS[word]}]{word}[/]"
+    return f"[{_COLOURS.get(word, 'default')}]{escape(word)}[/]"
 
 
 def _count(measurement: Measurement | None) -> str:
@@ -142,27 +204,71 @@ def _value(measurement: Measurement | None, form: str) -> str:
     return "" if measurement is None else format(measurement.value, form)
 
 
-def show_gates(gates: Sequence[GateResult]) -> None:
-    """Every budget's verdict."""
-    console().print(_gates(gates))
+def show_check(found: Mapping[str, Any]) -> None:
+    """What `check` found, in words."""
+    screen = console()
+    counts = found["samples"]
+    samples = ", ".join(f"{counts[k]} {k.replace('_', ' ')}" for k in ("train", "eval", "calibration") if k in counts)
+    lines = {
+        "samples": f"{counts['source']} in the source: {samples}",
+        "labels": f"{found['labels']}",
+        "parameters": f"{found['parameters']:,}",
+        "MACs": f"{found['macs']:,}",
+    }
+    if counts.get("duplicates_dropped"):
+        lines["samples"] += f", {counts['duplicates_dropped']} duplicates dropped"
+    for side in ("inputs", "outputs"):
+        tensors = [[t["name"], t.get("dtype", ""), str(t["shape"])] for t in found[side]]
+        lines[side] = ", ".join(" ".join(filter(None, words)) for words in tensors)
+    for metric, value in found["accuracy"].items():
+        lines[metric] = f"{value:.4f}"
+    lines["targets"] = ", ".join(found["targets"])
+    for name, text in lines.items():
+        screen.print(f"  {name:<16} {escape(text)}")
+
+
+def show_cache(rows: Sequence[Mapping[str, Any]], place: str) -> None:
+    """Stored results, the one used last first."""
+    screen = console()
+    if rows:
+        made = table("", "key", "stage", "bytes", "last used", "lane", numbers=("bytes",))
+        for row in rows:
+            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(row["last_used"])))
+            lane = escape(short_lane(row["lane"]))
+            made.add_row(row["key"][:12], row["stage"], f"{row['size_bytes']:,}", used, lane)
+        screen.print(made)
+    screen.print(f"{len(rows)} results, {sum(int(r['size_bytes']) for r in rows):,} bytes in {escape(place)}")
 
 
 def show_bench(results: Sequence[Mapping[str, Any]]) -> None:
-    """Timings of files, each with the interval of its median."""
-    numbers = ("threads", "samples", "min ms", "p50 ms", "95 % interval", "p90 ms", "p99 ms", "load ms", "peak bytes")
-    made = table("benchmark (via host)", "file", "runtime", *numbers, numbers=numbers)
+    """Timings of files, each with the interval of its median; then what ran them."""
+    screen = console()
+    columns = ("samples", "min ms", "p50 ms", "95 % interval", "p90 ms", "p99 ms")
+    made = table("benchmark (via host)", "file", *columns, numbers=columns)
     for row in results:
         made.add_row(
-            row["name"],
+            escape(row["name"]),
+            str(row["samples"]),
+            _ms(row["min_ms"]),
+            _ms(row["p50_ms"]),
+            _bound(row["p50_low_ms"]) + "–" + _bound(row["p50_high_ms"]),
+            _ms(row["p90_ms"]),
+            _ms(row["p99_ms"]),
+        )
+    screen.print(made)
+    numbers = ("threads", "load ms", "peak bytes")
+    made = table("", "file", "device", "runtime", *numbers, numbers=numbers)
+    for row in results:
+        made.add_row(
+            escape(row["name"]),
+            escape(row["device"]),
             row["runtime"],
             str(row["threads"]),
-            str(row["samples"]),
-            f"{row['min_ms']:.3f}",
-            f"{row['p50_ms']:.3f}",
-            f"{row['p50_low_ms']:.3f} to {row['p50_high_ms']:.3f}",
-            f"{row['p90_ms']:.3f}",
-            f"{row['p99_ms']:.3f}",
             f"{row['load_ms']:.1f}",
             f"{row['peak_rss_bytes']:,}",
         )
-    console().print(made)
+    screen.print(made)
+
+
+def _bound(value: float | None) -> str:
+    return "?" if value is None else _ms(value)  # too few samples to bound it

@@ -34,7 +34,7 @@ STAGES: dict[str, StageInfo] = {
     "data": StageInfo("pipeline.stages.data", 1, ("numpy", "pillow", "scikit-learn")),
     "finetune": StageInfo("pipeline.stages.finetune", 1, ("torch", "numpy", "pillow", "scikit-learn"), _TRACE),
     "reference": StageInfo("pipeline.stages.reference", 1, ("torch", "numpy"), _TRACE),
-    "quantize": StageInfo("pipeline.stages.quantize", 1, ("torch", "torchao", "executorch"), _TRACE + _PT2E),
+    "quantize": StageInfo("pipeline.stages.quantize", 2, ("torch", "torchao", "executorch"), _TRACE + _PT2E),
     "export": StageInfo("pipeline.stages.export", 1, ("torch",), _TRACE),
     "verify": StageInfo("pipeline.stages.verify", 1, ("numpy",)),
     "bench": StageInfo("pipeline.stages.bench", 1, ("numpy",)),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.arrays_on_disk import create_samples
 from pipeline.data.dataset import Dataset, Samples, open_dataset
 from pipeline.data.files import resolver
 from pipeline.data.preprocess import describe
@@ -42,10 +43,8 @@ def _write(samples: Samples, out: Path, name: str, progress: Callable[[int], Non
     """Stream one split to `name`_K.npy; the targets come back as an array (they are small)."""
     first, first_target = samples[0]
     # Memory-mapped: 1000 images of 224×224 are 600 MB, and a phone-sized build machine need not hold them.
-    files = [
-        np.lib.format.open_memmap(
-            out / f"{name}_{number}.npy", mode="w+", dtype=array.dtype, shape=(len(samples), *array.shape)
-        )
+    files: list[Any] = [
+        create_samples(out / f"{name}_{number}.npy", array.dtype, (len(samples), *array.shape))
         for number, array in enumerate(first)
     ]
     targets = []

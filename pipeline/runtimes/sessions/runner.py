@@ -101,14 +101,12 @@ def run_all(session, arrays, folder):
     for index in range(len(arrays[0])):
         for number, output in enumerate(session.run(feeds(session, arrays, index))):
             if index == 0:
-                files.append(
-                    np.lib.format.open_memmap(
-                        folder / f"outputs_{number}.npy",
-                        mode="w+",
-                        dtype=output.dtype,
-                        shape=(len(arrays[0]), *output.shape[1:]),
-                    )
-                )
+                path = folder / f"outputs_{number}.npy"
+                shape = (len(arrays[0]), *output.shape[1:])
+                files.append(np.lib.format.open_memmap(path, mode="w+", dtype=output.dtype, shape=shape))
+                # A full disk is an error here; in a write through the map it would be a SIGBUS.
+                with path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
             files[number][index] = output[0]
     for file in files:
         file.flush()
