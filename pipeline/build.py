@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from pipeline import events
 from pipeline.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError
-from pipeline.facts import Facts, gather
+from pipeline.facts import gather
 from pipeline.gate import judge
-from pipeline.plan import Lane, Plan, make_plan
+from pipeline.plan import Facts, Lane, Plan, make_plan
 from pipeline.recipe import Recipe
 from pipeline.records import Artifact, Check, Measurement, Report, StepRecord, TargetRecord, Via
 from pipeline.release import write_release

@@ -12,26 +12,16 @@ import json
 import os
 import platform
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 from pipeline.errors import RecipeError
+from pipeline.plan import Facts
 from pipeline.recipe import SHARED_DEFINITIONS, Recipe
 from pipeline.runtimes import RUNTIMES
 from pipeline.stages import STAGES
 from pipeline.store import hash_file
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """digests: role → SHA-256 of the content of the files a step reads. versions: distribution → version."""
-
-    digests: Mapping[str, str]
-    versions: Mapping[str, str]
-    host: str
-    tflite_runtime: str
 
 
 def gather(recipe: Recipe, cache: Path | None = None) -> Facts:

@@ -1,7 +1,8 @@
 """Budgets × measurements → verdicts. Pure.
 
 A budget that nothing was measured for is MISSING and fails: a limit nobody checks is not kept. Only a measured
-`latency_ms` counts for a latency budget; emulated estimates have other metric names and never match.
+`latency_ms` counts for a latency budget; emulated estimates have other metric names, and nothing
+that comes from an emulator counts for a budget that a device has to keep.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -130,23 +131,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # a newer pickle protocol is no news to the user
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[-1] if "Unsupported" not in str(error) else _unsupported(error)
+        # torch names what it refused in the middle of half a page.
+        refused = re.search(r"GLOBAL (\S+)", str(error))
         raise ModelError(
-            f"model.weights: {path} is a pickle that runs code when it is loaded, not plain weights ({reason})",
+            f"model.weights: {path} is "
+            + (
+                f"a pickle that runs code when it is loaded, not plain weights (it names {refused[1]})"
+                if refused
+                else "not a whole PyTorch checkpoint of plain weights"
+            ),
             SAVE_SNIPPET,
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"model.weights: {path} is not a whole PyTorch checkpoint: {first}", SAVE_SNIPPET) from error
     return _state_dict(content, path)
-
-
-def _unsupported(error: Exception) -> str:
-    # torch names the class it refused in the middle of half a page.
-    for line in str(error).splitlines():
-        if "Unsupported" in line or "GLOBAL" in line:
-            return line.strip()
-    return "it names a class"
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.facts import Facts
 from pipeline.recipe import Recipe, Target, data_spec
 from pipeline.runtimes import RUNTIMES
 from pipeline.stages import STAGES
@@ -25,12 +24,27 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What a plan depends on outside the recipe (`facts.gather` looks it up).
+
+    digests: role → SHA-256 of the content of the files a step reads. versions: distribution → version. host: the
+    processor that benchmarks run on. tflite_runtime: the older runtime's environment, or `none`.
+    """
+
+    digests: Mapping[str, str]
+    versions: Mapping[str, str]
+    host: str
+    tflite_runtime: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One run of one stage.
 
     lane: `trunk`, or the targets it serves joined by "+". needs: role → key of the step whose folder it reads.
     paths: role → the user's own path (where it is does not matter, its content is in the key). after: keys of
-    steps to wait for whose results it does not read. exclusive: nothing else may run beside it (a benchmark).
+    steps to wait for whose results it does not read; one of them must have passed. exclusive: nothing else may run
+    beside it (a benchmark).
     """
 
     stage: str

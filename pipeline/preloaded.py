@@ -4,6 +4,7 @@ A module that is missing or broken is left for its stage to report, in that stag
 """
 
 import contextlib
+import gc
 import importlib
 import os
 
@@ -23,3 +24,6 @@ with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence), cont
         os.dup2(kept[1], 2)
         os.close(kept[0])
         os.close(kept[1])
+
+# What is loaded now lives as long as the server: keep the collector of every child from copying its pages.
+gc.freeze()

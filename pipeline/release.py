@@ -109,6 +109,7 @@ def make_sidecar(
         "outputs": exported["outputs"],
         "labels": data["labels"],
         "preprocessing": _preprocessing(data["preprocess"], exported["inputs"]),
+        "export": exported["facts"],
         "measured": measured,
         "latency_ms": latency,
         "runtimes": target.facts.get("runtimes", {}),

@@ -129,12 +129,16 @@ class _Run:
         """Steps whose needs are there and that have a place to run. Steps that cannot run any more are skipped."""
         ready = []
         for step in list(waiting):
-            needs = (*step.needs.values(), *step.after)
-            blocked = [k for k in needs if self._cannot_give(k)]
+            blocked = [k for k in step.needs.values() if self._cannot_give(k)]
+            # A benchmark that two targets share is worth running when one of them passed its verify.
+            if step.after and all(self._cannot_give(k) for k in step.after):
+                blocked += step.after
             if blocked:
                 self._skip(step, self.plan.step(blocked[0]))
                 waiting.remove(step)
-            elif all(k in self.outcome.entries for k in needs):
+            elif all(k in self.outcome.entries for k in step.needs.values()) and all(
+                k in self.outcome.records for k in step.after
+            ):
                 ready.append(step)
         if any(s.exclusive for s in running.values()):
             return []

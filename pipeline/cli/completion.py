@@ -13,7 +13,7 @@ def command(shell: str) -> None:
     \b
     bash  eval "$(pocketforge completion bash)" in ~/.bashrc
     zsh   eval "$(pocketforge completion zsh)" in ~/.zshrc
-    fish  pocketforge completion fish > ~/.config/fish/completions/pocketforge.fish
+    fish  pocketforge completion fish | source  in ~/.config/fish/config.fish
     """
     from click.shell_completion import get_completion_class
 

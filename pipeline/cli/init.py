@@ -38,12 +38,7 @@ calibration_samples = 100 # fix the int8 ranges
 # What your app must do to a raw sample before it feeds the model. It is written into every file's sidecar.
 {preprocess}
 
-# [[compress]] # training on the train split before anything is quantized
-# type = "finetune"
-# epochs = 3
-# lr = 5e-4
-
-# One [[target]] is one file to ship. Delete what you do not need.
+{compress}# One [[target]] is one file to ship. Delete what you do not need.
 [[target]]
 name = "{name}_executorch_int8"
 runtime = "executorch" # ExecuTorch + XNNPACK, .pte
@@ -89,6 +84,14 @@ definition = {definition} # has build(**args), and optionally example_inputs()
 # args = {{ classes = 10 }} # what build() is called with"""
 ARCHIVE = """\
 definition = {definition} # a torch.export archive: it holds the weights too"""
+# An archive is a traced graph: it cannot be trained.
+COMPRESS = """\
+# [[compress]] # training on the train split before anything is quantized
+# type = "finetune"
+# epochs = 3
+# lr = 5e-4
+
+"""
 WEIGHTS = "weights = {weights}"
 NO_WEIGHTS = '# weights = "weights.safetensors" # or a checkpoint that holds only a state dict'
 PREPROCESS = """\
@@ -125,9 +128,10 @@ def command(
     cache: Path,
     progress_mode: str,
 ) -> None:
-    """Write a commented recipe for a MODEL definition (.py or .pt2), and check it.
+    """Write a commented recipe for a model file, and check it.
 
-    The recipe is kept also when the check finds something to mend: the message says what.
+    MODEL is the definition: a .py whose build() makes the module, or a .pt2 of torch.export. The recipe is kept also
+    when the check finds something to mend: the message says what.
     """
     from pipeline.checking import check
     from pipeline.config import parse_recipe
@@ -178,6 +182,7 @@ def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> s
             weights=WEIGHTS.format(weights=_quoted(relative(weights))) if weights else NO_WEIGHTS,
         ),
         data=_quoted(data),
+        compress="" if model.suffix == ".pt2" else COMPRESS,
         preprocess=PREPROCESS_DIGITS if data == "digits" else PREPROCESS,
     )
 

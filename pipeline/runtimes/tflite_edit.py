@@ -6,6 +6,7 @@ unless they ask otherwise, feed floats: so inputs and outputs are renamed, and Q
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 SIGNATURE = "serving_default"
+# The converter names tensors after the model's classes and the private module that the user's file was loaded as. That
+# one is named after the file's path: it tells a reader nothing, and would make equal models differ by their folder.
+_PRIVATE_MODULE = re.compile(rb"\b_pocketforge_user_[0-9a-f]{12}\.")
 
 
 def set_interface(
@@ -35,6 +39,8 @@ def set_interface(
         for index, name in zip(tensors, names, strict=True):
             graph.tensors[index].name = name.encode()
             by_tensor[index].name = name.encode()
+    for tensor in (t for subgraph in model.subgraphs for t in subgraph.tensors):
+        tensor.name = _PRIVATE_MODULE.sub(b"", tensor.name or b"")
     left: dict[str, tuple[float, int]] = {}
     for side, (tensors, maps, names) in zip(("input", "output"), sides, strict=True):
         by_tensor = {m.tensorIndex: m for m in maps}

@@ -54,7 +54,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     targets = np.load(inputs["data"] / "eval_targets.npy")
     before = accuracy(reference, targets, spec["task"])
     limits = {**DEFAULT_LIMITS[spec["scheme"]], **{k: v for k, v in spec["limits"].items() if _is_limit(k, v)}}
-    checks: list[dict[str, Any]] = []
+    checks = check_layouts(exported, inputs["data"])
     found: dict[str, Any] = {"files": {}, "runtimes": {}, "limits": limits}
     for position, (role, name) in enumerate(sorted(exported["files"].items())):
         emit(position / (len(exported["files"]) + 1), f"running {name}")
@@ -108,6 +108,23 @@ def check_contract(answer: RunAnswer, exported: Mapping[str, Any]) -> list[dict[
     return checks
 
 
+def check_layouts(exported: Mapping[str, Any], data: Path) -> list[dict[str, Any]]:
+    """The layout that the sidecar names for each image input, against the shape it has there and in the samples."""
+    preprocess = json.loads((data / "data.json").read_text("utf-8"))["preprocess"]
+    if preprocess["output"] == "NHWC":
+        return []  # a model that takes NHWC in PyTorch: nothing is moved, and no shape tells it from NCHW
+    checks = []
+    for tensor, path in zip(exported["inputs"], sample_paths(data, "eval"), strict=True):
+        sample = np.load(path, mmap_mode="r").shape[1:]
+        if len(sample) != 3 or len(set(sample)) == 1:
+            continue
+        channels, height, width = sample
+        shapes = {"NCHW": [1, channels, height, width], "NHWC": [1, height, width, channels]}
+        found = next((name for name, shape in shapes.items() if shape == list(tensor["shape"])), "another shape")
+        checks.append(_check("layout", tensor["layout"], found, tensor["layout"] == found))
+    return checks
+
+
 def _contract(tensor: Mapping[str, Any]) -> str:
     text = f"{tensor['name']} {tensor['dtype']} {list(tensor['shape'])}"
     if tensor.get("scale"):
@@ -137,7 +154,9 @@ def check_limits(measured: Mapping[str, Any], limits: Mapping[str, float]) -> li
     """Measured values against verify's limits; limits of classification only where that is the task."""
     checks = []
     for limit, value in sorted(limits.items()):
-        side, _, metric = limit.partition("_")
+        side, _, rest = limit.partition("_")
+        # min_sqnr_db limits sqnr_db; max_diff_ratio is a measured value's own name.
+        metric = limit if limit in measured else rest
         if metric not in measured:
             continue
         found = measured[metric]

@@ -1,0 +1,48 @@
+"""What several test files share. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Test machines are shared and slow at times: a slow example says nothing about the code.
+settings.register_profile("pocketforge", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pocketforge")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SMALL_RECIPE = """\
+name = "small"
+
+[model]
+definition = "model.py"
+weights = "weights.safetensors"
+
+[data]
+source = "digits"
+
+[[target]]
+name = "small_onnx_fp32"
+runtime = "onnx"
+"""
+
+
+@pytest.fixture
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder of this test's own, also for programs that the test starts."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("POCKETFORGE_CACHE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def small_recipe_text() -> str:
+    """The shortest recipe that is one: a model, its data and one target."""
+    return SMALL_RECIPE

@@ -1,0 +1,93 @@
+"""Docs cannot drift: commands, recipe keys, metrics and examples in them are held against the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import typing
+from pathlib import Path
+
+import pytest
+
+from pipeline import recipe
+from pipeline.cli.main import COMMANDS
+from pipeline.config import parse_recipe
+from pipeline.stages.verify import DEFAULT_LIMITS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
+TABLES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_every_command_is_in_the_readme() -> None:
+    named = set(re.findall(r"^\| `pocketforge (\w+)", README, re.MULTILINE))
+    assert named == set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Data, recipe.Preprocess, recipe.Finetune,
+        recipe.Target, recipe.Quantize, recipe.Verify, recipe.Device, recipe.Budget,
+    ],
+)  # fmt: skip
+def test_every_recipe_key_is_in_the_reference(part: type) -> None:
+    keys = {TABLES.get(f.name, f.name) for f in dataclasses.fields(part)} - {"folder"}
+    missing = {k for k in keys if not re.search(rf"`(\[+[\w.]*)?{k}\b|\b{k} =|\[\[(\w+\.)?{k}\]\]", REFERENCE)}
+    assert not missing, f"{part.__name__}: {missing} not in docs/recipe.md"
+
+
+def test_every_budget_metric_is_in_the_reference() -> None:
+    table = REFERENCE[REFERENCE.index("## `[[budget]]`") :]
+    for metric in typing.get_args(recipe.BudgetMetric):
+        assert f"`{metric}`" in table, metric
+
+
+def test_the_reference_names_verifys_real_default_limits() -> None:
+    for name, fp32 in DEFAULT_LIMITS["fp32"].items():
+        row = next(line for line in REFERENCE.splitlines() if line.startswith(f"| `{name}` |"))
+        _, _, first, second, *_ = (cell.strip() for cell in row.split("|"))
+        assert (float(first), float(second)) == (fp32, DEFAULT_LIMITS["static_int8"][name])
+
+
+def test_the_readmes_recipe_is_a_recipe() -> None:
+    (text,) = blocks(README, "toml")
+    assert parse_recipe(text).targets[0].name == "flowers_android"
+
+
+def test_the_readme_shows_a_real_run_of_the_shipped_recipe() -> None:
+    shown = README[README.index("<!-- transcript -->") : README.index("<!-- /transcript -->")]
+    shipped = tomllib.loads((ROOT / "models/digits_cnn/release.toml").read_text(encoding="utf-8"))
+    for target in shipped["target"]:
+        assert target["name"] in shown
+    assert re.search(r"^verdict +PASS", shown, re.MULTILINE)
+    files = README[README.index("<!-- files -->") : README.index("<!-- /files -->")]
+    assert files.count("digits_") == 2 * 8  # six model files and two .ort, a sidecar each
+    assert "SHA256SUMS" in files
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("models/*/*.toml")), ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_every_shipped_recipe_is_valid(path: Path) -> None:
+    parse_recipe(path.read_text(encoding="utf-8"), str(path), str(path.parent))
+
+
+def test_the_ci_runs_the_readmes_test_command() -> None:
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    command = next(line for line in README.splitlines() if line.startswith("$ python3") and "demo" not in line)
+    for part in command.removeprefix("$ ").split(" && "):
+        assert part in run
+
+
+def test_no_package_registry_is_named() -> None:
+    # Split, so that this file does not name one either.
+    hosts = ("py" + "pi.org", "download.py" + "torch.org", "npm" + "js.org", "pythonhosted" + ".org")
+    for path in [*ROOT.glob("*.*"), *ROOT.glob("docs/*"), *ROOT.rglob("pipeline/**/*.py"), ROOT / ".ci" / "run"]:
+        if path.is_file():
+            content = path.read_text(encoding="utf-8", errors="replace")
+            assert not [h for h in hosts if h in content], path

@@ -1,0 +1,234 @@
+"""Every verdict of the gate, for every way a budget and a measurement can meet."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.gate import judge
+from pipeline.recipe import Budget, Data, Device, Model, Recipe, Target
+from pipeline.records import GateResult, Measurement
+
+SHA = "0" * 64
+
+
+def recipe(*budgets: Budget, devices: tuple[str, ...] = ("host",), **more: Any) -> Recipe:
+    return Recipe(
+        name="r",
+        model=Model("m.py"),
+        data=Data("digits"),
+        targets=(Target("a", "onnx"), Target("b", "tflite")),
+        devices=tuple(Device(d) for d in devices),
+        budgets=budgets,
+        **more,
+    )
+
+
+def measured(metric: str, value: float, target: str = "a", device: str = "", **more: Any) -> Measurement:
+    return Measurement(metric, value, more.pop("unit", "bytes"), target, SHA, more.pop("via", "host"), device, **more)
+
+
+def judge_one(budget: Budget, *found: Measurement, **more: Any) -> GateResult:
+    (result,) = judge(recipe(budget, **more), found)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "limit", "verdict", "reason"),
+    [
+        ("size_bytes", 90, 100, "PASS", ""),
+        ("size_bytes", 100, 100, "PASS", ""),
+        ("size_bytes", 101, 100, "FAIL", "1 bytes over the maximum"),
+        ("accuracy_drop", 0.03, 0.02, "FAIL", "0.01 bytes over the maximum"),
+        ("accuracy_top1", 0.98, 0.97, "PASS", ""),
+        ("accuracy_top1", 0.97, 0.97, "PASS", ""),
+        ("accuracy_top1", 0.96, 0.97, "FAIL", "0.01 bytes under the minimum"),
+        ("parity_sqnr_db", 30, 20, "PASS", ""),
+        ("parity_sqnr_db", 19, 20, "FAIL", "1 bytes under the minimum"),
+        ("parameters", 5, 4, "FAIL", "1 bytes over the maximum"),
+        ("macs", 3, 4, "PASS", ""),
+        ("gzip_bytes", math.nan, 100, "FAIL", "nan bytes over the maximum"),
+    ],
+)
+def test_a_value_is_held_against_its_limit(metric: Any, value: float, limit: float, verdict: str, reason: str) -> None:
+    result = judge_one(Budget(metric, limit, target="a"), measured(metric, value))
+    assert (result.verdict, result.reason) == (verdict, reason)
+    assert result.value is not None
+    assert result.measurement is not None
+    assert result.blocks == (verdict == "FAIL")
+
+
+def test_a_metric_without_a_unit_has_a_tidy_reason() -> None:
+    result = judge_one(Budget("accuracy_top1", 0.9, target="a"), measured("accuracy_top1", 0.8, unit=""))
+    assert result.reason == "0.1 under the minimum"
+
+
+def test_what_was_not_measured_is_missing_and_blocks() -> None:
+    result = judge_one(Budget("size_bytes", 100, target="a"), measured("size_bytes", 1, target="b"))
+    assert (result.verdict, result.reason, result.value, result.measurement) == ("MISSING", "not measured", None, None)
+    assert result.blocks
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(200.0, "FAIL"), (None, "MISSING"), (50.0, "PASS")], ids=["fail", "missing", "pass"]
+)
+def test_a_warning_never_blocks(value: float | None, verdict: str) -> None:
+    budget = Budget("size_bytes", 100, target="a", severity="warning")
+    result = judge_one(budget, *([] if value is None else [measured("size_bytes", value)]))
+    assert (result.verdict, result.blocks) == (verdict, False)
+
+
+def test_a_budget_without_a_target_holds_for_every_target() -> None:
+    results = judge(recipe(Budget("size_bytes", 100)), [measured("size_bytes", 50), measured("size_bytes", 150, "b")])
+    assert [(r.target, r.verdict) for r in results] == [("a", "PASS"), ("b", "FAIL")]
+
+
+def test_a_budget_per_device_holds_for_every_target_on_every_device() -> None:
+    found = [measured("load_ms", i, t, d) for i, (t, d) in enumerate([("a", "x"), ("a", "y"), ("b", "x")])]
+    results = judge(recipe(Budget("load_ms", 1.5), devices=("x", "y")), found)
+    assert [(r.target, r.device, r.verdict) for r in results] == [
+        ("a", "x", "PASS"),
+        ("a", "y", "PASS"),
+        ("b", "x", "FAIL"),
+        ("b", "y", "MISSING"),
+    ]
+
+
+def test_a_budget_for_one_device_is_judged_there_alone() -> None:
+    budget = Budget("load_ms", 1.5, target="a", device="y")
+    found = [measured("load_ms", 9, "a", "x"), measured("load_ms", 1, "a", "y")]
+    result = judge_one(budget, *found, devices=("x", "y"))
+    assert (result.device, result.verdict) == ("y", "PASS")
+
+
+def test_results_come_in_the_order_of_the_budgets() -> None:
+    budgets = (Budget("macs", 1.0, target="b"), Budget("size_bytes", 1.0, target="a"), Budget("macs", 2.0, target="a"))
+    assert [r.budget for r in judge(recipe(*budgets), [])] == list(budgets)
+
+
+def test_no_budgets_no_verdicts() -> None:
+    assert judge(recipe(), [measured("size_bytes", 1)]) == ()
+
+
+# The task's own metric
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "value", "verdict"),
+    [
+        ("classification", None, 0.95, "PASS"),
+        ("classification", "macro_f1", 0.85, "FAIL"),
+        ("regression", None, 0.95, "FAIL"),
+        ("regression", "root_mean_square_error", 0.85, "PASS"),
+    ],
+)
+def test_the_metric_of_the_task_has_the_direction_of_that_metric(
+    task: Any, metric: Any, value: float, verdict: str
+) -> None:
+    budget = Budget("metric", 0.9, target="a")
+    asked = recipe(budget, task=task, metric=metric)
+    (result,) = judge(asked, [measured(asked.task_metric, value)])
+    assert result.verdict == verdict
+
+
+def test_another_metric_of_the_task_does_not_do() -> None:
+    result = judge_one(Budget("metric", 0.5, target="a"), measured("accuracy_top1", 1.0), metric="macro_f1")
+    assert result.verdict == "MISSING"
+
+
+# Latency: samples, percentiles, intervals
+
+SAMPLES = tuple(1.0 + 0.001 * ((i * 37) % 100) for i in range(100))
+
+
+def latency(limit: float, samples: tuple[float, ...] = SAMPLES, percentile: Any = "p50") -> GateResult:
+    budget = Budget("latency_ms", limit, target="a", percentile=percentile)
+    return judge_one(budget, measured("latency_ms", 123.0, device="host", samples=samples, unit="ms"))
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(2.0, "PASS"), (1.05, "INCONCLUSIVE"), (0.5, "FAIL")])
+def test_a_latency_is_judged_by_its_interval(limit: float, verdict: str) -> None:
+    result = latency(limit)
+    assert result.verdict == verdict
+    assert result.value == pytest.approx(1.0495)
+    assert result.blocks == (verdict != "PASS")
+
+
+def test_an_inconclusive_latency_says_how_many_samples_would_do() -> None:
+    result = latency(1.055)
+    assert result.verdict == "INCONCLUSIVE"
+    assert "95 % interval 1." in result.reason
+    assert "ms holds the limit" in result.reason
+    assert "samples would settle it (device min_samples)" in result.reason
+    assert "no number of samples settles it" in latency(1.0495).reason
+
+
+@pytest.mark.parametrize(("percentile", "value"), [("min", 1.0), ("p50", 1.0495), ("p90", 1.0891), ("p99", 1.09801)])
+def test_the_percentile_of_the_budget_is_the_one_judged(percentile: str, value: float) -> None:
+    assert latency(10.0, SAMPLES * 20, percentile).value == pytest.approx(value, abs=2e-4)
+
+
+def test_the_same_samples_pass_at_the_median_and_fail_at_the_tail() -> None:
+    slow_tail = tuple(10.0 if i % 5 == 0 else 1.0 for i in range(1000))
+    assert latency(2.0, slow_tail, "p50").verdict == "PASS"
+    assert latency(2.0, slow_tail, "p90").verdict == "FAIL"
+    assert latency(2.0, slow_tail, "min").verdict == "PASS"
+
+
+def test_too_few_samples_are_inconclusive() -> None:
+    assert latency(100.0, (1.0, 1.1), "p99").verdict == "INCONCLUSIVE"
+
+
+def test_a_constant_latency_is_conclusive_also_at_its_limit() -> None:
+    assert latency(2.0, (2.0,) * 100).verdict == "PASS"
+    assert latency(1.9, (2.0,) * 100).verdict == "FAIL"
+
+
+def test_the_least_sample_is_judged_as_it_is() -> None:
+    assert latency(1.0, percentile="min").verdict == "PASS"
+    assert latency(0.999, percentile="min").verdict == "FAIL"
+
+
+@pytest.mark.parametrize("metric", ["estimated_latency_ms", "estimated_cycles", "instructions"])
+def test_an_estimate_never_counts_as_a_latency(metric: str) -> None:
+    estimate = measured(metric, 0.001, device="host", via="emulator", unit="ms")
+    assert judge_one(Budget("latency_ms", 100, target="a"), estimate).verdict == "MISSING"
+
+
+@pytest.mark.parametrize("metric", ["latency_ms", "load_ms", "peak_rss_bytes"])
+def test_an_emulator_never_satisfies_a_budget_on_wall_clock_or_memory(metric: Any) -> None:
+    emulated = measured(metric, 0.001, device="host", via="emulator")
+    real = measured(metric, 200, device="host", via="adb")
+    budget = Budget(metric, 100, target="a")
+    assert judge_one(budget, emulated).verdict == "MISSING"
+    assert judge_one(budget, real, emulated).verdict == "FAIL", "nor hides what a phone measured"
+
+
+@given(st.floats(0.1, 1e6), st.floats(0.1, 1e6), st.sampled_from(["size_bytes", "accuracy_top1"]))
+def test_a_stricter_limit_never_passes_where_a_looser_one_fails(limit: float, value: float, metric: Any) -> None:
+    strict, loose = (limit, limit * 2) if metric == "size_bytes" else (limit * 2, limit)
+    verdicts = [judge_one(Budget(metric, x, target="a"), measured(metric, value)).verdict for x in (strict, loose)]
+    assert verdicts in (["PASS", "PASS"], ["FAIL", "PASS"], ["FAIL", "FAIL"])
+
+
+@given(
+    st.lists(st.floats(0.1, 100), min_size=1, max_size=60), st.sampled_from(["p50", "p90", "p99"]), st.floats(0.1, 100)
+)
+def test_a_latency_that_passes_has_its_whole_interval_under_the_limit(
+    samples: list[float], percentile: str, limit: float
+) -> None:
+    from pipeline.stats import percentile_interval
+
+    interval = percentile_interval(samples, percentile)
+    verdict = latency(limit, tuple(samples), percentile).verdict
+    if verdict == "PASS":
+        assert interval.high < limit or interval.low == interval.high <= limit
+    elif verdict == "FAIL":
+        assert interval.low > limit
+    else:
+        assert verdict == "INCONCLUSIVE"
+        assert interval.low <= limit <= interval.high

@@ -1,0 +1,83 @@
+"""Starting up stays light: what a command does not need is not imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {
+    "torch",
+    "numpy",
+    "sklearn",
+    "scipy",
+    "PIL",
+    "torchao",
+    "executorch",
+    "litert_torch",
+    "ai_edge_litert",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+}
+
+
+def imported_by(repo_root: Path, *arguments: str) -> set[str]:
+    """The top-level modules that a Python program imports."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments],
+        cwd=repo_root,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("POCKETFORGE", "COV_", "PYTHONSTARTUP"))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    modules = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert "os" in modules
+    return modules
+
+
+def test_the_check_sees_what_is_imported(repo_root: Path) -> None:
+    assert {"pipeline", "numpy"} <= imported_by(repo_root, "-c", "import pipeline.metrics")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["build", "--help"], ["cache", "--help"], ["--version"]], ids=" ".join
+)
+def test_help_imports_nothing_heavy(repo_root: Path, arguments: list[str]) -> None:
+    modules = imported_by(repo_root, "-m", "pipeline", *arguments)
+    assert "click" in modules
+    assert modules & (HEAVY | {"rich", "cattrs"}) == set()
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["plan", "config", "run", "store", "build", "facts", "gate", "release", "checking", "worker", "stages", "runtimes"],
+)
+def test_the_core_imports_nothing_heavy(repo_root: Path, module: str) -> None:
+    modules = imported_by(repo_root, "-c", f"import pipeline.{module}")
+    assert "pipeline" in modules
+    assert modules & (HEAVY | {"rich", "click"}) == set()
+
+
+@pytest.mark.parametrize("module", ["plan", "gate", "records", "stats", "run", "store"])
+def test_only_config_imports_cattrs(repo_root: Path, module: str) -> None:
+    assert "cattrs" not in imported_by(repo_root, "-c", f"import pipeline.{module}")
+
+
+def test_planning_a_recipe_imports_no_torch(repo_root: Path, tmp_path: Path, small_recipe_text: str) -> None:
+    (tmp_path / "recipe.toml").write_text(small_recipe_text)
+    (tmp_path / "model.py").write_text("def build(): raise AssertionError('planning runs no code of the user')\n")
+    (tmp_path / "weights.safetensors").write_bytes(b"weights")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from pipeline.config import load_recipe; from pipeline.facts import gather\n"
+        "from pipeline.plan import make_plan\n"
+        "recipe = load_recipe(Path(sys.argv[1])); assert make_plan(recipe, gather(recipe)).steps\n"
+    )
+    modules = imported_by(repo_root, "-c", code, str(tmp_path / "recipe.toml"))
+    assert modules & {"torch", "sklearn", "onnx", "executorch"} == set()

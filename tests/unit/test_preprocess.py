@@ -1,0 +1,126 @@
+"""Preprocessing against Pillow and plain arithmetic, and its description against itself."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data.dataset import data_spec, preprocess_from
+from pipeline.data.preprocess import apply, describe
+from pipeline.errors import ModelError
+from pipeline.recipe import Data, Preprocess
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+
+
+def follow(description, image):
+    """An app's own reading of the description, written apart from `apply`: the sidecar has to be enough."""
+    x = image
+    for step in description["steps"]:
+        match step["step"]:
+            case "grayscale":
+                x = np.rint(x[..., :3].astype(np.float64) @ step["weights"]).astype(np.uint8)[..., None]
+            case "rgb":
+                x = np.repeat(x, 3, axis=2) if x.shape[2] == 1 else x[..., :3]
+            case "resize":
+                assert (step["filter"], step["antialias"]) == ("bilinear", True)
+                size = (step["width"], step["height"])
+                planes = [Image.fromarray(x[..., c]).resize(size, Image.Resampling.BILINEAR) for c in range(x.shape[2])]
+                x = np.stack([np.asarray(plane) for plane in planes], axis=2)
+            case "divide":
+                x = x.astype(np.float32) / np.float32(step["by"])
+            case "normalize":
+                x = (x - np.float32(step["mean"])) / np.float32(step["std"])
+            case "transpose":
+                assert (step["from"], step["to"]) == ("HWC", "CHW")
+                x = x.transpose(2, 0, 1)
+            case other:
+                raise AssertionError(other)
+    return x
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        None,
+        Preprocess(),
+        Preprocess(resize=(5, 6), mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3)),
+        Preprocess(color="grayscale", mean=(0.5,), std=(0.5,)),
+        Preprocess(color="grayscale", resize=(20, 3), layout="NHWC"),
+        Preprocess(color="rgb", scale=128.0),
+        Preprocess(scale=0, layout="NHWC"),
+    ],
+)
+def test_the_description_is_enough_to_do_it_again(preprocess):
+    description = describe(preprocess, 255.0)
+    assert json.loads(json.dumps(description)) == description
+    (result,) = apply(preprocess, 255.0, (RGB,))
+    assert result.dtype == np.float32 and result.flags.c_contiguous
+    # Pillow's integer luma rounds some values to the neighbouring gray level: one level (of std 0.5) is allowed there.
+    gray = preprocess is not None and preprocess.color == "grayscale"
+    np.testing.assert_allclose(result, follow(description, RGB), atol=2.1 / 255 if gray else 1e-6)
+
+
+def test_numbers():
+    image = np.array([[[0], [128]], [[255], [51]]], np.uint8)
+    (result,) = apply(Preprocess(mean=(0.5,), std=(0.25,)), 255.0, (image,))
+    assert result.shape == (1, 2, 2)
+    np.testing.assert_allclose(result[0], (np.array([[0, 128], [255, 51]]) / 255 - 0.5) / 0.25, atol=1e-6)
+
+
+def test_grayscale_is_pillows():
+    (result,) = apply(Preprocess(color="grayscale", scale=0), 255.0, (RGB,))
+    assert np.array_equal(result[0], np.asarray(Image.fromarray(RGB).convert("L"), np.float32))
+
+
+def test_resize_is_pillows_in_8_bits():
+    (result,) = apply(Preprocess(resize=(4, 3), scale=0, layout="NHWC"), 255.0, (RGB,))
+    assert np.array_equal(result, np.asarray(Image.fromarray(RGB).resize((3, 4), Image.Resampling.BILINEAR)))
+
+
+def test_float_sources_are_resized_in_floats():
+    digit = np.arange(64, dtype=np.float32).reshape(8, 8, 1) / 4
+    (result,) = apply(Preprocess(resize=(32, 32)), 16.0, (digit,))
+    wanted = np.asarray(Image.fromarray(digit[:, :, 0]).resize((32, 32), Image.Resampling.BILINEAR)) / 16
+    assert np.array_equal(result[0], wanted)
+    assert len(np.unique(result)) > 64  # not rounded to whole values on the way
+
+
+def test_alpha_is_dropped_and_gray_repeated_for_rgb():
+    rgba = np.concatenate([RGB, np.full((9, 7, 1), 7, np.uint8)], axis=2)
+    plan = Preprocess(color="rgb", scale=0, layout="NHWC")
+    assert np.array_equal(apply(plan, 255.0, (rgba,))[0], RGB)
+    assert apply(plan, 255.0, (RGB[:, :, :1],))[0].shape == (9, 7, 3)
+    assert apply(plan, 255.0, (RGB[:, :, 0],))[0].shape == (9, 7, 3)
+
+
+def test_without_preprocessing_numbers_pass_as_they_are():
+    tokens, floats = np.array([3, 4], np.int64), np.array([0.5], np.float64)
+    result = apply(None, 0.0, (tokens, floats))
+    assert result[0].dtype == np.int64 and np.array_equal(result[0], tokens)
+    assert result[1].dtype == np.float32
+    assert describe(None, 0.0) == {"input": None, "output": None, "steps": []}
+
+
+@pytest.mark.parametrize(
+    ("plan", "inputs", "words"),
+    [
+        (Preprocess(mean=(0.5, 0.5), std=(1.0, 1.0)), (RGB,), "2 values, the image has 3 channels"),
+        (Preprocess(), (RGB, RGB), "one image input, this source has 2"),
+        (Preprocess(), (np.zeros(4),), "found shape \\(4,\\)"),
+        (Preprocess(color="rgb"), (np.zeros((2, 2, 5)),), "1, 3 or 4 channels, found 5"),
+    ],
+)
+def test_what_does_not_fit(plan, inputs, words):
+    with pytest.raises(ModelError, match=words):
+        apply(plan, 255.0, inputs)
+
+
+def test_preprocess_survives_json():
+    plan = Preprocess(resize=(4, 3), mean=(0.5,), std=(0.2,), color="grayscale")
+    spec = data_spec(Data("digits", preprocess=plan), 0, "classification")
+    assert preprocess_from(json.loads(json.dumps(spec))["preprocess"]) == plan
