@@ -1,0 +1,215 @@
+"""`init`: the recipe that a user starts from. Its comments are part of it: every one must be a key that works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import checking
+from pipeline.cli.init import recipe_text
+from pipeline.config import load_recipe, parse_recipe
+
+TINY = """\
+from torch import nn
+
+
+def build(classes=10):
+    print("building")
+    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(16, classes))
+"""
+
+FOUND = {
+    "samples": {"source": 100, "train": 50, "eval": 30, "calibration": 20, "duplicates_dropped": 3},
+    "labels": 10,
+    "inputs": [{"name": "input", "shape": [1, 1, 32, 32], "dtype": "float32"}],
+    "outputs": [{"name": "output", "shape": [1, 10]}],
+    "parameters": 1234,
+    "macs": 5678,
+    "accuracy": {"accuracy_top1": 0.5},
+    "targets": ["a", "b"],
+}
+KEY = re.compile(r"# (\[+[\w.]+\]+|\w+ = .*)")
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "models" / "tiny.py"
+    path.parent.mkdir()
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture
+def checked(monkeypatch):
+    """`init` without its check, which has tests of its own; the recipes that it was asked to check."""
+    asked = []
+
+    def check(recipe, cache, emit):
+        asked.append(recipe)
+        return FOUND
+
+    monkeypatch.setattr(checking, "check", check)
+    return asked
+
+
+def test_init_writes_a_recipe_for_a_users_model_and_checks_it_for_real(program, model, tmp_path, warm):
+    args = ("init", "models/tiny.py", "-o", "recipes.toml", "--progress", "none")
+    done = program(*args, cache=warm, cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    first, *_, last = done.stdout.splitlines()
+    assert first == "wrote recipes.toml" and last == "next: pocketforge build recipes.toml"
+    assert re.search(r"parameters +170$", done.stdout, flags=re.MULTILINE)
+    assert re.search(r"inputs +input float32 \[1, 1, 32, 32\]$", done.stdout, flags=re.MULTILINE)
+    assert re.search(r"accuracy_top1 +0\.\d{4}$", done.stdout, flags=re.MULTILINE)
+    assert "building" not in done.stdout
+    recipe = load_recipe(tmp_path / "recipes.toml")
+    assert (recipe.name, recipe.model.definition) == ("tiny", "models/tiny.py")
+    assert {t.runtime for t in recipe.targets} == {"executorch", "tflite", "onnx"}
+
+    # With a mistake in the model, the recipe is still there to be mended, and the message says what is wrong.
+    model.write_text(TINY.replace("16", "15"))
+    done = program(*args, "--force", cache=warm, cwd=tmp_path)
+    assert done.code == 2 and done.stdout == "wrote recipes.toml\n"
+    assert "must have same reduction dim" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_init_for_an_exported_archive(program, model, tmp_path, warm):
+    script = """if True:
+        import sys, torch
+        sys.path.insert(0, "models")
+        import tiny
+        torch.manual_seed(0)
+        program = torch.export.export(tiny.build().eval(), (torch.zeros(1, 1, 32, 32),))
+        torch.export.save(program, "tiny.pt2")
+    """
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    done = program("init", "tiny.pt2", cache=warm, cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    assert re.search(r"parameters +170$", done.stdout, flags=re.MULTILINE)
+    recipe = load_recipe(tmp_path / "recipe.toml")
+    assert recipe.model.definition == "tiny.pt2" and recipe.model.weights == ""
+
+
+def uncommented(text: str, *groups: int) -> str:
+    """The recipe with the n-th groups of adjacent commented-out keys made real; all of them without numbers."""
+    lines, group, before = [], -1, False
+    for line in text.splitlines():
+        found = KEY.match(line)
+        group += bool(found) and not before
+        before = bool(found)
+        lines.append(found[1] if found and (not groups or group in groups) else line)
+    return "\n".join(lines)
+
+
+def groups_in(text: str) -> int:
+    return len(re.findall(r"^# (\[+[\w.]+\]+|\w+ = .*)(\n# (\[+[\w.]+\]+|\w+ = .*))*", text, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("data", ["digits", "npz:samples.npz"])
+@pytest.mark.parametrize(("name", "weights"), [("net.py", None), ("net.py", Path("w.safetensors")), ("net.pt2", None)])
+def test_every_comment_of_the_template_is_a_key_that_works(name, weights, data):
+    text = recipe_text(Path(name), weights, data, Path("recipe.toml"))
+    plain = parse_recipe(text)
+    number = groups_in(text)
+    assert number >= 6
+    for group in range(number):
+        changed = uncommented(text, group)
+        assert changed != text
+        parse_recipe(changed)
+    everything = parse_recipe(uncommented(text))
+    assert everything != plain
+    assert everything.model.inputs and everything.data.labels == "labels.txt" and everything.data.preprocess
+    assert len(everything.budgets) == 3 and everything.devices[0].min_samples == 100
+    assert {t.io for t in everything.targets} == {"float32", "int8"}
+    if name == "net.py":
+        assert everything.model.args == {"classes": 10} and everything.model.weights
+        assert everything.compress[0].type == "finetune"
+
+
+def test_what_is_left_commented_out_of_a_device_is_the_default(model):
+    """The template says `by default this host, one thread`: uncommenting it changes nothing."""
+    text = recipe_text(model, None, "digits", model.with_name("recipe.toml"))
+    device = next(g for g in range(groups_in(text)) if uncommented(text, g).count("\n[[device]]"))
+    assert parse_recipe(uncommented(text, device)) == parse_recipe(text)
+
+
+def test_an_existing_file_is_kept_unless_forced(cli, model, checked):
+    target = model.with_name("recipe.toml")
+    target.write_text("mine")
+    done = cli("init", model)
+    assert (done.code, done.stdout) == (2, "")
+    assert f"error: {target} exists\n  hint: give another name with --recipe, or --force" in done.stderr
+    assert target.read_text() == "mine" and checked == []
+    assert cli("init", model, "--force").code == 0
+    assert parse_recipe(target.read_text()).name == "tiny" and len(checked) == 1
+
+
+def test_paths_are_relative_to_the_recipe(cli, model, tmp_path, monkeypatch, checked):
+    monkeypatch.chdir(tmp_path)
+    weights, samples, recipes = (
+        tmp_path / "w" / "a.safetensors",
+        tmp_path / "d" / "s.npz",
+        tmp_path / "recipes" / "phone",
+    )
+    for path in (weights, samples):
+        path.parent.mkdir()
+        path.touch()
+    recipes.mkdir(parents=True)
+    args = ("--weights", "w/a.safetensors", "--data", "npz:d/s.npz", "-o", "recipes/phone/r.toml")
+    done = cli("init", "models/tiny.py", *args)
+    assert done.code == 0
+    found = load_recipe(recipes / "r.toml")
+    assert found.model.definition == "../../models/tiny.py" and found.model.weights == "../../w/a.safetensors"
+    assert found.resolve(found.model.definition) == model and found.resolve(found.model.weights) == weights
+    assert found.data.source == "npz:../../d/s.npz"
+    assert found == checked[0]
+
+
+def test_a_data_function_is_relative_too(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = recipe_text(model, None, "models/data.py:load", tmp_path / "r" / "recipe.toml")
+    assert parse_recipe(text).data.source == "../models/data.py:load"
+
+
+def test_what_was_checked_is_shown_in_words(cli, model, checked):
+    lines = cli("init", model).stdout.splitlines()
+    assert "  samples          100 in the source: 50 train, 30 eval, 20 calibration, 3 duplicates dropped" in lines
+    assert "  inputs           input float32 [1, 1, 32, 32]" in lines
+    assert "  outputs          output [1, 10]" in lines
+    assert "  accuracy_top1    0.5000" in lines and "  parameters       1,234" in lines
+    assert "  targets          a, b" in lines
+
+
+@pytest.mark.parametrize("name", ['we"ird\\.py', "nämé.py", "a b {c}.py", "model.py", "-_.py", "[red].py"])
+def test_any_file_name_gives_a_valid_recipe(cli, tmp_path, checked, name):
+    path = tmp_path / "né t" / name
+    path.parent.mkdir()
+    path.write_text(TINY)
+    done = cli("init", path)
+    assert done.code == 0, done.stderr
+    found = load_recipe(path.with_name("recipe.toml"))
+    assert found.resolve(found.model.definition) == path
+    assert re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", found.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "said"),
+    [
+        ("weights.safetensors", [], "wanted a model definition, .py or .pt2"),
+        ("net.pt2", ["--weights", "net.pt2"], "net.pt2 holds its own weights"),
+        ("net.py", ["--data", "digit"], "source must be digits, cifar10:DIR"),
+        ("net.py", ["-o", "no/such/folder.toml"], "cannot write no/such/folder.toml: No such file or directory"),
+        ("net.py", ["--weights", "gone"], "'gone' does not exist"),
+    ],
+)
+def test_wrong_use_is_said_and_nothing_is_written(cli, tmp_path, monkeypatch, checked, name, more, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    done = cli("init", name, *more)
+    assert (done.code, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert [p.name for p in tmp_path.rglob("*.toml")] == [] and checked == []

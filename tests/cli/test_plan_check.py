@@ -1,0 +1,107 @@
+"""`plan` runs nothing; `check` runs the model on its data and exports nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import load_recipe
+from pipeline.shipped import recipe_path
+from pipeline.store import Store
+
+SHIPPED = "shipped:digits_cnn"
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return load_recipe(recipe_path(SHIPPED))
+
+
+def test_plan_as_json_has_every_target_and_runs_nothing(cli, cache, recipe):
+    done = cli("plan", SHIPPED, "--json")
+    assert (done.code, done.stderr) == (0, "")
+    plan = done.json()
+    assert plan["recipe"] == "digits_cnn"
+    steps = plan["steps"]
+    names = {t.name for t in recipe.targets}
+    for stage in ("export", "verify", "bench"):
+        assert {s["lane"] for s in steps if s["stage"] == stage} == names
+    keys = [s["key"] for s in steps]
+    assert len(set(keys)) == len(keys) and all(len(k) == 64 for k in keys)
+    assert {need for s in steps for need in s["needs"].values()} <= set(keys)
+    assert not any(s["stored"] for s in steps)
+    assert Store(cache).keys() == []
+
+
+def test_plan_as_a_table_says_how_much_there_is_to_do(cli, recipe):
+    steps = cli("plan", SHIPPED, "--json").json()["steps"]
+    done = cli("plan", SHIPPED)
+    assert done.code == 0
+    assert f"{len(steps)} steps, {len(steps)} to run" in done.stdout
+    rows = [line.split() for line in done.stdout.splitlines()]
+    for target in recipe.targets:
+        assert ["export", target.name] in [row[:2] for row in rows]
+    assert [row[-1] for row in rows if row and row[0] in ("data", "export")] == ["no"] * (1 + len(recipe.targets))
+
+
+def test_plan_knows_what_is_stored(cli, cache):
+    first = cli("plan", SHIPPED, "--json").json()["steps"][0]
+    store = Store(cache)
+    with store.workspace() as out:
+        (out / "x").write_text("x")
+        store.publish(first["key"], out, {"stage": "data"})
+    steps = cli("plan", SHIPPED, "--json").json()["steps"]
+    assert [s["key"] for s in steps if s["stored"]] == [first["key"]]
+    assert f"{len(steps)} steps, {len(steps) - 1} to run" in cli("plan", SHIPPED).stdout
+
+
+def test_an_unknown_shipped_name_is_said_with_the_nearest_one(cli):
+    done = cli("plan", "shipped:digit_cnn")
+    assert (done.code, done.stdout) == (2, "")
+    assert "no recipe is shipped under 'digit_cnn'; did you mean 'digits_cnn'?" in done.stderr
+
+
+def test_every_fault_of_a_recipe_is_said_at_once(cli, tmp_path, small_recipe_text):
+    path = tmp_path / "r.toml"
+    wrong = small_recipe_text.replace('runtime = "onnx"', 'runtime = "onx"\nopsets = 20').replace('"digits"', "7")
+    path.write_text(wrong)
+    for command in ("plan", "check", "build", "bench"):
+        done = cli(command, path)
+        assert (done.code, done.stdout) == (2, ""), command
+        assert "has 3 faults:" in done.stderr
+        assert "target[0].runtime: unknown value 'onx'; did you mean 'onnx'?" in done.stderr
+        assert "target[0].opsets: unknown key; did you mean 'opset'?" in done.stderr
+        assert "data.source: wanted a string, found an integer 7" in done.stderr
+
+
+def test_files_that_a_recipe_names_and_that_are_not_there_are_all_said(cli, tmp_path, small_recipe_text):
+    path = tmp_path / "r.toml"
+    path.write_text(small_recipe_text)
+    done = cli("plan", path)
+    assert (done.code, done.stdout) == (2, "")
+    assert f"model.definition: no file {tmp_path / 'model.py'}" in done.stderr
+    assert f"model.weights: no file {tmp_path / 'weights.safetensors'}" in done.stderr
+
+
+def test_check_gives_the_models_figures_and_a_build_goes_on_from_it(program, tmp_path, recipe):
+    cache = tmp_path / "cache"
+    done = program("check", SHIPPED, "--json", "--progress", "json", cache=cache, cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    found = done.json()
+    assert found["parameters"] == 114_666 and found["macs"] == 10_163_136
+    assert found["accuracy"]["accuracy_top1"] > 0.98
+    assert found["samples"]["source"] == 1797 and found["labels"] == 10
+    assert found["inputs"] == [{"name": "input", "shape": [1, 1, 32, 32], "dtype": "float32"}]
+    assert found["targets"] == [t.name for t in recipe.targets]
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [e["stage"] for e in told if e["event"] == "StepFinished"] == ["data", "reference"]
+
+    steps = program("plan", SHIPPED, "--json", cache=cache, cwd=tmp_path).json()["steps"]
+    assert {s["stage"] for s in steps if s["stored"]} == {"data", "reference"}
+    again = program("check", SHIPPED, "--progress", "json", cache=cache, cwd=tmp_path)
+    told = [json.loads(line)["event"] for line in again.stderr.splitlines()]
+    assert sorted(told) == ["BuildStarted", "StepReused", "StepReused"]
+    assert again.code == 0 and "digits_onnx_int8" in again.stdout and "accuracy_top1" in again.stdout
+    assert not list(Path(tmp_path).glob("build*"))
