@@ -40,7 +40,8 @@ def load_recipe(path: Path) -> Recipe:
     except FileNotFoundError:
         raise RecipeError(f"no recipe file at {path}", "pocketforge init MODEL.py writes one") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RecipeError(f"cannot read the recipe {path}: {reason}") from None
     return parse_recipe(text, str(path), str(path.resolve().parent))
 
 

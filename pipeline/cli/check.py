@@ -29,6 +29,7 @@ def command(recipe: Path, cache: Path, progress_mode: str, as_json: bool) -> Non
     if as_json:
         print_json(found)
         return
+    from pipeline.report.terminal import show_check
+
     click.echo(f"{recipe}: good")
-    for name, value in found.items():
-        click.echo(f"  {name:<18} {value}")
+    show_check(found)

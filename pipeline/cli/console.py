@@ -67,9 +67,9 @@ def _bars() -> Iterator[events.Emit]:
 
     bars = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[news]}"),
+        TextColumn("{task.fields[news]}", markup=False),
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from pipeline.errors import StageFailed
 from pipeline.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
 
 DEFAULT_OPSET = 20
+
+# As in sessions/onnx.py: ONNX Runtime, which is imported below, is not to report a user's model to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def export(request: ExportRequest, out: Path) -> ExportResult:

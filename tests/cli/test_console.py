@@ -20,7 +20,7 @@ NEWS = (
     events.BuildStarted(4, 1),
     events.StepReused("data", "trunk", "k0"),
     events.StepStarted("quantize", LANES, "k1", 4711, "logs/q.log"),
-    events.StepProgress("quantize", LANES, 0.5, "half the way"),
+    events.StepProgress("quantize", LANES, 0.5, "half [the] way"),
     events.StepFinished("quantize", LANES, "k1", 1.25),
     events.Warned("one layer [conv1] stayed float"),
     events.StepStarted("export", "first", "k2", 4712, "logs/e.log"),
@@ -80,7 +80,7 @@ SCRIPT = """if True:
             events.BuildStarted(4, 1),
             events.StepReused("data", "trunk", "k0"),
             events.StepStarted("quantize", "first+second+third", "k1", 1, "q.log"),
-            events.StepProgress("quantize", "first+second+third", 0.5, "half the way"),
+            events.StepProgress("quantize", "first+second+third", 0.5, "half [the] way"),
             events.StepFinished("quantize", "first+second+third", "k1", 1.25),
             events.Warned("one layer [conv1] stayed float"),
             events.StepStarted("export", "first", "k2", 2, "e.log"),
@@ -139,7 +139,7 @@ def test_bars_show_the_progress_of_what_is_running(tmp_path):
         "-c", script.replace("emit(event)", "emit(event); __import__('time').sleep(0.15)"), "bars", cwd=tmp_path
     )
     shown = unstyled(err)
-    assert "quantize first and 2 more" in shown and "half the way" in shown and "━" in shown
+    assert "quantize first and 2 more" in shown and "half [the] way" in shown and "━" in shown
 
 
 def test_a_command_on_a_terminal_draws_on_stderr_and_prints_only_its_result(tmp_path):
