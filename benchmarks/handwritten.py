@@ -85,7 +85,9 @@ elif runtime == "tflite":
         levels = np.clip(np.rint(x.numpy() / scale) + zero, -128, 127).astype(np.int8)
         interpreter.set_tensor(given["index"], levels)
         interpreter.invoke()
-        return (interpreter.get_tensor(got["index"]).astype(np.float32) - got["quantization"][1]) * got["quantization"][0]
+        return (interpreter.get_tensor(got["index"]).astype(np.float32) - got["quantization"][1]) * got["quantization"][
+            0
+        ]
 
 else:
     import onnxruntime

@@ -70,7 +70,9 @@ def overhead(runtime: str, runs: int, scratch: Path) -> tuple[list[float], list[
 
 
 def row(name: str, values: list[float], unit: str = "s") -> None:
-    print(f"  {name:<34} min {min(values):8.3f}  median {statistics.median(values):8.3f}  max {max(values):8.3f} {unit}")
+    print(
+        f"  {name:<34} min {min(values):8.3f}  median {statistics.median(values):8.3f}  max {max(values):8.3f} {unit}"
+    )
 
 
 def main() -> None:

@@ -18,7 +18,17 @@ def between(text: str, marker: str, content: str) -> str:
 
 with tempfile.TemporaryDirectory() as cache:
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "build", "models/digits_cnn/release.toml", "--jobs", "2", "--cache-dir", cache],
+        [
+            sys.executable,
+            "-m",
+            "pipeline",
+            "build",
+            "models/digits_cnn/release.toml",
+            "--jobs",
+            "2",
+            "--cache-dir",
+            cache,
+        ],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "COLUMNS": "110"},
         capture_output=True,
@@ -28,5 +38,7 @@ with tempfile.TemporaryDirectory() as cache:
 if done.returncode != 0:
     sys.exit(done.stdout + done.stderr)
 listing = "\n".join(f"{p.stat().st_size:>9,}  {p.name}" for p in sorted((ROOT / "build/digits_cnn/release").iterdir()))
-text = between(README.read_text(encoding="utf-8"), "transcript", "\n".join(line.rstrip() for line in done.stdout.splitlines()))
+text = between(
+    README.read_text(encoding="utf-8"), "transcript", "\n".join(line.rstrip() for line in done.stdout.splitlines())
+)
 README.write_text(between(text, "files", listing), encoding="utf-8")

@@ -142,7 +142,13 @@ def _add_lane(build: _Builder, recipe: Recipe, target: Target, data: str, refere
     export = build.add(
         "export",
         target.name,
-        {"runtime": target.runtime, "layout": target.layout, "io": target.io, "opset": target.opset},
+        {
+            "runtime": target.runtime,
+            "layout": target.layout,
+            "model_layout": recipe.data.preprocess.layout if recipe.data.preprocess else "NCHW",
+            "io": target.io,
+            "opset": target.opset,
+        },
         export_needs,
         also=runtime.export_libraries,
         preload=runtime.preload,

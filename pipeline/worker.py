@@ -18,7 +18,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ def start(process: Any) -> None:
     A ^C in the terminal goes to every process of the group: it would end the server with a traceback while it still
     imports. The thread that starts a process hands its signal mask down.
     """
+    # Starting the tracker (which ignores SIGINT by itself) unblocks SIGINT: first that, then the server.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()

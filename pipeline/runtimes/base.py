@@ -28,7 +28,8 @@ class ExportRequest:
     """A traced batch-1 program to write for a runtime.
 
     program: float, or PT2E-converted with folded weights. unfolded: the same with weights still float behind their
-    quantize ops (TFLite's converter wants that); None when not quantized.
+    quantize ops (TFLite's converter wants that); None when not quantized. layout: asked of the file; model_layout:
+    what PyTorch's model takes.
     """
 
     program: ExportedProgram
@@ -39,6 +40,17 @@ class ExportRequest:
     layout: str
     io: str
     opset: int | None
+    model_layout: str = "NCHW"
+
+    @property
+    def moves_channels(self) -> bool:
+        """Whether the file takes NHWC where the PyTorch model takes NCHW."""
+        return self.layout == "NHWC" and self.model_layout == "NCHW"
+
+    @property
+    def file_layout(self) -> str:
+        """Of image inputs, as the file takes them."""
+        return "NHWC" if self.model_layout == "NHWC" else self.layout
 
     @property
     def is_int8(self) -> bool:

@@ -23,7 +23,9 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     """Write model.pte. Raises StageFailed."""
     program = request.program
     inputs = [
-        TensorSpec(name, tuple(t.shape), str(t.dtype).removeprefix("torch."), "NCHW" if t.dim() == 4 else "")
+        TensorSpec(
+            name, tuple(t.shape), str(t.dtype).removeprefix("torch."), request.file_layout if t.dim() == 4 else ""
+        )
         for name, t in zip(request.input_names, request.example, strict=True)
     ]
     outputs = [

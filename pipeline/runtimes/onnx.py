@@ -56,19 +56,21 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     return ExportResult(
         files={"model": "model.onnx", "ort": "model.ort"},
         inputs=[
-            _spec(name, tuple(t.shape), str(t.dtype).removeprefix("torch."), io_quantization)
+            _spec(name, tuple(t.shape), str(t.dtype).removeprefix("torch."), io_quantization, request.file_layout)
             for name, t in zip(request.input_names, request.example, strict=True)
         ],
         outputs=[
-            _spec(name, shape, "float32", io_quantization)
+            _spec(name, shape, "float32", io_quantization, "NCHW")
             for name, shape in zip(request.output_names, output_shapes(request.program), strict=True)
         ],
         facts={"opset": opset, "mobile_usability": mobile},
     )
 
 
-def _spec(name: str, shape: tuple[int, ...], dtype: str, quantized: dict[str, dict[str, Any]]) -> TensorSpec:
-    layout = "NCHW" if len(shape) == 4 else ""
+def _spec(
+    name: str, shape: tuple[int, ...], dtype: str, quantized: dict[str, dict[str, Any]], image_layout: str
+) -> TensorSpec:
+    layout = image_layout if len(shape) == 4 else ""
     found = quantized.get(name)
     if found:
         return TensorSpec(name, shape, "uint8", layout, found["scale"], found["zero_point"])

@@ -19,7 +19,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     program = request.unfolded if request.unfolded is not None else request.program
     module: torch.nn.Module = program.module()
     example = request.example
-    if request.layout == "NHWC":
+    if request.moves_channels:
         images = [i for i, t in enumerate(example) if t.dim() == 4]
         if not images:
             raise StageFailed("layout NHWC needs an input of four dimensions", 'leave layout at "NCHW"')
@@ -43,7 +43,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             name,
             shape,
             "int8" if name in interface else dtype,
-            request.layout if len(shape) == 4 else "",
+            request.file_layout if len(shape) == 4 else "",
             *interface.get(name, (None, None)),
         )
         for name, shape, dtype in zip(request.input_names, shapes, dtypes, strict=True)

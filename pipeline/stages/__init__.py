@@ -35,7 +35,7 @@ STAGES: dict[str, StageInfo] = {
     "finetune": StageInfo("pipeline.stages.finetune", 1, ("torch", "numpy", "pillow", "scikit-learn"), _TRACE),
     "reference": StageInfo("pipeline.stages.reference", 1, ("torch", "numpy"), _TRACE),
     "quantize": StageInfo("pipeline.stages.quantize", 2, ("torch", "torchao", "executorch"), _TRACE + _PT2E),
-    "export": StageInfo("pipeline.stages.export", 1, ("torch",), _TRACE),
-    "verify": StageInfo("pipeline.stages.verify", 1, ("numpy",)),
+    "export": StageInfo("pipeline.stages.export", 2, ("torch",), _TRACE),
+    "verify": StageInfo("pipeline.stages.verify", 2, ("numpy",)),
     "bench": StageInfo("pipeline.stages.bench", 1, ("numpy",)),
 }

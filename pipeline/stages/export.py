@@ -19,7 +19,7 @@ Emit = Callable[[float, str], None]
 
 
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: "reference", "quantize" (int8 only); spec: runtime, layout, io, opset.
+    """inputs: "reference", "quantize" (int8 only); spec: runtime, layout, model_layout, io, opset.
 
     Writes the runtime's files and export.json (their roles, inputs, outputs, facts, warnings). Raises StageFailed
     with the toolchain's words, ToolMissing when the toolchain is not installed.
@@ -68,4 +68,5 @@ def load_request(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> ExportR
         layout=spec["layout"],
         io=spec["io"],
         opset=spec["opset"],
+        model_layout=spec["model_layout"],
     )

@@ -21,6 +21,7 @@ from pipeline.devices.base import RunAnswer, RunRequest
 from pipeline.errors import PocketforgeError, ToolMissing
 from pipeline.metrics import accuracy, parity
 from pipeline.runtimes import RUNTIMES
+from pipeline.runtimes.describe import describe
 from pipeline.store import hash_file
 
 Emit = Callable[[float, str], None]
@@ -43,6 +44,9 @@ DEFAULT_LIMITS: dict[str, dict[str, float]] = {
 }
 
 
+LEAST_INT8_SHARE = 0.5
+
+
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
     """inputs: "data", "reference", "export", "quantize" (int8 only); spec: runtime, scheme, task, metric, limits.
 
@@ -63,6 +67,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
         measured = measure(outputs, reference, targets, before, spec)
         file_checks += check_limits(measured, limits)
         if "quantize" in inputs:
+            file_checks += check_weights(inputs["export"] / name, inputs["quantize"])
             measured["max_steps_from_graph"] = steps_from_graph(outputs, inputs["quantize"])
         checks += [{**c, "name": f"{role}: {c['name']}"} if role != "model" else c for c in file_checks]
         found["files"][role] = measured
@@ -123,6 +128,18 @@ def check_layouts(exported: Mapping[str, Any], data: Path) -> list[dict[str, Any
         found = next((name for name, shape in shapes.items() if shape == list(tensor["shape"])), "another shape")
         checks.append(_check("layout", tensor["layout"], found, tensor["layout"] == found))
     return checks
+
+
+def check_weights(path: Path, quantized: Path) -> list[dict[str, Any]]:
+    """That an int8 file's weights are int8: parity alone cannot tell it from a float file, which is nearer."""
+    stored = describe(path).dtypes
+    total = sum(stored.values())
+    share = sum(stored.get(dtype, 0) for dtype in ("int8", "uint8")) / total if total else 0.0
+    left_float = json.loads((quantized / "quantize.json").read_text("utf-8"))["float"]
+    # Biases and scales are wider. Layers that the quantizer itself left in float are named in the report.
+    least = 0.0 if left_float else LEAST_INT8_SHARE
+    passed = share > 0 and share >= least
+    return [_check("int8 weights", f"at least {least:.0%} of the weights' bytes", f"{share:.1%}", passed)]
 
 
 def _contract(tensor: Mapping[str, Any]) -> str:
