@@ -215,7 +215,8 @@ class _Run:
     def _run_process(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path) -> None:
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
-            log.unlink(missing_ok=True)
+            # Here, not in the stage's process: one that is killed at once has its log too.
+            log.write_bytes(b"")
         except OSError as error:
             what = f"cannot write the log {log}: {error.strerror}"
             raise StoreError(what, "choose another folder with --out") from None
