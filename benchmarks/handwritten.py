@@ -1,4 +1,4 @@
-"""What a mobile-ML engineer writes by hand for one int8 file: one process, the same libraries, no checks beyond a print.
+"""What a mobile-ML engineer writes by hand for one int8 file: one process, the same libraries, few checks.
 
 `python handwritten.py executorch|tflite|onnx OUT_FOLDER`: digits model → static int8 file → accuracy → latency. It is
 the yardstick for Pocketforge's own overhead, so it does the same work: trace, evaluate, calibrate, convert, export, run
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
+from torch.nn.functional import interpolate
 
 MODEL = Path(__file__).parents[1] / "models" / "digits_cnn"
 sys.path.insert(0, str(MODEL))
@@ -26,7 +26,7 @@ torch.set_num_threads(1)
 
 digits = load_digits()
 images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
-images = (F.interpolate(images, (32, 32), mode="bilinear", antialias=True) - 0.5) / 0.5
+images = (interpolate(images, (32, 32), mode="bilinear", antialias=True) - 0.5) / 0.5
 order = np.random.RandomState(0).permutation(len(images))
 held_out, calibration = order[:577], order[577:677]
 

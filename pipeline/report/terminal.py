@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.recipe import HIGHER_IS_BETTER
-from pipeline.records import GateResult, Measurement, Report
+from pipeline.records import GateResult, Measurement, Report, TargetRecord
 from pipeline.stats import percentile, percentile_interval
 
 _COLOURS = {
@@ -72,6 +72,9 @@ def show_report(report: Report) -> None:
     if report.measurements:
         screen.print()
         screen.print(_measurements(report))
+    for target in report.targets:
+        for line in _evidence(target):
+            screen.print(escape(line))
     if report.gates:
         screen.print()
         _print_gates(screen, report.gates)
@@ -85,6 +88,20 @@ def show_report(report: Report) -> None:
     for warning in report.warnings:
         screen.print(f"[yellow]warning[/]  {escape(warning)}")
     screen.print(f"verdict  {_coloured(report.verdict)}  ({report.wall_s:.1f} s)")
+
+
+def _evidence(target: TargetRecord) -> list[str]:
+    """Where a file was seen to run, and how much of it an accelerated backend took."""
+    lines = []
+    runtimes = target.facts.get("runtimes", {})
+    if runtimes:
+        ran = ", ".join(f"{name} {state.partition(':')[0]}" for name, state in runtimes.items())
+        lines.append(f"{target.name}: {ran}")
+    delegation = target.facts.get("delegation")
+    if delegation:
+        ops = delegation["delegated_ops"] + delegation["other_ops"]
+        lines[-1:] = [f"{line}; {delegation['delegated_share']:.1%} of {ops} ops in XNNPACK" for line in lines[-1:]]
+    return lines
 
 
 def _files(report: Report) -> Table:
