@@ -92,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A shell starts what runs in the background with SIGINT ignored: that stays.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    # Read when onnxruntime is first imported, in whichever of our processes that is: a build tells nobody anything.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         code: Any = cli.main(args=argv, prog_name="pocketforge", standalone_mode=False)
     except click.ClickException as error:
