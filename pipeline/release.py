@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.plan import Lane, Plan
+from pipeline.plan import Plan
 from pipeline.recipe import Recipe
 from pipeline.records import Artifact, Report, TargetRecord
 from pipeline.run import Outcome
@@ -40,7 +40,8 @@ def write_release(
     try:
         for lane, target in zip(plan.lanes, report.targets, strict=True):
             if target.artifacts:
-                _write_target(recipe, lane, target, report, outcome, draft, plan)
+                data = json.loads((outcome.entries[plan.data].files / "data.json").read_text(encoding="utf-8"))
+                _write_target(recipe, target, report, outcome.entries[lane.export].files, data, draft)
         sums = "".join(f"{a.sha256}  {a.path}\n" for a in _artifacts(report))
         (draft / "SHA256SUMS").write_text(sums, encoding="utf-8")
         draft.rename(final)
@@ -55,13 +56,12 @@ def _artifacts(report: Report) -> Iterable[Artifact]:
 
 
 def _write_target(
-    recipe: Recipe, lane: Lane, target: TargetRecord, report: Report, outcome: Outcome, folder: Path, plan: Plan
+    recipe: Recipe, target: TargetRecord, report: Report, source: Path, data: dict[str, Any], folder: Path
 ) -> None:
-    source = outcome.entries[lane.export].files
+    """Copy a target's files from its export's folder `source`, and write their sidecars."""
     exported = json.loads((source / "export.json").read_text(encoding="utf-8"))
     for artifact in target.artifacts:
         shutil.copyfile(source / exported["files"][artifact.kind], folder / artifact.path)
-        data = json.loads((outcome.entries[plan.data].files / "data.json").read_text(encoding="utf-8"))
         sidecar = make_sidecar(recipe, target, artifact, exported, data, report)
         text = json.dumps(sidecar, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / sidecar_name(target, artifact)).write_text(text + "\n", encoding="utf-8")
@@ -118,9 +118,9 @@ def make_sidecar(
     }
 
 
-def _preprocessing(steps: dict[str, Any] | None, inputs: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _preprocessing(steps: dict[str, Any], inputs: list[dict[str, Any]]) -> dict[str, Any]:
     """The steps from a raw sample to what *this file* takes: its layout, and its quantization where it has one."""
-    if steps is None or len(inputs) != 1:
+    if len(inputs) != 1:
         return steps
     (tensor,) = inputs
     kept = list(steps["steps"])

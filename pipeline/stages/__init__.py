@@ -14,7 +14,7 @@ from dataclasses import dataclass
 class StageInfo:
     """`version` changes when a stage's results would: it is part of every key.
 
-    libraries: distributions whose versions are part of the key (a runtime adds its own, RUNTIME_LIBRARIES).
+    libraries: distributions whose versions are part of the key (a runtime adds its own, see RUNTIMES).
     preload: modules worth importing once, before the processes of several stages are forked from it.
     """
 
