@@ -19,6 +19,7 @@ import cattrs
 from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
+from pipeline.compress import KINDS, Auto, Compress
 from pipeline.errors import RecipeError
 from pipeline.recipe import Recipe, suggest
 
@@ -30,7 +31,11 @@ _WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or 
 
 
 class _WrongValue(ValueError):
-    """A value of the wrong type or out of range, said in the user's words."""
+    """A value of the wrong type or out of range, said in the user's words. at: the key inside the table it is of."""
+
+    def __init__(self, message: str, at: str = "") -> None:
+        super().__init__(message)
+        self.at = at
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -69,7 +74,10 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(float, lambda value, _: _number(value))
     converter.register_structure_hook_func(_has_origin(typing.Literal), _literal)
     converter.register_structure_hook_func(_is_optional, lambda value, t: converter.structure(value, _required(t)))
+    converter.register_structure_hook_func(lambda cls: cls == float | Auto | None, lambda value, _: _ratio(value))
     converter.register_structure_hook_func(_has_origin(dict), functools.partial(_exact, wanted=dict))
+    converter.register_structure_hook_func(lambda cls: cls == dict[str, float], lambda value, _: _numbers(value))
+    converter.register_structure_hook_func(lambda cls: cls == Compress, lambda value, _: _entry(value, converter))
     converter.register_structure_hook_factory(_has_origin(tuple), lambda t: _array_hook(t, converter))
     converter.register_structure_hook_factory(dataclasses.is_dataclass, lambda t: _table_hook(t, converter))
     return converter
@@ -120,6 +128,28 @@ def _number(value: Any) -> float:
     return number
 
 
+def _ratio(value: Any) -> float | str:
+    if type(value) is str and value != "auto":
+        raise _WrongValue(f'wanted a number or "auto", found {value!r}')
+    return value if value == "auto" else _number(value)
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    return {name: _number(number) for name, number in _exact(value, None, wanted=dict).items()}
+
+
+def _entry(value: Any, converter: cattrs.Converter) -> Any:
+    """An entry of [[compress]]: its `type` says what else it may hold."""
+    if not isinstance(value, dict):
+        raise _wrong("a table", value)
+    if "type" not in value:
+        raise _WrongValue(f"missing: one of {', '.join(map(repr, KINDS))}", ".type")
+    kind = value["type"]
+    if type(kind) is not str or kind not in KINDS:
+        raise _WrongValue(f"unknown value {kind!r}{suggest(str(kind), KINDS)}", ".type")
+    return converter.structure(value, KINDS[kind])
+
+
 def _literal(value: Any, cls: Any) -> Any:
     known = typing.get_args(cls)
     if type(value) is not str:
@@ -152,6 +182,7 @@ def _faults(error: BaseException, path: str) -> list[str]:
     """Flatten cattrs' nested groups into `path: what is wrong` lines."""
     if isinstance(error, BaseValidationError):
         return [line for inner in error.exceptions for line in _faults(inner, path + _step(inner))]
+    path += getattr(error, "at", "")
     prefix = f"{path.lstrip('.')}: " if path else ""
     if isinstance(error, ForbiddenExtraKeysError):
         known = [_TABLE_NAMES.get(f.name, f.name) for f in dataclasses.fields(error.cl) if f.name not in _HIDDEN]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pipeline.errors import RecipeError
 from pipeline.plan import Facts
+from pipeline.plan_compress import loss_role, teacher_role
 from pipeline.recipe import SHARED_DEFINITIONS, Recipe
 from pipeline.runtimes import RUNTIMES
 from pipeline.stages import STAGES
@@ -31,7 +32,7 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
     """
     from pipeline.data.files import fingerprint_files
     from pipeline.devices.legacy import legacy_version
-    from pipeline.model_files import definition_files
+    from pipeline.model_files import definition_files, module_files
 
     hashes = HashMemory(cache / "v1" / "fingerprints.json" if cache else None)
     missing = [
@@ -47,6 +48,13 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
     }
     if recipe.model.weights:
         roles["weights"] = [recipe.resolve(recipe.model.weights)]
+    for index, entry in recipe.finetunes():
+        if entry.distill and entry.distill.teacher:
+            teacher = entry.distill.teacher
+            files = definition_files(teacher.definition, recipe.resolve)
+            roles[teacher_role(index)] = [*files, recipe.resolve(teacher.weights)]
+        if entry.loss:
+            roles[loss_role(index)] = module_files(recipe.resolve(entry.loss.partition(":")[0]))
     if recipe.data.labels:
         roles["labels"] = [recipe.resolve(recipe.data.labels)]
     try:
@@ -59,17 +67,26 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
 
 def _named_files(recipe: Recipe) -> dict[str, str]:
     named = {"model.weights": recipe.model.weights, "data.labels": recipe.data.labels}
-    definition = recipe.model.definition
-    if not definition.startswith(SHARED_DEFINITIONS):
-        named["model.definition"] = definition
-    elif definition.startswith("transformers:"):
-        named["model.definition"] = definition.partition(":")[2]
+    named["model.definition"] = _definition_place(recipe.model.definition)
+    for index, entry in recipe.finetunes():
+        where = f"compress[{index}]"
+        if entry.distill and entry.distill.teacher:
+            named[f"{where}.distill.teacher.definition"] = _definition_place(entry.distill.teacher.definition)
+            named[f"{where}.distill.teacher.weights"] = entry.distill.teacher.weights
+        named[f"{where}.loss"] = entry.loss.partition(":")[0]
     kind, _, place = recipe.data.source.partition(":")
     if kind.endswith(".py"):
         named["data.source"] = kind
     elif place:
         named["data.source"] = place
     return {where: path for where, path in named.items() if path}
+
+
+def _definition_place(definition: str) -> str:
+    """The file or folder that a definition names; empty for a library's model."""
+    if not definition.startswith(SHARED_DEFINITIONS):
+        return definition
+    return definition.partition(":")[2] if definition.startswith("transformers:") else ""
 
 
 def installed_versions() -> dict[str, str]:

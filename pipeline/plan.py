@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.plan_compress import TRUNK, Change, add_compress, add_gains, definition_libraries
 from pipeline.recipe import Recipe, Target, data_spec
 from pipeline.runtimes import RUNTIMES
 from pipeline.stages import STAGES
 
-TRUNK = "trunk"
 _FORMAT = 1
 
 
@@ -75,12 +75,17 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in an order that can be run from first to last, the trunk's keys and each target's lane."""
+    """Steps in an order that can be run from first to last, the trunk's keys and each target's lane.
+
+    changes: the steps that compress the model, in order. gains: the step that measures them; empty without any.
+    """
 
     steps: tuple[Step, ...]
     data: str
     reference: str
     lanes: tuple[Lane, ...]
+    changes: tuple[Change, ...] = ()
+    gains: str = ""
 
     def step(self, key: str) -> Step:
         return next(s for s in self.steps if s.key == key)
@@ -99,14 +104,10 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     model_paths = {"data_root": folder}
     if recipe.model.weights:
         model_paths["weights"] = recipe.resolve(recipe.model.weights)
-    trunk: dict[str, str] = {}
     model = {"definition": recipe.model.definition, "args": recipe.model.args, "seed": recipe.seed}
-    for entry in recipe.compress:
-        spec = {**model, "finetune": dataclasses.asdict(entry), "data": sampling}
-        reads = ("definition", "data", "labels") + (() if trunk else ("weights",))
-        also = _definition_libraries(recipe.model.definition)
-        checkpoint = build.add("finetune", TRUNK, spec, trunk, reads=reads, paths=model_paths, also=also)
-        trunk = {"checkpoint": checkpoint}
+    also = definition_libraries(recipe.model.definition)
+    changes = add_compress(build, recipe, model, model_paths, also)
+    trunk = {"checkpoint": changes[-1].key} if changes else {}
     reference = build.add(
         "reference",
         TRUNK,
@@ -120,15 +121,11 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
         {"data": data, **trunk},
         reads=("definition",) + (() if trunk else ("weights",)),
         paths=model_paths,
-        also=_definition_libraries(recipe.model.definition),
+        also=also,
     )
+    gains = add_gains(build, recipe, model, model_paths, also, data, changes) if changes else ""
     lanes = tuple(_add_lane(build, recipe, target, data, reference) for target in recipe.targets)
-    return Plan(build.steps(), data, reference, lanes)
-
-
-def _definition_libraries(definition: str) -> tuple[str, ...]:
-    kind, colon, _ = definition.partition(":")
-    return (kind,) if colon and kind in ("torchvision", "timm", "transformers") else ()
+    return Plan(build.steps(), data, reference, lanes, changes, gains)
 
 
 def _add_lane(build: _Builder, recipe: Recipe, target: Target, data: str, reference: str) -> Lane:
@@ -194,6 +191,12 @@ class _Builder:
 
     def steps(self) -> tuple[Step, ...]:
         return tuple(self._steps.values())
+
+    @staticmethod
+    def runtime_libraries(runtime: str) -> tuple[str, ...]:
+        """Distributions that export to a runtime and run its files."""
+        info = RUNTIMES[runtime]
+        return (*info.export_libraries, *info.run_libraries)
 
     def add(
         self,

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Runtime = Literal["executorch", "tflite", "onnx"]
-Scheme = Literal["fp32", "static_int8"]
+from pipeline.compress import Compress, Finetune, PruneUnstructured, Runtime
+
+Scheme = Literal["fp32", "static_int8", "dynamic_int8"]
 Layout = Literal["NCHW", "NHWC"]
 Task = Literal["classification", "regression"]
 TaskMetric = Literal["accuracy_top1", "accuracy_top5", "macro_f1", "mean_absolute_error", "root_mean_square_error"]
@@ -160,42 +161,26 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Finetune:
-    """`[[compress]] type = "finetune"`: supervised training on the train split.
-
-    lr and weight_decay as in torch.optim; cosine schedule to 0; label_smoothing as in cross_entropy.
-    """
-
-    type: Literal["finetune"] = "finetune"
-    epochs: int = 3
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 5e-4
-    weight_decay: float = 1e-2
-    batch_size: int = 64
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        _positive(self.epochs, "epochs")
-        _positive(self.lr, "lr")
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size must be 2 or more (batch norm needs it), found {self.batch_size}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be in [0, 1), found {self.label_smoothing}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be 0 or more, found {self.weight_decay}")
-
-
-@dataclass(frozen=True, slots=True)
 class Quantize:
-    """fp32: as trained. static_int8: int8 weights and activations, ranges fixed by calibration."""
+    """fp32: as trained. static_int8: int8 weights and activations, ranges fixed by calibration.
+
+    dynamic_int8: int8 weights in linear layers, whose inputs are quantized at each inference by their own range; all
+    else stays float, and nothing is calibrated.
+    """
 
     scheme: Scheme = "fp32"
     per_channel: bool = True
     observer: Literal["histogram", "minmax"] = "histogram"
 
+    def __post_init__(self) -> None:
+        if self.scheme == "dynamic_int8" and self.observer != "histogram":
+            raise ValueError(
+                f"observer is for static_int8 (dynamic_int8 calibrates nothing), found observer {self.observer!r}"
+            )
+
     @property
     def is_int8(self) -> bool:
-        return self.scheme == "static_int8"
+        return self.scheme != "fp32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +215,8 @@ class Target:
             raise ValueError(f"layout NHWC is for runtime tflite; {self.runtime} files keep the model's NCHW")
         if self.io == "int8" and not self.quantize.is_int8:
             raise ValueError(f"io int8 needs an int8 scheme, found scheme {self.quantize.scheme!r}")
+        if self.io == "int8" and self.quantize.scheme == "dynamic_int8":
+            raise ValueError("io int8 needs scheme static_int8: files of dynamic_int8 take and give float32")
         if self.opset is not None and self.runtime != "onnx":
             raise ValueError(f"opset is for runtime onnx, found runtime {self.runtime!r}")
         if self.opset is not None and not 18 <= self.opset <= 23:
@@ -289,13 +276,13 @@ class Recipe:
     seed: int = 0
     task: Task = "classification"
     metric: TaskMetric | None = None
-    compress: tuple[Finetune, ...] = ()
+    compress: tuple[Compress, ...] = ()
     devices: tuple[Device, ...] = (Device(),)
     budgets: tuple[Budget, ...] = ()
     folder: str = ""
 
     def __post_init__(self) -> None:
-        faults = [*self._fault_names(), *self._fault_task(), *self._fault_budgets()]
+        faults = [*self._fault_names(), *self._fault_task(), *self._fault_compress(), *self._fault_budgets()]
         if faults:
             raise ValueError("\n".join(faults))
 
@@ -320,10 +307,34 @@ class Recipe:
         faults = []
         if self.metric and (self.metric in CLASSIFICATION_METRICS) != (self.task == "classification"):
             faults.append(f"metric {self.metric!r} is not a metric of task {self.task!r}")
-        if self.compress and self.task != "classification":
-            faults.append("compress: finetune is for task classification")
         if self.compress and self.model.definition.endswith(".pt2"):
-            faults.append("compress: a .pt2 is a traced graph and cannot be fine-tuned: give the .py definition")
+            faults.append("compress: a .pt2 is a traced graph and cannot be changed: give the .py definition")
+        return faults
+
+    def _fault_compress(self) -> list[str]:
+        faults = []
+        changed = False
+        for index, entry in enumerate(self.compress):
+            where = f"compress[{index}]"
+            after = self.compress[index + 1] if index + 1 < len(self.compress) else None
+            if isinstance(entry, PruneUnstructured) and entry.schedule == "cubic" and not isinstance(after, Finetune):
+                faults.append(f"{where}: schedule cubic prunes during fine-tuning: a finetune must come next")
+            changed = changed or not isinstance(entry, Finetune)
+            for inner in [finetune for i, finetune in self.finetunes() if i == index]:
+                faults += self._fault_finetune(inner, where, changed)
+        return faults
+
+    def _fault_finetune(self, entry: Finetune, where: str, changed: bool) -> list[str]:
+        faults = []
+        if entry.distill and entry.distill.teacher is None and not changed:
+            faults.append(
+                f"{where}.distill: the teacher is the model as it was before [[compress]], and nothing has changed it "
+                "yet: prune first, or name another teacher"
+            )
+        if entry.distill and entry.distill.teacher is None and not self.model.weights:
+            faults.append(f"{where}.distill: the teacher is the recipe's model, which has no model.weights")
+        if self.task != "classification" and (entry.distill or entry.label_smoothing):
+            faults.append(f"{where}: distill and label_smoothing are for task classification")
         return faults
 
     def _fault_budgets(self) -> list[str]:
@@ -343,6 +354,15 @@ class Recipe:
     def task_metric(self) -> str:
         """The metric that the task names: top-1 for classification, mean absolute error for regression."""
         return self.metric or ("accuracy_top1" if self.task == "classification" else "mean_absolute_error")
+
+    def finetunes(self) -> list[tuple[int, Finetune]]:
+        """Every finetune with the index of its [[compress]] entry, also those inside another entry."""
+        found = []
+        for index, entry in enumerate(self.compress):
+            inner = entry if isinstance(entry, Finetune) else getattr(entry, "finetune", None)
+            if inner is not None:
+                found.append((index, inner))
+        return found
 
     def resolve(self, path: str) -> Path:
         """An absolute path for a path written in the recipe."""

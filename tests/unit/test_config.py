@@ -298,6 +298,16 @@ RULES = [
      "NCHW"),
     ("target[2].io", "int8", "target[2]: io int8 needs an int8 scheme, found scheme 'fp32'"),
     (
+        "target[0]",
+        {"name": "a", "runtime": "onnx", "io": "int8", "quantize": {"scheme": "dynamic_int8"}},
+        "target[0]: io int8 needs scheme static_int8: files of dynamic_int8 take and give float32",
+    ),
+    (
+        "target[0].quantize",
+        {"scheme": "dynamic_int8", "observer": "minmax"},
+        "target[0].quantize: observer is for static_int8 (dynamic_int8 calibrates nothing), found observer 'minmax'",
+    ),
+    (
         "target[0].verify",
         {"tflite_runtime": "require"},
         "target[0]: verify.tflite_runtime is for runtime tflite, found runtime 'executorch'",
@@ -333,7 +343,7 @@ RULES = [
     ("compress[0].epochs", 0, "compress[0]: epochs must be more than 0, found 0"),
     ("compress[0].lr", 0, "compress[0]: lr must be more than 0, found 0.0"),
     ("compress[0].batch_size", 1, "compress[0]: batch_size must be 2 or more (batch norm needs it), found 1"),
-    ("compress[0].label_smoothing", 1, "compress[0]: label_smoothing must be in [0, 1), found 1.0"),
+    ("compress[0].label_smoothing", 1, "compress[0]: label_smoothing must be 0 or more and less than 1, found 1.0"),
     ("compress[0].weight_decay", -1, "compress[0]: weight_decay must be 0 or more, found -1.0"),
     ("device[0].threads", 0, "device[0]: threads must be more than 0, found 0"),
     ("device[0].min_samples", 0, "device[0]: min_samples must be more than 0, found 0"),
@@ -366,22 +376,21 @@ def test_names_of_targets_and_devices_are_unique() -> None:
     ]
 
 
-def test_a_regression_recipe_takes_no_budget_or_training_of_classification() -> None:
+def test_a_regression_recipe_takes_no_budget_of_classification() -> None:
     recipe = copy.deepcopy(GOOD)
     recipe |= {"task": "regression", "metric": "macro_f1"}
     recipe["budget"] = [{"metric": "accuracy_top1", "limit": 0.9}, {"metric": "metric", "limit": 1}]
     assert faults_of(to_toml(recipe)) == [
         "budget[0].metric: accuracy_top1 needs task classification; use metric",
-        "compress: finetune is for task classification",
         "metric 'macro_f1' is not a metric of task 'regression'",
     ]
 
 
-def test_a_traced_graph_cannot_be_finetuned() -> None:
+def test_a_traced_graph_cannot_be_compressed() -> None:
     recipe = copy.deepcopy(GOOD)
     recipe["model"] = {"definition": "net.pt2"}
     assert faults_of(to_toml(recipe)) == [
-        "compress: a .pt2 is a traced graph and cannot be fine-tuned: give the .py definition"
+        "compress: a .pt2 is a traced graph and cannot be changed: give the .py definition"
     ]
 
 
@@ -560,13 +569,13 @@ floats = st.floats(allow_nan=False, allow_infinity=False)
 def good_recipes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Recipe:
     def target(name: str) -> Target:
         runtime = draw(st.sampled_from(["executorch", "tflite", "onnx"]))
-        quantize = draw(st.builds(Quantize, st.sampled_from(["fp32", "static_int8"]), st.booleans()))
+        quantize = draw(st.builds(Quantize, st.sampled_from(["fp32", "static_int8", "dynamic_int8"]), st.booleans()))
         return Target(
             name,
             runtime,
             quantize,
             layout=draw(st.sampled_from(["NCHW", "NHWC"])) if runtime == "tflite" else "NCHW",
-            io=draw(st.sampled_from(["float32", "int8"])) if quantize.is_int8 else "float32",
+            io=draw(st.sampled_from(["float32", "int8"])) if quantize.scheme == "static_int8" else "float32",
             opset=draw(st.none() | st.integers(18, 23)) if runtime == "onnx" else None,
             verify=Verify(min_sqnr_db=draw(st.none() | floats)),
         )

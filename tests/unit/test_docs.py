@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import recipe
+from pipeline import compress, recipe
 from pipeline.cli.main import COMMANDS
 from pipeline.config import parse_recipe
 from pipeline.stages.verify import DEFAULT_LIMITS
@@ -33,7 +33,8 @@ def test_every_command_is_in_the_readme() -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Data, recipe.Preprocess, recipe.Finetune,
+        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Data, recipe.Preprocess, *compress.KINDS.values(),
+        compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
         recipe.Target, recipe.Quantize, recipe.Verify, recipe.Device, recipe.Budget,
     ],
 )  # fmt: skip
@@ -50,8 +51,9 @@ def test_every_budget_metric_is_in_the_reference() -> None:
 
 
 def test_the_reference_names_verifys_real_default_limits() -> None:
+    table = REFERENCE[REFERENCE.index("`verify` limits decide") :]
     for name, fp32 in DEFAULT_LIMITS["fp32"].items():
-        row = next(line for line in REFERENCE.splitlines() if line.startswith(f"| `{name}` |"))
+        row = next(line for line in table.splitlines() if line.startswith(f"| `{name}` |"))
         _, _, first, second, *_ = (cell.strip() for cell in row.split("|"))
         assert (float(first), float(second)) == (fp32, DEFAULT_LIMITS["static_int8"][name])
 

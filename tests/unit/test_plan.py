@@ -353,7 +353,7 @@ names = st.from_regex(r"[a-z0-9][a-z0-9_]{0,4}", fullmatch=True)
 def recipes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Recipe:
     def target(name: str) -> Target:
         runtime = draw(st.sampled_from(["executorch", "tflite", "onnx"]))
-        scheme = draw(st.sampled_from(["fp32", "static_int8"]))
+        scheme = draw(st.sampled_from(["fp32", "static_int8", "dynamic_int8"]))
         return Target(
             name,
             runtime,
@@ -393,7 +393,7 @@ def test_every_lane_is_complete_and_every_step_serves_a_lane(recipe: Recipe) -> 
     plan = make_plan(recipe, FACTS)
     steps: dict[str, Step] = {s.key: s for s in plan.steps}
     assert [lane.target for lane in plan.lanes] == list(recipe.targets)
-    served = {plan.data, plan.reference, *(s.key for s in plan.steps if s.stage == "finetune")}
+    served = {plan.data, plan.reference, *(c.key for c in plan.changes), *filter(None, [plan.gains])}
     for lane in plan.lanes:
         assert list(lane.bench) == [d.name for d in recipe.devices]
         keys = [k for k in (lane.quantize, lane.export, lane.verify, *lane.bench.values()) if k]
