@@ -7,20 +7,23 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import shutil
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import events
+from pipeline.checkpoint_files import copy_portable
 from pipeline.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError
 from pipeline.facts import gather
 from pipeline.gate import judge
 from pipeline.plan import Facts, Lane, Plan, make_plan
 from pipeline.recipe import Recipe
 from pipeline.records import Artifact, Check, Measurement, Report, StepRecord, TargetRecord, Via
-from pipeline.release import write_release
+from pipeline.release import discard, write_release
 from pipeline.run import Outcome, run_plan
 from pipeline.runtimes import RUNTIMES
 from pipeline.stats import percentile
@@ -43,6 +46,7 @@ class Built:
     report: Report
     report_path: Path
     release: Path | None
+    checkpoint: Path | None = None
     errors: tuple[PocketforgeError, ...] = ()
 
     @property
@@ -81,10 +85,28 @@ def build(
     try:
         _write_whole(report_path, json.dumps(report.to_json(), indent=1, sort_keys=True))
         release = write_release(recipe, plan, outcome, report, out, keep_failed=keep_failed)
+        checkpoint = _write_checkpoint(recipe, plan, outcome, report, out)
     except OSError as error:
         raise explain_os_error(error, out, "--out") from error
     errors = tuple(outcome.errors[s.key] for s in plan.steps if s.key in outcome.errors)
-    return Built(report, report_path, release, errors)
+    return Built(report, report_path, release, checkpoint, errors)
+
+
+def _write_checkpoint(recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, out: Path) -> Path | None:
+    """The compressed PyTorch model, to load anywhere: `out/checkpoint`, whole or not at all."""
+    final = out / "checkpoint"
+    discard(final)
+    if not plan.changes or plan.changes[-1].key not in outcome.entries:
+        return None
+    draft = out / f".checkpoint.{uuid.uuid4().hex}"
+    try:
+        inputs = report.reference.get("inputs", ())
+        copy_portable(outcome.entries[plan.changes[-1].key].files, draft, recipe.resolve, inputs)
+        draft.rename(final)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return final
 
 
 def _prepare(out: Path) -> None:
@@ -115,7 +137,9 @@ def make_report(recipe: Recipe, facts: Facts, plan: Plan, outcome: Outcome, *, w
         verdict = "FAIL"
     else:
         verdict = "PASS"
+    compression = _compression(plan, outcome)
     warnings = [f"{t.name}: {w}" for t in targets for w in t.warnings]
+    warnings += [describe_flag(flag) for flag in compression.get("flags", ())]
     return Report(
         recipe=recipe.name,
         recipe_sha256=recipe_digest(recipe),
@@ -125,9 +149,37 @@ def make_report(recipe: Recipe, facts: Facts, plan: Plan, outcome: Outcome, *, w
         measurements=tuple(measurements),
         gates=gates,
         reference=reference,
+        compression=compression,
         environment={**facts.versions, "host": facts.host},
         warnings=tuple(warnings),
         wall_s=round(wall_s, 3),
+    )
+
+
+def _compression(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+    """What the trunk's changes did and what they bought."""
+    if not plan.changes:
+        return {}
+    steps = []
+    for change in plan.changes:
+        entry = outcome.entries.get(change.key)
+        names = [n for n in ("prune.json", "train.json") if entry and n in entry.hashes]
+        said = {n.removesuffix(".json"): _read(outcome, change.key, n) for n in names}
+        steps.append({"label": change.label, "entry": change.entry, "key": change.key, **said})
+    return {"steps": steps, **(_read(outcome, plan.gains, "gains.json") or {"states": [], "flags": []})}
+
+
+def describe_flag(flag: Mapping[str, Any]) -> str:
+    """A step that lowered MACs and not time, in words."""
+    ratio, low, high = flag["ratio"]
+    less = 1 - flag["macs"][1] / flag["macs"][0]
+    layers = ", ".join(layer["name"] for layer in flag["layers"])
+    time = f"× {ratio:.2f} (95 % {low:.2f} to {high:.2f})"
+    where = f"{flag['label']}: {less:.0%} fewer MACs"
+    if flag["verdict"] == "unsettled":
+        return f"{where}; the timer's noise hides whether {flag['runtime']} got faster: {time}"
+    return f"{where}, but no less time in {flag['runtime']}: {time}" + (
+        f"; layers that gained nothing: {layers}" if layers else ""
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline import models
+from pipeline.data.files import resolver
 from pipeline.errors import ModelError
 from pipeline.recipe import Recipe
+from pipeline.surgery import edit_to_json, load_checkpoint
 
 
 def summarize(recipe: Recipe) -> dict[str, Any]:
@@ -21,15 +24,47 @@ def summarize(recipe: Recipe) -> dict[str, Any]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _summarize(recipe)
+        return _of_recipe(recipe)
 
 
-def _summarize(recipe: Recipe) -> dict[str, Any]:
+def summarize_checkpoint(folder: Path) -> dict[str, Any]:
+    """As `summarize`, of a checkpoint folder, with its edits. Raises ModelError when it is no whole checkpoint."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        checkpoint = load_checkpoint(folder)
+        if checkpoint.inputs:
+            example: tuple[torch.Tensor, ...] | None = tuple(
+                torch.zeros(i["shape"], dtype=getattr(torch, i["dtype"])) for i in checkpoint.inputs
+            )
+        else:
+            example = models.example_inputs(checkpoint.definition, resolver(folder))
+        if example is None:
+            raise ModelError(f"{folder} does not say what its model takes", "a build's build/NAME/checkpoint does")
+        found = _summarize(str(folder), checkpoint.definition, checkpoint.module, tuple(t[:1] for t in example))
+    edits = [edit_to_json(edit) for edit in checkpoint.edits]
+    masked = {name: int((mask == 0).sum()) for name, mask in sorted(checkpoint.masks.items())}
+    return {**found, "edits": [_told(edit) for edit in edits], "masked_weights": masked}
+
+
+def _told(edit: dict[str, Any]) -> dict[str, Any]:
+    """An edit in short: of kept channels only how many."""
+    if edit["edit"] == "replace":
+        return edit
+    kept = {name: {dim: len(k) for dim, k in dims.items()} for name, dims in edit["tensors"].items()}
+    return {"edit": edit["edit"], "kept": kept}
+
+
+def _of_recipe(recipe: Recipe) -> dict[str, Any]:
     definition = recipe.model.definition
     module = models.build_model(definition, recipe.model.args, recipe.resolve)
     if recipe.model.weights:
         models.load_weights(module, recipe.resolve(recipe.model.weights))
-    example = _example(recipe)
+    return _summarize(recipe.name, definition, module, _example(recipe))
+
+
+def _summarize(
+    title: str, definition: str, module: torch.nn.Module, example: tuple[torch.Tensor, ...]
+) -> dict[str, Any]:
     shapes: dict[str, list[int]] = {}
     hooks = []
     leaves = [(name, m) for name, m in module.named_modules() if not list(m.children()) and name]
@@ -54,7 +89,7 @@ def _summarize(recipe: Recipe) -> dict[str, Any]:
         for handle in hooks:
             handle.remove()
     return {
-        "recipe": recipe.name,
+        "recipe": title,
         "definition": definition,
         "inputs": [{"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")} for t in example],
         "parameters": models.count_parameters(module),

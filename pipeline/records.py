@@ -105,7 +105,11 @@ class TargetRecord:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything a build knows about itself; `verdict` is what the exit code says."""
+    """Everything a build knows about itself; `verdict` is what the exit code says.
+
+    compression: "states" (the model as given and after each step of [[compress]], measured), "flags" (steps that
+    lowered MACs and not time), "steps" (what each step says of itself); empty without [[compress]].
+    """
 
     recipe: str
     recipe_sha256: str
@@ -115,6 +119,7 @@ class Report:
     measurements: tuple[Measurement, ...]
     gates: tuple[GateResult, ...]
     reference: dict[str, Any] = field(default_factory=dict)
+    compression: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     wall_s: float = 0.0

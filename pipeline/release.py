@@ -30,7 +30,7 @@ def write_release(
     """Write `out/release` (gate passed) or `out/failed` (on request); returns the folder written. Raises OSError."""
     release, failed = out / "release", out / "failed"
     for folder in (release, failed):
-        _discard(folder)
+        discard(folder)
     passed = report.verdict == "PASS"
     if not passed and not keep_failed:
         return None
@@ -134,7 +134,8 @@ def _preprocessing(steps: dict[str, Any], inputs: list[dict[str, Any]]) -> dict[
     return {**steps, "steps": kept, "output": output}
 
 
-def _discard(folder: Path) -> None:
+def discard(folder: Path) -> None:
+    """Take a folder out of sight in one rename, then delete it."""
     if folder.exists():
         grave = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
         folder.rename(grave)

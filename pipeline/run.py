@@ -200,6 +200,11 @@ class _Run:
 
     def _make(self, step: Step, log: Path, started: float) -> Entry:
         inputs = {role: self.outcome.entries[key].files for role, key in step.needs.items()} | dict(step.paths)
+        resumable = STAGES[step.stage].resumable
+        if resumable:
+            if step.key in self._refresh:
+                self.store.forget_partial(step.key)
+            inputs |= {"partial": self.store.partial(step.key), "logs": log.with_suffix("")}
         with self.store.workspace() as out:
             self._run_process(step, inputs, out, log)
             meta = {
@@ -210,7 +215,10 @@ class _Run:
             }
             if step.key in self._refresh:
                 self.store.discard(step.key)
-            return self.store.publish(step.key, out, meta)
+            entry = self.store.publish(step.key, out, meta)
+        if resumable:
+            self.store.forget_partial(step.key)
+        return entry
 
     def _run_process(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path) -> None:
         try:

@@ -135,6 +135,17 @@ class Store:
             path.with_suffix(".lock").unlink(missing_ok=True)
             lock.release()
 
+    def partial(self, key: str) -> Path:
+        """A folder for half-done work on `key` that outlives a kill. Use it while holding `lock(key)`."""
+        path = self.root / "partial" / key
+        with _store_errors(self.root):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def forget_partial(self, key: str) -> None:
+        """Remove half-done work: it is done, or not wanted."""
+        shutil.rmtree(self.root / "partial" / key, ignore_errors=True)
+
     def publish(self, key: str, workspace: Path, meta: dict[str, Any]) -> Entry:
         """Hash what is in `workspace` and make it the result of `key` in one rename."""
         with _store_errors(self.root):
@@ -187,6 +198,7 @@ class Store:
         """Remove entries; returns (count, bytes) removed. Without limits, everything goes.
 
         older_than_s: entries not used for so long. keep_bytes: then the least recently used, until so much is left.
+        Half-done work goes too, unless it is younger than older_than_s.
         """
         entries = sorted(self.summaries(), key=lambda e: e.last_used)
         left = sum(e.size_bytes for e in entries)
@@ -200,6 +212,9 @@ class Store:
                 removed += 1
                 freed += entry.size_bytes
                 left -= entry.size_bytes
+        for path in (self.root / "partial").glob("*"):
+            if oldest is None or path.stat().st_mtime < oldest:
+                shutil.rmtree(path, ignore_errors=True)
         return removed, freed
 
     def _remove_abandoned(self) -> None:

@@ -66,6 +66,8 @@ def command(
         show_report(built.report)
         click.echo(f"report   {built.report_path}")
         click.echo(f"release  {built.release}" if built.release else "release  none: the gate did not pass")
+        if built.checkpoint:
+            click.echo(f"model    {built.checkpoint}")
     for error in built.errors:
         click.echo(f"error: {error}", err=True)
     ctx.exit(built.exit_code)

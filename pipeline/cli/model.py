@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pipeline.cli.options import json_option, print_json, recipe_argument
+from pipeline.cli.options import RecipePath, json_option, print_json
+
+
+class RecipeOrCheckpoint(RecipePath):
+    """A recipe file, shipped:NAME, or a checkpoint folder."""
+
+    name = "recipe or checkpoint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        folder = Path(value)
+        return folder if folder.is_dir() else super().convert(value, param, ctx)
 
 
 @click.group("model")
 def command() -> None:
-    """Show a recipe's model: layers, parameters, MACs."""
+    """Show a model: layers, parameters, MACs, and how it was compressed."""
 
 
 @command.command("show")
-@recipe_argument
+@click.argument("model", type=RecipeOrCheckpoint(), metavar="RECIPE|CHECKPOINT")
 @json_option
-def show(recipe: Path, as_json: bool) -> None:
+def show(model: Path, as_json: bool) -> None:
     """Show layers, parameters and MACs of the PyTorch model.
 
-    Every layer comes with the shape of its output for one sample.
+    MODEL is a recipe, or a checkpoint folder (build/NAME/checkpoint) of a model that was compressed: then what was
+    done to it is shown too. Every layer comes with the shape of its output for one sample.
     """
     import contextlib
     import sys
 
     from pipeline.config import load_recipe
-    from pipeline.model_summary import summarize
+    from pipeline.model_summary import summarize, summarize_checkpoint
 
     # What the user's own model file prints is not our result.
     with contextlib.redirect_stdout(sys.stderr):
-        found = summarize(load_recipe(recipe))
+        found = summarize_checkpoint(model) if model.is_dir() else summarize(load_recipe(model))
     if as_json:
         print_json(found)
         return

@@ -70,3 +70,13 @@ def show_model(found: Mapping[str, Any]) -> None:
     for tensor in found["inputs"]:
         screen.print(f"input {tensor['dtype']} {escape(str(tensor['shape']))}")
     screen.print(f"{found['parameters']:,} parameters, {found['macs']:,} MACs")
+    for edit in found.get("edits", ()):
+        if edit["edit"] == "replace":
+            by = dict(edit["by"])
+            what = f"{by.pop('kind')}{f' {by}' if by else ''}"
+            screen.print(f"edit    {escape(edit['module'])} replaced by {escape(what)}")
+        else:
+            kept = ", ".join(f"{name} {dims}" for name, dims in edit["kept"].items())
+            screen.print(f"edit    channels kept, by tensor and dimension: {escape(kept)}")
+    for name, count in found.get("masked_weights", {}).items():
+        screen.print(f"mask    {escape(name)}: {count:,} weights stay zero")

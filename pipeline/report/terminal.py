@@ -65,9 +65,14 @@ def short_lane(lane: str) -> str:
 
 def show_report(report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
+    from pipeline.report.compression import compression_tables
+
     screen = console()
     screen.print(_steps(report))
     screen.print()
+    for made in compression_tables(report.compression):
+        screen.print(made)
+        screen.print()
     screen.print(_files(report))
     if report.measurements:
         screen.print()

@@ -16,14 +16,18 @@ class StageInfo:
 
     libraries: distributions whose versions are part of the key (a runtime adds its own, see RUNTIMES).
     preload: modules worth importing once, before the processes of several stages are forked from it.
+    resumable: its inputs also hold `partial`, a folder that outlives a kill, to go on from, and `logs`, a folder for
+    what it wants to tell that is no result.
     """
 
     module: str
     version: int
     libraries: tuple[str, ...]
     preload: tuple[str, ...] = ()
+    resumable: bool = False
 
 
+_TRAIN = ("torch", "numpy", "pillow", "scikit-learn")
 _PT2E = (
     "executorch.backends.xnnpack.quantizer.xnnpack_quantizer",
     "torchao.quantization.pt2e.quantize_pt2e",
@@ -32,7 +36,10 @@ _TRACE = ("torch", "torch.export", "torch._dynamo", "safetensors.torch", "torch.
 
 STAGES: dict[str, StageInfo] = {
     "data": StageInfo("pipeline.stages.data", 1, ("numpy", "pillow", "scikit-learn")),
-    "finetune": StageInfo("pipeline.stages.finetune", 1, ("torch", "numpy", "pillow", "scikit-learn"), _TRACE),
+    "finetune": StageInfo("pipeline.stages.finetune", 2, (*_TRAIN, "accelerate"), _TRACE, resumable=True),
+    "prune": StageInfo("pipeline.stages.prune", 1, (*_TRAIN, "torch-pruning"), _TRACE),
+    "sensitivity": StageInfo("pipeline.stages.sensitivity", 1, (*_TRAIN, "torch-pruning"), _TRACE),
+    "gains": StageInfo("pipeline.stages.gains", 1, ("torch", "numpy"), _TRACE),
     "reference": StageInfo("pipeline.stages.reference", 1, ("torch", "numpy"), _TRACE),
     "quantize": StageInfo("pipeline.stages.quantize", 2, ("torch", "torchao", "executorch"), _TRACE + _PT2E),
     "export": StageInfo("pipeline.stages.export", 2, ("torch",), _TRACE),

@@ -20,6 +20,7 @@ from pipeline.data.files import resolver
 from pipeline.errors import ModelError
 from pipeline.evaluate import evaluate
 from pipeline.metrics import accuracy
+from pipeline.pruning.subject import open_checkpoint
 
 Emit = Callable[[float, str], None]
 
@@ -85,13 +86,8 @@ def load_traced(
         check_samples(example, data)
         module = program.module()
         return program, models.count_parameters(module), models.count_macs(module, example)
-    module = models.build_model(definition, spec["args"], resolve)
-    if "checkpoint" in inputs:
-        models.load_weights(module, inputs["checkpoint"] / "model.safetensors")
-    elif "weights" in inputs:
-        models.load_weights(module, inputs["weights"])
-    else:
-        models.check_finite(module.state_dict(), definition)
+    module = open_checkpoint(inputs, spec).module
+    models.check_finite(module.state_dict(), definition)
     example = example_for(spec, models.example_inputs(definition, resolve), data)
     check_samples(example, data)
     program = models.trace(module, example)

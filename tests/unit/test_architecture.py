@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pipeline"
 
-CORE = ("recipe", "records", "errors", "events", "plan", "gate", "stats")
+CORE = ("recipe", "compress", "records", "errors", "events", "plan", "plan_compress", "gate", "stats")
 # The core's own neighbours: what a plan depends on besides the recipe, and the two registries, which are plain data.
 CORE_NEIGHBOURS = {"pipeline.runtimes", "pipeline.stages"}
 TORCH = {"torch", "torchvision", "timm", "transformers"}
@@ -188,9 +188,12 @@ def test_torch_is_where_models_are() -> None:
         "evaluate.py",
         "model_summary.py",
         "surgery.py",
+        "trial.py",
+        "slow_layers.py",
         "data/",
         "training/",
         "pruning/",
+        "studies/",
         "quantization/",
         "stages/",
         "runtimes/",

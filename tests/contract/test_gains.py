@@ -1,0 +1,98 @@
+"""A step that lowers MACs and not time is caught, with the layers responsible: real files, really timed."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.compress import PruneChannels
+from pipeline.pruning import channels
+from pipeline.pruning.base import Subject
+from pipeline.slow_layers import find_slow_layers
+from pipeline.stages.gains import find_flags
+from pipeline.surgery import Checkpoint
+
+
+# The toolchains deprecate parts of each other.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class MostlyOther(nn.Module):
+    """Its MACs are in two tiny linear layers, its time is in sines and cosines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 32)
+        self.last = nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.repeat(1, 8192)
+        for _ in range(4):
+            wide = torch.sin(wide) + torch.cos(wide)
+        return self.last(self.first(x + 0.001 * wide[:, :8]).relu())
+
+
+@pytest.fixture(scope="module")
+def pruned() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    before = MostlyOther().eval()
+    after = copy.deepcopy(before)
+    batches = [((torch.randn(4, 8),), torch.zeros(4, dtype=torch.int64))]
+    subject = Subject(after, (torch.randn(1, 8),), batches, nn.functional.cross_entropy)
+    channels.prune(subject, PruneChannels(ratio=0.5))
+    return before, after
+
+
+def states(ratio: tuple[float, float, float]) -> list[dict[str, Any]]:
+    names = ("ratio", "ratio_low", "ratio_high")
+    return [
+        {"label": "as given", "timed": True, "macs": 384, "runtimes": {"onnx": {}}},
+        {"label": "finetune", "timed": False, "macs": 384, "runtimes": {"onnx": {}}},
+        {
+            "label": "prune_channels",
+            "timed": True,
+            "macs": 192,
+            "runtimes": {"onnx": dict(zip(names, ratio, strict=True))},
+        },
+    ]
+
+
+def flags_for(pruned: tuple[nn.Module, nn.Module], ratio: tuple[float, float, float], folder: Path) -> Any:
+    before, after = (Checkpoint(module, "m.py", {}, 0, []) for module in pruned)
+    return find_flags(states(ratio), [before, before, after], (torch.randn(1, 8),), {"runtimes": ["onnx"]}, folder)
+
+
+def test_half_the_macs_and_the_same_time_is_flagged_with_its_layers(
+    pruned: tuple[nn.Module, nn.Module], tmp_path: Path
+) -> None:
+    (flag,) = flags_for(pruned, (1.0, 0.98, 1.02), tmp_path)
+    assert (flag["label"], flag["runtime"], flag["verdict"], flag["macs"]) == (
+        "prune_channels",
+        "onnx",
+        "no_gain",
+        [384, 192],
+    )
+    # A linear layer of a few hundred MACs costs a call, whatever its width.
+    assert {layer["name"] for layer in flag["layers"]} <= {"first", "last"} and flag["layers"]
+    for layer in flag["layers"]:
+        assert layer["macs"][1] < layer["macs"][0] and min(layer["latency_ms"]) > 0 and layer["ratio"][2] >= 1
+    json.dumps(flag, allow_nan=False)
+
+
+def test_a_faster_step_and_a_noisy_timer_blame_no_layer(pruned: tuple[nn.Module, nn.Module], tmp_path: Path) -> None:
+    assert flags_for(pruned, (0.5, 0.4, 0.6), tmp_path) == []
+    (unsettled,) = flags_for(pruned, (0.9, 0.3, 2.7), tmp_path)
+    assert unsettled["verdict"] == "unsettled" and unsettled["layers"] == []
+
+
+def test_a_layer_that_really_got_faster_is_not_blamed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Linear(1024, n), nn.ReLU(), nn.Linear(n, 8)).eval() for n in (8192, 128)]
+    blamed = find_slow_layers(nets[0], nets[1], (torch.randn(1, 1024),), "onnx", tmp_path)
+    assert "0" not in {layer["name"] for layer in blamed}

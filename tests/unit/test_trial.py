@@ -1,0 +1,71 @@
+"""What a change did to the time, judged from paired rounds."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.build import describe_flag
+
+pytest.importorskip("torch", reason="the stages need torch: pip install pocketforge")
+
+from pipeline.stages.gains import verdict
+from pipeline.trial import ratio_interval
+
+times = st.floats(0.01, 100)
+
+
+@given(st.lists(st.tuples(times, times), min_size=2, max_size=12))
+def test_the_interval_holds_the_mean_and_turns_around_with_its_sides(rounds: list[tuple[float, float]]) -> None:
+    before, after = zip(*rounds, strict=True)
+    mean, low, high = ratio_interval(before, after)
+    assert low <= mean <= high
+    assert ratio_interval(after, before) == pytest.approx((1 / mean, 1 / high, 1 / low), rel=1e-6)
+
+
+def test_a_known_interval() -> None:
+    # Logarithms -0.1, 0.1, -0.1, 0.1: mean 0, standard deviation 0.11547, t(3) = 3.182.
+    mean, low, high = ratio_interval([1.0] * 4, [math.exp(x) for x in (-0.1, 0.1, -0.1, 0.1)])
+    assert (mean, math.log(high)) == pytest.approx((1.0, 3.182 * 0.115470 / 2), rel=1e-3)
+    assert low == pytest.approx(1 / high)
+
+
+def test_one_round_bounds_nothing_and_unpaired_ones_are_refused() -> None:
+    assert ratio_interval([2.0], [1.0]) == (pytest.approx(0.5), 0.0, math.inf)
+    with pytest.raises(ValueError, match="zip"):
+        ratio_interval([1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("macs", "ratio", "said"),
+    [
+        ([100, 99], (1.0, 0.9, 1.1), "none"),  # promised nothing
+        ([100, 50], (0.6, 0.5, 0.7), "faster"),
+        ([100, 50], (1.0, 0.95, 1.05), "no_gain"),
+        ([100, 50], (1.2, 1.1, 1.3), "no_gain"),
+        ([100, 50], (0.9, 0.5, 1.6), "unsettled"),  # noise: it may have halved
+        ([100, 50], (0.97, 0.95, 0.99), "faster"),
+    ],
+)
+def test_the_verdict_on_a_step(macs: list[int], ratio: tuple[float, float, float], said: str) -> None:
+    assert verdict(macs, ratio) == said
+
+
+def test_a_flag_in_words() -> None:
+    flag = {
+        "label": "prune_channels",
+        "runtime": "onnx",
+        "verdict": "no_gain",
+        "macs": [100, 60],
+        "ratio": [1.01, 0.97, 1.05],
+        "layers": [{"name": "stem.0"}, {"name": "head"}],
+    }
+    assert describe_flag(flag) == (
+        "prune_channels: 40% fewer MACs, but no less time in onnx: × 1.01 (95 % 0.97 to 1.05); "
+        "layers that gained nothing: stem.0, head"
+    )
+    unsettled = describe_flag({**flag, "verdict": "unsettled", "layers": []})
+    assert "the timer's noise hides whether onnx got faster" in unsettled
