@@ -56,6 +56,11 @@ class ExportRequest:
     def is_int8(self) -> bool:
         return self.unfolded is not None
 
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether activations are quantized at run time (dynamic_int8): by what the graph computes, not by a name."""
+        return any("choose_qparams" in str(node.target) for node in self.program.graph.nodes)
+
 
 @dataclass(slots=True)
 class ExportResult:

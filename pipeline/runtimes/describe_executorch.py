@@ -51,6 +51,7 @@ class _Found:
         self.weights: list[WeightInfo] = []
         self.other: Counter[str] = Counter()
         self.external: set[str] = set()
+        self.dynamic = 0
         self._seen: set[object] = set()
 
     def is_new(self, key: object) -> bool:
@@ -99,6 +100,8 @@ def parse(data: bytes, file_format: str) -> Contents:
                 found.other["opaque_delegate_bytes"] += len(blob)
             delegates.append(DelegateInfo(delegate["id"], inner))
     metadata |= {key: str(size) for key, size in found.other.items() if size}
+    if found.dynamic:
+        metadata["dynamically_quantized_ops"] = str(found.dynamic)
     if found.external:
         metadata["external_data"] = ", ".join(sorted(found.external))
     ops = sum((Counter(delegate.ops) for delegate in delegates), Counter(outside))
@@ -200,6 +203,10 @@ def _read_xnnpack(blob: bytes, prefix: str, program: _Program, found: _Found) ->
     counts: Counter[str] = Counter()
     for node in graph["xnodes"]:
         kind = node["xnode_union_type"].removeprefix("XNN")
+        if "filter_id" in node["xnode_union"]:
+            read, _ = values[node["xnode_union"]["input1_id"]]
+            # xnn_datatype_qd…: values that are quantized when the program runs.
+            found.dynamic += read["datatype"].startswith("xnn_datatype_qd")
         layer = f"{prefix}.{kind}_{counts[kind]}"
         counts[kind] += 1
         for field, identity in node["xnode_union"].items():

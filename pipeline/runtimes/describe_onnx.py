@@ -38,6 +38,8 @@ _SCALES_OF: dict[str, tuple[int, ...]] = {
         for name in ("GlobalAveragePool", "AveragePool", "LeakyRelu", "Sigmoid", "Softmax", "ReduceMean")
     },
 }
+# Products of integers; where a DynamicQuantizeLinear made their first input, its range is found at run time.
+_INTEGER_PRODUCTS = frozenset({"MatMulInteger", "ConvInteger", "MatMulIntegerToFloat"})
 # Weights pass through these on their way to the layer that they belong to.
 _TRANSPARENT = frozenset({"DequantizeLinear", "Cast", "Transpose", "Identity", "Reshape", "Gather"})
 
@@ -77,6 +79,9 @@ def parse(data: bytes, file_format: str) -> Contents:
     if graph.external:
         metadata["external_data"] = ", ".join(sorted(graph.external))
     weights, other = _weights(graph)
+    dynamic = _dynamic_ops(graph)
+    if dynamic:
+        metadata["dynamically_quantized_ops"] = str(dynamic)
     metadata |= {key: str(size) for key, size in other.items() if size}
     ops = Counter(node.op if not node.domain else f"{node.domain}.{node.op}" for node in graph.nodes)
     inputs = (_with_quantization(info, graph, "DequantizeLinear") for info in graph.inputs)
@@ -101,6 +106,11 @@ def _weights(graph: _Graph) -> tuple[tuple[WeightInfo, ...], dict[str, int]]:
     for node in reversed(graph.nodes):
         if node.op in _TRANSPARENT and node.inputs and node.outputs and node.outputs[0] in layers:
             layers[node.inputs[0]] = layers[node.outputs[0]]
+    measured = {node.outputs[1] for node in graph.nodes if node.op == "DynamicQuantizeLinear"}
+    for node in graph.nodes:
+        # The product of both scales, as a dynamic MatMulInteger is written: the constant one is the weight's.
+        if node.op == "Mul" and measured & set(node.inputs):
+            scales |= set(node.inputs)
     weights = []
     other = {"quantization_bytes": 0, "other_constant_bytes": 0}
     for name, constant in graph.constants.items():
@@ -113,6 +123,15 @@ def _weights(graph: _Graph) -> tuple[tuple[WeightInfo, ...], dict[str, int]]:
         else:
             other["other_constant_bytes"] += constant.size
     return tuple(weights), other
+
+
+def _dynamic_ops(graph: _Graph) -> int:
+    """How many operators work on activations that are quantized at run time."""
+    made = {node.outputs[0] for node in graph.nodes if node.op == "DynamicQuantizeLinear"}
+    return sum(
+        node.op == "DynamicQuantizeMatMul" or (node.op in _INTEGER_PRODUCTS and node.inputs[0] in made)
+        for node in graph.nodes
+    )
 
 
 def _with_quantization(info: TensorInfo, graph: _Graph, op: str) -> TensorInfo:

@@ -39,6 +39,7 @@ def parse(data: bytes, file_format: str) -> Contents:
     weights: list[WeightInfo] = []
     other = {"quantization_bytes": 0, "other_constant_bytes": 0}
     seen_buffers: set[int] = set()
+    dynamic = 0
     for subgraph in model.subgraphs:
         layers: dict[int, str] = {}
         for operator in subgraph.operators or ():
@@ -47,6 +48,7 @@ def parse(data: bytes, file_format: str) -> Contents:
             for index in inputs:
                 layers.setdefault(int(index), f"{name}_{ops[name]}")
             ops[name] += 1
+            dynamic += _is_dynamic(subgraph, inputs)
         for index, tensor in enumerate(subgraph.tensors or ()):
             buffer = _at(model.buffers, tensor.buffer)
             size = _buffer_size(buffer, data)
@@ -58,10 +60,20 @@ def parse(data: bytes, file_format: str) -> Contents:
     inputs_info, outputs_info = _interface(model)
     metadata = _metadata(model, data)
     metadata |= {key: str(size) for key, size in other.items() if size}
+    if dynamic:
+        metadata["dynamically_quantized_ops"] = str(dynamic)
     custom = sorted(name.removeprefix("custom:") for name in ops if name.startswith("custom:"))
     if custom:
         metadata["custom_ops"] = ", ".join(custom)
     return Contents(inputs_info, outputs_info, dict(ops), tuple(weights), metadata)
+
+
+def _is_dynamic(subgraph: Any, inputs: Any) -> bool:
+    """Whether an operator reads float values and, second, int8 weights: it then quantizes the values itself."""
+    if len(inputs) < 2 or min(inputs[0], inputs[1]) < 0:
+        return False
+    values, weights = (subgraph.tensors[int(i)].type for i in inputs[:2])
+    return bool(values == schema.TensorType.FLOAT32 and weights == schema.TensorType.INT8)
 
 
 def _add_constant(weights: list[WeightInfo], other: dict[str, int], tensor: Any, size: int, layer: str) -> None:

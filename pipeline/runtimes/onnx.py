@@ -17,6 +17,8 @@ from onnx import numpy_helper
 
 from pipeline.errors import StageFailed
 from pipeline.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
+from pipeline.runtimes.float_activations import drop_activation_quantization
+from pipeline.runtimes.onnx_dynamic import quantize_inputs
 
 DEFAULT_OPSET = 20
 
@@ -27,8 +29,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 def export(request: ExportRequest, out: Path) -> ExportResult:
     """Write model.onnx (checked) and model.ort. Raises StageFailed."""
     opset = request.opset or DEFAULT_OPSET
+    module = request.program.module()
+    if request.is_dynamic:
+        drop_activation_quantization(module)
     program = torch.onnx.export(
-        request.program.module(),
+        module,
         request.example,
         dynamo=True,
         opset_version=opset,
@@ -43,7 +48,9 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     if written != opset:
         raise StageFailed(f"asked for opset {opset}, the exporter wrote {written}", "leave opset out, or use 18 to 23")
     io_quantization: dict[str, dict[str, Any]] = {}
-    if request.is_int8:
+    if request.is_dynamic:
+        quantize_inputs(model.graph)
+    elif request.is_int8:
         _to_uint8(model.graph)
         if request.io == "int8":
             io_quantization = _strip_float_io(model.graph)

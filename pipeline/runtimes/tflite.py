@@ -11,6 +11,8 @@ from litert_torch.quantize.quant_config import QuantConfig
 
 from pipeline.errors import StageFailed
 from pipeline.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
+from pipeline.runtimes.float_activations import drop_activation_quantization
+from pipeline.runtimes.tflite_dynamic import fold_linear_weights
 from pipeline.runtimes.tflite_edit import set_interface
 
 
@@ -18,6 +20,8 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     """Write model.tflite. Raises StageFailed."""
     program = request.unfolded if request.unfolded is not None else request.program
     module: torch.nn.Module = program.module()
+    if request.is_dynamic:
+        drop_activation_quantization(module)
     example = request.example
     if request.moves_channels:
         images = [i for i, t in enumerate(example) if t.dim() == 4]
@@ -26,15 +30,17 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         module = litert_torch.to_channel_last_io(module, args=images)
         example = tuple(t.permute(0, 2, 3, 1).contiguous() if t.dim() == 4 else t for t in example)
     quantized = None
-    if request.is_int8:
+    # Asked for dynamic quantization, the converter would quantize convolutions too: linear layers are made int8 below.
+    if request.is_int8 and not request.is_dynamic:
         # The quantizer only tells the converter that the graph is PT2E; its scales come from the graph itself.
         quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
         quantized = QuantConfig(pt2e_quantizer=quantizer)
     path = out / "model.tflite"
     litert_torch.convert(module, example, quant_config=quantized).export(str(path))
-    edited, interface = set_interface(
-        path.read_bytes(), request.input_names, request.output_names, float_io=request.io == "float32"
-    )
+    data = path.read_bytes()
+    if request.is_dynamic:
+        data = fold_linear_weights(data)
+    edited, interface = set_interface(data, request.input_names, request.output_names, float_io=request.io == "float32")
     path.write_bytes(edited)
     shapes = [tuple(t.shape) for t in example]
     dtypes = ["int32" if t.dtype == torch.int64 else str(t.dtype).removeprefix("torch.") for t in example]

@@ -1,4 +1,7 @@
-"""Stage `quantize`: calibrate on the calibration samples and convert, once for all runtimes of the same numerics."""
+"""Stage `quantize`: convert to int8, once for all runtimes of the same numerics.
+
+static_int8 calibrates on the calibration samples; dynamic_int8 needs none.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from pipeline.data.arrays_on_disk import load_samples
 from pipeline.errors import StageFailed
 from pipeline.evaluate import evaluate
 from pipeline.quantization import pt2e
+from pipeline.quantization.dynamic import quantize_dynamic
 
 Emit = Callable[[float, str], None]
 
@@ -31,18 +35,30 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     torch.set_num_threads(1)
     program = torch.export.load(inputs["reference"] / "model.pt2")
     example = tuple(program.example_inputs[0])
-    folded, unfolded = pt2e.quantize_static(
-        program,
-        load_samples(inputs["data"], "calibration"),
-        per_channel=spec["per_channel"],
-        observer=spec["observer"],
-        progress=lambda f: emit(0.6 * f, "calibrating"),
-    )
+    dynamic = spec["scheme"] == "dynamic_int8"
+    if dynamic:
+        emit(0.0, "converting")
+        folded, unfolded = quantize_dynamic(program, per_channel=spec["per_channel"])
+    else:
+        folded, unfolded = pt2e.quantize_static(
+            program,
+            load_samples(inputs["data"], "calibration"),
+            per_channel=spec["per_channel"],
+            observer=spec["observer"],
+            progress=lambda f: emit(0.6 * f, "calibrating"),
+        )
     emit(0.6, "converting")
-    summary = pt2e.describe(folded.graph)
+    # Folding loses the weights' names, by which layers are named; what static_int8 writes is not to change, though.
+    summary = pt2e.describe(unfolded.graph if dynamic else folded.graph)
     if not summary["quantized"]:
+        left = ", ".join(summary["float"])
+        if dynamic and left:
+            raise StageFailed(
+                f"no layer could be quantized dynamically: dynamic_int8 is for linear layers; float: {left}",
+                'use scheme = "static_int8", which quantizes convolutions too, or "fp32"',
+            )
         raise StageFailed(
-            f"no layer could be quantized; float: {', '.join(summary['float']) or 'the model has no conv or linear'}",
+            f"no layer could be quantized; float: {left or 'the model has no conv or linear'}",
             'use scheme = "fp32" for this model',
         )
     for name, module in (("folded", folded), ("unfolded", unfolded)):

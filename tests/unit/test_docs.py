@@ -54,8 +54,9 @@ def test_the_reference_names_verifys_real_default_limits() -> None:
     table = REFERENCE[REFERENCE.index("`verify` limits decide") :]
     for name, fp32 in DEFAULT_LIMITS["fp32"].items():
         row = next(line for line in table.splitlines() if line.startswith(f"| `{name}` |"))
-        _, _, first, second, *_ = (cell.strip() for cell in row.split("|"))
-        assert (float(first), float(second)) == (fp32, DEFAULT_LIMITS["static_int8"][name])
+        _, _, *cells = (cell.strip() for cell in row.split("|"))
+        schemes = ("static_int8", "dynamic_int8")
+        assert [float(cell) for cell in cells[:3]] == [fp32, *(DEFAULT_LIMITS[scheme][name] for scheme in schemes)]
 
 
 def test_the_readmes_recipe_is_a_recipe() -> None:

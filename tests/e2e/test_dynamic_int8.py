@@ -1,0 +1,344 @@
+"""dynamic_int8 through the real stages: a pruned MLP and a conv net, for every runtime, run from the files."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.data.dataset import open_dataset
+from pipeline.data.files import resolver
+from pipeline.devices import host
+from pipeline.devices.base import RunRequest
+from pipeline.devices.legacy import legacy_python
+from pipeline.errors import StageFailed
+from pipeline.recipe import Data, Preprocess, Quantize, Verify, data_spec
+from pipeline.runtimes import RUNTIMES
+from pipeline.runtimes.base import ExportRequest
+from pipeline.runtimes.describe import Description, describe
+from pipeline.stages import STAGES
+
+torch = pytest.importorskip("torch")
+
+MODEL = """\
+import torch
+from torch import nn
+
+
+def build(kind):
+    if kind == "mlp":
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
+    conv = [nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 10, 3, stride=2)]
+    head = [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*conv, *head, *([nn.Linear(10, 10)] if kind == "conv_linear" else []))
+"""
+DIGITS = Data("digits", eval_samples=200, preprocess=Preprocess(resize=(28, 28), mean=(0.5,), std=(0.5,)))
+PARAMETERS = 784 * 256 + 256 + 256 * 10 + 10
+
+
+def run_stage(name: str, inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
+        importlib.import_module(STAGES[name].module).run(inputs, spec, out, quiet)
+
+
+def quiet(fraction: float, message: str = "") -> None:
+    """Progress, which nobody watches here."""
+
+
+@dataclass
+class Lane:
+    """The folders of a model's stages, each run when it is first asked for."""
+
+    root: Path
+    trunk: dict[str, Path]
+    ran: dict[str, Path] = field(default_factory=dict)
+
+    def quantize(self, how: Quantize) -> Path:
+        return self._once(f"quantize-{how.scheme}-{how.per_channel}", "quantize", self.trunk, asdict(how))
+
+    def inputs(self, how: Quantize) -> dict[str, Path]:
+        return self.trunk | ({"quantize": self.quantize(how)} if how.is_int8 else {})
+
+    def export(self, runtime: str, how: Quantize, take: str = "") -> Path:
+        spec = {"runtime": runtime, "layout": "NCHW", "model_layout": "NCHW", "io": "float32", "opset": None}
+        return self._once(f"export-{runtime}-{how.scheme}-{how.per_channel}{take}", "export", self.inputs(how), spec)
+
+    def verify(self, runtime: str, how: Quantize, exported: Path | None = None, legacy: bool = False) -> dict[str, Any]:
+        spec = {
+            "runtime": runtime,
+            "scheme": how.scheme,
+            "task": "classification",
+            "metric": "accuracy_top1",
+            "limits": asdict(Verify()),
+            "tflite_runtime": "report" if legacy else "skip",
+        }
+        exported = exported or self.export(runtime, how)
+        inputs = {**self.inputs(how), "export": exported}
+        out = self._once(f"verify-{exported.name}-{legacy}", "verify", inputs, spec)
+        return json.loads((out / "verify.json").read_text(encoding="utf-8"))
+
+    def _once(self, name: str, stage: str, inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> Path:
+        if name not in self.ran:
+            out = self.root / name
+            out.mkdir()
+            run_stage(stage, inputs, spec, out)
+            self.ran[name] = out
+        return self.ran[name]
+
+
+DYNAMIC = Quantize("dynamic_int8")
+ONE_SCALE = Quantize("dynamic_int8", per_channel=False)
+
+
+def train(module: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int) -> None:
+    optimizer = torch.optim.Adam(module.parameters(), 2e-3)
+    module.train()
+    for _ in range(epochs):
+        for batch in torch.randperm(len(x)).split(64):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(module(x[batch]), y[batch]).backward()
+            optimizer.step()
+    module.eval()
+
+
+@pytest.fixture(scope="module")
+def lanes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Lane]:
+    """The models, trained on digits of 28×28 for seconds; the MLP's first layer is pruned by half, as in issue 3."""
+    root = tmp_path_factory.mktemp("dynamic")
+    (root / "model.py").write_text(MODEL, encoding="utf-8")
+    spec = data_spec(DIGITS, 0, "classification")
+    (root / "data").mkdir()
+    run_stage("data", {"data_root": root}, spec, root / "data")
+    samples = [(arrays[0], target) for arrays, target in open_dataset(spec, resolver(root)).train]
+    x, y = torch.from_numpy(np.stack([s for s, _ in samples])), torch.tensor([int(t) for _, t in samples])
+    namespace: dict[str, Any] = {}
+    exec(MODEL, namespace)
+    found = {}
+    torch.manual_seed(0)
+    for kind, epochs in (("mlp", 6), ("conv_linear", 4), ("conv", 1)):
+        module = namespace["build"](kind)
+        train(module, x, y, epochs)
+        if kind == "mlp":
+            with torch.no_grad():
+                weight = module[1].weight
+                weight[weight.abs() <= weight.abs().median()] = 0
+        folder = root / kind
+        folder.mkdir()
+        torch.save(module.state_dict(), folder / "weights.pt")
+        (folder / "reference").mkdir()
+        stage = {"definition": "model.py", "args": {"kind": kind}, "seed": 0, "inputs": [], "outputs": []}
+        stage |= {"task": "classification", "metric": "accuracy_top1"}
+        inputs = {"data": root / "data", "data_root": root, "weights": folder / "weights.pt"}
+        run_stage("reference", inputs, stage, folder / "reference")
+        found[kind] = Lane(folder, {"data": root / "data", "reference": folder / "reference"})
+    return found
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def model_file(runtime: str, folder: Path) -> Path:
+    return folder / f"model{RUNTIMES[runtime].suffix}"
+
+
+def matrices(found: Description) -> dict[tuple[int, ...], str]:
+    """Shape → dtype of the weights with two dimensions or more, transposed ones in the order that torch stores."""
+    return {tuple(sorted(w.shape, reverse=True)): w.dtype for w in found.weights if len(w.shape) > 1}
+
+
+@pytest.mark.parametrize("how", [DYNAMIC, ONE_SCALE], ids=["per_channel", "one_scale"])
+def test_the_pruned_mlp_keeps_its_answers_in_a_quarter_of_the_bytes(lanes, runtime, how):
+    lane = lanes["mlp"]
+    found = lane.verify(runtime, how)
+    wrong = [c for c in found["checks"] if not c["passed"]]
+    assert wrong == []
+    assert any(c["name"].endswith("int8 weights") for c in found["checks"])
+    for role, measured in found["files"].items():
+        print(f"{runtime} {role} {how.per_channel}: {measured}")
+        assert measured["argmax_agreement"] >= 0.99
+        assert measured["accuracy"]["accuracy_top1"] >= 0.9  # trained, so that agreement means something
+        assert 30 < measured["sqnr_db"] < 80  # rounded to 8 bits: neither broken nor a float file
+        # All runtimes compute the graph that was quantized, but for a step where a value lies between two.
+        assert measured["graph_sqnr_db"] > 45
+    small, large = (model_file(runtime, lane.export(runtime, q)) for q in (how, Quantize()))
+    print(f"{runtime}: {small.stat().st_size} of {large.stat().st_size} bytes")
+    assert small.stat().st_size < 0.4 * large.stat().st_size
+
+
+def test_the_description_says_dynamic(lanes, runtime):
+    folder = lanes["mlp"].export(runtime, DYNAMIC)
+    for file in json.loads((folder / "export.json").read_text(encoding="utf-8"))["files"].values():
+        found = describe(folder / file)
+        assert found.metadata["dynamically_quantized_ops"] == "2"
+        assert found.parameters == PARAMETERS  # scales and zero points are not parameters
+        assert matrices(found) == dict.fromkeys([(784, 256), (256, 10)], "uint8" if runtime == "onnx" else "int8")
+        assert {t.dtype for t in (*found.inputs, *found.outputs)} == {"float32"}
+    plain = describe(model_file(runtime, lanes["mlp"].export(runtime, Quantize())))
+    assert "dynamically_quantized_ops" not in plain.metadata
+
+
+def test_zeros_and_weights_are_those_of_the_graph_in_every_file(lanes):
+    import onnx
+    from ai_edge_litert import schema_py_generated as schema
+    from onnx import numpy_helper
+
+    lane = lanes["mlp"]
+    program = torch.export.load(lane.quantize(DYNAMIC) / "folded.pt2")
+    tensors = {**program.state_dict, **program.constants}
+    wanted = [t.numpy() for t in tensors.values() if t.dtype == torch.int8 and t.ndim == 2]
+    assert [(w == 0).mean() >= 0.5 for w in wanted if w.shape == (256, 784)] == [True]
+    stored = onnx.load(model_file("onnx", lane.export("onnx", DYNAMIC))).graph.initializer
+    ours = [numpy_helper.to_array(t) for t in stored if t.data_type == onnx.TensorProto.UINT8 and len(t.dims) == 2]
+    for found in (ours, [w.T + 128 for w in _int8_tensors(schema, lane)]):
+        assert len(found) == len(wanted) == 2
+        for one in wanted:
+            assert any(np.array_equal(one.T.astype(np.int16) + 128, other) for other in found)
+
+
+def _int8_tensors(schema: Any, lane: Lane) -> list[np.ndarray]:
+    data = model_file("tflite", lane.export("tflite", DYNAMIC)).read_bytes()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(data), 0))
+    return [
+        np.frombuffer(bytes(model.buffers[t.buffer].data), np.int8).reshape(t.shape).astype(np.int16)
+        for t in model.subgraphs[0].tensors
+        if t.type == schema.TensorType.INT8
+    ]
+
+
+def test_the_same_inputs_give_the_same_bytes(lanes, runtime):
+    first, second = (model_file(runtime, lanes["mlp"].export(runtime, DYNAMIC, take)) for take in ("", "-again"))
+    assert first != second and first.read_bytes() == second.read_bytes()
+
+
+def test_convolutions_stay_float_and_are_named(lanes, runtime):
+    lane = lanes["conv_linear"]
+    summary = json.loads((lane.quantize(DYNAMIC) / "quantize.json").read_text(encoding="utf-8"))
+    assert summary["quantized"] == ["linear (7)"]
+    assert summary["float"] == ["conv2d (0)", "conv2d (3)"]  # what a build's warnings and report name
+    assert [c for c in lane.verify(runtime, DYNAMIC)["checks"] if not c["passed"]] == []
+    found = describe(model_file(runtime, lane.export(runtime, DYNAMIC)))
+    dtypes = {len(w.shape): w.dtype for w in found.weights if len(w.shape) > 1}
+    assert dtypes == {4: "float32", 2: "uint8" if runtime == "onnx" else "int8"}
+    assert found.metadata["dynamically_quantized_ops"] == "1"
+
+
+def test_static_int8_is_untouched(lanes):
+    lane, static = lanes["conv_linear"], Quantize("static_int8")
+    summary = json.loads((lane.quantize(static) / "quantize.json").read_text(encoding="utf-8"))
+    assert len(summary["quantized"]) == 3 and summary["float"] == [] and summary["outputs"][0]["scale"] > 0
+    found = describe(model_file("onnx", lane.export("onnx", static)))
+    assert "dynamically_quantized_ops" not in found.metadata
+    assert {w.dtype for w in found.weights if len(w.shape) > 1} == {"uint8"}
+    measured = lane.verify("onnx", static)["files"]["model"]
+    assert "graph_sqnr_db" not in measured and measured["max_steps_from_graph"] < 4
+
+
+def test_a_model_without_linear_layers_is_refused(lanes):
+    with pytest.raises(
+        StageFailed, match=r"dynamic_int8 is for linear layers; float: conv2d \(0\), conv2d \(3\)"
+    ) as said:
+        lanes["conv"].quantize(DYNAMIC)
+    assert 'scheme = "static_int8"' in str(said.value.hint)
+
+
+def test_a_float_file_in_its_place_is_wrong(lanes, runtime):
+    lane = lanes["mlp"]
+    swapped = lane.root / f"swapped-{runtime}"
+    shutil.copytree(lane.export(runtime, DYNAMIC), swapped)
+    shutil.copy(model_file(runtime, lane.export(runtime, Quantize())), model_file(runtime, swapped))
+    found = lane.verify(runtime, DYNAMIC, swapped)
+    assert [c["name"] for c in found["checks"] if not c["passed"]] == ["int8 weights"]
+
+
+@pytest.mark.skipif(legacy_python() is None, reason="the environment of tflite-runtime 2.14 is not set up")
+def test_what_the_older_runtime_makes_of_it_is_said(lanes):
+    lane = lanes["mlp"]
+    name = "tflite-runtime 2.14.0"
+    found = lane.verify("tflite", DYNAMIC, legacy=True)
+    assert "does not work" in found["runtimes"][name] and "FULLY_CONNECTED" in found["runtimes"][name]
+    found = lane.verify("tflite", ONE_SCALE, legacy=True)
+    assert found["runtimes"][name] == "works"
+    assert found["files"]["legacy"]["argmax_agreement"] >= 0.98
+
+
+# What the exporters are given here is made to break them
+
+
+class Extreme(torch.nn.Module):
+    """Every product at its limit: 8-bit kernels that add two in 16 bits overflow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(64, 4, bias=False)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.tensor([1.0, -1.0, 0.5, -0.25])[:, None].expand(4, 64))
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+class Attention(torch.nn.Module):
+    """Layers that share an input, one without a bias, and products of activations, which stay float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (torch.nn.Linear(16, 16, bias=b) for b in (True, False, True))
+        self.head = torch.nn.Linear(16, 3)
+
+    def forward(self, x):
+        weights = torch.softmax(self.query(x) @ self.key(x).transpose(1, 2) / 4, -1)
+        return self.head((weights @ self.value(x)).mean(1))
+
+
+def exported_and_run(runtime: str, module: torch.nn.Module, samples: np.ndarray, out: Path) -> tuple[Any, list[Any]]:
+    example = (torch.from_numpy(samples[:1]),)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pipeline.quantization.dynamic import quantize_dynamic
+
+        graphs = quantize_dynamic(torch.export.export(module.eval(), example), per_channel=True)
+        programs = [torch.export.export(graph, example) for graph in graphs]
+        request = ExportRequest(*programs, example, ("x",), ("y",), "NCHW", "float32", None)
+        result = importlib.import_module(RUNTIMES[runtime].module).export(request, out)
+    np.save(out / "x.npy", samples)
+    answers = []
+    for file in result.files.values():
+        sha256 = hashlib.sha256((out / file).read_bytes()).hexdigest()
+        host.run(RunRequest(RUNTIMES[runtime].session, out / file, sha256, (out / "x.npy",), out / "run"))
+        answers.append(np.load(out / "run" / "outputs_0.npy"))
+    return result, answers
+
+
+def test_sums_do_not_saturate(runtime, tmp_path):
+    random = np.random.default_rng(0)
+    samples = np.concatenate([np.ones((2, 64)), -np.ones((2, 64)), random.choice([-1.0, 1.0], (8, 64))])
+    module = Extreme()
+    _, answers = exported_and_run(runtime, module, samples.astype(np.float32), tmp_path)
+    wanted = module(torch.from_numpy(samples.astype(np.float32))).detach().numpy()
+    for found in answers:
+        # One step in 255 of every input, at worst all the same way; saturated sums are off by half.
+        np.testing.assert_allclose(found, wanted, atol=64 / 255)
+
+
+def test_attention(runtime, tmp_path):
+    torch.manual_seed(0)
+    module = Attention()
+    samples = np.random.default_rng(0).normal(size=(6, 7, 16)).astype(np.float32)
+    _, answers = exported_and_run(runtime, module, samples, tmp_path)
+    wanted = module(torch.from_numpy(samples)).detach().numpy()
+    for found in answers:
+        assert 0 < np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
+    file = next(p for p in tmp_path.iterdir() if p.suffix == RUNTIMES[runtime].suffix)
+    assert describe(file).metadata["dynamically_quantized_ops"] == "4"
