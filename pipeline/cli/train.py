@@ -27,6 +27,17 @@ from pipeline.cli.options import json_option, print_json, progress_option, recip
     help="Share of the label that is spread over all classes.",
 )  # fmt: skip
 @click.option("--shift", type=click.IntRange(0), default=0, show_default=True, help="Random shift in pixels (images).")
+@click.option(
+    "--warmup-epochs", type=click.FloatRange(0), default=0.0, show_default=True, help="Epochs in which lr rises from 0."
+)
+@click.option(
+    "--ema-decay", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+    help="Keep a moving average of the weights (0: off).",
+)  # fmt: skip
+@click.option(
+    "--clip-norm", type=click.FloatRange(0), default=0.0, show_default=True,
+    help="Largest norm of all gradients (0: off).",
+)  # fmt: skip
 @progress_option
 @json_option
 def command(
@@ -38,6 +49,9 @@ def command(
     weight_decay: float,
     label_smoothing: float,
     shift: int,
+    warmup_epochs: float,
+    ema_decay: float,
+    clip_norm: float,
     progress_mode: str,
     as_json: bool,
 ) -> None:
@@ -46,16 +60,12 @@ def command(
     The file is the one that the recipe names as model.weights, replaced only when the training is done. The train
     split is trained on, never the eval or calibration split; the same recipe and options give the same weights.
     """
+    from pipeline.compress import Finetune
     from pipeline.config import load_recipe
     from pipeline.training.train_model import train_from_recipe
 
-    loaded = load_recipe(recipe)
-    started = time.monotonic()
-    # What the user's own model file prints is not our result.
-    with progress(progress_mode) as emit, contextlib.redirect_stdout(sys.stderr):
-        emit(events.StepStarted("train", loaded.name, "", 0, ""))
-        result = train_from_recipe(
-            loaded,
+    try:
+        settings = Finetune(
             epochs=epochs,
             optimizer=optimizer,
             lr=lr,
@@ -63,6 +73,20 @@ def command(
             batch_size=batch_size,
             label_smoothing=label_smoothing,
             shift=shift,
+            warmup_epochs=warmup_epochs,
+            ema_decay=ema_decay,
+            clip_norm=clip_norm,
+        )
+    except ValueError as error:  # a rule between two options
+        raise click.UsageError(str(error)) from None
+    loaded = load_recipe(recipe)
+    started = time.monotonic()
+    # What the user's own model file prints is not our result.
+    with progress(progress_mode) as emit, contextlib.redirect_stdout(sys.stderr):
+        emit(events.StepStarted("train", loaded.name, "", 0, ""))
+        result = train_from_recipe(
+            loaded,
+            settings,
             emit=lambda fraction, text: emit(events.StepProgress("train", loaded.name, fraction, text)),
         )
         emit(events.StepFinished("train", loaded.name, "", time.monotonic() - started))

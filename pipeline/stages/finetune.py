@@ -1,46 +1,176 @@
-"""Stage `finetune`: train the model further on the train split."""
+"""Stage `finetune`: train the model further on the train split, with labels and perhaps a teacher."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.dataset import open_dataset
+import torch
+from torch import nn
+
+from pipeline.compress import Distill, Finetune, PruneUnstructured, compress_entry
+from pipeline.data.dataset import Dataset, open_dataset
 from pipeline.data.files import resolver
-from pipeline.models import build_model, check_finite, count_parameters, load_weights, save_weights
-from pipeline.training.loop import fit
+from pipeline.errors import ModelError
+from pipeline.models import build_model, check_finite, count_parameters, load_weights
+from pipeline.surgery import Checkpoint, load_checkpoint, save_checkpoint
+from pipeline.training.batches import Batches
+from pipeline.training.constraint import WeightConstraint
+from pipeline.training.distillation import DistillationLoss, check_teacher
+from pipeline.training.distributed import together
+from pipeline.training.loop import accuracy, fit
+from pipeline.training.losses import Loss, task_loss, user_loss
 
 Emit = Callable[[float, str], None]
 
 
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """Fine-tune with supervised labels.
+    """Fine-tune.
 
     inputs: "data_root" (folder that the spec's relative paths are relative to), "definition" (the definition's file,
-    else spec["definition"] in data_root), "checkpoint" (folder of an earlier finetune; wins over weights), "weights",
-    "labels"; all may be absent. spec: definition, args, seed, finetune (Finetune's fields), data (the data stage's).
-    Writes into `out`: model.safetensors, train.json. Raises ModelError as the model and the data do.
+    else spec["definition"] in data_root), "checkpoint" (folder of an earlier step; wins over weights), "weights",
+    "labels", "teacher_weights" (with distill), "partial" (folder that outlives a kill: training goes on from what is
+    in it), "logs" (folder for TensorBoard); all may be absent. spec: definition, args, seed, task, finetune
+    (Finetune's fields), data (the data stage's), gradual (fields of a cubic PruneUnstructured that happens while
+    training, or None).
+    Writes into `out`: a checkpoint (see surgery.py) and train.json. Raises ModelError as the model and the data do.
     """
+    processes = int(spec["finetune"].get("processes", 1))
+    if processes > 1:
+        together(processes, f"{__name__}:train", inputs, spec, out, emit)
+    else:
+        train(inputs, spec, out, emit)
+
+
+def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+    """`run`, in each of its processes; the first one writes."""
+    settings = compress_entry(spec["finetune"])
+    assert isinstance(settings, Finetune)
+    task = spec.get("task", "classification")
     resolve = resolver(inputs.get("data_root"))
-    definition = str(inputs["definition"]) if "definition" in inputs else spec["definition"]
-    module = build_model(definition, spec["args"], resolve, seed=spec["seed"])
-    if "checkpoint" in inputs:
-        load_weights(module, inputs["checkpoint"] / "model.safetensors")
-    elif "weights" in inputs:
-        load_weights(module, inputs["weights"])
+    checkpoint = _model(inputs, spec, resolve)
+    module = checkpoint.module
     data = open_dataset(spec["data"], resolve, inputs.get("labels"))
-    settings = {name: value for name, value in spec["finetune"].items() if name != "type"}
-    history = fit(module, data.train, **settings, seed=spec["seed"], emit=emit)
+    teacher, about_teacher = None, None
+    if settings.distill is not None:
+        teacher, about_teacher = _teacher(settings, checkpoint, data, inputs, spec, resolve, task)
+    with contextlib.ExitStack() as around:
+        loss = around.enter_context(user_loss(settings.loss, resolve)) if settings.loss else None
+        constraint = _constraint(checkpoint, settings, data, loss, spec, task)
+        history = fit(
+            module,
+            data.train,
+            settings,
+            seed=spec["seed"],
+            task=task,
+            loss=loss,
+            teacher=teacher,
+            constraint=constraint,
+            partial=inputs.get("partial"),
+            logs=inputs.get("logs"),
+            emit=emit,
+        )
     check_finite(module.state_dict(), "the fine-tuned model")
-    save_weights(module, out / "model.safetensors")
+    if torch.distributed.is_initialized() and torch.distributed.get_rank():
+        return
+    # A layer that the growing sparsity left alone needs no mask.
+    masks = {name: mask for name, mask in getattr(constraint, "masks", {}).items() if not mask.all()}
+    edits = checkpoint.edits
+    save_checkpoint(Checkpoint(module, spec["definition"], spec["args"], spec["seed"], edits, masks), out)
     # No times in it: the same inputs give the same bytes.
     report = {
         "version": 1,
         "train_samples": len(data.train),
         "parameters": count_parameters(module),
-        "settings": settings,
+        "settings": {name: value for name, value in asdict(settings).items() if name != "type"},
         "history": history,
+        "stopped_early": len(history) < settings.epochs,
+        "teacher": about_teacher,
     }
     (out / "train.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def _model(inputs: Mapping[str, Path], spec: Mapping[str, Any], resolve: Callable[[str], Path]) -> Checkpoint:
+    definition = str(inputs["definition"]) if "definition" in inputs else spec["definition"]
+    if "checkpoint" in inputs:
+        return load_checkpoint(inputs["checkpoint"], resolve=resolve, definition=definition)
+    module = build_model(definition, spec["args"], resolve, seed=spec["seed"])
+    if "weights" in inputs:
+        load_weights(module, inputs["weights"])
+    return Checkpoint(module, spec["definition"], spec["args"], spec["seed"], [])
+
+
+def _teacher(
+    settings: Finetune,
+    checkpoint: Checkpoint,
+    data: Dataset,
+    inputs: Mapping[str, Path],
+    spec: Mapping[str, Any],
+    resolve: Callable[[str], Path],
+    task: str,
+) -> tuple[DistillationLoss, dict[str, Any]]:
+    """The loss against the teacher, and what train.json says of the teacher."""
+    distill = settings.distill
+    assert isinstance(distill, Distill)
+    if task != "classification":
+        raise ModelError(f"distill compares classes: it is for task classification, found {task}")
+    if distill.teacher is not None:
+        name, definition, args = distill.teacher.definition, distill.teacher.definition, distill.teacher.args
+    else:
+        name, args = spec["definition"], spec["args"]
+        definition = str(inputs["definition"]) if "definition" in inputs else name
+    module = build_model(definition, args, resolve, seed=spec["seed"])
+    if "teacher_weights" in inputs:
+        load_weights(module, inputs["teacher_weights"])
+    example, _ = Batches(data.calibration, keep=False).gather(range(min(2, len(data.calibration))))
+    loss = DistillationLoss(distill, module, checkpoint.module, example, seed=spec["seed"])
+    with torch.no_grad():
+        answer = module(*example)
+    measured = accuracy(module, data.calibration)
+    check_teacher(measured, (answer[0] if isinstance(answer, tuple) else answer).shape[1], len(data.calibration))
+    return loss, {"definition": name, "accuracy_top1": measured}
+
+
+def _constraint(
+    checkpoint: Checkpoint,
+    settings: Finetune,
+    data: Dataset,
+    loss: Loss | None,
+    spec: Mapping[str, Any],
+    task: str,
+) -> WeightConstraint | None:
+    """What the weights must obey: masks of earlier steps, and a sparsity that grows."""
+    if not spec.get("gradual"):
+        return _held(checkpoint.module, checkpoint.masks) if checkpoint.masks else None
+    if settings.early_stop_epochs:
+        raise ModelError(
+            "early_stop_epochs cannot go with schedule cubic: zeros are added until the last step, so an earlier "
+            "epoch's weights are never sparse enough",
+            "leave out early_stop_epochs, or prune with schedule once before the finetune",
+        )
+    from pipeline.pruning.unstructured import GradualPruning
+
+    pruning = compress_entry(spec["gradual"])
+    assert isinstance(pruning, PruneUnstructured)
+    batches = Batches(data.calibration, keep=False)
+    size, count = settings.batch_size, len(data.calibration)
+    found: WeightConstraint = GradualPruning(
+        checkpoint.module,
+        pruning,
+        checkpoint.masks,
+        loss or task_loss(task),
+        [batches.gather(range(start, min(start + size, count))) for start in range(0, count, size)],
+        spec["seed"],
+    )
+    return found
+
+
+def _held(module: nn.Module, masks: Mapping[str, torch.Tensor]) -> WeightConstraint:
+    from pipeline.pruning.unstructured import MaskConstraint
+
+    found: WeightConstraint = MaskConstraint(module, dict(masks))
+    return found

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
+from pipeline.compress import Finetune
 from pipeline.data.dataset import open_recipe
 from pipeline.errors import ModelError
 from pipeline.models import build_model, check_finite, count_parameters, save_weights
 from pipeline.recipe import Recipe
 from pipeline.training.loop import Emit, accuracy, fit, silent
 
+# From scratch needs more epochs and larger steps than a finetune.
+FROM_SCRATCH = Finetune(epochs=30, lr=3e-3)
 
-def train_from_recipe(
-    recipe: Recipe,
-    *,
-    epochs: int = 30,
-    optimizer: Literal["adamw", "sgd"] = "adamw",
-    lr: float = 3e-3,
-    weight_decay: float = 1e-2,
-    batch_size: int = 64,
-    label_smoothing: float = 0.0,
-    shift: int = 0,
-    emit: Emit = silent,
-) -> dict[str, Any]:
+
+def train_from_recipe(recipe: Recipe, settings: Finetune = FROM_SCRATCH, *, emit: Emit = silent) -> dict[str, Any]:
     """Fit on the train split, measure on the eval split, then write `recipe.model.weights` in one rename.
 
     The calibration split is not trained on. Returns {"weights": path, "parameters", "train_samples", "eval_samples",
@@ -39,19 +32,7 @@ def train_from_recipe(
         raise ModelError("a .pt2 is a traced graph and cannot be trained", "give the .py definition")
     data = open_recipe(recipe)
     module = build_model(recipe.model.definition, recipe.model.args, recipe.resolve, seed=recipe.seed)
-    history = fit(
-        module,
-        data.train,
-        epochs=epochs,
-        optimizer=optimizer,
-        lr=lr,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        label_smoothing=label_smoothing,
-        shift=shift,
-        seed=recipe.seed,
-        emit=emit,
-    )
+    history = fit(module, data.train, settings, seed=recipe.seed, emit=emit)
     path = recipe.resolve(recipe.model.weights)
     check_finite(module.state_dict(), "the trained model")
     measured = accuracy(module, data.eval)

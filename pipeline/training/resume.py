@@ -1,0 +1,79 @@
+"""The state of a broken-off training, in one file without pickle: safetensors, with the numbers as JSON in its header.
+
+One file, so that a rename replaces tensors and numbers together: after a kill at any moment there is one whole state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+Emit = Callable[[float, str], None]
+FORMAT = "1"
+FILE = "resume.safetensors"
+
+
+def digest(tensors: Mapping[str, Tensor], *texts: str) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors, and over `texts`."""
+    import torch
+
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().contiguous()
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    for text in texts:
+        found.update(text.encode() + b"\n")
+    return found.hexdigest()
+
+
+def save(folder: Path, fingerprint: str, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+    """Replace the state in `folder` in one rename. `numbers`: plain JSON values; floats come back bit for bit."""
+    from safetensors.torch import save as pack
+
+    # Two names of one storage would be refused, and views would carry more than themselves.
+    plain = {name: tensor.detach().contiguous().clone() for name, tensor in sorted(tensors.items())}
+    text = json.dumps(numbers)
+    header = {"format": FORMAT, "fingerprint": fingerprint, "numbers": text, "sha256": digest(plain, text)}
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{FILE}.{os.getpid()}"
+    for old in folder.glob(f".{FILE}.*"):  # of a process that was killed while it wrote
+        old.unlink(missing_ok=True)
+    with temporary.open("wb") as file:
+        file.write(pack(plain, header))
+        file.flush()
+        # Without it, a power cut can leave the new name on an empty file.
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / FILE)
+
+
+def load(folder: Path, fingerprint: str, emit: Emit) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The state in `folder`; None when there is none, or (with a message) when it is damaged or another training's."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        text = header["numbers"]
+        numbers = json.loads(text)
+        whole = header["sha256"] == digest(tensors, text)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        emit(0.0, f"training begins anew: {path} is damaged ({error})")
+        return None
+    if not whole or not isinstance(numbers, dict):
+        emit(0.0, f"training begins anew: {path} is damaged (its checksum is wrong)")
+        return None
+    if header.get("format") != FORMAT or header.get("fingerprint") != fingerprint:
+        emit(0.0, f"training begins anew: {path} is of another training")
+        return None
+    return tensors, numbers
