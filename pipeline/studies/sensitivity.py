@@ -1,0 +1,65 @@
+"""A recipe's sensitivity study, run as a build would run it: the same steps with the same keys, so it is made once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipeline import events
+from pipeline.compress import Compress, PruneChannels
+from pipeline.errors import RecipeError, StageFailed
+from pipeline.facts import gather
+from pipeline.plan import Plan, make_plan
+from pipeline.recipe import Recipe
+from pipeline.run import run_plan
+from pipeline.store import Store
+
+
+def sensitivity_recipe(recipe: Recipe) -> Recipe:
+    """The recipe up to its first prune_channels, with `ratio = "auto"` there; without one, the model as it is given.
+
+    Importance, round_to, protect and max_ratio are those of the recipe's entry, else the defaults.
+    """
+    if recipe.model.definition.endswith(".pt2"):
+        raise RecipeError("a .pt2 is a traced graph whose channels cannot be pruned", "give the .py definition")
+    before: list[Compress] = []
+    for entry in recipe.compress:
+        if isinstance(entry, PruneChannels):
+            auto = dataclasses.replace(
+                entry, ratio="auto", ratios={}, goal=None, scope="local", steps=1, finetune=None, head_ratio=0.0
+            )
+            return dataclasses.replace(recipe, compress=(*before, auto))
+        before.append(entry)
+    return dataclasses.replace(recipe, compress=(PruneChannels(ratio="auto"),))
+
+
+def study(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> dict[str, Any]:
+    """The content of sensitivity.json, from the store or measured now. Raises the first error that a step met."""
+    asked = sensitivity_recipe(recipe)
+    plan = make_plan(asked, gather(asked, cache))
+    (key,) = (step.key for step in plan.steps if step.stage == "sensitivity")
+    logs = Path(tempfile.mkdtemp(prefix="pocketforge-study-"))
+    keep = False
+    try:
+        outcome = run_plan(_only(plan, key), Store(cache), logs=logs, emit=emit)
+        for error in outcome.errors.values():
+            keep = isinstance(error, StageFailed)  # its message names the log
+            raise error
+    finally:
+        if not keep:
+            shutil.rmtree(logs, ignore_errors=True)
+    found: dict[str, Any] = json.loads((outcome.entries[key].files / "sensitivity.json").read_text("utf-8"))
+    return found
+
+
+def _only(plan: Plan, key: str) -> Plan:
+    """The part of a plan that makes `key`."""
+    wanted = {key}
+    for step in reversed(plan.steps):  # needs are laid out before what needs them
+        if step.key in wanted:
+            wanted.update(step.needs.values())
+    return dataclasses.replace(plan, steps=tuple(step for step in plan.steps if step.key in wanted))

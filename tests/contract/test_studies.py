@@ -1,0 +1,516 @@
+"""Studies on a real, small, trained residual net: what is removed, measured, kept and drawn."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.compress import DropLayers, Finetune, PruneChannels
+from pipeline.config import load_recipe
+from pipeline.errors import ModelError, RecipeError, ToolMissing
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch_pruning")
+
+MODEL = """\
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return torch.relu(x + self.conv2(torch.relu(self.conv1(x))))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, padding=1, stride=2)
+        self.blocks = nn.Sequential(Block(8), Block(8), Block(8))
+        self.fc = nn.Linear(8 * 16, 10)
+
+    def forward(self, x):
+        return self.fc(self.blocks(torch.relu(self.stem(x))).flatten(1))
+
+
+def build():
+    return Net()
+"""
+RECIPE = """\
+name = "tiny"
+
+[model]
+definition = "model.py"
+weights = "weights.safetensors"
+
+[data]
+source = "digits"
+eval_fraction = 0.6
+eval_samples = 150
+calibration_samples = 40
+
+[[compress]]
+type = "prune_channels"
+ratio = 0.5
+round_to = 2
+
+[[compress]]
+type = "finetune"
+epochs = 2
+lr = 0.002
+batch_size = 128
+
+[[target]]
+name = "tiny_onnx"
+runtime = "onnx"
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """A recipe with a trained model of 3 residual blocks."""
+    from pipeline.data.dataset import open_recipe
+    from pipeline.models import build_model, save_weights
+    from pipeline.training.loop import fit
+
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "model.py").write_text(MODEL)
+    (folder / "recipe.toml").write_text(RECIPE)
+    (folder / "weights.safetensors").write_bytes(b"")
+    recipe = load_recipe(folder / "recipe.toml")
+    module = build_model("model.py", {}, recipe.resolve)
+    fit(module, open_recipe(recipe).train, Finetune(epochs=8, lr=0.01))
+    save_weights(module, folder / "weights.safetensors")
+    return folder / "recipe.toml"
+
+
+@pytest.fixture(scope="module")
+def bench(tiny):
+    from pipeline.studies.workbench import Workbench
+
+    found = Workbench(load_recipe(tiny))
+    assert found.accuracy(found.module) > 0.85
+    return found
+
+
+# Sensitivity
+
+
+SETTINGS = {"importance": "l2", "round_to": 2, "protect": [], "max_ratio": 0.9}
+
+
+@pytest.fixture(scope="module")
+def measured(bench) -> dict[str, Any]:
+    from pipeline.pruning.sensitivity import measure
+    from pipeline.training.loop import deterministic
+
+    with deterministic(0):
+        return measure(bench.subject(0), SETTINGS, bench.eval, (0.25, 0.5, 0.75))
+
+
+def test_each_layer_is_measured_alone(bench, measured):
+    from pipeline.models import count_macs
+    from pipeline.pruning import channels
+    from pipeline.pruning.subject import accuracy, mean_loss, task_loss
+
+    rows = {row["name"]: row for row in measured["layers"]}
+    # The blocks' outputs go with the stem's, through the additions: one row.
+    assert len(rows) == 4 and {"blocks.0.conv1", "blocks.1.conv1", "blocks.2.conv1"} < set(rows)
+    assert measured["samples"] == 150 and measured["ratios"] == [0.25, 0.5, 0.75]
+    assert measured["baseline"]["accuracy_top1"] == pytest.approx(bench.accuracy(bench.module))
+    for name, row in rows.items():
+        assert row["channels"] == 8
+        assert measured["baseline"]["macs"] > row["macs"][0] > row["macs"][1] > row["macs"][2]
+        # What the channel pruner does with this ratio for this layer.
+        subject = bench.subject(0)
+        channels.prune(subject, PruneChannels(ratios={name: 0.5}, round_to=2))
+        assert row["macs"][1] == count_macs(subject.module, subject.example)
+        assert row["accuracy_top1"][1] == pytest.approx(accuracy(subject.module, bench.eval), abs=0.01)
+        assert row["loss"][1] == pytest.approx(mean_loss(subject.module, bench.eval, task_loss("classification")), 0.01)
+    shared = next(row for name, row in rows.items() if not name.endswith("conv1"))
+    assert max(row["loss"][2] for row in rows.values()) == shared["loss"][2]  # it feeds every layer
+
+
+def test_measuring_leaves_the_model_alone_and_gives_the_same_again(bench, measured):
+    from pipeline.pruning.sensitivity import measure
+    from pipeline.studies.workbench import digest_of
+    from pipeline.training.loop import deterministic
+
+    subject = bench.subject(0)
+    before = digest_of(subject.module, {})
+    news = []
+    subject.emit = lambda fraction, message: news.append((fraction, message))
+    with deterministic(0):
+        assert json.dumps(measure(subject, SETTINGS, bench.eval, (0.25, 0.5, 0.75))) == json.dumps(measured)
+    assert digest_of(subject.module, {}) == before
+    fractions = [fraction for fraction, _ in news]
+    assert fractions == sorted(fractions) and fractions[-1] == 1.0 and "blocks.0.conv1" in news[0][1] + news[3][1]
+
+
+def test_a_ratio_that_cannot_be_is_null_and_what_cannot_be_measured_an_error(bench):
+    from pipeline.pruning.sensitivity import choose_ratios, measure
+
+    subject = bench.subject(0)
+    found = measure(subject, {**SETTINGS, "max_ratio": 0.95}, bench.eval[:1], (0.25, 0.94))
+    assert {row["accuracy_top1"][1] for row in found["layers"]} == {None}
+    assert all(row["accuracy_top1"][0] is not None for row in found["layers"])
+    assert max(choose_ratios(found, 0.99).values()) == 0.25
+    with pytest.raises(ModelError, match="needs samples"):
+        measure(subject, SETTINGS, [])
+    with pytest.raises(ModelError, match="at most max_ratio"):
+        measure(subject, {**SETTINGS, "max_ratio": 0.1}, bench.eval)
+    with pytest.raises(ModelError, match="no layer's channels can be pruned"):
+        measure(subject, {**SETTINGS, "protect": ["*"]}, bench.eval)
+
+
+def test_auto_prunes_by_the_chosen_ratios(bench, measured):
+    from pipeline.pruning import channels
+    from pipeline.pruning.sensitivity import choose_ratios
+
+    chosen = choose_ratios(measured, 0.05)
+    chosen["blocks.1.conv1"] = 0.75
+    subject = bench.subject(0)
+    subject.ratios = chosen
+    channels.prune(subject, PruneChannels(ratio="auto", round_to=2))
+    for name, ratio in chosen.items():
+        assert subject.module.get_submodule(name).out_channels == int(8 * (1 - ratio)) // 2 * 2
+
+
+def test_the_stage_reads_no_eval_sample(tiny, tmp_path, monkeypatch):
+    from pipeline.data.dataset import Dataset, open_recipe
+    from pipeline.stages import sensitivity
+    from pipeline.studies.workbench import model_spec
+
+    def refuse(_self: Dataset) -> None:
+        raise AssertionError("eval samples are for the result, not for choosing")
+
+    monkeypatch.setattr(Dataset, "eval", property(refuse))
+    recipe = load_recipe(tiny)
+    spec = {**model_spec(recipe), "prune": {**SETTINGS, "protect": ["stem", "blocks.0", "blocks.1"]}}
+    inputs = {"data_root": tiny.parent, "weights": tiny.parent / "weights.safetensors"}
+    contents = []
+    for run in ("a", "b"):
+        (tmp_path / run).mkdir()
+        sensitivity.run(inputs, spec, tmp_path / run, lambda _fraction, _message: None)
+        contents.append((tmp_path / run / "sensitivity.json").read_bytes())
+    assert contents[0] == contents[1]
+    found = json.loads(contents[0])
+    assert found["version"] == 1 and [row["name"] for row in found["layers"]] == ["blocks.2.conv1"]
+    data = open_recipe(recipe)
+    assert found["samples"] == len(data.calibration) + len(data.train) < 1000
+
+
+def test_the_studied_recipe_is_the_one_up_to_the_first_channel_pruning(tiny):
+    from pipeline.studies.sensitivity import sensitivity_recipe
+
+    recipe = load_recipe(tiny)
+    (auto,) = sensitivity_recipe(recipe).compress
+    assert (auto.type, auto.ratio, auto.round_to, auto.importance) == ("prune_channels", "auto", 2, "l2")
+    drop, last = DropLayers(count=1), PruneChannels(ratio=0.9, round_to=4)
+    several = replace(recipe, compress=(drop, Finetune(), *recipe.compress, last))
+    assert sensitivity_recipe(several).compress == (drop, Finetune(), auto)
+    # Nothing prunes channels: the model as it is given, with the defaults.
+    (plain,) = sensitivity_recipe(replace(recipe, compress=(drop,))).compress
+    assert (plain.ratio, plain.round_to, plain.importance) == ("auto", 8, "l2")
+
+
+def picture(path: Path) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_heat_map_shows_the_figures(measured, tmp_path):
+    pytest.importorskip("matplotlib")
+    from pipeline.studies.plots import heat_map
+
+    chosen = {row["name"]: 0.25 for row in measured["layers"]}
+    first = picture(heat_map(measured, chosen, tmp_path / "a.png"))
+    assert min(first.shape[:2]) > 200 and first.std() > 10
+    assert heat_map(measured, chosen, tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+    worse = copy.deepcopy(measured)
+    worse["layers"][0]["accuracy_top1"][0] = 0.1
+    assert (picture(heat_map(worse, chosen, tmp_path / "c.png")) != first).any()
+    missing = copy.deepcopy(measured)
+    missing["layers"][0]["accuracy_top1"] = [None] * 3
+    assert picture(heat_map(missing, {}, tmp_path / "d.png")).std() > 10
+
+
+def test_without_matplotlib_the_message_says_what_to_install(measured, tmp_path, monkeypatch):
+    import sys
+
+    from pipeline.studies.plots import heat_map
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ToolMissing) as caught:
+        heat_map(measured, {}, tmp_path / "a.png")
+    assert caught.value.hint == "pip install 'pocketforge[compress]'"
+
+
+# Methods
+
+
+@pytest.mark.parametrize(("method", "ratio"), [("channels", 0.4), ("layers", 0.4), ("both", 0.5)])
+@pytest.mark.parametrize("basis", ["parameters", "macs"])
+def test_each_method_removes_the_share(bench, method, basis, ratio):
+    from pipeline.studies.methods import amount, cut
+
+    subject = bench.subject(0)
+    whole = amount(subject, basis)
+    cut(subject, method, basis, ratio, bench.recipe.compress)
+    removed = 1 - amount(subject, basis) / whole
+    assert ratio <= removed < ratio + 0.35  # a block is a third of this net
+    left = str(subject.module).count("Block(")
+    assert (left < 3) == (method != "channels")
+    assert subject.module(*bench.example).shape == (1, 10)
+
+
+def test_unstructured_zeros_leave_the_shapes(bench):
+    from pipeline.studies.methods import amount, cut
+
+    subject = bench.subject(0)
+    before = amount(subject, "macs"), amount(subject, "parameters")
+    done = cut(subject, "unstructured", "parameters", 0.6, ())
+    assert (amount(subject, "macs"), amount(subject, "parameters")) == before
+    weights = [mask.numel() for mask in done.masks.values()]
+    zeros = sum(int((mask == 0).sum()) for mask in done.masks.values())
+    assert zeros == pytest.approx(0.6 * sum(weights), abs=2) and "zeros" in done.note
+
+
+def test_both_says_so_when_the_layers_alone_are_enough(bench):
+    from pipeline.studies.methods import cut
+
+    # Half of 0.2 takes one block, which is more than 0.2 of this net's MACs.
+    done = cut(bench.subject(0), "both", "macs", 0.2, bench.recipe.compress)
+    assert "layers alone" in done.note
+
+
+def test_the_recipes_own_entries_are_the_methods_settings():
+    from pipeline.studies.methods import draws_at_random, settings_for
+
+    own = (PruneChannels(ratio=0.5, importance="random", round_to=4, steps=2, finetune=Finetune(), protect=("a",)),)
+    (fields,) = settings_for("channels", own).values()
+    assert (fields["importance"], fields["round_to"], fields["protect"]) == ("random", 4, ("a",))
+    assert (fields["steps"], fields["finetune"], fields["ratio"]) == (1, None, None)
+    assert draws_at_random("channels", own) and not draws_at_random("layers", own)
+    assert settings_for("channels", ()) != settings_for("channels", own)
+
+
+def test_the_budget_of_epochs_is_the_recipes_or_the_users(tiny):
+    from pipeline.studies.pruning import finetune_budget
+
+    recipe = load_recipe(tiny)
+    assert finetune_budget(recipe, None) == recipe.compress[-1]
+    assert finetune_budget(recipe, 7).epochs == 7
+    bare = replace(recipe, compress=())
+    assert finetune_budget(bare, None) == Finetune()
+    warm = replace(recipe, compress=(Finetune(epochs=4, warmup_epochs=2.0, processes=2),))
+    assert finetune_budget(warm, 3).processes == 1
+    with pytest.raises(RecipeError, match=r"--epochs 1 does not fit .* warmup_epochs"):
+        finetune_budget(warm, 1)
+
+
+# The comparison
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def compared(tiny, tmp_path_factory) -> tuple[dict[str, Any], Path, list[str], list[str]]:
+    """A whole study that is killed once inside a training and goes on. (found, cells, lines before, lines after)."""
+    pytest.importorskip("onnxruntime")
+    from pipeline.studies.cells import Cells
+    from pipeline.studies.pruning import Settings, run_study
+
+    recipe = load_recipe(tiny)
+    settings = Settings(
+        ratios=(0.3, 0.99), seeds=2, methods=("channels", "layers", "unstructured"), by=("parameters",),
+        runtimes=("onnx",), finetune=Finetune(epochs=1, batch_size=128, lr=0.002), rounds=2,
+    )  # fmt: skip
+    folder, cache = tmp_path_factory.mktemp("cells"), tmp_path_factory.mktemp("cache")
+    before: list[str] = []
+    after: list[str] = []
+
+    def killer(fraction: float, words: str) -> None:
+        if len(before) == 3 and "epoch" in words and fraction > 0.5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_study(recipe, settings, cache, Cells(folder), tell=before.append, watch=killer)
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+    found = run_study(recipe, settings, cache, Cells(folder), tell=after.append, watch=lambda _f, _w: None)
+    assert kept and all((folder / name).stat().st_mtime_ns == when for name, when in kept.items())
+    return found, folder, before, after
+
+
+def row_of(found: dict[str, Any], method: str, ratio: float) -> dict[str, Any]:
+    return next(row for row in found["rows"] if (row["method"], row["ratio"]) == (method, ratio))
+
+
+def test_a_study_that_was_killed_makes_only_what_is_missing(compared):
+    _, _, before, after = compared
+    assert len(before) == 3 and not any("(kept" in line for line in before)
+    cells = [line for line in after if line.startswith("[")]
+    assert ["(kept" in line for line in cells] == [True] * 3 + [False] * 11
+    assert "gone, about" in before[0] and cells[-1].startswith("[14/14]") and "left" not in cells[-1]
+
+
+def test_cells_hold_what_was_really_removed(compared):
+    found, _, _, _ = compared
+    whole = found["baseline"]
+    assert len(found["cells"]) == 14  # the unpruned control, and three methods at two shares: two seeds each
+    channels, layers, zeros = (row_of(found, m, 0.3) for m in ("channels", "layers", "unstructured"))
+    for row in (channels, layers):
+        assert 0.3 <= row["removed"]["parameters"] < 0.6
+        assert row["parameters"] == pytest.approx(whole["parameters"] * (1 - row["removed"]["parameters"]))
+        assert row["macs"] < whole["macs"]
+    assert (zeros["parameters"], zeros["macs"]) == (whole["parameters"], whole["macs"])
+    assert zeros["removed"] == {"parameters": pytest.approx(zeros["zeros"] / whole["parameters"]), "macs": 0.0}
+    assert zeros["removed"]["parameters"] == pytest.approx(0.3, abs=0.03)
+    for row in (channels, layers, zeros):
+        assert row["error"] == "" and row["seeds"] == row["accuracy_after"]["count"] == 2
+        assert row["accuracy_after"]["low"] <= row["accuracy_after"]["mean"] <= row["accuracy_after"]["high"]
+        # Which weights go is the same for all seeds; the training after it is not.
+        assert row["accuracy_before"]["low"] == row["accuracy_before"]["high"]
+    assert channels["accuracy_after"]["mean"] > channels["accuracy_before"]["mean"]
+    assert row_of(found, "none", 0.0)["accuracy_before"]["mean"] == whole["accuracy"] > 0.85
+
+
+def test_a_share_that_cannot_be_reached_is_a_row_with_its_error(compared):
+    found, _, _, _ = compared
+    for method, says in (("channels", "cannot be met"), ("layers", ""), ("unstructured", "would zero all")):
+        row = row_of(found, method, 0.99)
+        assert row["seeds"] == 0 and row["error"] and says in row["error"] and "accuracy_after" not in row
+
+
+def test_sizes_and_times_are_those_of_real_files(compared):
+    found, folder, _, _ = compared
+    none, channels, zeros = (row_of(found, *what) for what in (("none", 0.0), ("channels", 0.3), ("unstructured", 0.3)))
+    sizes = [row["files"]["onnx"] for row in (none, channels, zeros)]
+    assert sizes[1]["size_bytes"] < sizes[0]["size_bytes"] == pytest.approx(sizes[2]["size_bytes"], rel=0.01)
+    assert sizes[2]["gzip_bytes"] < sizes[0]["gzip_bytes"]
+    for row in (channels, zeros):
+        latency = row["latency"]["onnx"]
+        assert 0 < latency["low"] <= latency["ratio"] <= latency["high"]
+        assert latency["ms"] > 0 and latency["unpruned_ms"] > 0
+    (sitting,) = [s for s in found["sittings"] if channels["structure"] in s["structures"]]
+    assert sitting["structures"][0] == found["baseline"]["structure"]
+    assert len(sitting["rounds_ms"]) == len(sitting["structures"]) and len(sitting["rounds_ms"][0]) == 2
+    assert list((folder / "files" / channels["structure"] / "onnx").glob("*.onnx"))
+
+
+def test_verdicts_are_computed_from_the_studys_own_figures(compared):
+    from pipeline.studies import verdicts
+
+    found, _, _, _ = compared
+    (verdict,) = found["verdicts"]
+    assert (verdict["basis"], verdict["runtime"]) == ("parameters", "onnx")
+    channels, layers = row_of(found, "channels", 0.3), row_of(found, "layers", 0.3)
+    comparable = abs(channels["removed"]["parameters"] - layers["removed"]["parameters"]) <= verdicts.NEAR
+    assert len(verdict["pairs"]) == comparable
+    # The same study with layers that learnt nothing must turn the accuracy's verdict.
+    cells = copy.deepcopy(found["cells"])
+    rows = copy.deepcopy(found["rows"])
+    for row in rows:
+        if row["seeds"]:
+            row["removed"]["parameters"] = row["ratio"]
+    for cell in cells:
+        if cell["method"] == "layers" and not cell["error"]:
+            cell["accuracy_after"] = 0.05 + 0.001 * cell["seed"]
+        elif cell["method"] == "channels" and not cell["error"]:
+            cell["accuracy_after"] = 0.9
+    (changed,) = verdicts.judge(cells, rows, found["sittings"], ("onnx",))
+    assert changed["accuracy"]["verdict"] == "agrees"
+    assert changed["latency"]["layers_over_channels"]["mean"] > 0
+
+
+def test_tables_csv_and_plots_show_every_row(compared, tmp_path):
+    pytest.importorskip("matplotlib")
+    from pipeline.studies import tables
+    from pipeline.studies.plots import accuracy_by_latency, accuracy_by_share
+
+    found, _, _, _ = compared
+    lines = list(csv.DictReader(io.StringIO(tables.to_csv(found))))
+    assert len(lines) == len(found["cells"])
+    line = next(x for x in lines if (x["method"], x["ratio"], x["seed"]) == ("channels", "0.3", "1"))
+    cell = next(c for c in found["cells"] if (c["method"], c["ratio"], c["seed"]) == ("channels", 0.3, 1))
+    assert float(line["accuracy_after"]) == cell["accuracy_after"]
+    assert float(line["onnx_ratio"]) == row_of(found, "channels", 0.3)["latency"]["onnx"]["ratio"]
+    assert [x["error"] != "" for x in lines] == [c["error"] != "" for c in found["cells"]]
+    shown = [tables.accuracy_table(found), tables.cost_table(found), tables.verdict_table(found)]
+    assert [len(t.rows) for t in shown] == [len(found["rows"])] * 2 + [1]
+    assert all(len(row) == len(t.columns) for t in shown for row in t.rows)
+    assert any("zeros" in words for words in tables.faults(found))
+    assert any("channels 0.99" in words for words in tables.faults(found))
+    json.dumps(found, allow_nan=False)
+    for path in (
+        accuracy_by_share(found, "parameters", tmp_path / "a.png"),
+        accuracy_by_latency(found, "onnx", tmp_path / "b.png"),
+    ):
+        assert picture(path).std() > 5
+
+
+def test_equal_pruned_models_are_trained_once_and_another_budget_again(compared, tiny, tmp_path):
+    from pipeline.studies.cells import Cells
+    from pipeline.studies.pruning import Settings, run_study
+
+    found, folder, _, _ = compared
+    counts = len(list(folder.glob("*.json")))
+    settings = Settings(
+        (0.29,), 2, ("layers",), ("parameters",), ("onnx",), Finetune(epochs=1, batch_size=128, lr=0.002), 2
+    )
+    trainings = []
+
+    def watch(_fraction: float, words: str) -> None:
+        if "epoch" in words:
+            trainings.append(words)
+
+    again = run_study(load_recipe(tiny), settings, tmp_path, Cells(folder), tell=lambda _w: None, watch=watch)
+    row = row_of(again, "layers", 0.29)
+    assert trainings == []  # the same block goes for 0.29 as for 0.3
+    assert row["accuracy_after"] == row_of(found, "layers", 0.3)["accuracy_after"]
+    # Two new cells, and a sitting without the others.
+    assert len(list(folder.glob("*.json"))) == counts + 3
+    fewer = replace(settings, seeds=1, runtimes=(), finetune=replace(settings.finetune, lr=0.001), methods=("layers",))
+    run_study(load_recipe(tiny), fewer, tmp_path, Cells(folder), tell=lambda _w: None, watch=watch)
+    assert trainings
+
+
+def test_a_regression_is_refused(tiny, tmp_path):
+    from pipeline.studies.cells import Cells
+    from pipeline.studies.pruning import Settings, run_study
+
+    recipe = replace(load_recipe(tiny), task="regression", compress=())
+    settings = Settings((0.3,), 1, ("layers",), ("macs",), (), Finetune(), 2)
+    with pytest.raises(RecipeError, match='needs task "classification"'):
+        run_study(recipe, settings, tmp_path, Cells(tmp_path / "c"), tell=print, watch=lambda _f, _w: None)
+
+
+def test_damaged_cells_are_made_again(tmp_path):
+    from pipeline.studies.cells import Cells, key_of
+
+    cells = Cells(tmp_path / "cells")
+    key = key_of({"a": (1, 2)})
+    assert key == key_of({"a": [1, 2]}) != key_of({"a": [2, 1]})
+    assert cells.once(key, lambda: {"x": (1,)}) == ({"x": [1]}, False)
+    assert cells.once(key, lambda: {"x": 2}) == ({"x": [1]}, True)
+    (tmp_path / "cells" / f"{key}.json").write_text('{"x": ')
+    assert cells.once(key, lambda: {"x": 3}) == ({"x": 3}, False)
+    assert [p.name for p in (tmp_path / "cells").iterdir()] == [f"{key}.json"]

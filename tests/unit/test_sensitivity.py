@@ -1,0 +1,226 @@
+"""What a study's numbers are turned into: ratios, intervals, pairs and verdicts. No torch."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.pruning.sensitivity import choose_ratios
+from pipeline.studies.intervals import geometric_interval, mean_interval
+from pipeline.studies.ratios import parse_choice, parse_ratios
+from pipeline.studies.verdicts import judge, pairs
+
+
+def found(accuracies: list[float | None], baseline: float = 0.9) -> dict[str, Any]:
+    ratios = [0.125 * (n + 1) for n in range(len(accuracies))]
+    row = {"name": "conv", "accuracy_top1": accuracies, "loss": [1.0] * len(accuracies)}
+    return {"baseline": {"accuracy_top1": baseline, "loss": 1.0}, "ratios": ratios, "layers": [row]}
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "drop", "ratio"),
+    [
+        ([0.9, 0.9, 0.89], 0.01, 0.375),
+        ([0.9, 0.88, 0.9], 0.01, 0.125),  # a larger ratio that looks harmless by luck does not count
+        ([0.5, 0.9, 0.9], 0.01, 0.0),
+        ([0.89, 0.9, 0.9], 0.0, 0.0),
+        ([0.95, 0.9, 0.9], 0.0, 0.375),
+        ([0.9, None, 0.9], 0.5, 0.125),
+        ([None, None], 0.5, 0.0),
+    ],
+)
+def test_auto_takes_the_largest_ratio_up_to_which_none_costs_too_much(accuracies, drop, ratio):
+    assert choose_ratios(found(accuracies), drop) == {"conv": ratio}
+
+
+def test_auto_of_a_regression_goes_by_the_relative_rise_of_the_loss():
+    asked = {
+        "baseline": {"accuracy_top1": None, "loss": 2.0},
+        "ratios": [0.25, 0.5, 0.75],
+        "layers": [{"name": "fc", "accuracy_top1": [None] * 3, "loss": [2.01, 2.02, 2.5]}],
+    }
+    assert choose_ratios(asked, 0.01) == {"fc": 0.5}
+    assert choose_ratios(asked, 0.3) == {"fc": 0.75}
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.floats(0, 0.99), st.floats(0, 0.5))
+def test_auto_is_safe_and_a_larger_drop_never_prunes_less(accuracies, drop, more):
+    asked = found(list(accuracies))
+    (ratio,) = choose_ratios(asked, drop).values()
+    upto = [a for r, a in zip(asked["ratios"], accuracies, strict=True) if r <= ratio]
+    assert all(0.9 - a <= drop + 1e-6 for a in upto)
+    if len(upto) < len(accuracies):
+        assert 0.9 - accuracies[len(upto)] > drop
+    assert choose_ratios(asked, min(drop + more, 0.99))["conv"] >= ratio
+
+
+@pytest.mark.parametrize(
+    ("text", "step", "ratios"),
+    [
+        ("0.1..0.7", "", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)),
+        ("0.1..0.7:0.2", "", (0.1, 0.3, 0.5, 0.7)),
+        ("0.1..0.7", "0.3", (0.1, 0.4, 0.7)),
+        ("0.1..0.6:0.2", "", (0.1, 0.3, 0.5)),
+        ("0.3,0.1", "", (0.1, 0.3)),
+        (".5", "", (0.5,)),
+        ("0.25..0.25", "", (0.25,)),
+    ],
+)
+def test_ratios_are_read(text, step, ratios):
+    assert parse_ratios(text, step) == ratios
+
+
+@pytest.mark.parametrize(
+    ("text", "step", "says"),
+    [
+        ("", "", "a ratio must be a decimal number"),
+        ("0.1,,0.2", "", "a ratio must be a decimal number"),
+        ("0.1 ,0.2", "", "found '0.1 '"),
+        ("1e-1", "", "found '1e-1'"),
+        ("nan", "", "found 'nan'"),
+        ("-0.1", "", "found '-0.1'"),
+        ("0", "", "more than 0 and less than 1, found 0"),
+        ("0.5..1", "", "less than 1, found 1"),
+        ("0.7..0.1", "", "a range goes up, found 0.7..0.1"),
+        ("0.1..0.7:0", "", "a step must be more than 0"),
+        ("0.1..0.7:", "", "a step must be a decimal number"),
+        ("0.1..0.7:0.1", "0.1", "the step is given twice"),
+        ("0.1,0.3", "0.1", "a step is for a range"),
+        ("0.1..0.7..0.9", "", "found '0.7..0.9'"),
+        ("0.3,0.30", "", "the same ratio twice: 0.3"),
+        ("0.001..0.999:0.001", "", "999 ratios; the most is 100"),
+    ],
+)
+def test_what_is_no_ratio_is_refused_with_the_reason(text, step, says):
+    with pytest.raises(ValueError, match=r"(?s).*") as caught:
+        parse_ratios(text, step)
+    assert says in str(caught.value)
+
+
+@given(st.integers(1, 998), st.integers(1, 998), st.integers(1, 500))
+def test_a_range_is_its_exact_decimals(first, last, step):
+    first, last = sorted((first, last))
+    text = f"{Decimal(first) / 1000}..{Decimal(last) / 1000}:{Decimal(step) / 1000}"
+    wanted = [n / 1000 for n in range(first, last + 1, step)]
+    if len(wanted) <= 100:
+        assert parse_ratios(text) == tuple(wanted)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_ratios_between_0_and_1_or_an_error(text):
+    try:
+        ratios = parse_ratios(text)
+    except ValueError:  # and no other error
+        return
+    assert ratios and all(0 < r < 1 for r in ratios) and list(ratios) == sorted(set(ratios))
+
+
+def test_choices_keep_the_known_order_and_name_what_is_wrong():
+    known = ("channels", "layers", "both")
+    assert parse_choice("both,channels", known) == ("channels", "both")
+    for text, says in (("layer", "did you mean 'layers'"), ("", "known:"), ("both,both", "'both' twice")):
+        with pytest.raises(ValueError, match=says):
+            parse_choice(text, known)
+
+
+def test_a_mean_comes_with_students_interval():
+    values = [0.91, 0.94, 0.92]
+    interval = mean_interval(values)
+    half = 4.303 * stdev(values) / math.sqrt(3)  # t for 2 degrees of freedom
+    assert interval["mean"] == pytest.approx(fmean(values))
+    assert (interval["low"], interval["high"]) == pytest.approx((fmean(values) - half, fmean(values) + half))
+    assert mean_interval([0.5]) == {"mean": 0.5, "low": None, "high": None, "count": 1}
+    assert geometric_interval([0.5, 2.0])["mean"] == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="no values"):
+        mean_interval([])
+
+
+LAYERS, CHANNELS = "layers", "channels"
+
+
+def a_study(
+    *, layers_ms: float = 0.6, channels_ms: float = 0.8, layers_acc: float = 0.8, channels_acc: float = 0.9,
+    noise: float = 0.01, shares: tuple[float, float] = (0.33, 0.31),
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
+    """Two shares, both methods, three seeds, made up so that the outcome is known."""
+    cells, rows = [], []
+    rounds, structures = [[1.0, 1.01, 0.99, 1.0]], ["whole"]
+    for ratio in (0.3, 0.6):
+        for method, ms, accuracy, share in (
+            (LAYERS, layers_ms, layers_acc, shares[0]),
+            (CHANNELS, channels_ms, channels_acc, shares[1]),
+        ):
+            structure = f"{method}{ratio}"
+            about = {"method": method, "basis": "macs", "ratio": ratio}
+            for seed in range(3):
+                value = accuracy + noise * (seed - 1) * (1 if method == LAYERS else -1)
+                cells.append({**about, "seed": seed, "error": "", "accuracy_before": 0.5, "accuracy_after": value})
+            removed = {"macs": share + ratio - 0.3, "parameters": 0.1}
+            rows.append({**about, "seeds": 3, "structure": structure, "removed": removed})
+            structures.append(structure)
+            rounds.append([ms * (1 + wobble) * (1.3 - ratio) for wobble in (0, 0.01, -0.01, 0.02)])
+    return cells, rows, [{"runtime": "onnx", "structures": structures, "rounds_ms": rounds, "error": ""}]
+
+
+def verdict_of(**changes: Any) -> dict[str, Any]:
+    (verdict,) = judge(*a_study(**changes), ("onnx",))
+    return verdict
+
+
+def test_the_claim_holds_when_layers_are_faster_and_cost_more_accuracy():
+    verdict = verdict_of()
+    assert (verdict["verdict"], verdict["basis"], verdict["runtime"]) == ("agrees", "macs", "onnx")
+    assert verdict["latency"]["layers_over_channels"]["mean"] == pytest.approx(0.75, rel=0.02)
+    assert verdict["accuracy"]["channels_minus_layers_after"]["mean"] == pytest.approx(0.1)
+    assert verdict["accuracy"]["channels_minus_layers_before"]["mean"] == 0
+    assert len(verdict["pairs"]) == 2
+    assert verdict["pairs"][0]["layers"] == {"ratio": 0.3, "removed": pytest.approx(0.33)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "latency", "accuracy", "together"),
+    [
+        ({"layers_ms": 0.9}, "disagrees", "agrees", "disagrees"),
+        ({"layers_acc": 0.95}, "agrees", "disagrees", "disagrees"),
+        ({"noise": 0.2}, "agrees", "not settled", "not settled"),
+        ({"layers_acc": 0.9}, "agrees", "not settled", "not settled"),
+    ],
+)
+def test_verdicts_follow_the_figures(changes, latency, accuracy, together):
+    verdict = verdict_of(**changes)
+    assert verdict["latency"]["verdict"] == latency
+    assert verdict["accuracy"]["verdict"] == accuracy
+    assert verdict["verdict"] == together
+
+
+def test_shares_that_are_too_far_apart_are_not_compared():
+    verdict = verdict_of(shares=(0.40, 0.31))
+    assert verdict["verdict"] == "not settled" and verdict["pairs"] == []
+    assert "within 0.05" in verdict["why"]
+    assert verdict["accuracy"]["channels_minus_layers_after"] is None
+
+
+def test_a_row_pairs_with_the_nearest_real_share_and_a_pair_counts_once():
+    _, rows, _ = a_study()
+    # Blocks are coarse: asked for 0.2, the same blocks go as for 0.3.
+    again = {**next(r for r in rows if r["method"] == LAYERS), "ratio": 0.2}
+    nearer = {**next(r for r in rows if r["method"] == CHANNELS), "ratio": 0.35, "structure": "nearer"}
+    nearer["removed"] = {"macs": 0.329, "parameters": 0.1}
+    found = pairs([*rows, again, nearer], "macs")
+    assert [(a["structure"], b["structure"]) for a, b in found] == [
+        ("layers0.3", "nearer"),
+        ("layers0.6", "channels0.6"),
+    ]
+
+
+def test_a_missing_timing_leaves_the_latency_unsettled():
+    cells, rows, sittings = a_study()
+    (verdict,) = judge(cells, rows, [{**sittings[0], "error": "the runtime crashed"}], ("onnx",))
+    assert verdict["latency"] == {"layers_over_channels": None, "verdict": "not settled"}
+    assert verdict["accuracy"]["verdict"] == "agrees" and verdict["verdict"] == "not settled"
