@@ -254,7 +254,7 @@ class Finetune:
     shift: int = 0
     early_stop_epochs: int = 0
     validation_fraction: float = 0.1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     processes: int = 1
     loss: str = ""
     distill: Distill | None = None
@@ -266,8 +266,11 @@ class Finetune:
             _not_negative(getattr(self, name), name)
         for name in ("label_smoothing", "momentum", "ema_decay"):
             _fraction(getattr(self, name), name, zero=True)
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size must be 2 or more (batch norm needs it), found {self.batch_size}")
+        if self.batch_size < 2 * self.processes:
+            raise ValueError(
+                f"batch_size must be {2 * self.processes} or more (batch norm needs 2 samples in each process), found "
+                f"{self.batch_size}"
+            )
         if not 0 < self.gamma <= 1:
             raise ValueError(f"gamma must be more than 0 and at most 1, found {self.gamma}")
         _fraction(self.validation_fraction, "validation_fraction")

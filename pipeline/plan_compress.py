@@ -166,7 +166,7 @@ class _Trunk:
             reads.append(teacher_role(index))
             paths["teacher_weights"] = self.recipe.resolve(teacher.weights)
             also = (*also, *definition_libraries(teacher.definition))
-        elif entry.distill is not None:
+        elif entry.distill is not None and self.recipe.model.weights:
             reads.append("weights")
             paths["teacher_weights"] = self.recipe.resolve(self.recipe.model.weights)
         if entry.loss:

@@ -319,6 +319,11 @@ class Recipe:
             after = self.compress[index + 1] if index + 1 < len(self.compress) else None
             if isinstance(entry, PruneUnstructured) and entry.schedule == "cubic" and not isinstance(after, Finetune):
                 faults.append(f"{where}: schedule cubic prunes during fine-tuning: a finetune must come next")
+            elif isinstance(entry, PruneUnstructured) and entry.schedule == "cubic" and _stops_early(after):
+                faults.append(
+                    f"compress[{index + 1}].early_stop_epochs cannot go with schedule cubic: zeros are added until the "
+                    "last epochs, so an earlier one's weights are never sparse enough"
+                )
             changed = changed or not isinstance(entry, Finetune)
             for inner in [finetune for i, finetune in self.finetunes() if i == index]:
                 faults += self._fault_finetune(inner, where, changed)
@@ -331,7 +336,8 @@ class Recipe:
                 f"{where}.distill: the teacher is the model as it was before [[compress]], and nothing has changed it "
                 "yet: prune first, or name another teacher"
             )
-        if entry.distill and entry.distill.teacher is None and not self.model.weights:
+        own = self.model.weights or self.model.definition.startswith("transformers:")  # its folder may hold them
+        if entry.distill and entry.distill.teacher is None and not own:
             faults.append(f"{where}.distill: the teacher is the recipe's model, which has no model.weights")
         if self.task != "classification" and (entry.distill or entry.label_smoothing):
             faults.append(f"{where}: distill and label_smoothing are for task classification")
@@ -367,6 +373,10 @@ class Recipe:
     def resolve(self, path: str) -> Path:
         """An absolute path for a path written in the recipe."""
         return Path(os.path.abspath(os.path.join(self.folder, os.path.expanduser(path))))
+
+
+def _stops_early(entry: Compress | None) -> bool:
+    return isinstance(entry, Finetune) and entry.early_stop_epochs > 0
 
 
 def data_spec(data: Data, seed: int, task: str) -> dict[str, Any]:

@@ -105,10 +105,6 @@ def engine_for(settings: Finetune) -> Iterator[Engine]:
 
     Raises ModelError when the machine or the process cannot do it, ToolMissing without accelerate.
     """
-    if settings.precision == "fp16":
-        raise ModelError(
-            'precision = "fp16" needs a GPU, and training runs on the CPU', 'use "bf16", which a CPU computes as well'
-        )
     world = int(os.environ.get(WORLD_SIZE, "1"))
     if settings.processes != world:
         raise ModelError(

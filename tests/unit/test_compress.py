@@ -132,6 +132,17 @@ def faults_of(text: str) -> list[str]:
             "compress[0]: warmup_epochs must be less than epochs (3), found 3.0",
         ),
         (
+            'type = "prune_unstructured"\namount = 0.5\nschedule = "cubic"\n[[compress]]\ntype = "finetune"\n'
+            "early_stop_epochs = 2",
+            "compress[1].early_stop_epochs cannot go with schedule cubic: zeros are added until the last epochs, so an "
+            "earlier one's weights are never sparse enough",
+        ),
+        (
+            'type = "finetune"\nprocesses = 40',
+            "compress[0]: batch_size must be 80 or more (batch norm needs 2 samples in each process), found 64",
+        ),
+        ('type = "finetune"\nprecision = "fp16"', "compress[0].precision: unknown value 'fp16'; did you mean 'bf16'?"),
+        (
             'type = "finetune"\nloss = "mine"',
             "compress[0]: loss must be file.py:function, found 'mine' (left out: the task's own)",
         ),
