@@ -84,3 +84,18 @@ def benchmarks(session: nox.Session) -> None:
     """Speed of our own work, as ratios within one run: overhead over a script, warm rebuild, start-up."""
     install_everything(session)
     session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Our channel pruning beside Torch-Pruning's own pruner and torch's: accuracy at equal MACs. Half an hour."""
+    install_everything(session)
+    session.run("python", "benchmarks/peers.py", *session.posargs)
+
+
+@nox.session
+def study(session: nox.Session) -> None:
+    """What docs/compression.md says of channels against layers, measured again. More than an hour on 2 cores."""
+    install_everything(session)
+    out = ("--out", "build/study", *session.posargs)
+    session.run("pocketforge", "study", "pruning", "models/resnet_cifar/digits.toml", "--progress", "plain", *out)
