@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.devices import legacy
 from pipeline.errors import StoreError
-from pipeline.facts import host_identity, installed_versions
+from pipeline.facts import COMPRESS_LIBRARIES, host_identity, installed_versions
 from pipeline.runtimes import RUNTIMES
 from pipeline.store import Store
 
@@ -41,6 +41,11 @@ def examine(cache: Path, *, imports: bool) -> Iterator[dict[str, str]]:
         found = ", ".join(f"{n} {versions[n]}" for n in needed)
         trouble = _import_trouble([*runtime.preload, runtime.module]) if imports else ""
         yield _row(name, "missing" if trouble else "ok", trouble or found, get)
+    absent = [n for n in COMPRESS_LIBRARIES if versions[n] == "none"]
+    found = ", ".join(f"{n} {versions[n]}" for n in COMPRESS_LIBRARIES)
+    if absent:
+        found = f"not installed: {', '.join(absent)}; for [[compress]] and studies"
+    yield _row("compress", "optional" if absent else "ok", found, "pip install 'pocketforge[compress]'")
     ready = legacy.legacy_python()
     yield _row(
         "tflite-runtime",

@@ -89,13 +89,17 @@ def _definition_place(definition: str) -> str:
     return definition.partition(":")[2] if definition.startswith("transformers:") else ""
 
 
+# What [[compress]] and the studies use besides torch (the extra `compress`).
+COMPRESS_LIBRARIES = ("torch-pruning", "accelerate", "tensorboard", "matplotlib")
+
+
 def installed_versions() -> dict[str, str]:
     """Versions of every distribution that any stage calls; `none` where one is not installed. Imports none."""
     names = {name for stage in STAGES.values() for name in stage.libraries}
     for runtime in RUNTIMES.values():
         names.update(runtime.export_libraries, runtime.run_libraries)
     versions = {}
-    for name in sorted(names | {"torchvision", "timm", "transformers"}):
+    for name in sorted(names | {"torchvision", "timm", "transformers"} | set(COMPRESS_LIBRARIES)):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

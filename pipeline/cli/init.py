@@ -86,10 +86,12 @@ ARCHIVE = """\
 definition = {definition} # a torch.export archive: it holds the weights too"""
 # An archive is a traced graph: it cannot be trained.
 COMPRESS = """\
-# [[compress]] # training on the train split before anything is quantized
+# [[compress]] # made smaller before anything is quantized: half of the multiplications go …
+# type = "prune_channels"
+# goal = { metric = "macs", removed = 0.5 }
+# [[compress]] # … and what is left is trained further, on the train split (see docs: distill = { … })
 # type = "finetune"
 # epochs = 3
-# lr = 5e-4
 
 """
 WEIGHTS = "weights = {weights}"

@@ -62,6 +62,7 @@ def test_what_is_missing_but_optional_is_no_failure(cli, monkeypatch, environmen
     done = cli("doctor", "--no-imports", "--json")
     assert done.code == 0
     assert rows(done)["timm"]["state"] == "optional" and "timm:NAME" in rows(done)["timm"]["found"]
+    assert rows(done)["compress"]["state"] == "ok" and "torch-pruning 1.6.1" in rows(done)["compress"]["found"]
     assert rows(done)["tflite-runtime"]["state"] == "optional"
     assert rows(done)["tflite-runtime"]["get"] == "pocketforge device setup tflite-runtime"
 

@@ -127,7 +127,7 @@ def test_every_comment_of_the_template_is_a_key_that_works(name, weights, data):
     assert {t.io for t in everything.targets} == {"float32", "int8"}
     if name == "net.py":
         assert everything.model.args == {"classes": 10} and everything.model.weights
-        assert everything.compress[0].type == "finetune"
+        assert [entry.type for entry in everything.compress] == ["prune_channels", "finetune"]
 
 
 def test_what_is_left_commented_out_of_a_device_is_the_default(model):

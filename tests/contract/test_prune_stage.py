@@ -1,0 +1,170 @@
+"""The prune and sensitivity stages on a small trained net: chained entries, parts, masks, a measured latency goal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.compress import Compress, DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
+from pipeline.errors import ModelError
+from pipeline.plan_compress import sensitivity_settings
+from pipeline.recipe import Data, Preprocess, data_spec
+from pipeline.stages import finetune, prune, sensitivity
+from pipeline.surgery import load_checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the toolchains deprecate parts of each other
+
+MODEL = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, wide):
+        super().__init__()
+        self.first = nn.Conv2d(1, 16, 3, padding=1)
+        self.second = nn.Conv2d(16, 16, 3, padding=1)
+        self.hidden = nn.Linear(16 * 16, wide)
+        self.last = nn.Linear(wide, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        x = nn.functional.max_pool2d(torch.relu(self.second(x)), 2)
+        return self.last(torch.relu(self.hidden(x.flatten(1))))
+
+def build(wide=32):
+    return Net(wide)
+"""
+
+
+@dataclasses.dataclass
+class Bench:
+    """Runs stages one after the other, as a build does."""
+
+    folder: Path
+    args: dict[str, Any]
+    last: Path | None = None
+    count: int = 0
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        data = Data("digits", calibration_samples=100, preprocess=Preprocess(scale=16.0))
+        return {
+            "definition": "model.py", "args": self.args, "seed": 0, "task": "classification", "inputs": [],
+            "data": data_spec(data, 0, "classification"),
+        }  # fmt: skip
+
+    def run(self, stage: Any, more: Mapping[str, Any], **inputs: Path) -> Path:
+        self.count += 1
+        out = self.folder / str(self.count)
+        out.mkdir()
+        given = {"data_root": self.folder, **({"checkpoint": self.last} if self.last else {}), **inputs}
+        stage.run(given, {**self.spec, **more}, out, lambda _fraction, _message: None)
+        return out
+
+    def prune(self, entry: Compress, part: tuple[int, int] = (1, 1), **more: Any) -> dict[str, Any]:
+        inputs = more.pop("given", {})
+        out = self.run(prune, {"prune": dataclasses.asdict(entry), "part": list(part), **more}, **inputs)
+        self.last = out
+        return json.loads((out / "prune.json").read_text(encoding="utf-8"))
+
+    def tune(self, **settings: Any) -> dict[str, Any]:
+        entry = Finetune(**{"epochs": 2, "lr": 3e-3, **settings})
+        out = self.run(finetune, {"finetune": dataclasses.asdict(entry), "gradual": None})
+        self.last = out
+        return json.loads((out / "train.json").read_text(encoding="utf-8"))
+
+    def module(self) -> torch.nn.Module:
+        assert self.last is not None
+        return load_checkpoint(self.last, resolve=lambda path: self.folder / path).module
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    torch.set_num_threads(1)
+    (tmp_path / "model.py").write_text(MODEL, encoding="utf-8")
+    return Bench(tmp_path, {})
+
+
+def test_masks_hold_through_training_and_are_cut_with_their_channels(bench: Bench) -> None:
+    bench.tune()
+    bench.prune(PruneUnstructured(amount=0.5, scope="local"))
+    bench.tune(weight_decay=0.1)
+    weights = bench.module().get_submodule("second").weight
+    assert int((weights == 0).sum()) == weights.numel() // 2
+    found = bench.prune(PruneChannels(ratio=0.5))
+    assert found["after"]["parameters"] < found["before"]["parameters"]
+    cut = bench.module().get_submodule("second").weight
+    assert cut.shape == (8, 8, 3, 3)
+    zeros = cut == 0
+    assert 0 < int(zeros.sum()) < cut.numel()
+    bench.tune()
+    assert torch.equal(bench.module().get_submodule("second").weight == 0, zeros)
+
+
+def test_two_parts_of_a_ratio_end_where_one_does(bench: Bench) -> None:
+    entry = PruneChannels(ratio=0.5, steps=2, finetune=Finetune(epochs=1))
+    widths = []
+    for step in (1, 2):
+        bench.prune(entry, (step, 2))
+        widths.append([bench.module().get_submodule(n).weight.shape[0] for n in ("first", "second", "hidden")])
+        bench.tune(epochs=1)
+    once = Bench(bench.folder / "once", {})
+    once.folder.mkdir()
+    (once.folder / "model.py").write_text(MODEL, encoding="utf-8")
+    once.prune(dataclasses.replace(entry, steps=1, finetune=None))
+    assert widths[-1] == [once.module().get_submodule(n).weight.shape[0] for n in ("first", "second", "hidden")]
+    assert widths[0][2] > widths[1][2], "the first part took less"
+
+
+def test_an_automatic_ratio_spares_what_the_floor_does_not_allow(bench: Bench) -> None:
+    bench.tune(epochs=6)
+    before = {n: bench.module().get_submodule(n).weight.shape[0] for n in ("first", "second", "hidden")}
+    entry = PruneChannels(ratio="auto", max_accuracy_drop=0.02)
+    study = bench.run(sensitivity, {"prune": sensitivity_settings(entry)})
+    rows = {row["name"]: row for row in json.loads((study / "sensitivity.json").read_text("utf-8"))["layers"]}
+    assert set(rows) == set(before)
+    bench.prune(entry, given={"sensitivity": study})
+    after = {n: bench.module().get_submodule(n).weight.shape[0] for n in before}
+    assert sum(after.values()) < sum(before.values()), "something could be spared"
+    # With no floor at all, everything that may go goes.
+    free = Bench(bench.folder, {}, bench.last, 50)
+    free.last = study.parent / "1"
+    free.prune(dataclasses.replace(entry, max_accuracy_drop=0.999), given={"sensitivity": study})
+    loose = {n: free.module().get_submodule(n).weight.shape[0] for n in before}
+    assert all(loose[n] <= after[n] for n in before) and sum(loose.values()) < sum(after.values())
+
+
+def test_a_latency_goal_is_met_as_measured_in_the_runtime(bench: Bench) -> None:
+    bench.args = {"wide": 8192}
+    found = bench.prune(
+        PruneChannels(goal=Goal("latency_ms", removed=0.4), protect=("first", "second")),
+        runtime="onnx",
+        model_layout="NCHW",
+    )
+    goal = found["goal"]
+    assert goal["metric"] == "latency_ms" and 0 < goal["reached"] <= goal["limit"]
+    assert bench.module().get_submodule("hidden").weight.shape[0] <= 6144
+    assert bench.module()(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (PruneChannels(ratio=0.5, protect=("*",)), "nothing can be pruned"),
+        (PruneChannels(ratio=0.97, round_to=1), "would empty|empt"),
+        (PruneChannels(goal=Goal("macs", limit=10)), "cannot be met"),
+        (PruneChannels(ratio=0.5, protect=("frist",)), "did you mean 'first'"),
+        (PruneUnstructured(amount=0.5, protect=("*",)), "protect"),
+        (DropLayers(blocks=("first",), count=1), "cannot be dropped"),
+        (DropLayers(count=1), "no "),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_message(bench: Bench, entry: Compress, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        bench.prune(entry)
