@@ -189,9 +189,8 @@ def main() -> None:
         run("ours, global", pruned)
         run("ours, global + distill", pruned, distill=True)
     total = count_macs(original, (example,))
-    print(
-        f"unpruned: top-1 {accuracy(original, evaluation):.4f}, {total:,} MACs, {count_parameters(original):,} parameters"
-    )
+    unpruned = accuracy(original, evaluation)
+    print(f"unpruned: top-1 {unpruned:.4f}, {total:,} MACs, {count_parameters(original):,} parameters")
     columns = ("MACs counted", "real MACs", "parameters", "before", "after")
     print("method".ljust(26), *(c.rjust(w) for c, w in zip(columns, (13, 12, 11, 7, 7), strict=True)), " ± 95 %")
     for row in rows:

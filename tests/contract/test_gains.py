@@ -18,7 +18,6 @@ from pipeline.slow_layers import find_slow_layers
 from pipeline.stages.gains import find_flags
 from pipeline.surgery import Checkpoint
 
-
 # The toolchains deprecate parts of each other.
 pytestmark = pytest.mark.filterwarnings("ignore")
 

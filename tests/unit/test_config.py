@@ -342,7 +342,11 @@ RULES = [
     ("model.input[0].shape[3]", 0, "model.input[0]: shape must have no empty dimension, found [1, 3, 32, 0]"),
     ("compress[0].epochs", 0, "compress[0]: epochs must be more than 0, found 0"),
     ("compress[0].lr", 0, "compress[0]: lr must be more than 0, found 0.0"),
-    ("compress[0].batch_size", 1, "compress[0]: batch_size must be 2 or more (batch norm needs 2 samples in each process), found 1"),
+    (
+        "compress[0].batch_size",
+        1,
+        "compress[0]: batch_size must be 2 or more (batch norm needs 2 samples in each process), found 1",
+    ),
     ("compress[0].label_smoothing", 1, "compress[0]: label_smoothing must be 0 or more and less than 1, found 1.0"),
     ("compress[0].weight_decay", -1, "compress[0]: weight_decay must be 0 or more, found -1.0"),
     ("device[0].threads", 0, "device[0]: threads must be more than 0, found 0"),
