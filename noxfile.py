@@ -42,7 +42,8 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite, through the real toolchains. `nox -s tests -- tests/unit` for a part of it."""
     install_everything(session, *group("test"))
-    session.run("pytest", *session.posargs)
+    # Two workers, a file at a time in each: most tests wait for processes of their own.
+    session.run("pytest", "--numprocesses", "2", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from hypothesis import HealthCheck, settings
 # Test machines are shared and slow at times: a slow example says nothing about the code.
 settings.register_profile("pocketforge", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pocketforge")
+
+# Two workers share the cores: a process of several threads would make both wait. Stages that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("POCKETFORGE_TRAINING_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +27,20 @@ from pipeline.training.logs import tensorboard
 from pipeline.training.losses import Loss, checked_loss, checked_outputs, task_loss
 from pipeline.training.schedule import learning_rate
 
-# Sums are split between threads, so another number of threads gives other last bits: the number is fixed.
-THREADS = 2
+THREADS_VARIABLE = "POCKETFORGE_TRAINING_THREADS"
+
+
+def _threads() -> int:
+    """How many threads train. Sums are split between them, so another number gives other last bits: it is fixed, but
+    a machine that does other things meanwhile may set it to 1 (threads that wait for each other waste both cores).
+    """
+    given = os.environ.get(THREADS_VARIABLE) or "2"
+    if not given.isdecimal() or int(given) < 1:
+        raise ModelError(f"{THREADS_VARIABLE} must be a number of threads, 1 or more, found {given!r}")
+    return int(given)
+
+
+THREADS = _threads()
 
 Emit = Callable[[float, str], None]
 History = list[dict[str, float]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,12 +47,12 @@ lr = 1e-3
 """
 
 
-def write_recipe(folder: Path, entries: str) -> Path:
+def write_recipe(folder: Path, entries: str, macs: int = 6_500_000) -> Path:
     shutil.copytree(RELEASE.parent, folder)
     text = RELEASE.read_text(encoding="utf-8")
     head = text[: text.index("[[target]]")]
     path = folder / "compress.toml"
-    target = '[[target]]\nname = "small"\nruntime = "onnx"\n[[budget]]\nmetric = "macs"\nlimit = 6_500_000\n'
+    target = f'[[target]]\nname = "small"\nruntime = "onnx"\n[[budget]]\nmetric = "macs"\nlimit = {macs}\n'
     path.write_text(head + entries + target, encoding="utf-8")
     return path
 
@@ -97,7 +98,7 @@ def test_the_build_passes_and_says_what_each_step_bought(built: Compressed) -> N
         sparse["sparse_bytes"] < 0.8 * sparse["weights_bytes"]
         and sparse["weights_gzip_bytes"] < tuned["weights_gzip_bytes"]
     )
-    assert tuned["accuracy_top1"] > channels["accuracy_top1"] and last["accuracy_top1"] > 0.9
+    assert tuned["accuracy_top1"] > channels["accuracy_top1"] and last["accuracy_top1"] > dropped["accuracy_top1"] + 0.1
     # Shapes changed: timed and of another size. Training alone: not exported again.
     assert [s["timed"] for s in report["compression"]["states"]] == [True, True, False, True, True, False]
     sizes = [s["runtimes"]["onnx"]["size_bytes"] for s in report["compression"]["states"]]
@@ -120,10 +121,14 @@ def test_three_lines_of_python_load_the_model(built: Compressed, tmp_path: Path)
     moved = shutil.copytree(built.out / "checkpoint", tmp_path / "anywhere")
     data = next(p for p in (built.cache / "v1" / "entries").rglob("eval_0.npy"))
     np.save(tmp_path / "x.npy", np.load(data)[:32])
+    guide = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    assert len(lines.splitlines()) == 3
     script = f"""
-from pipeline.surgery import load_checkpoint
-model = load_checkpoint({str(moved)!r}).module
-import numpy, sys, torch; print(model(torch.from_numpy(numpy.load({str(tmp_path / "x.npy")!r}))).argmax(1).tolist())
+import numpy, sys, torch
+x = torch.from_numpy(numpy.load({str(tmp_path / "x.npy")!r}))
+{lines.replace("build/digits/checkpoint", str(moved))}
+print(answer.argmax(1).tolist())
 assert "torch_pruning" not in sys.modules
 """
     done = subprocess.run(
@@ -184,7 +189,7 @@ def test_the_same_recipe_again_runs_nothing(built: Compressed) -> None:
 
 def test_a_finetune_killed_in_mid_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     entries = '[[compress]]\ntype = "finetune"\nepochs = 5\nlr = 1e-3\nema_decay = 0.9\n'
-    recipe = write_recipe(tmp_path / "digits", entries)
+    recipe = write_recipe(tmp_path / "digits", entries, macs=11_000_000)
     whole = pocketforge("build", recipe, "--out", tmp_path / "whole", cache=tmp_path / "one", cwd=tmp_path)
     assert whole.code == 0, whole.stderr
     killed = subprocess.Popen(

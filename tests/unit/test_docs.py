@@ -17,6 +17,7 @@ from pipeline.stages.verify import DEFAULT_LIMITS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
 TABLES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
 
@@ -62,6 +63,21 @@ def test_the_reference_names_verifys_real_default_limits() -> None:
 def test_the_readmes_recipe_is_a_recipe() -> None:
     (text,) = blocks(README, "toml")
     assert parse_recipe(text).targets[0].name == "flowers_android"
+
+
+def test_the_compression_guides_entries_are_entries() -> None:
+    (text,) = blocks(GUIDE, "toml")
+    (recipe_text,) = blocks(README, "toml")
+    entries = parse_recipe(f"{recipe_text}\n{text}").compress
+    assert [entry.type for entry in entries] == ["prune_channels", "finetune"]
+
+
+def test_the_compression_guide_names_every_kind_and_every_shipped_recipe_of_it() -> None:
+    assert not [kind for kind in compress.KINDS if f"`{kind}`" not in GUIDE and f"`{kind}" not in GUIDE]
+    for path in ROOT.glob("models/*/*.toml"):
+        recipe_ = parse_recipe(path.read_text(encoding="utf-8"), str(path), str(path.parent))
+        if recipe_.compress and path.name != "recipe.toml":
+            assert f"shipped:{path.parent.name}/{path.stem}" in GUIDE, path
 
 
 def test_the_readme_shows_a_real_run_of_the_shipped_recipe() -> None:
