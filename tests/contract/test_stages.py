@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.recipe import Data, Finetune, Preprocess, Quantize, Verify, data_spec
+from pipeline.compress import Finetune, PruneChannels
+from pipeline.plan_compress import sensitivity_settings
+from pipeline.recipe import Data, Preprocess, Quantize, Verify, data_spec
 from pipeline.stages import STAGES
 
 pytest.importorskip("torch")
@@ -30,8 +32,8 @@ from torch import nn
 def build():
     torch.manual_seed(3)
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10),
+        nn.Conv2d(1, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
     )
 """
 # What one stage reads of the others, in an order in which they can run.
@@ -43,8 +45,13 @@ NEEDS = {
     "export": ("reference", "quantize"),
     "verify": ("data", "reference", "quantize", "export"),
     "bench": ("data", "export"),
+    "prune": ("finetune",),
+    "sensitivity": ("finetune",),
+    "gains": ("data", "finetune", "prune"),
 }
 ROLES = {"finetune": "checkpoint"}
+# By their place in the trunk.
+STATES = {"finetune": "state_1", "prune": "state_2"}
 DATA = Data(
     source="digits",
     eval_samples=12,
@@ -85,9 +92,17 @@ SPECS: dict[str, dict[str, Any]] = {
         "host": "test",
     },
 }
+MODEL_SPEC = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "task": "classification"}
+SAMPLED = {**MODEL_SPEC, "data": data_spec(DATA, 0, "classification")}
+CHANNELS = PruneChannels(ratio=0.5)
+SPECS |= {
+    "prune": {**SAMPLED, "prune": {k: v for k, v in asdict(CHANNELS).items() if k != "finetune"}, "part": [1, 1]},
+    "sensitivity": {**SAMPLED, "prune": sensitivity_settings(CHANNELS)},
+    "gains": {**MODEL_SPEC, "labels": ["finetune", "prune_channels"], "runtimes": ["onnx"], "model_layout": "NCHW"},
+}
 # Files whose bytes are not promised: serialized graphs hold the order of hash tables (see tests/e2e/test_release.py for
 # what ships), and measured times are never equal.
-UNEQUAL = {"bench.json", "model.ort"}
+UNEQUAL = {"bench.json", "gains.json", "model.ort"}
 
 
 @dataclass
@@ -165,7 +180,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory, writes: _Writes) -> dict[str, 
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(scratch / "inductor"))
         for stage, needs in NEEDS.items():
             module = imported(stage)
-            inputs = {ROLES.get(n, n): found[n].folders[0] for n in needs} | {"data_root": user}
+            roles = STATES if stage == "gains" else ROLES
+            inputs = {roles.get(n, n): found[n].folders[0] for n in needs} | {"data_root": user}
             before = {role: contents(folder) for role, folder in inputs.items()}
             ours = Ran([], [], [], False, set())
             for time in ("first", "second"):
@@ -246,7 +262,7 @@ def test_the_same_inputs_give_the_same_files(ran, stage):
     assert set(first) == set(second)
     # torch.export.save writes a zip with a random id; what it holds is compared through what is exported from it.
     equal = {name for name in first if name not in UNEQUAL and not name.endswith(".pt2")}
-    assert equal or stage == "bench"
+    assert equal or stage in ("bench", "gains")
     assert {n: first[n] for n in equal} == {n: second[n] for n in equal}
     for name in first:
         if name.endswith(".json"):
