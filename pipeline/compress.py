@@ -289,8 +289,6 @@ KINDS: dict[str, type[Compress]] = {
     "drop_layers": DropLayers,
     "finetune": Finetune,
 }
-# Which of them change the shapes of tensors.
-STRUCTURED = ("prune_channels", "drop_layers")
 
 
 def compress_entry(fields: Mapping[str, Any]) -> Compress:
@@ -312,17 +310,6 @@ def _distill(fields: Mapping[str, Any]) -> Distill:
     for name in ("hints", "attention"):
         values[name] = tuple(LayerPair(**pair) for pair in values[name])
     return Distill(**values)
-
-
-def part_of_ratio(ratio: float, step: int, steps: int) -> float:
-    """Share of what is *left* that step `step` (1 to `steps`) removes, when all steps together remove `ratio`.
-
-    Each step removes the same share of what was there at the beginning.
-    """
-    if not 0 <= ratio < 1 or not 1 <= step <= steps:
-        raise ValueError(f"wanted a ratio in [0, 1) and a step in 1..{steps}, found {ratio} and {step}")
-    gone = ratio * (step - 1) / steps
-    return (ratio / steps) / (1 - gone)
 
 
 def cubic_amount(amount: float, progress: float) -> float:

@@ -90,14 +90,6 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
     )
 
 
-def prunable_layers(subject: Subject, settings: PruneChannels) -> list[tuple[tuple[str, ...], int]]:
-    """(layers, channels) of all that `prune` may take output channels from; coupled layers together.
-
-    `ratios` of any one of them is the ratio of all. settings: how much it says to prune plays no role.
-    """
-    return [(unit.layers, unit.size) for unit in _find(subject, settings)[1].channels]
-
-
 def _find(subject: Subject, settings: PruneChannels) -> tuple[Dependencies, Units]:
     """The units, with those dropped that fail `Dependencies.check`."""
     graph = Dependencies(subject.module, subject.example)
@@ -173,7 +165,7 @@ def _by_ratio(units: list[Unit], subject: Subject, settings: PruneChannels) -> d
         else:
             removed[unit] = _local(unit, rest if ratio is None else ratio, subject, settings.round_to)
     total = sum(unit.size for unit in ranked)
-    # Of what is left, so that the steps together remove `rest` (see compress.part_of_ratio).
+    # Of what is left, so that the steps together remove `rest`.
     share = rest / subject.steps / (1 - rest * (subject.step - 1) / subject.steps)
     wanted = total - math.floor(total * (1 - share) + _EPSILON)
     order = _order(ranked, settings)

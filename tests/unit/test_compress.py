@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from pipeline.compress import (
     Teacher,
     compress_entry,
     cubic_amount,
-    part_of_ratio,
 )
 from pipeline.config import parse_recipe
 from pipeline.errors import RecipeError
@@ -185,15 +183,6 @@ def test_a_teacher_that_is_the_unpruned_model_needs_weights() -> None:
 )
 def test_an_entry_comes_back_from_a_steps_spec(entry: Any) -> None:
     assert compress_entry(dataclasses.asdict(entry)) == entry
-
-
-@given(st.floats(0.01, 0.95), st.integers(1, 12))
-def test_the_parts_of_a_ratio_remove_it_in_equal_amounts(ratio: float, steps: int) -> None:
-    left = [1.0]
-    for step in range(1, steps + 1):
-        left.append(left[-1] * (1 - part_of_ratio(ratio, step, steps)))
-    assert left[-1] == pytest.approx(1 - ratio)
-    assert [a - b for a, b in itertools.pairwise(left)] == pytest.approx([ratio / steps] * steps)
 
 
 @given(st.floats(0.01, 0.99), st.lists(st.floats(-1, 2), min_size=2, max_size=9))

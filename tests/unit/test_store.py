@@ -633,3 +633,17 @@ class StoreModel(RuleBasedStateMachine):
 
 TestAnySequenceOfOperations = StoreModel.TestCase
 TestAnySequenceOfOperations.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+
+
+def test_half_done_work_outlives_its_maker_until_it_is_forgotten_or_cleared(tmp_path: Path) -> None:
+    one = Store(tmp_path)
+    (one.partial(KEY) / "epoch").write_text("3", encoding="utf-8")
+    again = Store(tmp_path)
+    assert (again.partial(KEY) / "epoch").read_text(encoding="utf-8") == "3"
+    again.clear(older_than_s=3600)
+    assert (again.partial(KEY) / "epoch").exists(), "it is younger than that"
+    again.forget_partial(KEY)
+    assert list(again.partial(KEY).iterdir()) == []
+    (again.partial(KEY) / "epoch").write_text("3", encoding="utf-8")
+    again.clear()
+    assert list(again.partial(KEY).iterdir()) == []
