@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import statistics
 import sys
 import warnings
 from collections.abc import Callable
@@ -39,13 +38,13 @@ from pipeline.models import build_model, count_macs, count_parameters, load_weig
 from pipeline.pruning import channels
 from pipeline.pruning.base import Subject
 from pipeline.pruning.subject import accuracy, gather
+from pipeline.stats import mean_interval
 from pipeline.training.distillation import DistillationLoss
 from pipeline.training.loop import fit
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "models" / "resnet_cifar" / "digits.toml"
 ROUND_TO = 8
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}
 
 # What a method hands back: the module to train, and what must be done after every update.
 Prepared = tuple[nn.Module, Any, Callable[[nn.Module], int]]
@@ -179,7 +178,7 @@ def main() -> None:
             fit(trained, data.train, settings, seed=seed, teacher=teacher, constraint=constraint)
             accuracies.append(accuracy(trained, evaluation))
             print(f"{name} seed {seed}: {accuracies[-1]:.4f}", file=sys.stderr, flush=True)
-        half = T95.get(len(accuracies), float("nan")) * statistics.stdev(accuracies) / len(accuracies) ** 0.5
+        interval = mean_interval(accuracies)
         rows.append(
             {
                 "method": name,
@@ -188,8 +187,8 @@ def main() -> None:
                 "parameters": count_parameters(trained),
                 "before": before,
                 "accuracies": accuracies,
-                "mean": statistics.fmean(accuracies),
-                "half": half,
+                "mean": interval.value,
+                "half": interval.high - interval.value,
             }
         )
         return int(rows[-1]["macs"])

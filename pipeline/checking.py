@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from pipeline import events
-from pipeline.errors import StageFailed
 from pipeline.facts import gather
 from pipeline.plan import make_plan
 from pipeline.recipe import Recipe
-from pipeline.run import run_plan
-from pipeline.store import Store
+from pipeline.run_part import run_part
 
 
 def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> dict[str, Any]:
     """Run the data and reference stages; returns what they found. Raises the first error they met."""
-    store = Store(cache)
     untrained = dataclasses.replace(recipe, compress=())
     plan = make_plan(untrained, gather(untrained, cache))
-    trunk = dataclasses.replace(plan, steps=tuple(s for s in plan.steps if s.key in (plan.data, plan.reference)))
-    logs = Path(tempfile.mkdtemp(prefix="pocketforge-check-"))
-    keep = False
-    try:
-        outcome = run_plan(trunk, store, logs=logs, emit=emit)
-        for error in outcome.errors.values():
-            keep = isinstance(error, StageFailed)  # its message names the log
-            raise error
-    finally:
-        if not keep:
-            shutil.rmtree(logs, ignore_errors=True)
+    outcome = run_part(plan, (plan.data, plan.reference), cache, "check", emit)
     data = json.loads((outcome.entries[plan.data].files / "data.json").read_text(encoding="utf-8"))
     model = json.loads((outcome.entries[plan.reference].files / "reference.json").read_text(encoding="utf-8"))
     return {

@@ -7,8 +7,6 @@ machine down for a while slows all of them.
 from __future__ import annotations
 
 import gzip
-import importlib
-import math
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,16 +18,14 @@ from torch import Tensor, nn
 from pipeline import models
 from pipeline.devices import host
 from pipeline.devices.base import RunRequest
-from pipeline.errors import ToolMissing
 from pipeline.runtimes import RUNTIMES
-from pipeline.runtimes.base import ExportRequest
+from pipeline.runtimes.base import ExportRequest, load_exporter
+from pipeline.stats import geometric_interval
 from pipeline.store import hash_file
 
 ROUNDS = 4
 # A round's sample count and time: enough for a steady median, short enough for many rounds.
 SAMPLES, SECONDS, WARMUP = 30, 0.15, 5
-# Two-sided 95 % quantiles of Student's t for 1, 2, 3 … degrees of freedom.
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +43,7 @@ def export_float(
     module: nn.Module, example: tuple[Tensor, ...], runtime: str, folder: Path, model_layout: str = "NCHW"
 ) -> Trial:
     """Export `module` to `runtime` as it is, into an empty or new folder. Raises as the exporter does."""
-    info = RUNTIMES[runtime]
-    try:
-        exporter = importlib.import_module(info.module)
-    except ImportError as error:
-        raise ToolMissing(
-            f"the {runtime} exporter cannot be imported: {error}", f"pip install 'pocketforge[{info.extra}]'"
-        ) from error
+    exporter = load_exporter(runtime)
     program = models.trace(module, example)
     outputs = len(program.graph_signature.user_outputs)
     request = ExportRequest(
@@ -113,10 +103,5 @@ def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[flo
 
     With one round the interval is (0, inf). Raises ValueError when the rounds are not paired.
     """
-    logs = [math.log(a / b) for b, a in zip(before, after, strict=True)]
-    mean = statistics.fmean(logs)
-    if len(logs) < 2:
-        return math.exp(mean), 0.0, math.inf
-    t = _T95[min(len(logs) - 2, len(_T95) - 1)]
-    half = t * statistics.stdev(logs) / math.sqrt(len(logs))
-    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+    found = geometric_interval([a / b for b, a in zip(before, after, strict=True)])
+    return found.value, found.low, found.high

@@ -23,12 +23,15 @@ BATCH = 50
 def open_checkpoint(inputs: Mapping[str, Path], spec: Mapping[str, Any], role: str = "checkpoint") -> Checkpoint:
     """The checkpoint of the step before (`role`), else the recipe's own model with its weights.
 
+    inputs may hold the definition's own file as "definition"; else it is spec["definition"], in "data_root".
+
     Raises ModelError as building and loading do.
     """
     resolve = resolver(inputs.get("data_root"))
+    definition = str(inputs["definition"]) if "definition" in inputs else spec["definition"]
     if role in inputs:
-        return load_checkpoint(inputs[role], resolve=resolve)
-    module = models.build_model(spec["definition"], spec["args"], resolve, seed=spec["seed"])
+        return load_checkpoint(inputs[role], resolve=resolve, definition=definition)
+    module = models.build_model(definition, spec["args"], resolve, seed=spec["seed"])
     if "weights" in inputs:
         models.load_weights(module, inputs["weights"])
     return Checkpoint(module, spec["definition"], dict(spec["args"]), spec["seed"], [])

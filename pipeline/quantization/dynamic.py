@@ -14,7 +14,7 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuant
 from torchao.quantization.pt2e import PerChannelMinMaxObserver, PlaceholderObserver
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from pipeline.quantization.pt2e import SMALLEST_SCALE
+from pipeline.quantization.pt2e import observed
 
 
 class OneScalePerChannelObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
@@ -33,10 +33,6 @@ def config(*, per_channel: bool) -> Any:
     """XNNPACK's dynamic numerics: int8 affine inputs per tensor, int8 symmetric weights in ±127."""
     base = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
     weight = PerChannelMinMaxObserver if per_channel else OneScalePerChannelObserver
-
-    def observed(spec: Any, kind: Any) -> Any:
-        return dataclasses.replace(spec, observer_or_fake_quant_ctr=kind.with_args(eps=SMALLEST_SCALE))
-
     return dataclasses.replace(
         base,
         input_activation=observed(base.input_activation, PlaceholderObserver),

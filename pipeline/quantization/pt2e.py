@@ -27,16 +27,17 @@ def config(*, per_channel: bool, observer: str) -> Any:
     base = get_symmetric_quantization_config(is_per_channel=per_channel)
     activation = HistogramObserver if observer == "histogram" else MinMaxObserver
     weight = PerChannelMinMaxObserver if per_channel else MinMaxObserver
-
-    def observed(spec: Any, kind: Any) -> Any:
-        return dataclasses.replace(spec, observer_or_fake_quant_ctr=kind.with_args(eps=SMALLEST_SCALE))
-
     return dataclasses.replace(
         base,
         input_activation=observed(base.input_activation, activation),
         output_activation=observed(base.output_activation, activation),
         weight=observed(base.weight, weight),
     )
+
+
+def observed(spec: Any, kind: Any) -> Any:
+    """A quantization spec with an observer of `kind` that lets scales be small."""
+    return dataclasses.replace(spec, observer_or_fake_quant_ctr=kind.with_args(eps=SMALLEST_SCALE))
 
 
 def quantize_static(

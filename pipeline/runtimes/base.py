@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from pipeline.errors import ToolMissing
+from pipeline.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +83,18 @@ class Exporter(Protocol):
     def export(self, request: ExportRequest, out: Path) -> ExportResult:
         """Write the file(s) into `out`. Raises StageFailed with the toolchain's words and what to try."""
         ...
+
+
+def load_exporter(runtime: str) -> Exporter:
+    """The export module of a runtime. Raises ToolMissing when its toolchain cannot be imported."""
+    info = RUNTIMES[runtime]
+    try:
+        exporter: Any = importlib.import_module(info.module)
+    except ImportError as error:
+        raise ToolMissing(
+            f"the {runtime} exporter cannot be imported: {error}", f"pip install 'pocketforge[{info.extra}]'"
+        ) from error
+    return cast(Exporter, exporter)
 
 
 def output_shapes(program: ExportedProgram) -> list[tuple[int, ...]]:

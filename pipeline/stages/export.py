@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import PocketforgeError, StageFailed, ToolMissing
-from pipeline.runtimes import RUNTIMES
-from pipeline.runtimes.base import ExportRequest
+from pipeline.errors import PocketforgeError, StageFailed
+from pipeline.runtimes.base import ExportRequest, load_exporter
 
 Emit = Callable[[float, str], None]
 
@@ -25,13 +23,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     with the toolchain's words, ToolMissing when the toolchain is not installed.
     """
     emit(0.0, f"loading {spec['runtime']}'s exporter")
-    runtime = RUNTIMES[spec["runtime"]]
-    try:
-        exporter = importlib.import_module(runtime.module)
-    except ImportError as error:
-        raise ToolMissing(
-            f"the {spec['runtime']} exporter cannot be imported: {error}", f"pip install 'pocketforge[{runtime.extra}]'"
-        ) from error
+    exporter = load_exporter(spec["runtime"])
     request = load_request(inputs, spec)
     emit(0.3, "exporting")
     try:

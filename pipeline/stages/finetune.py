@@ -17,7 +17,8 @@ from pipeline.data.dataset import Dataset, open_dataset
 from pipeline.data.files import resolver
 from pipeline.errors import ModelError
 from pipeline.models import build_model, check_finite, count_parameters, load_weights
-from pipeline.surgery import Checkpoint, load_checkpoint, save_checkpoint
+from pipeline.pruning.subject import open_checkpoint
+from pipeline.surgery import Checkpoint, save_checkpoint
 from pipeline.training.batches import Batches
 from pipeline.training.constraint import WeightConstraint
 from pipeline.training.distillation import DistillationLoss, check_teacher
@@ -52,7 +53,7 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
     assert isinstance(settings, Finetune)
     task = spec.get("task", "classification")
     resolve = resolver(inputs.get("data_root"))
-    checkpoint = _model(inputs, spec, resolve)
+    checkpoint = open_checkpoint(inputs, spec)
     module = checkpoint.module
     data = open_dataset(spec["data"], resolve, inputs.get("labels"))
     teacher, about_teacher = None, None
@@ -92,16 +93,6 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
         "teacher": about_teacher,
     }
     (out / "train.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", "utf-8")
-
-
-def _model(inputs: Mapping[str, Path], spec: Mapping[str, Any], resolve: Callable[[str], Path]) -> Checkpoint:
-    definition = str(inputs["definition"]) if "definition" in inputs else spec["definition"]
-    if "checkpoint" in inputs:
-        return load_checkpoint(inputs["checkpoint"], resolve=resolve, definition=definition)
-    module = build_model(definition, spec["args"], resolve, seed=spec["seed"])
-    if "weights" in inputs:
-        load_weights(module, inputs["weights"])
-    return Checkpoint(module, spec["definition"], spec["args"], spec["seed"], [])
 
 
 def _teacher(

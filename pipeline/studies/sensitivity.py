@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from pipeline import events
 from pipeline.compress import Compress, PruneChannels
-from pipeline.errors import RecipeError, StageFailed
+from pipeline.errors import RecipeError
 from pipeline.facts import gather
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import make_plan
 from pipeline.recipe import Recipe
-from pipeline.run import run_plan
-from pipeline.store import Store
+from pipeline.run_part import run_part
 
 
 def sensitivity_recipe(recipe: Recipe) -> Recipe:
@@ -42,24 +39,6 @@ def study(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> dic
     asked = sensitivity_recipe(recipe)
     plan = make_plan(asked, gather(asked, cache))
     (key,) = (step.key for step in plan.steps if step.stage == "sensitivity")
-    logs = Path(tempfile.mkdtemp(prefix="pocketforge-study-"))
-    keep = False
-    try:
-        outcome = run_plan(_only(plan, key), Store(cache), logs=logs, emit=emit)
-        for error in outcome.errors.values():
-            keep = isinstance(error, StageFailed)  # its message names the log
-            raise error
-    finally:
-        if not keep:
-            shutil.rmtree(logs, ignore_errors=True)
+    outcome = run_part(plan, (key,), cache, "study", emit)
     found: dict[str, Any] = json.loads((outcome.entries[key].files / "sensitivity.json").read_text("utf-8"))
     return found
-
-
-def _only(plan: Plan, key: str) -> Plan:
-    """The part of a plan that makes `key`."""
-    wanted = {key}
-    for step in reversed(plan.steps):  # needs are laid out before what needs them
-        if step.key in wanted:
-            wanted.update(step.needs.values())
-    return dataclasses.replace(plan, steps=tuple(step for step in plan.steps if step.key in wanted))
