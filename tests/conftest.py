@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ settings.load_profile("pocketforge")
 # Two workers share the cores: a process of several threads would make both wait. Stages that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("POCKETFORGE_TRAINING_THREADS", "1")
+
+# A shell's background hands down an ignored SIGINT, which every program that a test starts and interrupts would inherit.
+# Undone here and not at each start: what runs between fork and exec warns of JAX's threads, where a test loaded it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 

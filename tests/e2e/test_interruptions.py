@@ -46,8 +46,6 @@ class Build:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # Tests that run in a shell's background have SIGINT ignored, and would hand that down.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
