@@ -95,6 +95,13 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session
+def stock_recipes(session: nox.Session) -> None:
+    """Our int8 files beside the libraries' stock recipes: not below any of them. Ten minutes."""
+    install_everything(session)
+    session.run("python", "benchmarks/stock_recipes.py", *session.posargs)
+
+
+@nox.session
 def study(session: nox.Session) -> None:
     """What docs/compression.md says of channels against layers, measured again. More than an hour on 2 cores."""
     install_everything(session)

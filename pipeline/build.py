@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import events
+from pipeline.agreement import compare_files
 from pipeline.checkpoint_files import copy_portable
 from pipeline.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError
+from pipeline.explain import explain_failures
 from pipeline.facts import gather
 from pipeline.gate import judge
 from pipeline.plan import Facts, Lane, Plan, make_plan
@@ -80,7 +82,9 @@ def build(
     plan = make_plan(recipe, facts)
     _prepare(out)
     outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
-    report = make_report(recipe, facts, plan, outcome, wall_s=time.monotonic() - started)
+    discard(out / "why")
+    why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=out, emit=emit)
+    report = make_report(recipe, facts, plan, outcome, why=why, wall_s=time.monotonic() - started)
     report_path = out / "report.json"
     try:
         _write_whole(report_path, json.dumps(report.to_json(), indent=1, sort_keys=True))
@@ -120,13 +124,21 @@ def _prepare(out: Path) -> None:
         raise explain_os_error(error, out, "--out") from error
 
 
-def make_report(recipe: Recipe, facts: Facts, plan: Plan, outcome: Outcome, *, wall_s: float) -> Report:
-    """Gather what the steps wrote into one report, and judge it."""
+def make_report(
+    recipe: Recipe,
+    facts: Facts,
+    plan: Plan,
+    outcome: Outcome,
+    *,
+    wall_s: float,
+    why: Mapping[str, dict[str, str]] | None = None,
+) -> Report:
+    """Gather what the steps wrote into one report, and judge it. why: of wrong targets, where their numbers break."""
     measurements: list[Measurement] = []
     targets = []
     reference = _read(outcome, plan.reference, "reference.json") or {}
     for lane in plan.lanes:
-        record = _target_record(lane, outcome)
+        record = _target_record(lane, outcome, (why or {}).get(lane.target.name))
         targets.append(record)
         measurements += _measure(lane, record, reference, outcome)
     gates = judge(recipe, measurements)
@@ -150,6 +162,7 @@ def make_report(recipe: Recipe, facts: Facts, plan: Plan, outcome: Outcome, *, w
         gates=gates,
         reference=reference,
         compression=compression,
+        agreement=tuple(compare_files(plan, outcome)),
         environment={**facts.versions, "host": facts.host},
         warnings=tuple(warnings),
         wall_s=round(wall_s, 3),
@@ -202,7 +215,7 @@ def _read(outcome: Outcome, key: str, name: str) -> dict[str, Any] | None:
     return found
 
 
-def _target_record(lane: Lane, outcome: Outcome) -> TargetRecord:
+def _target_record(lane: Lane, outcome: Outcome, why: dict[str, str] | None = None) -> TargetRecord:
     target = lane.target
     exported = _read(outcome, lane.export, "export.json")
     verified = _read(outcome, lane.verify, "verify.json")
@@ -214,7 +227,11 @@ def _target_record(lane: Lane, outcome: Outcome) -> TargetRecord:
     warnings = list(exported["warnings"]) if exported else []
     checks: tuple[Check, ...] = ()
     facts: dict[str, Any] = dict(exported["facts"]) if exported else {}
+    if why:
+        facts["why"] = why
     if quantized:
+        facts["numerics"] = quantized["numerics"]
+        facts |= {name: quantized[name] for name in ("mixed", "codebook", "repairs") if name in quantized}
         facts["quantized_layers"] = len(quantized["quantized"])
         facts["float_layers"] = quantized["float"]
         warnings += [f"stayed float: {layer}" for layer in quantized["float"]]

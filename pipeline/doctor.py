@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.backends import BACKENDS
 from pipeline.devices import legacy
 from pipeline.errors import StoreError
 from pipeline.facts import COMPRESS_LIBRARIES, host_identity, installed_versions
@@ -31,6 +32,8 @@ def examine(cache: Path, *, imports: bool) -> Iterator[dict[str, str]]:
     yield _row("python", "ok" if sys.version_info >= (3, 11) else "missing", platform.python_version(), "Python 3.11")
     yield _row("host", "ok", host_identity())
     yield _package("torch", versions["torch"], "pip install 'torch==2.13.0'", ["torch"], imports)
+    if imports and versions["torch"] != "none":
+        yield _engines()
     for name, runtime in RUNTIMES.items():
         needed = dict.fromkeys((*runtime.export_libraries, *runtime.run_libraries))
         absent = [n for n in needed if versions[n] == "none"]
@@ -80,6 +83,18 @@ def _import_trouble(modules: list[str]) -> str:
         return ""
     lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
     return f"installed, but does not import: {lines[-1] if lines else f'exit code {done.returncode}'}"
+
+
+def _engines() -> dict[str, str]:
+    """torch's own quantized engines: what backends fbgemm and qnnpack are compared with, never what is shipped."""
+    code = "import torch; print(*torch.backends.quantized.supported_engines)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, errors="replace", check=False)
+    found = [name for name in done.stdout.split() if name != "none"]
+    here = [name for name in BACKENDS if name in found]
+    said = (
+        f"{', '.join(found)}; reference of backends {', '.join(here)}" if found else "none: backends have no reference"
+    )
+    return _row("torch engines", "ok" if found else "optional", said, "another build of torch")
 
 
 def _cache(cache: Path) -> dict[str, str]:

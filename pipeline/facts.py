@@ -48,13 +48,13 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
     }
     if recipe.model.weights:
         roles["weights"] = [recipe.resolve(recipe.model.weights)]
-    for index, entry in recipe.finetunes():
+    for _, entry in recipe.finetunes():
         if entry.distill and entry.distill.teacher:
             teacher = entry.distill.teacher
             files = definition_files(teacher.definition, recipe.resolve)
-            roles[teacher_role(index)] = [*files, recipe.resolve(teacher.weights)]
+            roles[teacher_role(teacher)] = [*files, recipe.resolve(teacher.weights)]
         if entry.loss:
-            roles[loss_role(index)] = module_files(recipe.resolve(entry.loss.partition(":")[0]))
+            roles[loss_role(entry.loss)] = module_files(recipe.resolve(entry.loss.partition(":")[0]))
     if recipe.data.labels:
         roles["labels"] = [recipe.resolve(recipe.data.labels)]
     try:
@@ -68,8 +68,7 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
 def _named_files(recipe: Recipe) -> dict[str, str]:
     named = {"model.weights": recipe.model.weights, "data.labels": recipe.data.labels}
     named["model.definition"] = _definition_place(recipe.model.definition)
-    for index, entry in recipe.finetunes():
-        where = f"compress[{index}]"
+    for where, entry in recipe.finetunes():
         if entry.distill and entry.distill.teacher:
             named[f"{where}.distill.teacher.definition"] = _definition_place(entry.distill.teacher.definition)
             named[f"{where}.distill.teacher.weights"] = entry.distill.teacher.weights

@@ -231,15 +231,17 @@ def count_macs(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def trace(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    """Trace the module into a graph with fixed shapes (`torch.export.export`, not strict).
+def trace(
+    module: nn.Module, example: tuple[Tensor, ...], *, dynamic_shapes: Any = None
+) -> torch.export.ExportedProgram:
+    """Trace the module into a graph (`torch.export.export`, not strict) with fixed shapes, but for `dynamic_shapes`.
 
     Raises ModelError with the line of the user's code where tracing failed.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own internals, nothing the user could act on
-            return torch.export.export(module, example, strict=False)
+            return torch.export.export(module, example, dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as error:  # torch.export raises whatever the user's forward does, and many kinds of its own
         first = "\n".join(line for line in str(error).strip().splitlines()[:3] if line.strip())
         where = _line_outside_torch(error)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plan_compress import TRUNK, Change, add_compress, add_gains, definition_libraries
+from pipeline.plan_quantize import Source, add_quantize
 from pipeline.recipe import Recipe, Target, data_spec
 from pipeline.runtimes import RUNTIMES
 from pipeline.stages import STAGES
@@ -124,16 +125,17 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
         also=also,
     )
     gains = add_gains(build, recipe, model, model_paths, also, data, changes) if changes else ""
-    lanes = tuple(_add_lane(build, recipe, target, data, reference) for target in recipe.targets)
+    source = Source(model, model_paths, also, data, reference, trunk.get("checkpoint", ""))
+    lanes = tuple(_add_lane(build, recipe, target, source) for target in recipe.targets)
     return Plan(build.steps(), data, reference, lanes, changes, gains)
 
 
-def _add_lane(build: _Builder, recipe: Recipe, target: Target, data: str, reference: str) -> Lane:
+def _add_lane(build: _Builder, recipe: Recipe, target: Target, source: Source) -> Lane:
     runtime = RUNTIMES[target.runtime]
-    trunk = {"data": data, "reference": reference}
-    quantize = ""
-    if target.quantize.is_int8:
-        quantize = build.add("quantize", target.name, dataclasses.asdict(target.quantize), trunk)
+    data = source.data
+    trunk = {"data": data, "reference": source.reference}
+    quantize = add_quantize(build, recipe, target, source)
+    if quantize:
         trunk = {**trunk, "quantize": quantize}
     export_needs = {role: key for role, key in trunk.items() if role != "data"}
     export = build.add(
@@ -141,6 +143,7 @@ def _add_lane(build: _Builder, recipe: Recipe, target: Target, data: str, refere
         target.name,
         {
             "runtime": target.runtime,
+            "scheme": target.quantize.scheme,
             "layout": target.layout,
             "model_layout": recipe.data.preprocess.layout if recipe.data.preprocess else "NCHW",
             "io": target.io,
@@ -157,6 +160,7 @@ def _add_lane(build: _Builder, recipe: Recipe, target: Target, data: str, refere
         {
             "runtime": target.runtime,
             "scheme": target.quantize.scheme,
+            "trained": target.quantize.finetune is not None,
             "task": recipe.task,
             "metric": recipe.task_metric,
             "limits": dataclasses.asdict(target.verify),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.compress import Compress, DropLayers, Finetune, PruneChannels, PruneUnstructured
+from pipeline.compress import Compress, DropLayers, Finetune, PruneChannels, PruneUnstructured, Teacher
 from pipeline.recipe import SHARED_DEFINITIONS, Recipe, data_spec
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ class Change:
     label: str
 
 
-def teacher_role(index: int) -> str:
-    """The role of an entry's teacher in Facts.digests (its definition's and weights' files together)."""
-    return f"compress[{index}].teacher"
+def teacher_role(teacher: Teacher) -> str:
+    """The role of a teacher in Facts.digests (its definition's and weights' files together)."""
+    return f"teacher {teacher.definition} {teacher.weights}"
 
 
-def loss_role(index: int) -> str:
-    return f"compress[{index}].loss"
+def loss_role(loss: str) -> str:
+    return f"loss {loss}"
 
 
 def add_compress(
@@ -158,25 +158,37 @@ class _Trunk:
                 self.finetune(index, entry.finetune, f"finetune (after {step} of {entry.steps})")
 
     def finetune(self, index: int, entry: Finetune, label: str, gradual: PruneUnstructured | None = None) -> None:
-        reads = [*self.reads]
-        paths = dict(self.paths)
-        also = self.also
-        teacher = entry.distill.teacher if entry.distill else None
-        if teacher is not None:
-            reads.append(teacher_role(index))
-            paths["teacher_weights"] = self.recipe.resolve(teacher.weights)
-            also = (*also, *definition_libraries(teacher.definition))
-        elif entry.distill is not None and self.recipe.model.weights:
-            reads.append("weights")
+        reads, paths, also = training_reads(self.recipe, entry)
+        if entry.distill is not None and entry.distill.teacher is None and self.recipe.model.weights:
+            reads = (*reads, "weights")
             paths["teacher_weights"] = self.recipe.resolve(self.recipe.model.weights)
-        if entry.loss:
-            reads.append(loss_role(index))
         settings = dataclasses.asdict(entry)
         spec = {**self.base, "finetune": settings, "gradual": dataclasses.asdict(gradual) if gradual else None}
         key = self.build.add(
-            "finetune", TRUNK, spec, self.needs, reads=tuple(dict.fromkeys(reads)), paths=paths, also=also
+            "finetune",
+            TRUNK,
+            spec,
+            self.needs,
+            reads=tuple(dict.fromkeys((*self.reads, *reads))),
+            paths=self.paths | paths,
+            also=(*self.also, *also),
         )
         self.changes.append(Change(key, index, label))
+
+
+def training_reads(recipe: Recipe, entry: Finetune) -> tuple[tuple[str, ...], dict[str, Path], tuple[str, ...]]:
+    """What training reads beside the model and the data: roles of files, paths, libraries."""
+    reads: tuple[str, ...] = ()
+    paths: dict[str, Path] = {}
+    also: tuple[str, ...] = ()
+    teacher = entry.distill.teacher if entry.distill else None
+    if teacher is not None:
+        reads = (teacher_role(teacher),)
+        paths["teacher_weights"] = recipe.resolve(teacher.weights)
+        also = definition_libraries(teacher.definition)
+    if entry.loss:
+        reads = (*reads, loss_role(entry.loss))
+    return reads, paths, also
 
 
 def sensitivity_settings(entry: PruneChannels) -> dict[str, Any]:

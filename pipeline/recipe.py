@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.compress import Compress, Finetune, PruneUnstructured, Runtime
+from pipeline.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES, Quantize
+from pipeline.support import refusal
 
-Scheme = Literal["fp32", "static_int8", "dynamic_int8"]
 Layout = Literal["NCHW", "NHWC"]
 Task = Literal["classification", "regression"]
 TaskMetric = Literal["accuracy_top1", "accuracy_top5", "macro_f1", "mean_absolute_error", "root_mean_square_error"]
@@ -161,39 +162,18 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Quantize:
-    """fp32: as trained. static_int8: int8 weights and activations, ranges fixed by calibration.
-
-    dynamic_int8: int8 weights in linear layers, whose inputs are quantized at each inference by their own range; all
-    else stays float, and nothing is calibrated.
-    """
-
-    scheme: Scheme = "fp32"
-    per_channel: bool = True
-    observer: Literal["histogram", "minmax"] = "histogram"
-
-    def __post_init__(self) -> None:
-        if self.scheme == "dynamic_int8" and self.observer != "histogram":
-            raise ValueError(
-                f"observer is for static_int8 (dynamic_int8 calibrates nothing), found observer {self.observer!r}"
-            )
-
-    @property
-    def is_int8(self) -> bool:
-        return self.scheme != "fp32"
-
-
-@dataclass(frozen=True, slots=True)
 class Verify:
     """When a file that loads counts as wrong. Unset limits take the scheme's default (see docs/recipe.md).
 
     max_diff_ratio: largest absolute difference from the PyTorch reference over the reference's largest magnitude.
+    min_graph_sqnr_db: against the quantized graph in PyTorch, not the model before it.
     """
 
     min_sqnr_db: float | None = None
     max_diff_ratio: float | None = None
     min_argmax_agreement: float | None = None
     max_accuracy_drop: float | None = None
+    min_graph_sqnr_db: float | None = None
     tflite_runtime: Literal["report", "require", "skip"] = "report"
 
 
@@ -203,7 +183,7 @@ class Target:
 
     name: str
     runtime: Runtime
-    quantize: Quantize = Quantize()
+    quantize: Quantize = Quantize()  # noqa: RUF009 - frozen, so one for all does no harm
     layout: Layout = "NCHW"
     io: Literal["float32", "int8"] = "float32"
     opset: int | None = None
@@ -213,10 +193,13 @@ class Target:
         _check_name(self.name, "name")
         if self.layout == "NHWC" and self.runtime != "tflite":
             raise ValueError(f"layout NHWC is for runtime tflite; {self.runtime} files keep the model's NCHW")
-        if self.io == "int8" and not self.quantize.is_int8:
-            raise ValueError(f"io int8 needs an int8 scheme, found scheme {self.quantize.scheme!r}")
-        if self.io == "int8" and self.quantize.scheme == "dynamic_int8":
-            raise ValueError("io int8 needs scheme static_int8: files of dynamic_int8 take and give float32")
+        if self.io == "int8" and not self.quantize.is_static:
+            raise ValueError(
+                f"io int8 needs a static int8 scheme: files of {self.quantize.scheme} take and give float32"
+            )
+        why = refusal(self.runtime, self.quantize)
+        if why:
+            raise ValueError(why)
         if self.opset is not None and self.runtime != "onnx":
             raise ValueError(f"opset is for runtime onnx, found runtime {self.runtime!r}")
         if self.opset is not None and not 18 <= self.opset <= 23:
@@ -282,7 +265,8 @@ class Recipe:
     folder: str = ""
 
     def __post_init__(self) -> None:
-        faults = [*self._fault_names(), *self._fault_task(), *self._fault_compress(), *self._fault_budgets()]
+        faults = [*self._fault_names(), *self._fault_task(), *self._fault_compress()]
+        faults += [*self._fault_quantize(), *self._fault_budgets()]
         if faults:
             raise ValueError("\n".join(faults))
 
@@ -325,11 +309,14 @@ class Recipe:
                     "last epochs, so an earlier one's weights are never sparse enough"
                 )
             changed = changed or not isinstance(entry, Finetune)
-            for inner in [finetune for i, finetune in self.finetunes() if i == index]:
-                faults += self._fault_finetune(inner, where, changed)
+            for inner in [finetune for place, finetune in self.finetunes() if place == where]:
+                faults += self._fault_teacher(inner, where, changed)
+        for where, finetune in self.finetunes():
+            if self.task != "classification" and (finetune.distill or finetune.label_smoothing):
+                faults.append(f"{where}: distill and label_smoothing are for task classification")
         return faults
 
-    def _fault_finetune(self, entry: Finetune, where: str, changed: bool) -> list[str]:
+    def _fault_teacher(self, entry: Finetune, where: str, changed: bool) -> list[str]:
         faults = []
         if entry.distill and entry.distill.teacher is None and not changed:
             faults.append(
@@ -339,8 +326,26 @@ class Recipe:
         own = self.model.weights or self.model.definition.startswith("transformers:")  # its folder may hold them
         if entry.distill and entry.distill.teacher is None and not own:
             faults.append(f"{where}.distill: the teacher is the recipe's model, which has no model.weights")
-        if self.task != "classification" and (entry.distill or entry.label_smoothing):
-            faults.append(f"{where}: distill and label_smoothing are for task classification")
+        return faults
+
+    def _fault_quantize(self) -> list[str]:
+        faults = []
+        for index, target in enumerate(self.targets):
+            quantize, where = target.quantize, f"target[{index}].quantize"
+            if quantize.scheme == "qat_int8" and self.model.definition.endswith(".pt2"):
+                faults.append(f"{where}: a .pt2 is a traced graph and cannot be trained: give the .py definition")
+            if quantize.scheme in CALIBRATED:
+                used = quantize.calibration_samples or self.data.calibration_samples
+                if used > self.data.calibration_samples:
+                    faults.append(
+                        f"{where}.calibration_samples: wanted at most data.calibration_samples "
+                        f"({self.data.calibration_samples}), found {used}"
+                    )
+                elif used < LEAST_CALIBRATION_SAMPLES:
+                    faults.append(
+                        f"{where}: {quantize.scheme} calibrates on {used} samples, wanted {LEAST_CALIBRATION_SAMPLES} "
+                        "or more: ranges of fewer are chance; raise calibration_samples"
+                    )
         return faults
 
     def _fault_budgets(self) -> list[str]:
@@ -361,13 +366,16 @@ class Recipe:
         """The metric that the task names: top-1 for classification, mean absolute error for regression."""
         return self.metric or ("accuracy_top1" if self.task == "classification" else "mean_absolute_error")
 
-    def finetunes(self) -> list[tuple[int, Finetune]]:
-        """Every finetune with the index of its [[compress]] entry, also those inside another entry."""
+    def finetunes(self) -> list[tuple[str, Finetune]]:
+        """Every finetune with its place: those of [[compress]], also inside another entry, and those of targets."""
         found = []
         for index, entry in enumerate(self.compress):
             inner = entry if isinstance(entry, Finetune) else getattr(entry, "finetune", None)
             if inner is not None:
-                found.append((index, inner))
+                found.append((f"compress[{index}]", inner))
+        for index, target in enumerate(self.targets):
+            if target.quantize.finetune is not None:
+                found.append((f"target[{index}].quantize.finetune", target.quantize.finetune))
         return found
 
     def resolve(self, path: str) -> Path:

@@ -77,7 +77,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """How a step ended. `wall_s` is the time of the run that made the result, also when it was reused."""
+    """How a step ended. `wall_s` and `peak_rss_bytes` (of the step's own process, with the libraries it runs in) are of
+    the run that made the result, also when it was reused.
+    """
 
     stage: str
     lane: str
@@ -86,6 +88,7 @@ class StepRecord:
     wall_s: float = 0.0
     message: str = ""
     log: str = ""
+    peak_rss_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,8 @@ class Report:
     """Everything a build knows about itself; `verdict` is what the exit code says.
 
     compression: "states" (the model as given and after each step of [[compress]], measured), "flags" (steps that
-    lowered MACs and not time), "steps" (what each step says of itself); empty without [[compress]].
+    lowered MACs and not time), "steps" (what each step says of itself); empty without [[compress]]. agreement: each two
+    files of one quantization, compared (see agreement.py).
     """
 
     recipe: str
@@ -120,6 +124,7 @@ class Report:
     gates: tuple[GateResult, ...]
     reference: dict[str, Any] = field(default_factory=dict)
     compression: dict[str, Any] = field(default_factory=dict)
+    agreement: tuple[dict[str, Any], ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     wall_s: float = 0.0
@@ -143,6 +148,7 @@ class Report:
                     "measurements": tuple(_measurement(m) for m in data["measurements"]),
                     "gates": tuple(_gate(g) for g in data["gates"]),
                     "warnings": tuple(data["warnings"]),
+                    "agreement": tuple(data["agreement"]),
                 }
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -119,8 +119,9 @@ class _Run:
     def _reused(self, step: Step, entry: Entry) -> None:
         self.store.touch(step.key)
         # The record first: a step whose entry is there counts as passed unless its record says otherwise.
+        wall_s, peak_rss_bytes = float(entry.meta.get("wall_s", 0.0)), int(entry.meta.get("peak_rss_bytes", 0))
         self.outcome.records[step.key] = StepRecord(
-            step.stage, step.lane, step.key, "reused", float(entry.meta.get("wall_s", 0.0)), _rejection(entry)
+            step.stage, step.lane, step.key, "reused", wall_s, _rejection(entry), peak_rss_bytes=peak_rss_bytes
         )
         self.outcome.entries[step.key] = entry
         self.emit(events.StepReused(step.stage, step.lane, step.key))
@@ -184,7 +185,14 @@ class _Run:
         wall_s = time.monotonic() - started
         rejection = _rejection(entry)
         self.outcome.records[step.key] = StepRecord(
-            step.stage, step.lane, step.key, "rejected" if rejection else "run", wall_s, rejection, str(log)
+            step.stage,
+            step.lane,
+            step.key,
+            "rejected" if rejection else "run",
+            wall_s,
+            rejection,
+            str(log),
+            int(entry.meta["peak_rss_bytes"]),
         )
         self.outcome.entries[step.key] = entry
         self.emit(events.StepFinished(step.stage, step.lane, step.key, wall_s))
@@ -206,11 +214,12 @@ class _Run:
                 self.store.forget_partial(step.key)
             inputs |= {"partial": self.store.partial(step.key), "logs": log.with_suffix("")}
         with self.store.workspace() as out:
-            self._run_process(step, inputs, out, log)
+            peak_rss_bytes = self._run_process(step, inputs, out, log)
             meta = {
                 "stage": step.stage,
                 "lane": step.lane,
                 "wall_s": round(time.monotonic() - started, 3),
+                "peak_rss_bytes": peak_rss_bytes,
                 "spec": dict(step.spec),
             }
             if step.key in self._refresh:
@@ -220,7 +229,8 @@ class _Run:
             self.store.forget_partial(step.key)
         return entry
 
-    def _run_process(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path) -> None:
+    def _run_process(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path) -> int:
+        """Returns the process's peak resident memory in bytes."""
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             # Here, not in the stage's process: one that is killed at once has its log too.
@@ -275,6 +285,7 @@ class _Run:
                 f"the process of {step.name} ended with {describe_exit(process.exitcode or 0)} before it was done",
                 f"its output is in {log}",
             )
+        return int(outcome[1])
 
     def _preload(self) -> Sequence[str]:
         """What the steps still to run import, each module once, in the steps' order."""

@@ -13,6 +13,7 @@ import errno
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
@@ -71,7 +72,9 @@ def stage_main(
     log: Path,
     pipe: connection.Connection,
 ) -> None:
-    """Body of a stage's process: run the stage, send ("progress" | "done" | "error" | "crash", …) over `pipe`."""
+    """Body of a stage's process: run the stage; over `pipe`, send ("progress", fraction, text), then ("done",
+    peak_rss_bytes) or ("error", what).
+    """
     # A group of our own, so that the build can end us together with whatever we started, and a ^C in the
     # terminal reaches only the build itself.
     os.setsid()
@@ -99,7 +102,8 @@ def stage_main(
             traceback.print_exc()
         send("error", explain(error, out))
     else:
-        send("done")
+        # Kilobytes, on Linux.
+        send("done", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

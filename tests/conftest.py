@@ -17,7 +17,7 @@ settings.load_profile("pocketforge")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("POCKETFORGE_TRAINING_THREADS", "1")
 
-# A shell's background hands down an ignored SIGINT, which every program that a test starts and interrupts would inherit.
+# A shell's background hands down an ignored SIGINT, which every program that a test starts would inherit.
 # Undone here and not at each start: what runs between fork and exec warns of JAX's threads, where a test loaded it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

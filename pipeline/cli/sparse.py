@@ -40,7 +40,7 @@ def pack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
 
     Shows what that saves, beside what gzip would.
     """
-    target = _target(file, output, f"{file.name.removesuffix(ENDING)}{PACKED}", force)
+    target = target_file(file, output, f"{file.name.removesuffix(ENDING)}{PACKED}", force)
     from pipeline.pruning.sparse_storage import encode
 
     found = encode(file, target)
@@ -49,10 +49,10 @@ def pack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
         return
     zeros, values, dense = found["zeros"], found["values"], found["dense_bytes"]
     click.echo(f"wrote   {target}")
-    click.echo(f"zeros   {zeros:,} of {values:,} values ({_percent(zeros, values)})")
+    click.echo(f"zeros   {zeros:,} of {values:,} values ({percent(zeros, values)})")
     click.echo(f"dense   {dense:,} bytes, gzip {found['gzip_bytes']:,}")
     click.echo(
-        f"sparse  {found['sparse_bytes']:,} bytes ({_percent(found['sparse_bytes'], dense)} of dense), "
+        f"sparse  {found['sparse_bytes']:,} bytes ({percent(found['sparse_bytes'], dense)} of dense), "
         f"gzip {found['sparse_gzip_bytes']:,}"
     )
     click.echo(f"stored  {_encodings(found['tensors'])}")
@@ -70,7 +70,7 @@ def unpack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
     """
     stem = file.name.removesuffix(PACKED)
     default = f"{stem}{ENDING}" if stem != file.name else f"{file.name.removesuffix(ENDING)}.dense{ENDING}"
-    target = _target(file, output, default, force)
+    target = target_file(file, output, default, force)
     from pipeline.pruning.sparse_storage import decode
 
     found = decode(file, target)
@@ -81,7 +81,8 @@ def unpack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
     click.echo(f"dense   {found['dense_bytes']:,} bytes, the same as were packed (sha256 {found['sha256'][:12]})")
 
 
-def _target(file: Path, output: Path | None, default: str, force: bool) -> Path:
+def target_file(file: Path, output: Path | None, default: str, force: bool) -> Path:
+    """The file to write. Raises RecipeError when it is `file` itself, or is there and not to be overwritten."""
     target = output if output is not None else file.with_name(default)
     if target.exists() and file.exists() and target.samefile(file):
         raise RecipeError(f"{target} is the file to read", "give another name with --output")
@@ -90,7 +91,8 @@ def _target(file: Path, output: Path | None, default: str, force: bool) -> Path:
     return target
 
 
-def _percent(part: int, whole: int) -> str:
+def percent(part: int, whole: int) -> str:
+    """A share, for reading."""
     return f"{100 * part / whole:.1f} %" if whole else "0 %"
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 METHODS = ("channels", "layers", "unstructured", "both")
 BASES = ("parameters", "macs")
 RUNTIMES = ("executorch", "tflite", "onnx")
+BITS = ("2", "3", "4", "5", "6", "7", "8")
 
 
 class _Choices(click.ParamType[tuple[str, ...]]):
@@ -47,7 +48,7 @@ out_option = click.option(
 
 @click.group("study")
 def command() -> None:
-    """Compare ways and amounts of pruning on a recipe's model."""
+    """Compare ways of pruning and of quantizing a recipe's model."""
 
 
 @command.command("sensitivity")
@@ -156,7 +157,7 @@ def pruning(
     folder = _folder(out, loaded.name)
     cells = Cells(folder / "cells")
     with progress(progress_mode) as emit:
-        tell, watch = _news(progress_mode, emit)
+        tell, watch = _news(progress_mode, emit, "pruning")
         found = run_study(loaded, settings, cache, cells, tell=tell, watch=watch)
     written = _write_study(found, folder)
     if as_json:
@@ -166,7 +167,81 @@ def pruning(
     click.echo(f"written to {folder}: {', '.join(written)}")
 
 
-def _news(mode: str, emit: events.Emit) -> tuple[Callable[[str], None], Callable[[float, str], None]]:
+@command.command("layers")
+@recipe_argument
+@click.option("--target", default="", help="Whose backend and calibration count.  [default: the first static int8 one]")
+@out_option
+@cache_option
+@progress_option
+@json_option
+def layers(recipe: Path, target: str, out: Path | None, cache: Path, progress_mode: str, as_json: bool) -> None:
+    """Show what each layer costs in int8.
+
+    Accuracy and SQNR with only that layer in int8, and with only that layer in float. Measured on calibration and
+    train samples, never on eval samples. Writes layers.json and layers.png. The result is stored: a target of scheme
+    mixed goes on from it.
+    """
+    from pipeline.config import load_recipe
+    from pipeline.report.quantization import layers_table
+    from pipeline.report.terminal import console
+    from pipeline.studies.layers import study
+    from pipeline.studies.plots import layer_bars
+
+    loaded = load_recipe(recipe)
+    with progress(progress_mode) as emit:
+        found = study(loaded, target, cache, emit)
+    folder = _folder(out, loaded.name)
+    _write_json(folder / "layers.json", found)
+    layer_bars(found, folder / "layers.png")
+    if as_json:
+        print_json(found)
+        return
+    console().print(layers_table(found, f"{loaded.name}: what each layer costs"))
+    click.echo(f"written to {folder}: layers.json, layers.png")
+
+
+@command.command("quantizers")
+@recipe_argument
+@click.option("--bits", type=_Choices(BITS), default="2,3,4,5,6,8", show_default=True, help="Of each weight's index.")
+@out_option
+@cache_option
+@progress_option
+@json_option
+def quantizers(
+    recipe: Path, bits: tuple[str, ...], out: Path | None, cache: Path, progress_mode: str, as_json: bool
+) -> None:
+    """Compare uniform, quantile and k-means weights.
+
+    All at the same bits, on the model as targets get it: error of the weights, SQNR of the outputs on calibration
+    samples, accuracy on eval samples, packed size and gzip. What is finished is kept in OUT/cells: the same command
+    goes on from there. Writes quantizers.json, quantizers.csv and quantizers.png.
+    """
+    from pipeline.config import load_recipe
+
+    loaded = load_recipe(recipe)
+
+    _silence_torchao()
+    from pipeline.studies.cells import Cells
+    from pipeline.studies.plots import accuracy_by_size
+    from pipeline.studies.quantizers import run_study
+    from pipeline.studies.tables import quantizer_csv, quantizer_table
+
+    folder = _folder(out, loaded.name)
+    cells = Cells(folder / "cells")
+    with progress(progress_mode) as emit:
+        tell, _ = _news(progress_mode, emit, "quantizers")
+        found = run_study(loaded, [int(number) for number in bits], cache, cells, tell=tell, emit=emit)
+    _write_json(folder / "quantizers.json", found)
+    (folder / "quantizers.csv").write_text(quantizer_csv(found), encoding="utf-8")
+    accuracy_by_size(found, folder / "quantizers.png")
+    if as_json:
+        print_json(found)
+        return
+    _show(quantizer_table(found))
+    click.echo(f"written to {folder}: quantizers.json, quantizers.csv, quantizers.png")
+
+
+def _news(mode: str, emit: events.Emit, study: str) -> tuple[Callable[[str], None], Callable[[float, str], None]]:
     """What the study says: a line for each piece, except where only JSON or nothing is wanted; a bar inside a piece."""
     import os
     import time
@@ -174,19 +249,27 @@ def _news(mode: str, emit: events.Emit) -> tuple[Callable[[str], None], Callable
     from pipeline import events
 
     started = time.monotonic()
-    emit(events.StepStarted("study", "pruning", "", os.getpid(), ""))
+    emit(events.StepStarted("study", study, "", os.getpid(), ""))
 
     def tell(words: str) -> None:
         if mode == "json":
-            emit(events.StepProgress("study", "pruning", 0.0, words))
+            emit(events.StepProgress("study", study, 0.0, words))
         elif mode != "none":
             click.echo(words, err=True)
 
     def watch(fraction: float, words: str) -> None:
         if mode != "json":  # a line for every batch would be too many
-            emit(events.StepProgress("study", "pruning", fraction, f"{words}, {time.monotonic() - started:.0f} s"))
+            emit(events.StepProgress("study", study, fraction, f"{words}, {time.monotonic() - started:.0f} s"))
 
     return tell, watch
+
+
+def _silence_torchao() -> None:
+    """It warns, when imported, of parts for other hardware that it cannot load."""
+    import logging
+
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _write_study(found: dict[str, Any], folder: Path) -> list[str]:

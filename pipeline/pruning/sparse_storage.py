@@ -17,12 +17,10 @@ dense file), so that what is unpacked is proven to be what was packed. Needs no 
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
-from pipeline.store import explain_os_error
+from pipeline.weights_file import read_whole, write_whole
 
 FORMAT, VERSION = "pocketforge-sparse", "1"
 
@@ -78,7 +76,7 @@ def encode(source: Path, to: Path) -> dict[str, Any]:
     Raises ModelError when `source` is missing, damaged, no safetensors file, or sparse already; StoreError when `to`
     cannot be written.
     """
-    data = _read(source)
+    data = read_whole(source)
     try:
         header, tensors, metadata = _parse(data)
     except _Damaged as error:
@@ -109,7 +107,7 @@ def encode(source: Path, to: Path) -> dict[str, Any]:
     about = {"format": FORMAT, "header": header, "sha256": hashlib.sha256(data).hexdigest(), "version": VERSION}
     packed = _serialized(parts, about)
     assert _unpacked(packed) == data
-    _write(to, packed)
+    write_whole(to, packed)
     return {
         "dense_bytes": len(data),
         "sparse_bytes": len(packed),
@@ -127,7 +125,7 @@ def decode(source: Path, to: Path) -> dict[str, Any]:
     Returns dense_bytes, sparse_bytes and sha256 (of the dense file). Raises ModelError when `source` is missing, not
     made by `encode`, or damaged; StoreError when `to` cannot be written.
     """
-    packed = _read(source)
+    packed = read_whole(source)
     try:
         data = _unpacked(packed)
     except (_Damaged, MemoryError) as error:
@@ -135,33 +133,12 @@ def decode(source: Path, to: Path) -> dict[str, Any]:
             f"{source} cannot be unpacked: {error or 'it would not fit into memory'}",
             "wanted a whole file that `pocketforge sparse pack` wrote",
         ) from error
-    _write(to, data)
+    write_whole(to, data)
     return {
         "dense_bytes": len(data),
         "sparse_bytes": len(packed),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelError(f"there is no file {path}") from error
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        raise explain_os_error(error, path.parent, "--output") from error
-    finally:
-        with contextlib.suppress(OSError):  # the error above says what is wrong with the place
-            partial.unlink()
 
 
 def _parse(data: bytes) -> tuple[str, dict[str, _Tensor], dict[str, str]]:

@@ -10,11 +10,10 @@ import dataclasses
 from typing import Any
 
 import torch
-from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import get_symmetric_quantization_config
 from torchao.quantization.pt2e import PerChannelMinMaxObserver, PlaceholderObserver
-from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from pipeline.quantization.pt2e import observed
+from pipeline.quantization.observers import SMALLEST_SCALE
 
 
 class OneScalePerChannelObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
@@ -29,9 +28,12 @@ class OneScalePerChannelObserver(PerChannelMinMaxObserver):  # type: ignore[misc
         return scale.max().expand_as(scale).contiguous(), zero_point
 
 
-def config(*, per_channel: bool) -> Any:
-    """XNNPACK's dynamic numerics: int8 affine inputs per tensor, int8 symmetric weights in ±127."""
-    base = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
+def dynamic_config(*, per_channel: bool, weight_bits: int = 8) -> Any:
+    """XNNPACK's dynamic numerics: int8 affine inputs per tensor, int8 symmetric weights in ±127, or fewer levels."""
+    limit = 2 ** (weight_bits - 1) - 1
+    base = get_symmetric_quantization_config(
+        is_per_channel=True, is_dynamic=True, weight_qmin=-limit, weight_qmax=limit
+    )
     weight = PerChannelMinMaxObserver if per_channel else OneScalePerChannelObserver
     return dataclasses.replace(
         base,
@@ -40,18 +42,6 @@ def config(*, per_channel: bool) -> Any:
     )
 
 
-def quantize_dynamic(
-    program: torch.export.ExportedProgram, *, per_channel: bool
-) -> tuple[torch.fx.GraphModule, torch.fx.GraphModule]:
-    """Convert; returns (folded, unfolded) as `pt2e.quantize_static` does. Both compute the same."""
-    example = program.example_inputs[0]
-
-    def convert(fold: bool) -> torch.fx.GraphModule:
-        # Prepared once for each: converting a deep copy fails, as annotations point to the nodes of the original.
-        prepared = prepare_pt2e(program.module(), XNNPACKQuantizer().set_global(config(per_channel=per_channel)))
-        with torch.no_grad():
-            prepared(*example)  # weights are observed when the graph runs
-        converted: torch.fx.GraphModule = convert_pt2e(prepared, fold_quantize=fold)
-        return converted
-
-    return convert(True), convert(False)
+def observed(spec: Any, kind: Any) -> Any:
+    """A quantization spec with an observer of `kind` that lets scales be small."""
+    return dataclasses.replace(spec, observer_or_fake_quant_ctr=kind.with_args(eps=SMALLEST_SCALE))

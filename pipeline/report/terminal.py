@@ -66,6 +66,7 @@ def short_lane(lane: str) -> str:
 def show_report(report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     from pipeline.report.compression import compression_tables
+    from pipeline.report.quantization import quantization_tables
 
     screen = console()
     screen.print(_steps(report))
@@ -77,6 +78,9 @@ def show_report(report: Report) -> None:
     if report.measurements:
         screen.print()
         screen.print(_measurements(report))
+    for made in quantization_tables(report.targets, report.agreement):
+        screen.print()
+        screen.print(made)
     for target in report.targets:
         for line in _evidence(target):
             screen.print(escape(line))
@@ -90,14 +94,18 @@ def show_report(report: Report) -> None:
                 screen.print(f"[red]wrong[/]    {escape(said)}")
         if target.error:
             screen.print(f"[red]failed[/]   {escape(f'{target.name}: {target.error}')}")
+        if "why" in target.facts:
+            screen.print(f"[red]why[/]      {escape(target.name)}: {escape(target.facts['why']['sentence'])}")
     for warning in report.warnings:
         screen.print(f"[yellow]warning[/]  {escape(warning)}")
     screen.print(f"verdict  {_coloured(report.verdict)}  ({report.wall_s:.1f} s)")
 
 
 def _evidence(target: TargetRecord) -> list[str]:
-    """Where a file was seen to run, and how much of it an accelerated backend took."""
+    """What a file's numbers are, where it was seen to run, how much of it an accelerated backend took."""
     lines = []
+    if target.facts.get("numerics"):
+        lines.append(f"{target.name}: {target.facts['numerics']}")
     runtimes = target.facts.get("runtimes", {})
     if runtimes:
         ran = ", ".join(f"{name} {state.partition(':')[0]}" for name, state in runtimes.items())
@@ -194,10 +202,12 @@ def _print_gates(screen: Console, gates: Sequence[GateResult]) -> None:
 
 
 def _steps(report: Report) -> Table:
-    """Wall time by stage and lane; a reused step shows the time of the run that made it."""
-    made = table("steps", "stage", "lane", "state", "wall s", numbers=("wall s",))
+    """Wall time and memory by stage and lane; a reused step shows those of the run that made it."""
+    numbers = ("wall s", "peak bytes")
+    made = table("steps", "stage", "lane", "state", *numbers, numbers=numbers)
     for step in report.steps:
-        made.add_row(step.stage, escape(short_lane(step.lane)), _coloured(step.status), f"{step.wall_s:.1f}")
+        peak = f"{step.peak_rss_bytes:,}" if step.peak_rss_bytes else ""
+        made.add_row(step.stage, escape(short_lane(step.lane)), _coloured(step.status), f"{step.wall_s:.1f}", peak)
     return made
 
 

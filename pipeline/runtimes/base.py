@@ -33,7 +33,8 @@ class ExportRequest:
 
     program: float, or PT2E-converted with folded weights. unfolded: the same with weights still float behind their
     quantize ops (TFLite's converter wants that); None when not quantized. layout: asked of the file; model_layout:
-    what PyTorch's model takes.
+    what PyTorch's model takes. scheme: of the target. encodings: the quantize step's folder where the program's weights
+    are to be stored in another form than float32 (weight-only schemes, codebook).
     """
 
     program: ExportedProgram
@@ -45,6 +46,8 @@ class ExportRequest:
     io: str
     opset: int | None
     model_layout: str = "NCHW"
+    scheme: str = "fp32"
+    encodings: Path | None = None
 
     @property
     def moves_channels(self) -> bool:
@@ -59,6 +62,11 @@ class ExportRequest:
     @property
     def is_int8(self) -> bool:
         return self.unfolded is not None
+
+    @property
+    def is_weight_only(self) -> bool:
+        """Whether the weights are stored as levels and scales, and everything is computed in float32."""
+        return self.scheme in ("weight_only_int8", "weight_only_int4")
 
     @property
     def is_dynamic(self) -> bool:

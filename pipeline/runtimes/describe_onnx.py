@@ -103,14 +103,17 @@ def _weights(graph: _Graph) -> tuple[tuple[WeightInfo, ...], dict[str, int]]:
         counts[node.op] += 1
         for name in node.inputs:
             layers.setdefault(name, layer)
+    cast = {node.outputs[0] for node in graph.nodes if node.op == "Cast"}
     for node in reversed(graph.nodes):
-        if node.op in _TRANSPARENT and node.inputs and node.outputs and node.outputs[0] in layers:
+        passes = node.op in _TRANSPARENT or (node.op == "Mul" and node.inputs[0] in cast)
+        if passes and node.inputs and node.outputs and node.outputs[0] in layers:
             layers[node.inputs[0]] = layers[node.outputs[0]]
     measured = {node.outputs[1] for node in graph.nodes if node.op == "DynamicQuantizeLinear"}
     for node in graph.nodes:
         # The product of both scales, as a dynamic MatMulInteger is written: the constant one is the weight's.
         if node.op == "Mul" and measured & set(node.inputs):
             scales |= set(node.inputs)
+    scales |= _scales_of_casts(graph)
     weights = []
     other = {"quantization_bytes": 0, "other_constant_bytes": 0}
     for name, constant in graph.constants.items():
@@ -123,6 +126,31 @@ def _weights(graph: _Graph) -> tuple[tuple[WeightInfo, ...], dict[str, int]]:
         else:
             other["other_constant_bytes"] += constant.size
     return tuple(weights), other
+
+
+def _scales_of_casts(graph: _Graph) -> set[str]:
+    """Constants that stored levels are multiplied by once they are floats: how weight-only files are written.
+
+    Levels of an embedding are looked up first, and its scales too.
+    """
+    origin = {name: name for name in graph.constants}
+    for node in graph.nodes:
+        if node.op == "Gather" and node.inputs[0] in graph.constants:
+            origin[node.outputs[0]] = node.inputs[0]
+    levels = {
+        node.outputs[0]
+        for node in graph.nodes
+        if node.op == "Cast"
+        and node.inputs[0] in origin
+        and graph.constants[origin[node.inputs[0]]].dtype in ("int4", "uint4", "int8", "uint8")
+    }
+    return {
+        origin[name]
+        for node in graph.nodes
+        if node.op == "Mul" and levels & set(node.inputs)
+        for name in node.inputs
+        if name in origin
+    }
 
 
 def _dynamic_ops(graph: _Graph) -> int:

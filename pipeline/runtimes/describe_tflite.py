@@ -49,6 +49,11 @@ def parse(data: bytes, file_format: str) -> Contents:
                 layers.setdefault(int(index), f"{name}_{ops[name]}")
             ops[name] += 1
             dynamic += _is_dynamic(subgraph, inputs)
+        for operator in subgraph.operators or ():
+            # A constant that is only unpacked first belongs to the operator behind.
+            if _at(names, operator.opcodeIndex) == "DEQUANTIZE" and int(operator.outputs[0]) in layers:
+                layers[int(operator.inputs[0])] = layers[int(operator.outputs[0])]
+        scales = _scales_of_groups(model, subgraph, names)
         for index, tensor in enumerate(subgraph.tensors or ()):
             buffer = _at(model.buffers, tensor.buffer)
             size = _buffer_size(buffer, data)
@@ -56,6 +61,9 @@ def parse(data: bytes, file_format: str) -> Contents:
             if not size or tensor.buffer in seen_buffers:
                 continue
             seen_buffers.add(tensor.buffer)
+            if index in scales:
+                other["quantization_bytes"] += size
+                continue
             _add_constant(weights, other, tensor, size, layers.get(index, ""))
     inputs_info, outputs_info = _interface(model)
     metadata = _metadata(model, data)
@@ -66,6 +74,20 @@ def parse(data: bytes, file_format: str) -> Contents:
     if custom:
         metadata["custom_ops"] = ", ".join(custom)
     return Contents(inputs_info, outputs_info, dict(ops), tuple(weights), metadata)
+
+
+def _scales_of_groups(model: Any, subgraph: Any, names: list[str]) -> set[int]:
+    """Constants that dequantized constants are multiplied by: how weights with a scale for each group are written."""
+    constants = {i for i, t in enumerate(subgraph.tensors or ()) if _at(model.buffers, t.buffer).data is not None}
+    levels: set[int] = set()
+    scales: set[int] = set()
+    for operator in subgraph.operators or ():
+        name, inputs = _at(names, operator.opcodeIndex), set(_indices(operator.inputs))
+        if name == "DEQUANTIZE" and inputs <= constants:
+            levels |= set(_indices(operator.outputs))
+        elif name == "MUL" and inputs & levels:
+            scales |= inputs & constants
+    return scales
 
 
 def _is_dynamic(subgraph: Any, inputs: Any) -> bool:

@@ -14,6 +14,7 @@ from executorch.exir.passes.quantize_io_pass import quantize_input, quantize_out
 
 from pipeline.errors import StageFailed
 from pipeline.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
+from pipeline.runtimes.executorch_half import in_half
 
 # Left to the portable kernels these run orders of magnitude slower than in XNNPACK.
 HEAVY_OPS = ("convolution", "conv1d", "conv2d", "linear", "addmm", "mm", "bmm", "matmul")
@@ -21,7 +22,13 @@ HEAVY_OPS = ("convolution", "conv1d", "conv2d", "linear", "addmm", "mm", "bmm", 
 
 def export(request: ExportRequest, out: Path) -> ExportResult:
     """Write model.pte. Raises StageFailed."""
-    program = request.program
+    if request.is_weight_only:
+        raise StageFailed(
+            "XNNPACK takes no float inputs with int8 or int4 weights from ExecuTorch: the weights would be unpacked by "
+            "portable kernels in each inference, and the layers computed by them too",
+            'use scheme = "static_int8", or "dynamic_int8" for linear layers',
+        )
+    program = in_half(request.program) if request.scheme == "fp16" else request.program
     inputs = [
         TensorSpec(
             name, tuple(t.shape), str(t.dtype).removeprefix("torch."), request.file_layout if t.dim() == 4 else ""

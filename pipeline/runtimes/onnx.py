@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ import torch
 from onnx import numpy_helper
 
 from pipeline.errors import StageFailed
+from pipeline.quantization.encodings import load_encodings
 from pipeline.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
 from pipeline.runtimes.float_activations import drop_activation_quantization
+from pipeline.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
 from pipeline.runtimes.onnx_dynamic import quantize_inputs
+from pipeline.runtimes.onnx_weights import INT4_OPSET, store_encodings, store_halves, write_ort
+from pipeline.runtimes.stored_weights import unmatched_warning
 
 DEFAULT_OPSET = 20
 
@@ -28,7 +33,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 def export(request: ExportRequest, out: Path) -> ExportResult:
     """Write model.onnx (checked) and model.ort. Raises StageFailed."""
-    opset = request.opset or DEFAULT_OPSET
+    opset = _opset(request)
     module = request.program.module()
     if request.is_dynamic:
         drop_activation_quantization(module)
@@ -56,10 +61,16 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             io_quantization = _strip_float_io(model.graph)
             model.metadata_props.add(key="io_quantization", value=json.dumps(io_quantization, sort_keys=True))
     _drop_build_traces(model)
-    onnx.checker.check_model(model, full_check=True)
     path = out / "model.onnx"
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    mobile = _write_ort(path, out)
+    if request.is_weight_only or request.scheme == "fp16":
+        warnings = _write_small_weights(request, model, path)
+    else:
+        warnings = []
+        if request.scheme == "codebook" and request.encodings is not None:
+            apply_codebooks(model, request.encodings)
+        _write(model, path)
+        _write_ort(path, out)
+    mobile = _mobile_usability(path)
     return ExportResult(
         files={"model": "model.onnx", "ort": "model.ort"},
         inputs=[
@@ -71,7 +82,45 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             for name, shape in zip(request.output_names, output_shapes(request.program), strict=True)
         ],
         facts={"opset": opset, "mobile_usability": mobile},
+        warnings=warnings,
     )
+
+
+def _opset(request: ExportRequest) -> int:
+    """The one asked for, else the first that has the types which the scheme stores. Raises StageFailed."""
+    least = {"weight_only_int4": INT4_OPSET, "codebook": UINT4_OPSET}.get(request.scheme, DEFAULT_OPSET)
+    if request.scheme == "weight_only_int4" and (request.opset or least) < least:
+        raise StageFailed(f"ONNX has 4-bit weights from opset {least} on, found opset {request.opset}", "leave it out")
+    return request.opset or least
+
+
+def _write(model: onnx.ModelProto, path: Path) -> None:
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _write_small_weights(request: ExportRequest, model: onnx.ModelProto, path: Path) -> list[str]:
+    """Write `path` and the .ort file beside it, the weights in the scheme's form. Returns what to warn of."""
+    target = path.with_suffix(".ort")
+    if request.encodings is None:  # fp16
+        count = store_halves(model)
+        _write(model, path)
+        write_ort(path, target, keep_casts=True)
+        return [] if count else ["no weight fits half precision: the file holds float32"]
+    encodings = load_encodings(request.encodings)
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    missing = store_encodings(model, encodings, when_run=False)
+    _write(model, path)
+    store_encodings(twin, encodings, when_run=True)
+    with tempfile.TemporaryDirectory(prefix="pocketforge-") as folder:
+        source = Path(folder) / path.name
+        _write(twin, source)
+        write_ort(source, target, keep_casts=False)
+    warnings = [unmatched_warning(name) for name in missing]
+    if any(encoding.bits == 4 for encoding in encodings.values()):
+        warnings.append("4-bit weights take a byte each in model.ort: its format has no 4-bit type")
+    return warnings
 
 
 def _spec(
@@ -194,10 +243,9 @@ def _drop_build_traces(model: onnx.ModelProto) -> None:
     model.graph.name = "main_graph"
 
 
-def _write_ort(path: Path, out: Path) -> dict[str, Any]:
-    """model.ort for ARM (the x86 default would bake in the slow int8 form), and what the mobile checker says."""
+def _write_ort(path: Path, out: Path) -> None:
+    """model.ort for ARM (the x86 default would bake in the slow int8 form)."""
     from onnxruntime.tools import convert_onnx_models_to_ort as convert
-    from onnxruntime.tools.mobile_helpers import usability_checker
 
     with contextlib.redirect_stdout(io.StringIO()) as said:
         convert.convert_onnx_models_to_ort(
@@ -208,6 +256,12 @@ def _write_ort(path: Path, out: Path) -> dict[str, Any]:
         raise StageFailed("ONNX Runtime wrote no .ort file", "see the log")
     for extra in out.glob("*.config"):
         extra.unlink()
+
+
+def _mobile_usability(path: Path) -> dict[str, Any]:
+    """What ONNX Runtime's mobile checker says of an .onnx file."""
+    from onnxruntime.tools.mobile_helpers import usability_checker
+
     logger = logging.getLogger("pocketforge.usability")
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import litert_torch
@@ -10,10 +11,14 @@ from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_qu
 from litert_torch.quantize.quant_config import QuantConfig
 
 from pipeline.errors import StageFailed
+from pipeline.quantization.encodings import Encoding, load_encodings
 from pipeline.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
 from pipeline.runtimes.float_activations import drop_activation_quantization
+from pipeline.runtimes.stored_weights import unmatched_warning
 from pipeline.runtimes.tflite_dynamic import fold_linear_weights
 from pipeline.runtimes.tflite_edit import set_interface
+from pipeline.runtimes.tflite_shield import shield
+from pipeline.runtimes.tflite_weights import store_encodings, store_halves
 
 
 def export(request: ExportRequest, out: Path) -> ExportResult:
@@ -22,6 +27,9 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     module: torch.nn.Module = program.module()
     if request.is_dynamic:
         drop_activation_quantization(module)
+    encodings = load_encodings(request.encodings) if request.is_weight_only and request.encodings else {}
+    if encodings:
+        shield(module, encodings)
     example = request.example
     if request.moves_channels:
         images = [i for i, t in enumerate(example) if t.dim() == 4]
@@ -40,6 +48,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     data = path.read_bytes()
     if request.is_dynamic:
         data = fold_linear_weights(data)
+    data, warnings = _store_weights(request, data, encodings)
     edited, interface = set_interface(data, request.input_names, request.output_names, float_io=request.io == "float32")
     path.write_bytes(edited)
     shapes = [tuple(t.shape) for t in example]
@@ -58,4 +67,20 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         TensorSpec(name, shape, "int8" if name in interface else "float32", "", *interface.get(name, (None, None)))
         for name, shape in zip(request.output_names, output_shapes(request.program), strict=True)
     ]
-    return ExportResult({"model": "model.tflite"}, inputs, outputs)
+    return ExportResult({"model": "model.tflite"}, inputs, outputs, warnings=warnings)
+
+
+def _store_weights(request: ExportRequest, data: bytes, encodings: Mapping[str, Encoding]) -> tuple[bytes, list[str]]:
+    """The file with its weights in the scheme's form, and what to warn of."""
+    if request.scheme == "fp16":
+        data, count = store_halves(data)
+        return data, [] if count else ["no weight fits half precision: the file holds float32"]
+    if not encodings:
+        return data, []
+    data, missing, slow = store_encodings(data, encodings)
+    warnings = [unmatched_warning(name) for name in missing]
+    if slow:
+        warnings.append(
+            f"4-bit weights unpacked at each inference, and not by XNNPACK, so slower than float: {', '.join(slow)}"
+        )
+    return data, warnings

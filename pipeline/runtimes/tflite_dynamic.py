@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from pipeline.errors import StageFailed
+from pipeline.runtimes.tflite_edit import drop_unused, drop_unused_tensors, packed, unpacked
 
 # Of FULLY_CONNECTED, as the converter's own versioning says: hybrid with a scale for each channel; with one scale.
 PER_CHANNEL, PER_TENSOR = 12, 5
@@ -26,7 +26,7 @@ LIMIT = 127
 
 def fold_linear_weights(data: bytes) -> bytes:
     """Returns the file with int8 weights stored. Raises StageFailed when one goes elsewhere than to a linear layer."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(data), 0))
+    model = unpacked(data)
     for number, graph in enumerate(model.subgraphs):
         made_by = {int(op.outputs[0]): op for op in graph.operators if _kind(model, op) in _CHAIN}
         folded: set[int] = set()
@@ -50,11 +50,9 @@ def fold_linear_weights(data: bytes) -> bytes:
         gone = {id(op) for i, op in made_by.items() if i in folded}
         gone |= {id(op) for op in made_by.values() if int(op.inputs[0]) in folded}
         graph.operators = [op for op in graph.operators if id(op) not in gone]
-        _drop_unused_tensors(model, number)
-    _drop_unused(model)
-    builder = flatbuffers.Builder(len(data) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+        drop_unused_tensors(model, number)
+    drop_unused(model)
+    return packed(model)
 
 
 _CHAIN = (schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE)
@@ -98,33 +96,3 @@ def _versioned(model: Any, index: int, version: int) -> int:
     code.builtinCode, code.deprecatedBuiltinCode, code.version = old.builtinCode, old.deprecatedBuiltinCode, version
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
-
-
-def _drop_unused_tensors(model: Any, number: int) -> None:
-    """Drop what the removed ops read and wrote, and number the tensors that are left again."""
-    graph = model.subgraphs[number]
-    used = {int(i) for op in graph.operators for i in (*op.inputs, *op.outputs) if i >= 0}
-    used |= {int(i) for i in (*graph.inputs, *graph.outputs)}
-    new = {old: position for position, old in enumerate(sorted(used))} | {-1: -1}  # -1: an input left out
-    graph.tensors = [graph.tensors[old] for old in sorted(used)]
-    for op in graph.operators:
-        op.inputs, op.outputs = [new[int(i)] for i in op.inputs], [new[int(i)] for i in op.outputs]
-    graph.inputs, graph.outputs = [new[int(i)] for i in graph.inputs], [new[int(i)] for i in graph.outputs]
-    for signature in model.signatureDefs:
-        if signature.subgraphIndex == number:
-            for entry in (*signature.inputs, *signature.outputs):
-                entry.tensorIndex = new[entry.tensorIndex]
-
-
-def _drop_unused(model: Any) -> None:
-    """Empty the buffers and drop the operator codes that nothing refers to any more."""
-    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
-    used |= {entry.buffer for entry in model.metadata or ()}
-    for index, buffer in enumerate(model.buffers):
-        if index not in used:
-            buffer.data = None
-    kept = sorted({op.opcodeIndex for graph in model.subgraphs for op in graph.operators})
-    for graph in model.subgraphs:
-        for op in graph.operators:
-            op.opcodeIndex = kept.index(op.opcodeIndex)
-    model.operatorCodes = [model.operatorCodes[index] for index in kept]

@@ -90,3 +90,57 @@ def _operator_code(model: Any, builtin: int, version: int = 1) -> int:
     code.version = version
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
+
+
+def unpacked(data: bytes) -> Any:
+    """The file as objects of the schema."""
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(data), 0))
+
+
+def packed(model: Any) -> bytes:
+    """The objects as a file."""
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def operator_code(model: Any, builtin: int, version: int) -> int:
+    """The place of the operator code of exactly this version, which is added where it is not there."""
+    for position, code in enumerate(model.operatorCodes):
+        if code.builtinCode == builtin and code.version == version:
+            return position
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def drop_unused_tensors(model: Any, number: int) -> None:
+    """Drop what the removed ops read and wrote, and number the tensors that are left again."""
+    graph = model.subgraphs[number]
+    used = {int(i) for op in graph.operators for i in (*op.inputs, *op.outputs) if i >= 0}
+    used |= {int(i) for i in (*graph.inputs, *graph.outputs)}
+    new = {old: position for position, old in enumerate(sorted(used))} | {-1: -1}  # -1: an input left out
+    graph.tensors = [graph.tensors[old] for old in sorted(used)]
+    for op in graph.operators:
+        op.inputs, op.outputs = [new[int(i)] for i in op.inputs], [new[int(i)] for i in op.outputs]
+    graph.inputs, graph.outputs = [new[int(i)] for i in graph.inputs], [new[int(i)] for i in graph.outputs]
+    for signature in model.signatureDefs:
+        if signature.subgraphIndex == number:
+            for entry in (*signature.inputs, *signature.outputs):
+                entry.tensorIndex = new[entry.tensorIndex]
+
+
+def drop_unused(model: Any) -> None:
+    """Empty the buffers and drop the operator codes that nothing refers to any more."""
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    used |= {entry.buffer for entry in model.metadata or ()}
+    for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            buffer.data = None
+    kept = sorted({op.opcodeIndex for graph in model.subgraphs for op in graph.operators})
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            op.opcodeIndex = kept.index(op.opcodeIndex)
+    model.operatorCodes = [model.operatorCodes[index] for index in kept]

@@ -41,8 +41,15 @@ STAGES: dict[str, StageInfo] = {
     "sensitivity": StageInfo("pipeline.stages.sensitivity", 1, (*_TRAIN, "torch-pruning"), _TRACE),
     "gains": StageInfo("pipeline.stages.gains", 1, ("torch", "numpy"), _TRACE),
     "reference": StageInfo("pipeline.stages.reference", 1, ("torch", "numpy"), _TRACE),
-    "quantize": StageInfo("pipeline.stages.quantize", 2, ("torch", "torchao", "executorch"), _TRACE + _PT2E),
-    "export": StageInfo("pipeline.stages.export", 2, ("torch",), _TRACE),
-    "verify": StageInfo("pipeline.stages.verify", 2, ("numpy",)),
+    "layers": StageInfo("pipeline.stages.layers", 1, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
+    "quantize": StageInfo(
+        "pipeline.stages.quantize", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, resumable=True
+    ),
+    "qat": StageInfo(
+        "pipeline.stages.qat", 1, (*_TRAIN, "accelerate", "torchao", "executorch"), _TRACE + _PT2E, resumable=True
+    ),
+    "export": StageInfo("pipeline.stages.export", 3, ("torch",), _TRACE),
+    "verify": StageInfo("pipeline.stages.verify", 3, ("numpy",)),
+    "why": StageInfo("pipeline.stages.why", 1, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
     "bench": StageInfo("pipeline.stages.bench", 1, ("numpy",)),
 }

@@ -17,7 +17,7 @@ Emit = Callable[[float, str], None]
 
 
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: "reference", "quantize" (int8 only); spec: runtime, layout, model_layout, io, opset.
+    """inputs: "reference", "quantize" (but for fp32 and fp16); spec: runtime, scheme, layout, model_layout, io, opset.
 
     Writes the runtime's files and export.json (their roles, inputs, outputs, facts, warnings). Raises StageFailed
     with the toolchain's words, ToolMissing when the toolchain is not installed.
@@ -48,7 +48,9 @@ def load_request(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> ExportR
         import torchao.quantization.pt2e  # noqa: F401
 
         program = torch.export.load(inputs["quantize"] / "folded.pt2")
-        unfolded = torch.export.load(inputs["quantize"] / "unfolded.pt2")
+        # Weight-only schemes and codebooks have none: theirs is a float graph.
+        other = inputs["quantize"] / "unfolded.pt2"
+        unfolded = torch.export.load(other) if other.exists() else None
     else:
         program, unfolded = torch.export.load(inputs["reference"] / "model.pt2"), None
     return ExportRequest(
@@ -61,4 +63,6 @@ def load_request(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> ExportR
         io=spec["io"],
         opset=spec["opset"],
         model_layout=spec["model_layout"],
+        scheme=spec["scheme"],
+        encodings=inputs["quantize"] if "quantize" in inputs and unfolded is None else None,
     )

@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.compress import Distill, Finetune, PruneUnstructured, compress_entry
+from pipeline.compress import Finetune, PruneUnstructured, compress_entry
 from pipeline.data.dataset import Dataset, open_dataset
 from pipeline.data.files import resolver
 from pipeline.errors import ModelError
-from pipeline.models import build_model, check_finite, count_parameters, load_weights
+from pipeline.models import check_finite, count_parameters
 from pipeline.pruning.subject import open_checkpoint
 from pipeline.surgery import Checkpoint, save_checkpoint
 from pipeline.training.batches import Batches
 from pipeline.training.constraint import WeightConstraint
-from pipeline.training.distillation import DistillationLoss, check_teacher
 from pipeline.training.distributed import together
-from pipeline.training.loop import accuracy, fit
+from pipeline.training.loop import fit
 from pipeline.training.losses import Loss, task_loss, user_loss
+from pipeline.training.teacher import open_teacher
 
 Emit = Callable[[float, str], None]
 
@@ -58,7 +58,7 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
     data = open_dataset(spec["data"], resolve, inputs.get("labels"))
     teacher, about_teacher = None, None
     if settings.distill is not None:
-        teacher, about_teacher = _teacher(settings, checkpoint, data, inputs, spec, resolve, task)
+        teacher, about_teacher = open_teacher(settings.distill, module, data, inputs, spec, resolve)
     with contextlib.ExitStack() as around:
         loss = around.enter_context(user_loss(settings.loss, resolve)) if settings.loss else None
         constraint = _constraint(checkpoint, settings, data, loss, spec, task)
@@ -93,37 +93,6 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
         "teacher": about_teacher,
     }
     (out / "train.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", "utf-8")
-
-
-def _teacher(
-    settings: Finetune,
-    checkpoint: Checkpoint,
-    data: Dataset,
-    inputs: Mapping[str, Path],
-    spec: Mapping[str, Any],
-    resolve: Callable[[str], Path],
-    task: str,
-) -> tuple[DistillationLoss, dict[str, Any]]:
-    """The loss against the teacher, and what train.json says of the teacher."""
-    distill = settings.distill
-    assert isinstance(distill, Distill)
-    if task != "classification":
-        raise ModelError(f"distill compares classes: it is for task classification, found {task}")
-    if distill.teacher is not None:
-        name, definition, args = distill.teacher.definition, distill.teacher.definition, distill.teacher.args
-    else:
-        name, args = spec["definition"], spec["args"]
-        definition = str(inputs["definition"]) if "definition" in inputs else name
-    module = build_model(definition, args, resolve, seed=spec["seed"])
-    if "teacher_weights" in inputs:
-        load_weights(module, inputs["teacher_weights"])
-    example, _ = Batches(data.calibration, keep=False).gather(range(min(2, len(data.calibration))))
-    loss = DistillationLoss(distill, module, checkpoint.module, example, seed=spec["seed"])
-    with torch.no_grad():
-        answer = module(*example)
-    measured = accuracy(module, data.calibration)
-    check_teacher(measured, (answer[0] if isinstance(answer, tuple) else answer).shape[1], len(data.calibration))
-    return loss, {"definition": name, "accuracy_top1": measured}
 
 
 def _constraint(

@@ -1,72 +1,144 @@
-"""Stage `quantize`: convert to int8, once for all runtimes of the same numerics.
-
-static_int8 calibrates on the calibration samples; dynamic_int8 needs none.
-"""
+"""Stage `quantize`: give the model its target's numbers, once for all runtimes of the same numerics."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch.export import ExportedProgram
 
-from pipeline.data.arrays_on_disk import load_samples
-from pipeline.errors import StageFailed
-from pipeline.evaluate import evaluate
-from pipeline.quantization import pt2e
-from pipeline.quantization.dynamic import quantize_dynamic
+from pipeline.quantization.bias_correction import copy_biases, correct_biases
+from pipeline.quantization.calibration import calibration_samples
+from pipeline.quantization.converted import write_converted, write_float_form
+from pipeline.quantization.equalization import equalize
+from pipeline.quantization.fold import fold_batch_norm
+from pipeline.quantization.layer_study import Scorer
+from pipeline.quantization.mixed import choose
+from pipeline.quantization.pt2e import quantize_graph
+from pipeline.quantize import Quantize, quantize_entry
 
 Emit = Callable[[float, str], None]
 
-# Enough to compare a runtime's integer arithmetic with the graph's, step by step, without running the slow
-# decomposed graph on every sample.
-SIMULATED_SAMPLES = 200
-
 
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: "data", "reference"; spec: the fields of recipe.Quantize.
+    """inputs: "data", "reference"; mixed also "layers" (the study's folder); mixed and a codebook with finetune
+    "data_root" and perhaps "labels"; the latter "partial", "logs". spec: `Quantize.spec()`, for these two schemes also
+    data, seed, task.
 
-    Writes folded.pt2, unfolded.pt2, outputs_0.npy (the converted graph on the first eval samples), quantize.json.
-    Raises StageFailed when nothing could be quantized.
+    Writes what `write_converted` does, mixed also mixed.json. Weight-only schemes and codebooks write folded.pt2 (a
+    float graph with the values that weights will have), weights.safetensors and weights.json (the form they are stored
+    in), outputs_0.npy and quantize.json. Raises StageFailed when nothing could be quantized, ModelError for samples or
+    overrides that do not fit.
     """
     torch.set_num_threads(1)
+    quantize = quantize_entry(spec)
     program = torch.export.load(inputs["reference"] / "model.pt2")
-    example = tuple(program.example_inputs[0])
-    dynamic = spec["scheme"] == "dynamic_int8"
-    if dynamic:
-        emit(0.0, "converting")
-        folded, unfolded = quantize_dynamic(program, per_channel=spec["per_channel"])
-    else:
-        folded, unfolded = pt2e.quantize_static(
-            program,
-            load_samples(inputs["data"], "calibration"),
-            per_channel=spec["per_channel"],
-            observer=spec["observer"],
-            progress=lambda f: emit(0.6 * f, "calibrating"),
-        )
-    emit(0.6, "converting")
-    # Folding loses the weights' names, by which layers are named; what static_int8 writes is not to change, though.
-    summary = pt2e.describe(unfolded.graph if dynamic else folded.graph)
-    if not summary["quantized"]:
-        left = ", ".join(summary["float"])
-        if dynamic and left:
-            raise StageFailed(
-                f"no layer could be quantized dynamically: dynamic_int8 is for linear layers; float: {left}",
-                'use scheme = "static_int8", which quantizes convolutions too, or "fp32"',
-            )
-        raise StageFailed(
-            f"no layer could be quantized; float: {left or 'the model has no conv or linear'}",
-            'use scheme = "fp32" for this model',
-        )
-    for name, module in (("folded", folded), ("unfolded", unfolded)):
-        torch.export.save(torch.export.export(module, example), out / f"{name}.pt2")
-    emit(0.8, "running the converted graph")
-    outputs = evaluate(
-        folded, load_samples(inputs["data"], "eval"), lambda f: emit(0.8 + 0.2 * f, "eval"), SIMULATED_SAMPLES
+    make = {"weight_only_int8": _weight_only, "weight_only_int4": _weight_only, "codebook": _codebook}
+    summary = make.get(quantize.scheme, _int8)(program, quantize, inputs, spec, out, emit)
+    emit(1.0, f"{len(summary['quantized'])} layers quantized, {len(summary['float'])} in float")
+
+
+def _int8(
+    program: ExportedProgram,
+    quantize: Quantize,
+    inputs: Mapping[str, Path],
+    spec: Mapping[str, Any],
+    out: Path,
+    emit: Emit,
+) -> dict[str, Any]:
+    samples = calibration_samples(inputs["data"], quantize)
+    schemes, more = None, {}
+    if quantize.scheme == "mixed":
+        study = json.loads((inputs["layers"] / "layers.json").read_text("utf-8"))
+        scorer = Scorer(program, samples, quantize, inputs, spec)
+        chosen = choose(study, scorer, quantize, lambda f, text: emit(0.5 * f, text))
+        schemes, more = chosen.schemes, {"mixed": chosen.summary}
+        (out / "mixed.json").write_text(json.dumps(chosen.summary, indent=1, sort_keys=True), "utf-8")
+    repairs: dict[str, Any] = {}
+    if "equalize" in quantize.repairs:
+        emit(0.5, "equalizing layers")
+        graph = fold_batch_norm(program)
+        repairs["equalize"] = equalize(graph, samples)
+        program = torch.export.export(graph, program.example_inputs[0])
+    graphs = quantize_graph(
+        program, samples, quantize, schemes=schemes, progress=lambda f: emit(0.5 + 0.1 * f, "calibrating")
     )
-    np.save(out / "outputs_0.npy", outputs[0])
-    (out / "quantize.json").write_text(json.dumps(summary, indent=1, sort_keys=True), "utf-8")
-    emit(1.0, f"{len(summary['quantized'])} layers in int8, {len(summary['float'])} in float")
+    if "bias_correction" in quantize.repairs:
+        emit(0.6, "correcting biases")
+        folded, unfolded = graphs
+        repairs["bias_correction"] = correct_biases(program.module(), folded, samples)  # type: ignore[arg-type]
+        copy_biases(folded, unfolded)
+    more |= {"repairs": repairs} if repairs else {}
+    emit(0.7, "converting")
+    return write_converted(graphs, program.example_inputs[0], quantize, inputs["data"], out, _evaluating(emit), more)
+
+
+def _weight_only(
+    program: ExportedProgram,
+    quantize: Quantize,
+    inputs: Mapping[str, Path],
+    spec: Mapping[str, Any],
+    out: Path,
+    emit: Emit,
+) -> dict[str, Any]:
+    from pipeline.quantization.encodings import save_encodings
+    from pipeline.quantization.weight_only import quantize_weights
+
+    emit(0.0, "rounding weights")
+    graph, encodings = quantize_weights(program, quantize)
+    save_encodings(encodings, out)
+    example = program.example_inputs[0]
+    return write_float_form(graph, example, quantize, encodings, inputs["data"], out, _evaluating(emit))
+
+
+def _codebook(
+    program: ExportedProgram,
+    quantize: Quantize,
+    inputs: Mapping[str, Path],
+    spec: Mapping[str, Any],
+    out: Path,
+    emit: Emit,
+) -> dict[str, Any]:
+    from pipeline.data.dataset import open_dataset
+    from pipeline.data.files import resolver
+    from pipeline.quantization.codebook import cluster, describe, finetune_centroids, float_weights, with_codebooks
+    from pipeline.quantization.codebook_files import save_codebooks
+    from pipeline.training.losses import user_loss
+
+    graph = fold_batch_norm(program)
+    weights = float_weights(graph)
+    codebooks = cluster(graph, quantize.entries, lambda f, text: emit(0.3 * f, text))
+    clustered = with_codebooks(graph, codebooks)
+    history: list[dict[str, float]] = []
+    if quantize.finetune is not None:
+        resolve = resolver(inputs.get("data_root"))
+        data = open_dataset(spec["data"], resolve, inputs.get("labels"))
+        with contextlib.ExitStack() as around:
+            given = quantize.finetune.loss
+            clustered, codebooks, history = finetune_centroids(
+                clustered,
+                codebooks,
+                data.train,
+                quantize.finetune,
+                seed=spec["seed"],
+                task=spec["task"],
+                loss=around.enter_context(user_loss(given, resolve)) if given else None,
+                partial=inputs.get("partial"),
+                logs=inputs.get("logs"),
+                emit=lambda f, text: emit(0.3 + 0.5 * f, text),
+            )
+    state = clustered.state_dict()
+    rest = {name: tensor.numpy() for name, tensor in state.items() if name not in codebooks}
+    sizes = save_codebooks(codebooks, rest, out)
+    layers = describe(graph, codebooks)
+    more = {"codebook": {"sizes": sizes, "weights": layers, "history": history, "trained": len(weights)}}
+    example = program.example_inputs[0]
+    return write_float_form(clustered, example, quantize, codebooks, inputs["data"], out, _evaluating(emit), more)
+
+
+def _evaluating(emit: Emit) -> Callable[[float], None]:
+    return lambda fraction: emit(0.8 + 0.2 * fraction, "running the quantized graph")

@@ -155,3 +155,41 @@ def _finish(figure: Any, axes: Any, path: Path) -> Path:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return _save(figure, path)
+
+
+_QUANTIZERS = {
+    "uniform": ("#0072B2", "o"),
+    "uniform per channel": ("#009E73", "^"),
+    "quantile": ("#D55E00", "s"),
+    "k-means": ("#CC79A7", "D"),
+}
+
+
+def accuracy_by_size(found: Mapping[str, Any], path: Path) -> Path:
+    """The metric against the packed size of the weights, a line for each quantizer, a point for each number of bits."""
+    figure, axes = _figure(7, 4.6)
+    for name, (colour, marker) in _QUANTIZERS.items():
+        rows = sorted((row for row in found["rows"] if row["quantizer"] == name), key=lambda row: int(row["bits"]))
+        sizes, heights = [row["packed_bytes"] / 1000 for row in rows], [row["accuracy"] for row in rows]
+        axes.plot(sizes, heights, color=colour, marker=marker, markersize=5, linewidth=1.4, label=name)
+        for row, size, height in zip(rows, sizes, heights, strict=True):
+            axes.annotate(
+                f"{row['bits']}", (size, height), xytext=(3, 4), textcoords="offset points", fontsize=7, color=colour
+            )
+    axes.axhline(found["float"]["accuracy"], color="grey", linewidth=1, linestyle="--", label="float32")
+    axes.set_xlabel(f"packed weights in kB (float32: {found['float']['bytes'] / 1000:.0f})")
+    axes.set_ylabel(f"{found['metric']} on eval samples")
+    axes.set_title(f"{found['recipe']}: weights quantized, not trained after; numbers are bits", fontsize=10)
+    return _finish(figure, axes, path)
+
+
+def layer_bars(found: Mapping[str, Any], path: Path) -> Path:
+    """SQNR of the model's output with only one layer in int8, layer by layer; all layers in int8 as a line."""
+    names = [row["name"] for row in found["layers"]]
+    figure, axes = _figure(7, 1.4 + 0.22 * len(names))
+    axes.barh(range(len(names)), [row["only_quantized"]["sqnr_db"] for row in found["layers"]], color="#0072B2")
+    axes.axvline(found["all_quantized"]["sqnr_db"], color="#D55E00", label="all layers in int8")
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"output SQNR in dB with only that layer in int8 ({found['samples']} samples)")
+    return _finish(figure, axes, path)

@@ -152,3 +152,41 @@ def to_csv(found: Mapping[str, Any]) -> str:
 
 
 _RATIO = ("ratio", "ratio_low", "ratio_high")
+
+
+def quantizer_table(found: Mapping[str, Any]) -> Table:
+    """Each quantizer at each number of bits; the float model last."""
+    numbers = ("bits", "weight MSE", "weight SQNR dB", "output SQNR dB", found["metric"], "packed bytes", "gzip",
+               "float32 gzip")  # fmt: skip
+    rows = [
+        (
+            row["quantizer"],
+            str(row["bits"]),
+            f"{row['weight_mse']:.2e}",
+            f"{row['weight_sqnr_db']:.1f}",
+            f"{row['output_sqnr_db']:.1f}",
+            f"{row['accuracy']:.4f}",
+            f"{row['packed_bytes']:,}",
+            f"{row['packed_gzip_bytes']:,}",
+            f"{row['float_gzip_bytes']:,}",
+        )
+        for row in found["rows"]
+    ]
+    whole = found["float"]
+    size = f"{whole['gzip_bytes']:,}"
+    rows.append(("float32", "32", "0", "–", "–", f"{whole['accuracy']:.4f}", f"{whole['bytes']:,}", size, size))
+    samples = f"{found['eval_samples']} eval and {found['calibration_samples']} calibration samples"
+    title = f"{found['recipe']}: {found['weights']} weights, {samples}"
+    return Table(title, ("quantizer", *numbers), rows, numbers)
+
+
+def quantizer_csv(found: Mapping[str, Any]) -> str:
+    """One line a quantizer and number of bits; the layers' own errors are in the JSON."""
+    names = [name for name in found["rows"][0] if name != "layers"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    first = ("quantizer", "bits")
+    names = [*first, *sorted(set(names) - set(first))]
+    writer.writerow(names)
+    writer.writerows([row[name] for name in names] for row in found["rows"])
+    return text.getvalue()

@@ -43,6 +43,7 @@ def _threads() -> int:
 THREADS = _threads()
 
 Emit = Callable[[float, str], None]
+Check = Callable[[torch.optim.Optimizer], None]
 History = list[dict[str, float]]
 
 
@@ -62,6 +63,7 @@ def fit(
     constraint: WeightConstraint | None = None,
     partial: Path | None = None,
     logs: Path | None = None,
+    check: Check | None = None,
     emit: Emit = silent,
 ) -> History:
     """Train `module` in place as `settings` say (see `Finetune`), and leave it in eval mode with the weights to keep.
@@ -69,6 +71,7 @@ def fit(
     loss: of outputs and targets, a scalar; by default the task's. teacher: built from settings.distill. constraint:
     what the weights must obey; those that are kept do so exactly. partial: a folder for the state after each epoch,
     from which the same call goes on, to the same bits, when the process was killed. logs: folder for TensorBoard.
+    check: is given the optimizer after each switch between train and eval mode, and raises if something is wrong.
 
     Returns one dict an epoch: epoch, loss, lr (of its last step), train_accuracy (classification), the parts of the
     loss with a teacher, and with early stop validation_loss (of the labels, not smoothed) and validation_accuracy.
@@ -88,7 +91,7 @@ def fit(
         if teacher is not None:
             around.enter_context(teacher.attached(module))
         emit = emit if engine.rank == 0 else silent
-        training = _Training(module, samples, settings, seed, task, loss, teacher, constraint, engine, emit)
+        training = _Training(module, samples, settings, seed, task, loss, teacher, constraint, engine, check, emit)
         fingerprint = training.fingerprint() if partial is not None else ""
         if partial is not None:
             training.restore(resume.load(partial, fingerprint, emit))
@@ -120,10 +123,12 @@ class _Training:
         teacher: DistillationLoss | None,
         constraint: WeightConstraint | None,
         engine: Engine,
+        check: Check | None,
         emit: Emit,
     ) -> None:
         self.module, self.settings, self.seed, self.task = module, settings, seed, task
         self.teacher, self.constraint, self.engine, self.emit = teacher, constraint, engine, emit
+        self._check = check
         self.train, self.held_out = held_out_part(len(samples), settings, seed)
         if len(self.train) < 2:
             raise ModelError(
@@ -156,7 +161,7 @@ class _Training:
         settings = self.settings
         permutation = torch.randperm(len(self.train), generator=self.order).tolist()
         sums: dict[str, float] = {}
-        self.module.train()
+        self._switch(training=True)
         for index, start in enumerate(self.starts):
             step = (number - 1) * len(self.starts) + index
             positions = [self.train[p] for p in permutation[start : start + settings.batch_size]]
@@ -224,7 +229,7 @@ class _Training:
         size = self.settings.batch_size
         starts = range(0, len(self.held_out), size)
         loss = right = 0.0
-        self.module.eval()
+        self._switch(training=False)
         with torch.no_grad(), holding(self.module, kept):
             for start in starts[self.engine.rank :: self.engine.world]:
                 inputs, targets = self.batches.gather(self.held_out[start : start + size])
@@ -254,7 +259,12 @@ class _Training:
             if self.constraint is not None:
                 self.constraint.after_update(self.total_steps, self.total_steps)
         self.optimizer.zero_grad()
-        self.module.eval()
+        self._switch(training=False)
+
+    def _switch(self, *, training: bool) -> None:
+        self.module.train(training)
+        if self._check is not None:
+            self._check(self.optimizer)
 
     def fingerprint(self) -> str:
         """What a saved state must agree with: settings, data's size, and all weights as they were at the start."""

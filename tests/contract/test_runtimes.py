@@ -15,6 +15,7 @@ import pytest
 from pipeline.devices import host
 from pipeline.devices.base import RunAnswer, RunRequest
 from pipeline.errors import StageFailed, ToolFailed
+from pipeline.quantize import Quantize
 from pipeline.recipe import Target
 from pipeline.runtimes import RUNTIMES
 from pipeline.runtimes.describe import describe
@@ -135,15 +136,13 @@ def graphs() -> dict[str, Any]:
         pair = [random.uniform(-1, 1, (SAMPLES, 4)).astype(np.float32) for _ in range(2)]
         ids = [random.integers(0, 10, (SAMPLES, 5))]
         float32 = _traced(net, images)
-        folded, unfolded = pt2e.quantize_static(
-            float32, images, per_channel=True, observer="minmax", progress=lambda f: None
-        )
+        folded, unfolded = pt2e.quantize_graph(float32, images, Quantize("static_int8", calibration="minmax"))
         example = (torch.from_numpy(images[0][:1]),)
         int8 = [torch.export.export(m, example) for m in (folded, unfolded)]
         two, words = Two().eval(), Words().eval()
         return {
             "fp32": (float32, None, images, _answers(net, images), 0.0),
-            "int8": (*int8, images, _answers(folded, images), pt2e.describe(folded.graph)["outputs"][0]["scale"]),
+            "int8": (*int8, images, _answers(folded, images), pt2e.describe(unfolded.graph)["outputs"][0]["scale"]),
             "two": (_traced(two, pair), None, pair, _answers(two, pair), 0.0),
             "words": (_traced(words, ids), None, ids, _answers(words, ids), 0.0),
         }

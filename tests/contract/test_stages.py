@@ -20,7 +20,8 @@ import pytest
 
 from pipeline.compress import Finetune, PruneChannels
 from pipeline.plan_compress import sensitivity_settings
-from pipeline.recipe import Data, Preprocess, Quantize, Verify, data_spec
+from pipeline.quantize import Quantize
+from pipeline.recipe import Data, Preprocess, Verify, data_spec
 from pipeline.stages import STAGES
 
 pytest.importorskip("torch")
@@ -48,6 +49,9 @@ NEEDS = {
     "prune": ("finetune",),
     "sensitivity": ("finetune",),
     "gains": ("data", "finetune", "prune"),
+    "layers": ("data", "reference"),
+    "qat": ("data", "reference", "finetune"),
+    "why": ("data", "reference", "quantize", "export", "finetune"),
 }
 ROLES = {"finetune": "checkpoint"}
 # By their place in the trunk.
@@ -55,7 +59,7 @@ STATES = {"finetune": "state_1", "prune": "state_2"}
 DATA = Data(
     source="digits",
     eval_samples=12,
-    calibration_samples=6,
+    calibration_samples=8,
     preprocess=Preprocess(resize=(12, 12), mean=(0.5,), std=(0.5,)),
 )
 SPECS: dict[str, dict[str, Any]] = {
@@ -76,8 +80,15 @@ SPECS: dict[str, dict[str, Any]] = {
         "task": "classification",
         "metric": "accuracy_top1",
     },
-    "quantize": asdict(Quantize("static_int8", observer="minmax")),
-    "export": {"runtime": "onnx", "layout": "NCHW", "model_layout": "NCHW", "io": "float32", "opset": None},
+    "quantize": Quantize("static_int8", calibration="minmax").spec(),
+    "export": {
+        "runtime": "onnx",
+        "scheme": "static_int8",
+        "layout": "NCHW",
+        "model_layout": "NCHW",
+        "io": "float32",
+        "opset": None,
+    },
     "verify": {
         "runtime": "onnx",
         "scheme": "static_int8",
@@ -99,6 +110,21 @@ SPECS |= {
     "prune": {**SAMPLED, "prune": {k: v for k, v in asdict(CHANNELS).items() if k != "finetune"}, "part": [1, 1]},
     "sensitivity": {**SAMPLED, "prune": sensitivity_settings(CHANNELS)},
     "gains": {**MODEL_SPEC, "labels": ["finetune", "prune_channels"], "runtimes": ["onnx"], "model_layout": "NCHW"},
+}
+STATIC = Quantize("static_int8", calibration="minmax").spec()
+SPECS |= {
+    "layers": {**STATIC, **SAMPLED},
+    "qat": {**SAMPLED, "quantize": Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256)).spec()},
+    "why": {
+        "target": "t",
+        "scheme": "static_int8",
+        "task": "classification",
+        "limits": asdict(Verify()),
+        "model": {name: MODEL_SPEC[name] for name in ("definition", "args", "seed")},
+        "export": SPECS["export"],
+        "quantize": STATIC,
+        "samples": 8,
+    },
 }
 # Files whose bytes are not promised: serialized graphs hold the order of hash tables (see tests/e2e/test_release.py for
 # what ships), and measured times are never equal.

@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pipeline"
 
-CORE = ("recipe", "compress", "records", "errors", "events", "plan", "plan_compress", "gate", "stats")
+CORE = (
+    "recipe", "compress", "quantize", "backends", "support", "records", "errors", "events", "plan", "plan_compress",
+    "plan_quantize", "gate", "stats",
+)  # fmt: skip
 # The core's own neighbours: what a plan depends on besides the recipe, and the two registries, which are plain data.
 CORE_NEIGHBOURS = {"pipeline.runtimes", "pipeline.stages"}
 TORCH = {"torch", "torchvision", "timm", "transformers"}
@@ -193,6 +196,7 @@ def test_torch_is_where_models_are() -> None:
         "data/",
         "training/",
         "pruning/",
+        "parity/",
         "studies/",
         "quantization/",
         "stages/",

@@ -248,9 +248,9 @@ def test_a_key_covers_the_teacher_and_the_loss() -> None:
     plans = [
         plan_of(*entries, facts=dataclasses.replace(FACTS, digests={**FACTS.digests, **more}))
         for more in (
-            {"compress[0].teacher": "1", "compress[0].loss": "1"},
-            {"compress[0].teacher": "2", "compress[0].loss": "1"},
-            {"compress[0].teacher": "1", "compress[0].loss": "2"},
+            {"teacher t.py t.safetensors": "1", "loss l.py:f": "1"},
+            {"teacher t.py t.safetensors": "2", "loss l.py:f": "1"},
+            {"teacher t.py t.safetensors": "1", "loss l.py:f": "2"},
         )
     ]
     assert len({p.changes[0].key for p in plans}) == 3

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from quantizations import quantizations
 
 from pipeline.config import load_recipe, parse_recipe
 from pipeline.errors import EXIT_USAGE, RecipeError
@@ -62,7 +63,7 @@ GOOD: dict[str, Any] = {
         {
             "name": "b",
             "runtime": "tflite",
-            "quantize": {"scheme": "static_int8", "per_channel": False, "observer": "minmax"},
+            "quantize": {"scheme": "static_int8", "per_channel": False, "calibration": "minmax"},
             "layout": "NHWC",
             "io": "int8",
             "verify": {"min_sqnr_db": 20, "tflite_runtime": "require"},
@@ -296,16 +297,17 @@ RULES = [
     ("target[2].opset", 24, "target[2]: opset must be 18 to 23 (what the exporter honours), found 24"),
     ("target[0].layout", "NHWC", "target[0]: layout NHWC is for runtime tflite; executorch files keep the model's "
      "NCHW"),
-    ("target[2].io", "int8", "target[2]: io int8 needs an int8 scheme, found scheme 'fp32'"),
+    ("target[2].io", "int8", "target[2]: io int8 needs a static int8 scheme: files of fp32 take and give float32"),
     (
         "target[0]",
         {"name": "a", "runtime": "onnx", "io": "int8", "quantize": {"scheme": "dynamic_int8"}},
-        "target[0]: io int8 needs scheme static_int8: files of dynamic_int8 take and give float32",
+        "target[0]: io int8 needs a static int8 scheme: files of dynamic_int8 take and give float32",
     ),
     (
         "target[0].quantize",
-        {"scheme": "dynamic_int8", "observer": "minmax"},
-        "target[0].quantize: observer is for static_int8 (dynamic_int8 calibrates nothing), found observer 'minmax'",
+        {"scheme": "dynamic_int8", "calibration": "minmax"},
+        "target[0].quantize: calibration is for scheme mixed or static_int8, found calibration 'minmax' with scheme "
+        "'dynamic_int8'",
     ),
     (
         "target[0].verify",
@@ -573,13 +575,13 @@ floats = st.floats(allow_nan=False, allow_infinity=False)
 def good_recipes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Recipe:
     def target(name: str) -> Target:
         runtime = draw(st.sampled_from(["executorch", "tflite", "onnx"]))
-        quantize = draw(st.builds(Quantize, st.sampled_from(["fp32", "static_int8", "dynamic_int8"]), st.booleans()))
+        quantize = draw(quantizations(runtime))
         return Target(
             name,
             runtime,
             quantize,
             layout=draw(st.sampled_from(["NCHW", "NHWC"])) if runtime == "tflite" else "NCHW",
-            io=draw(st.sampled_from(["float32", "int8"])) if quantize.scheme == "static_int8" else "float32",
+            io=draw(st.sampled_from(["float32", "int8"])) if quantize.is_static else "float32",
             opset=draw(st.none() | st.integers(18, 23)) if runtime == "onnx" else None,
             verify=Verify(min_sqnr_db=draw(st.none() | floats)),
         )

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import compress, recipe
+from pipeline import compress, quantize, recipe
+from pipeline.backends import BACKENDS
 from pipeline.cli.main import COMMANDS
 from pipeline.config import parse_recipe
+from pipeline.runtimes import RUNTIMES
 from pipeline.stages.verify import DEFAULT_LIMITS
+from pipeline.support import SCHEMES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUANTIZATION = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
 TABLES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
@@ -36,7 +40,7 @@ def test_every_command_is_in_the_readme() -> None:
     [
         recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Data, recipe.Preprocess, *compress.KINDS.values(),
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
-        recipe.Target, recipe.Quantize, recipe.Verify, recipe.Device, recipe.Budget,
+        recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Device, recipe.Budget,
     ],
 )  # fmt: skip
 def test_every_recipe_key_is_in_the_reference(part: type) -> None:
@@ -52,12 +56,25 @@ def test_every_budget_metric_is_in_the_reference() -> None:
 
 
 def test_the_reference_names_verifys_real_default_limits() -> None:
-    table = REFERENCE[REFERENCE.index("`verify` limits decide") :]
-    for name, fp32 in DEFAULT_LIMITS["fp32"].items():
-        row = next(line for line in table.splitlines() if line.startswith(f"| `{name}` |"))
-        _, _, *cells = (cell.strip() for cell in row.split("|"))
-        schemes = ("static_int8", "dynamic_int8")
-        assert [float(cell) for cell in cells[:3]] == [fp32, *(DEFAULT_LIMITS[scheme][name] for scheme in schemes)]
+    lines = REFERENCE[REFERENCE.index("`verify` limits decide") :].splitlines()
+    header = next(line for line in lines if line.startswith("| scheme |"))
+    names = [cell.strip(" `") for cell in header.split("|")[2:-1]]
+    for scheme, limits in DEFAULT_LIMITS.items():
+        row = next(line for line in lines if line.startswith(f"| {scheme} |"))
+        cells = [cell.strip() for cell in row.split("|")[2:-1]]
+        found = {name: float(cell) for name, cell in zip(names, cells, strict=True) if cell != "-"}
+        assert found == limits, scheme
+
+
+def test_the_quantization_guide_says_what_each_runtime_makes_of_each_scheme() -> None:
+    tables = QUANTIZATION.splitlines()
+    for scheme, runtimes in SCHEMES.items():
+        row = next(line for line in tables if line.startswith(f"| `{scheme}` |"))
+        cells = [cell.strip() for cell in row.split("|")[2:-1]]
+        assert [cell.partition(":")[0] for cell in cells[:3]] == [runtimes[r].how for r in RUNTIMES], scheme
+    for name, backend in BACKENDS.items():
+        row = next(line for line in tables if line.startswith(f"| `{name}` |"))
+        assert backend.about in row, name
 
 
 def test_the_readmes_recipe_is_a_recipe() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from quantizations import quantizations
 
 from pipeline.plan import Facts, Plan, Step, make_plan
 from pipeline.recipe import (
@@ -139,7 +140,7 @@ def test_lanes_that_quantize_alike_share_one_step() -> None:
 
 
 def test_lanes_that_quantize_otherwise_have_steps_of_their_own() -> None:
-    plan = make_plan(with_targets(Target("tf_int8", "tflite", Quantize("static_int8", observer="minmax"))), FACTS)
+    plan = make_plan(with_targets(Target("tf_int8", "tflite", Quantize("static_int8", calibration="minmax"))), FACTS)
     assert [s.lane for s in plan.steps if s.stage == "quantize"] == ["et_int8", "tf_int8"]
 
 
@@ -317,7 +318,7 @@ def test_other_benchmark_settings_change_the_benchmarks_only() -> None:
     [
         Data("digits", labels="labels.txt", eval_fraction=0.5),
         Data("digits", labels="labels.txt", eval_samples=5),
-        Data("digits", labels="labels.txt", calibration_samples=5),
+        Data("digits", labels="labels.txt", calibration_samples=50),
         Data("digits", labels="labels.txt", preprocess=Preprocess(scale=1.0)),
     ],
 )
@@ -353,12 +354,12 @@ names = st.from_regex(r"[a-z0-9][a-z0-9_]{0,4}", fullmatch=True)
 def recipes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Recipe:
     def target(name: str) -> Target:
         runtime = draw(st.sampled_from(["executorch", "tflite", "onnx"]))
-        scheme = draw(st.sampled_from(["fp32", "static_int8", "dynamic_int8"]))
+        quantize = draw(quantizations(runtime))
         return Target(
             name,
             runtime,
-            Quantize(scheme, draw(st.booleans())),
-            io=draw(st.sampled_from(["float32", "int8"])) if scheme == "static_int8" else "float32",
+            quantize,
+            io=draw(st.sampled_from(["float32", "int8"])) if quantize.is_static else "float32",
             opset=draw(st.sampled_from([None, 20])) if runtime == "onnx" else None,
             verify=Verify(min_sqnr_db=draw(st.sampled_from([None, 30.0]))),
         )
@@ -397,9 +398,10 @@ def test_every_lane_is_complete_and_every_step_serves_a_lane(recipe: Recipe) -> 
     for lane in plan.lanes:
         assert list(lane.bench) == [d.name for d in recipe.devices]
         keys = [k for k in (lane.quantize, lane.export, lane.verify, *lane.bench.values()) if k]
-        assert bool(lane.quantize) == lane.target.quantize.is_int8
+        assert bool(lane.quantize) == (lane.target.quantize.scheme not in ("fp32", "fp16"))
         assert all(lane.target.name in steps[k].lane.split("+") for k in keys)
         served.update(keys)
+        served.update(k for k in (steps[lane.quantize].needs.values() if lane.quantize else ()))
     assert served == set(steps)
     assert all(STAGES[s.stage].version and len(s.key) == 64 for s in plan.steps)
 

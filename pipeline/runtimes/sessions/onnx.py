@@ -15,10 +15,12 @@ def prepare(threads):
 
 
 class Session:
-    def __init__(self, path, threads):
+    def __init__(self, path, threads, optimise=True):
         import onnxruntime as ort
 
         options = ort.SessionOptions()
+        if not optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3

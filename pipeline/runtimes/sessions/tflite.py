@@ -19,9 +19,9 @@ def interpreter_class():
 
 
 class Session:
-    def __init__(self, path, threads):
+    def __init__(self, path, threads, **settings):
         interpreter, self.runtime = interpreter_class()
-        self._interpreter = interpreter(model_path=str(path), num_threads=threads)
+        self._interpreter = interpreter(model_path=str(path), num_threads=threads, **settings)
         self._interpreter.allocate_tensors()
         names = self._interpreter.get_signature_list().get("serving_default", {})
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()

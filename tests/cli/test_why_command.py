@@ -1,0 +1,131 @@
+"""`pocketforge why`: what is wrong is said before anything runs; a good target; a build's wrong target explained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import load_recipe
+from pipeline.explain import explain_failures
+from pipeline.facts import gather
+from pipeline.parity.words import sentence, stage_rows
+from pipeline.plan import make_plan
+from pipeline.plan_why import with_why
+from pipeline.run import run_plan
+from pipeline.store import Store
+
+MODEL = """\
+from torch import nn
+
+
+def build():
+    return nn.Sequential(nn.Conv2d(1, 8, 3, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4, 10))
+"""
+RECIPE = """\
+name = "tiny"
+
+[model]
+definition = "model.py"
+
+[data]
+source = "digits"
+eval_fraction = 0.7
+eval_samples = 60
+calibration_samples = 20
+
+[[target]]
+name = "tiny_onnx"
+runtime = "onnx"
+# More than a file can keep: its verify says no, and there is nothing to be found.
+verify = { min_sqnr_db = 199.0 }
+
+[[target]]
+name = "tiny_int8"
+runtime = "onnx"
+quantize = { scheme = "static_int8" }
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path / "recipe.toml"
+
+
+def test_an_unknown_target_is_said_before_anything_runs(cli, cache, tiny):
+    done = cli("why", "tiny_onyx", tiny)
+    assert (done.code, done.stdout) == (2, "")
+    assert "the recipe has no target 'tiny_onyx'; did you mean 'tiny_onnx'?" in done.stderr
+    assert "targets: tiny_onnx, tiny_int8" in done.stderr
+    assert cli("why").code == 2
+    assert cli("why", "tiny_onnx", tiny, "--samples", "0").code == 2
+    assert cli("why", "tiny_onnx", tiny.with_name("other.toml")).code == 2
+    assert not cache.exists() and not (tiny.parent / "build").exists()
+
+
+def test_the_step_reads_what_the_lane_reads_and_is_in_no_build(tiny):
+    recipe = load_recipe(tiny)
+    facts = gather(recipe)
+    plan = make_plan(recipe, facts)
+    assert "why" not in {step.stage for step in plan.steps}
+    longer, keys = with_why(plan, recipe, facts, ("tiny_onnx", "tiny_int8"))
+    float_lane, int8_lane = plan.lanes
+    one, other = longer.step(keys["tiny_onnx"]), longer.step(keys["tiny_int8"])
+    assert one.needs == {"data": plan.data, "reference": plan.reference, "export": float_lane.export}
+    assert other.needs == {**one.needs, "export": int8_lane.export, "quantize": int8_lane.quantize}
+    assert one.spec["quantize"] == {} and other.spec["quantize"]["scheme"] == "static_int8"
+    assert one.spec["limits"]["min_sqnr_db"] == 199.0
+    assert longer.steps[: len(plan.steps)] == plan.steps
+    fewer = with_why(plan, recipe, facts, ("tiny_onnx",), samples=7)[1]["tiny_onnx"]
+    assert fewer != one.key
+
+
+def test_a_good_target_from_the_command_line_and_a_wrong_one_in_a_build(program, tiny, tmp_path):
+    cache = tmp_path / "cache"
+    done = program("why", "tiny_onnx", "--samples", 20, cache=cache, cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    folder = tmp_path / "build" / "tiny" / "why" / "tiny_onnx"
+    found = json.loads((folder / "why.json").read_text("utf-8"))
+    assert (folder / "why.png").read_bytes().startswith(b"\x89PNG")
+    assert found["samples"] == 20 and found["first_bad_stage"] == ""
+    assert "tiny_onnx (onnx, fp32), 20 eval samples" in done.stdout
+    assert [row["layer"] for row in found["layers"]] == ["0", "3"]
+    assert found["sentence"] in done.stdout and found["sentence"].startswith("no bad stage: runtime is at 1")
+
+    # The same as a build does it, whose verify asks for more than there can be.
+    recipe = load_recipe(tiny)
+    facts = gather(recipe, cache)
+    plan = make_plan(recipe, facts)
+    lane = plan.lanes[0]
+    plan_of_one = type(plan)(
+        tuple(s for s in plan.steps if s.lane in ("trunk", "tiny_onnx")), plan.data, plan.reference, (lane,)
+    )
+    outcome = run_plan(plan_of_one, Store(cache), logs=tmp_path / "logs")
+    assert outcome.records[lane.verify].status == "rejected"
+    explained = explain_failures(plan_of_one, outcome, recipe, facts, cache=cache, out=tmp_path / "out")
+    assert set(explained) == {"tiny_onnx"} and explained["tiny_onnx"]["path"] == "why/tiny_onnx.json"
+    assert explained["tiny_onnx"]["sentence"].startswith("no bad stage")
+    assert (tmp_path / "out" / "why" / "tiny_onnx.png").is_file()
+
+
+def test_the_words_of_a_bad_stage():
+    stage = {"name": "lowered", "missing": "", "before": "converted", "bad": True, "reasons": ["SQNR 4.0 dB"],
+             "sqnr_db": 4.0, "sqnr_db_from_first": 3.0, "argmax_agreement": 0.5}  # fmt: skip
+    first = {"name": "eager", "missing": "", "before": "", "bad": False, "reasons": [], "sqnr_db": None,
+             "sqnr_db_from_first": None, "argmax_agreement": None}  # fmt: skip
+    layers = [
+        {"layer": "a", "op": "conv2d", "sqnr_db": 31.0, "own_sqnr_db": None},
+        {"layer": "b", "op": "conv2d", "sqnr_db": 4.1, "own_sqnr_db": None},
+    ]
+    found = {"stages": [first, stage], "first_bad_stage": "lowered", "first_bad_layer": "b", "layers": layers,
+             "layers_of": "lowered", "layers_missing": "", "likely": "a wrong scale"}  # fmt: skip
+    assert sentence(found) == (
+        "first bad stage: lowered (SQNR 4.0 dB); first bad layer: b (conv2d): SQNR 4.1 dB, 31.0 dB before it; likely a "
+        "wrong scale"
+    )
+    assert [row[-1] for row in stage_rows(found)] == ["–", "BAD"]
+    found |= {"first_bad_layer": "", "layers": [], "layers_missing": "no op is known"}
+    assert sentence(found) == "first bad stage: lowered (SQNR 4.0 dB); layer not resolved: no op is known"

@@ -1,0 +1,112 @@
+"""QAT of the shipped digits model wins back what calibration alone loses, and its files compute what was trained."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.compress import Distill, Finetune
+from pipeline.config import load_recipe
+from pipeline.devices import host
+from pipeline.devices.base import RunRequest
+from pipeline.quantize import Quantize
+from pipeline.recipe import data_spec
+from pipeline.runtimes import RUNTIMES
+from pipeline.stages import STAGES
+
+torch = pytest.importorskip("torch")
+
+RECIPE = Path(__file__).parents[2] / "models" / "digits_cnn" / "release.toml"
+SEEDS = (0, 1, 2)
+# Three levels a side and one scale a tensor: calibration alone loses most of the answers.
+HARD = {"backend": "qnnpack", "weight_bits": 3}
+TRAINING = Finetune(epochs=4, lr=1e-3, distill=Distill())
+
+
+class Lane:
+    """The digits recipe's stages, each run when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        recipe = load_recipe(RECIPE)
+        self.root = root
+        self.sampling = data_spec(recipe.data, recipe.seed, recipe.task)
+        self.model = {"definition": "model.py", "args": {}, "task": recipe.task}
+        self.inputs = {
+            "data_root": RECIPE.parent,
+            "weights": RECIPE.parent / recipe.model.weights,
+            "labels": RECIPE.parent / "labels.txt",
+        }
+        self.inputs["data"] = self.run("data", self.sampling)
+        more = {"seed": recipe.seed, "inputs": [], "outputs": [], "metric": "accuracy_top1"}
+        self.inputs["reference"] = self.run("reference", {**self.model, **more})
+        self.targets = np.load(self.inputs["data"] / "eval_targets.npy")
+
+    def run(self, stage, spec, name="", **more) -> Path:
+        out = self.root / (name or stage)
+        if not out.exists():
+            out.mkdir()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
+                run = importlib.import_module(STAGES[stage].module).run
+                run({**self.inputs, **more}, json.loads(json.dumps(spec)), out, lambda *_: None)
+        return out
+
+    def quantize(self, **how) -> Path:
+        return self.run("quantize", Quantize("static_int8", **how).spec(), "ptq")
+
+    def qat(self, seed, **how) -> Path:
+        quantize = Quantize("qat_int8", finetune=TRAINING, **how)
+        return self.run(
+            "qat", {**self.model, "seed": seed, "data": self.sampling, "quantize": quantize.spec()}, f"qat{seed}"
+        )
+
+    def accuracy(self, folder: Path) -> float:
+        """Top-1 of the converted graph on the first eval samples (as many as the stage keeps)."""
+        outputs = np.load(folder / "outputs_0.npy")
+        return float((outputs.argmax(1) == self.targets[: len(outputs)]).mean())
+
+
+@pytest.fixture(scope="module")
+def lane(tmp_path_factory):
+    return Lane(tmp_path_factory.mktemp("qat"))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_training_wins_back_what_calibration_loses(lane, seed):
+    reference = float((np.load(lane.inputs["reference"] / "outputs_0.npy").argmax(1) == lane.targets).mean())
+    calibrated, trained = lane.accuracy(lane.quantize(**HARD)), lane.accuracy(lane.qat(seed, **HARD))
+    print(f"seed {seed}: float {reference:.4f}, calibrated {calibrated:.4f}, trained {trained:.4f}")
+    lost = reference - calibrated
+    assert lost > 0.05  # hard enough that there is something to win back
+    assert reference - trained < lost / 2
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_files_compute_what_was_trained(lane, runtime, tmp_path):
+    folder = lane.qat(0, **HARD)
+    spec = {
+        "runtime": runtime,
+        "scheme": "qat_int8",
+        "layout": "NCHW",
+        "model_layout": "NCHW",
+        "io": "float32",
+        "opset": None,
+    }
+    exported = lane.run("export", spec, f"export-{runtime}", quantize=folder)
+    files = json.loads((exported / "export.json").read_text("utf-8"))["files"]
+    model = exported / files["model"]
+    wanted = np.load(folder / "outputs_0.npy")
+    samples = tmp_path / "inputs.npy"
+    np.save(samples, np.load(lane.inputs["data"] / "eval_0.npy")[: len(wanted)])
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    host.run(RunRequest(RUNTIMES[runtime].session, model, sha256, (samples,), tmp_path))
+    found = np.load(tmp_path / "outputs_0.npy")
+    agreement = float((found.argmax(1) == wanted.argmax(1)).mean())
+    print(f"{runtime}: agreement {agreement:.4f}, {model.stat().st_size} bytes")
+    assert found.shape == wanted.shape and agreement >= 0.99

@@ -1,0 +1,44 @@
+"""Any `quantize = {…}` that a runtime's target may have, for property tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+from hypothesis import strategies as st
+
+from pipeline.backends import BACKENDS
+from pipeline.compress import Finetune
+from pipeline.quantize import CALIBRATED, STATIC, Calibration, LayerScheme, Override, Quantize, Scheme
+from pipeline.support import refusal
+
+SCHEMES = get_args(Scheme)
+
+
+@st.composite
+def quantizations(draw: Callable[[st.SearchStrategy[Any]], Any], runtime: str) -> Quantize:
+    scheme = draw(st.sampled_from([s for s in SCHEMES if not refusal(runtime, Quantize(s))]))
+    keys: dict[str, Any] = {}
+    if scheme in STATIC:
+        keys["backend"] = draw(st.sampled_from(sorted(BACKENDS)))
+        keys["weight_bits"] = draw(st.integers(2, 8))
+        patterns = st.text("abc.*", min_size=1, max_size=4)
+        schemes = [s for s in get_args(LayerScheme) if (scheme, s) != ("qat_int8", "dynamic_int8")]
+        overrides = st.builds(Override, patterns, st.sampled_from(schemes))
+        keys["overrides"] = draw(st.lists(overrides, max_size=2).map(tuple))
+    if scheme in (*STATIC, "dynamic_int8", "weight_only_int8"):
+        own = [None, True, False] if keys.get("backend", "xnnpack") == "xnnpack" else [None]
+        keys["per_channel"] = draw(st.sampled_from(own))
+    if scheme in CALIBRATED:
+        keys["calibration"] = draw(st.sampled_from(get_args(Calibration)))
+        keys["calibration_samples"] = draw(st.none() | st.integers(8, 100))
+    if scheme == "weight_only_int4":
+        keys["group_size"] = draw(st.sampled_from([16, 32, 256]))
+    if scheme == "codebook":
+        keys["entries"] = draw(st.integers(2, 256))
+    if scheme == "qat_int8":
+        keys["finetune"] = draw(st.none() | st.builds(Finetune, epochs=st.integers(1, 3)))
+        keys["freeze_observers"] = draw(st.floats(0, 1))
+    if scheme == "mixed":
+        keys["max_accuracy_drop"] = draw(st.floats(0, 0.5))
+    return Quantize(scheme, **keys)

@@ -1,0 +1,235 @@
+"""`quantize = {…}`: what fits together, what is refused and in which words, and what a step depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from quantizations import quantizations
+
+from pipeline.backends import BACKENDS, STORED_LEVELS
+from pipeline.compress import Distill, Finetune, LayerPair
+from pipeline.config import parse_recipe
+from pipeline.errors import RecipeError
+from pipeline.plan import Facts, make_plan
+from pipeline.quantize import Override, Quantize, Scheme, quantize_entry
+from pipeline.recipe import Data, Model, Recipe, Target
+from pipeline.runtimes import RUNTIMES
+from pipeline.support import SCHEMES, refusal, support
+
+FACTS = Facts({"definition": "d", "weights": "w", "data": "s"}, {"torch": "2"}, "host", "none")
+
+
+def recipe(*targets: Target, **changed: Any) -> Recipe:
+    return Recipe("any", Model("m.py", "w.safetensors"), Data("digits"), targets, **changed)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (
+            {"scheme": "fp32", "backend": "qnnpack"},
+            "backend is for scheme mixed or qat_int8 or static_int8, found backend 'qnnpack' with scheme 'fp32'",
+        ),
+        ({"scheme": "dynamic_int8", "calibration": "mse"}, "calibration is for scheme mixed or static_int8"),
+        (
+            {"scheme": "static_int8", "entries": 4},
+            "entries is for scheme codebook, found entries 4 with scheme 'static_int8'",
+        ),
+        ({"scheme": "codebook", "overrides": (Override("a"),)}, "overrides is for scheme"),
+        ({"scheme": "static_int8", "finetune": Finetune()}, "finetune is for scheme codebook or qat_int8"),
+        ({"scheme": "codebook", "finetune": Finetune(distill=Distill())}, "finetune.distill is for scheme qat_int8"),
+        (
+            {"scheme": "static_int8", "backend": "qnnpack", "per_channel": True},
+            "backend qnnpack has one scale for each weight: per_channel = true is backend xnnpack's",
+        ),
+        (
+            {"scheme": "static_int8", "backend": "fbgemm", "per_channel": False},
+            "per_channel = false is backend qnnpack's",
+        ),
+        (
+            {"scheme": "static_int8", "percentile": 99.0},
+            "percentile is for calibration percentile, found calibration 'histogram'",
+        ),
+        (
+            {"scheme": "static_int8", "calibration": "percentile", "percentile": 20.0},
+            "percentile must be more than 50 and at most 100, found 20.0",
+        ),
+        ({"scheme": "static_int8", "calibration_samples": 0}, "calibration_samples must be 1 or more, found 0"),
+        ({"scheme": "static_int8", "weight_bits": 9}, "weight_bits must be 2 to 8, found 9"),
+        (
+            {"scheme": "weight_only_int4", "group_size": 24},
+            "group_size must be 16, 32, 64 or another power of two above, found 24",
+        ),
+        ({"scheme": "codebook", "entries": 257}, "entries must be 2 to 256"),
+        (
+            {"scheme": "qat_int8", "finetune": Finetune(precision="bf16")},
+            "finetune.precision must be fp32 with scheme qat_int8, found 'bf16'",
+        ),
+        (
+            {"scheme": "qat_int8", "finetune": Finetune(distill=Distill(attention=(LayerPair("a", "b"),)))},
+            "hints and attention are for a [[compress]] finetune",
+        ),
+        (
+            {"scheme": "qat_int8", "overrides": (Override("a", "dynamic_int8"),)},
+            "overrides: dynamic_int8 cannot be trained for",
+        ),
+        ({"scheme": "mixed", "max_accuracy_drop": 1.0}, "max_accuracy_drop must be 0 or more and less than 1"),
+        ({"scheme": "mixed", "minimize": "estimated_latency_ms"}, "needs the emulated benchmark of a device profile"),
+        (
+            {"scheme": "qat_int8", "freeze_observers": 1.5},
+            "freeze_observers must be a share of the epochs, 0 to 1, found 1.5",
+        ),
+        ({"scheme": "static_int8", "repairs": ("equalize", "equalize")}, "repairs must be named once each"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Quantize(**keys)
+
+
+def test_every_fault_is_said_at_once() -> None:
+    with pytest.raises(ValueError, match="fbgemm") as caught:
+        Quantize("fp32", backend="fbgemm", weight_bits=11)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_spec_is_plain_data_and_comes_back(runtime: str) -> None:
+    @given(quantizations(runtime))
+    def whatever_is_asked(quantize: Quantize) -> None:
+        spec = quantize.spec()
+        again = quantize_entry(json.loads(json.dumps(spec)) | {"seed": 3, "task": "classification"})
+        assert again.spec() == spec
+        assert (again.scheme, again.by_channel, again.overrides) == (
+            quantize.scheme, quantize.by_channel, quantize.overrides,
+        )  # fmt: skip
+
+    whatever_is_asked()
+
+
+def test_a_spec_holds_what_the_scheme_depends_on_and_nothing_else() -> None:
+    assert Quantize("fp16").spec() == {"scheme": "fp16"}
+    assert Quantize("dynamic_int8").spec() == {
+        "scheme": "dynamic_int8",
+        "per_channel": True,
+        "weight_bits": 8,
+        "overrides": [],
+    }
+    assert Quantize("static_int8", backend="qnnpack").spec()["per_channel"] is False
+    assert Quantize("qat_int8").spec() == Quantize("qat_int8", finetune=Finetune()).spec()
+
+
+def test_a_backend_is_what_torch_documents() -> None:
+    """The ranges of torch's default qconfigs, and no weight level that ARM's 16-bit sums overflow on."""
+    steps = {name: last - first for name, (first, last) in ((n, b.activation_levels) for n, b in BACKENDS.items())}
+    assert steps == {"xnnpack": 255, "qnnpack": 255, "fbgemm": 127}
+    for backend in BACKENDS.values():
+        assert STORED_LEVELS[0] == backend.activation_levels[0] and backend.activation_levels[1] <= STORED_LEVELS[1]
+        assert backend.weight_levels == (-127, 127)
+
+
+# Which runtime makes what of a scheme
+
+
+def test_every_scheme_is_known_in_every_runtime_and_a_refusal_says_what_is_nearest() -> None:
+    assert set(SCHEMES) == set(get_args(Scheme))
+    for scheme, runtimes in SCHEMES.items():
+        assert list(runtimes) == list(RUNTIMES), scheme
+        for runtime, found in runtimes.items():
+            assert found.why, (scheme, runtime)
+            assert bool(found.nearest) == (found.how == "refused"), (scheme, runtime)
+            assert bool(refusal(runtime, Quantize(scheme))) == (found.how == "refused")
+            assert support(runtime, Quantize(scheme)) is found
+
+
+def test_a_refused_scheme_is_a_fault_of_the_recipe() -> None:
+    runtime, scheme = next((r, s) for s, rs in SCHEMES.items() for r, found in rs.items() if found.how == "refused")
+    text = f"""
+name = "any"
+[model]
+definition = "m.py"
+[data]
+source = "digits"
+[[target]]
+name = "t"
+runtime = "{runtime}"
+quantize = {{ scheme = "{scheme}" }}
+"""
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(text)
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"target[0]: scheme {scheme} is refused for runtime {runtime}: ") and "; nearest: " in fault
+
+
+# Rules between a target and the rest of the recipe
+
+
+@pytest.mark.parametrize(
+    ("quantize", "changed", "said"),
+    [
+        (
+            Quantize("static_int8", calibration_samples=200),
+            {},
+            "target[0].quantize.calibration_samples: wanted at most data.calibration_samples (100), found 200",
+        ),
+        (Quantize("static_int8", calibration_samples=3), {}, "static_int8 calibrates on 3 samples, wanted 8 or more"),
+        (
+            Quantize("mixed"),
+            {"data": Data("digits", calibration_samples=7)},
+            "mixed calibrates on 7 samples, wanted 8 or more",
+        ),
+        (Quantize("qat_int8"), {"model": Model("m.pt2")}, "a .pt2 is a traced graph and cannot be trained"),
+        (
+            Quantize("qat_int8", finetune=Finetune(distill=Distill())),
+            {"task": "regression"},
+            "target[0].quantize.finetune: distill and label_smoothing are for task classification",
+        ),
+    ],
+)
+def test_rules_between_a_target_and_the_rest(quantize: Quantize, changed: dict[str, Any], said: str) -> None:
+    good = recipe(Target("t", "onnx", Quantize()))
+    with pytest.raises(ValueError, match=re.escape(said)):
+        dataclasses.replace(good, targets=(Target("t", "onnx", quantize),), **changed)
+
+
+# Steps
+
+
+def stages(*targets: Target, **changed: Any) -> list[str]:
+    return [step.name for step in make_plan(recipe(*targets, **changed), FACTS).steps]
+
+
+def test_targets_that_quantize_alike_share_their_steps() -> None:
+    for scheme, made in (
+        ("qat_int8", ["qat[a+b]"]),
+        ("mixed", ["layers[a+b]", "quantize[a+b]"]),
+        ("codebook", ["quantize[a+b]"]),
+    ):
+        names = stages(Target("a", "tflite", Quantize(scheme)), Target("b", "onnx", Quantize(scheme)))
+        assert [name for name in names if name.startswith(("qat", "layers", "quantize"))] == made
+    assert not [name for name in stages(Target("a", "onnx", Quantize("fp16"))) if name.startswith("quantize")]
+
+
+def test_the_study_of_layers_does_not_depend_on_what_is_chosen_from_it() -> None:
+    def key(quantize: Quantize) -> str:
+        plan = make_plan(recipe(Target("a", "onnx", quantize)), FACTS)
+        return next(step.key for step in plan.steps if step.stage == "layers")
+
+    assert key(Quantize("mixed")) == key(Quantize("mixed", max_accuracy_drop=0.1))
+    assert key(Quantize("mixed")) != key(Quantize("mixed", weight_bits=4))
+
+
+def test_training_for_a_target_reads_what_training_reads() -> None:
+    facts = dataclasses.replace(FACTS, digests={**FACTS.digests, "loss losses.py:sharp": "1"})
+    target = Target("a", "onnx", Quantize("qat_int8", finetune=Finetune(loss="losses.py:sharp")))
+    other = dataclasses.replace(facts, digests={**facts.digests, "loss losses.py:sharp": "2"})
+    keys = [next(s.key for s in make_plan(recipe(target), f).steps if s.stage == "qat") for f in (facts, other)]
+    assert keys[0] != keys[1]
+    trained = make_plan(recipe(target, compress=(Finetune(),)), facts)
+    qat = next(step for step in trained.steps if step.stage == "qat")
+    assert qat.needs["checkpoint"] == trained.changes[-1].key
