@@ -82,5 +82,11 @@ def refusal(runtime: str, quantize: Quantize) -> str:
     """Why a target of `runtime` cannot have `quantize`, and what is nearest; empty when it can."""
     found = support(runtime, quantize)
     if found.how != "refused":
+        dynamic = [each.modules for each in quantize.overrides if each.scheme == "dynamic_int8"]
+        if quantize.is_static and dynamic and runtime != "executorch":
+            return (
+                f"overrides of dynamic_int8 in a static scheme are for runtime executorch: the {runtime} exporter "
+                f"writes one or the other; nearest: scheme fp32 for {', '.join(dynamic)}"
+            )
         return ""
     return f"scheme {quantize.scheme} is refused for runtime {runtime}: {found.why}; nearest: {found.nearest}"

@@ -16,6 +16,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import ComposableQuantizer, Quantizer
 
 from pipeline.errors import ModelError
+from pipeline.quantization.clamps import ClampingQuantizer
 from pipeline.quantization.dynamic import dynamic_config
 from pipeline.quantization.fake_quantize import training_config
 from pipeline.quantization.layers import WEIGHTED, layers_of, matching, op_name, owner
@@ -71,7 +72,7 @@ def make_quantizer(quantize: Quantize, schemes: Mapping[str, str], *, qat: bool 
         parts.append(XNNPACKQuantizer().set_global(dynamic).set_filter_function(only("dynamic_int8")))
     if "static_int8" in found:
         static = training_config(quantize) if qat else static_config(quantize)
-        parts.append(XNNPACKQuantizer().set_global(static).set_filter_function(only("static_int8")))
+        parts.append(ClampingQuantizer().set_global(static).set_filter_function(only("static_int8")))
     return parts[0] if len(parts) == 1 else ComposableQuantizer(parts)
 
 

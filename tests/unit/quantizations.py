@@ -23,7 +23,8 @@ def quantizations(draw: Callable[[st.SearchStrategy[Any]], Any], runtime: str) -
         keys["backend"] = draw(st.sampled_from(sorted(BACKENDS)))
         keys["weight_bits"] = draw(st.integers(2, 8))
         patterns = st.text("abc.*", min_size=1, max_size=4)
-        schemes = [s for s in get_args(LayerScheme) if (scheme, s) != ("qat_int8", "dynamic_int8")]
+        dynamic = runtime == "executorch" and scheme != "qat_int8"
+        schemes = [s for s in get_args(LayerScheme) if dynamic or s != "dynamic_int8"]
         overrides = st.builds(Override, patterns, st.sampled_from(schemes))
         keys["overrides"] = draw(st.lists(overrides, max_size=2).map(tuple))
     if scheme in (*STATIC, "dynamic_int8", "weight_only_int8"):

@@ -166,6 +166,13 @@ quantize = {{ scheme = "{scheme}" }}
     assert fault.startswith(f"target[0]: scheme {scheme} is refused for runtime {runtime}: ") and "; nearest: " in fault
 
 
+def test_dynamic_layers_in_a_static_file_are_for_the_runtime_that_can() -> None:
+    quantize = Quantize("static_int8", overrides=(Override("fc*", "dynamic_int8"),))
+    assert Target("t", "executorch", quantize).quantize is quantize
+    with pytest.raises(ValueError, match="overrides of dynamic_int8 in a static scheme are for runtime executorch.*fc"):
+        Target("t", "tflite", quantize)
+
+
 # Rules between a target and the rest of the recipe
 
 
