@@ -144,3 +144,28 @@ def test_zeros_of_two_of_four_outlive_training_with_fake_quantization(built: tup
     for weight in large:
         zeros = (weight == 0).mean()
         assert zeros >= 0.5, weight.shape
+
+
+def test_a_build_explains_a_file_that_verify_rejects(built: tuple[Path, Any]) -> None:
+    """Nothing is made again but the verify, by another limit, and what explains it."""
+    folder = built[0]
+    text = (folder / "recipe.toml").read_text("utf-8")
+    first = text.index("[[target]]")
+    target = """[[target]]
+name = "static_onnx"
+runtime = "onnx"
+quantize = { scheme = "static_int8" }
+verify = { min_sqnr_db = 90 }
+
+"""
+    (folder / "strict.toml").write_text(text[:first] + target + text[text.index("[[device]]") :], encoding="utf-8")
+    done = pocketforge(folder, "build", "strict.toml", "--out", "strict")
+    assert done.returncode == 1, done.stderr[-3000:]
+    report = json.loads((folder / "strict" / "report.json").read_text("utf-8"))
+    (found,) = report["targets"]
+    assert found["status"] == "wrong" and report["verdict"] == "FAIL"
+    why = found["facts"]["why"]
+    assert "prepared" in why["sentence"] and why["sentence"] in done.stdout
+    told = json.loads((folder / "strict" / why["path"]).read_text("utf-8"))
+    assert told["sentence"] == why["sentence"]
+    jsonschema.validate(report, json.loads((ROOT / "pipeline" / "report" / "schema.json").read_text("utf-8")))

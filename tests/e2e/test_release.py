@@ -710,8 +710,8 @@ name = "mobilenet"
 definition = "{folder}/mobilenet_v2/model.py"
 [data]
 source = "npz:crops.npz"
-eval_fraction = 0.5
-calibration_samples = 4
+eval_fraction = 0.3
+calibration_samples = 8
 [data.preprocess]
 scale = 255.0
 mean = [0.485, 0.456, 0.406]
