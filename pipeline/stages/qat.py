@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from pipeline.compress import Finetune
 from pipeline.data.dataset import Dataset, open_dataset
 from pipeline.data.files import resolver
 from pipeline.errors import ModelError
@@ -19,7 +18,7 @@ from pipeline.models import load_exported
 from pipeline.pruning.subject import open_checkpoint
 from pipeline.quantization.converted import write_converted
 from pipeline.quantization.qat import SMALLEST_BATCH, Freezing, Inputs, TrainingGraph
-from pipeline.quantize import Quantize, quantize_entry
+from pipeline.quantize import quantize_entry
 from pipeline.training.batches import Batches
 from pipeline.training.distributed import together
 from pipeline.training.loop import deterministic, fit
@@ -41,34 +40,17 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     Writes what `write_converted` does, and qat.json. Raises ModelError as model, data and training do, also for a model
     that has no training graph; StageFailed when the guard finds the graph changed, or nothing is quantized.
     """
-    processes = training_settings(quantize_entry(spec["quantize"])).processes
+    processes = quantize_entry(spec["quantize"]).settings.processes
     if processes > 1:
         together(processes, f"{__name__}:train", inputs, spec, out, emit)
     else:
         train(inputs, spec, out, emit)
 
 
-def training_settings(quantize: Quantize) -> Finetune:
-    """How a target's QAT trains. Raises ModelError for what only a model's own layers can do."""
-    settings = quantize.finetune or Finetune()
-    if settings.distill is not None and (settings.distill.hints or settings.distill.attention):
-        raise ModelError(
-            "quantize.finetune.distill: hints and attention watch layers, which the graph that scheme qat_int8 trains "
-            "does not have",
-            "leave them out: methods kd and dkd compare outputs; hints can be part of a [[compress]] finetune before",
-        )
-    if settings.precision != "fp32":
-        raise ModelError(
-            f"quantize.finetune.precision must be fp32 for scheme qat_int8, found {settings.precision}",
-            "ranges of rounded values would be ranges of another model",
-        )
-    return settings
-
-
 def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
     """`run`, in each of its processes; the first one writes."""
     quantize = quantize_entry(spec["quantize"])
-    settings = training_settings(quantize)
+    settings = quantize.settings
     if spec["definition"].endswith(".pt2"):
         raise ModelError(
             f"scheme qat_int8 needs a model that can be trained; {spec['definition']} is a traced graph, fixed in the "

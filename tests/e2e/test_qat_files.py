@@ -23,7 +23,7 @@ from pipeline.stages import STAGES
 torch = pytest.importorskip("torch")
 
 RECIPE = Path(__file__).parents[2] / "models" / "digits_cnn" / "release.toml"
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 # Three levels a side and one scale a tensor: calibration alone loses most of the answers.
 HARD = {"backend": "qnnpack", "weight_bits": 3}
 TRAINING = Finetune(epochs=4, lr=1e-3, distill=Distill())

@@ -205,6 +205,19 @@ def test_the_build_ends_well_with_six_targets(release, report, by_name):
     assert release.done.json() == report
 
 
+def test_three_runtimes_tell_the_same_truth(report):
+    """Each two files of one quantization on all 577 eval samples, fp32 as well as int8."""
+    pairs = {(pair["scheme"], *pair["targets"]): pair for pair in report["agreement"]}
+    assert len(pairs) == 6 and {scheme for scheme, *_ in pairs} == {"fp32", "static_int8"}
+    for names, pair in pairs.items():
+        assert pair["argmax_agreement"] >= 0.99 and pair["samples"] == 577, names
+        if pair["scheme"] == "static_int8":
+            assert pair["max_steps"] <= 2, names
+        else:
+            assert pair["max_steps"] is None and pair["sqnr_db"] > 90, names
+        print(names, pair["argmax_agreement"], pair["max_steps"], round(pair["sqnr_db"], 1))
+
+
 def test_the_report_fits_its_schema(report):
     assert problems(report) == []
     assert SCHEMA["$id"] == "urn:pocketforge:report:1" and records.SCHEMA_VERSION == 1
