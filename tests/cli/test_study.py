@@ -142,3 +142,29 @@ def test_pruning_is_shown_and_written_and_goes_on(cli, tiny, tmp_path):
     again = cli(*command, "--json")
     assert again.json() == found
     assert again.stderr.count("(kept") == 7
+
+
+def test_layers_are_shown_written_and_stored(cli, cache, tiny, tmp_path):
+    pytest.importorskip("executorch")
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    recipe = RECIPE[: RECIPE.index("[[compress]]")] + RECIPE[RECIPE.index("[[target]]") :]
+    tiny.write_text(f'{recipe}quantize = {{ scheme = "static_int8", calibration = "minmax" }}\n')
+    out = tmp_path / "out"
+    unknown = cli("study", "layers", tiny, "--target", "tiny_onx", "--out", out)
+    assert unknown.code == 2 and "no target 'tiny_onx'; did you mean 'tiny_onnx'?" in unknown.stderr
+    done = cli("study", "layers", tiny, "--out", out, "--progress", "plain")
+    assert done.code == 0, done.stderr
+    found = json.loads((out / "layers.json").read_text())
+    names = ["0", "1.conv1", "1.conv2", "2.conv1", "2.conv2", "4"]
+    assert [row["name"] for row in found["layers"]] == names
+    for row in found["layers"]:
+        (line,) = [x for x in done.stdout.splitlines() if x.startswith(row["name"] + " ")]
+        assert f"{row['only_quantized']['sqnr_db']:.1f}" in line and f"{row['weights']:,}" in line
+        assert row["only_quantized"]["sqnr_db"] >= found["all_quantized"]["sqnr_db"] - 1
+    with Image.open(out / "layers.png") as image:
+        image.load()
+        assert image.format == "PNG" and len(image.convert("RGB").getcolors(1 << 20)) > 20
+    again = cli("study", "layers", tiny, "--out", out, "--json", "--progress", "plain")
+    assert again.json() == found and "start   layers" not in again.stderr

@@ -131,6 +131,7 @@ def test_a_backend_is_what_torch_documents() -> None:
     for backend in BACKENDS.values():
         assert STORED_LEVELS[0] == backend.activation_levels[0] and backend.activation_levels[1] <= STORED_LEVELS[1]
         assert backend.weight_levels == (-127, 127)
+        assert backend.calibration == Quantize().calibration, "what a recipe gets that says nothing"
 
 
 # Which runtime makes what of a scheme
