@@ -34,7 +34,7 @@ from pipeline.data.arrays_on_disk import load_samples, sample_paths
 from pipeline.devices import host
 from pipeline.devices.base import RunRequest
 from pipeline.facts import gather
-from pipeline.metrics import accuracy, parity
+from pipeline.metrics import accuracy, parity, real_values
 from pipeline.plan import make_plan
 from pipeline.quantize import Quantize
 from pipeline.recipe import Target
@@ -80,10 +80,8 @@ class Shop:
         out = Path(tempfile.mkdtemp(dir=self.folder))
         inputs = tuple(sample_paths(self.data, "eval"))
         answer = host.run(RunRequest(RUNTIMES[runtime].session, path, hash_file(path), inputs, out))
-        outputs = np.load(out / "outputs_0.npy")
         info = answer.outputs[0]
-        if info.get("scale") and outputs.dtype.kind in "iu":
-            outputs = ((outputs.astype(np.float64) - info["zero_point"]) * info["scale"]).astype(np.float32)
+        outputs = real_values(np.load(out / "outputs_0.npy"), info.get("scale"), info.get("zero_point"))
         near = parity(outputs, self.reference)
         found = {"sqnr_db": near["sqnr_db"], "argmax_agreement": near["argmax_agreement"]}
         if self.task == "classification":

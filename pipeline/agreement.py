@@ -18,14 +18,18 @@ def compare_files(plan: Plan, outcome: Outcome) -> list[dict[str, Any]]:
     """
     import numpy as np
 
-    from pipeline.metrics import parity
+    from pipeline.metrics import parity, real_values
+
+    def answers(lane: Lane) -> Any:
+        folder = outcome.entries[lane.verify].files
+        about = json.loads((folder / "verify.json").read_text("utf-8"))["outputs"][0]
+        return real_values(np.load(folder / "model" / "outputs_0.npy"), about.get("scale"), about.get("zero_point"))
 
     found = []
     for one, other in combinations(plan.lanes, 2):
         if not _comparable(one, other) or any(lane.verify not in outcome.entries for lane in (one, other)):
             continue
-        folders = [outcome.entries[lane.verify].files for lane in (one, other)]
-        outputs = [_real_values(np, folder) for folder in folders]
+        outputs = [answers(lane) for lane in (one, other)]
         if outputs[0].shape != outputs[1].shape:
             continue
         near = parity(outputs[1], outputs[0])
@@ -49,14 +53,6 @@ def _comparable(one: Lane, other: Lane) -> bool:
     if one.target.quantize.scheme != other.target.quantize.scheme:
         return False
     return one.quantize == other.quantize  # one step for both, or none for either
-
-
-def _real_values(np: Any, folder: Any) -> Any:
-    outputs = np.load(folder / "model" / "outputs_0.npy")
-    about = json.loads((folder / "verify.json").read_text("utf-8"))["outputs"][0]
-    if about.get("scale") and outputs.dtype.kind in "iu":
-        return ((outputs.astype(np.float64) - about["zero_point"]) * about["scale"]).astype(np.float32)
-    return outputs
 
 
 def _scale(lane: Lane, outcome: Outcome) -> float | None:

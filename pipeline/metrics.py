@@ -16,6 +16,13 @@ Array = NDArray[Any]
 PERFECT_SQNR_DB = 200.0
 
 
+def real_values(outputs: Array, scale: float | None, zero_point: int | None) -> Array:
+    """Integer outputs as the float32 values that they stand for; others, and those without a scale, as they are."""
+    if not scale or outputs.dtype.kind not in "iu":
+        return outputs
+    return ((outputs.astype(np.float64) - (zero_point or 0)) * scale).astype(np.float32)
+
+
 def accuracy(outputs: Array, targets: Array, task: str) -> dict[str, float]:
     """Every metric of the task, by its name in the recipe."""
     if task == "regression":

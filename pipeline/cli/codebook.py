@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from pipeline.cli.options import json_option, print_json
-from pipeline.cli.sparse import ENDING, force_option, output_option, percent, target_file
+from pipeline.cli.sparse import (
+    ENDING,
+    dense_name,
+    force_option,
+    output_option,
+    percent,
+    show_unpacked,
+    target_file,
+)
 
 PACKED = ".codebook.safetensors"
 
@@ -18,7 +26,7 @@ def command() -> None:
 
     A tensor of at most 256 different values is stored as those values and a few bits for each place; any other as it
     is. Nothing is lost: unpack gives the same bytes. It saves download size, not memory or time: a runtime reads the
-    dense file. A target with scheme "codebook" has such a file beside it.
+    dense file.
     """
 
 
@@ -58,14 +66,7 @@ def unpack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
 
     It is compared with the SHA-256 of the file that was packed; a damaged file gives nothing.
     """
-    stem = file.name.removesuffix(PACKED)
-    default = f"{stem}{ENDING}" if stem != file.name else f"{file.name.removesuffix(ENDING)}.dense{ENDING}"
-    target = target_file(file, output, default, force)
+    target = target_file(file, output, dense_name(file, PACKED), force)
     from pipeline.quantization.codebook_files import decode
 
-    found = decode(file, target)
-    if as_json:
-        print_json({**found, "file": str(target)})
-        return
-    click.echo(f"wrote   {target}")
-    click.echo(f"dense   {found['dense_bytes']:,} bytes, the same as were packed (sha256 {found['sha256'][:12]})")
+    show_unpacked(decode(file, target), target, as_json)

@@ -68,12 +68,20 @@ def unpack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
 
     It is compared with the SHA-256 of the file that was packed; a damaged file gives nothing.
     """
-    stem = file.name.removesuffix(PACKED)
-    default = f"{stem}{ENDING}" if stem != file.name else f"{file.name.removesuffix(ENDING)}.dense{ENDING}"
-    target = target_file(file, output, default, force)
+    target = target_file(file, output, dense_name(file, PACKED), force)
     from pipeline.pruning.sparse_storage import decode
 
-    found = decode(file, target)
+    show_unpacked(decode(file, target), target, as_json)
+
+
+def dense_name(file: Path, packed: str) -> str:
+    """What `file`, whose name may end in `packed`, is called when it is dense again."""
+    stem = file.name.removesuffix(packed)
+    return f"{stem}{ENDING}" if stem != file.name else f"{file.name.removesuffix(ENDING)}.dense{ENDING}"
+
+
+def show_unpacked(found: dict[str, Any], target: Path, as_json: bool) -> None:
+    """What unpacking gave, on stdout."""
     if as_json:
         print_json({**found, "file": str(target)})
         return

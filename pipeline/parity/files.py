@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.devices import host
 from pipeline.devices.base import RunAnswer, RunRequest
+from pipeline.metrics import real_values
 from pipeline.parity.forms import Form
 from pipeline.runtimes import RUNTIMES
 from pipeline.runtimes.taps import FileTap
@@ -36,15 +37,8 @@ def run_file(path: Path, session: str, samples: Sequence[Path], out: Path) -> tu
     found = []
     for number, info in enumerate(answer.outputs):
         values = np.load(out / f"outputs_{number}.npy", mmap_mode="r")
-        found.append(dequantize(values, info.get("scale"), info.get("zero_point")))
+        found.append(real_values(values, info.get("scale"), info.get("zero_point")))
     return answer, found
-
-
-def dequantize(values: Array, scale: float | None, zero_point: int | None) -> Array:
-    """Real values of stored levels; others as they are."""
-    if not scale or values.dtype.kind not in "iu":
-        return values
-    return ((values.astype(np.float64) - (zero_point or 0)) * scale).astype(np.float32)
 
 
 def tap_layers(runtime: str, path: Path, form: Form, out: Path) -> tuple[Path, dict[str, FileTap]]:
@@ -89,7 +83,7 @@ def layer_outputs(
     _, outputs = run_file(path, session, samples, out)
     found = {}
     for layer, tap in taps.items():
-        values = dequantize(outputs[tap.output], tap.scale, tap.zero_point)
+        values = real_values(outputs[tap.output], tap.scale, tap.zero_point)
         found[layer] = np.moveaxis(values, -1, 1) if tap.is_nhwc and values.ndim == 4 else values
     return found
 

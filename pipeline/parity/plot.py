@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.studies.plots import _figure, _save
+from pipeline.studies.plots import new_figure, save_figure
 
 _TOP_DB = 100.0  # what is nearer than this is drawn here: there is nothing to see between 100 dB and no difference
 _SEEN, _OWN, _BAD, _LIMIT = "#0072B2", "#E69F00", "#D55E00", "#999999"
@@ -25,7 +25,7 @@ def layers_plot(found: Mapping[str, Any], path: Path) -> Path:
             if s["sqnr_db"] is not None
         ]
     marked = found["first_bad_layer"] if found["layers"] else found["first_bad_stage"]
-    figure, axes = _figure(3 + 0.28 * len(rows), 4.4)
+    figure, axes = new_figure(3 + 0.28 * len(rows), 4.4)
     places = range(len(rows))
     axes.plot(places, [_shown(r["sqnr_db"]) for r in rows], color=_SEEN, marker="o", label="with the inputs that come")
     own = [(i, _shown(r["own_sqnr_db"])) for i, r in enumerate(rows) if r["own_sqnr_db"] is not None]
@@ -44,7 +44,7 @@ def layers_plot(found: Mapping[str, Any], path: Path) -> Path:
     axes.set_title(f"{found['target']} ({found['runtime']}, {found['scheme']}): {what}", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _shown(value: float) -> float:

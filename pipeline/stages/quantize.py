@@ -105,12 +105,11 @@ def _codebook(
 ) -> dict[str, Any]:
     from pipeline.data.dataset import open_dataset
     from pipeline.data.files import resolver
-    from pipeline.quantization.codebook import cluster, describe, finetune_centroids, float_weights, with_codebooks
+    from pipeline.quantization.codebook import cluster, describe, finetune_centroids, with_codebooks
     from pipeline.quantization.codebook_files import save_codebooks
     from pipeline.training.losses import user_loss
 
     graph = fold_batch_norm(program)
-    weights = float_weights(graph)
     codebooks = cluster(graph, quantize.entries, lambda f, text: emit(0.3 * f, text))
     clustered = with_codebooks(graph, codebooks)
     history: list[dict[str, float]] = []
@@ -135,7 +134,7 @@ def _codebook(
     rest = {name: tensor.numpy() for name, tensor in state.items() if name not in codebooks}
     sizes = save_codebooks(codebooks, rest, out)
     layers = describe(graph, codebooks)
-    more = {"codebook": {"sizes": sizes, "weights": layers, "history": history, "trained": len(weights)}}
+    more = {"codebook": {"sizes": sizes, "weights": layers, "history": history}}
     example = program.example_inputs[0]
     return write_float_form(clustered, example, quantize, codebooks, inputs["data"], out, _evaluating(emit), more)
 

@@ -19,7 +19,7 @@ from pipeline.data.arrays_on_disk import sample_paths
 from pipeline.devices import host, legacy
 from pipeline.devices.base import RunAnswer, RunRequest
 from pipeline.errors import PocketforgeError, ToolMissing
-from pipeline.metrics import accuracy, parity
+from pipeline.metrics import accuracy, parity, real_values
 from pipeline.runtimes import RUNTIMES
 from pipeline.runtimes.describe import describe
 from pipeline.store import hash_file
@@ -154,11 +154,8 @@ def run_file(
         outputs=out,
     )
     answer = host.run(request, python=python) if python else host.run(request)
-    outputs = np.load(out / "outputs_0.npy")
     info = answer.outputs[0]
-    if info.get("scale") and outputs.dtype.kind in "iu":
-        outputs = ((outputs.astype(np.float64) - info["zero_point"]) * info["scale"]).astype(np.float32)
-    return answer, outputs
+    return answer, real_values(np.load(out / "outputs_0.npy"), info.get("scale"), info.get("zero_point"))
 
 
 def check_contract(answer: RunAnswer, exported: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ _ENDS = ("low", "high")
 _UNITS = {"parameters": "parameters", "macs": "MACs"}
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def new_figure(width: float, height: float) -> tuple[Any, Any]:
+    """A figure (inches) and its axes. Raises ToolMissing without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -32,7 +33,8 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save_figure(figure: Any, path: Path) -> Path:
+    """Write a PNG. Raises StoreError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # No version or date in it: the same figures give the same bytes.
@@ -53,7 +55,7 @@ def heat_map(found: Mapping[str, Any], chosen: Mapping[str, float], path: Path) 
         [math.nan if v is None else (whole - v if by_accuracy else v - whole) * scale for v in row[metric]]
         for row in layers
     ]
-    figure, axes = _figure(2.5 + 0.75 * len(ratios), 1.6 + 0.3 * len(layers))
+    figure, axes = new_figure(2.5 + 0.75 * len(ratios), 1.6 + 0.3 * len(layers))
     top = max([v for row in values for v in row if not math.isnan(v)] + [1e-6])
     image = axes.imshow(values, cmap=_colours(), vmin=0, vmax=top, aspect="auto")
     axes.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
@@ -69,7 +71,7 @@ def heat_map(found: Mapping[str, Any], chosen: Mapping[str, float], path: Path) 
     lost = "top-1 lost" if by_accuracy else "relative rise of the loss"
     axes.set_title("One layer pruned at a time; framed: what ratio = auto takes", fontsize=9)
     figure.colorbar(image, ax=axes, label=lost)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _colours() -> Any:
@@ -87,7 +89,7 @@ def _frame(x: int, y: int) -> Any:
 
 def accuracy_by_share(found: Mapping[str, Any], basis: str, path: Path) -> Path:
     """Top-1 against the share that was really removed: after fine-tuning (with intervals), and before it (dotted)."""
-    figure, axes = _figure(7, 4.6)
+    figure, axes = new_figure(7, 4.6)
     for method, (colour, marker) in _LOOK.items():
         rows = _rows(found, basis, method)
         if not rows:
@@ -107,7 +109,7 @@ def accuracy_by_latency(found: Mapping[str, Any], runtime: str, path: Path) -> P
     """Top-1 after fine-tuning against latency, as a share of the unpruned model's in the same sitting; bars are
     95 % intervals.
     """
-    figure, axes = _figure(7, 4.6)
+    figure, axes = new_figure(7, 4.6)
     for basis, line in (("parameters", "-"), ("macs", "--")):
         for method, (colour, marker) in _LOOK.items():
             rows = [row for row in _rows(found, basis, method) if runtime in row["latency"]]
@@ -154,7 +156,7 @@ def _points(
 def _finish(figure: Any, axes: Any, path: Path) -> Path:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 _QUANTIZERS = {
@@ -167,7 +169,7 @@ _QUANTIZERS = {
 
 def accuracy_by_size(found: Mapping[str, Any], path: Path) -> Path:
     """The metric against the packed size of the weights, a line for each quantizer, a point for each number of bits."""
-    figure, axes = _figure(7, 4.6)
+    figure, axes = new_figure(7, 4.6)
     for name, (colour, marker) in _QUANTIZERS.items():
         rows = sorted((row for row in found["rows"] if row["quantizer"] == name), key=lambda row: int(row["bits"]))
         sizes, heights = [row["packed_bytes"] / 1000 for row in rows], [row["accuracy"] for row in rows]
@@ -186,7 +188,7 @@ def accuracy_by_size(found: Mapping[str, Any], path: Path) -> Path:
 def layer_bars(found: Mapping[str, Any], path: Path) -> Path:
     """SQNR of the model's output with only one layer in int8, layer by layer; all layers in int8 as a line."""
     names = [row["name"] for row in found["layers"]]
-    figure, axes = _figure(7, 1.4 + 0.22 * len(names))
+    figure, axes = new_figure(7, 1.4 + 0.22 * len(names))
     axes.barh(range(len(names)), [row["only_quantized"]["sqnr_db"] for row in found["layers"]], color="#0072B2")
     axes.axvline(found["all_quantized"]["sqnr_db"], color="#D55E00", label="all layers in int8")
     axes.set_yticks(range(len(names)), names, fontsize=7)
