@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.backends import BACKENDS
 from pipeline.devices import legacy
+from pipeline.devices.emulator import provision
 from pipeline.errors import StoreError
 from pipeline.facts import COMPRESS_LIBRARIES, host_identity, installed_versions
 from pipeline.runtimes import RUNTIMES
@@ -56,6 +57,7 @@ def examine(cache: Path, *, imports: bool) -> Iterator[dict[str, str]]:
         f"{legacy.VERSION} in {legacy.legacy_folder()}" if ready else "not set up: verify will say 'not known' for it",
         "pocketforge device setup tflite-runtime",
     )
+    yield from (_row(*row) for row in provision.examine())
     for name, use in _OPTIONAL.items():
         state = "optional" if versions[name] == "none" else "ok"
         found = versions[name] if state == "ok" else f"not installed; only for {use}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from pipeline.cli import device_calibrate, device_profiles
 from pipeline.cli.options import json_option, print_json
-from pipeline.errors import RecipeError
+from pipeline.errors import PocketforgeError, RecipeError
 
 
 @click.group("device")
@@ -13,11 +16,15 @@ def command() -> None:
     """List and set up what model files run on."""
 
 
+command.add_command(device_profiles.command, "profiles")
+
+
 @command.command("list")
 @json_option
 def list_devices(as_json: bool) -> None:
     """List what files can run on here."""
     from pipeline.devices import legacy
+    from pipeline.devices.emulator import parts
     from pipeline.facts import host_identity
 
     ready = legacy.legacy_python()
@@ -29,7 +36,13 @@ def list_devices(as_json: bool) -> None:
             "state": "ready" if ready else "not set up: pocketforge device setup tflite-runtime",
             "what": f"{', '.join(legacy.REQUIREMENTS)} in {legacy.legacy_folder()}",
         },
+        {"name": "emulator", "kind": "device", "state": "ready", "what": f"ARM CPUs, in {parts.emulator_folder()}"},
     ]
+    try:
+        found = parts.installed()
+        rows[-1]["what"] = f"ARM CPUs by qemu {found.qemu_version}, in {parts.emulator_folder()}"
+    except PocketforgeError as error:
+        rows[-1]["state"] = f"{error.message}: {error.hint}"
     if as_json:
         print_json(rows)
         return
@@ -39,15 +52,40 @@ def list_devices(as_json: bool) -> None:
 
 @command.command("setup")
 @click.argument("name")
-def setup(name: str) -> None:
-    """Set up an optional runtime. Needs the package index.
+@click.option(
+    "--from", "given", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="emulator: take its packages from this folder, and nothing from the network.",
+)  # fmt: skip
+@click.option("--refresh", is_flag=True, help="emulator: fetch and make every part again.")
+def setup(name: str, given: Path | None, refresh: bool) -> None:
+    """Set up what is not installed with Pocketforge. Needs the package index, or --from.
 
-    NAME is `tflite-runtime`: the last release under that name, which apps still ship. A build verifies .tflite files
-    with it too, once it is set up.
+    NAME is `emulator`, ARM CPUs to run and count on: qemu-aarch64 (yours, or a Debian package's), the arm64 C and C++
+    libraries, the runtimes' own arm64 libraries, and small runners compiled here. Nothing needs root and nothing is
+    installed; all of it lies in one folder, which is printed. What was fetched is kept in its downloads folder, which
+    --from takes on a machine without network.
+
+    Or NAME is `tflite-runtime`: the last release under that name, which apps still ship. A build verifies .tflite
+    files with it too, once it is set up.
     """
-    from pipeline.devices import legacy
+    if name == "emulator":
+        _setup_emulator(given, refresh)
+    elif name != "tflite-runtime":
+        raise RecipeError(f"nothing named {name!r} can be set up", "known: tflite-runtime, emulator")
+    elif given is not None or refresh:
+        raise click.UsageError("--from and --refresh are for the emulator")
+    else:
+        from pipeline.devices import legacy
 
-    if name != "tflite-runtime":
-        raise RecipeError(f"nothing named {name!r} can be set up", "known: tflite-runtime")
-    click.echo(f"setting up {', '.join(legacy.REQUIREMENTS)} in {legacy.legacy_folder()}", err=True)
-    click.echo(legacy.setup_legacy())
+        click.echo(f"setting up {', '.join(legacy.REQUIREMENTS)} in {legacy.legacy_folder()}", err=True)
+        click.echo(legacy.setup_legacy())
+
+
+def _setup_emulator(given: Path | None, refresh: bool) -> None:
+    from pipeline.devices.emulator import parts, provision
+
+    provision.setup(lambda text: click.echo(text, err=True), given=given, refresh=refresh)
+    click.echo(parts.emulator_folder())
+
+
+command.add_command(device_calibrate.command)

@@ -1,3 +1,3 @@
 """Where model files run: a visible registry, imported on use."""
 
-DEVICES = {"host": "pipeline.devices.host"}
+DEVICES = {"host": "pipeline.devices.host", "emulator": "pipeline.devices.emulator.device"}

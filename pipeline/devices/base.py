@@ -13,7 +13,9 @@ class RunRequest:
 
     session: which runtime opens the file. inputs: one .npy per model input, samples first, without a batch axis.
     outputs: folder for outputs_0.npy …. time_s/samples/warmup: with samples > 0, run for at least so many timed
-    inferences and so long instead, cycling through the inputs, and write no outputs.
+    inferences and so long instead, cycling through the inputs, and write no outputs. profile, cores: which emulated
+    device (a shipped profile's name or its file), and which cluster of it (its fastest when empty); the host has
+    neither. memory_limit_bytes: of the processes that run it, 0 for none; the host sets none.
     """
 
     session: str
@@ -25,6 +27,10 @@ class RunRequest:
     samples: int = 0
     warmup: int = 0
     time_s: float = 0.0
+    profile: str = ""
+    cores: str = ""
+    time_limit_s: float = 1800.0
+    memory_limit_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

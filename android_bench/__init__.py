@@ -1,0 +1,1 @@
+"""What runs on phones, and how to reach them. Knows nothing of `pipeline`."""

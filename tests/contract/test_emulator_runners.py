@@ -1,0 +1,342 @@
+"""The native runners under the emulator: the host's answers on real files, else a message and an exit code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.calibration import micro_models
+from pipeline.devices import host
+from pipeline.devices.base import RunRequest
+from pipeline.devices.emulator import device
+from pipeline.devices.emulator.launch import Order, environment, launch, prefix
+from pipeline.devices.emulator.parts import Emulator
+from pipeline.devices.emulator.qemu import cpu_option
+from pipeline.errors import DeviceError, RecipeError, ToolFailed
+from pipeline.profile_files import load_profile
+from pipeline.runtimes import RUNTIMES
+from pipeline.store import hash_file
+
+PROFILE = load_profile("pixel4")
+PROGRAMS = {"tflite": "pf_litert", "onnx": "pf_onnxruntime", "executorch": "pf_executorch"}
+CODES = {0, 64, 65, 66, 69, 70}
+SAMPLES = 3
+# Not in alphabetical order: some formats keep names sorted, and would then swap the tensors.
+NAMES = (("zebra", "ant"), ("last", "first"))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The three runners as they are started under qemu, without what `launch` adds."""
+
+    emulator: Emulator
+    start: tuple[str, ...]
+    models: dict[str, Path]
+    samples: list[np.ndarray]
+
+    def run(self, runtime: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        argv = [*self.start, str(self.emulator.runners[runtime]), *map(str, arguments)]
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", env=environment(1), timeout=120)
+        assert done.returncode in CODES, done
+        if done.returncode:
+            assert done.stderr.rstrip("\n").split("\n")[-1].startswith(f"{PROGRAMS[runtime]}: "), done
+            assert done.stdout == ""
+        return done
+
+    def opened(self, runtime: str, model: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return self.run(runtime, "--library", self.emulator.libraries[runtime], "--model", model, *arguments)
+
+
+@pytest.fixture(scope="module")
+def bench(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Two inputs, two outputs and one small linear layer, from each exporter."""
+    torch = pytest.importorskip("torch")
+
+    class Two(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 4)
+
+        def forward(self, a, b):
+            return self.linear(a) + b, a - 2 * b
+
+    folder = tmp_path_factory.mktemp("models")
+    random = np.random.default_rng(0)
+    samples = [random.uniform(-1, 1, (SAMPLES, 4)).astype(np.float32) for _ in range(2)]
+    models = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
+        from pipeline.runtimes.base import ExportRequest
+
+        torch.manual_seed(0)
+        example = tuple(torch.from_numpy(s[:1]) for s in samples)
+        program = torch.export.export(Two().eval(), example)
+        for runtime, kind in RUNTIMES.items():
+            (folder / runtime).mkdir()
+            request = ExportRequest(program, None, example, *NAMES, layout="NCHW", io="float32", opset=None)
+            result = importlib.import_module(kind.module).export(request, folder / runtime)
+            models[runtime] = folder / runtime / result.files["model"]
+    cluster = PROFILE.cluster()
+    with prefix(emulator, PROFILE, cluster) as made:
+        cpu = cpu_option(PROFILE, cluster, emulator.qemu, emulator.qemu_version)
+        yield Bench(emulator, (str(emulator.qemu), "-cpu", cpu, "-L", str(made)), models, samples)
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def request_for(runtime: str, model: Path, arrays: list[np.ndarray], folder: Path, **more: Any) -> RunRequest:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, array in enumerate(arrays):
+        paths.append(folder / f"in_{number}.npy")
+        np.save(paths[-1], array)
+    more = {"sha256": hash_file(model), "profile": "pixel4", **more}
+    return RunRequest(runtime, model, inputs=tuple(paths), outputs=folder / "out", **more)
+
+
+def both(request: RunRequest) -> list[tuple[Any, list[np.ndarray]]]:
+    """Host's and emulated device's answer and outputs."""
+    found = []
+    for run in (host.run, device.run):
+        answer = run(request)
+        found.append((answer, [np.load(request.outputs / f"outputs_{i}.npy") for i in range(len(answer.outputs))]))
+    return found
+
+
+def raw(bench: Bench, folder: Path) -> list[str | Path]:
+    """The samples as arguments."""
+    arguments: list[str | Path] = []
+    for number, array in enumerate(bench.samples):
+        array.tofile(folder / f"{number}.bin")
+        arguments += ["--input", folder / f"{number}.bin"]
+    return arguments
+
+
+def onnx_file(path: Path, dtype: int, shape: list[Any], io: dict[str, Any] | None = None) -> Path:
+    """One input, given back as it is."""
+    onnx = pytest.importorskip("onnx")
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Identity", ["in"], ["out"])
+    graph = onnx.helper.make_graph([node], "g", [value("in", dtype, shape)], [value("out", dtype, shape)])
+    model = onnx.helper.make_model(graph, ir_version=9, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    if io:
+        onnx.helper.set_model_props(model, {"io_quantization": json.dumps(io)})
+    onnx.save(model, path)
+    return path
+
+
+def test_inputs_and_outputs_are_those_of_the_host_in_its_order(bench, runtime, tmp_path):
+    (wanted, host_outputs), (found, outputs) = both(
+        request_for(runtime, bench.models[runtime], bench.samples, tmp_path)
+    )
+    assert [t["name"] for t in found.inputs] == list(NAMES[0])
+    assert found.inputs == wanted.inputs and found.outputs == wanted.outputs and found.runtime == wanted.runtime
+    assert (found.modules, found.cpus, found.samples_ms) == ((), (), ())
+    assert found.load_ms > 0 and found.peak_rss_bytes > found.loaded_rss_bytes >= 0
+    for ours, theirs in zip(outputs, host_outputs, strict=True):
+        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape == (SAMPLES, 4)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_int8_inputs_are_quantized_as_on_the_host(emulator, tmp_path):
+    model = tmp_path / "conv.tflite"
+    model.write_bytes(micro_models.operator("conv-bn-relu", 12, 8, 16, 3, 1))
+    images = np.random.default_rng(0).uniform(-1.5, 1.5, (2, 8, 12, 12)).astype(np.float32)
+    (wanted, theirs), (found, ours) = both(request_for("tflite", model, [images], tmp_path / "run"))
+    assert found.inputs == wanted.inputs and found.inputs[0]["dtype"] == "int8" and found.inputs[0]["scale"] > 0
+    assert found.outputs == wanted.outputs
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    assert len(np.unique(ours[0])) > 10
+
+
+def test_onnx_takes_the_quantization_from_the_files_metadata(emulator, tmp_path):
+    levels = {"scale": 0.05, "zero_point": -3}
+    model = onnx_file(tmp_path / "m.onnx", 3, [1, 4], {"in": levels, "out": levels})
+    samples = [np.array([[-9.0, -0.07, 0.1, 9.0]], np.float32)]
+    (wanted, theirs), (found, ours) = both(request_for("onnx", model, samples, tmp_path / "run"))
+    assert found.inputs == wanted.inputs and found.inputs[0]["scale"] == levels["scale"]
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    assert ours[0].tolist() == [[-128, -4, -1, 127]]
+
+
+@pytest.mark.parametrize(
+    ("number", "dtype"),
+    [(1, "float32"), (2, "uint8"), (3, "int8"), (6, "int32"), (7, "int64"), (9, "bool"), (10, "float16")],
+)
+def test_every_dtype_goes_in_and_comes_out(emulator, tmp_path, number, dtype):
+    model = onnx_file(tmp_path / "m.onnx", number, [1, 2, 3])
+    sent = np.random.default_rng(0).integers(0, 2, (2, 1, 2, 3)).astype(dtype)
+    sent.tofile(tmp_path / "in.bin")
+    order = Order("onnx", model, "", (tmp_path / "in.bin",), tmp_path / "out", "run")
+    answer = launch(emulator, PROFILE, PROFILE.cluster(), order, timeout_s=60, memory_limit_bytes=0)
+    assert [(t["dtype"], t["shape"]) for t in answer["inputs"]] == [(dtype, [1, 2, 3])]
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "out" / "outputs_0.bin", dtype), sent.ravel())
+
+
+def test_the_answer_says_what_ran(bench, runtime, tmp_path):
+    done = bench.opened(
+        runtime, bench.models[runtime], *raw(bench, tmp_path), "--output-dir", tmp_path / "o", "--mode", "run"
+    )
+    assert done.stdout.count("\n") == 1
+    answer = json.loads(done.stdout)
+    assert answer["model_sha256"] == hash_file(bench.models[runtime])
+    assert all(t["sha256"] == hash_file(Path(t["file"])) for t in answer["outputs"])
+    assert [Path(t["file"]).stat().st_size for t in answer["outputs"]] == [
+        SAMPLES * t["size_bytes"] for t in answer["outputs"]
+    ]
+    loaded = {Path(library["path"]).name: int(library["base"], 16) for library in answer["libraries"]}
+    assert loaded[bench.emulator.libraries[runtime].name] > 0 and PROGRAMS[runtime] in loaded
+    assert all(library["size"] > 0 for library in answer["libraries"])
+
+
+def test_timing_goes_on_for_as_many_and_as_long_as_asked(bench, runtime, tmp_path):
+    request = request_for(runtime, bench.models[runtime], bench.samples, tmp_path, samples=5, warmup=1, time_s=0.2)
+    answer = device.run(request)
+    assert len(answer.samples_ms) >= 5 and min(answer.samples_ms) > 0
+    assert sum(answer.samples_ms) < 5000 and not request.outputs.exists()
+    order = ["--mode", "time", "--samples", "7", "--warmup", "0"]
+    done = bench.opened(runtime, bench.models[runtime], *raw(bench, tmp_path), *order)
+    assert len(json.loads(done.stdout)["samples_ms"]) == 7
+
+
+def test_a_count_runs_the_first_sample_between_the_two_marks(bench, runtime, tmp_path):
+    from elftools.elf.elffile import ELFFile
+
+    with bench.emulator.runners[runtime].open("rb") as file:
+        symbols = ELFFile(file).get_section_by_name(".symtab")
+        marks = [symbols.get_symbol_by_name(f"bench_mark_{end}")[0]["st_value"] for end in ("begin", "end")]
+    log = tmp_path / "log"
+    watched = ",".join(f"{mark:#x}+4" for mark in marks)
+    traced = Bench(bench.emulator, (*bench.start, "-d", "exec,nochain", "-dfilter", watched, "-D", str(log)), {}, [])
+    arguments = [*raw(bench, tmp_path), "--output-dir", tmp_path / "o", "--mode", "count", "--windows", "3"]
+    traced.opened(runtime, bench.models[runtime], *arguments)
+    passed = [line.split()[-1] for line in log.read_text().splitlines() if line.startswith("Trace")]
+    assert passed == ["bench_mark_begin", "bench_mark_end"] * 3
+    one = np.fromfile(tmp_path / "o" / "outputs_1.bin", np.float32)
+    np.testing.assert_allclose(one, bench.samples[0][0] - 2 * bench.samples[1][0], atol=1e-6)
+
+
+def test_two_threads_where_the_runtime_has_them(bench, runtime, tmp_path):
+    arguments = [*raw(bench, tmp_path), "--output-dir", tmp_path / "o", "--mode", "run", "--threads", "2"]
+    done = bench.opened(runtime, bench.models[runtime], *arguments)
+    if runtime == "executorch":
+        assert done.returncode == 64 and "at most 1 thread, found --threads 2" in done.stderr
+    else:
+        assert done.returncode == 0
+
+
+def test_bad_models(bench, runtime, tmp_path):
+    whole = bench.models[runtime].read_bytes()
+    bad = {"empty": b"", "short": whole[:7], "header": whole[:8], "garbage": bytes(range(256)) * 40}
+    bad |= {f"cut{n}": whole[: len(whole) * n // 10] for n in (1, 5, 9)}
+    bad |= {"scrambled": whole[:8] + bytes(reversed(whole[8:]))}
+    bad |= {name: path.read_bytes() for name, path in bench.models.items() if name != runtime}
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+        assert bench.opened(runtime, tmp_path / name, "--mode", "describe").returncode == 65, name
+
+
+def test_files_that_cannot_be_used(bench, tmp_path):
+    # What reads and writes files is the same in all three; this one loads fastest.
+    runtime = "tflite"
+    model, inputs = bench.models[runtime], raw(bench, tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "short.bin").write_bytes(b"\0" * 12)
+    (tmp_path / "five.bin").write_bytes(b"\0" * 16 * 5)
+    run = ["--mode", "run", "--output-dir", tmp_path / "out"]
+
+    def fails(code: int, words: str, file: Path = model, *arguments: str | Path) -> None:
+        done = bench.opened(runtime, file, *arguments)
+        assert (done.returncode, words in done.stderr) == (code, True), done
+
+    fails(66, "No such file", tmp_path / "absent", *run, *inputs)
+    fails(66, "not a regular file", tmp_path, *run, *inputs)
+    fails(66, "not a regular file", Path("/dev/zero"), *run, *inputs)
+    fails(66, "cannot open the input", model, *run, "--input", tmp_path / "absent", *inputs[2:])
+    fails(66, "cannot make the output folder", model, *inputs, "--mode", "run", "--output-dir", tmp_path / "file" / "x")
+    fails(66, "cannot write", model, *inputs, "--mode", "run", "--output-dir", tmp_path / "file")
+    fails(65, "takes samples of 16 bytes", model, *run, "--input", tmp_path / "short.bin", *inputs[2:])
+    fails(65, "different numbers of samples: 5", model, *run, "--input", tmp_path / "five.bin", *inputs[2:])
+    fails(65, "takes 2 inputs, 1 --input were given", model, *run, *inputs[2:])
+    fails(65, f"found {hash_file(model)}", model, *run, *inputs, "--sha256", "0" * 64)
+
+
+def test_libraries_that_are_missing_or_another_ones(bench, runtime, tmp_path):
+    (tmp_path / "cut.so").write_bytes(bench.emulator.libraries[runtime].read_bytes()[:100_000])
+    for library in ("/absent.so", tmp_path, tmp_path / "cut.so", bench.emulator.sysroot / "lib" / "libm.so.6"):
+        done = bench.run(runtime, "--library", library, "--model", bench.models[runtime], "--mode", "describe")
+        assert done.returncode == 69, library
+
+
+def test_shapes_that_are_not_fixed_are_refused(emulator, tmp_path):
+    model = onnx_file(tmp_path / "m.onnx", 1, ["batch", 4])
+    with pytest.raises(ToolFailed, match="input 0 \\(in\\) has no fixed shape"):
+        device.run(request_for("onnx", model, [np.zeros((1, 4), np.float32)], tmp_path / "run"))
+
+
+def test_hashes_of_every_length_around_a_block(bench, tmp_path):
+    for size in (1, 3, 55, 56, 57, 63, 64, 65, 119, 120, 128, 1000, 70_001):
+        content = bytes(n * 7 % 256 for n in range(size))
+        (tmp_path / "f").write_bytes(content)
+        done = bench.opened("tflite", tmp_path / "f", "--mode", "describe", "--sha256", "0" * 64)
+        assert f"found {hashlib.sha256(content).hexdigest()}" in done.stderr
+
+
+def test_help(bench, runtime):
+    done = bench.run(runtime, "--help")
+    assert done.stdout.startswith(f"usage: {PROGRAMS[runtime]} --library SO") and done.stderr == ""
+
+
+OPTIONS = ("--library", "--model", "--sha256", "--input", "--output-dir", "--mode", "--threads", "--warmup",
+           "--samples", "--windows", "--time-ms", "--Help", "-h", "--", "")  # fmt: skip
+NUMBERS = ("0", "1", "2", "-1", "+1", " 1", "1 ", "1.5", "1e3", "0x10", "nan", "inf", "9" * 30, "-" + "9" * 30)
+text = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=12)
+value = st.one_of(st.sampled_from((*NUMBERS, "run", "time", "count", "/dev/null", "/absent", ".")), text)
+# No argument list has a library that loads, so none runs a model.
+pairs = st.lists(st.tuples(st.sampled_from(OPTIONS), value).map(list), max_size=8).map(
+    lambda p: [word for pair in p for word in pair]
+)
+needed = ["--library", "/absent", "--model", "/absent", "--mode", "describe"]
+
+
+@settings(max_examples=120)
+@given(
+    runtime=st.sampled_from(list(PROGRAMS)),
+    arguments=st.one_of(
+        pairs, pairs.map(lambda p: [*needed, *p]), st.lists(st.one_of(st.sampled_from(OPTIONS), value))
+    ),
+)
+def test_no_arguments_make_it_crash(bench, runtime, arguments):
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [a if a != "." else folder for a in arguments]
+        assert bench.run(runtime, *arguments).returncode in ((0,) if "--help" in arguments else (64, 69))
+
+
+def test_a_session_without_a_runner_and_places_that_are_not(emulator, bench, tmp_path):
+    model = bench.models["onnx"]
+    with pytest.raises(DeviceError, match="no runner for onnx_reference"):
+        device.run(request_for("onnx_reference", model, bench.samples, tmp_path))
+    with pytest.raises(RecipeError):
+        device.run(request_for("onnx", model, bench.samples, tmp_path, profile="pixel44"))
+    with pytest.raises(RecipeError, match="no cores named 'huge'; known: "):
+        device.run(request_for("onnx", model, bench.samples, tmp_path, cores="huge"))
+    with pytest.raises(ToolFailed, match="takes 2 inputs, 1 were given"):
+        device.run(request_for("onnx", model, bench.samples[:1], tmp_path))
+    with pytest.raises(ToolFailed, match=r"takes shape \[1, 4\], the samples have \[1, 5\]"):
+        device.run(request_for("onnx", model, [np.zeros((1, 5), np.float32)] * 2, tmp_path))
