@@ -1,0 +1,94 @@
+"""What the estimate reads out of instruction words. The words are an assembler's (LLVM's, through zig) for the text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.estimation.decode import FLAGS, UNKNOWN, decode
+
+V = 32  # number of v0
+
+
+@pytest.mark.parametrize(
+    ("word", "group", "reads", "writes", "accumulator"),
+    [
+        (0x4E22CC20, "fp_mac", {V + 1, V + 2}, {V}, V),  # fmla v0.4s, v1.4s, v2.4s
+        (0x6E21DC00, "fp_mul", {V, V + 1}, {V}, -1),  # fmul v0.4s, v0.4s, v1.4s
+        (0x4FA2E020, "dot", {V + 1, V + 2}, {V}, V),  # sdot v0.4s, v1.16b, v2.4b[1]
+        (0x4E82A420, "matmul", {V + 1, V + 2}, {V}, V),  # smmla v0.4s, v1.16b, v2.16b
+        (0x6E42EC20, "matmul", {V + 1, V + 2}, {V}, V),  # bfmmla: later than capstone 5
+        (0x0E228020, "int_mul_long", {V + 1, V + 2}, {V}, V),  # smlal v0.8h, v1.8b, v2.8b
+        (0x1F020C20, "fp_mac", {V + 1, V + 2}, {V}, V + 3),  # fmadd s0, s1, s2, s3
+        (0x4E614820, "narrow_sat", {V, V + 1}, {V}, -1),  # sqxtn2 keeps the lower half
+        (0x4E181C20, "insert_gpr", {1, V}, {V}, -1),  # ins v0.d[1], x1 keeps the other lane
+        (0x4E21D800, "fp_convert", {V}, {V}, -1),  # scvtf v0.4s, v0.4s
+        (0x0E0A3C20, "move_gpr", {V + 1}, {0}, -1),  # umov w0, v1.h[2]
+        (0x9E660020, "move_gpr", {V + 1}, {0}, -1),  # fmov x0, d1
+        (0x8B020C20, "alu_lsl", {1, 2}, {0}, -1),  # add x0, x1, x2, lsl #3
+        (0xF2A00020, "alu", {0}, {0}, -1),  # movk keeps the rest
+        (0xF1000400, "alu", {0}, {0, FLAGS}, -1),  # subs x0, x0, #1
+        (0xF100101F, "alu", {0}, {FLAGS}, -1),  # cmp x0, #4
+        (0x9A820020, "alu", {1, 2, FLAGS}, {0}, -1),  # csel x0, x1, x2, eq
+        (0x2A1F03E0, "alu", set(), {0}, -1),  # mov w0, wzr
+    ],
+)
+def test_groups_and_registers(word: int, group: str, reads: set[int], writes: set[int], accumulator: int) -> None:
+    (found,) = decode([word])
+    assert (found.group, set(found.reads), set(found.writes)) == (group, reads, writes)
+    assert found.accumulator == accumulator
+
+
+@pytest.mark.parametrize(
+    ("word", "group", "loaded", "stored", "base", "registers", "wide"),
+    [
+        (0x3CC10400, "vload", 16, 0, 0, 1, True),  # ldr q0, [x0], #16
+        (0xFC408400, "vload", 8, 0, 0, 1, False),  # ldr d0, [x0], #8
+        (0xF9400021, "load", 8, 0, -1, 1, False),  # ldr x1, [x1]
+        (0xADC10440, "vload", 32, 0, 2, 2, True),  # ldp q0, q1, [x2, #32]!
+        (0x38626820, "load", 1, 0, -1, 1, False),  # ldrb w0, [x1, x2]
+        (0x4D40C860, "vload_lane", 4, 0, -1, 1, True),  # ld1r {v0.4s}, [x3]
+        (0x4D408060, "vload_lane", 4, 0, -1, 1, False),  # ld1 {v0.s}[2], [x3]
+        (0x4C9FA080, "vstore", 0, 32, 4, 2, True),  # st1 {v0.16b, v1.16b}, [x4], #32
+        (0xAD0006C0, "vstore", 0, 32, -1, 2, True),  # stp q0, q1, [x22]
+        (0xB900007F, "store", 0, 4, -1, 1, False),  # str wzr, [x3]
+        (0xF98080A0, "prefetch", 0, 0, -1, 1, False),  # prfm pldl1keep, [x5, #256]
+    ],
+)
+def test_memory(word: int, group: str, loaded: int, stored: int, base: int, registers: int, wide: bool) -> None:
+    (found,) = decode([word])
+    assert (found.group, found.load_bytes, found.store_bytes) == (group, loaded, stored)
+    assert (found.base, found.registers, found.wide) == (base, registers, wide)
+    assert not (stored and found.writes), "a store writes no register but its base"
+
+
+def test_lane_loads_keep_the_other_lanes() -> None:
+    (lane, whole) = decode([0x4D408060, 0x4D40C860])
+    assert V in lane.reads
+    assert V not in whole.reads
+
+
+def test_branches_say_how_far() -> None:
+    back, call = decode([0x54FFFFE1, 0x94000400])  # b.ne .-4; bl .+4096
+    assert (back.branch, call.branch) == (-4, 4096)
+    assert FLAGS in back.reads
+    assert call.writes == (30,)
+
+
+def test_no_instruction_is_unknown() -> None:
+    (found,) = decode([0x00000000])
+    assert found.group == UNKNOWN
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_any_word_decodes(word: int) -> None:
+    (found,) = decode([word])
+    assert all(0 <= register <= FLAGS for register in (*found.reads, *found.writes))
+    assert found.load_bytes >= 0
+    assert found.text
+
+
+def test_scalable_loads_decode() -> None:
+    (found,) = decode([0xA4156160])  # SVE ldff1b {z0.b}, p0/z, [x11, x21]: never XNNPACK's, but glibc's
+    assert found.group in ("vload", UNKNOWN)

@@ -1,0 +1,279 @@
+"""The estimate as a whole: terms from traffic, fitting, intervals, refusals, and what it prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+from estimation_words import B_NE, SUBS, UNKNOWN_WORD, Block, Counts, fmla
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import DeviceError, RecipeError
+from pipeline.estimation.calibration_file import Calibration, Errors, load, save
+from pipeline.estimation.core_model import core_names, load_core
+from pipeline.estimation.estimate import VERSION, Estimate, estimate
+from pipeline.estimation.explain import explain
+from pipeline.estimation.fitting import NAMES, Parameters, Point, Terms, default_parameters, fit, predict, predict_ms
+from pipeline.estimation.interval import Held, calibrate, interval, leave_one_group_out
+from pipeline.estimation.traffic import Caches, Operator, Traffic, levels
+from pipeline.profiles import Cluster, DeviceProfile
+
+KB, MB = 1024, 1024 * 1024
+CACHES = Caches(l1_bytes=64 * KB, l2_bytes=256 * KB, l3_bytes=2 * MB, clock_ghz=2.0)
+TRUTH = Parameters(0.95, 80.0, 25.0, 12.0, 3.0, 400.0)
+LOOP = (*(fmla(n) for n in range(8)), SUBS, B_NE - (2 << 5) - (7 << 5) + (1 << 5))
+
+
+def cluster(core: str = "cortex-a76", clock: float = 2.0) -> Cluster:
+    return Cluster("big", core, 4, clock, CACHES.l1_bytes, 64 * KB, CACHES.l2_bytes, False, 0, {})
+
+
+def profile(*clusters: Cluster) -> DeviceProfile:
+    size = CACHES.l3_bytes
+    return DeviceProfile("d", "D", "s", 2020, "linux", 4 << 30, "LPDDR4X", 34.1, size, 0, (), clusters, {})
+
+
+def counts(executions: int = 100_000, *extra: Block) -> Counts:
+    return Counts((Block(0x1000, executions, LOOP), *extra))
+
+
+def operator(weights: int = 1000, inputs: int = 1000, outputs: int = 1000, rows: int = 0) -> Operator:
+    return Operator("CONV_2D", weights, inputs, outputs, rows)
+
+
+def points(seed: int, number: int, parameters: Parameters = TRUTH, noise: float = 0.02, core: str = "") -> list[Point]:
+    """Measurements of a machine that is the model with these parameters, and a little noise."""
+    rng = random.Random(seed)
+    made = []
+    for n in range(number):
+        cycles = 10 ** rng.uniform(5, 7.5)
+        shares = [10 ** rng.uniform(-2, 0.6) for _ in range(3)]
+        terms = Terms(
+            2.0, int(2.4 * cycles), cycles, int(cycles / 500), rng.randint(1, 20), int(cycles * 8),
+            *(cycles * share for share in shares), 1000, 0.0,
+        )  # fmt: skip
+        measured = predict_ms(terms, parameters) * math.exp(rng.gauss(0, noise))
+        made.append(Point(f"{core}{n}", f"group {n % 12}", terms, measured))
+    return made
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    slower = dataclasses.replace(TRUTH, compute_scale=1.1)
+    return calibrate(
+        {"cortex-a76": points(1, 60), "cortex-a75": points(2, 3, slower), "cortex-a55": points(3, 30, slower)},
+        {"cortex-a76": ["Pixel 4"]},
+    )
+
+
+# --- traffic
+
+
+def test_bytes_come_from_the_smallest_cache_that_holds_them() -> None:
+    small = levels(Traffic((operator(10 * KB, 4 * KB, 4 * KB, rows=100),)), CACHES)
+    assert (small.l2_bytes, small.l3_bytes, small.memory_bytes) == (0, 0, 0)
+    middle = levels(Traffic((operator(10 * KB, 20 * KB, 20 * KB, rows=100),)), CACHES)
+    assert (middle.l2_bytes, middle.l3_bytes, middle.memory_bytes) == (50 * KB, 0, 0)
+    big = levels(Traffic((operator(200 * KB, 8 * KB, 8 * KB, rows=60),)), CACHES)
+    assert big.l2_bytes == 200 * KB * 10
+    streamed = levels(Traffic((operator(20 * MB, 8 * KB, 8 * KB, rows=1),)), CACHES)
+    assert (streamed.l2_bytes, streamed.memory_bytes) == (0, 20 * MB)
+
+
+def test_weights_that_fit_alone_do_not_survive_a_large_model() -> None:
+    """Each operator's weights fit the second cache, but all together they do not: each inference reads them anew."""
+    many = Traffic(tuple(operator(100 * KB, KB, KB, rows=4) for _ in range(50)))
+    assert levels(many, CACHES).memory_bytes == 50 * 100 * KB
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 10 * MB)] * 3, st.integers(0, 5000)), max_size=8))
+def test_no_byte_is_lost_below_the_weights(sizes: list[tuple[int, int, int, int]]) -> None:
+    traffic = Traffic(tuple(operator(*size) for size in sizes))
+    none = Caches(0, 0, 0, 1.0)
+    moved = levels(traffic, none)
+    assert moved.memory_bytes >= traffic.weight_bytes + traffic.activation_bytes
+    assert levels(traffic, Caches(1 << 40, 0, 0, 1.0)).memory_bytes == 0
+    assert Traffic.from_json(json.loads(json.dumps(traffic.to_json()))) == traffic
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "4", None, True])
+def test_sizes_that_are_none(wrong: object) -> None:
+    with pytest.raises(ValueError, match="weight_bytes: wanted a whole number"):
+        Traffic.from_json({"operators": [{"weight_bytes": wrong, "input_bytes": 1, "output_bytes": 1}]})
+
+
+# --- fitting
+
+
+def test_fit_finds_what_made_the_measurements() -> None:
+    found = fit(points(4, 200, noise=0.01), load_core("cortex-a76"))
+    for name in NAMES[:4]:
+        assert getattr(found, name) == pytest.approx(getattr(TRUTH, name), rel=0.15), name
+    assert fit(points(4, 200, noise=0.01), load_core("cortex-a76")) == found, "the same again"
+
+
+def test_a_few_wild_measurements_do_not_move_it() -> None:
+    clean = points(5, 60)
+    wild = [dataclasses.replace(p, measured_ms=p.measured_ms * 3) if n % 15 == 0 else p for n, p in enumerate(clean)]
+    core = load_core("cortex-a76")
+    before, after = fit(clean, core), fit(wild, core)
+    others = points(6, 50)
+    for point in others:
+        assert predict(point.terms, after) == pytest.approx(predict(point.terms, before), rel=0.12)
+
+
+def test_without_measurements_the_priors_stay() -> None:
+    core = load_core("cortex-a55")
+    assert fit([], core) == default_parameters(core)
+    one = fit(points(7, 1, dataclasses.replace(TRUTH, compute_scale=1.2)), load_core("cortex-a76"))
+    assert all(math.isfinite(getattr(one, name)) for name in NAMES)
+
+
+# --- intervals
+
+
+def test_left_out_errors_cover_new_measurements(calibration: Calibration) -> None:
+    fitted = calibration.cores["cortex-a76"]
+    factor = calibration.errors["cortex-a76"].factor
+    fresh = points(8, 300)
+    inside = sum(
+        1 / factor <= point.measured_ms / predict_ms(point.terms, fitted.parameters) <= factor for point in fresh
+    )
+    assert inside / len(fresh) >= 0.85
+
+
+def test_less_knowledge_is_never_narrower(calibration: Calibration) -> None:
+    errors = calibration.errors
+    assert errors["calibrated"].factor <= errors["transferred"].factor <= errors["uncalibrated"].factor
+
+
+def test_a_group_of_many_weighs_as_one_of_few() -> None:
+    many = [Held(f"m{n}", "many", "c", 1.0, 1.0) for n in range(900)]
+    few = [Held(f"f{n}", f"g{n}", "c", 1.5, 1.0) for n in range(11)]
+    assert interval([*many, *few], "test").factor == pytest.approx(1.5)
+    assert interval([*many, *few], "test", by_group=False).factor < 1.1
+
+
+def test_too_few_points_take_the_largest_error_widened() -> None:
+    found = interval([Held("a", "a", "c", 1.2, 1.0), Held("b", "b", "c", 1.0, 1.0)], "test")
+    assert found.factor == pytest.approx(1.2**1.5)
+    assert "too few" in found.basis
+
+
+def test_leaving_a_group_out_leaves_it_out() -> None:
+    """A group that no other resembles is predicted badly when left out, and well when not."""
+    odd = [dataclasses.replace(p, group="odd", measured_ms=p.measured_ms * 1.3) for p in points(9, 6, core="odd")]
+    held = leave_one_group_out({"cortex-a76": [*points(10, 60), *odd]}, "cortex-a76")
+    assert {h.group for h in held} == {"odd", *(f"group {n}" for n in range(12))}
+    assert all(h.log_error > 0.15 for h in held if h.group == "odd")
+
+
+# --- the estimate
+
+
+def run(
+    given_counts: Counts, calibration: Calibration, core: str = "cortex-a76", clock: float = 2.0, **options: int
+) -> Estimate:
+    where = cluster(core, clock)
+    traffic = Traffic((operator(),))
+    return estimate(given_counts, traffic, profile(where), where, calibration=calibration, **options)
+
+
+def test_estimate_says_what_it_is(calibration: Calibration, tmp_path: Path) -> None:
+    saved = save(calibration, tmp_path / "c.json")
+    found = run(counts(), saved)
+    assert found.cycles == pytest.approx(found.compute_cycles + found.memory_cycles + found.overhead_cycles)
+    assert found.latency_ms == pytest.approx(found.cycles / 2e6)
+    assert found.low_ms < found.latency_ms < found.high_ms
+    assert (found.status, found.source_core, found.model_version) == ("calibrated", "cortex-a76", VERSION)
+    assert found.calibration == saved.digest
+    assert len(found.calibration) == 64
+    assert Estimate.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert load(tmp_path / "c.json") == saved
+
+
+@pytest.mark.parametrize(
+    ("core", "status", "source"),
+    [
+        ("cortex-a75", "calibrated", "cortex-a75"),
+        ("cortex-x1", "transferred", "cortex-a76"),
+        ("cortex-a720", "transferred", "cortex-a76"),
+        ("cortex-a510", "transferred", "cortex-a55"),
+    ],
+)
+def test_status_of_other_cores(calibration: Calibration, core: str, status: str, source: str) -> None:
+    found = run(counts(), calibration, core)
+    assert (found.status, found.source_core) == (status, source)
+    assert source in found.basis
+
+
+def test_no_fit_at_all_is_uncalibrated(calibration: Calibration) -> None:
+    bare = dataclasses.replace(calibration, cores={})
+    found = run(counts(), bare)
+    known = run(counts(), calibration)
+    assert found.status == "uncalibrated"
+    assert found.high_ms / found.low_ms >= known.high_ms / known.low_ms
+
+
+@pytest.mark.parametrize("core", core_names())
+def test_a_faster_clock_is_faster(calibration: Calibration, core: str) -> None:
+    assert run(counts(), calibration, core, 2.4).latency_ms < run(counts(), calibration, core, 2.0).latency_ms
+
+
+def test_refusals(calibration: Calibration) -> None:
+    with pytest.raises(DeviceError, match="estimates are for one thread; 4 were asked for"):
+        run(counts(), calibration, threads=4)
+    with pytest.raises(DeviceError, match="differ between windows"):
+        run(dataclasses.replace(counts(), conclusive=False), calibration)
+    with pytest.raises(DeviceError, match=r"are in no table \(at most 1%\): udf"):
+        run(counts(1000, Block(0x9000, 1000, (UNKNOWN_WORD,))), calibration)
+    with pytest.raises(DeviceError, match="instructions an operator are outside what was measured"):
+        run(counts(3), calibration)
+    with pytest.raises(DeviceError, match="the counts hold no instruction"):
+        run(Counts(()), calibration)
+    with pytest.raises(RecipeError, match="no pipeline tables for the core 'oryon-9'"):
+        run(counts(), calibration, "oryon-9")
+
+
+def test_a_model_that_only_waits_for_memory_is_refused(calibration: Calibration) -> None:
+    where = cluster()
+    heavy = Traffic((operator(500 * MB, rows=1),))
+    with pytest.raises(DeviceError, match="bytes from memory a cycle of computing are beyond what was measured"):
+        estimate(counts(), heavy, profile(where), where, calibration=calibration)
+
+
+def test_explanation_names_the_hot_block(calibration: Calibration) -> None:
+    lines = explain(run(counts(100_000, Block(0x9000, 10, (SUBS,))), calibration))
+    assert "estimated on cortex-a76 at 2 GHz" in lines[0]
+    assert any("libtest.so!kernel: loop of 10 instructions, 100,000 times" in line for line in lines)
+    assert any("bound by pipe V0/V1" in line and "fmla v0.4s" in line for line in lines)
+
+
+def test_files_that_are_no_calibration(tmp_path: Path, calibration: Calibration) -> None:
+    path = tmp_path / "c.json"
+    with pytest.raises(RecipeError, match="cannot read the calibration file"):
+        load(path)
+    path.write_text("{}")
+    with pytest.raises(RecipeError, match="is not a calibration file"):
+        load(path)
+    save(dataclasses.replace(calibration, tables="0" * 64), path)
+    with pytest.raises(RecipeError, match="fitted with other core tables"):
+        load(path)
+
+
+def test_errors_are_stated_for_every_status(calibration: Calibration) -> None:
+    without = dataclasses.replace(calibration, errors={"cortex-a76": Errors(1.1, 5, 5, "x")})
+    with pytest.raises(RecipeError, match="no errors for transferred"):
+        run(counts(), without, "cortex-x1")
+
+
+def test_one_core_type_alone_can_be_calibrated() -> None:
+    """A phone's own measurements are of one core: what is transferred from it is as wide as with none."""
+    alone = calibrate({"cortex-a76": points(11, 30)}, {}, held_out={"cortex-a76": points(12, 15)})
+    assert alone.errors["transferred"].factor >= alone.errors["cortex-a76"].factor
+    assert run(counts(), alone, "cortex-a78").status == "transferred"
