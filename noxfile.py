@@ -18,9 +18,10 @@ def group(name: str) -> list[str]:
 
 
 def install_everything(session: nox.Session, *more: str) -> None:
-    """The checkout with all three toolchains, and the old TFLite runtime that verify also tries."""
+    """The checkout with all three toolchains, the old TFLite runtime that verify also tries, and the ARM emulator."""
     session.install("-e", ".[all]", *more)
     session.run("pocketforge", "device", "setup", "tflite-runtime")
+    session.run("pocketforge", "device", "setup", "emulator")
 
 
 @nox.session
@@ -42,8 +43,10 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite, through the real toolchains. `nox -s tests -- tests/unit` for a part of it."""
     install_everything(session, *group("test"))
-    # Two workers, a file at a time in each: most tests wait for processes of their own.
-    session.run("pytest", "--numprocesses", "2", "--dist", "loadfile", *session.posargs)
+    # Two workers, a file at a time in each: most tests wait for processes of their own. Longest first
+    # (tests/conftest.py): xdist's own order ends with the files of fewest tests, and those build most.
+    two_workers = ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+    session.run("pytest", *two_workers, *session.posargs)
 
 
 @nox.session
@@ -75,9 +78,20 @@ def wheel(session: nox.Session) -> None:
     session.chdir(outside)
     session.env["POCKETFORGE_CACHE_DIR"] = str(outside / "cache")
     session.run("python", "-c", "import pipeline; assert 'site-packages' in pipeline.__file__, pipeline.__file__")
+    # From the wheel's own sources of the runners; the folder is the user's, so that the tests find it made.
+    session.run("pocketforge", "device", "setup", "emulator")
     session.run("pocketforge", "build", "shipped:digits_cnn", "--jobs", "2", "--progress", "plain", "--refresh")
     session.chdir(outside / "build" / "digits_cnn" / "release")
     session.run("sha256sum", "--check", "SHA256SUMS", external=True)
+
+
+@nox.session
+def bench_emulated(session: nox.Session) -> None:
+    """MobileNetV2's files on four emulated devices: counts, estimates, budgets. `-- RECIPE` for another recipe."""
+    install_everything(session)
+    recipes = session.posargs or ["models/mobilenet_v2/bench.toml"]
+    for recipe in recipes:
+        session.run("pocketforge", "build", recipe, "--jobs", "2", "--progress", "plain")
 
 
 @nox.session

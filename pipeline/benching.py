@@ -1,4 +1,7 @@
-"""Benchmarks outside a build: stored targets of a recipe again, or any model file on given samples."""
+"""Benchmarks outside a build: stored targets of a recipe again, or any model file on given samples.
+
+Timed on the host, counted on emulated devices.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,32 @@ import contextlib
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.data.arrays_on_disk import sample_paths
+from pipeline.device import Device, EmulatedDevice, HostDevice
 from pipeline.devices import host
 from pipeline.devices.base import RunRequest
 from pipeline.errors import RecipeError, StageFailed, ToolFailed, describe_exit
 from pipeline.facts import gather
 from pipeline.plan import make_plan
-from pipeline.recipe import Device, Recipe, suggest
+from pipeline.recipe import Recipe, suggest
 from pipeline.runtimes import RUNTIMES
 from pipeline.stats import PERCENTILES, percentile, percentile_interval
 from pipeline.store import Store, hash_file
 
+Say = Callable[[str], None]
 
-def bench_recipe(recipe: Recipe, cache: Path, names: Sequence[str], how: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Time stored targets on every device of the recipe. Raises RecipeError for unknown names or unbuilt targets."""
+
+def bench_recipe(
+    recipe: Recipe, cache: Path, names: Sequence[str], how: Mapping[str, Any], devices: Sequence[Device], say: Say
+) -> list[dict[str, Any]]:
+    """Run stored targets on each device. Raises RecipeError for unknown names or unbuilt targets."""
     known = [t.name for t in recipe.targets]
     for name in names:
         if name not in known:
@@ -41,10 +50,30 @@ def bench_recipe(recipe: Recipe, cache: Path, names: Sequence[str], how: Mapping
         files.append(folder / exported["files"]["model"])
     results = []
     for lane, file in zip(lanes, files, strict=True):
-        for device in recipe.devices:
-            with store.lock("host-benchmark"):
-                results.append(_bench(file, lane.target.runtime, inputs, device, how, lane.target.name))
+        for device in devices:
+            results.append(_on(device, file, lane.target.runtime, inputs, how, lane.target.name, recipe, store, say))
     return results
+
+
+def _on(
+    device: Device,
+    file: Path,
+    runtime: str,
+    inputs: Sequence[Path],
+    how: Mapping[str, Any],
+    name: str,
+    recipe: Recipe | None = None,
+    store: Store | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    if isinstance(device, HostDevice):
+        with store.lock("host-benchmark") if store else contextlib.nullcontext():
+            return _bench(file, runtime, inputs, device, how, name)
+    from pipeline.profile_files import find_profile
+
+    profile = find_profile(device.profile, recipe.resolve if recipe else Path)
+    say(f"counting {name} on {device.name}")
+    return _emulate(file, runtime, inputs, device, profile, name)
 
 
 def _stored(store: Store, key: str, what: str) -> Path:
@@ -54,8 +83,10 @@ def _stored(store: Store, key: str, what: str) -> Path:
     return entry.files
 
 
-def bench_file(path: Path, inputs: Sequence[Path], how: Mapping[str, Any]) -> dict[str, Any]:
-    """Time one model file on samples from .npy files.
+def bench_file(
+    path: Path, inputs: Sequence[Path], how: Mapping[str, Any], devices: Sequence[Device], say: Say
+) -> list[dict[str, Any]]:
+    """Run one model file on each device, on samples from .npy files.
 
     Raises RecipeError for a file that is not there or of no known kind, and for samples that cannot be fed.
     """
@@ -74,7 +105,7 @@ def bench_file(path: Path, inputs: Sequence[Path], how: Mapping[str, Any]) -> di
     if len(set(counts.values())) > 1:
         faults = [f"{file}: {count}" for file, count in counts.items()]
         raise RecipeError("every input needs as many samples as the others, found:", faults=faults)
-    return _bench(path, runtimes[path.suffix], list(inputs), Device(), how, path.name)
+    return [_on(device, path, runtimes[path.suffix], inputs, how, path.name, say=say) for device in devices]
 
 
 def _count_samples(file: Path) -> int:
@@ -89,7 +120,7 @@ def _count_samples(file: Path) -> int:
 
 
 def _bench(
-    model: Path, runtime: str, inputs: Sequence[Path], device: Device, how: Mapping[str, Any], name: str
+    model: Path, runtime: str, inputs: Sequence[Path], device: HostDevice, how: Mapping[str, Any], name: str
 ) -> dict[str, Any]:
     sha256 = hash_file(model)
     request = RunRequest(
@@ -124,6 +155,39 @@ def _bench(
         "load_ms": answer.load_ms,
         "peak_rss_bytes": answer.peak_rss_bytes,
         "samples_ms": list(answer.samples_ms),
+    }
+
+
+def _emulate(
+    model: Path, runtime: str, inputs: Sequence[Path], device: EmulatedDevice, profile: Path, name: str
+) -> dict[str, Any]:
+    from pipeline.emulated import count_file, estimate_file
+
+    with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
+        try:
+            counts = count_file(
+                model,
+                runtime,
+                inputs,
+                profile,
+                device.cores,
+                scratch=Path(scratch),
+                time_limit_s=device.time_limit_s,
+                memory_limit_bytes=device.memory_limit_bytes,
+            )
+        except ToolFailed as error:
+            raise StageFailed(f"{name} does not load or run on {device.name}: {_reason(error)}") from None
+    content = counts.to_json()
+    del content["blocks"]
+    return {
+        "name": name,
+        "device": device.name,
+        "via": "emulator",
+        "sha256": hash_file(model),
+        "runtime": runtime,
+        "threads": 1,
+        "counts": content,
+        "estimate": estimate_file(model, counts, profile, device.cores),
     }
 
 

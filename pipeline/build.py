@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pipeline import events
 from pipeline.agreement import compare_files
 from pipeline.checkpoint_files import copy_portable
+from pipeline.device_results import emulated_checks, emulated_facts, emulated_values, refusals
 from pipeline.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError
 from pipeline.explain import explain_failures
 from pipeline.facts import gather
@@ -38,6 +39,9 @@ _UNITS = {
     "latency_ms": "ms",
     "load_ms": "ms",
     "peak_rss_bytes": "bytes",
+    "instructions": "instructions",
+    "estimated_cycles": "cycles",
+    "estimated_latency_ms": "ms",
 }
 
 
@@ -220,7 +224,8 @@ def _target_record(lane: Lane, outcome: Outcome, why: dict[str, str] | None = No
     exported = _read(outcome, lane.export, "export.json")
     verified = _read(outcome, lane.verify, "verify.json")
     quantized = _read(outcome, lane.quantize, "quantize.json") if lane.quantize else None
-    keys = [k for k in (lane.quantize, lane.export, lane.verify, *lane.bench.values()) if k]
+    emulated = [key for keys in lane.emulated.values() for key in (keys.verify, keys.count, keys.estimate)]
+    keys = [k for k in (lane.quantize, lane.export, lane.verify, *lane.bench.values(), *emulated) if k]
     errors = [outcome.errors[k].message for k in keys if k in outcome.errors]
     records = [outcome.records[k] for k in keys if k in outcome.records]
     errors += [r.message for r in records if r.status == "skipped"]
@@ -240,8 +245,12 @@ def _target_record(lane: Lane, outcome: Outcome, why: dict[str, str] | None = No
         facts["runtimes"] = verified["runtimes"]
         facts["files"] = verified["files"]
         warnings += [f"{name}: {state}" for name, state in verified["runtimes"].items() if state != "works"]
+    checks += tuple(Check(**c) for c in emulated_checks(lane, outcome))
+    if lane.emulated:
+        facts["emulated"] = emulated_facts(lane, outcome)
+        warnings += refusals(facts["emulated"])
     wrong = any(not c.passed for c in checks)
-    complete = verified is not None and all(k in outcome.entries for k in lane.bench.values())
+    complete = verified is not None and all(k in outcome.entries for k in (*lane.bench.values(), *emulated))
     return TargetRecord(
         name=target.name,
         runtime=target.runtime,
@@ -312,6 +321,8 @@ def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcom
         add("latency_ms", percentile(samples, "p50"), device=device, samples=samples, how=bench["how"])
         add("load_ms", bench["load_ms"], device=device, how=bench["how"])
         add("peak_rss_bytes", bench["peak_rss_bytes"], device=device, how=bench["how"])
+    for value in emulated_values(record.facts.get("emulated", {})):
+        add(value.metric, value.value, "emulator", device=value.device, how=value.how)
     return found
 
 

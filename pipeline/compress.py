@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipeline.rules import positive
+
 Runtime = Literal["executorch", "tflite", "onnx"]
 Auto = Literal["auto"]
 
@@ -14,11 +16,6 @@ Auto = Literal["auto"]
 def _fraction(value: float, what: str, *, zero: bool = False) -> None:
     if not (0 <= value < 1 if zero else 0 < value < 1):
         raise ValueError(f"{what} must be {'0 or more' if zero else 'more than 0'} and less than 1, found {value}")
-
-
-def _positive(value: float, what: str) -> None:
-    if value <= 0:
-        raise ValueError(f"{what} must be more than 0, found {value}")
 
 
 def _not_negative(value: float, what: str) -> None:
@@ -30,10 +27,11 @@ def _not_negative(value: float, what: str) -> None:
 class Goal:
     """How far to prune: until `metric` is at most `limit`, or until the share `removed` of it is gone.
 
-    latency_ms is measured: the candidate is exported to `runtime` (default: the first target's) and timed on `device`.
+    latency_ms is measured: the candidate is exported to `runtime` (default: the first target's) and timed on the host.
+    instructions and estimated_latency_ms are of the exported candidate on `device`, an emulated one of the recipe.
     """
 
-    metric: Literal["macs", "parameters", "latency_ms", "estimated_latency_ms"]
+    metric: Literal["macs", "parameters", "latency_ms", "instructions", "estimated_latency_ms"]
     limit: float | None = None
     removed: float | None = None
     device: str = "host"
@@ -45,18 +43,20 @@ class Goal:
                 "a goal needs limit (the most that may be left) or removed (the share to remove), not both"
             )
         if self.limit is not None:
-            _positive(self.limit, "limit")
+            positive(self.limit, "limit")
         if self.removed is not None:
             _fraction(self.removed, "removed")
-        if self.runtime and self.metric != "latency_ms":
-            raise ValueError(f"runtime is for metric latency_ms, found metric {self.metric!r}")
+        if self.runtime and self.metric in ("macs", "parameters"):
+            raise ValueError(f"runtime is for metrics of an exported file, found metric {self.metric!r}")
         if self.metric == "latency_ms" and self.device != "host":
             raise ValueError(f"latency_ms is measured on the host, found device {self.device!r}")
-        if self.metric == "estimated_latency_ms":
-            raise ValueError(
-                "estimated_latency_ms needs the emulated benchmark of a device profile, which this version does not "
-                "have: use macs, parameters, or latency_ms (measured on the host)"
-            )
+        if self.emulated and self.device == "host":
+            raise ValueError(f'{self.metric} needs device: the name of a [[device]] with via = "emulator"')
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the metric comes from an emulated device."""
+        return self.metric in ("instructions", "estimated_latency_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ class PruneChannels:
         _fraction(self.head_ratio, "head_ratio", zero=True)
         _fraction(self.max_ratio, "max_ratio")
         _fraction(self.max_accuracy_drop, "max_accuracy_drop", zero=True)
-        _positive(self.round_to, "round_to")
-        _positive(self.steps, "steps")
+        positive(self.round_to, "round_to")
+        positive(self.steps, "steps")
         if self.finetune is not None and self.steps == 1:
             raise ValueError("finetune inside prune_channels runs between its steps: set steps to 2 or more")
 
@@ -167,7 +167,7 @@ class DropLayers:
         if len(given) != 1:
             raise ValueError(f"drop_layers needs one of count, ratio and goal, found {' and '.join(given) or 'none'}")
         if self.count is not None:
-            _positive(self.count, "count")
+            positive(self.count, "count")
         if self.ratio is not None:
             _fraction(self.ratio, "ratio")
 
@@ -215,14 +215,14 @@ class Distill:
     attention_weight: float = 1000.0
 
     def __post_init__(self) -> None:
-        _positive(self.temperature, "temperature")
+        positive(self.temperature, "temperature")
         if not 0 < self.alpha <= 1:
             raise ValueError(
                 f"alpha, the teacher's share of the loss, must be more than 0 and at most 1, found {self.alpha}: "
                 "with 0 it would be training on labels alone, which is a finetune without distill"
             )
         for name in ("dkd_alpha", "dkd_beta", "hint_weight", "attention_weight"):
-            _positive(getattr(self, name), name)
+            positive(getattr(self, name), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +261,7 @@ class Finetune:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "lr", "step_epochs", "processes"):
-            _positive(getattr(self, name), name)
+            positive(getattr(self, name), name)
         for name in ("weight_decay", "warmup_epochs", "clip_norm", "shift", "early_stop_epochs"):
             _not_negative(getattr(self, name), name)
         for name in ("label_smoothing", "momentum", "ema_decay"):

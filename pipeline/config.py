@@ -11,7 +11,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.compress import KINDS, Auto, Compress
+from pipeline.device import KINDS as DEVICE_KINDS
+from pipeline.device import Device
 from pipeline.errors import RecipeError
 from pipeline.recipe import Recipe, suggest
 
@@ -78,6 +80,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(_has_origin(dict), functools.partial(_exact, wanted=dict))
     converter.register_structure_hook_func(lambda cls: cls == dict[str, float], lambda value, _: _numbers(value))
     converter.register_structure_hook_func(lambda cls: cls == Compress, lambda value, _: _entry(value, converter))
+    converter.register_structure_hook_func(lambda cls: cls == Device, lambda value, _: _device(value, converter))
     converter.register_structure_hook_factory(_has_origin(tuple), lambda t: _array_hook(t, converter))
     converter.register_structure_hook_factory(dataclasses.is_dataclass, lambda t: _table_hook(t, converter))
     return converter
@@ -144,10 +147,20 @@ def _entry(value: Any, converter: cattrs.Converter) -> Any:
         raise _wrong("a table", value)
     if "type" not in value:
         raise _WrongValue(f"missing: one of {', '.join(map(repr, KINDS))}", ".type")
-    kind = value["type"]
-    if type(kind) is not str or kind not in KINDS:
-        raise _WrongValue(f"unknown value {kind!r}{suggest(str(kind), KINDS)}", ".type")
-    return converter.structure(value, KINDS[kind])
+    return converter.structure(value, _kind(value["type"], KINDS, ".type"))
+
+
+def _device(value: Any, converter: cattrs.Converter) -> Any:
+    """An entry of [[device]]: its `via` says what else it may hold; the host when it says nothing."""
+    if not isinstance(value, dict):
+        raise _wrong("a table", value)
+    return converter.structure(value, _kind(value.get("via", "host"), DEVICE_KINDS, ".via"))
+
+
+def _kind(name: Any, known: Mapping[str, Any], at: str) -> Any:
+    if type(name) is not str or name not in known:
+        raise _WrongValue(f"unknown value {name!r}{suggest(str(name), known)}", at)
+    return known[name]
 
 
 def _literal(value: Any, cls: Any) -> Any:

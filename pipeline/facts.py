@@ -12,17 +12,21 @@ import json
 import os
 import platform
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from pipeline.device import EmulatedDevice
 from pipeline.errors import RecipeError
 from pipeline.plan import Facts
 from pipeline.plan_compress import loss_role, teacher_role
+from pipeline.plan_devices import profile_role
 from pipeline.recipe import SHARED_DEFINITIONS, Recipe
 from pipeline.runtimes import RUNTIMES
 from pipeline.stages import STAGES
 from pipeline.store import hash_file
+
+ESTIMATION = Path(__file__).parent / "estimation"
 
 
 def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
@@ -57,12 +61,43 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
             roles[loss_role(entry.loss)] = module_files(recipe.resolve(entry.loss.partition(":")[0]))
     if recipe.data.labels:
         roles["labels"] = [recipe.resolve(recipe.data.labels)]
+    emulated = [d for d in recipe.devices if isinstance(d, EmulatedDevice)]
+    profiles = _profiles(recipe, emulated) if emulated else {}
+    if emulated:
+        roles |= {profile_role(name): [path] for name, path in profiles.items()}
+        roles["core models"] = [p for p in ESTIMATION.rglob("*") if p.suffix in (".toml", ".json")]
     try:
         digests = {role: hashes.of(paths) for role, paths in roles.items()}
     except OSError as error:
         raise RecipeError(f"cannot read {error.filename}: {error.strerror}") from None
     hashes.save()
-    return Facts(digests, installed_versions(), host_identity(), legacy_version())
+    return Facts(
+        digests,
+        installed_versions(),
+        host_identity(),
+        legacy_version(),
+        _emulator_identity() if emulated else "none",
+        profiles,
+    )
+
+
+def _profiles(recipe: Recipe, devices: Sequence[EmulatedDevice]) -> dict[str, Path]:
+    """The devices' profiles and their files; each is read, so that its faults are said before anything runs."""
+    from pipeline.profile_files import find_profile, load_profile
+
+    found = {device.profile: find_profile(device.profile, recipe.resolve) for device in devices}
+    for device in devices:
+        try:
+            load_profile(found[device.profile]).cluster(device.cores)
+        except ValueError as error:
+            raise RecipeError(f"device {device.name!r}: {error}") from None
+    return found
+
+
+def _emulator_identity() -> str:
+    from pipeline.devices.emulator import parts
+
+    return parts.identity()
 
 
 def _named_files(recipe: Recipe) -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 A budget that nothing was measured for is MISSING and fails: a limit nobody checks is not kept. Only a measured
 `latency_ms` counts for a latency budget; emulated estimates have other metric names, and nothing
-that comes from an emulator counts for a budget that a device has to keep.
+that comes from an emulator counts for a budget that a device has to keep. An estimate is judged with its interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from pipeline.recipe import HIGHER_IS_BETTER, PER_DEVICE_METRICS, Budget, Recipe
+from pipeline.device import MEASURED_METRICS
+from pipeline.recipe import HIGHER_IS_BETTER, Budget, Recipe
 from pipeline.records import GateResult, Measurement, Verdict
 from pipeline.stats import percentile_interval, samples_needed
 
@@ -19,17 +20,14 @@ def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResu
     found = {
         (m.metric, m.target, m.device): m
         for m in measurements
-        if not (m.metric in PER_DEVICE_METRICS and m.via == "emulator")
+        if not (m.metric in MEASURED_METRICS and m.via == "emulator")
     }
     results = []
     for budget in recipe.budgets:
         metric = recipe.task_metric if budget.metric == "metric" else budget.metric
         targets = [budget.target] if budget.target else [t.name for t in recipe.targets]
-        devices: Sequence[str] = [""]
-        if budget.metric in PER_DEVICE_METRICS:
-            devices = [budget.device] if budget.device else [d.name for d in recipe.devices]
         for target in targets:
-            for device in devices:
+            for device in recipe.devices_of(budget):
                 results.append(_judge_one(budget, metric, target, device, found.get((metric, target, device))))
     return tuple(results)
 
@@ -52,9 +50,26 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
                 else "the limit is where the value is: no number of samples settles it"
             )
             return GateResult(budget, target, device, measurement, value, verdict, reason)
+    doubt = _doubt(measurement, budget)
+    if doubt:
+        return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", doubt)
     kept = value >= budget.limit if metric in HIGHER_IS_BETTER else value <= budget.limit
     verdict = "PASS" if kept else "FAIL"
     if not kept:
         side = "under the minimum" if metric in HIGHER_IS_BETTER else "over the maximum"
         reason = f"{abs(value - budget.limit):.6g} {measurement.unit} {side}".replace("  ", " ")
     return GateResult(budget, target, device, measurement, value, verdict, reason)
+
+
+def _doubt(measurement: Measurement, budget: Budget) -> str:
+    """Why an emulated value settles nothing: windows that differ, or an estimate's interval around the limit."""
+    if not measurement.how.get("conclusive", True):
+        return str(measurement.how["reason"])
+    low, high = measurement.how.get("interval", (measurement.value, measurement.value))
+    if low <= budget.limit <= high and low != high:
+        share = measurement.how["coverage"]
+        return (
+            f"the estimate's {share:.0%} interval {low:.4g} to {high:.4g} {measurement.unit} holds the limit; "
+            "gate on instructions, which are exact, or measure on the device"
+        )
+    return ""

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.device import HostDevice
 from pipeline.plan_compress import TRUNK, Change, add_compress, add_gains, definition_libraries
+from pipeline.plan_devices import Emulated, add_bench, add_emulated
 from pipeline.plan_quantize import Source, add_quantize
 from pipeline.recipe import Recipe, Target, data_spec
 from pipeline.runtimes import RUNTIMES
@@ -29,13 +31,16 @@ class Facts:
     """What a plan depends on outside the recipe (`facts.gather` looks it up).
 
     digests: role → SHA-256 of the content of the files a step reads. versions: distribution → version. host: the
-    processor that benchmarks run on. tflite_runtime: the older runtime's environment, or `none`.
+    processor that benchmarks run on. tflite_runtime: the older runtime's environment, or `none`. emulator: what
+    emulated devices run in, or `none`. profiles: those that the recipe's devices name → their files.
     """
 
     digests: Mapping[str, str]
     versions: Mapping[str, str]
     host: str
     tflite_runtime: str
+    emulator: str = "none"
+    profiles: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +70,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """The keys of one target's steps; `quantize` is empty for a float target, `bench` maps device → key."""
+    """The keys of one target's steps; `quantize` is empty for a float target, `bench` maps device → key.
+
+    emulated: device → its three steps.
+    """
 
     target: Target
     quantize: str
     export: str
     verify: str
     bench: Mapping[str, str]
+    emulated: Mapping[str, Emulated] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +179,14 @@ def _add_lane(build: _Builder, recipe: Recipe, target: Target, source: Source) -
         also=runtime.run_libraries,
     )
     bench = {}
+    emulated = {}
+    keys = {"data": data, "reference": source.reference, "export": export, "verify": verify}
     for device in recipe.devices:
-        how = dataclasses.asdict(device)
-        del how["name"]
-        bench[device.name] = build.add(
-            "bench",
-            target.name,
-            {"runtime": target.runtime, "device": how, "host": build.facts.host},
-            {"data": data, "export": export},
-            also=runtime.run_libraries,
-            after=(verify,),
-            exclusive=True,
-        )
-    return Lane(target, quantize, export, verify, bench)
+        if isinstance(device, HostDevice):
+            bench[device.name] = add_bench(build, target, device, keys, runtime.run_libraries)
+        else:
+            emulated[device.name] = add_emulated(build, recipe, target, device, keys)
+    return Lane(target, quantize, export, verify, bench, emulated)
 
 
 class _Builder:

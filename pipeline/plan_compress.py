@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.compress import Compress, DropLayers, Finetune, PruneChannels, PruneUnstructured, Teacher
+from pipeline.device import EmulatedDevice
+from pipeline.plan_devices import place_of, profile_role
 from pipeline.recipe import SHARED_DEFINITIONS, Recipe, data_spec
 
 if TYPE_CHECKING:
@@ -123,20 +125,26 @@ class _Trunk:
     def prune(self, index: int, entry: Compress, label: str, part: tuple[int, int] = (1, 1), study: str = "") -> None:
         goal = entry.goal if isinstance(entry, PruneChannels | DropLayers) else None
         timed = goal is not None and goal.metric == "latency_ms"
+        reads, paths = self.reads, self.paths
         settings = dataclasses.asdict(entry)
         # What happens between the parts is a step of its own.
         settings.pop("finetune", None)
         spec = {**self.base, "prune": settings, "part": list(part)}
         also = self.also
-        if timed and goal is not None:
+        if goal is not None and (timed or goal.emulated):
             runtime = goal.runtime or self.recipe.targets[0].runtime
             layout = self.recipe.data.preprocess.layout if self.recipe.data.preprocess else "NCHW"
-            spec |= {"runtime": runtime, "model_layout": layout, "host": self.build.facts.host}
+            spec |= {"runtime": runtime, "model_layout": layout}
             also = (*also, *self.build.runtime_libraries(runtime))
+        if timed:
+            spec["host"] = self.build.facts.host
+        if goal is not None and goal.emulated:
+            device = next(d for d in self.recipe.devices if d.name == goal.device and isinstance(d, EmulatedDevice))
+            spec |= {"emulator": self.build.facts.emulator, "device": place_of(device)}
+            reads = (*reads, profile_role(device.profile), "core models")
+            paths = {**paths, "profile": self.build.facts.profiles[device.profile]}
         needs = {**self.needs, **({"sensitivity": study} if study else {})}
-        key = self.build.add(
-            "prune", TRUNK, spec, needs, reads=self.reads, paths=self.paths, also=also, exclusive=timed
-        )
+        key = self.build.add("prune", TRUNK, spec, needs, reads=reads, paths=paths, also=also, exclusive=timed)
         self.changes.append(Change(key, index, label))
 
     def prune_channels(self, index: int, entry: PruneChannels) -> None:

@@ -119,8 +119,8 @@ class Quantize:
             faults.append(f"percentile is for calibration percentile, found calibration {self.calibration!r}")
         if self.minimize == "estimated_latency_ms":
             faults.append(
-                "estimated_latency_ms needs the emulated benchmark of a device profile, which this version does not "
-                "have: use minimize size_bytes"
+                "estimated_latency_ms is not known layer by layer (what a layer costs depends on its neighbours in the "
+                "file): use minimize size_bytes, and compare the files with `pocketforge report compare`"
             )
         return faults
 

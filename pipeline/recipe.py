@@ -9,14 +9,15 @@ import dataclasses
 import difflib
 import json
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.compress import Compress, Finetune, PruneUnstructured, Runtime
+from pipeline.device import EMULATED_METRICS, MEASURED_METRICS, OUTPUT_METRICS, PER_DEVICE_METRICS, Device, HostDevice
 from pipeline.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES, Quantize
+from pipeline.rules import check_name, positive
 from pipeline.support import refusal
 
 Layout = Literal["NCHW", "NHWC"]
@@ -32,26 +33,15 @@ BudgetMetric = Literal[
     "latency_ms",
     "load_ms",
     "peak_rss_bytes",
+    "instructions",
+    "estimated_cycles",
+    "estimated_latency_ms",
     "parameters",
     "macs",
 ]
 HIGHER_IS_BETTER = frozenset({"accuracy_top1", "accuracy_top5", "macro_f1", "parity_sqnr_db"})
-PER_DEVICE_METRICS = frozenset({"latency_ms", "load_ms", "peak_rss_bytes"})
 CLASSIFICATION_METRICS = frozenset({"accuracy_top1", "accuracy_top5", "macro_f1"})
 SHARED_DEFINITIONS = ("torchvision:", "timm:", "transformers:")
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-
-
-def _check_name(name: str, what: str) -> None:
-    # Names become file names in release/ and in logs.
-    if not _NAME.match(name):
-        raise ValueError(f"{what} must be letters, digits, '.', '_' or '-' (it names files), found {name!r}")
-
-
-def _positive(value: float, what: str) -> None:
-    if value <= 0:
-        raise ValueError(f"{what} must be more than 0, found {value}")
 
 
 def suggest(found: str, known: Iterable[str]) -> str:
@@ -75,7 +65,7 @@ class InputSpec:
         if min(self.shape) < 1:
             raise ValueError(f"shape must have no empty dimension, found {list(self.shape)}")
         if self.name:
-            _check_name(self.name, "an input's name")
+            check_name(self.name, "an input's name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +92,7 @@ class Model:
         if self.definition.endswith(".pt2") and (self.weights or self.args):
             raise ValueError("a .pt2 definition holds its own weights and arguments: leave out weights and args")
         for name in self.outputs:
-            _check_name(name, "an output's name")
+            check_name(name, "an output's name")
         try:
             json.dumps(self.args, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -157,8 +147,8 @@ class Data:
             raise ValueError(f"source {kind!r} needs a place after a colon, as in {kind}:NAME")
         if not 0 < self.eval_fraction < 1:
             raise ValueError(f"eval_fraction must be between 0 and 1, found {self.eval_fraction}")
-        _positive(self.eval_samples, "eval_samples")
-        _positive(self.calibration_samples, "calibration_samples")
+        positive(self.eval_samples, "eval_samples")
+        positive(self.calibration_samples, "calibration_samples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +180,7 @@ class Target:
     verify: Verify = Verify()
 
     def __post_init__(self) -> None:
-        _check_name(self.name, "name")
+        check_name(self.name, "name")
         if self.layout == "NHWC" and self.runtime != "tflite":
             raise ValueError(f"layout NHWC is for runtime tflite; {self.runtime} files keep the model's NCHW")
         if self.io == "int8" and not self.quantize.is_static:
@@ -209,29 +199,11 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    """Where files are benchmarked, and how: warm-up runs, then at least `min_samples` and `min_seconds`."""
-
-    name: str = "host"
-    type: Literal["host"] = "host"
-    threads: int = 1
-    warmup: int = 10
-    min_samples: int = 100
-    min_seconds: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_name(self.name, "name")
-        _positive(self.threads, "threads")
-        _positive(self.min_samples, "min_samples")
-        if self.warmup < 0 or self.min_seconds < 0:
-            raise ValueError("warmup and min_seconds must be 0 or more")
-
-
-@dataclass(frozen=True, slots=True)
 class Budget:
     """A limit on one metric: a maximum, or for accuracy, SQNR and F1 a minimum.
 
-    Without `target` it holds for every target, without `device` for every device.
+    Without `target` it holds for every target. Without `device` it holds for every device that gives the metric; one
+    on the outputs (accuracy, SQNR) is then on the host's.
     """
 
     metric: BudgetMetric
@@ -242,7 +214,7 @@ class Budget:
     severity: Literal["error", "warning"] = "error"
 
     def __post_init__(self) -> None:
-        if self.device and self.metric not in PER_DEVICE_METRICS:
+        if self.device and self.metric not in PER_DEVICE_METRICS | OUTPUT_METRICS:
             raise ValueError(f"{self.metric} does not depend on a device: leave out device = {self.device!r}")
         if self.percentile != "p50" and self.metric != "latency_ms":
             raise ValueError(f"percentile is for latency_ms, found metric {self.metric!r}")
@@ -260,7 +232,7 @@ class Recipe:
     task: Task = "classification"
     metric: TaskMetric | None = None
     compress: tuple[Compress, ...] = ()
-    devices: tuple[Device, ...] = (Device(),)
+    devices: tuple[Device, ...] = (HostDevice(),)
     budgets: tuple[Budget, ...] = ()
     folder: str = ""
 
@@ -273,7 +245,7 @@ class Recipe:
     def _fault_names(self) -> list[str]:
         faults = []
         try:
-            _check_name(self.name, "name")
+            check_name(self.name, "name")
         except ValueError as error:
             faults.append(str(error))
         if not self.targets:
@@ -308,6 +280,14 @@ class Recipe:
                     f"compress[{index + 1}].early_stop_epochs cannot go with schedule cubic: zeros are added until the "
                     "last epochs, so an earlier one's weights are never sparse enough"
                 )
+            goal = getattr(entry, "goal", None)
+            if goal is not None and goal.emulated:
+                known = [d.name for d in self.devices if d.via == "emulator"]
+                if goal.device not in known:
+                    faults.append(
+                        f'{where}.goal.device: no [[device]] with via = "emulator" is named {goal.device!r}'
+                        f"{suggest(goal.device, known)}"
+                    )
             changed = changed or not isinstance(entry, Finetune)
             for inner in [finetune for place, finetune in self.finetunes() if place == where]:
                 faults += self._fault_teacher(inner, where, changed)
@@ -359,12 +339,38 @@ class Recipe:
             ):
                 if name and name not in known:
                     faults.append(f"budget[{index}].{what}: no {what} is named {name!r}{suggest(name, known)}")
+            faults += self._fault_place(budget, index)
         return faults
+
+    def _fault_place(self, budget: Budget, index: int) -> list[str]:
+        """A budget that no device of the recipe can give a value for."""
+        wanted = {"latency_ms": "estimated_latency_ms"}.get(budget.metric, "instructions")
+        device = next((d for d in self.devices if d.name == budget.device), None)
+        if budget.metric in MEASURED_METRICS and device is not None and device.via == "emulator":
+            return [
+                f"budget[{index}]: {budget.metric} is measured, and {device.name!r} is emulated: use {wanted}, or a "
+                "device that keeps time"
+            ]
+        if budget.metric in EMULATED_METRICS and device is not None and device.via != "emulator":
+            return [f'budget[{index}]: {budget.metric} comes from a device with via = "emulator", found {device.via!r}']
+        if budget.metric in OUTPUT_METRICS and device is not None and device.via != "emulator":
+            return [f"budget[{index}]: {budget.metric} without a device is the host's: leave out {device.name!r}"]
+        if not budget.device and budget.metric in PER_DEVICE_METRICS and not self.devices_of(budget):
+            return [f"budget[{index}]: no [[device]] of the recipe gives {budget.metric}"]
+        return []
 
     @property
     def task_metric(self) -> str:
         """The metric that the task names: top-1 for classification, mean absolute error for regression."""
         return self.metric or ("accuracy_top1" if self.task == "classification" else "mean_absolute_error")
+
+    def devices_of(self, budget: Budget) -> list[str]:
+        """Names of the devices that a budget holds for; [""] where the metric is of no device."""
+        if budget.device:
+            return [budget.device]
+        if budget.metric not in PER_DEVICE_METRICS:
+            return [""]
+        return [d.name for d in self.devices if (d.via == "emulator") == (budget.metric in EMULATED_METRICS)]
 
     def finetunes(self) -> list[tuple[str, Finetune]]:
         """Every finetune with its place: those of [[compress]], also inside another entry, and those of targets."""

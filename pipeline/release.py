@@ -112,10 +112,24 @@ def make_sidecar(
         "export": exported["facts"],
         "measured": measured,
         "latency_ms": latency,
+        "emulated": _emulated(target) if artifact.kind == "model" else [],
         "runtimes": target.facts.get("runtimes", {}),
         "versions": {k: v for k, v in report.environment.items() if v != "none" and k != "host"},
         "gate": report.verdict,
     }
+
+
+def _emulated(target: TargetRecord) -> list[dict[str, Any]]:
+    """Exact counts and what is estimated from them, by device: emulated, so none of it is a phone's time."""
+    found = []
+    for device, about in target.facts.get("emulated", {}).items():
+        estimate = about.get("estimate", {"refused": ""})
+        estimated = {} if "refused" in estimate else {
+            "estimated_latency_ms": {name: estimate[name] for name in ("latency_ms", "low_ms", "high_ms", "coverage")},
+            "status": estimate["status"],
+        }  # fmt: skip
+        found.append({"device": device, "instructions": about["counts"]["instructions"], **estimated})
+    return found
 
 
 def _preprocessing(steps: dict[str, Any], inputs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from release_build import Release, build_once
 
 # Test machines are shared and slow at times: a slow example says nothing about the code.
 settings.register_profile("pocketforge", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -39,6 +40,18 @@ name = "small_onnx_fp32"
 runtime = "onnx"
 """
 
+# What takes longest comes first, so that two workers end together. More than a minute each, longest first.
+LONGEST = (
+    "test_release.py", "test_quantized_builds.py", "test_interruptions.py", "test_store_trouble.py",
+    "test_backends.py", "test_tutorials.py", "test_qat_files.py", "test_compressed_builds.py", "test_stages.py",
+    "test_transformers_compress.py", "test_why.py", "test_runtimes.py", "test_mixed.py", "test_qat.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
 
 @pytest.fixture
 def repo_root() -> Path:
@@ -57,3 +70,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def small_recipe_text() -> str:
     """The shortest recipe that is one: a model, its data and one target."""
     return SMALL_RECIPE
+
+
+@pytest.fixture(scope="session")
+def emulator() -> object:
+    """What `pocketforge device setup emulator` made. Tests of emulated devices are not skipped: they fail without."""
+    from pipeline.devices.emulator import parts
+
+    return parts.installed()
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """The shipped recipe, built from nothing once in a run: workers have folders beside each other, and share it."""
+    base = tmp_path_factory.getbasetemp()
+    return build_once((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shipped")

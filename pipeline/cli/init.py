@@ -62,6 +62,10 @@ quantize = {{ scheme = "static_int8" }}
 # min_samples = 100
 # min_seconds = 1.0
 
+# [[device]] # and a phone's cores, emulated: exact instruction counts (once: pocketforge device setup emulator)
+# via = "emulator"
+# profile = "pixel4" # pocketforge device profiles lists them
+
 # The build fails if one of these is not kept. Without a target it holds for all of them.
 [[budget]]
 metric = "accuracy_drop" # top-1 of the PyTorch model minus top-1 of the file

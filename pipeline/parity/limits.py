@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.stages.verify import default_limits
+from pipeline.verify_limits import default_limits
 
 STAGES = ("eager", "exported", "prepared", "converted", "lowered", "runtime")
 

@@ -12,8 +12,8 @@ from pipeline.compress import Compress
 from pipeline.surgery import Edit
 
 Emit = Callable[[float, str], None]
-# Latency in ms of a candidate (see pipeline/pruning/costs.py: how "latency_ms" is measured is the caller's business).
-MeasureLatency = Callable[[nn.Module], float]
+# The goal's metric of a candidate, where that takes an exported file: how is the caller's business (stages/prune.py).
+Measure = Callable[[nn.Module], float]
 
 
 @dataclass(slots=True)
@@ -22,8 +22,8 @@ class Subject:
 
     module: in eval mode, loaded; methods change it in place. example: one batch-1 input. batches: calibration samples
     as (inputs, targets). loss: of outputs and targets, a scalar. masks: of earlier unstructured pruning, by parameter
-    name. latency_ms: measures a candidate for a goal on latency; None where it cannot be had. step, steps: this is part
-    `step` of `steps` (prune_channels in several steps). ratios: layer name → ratio found by a sensitivity study.
+    name. measure: a candidate's value for a goal on an exported file; None where it cannot be had. step, steps: this is
+    part `step` of `steps` (prune_channels in several steps). ratios: layer name → ratio found by a sensitivity study.
     """
 
     module: nn.Module
@@ -32,7 +32,7 @@ class Subject:
     loss: Callable[[Tensor, Tensor], Tensor]
     seed: int = 0
     masks: dict[str, Tensor] = field(default_factory=dict)
-    latency_ms: MeasureLatency | None = None
+    measure: Measure | None = None
     step: int = 1
     steps: int = 1
     ratios: dict[str, float] = field(default_factory=dict)

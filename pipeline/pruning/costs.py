@@ -14,20 +14,18 @@ from pipeline.models import count_macs, count_parameters
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pipeline.pruning.base import MeasureLatency, Subject
+    from pipeline.pruning.base import Measure, Subject
 
 
-def cost(
-    module: nn.Module, metric: str, example: tuple[Tensor, ...], latency_ms: MeasureLatency | None = None
-) -> float:
-    """A candidate's `macs`, `parameters` or `latency_ms`. Raises ModelError when latency cannot be measured."""
+def cost(module: nn.Module, metric: str, example: tuple[Tensor, ...], measure: Measure | None = None) -> float:
+    """A candidate's `macs` or `parameters`, or what `measure` finds of it. Raises ModelError without it."""
     if metric == "macs":
         return float(count_macs(module, example))
     if metric == "parameters":
         return float(count_parameters(module))
-    if latency_ms is None:
+    if measure is None:
         raise ModelError(f"a goal on {metric} cannot be measured here", "use macs or parameters")
-    return latency_ms(module)
+    return measure(module)
 
 
 def goal_limit(goal: Goal, now: float, step: int = 1, steps: int = 1) -> float:

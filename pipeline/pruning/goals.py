@@ -11,8 +11,8 @@ from pipeline.errors import ModelError
 from pipeline.pruning.base import Subject
 from pipeline.pruning.costs import cost, goal_limit
 
-# A measured latency takes an export: coarser, but the candidate that is taken was measured below the limit.
-LATENCY_TRIALS = 6
+# What is measured on an exported file takes an export: coarser, but the candidate taken was measured below the limit.
+EXPORTED_TRIALS = 6
 
 
 def fewest(
@@ -25,7 +25,7 @@ def fewest(
     """
 
     def measured(removed: int) -> float:
-        return cost(candidate(removed), goal.metric, subject.example, subject.latency_ms)
+        return cost(candidate(removed), goal.metric, subject.example, subject.measure)
 
     now = measured(0)
     limit = goal_limit(goal, now, subject.step, subject.steps)
@@ -42,7 +42,7 @@ def fewest(
             "raise the limit, protect less, or use drop_layers first",
         )
     low, high, reached = 0, count, least
-    trials = LATENCY_TRIALS if goal.metric == "latency_ms" else count
+    trials = count if goal.metric in ("macs", "parameters") else EXPORTED_TRIALS
     while high - low > 1 and trials > 0:
         trials -= 1
         middle = (low + high) // 2

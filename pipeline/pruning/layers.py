@@ -99,7 +99,7 @@ class _Search:
             self.dropped.append(trial)
             del left[trial.candidate.name]
             if goal is not None:
-                goal["reached"] = cost(subject.module, goal["metric"], subject.example, subject.latency_ms)
+                goal["reached"] = cost(subject.module, goal["metric"], subject.example, subject.measure)
             share = len(self.dropped) / (settings.count or len(self.candidates))
             subject.emit(share, f"dropped {trial.candidate.name}")
         self.bench.finish()
@@ -133,7 +133,7 @@ class _Search:
             assert settings.ratio is not None
             return {"metric": "macs", "before": macs, "limit": macs * (1 - settings.ratio), "reached": macs}
         metric = settings.goal.metric
-        now = cost(self.subject.module, metric, self.subject.example, self.subject.latency_ms)
+        now = cost(self.subject.module, metric, self.subject.example, self.subject.measure)
         return {"metric": metric, "before": now, "limit": goal_limit(settings.goal, now), "reached": now}
 
     def _next(self, candidates: Sequence[Candidate]) -> Trial | None:

@@ -66,6 +66,7 @@ def short_lane(lane: str) -> str:
 def show_report(report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     from pipeline.report.compression import compression_tables
+    from pipeline.report.emulated import emulated_tables
     from pipeline.report.quantization import quantization_tables
 
     screen = console()
@@ -78,7 +79,7 @@ def show_report(report: Report) -> None:
     if report.measurements:
         screen.print()
         screen.print(_measurements(report))
-    for made in quantization_tables(report.targets, report.agreement):
+    for made in [*quantization_tables(report.targets, report.agreement), *emulated_tables(report.targets)]:
         screen.print()
         screen.print(made)
     for target in report.targets:
@@ -134,16 +135,17 @@ def _files(report: Report) -> Table:
 
 
 def _measurements(report: Report) -> Table:
-    """One row for each target and device."""
-    measured = {m.metric for m in report.measurements}
+    """One row for each target and device that keeps time."""
+    kept = [m for m in report.measurements if m.via != "emulator"]
+    measured = {m.metric for m in kept}
     columns = {metric: how for metric, how in _COLUMNS.items() if metric in measured}
     numbers = [*(title for title, _ in columns.values()), *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured))]
-    devices = list(dict.fromkeys(m.device for m in report.measurements if m.device)) or [""]
+    devices = list(dict.fromkeys(m.device for m in kept if m.device)) or [""]
     names = ("target", "device") if len(devices) > 1 else ("target",)
     made = table("measured", *names, *numbers, numbers=numbers)
     for target in report.targets:
         for device in devices:
-            found = {m.metric: m for m in report.measurements if m.target == target.name and m.device in ("", device)}
+            found = {m.metric: m for m in kept if m.target == target.name and m.device in ("", device)}
             made.add_row(
                 escape(target.name),
                 *([escape(device)] if len(devices) > 1 else []),

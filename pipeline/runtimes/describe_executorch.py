@@ -71,8 +71,8 @@ class _Found:
 
 def parse(data: bytes, file_format: str) -> Contents:
     """Operators of all methods, delegates with their inner operators, constants in and out of delegates."""
-    program = _load(data)
-    plans = [plan for plan in program.tables.get("execution_plan") or [] if plan.get("inputs") or _instructions(plan)]
+    program = load_program(data)
+    plans = [plan for plan in program.tables.get("execution_plan") or [] if plan.get("inputs") or instructions(plan)]
     if not program.tables.get("execution_plan"):
         raise ValueError("the program has no methods")
     metadata = {"schema": data[4:8].decode(), "methods": ", ".join(plan["name"] for plan in plans)}
@@ -92,7 +92,7 @@ def parse(data: bytes, file_format: str) -> Contents:
         layers = _count_kernels(plan, outside)
         _add_constants(plan, layers, program, found)
         for delegate in plan.get("delegates") or []:
-            blob = _delegate_blob(delegate, program)
+            blob = delegate_blob(delegate, program)
             inner: dict[str, int] = {}
             if delegate["id"] == "XnnpackBackend":
                 inner = _read_xnnpack(blob, f"xnnpack_{len(delegates)}", program, found)
@@ -110,7 +110,7 @@ def parse(data: bytes, file_format: str) -> Contents:
     )
 
 
-def _load(data: bytes) -> _Program:
+def load_program(data: bytes) -> _Program:
     size, base = len(data), 0
     if data[8:12] == b"eh00":  # the extended header: where the flatbuffer ends and the segments begin
         length, size, base, total = (
@@ -130,14 +130,14 @@ def _load(data: bytes) -> _Program:
     return _Program(tables, segments, named)
 
 
-def _instructions(plan: dict[str, Any]) -> list[dict[str, Any]]:
+def instructions(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [instruction for chain in plan.get("chains") or [] for instruction in chain.get("instructions") or []]
 
 
 def _count_kernels(plan: dict[str, Any], counts: Counter[str]) -> dict[int, str]:
     """Count the calls outside of delegates; return which call first reads each value."""
     layers: dict[int, str] = {}
-    for instruction in _instructions(plan):
+    for instruction in instructions(plan):
         if instruction["instr_args_type"] == "KernelCall":
             call = instruction["instr_args"]
             operator = _at(plan["operators"], call["op_index"])
@@ -161,7 +161,7 @@ def _add_constants(plan: dict[str, Any], layers: dict[int, str], program: _Progr
         if (buffer or external) and found.is_new(key):
             if external:
                 found.external.add(name)
-            shape, dtype = tuple(tensor["sizes"]), _dtype(tensor["scalar_type"])
+            shape, dtype = tuple(tensor["sizes"]), dtype_of(tensor["scalar_type"])
             size = stored_bytes(dtype, shape) or 0
             if not external:
                 _check_constant(program, buffer, size, mutable="allocation_info" in tensor)
@@ -176,7 +176,7 @@ def _check_constant(program: _Program, buffer: int, size: int, *, mutable: bool)
             raise ValueError(f"constant {buffer} ends outside of its segment")
 
 
-def _delegate_blob(delegate: dict[str, Any], program: _Program) -> bytes:
+def delegate_blob(delegate: dict[str, Any], program: _Program) -> bytes:
     where = delegate["processed"]
     if where["location"] == "SEGMENT":
         blob: bytes = _at(program.segments, where["index"])
@@ -184,15 +184,23 @@ def _delegate_blob(delegate: dict[str, Any], program: _Program) -> bytes:
     return bytes(_at(program.tables["backend_delegate_data"], where["index"]).get("data") or [])
 
 
-def _read_xnnpack(blob: bytes, prefix: str, program: _Program, found: _Found) -> dict[str, int]:
-    payload, constants_at = blob, 0
+def xnnpack_graph(blob: bytes) -> dict[str, Any] | None:
+    """A delegate's graph; None for another version of the schema (opaque, not damaged)."""
+    payload = blob
     if blob[4:8] == b"XH00":
-        start, size, constants_at = (int.from_bytes(blob[i : i + 4], "little") for i in (10, 14, 18))
+        start, size = (int.from_bytes(blob[i : i + 4], "little") for i in (10, 14))
         payload = blob[start : start + size]
-    if payload[4:6] == b"XN" and payload[4:8] != b"XN01":  # another version of the schema: opaque, not damaged
+    if payload[4:6] == b"XN" and payload[4:8] != b"XN01":
+        return None
+    return _flatc(payload, _XNNPACK_SCHEMA)
+
+
+def _read_xnnpack(blob: bytes, prefix: str, program: _Program, found: _Found) -> dict[str, int]:
+    graph = xnnpack_graph(blob)
+    if graph is None:
         found.other["opaque_delegate_bytes"] += len(blob)
         return {}
-    graph = _flatc(payload, _XNNPACK_SCHEMA)
+    constants_at = int.from_bytes(blob[18:22], "little") if blob[4:8] == b"XH00" else 0
     entries = graph.get("constant_data") or []
     values = {}
     for value in graph["xvalues"]:
@@ -215,7 +223,7 @@ def _read_xnnpack(blob: bytes, prefix: str, program: _Program, found: _Found) ->
                 continue
             entry = _at(entries, base["constant_buffer_idx"])
             if found.is_new(_stored_at(entry, blob, constants_at, prefix, program, found)):
-                shape, dtype = tuple(base["dims"]), _xnnpack_dtype(base["datatype"])
+                shape, dtype = tuple(base["dims"]), xnnpack_dtype(base["datatype"])
                 name = f"{layer}.{_ROLES.get(field, field.removesuffix('_id'))}"
                 found.add(name, shape, dtype, entry["size"], layer, quantized=quantization is not None)
             if quantization and quantization.get("scale_buffer_idx"):
@@ -248,25 +256,25 @@ def _interface(plan: dict[str, Any], index: int, name: str) -> TensorInfo:
     tensor = value["val"]
     named = (tensor.get("extra_tensor_info") or {}).get("fully_qualified_name")
     bounded = tensor["shape_dynamism"] != "STATIC"
-    return TensorInfo(named or name, tuple(tensor["sizes"]), _dtype(tensor["scalar_type"]), bounded=bounded)
+    return TensorInfo(named or name, tuple(tensor["sizes"]), dtype_of(tensor["scalar_type"]), bounded=bounded)
 
 
 def _constant_value(plan: dict[str, Any], index: int) -> str:
     value = _at(plan["values"], index)
     kind, content = value["val_type"], value.get("val") or {}
     if kind == "Tensor":
-        return f"{_dtype(content['scalar_type'])}{content['sizes']}"
+        return f"{dtype_of(content['scalar_type'])}{content['sizes']}"
     return str(next(iter(content.values()), "none"))
 
 
-def _dtype(scalar_type: str) -> str:
+def dtype_of(scalar_type: str) -> str:
     name = _SCALARS.get(scalar_type) or scalar_type.lower().removeprefix("q").replace("float8e", "float8_e")
     if name not in BITS:
         raise ValueError(f"unknown scalar type {scalar_type}")
     return name
 
 
-def _xnnpack_dtype(datatype: str) -> str:
+def xnnpack_dtype(datatype: str) -> str:
     """XNNPACK names quantization in the type: qc, qb, qd, qp are per channel, per block, dynamic, packed."""
     short = datatype.removeprefix("xnn_datatype_")
     return _XNNPACK_FLOATS.get(short) or re.sub(r"^q[bcdp]?(?=u?int)", "", short)

@@ -51,5 +51,8 @@ STAGES: dict[str, StageInfo] = {
     "export": StageInfo("pipeline.stages.export", 3, ("torch",), _TRACE),
     "verify": StageInfo("pipeline.stages.verify", 3, ("numpy",)),
     "why": StageInfo("pipeline.stages.why", 1, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
-    "bench": StageInfo("pipeline.stages.bench", 1, ("numpy",)),
+    "bench": StageInfo("pipeline.stages.bench", 2, ("numpy",)),
+    "verify_device": StageInfo("pipeline.stages.verify_device", 1, ("numpy",)),
+    "count": StageInfo("pipeline.stages.count", 1, ("numpy", "capstone", "pyelftools")),
+    "estimate": StageInfo("pipeline.stages.estimate", 1, ("numpy", "capstone")),
 }

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from pipeline import models
 from pipeline.compress import DropLayers, PruneChannels, compress_entry
+from pipeline.emulated import count_file, estimate_file
+from pipeline.errors import ModelError
 from pipeline.pruning import METHODS
 from pipeline.pruning.base import Emit, Subject
 from pipeline.pruning.sensitivity import choose_ratios
@@ -28,8 +30,8 @@ GOAL_ROUNDS = 2
 
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
     """inputs: data_root, weights or checkpoint, labels, sensitivity (for ratio "auto"); spec: definition, args, seed,
-    data, task, inputs, prune (the entry's fields), part ([step, steps]); for a goal on latency_ms also runtime and
-    model_layout.
+    data, task, inputs, prune (the entry's fields), part ([step, steps]); for a goal on an exported file also runtime
+    and model_layout; for one on an emulated device also device, and the input profile.
 
     Writes a checkpoint (see surgery) and prune.json. Raises ModelError when the model cannot be pruned so.
     """
@@ -44,7 +46,9 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     before = {"parameters": models.count_parameters(subject.module), "macs": _macs(subject)}
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         if goal is not None and goal.metric == "latency_ms":
-            subject.latency_ms = _timer(subject, spec, Path(scratch))
+            subject.measure = _timer(subject, spec, Path(scratch))
+        if goal is not None and goal.emulated:
+            subject.measure = _counter(subject, goal.metric, inputs["profile"], spec, Path(scratch))
         pruned = importlib.import_module(METHODS[settings.type]).prune(subject, settings)
     checkpoint.edits += pruned.edits
     checkpoint.masks = pruned.masks
@@ -74,6 +78,40 @@ def _timer(subject: Subject, spec: Mapping[str, Any], scratch: Path) -> Callable
         return min(medians)
 
     return latency_ms
+
+
+def _counter(
+    subject: Subject, metric: str, profile: Path, spec: Mapping[str, Any], scratch: Path
+) -> Callable[[nn.Module], float]:
+    """Counts a candidate's instructions on an emulated device, and estimates its latency where the goal is on that."""
+    paths, device = _input_files(subject.batches, scratch), spec["device"]
+    count = 0
+
+    def measure(module: nn.Module) -> float:
+        nonlocal count
+        count += 1
+        trial = export_float(module, subject.example, spec["runtime"], scratch / str(count), spec["model_layout"])
+        counts = count_file(
+            trial.path,
+            spec["runtime"],
+            paths,
+            profile,
+            device["cores"],
+            scratch=scratch / str(count),
+            time_limit_s=device["time_limit_s"],
+            memory_limit_bytes=device["memory_limit_bytes"],
+        )
+        subject.emit(0.5, f"candidate {count}: {counts.instructions:,} instructions")
+        if metric == "instructions":
+            return float(counts.instructions)
+        estimate = estimate_file(trial.path, counts, profile, device["cores"])
+        if "refused" in estimate:
+            raise ModelError(
+                f"no latency is estimated for a candidate: {estimate['refused']}", "use metric instructions"
+            )
+        return float(estimate["latency_ms"])
+
+    return measure
 
 
 def _input_files(batches: list[tuple[tuple[Tensor, ...], Tensor]], folder: Path) -> list[Path]:

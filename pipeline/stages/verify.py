@@ -7,7 +7,6 @@ and nothing builds on it.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,66 +18,14 @@ from pipeline.data.arrays_on_disk import sample_paths
 from pipeline.devices import host, legacy
 from pipeline.devices.base import RunAnswer, RunRequest
 from pipeline.errors import PocketforgeError, ToolMissing
+from pipeline.file_checks import check, check_contract, check_limits, measure, write_checked
 from pipeline.metrics import accuracy, parity, real_values
 from pipeline.runtimes import RUNTIMES
 from pipeline.runtimes.describe import describe
 from pipeline.store import hash_file
+from pipeline.verify_limits import default_limits, is_limit
 
 Emit = Callable[[float, str], None]
-
-# A float file may differ from PyTorch by the order of its sums only; 60 dB is 0.1 % noise. An int8 file has 8-bit
-# steps in every layer: under 15 dB, or off by a quarter of the output's range, something is broken, not rounded.
-# A dynamic file rounds less: its ranges fit each sample, and what is not a linear layer stays float.
-# What is stored in fewer bits but computed in float is compared with the graph of the same weights too
-# (min_graph_sqnr_db): there only the order of sums may differ. A file after training is another model than the
-# reference: its accuracy counts, and that it computes what was trained.
-_STATIC = {"min_sqnr_db": 15.0, "max_diff_ratio": 0.25, "min_argmax_agreement": 0.95, "max_accuracy_drop": 0.02}
-_FEW_BITS = {
-    "min_sqnr_db": 8.0,
-    "max_diff_ratio": 0.5,
-    "min_argmax_agreement": 0.9,
-    "max_accuracy_drop": 0.05,
-    "min_graph_sqnr_db": 80.0,
-}
-DEFAULT_LIMITS: dict[str, dict[str, float]] = {
-    "fp32": {
-        "min_sqnr_db": 60.0,
-        "max_diff_ratio": 1e-3,
-        "min_argmax_agreement": 0.995,
-        "max_accuracy_drop": 0.005,
-    },
-    "fp16": {
-        "min_sqnr_db": 50.0,
-        "max_diff_ratio": 0.02,
-        "min_argmax_agreement": 0.99,
-        "max_accuracy_drop": 0.005,
-    },
-    "static_int8": _STATIC,
-    "mixed": _STATIC,
-    "dynamic_int8": {
-        "min_sqnr_db": 20.0,
-        "max_diff_ratio": 0.15,
-        "min_argmax_agreement": 0.97,
-        "max_accuracy_drop": 0.01,
-    },
-    "qat_int8": {
-        "min_sqnr_db": 3.0,
-        "max_diff_ratio": 1.0,
-        "min_argmax_agreement": 0.9,
-        "max_accuracy_drop": 0.02,
-        "min_graph_sqnr_db": 20.0,
-    },
-    "weight_only_int8": {
-        "min_sqnr_db": 25.0,
-        "max_diff_ratio": 0.1,
-        "min_argmax_agreement": 0.97,
-        "max_accuracy_drop": 0.01,
-        "min_graph_sqnr_db": 80.0,
-    },
-    "weight_only_int4": _FEW_BITS,
-    "codebook": _FEW_BITS,
-}
-
 
 # What most of a file's weight bytes must be, by scheme. (Four bits take a byte each in .ort.)
 _INT8 = ("int8", "uint8")
@@ -105,7 +52,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     reference = np.load(inputs["reference"] / "outputs_0.npy")
     targets = np.load(inputs["data"] / "eval_targets.npy")
     before = accuracy(reference, targets, spec["task"])
-    limits = {**default_limits(spec), **{k: v for k, v in spec["limits"].items() if _is_limit(k, v)}}
+    limits = {**default_limits(spec), **{k: v for k, v in spec["limits"].items() if is_limit(k, v)}}
     checks = check_layouts(exported, inputs["data"])
     found: dict[str, Any] = {"files": {}, "runtimes": {}, "limits": limits}
     for position, (role, name) in enumerate(sorted(exported["files"].items())):
@@ -127,18 +74,10 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
         checks += check_legacy(inputs, spec, exported, reference, targets, before, limits, found, out)
     found["checks"] = checks
     reasons = [f"{c['name']}: wanted {c['wanted']}, found {c['found']}" for c in checks if not c["passed"]]
-    _write(out / "verify.json", found)
-    _write(out / "verdict.json", {"passed": not reasons, "reasons": reasons})
+    write_checked(out / "verify.json", found)
+    write_checked(out / "verdict.json", {"passed": not reasons, "reasons": reasons})
     model = found["files"]["model"]
     emit(1.0, f"SQNR {model['sqnr_db']:.1f} dB" + (f", {len(reasons)} checks failed" if reasons else ""))
-
-
-def default_limits(spec: Mapping[str, Any]) -> dict[str, float]:
-    """Of the scheme; a codebook that was trained is another model than the reference, as qat_int8 is."""
-    limits = DEFAULT_LIMITS[spec["scheme"]]
-    if spec["scheme"] == "codebook" and spec.get("trained"):
-        return {**DEFAULT_LIMITS["qat_int8"], "min_graph_sqnr_db": limits["min_graph_sqnr_db"]}
-    return limits
 
 
 def run_file(
@@ -158,16 +97,6 @@ def run_file(
     return answer, real_values(np.load(out / "outputs_0.npy"), info.get("scale"), info.get("zero_point"))
 
 
-def check_contract(answer: RunAnswer, exported: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The file's inputs and outputs as its runtime sees them, against what the sidecar promises."""
-    checks = []
-    for side, seen in (("inputs", answer.inputs), ("outputs", answer.outputs)):
-        wanted = [_contract(t) for t in exported[side]]
-        found = [_contract(t) for t in seen]
-        checks.append(_check(side, "; ".join(wanted), "; ".join(found), wanted == found))
-    return checks
-
-
 def check_layouts(exported: Mapping[str, Any], data: Path) -> list[dict[str, Any]]:
     """The layout that the sidecar names for each image input, against the shape it has there and in the samples."""
     preprocess = json.loads((data / "data.json").read_text("utf-8"))["preprocess"]
@@ -181,7 +110,7 @@ def check_layouts(exported: Mapping[str, Any], data: Path) -> list[dict[str, Any
         channels, height, width = sample
         shapes = {"NCHW": [1, channels, height, width], "NHWC": [1, height, width, channels]}
         found = next((name for name, shape in shapes.items() if shape == list(tensor["shape"])), "another shape")
-        checks.append(_check("layout", tensor["layout"], found, tensor["layout"] == found))
+        checks.append(check("layout", tensor["layout"], found, tensor["layout"] == found))
     return checks
 
 
@@ -197,47 +126,7 @@ def check_weights(path: Path, scheme: str, quantized: Path | None) -> list[dict[
     least = 0.0 if left_float else LEAST_STORED_SHARE
     name = "int8 weights" if STORED[scheme] == _INT8 else f"{' or '.join(STORED[scheme])} weights"
     passed = share > 0 and share >= least
-    return [_check(name, f"at least {least:.0%} of the weights' bytes", f"{share:.1%}", passed)]
-
-
-def _contract(tensor: Mapping[str, Any]) -> str:
-    text = f"{tensor['name']} {tensor['dtype']} {list(tensor['shape'])}"
-    if tensor.get("scale"):
-        # Scales pass through float32 in some formats.
-        text += f" scale {np.float32(tensor['scale']):.6g} zero point {tensor['zero_point']}"
-    return text
-
-
-def measure(
-    outputs: NDArray[Any],
-    reference: NDArray[Any],
-    targets: NDArray[Any],
-    before: Mapping[str, float],
-    spec: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Accuracy through the file, its drop from the reference's, and parity with the reference."""
-    after = accuracy(outputs, targets, spec["task"])
-    found: dict[str, Any] = {"accuracy": after, **parity(outputs, reference), "samples": len(targets)}
-    if spec["task"] == "classification":
-        found["accuracy_drop"] = before["accuracy_top1"] - after["accuracy_top1"]
-    else:
-        del found["argmax_agreement"]
-    return found
-
-
-def check_limits(measured: Mapping[str, Any], limits: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Measured values against verify's limits; limits of classification only where that is the task."""
-    checks = []
-    for limit, value in sorted(limits.items()):
-        side, _, rest = limit.partition("_")
-        # min_sqnr_db limits sqnr_db; max_diff_ratio is a measured value's own name.
-        metric = limit if limit in measured else rest
-        if metric not in measured:
-            continue
-        found = measured[metric]
-        passed = found >= value if side == "min" else found <= value
-        checks.append(_check(metric, f"{'at least' if side == 'min' else 'at most'} {value:g}", f"{found:.6g}", passed))
-    return checks
+    return [check(name, f"at least {least:.0%} of the weights' bytes", f"{share:.1%}", passed)]
 
 
 def against_graph(outputs: NDArray[Any], quantized: Path) -> dict[str, Any]:
@@ -286,7 +175,7 @@ def check_legacy(
         # Some errors end in a line that says nothing ("Registration failed.").
         said = next((line for line in reversed(lines) if "Error: " in line), lines[-1])
         found["runtimes"][name] = f"does not work: {said}"
-        return [_check(name, "loads and runs", said, False)] if required else []
+        return [check(name, "loads and runs", said, False)] if required else []
     measured = measure(outputs, reference, targets, before, spec)
     found["files"]["legacy"] = measured
     checks = check_limits(measured, limits)
@@ -294,23 +183,3 @@ def check_legacy(
     said = ", ".join(f"{c['name']} {c['found']}" for c in wrong)
     found["runtimes"][name] = f"wrong: {said}" if wrong else "works"
     return [{**c, "name": f"{name}: {c['name']}"} for c in checks] if required else []
-
-
-def _check(name: str, wanted: str, found: str, passed: bool) -> dict[str, Any]:
-    return {"name": name, "wanted": wanted, "found": found, "passed": bool(passed)}
-
-
-def _is_limit(name: str, value: object) -> bool:
-    return value is not None and name.startswith(("min_", "max_"))
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    def finite(value: Any) -> Any:
-        # JSON has no infinity; a file that answers infinity has failed its checks anyway.
-        if isinstance(value, float) and not math.isfinite(value):
-            return math.copysign(1e308, value) if not math.isnan(value) else -1e308
-        if isinstance(value, dict):
-            return {k: finite(v) for k, v in value.items()}
-        return [finite(v) for v in value] if isinstance(value, list) else value
-
-    path.write_text(json.dumps(finite(dict(content)), indent=1, sort_keys=True, allow_nan=False), "utf-8")

@@ -84,7 +84,8 @@ def test_one_thing_has_one_name_everywhere():
                 seen.setdefault(name, set()).add(f"{option.name} {option.type.name} {option.is_flag}")
     several = {name: kinds for name, kinds in seen.items() if len(kinds) > 1}
     # --recipe (-o) is the file that init writes, and the one whose budgets the gate takes; -o is also build's --out.
-    assert set(several) <= {"--recipe", "-o"}
+    # A calibration comes from a table and is one file; the emulator's parts come from a folder, results go to one.
+    assert set(several) <= {"--recipe", "-o", "--from", "--out"}
     assert {"--json", "--cache-dir", "--progress"} <= set(seen)
 
 

@@ -138,7 +138,8 @@ def compared(request: pytest.FixtureRequest) -> Any:
 
 
 def test_the_nets_are_trained_ones(compared):
-    targets = [Digits().sample(index)[1] for index in range(len(Digits()))]
+    digits = Digits()
+    targets = [digits.sample(index)[1] for index in range(len(digits))]
     for name, (_, _, _, count) in NETS.items():
         float32 = compared(name, "qnnpack").float32
         assert (float32.argmax(1) == targets[-count:]).mean() > 0.95

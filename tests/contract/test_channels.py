@@ -296,7 +296,7 @@ def test_a_latency_goal_is_measured_on_a_few_candidates() -> None:
 
     module = net(CHAIN)
     settings = PruneChannels(goal=Goal(metric="latency_ms", limit=10.0))
-    pruned = channels.prune(subject_of(module, latency_ms=latency), settings)
+    pruned = channels.prune(subject_of(module, measure=latency), settings)
     assert len(tried) <= 8
     assert pruned.report["goal"]["reached"] == sum(widths(module).values()) / 10 <= 10.0
     with pytest.raises(ModelError, match="a goal on latency_ms cannot be measured here"):

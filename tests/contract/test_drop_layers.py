@@ -376,7 +376,7 @@ def test_a_latency_goal_measures_after_each_block(resnet: nn.Module, data: tuple
         seen.append(sum(isinstance(m, nn.Conv2d) for m in module.modules()))
         return float(seen[-1])
 
-    of = subject(resnet, *data, latency_ms=convolutions)
+    of = subject(resnet, *data, measure=convolutions)
     report = prune(of, DropLayers(goal=Goal("latency_ms", limit=10))).report
     assert seen == [14, 12, 10] and len(report["dropped"]) == 2
     assert report["goal"] == {"metric": "latency_ms", "before": 14.0, "limit": 10.0, "reached": 10.0}

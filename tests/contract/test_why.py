@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,10 +38,9 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Files of the shipped recipe, made by a build's own steps (and from the store that the e2e tests keep)."""
-    kept = os.environ.get("POCKETFORGE_TEST_CACHE")
-    cache = Path(kept) if kept else tmp_path_factory.mktemp("why") / "cache"
+def built(release: Any, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Files of the shipped recipe, made by a build's own steps: found where the run's cold build left them."""
+    cache = release.copy_cache(tmp_path_factory.mktemp("why") / "cache")
     recipe = load_recipe(RELEASE)
     facts = gather(recipe, cache)
     plan, keys = with_why(make_plan(recipe, facts), recipe, facts, TARGETS)
@@ -75,6 +73,31 @@ def one_calibration() -> Any:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepared, "prepare_again", once)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_lowering() -> Any:
+    """Two tests lower the same graphs for ExecuTorch, which takes longest: each graph is lowered once."""
+    from pipeline.runtimes import tap_executorch
+
+    made: dict[Any, Any] = {}
+    real = tap_executorch.lower
+
+    def once(program: Any, pte: Path | None = None) -> Any:
+        content = hashlib.sha256(str(program.graph).encode())
+        for name, tensor in sorted({**program.state_dict, **program.constants}.items()):
+            content.update(name.encode() + tensor.detach().numpy().tobytes())
+        key = (content.digest(), pte is None)
+        if key not in made:
+            made[key] = real(program, pte), b"" if pte is None else pte.read_bytes()
+        run, file = made[key]
+        if pte is not None:
+            pte.write_bytes(file)
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tap_executorch, "lower", once)
         yield
 
 

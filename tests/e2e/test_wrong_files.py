@@ -17,6 +17,7 @@ import pytest
 from pipeline.devices.legacy import legacy_python
 from pipeline.errors import ToolFailed
 from pipeline.stages import verify
+from pipeline.verify_limits import DEFAULT_LIMITS
 
 WEIGHTS = Path(__file__).parents[2] / "models" / "digits_cnn" / "weights.safetensors"
 
@@ -110,7 +111,7 @@ def test_files_that_nobody_touched_pass(lane, target):
     limits = {"sqnr_db", "max_diff_ratio", "argmax_agreement", "accuracy_drop"}
     always = {"inputs", "outputs", "layout"} | ({"int8 weights"} if target.endswith("int8") else set())
     assert {c["name"].removeprefix("ort: ") for c in checks} == always | limits
-    assert len(limits) == len(verify.DEFAULT_LIMITS[found.spec["scheme"]])
+    assert len(limits) == len(DEFAULT_LIMITS[found.spec["scheme"]])
 
 
 # Wrong numbers
@@ -373,4 +374,4 @@ def test_a_right_file_fails_stricter_limits(lane):
     assert failed["sqnr_db"]["wanted"] == "at least 60"
     # What was not set keeps its default.
     limits = json.loads((found.out / "verify.json").read_text(encoding="utf-8"))["limits"]
-    assert limits == {**verify.DEFAULT_LIMITS["static_int8"], "min_sqnr_db": 60.0, "min_argmax_agreement": 1.0}
+    assert limits == {**DEFAULT_LIMITS["static_int8"], "min_sqnr_db": 60.0, "min_argmax_agreement": 1.0}

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "pipeline"
 
 CORE = (
     "recipe", "compress", "quantize", "backends", "support", "records", "errors", "events", "plan", "plan_compress",
-    "plan_quantize", "gate", "stats",
+    "plan_quantize", "plan_devices", "gate", "stats", "device", "rules", "counts", "profiles", "verify_limits",
 )  # fmt: skip
 # The core's own neighbours: what a plan depends on besides the recipe, and the two registries, which are plain data.
 CORE_NEIGHBOURS = {"pipeline.runtimes", "pipeline.stages"}
@@ -210,11 +210,19 @@ def test_toolchains_are_in_their_runtime_or_quantizer() -> None:
     def allowed(i: Import) -> bool:
         if inside("runtimes/", "quantization/")(i):
             return True
+        # Micro-models are written straight in the format's schema.
+        if inside("calibration/")(i) and of("ai_edge_litert")(i):
+            return True
         # Registers torchao's operators, so that a quantized program can be read back.
         return inside("stages/export.py")(i) and i.name == "torchao.quantization.pt2e"
 
     wrong = only_in(of(*TOOLCHAINS), allowed)
     assert not wrong, told(wrong)
+
+
+def test_machine_code_is_read_where_arm_cores_are_emulated_or_modelled() -> None:
+    assert not only_in(of("elftools"), inside("devices/emulator/"))
+    assert not only_in(of("capstone"), inside("devices/emulator/", "estimation/"))
 
 
 def test_a_runtime_file_imports_its_own_toolchain_only() -> None:

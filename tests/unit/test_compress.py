@@ -156,12 +156,17 @@ def test_a_wrong_entry_gets_one_clear_fault(entry: str, fault: str) -> None:
     assert faults_of(f"[[compress]]\n{entry}\n") == [fault]
 
 
-def test_an_estimated_latency_goal_is_refused_and_says_what_works() -> None:
-    (fault,) = faults_of(
-        '[[compress]]\ntype = "prune_channels"\n'
-        'goal = { metric = "estimated_latency_ms", limit = 2, device = "pixel4" }'
-    )
-    assert "does not have" in fault and "latency_ms (measured on the host)" in fault
+@pytest.mark.parametrize("metric", ["instructions", "estimated_latency_ms"])
+def test_a_goal_on_an_emulated_device_names_one_of_the_recipe(metric: str) -> None:
+    def entry(more: str) -> str:
+        return f'[[compress]]\ntype = "prune_channels"\ngoal = {{ metric = "{metric}", limit = 2{more} }}\n'
+
+    phone = '[[device]]\nvia = "emulator"\nprofile = "pixel4"\n'
+    (fault,) = faults_of(entry("") + phone)
+    assert f'{metric} needs device: the name of a [[device]] with via = "emulator"' in fault
+    (fault,) = faults_of(entry(', device = "pixel5"') + phone)
+    assert "no [[device]] with via = \"emulator\" is named 'pixel5'; did you mean 'pixel4'?" in fault
+    assert parse_recipe(HEAD + entry(', device = "pixel4"') + phone).compress[0].goal.device == "pixel4"
 
 
 def test_a_teacher_that_is_the_unpruned_model_needs_weights() -> None:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from quantizations import quantizations
 
 from pipeline.config import load_recipe, parse_recipe
+from pipeline.device import HostDevice
 from pipeline.errors import EXIT_USAGE, RecipeError
 from pipeline.recipe import (
     Budget,
     Data,
-    Device,
     Finetune,
     InputSpec,
     Model,
@@ -70,7 +70,7 @@ GOOD: dict[str, Any] = {
         },
         {"name": "c", "runtime": "onnx", "opset": 20},
     ],
-    "device": [{"name": "here", "type": "host", "threads": 2, "warmup": 0, "min_samples": 30, "min_seconds": 0.5}],
+    "device": [{"name": "here", "via": "host", "threads": 2, "warmup": 0, "min_samples": 30, "min_seconds": 0.5}],
     "budget": [
         {"metric": "size_bytes", "limit": 100000, "target": "a"},
         {"metric": "latency_ms", "limit": 5.5, "device": "here", "percentile": "p90", "severity": "warning"},
@@ -146,7 +146,7 @@ def test_a_full_recipe_is_read_as_written() -> None:
             ),
             Target("c", "onnx", opset=20),
         ),
-        devices=(Device("here", threads=2, warmup=0, min_samples=30, min_seconds=0.5),),
+        devices=(HostDevice("here", threads=2, warmup=0, min_samples=30, min_seconds=0.5),),
         budgets=(
             Budget("size_bytes", 100000.0, "a"),
             Budget("latency_ms", 5.5, device="here", percentile="p90", severity="warning"),
@@ -157,7 +157,7 @@ def test_a_full_recipe_is_read_as_written() -> None:
 
 def test_a_short_recipe_takes_the_defaults(small_recipe_text: str) -> None:
     recipe = parse_recipe(small_recipe_text)
-    assert recipe.devices == (Device(),)
+    assert recipe.devices == (HostDevice(),)
     assert recipe.budgets == ()
     assert recipe.data.preprocess is None
     assert (recipe.seed, recipe.task, recipe.task_metric) == (0, "classification", "accuracy_top1")

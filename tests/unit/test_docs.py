@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import compress, quantize, recipe
+from pipeline import compress, device, quantize, recipe
 from pipeline.backends import BACKENDS
 from pipeline.cli.main import COMMANDS
 from pipeline.config import parse_recipe
 from pipeline.runtimes import RUNTIMES
-from pipeline.stages.verify import DEFAULT_LIMITS
 from pipeline.support import SCHEMES
+from pipeline.verify_limits import DEFAULT_LIMITS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,7 +40,8 @@ def test_every_command_is_in_the_readme() -> None:
     [
         recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Data, recipe.Preprocess, *compress.KINDS.values(),
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
-        recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Device, recipe.Budget,
+        recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget,
+        device.HostDevice, device.EmulatedDevice,
     ],
 )  # fmt: skip
 def test_every_recipe_key_is_in_the_reference(part: type) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.device import EmulatedDevice, HostDevice
 from pipeline.gate import judge
-from pipeline.recipe import Budget, Data, Device, Model, Recipe, Target
+from pipeline.recipe import Budget, Data, Model, Recipe, Target
 from pipeline.records import GateResult, Measurement
 
 SHA = "0" * 64
@@ -22,7 +24,7 @@ def recipe(*budgets: Budget, devices: tuple[str, ...] = ("host",), **more: Any) 
         model=Model("m.py"),
         data=Data("digits"),
         targets=(Target("a", "onnx"), Target("b", "tflite")),
-        devices=tuple(Device(d) for d in devices),
+        devices=tuple(HostDevice(d) for d in devices),
         budgets=budgets,
         **more,
     )
@@ -232,3 +234,70 @@ def test_a_latency_that_passes_has_its_whole_interval_under_the_limit(
     else:
         assert verdict == "INCONCLUSIVE"
         assert interval.low <= limit <= interval.high
+
+
+PHONE = EmulatedDevice("pixel4")
+
+
+def emulated(metric: str, value: float, **how: Any) -> Measurement:
+    return measured(metric, value, device="pixel4", via="emulator", unit="", how=how)
+
+
+def judge_emulated(budget: Budget, *found: Measurement) -> GateResult:
+    made = dataclasses.replace(recipe(), devices=(HostDevice(), PHONE), budgets=(budget,))
+    (result,) = judge(made, found)
+    return result
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(99, "FAIL"), (100, "PASS"), (101, "PASS")])
+def test_counts_are_exact(limit: float, verdict: str) -> None:
+    found = emulated("instructions", 100, conclusive=True, reason="")
+    assert judge_emulated(Budget("instructions", limit, target="a"), found).verdict == verdict
+
+
+def test_windows_that_differ_settle_nothing() -> None:
+    found = emulated("instructions", 100, conclusive=False, reason="two windows of one inference differ: [99, 100]")
+    result = judge_emulated(Budget("instructions", 1000, target="a"), found)
+    assert (result.verdict, result.reason) == ("INCONCLUSIVE", "two windows of one inference differ: [99, 100]")
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(7, "FAIL"), (9, "INCONCLUSIVE"), (11, "INCONCLUSIVE"), (13, "PASS")])
+@pytest.mark.parametrize("metric", ["estimated_latency_ms", "estimated_cycles"])
+def test_an_estimate_is_judged_with_its_interval(metric: Any, limit: float, verdict: str) -> None:
+    found = emulated(metric, 10, interval=[8, 12], coverage=0.9)
+    result = judge_emulated(Budget(metric, limit, target="a"), found)
+    assert result.verdict == verdict
+    assert ("90% interval 8 to 12" in result.reason) == (verdict == "INCONCLUSIVE")
+
+
+def test_accuracy_has_a_budget_on_each_emulated_device_of_its_own() -> None:
+    found = (measured("accuracy_top1", 0.99), emulated("accuracy_top1", 0.5))
+    assert judge_emulated(Budget("accuracy_top1", 0.9, target="a"), *found).verdict == "PASS"
+    assert judge_emulated(Budget("accuracy_top1", 0.9, target="a", device="pixel4"), *found).verdict == "FAIL"
+    assert judge_emulated(Budget("accuracy_top1", 0.9, target="a", device="pixel4"), found[0]).verdict == "MISSING"
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (Budget("latency_ms", 1, device="pixel4"), "is emulated: use estimated_latency_ms"),
+        (Budget("peak_rss_bytes", 1, device="pixel4"), "is emulated"),
+        (Budget("instructions", 1, device="host"), "comes from a device with via"),
+        (Budget("accuracy_top1", 1, device="host"), "leave out 'host'"),
+    ],
+)
+def test_a_budget_that_its_device_cannot_have_is_refused(budget: Budget, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(recipe(), devices=(HostDevice(), PHONE), budgets=(budget,))
+
+
+def test_a_budget_on_what_no_device_gives_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no \[\[device\]\] of the recipe gives instructions"):
+        recipe(Budget("instructions", 1))
+    with pytest.raises(ValueError, match=r"no \[\[device\]\] of the recipe gives latency_ms"):
+        dataclasses.replace(recipe(), devices=(PHONE,), budgets=(Budget("latency_ms", 1),))
+
+
+def test_a_measured_budget_without_a_device_is_not_on_emulated_ones() -> None:
+    real = measured("latency_ms", 5, device="host", unit="ms")
+    assert judge_emulated(Budget("latency_ms", 10, target="a"), real).verdict == "PASS"

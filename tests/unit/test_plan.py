@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantizations import quantizations
 
+from pipeline.device import EmulatedDevice, HostDevice
 from pipeline.plan import Facts, Plan, Step, make_plan
 from pipeline.recipe import (
     Budget,
     Data,
-    Device,
     Finetune,
     InputSpec,
     Model,
@@ -223,7 +223,7 @@ def test_a_changed_budget_changes_no_key(budgets: tuple[Budget, ...]) -> None:
 def test_renaming_recipe_target_or_device_changes_no_key() -> None:
     before = [s.key for s in make_plan(RECIPE, FACTS).steps]
     targets = (dataclasses.replace(RECIPE.targets[0], name="renamed"), *RECIPE.targets[1:])
-    renamed = dataclasses.replace(RECIPE, name="other", targets=targets, devices=(Device("phone"),))
+    renamed = dataclasses.replace(RECIPE, name="other", targets=targets, devices=(HostDevice("phone"),))
     assert [s.key for s in make_plan(renamed, FACTS).steps] == before
 
 
@@ -308,8 +308,8 @@ def test_a_changed_target_changes_its_lane_from_there_on(target: Target, stages:
 
 
 def test_other_benchmark_settings_change_the_benchmarks_only() -> None:
-    before = keys_of(dataclasses.replace(RECIPE, devices=(Device(threads=1),)))
-    after = keys_of(dataclasses.replace(RECIPE, devices=(Device(threads=2),)))
+    before = keys_of(dataclasses.replace(RECIPE, devices=(HostDevice(threads=1),)))
+    after = keys_of(dataclasses.replace(RECIPE, devices=(HostDevice(threads=2),)))
     assert differing(before, after) == everything(after, "bench")
 
 
@@ -372,7 +372,7 @@ def recipes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Recipe:
         seed=draw(st.integers(0, 2)),
         compress=draw(st.lists(st.builds(Finetune, epochs=st.integers(1, 2)), max_size=3).map(tuple)),
         devices=tuple(
-            Device(n, threads=draw(st.integers(1, 2)))
+            HostDevice(n, threads=draw(st.integers(1, 2)))
             for n in draw(st.lists(names, min_size=1, max_size=3, unique=True))
         ),
         folder="/project",
@@ -412,3 +412,57 @@ def test_recipes_share_a_step_only_where_all_it_reads_is_equal(one: Recipe, two:
     for key in first.keys() & second.keys():
         a, b = first[key], second[key]
         assert (a.stage, a.spec, a.needs) == (b.stage, b.spec, b.needs)
+
+
+PHONE = EmulatedDevice("pixel4")
+EMULATED = dataclasses.replace(RECIPE, devices=(HostDevice(), PHONE))
+PHONE_FACTS = dataclasses.replace(
+    FACTS,
+    digests={**FACTS.digests, "profile pixel4": "p" * 64, "profile other": "o" * 64, "core models": "c" * 64},
+    emulator="qemu 7.2",
+    profiles={"pixel4": Path("/profiles/pixel4.toml"), "other": Path("/profiles/other.toml")},
+)
+
+
+def emulated_keys(recipe: Recipe = EMULATED, facts: Facts = PHONE_FACTS) -> dict[str, str]:
+    lanes = make_plan(recipe, facts).lanes
+    return {
+        f"{stage}:{lane.target.name}": getattr(keys, stage)
+        for lane in lanes
+        for keys in lane.emulated.values()
+        for stage in ("verify", "count", "estimate")
+    }
+
+
+def changed_stages(recipe: Recipe = EMULATED, facts: Facts = PHONE_FACTS) -> set[str]:
+    before, after = emulated_keys(), emulated_keys(recipe, facts)
+    return {role.partition(":")[0] for role in before if before[role] != after[role]}
+
+
+def test_an_emulated_device_adds_three_steps_to_each_target_and_changes_no_other() -> None:
+    plan, plain = make_plan(EMULATED, PHONE_FACTS), make_plan(RECIPE, FACTS)
+    assert {s.key for s in plain.steps} <= {s.key for s in plan.steps}
+    added = [s.stage for s in plan.steps if s.key not in {p.key for p in plain.steps}]
+    assert sorted(set(added)) == ["count", "estimate", "verify_device"]
+    assert len(set(emulated_keys().values())) == len(added)
+    assert not any(s.exclusive for s in plan.steps if s.stage in added), "counts are exact beside other work"
+
+
+def test_what_an_emulated_devices_steps_depend_on() -> None:
+    def facts(**changes: Any) -> Facts:
+        return dataclasses.replace(PHONE_FACTS, **changes)
+
+    everything_ = {"verify", "count", "estimate"}
+    assert changed_stages(facts=facts(emulator="qemu 10.0")) == everything_
+    assert changed_stages(facts=facts(digests={**PHONE_FACTS.digests, "profile pixel4": "q" * 64})) == everything_
+    assert changed_stages(facts=facts(digests={**PHONE_FACTS.digests, "core models": "d" * 64})) == {"estimate"}
+    assert changed_stages(facts=facts(host="another machine")) == set()
+
+    def device(**changes: Any) -> Recipe:
+        return dataclasses.replace(EMULATED, devices=(HostDevice(), dataclasses.replace(PHONE, **changes)))
+
+    assert changed_stages(device(name="my_phone")) == set()
+    assert changed_stages(device(profile="other", name="pixel4")) == everything_
+    assert changed_stages(device(cores="little")) == everything_
+    assert changed_stages(device(eval_samples=3)) == {"verify"}
+    assert changed_stages(device(min_sqnr_db=70.0)) == {"verify"}

@@ -79,7 +79,7 @@ def recipe(*targets: Target, **changed: Any) -> Recipe:
             "overrides: dynamic_int8 cannot be trained for",
         ),
         ({"scheme": "mixed", "max_accuracy_drop": 1.0}, "max_accuracy_drop must be 0 or more and less than 1"),
-        ({"scheme": "mixed", "minimize": "estimated_latency_ms"}, "needs the emulated benchmark of a device profile"),
+        ({"scheme": "mixed", "minimize": "estimated_latency_ms"}, "estimated_latency_ms is not known layer by layer"),
         (
             {"scheme": "qat_int8", "freeze_observers": 1.5},
             "freeze_observers must be a share of the epochs, 0 to 1, found 1.5",

@@ -1,0 +1,63 @@
+"""One model file on one emulated device: what its inference takes, counted, and what follows for cycles and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.counts import Counts
+from pipeline.errors import PocketforgeError
+
+
+def count_file(
+    model: Path,
+    runtime: str,
+    samples: Sequence[Path],
+    profile: Path,
+    cores: str,
+    *,
+    scratch: Path,
+    time_limit_s: float,
+    memory_limit_bytes: int,
+) -> Counts:
+    """Instructions of one inference on the first of `samples` (a .npy for each input), by class and by function.
+
+    Raises ToolFailed when the file does not load or run there, DeviceUnavailable, DeviceTimeout.
+    """
+    from pipeline.devices.emulator import counting, device
+    from pipeline.devices.emulator.launch import Order
+    from pipeline.store import hash_file
+
+    target = device.target_of(profile, cores, time_limit_s, memory_limit_bytes)
+    order = Order(
+        runtime=runtime,
+        model=model,
+        sha256=hash_file(model),
+        inputs=device.raw_inputs(target, runtime, model, samples, scratch, limit=1),
+        outputs=scratch,
+        mode="count",
+    )
+    return counting.count(
+        target.emulator,
+        target.profile,
+        target.cluster,
+        order,
+        timeout_s=time_limit_s,
+        memory_limit_bytes=memory_limit_bytes,
+    )
+
+
+def estimate_file(model: Path, counts: Counts, profile: Path, cores: str) -> dict[str, Any]:
+    """Cycles and latency with their interval, as JSON values; {"refused": why} outside the core model's range."""
+    from pipeline.estimation.estimate import estimate
+    from pipeline.estimation.traffic import Traffic
+    from pipeline.profile_files import load_profile
+    from pipeline.runtimes.traffic import traffic_of
+
+    loaded = load_profile(profile)
+    try:
+        found = estimate(counts, Traffic.from_json(traffic_of(model)), loaded, loaded.cluster(cores))
+    except PocketforgeError as error:
+        return {"refused": error.message}
+    return found.to_json()

@@ -1,0 +1,106 @@
+"""The steps of one target on each device of a recipe. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.device import EmulatedDevice, HostDevice
+from pipeline.recipe import Recipe, Target
+
+if TYPE_CHECKING:
+    from pipeline.plan import _Builder
+
+
+@dataclass(frozen=True, slots=True)
+class Emulated:
+    """The keys of one target's steps on one emulated device."""
+
+    verify: str
+    count: str
+    estimate: str
+
+
+def profile_role(profile: str) -> str:
+    """Under what a profile's digest and path are among the facts."""
+    return f"profile {profile}"
+
+
+def place_of(device: EmulatedDevice) -> dict[str, Any]:
+    """Where a file runs, as part of a step's spec. The profile itself is a file that the step reads."""
+    return {
+        "via": device.via,
+        "cores": device.cores,
+        "time_limit_s": device.time_limit_s,
+        "memory_limit_bytes": device.memory_limit_bytes,
+    }
+
+
+def add_bench(
+    build: _Builder, target: Target, device: HostDevice, needs: Mapping[str, str], also: tuple[str, ...]
+) -> str:
+    """The key of a benchmark on this machine. also: the distributions that run the file."""
+    how = dataclasses.asdict(device)
+    del how["name"]
+    return build.add(
+        "bench",
+        target.name,
+        {"runtime": target.runtime, "device": how, "host": build.facts.host},
+        {role: needs[role] for role in ("data", "export")},
+        also=also,
+        after=(needs["verify"],),
+        exclusive=True,
+    )
+
+
+def add_emulated(
+    build: _Builder, recipe: Recipe, target: Target, device: EmulatedDevice, needs: Mapping[str, str]
+) -> Emulated:
+    """needs: the keys of `data`, `reference`, `export` and `verify`. What is counted is what verify let pass."""
+    role = profile_role(device.profile)
+    profile: dict[str, Path] = {"profile": build.facts.profiles[device.profile]}
+    place = place_of(device)
+    # What runs there is not the Python packages: the emulator's own parts say what it is.
+    shared: dict[str, Any] = {"runtime": target.runtime, "emulator": build.facts.emulator}
+    verify = build.add(
+        "verify_device",
+        target.name,
+        {
+            **shared,
+            "scheme": target.quantize.scheme,
+            "task": recipe.task,
+            "metric": recipe.task_metric,
+            "device": {
+                **place,
+                "eval_samples": device.eval_samples,
+                "limits": {
+                    "min_sqnr_db": device.min_sqnr_db,
+                    "min_argmax_agreement": device.min_argmax_agreement,
+                },
+            },
+        },
+        {role: needs[role] for role in ("data", "reference", "export", "verify")},
+        reads=(role,),
+        paths=profile,
+    )
+    count = build.add(
+        "count",
+        target.name,
+        {**shared, "device": place},
+        {role: needs[role] for role in ("data", "export")},
+        reads=(role,),
+        paths=profile,
+        after=(needs["verify"],),
+    )
+    estimate = build.add(
+        "estimate",
+        target.name,
+        {"device": {"cores": device.cores}},
+        {"export": needs["export"], "count": count},
+        reads=(role, "core models"),
+        paths=profile,
+    )
+    return Emulated(verify, count, estimate)
