@@ -71,9 +71,11 @@ def _on(
             return _bench(file, runtime, inputs, device, how, name)
     from pipeline.profile_files import find_profile
 
-    profile = find_profile(device.profile, recipe.resolve if recipe else Path)
+    resolve = recipe.resolve if recipe else Path
+    profile = find_profile(device.profile, resolve)
+    calibration = resolve(device.calibration) if device.calibration else None
     say(f"counting {name} on {device.name}")
-    return _emulate(file, runtime, inputs, device, profile, name)
+    return _emulate(file, runtime, inputs, device, profile, calibration, name)
 
 
 def _stored(store: Store, key: str, what: str) -> Path:
@@ -159,7 +161,13 @@ def _bench(
 
 
 def _emulate(
-    model: Path, runtime: str, inputs: Sequence[Path], device: EmulatedDevice, profile: Path, name: str
+    model: Path,
+    runtime: str,
+    inputs: Sequence[Path],
+    device: EmulatedDevice,
+    profile: Path,
+    calibration: Path | None,
+    name: str,
 ) -> dict[str, Any]:
     from pipeline.emulated import count_file, estimate_file
 
@@ -187,7 +195,7 @@ def _emulate(
         "runtime": runtime,
         "threads": 1,
         "counts": content,
-        "estimate": estimate_file(model, counts, profile, device.cores),
+        "estimate": estimate_file(model, counts, profile, device.cores, calibration),
     }
 
 

@@ -45,7 +45,8 @@ class EmulatedDevice:
 
     profile: a shipped profile's name, or a .toml file of one. cores: which of its clusters; the fastest when empty.
     eval_samples: at most so many are run there, all when 0. min_sqnr_db, min_argmax_agreement: how near the outputs
-    must be to the same file's on the host; by scheme when absent. time_limit_s: for each file on this device.
+    must be to the same file's on the host; by scheme when absent. calibration: a file of `pocketforge device calibrate`
+    that estimates use; the shipped one when empty. time_limit_s: for each file on this device.
     """
 
     profile: str
@@ -56,6 +57,7 @@ class EmulatedDevice:
     eval_samples: int = 0
     min_sqnr_db: float | None = None
     min_argmax_agreement: float | None = None
+    calibration: str = ""
     time_limit_s: float = 1800.0
     memory_limit_bytes: int = 4 * 2**30
 

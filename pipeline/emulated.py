@@ -48,16 +48,25 @@ def count_file(
     )
 
 
-def estimate_file(model: Path, counts: Counts, profile: Path, cores: str) -> dict[str, Any]:
-    """Cycles and latency with their interval, as JSON values; {"refused": why} outside the core model's range."""
+def estimate_file(
+    model: Path, counts: Counts, profile: Path, cores: str, calibration: Path | None = None
+) -> dict[str, Any]:
+    """Cycles and latency with their interval, as JSON values; {"refused": why} outside the core model's range.
+
+    calibration: a file of `pocketforge device calibrate`, the shipped one when absent. Raises RecipeError for one that
+    cannot be used.
+    """
+    from pipeline.estimation import calibration_file
     from pipeline.estimation.estimate import estimate
     from pipeline.estimation.traffic import Traffic
     from pipeline.profile_files import load_profile
     from pipeline.runtimes.traffic import traffic_of
 
     loaded = load_profile(profile)
+    fitted = calibration_file.load(calibration) if calibration else calibration_file.shipped()
     try:
-        found = estimate(counts, Traffic.from_json(traffic_of(model)), loaded, loaded.cluster(cores))
+        moved = Traffic.from_json(traffic_of(model))
+        found = estimate(counts, moved, loaded, loaded.cluster(cores), calibration=fitted)
     except PocketforgeError as error:
         return {"refused": error.message}
     return found.to_json()

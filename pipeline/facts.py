@@ -20,7 +20,7 @@ from pipeline.device import EmulatedDevice
 from pipeline.errors import RecipeError
 from pipeline.plan import Facts
 from pipeline.plan_compress import loss_role, teacher_role
-from pipeline.plan_devices import profile_role
+from pipeline.plan_devices import calibration_role, profile_role
 from pipeline.recipe import SHARED_DEFINITIONS, Recipe
 from pipeline.runtimes import RUNTIMES
 from pipeline.stages import STAGES
@@ -65,6 +65,7 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
     profiles = _profiles(recipe, emulated) if emulated else {}
     if emulated:
         roles |= {profile_role(name): [path] for name, path in profiles.items()}
+        roles |= {calibration_role(d.calibration): [recipe.resolve(d.calibration)] for d in emulated if d.calibration}
         roles["core models"] = [p for p in ESTIMATION.rglob("*") if p.suffix in (".toml", ".json")]
     try:
         digests = {role: hashes.of(paths) for role, paths in roles.items()}
@@ -108,6 +109,9 @@ def _named_files(recipe: Recipe) -> dict[str, str]:
             named[f"{where}.distill.teacher.definition"] = _definition_place(entry.distill.teacher.definition)
             named[f"{where}.distill.teacher.weights"] = entry.distill.teacher.weights
         named[f"{where}.loss"] = entry.loss.partition(":")[0]
+    for index, device in enumerate(recipe.devices):
+        if isinstance(device, EmulatedDevice):
+            named[f"device[{index}].calibration"] = device.calibration
     kind, _, place = recipe.data.source.partition(":")
     if kind.endswith(".py"):
         named["data.source"] = kind

@@ -29,6 +29,15 @@ def profile_role(profile: str) -> str:
     return f"profile {profile}"
 
 
+def calibration_role(calibration: str) -> str:
+    """Under what a calibration's digest is among the facts; nothing is there for the shipped one."""
+    return f"calibration {calibration}"
+
+
+def _calibration(build: _Builder, device: EmulatedDevice) -> dict[str, Path]:
+    return {"calibration": build.recipe.resolve(device.calibration)} if device.calibration else {}
+
+
 def place_of(device: EmulatedDevice) -> dict[str, Any]:
     """Where a file runs, as part of a step's spec. The profile itself is a file that the step reads."""
     return {
@@ -100,7 +109,7 @@ def add_emulated(
         target.name,
         {"device": {"cores": device.cores}},
         {"export": needs["export"], "count": count},
-        reads=(role, "core models"),
-        paths=profile,
+        reads=(role, "core models", calibration_role(device.calibration)),
+        paths={**profile, **_calibration(build, device)},
     )
     return Emulated(verify, count, estimate)

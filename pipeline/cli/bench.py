@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--cores", default="", help="Which cluster of the profile: big, mid, little ….  [default: the fastest]")
 @click.option(
+    "--calibration", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+    help="With --profile: estimate by this file of `pocketforge device calibrate`.  [default: the shipped one]",
+)  # fmt: skip
+@click.option(
     "--explain", is_flag=True, help="Where the estimated cycles go: the blocks that take most of them, and why."
 )
 @click.option("--threads", type=click.IntRange(1, 64), help="Threads of the runtime.  [default: recipe's, else 1]")
@@ -46,6 +50,7 @@ def command(
     device: tuple[str, ...],
     profile: tuple[str, ...],
     cores: str,
+    calibration: Path | None,
     explain: bool,
     threads: int | None,
     samples: int | None,
@@ -65,7 +70,10 @@ def command(
 
     how = {"threads": threads, "min_samples": samples, "min_seconds": seconds}
     recipe = load_recipe(what) if what.suffix == ".toml" else None
-    devices = _devices(device, profile, cores, recipe.devices if recipe else (HostDevice(),))
+    if calibration and not profile:
+        raise RecipeError("--calibration is for estimates of a --profile", "a recipe's devices name their own")
+    fitted = str(calibration.absolute()) if calibration else ""
+    devices = _devices(device, profile, cores, fitted, recipe.devices if recipe else (HostDevice(),))
     if any(d.via == "emulator" for d in devices) and (threads or 1) > 1:
         raise RecipeError(f"counts and estimates of an emulated device are of 1 thread, found --threads {threads}")
     if explain and not any(d.via == "emulator" for d in devices):
@@ -99,7 +107,9 @@ def command(
         show_emulated(counted, explain=explain)
 
 
-def _devices(names: Sequence[str], profiles: Sequence[str], cores: str, known: Sequence[Device]) -> list[Device]:
+def _devices(
+    names: Sequence[str], profiles: Sequence[str], cores: str, calibration: str, known: Sequence[Device]
+) -> list[Device]:
     """What --device and --profile ask for, of the recipe's devices where they name one."""
     from pipeline.device import EmulatedDevice, HostDevice
     from pipeline.recipe import suggest
@@ -122,7 +132,7 @@ def _devices(names: Sequence[str], profiles: Sequence[str], cores: str, known: S
             raise RecipeError(f"no device is named {name!r}{suggest(name, ['host', 'emulator', *by_name])}")
     for profile in profiles:
         try:
-            found.append(EmulatedDevice(profile, cores=cores))
+            found.append(EmulatedDevice(profile, cores=cores, calibration=calibration))
         except ValueError as error:
             raise RecipeError(f"--profile {profile}: {error}") from None
     if cores and not profiles:

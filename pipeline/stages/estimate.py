@@ -14,13 +14,13 @@ Emit = Callable[[float, str], None]
 
 
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: "export", "count", "profile"; spec: device (cores).
+    """inputs: "export", "count", "profile", and "calibration" where the device names one; spec: device (cores).
 
     Writes estimate.json: the estimate with its interval, or {"refused": why} where the model does not reach.
     """
     exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
     counts = Counts.from_json(json.loads((inputs["count"] / "counts.json").read_text("utf-8")))
     model = inputs["export"] / exported["files"]["model"]
-    found = estimate_file(model, counts, inputs["profile"], spec["device"]["cores"])
+    found = estimate_file(model, counts, inputs["profile"], spec["device"]["cores"], inputs.get("calibration"))
     (out / "estimate.json").write_text(json.dumps(found, indent=1, sort_keys=True), "utf-8")
     emit(1.0, found.get("refused") or f"{found['latency_ms']:.3f} ms estimated")

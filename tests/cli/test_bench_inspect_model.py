@@ -299,3 +299,25 @@ def test_shipped_models_are_read_and_never_written(cli, tmp_path):
     ours = cli("plan", copy / "release.toml", "--json").json()
     shipped = cli("plan", "shipped:digits_cnn", "--json").json()
     assert [s["key"] for s in ours["steps"]] == [s["key"] for s in shipped["steps"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--device", "emulator"], "--device emulator needs a --profile\n  hint: pocketforge device profiles lists them"),
+        (["--device", "phone"], "no device is named 'phone'; known: emulator, host"),
+        (["--profile", "pixle4"], "no device profile is named 'pixle4'; did you mean 'pixel4'?"),
+        (["--profile", "pixel4", "--cores", "huge"], "huge"),
+        (["--profile", "pixel4", "--threads", "2"], "are of 1 thread, found --threads 2"),
+        (["--explain"], "--explain is of estimates on emulated devices"),
+        (["--cores", "big"], "--cores is for an emulated device"),
+        (["--calibration", "{file}"], "--calibration is for estimates of a --profile"),
+    ],
+)
+def test_what_bench_cannot_be_asked_of_devices(cli, tmp_path, words, said):
+    np.save(tmp_path / "x.npy", np.zeros((1, 4), np.float32))
+    file = tmp_path / "model.tflite"
+    file.write_bytes(b"not a model")
+    done = cli("bench", file, "--inputs", tmp_path / "x.npy", *(w.format(file=file) for w in words))
+    assert done.code == 2 and said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr

@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from conftest import RELEASE, ROOT, Release, pocketforge
 
+from pipeline.runtimes.traffic import traffic_of
+
 DEVICES = ("pixel4", "rpi3bplus")
 TARGETS = [f"digits_{runtime}_{scheme}" for runtime in ("executorch", "tflite", "onnx") for scheme in ("fp32", "int8")]
 
@@ -97,6 +99,23 @@ def test_estimates_say_what_they_are(emulated, release, target):
             assert measurement["via"] == "emulator" and measurement["how"]["interval"][0] < measurement["value"]
         if measurement["via"] == "emulator":
             assert measurement["metric"] not in ("latency_ms", "load_ms", "peak_rss_bytes")
+
+
+def test_what_operators_move_is_much_the_same_in_every_runtime(release):
+    """The memory term's input, read out of each format on its own: equal weights, near activations."""
+    for scheme, least in (("fp32", 4), ("int8", 1)):
+        moved = {
+            suffix: traffic_of(release.out / "release" / f"digits_{runtime}_{scheme}{suffix}")["operators"]
+            for runtime, suffix in (("executorch", ".pte"), ("tflite", ".tflite"), ("onnx", ".onnx"))
+        }
+        weights = {suffix: sum(o["weight_bytes"] for o in operators) for suffix, operators in moved.items()}
+        assert max(weights.values()) <= 1.002 * min(weights.values()), weights
+        assert min(weights.values()) >= least * 114_000  # the model's parameters
+        activations = {s: sum(o["input_bytes"] + o["output_bytes"] for o in found) for s, found in moved.items()}
+        assert max(activations.values()) <= 1.6 * min(activations.values()), activations  # some write their padding
+        for operators in moved.values():
+            assert sum("conv" in o["kind"].lower() for o in operators) == 12
+            assert all(o["rows"] > 0 for o in operators if o["kind"] in ("Gemm", "FULLY_CONNECTED", "FullyConnected"))
 
 
 def test_the_shipped_recipe_gates_on_both_profiles(release):

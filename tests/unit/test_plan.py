@@ -466,3 +466,5 @@ def test_what_an_emulated_devices_steps_depend_on() -> None:
     assert changed_stages(device(cores="little")) == everything_
     assert changed_stages(device(eval_samples=3)) == {"verify"}
     assert changed_stages(device(min_sqnr_db=70.0)) == {"verify"}
+    own = facts(digests={**PHONE_FACTS.digests, "calibration mine.json": "m" * 64})
+    assert changed_stages(device(calibration="mine.json"), own) == {"estimate"}
