@@ -18,6 +18,8 @@ from pipeline.recipe import Data, Preprocess, data_spec
 from pipeline.stages import finetune, prune, sensitivity
 from pipeline.surgery import load_checkpoint
 
+PROFILE = Path(__file__).parents[2] / "device_profiles" / "pixel4.toml"
+
 pytestmark = pytest.mark.filterwarnings("ignore")  # the toolchains deprecate parts of each other
 
 MODEL = """
@@ -152,6 +154,23 @@ def test_a_latency_goal_is_met_as_measured_in_the_runtime(bench: Bench) -> None:
     # How many channels that takes is the timer's affair.
     assert bench.module().get_submodule("hidden").weight.shape[0] < 8192
     assert bench.module()(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+def test_a_goal_on_an_emulated_device_is_met_by_what_is_counted_there(bench: Bench, emulator: object) -> None:
+    bench.args = {"wide": 2048}
+    # Few steps: each candidate is exported and counted.
+    goal = Goal("estimated_latency_ms", removed=0.3, device="pixel4")
+    found = bench.prune(
+        PruneChannels(goal=goal, protect=("first", "second"), round_to=1024),
+        runtime="tflite",
+        model_layout="NCHW",
+        device={"via": "emulator", "cores": "", "time_limit_s": 300.0, "memory_limit_bytes": 2**32},
+        emulator="test",
+        given={"profile": PROFILE},
+    )
+    said = found["goal"]
+    assert said["metric"] == "estimated_latency_ms" and 0 < said["reached"] <= said["limit"]
+    assert bench.module().get_submodule("hidden").weight.shape[0] == 1024
 
 
 @pytest.mark.parametrize(
