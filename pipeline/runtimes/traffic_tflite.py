@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from pipeline.runtimes.traffic import Moved, size_of
 
-_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+_NAMES: dict[int, str] = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 _TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 # In these, positions of the output share weights; what else has constants reads each of them once.
 _SHARING = frozenset({"CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "FULLY_CONNECTED", "BATCH_MATMUL"})
@@ -62,7 +62,7 @@ def operators(model: Any) -> Iterator[tuple[Any, Moved]]:
 def kind_of(model: Any, operator: Any) -> str:
     """CONV_2D, ADD …"""
     code = model.operatorCodes[operator.opcodeIndex]
-    return _NAMES.get(max(code.deprecatedBuiltinCode, code.builtinCode), "CUSTOM")
+    return _NAMES.get(int(max(code.deprecatedBuiltinCode, code.builtinCode)), "CUSTOM")
 
 
 def _indices(vector: Any) -> list[int]:
