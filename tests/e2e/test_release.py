@@ -554,10 +554,11 @@ def test_one_targets_quantization_runs_only_its_lane(release, report, pocketforg
     done = pocketforge("build", copied / "release.toml", "--out", tmp_path / "out", "--json", cache=cache, cwd=tmp_path)
     assert done.code == 0, done.stderr
     again = done.json()
-    statuses = {(s["stage"], s["lane"]): s["status"] for s in again["steps"]}
-    run = {place for place, status in statuses.items() if status == "run"}
-    assert run == {(stage, "digits_onnx_int8") for stage in ("quantize", "export", "verify", "bench")}
-    assert {s for p, s in statuses.items() if p not in run} == {"reused"} and len(statuses) == len(report["steps"]) + 1
+    run = {(s["stage"], s["lane"]) for s in again["steps"] if s["status"] == "run"}
+    emulated = ("verify_device", "count", "estimate")
+    assert run == {(stage, "digits_onnx_int8") for stage in ("quantize", "export", "verify", "bench", *emulated)}
+    assert {s["status"] for s in again["steps"] if (s["stage"], s["lane"]) not in run} == {"reused"}
+    assert len(again["steps"]) == len(report["steps"]) + 1
     before, after = ({a["path"]: a["sha256"] for t in r["targets"] for a in t["artifacts"]} for r in (report, again))
     assert {n for n in before if before[n] != after[n]} == {"digits_onnx_int8.onnx", "digits_onnx_int8.ort"}
     # One scale for each tensor now, and the outputs are other ones.
@@ -603,7 +604,7 @@ def test_a_second_cold_build_gives_the_same_bytes(release, report, pocketforge, 
     """Same recipe, other folder, other cache, nothing stored: the int8 files of every runtime are the same files."""
     file = copied / "release.toml"
     text = file.read_text(encoding="utf-8")
-    head, *targets = text.partition("[[budget]]")[0].split("[[target]]")
+    head, *targets = text.partition("[[device]]")[0].split("[[target]]")
     kept = [t for t in targets if "static_int8" in t]
     file.write_text("[[target]]".join([head, *kept]) + QUICK, encoding="utf-8")
     done = pocketforge(
