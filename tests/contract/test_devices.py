@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,12 +75,28 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> ModuleType:
+    if request.param == "emulator":
+        request.getfixturevalue("emulator")
     return importlib.import_module(DEVICES[request.param])
+
+
+@pytest.fixture
+def host() -> ModuleType:
+    """The device that keeps time: what is measured is its alone (an emulated one's times mean nothing)."""
+    return importlib.import_module(DEVICES["host"])
 
 
 def request_for(model: Path, data: Path, out: Path, **more: object) -> RunRequest:
     return RunRequest(
-        **{"session": "onnx", "model": model, "sha256": sha256(model), "inputs": (data,), "outputs": out, **more}
+        **{
+            "session": "onnx",
+            "model": model,
+            "sha256": sha256(model),
+            "inputs": (data,),
+            "outputs": out,
+            "profile": "pixel4",  # which the host does not ask for
+            **more,
+        }
     )
 
 
@@ -94,7 +112,8 @@ def test_a_run_answers_every_sample(device, model, samples, tmp_path):
     assert [(t["name"], t["dtype"], t["shape"]) for t in answer.outputs] == [("y", "float32", [1, 3])]
     assert answer.samples_ms == ()
     assert answer.runtime == f"onnxruntime {importlib.metadata.version('onnxruntime')}"
-    assert {"onnxruntime", "numpy"} <= set(answer.modules) and "pipeline" not in answer.modules
+    if device.__name__ == DEVICES["host"]:
+        assert {"onnxruntime", "numpy"} <= set(answer.modules) and "pipeline" not in answer.modules
 
 
 def test_timing_takes_at_least_the_samples_asked_for(device, model, samples, tmp_path):
@@ -105,43 +124,43 @@ def test_timing_takes_at_least_the_samples_asked_for(device, model, samples, tmp
     assert not (tmp_path / "out").exists(), "a timing run writes no outputs"
 
 
-def test_timing_takes_at_least_the_time_asked_for(device, model, samples, tmp_path):
-    answer = device.run(request_for(model, samples, tmp_path / "out", samples=1, time_s=0.5))
+def test_timing_takes_at_least_the_time_asked_for(host, model, samples, tmp_path):
+    answer = host.run(request_for(model, samples, tmp_path / "out", samples=1, time_s=0.5))
     assert len(answer.samples_ms) > 100, "a tiny model is run often in half a second"
 
 
-def test_timings_grow_with_the_work(device, samples, tmp_path):
+def test_timings_grow_with_the_work(host, samples, tmp_path):
     """Not the clock's resolution, nor the call's overhead: 40 matrices of 512×512 take longer than one of 8×3."""
     small = linear_model(tmp_path / "small.onnx", 8, 3)
     large = linear_model(tmp_path / "large.onnx", 512, 512, repeat=40)
     np.save(tmp_path / "large.npy", np.ones((2, 512), np.float32))
-    fast = device.run(request_for(small, samples, tmp_path, samples=50, warmup=5))
-    slow = device.run(request_for(large, tmp_path / "large.npy", tmp_path, samples=50, warmup=5))
+    fast = host.run(request_for(small, samples, tmp_path, samples=50, warmup=5))
+    slow = host.run(request_for(large, tmp_path / "large.npy", tmp_path, samples=50, warmup=5))
     assert min(slow.samples_ms) > 10 * min(fast.samples_ms)
     # 40 MB of weights are in the process, and counted.
     assert slow.loaded_rss_bytes - fast.loaded_rss_bytes > 20 * MEGABYTE
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_as_many_processors_as_threads(device, model, samples, tmp_path, threads):
+def test_as_many_processors_as_threads(host, model, samples, tmp_path, threads):
     available = os.sched_getaffinity(0)
     if len(available) < threads:
         pytest.skip(f"this machine has {len(available)} processors")
     before = set(available)
-    answer = device.run(request_for(model, samples, tmp_path / "out", samples=1, threads=threads))
+    answer = host.run(request_for(model, samples, tmp_path / "out", samples=1, threads=threads))
     assert len(answer.cpus) == len(set(answer.cpus)) == threads
     assert set(answer.cpus) <= before
     assert os.sched_getaffinity(0) == before, "the caller's own processors stay as they were"
 
 
-def test_memory_is_of_the_process_that_ran_the_file(device, model, samples, tmp_path):
+def test_memory_is_of_the_process_that_ran_the_file(host, model, samples, tmp_path):
     """A child starts with its parent's peak (ru_maxrss survives exec): a big build must not show in the numbers."""
-    alone = device.run(request_for(model, samples, tmp_path / "alone"))
+    alone = host.run(request_for(model, samples, tmp_path / "alone"))
     ballast = np.ones(600 * MEGABYTE, np.uint8)
     with open("/proc/self/statm", encoding="ascii") as file:
         own = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
     assert own > 600 * MEGABYTE, "the ballast is there"
-    answer = device.run(request_for(model, samples, tmp_path / "big"))
+    answer = host.run(request_for(model, samples, tmp_path / "big"))
     assert ballast[-1] == 1
     print(f"peak: {answer.peak_rss_bytes / MEGABYTE:.0f} MB under a parent of {own / MEGABYTE:.0f} MB")
     # Python, NumPy and ONNX Runtime are there, and not much else.
@@ -150,11 +169,11 @@ def test_memory_is_of_the_process_that_ran_the_file(device, model, samples, tmp_
     assert 0 <= answer.loaded_rss_bytes < answer.peak_rss_bytes
 
 
-def test_a_file_that_takes_too_long(device, samples, tmp_path):
+def test_a_file_that_takes_too_long(host, samples, tmp_path):
     model = linear_model(tmp_path / "m.onnx", 8, 3)
     started = time.monotonic()
     with pytest.raises(DeviceTimeout, match=r"did not finish running m\.onnx in 2 s") as caught:
-        device.run(request_for(model, samples, tmp_path / "out", samples=1, time_s=600.0), timeout_s=2)
+        host.run(request_for(model, samples, tmp_path / "out", samples=1, time_s=600.0), timeout_s=2)
     assert time.monotonic() - started < 30
     assert caught.value.exit_code == 4 and caught.value.hint
     left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if _is_ours(p, tmp_path)]
@@ -174,10 +193,9 @@ def _is_ours(cmdline: Path, folder: Path) -> bool:
 
 def test_a_file_that_is_not_there(device, model, samples, tmp_path):
     request = request_for(model, samples, tmp_path / "out")
-    missing = RunRequest("onnx", tmp_path / "no.onnx", request.sha256, request.inputs, request.outputs)
     with pytest.raises(ToolFailed, match=r"no\.onnx") as caught:
-        device.run(missing)
-    assert caught.value.returncode == 3 and "FileNotFoundError" in caught.value.stderr_tail
+        device.run(dataclasses.replace(request, model=tmp_path / "no.onnx"))
+    assert re.search("FileNotFoundError|No such file", caught.value.stderr_tail)
 
 
 def test_samples_that_are_not_there(device, model, tmp_path):
@@ -186,18 +204,19 @@ def test_samples_that_are_not_there(device, model, tmp_path):
 
 
 def test_a_file_that_changed(device, model, samples, tmp_path):
-    with pytest.raises(ToolFailed, match=rf"linear\.onnx changed: wanted SHA-256 {'0' * 64}, found {sha256(model)}"):
+    with pytest.raises(ToolFailed, match=rf"linear\.onnx.*{sha256(model)}") as caught:
         device.run(request_for(model, samples, tmp_path / "out", sha256="0" * 64))
+    assert "SHA-256" in caught.value.stderr_tail and "0" * 64 in caught.value.stderr_tail
     assert not (tmp_path / "out").exists()
 
 
-def test_a_process_that_dies_is_named_by_its_signal(device, model, samples, tmp_path):
+def test_a_process_that_dies_is_named_by_its_signal(host, model, samples, tmp_path):
     """A runtime that crashes takes its own process down, not ours; another interpreter may be a broken one."""
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nkill -SEGV $$\n", encoding="ascii")
     python.chmod(0o755)
     with pytest.raises(ToolFailed, match="SIGSEGV") as caught:
-        device.run(request_for(model, samples, tmp_path / "out"), python=str(python))
+        host.run(request_for(model, samples, tmp_path / "out"), python=str(python))
     assert caught.value.returncode == -signal.SIGSEGV
 
 
@@ -216,7 +235,8 @@ def test_where_the_user_stands_does_not_matter(device, model, samples, tmp_path)
         device = importlib.import_module({device.__name__!r})
         os.environ["PYTHONPATH"] = {str(tmp_path / "there")!r}
         os.chdir({str(tmp_path / "here")!r})
-        device.run(RunRequest("onnx", Path({str(model)!r}), {sha256(model)!r}, (Path({str(samples)!r}),), Path("out")))
+        device.run(RunRequest("onnx", Path({str(model)!r}), {sha256(model)!r}, (Path({str(samples)!r}),), Path("out"),
+                              profile="pixel4"))
         """)
     argv = [sys.executable, "-c", program]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)

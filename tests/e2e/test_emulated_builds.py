@@ -77,10 +77,10 @@ def test_every_file_runs_in_arm_kernels_and_answers_as_on_the_host(emulated, tar
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if t.endswith("int8")])
 def test_the_profile_chooses_the_kernels(emulated, target):
-    assert emulated[target]["pixel4"]["counts"]["by_class"]["dot"] > 0
-    assert emulated[target]["rpi3bplus"]["counts"]["by_class"]["dot"] == 0
-    for device in DEVICES:
-        assert emulated[target][device]["counts"]["by_class"]["i8mm"] == 0
+    classes = {device: emulated[target][device]["counts"]["by_class"] for device in DEVICES}
+    assert classes["pixel4"]["dot"] > 0.1 * emulated[target]["pixel4"]["counts"]["instructions"]
+    assert "dot" not in classes["rpi3bplus"] and classes["rpi3bplus"]["int_mac"] > 0
+    assert not any("i8mm" in found for found in classes.values())
     integer, floating = (emulated[t]["pixel4"]["counts"] for t in (target, target.replace("int8", "fp32")))
     assert integer["instructions"] < floating["instructions"]
 

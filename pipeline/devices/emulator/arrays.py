@@ -55,7 +55,10 @@ def write_inputs(
         raise _unfit(model, f"it takes {len(tensors)} inputs, {len(samples)} were given")
     written = []
     for index, (tensor, path) in enumerate(zip(tensors, samples, strict=True)):
-        array = np.load(path, mmap_mode="r")
+        try:
+            array = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise _unfit(model, f"cannot read the samples {path}: {error}") from None
         count = min(limit, len(array)) if limit else len(array)
         step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
         written.append(folder / f"input_{index}.bin")
