@@ -12,14 +12,15 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file, save_file
 
-from pipeline.cli.codebook import command
+from pipeline.cli.main import cli
 from pipeline.errors import ModelError, RecipeError
 
 DIGITS = Path(__file__).parents[2] / "models/digits_cnn/weights.safetensors"
 
 
 def codebook(*args: object) -> Result:
-    done = CliRunner().invoke(command, [str(a) for a in args])
+    # Through the root: click remembers on a command which words asked for help where it was first run.
+    done = CliRunner().invoke(cli, ["codebook", *map(str, args)])
     if isinstance(done.exception, Exception):
         raise done.exception
     return done

@@ -10,14 +10,15 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file, save_file
 
-from pipeline.cli.sparse import command
+from pipeline.cli.main import cli
 from pipeline.errors import ModelError, RecipeError
 
 DIGITS = Path(__file__).parents[2] / "models/digits_cnn/weights.safetensors"
 
 
 def sparse(*args: object) -> Result:
-    done = CliRunner().invoke(command, [str(a) for a in args])
+    # Through the root: click remembers on a command which words asked for help where it was first run.
+    done = CliRunner().invoke(cli, ["sparse", *map(str, args)])
     if isinstance(done.exception, Exception):
         raise done.exception
     return done

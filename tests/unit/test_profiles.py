@@ -267,16 +267,18 @@ def test_the_guide_s_profile_is_one(repo_root: Path) -> None:
 
 
 def test_the_command_lists_and_shows() -> None:
-    from pipeline.cli.device_profiles import command
+    from pipeline.cli.main import cli
 
-    listed = CliRunner().invoke(command, [])
+    command = ["device", "profiles"]
+
+    listed = CliRunner().invoke(cli, command)
     assert listed.exit_code == 0
     assert all(name in listed.output for name in shipped_profiles())
     assert "mid: 3 × cortex-a76 2.42 GHz" in listed.output
-    shown = CliRunner().invoke(command, ["rpi5"]).output
+    shown = CliRunner().invoke(cli, [*command, "rpi5"]).output
     assert "0x414fd0b1" in shown and "512 KB" in shown and "8 GB" in shown and "published: " in shown
     import json
 
-    facts = json.loads(CliRunner().invoke(command, ["rpi5", "--json"]).output)
+    facts = json.loads(CliRunner().invoke(cli, [*command, "rpi5", "--json"]).output)
     assert facts["clusters"][0]["sources"]["clock_ghz"]["status"] == "published"
-    assert len(json.loads(CliRunner().invoke(command, ["--json"]).output)) == len(shipped_profiles())
+    assert len(json.loads(CliRunner().invoke(cli, [*command, "--json"]).output)) == len(shipped_profiles())
