@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -82,7 +81,3 @@ def across_precisions(samples: Sequence[Sample], predict: Predictor) -> list[tup
                 predicted = (predict(a) * a.measurement.clock_ghz) / (predict(b) * b.measurement.clock_ghz)
                 found.append((f"{a.measurement.name} fp32/int8, {a.measurement.core}", measured, predicted))
     return found
-
-
-def geometric_mean(ratios: Sequence[float]) -> float:
-    return math.exp(sum(math.log(r) for r in ratios) / len(ratios))

@@ -7,7 +7,7 @@ so weights that outgrow a cache are read from the next one again and again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -127,14 +127,3 @@ def _operator(entry: Mapping[str, Any]) -> Operator:
             )
         sizes[key] = value
     return Operator(str(entry.get("kind", "")), **sizes)
-
-
-def whole_model(weight_bytes: int, activation_tensors: Sequence[int]) -> Traffic:
-    """Traffic when only totals are known: one operator a tensor, the weights spread by size; no pass is repeated."""
-    total = sum(activation_tensors) or 1
-    return Traffic(
-        tuple(
-            Operator("", int(weight_bytes * size / total), before, size)
-            for before, size in zip((0, *activation_tensors), activation_tensors, strict=False)
-        )
-    )
