@@ -110,7 +110,7 @@ def test_what_operators_move_is_much_the_same_in_every_runtime(release):
         }
         weights = {suffix: sum(o["weight_bytes"] for o in operators) for suffix, operators in moved.items()}
         assert max(weights.values()) <= 1.002 * min(weights.values()), weights
-        assert min(weights.values()) >= least * 114_000  # the model's parameters
+        assert min(weights.values()) >= least * 113_000  # the model's parameters, batch norm folded
         activations = {s: sum(o["input_bytes"] + o["output_bytes"] for o in found) for s, found in moved.items()}
         assert max(activations.values()) <= 1.6 * min(activations.values()), activations  # some write their padding
         for operators in moved.values():

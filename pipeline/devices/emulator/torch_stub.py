@@ -32,15 +32,6 @@ def missing_symbols(library: Path, providers: Iterable[Path]) -> tuple[Missing, 
     return tuple(m for m in _undefined(library) if m.name not in provided)
 
 
-def needed_libraries(library: Path) -> tuple[str, ...]:
-    """The sonames that the dynamic loader will look for."""
-    from elftools.elf.elffile import ELFFile
-
-    with library.open("rb") as file:
-        dynamic = ELFFile(file).get_section_by_name(".dynamic")
-        return tuple(tag.needed for tag in dynamic.iter_tags("DT_NEEDED"))
-
-
 def source(missing: Iterable[Missing]) -> str:
     """C source that defines all of `missing` but what cpuinfo.c defines. ValueError for an unknown pthreadpool loop."""
     lines = [_HEAD]
