@@ -114,7 +114,7 @@ def test_what_operators_move_is_much_the_same_in_every_runtime(release):
         activations = {s: sum(o["input_bytes"] + o["output_bytes"] for o in found) for s, found in moved.items()}
         assert max(activations.values()) <= 1.6 * min(activations.values()), activations  # some write their padding
         for operators in moved.values():
-            assert sum("conv" in o["kind"].lower() for o in operators) == 12
+            assert sum("conv" in o["kind"].lower() and o["kind"] != "Convert" for o in operators) == 12
             assert all(o["rows"] > 0 for o in operators if o["kind"] in ("Gemm", "FULLY_CONNECTED", "FullyConnected"))
 
 
