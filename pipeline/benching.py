@@ -51,7 +51,7 @@ def bench_recipe(
     results = []
     for lane, file in zip(lanes, files, strict=True):
         for device in devices:
-            results.append(_on(device, file, lane.target.runtime, inputs, how, lane.target.name, recipe, store, say))
+            results.append(_on(device, file, lane.target.runtime, inputs, how, lane.target.name, say, recipe, store))
     return results
 
 
@@ -62,9 +62,9 @@ def _on(
     inputs: Sequence[Path],
     how: Mapping[str, Any],
     name: str,
+    say: Say,
     recipe: Recipe | None = None,
     store: Store | None = None,
-    say: Say = print,
 ) -> dict[str, Any]:
     if isinstance(device, HostDevice):
         with store.lock("host-benchmark") if store else contextlib.nullcontext():
@@ -107,7 +107,7 @@ def bench_file(
     if len(set(counts.values())) > 1:
         faults = [f"{file}: {count}" for file, count in counts.items()]
         raise RecipeError("every input needs as many samples as the others, found:", faults=faults)
-    return [_on(device, path, runtimes[path.suffix], inputs, how, path.name, say=say) for device in devices]
+    return [_on(device, path, runtimes[path.suffix], inputs, how, path.name, say) for device in devices]
 
 
 def _count_samples(file: Path) -> int:

@@ -140,7 +140,7 @@ def make_report(
     """Gather what the steps wrote into one report, and judge it. why: of wrong targets, where their numbers break."""
     measurements: list[Measurement] = []
     targets = []
-    reference = _read(outcome, plan.reference, "reference.json") or {}
+    reference = outcome.read(plan.reference, "reference.json") or {}
     for lane in plan.lanes:
         record = _target_record(lane, outcome, (why or {}).get(lane.target.name))
         targets.append(record)
@@ -181,9 +181,9 @@ def _compression(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     for change in plan.changes:
         entry = outcome.entries.get(change.key)
         names = [n for n in ("prune.json", "train.json") if entry and n in entry.hashes]
-        said = {n.removesuffix(".json"): _read(outcome, change.key, n) for n in names}
+        said = {n.removesuffix(".json"): outcome.read(change.key, n) for n in names}
         steps.append({"label": change.label, "entry": change.entry, "key": change.key, **said})
-    return {"steps": steps, **(_read(outcome, plan.gains, "gains.json") or {"states": [], "flags": []})}
+    return {"steps": steps, **(outcome.read(plan.gains, "gains.json") or {"states": [], "flags": []})}
 
 
 def describe_flag(flag: Mapping[str, Any]) -> str:
@@ -211,19 +211,11 @@ def _step_record(key: str, stage: str, lane: str, outcome: Outcome) -> StepRecor
     return outcome.records.get(key) or StepRecord(stage, lane, key, "skipped", message="the build stopped before it")
 
 
-def _read(outcome: Outcome, key: str, name: str) -> dict[str, Any] | None:
-    entry = outcome.entries.get(key)
-    if entry is None:
-        return None
-    found: dict[str, Any] = json.loads((entry.files / name).read_text(encoding="utf-8"))
-    return found
-
-
 def _target_record(lane: Lane, outcome: Outcome, why: dict[str, str] | None = None) -> TargetRecord:
     target = lane.target
-    exported = _read(outcome, lane.export, "export.json")
-    verified = _read(outcome, lane.verify, "verify.json")
-    quantized = _read(outcome, lane.quantize, "quantize.json") if lane.quantize else None
+    exported = outcome.read(lane.export, "export.json")
+    verified = outcome.read(lane.verify, "verify.json")
+    quantized = outcome.read(lane.quantize, "quantize.json") if lane.quantize else None
     emulated = [key for keys in lane.emulated.values() for key in (keys.verify, keys.count, keys.estimate)]
     keys = [k for k in (lane.quantize, lane.export, lane.verify, *lane.bench.values(), *emulated) if k]
     errors = [outcome.errors[k].message for k in keys if k in outcome.errors]
@@ -302,7 +294,7 @@ def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcom
     if reference:
         add("parameters", reference["parameters"], "pytorch")
         add("macs", reference["macs"], "pytorch")
-    verified = _read(outcome, lane.verify, "verify.json")
+    verified = outcome.read(lane.verify, "verify.json")
     if verified:
         measured = verified["files"]["model"]
         how = {"samples": measured["samples"], "runtime": next(iter(verified["runtimes"]))}
@@ -312,7 +304,7 @@ def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcom
             add("accuracy_drop", measured["accuracy_drop"], how=how)
         add("parity_sqnr_db", measured["sqnr_db"], how=how)
     for device, key in lane.bench.items():
-        bench = _read(outcome, key, "bench.json")
+        bench = outcome.read(key, "bench.json")
         if bench is None:
             continue
         if bench["sha256"] != model.sha256:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pipeline.plan import Lane
@@ -33,9 +31,9 @@ def emulated_facts(lane: Lane, outcome: Outcome) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for device, keys in lane.emulated.items():
         about: dict[str, Any] = {}
-        verified = _read(outcome, keys.verify, "verify.json")
-        counts = _read(outcome, keys.count, "counts.json")
-        estimate = _read(outcome, keys.estimate, "estimate.json")
+        verified = outcome.read(keys.verify, "verify.json")
+        counts = outcome.read(keys.count, "counts.json")
+        estimate = outcome.read(keys.estimate, "estimate.json")
         if verified:
             about["verify"] = {"host": verified["host"], "device": verified["device"], "runtime": verified["runtime"]}
         if counts:
@@ -52,7 +50,7 @@ def emulated_facts(lane: Lane, outcome: Outcome) -> dict[str, Any]:
 def emulated_checks(lane: Lane, outcome: Outcome) -> Iterator[dict[str, Any]]:
     """Each check that verify_device made, named with its device."""
     for device, keys in lane.emulated.items():
-        verified = _read(outcome, keys.verify, "verify.json")
+        verified = outcome.read(keys.verify, "verify.json")
         for check in verified["checks"] if verified else ():
             yield {**check, "name": f"{check['name']} on {device}, against the host"}
 
@@ -98,12 +96,3 @@ def _largest(by_function: dict[str, int], total: int) -> dict[str, int]:
     kept = {name: count for name, count in by_function.items() if count >= LEAST_SHARE * total}
     rest = total - sum(kept.values())
     return {**dict(sorted(kept.items(), key=lambda item: -item[1])), "(rest)": rest}
-
-
-def _read(outcome: Outcome, key: str, name: str) -> dict[str, Any] | None:
-    entry = outcome.entries.get(key)
-    if entry is None:
-        return None
-    path: Path = entry.files / name
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found

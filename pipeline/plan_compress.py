@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.compress import Compress, DropLayers, Finetune, PruneChannels, PruneUnstructured, Teacher
 from pipeline.device import EmulatedDevice
-from pipeline.plan_devices import place_of, profile_role
+from pipeline.plan_devices import calibration_paths, calibration_role, place_of, profile_role
 from pipeline.recipe import SHARED_DEFINITIONS, Recipe, data_spec
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class _Trunk:
     def prune(self, index: int, entry: Compress, label: str, part: tuple[int, int] = (1, 1), study: str = "") -> None:
         goal = entry.goal if isinstance(entry, PruneChannels | DropLayers) else None
         timed = goal is not None and goal.metric == "latency_ms"
-        reads, paths = self.reads, self.paths
+        reads, paths = self.reads, dict(self.paths)
         settings = dataclasses.asdict(entry)
         # What happens between the parts is a step of its own.
         settings.pop("finetune", None)
@@ -141,8 +141,8 @@ class _Trunk:
         if goal is not None and goal.emulated:
             device = next(d for d in self.recipe.devices if d.name == goal.device and isinstance(d, EmulatedDevice))
             spec |= {"emulator": self.build.facts.emulator, "device": place_of(device)}
-            reads = (*reads, profile_role(device.profile), "core models")
-            paths = {**paths, "profile": self.build.facts.profiles[device.profile]}
+            reads = (*reads, profile_role(device.profile), "core models", calibration_role(device.calibration))
+            paths |= {"profile": self.build.facts.profiles[device.profile], **calibration_paths(self.build, device)}
         needs = {**self.needs, **({"sensitivity": study} if study else {})}
         key = self.build.add("prune", TRUNK, spec, needs, reads=reads, paths=paths, also=also, exclusive=timed)
         self.changes.append(Change(key, index, label))

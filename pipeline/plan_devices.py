@@ -34,7 +34,8 @@ def calibration_role(calibration: str) -> str:
     return f"calibration {calibration}"
 
 
-def _calibration(build: _Builder, device: EmulatedDevice) -> dict[str, Path]:
+def calibration_paths(build: _Builder, device: EmulatedDevice) -> dict[str, Path]:
+    """A device's own calibration file as a path that a step reads; empty for the shipped one."""
     return {"calibration": build.recipe.resolve(device.calibration)} if device.calibration else {}
 
 
@@ -110,6 +111,6 @@ def add_emulated(
         {"device": {"cores": device.cores}},
         {"export": needs["export"], "count": count},
         reads=(role, "core models", calibration_role(device.calibration)),
-        paths={**profile, **_calibration(build, device)},
+        paths={**profile, **calibration_paths(build, device)},
     )
     return Emulated(verify, count, estimate)

@@ -38,6 +38,14 @@ class Outcome:
     records: dict[str, StepRecord] = field(default_factory=dict)
     errors: dict[str, PocketforgeError] = field(default_factory=dict)
 
+    def read(self, key: str, name: str) -> dict[str, Any] | None:
+        """What a step wrote into one of its JSON files; None when it has no result."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return None
+        found: dict[str, Any] = json.loads((entry.files / name).read_text(encoding="utf-8"))
+        return found
+
 
 def run_plan(
     plan: Plan,

@@ -31,7 +31,7 @@ GOAL_ROUNDS = 2
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
     """inputs: data_root, weights or checkpoint, labels, sensitivity (for ratio "auto"); spec: definition, args, seed,
     data, task, inputs, prune (the entry's fields), part ([step, steps]); for a goal on an exported file also runtime
-    and model_layout; for one on an emulated device also device, and the input profile.
+    and model_layout; for one on an emulated device also device, and the inputs profile and (its own) calibration.
 
     Writes a checkpoint (see surgery) and prune.json. Raises ModelError when the model cannot be pruned so.
     """
@@ -48,7 +48,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
         if goal is not None and goal.metric == "latency_ms":
             subject.measure = _timer(subject, spec, Path(scratch))
         if goal is not None and goal.emulated:
-            subject.measure = _counter(subject, goal.metric, inputs["profile"], spec, Path(scratch))
+            subject.measure = _counter(subject, goal.metric, inputs, spec, Path(scratch))
         pruned = importlib.import_module(METHODS[settings.type]).prune(subject, settings)
     checkpoint.edits += pruned.edits
     checkpoint.masks = pruned.masks
@@ -81,10 +81,10 @@ def _timer(subject: Subject, spec: Mapping[str, Any], scratch: Path) -> Callable
 
 
 def _counter(
-    subject: Subject, metric: str, profile: Path, spec: Mapping[str, Any], scratch: Path
+    subject: Subject, metric: str, inputs: Mapping[str, Path], spec: Mapping[str, Any], scratch: Path
 ) -> Callable[[nn.Module], float]:
     """Counts a candidate's instructions on an emulated device, and estimates its latency where the goal is on that."""
-    paths, device = _input_files(subject.batches, scratch), spec["device"]
+    paths, device, profile = _input_files(subject.batches, scratch), spec["device"], inputs["profile"]
     count = 0
 
     def measure(module: nn.Module) -> float:
@@ -104,7 +104,7 @@ def _counter(
         subject.emit(0.5, f"candidate {count}: {counts.instructions:,} instructions")
         if metric == "instructions":
             return float(counts.instructions)
-        estimate = estimate_file(trial.path, counts, profile, device["cores"])
+        estimate = estimate_file(trial.path, counts, profile, device["cores"], inputs.get("calibration"))
         if "refused" in estimate:
             raise ModelError(
                 f"no latency is estimated for a candidate: {estimate['refused']}", "use metric instructions"
