@@ -277,3 +277,10 @@ def test_one_core_type_alone_can_be_calibrated() -> None:
     alone = calibrate({"cortex-a76": points(11, 30)}, {}, held_out={"cortex-a76": points(12, 15)})
     assert alone.errors["transferred"].factor >= alone.errors["cortex-a76"].factor
     assert run(counts(), alone, "cortex-a78").status == "transferred"
+
+
+def test_a_core_with_a_measurement_or_two_is_not_called_calibrated() -> None:
+    from pipeline.estimation.calibration_file import shipped
+
+    statuses = {name: shipped().choose(load_core(name)).status for name in ("cortex-a53", "cortex-a75", "cortex-a76")}
+    assert statuses == {"cortex-a53": "transferred", "cortex-a75": "calibrated", "cortex-a76": "calibrated"}
