@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from pipeline.cpu_features import NAMES
 from pipeline.errors import RecipeError
-from pipeline.profiles import Cluster, DeviceProfile, Source, Status
+from pipeline.profiles import AndroidNames, Cluster, DeviceProfile, Source, Status
 from pipeline.recipe import suggest
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -49,6 +49,8 @@ _CLUSTER: _Kinds = {
     "l2_shared": (bool, 0, 0),
     "midr": (int, 0x10000, 0xFFFFFFFF),
 }
+# Of a phone; a profile may leave out those that nobody is sure of.
+_ANDROID: _Kinds = dict.fromkeys(("devices", "models", "soc_models", "platforms"), (list, 0, 0))
 _OPTIONAL: _Kinds = {"sustained_bandwidth_gb_per_s": (float, 0.01, 10_000)}
 _PLAIN = ("name", "title")
 _SYSTEMS = ("android", "linux")
@@ -142,7 +144,7 @@ class _Reader:
         self.faults: list[str] = []
 
     def device(self, raw: dict[str, Any]) -> DeviceProfile | None:
-        self._keys(raw, (*_PLAIN, "cluster", *_DEVICE), "")
+        self._keys(raw, (*_PLAIN, "cluster", "android", *_DEVICE), "")
         name, title = (self._text(raw, key, "") for key in _PLAIN)
         if name and not _NAME.fullmatch(name):
             self.faults.append(f"name: wanted letters a-z, digits and _ . - (as in a file's name), found {name!r}")
@@ -152,10 +154,33 @@ class _Reader:
         if "features" in values:
             self._features(values["features"])
         clusters = self._clusters(raw)
+        android = self._android(raw, values.get("os", "android"))
         if self.faults:
             return None
         values["features"] = tuple(values["features"])  # the facts have just the fields' names
-        return DeviceProfile(name=name, title=title, clusters=clusters, sources=sources, **values)
+        return DeviceProfile(name=name, title=title, clusters=clusters, sources=sources, android=android, **values)
+
+    def _android(self, raw: dict[str, Any], system: str) -> AndroidNames | None:
+        table = raw.get("android")
+        if "android" not in raw:
+            return None
+        if not isinstance(table, dict) or not table:
+            self.faults.append(f"android: {_mismatch('a table of ' + ', '.join(_ANDROID), table)}")
+            return None
+        if system != "android":
+            self.faults.append(f"android: only a device whose os is android has these names, found os {system!r}")
+        self._keys(table, _ANDROID, "android")
+        values, sources = self._facts(table, {k: v for k, v in _ANDROID.items() if k in table}, "android")
+        for key, names in values.items():
+            for index, name in enumerate(names if isinstance(names, list) else []):
+                path = f"android.{key}.value[{index}]"
+                if type(name) is not str or not name.strip() or not name.isprintable():
+                    self.faults.append(f"{path}: {_mismatch('a name', name)}")
+                elif name in names[:index]:
+                    self.faults.append(f"{path}: {name!r} is there twice")
+            if names == []:
+                self.faults.append(f"android.{key}.value: wanted at least one name; leave out what is not known")
+        return None if self.faults else AndroidNames(**{k: tuple(v) for k, v in values.items()}, sources=sources)
 
     def _clusters(self, raw: dict[str, Any]) -> tuple[Cluster, ...]:
         tables = raw.get("cluster", [])

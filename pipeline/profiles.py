@@ -7,7 +7,7 @@ device; the estimate takes its clocks, caches and bandwidths.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 # measured: on such a device, by whom the source says; published: by the maker, or in the kernel's or firmware's
@@ -67,11 +67,27 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
+class AndroidNames:
+    """What a phone of this kind calls itself, by which a connected one is known; empty where not known.
+
+    devices: ro.product.device. models: ro.product.model. soc_models: ro.soc.model, which phones have from Android 12.
+    platforms: ro.board.platform, which chips of one family share. sources: by field name.
+    """
+
+    devices: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    soc_models: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceProfile:
     """One device. Clusters are fastest first; l3_bytes and slc_bytes (system-level cache) are 0 where there is none.
 
     memory_bandwidth_gb_per_s: the memory's peak, in 10^9 bytes/s. features: as Linux reports them for the device, in
     /proc/cpuinfo's names; Linux reports what all of its cores have. os: "linux" or "android". sources: by field name.
+    android: None for what is no phone, and for a profile that does not say it.
     """
 
     name: str
@@ -87,6 +103,7 @@ class DeviceProfile:
     features: tuple[str, ...]
     clusters: tuple[Cluster, ...]
     sources: Mapping[str, Source]
+    android: AndroidNames | None = None
 
     def cluster(self, name: str = "") -> Cluster:
         """The cluster of that name, or the fastest. Raises ValueError, which names those there are."""

@@ -9,7 +9,7 @@ import click
 from pipeline.cli.options import json_option, print_json
 
 if TYPE_CHECKING:
-    from pipeline.profiles import Cluster, DeviceProfile, Source
+    from pipeline.profiles import AndroidNames, Cluster, DeviceProfile, Source
 
 _KB = 1024
 
@@ -48,12 +48,15 @@ def _cores(cluster: Cluster) -> str:
 def _show(profile: DeviceProfile) -> None:
     click.echo(f"{profile.name}: {profile.title}")
     _table(profile, profile.sources)
+    if profile.android is not None:
+        click.echo("\nnames of its phones")
+        _table(profile.android, profile.android.sources)
     for cluster in profile.clusters:
         click.echo(f"\n{_cores(cluster)}")
         _table(cluster, cluster.sources)
 
 
-def _table(facts: DeviceProfile | Cluster, sources: dict[str, Source] | Any) -> None:
+def _table(facts: DeviceProfile | Cluster | AndroidNames, sources: dict[str, Source] | Any) -> None:
     for field, source in sources.items():
         click.echo(f"  {field:<28} {_text(field, getattr(facts, field))}")
         click.echo(f"  {'':<28} {source.status}: {source.source}")
@@ -63,7 +66,7 @@ def _text(field: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return " ".join(value)
+        return ", ".join(value) if any(" " in name for name in value) else " ".join(value)
     if field == "midr":
         return f"{value:#010x}"
     if field.endswith("_bytes") and value:
