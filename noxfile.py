@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nox
@@ -43,6 +44,8 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite, through the real toolchains. `nox -s tests -- tests/unit` for a part of it."""
     install_everything(session, *group("test"))
+    # What emulated phones are made of: a real adbd, and an arm64 userland.
+    session.run("python", "tests/tools/fetch_phone.py")
     # Two workers, a file at a time in each: most tests wait for processes of their own. Longest first
     # (tests/conftest.py): xdist's own order ends with the files of fewest tests, and those build most.
     two_workers = ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
@@ -92,6 +95,25 @@ def bench_emulated(session: nox.Session) -> None:
     recipes = session.posargs or ["models/mobilenet_v2/bench.toml"]
     for recipe in recipes:
         session.run("pocketforge", "build", recipe, "--jobs", "2", "--progress", "plain")
+
+
+@nox.session
+def bench_android(session: nox.Session) -> None:
+    """Build releases, run every file on every connected phone, gate. `-- --allow-none` is content without a phone."""
+    install_everything(session)
+    listed = Path(session.create_tmp()) / "devices.json"
+    with listed.open("w", encoding="utf-8") as file:
+        session.run("pocketforge", "device", "list", "--json", stdout=file)
+    phones = [row for row in json.loads(listed.read_text(encoding="utf-8")) if row["kind"] == "phone"]
+    if not any(row["state"] == "ready" for row in phones):
+        found = "; ".join(f"{row['name']}: {row['state']}" for row in phones) or "none is connected"
+        said = f"no phone to run on: {found} (pocketforge device list says what to do)"
+        if "--allow-none" in session.posargs:
+            session.skip(said)
+        session.error(said)
+    recipes = [arg for arg in session.posargs if arg != "--allow-none"]
+    for recipe in recipes or sorted(map(str, ROOT.glob("models/*/release.toml"))):
+        session.run("pocketforge", "build", recipe, "--device", "adb:all", "--jobs", "2", "--progress", "plain")
 
 
 @nox.session

@@ -1,6 +1,6 @@
 """Benchmarks outside a build: stored targets of a recipe again, or any model file on given samples.
 
-Timed on the host, counted on emulated devices.
+Timed on the host, counted on emulated devices, timed on phones (phone_benching.py).
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.data.arrays_on_disk import sample_paths
-from pipeline.device import Device, EmulatedDevice, HostDevice
+from pipeline.device import AdbDevice, Device, EmulatedDevice, HostDevice
 from pipeline.devices import host
 from pipeline.devices.base import RunRequest
 from pipeline.errors import RecipeError, StageFailed, ToolFailed, describe_exit
@@ -31,51 +32,33 @@ from pipeline.store import Store, hash_file
 Say = Callable[[str], None]
 
 
-def bench_recipe(
-    recipe: Recipe, cache: Path, names: Sequence[str], how: Mapping[str, Any], devices: Sequence[Device], say: Say
-) -> list[dict[str, Any]]:
-    """Run stored targets on each device. Raises RecipeError for unknown names or unbuilt targets."""
+@dataclass(frozen=True, slots=True)
+class File:
+    """A model file to benchmark, and samples for it: one .npy for each of its inputs."""
+
+    name: str
+    path: Path
+    runtime: str
+    inputs: tuple[Path, ...]
+
+
+def stored_files(recipe: Recipe, cache: Path, names: Sequence[str]) -> list[File]:
+    """Built targets of a recipe, all when none are named. Raises RecipeError for unknown names or unbuilt targets."""
     known = [t.name for t in recipe.targets]
     for name in names:
         if name not in known:
             raise RecipeError(f"no target is named {name!r}{suggest(name, known)}")
     plan = make_plan(recipe, gather(recipe, cache))
     store = Store(cache)
-    lanes = [lane for lane in plan.lanes if not names or lane.target.name in names]
-    inputs = sample_paths(_stored(store, plan.data, "the recipe's data"), "eval")
+    inputs = tuple(sample_paths(_stored(store, plan.data, "the recipe's data"), "eval"))
     files = []
-    for lane in lanes:  # all of them before the first is timed
-        folder = _stored(store, lane.export, f"target {lane.target.name!r}")
-        exported = json.loads((folder / "export.json").read_text(encoding="utf-8"))
-        files.append(folder / exported["files"]["model"])
-    results = []
-    for lane, file in zip(lanes, files, strict=True):
-        for device in devices:
-            results.append(_on(device, file, lane.target.runtime, inputs, how, lane.target.name, say, recipe, store))
-    return results
-
-
-def _on(
-    device: Device,
-    file: Path,
-    runtime: str,
-    inputs: Sequence[Path],
-    how: Mapping[str, Any],
-    name: str,
-    say: Say,
-    recipe: Recipe | None = None,
-    store: Store | None = None,
-) -> dict[str, Any]:
-    if isinstance(device, HostDevice):
-        with store.lock("host-benchmark") if store else contextlib.nullcontext():
-            return _bench(file, runtime, inputs, device, how, name)
-    from pipeline.profile_files import find_profile
-
-    resolve = recipe.resolve if recipe else Path
-    profile = find_profile(device.profile, resolve)
-    calibration = resolve(device.calibration) if device.calibration else None
-    say(f"counting {name} on {device.name}")
-    return _emulate(file, runtime, inputs, device, profile, calibration, name)
+    for lane in plan.lanes:
+        if not names or lane.target.name in names:
+            folder = _stored(store, lane.export, f"target {lane.target.name!r}")
+            exported = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+            model = folder / exported["files"]["model"]
+            files.append(File(lane.target.name, model, lane.target.runtime, inputs))
+    return files
 
 
 def _stored(store: Store, key: str, what: str) -> Path:
@@ -85,10 +68,8 @@ def _stored(store: Store, key: str, what: str) -> Path:
     return entry.files
 
 
-def bench_file(
-    path: Path, inputs: Sequence[Path], how: Mapping[str, Any], devices: Sequence[Device], say: Say
-) -> list[dict[str, Any]]:
-    """Run one model file on each device, on samples from .npy files.
+def given_file(path: Path, inputs: Sequence[Path]) -> File:
+    """A model file of the user's, with samples from .npy files.
 
     Raises RecipeError for a file that is not there or of no known kind, and for samples that cannot be fed.
     """
@@ -107,7 +88,7 @@ def bench_file(
     if len(set(counts.values())) > 1:
         faults = [f"{file}: {count}" for file, count in counts.items()]
         raise RecipeError("every input needs as many samples as the others, found:", faults=faults)
-    return [_on(device, path, runtimes[path.suffix], inputs, how, path.name, say) for device in devices]
+    return File(path.name, path, runtimes[path.suffix], tuple(inputs))
 
 
 def _count_samples(file: Path) -> int:
@@ -121,16 +102,42 @@ def _count_samples(file: Path) -> int:
     return len(samples)
 
 
-def _bench(
-    model: Path, runtime: str, inputs: Sequence[Path], device: HostDevice, how: Mapping[str, Any], name: str
-) -> dict[str, Any]:
-    sha256 = hash_file(model)
+def bench_files(
+    files: Sequence[File],
+    devices: Sequence[Device],
+    how: Mapping[str, Any],
+    say: Say,
+    *,
+    recipe: Recipe | None = None,
+    store: Store | None = None,
+) -> list[dict[str, Any]]:
+    """Run every file on each device. recipe: whose folder the devices' own paths are in. store: whose host benchmarks
+    take turns."""
+    results = []
+    phones = [device for device in devices if isinstance(device, AdbDevice)]
+    for file in files:
+        for device in devices:
+            if isinstance(device, HostDevice):
+                with store.lock("host-benchmark") if store else contextlib.nullcontext():
+                    results.append(_bench(file, device, how))
+            elif isinstance(device, EmulatedDevice):
+                say(f"counting {file.name} on {device.name}")
+                results.append(_emulate(file, device, recipe.resolve if recipe else Path))
+    if phones:
+        from pipeline.phone_benching import bench_on_phones
+
+        results += [row for rows in bench_on_phones(files, phones, say) for row in rows]
+    return results
+
+
+def _bench(file: File, device: HostDevice, how: Mapping[str, Any]) -> dict[str, Any]:
+    sha256 = hash_file(file.path)
     request = RunRequest(
-        session=RUNTIMES[runtime].session,
-        model=model,
+        session=RUNTIMES[file.runtime].session,
+        model=file.path,
         sha256=sha256,
-        inputs=tuple(inputs),
-        outputs=model.parent,  # nothing is written when timing
+        inputs=file.inputs,
+        outputs=file.path.parent,  # nothing is written when timing
         threads=how["threads"] or device.threads,
         samples=how["min_samples"] or device.min_samples,
         warmup=device.warmup,
@@ -141,10 +148,10 @@ def _bench(
         with contextlib.redirect_stderr(io.StringIO()):
             answer = host.run(request)
     except ToolFailed as error:
-        raise StageFailed(f"{name} does not load or run: {_reason(error)}") from None
+        raise StageFailed(f"{file.name} does not load or run: {reason_of(error)}") from None
     interval = percentile_interval(answer.samples_ms, "p50")
     return {
-        "name": name,
+        "name": file.name,
         "device": device.name,
         "via": "host",
         "sha256": sha256,
@@ -160,23 +167,18 @@ def _bench(
     }
 
 
-def _emulate(
-    model: Path,
-    runtime: str,
-    inputs: Sequence[Path],
-    device: EmulatedDevice,
-    profile: Path,
-    calibration: Path | None,
-    name: str,
-) -> dict[str, Any]:
+def _emulate(file: File, device: EmulatedDevice, resolve: Callable[[str], Path]) -> dict[str, Any]:
     from pipeline.emulated import count_file, estimate_file
+    from pipeline.profile_files import find_profile
 
+    profile = find_profile(device.profile, resolve)
+    calibration = resolve(device.calibration) if device.calibration else None
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         try:
             counts = count_file(
-                model,
-                runtime,
-                inputs,
+                file.path,
+                file.runtime,
+                file.inputs,
                 profile,
                 device.cores,
                 scratch=Path(scratch),
@@ -184,22 +186,22 @@ def _emulate(
                 memory_limit_bytes=device.memory_limit_bytes,
             )
         except ToolFailed as error:
-            raise StageFailed(f"{name} does not load or run on {device.name}: {_reason(error)}") from None
+            raise StageFailed(f"{file.name} does not load or run on {device.name}: {reason_of(error)}") from None
     content = counts.to_json()
     del content["blocks"]
     return {
-        "name": name,
+        "name": file.name,
         "device": device.name,
         "via": "emulator",
-        "sha256": hash_file(model),
-        "runtime": runtime,
+        "sha256": hash_file(file.path),
+        "runtime": file.runtime,
         "threads": 1,
         "counts": content,
-        "estimate": estimate_file(model, counts, profile, device.cores, calibration),
+        "estimate": estimate_file(file.path, counts, profile, device.cores, calibration),
     }
 
 
-def _reason(error: ToolFailed) -> str:
+def reason_of(error: ToolFailed) -> str:
     """What the runtime said, without the Python frames it passed through."""
     lines = [line for line in error.stderr_tail.splitlines() if line.strip() and line[0] not in " \t"]
     lines = [line for line in lines if not line.startswith("Traceback")]

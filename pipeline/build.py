@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +18,13 @@ from typing import Any, Literal
 from pipeline import events
 from pipeline.agreement import compare_files
 from pipeline.checkpoint_files import copy_portable
-from pipeline.device_results import emulated_checks, emulated_facts, emulated_values, refusals
+from pipeline.connected import add_phones, without_absent
+from pipeline.device_results import device_checks, emulated_facts, emulated_values, refusals
 from pipeline.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError
 from pipeline.explain import explain_failures
 from pipeline.facts import gather
 from pipeline.gate import judge
+from pipeline.phone_results import phone_facts, phone_values, phone_warnings
 from pipeline.plan import Facts, Lane, Plan, make_plan
 from pipeline.recipe import Recipe
 from pipeline.records import Artifact, Check, Measurement, Report, StepRecord, TargetRecord, Via
@@ -74,21 +76,32 @@ def build(
     jobs: int = 1,
     refresh: bool = False,
     keep_failed: bool = False,
+    phones: Sequence[str] = (),
     emit: events.Emit = events.ignore,
 ) -> Built:
     """Build every target of a recipe, judge it, and write report.json and, if the gate passes, release/.
 
-    Raises RecipeError and StoreError before anything ran; errors of stages are in the result.
+    phones: "adb", "adb:SERIAL" or "adb:all": run on these too, also where the recipe has no device for them.
+    Raises RecipeError, StoreError and DeviceUnavailable (a phone is not there) before anything ran; errors of stages
+    are in the result.
     """
     started = time.monotonic()
     store = Store(cache)
+    asked = recipe
+    recipe = add_phones(recipe, phones)
     facts = gather(recipe, cache)
+    recipe, left_out = without_absent(recipe, facts.phones)
+    for text in left_out:
+        emit(events.Warned(text))
     plan = make_plan(recipe, facts)
     _prepare(out)
     outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
     discard(out / "why")
     why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=out, emit=emit)
     report = make_report(recipe, facts, plan, outcome, why=why, wall_s=time.monotonic() - started)
+    # By what the user wrote, not by which phones were there.
+    warnings = (*left_out, *report.warnings)
+    report = dataclasses.replace(report, recipe_sha256=recipe_digest(asked), warnings=warnings)
     report_path = out / "report.json"
     try:
         _write_whole(report_path, json.dumps(report.to_json(), indent=1, sort_keys=True))
@@ -142,7 +155,7 @@ def make_report(
     targets = []
     reference = outcome.read(plan.reference, "reference.json") or {}
     for lane in plan.lanes:
-        record = _target_record(lane, outcome, (why or {}).get(lane.target.name))
+        record = _target_record(lane, outcome, facts, (why or {}).get(lane.target.name))
         targets.append(record)
         measurements += _measure(lane, record, reference, outcome)
     gates = judge(recipe, measurements)
@@ -211,13 +224,15 @@ def _step_record(key: str, stage: str, lane: str, outcome: Outcome) -> StepRecor
     return outcome.records.get(key) or StepRecord(stage, lane, key, "skipped", message="the build stopped before it")
 
 
-def _target_record(lane: Lane, outcome: Outcome, why: dict[str, str] | None = None) -> TargetRecord:
+def _target_record(lane: Lane, outcome: Outcome, known: Facts, why: dict[str, str] | None = None) -> TargetRecord:
     target = lane.target
     exported = outcome.read(lane.export, "export.json")
     verified = outcome.read(lane.verify, "verify.json")
     quantized = outcome.read(lane.quantize, "quantize.json") if lane.quantize else None
     emulated = [key for keys in lane.emulated.values() for key in (keys.verify, keys.count, keys.estimate)]
-    keys = [k for k in (lane.quantize, lane.export, lane.verify, *lane.bench.values(), *emulated) if k]
+    on_phones = [key for keys in lane.phones.values() for key in (keys.verify, keys.bench)]
+    on_devices = (*lane.bench.values(), *emulated, *on_phones)
+    keys = [k for k in (lane.quantize, lane.export, lane.verify, *on_devices) if k]
     errors = [outcome.errors[k].message for k in keys if k in outcome.errors]
     records = [outcome.records[k] for k in keys if k in outcome.records]
     errors += [r.message for r in records if r.status == "skipped"]
@@ -237,12 +252,15 @@ def _target_record(lane: Lane, outcome: Outcome, why: dict[str, str] | None = No
         facts["runtimes"] = verified["runtimes"]
         facts["files"] = verified["files"]
         warnings += [f"{name}: {state}" for name, state in verified["runtimes"].items() if state != "works"]
-    checks += tuple(Check(**c) for c in emulated_checks(lane, outcome))
+    checks += tuple(Check(**c) for c in device_checks(lane, outcome))
     if lane.emulated:
         facts["emulated"] = emulated_facts(lane, outcome)
         warnings += refusals(facts["emulated"])
+    if lane.phones:
+        facts["phones"] = phone_facts(lane, outcome, known)
+        warnings += phone_warnings(facts["phones"])
     wrong = any(not c.passed for c in checks)
-    complete = verified is not None and all(k in outcome.entries for k in (*lane.bench.values(), *emulated))
+    complete = verified is not None and all(k in outcome.entries for k in on_devices)
     return TargetRecord(
         name=target.name,
         runtime=target.runtime,
@@ -315,6 +333,8 @@ def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcom
         add("peak_rss_bytes", bench["peak_rss_bytes"], device=device, how=bench["how"])
     for value in emulated_values(record.facts.get("emulated", {})):
         add(value.metric, value.value, "emulator", device=value.device, how=value.how)
+    for value in phone_values(record.facts.get("phones", {}), model.sha256):
+        add(value.metric, value.value, "adb", device=value.device, how=value.how, samples=value.samples)
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 VARIABLE = "POCKETFORGE_CACHE_DIR"
 ENVIRONMENTS_VARIABLE = "POCKETFORGE_ENVIRONMENTS_DIR"
+PHONES_VARIABLE = "POCKETFORGE_PHONES_DIR"
 
 
 def cache_dir() -> Path:
@@ -17,6 +18,11 @@ def cache_dir() -> Path:
 def environments_dir() -> Path:
     """Python environments of runtimes that cannot live beside ours. Clearing or moving the cache leaves them be."""
     return _chosen(ENVIRONMENTS_VARIABLE) or _user_cache() / "environments"
+
+
+def phones_dir() -> Path:
+    """What was measured of phones themselves. Like environments, it outlives the cache."""
+    return _chosen(PHONES_VARIABLE) or _user_cache() / "phones"
 
 
 def _chosen(variable: str) -> Path | None:

@@ -79,6 +79,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(lambda cls: cls == float | Auto | None, lambda value, _: _ratio(value))
     converter.register_structure_hook_func(_has_origin(dict), functools.partial(_exact, wanted=dict))
     converter.register_structure_hook_func(lambda cls: cls == dict[str, float], lambda value, _: _numbers(value))
+    converter.register_structure_hook_func(lambda cls: cls == dict[str, str], lambda value, _: _texts(value))
     converter.register_structure_hook_func(lambda cls: cls == Compress, lambda value, _: _entry(value, converter))
     converter.register_structure_hook_func(lambda cls: cls == Device, lambda value, _: _device(value, converter))
     converter.register_structure_hook_factory(_has_origin(tuple), lambda t: _array_hook(t, converter))
@@ -139,6 +140,10 @@ def _ratio(value: Any) -> float | str:
 
 def _numbers(value: Any) -> dict[str, float]:
     return {name: _number(number) for name, number in _exact(value, None, wanted=dict).items()}
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {name: _exact(text, None, wanted=str) for name, text in _exact(value, None, wanted=dict).items()}
 
 
 def _entry(value: Any, converter: cattrs.Converter) -> Any:

@@ -1,4 +1,7 @@
-"""What a lane's steps on emulated devices found, as facts of its target and as measurements."""
+"""What a lane's steps on emulated devices found, as facts of its target and as measurements.
+
+What verify_device found is the same on phones (phone_results.py).
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ class Value:
     value: float
     device: str
     how: dict[str, Any] = field(default_factory=dict)
+    samples: tuple[float, ...] = ()
 
 
 def emulated_facts(lane: Lane, outcome: Outcome) -> dict[str, Any]:
@@ -47,10 +51,12 @@ def emulated_facts(lane: Lane, outcome: Outcome) -> dict[str, Any]:
     return found
 
 
-def emulated_checks(lane: Lane, outcome: Outcome) -> Iterator[dict[str, Any]]:
+def device_checks(lane: Lane, outcome: Outcome) -> Iterator[dict[str, Any]]:
     """Each check that verify_device made, named with its device."""
-    for device, keys in lane.emulated.items():
-        verified = outcome.read(keys.verify, "verify.json")
+    on_devices = {name: keys.verify for name, keys in lane.emulated.items()}
+    on_devices |= {name: keys.verify for name, keys in lane.phones.items()}
+    for device, key in on_devices.items():
+        verified = outcome.read(key, "verify.json")
         for check in verified["checks"] if verified else ():
             yield {**check, "name": f"{check['name']} on {device}, against the host"}
 
@@ -60,12 +66,7 @@ def emulated_values(facts: dict[str, Any]) -> Iterator[Value]:
     for device, about in facts.items():
         verified, counts, estimate = (about.get(name) for name in ("verify", "counts", "estimate"))
         if verified:
-            how = {"samples": verified["device"]["samples"], "runtime": verified["runtime"]}
-            for metric, value in verified["device"]["accuracy"].items():
-                yield Value(metric, value, device, how)
-            if "accuracy_drop" in verified["device"]:
-                yield Value("accuracy_drop", verified["device"]["accuracy_drop"], device, how)
-            yield Value("parity_sqnr_db", verified["device"]["sqnr_db"], device, how)
+            yield from verified_values(verified, device)
         if counts:
             how = {"conclusive": counts["conclusive"], "reason": "" if counts["conclusive"] else doubt(counts)}
             how |= {name: counts[name] for name in ("by_class", "windows", "qemu", "cpu")}
@@ -76,6 +77,16 @@ def emulated_values(facts: dict[str, Any]) -> Iterator[Value]:
             cycles = [ms * estimate["clock_ghz"] * 1e6 for ms in interval]
             yield Value("estimated_cycles", estimate["cycles"], device, {**about_model, "interval": cycles})
             yield Value("estimated_latency_ms", estimate["latency_ms"], device, {**about_model, "interval": interval})
+
+
+def verified_values(verified: Mapping[str, Any], device: str) -> Iterator[Value]:
+    """What verify_device measured on the outputs."""
+    how = {"samples": verified["device"]["samples"], "runtime": verified["runtime"]}
+    for metric, value in verified["device"]["accuracy"].items():
+        yield Value(metric, value, device, how)
+    if "accuracy_drop" in verified["device"]:
+        yield Value("accuracy_drop", verified["device"]["accuracy_drop"], device, how)
+    yield Value("parity_sqnr_db", verified["device"]["sqnr_db"], device, how)
 
 
 def doubt(counts: Mapping[str, Any]) -> str:

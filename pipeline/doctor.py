@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.backends import BACKENDS
-from pipeline.devices import legacy
+from pipeline.devices import legacy, phones
 from pipeline.devices.emulator import provision
-from pipeline.errors import StoreError
+from pipeline.errors import DeviceUnavailable, StoreError
 from pipeline.facts import COMPRESS_LIBRARIES, host_identity, installed_versions
 from pipeline.runtimes import RUNTIMES
 from pipeline.store import Store
@@ -58,11 +58,19 @@ def examine(cache: Path, *, imports: bool) -> Iterator[dict[str, str]]:
         "pocketforge device setup tflite-runtime",
     )
     yield from (_row(*row) for row in provision.examine())
+    yield _adb()
     for name, use in _OPTIONAL.items():
         state = "optional" if versions[name] == "none" else "ok"
         found = versions[name] if state == "ok" else f"not installed; only for {use}"
         yield _row(name, state, found, f"pip install {name}")
     yield _cache(cache)
+
+
+def _adb() -> dict[str, str]:
+    try:
+        return _row("adb", "ok", phones.adb_version())
+    except DeviceUnavailable as error:
+        return _row("adb", "optional", f"{error.message}; only for phones", error.hint)
 
 
 def _row(name: str, state: str, found: str, get: str = "") -> dict[str, str]:

@@ -16,11 +16,11 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from pipeline.device import EmulatedDevice
+from pipeline.device import AdbDevice, EmulatedDevice
 from pipeline.errors import RecipeError
-from pipeline.plan import Facts
+from pipeline.plan import Facts, Phone
 from pipeline.plan_compress import loss_role, teacher_role
-from pipeline.plan_devices import calibration_role, profile_role
+from pipeline.plan_devices import calibration_role, profile_role, runner_role
 from pipeline.recipe import SHARED_DEFINITIONS, Recipe
 from pipeline.runtimes import RUNTIMES
 from pipeline.stages import STAGES
@@ -67,6 +67,10 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
         roles |= {profile_role(name): [path] for name, path in profiles.items()}
         roles |= {calibration_role(d.calibration): [recipe.resolve(d.calibration)] for d in emulated if d.calibration}
         roles["core models"] = [p for p in ESTIMATION.rglob("*") if p.suffix in (".toml", ".json")]
+    phones = [d for d in recipe.devices if isinstance(d, AdbDevice)]
+    for device in phones:
+        programs = (*device.runners.values(), *device.runner_libraries.values())
+        roles |= {runner_role(file): [recipe.resolve(file)] for file in programs}
     try:
         digests = {role: hashes.of(paths) for role, paths in roles.items()}
     except OSError as error:
@@ -77,9 +81,16 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
         installed_versions(),
         host_identity(),
         legacy_version(),
-        _emulator_identity() if emulated else "none",
+        _emulator_identity() if emulated or phones else "none",
         profiles,
+        _phones(recipe, phones) if phones else {},
     )
+
+
+def _phones(recipe: Recipe, devices: Sequence[AdbDevice]) -> dict[str, Phone]:
+    from pipeline.connected import find_phones
+
+    return find_phones(devices, recipe.resolve)
 
 
 def _profiles(recipe: Recipe, devices: Sequence[EmulatedDevice]) -> dict[str, Path]:
@@ -112,6 +123,9 @@ def _named_files(recipe: Recipe) -> dict[str, str]:
     for index, device in enumerate(recipe.devices):
         if isinstance(device, EmulatedDevice):
             named[f"device[{index}].calibration"] = device.calibration
+        elif isinstance(device, AdbDevice):
+            for key, files in (("runners", device.runners), ("runner_libraries", device.runner_libraries)):
+                named |= {f"device[{index}].{key}.{runtime}": file for runtime, file in files.items()}
     kind, _, place = recipe.data.source.partition(":")
     if kind.endswith(".py"):
         named["data.source"] = kind

@@ -2,7 +2,8 @@
 
 A budget that nothing was measured for is MISSING and fails: a limit nobody checks is not kept. Only a measured
 `latency_ms` counts for a latency budget; emulated estimates have other metric names, and nothing
-that comes from an emulator counts for a budget that a device has to keep. An estimate is judged with its interval.
+that comes from an emulator counts for a budget that a device has to keep. An estimate is judged with its interval, a
+phone's latency also with its noise floor.
 """
 
 from __future__ import annotations
@@ -38,9 +39,19 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
     value = measurement.value
     verdict: Verdict
     reason = ""
+    doubt = _doubt(measurement, budget)
+    if doubt:
+        return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", doubt)
     if measurement.samples:
         interval = percentile_interval(measurement.samples, budget.percentile)
         value = interval.value
+        floor = measurement.how.get("noise_floor", 0.0)
+        if floor and value / (1 + floor) <= budget.limit <= value * (1 + floor):
+            reason = (
+                f"the limit is within ±{floor:.1%} of the value, which is how far results on {device} lie apart "
+                f"({measurement.how['noise_floor_from']})"
+            )
+            return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", reason)
         if interval.low <= budget.limit <= interval.high and interval.low != interval.high:
             needed = samples_needed(measurement.samples, budget.percentile, budget.limit)
             verdict = "INCONCLUSIVE"
@@ -50,9 +61,6 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
                 else "the limit is where the value is: no number of samples settles it"
             )
             return GateResult(budget, target, device, measurement, value, verdict, reason)
-    doubt = _doubt(measurement, budget)
-    if doubt:
-        return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", doubt)
     kept = value >= budget.limit if metric in HIGHER_IS_BETTER else value <= budget.limit
     verdict = "PASS" if kept else "FAIL"
     if not kept:
@@ -62,7 +70,7 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
 
 
 def _doubt(measurement: Measurement, budget: Budget) -> str:
-    """Why an emulated value settles nothing: windows that differ, or an estimate's interval around the limit."""
+    """Why a value settles nothing: windows that differ, too few clean rounds, or an estimate's interval around it."""
     if not measurement.how.get("conclusive", True):
         return str(measurement.how["reason"])
     low, high = measurement.how.get("interval", (measurement.value, measurement.value))

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.device import HostDevice
+from pipeline.device import EmulatedDevice, HostDevice
 from pipeline.plan_compress import TRUNK, Change, add_compress, add_gains, definition_libraries
-from pipeline.plan_devices import Emulated, add_bench, add_emulated
+from pipeline.plan_devices import Emulated, OnPhone, add_bench, add_emulated, add_phone
 from pipeline.plan_quantize import Source, add_quantize
 from pipeline.recipe import Recipe, Target, data_spec
 from pipeline.runtimes import RUNTIMES
@@ -27,12 +27,29 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
+class Phone:
+    """A phone as it is connected now, or why it is not.
+
+    identity: what decides results on it (model, Android build, kernel), in words. about: of its facts, for reports.
+    differs: what it has otherwise than the profile that it stands for. absent: why no phone is there; then nothing
+    else is known.
+    """
+
+    serial: str = ""
+    identity: str = "none"
+    about: Mapping[str, Any] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
+    absent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a plan depends on outside the recipe (`facts.gather` looks it up).
 
     digests: role → SHA-256 of the content of the files a step reads. versions: distribution → version. host: the
     processor that benchmarks run on. tflite_runtime: the older runtime's environment, or `none`. emulator: what
-    emulated devices run in, or `none`. profiles: those that the recipe's devices name → their files.
+    emulated devices run in, or `none`. profiles: those that the recipe's devices name → their files. phones: device →
+    the connected phone that it is.
     """
 
     digests: Mapping[str, str]
@@ -41,6 +58,7 @@ class Facts:
     tflite_runtime: str
     emulator: str = "none"
     profiles: Mapping[str, Path] = field(default_factory=dict)
+    phones: Mapping[str, Phone] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,7 @@ class Step:
     lane: `trunk`, or the targets it serves joined by "+". needs: role → key of the step whose folder it reads.
     paths: role → the user's own path (where it is does not matter, its content is in the key). after: keys of
     steps to wait for whose results it does not read; one of them must have passed. exclusive: nothing else may run
-    beside it (a benchmark).
+    beside it (a benchmark). place: what only one step at a time can use (a phone).
     """
 
     stage: str
@@ -62,6 +80,7 @@ class Step:
     after: tuple[str, ...] = ()
     exclusive: bool = False
     preload: tuple[str, ...] = ()
+    place: str = ""
 
     @property
     def name(self) -> str:
@@ -72,7 +91,7 @@ class Step:
 class Lane:
     """The keys of one target's steps; `quantize` is empty for a float target, `bench` maps device → key.
 
-    emulated: device → its three steps.
+    emulated: device → its three steps. phones: device → its two.
     """
 
     target: Target
@@ -81,6 +100,7 @@ class Lane:
     verify: str
     bench: Mapping[str, str]
     emulated: Mapping[str, Emulated] = field(default_factory=dict)
+    phones: Mapping[str, OnPhone] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +200,16 @@ def _add_lane(build: _Builder, recipe: Recipe, target: Target, source: Source) -
     )
     bench = {}
     emulated = {}
+    phones = {}
     keys = {"data": data, "reference": source.reference, "export": export, "verify": verify}
     for device in recipe.devices:
         if isinstance(device, HostDevice):
             bench[device.name] = add_bench(build, target, device, keys, runtime.run_libraries)
-        else:
+        elif isinstance(device, EmulatedDevice):
             emulated[device.name] = add_emulated(build, recipe, target, device, keys)
-    return Lane(target, quantize, export, verify, bench, emulated)
+        else:
+            phones[device.name] = add_phone(build, recipe, target, device, keys)
+    return Lane(target, quantize, export, verify, bench, emulated, phones)
 
 
 class _Builder:
@@ -219,6 +242,7 @@ class _Builder:
         after: tuple[str, ...] = (),
         exclusive: bool = False,
         preload: tuple[str, ...] = (),
+        place: str = "",
     ) -> str:
         info = STAGES[stage]
         covers = {
@@ -243,6 +267,6 @@ class _Builder:
                 self._steps[key] = merged
             return key
         self._steps[key] = Step(
-            stage, lane, spec, dict(needs), key, dict(paths or {}), after, exclusive, info.preload + preload
+            stage, lane, spec, dict(needs), key, dict(paths or {}), after, exclusive, info.preload + preload, place
         )
         return key

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.device import EmulatedDevice, HostDevice
+from pipeline.device import AdbDevice, EmulatedDevice, HostDevice
 from pipeline.recipe import Recipe, Target
 
 if TYPE_CHECKING:
@@ -22,6 +22,19 @@ class Emulated:
     verify: str
     count: str
     estimate: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnPhone:
+    """The keys of one target's steps on one phone."""
+
+    verify: str
+    bench: str
+
+
+def runner_role(runner: str) -> str:
+    """Under what the digest of a user's own runner is among the facts."""
+    return f"runner {runner}"
 
 
 def profile_role(profile: str) -> str:
@@ -114,3 +127,74 @@ def add_emulated(
         paths={**profile, **calibration_paths(build, device)},
     )
     return Emulated(verify, count, estimate)
+
+
+def add_phone(build: _Builder, recipe: Recipe, target: Target, device: AdbDevice, needs: Mapping[str, str]) -> OnPhone:
+    """needs: the keys of `data`, `reference`, `export` and `verify`. What is timed is what verify let pass."""
+    files = {
+        "runner": device.runners.get(target.runtime, ""),
+        "runner_library": device.runner_libraries.get(target.runtime, ""),
+    }
+    reads = tuple(runner_role(file) for file in files.values() if file)
+    paths = {role: recipe.resolve(file) for role, file in files.items() if file}
+    phone = build.facts.phones[device.name]
+    where = f"phone {phone.serial}"
+    place: dict[str, Any] = {
+        "via": device.via,
+        "serial": phone.serial,
+        "cores": device.cores,
+        "threads": device.threads,
+        "time_limit_s": device.time_limit_s,
+    }
+    # Another phone, another Android on it or another build of our runners gives other results.
+    shared: dict[str, Any] = {
+        "runtime": target.runtime,
+        "phone": phone.identity,
+        "emulator": "" if files["runner"] else build.facts.emulator,
+    }
+    verify = build.add(
+        "verify_device",
+        target.name,
+        {
+            **shared,
+            "scheme": target.quantize.scheme,
+            "task": recipe.task,
+            "metric": recipe.task_metric,
+            "device": {
+                **place,
+                "name": device.name,
+                "eval_samples": device.eval_samples,
+                "limits": {
+                    "min_sqnr_db": device.min_sqnr_db,
+                    "min_argmax_agreement": device.min_argmax_agreement,
+                },
+            },
+        },
+        {role: needs[role] for role in ("data", "reference", "export", "verify")},
+        reads=reads,
+        paths=paths,
+        place=where,
+    )
+    bench = build.add(
+        "bench_phone",
+        target.name,
+        {
+            **shared,
+            "device": {
+                **place,
+                **{name: getattr(device, name) for name in _MEASURING},
+            },
+        },
+        {role: needs[role] for role in ("data", "export")},
+        reads=reads,
+        paths=paths,
+        after=(verify,),
+        place=where,
+    )
+    return OnPhone(verify, bench)
+
+
+# How a phone measures: whatever changes what comes out of it.
+_MEASURING = (
+    "warmup", "rounds", "min_samples", "min_seconds", "max_thermal_status", "max_battery_c", "cool_timeout_s",
+)  # fmt: skip

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.compress import Compress, Finetune, PruneUnstructured, Runtime
-from pipeline.device import EMULATED_METRICS, MEASURED_METRICS, OUTPUT_METRICS, PER_DEVICE_METRICS, Device, HostDevice
+from pipeline.device import (
+    EMULATED_METRICS,
+    MEASURED_METRICS,
+    OUTPUT_METRICS,
+    PER_DEVICE_METRICS,
+    Device,
+    HostDevice,
+    budget_names,
+    gives,
+)
 from pipeline.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES, Quantize
 from pipeline.rules import check_name, positive
 from pipeline.support import refusal
@@ -335,7 +344,7 @@ class Recipe:
                 faults.append(f"budget[{index}].metric: {budget.metric} needs task classification; use metric")
             for what, name, known in (
                 ("target", budget.target, [t.name for t in self.targets]),
-                ("device", budget.device, [d.name for d in self.devices]),
+                ("device", budget.device, [n for d in self.devices for n in budget_names(d)]),
             ):
                 if name and name not in known:
                     faults.append(f"budget[{index}].{what}: no {what} is named {name!r}{suggest(name, known)}")
@@ -345,19 +354,20 @@ class Recipe:
     def _fault_place(self, budget: Budget, index: int) -> list[str]:
         """A budget that no device of the recipe can give a value for."""
         wanted = {"latency_ms": "estimated_latency_ms"}.get(budget.metric, "instructions")
-        device = next((d for d in self.devices if d.name == budget.device), None)
-        if budget.metric in MEASURED_METRICS and device is not None and device.via == "emulator":
+        if self.devices_of(budget):
+            return []
+        device = next((d for d in self.devices if budget.device in budget_names(d)), None)
+        if device is None:
+            # One that is not there at all is said elsewhere.
+            return [] if budget.device else [f"budget[{index}]: no [[device]] of the recipe gives {budget.metric}"]
+        if budget.metric in MEASURED_METRICS:
             return [
                 f"budget[{index}]: {budget.metric} is measured, and {device.name!r} is emulated: use {wanted}, or a "
                 "device that keeps time"
             ]
-        if budget.metric in EMULATED_METRICS and device is not None and device.via != "emulator":
+        if budget.metric in EMULATED_METRICS:
             return [f'budget[{index}]: {budget.metric} comes from a device with via = "emulator", found {device.via!r}']
-        if budget.metric in OUTPUT_METRICS and device is not None and device.via != "emulator":
-            return [f"budget[{index}]: {budget.metric} without a device is the host's: leave out {device.name!r}"]
-        if not budget.device and budget.metric in PER_DEVICE_METRICS and not self.devices_of(budget):
-            return [f"budget[{index}]: no [[device]] of the recipe gives {budget.metric}"]
-        return []
+        return [f"budget[{index}]: {budget.metric} without a device is the host's: leave out {device.name!r}"]
 
     @property
     def task_metric(self) -> str:
@@ -366,11 +376,10 @@ class Recipe:
 
     def devices_of(self, budget: Budget) -> list[str]:
         """Names of the devices that a budget holds for; [""] where the metric is of no device."""
-        if budget.device:
-            return [budget.device]
-        if budget.metric not in PER_DEVICE_METRICS:
+        if not budget.device and budget.metric not in PER_DEVICE_METRICS:
             return [""]
-        return [d.name for d in self.devices if (d.via == "emulator") == (budget.metric in EMULATED_METRICS)]
+        named = [d for d in self.devices if not budget.device or budget.device in budget_names(d)]
+        return [d.name for d in named if gives(d, budget.metric)]
 
     def finetunes(self) -> list[tuple[str, Finetune]]:
         """Every finetune with its place: those of [[compress]], also inside another entry, and those of targets."""

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,8 @@ from pipeline.store import Entry, Store
 # A stage that measured something wrong says so in this file of its result ({"passed": …, "reasons": […]});
 # what would build on it is then not run.
 VERDICT_FILE = "verdict.json"
+# A step at work on a phone is told to end, and has so long to put the phone back as it was.
+_CLEAN_UP_S = 30.0
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class _Run:
         self._emit_event = emit
         self._emit_lock = threading.Lock()
         self._children: dict[int, Any] = {}
+        self._away: set[int] = set()  # of these, those that work on a phone
         self._stopping = threading.Event()
         self._context: Any = None
         self._context_lock = threading.Lock()
@@ -151,6 +154,7 @@ class _Run:
                 ready.append(step)
         if any(s.exclusive for s in running.values()):
             return []
+        ready = _one_at_each_place(ready, running.values())
         shared = [s for s in ready if not s.exclusive]
         if shared or running:
             # Benchmarks wait until nothing else is left to run beside them.
@@ -207,11 +211,12 @@ class _Run:
 
     @contextlib.contextmanager
     def _alone(self, step: Step) -> Any:
-        """Benchmarks of several builds on one machine take turns."""
-        if not step.exclusive:
+        """Benchmarks of several builds on one machine take turns, and so do steps on one phone."""
+        what = "host-benchmark" if step.exclusive else step.place
+        if not what:
             yield
             return
-        with self.store.lock("host-benchmark", self._stopping.is_set):
+        with self.store.lock(what, self._stopping.is_set):
             yield
 
     def _make(self, step: Step, log: Path, started: float) -> Entry:
@@ -268,6 +273,8 @@ class _Run:
             finally:
                 theirs.close()
             self._children[process.pid] = process
+            if step.place:
+                self._away.add(process.pid)
         self.emit(events.StepStarted(step.stage, step.lane, step.key, process.pid, str(log)))
         outcome: tuple[Any, ...] = ("gone",)
         try:
@@ -306,7 +313,15 @@ class _Run:
         while not self._context_lock.acquire(timeout=0.1):
             worker.kill_fork_server()
         try:
+            away = [self._children[pid] for pid in self._away if pid in self._children]
             for process in self._children.values():
+                if process not in away:
+                    _kill(process)
+            for process in away:
+                process.terminate()
+            deadline = time.monotonic() + _CLEAN_UP_S
+            for process in away:
+                process.join(max(0.0, deadline - time.monotonic()))
                 _kill(process)
         finally:
             self._context_lock.release()
@@ -317,6 +332,18 @@ def _kill(process: Any) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
+
+
+def _one_at_each_place(ready: Iterable[Step], running: Iterable[Step]) -> list[Step]:
+    """Without those that wait for their place (a phone): they would only hold a worker."""
+    busy = {step.place for step in running}
+    free = []
+    for step in ready:
+        if step.place and step.place in busy:
+            continue
+        busy.add(step.place)
+        free.append(step)
+    return free
 
 
 def _rejection(entry: Entry) -> str:

@@ -26,6 +26,10 @@ from pipeline.cli.options import (
 @cache_option
 @click.option("--refresh", is_flag=True, help="Run every step again, also those that are stored.")
 @click.option("--keep-failed", is_flag=True, help="If the gate fails, put the files into failed/ to look at.")
+@click.option(
+    "--device", "-d", multiple=True, metavar="adb[:SERIAL]|adb:all",
+    help="Run on this connected phone too, or on all of them, also where the recipe has no device for it.",
+)  # fmt: skip
 @progress_option
 @json_option
 @click.pass_context
@@ -37,6 +41,7 @@ def command(
     cache: Path,
     refresh: bool,
     keep_failed: bool,
+    device: tuple[str, ...],
     progress_mode: str,
     as_json: bool,
 ) -> None:
@@ -56,6 +61,7 @@ def command(
             jobs=jobs,
             refresh=refresh,
             keep_failed=keep_failed,
+            phones=device,
             emit=emit,
         )
     if as_json:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli import device_calibrate, device_profiles
+from pipeline.cli import device_calibrate, device_doctor, device_phone, device_profiles
 from pipeline.cli.options import json_option, print_json
 from pipeline.errors import PocketforgeError, RecipeError
 
@@ -17,12 +17,18 @@ def command() -> None:
 
 
 command.add_command(device_profiles.command, "profiles")
+command.add_command(device_phone.show)
+command.add_command(device_phone.watch)
+command.add_command(device_doctor.command)
 
 
 @command.command("list")
 @json_option
 def list_devices(as_json: bool) -> None:
-    """List what files can run on here."""
+    """List what files can run on here, and connected phones.
+
+    Each with its state, and what to do where it cannot be used.
+    """
     from pipeline.devices import legacy
     from pipeline.devices.emulator import parts
     from pipeline.facts import host_identity
@@ -43,11 +49,37 @@ def list_devices(as_json: bool) -> None:
         rows[-1]["what"] = f"ARM CPUs by qemu {found.qemu_version}, in {parts.emulator_folder()}"
     except PocketforgeError as error:
         rows[-1]["state"] = f"{error.message}: {error.hint}"
+    rows += _phones()
     if as_json:
         print_json(rows)
         return
     for row in rows:
         click.echo(f"{row['name']:<16} {row['kind']:<12} {row['state']}\n{'':<16} {row['what']}")
+
+
+def _phones() -> list[dict[str, str]]:
+    """Those that adb knows of, by serial; or one row that says why there are none."""
+    from pipeline.devices import phones
+
+    row = {"name": "adb", "kind": "phones"}
+    try:
+        found = phones.list_phones()
+    except PocketforgeError as error:
+        return [{**row, "state": f"no phones: {error.message}", "what": error.hint}]
+    if not found:
+        how = "plug one in with USB debugging on (Settings > Developer options), or: adb connect HOST:PORT"
+        return [{**row, "state": "no phones are connected", "what": how}]
+    return [
+        {
+            "name": phone.serial,
+            "kind": "phone",
+            "state": f"{phone.problem}: {phone.fix}" if phone.problem else "ready",
+            "what": phone.about.get("model", "").replace("_", " ") or "of unknown model",
+            "problem": phone.problem,
+            "fix": phone.fix,
+        }
+        for phone in found
+    ]
 
 
 @command.command("setup")

@@ -28,7 +28,11 @@ SHIPPED = "shipped"
     help="Write the micro-models and a manifest to fill with a phone's latencies, and stop.",
 )  # fmt: skip
 @click.option("--profile", default="", metavar="NAME", help="Device profile that all rows were measured on.")
-@click.option("--adb", "serial", metavar="SERIAL", help="Measure on a connected phone.")
+@click.option(
+    "--adb", "serial", metavar="SERIAL",
+    help="With --suite: measure its files on this connected phone and fill the manifest; goes on where it was stopped.",
+)  # fmt: skip
+@click.option("--cores", default="big", show_default=True, help="With --adb: which cluster of the phone.")
 @click.option("--recount", is_flag=True, help="Count every model again with the emulator.")
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
@@ -41,6 +45,7 @@ def command(
     suite: Path | None,
     profile: str,
     serial: str | None,
+    cores: str,
     recount: bool,
     out: Path | None,
     markdown: bool,
@@ -49,17 +54,14 @@ def command(
     """Fit the latency estimate to measurements.
 
     Prints the fitted constants of each core type, and the errors on what was not fitted: points held out by hash,
-    families and devices left out, next to three simple predictors. To calibrate a phone by hand: --suite DIR, run each
-    file on one pinned core, fill DIR/manifest.csv, then --from DIR/manifest.csv.
+    families and devices left out, next to three simple predictors. To calibrate a phone: --suite DIR --adb SERIAL (or
+    by hand: --suite DIR, run each file on one pinned core, fill DIR/manifest.csv), then --from DIR/manifest.csv.
     """
     if serial is not None:
-        from pipeline.errors import DeviceUnavailable
-
-        raise DeviceUnavailable(
-            f"cannot measure on phone {serial}: this version has no device `adb` yet",
-            "measure by hand: `pocketforge device calibrate --suite DIR`, run its files on the phone, fill "
-            "DIR/manifest.csv, then `pocketforge device calibrate --from DIR/manifest.csv --profile NAME`",
-        )
+        if suite is None:
+            raise click.UsageError("--adb measures the files of a --suite DIR")
+        _measure(suite, serial, cores, as_json)
+        return
     if suite is not None:
         _write_suite(suite, as_json)
         return
@@ -75,6 +77,18 @@ def command(
         click.echo(printed.markdown(outcome) if markdown else printed.text(outcome))
     if out is not None:
         click.echo(f"wrote {out}", err=True)
+
+
+def _measure(folder: Path, serial: str, cores: str, as_json: bool) -> None:
+    from pipeline.calibration.on_phone import measure_suite
+
+    path, left = measure_suite(folder, serial, cores, _news)
+    if as_json:
+        print_json({"manifest": str(path), "left": left})
+        return
+    for text in left:
+        click.echo(f"not measured: {text}")
+    click.echo(f"Then: pocketforge device calibrate --from {path} --profile NAME --out FILE")
 
 
 def _write_suite(folder: Path, as_json: bool) -> None:

@@ -20,7 +20,7 @@ COMMANDS = {
     "check": ("pipeline.cli.check", "Check a recipe, its model and its data without exporting anything."),
     "bench": (
         "pipeline.cli.bench",
-        "Benchmark a recipe's built targets or a model file, here or on emulated devices.",
+        "Benchmark a recipe's built targets or a model file, here, on emulated devices or on phones.",
     ),
     "gate": ("pipeline.cli.gate", "Say if a report keeps its budgets, or those of another recipe."),
     "report": ("pipeline.cli.report", "Show a build's report, or what changed from one to another."),

@@ -15,7 +15,9 @@ class RunRequest:
     outputs: folder for outputs_0.npy …. time_s/samples/warmup: with samples > 0, run for at least so many timed
     inferences and so long instead, cycling through the inputs, and write no outputs. profile, cores: which emulated
     device (a shipped profile's name or its file), and which cluster of it (its fastest when empty); the host has
-    neither. memory_limit_bytes: of the processes that run it, 0 for none; the host sets none.
+    neither. memory_limit_bytes: of the processes that run it, 0 for none; the host sets none. serial: which phone over
+    adb; `cores` is then of the phone. runner, runner_library: a
+    program of the user's to run it there, and what that loads.
     """
 
     session: str
@@ -31,6 +33,9 @@ class RunRequest:
     cores: str = ""
     time_limit_s: float = 1800.0
     memory_limit_bytes: int = 0
+    serial: str = ""
+    runner: str = ""
+    runner_library: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,11 @@ RUNNER = Path(__file__).parents[1] / "runtimes" / "sessions" / "runner.py"
 TIMEOUT_S = 1800
 
 
-def run(request: RunRequest, *, python: str = sys.executable, timeout_s: float = TIMEOUT_S) -> RunAnswer:
-    """Run or time one file; `python` may be another environment's interpreter.
+def run(
+    request: RunRequest, *, python: str = sys.executable, timeout_s: float = TIMEOUT_S, quiet: bool = False
+) -> RunAnswer:
+    """Run or time one file; `python` may be another environment's interpreter. quiet: what the runtime says on the way
+    is left out; an error has it all the same.
 
     Raises ToolFailed with the runtime's own words when the file does not load or run, DeviceTimeout.
     """
@@ -51,7 +54,8 @@ def run(request: RunRequest, *, python: str = sys.executable, timeout_s: float =
                 f"the host did not finish running {request.model.name} in {timeout_s:.0f} s",
                 "use fewer eval_samples, or a smaller model",
             ) from None
-        sys.stderr.write(done.stderr)
+        if not quiet:
+            sys.stderr.write(done.stderr)
         if done.returncode != 0 or not answer.exists():
             raise ToolFailed(
                 [f"the {request.session} runtime on {request.model.name}"], done.returncode or 1, done.stderr

@@ -67,6 +67,7 @@ def show_report(report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     from pipeline.report.compression import compression_tables
     from pipeline.report.emulated import emulated_tables
+    from pipeline.report.phones import phone_tables
     from pipeline.report.quantization import quantization_tables
 
     screen = console()
@@ -79,7 +80,8 @@ def show_report(report: Report) -> None:
     if report.measurements:
         screen.print()
         screen.print(_measurements(report))
-    for made in [*quantization_tables(report.targets, report.agreement), *emulated_tables(report.targets)]:
+    tables = [*quantization_tables(report.targets, report.agreement), *emulated_tables(report.targets)]
+    for made in [*tables, *phone_tables(report.targets)]:
         screen.print()
         screen.print(made)
     for target in report.targets:
@@ -161,13 +163,13 @@ def _latency(measurement: Measurement | None) -> tuple[str, str, str]:
     interval = percentile_interval(measurement.samples, "p50")
     half = (interval.high - interval.low) / 2
     return (
-        _ms(interval.value),
-        _ms(half) if math.isfinite(half) else "?",  # too few samples to bound it
-        _ms(percentile(measurement.samples, "p90")),
+        milliseconds(interval.value),
+        milliseconds(half) if math.isfinite(half) else "?",  # too few samples to bound it
+        milliseconds(percentile(measurement.samples, "p90")),
     )
 
 
-def _ms(value: float) -> str:
+def milliseconds(value: float) -> str:
     return f"{value:,.3f}" if value < 100 else f"{value:,.1f}"
 
 
@@ -283,11 +285,11 @@ def show_bench(results: Sequence[Mapping[str, Any]]) -> None:
         made.add_row(
             escape(row["name"]),
             str(row["samples"]),
-            _ms(row["min_ms"]),
-            _ms(row["p50_ms"]),
+            milliseconds(row["min_ms"]),
+            milliseconds(row["p50_ms"]),
             _bound(row["p50_low_ms"]) + "–" + _bound(row["p50_high_ms"]),
-            _ms(row["p90_ms"]),
-            _ms(row["p99_ms"]),
+            milliseconds(row["p90_ms"]),
+            milliseconds(row["p99_ms"]),
         )
     screen.print(made)
     numbers = ("threads", "load ms", "peak bytes")
@@ -305,4 +307,4 @@ def show_bench(results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _bound(value: float | None) -> str:
-    return "?" if value is None else _ms(value)  # too few samples to bound it
+    return "?" if value is None else milliseconds(value)  # too few samples to bound it

@@ -53,6 +53,7 @@ STAGES: dict[str, StageInfo] = {
     "why": StageInfo("pipeline.stages.why", 1, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
     "bench": StageInfo("pipeline.stages.bench", 2, ("numpy",)),
     "verify_device": StageInfo("pipeline.stages.verify_device", 1, ("numpy",)),
+    "bench_phone": StageInfo("pipeline.stages.bench_phone", 1, ("numpy",)),
     "count": StageInfo("pipeline.stages.count", 1, ("numpy", "capstone", "pyelftools")),
     "estimate": StageInfo("pipeline.stages.estimate", 1, ("numpy", "capstone")),
 }

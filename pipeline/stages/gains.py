@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from pipeline import models, surgery
 from pipeline.data.arrays_on_disk import load_samples, sample_paths
+from pipeline.errors import StageFailed
 from pipeline.pruning.sparse_storage import encode
 from pipeline.pruning.subject import accuracy, example_for, mean_loss, open_checkpoint, task_loss
 from pipeline.pruning.unstructured import measure_zeros
@@ -33,7 +35,19 @@ Batch = list[tuple[tuple[Tensor, ...], Tensor]]
 # A step that removes less than this share of the MACs promises no time.
 PROMISE = 0.02
 # Rounds of timing: as many as it takes to see whether time fell, between these.
-ROUNDS, MOST_ROUNDS = 4, 12
+ROUNDS = 4
+ROUNDS_VARIABLE = "POCKETFORGE_GAIN_ROUNDS"
+
+
+def _most_rounds() -> int:
+    """Fewer rounds leave wider intervals, and more steps unsettled; an interval needs two."""
+    given = os.environ.get(ROUNDS_VARIABLE) or "12"
+    if not given.isdecimal() or int(given) < 2:
+        raise StageFailed(f"{ROUNDS_VARIABLE} must be a number of rounds, 2 or more, found {given!r}")
+    return int(given)
+
+
+MOST_ROUNDS = _most_rounds()
 BATCH = 100
 
 
@@ -123,14 +137,14 @@ def _time(states: list[dict[str, Any]], trials: Mapping[int, Trial], paths: list
     """Fill in states' "runtimes"; a state that was not exported has what the one before it has."""
     numbers = sorted(trials)
     rounds: dict[int, list[float]] = {number: [] for number in numbers}
-    while not rounds[numbers[0]] or (
-        len(rounds[numbers[0]]) < MOST_ROUNDS
+    while not (done := len(rounds[numbers[0]])) or (
+        done < MOST_ROUNDS
         and any(
             verdict([states[a]["macs"], states[b]["macs"]], ratio_interval(rounds[a], rounds[b])) == "unsettled"
             for a, b in itertools.pairwise(numbers)
         )
     ):
-        found_now = time_in_turns([trials[n] for n in numbers], paths, rounds=ROUNDS)
+        found_now = time_in_turns([trials[n] for n in numbers], paths, rounds=min(ROUNDS, MOST_ROUNDS - done))
         for number, medians in zip(numbers, found_now, strict=True):
             rounds[number] += medians
     before = last = numbers[0]

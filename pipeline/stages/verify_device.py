@@ -29,8 +29,9 @@ Emit = Callable[[float, str], None]
 
 
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: "data", "reference", "export", "verify" (the host's), "profile"; spec: runtime, scheme, task, metric,
-    device (via, cores, eval_samples, limits, time_limit_s, memory_limit_bytes).
+    """inputs: "data", "reference", "export", "verify" (the host's), an emulated device's "profile", a user's own
+    "runner" and "runner_library" for a phone; spec: runtime, scheme, task, metric, device (via, cores, eval_samples,
+    limits, time_limit_s; an emulated one's memory_limit_bytes, a phone's name, serial and threads).
 
     Writes verify.json (measured on the device, and against the host), verdict.json and outputs_0.npy …. Raises
     ToolFailed when the file does not load or run there, DeviceUnavailable, DeviceTimeout.
@@ -40,8 +41,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     model = inputs["export"] / exported["files"]["model"]
     host = np.load(inputs["verify"] / "model" / "outputs_0.npy")
     samples = min(device["eval_samples"] or len(host), len(host))
-    profile = load_profile(inputs["profile"])
-    where = f"{profile.name} ({profile.cluster(device['cores']).name} cores)"
+    where = _where(inputs, device)
     emit(0.0, f"{samples} samples on {where}")
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         answer = importlib.import_module(DEVICES[device["via"]]).run(
@@ -51,10 +51,14 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
                 sha256=hash_file(model),
                 inputs=tuple(_first(path, samples, Path(scratch)) for path in sample_paths(inputs["data"], "eval")),
                 outputs=out,
-                profile=str(inputs["profile"]),
+                profile=str(inputs.get("profile", "")),
                 cores=device["cores"],
+                threads=device.get("threads", 1),
                 time_limit_s=device["time_limit_s"],
-                memory_limit_bytes=device["memory_limit_bytes"],
+                memory_limit_bytes=device.get("memory_limit_bytes", 0),
+                serial=device.get("serial", ""),
+                runner=str(inputs.get("runner", "")),
+                runner_library=str(inputs.get("runner_library", "")),
             )
         )
     info = exported["outputs"][0]
@@ -85,6 +89,13 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     write_checked(out / "verify.json", found)
     write_checked(out / "verdict.json", {"passed": not reasons, "reasons": reasons})
     emit(1.0, f"SQNR {against_host['sqnr_db']:.1f} dB against the host")
+
+
+def _where(inputs: Mapping[str, Path], device: Mapping[str, Any]) -> str:
+    if "profile" not in inputs:
+        return f"{device['name']} ({device['cores']} cores)"
+    profile = load_profile(inputs["profile"])
+    return f"{profile.name} ({profile.cluster(device['cores']).name} cores)"
 
 
 def _first(path: Path, samples: int, scratch: Path) -> Path:

@@ -308,7 +308,7 @@ def test_shipped_models_are_read_and_never_written(cli, tmp_path):
             ["--device", "emulator"],
             "--device emulator needs a --profile\n  hint: pocketforge device profiles lists them",
         ),
-        (["--device", "phone"], "no device is named 'phone'; known: emulator, host"),
+        (["--device", "phone"], "no device is named 'phone'; known: adb, emulator, host"),
         (["--profile", "pixle4"], "no device profile is named 'pixle4'; did you mean 'pixel4'?"),
         (["--profile", "pixel4", "--cores", "huge"], "huge"),
         (["--profile", "pixel4", "--threads", "2"], "are of 1 thread, found --threads 2"),

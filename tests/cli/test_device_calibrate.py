@@ -16,11 +16,11 @@ def folder(tmp_path_factory):
     return made
 
 
-def test_a_phone_is_refused_plainly_and_the_way_by_hand_is_named(cli):
+def test_a_phone_measures_the_files_of_a_suite(cli):
+    """On a phone: tests/phone/test_phone_calibration.py."""
     done = cli("device", "calibrate", "--adb", "emulator-5554")
-    assert done.code == 4 and done.stdout == ""
-    assert "cannot measure on phone emulator-5554: this version has no device `adb` yet" in done.stderr
-    assert "pocketforge device calibrate --suite DIR" in done.stderr
+    assert done.code == 2 and done.stdout == ""
+    assert "--adb measures the files of a --suite DIR" in done.stderr
 
 
 def test_the_suite_is_written_with_what_to_do_next(cli, tmp_path):

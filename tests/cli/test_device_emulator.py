@@ -67,7 +67,7 @@ def test_without_the_extra_each_command_names_it(cli, monkeypatch):
 
 
 def test_device_list_has_the_emulator(cli, environments):
-    row = cli("device", "list", "--json").json()[-1]
+    row = next(row for row in cli("device", "list", "--json").json() if row["name"] == "emulator")
     assert row == {
         "name": "emulator",
         "kind": "device",

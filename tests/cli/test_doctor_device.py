@@ -14,6 +14,7 @@ from pipeline.runtimes import RUNTIMES
 def environments(tmp_path, monkeypatch):
     folder = tmp_path / "environments"
     monkeypatch.setenv("POCKETFORGE_ENVIRONMENTS_DIR", str(folder))
+    monkeypatch.setenv("POCKETFORGE_ADB", str(tmp_path / "no-adb"))
     return folder
 
 
@@ -64,6 +65,8 @@ def test_what_is_missing_but_optional_is_no_failure(cli, monkeypatch, environmen
     assert rows(done)["timm"]["state"] == "optional" and "timm:NAME" in rows(done)["timm"]["found"]
     assert rows(done)["compress"]["state"] == "ok" and "torch-pruning 1.6.1" in rows(done)["compress"]["found"]
     assert rows(done)["tflite-runtime"]["state"] == "optional"
+    assert rows(done)["adb"]["state"] == "optional" and "only for phones" in rows(done)["adb"]["found"]
+    assert "apt install adb" in rows(done)["adb"]["get"]
     assert rows(done)["tflite-runtime"]["get"] == "pocketforge device setup tflite-runtime"
 
 
@@ -96,6 +99,7 @@ def test_device_list(cli, environments):
     assert found["host"]["state"] == "ready"
     assert found["tflite-runtime"]["state"] == "not set up: pocketforge device setup tflite-runtime"
     assert str(environments) in found["tflite-runtime"]["what"]
+    assert found["adb"]["state"].startswith("no phones: ") and "apt install adb" in found["adb"]["what"]
     folder = legacy.legacy_folder()
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").touch()

@@ -41,7 +41,7 @@ def test_every_command_is_in_the_readme() -> None:
         recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Data, recipe.Preprocess, *compress.KINDS.values(),
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
         recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget,
-        device.HostDevice, device.EmulatedDevice,
+        device.HostDevice, device.EmulatedDevice, device.AdbDevice,
     ],
 )  # fmt: skip
 def test_every_recipe_key_is_in_the_reference(part: type) -> None:

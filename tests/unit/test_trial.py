@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.build import describe_flag
+from pipeline.errors import StageFailed
 
 pytest.importorskip("torch", reason="the stages need torch: pip install pocketforge")
 
+from pipeline.stages import gains
 from pipeline.stages.gains import verdict
-from pipeline.trial import ratio_interval
+from pipeline.trial import Trial, ratio_interval
 
 times = st.floats(0.01, 100)
 
@@ -52,6 +56,46 @@ def test_one_round_bounds_nothing_and_unpaired_ones_are_refused() -> None:
 )
 def test_the_verdict_on_a_step(macs: list[int], ratio: tuple[float, float, float], said: str) -> None:
     assert verdict(macs, ratio) == said
+
+
+@pytest.mark.parametrize(
+    ("second", "most", "wanted"),
+    [
+        ([0.5, 0.5, 0.5, 0.5], 12, [4]),  # half the MACs, and surely faster
+        ([1.0, 1.0, 1.0, 1.0], 12, [4]),  # surely not
+        ([0.4, 2.0, 0.4, 2.0], 12, [4, 4, 4]),  # the noise never ends
+        ([0.4, 2.0, 0.4, 2.0], 6, [4, 2]),
+        ([0.4, 2.0], 2, [2]),
+    ],
+)
+def test_rounds_go_on_until_it_is_seen_whether_time_fell(
+    second: list[float], most: int, wanted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def in_turns(trials: list[Trial], _paths: list[Path], *, rounds: int) -> list[list[float]]:
+        asked.append(rounds)
+        assert len(trials) == 2
+        return [[1.0, 1.01, 1.0, 1.01][:rounds], second[:rounds]]
+
+    monkeypatch.setattr(gains, "time_in_turns", in_turns)
+    monkeypatch.setattr(gains, "MOST_ROUNDS", most)
+    states: list[dict[str, Any]] = [{"macs": macs, "runtimes": {}} for macs in (100, 50, 50)]
+    gains._time(states, dict.fromkeys((0, 1), Trial("onnx", Path("m.onnx"), "", 10, 9)), [], "onnx")
+    assert asked == wanted
+    timed = [state["runtimes"]["onnx"] for state in states]
+    assert [len(t["rounds_ms"]) for t in timed] == [sum(wanted)] * 3
+    assert timed[1]["ratio_low"] <= timed[1]["ratio"] <= timed[1]["ratio_high"] < math.inf
+    assert "ratio" not in timed[0] and timed[2]["rounds_ms"] == timed[1]["rounds_ms"]
+
+
+@pytest.mark.parametrize("value", ["1", "0", "-4", "many", "2.5"])
+def test_an_interval_takes_two_rounds(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gains.ROUNDS_VARIABLE, value)
+    with pytest.raises(StageFailed, match=f"POCKETFORGE_GAIN_ROUNDS must be .* 2 or more, found '{value}'"):
+        gains._most_rounds()
+    monkeypatch.delenv(gains.ROUNDS_VARIABLE)
+    assert gains._most_rounds() == 12
 
 
 def test_a_flag_in_words() -> None:

@@ -1,0 +1,198 @@
+"""A [[device]] over adb: what a recipe may say of it, how its steps are laid out, and how its time is judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline import noise_floors
+from pipeline.config import load_recipe
+from pipeline.connected import without_absent
+from pipeline.device import AdbDevice
+from pipeline.errors import DeviceUnavailable, RecipeError, StoreError
+from pipeline.gate import judge
+from pipeline.phone_results import noise
+from pipeline.plan import Facts, Phone, make_plan
+from pipeline.records import Measurement
+from pipeline.run import _one_at_each_place
+from pipeline.stats import geometric_interval
+
+PHONE = '\n[[device]]\nvia = "adb"\nprofile = "pixel4"\n'
+EMULATED = '\n[[device]]\nvia = "emulator"\nprofile = "pixel4"\n'
+HOST = '\n[[device]]\nname = "host"\n'
+
+
+def load(folder: Path, text: str):
+    path = folder / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_recipe(path)
+
+
+def budget(metric: str, device: str, limit: float = 5.0) -> str:
+    return f'\n[[budget]]\nmetric = "{metric}"\nlimit = {limit}\n' + (f'device = "{device}"\n' if device else "")
+
+
+def facts(recipe, phones: dict[str, Phone]) -> Facts:
+    return Facts(
+        {}, {}, "host", "none", "e1", {d.profile: Path("p") for d in recipe.devices if d.via == "emulator"}, phones
+    )
+
+
+def test_a_phone_is_called_as_its_profile(tmp_path, small_recipe_text):
+    (device,) = load(tmp_path, small_recipe_text + PHONE).devices
+    assert (device.name, device.cores, device.required) == ("pixel4", "big", True)
+    assert AdbDevice().name == "phone"
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("rounds = 2", "rounds must be 3 or more"),
+        ("threads = 0", "threads"),
+        ('cores = ""', "cores is empty"),
+        ("max_thermal_status = 7", "max_thermal_status"),
+        ("cool_timeout_s = -1.0", "cool_timeout_s"),
+        ("runners = { tflite = 3 }", "runners"),
+        ('memory_limit_bytes = "x"', "memory_limit_bytes"),
+        ('runners = { tflite = "no/such/file" }', ""),
+    ],
+)
+def test_what_a_phone_may_not_be(tmp_path, small_recipe_text, line, fault):
+    if not fault:
+        assert load(tmp_path, small_recipe_text + PHONE + line).devices[0].runners == {"tflite": "no/such/file"}
+        return
+    with pytest.raises(RecipeError, match=fault):
+        load(tmp_path, small_recipe_text + PHONE + line)
+
+
+def test_budgets_name_a_phone_by_its_name_or_its_profile(tmp_path, small_recipe_text):
+    text = small_recipe_text + HOST + EMULATED + PHONE + 'name = "mine"\n'
+    recipe = load(tmp_path, text + budget("latency_ms", "pixel4") + budget("latency_ms", "mine"))
+    assert [recipe.devices_of(b) for b in recipe.budgets] == [["mine"], ["mine"]]
+    recipe = load(tmp_path, text + budget("instructions", "pixel4") + budget("accuracy_top1", "pixel4", 0.5))
+    assert [recipe.devices_of(b) for b in recipe.budgets] == [["pixel4"], ["pixel4", "mine"]]
+    recipe = load(tmp_path, text + budget("latency_ms", ""))
+    assert recipe.devices_of(recipe.budgets[0]) == ["host", "mine"]
+
+
+def test_an_emulated_device_alone_keeps_no_latency_budget(tmp_path, small_recipe_text):
+    with pytest.raises(RecipeError, match="'pixel4' is emulated"):
+        load(tmp_path, small_recipe_text + EMULATED + budget("latency_ms", "pixel4"))
+    with pytest.raises(RecipeError, match="comes from a device with via = \"emulator\", found 'adb'"):
+        load(tmp_path, small_recipe_text + PHONE + budget("instructions", "pixel4"))
+
+
+def test_steps_on_one_phone_go_one_after_another(tmp_path, small_recipe_text):
+    second = '\n[[target]]\nname = "other"\nruntime = "tflite"\n'
+    recipe = load(tmp_path, small_recipe_text + second + PHONE + 'cores = "little"\n')
+    plan = make_plan(recipe, facts(recipe, {"pixel4": Phone("S1", "a phone")}))
+    steps = {
+        key: plan.step(key) for lane in plan.lanes for keys in lane.phones.values() for key in (keys.verify, keys.bench)
+    }
+    assert {s.place for s in steps.values()} == {"phone S1"} and len(steps) == 4
+    assert not any(s.exclusive for s in steps.values())
+    for lane in plan.lanes:
+        keys = lane.phones["pixel4"]
+        assert plan.step(keys.bench).after == (keys.verify,)
+        assert plan.step(keys.bench).spec["device"]["cores"] == "little"
+    free = _one_at_each_place(list(steps.values()), [])
+    assert len(free) == 1
+    assert _one_at_each_place(list(steps.values()), free) == []
+    others = [s for s in plan.steps if not s.place]
+    assert _one_at_each_place(others, free) == others
+
+
+def test_another_phone_or_another_android_is_measured_again(tmp_path, small_recipe_text):
+    recipe = load(tmp_path, small_recipe_text + PHONE)
+    keys = {
+        name: make_plan(recipe, facts(recipe, {"pixel4": phone})).lanes[0].phones["pixel4"]
+        for name, phone in {
+            "one": Phone("S1", "build 1"),
+            "again": Phone("S1", "build 1"),
+            "update": Phone("S1", "build 2"),
+            "other": Phone("S2", "build 1"),
+        }.items()
+    }
+    assert keys["one"] == keys["again"]
+    assert len({k.bench for k in keys.values()}) == len({k.verify for k in keys.values()}) == 3
+
+
+def test_a_phone_that_need_not_be_there_is_left_out_with_its_budgets(tmp_path, small_recipe_text):
+    text = small_recipe_text + HOST + EMULATED + PHONE + 'name = "mine"\n'
+    budgets = budget("latency_ms", "pixel4") + budget("latency_ms", "host") + budget("instructions", "pixel4", 100)
+    away = {"mine": Phone(absent="wanted a pixel4, connected: none")}
+    with pytest.raises(DeviceUnavailable, match="'mine': wanted a pixel4, connected: none") as caught:
+        without_absent(load(tmp_path, text + budgets), away)
+    assert "required = false" in caught.value.hint and caught.value.exit_code == 4
+    recipe, said = without_absent(load(tmp_path, text + "required = false\n" + budgets), away)
+    assert [d.name for d in recipe.devices] == ["host", "pixel4"]
+    assert [(b.metric, b.device) for b in recipe.budgets] == [("latency_ms", "host"), ("instructions", "pixel4")]
+    assert said == ("mine was left out: wanted a pixel4, connected: none", "not judged without pixel4: latency_ms")
+
+
+def test_a_recipe_of_nothing_but_absent_phones(tmp_path, small_recipe_text):
+    recipe = load(tmp_path, small_recipe_text + PHONE + "required = false\n")
+    with pytest.raises(DeviceUnavailable, match="no device of the recipe is there"):
+        without_absent(recipe, {"pixel4": Phone(absent="away")})
+
+
+def measured(samples, **how) -> Measurement:
+    return Measurement(
+        "latency_ms", samples[0], "ms", "small_onnx_fp32", "0" * 64, "adb", "pixel4", tuple(samples), how
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "verdict"), [(10.7, "PASS"), (10.3, "INCONCLUSIVE"), (9.7, "INCONCLUSIVE"), (9.3, "FAIL")]
+)
+def test_a_limit_within_the_noise_floor_is_not_decided(tmp_path, small_recipe_text, limit, verdict):
+    recipe = load(tmp_path, small_recipe_text + PHONE + budget("latency_ms", "pixel4", limit))
+    samples = [10.0 + 0.001 * (i % 7) for i in range(100)]
+    (result,) = judge(recipe, [measured(samples, noise_floor=0.05, noise_floor_from="A/A")])
+    assert result.verdict == verdict
+    assert verdict != "INCONCLUSIVE" or "±5.0%" in result.reason
+
+
+def test_too_few_clean_rounds_decide_nothing(tmp_path, small_recipe_text):
+    recipe = load(tmp_path, small_recipe_text + PHONE + budget("latency_ms", "pixel4", 50.0))
+    (result,) = judge(recipe, [measured([10.0, 10.1, 10.0] * 20, conclusive=False, reason="1 of 5 rounds counts")])
+    assert (result.verdict, result.reason) == ("INCONCLUSIVE", "1 of 5 rounds counts")
+
+
+def rounds(*medians: float, throttled: tuple[float, ...] = ()) -> list[dict[str, object]]:
+    return [{"p50_ms": ms, "throttled": ms in throttled} for ms in medians]
+
+
+def test_noise_is_what_rounds_leave_or_what_a_a_found():
+    spread = geometric_interval([10.0, 10.2, 9.9])
+    found = noise(rounds(10.0, 10.2, 9.9, 20.0, throttled=(20.0,)), None)
+    assert (
+        found["noise_floor"] == pytest.approx(spread.high / spread.value - 1)
+        and "3 rounds" in found["noise_floor_from"]
+    )
+    floor = noise_floors.NoiseFloor(0.5, "2026-11-22", "phone", "big", "m.tflite", "0" * 64)
+    assert noise(rounds(10.0, 10.2, 9.9), floor) == {"noise_floor": 0.5, "noise_floor_from": str(floor)}
+    small = dataclasses.replace(floor, relative=1e-6)
+    assert noise(rounds(10.0, 10.2, 9.9), small) == noise(rounds(10.0, 10.2, 9.9), None)
+    assert noise(rounds(10.0), None)["noise_floor"] == 0.0
+
+
+def test_noise_floors_are_kept_for_each_phone_and_cores(tmp_path, monkeypatch):
+    monkeypatch.setenv("POCKETFORGE_PHONES_DIR", str(tmp_path))
+    floor = noise_floors.NoiseFloor(0.02, "2026-11-22", "build 1", "big", "m.tflite", "0" * 64)
+    assert noise_floors.load("a:1", "build 1", "big") is None
+    path = noise_floors.save("a:1", floor)
+    noise_floors.save("a:1", dataclasses.replace(floor, cores="little", relative=0.03))
+    noise_floors.save("a:1", dataclasses.replace(floor, relative=0.04))
+    assert noise_floors.load("a:1", "build 1", "big").relative == 0.04
+    assert noise_floors.load("a:1", "build 1", "little").relative == 0.03
+    assert noise_floors.load("a:1", "build 2", "big") is None, "after an update it is another phone"
+    assert noise_floors.load("a_1", "build 1", "big") is None, "another serial that makes the same file name"
+    assert [p.name for p in path.parent.iterdir()] == ["a_1.json"]
+    assert json.loads(path.read_text())["serial"] == "a:1"
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(StoreError, match="cannot read the noise floors"):
+        noise_floors.load("a:1", "build 1", "big")
