@@ -44,7 +44,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite, through the real toolchains. `nox -s tests -- tests/unit` for a part of it."""
     install_everything(session, *group("test"))
-    # What emulated phones are made of: a real adbd, and an arm64 userland.
+    # What test phones are made of: a real adbd, and a shell and toybox for arm64 and for this machine.
     session.run("python", "tests/tools/fetch_phone.py")
     # Two workers, a file at a time in each: most tests wait for processes of their own. Longest first
     # (tests/conftest.py): xdist's own order ends with the files of fewest tests, and those build most.

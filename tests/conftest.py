@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from phone_fixtures import adb_server, make_phone, make_shared_phone, phone, phone_parts, shared_phone  # noqa: F401
 from release_build import Release, build_once
 
 # Test machines are shared and slow at times: a slow example says nothing about the code.
@@ -17,6 +18,8 @@ settings.load_profile("pocketforge")
 # Two workers share the cores: a process of several threads would make both wait. Stages that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("POCKETFORGE_TRAINING_THREADS", "1")
+# What a step of [[compress]] gained is timed in rounds, each of new processes: two give an interval, as wide as it is.
+os.environ.setdefault("POCKETFORGE_GAIN_ROUNDS", "2")
 
 # A shell's background hands down an ignored SIGINT, which every program that a test starts would inherit.
 # Undone here and not at each start: what runs between fork and exec warns of JAX's threads, where a test loaded it.
@@ -44,7 +47,8 @@ runtime = "onnx"
 LONGEST = (
     "test_release.py", "test_quantized_builds.py", "test_interruptions.py", "test_store_trouble.py",
     "test_backends.py", "test_tutorials.py", "test_qat_files.py", "test_compressed_builds.py", "test_stages.py",
-    "test_transformers_compress.py", "test_why.py", "test_runtimes.py", "test_mixed.py", "test_qat.py",
+    "test_transformers_compress.py", "test_phone_builds.py", "test_phone_session.py", "test_phone_interruptions.py",
+    "test_phone_models.py", "test_why.py", "test_runtimes.py", "test_mixed.py", "test_qat.py", "test_adb_faults.py",
 )  # fmt: skip
 
 

@@ -50,7 +50,8 @@ def chosen_devices(asked: Asked, known: Sequence[Device], say: Callable[[str], N
         elif name == "host":
             found.append(HostDevice())
         elif name not in words:
-            raise RecipeError(f"no device is named {name!r}{suggest(name, dict.fromkeys(['host', 'emulator', 'adb', *by_name]))}")
+            known_names = {"host", "emulator", "adb", *by_name}
+            raise RecipeError(f"no device is named {name!r}{suggest(name, known_names)}")
     for profile in asked.profiles if emulate else ():
         try:
             found.append(EmulatedDevice(profile, cores=asked.cores, calibration=asked.calibration))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ from pipeline.devices.emulator.device import PACKAGES
 from pipeline.devices.phones import open_phone, phone_errors
 from pipeline.errors import DeviceError, RecipeError, ToolFailed
 from pipeline.stats import percentile
+from pipeline.store import hash_file
 
 Say = Callable[[str], None]
 Pause = Callable[[float], None]
@@ -246,7 +248,11 @@ def _failures(*models: Path) -> Iterator[None]:
         cause = error.__cause__
         if isinstance(cause, RunnerFailed):
             names = " or ".join(model.name for model in models)
-            raise ToolFailed([f"running {names}"], cause.code, cause.stderr_tail or cause.message) from None
+            words = cause.stderr_tail or cause.message
+            for model in models:
+                # On the phone files are called by their hashes.
+                words = re.sub(rf"/[^\s:]*/files/{hash_file(model)}[^\s:]*", model.name, words)
+            raise ToolFailed([f"running {names}"], cause.code, words) from None
         raise
 
 

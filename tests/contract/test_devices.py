@@ -19,10 +19,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from phone import MakePhone, Phone
 
 from pipeline.devices import DEVICES
 from pipeline.devices.base import RunAnswer, RunRequest
-from pipeline.errors import DeviceTimeout, ToolFailed
+from pipeline.errors import DeviceError, DeviceTimeout, ToolFailed
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -73,8 +74,22 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def connected(make_shared_phone: MakePhone) -> Phone:
+    """The only phone of these tests, so that no request has to name it."""
+    return make_shared_phone("pixel4")
+
+
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> ModuleType:
+    if request.param != "host":
+        request.getfixturevalue({"emulator": "emulator", "adb": "connected"}[request.param])
+    return importlib.import_module(DEVICES[request.param])
+
+
+@pytest.fixture(params=["host", "emulator"])
+def timing(request: pytest.FixtureRequest) -> ModuleType:
+    """Those that time by `run`; a phone is timed in rounds, by `adb.measure` (tests/phone)."""
     if request.param == "emulator":
         request.getfixturevalue("emulator")
     return importlib.import_module(DEVICES[request.param])
@@ -94,7 +109,7 @@ def request_for(model: Path, data: Path, out: Path, **more: object) -> RunReques
             "sha256": sha256(model),
             "inputs": (data,),
             "outputs": out,
-            "profile": "pixel4",  # which the host does not ask for
+            "profile": "pixel4",  # which only the emulator asks for
             **more,
         }
     )
@@ -116,8 +131,13 @@ def test_a_run_answers_every_sample(device, model, samples, tmp_path):
         assert {"onnxruntime", "numpy"} <= set(answer.modules) and "pipeline" not in answer.modules
 
 
-def test_timing_takes_at_least_the_samples_asked_for(device, model, samples, tmp_path):
-    answer = device.run(request_for(model, samples, tmp_path / "out", samples=25, warmup=3))
+def test_a_phone_is_not_timed_by_a_single_run(connected, model, samples, tmp_path):
+    with pytest.raises(DeviceError, match="timed in rounds"):
+        importlib.import_module(DEVICES["adb"]).run(request_for(model, samples, tmp_path / "out", samples=5))
+
+
+def test_timing_takes_at_least_the_samples_asked_for(timing, model, samples, tmp_path):
+    answer = timing.run(request_for(model, samples, tmp_path / "out", samples=25, warmup=3))
     assert len(answer.samples_ms) == 25
     assert all(0 < ms < 1000 for ms in answer.samples_ms)
     assert 0 < answer.load_ms < 30_000

@@ -87,6 +87,7 @@ def test_kernels_are_those_of_the_core(
     order = Order("tflite", model, "", (sample,), tmp_path, "count")
     loaded = load_profile(profile)
     counts = count(emulator, loaded, loaded.cluster(cores), order, timeout_s=120, memory_limit_bytes=2**31)
+    assert counts.conclusive
     macs = 14 * 14 * 64 * 64
     macs_each = {"int_mac": 8, "dot": 16, "i8mm": 32}[multiplies_with]  # SMLAL on 8 lanes, SDOT, SMMLA
     assert by(counts, multiplies_with) >= 0.9 * macs / macs_each

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from phone import MakePhone
 
 from pipeline.compress import Finetune, PruneChannels
 from pipeline.plan_compress import sensitivity_settings
@@ -53,6 +54,7 @@ NEEDS = {
     "qat": ("data", "reference", "finetune"),
     "why": ("data", "reference", "quantize", "export", "finetune"),
     "verify_device": ("data", "reference", "export", "verify"),
+    "bench_phone": ("data", "export"),
     "count": ("data", "export"),
     "estimate": ("export", "count"),
 }
@@ -137,13 +139,33 @@ SPECS |= {
         "device": {**PLACE, "eval_samples": 4, "limits": {"min_sqnr_db": 20.0, "min_argmax_agreement": None}},
         "emulator": "test",
     },
-    "count": {"runtime": "onnx", "device": PLACE, "emulator": "test"},
+    "bench_phone": {
+        "runtime": "tflite",
+        "phone": "test",
+        "device": {
+            "serial": "",
+            "cores": "big",
+            "threads": 1,
+            "warmup": 1,
+            "rounds": 3,
+            "min_samples": 6,
+            "min_seconds": 0.0,
+            "max_thermal_status": 0,
+            "max_battery_c": 38.0,
+            "cool_timeout_s": 60.0,
+            "time_limit_s": 300.0,
+        },
+        "emulator": "test",
+    },
+    # Counting ONNX Runtime takes ten times as long, most of it while it loads: see COUNTED.
+    "count": {"runtime": "tflite", "device": PLACE, "emulator": "test"},
     "estimate": {"device": {"cores": ""}},
 }
 # Files whose bytes are not promised: serialized graphs hold the order of hash tables (see tests/e2e/test_release.py for
-# what ships), measured times are never equal, and ONNX Runtime's counts are equal within 0.1 % only (the other
-# runtimes' are exact: tests/contract/test_emulator_counting.py).
-UNEQUAL = {"bench.json", "gains.json", "model.ort", "counts.json"}
+# what ships), and measured times are never equal.
+UNEQUAL = {"bench.json", "gains.json", "model.ort"}
+# Stages that get the same model as a TFLite file in place of the ONNX file.
+COUNTED = ("bench_phone", "count", "estimate")
 
 
 @dataclass
@@ -204,8 +226,11 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, writes: _Writes, emulator: object) -> dict[str, Ran]:
+def ran(
+    tmp_path_factory: pytest.TempPathFactory, writes: _Writes, emulator: object, make_shared_phone: MakePhone
+) -> dict[str, Ran]:
     """Every stage, twice: the second time on the first one's inputs."""
+    make_shared_phone()
     root = tmp_path_factory.mktemp("stages")
     user, nowhere, scratch = (root / name for name in ("user", "nowhere", "scratch"))
     for folder in (user, nowhere, scratch):
@@ -219,16 +244,18 @@ def ran(tmp_path_factory: pytest.TempPathFactory, writes: _Writes, emulator: obj
         patch.setattr(tempfile, "tempdir", None)
         # Torch's compiler makes an (empty) cache folder when it is imported.
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(scratch / "inductor"))
-        # More rounds and samples make figures surer; no promise here depends on them.
-        patch.setattr(imported("gains"), "MOST_ROUNDS", 4)
+        # More samples make figures surer; no promise here depends on them.
         imported("layers")
         patch.setattr("pipeline.quantization.layer_study.MOST_SAMPLES", 64)
+        counted = root / "export-tflite"
         for stage, needs in NEEDS.items():
             module = imported(stage)
             roles = STATES if stage == "gains" else ROLES
             inputs = {roles.get(n, n): found[n].folders[0] for n in needs} | {"data_root": user}
             if stage in ("verify_device", "count", "estimate"):
                 inputs["profile"] = PROFILE
+            if stage in COUNTED:
+                inputs["export"] = counted
             before = {role: contents(folder) for role, folder in inputs.items() if folder.is_dir()}
             ours = Ran([], [], [], False, set())
             for time in ("first", "second"):
@@ -251,6 +278,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory, writes: _Writes, emulator: obj
             ours.inputs_changed = {role: contents(inputs[role]) for role in before} != before
             ours.elsewhere = {*contents(nowhere), *contents(scratch)}
             found[stage] = ours
+            if stage == "export":
+                counted.mkdir()
+                module.run(inputs, {**SPECS[stage], "runtime": "tflite"}, counted, lambda *_: None)
     return found
 
 
@@ -309,7 +339,7 @@ def test_the_same_inputs_give_the_same_files(ran, stage):
     assert set(first) == set(second)
     # torch.export.save writes a zip with a random id; what it holds is compared through what is exported from it.
     equal = {name for name in first if name not in UNEQUAL and not name.endswith(".pt2")}
-    assert equal or stage in ("bench", "gains", "count")
+    assert equal or stage in ("bench", "bench_phone", "gains")
     assert {n: first[n] for n in equal} == {n: second[n] for n in equal}
     for name in first:
         if name.endswith(".json"):

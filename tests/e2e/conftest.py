@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from release_build import RELEASE, ROOT, Done, Release, pocketforge
+from release_build import RELEASE, ROOT, SECOND, Done, Release, pocketforge
 
-__all__ = ["RELEASE", "ROOT", "Done", "Release", "pocketforge"]
+__all__ = ["RELEASE", "ROOT", "SECOND", "Done", "Release", "pocketforge"]

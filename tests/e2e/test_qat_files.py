@@ -25,7 +25,7 @@ torch = pytest.importorskip("torch")
 RECIPE = Path(__file__).parents[2] / "models" / "digits_cnn" / "release.toml"
 # Three levels a side and one scale a tensor: calibration alone loses most of the answers.
 HARD = {"backend": "qnnpack", "weight_bits": 3}
-TRAINING = Finetune(epochs=4, lr=1e-3, distill=Distill())
+TRAINING = Finetune(epochs=2, lr=1e-3, distill=Distill())
 
 
 class Lane:
