@@ -121,22 +121,24 @@ def _phone(phone: Connected, profile: DeviceProfile | None) -> Phone:
 
 def add_phones(recipe: Recipe, asked: Sequence[str]) -> Recipe:
     """The recipe with a device for each phone of `asked` that it has none for. Raises as `asked_phones`."""
-    new = asked_phones(asked, recipe.devices)
+    new = asked_phones(asked, recipe.devices, resolve=recipe.resolve)
     return dataclasses.replace(recipe, devices=(*recipe.devices, *new)) if new else recipe
 
 
-def asked_phones(words: Sequence[str], have: Sequence[Device], profile: str = "") -> list[AdbDevice]:
+def asked_phones(
+    words: Sequence[str], have: Sequence[Device], profile: str = "", resolve: Resolve = Path
+) -> list[AdbDevice]:
     """A device for each connected phone of "adb" (the only one), "adb:SERIAL" or "adb:all" that `have` has none for.
 
-    A device is called as the profile that the phone is, else by its model. profile: which it has to be; else whichever
-    it is. Raises RecipeError for another word, DeviceUnavailable when a phone that was asked for is not there.
+    A device is called as the profile that the phone is, else by its model. profile: which it stands for; else
+    whichever it is. Raises RecipeError for another word, DeviceUnavailable when a phone that was asked for is absent.
     """
     if not words:
         return []
     there = connected({word.partition(":")[2] for word in words} - {"", "all"})
     ready = [p for p in there if p.facts is not None]
     told = "".join(f"\n  {p.told}" for p in there)
-    taken = {phone.serial for phone in find_phones([d for d in have if isinstance(d, AdbDevice)]).values()}
+    taken = {p.serial for p in find_phones([d for d in have if isinstance(d, AdbDevice)], resolve).values()}
     names = {name for device in have for name in budget_names(device)}
     new: list[AdbDevice] = []
     for word in words:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--profile", "-p", multiple=True,
     help="Emulate this device profile: a shipped one's name (pocketforge device profiles) or a .toml file. With "
-    "--device adb: which phone it has to be.",
+    "--device adb: which one the phone stands for; what differs is said.",
 )  # fmt: skip
 @click.option(
     "--cores", default="",

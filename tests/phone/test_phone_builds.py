@@ -273,3 +273,41 @@ def test_a_file_that_does_not_load_there(shop, samples, make_phone, tmp_path):
     done = shop.run("bench", broken, "--inputs", samples, "--device", "adb", "--rounds", 3, "--samples", 10)
     assert done.code == 3 and "broken.tflite" in done.stderr and "Traceback" not in done.stderr
     assert phone.list("/data/local/tmp") == ()
+
+
+# Says what TensorFlow Lite's benchmark_model says (android_bench/parse_litert.py), which is an NDK build: none is at
+# hand. How it is pushed, started and read is real.
+TALKING_RUNNER = """\
+#!/system/bin/sh
+for word; do case "$word" in --graph=*) [ -s "${word#--graph=}" ] || exit 1;; esac; done
+cat <<'END'
+INFO: STARTING!
+INFO: Initialized session in 92.318ms.
+INFO: count=3 first=235158 curr=200386 min=199462 max=235158 avg=211669 std=16613 p5=199462 median=200386 p95=235158
+
+INFO: count=25 first=187533 curr=140990 min=140071 max=195121 avg=145528 std=13583 p5=140545 median=141253 p95=187533
+
+INFO: Inference timings in us: Init: 92318, First inference: 235158, Warmup (avg): 211669, Inference (avg): 145528
+END
+"""
+
+
+def test_a_runner_of_another_make_on_a_phone_with_a_hostile_name(shop, files, samples, make_phone, tmp_path):
+    name = "a'; touch /data/local/tmp/x; $(touch /data/local/tmp/y) `touch /data/local/tmp/z` \"|&"
+    phone = make_phone(properties={"ro.product.model": name, "ro.product.device": "x", "ro.soc.model": "none"})
+    runner = tmp_path / "benchmark_model"
+    runner.write_text(TALKING_RUNNER, encoding="utf-8")
+    words = ("--inputs", samples, "--device", "adb", "--rounds", 3, "--samples", 10, "--seconds", 0, "--runner", runner)
+    done = shop.run("bench", files / "digits_tflite_int8.tflite", *words)
+    assert done.code == 0, done.stderr
+    (row,) = done.json()
+    assert row["samples_ms"] == [145.528] * 3 and row["load_ms"] == 92.318 and row["against_host"] == []
+    assert row["how"]["runner_sha256"] == hashlib.sha256(runner.read_bytes()).hexdigest()
+    assert row["how"]["runtime"] == "benchmark_model" and any("random inputs" in note for note in row["how"]["notes"])
+    assert (
+        row["phone"]["model"] == name
+        and row["device"] == "a-touch-data-local-tmp-x-touch-data-local-tmp-y-touch-data-local-tmp-z"
+    )
+    assert phone.list("/data/local/tmp") == ()
+    refused = shop.run("bench", files / "digits_onnx_int8.onnx", *words)
+    assert refused.code == 2 and "is a benchmark_model: it runs tflite files, not onnx" in refused.stderr
