@@ -9,11 +9,12 @@ phone's latency also with its noise floor.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 from pipeline.device import MEASURED_METRICS
 from pipeline.recipe import HIGHER_IS_BETTER, Budget, Recipe
 from pipeline.records import GateResult, Measurement, Verdict
-from pipeline.stats import percentile_interval, samples_needed
+from pipeline.stats import Interval, percentile_interval, round_interval, rounds_needed, samples_needed
 
 
 def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResult, ...]:
@@ -43,30 +44,48 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
     if doubt:
         return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", doubt)
     if measurement.samples:
-        interval = percentile_interval(measurement.samples, budget.percentile)
+        rounds = _rounds(measurement)
+        if len(rounds) > 1:
+            interval = round_interval(rounds, budget.percentile)
+        else:
+            interval = percentile_interval(measurement.samples, budget.percentile)
         value = interval.value
-        floor = measurement.how.get("noise_floor", 0.0)
-        if floor and value / (1 + floor) <= budget.limit <= value * (1 + floor):
-            reason = (
-                f"the limit is within ±{floor:.1%} of the value, which is how far results on {device} lie apart "
-                f"({measurement.how['noise_floor_from']})"
-            )
+        reason = _undecided(measurement, interval, rounds, budget)
+        if reason:
             return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", reason)
-        if interval.low <= budget.limit <= interval.high and interval.low != interval.high:
-            needed = samples_needed(measurement.samples, budget.percentile, budget.limit)
-            verdict = "INCONCLUSIVE"
-            reason = f"95 % interval {interval.low:.4g} to {interval.high:.4g} {measurement.unit} holds the limit; " + (
-                f"about {needed} samples would settle it (device min_samples)"
-                if needed
-                else "the limit is where the value is: no number of samples settles it"
-            )
-            return GateResult(budget, target, device, measurement, value, verdict, reason)
     kept = value >= budget.limit if metric in HIGHER_IS_BETTER else value <= budget.limit
     verdict = "PASS" if kept else "FAIL"
     if not kept:
         side = "under the minimum" if metric in HIGHER_IS_BETTER else "over the maximum"
         reason = f"{abs(value - budget.limit):.6g} {measurement.unit} {side}".replace("  ", " ")
     return GateResult(budget, target, device, measurement, value, verdict, reason)
+
+
+def _rounds(measurement: Measurement) -> list[tuple[float, ...]]:
+    """A phone's samples by the rounds that count; empty for what is not measured in rounds."""
+    sizes = [r["samples"] for r in measurement.how.get("rounds", ()) if not r["throttled"]]
+    ends = list(accumulate(sizes))
+    return [measurement.samples[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+def _undecided(measurement: Measurement, interval: Interval, rounds: list[tuple[float, ...]], budget: Budget) -> str:
+    """Why samples do not settle on which side of the limit the value is; empty when they do."""
+    limit, name, value = budget.limit, budget.percentile, interval.value
+    floor = measurement.how.get("noise_floor", 0.0)
+    if floor and value / (1 + floor) <= limit <= value * (1 + floor):
+        return (
+            f"the limit is within ±{floor:.1%} of the value, which is how far results on {measurement.device} lie "
+            f"apart ({measurement.how['noise_floor_from']})"
+        )
+    if not interval.low <= limit <= interval.high or interval.low == interval.high:
+        return ""
+    held = f"95 % interval {interval.low:.4g} to {interval.high:.4g} {measurement.unit} holds the limit; "
+    many = len(rounds) > 1
+    what, key = ("rounds", "rounds") if many else ("samples", "min_samples")
+    needed = rounds_needed(rounds, name, limit) if many else samples_needed(measurement.samples, name, limit)
+    if needed:
+        return held + f"about {needed} {what} would settle it (device {key})"
+    return held + f"the limit is where the value is: no number of {what} settles it"
 
 
 def _doubt(measurement: Measurement, budget: Budget) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.plan import Plan
 from pipeline.recipe import Recipe
-from pipeline.records import Artifact, Report, TargetRecord
+from pipeline.records import Artifact, Measurement, Report, TargetRecord
 from pipeline.run import Outcome
 from pipeline.stats import PERCENTILES, percentile
 
@@ -89,6 +89,7 @@ def make_sidecar(
             **{name: percentile(m.samples, name) for name in ("min", *PERCENTILES)},
             "samples": len(m.samples),
             "threads": m.how["threads"],
+            **(_phone(target, m) if m.via == "adb" else {}),
         }
         for m in report.measurements
         if m.target == target.name and m.metric == "latency_ms" and artifact.kind == "model"
@@ -117,6 +118,13 @@ def make_sidecar(
         "versions": {k: v for k, v in report.environment.items() if v != "none" and k != "host"},
         "gate": report.verdict,
     }
+
+
+def _phone(target: TargetRecord, measurement: Measurement) -> dict[str, Any]:
+    """On what a latency was measured: a time is of one phone, its Android and some of its cores."""
+    phone = target.facts["phones"][measurement.device]["phone"]
+    known = {name: phone.get(name) for name in ("model", "soc", "android_version")}
+    return {"phone": {**known, "cores": measurement.how["cores"]}}
 
 
 def _emulated(target: TargetRecord) -> list[dict[str, Any]]:

@@ -108,6 +108,26 @@ def percentile_interval(samples: Sequence[float], name: str, confidence: float =
     return Interval(value, min(low, value), max(high, value))
 
 
+def round_interval(rounds: Sequence[Sequence[float]], name: str) -> Interval:
+    """A percentile of all samples, with the 95 % interval that its values in two or more rounds leave (Student's t on
+    their logarithms).
+
+    Samples of one round share its clock and its neighbours: between rounds is where a phone's time differs, and as many
+    samples as one likes of one round do not show it. Raises ValueError without samples.
+    """
+    spread = geometric_interval([percentile(samples, name) for samples in rounds])
+    value = percentile([ms for samples in rounds for ms in samples], name)
+    return Interval(value, value * spread.low / spread.value, value * spread.high / spread.value)
+
+
+def rounds_needed(rounds: Sequence[Sequence[float]], name: str, limit: float) -> int | None:
+    """About how many rounds would settle whether the percentile is under `limit`; None if a thousand would not."""
+    logs = [math.log(percentile(samples, name)) for samples in rounds]
+    value = round_interval(rounds, name).value
+    distance, spread = abs(math.log(value / limit)), stdev(logs)
+    return next((n for n in range(len(rounds) + 1, 1001) if t95(n - 1) * spread / math.sqrt(n) < distance), None)
+
+
 def samples_needed(samples: Sequence[float], name: str, limit: float, confidence: float = 0.95) -> int | None:
     """About how many samples would settle whether the percentile is under `limit`; None if none would.
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from release_build import RELEASE, ROOT, Done, Release, pocketforge
@@ -103,6 +104,7 @@ def test_files_of_every_runtime_on_a_phone(shop, make_phone):
     done = shop.build(path)
     report = done.json()
     assert (done.code, report["verdict"]) == (0, "PASS"), done.stderr
+    jsonschema.validate(report, json.loads((ROOT / "pipeline" / "report" / "schema.json").read_text(encoding="utf-8")))
     for target in report["targets"]:
         about = target["facts"]["phones"]["pixel8"]
         assert about["phone"]["model"] == "Pixel 8" and about["phone"]["serial"] == phone.serial
@@ -114,6 +116,10 @@ def test_files_of_every_runtime_on_a_phone(shop, make_phone):
         model = target["artifacts"][0]
         shipped = shop.folder / "out" / "release" / model["path"]
         assert hashlib.sha256(shipped.read_bytes()).hexdigest() == about["bench"]["sha256"]
+        sidecar = json.loads(shipped.with_suffix(".json").read_text(encoding="utf-8"))
+        (timed,) = sidecar["latency_ms"]
+        phone_told = {"model": "Pixel 8", "soc": "Tensor G3", "android_version": "16", "cores": "big"}
+        assert timed["phone"] == phone_told and timed["via"] == "adb"
         found = measurements(report, target["name"], "pixel8")
         assert {m["via"] for m in found.values()} == {"adb"}
         assert {m["artifact_sha256"] for m in found.values()} == {model["sha256"]}

@@ -162,6 +162,34 @@ def test_too_few_clean_rounds_decide_nothing(tmp_path, small_recipe_text):
     assert (result.verdict, result.reason) == ("INCONCLUSIVE", "1 of 5 rounds counts")
 
 
+def in_rounds(*values: float, limit: float, tmp_path: Path, text: str, percentile: str = "p50"):
+    recipe = load(tmp_path, text + PHONE + budget("latency_ms", "pixel4", limit) + f'percentile = "{percentile}"\n')
+    samples = [ms * (1 + 0.001 * (i % 5)) for ms in values for i in range(20)]
+    found = [{"samples": 20, "throttled": False}] * len(values)
+    (result,) = judge(recipe, [measured(samples, rounds=found)])
+    return result
+
+
+def test_rounds_that_differ_are_not_made_surer_by_samples(tmp_path, small_recipe_text):
+    """Twenty samples of each of three rounds, all alike within a round: the interval is of the rounds."""
+    of = {"tmp_path": tmp_path, "text": small_recipe_text}
+    apart = in_rounds(10.0, 12.0, 11.0, limit=12.5, **of)
+    assert apart.verdict == "INCONCLUSIVE" and "rounds would settle it (device rounds)" in apart.reason
+    assert in_rounds(10.0, 12.0, 11.0, limit=20.0, **of).verdict == "PASS"
+    assert in_rounds(10.0, 12.0, 11.0, limit=6.0, **of).verdict == "FAIL"
+    alike = in_rounds(11.0, 11.01, 10.99, limit=11.5, **of)
+    assert (alike.verdict, round(alike.value, 2)) == ("PASS", 11.02)
+    assert in_rounds(11.0, 11.01, 10.99, limit=11.5, percentile="p99", **of).verdict == "PASS"
+
+
+def test_rounds_that_do_not_count_have_no_samples(tmp_path, small_recipe_text):
+    """samples_ms holds those of the others only."""
+    recipe = load(tmp_path, small_recipe_text + PHONE + budget("latency_ms", "pixel4", 20.0))
+    found = [{"samples": n, "throttled": t} for n, t in ((20, False), (30, True), (20, False), (10, False))]
+    (result,) = judge(recipe, [measured([10.0 + 0.01 * (i % 3) for i in range(50)], rounds=found)])
+    assert result.verdict == "PASS"
+
+
 def rounds(*medians: float, throttled: tuple[float, ...] = ()) -> list[dict[str, object]]:
     return [{"p50_ms": ms, "throttled": ms in throttled} for ms in medians]
 
