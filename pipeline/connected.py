@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,12 +106,19 @@ def _find(device: AdbDevice, profile: DeviceProfile | None, there: Sequence[Conn
         by = [(p, match(p.facts, [profile]).how) for p in free if p.facts is not None]
         # One that is known by its name goes before one that only has the chip.
         free = next((same for how in _KNOWN_BY if (same := [p for p, known in by if known == how])), [])
+    free = _named_by_environment(free)
     if len(free) == 1:
         return _phone(free[0], profile)
     if not free:
         return Phone(absent=f"wanted {wanted}, connected: {told}")
     serials = ", ".join(p.serial for p in free)
     return Phone(absent=f"wanted {wanted}, {len(free)} are connected ({serials}): name one with serial")
+
+
+def _named_by_environment(phones: Sequence[Connected]) -> list[Connected]:
+    """Of several phones the one that ANDROID_SERIAL names, as adb itself takes it; else all of them."""
+    serial = os.environ.get("ANDROID_SERIAL")
+    return [p for p in phones if p.serial == serial] or list(phones)
 
 
 def _phone(phone: Connected, profile: DeviceProfile | None) -> Phone:
@@ -148,6 +156,8 @@ def asked_phones(
         chosen = ready if serial in ("", "all") else [p for p in ready if p.serial == serial]
         if not serial and profile and len(chosen) > 1:
             chosen = [p for p in chosen if p.profile == profile]
+        if not serial:
+            chosen = _named_by_environment(chosen)
         if not chosen:
             found = "no phone is connected" if not there else f"no such phone is ready, found:{told}"
             raise DeviceUnavailable(

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from release_build import RELEASE, ROOT, Done, Release, pocketforge
 
+from pipeline.config import load_recipe
+from pipeline.connected import asked_phones, find_phones
 from pipeline.data.arrays_on_disk import sample_paths
 from pipeline.store import Store
 
@@ -185,10 +187,16 @@ def test_a_phone_that_is_not_there(shop, adb_server):
     assert asked.code == 4 and "no phone is connected" in asked.stderr
 
 
-def test_of_several_phones_one_must_be_named(shop, make_phone):
+def test_of_several_phones_one_must_be_named(shop, make_phone, monkeypatch):
     phones = [make_phone("pixel4", serial_number=f"B{n}") for n in (1, 2)]
     done = shop.run("bench", shop.recipe(HOST, "digits_tflite_int8"), "--device", "adb")
     assert done.code == 4 and all(p.serial in done.stderr for p in phones) and "adb:SERIAL" in done.stderr
+    monkeypatch.setenv("ANDROID_SERIAL", phones[1].serial)
+    recipe = load_recipe(shop.recipe(HOST + device('profile = "pixel4"\n'), "digits_tflite_int8"))
+    (wanted,) = (d for d in recipe.devices if d.via == "adb")
+    assert find_phones([wanted])["pixel4"].serial == phones[1].serial
+    assert [d.serial for d in asked_phones(["adb"], [])] == [phones[1].serial]
+    assert {d.serial for d in asked_phones(["adb:all"], [])} == {p.serial for p in phones}
 
 
 def test_an_interrupted_build_leaves_nothing_on_the_phone(shop, make_phone, tmp_path):
