@@ -94,12 +94,6 @@ def phone_heat(link: Link) -> Heat:
         return read_heat(link)
 
 
-def phone_clocks(link: Link, cpus: Sequence[int]) -> Clocks:
-    """Its clocks now. Raises DeviceError."""
-    with phone_errors():
-        return read_clocks(link, cpus)
-
-
 def matched(facts: PhoneFacts) -> Match:
     """The shipped profile that the phone is of, and what differs."""
     return match(facts, [load_profile(name) for name in shipped_profiles()])

@@ -266,6 +266,32 @@ def test_bench_of_a_file(shop, files, samples, make_phone):
     assert json.dumps(row, allow_nan=False)
 
 
+def test_bench_on_every_phone_at_once(shop, files, samples, make_phone):
+    phones = [make_phone("pixel4"), make_phone("pixel8")]
+    words = ("--inputs", samples, "--device", "adb:all", "--rounds", 3, "--samples", 10, "--seconds", 0)
+    done = shop.run("bench", files / "digits_tflite_int8.tflite", *words)
+    assert done.code == 0, done.stderr
+    rows = done.json()
+    assert {(row["serial"], row["phone"]["model"]) for row in rows} == {
+        (phone.serial, model) for phone, model in zip(phones, ("Pixel 4", "Pixel 8"), strict=True)
+    }
+    assert all(row["samples"] >= 10 and row["against_host"][0]["sqnr_db"] >= 20 for row in rows)
+    # Side by side: each phone's first round comes before the other's last.
+    told = [line.split(": round ")[0] for line in done.stderr.splitlines() if ": round " in line]
+    first, last = ({p.serial: found.index(p.serial) for p in phones} for found in (told, told[::-1]))
+    assert max(first.values()) < len(told) - 1 - max(last.values())
+
+
+def test_one_phone_that_fails_ends_the_others_in_order(shop, files, samples, make_phone):
+    """One lacks what a run needs: the other's session is ended too, and nothing stays on either."""
+    good, bad = make_phone("pixel4"), make_phone("pixel8", missing=("taskset",))
+    words = ("--inputs", samples, "--device", "adb:all", "--rounds", 50, "--samples", 1000, "--seconds", 1)
+    done = shop.run("bench", files / "digits_tflite_int8.tflite", *words)
+    assert done.code == 4 and "taskset" in done.stderr and "Traceback" not in done.stderr
+    for phone in (good, bad):
+        assert phone.list("/data/local/tmp") == () and phone.ps() == () and not phone.fixed_performance
+
+
 def test_bench_on_a_phone_as_a_table(shop, files, samples, make_phone):
     make_phone()
     words = ("--inputs", samples, "--device", "adb", "--rounds", 3, "--samples", 10, "--seconds", 0)
