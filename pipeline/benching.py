@@ -108,10 +108,10 @@ def bench_files(
     how: Mapping[str, Any],
     say: Say,
     *,
-    recipe: Recipe | None = None,
+    resolve: Callable[[str], Path] = Path,
     store: Store | None = None,
 ) -> list[dict[str, Any]]:
-    """Run every file on each device. recipe: whose folder the devices' own paths are in. store: whose host benchmarks
+    """Run every file on each device. resolve: makes a path of one that a device names. store: whose host benchmarks
     take turns."""
     results = []
     phones = [device for device in devices if isinstance(device, AdbDevice)]
@@ -122,11 +122,11 @@ def bench_files(
                     results.append(_bench(file, device, how))
             elif isinstance(device, EmulatedDevice):
                 say(f"counting {file.name} on {device.name}")
-                results.append(_emulate(file, device, recipe.resolve if recipe else Path))
+                results.append(_emulate(file, device, resolve))
     if phones:
         from pipeline.phone_benching import bench_on_phones
 
-        results += [row for rows in bench_on_phones(files, phones, say) for row in rows]
+        results += [row for rows in bench_on_phones(files, phones, say, resolve) for row in rows]
     return results
 
 

@@ -175,24 +175,34 @@ def asked_phones(
     return new
 
 
-def connect(devices: Sequence[Device], say: Callable[[str], None]) -> list[Device]:
+def connect(devices: Sequence[Device], say: Callable[[str], None], resolve: Resolve = Path) -> list[Device]:
     """The devices, phones with their serial. One that need not be there and is not is left out, and said to be.
 
     Raises DeviceUnavailable for one that is required.
     """
-    phones = find_phones([d for d in devices if isinstance(d, AdbDevice)])
+    phones = find_phones([d for d in devices if isinstance(d, AdbDevice)], resolve)
     there: list[Device] = []
     for device in devices:
-        phone = phones.get(device.name) if isinstance(device, AdbDevice) else None
-        if phone is None or not isinstance(device, AdbDevice):
+        if not isinstance(device, AdbDevice):
             there.append(device)
-        elif not phone.absent:
+            continue
+        phone = phones[device.name]
+        if not phone.absent:
             there.append(dataclasses.replace(device, serial=phone.serial))
         elif device.required:
             raise _not_there({device.name: phone.absent})
         else:
             say(f"{device.name} is left out: {phone.absent}")
     return there
+
+
+def ready_phones(devices: Sequence[AdbDevice], resolve: Resolve) -> dict[str, Phone]:
+    """Device → the phone that it is. Raises DeviceUnavailable when one is not there (any more)."""
+    found = find_phones(devices, resolve)
+    absent = {name: phone.absent for name, phone in found.items() if phone.absent}
+    if absent:
+        raise _not_there(absent)
+    return found
 
 
 def _not_there(absent: Mapping[str, str]) -> DeviceUnavailable:

@@ -16,11 +16,11 @@ import numpy as np
 
 from pipeline import ab, noise_floors
 from pipeline.benching import File, reason_of
-from pipeline.connected import find_phones
+from pipeline.connected import ready_phones
 from pipeline.device import AdbDevice
 from pipeline.devices import adb, host
 from pipeline.devices.base import RunRequest
-from pipeline.errors import DeviceError, DeviceUnavailable, RecipeError, StageFailed, ToolFailed
+from pipeline.errors import DeviceError, RecipeError, StageFailed, ToolFailed
 from pipeline.metrics import parity, real_values
 from pipeline.phone_results import noise
 from pipeline.plan import Phone
@@ -33,20 +33,21 @@ Say = Callable[[str], None]
 _RIVAL, _OURS = "against", "file"
 
 
-def bench_on_phone(file: File, device: AdbDevice, say: Say, pause: adb.Pause = time.sleep) -> dict[str, Any]:
+def bench_on_phone(
+    file: File, device: AdbDevice, phone: Phone, say: Say, pause: adb.Pause = time.sleep
+) -> dict[str, Any]:
     """Time a file in rounds, and compare its outputs on every sample with those on the host.
 
     What runs no samples (another make's runner) is not compared. Raises StageFailed (it does not load or run),
     DeviceUnavailable, DeviceTimeout, DeviceError.
     """
-    phone = _there(device)
     measured = _measured(file, device)
     try:
         (found,) = adb.measure(phone.serial, [measured], file.inputs, _how(device), say, pause=pause)
         against_host = []
         if adb.bundle_of(measured.session, measured.runner, measured.library).tool is None:
             say(f"{file.name}: outputs on {device.name} and on the host")
-            against_host = _against_host(file, device, phone.serial, pause)
+            against_host = _against_host(file, measured, device, phone.serial, pause)
     except ToolFailed as error:
         raise StageFailed(f"{file.name} does not load or run on {device.name}: {reason_of(error)}") from None
     samples = found["samples_ms"]
@@ -58,7 +59,7 @@ def bench_on_phone(file: File, device: AdbDevice, say: Say, pause: adb.Pause = t
         "device": device.name,
         "via": "adb",
         "serial": phone.serial,
-        "phone": {**phone.about, "differs": list(phone.differs)},
+        "phone": phone.to_json(),
         "sha256": found["sha256"],
         "runtime": how["runtime"],
         "threads": how["threads"],
@@ -74,15 +75,19 @@ def bench_on_phone(file: File, device: AdbDevice, say: Say, pause: adb.Pause = t
     }
 
 
-def bench_on_phones(files: Sequence[File], devices: Sequence[AdbDevice], say: Say) -> list[list[dict[str, Any]]]:
+def bench_on_phones(
+    files: Sequence[File], devices: Sequence[AdbDevice], say: Say, resolve: Callable[[str], Path]
+) -> list[list[dict[str, Any]]]:
     """All files on each phone, one after another; all phones at once. For each phone its results.
 
     On ^C, and when a phone fails, the others' sessions are ended too and put back what they changed. Raises as
     `bench_on_phone`.
     """
+    # Before the first is timed: asking what a phone is would disturb it.
+    phones = ready_phones(devices, resolve)
     if len(devices) == 1:
         # In the main thread, a session hears of SIGTERM too.
-        return [[bench_on_phone(file, devices[0], say) for file in files]]
+        return [[bench_on_phone(file, devices[0], phones[devices[0].name], say) for file in files]]
     stop = threading.Event()
 
     def pause(seconds: float) -> None:
@@ -90,7 +95,7 @@ def bench_on_phones(files: Sequence[File], devices: Sequence[AdbDevice], say: Sa
             raise Interrupted
 
     def all_files(device: AdbDevice) -> list[dict[str, Any]]:
-        return [bench_on_phone(file, device, say, pause) for file in files]
+        return [bench_on_phone(file, device, phones[device.name], say, pause) for file in files]
 
     with ThreadPoolExecutor(len(devices)) as pool:
         at_work = [pool.submit(all_files, device) for device in devices]
@@ -109,7 +114,9 @@ class Interrupted(Exception):
     """A session was told to end."""
 
 
-def compare_on_phone(file: File, rival: File, device: AdbDevice, tolerance: float, say: Say) -> dict[str, Any]:
+def compare_on_phone(
+    file: File, rival: File, device: AdbDevice, phone: Phone, tolerance: float, say: Say
+) -> dict[str, Any]:
     """Time two files interleaved; PASS when `file` is at most `tolerance` (a fraction) slower than `rival`.
 
     The same file twice (A/A) gives the phone's noise floor, which is kept. Raises as `bench_on_phone`.
@@ -119,7 +126,6 @@ def compare_on_phone(file: File, rival: File, device: AdbDevice, tolerance: floa
             f"{file.name} takes {len(file.inputs)} inputs and {rival.name} {len(rival.inputs)}: "
             "they run on the same samples"
         )
-    phone = _there(device)
     pair = [_measured(rival, device), _measured(file, device)]
     try:
         one, two = adb.measure(phone.serial, pair, file.inputs, _how(device), say)
@@ -144,7 +150,7 @@ def compare_on_phone(file: File, rival: File, device: AdbDevice, tolerance: floa
         "device": device.name,
         "via": "adb",
         "serial": phone.serial,
-        "phone": {**phone.about, "differs": list(phone.differs)},
+        "phone": phone.to_json(),
         "sha256": [two["sha256"], one["sha256"]],
         "p50_ms": [_middle(two), _middle(one)],
         "same_file": same,
@@ -178,13 +184,6 @@ def _plain(found: ab.Comparison | ab.NoiseFloor) -> dict[str, Any]:
     return content
 
 
-def _there(device: AdbDevice) -> Phone:
-    phone = find_phones([device])[device.name]
-    if phone.absent:
-        raise DeviceUnavailable(f"device {device.name!r}: {phone.absent}", "pocketforge device list")
-    return phone
-
-
 def _measured(file: File, device: AdbDevice) -> adb.Measure:
     return adb.Measure(
         session=RUNTIMES[file.runtime].session,
@@ -203,21 +202,23 @@ def _middle(found: Mapping[str, Any]) -> float | None:
     return percentile(found["samples_ms"], "p50") if found["samples_ms"] else None
 
 
-def _against_host(file: File, device: AdbDevice, serial: str, pause: adb.Pause) -> list[dict[str, Any]]:
+def _against_host(
+    file: File, measured: adb.Measure, device: AdbDevice, serial: str, pause: adb.Pause
+) -> list[dict[str, Any]]:
     """For each output: how the phone's differs from the host's, over all samples."""
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         folders = [Path(scratch, name) for name in ("host", "phone")]
         request = RunRequest(
-            session=RUNTIMES[file.runtime].session,
-            model=file.path,
-            sha256=hash_file(file.path),
+            session=measured.session,
+            model=measured.model,
+            sha256=measured.sha256,
             inputs=file.inputs,
             outputs=folders[0],
             cores=device.cores,
             time_limit_s=device.time_limit_s,
             serial=serial,
-            runner=device.runners.get(file.runtime, ""),
-            runner_library=device.runner_libraries.get(file.runtime, ""),
+            runner=measured.runner,
+            runner_library=measured.library,
         )
         host.run(request, quiet=True)
         answer = adb.run(dataclasses.replace(request, outputs=folders[1]), pause=pause)

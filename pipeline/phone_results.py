@@ -18,7 +18,7 @@ def phone_facts(lane: Lane, outcome: Outcome, facts: Facts) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for device, keys in lane.phones.items():
         phone = facts.phones[device]
-        about: dict[str, Any] = {"phone": {**phone.about, "differs": list(phone.differs)}}
+        about: dict[str, Any] = {"phone": phone.to_json()}
         verified = outcome.read(keys.verify, "verify.json")
         bench = outcome.read(keys.bench, "bench.json")
         if verified:
@@ -69,10 +69,15 @@ def phone_warnings(facts: dict[str, Any]) -> Iterator[str]:
         for difference in about["phone"]["differs"]:
             yield f"{device} is not the profile's phone: {difference}"
         if "bench" in about:
-            how = about["bench"]["how"]
-            throttled = [r for r in how["rounds"] if r["throttled"]]
-            if throttled:
-                reasons = "; ".join(dict.fromkeys(reason for r in throttled for reason in r["reasons"]))
-                yield f"{device}: {len(throttled)} of {len(how['rounds'])} rounds do not count: {reasons}"
-            if not how["conclusive"]:
-                yield f"{device}: {how['reason']}"
+            for remark in remarks(about["bench"]["how"]):
+                yield f"{device}: {remark}"
+
+
+def remarks(how: Mapping[str, Any]) -> Iterator[str]:
+    """What is to be said of a measurement: rounds that do not count, and why it settles nothing."""
+    throttled = [r for r in how["rounds"] if r["throttled"]]
+    if throttled:
+        reasons = "; ".join(dict.fromkeys(reason for r in throttled for reason in r["reasons"]))
+        yield f"{len(throttled)} of {len(how['rounds'])} rounds do not count: {reasons}"
+    if not how["conclusive"]:
+        yield how["reason"]

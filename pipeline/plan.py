@@ -41,6 +41,10 @@ class Phone:
     differs: tuple[str, ...] = ()
     absent: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """For reports: what it is, and what it has otherwise."""
+        return {**self.about, "differs": list(self.differs)}
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:

@@ -88,27 +88,7 @@ def add_emulated(
     place = place_of(device)
     # What runs there is not the Python packages: the emulator's own parts say what it is.
     shared: dict[str, Any] = {"runtime": target.runtime, "emulator": build.facts.emulator}
-    verify = build.add(
-        "verify_device",
-        target.name,
-        {
-            **shared,
-            "scheme": target.quantize.scheme,
-            "task": recipe.task,
-            "metric": recipe.task_metric,
-            "device": {
-                **place,
-                "eval_samples": device.eval_samples,
-                "limits": {
-                    "min_sqnr_db": device.min_sqnr_db,
-                    "min_argmax_agreement": device.min_argmax_agreement,
-                },
-            },
-        },
-        {role: needs[role] for role in ("data", "reference", "export", "verify")},
-        reads=(role,),
-        paths=profile,
-    )
+    verify = _add_verify(build, recipe, target, {**shared, "device": place}, device, needs, (role,), profile)
     count = build.add(
         "count",
         target.name,
@@ -152,29 +132,8 @@ def add_phone(build: _Builder, recipe: Recipe, target: Target, device: AdbDevice
         "phone": phone.identity,
         "emulator": "" if files["runner"] else build.facts.emulator,
     }
-    verify = build.add(
-        "verify_device",
-        target.name,
-        {
-            **shared,
-            "scheme": target.quantize.scheme,
-            "task": recipe.task,
-            "metric": recipe.task_metric,
-            "device": {
-                **place,
-                "name": device.name,
-                "eval_samples": device.eval_samples,
-                "limits": {
-                    "min_sqnr_db": device.min_sqnr_db,
-                    "min_argmax_agreement": device.min_argmax_agreement,
-                },
-            },
-        },
-        {role: needs[role] for role in ("data", "reference", "export", "verify")},
-        reads=reads,
-        paths=paths,
-        place=where,
-    )
+    named = {**shared, "device": {**place, "name": device.name}}
+    verify = _add_verify(build, recipe, target, named, device, needs, reads, paths, where)
     bench = build.add(
         "bench_phone",
         target.name,
@@ -192,6 +151,37 @@ def add_phone(build: _Builder, recipe: Recipe, target: Target, device: AdbDevice
         place=where,
     )
     return OnPhone(verify, bench)
+
+
+def _add_verify(
+    build: _Builder,
+    recipe: Recipe,
+    target: Target,
+    spec: dict[str, Any],
+    device: EmulatedDevice | AdbDevice,
+    needs: Mapping[str, str],
+    reads: tuple[str, ...],
+    paths: Mapping[str, Path],
+    place: str = "",
+) -> str:
+    """The key of the step that compares a file's outputs on a device with the host's. spec: what it runs in, and
+    "device", where."""
+    limits = {"min_sqnr_db": device.min_sqnr_db, "min_argmax_agreement": device.min_argmax_agreement}
+    return build.add(
+        "verify_device",
+        target.name,
+        {
+            **spec,
+            "scheme": target.quantize.scheme,
+            "task": recipe.task,
+            "metric": recipe.task_metric,
+            "device": {**spec["device"], "eval_samples": device.eval_samples, "limits": limits},
+        },
+        {role: needs[role] for role in ("data", "reference", "export", "verify")},
+        reads=reads,
+        paths=paths,
+        place=place,
+    )
 
 
 # How a phone measures: whatever changes what comes out of it.

@@ -119,7 +119,8 @@ def command(
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    devices = chosen_devices(asked, known, say)
+    resolve = recipe.resolve if recipe else Path
+    devices = chosen_devices(asked, known, say, resolve)
     emulated = any(d.via == "emulator" for d in devices)
     if emulated and (threads or 1) > 1:
         raise RecipeError(f"counts and estimates of an emulated device are of 1 thread, found --threads {threads}")
@@ -148,8 +149,8 @@ def command(
             elif against:
                 rival = given_file(Path(against), files[0].inputs)
             phones = [d for d in devices if isinstance(d, AdbDevice)]
-            ctx.exit(_compare(files, rival, phones, tolerance / 100, say, as_json))
-        results = bench_files(files, devices, how, say, recipe=recipe, store=store if recipe else None)
+            ctx.exit(_compare(files, rival, phones, tolerance / 100, say, resolve, as_json))
+        results = bench_files(files, devices, how, say, resolve=resolve, store=store if recipe else None)
     except DamagedEntry as damage:
         raise StoreError(damage.message, f"pocketforge build {what} makes it again") from None
     if as_json:
@@ -174,13 +175,20 @@ def _compare(
     phones: Sequence[AdbDevice],
     tolerance: float,
     say: Callable[[str], None],
+    resolve: Callable[[str], Path],
     as_json: bool,
 ) -> int:
     """Each file with the rival, or without one with itself, on every phone; shown, and the exit code."""
+    from pipeline.connected import ready_phones
     from pipeline.phone_benching import compare_on_phone
     from pipeline.report.phones import show_compared
 
-    compared = [compare_on_phone(file, rival or file, phone, tolerance, say) for phone in phones for file in files]
+    ready = ready_phones(phones, resolve)
+    compared = [
+        compare_on_phone(file, rival or file, device, ready[device.name], tolerance, say)
+        for device in phones
+        for file in files
+    ]
     if as_json:
         print_json(compared)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RecipeError
@@ -23,11 +24,14 @@ class Asked:
     calibration: str
 
 
-def chosen_devices(asked: Asked, known: Sequence[Device], say: Callable[[str], None]) -> list[Device]:
+def chosen_devices(
+    asked: Asked, known: Sequence[Device], say: Callable[[str], None], resolve: Callable[[str], Path]
+) -> list[Device]:
     """Devices of the recipe (`known`) by name, this host, emulated profiles and connected phones.
 
-    Phones have their serial. One of the recipe's that need not be there and is not is left out, and said to be. Raises
-    RecipeError for what is no device, DeviceUnavailable for a phone that is not there.
+    Phones have their serial. One of the recipe's that need not be there and is not is left out, and said to be.
+    resolve: makes a path of one that the recipe writes. Raises RecipeError for what is no device, DeviceUnavailable for
+    a phone that is not there.
     """
     from pipeline.connected import asked_phones, connect
     from pipeline.device import EmulatedDevice, HostDevice
@@ -38,7 +42,7 @@ def chosen_devices(asked: Asked, known: Sequence[Device], say: Callable[[str], N
     if asked.cores and not (asked.profiles or words):
         raise RecipeError("--cores is for an emulated device or a phone", "--profile NAME emulates one")
     if not asked.devices and not asked.profiles:
-        return connect(known, say)
+        return connect(known, say, resolve)
     by_name: dict[str, Device] = {device.name: device for device in known}
     found: list[Device] = []
     for name in asked.devices:
@@ -62,10 +66,10 @@ def chosen_devices(asked: Asked, known: Sequence[Device], say: Callable[[str], N
             f"--device adb with several profiles: {', '.join(asked.profiles)}", "name the one it has to be"
         )
     profile = asked.profiles[0] if words and asked.profiles and not emulate else ""
-    phones = asked_phones(words, found, profile)
+    phones = asked_phones(words, found, profile, resolve)
     if asked.cores:
         phones = [dataclasses.replace(phone, cores=asked.cores) for phone in phones]
-    return [*connect(found, say), *phones]
+    return [*connect(found, say, resolve), *phones]
 
 
 def with_options(device: Device, options: Mapping[str, Any]) -> Device:

@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from android_bench import foreign, session
 from android_bench.bundle import Bundle, own_bundle, user_bundle
 from android_bench.errors import RunnerFailed
@@ -29,7 +31,7 @@ from pipeline.devices import host
 from pipeline.devices.base import RunAnswer, RunRequest
 from pipeline.devices.emulator import parts
 from pipeline.devices.emulator.arrays import described, read_outputs, write_inputs
-from pipeline.devices.emulator.device import PACKAGES
+from pipeline.devices.emulator.device import PACKAGES, run_answer
 from pipeline.devices.phones import open_phone, phone_errors
 from pipeline.errors import DeviceError, RecipeError, ToolFailed
 from pipeline.stats import percentile
@@ -103,19 +105,8 @@ def run(request: RunRequest, *, pause: Pause = time.sleep) -> RunAnswer:
             answer = session.run_once(place, bundle, request.model, raw, Path(scratch), **asked)
         said = dict(answer.said)
         said["outputs"] = [{**o, "file": str(f)} for o, f in zip(said["outputs"], answer.outputs, strict=True)]
-        read_outputs(said, request.outputs, _count(request.inputs[0]))
-    found_inputs, found_outputs = described(said, request.session)
-    return RunAnswer(
-        inputs=tuple(found_inputs),
-        outputs=tuple(found_outputs),
-        load_ms=said["load_ms"],
-        peak_rss_bytes=said["peak_rss_bytes"],
-        loaded_rss_bytes=said["loaded_rss_bytes"],
-        samples_ms=(),
-        runtime=f"{PACKAGES[request.session]} {said['runtime_version']}",
-        modules=(),
-        cpus=answer.cpus[0] if answer.cpus else (),
-    )
+        read_outputs(said, request.outputs, len(np.load(request.inputs[0], mmap_mode="r")))
+    return run_answer(said, request.session, answer.cpus[0] if answer.cpus else ())
 
 
 def measure(
@@ -254,12 +245,6 @@ def _failures(*models: Path) -> Iterator[None]:
                 words = re.sub(rf"/[^\s:]*/files/{hash_file(model)}[^\s:]*", model.name, words)
             raise ToolFailed([f"running {names}"], cause.code, words) from None
         raise
-
-
-def _count(samples: Path) -> int:
-    import numpy as np
-
-    return len(np.load(samples, mmap_mode="r"))
 
 
 def _quiet(text: str) -> None:

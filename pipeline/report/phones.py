@@ -8,8 +8,10 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.phone_results import remarks
 from pipeline.records import TargetRecord
 from pipeline.report.terminal import console, milliseconds, table
+from pipeline.stats import percentile
 
 _NUMBERS = ("top-1", "dB to host", "p50 ms", "± noise", "GHz", "rounds")
 
@@ -61,7 +63,7 @@ def show_phones(results: Sequence[Mapping[str, Any]]) -> None:
         for difference in row["phone"]["differs"]:
             screen.print(escape(f"  is not the profile's phone: {difference}"))
     for row in results:
-        for text in _remarks(row["how"]):
+        for text in remarks(row["how"]):
             screen.print(escape(f"{row['name']} on {row['device']}: {text}"))
 
 
@@ -84,7 +86,7 @@ def show_compared(results: Sequence[Mapping[str, Any]]) -> None:
         else:
             screen.print(escape(f"  {row['verdict']}: {row['reason']}"))
         for side in ("file", "against"):
-            for text in _remarks(row["how"][side]):
+            for text in remarks(row["how"][side]):
                 screen.print(escape(f"  {text}"))
 
 
@@ -97,8 +99,6 @@ def told(phone: Mapping[str, Any]) -> str:
 
 
 def _timed(samples_ms: Sequence[float], how: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    from pipeline.stats import percentile
-
     rounds = how["rounds"]
     clean = [r for r in rounds if not r["throttled"]]
     clocks = [r["clock_ghz"] for r in clean if r["clock_ghz"] is not None]
@@ -109,14 +109,3 @@ def _timed(samples_ms: Sequence[float], how: Mapping[str, Any]) -> tuple[str, st
         f"{len(clean)} of {len(rounds)}",
         how["cores"],
     )
-
-
-def _remarks(how: Mapping[str, Any]) -> list[str]:
-    throttled = [r for r in how["rounds"] if r["throttled"]]
-    said = []
-    if throttled:
-        reasons = "; ".join(dict.fromkeys(reason for r in throttled for reason in r["reasons"]))
-        said.append(f"{len(throttled)} rounds do not count: {reasons}")
-    if not how["conclusive"]:
-        said.append(how["reason"])
-    return said

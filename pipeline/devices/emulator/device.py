@@ -6,7 +6,7 @@ Same request and same arrays out as on the host. Times are the emulator's own: t
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,17 +78,22 @@ def run(request: RunRequest) -> RunAnswer:
         answer = target.start(order)
         if mode == "run":
             read_outputs(answer, request.outputs, len(np.load(request.inputs[0], mmap_mode="r")))
-    found_inputs, found_outputs = described(answer, request.session)
+    return run_answer(answer, request.session)
+
+
+def run_answer(answer: Mapping[str, Any], session: str, cpus: tuple[int, ...] = ()) -> RunAnswer:
+    """What a native runner said, as every device says it. cpus: that it ran on, where that is known."""
+    inputs, outputs = described(answer, session)
     return RunAnswer(
-        inputs=tuple(found_inputs),
-        outputs=tuple(found_outputs),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
         load_ms=answer["load_ms"],
         peak_rss_bytes=answer["peak_rss_bytes"],
         loaded_rss_bytes=answer["loaded_rss_bytes"],
         samples_ms=tuple(answer["samples_ms"]),
-        runtime=f"{PACKAGES[request.session]} {answer['runtime_version']}",
+        runtime=f"{PACKAGES[session]} {answer['runtime_version']}",
         modules=(),
-        cpus=(),
+        cpus=cpus,
     )
 
 
