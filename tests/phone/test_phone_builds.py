@@ -266,6 +266,18 @@ def test_bench_of_a_file(shop, files, samples, make_phone):
     assert json.dumps(row, allow_nan=False)
 
 
+def test_a_recipes_own_profile_is_found_from_anywhere(shop, make_phone, tmp_path):
+    """Its path is the recipe's, wherever the command is run."""
+    make_phone("pixel4")
+    profile = (ROOT / "device_profiles" / "pixel4.toml").read_text(encoding="utf-8")
+    (shop.folder / "mine.toml").write_text(profile.replace('name = "pixel4"', 'name = "mine"', 1), encoding="utf-8")
+    path = shop.recipe(device('profile = "mine.toml"\n'), "digits_tflite_int8")
+    done = pocketforge("bench", path, "--json", cache=shop.cache, cwd=tmp_path, timeout=300, env=shop.env)
+    assert done.code == 0, done.stderr
+    (row,) = done.json()
+    assert (row["device"], row["phone"]["model"]) == ("mine", "Pixel 4")
+
+
 def test_bench_on_every_phone_at_once(shop, files, samples, make_phone):
     phones = [make_phone("pixel4"), make_phone("pixel8")]
     words = ("--inputs", samples, "--device", "adb:all", "--rounds", 3, "--samples", 10, "--seconds", 0)
