@@ -80,7 +80,7 @@ def wheel(session: nox.Session) -> None:
     outside.mkdir(exist_ok=True)
     session.chdir(outside)
     session.env["POCKETFORGE_CACHE_DIR"] = str(outside / "cache")
-    session.run("python", "-c", "import pipeline; assert 'site-packages' in pipeline.__file__, pipeline.__file__")
+    session.run("python", "-c", "import pocketforge as p; assert 'site-packages' in p.__file__, p.__file__")
     # From the wheel's own sources of the runners; the folder is the user's, so that the tests find it made.
     session.run("pocketforge", "device", "setup", "emulator")
     session.run("pocketforge", "build", "shipped:digits_cnn", "--jobs", "2", "--progress", "plain", "--refresh")

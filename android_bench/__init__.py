@@ -1,4 +1,4 @@
-"""Phones over adb: how to reach them, what they are, and how to measure on them. Knows nothing of `pipeline`.
+"""Phones over adb: how to reach them, what they are, and how to measure on them. Knows nothing of `pocketforge`.
 
 adb.py        the adb program and the phones it lists; every bad state its own error
 link.py       one phone: shell commands with a proof that they ended, push and pull with a proof of the content

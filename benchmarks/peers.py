@@ -12,8 +12,9 @@ ours            prune_channels with a goal on the MACs that torch-pruning reache
 "half": both again with a budget of half of the MACs. A ratio is turned into widths layer by layer, and rounding to 8
 takes 16 channels to 8 at any ratio; a goal takes away single pieces of 8 channels until the budget is met.
 
-All start from the same weights and get the same fine-tuning by the same loop (`pipeline.training.loop.fit`: same data,
-epochs, optimizer, seeds); only the last learns from the teacher as well. Accuracy is top-1 on the eval split.
+All start from the same weights and get the same fine-tuning by the same loop (`pocketforge.training.loop.fit`:
+same data, epochs, optimizer, seeds); only the last learns from the teacher as well. Accuracy is top-1 on the eval
+split.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from pipeline.compress import Distill, Finetune, Goal, PruneChannels
-from pipeline.config import load_recipe
-from pipeline.data.dataset import open_recipe
-from pipeline.models import build_model, count_macs, count_parameters, load_weights
-from pipeline.pruning import channels
-from pipeline.pruning.base import Subject
-from pipeline.pruning.subject import accuracy, gather
-from pipeline.stats import mean_interval
-from pipeline.training.distillation import DistillationLoss
-from pipeline.training.loop import fit
+from pocketforge.compress import Distill, Finetune, Goal, PruneChannels
+from pocketforge.config import load_recipe
+from pocketforge.data.dataset import open_recipe
+from pocketforge.models import build_model, count_macs, count_parameters, load_weights
+from pocketforge.pruning import channels
+from pocketforge.pruning.base import Subject
+from pocketforge.pruning.subject import accuracy, gather
+from pocketforge.stats import mean_interval
+from pocketforge.training.distillation import DistillationLoss
+from pocketforge.training.loop import fit
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "models" / "resnet_cifar" / "digits.toml"

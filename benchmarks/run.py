@@ -24,12 +24,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "models" / "digits_cnn"
-COMMAND = [sys.executable, "-m", "pipeline"]
+SOURCES = os.pathsep.join((str(ROOT / "pipeline"), str(ROOT)))
+COMMAND = [sys.executable, "-m", "pocketforge"]
 
 
 def seconds(argv: list[str], cwd: Path, cache: Path) -> float:
     """Wall time of a whole process; its output only matters when it fails."""
-    environment = {**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "POCKETFORGE_CACHE_DIR": str(cache),
+        "PYTHONPATH": SOURCES,
+    }
     started = time.perf_counter()
     done = subprocess.run(argv, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     taken = time.perf_counter() - started

@@ -21,7 +21,7 @@ with tempfile.TemporaryDirectory() as cache:
         [
             sys.executable,
             "-m",
-            "pipeline",
+            "pocketforge",
             "build",
             "models/digits_cnn/release.toml",
             "--jobs",

@@ -79,7 +79,7 @@ def small_recipe_text() -> str:
 @pytest.fixture(scope="session")
 def emulator() -> object:
     """What `pocketforge device setup emulator` made. Tests of emulated devices are not skipped: they fail without."""
-    from pipeline.devices.emulator import parts
+    from pocketforge.devices.emulator import parts
 
     return parts.installed()
 

@@ -14,6 +14,8 @@ from typing import Any
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
+# What a program started by a test has as PYTHONPATH: the source root, and the folder of android_bench.
+SOURCES = os.pathsep.join((str(ROOT / "pipeline"), str(ROOT)))
 RELEASE = ROOT / "models" / "digits_cnn" / "release.toml"
 # The second emulated device of the shipped recipe.
 SECOND = "rpi3bplus"
@@ -34,9 +36,9 @@ class Done:
 def pocketforge(*args: object, cache: Path, cwd: Path, timeout: float = 600, env: dict[str, str] | None = None) -> Done:
     """Run the command line in a new process, with its own cache."""
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", *map(str, args)],
+        [sys.executable, "-m", "pocketforge", *map(str, args)],
         cwd=cwd,
-        env={**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT), **(env or {})},
+        env={**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), "PYTHONPATH": SOURCES, **(env or {})},
         capture_output=True,
         text=True,
         timeout=timeout,

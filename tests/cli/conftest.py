@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from release_build import Done
+from release_build import SOURCES, Done
 
-from pipeline.cli.main import main
+from pocketforge.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,15 +40,15 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def program() -> Cli:
-    """Run `python -m pipeline …` in a new process."""
+    """Run `python -m pocketforge …` in a new process."""
 
     def run(
         *args: object, cache: Path, cwd: Path, env: dict[str, str] | None = None, python: tuple[str, ...] = ()
     ) -> Done:
         done = subprocess.run(
-            [sys.executable, *python, "-m", "pipeline", *map(str, args)],
+            [sys.executable, *python, "-m", "pocketforge", *map(str, args)],
             cwd=cwd,
-            env={**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT), **(env or {})},
+            env={**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), "PYTHONPATH": SOURCES, **(env or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.shipped import models_folder
+from pocketforge.shipped import models_folder
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +183,8 @@ def test_bench_as_a_table_has_the_interval(cli, tiny, samples):
 
 
 def test_an_interval_that_the_samples_cannot_give_is_null_never_infinity(cli, tiny, samples, monkeypatch):
-    from pipeline import benching
-    from pipeline.stats import Interval
+    from pocketforge import benching
+    from pocketforge.stats import Interval
 
     monkeypatch.setattr(benching, "percentile_interval", lambda *_: Interval(1.0, -math.inf, math.inf))
     args = ("bench", tiny, "--inputs", samples, "--samples", 10, "--seconds", 0)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pipeline.store import Store
+from pocketforge.store import Store
 
 HOUR = 3600
 

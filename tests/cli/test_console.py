@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from release_build import SOURCES
 
-from pipeline import events
-from pipeline.cli.console import progress
+from pocketforge import events
+from pocketforge.cli.console import progress
 
 LANES = "first+second+third"
 NEWS = (
@@ -73,8 +74,8 @@ def test_every_event_there_is_can_be_told_in_every_mode(capsys):
 
 SCRIPT = """if True:
     import sys
-    from pipeline import events
-    from pipeline.cli.console import progress
+    from pocketforge import events
+    from pocketforge.cli.console import progress
     with progress(sys.argv[1]) as emit:
         for event in (
             events.BuildStarted(4, 1),
@@ -95,8 +96,7 @@ SCRIPT = """if True:
 def in_terminal(*argv: str, cwd: Path, env: dict[str, str] | None = None, columns: int = 80) -> tuple[int, str, str]:
     """Run a program whose stderr is a terminal and whose stdout is not: exit code, stdout, stderr without styling."""
     ours, theirs = pty.openpty()
-    root = str(Path(__file__).parents[2])
-    more = {"PYTHONPATH": root, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40", **(env or {})}
+    more = {"PYTHONPATH": SOURCES, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40", **(env or {})}
     process = subprocess.Popen(
         [sys.executable, *argv], stdout=subprocess.PIPE, stderr=theirs, cwd=cwd, env={**os.environ, **more}
     )
@@ -149,7 +149,7 @@ def test_a_command_on_a_terminal_draws_on_stderr_and_prints_only_its_result(tmp_
         '[[target]]\nname = "t"\nruntime = "onnx"\n'
     )
     env = {"POCKETFORGE_CACHE_DIR": str(tmp_path / "cache")}
-    code, out, err = in_terminal("-m", "pipeline", "check", "r.toml", "--json", cwd=tmp_path, env=env)
+    code, out, err = in_terminal("-m", "pocketforge", "check", "r.toml", "--json", cwd=tmp_path, env=env)
     assert (code, out) == (2, "")
     shown = unstyled(err)
     assert re.search(r"done +data +trunk +\d+\.\d s", shown)

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from pipeline.calibration import published, suite
+from pocketforge.calibration import published, suite
 
 
 @pytest.fixture(scope="module")

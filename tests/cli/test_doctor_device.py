@@ -6,8 +6,8 @@ from importlib import metadata
 
 import pytest
 
-from pipeline.devices import legacy
-from pipeline.runtimes import RUNTIMES
+from pocketforge.devices import legacy
+from pocketforge.runtimes import RUNTIMES
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def test_a_toolchain_that_does_not_import_is_as_good_as_missing(cli, monkeypatch
     import dataclasses
 
     broken = dataclasses.replace(RUNTIMES["onnx"], preload=("json", "no_such_module"))
-    monkeypatch.setattr("pipeline.doctor.RUNTIMES", {"onnx": broken})
+    monkeypatch.setattr("pocketforge.doctor.RUNTIMES", {"onnx": broken})
     monkeypatch.setattr(
-        "pipeline.doctor._package", lambda name, *_: {"name": name, "state": "ok", "found": "", "get": ""}
+        "pocketforge.doctor._package", lambda name, *_: {"name": name, "state": "ok", "found": "", "get": ""}
     )
     done = cli("doctor", "--imports", "--json")
     assert done.code == 3

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import click
 import pytest
+from release_build import SOURCES
 
-from pipeline.cli.main import COMMANDS, cli
+from pocketforge.cli.main import COMMANDS, cli
 
 TOOLCHAINS = {"torch", "numpy", "executorch", "torchao", "litert_torch", "ai_edge_litert", "onnx", "onnxruntime"}
 TOOLCHAINS |= {"onnxscript", "sklearn", "PIL", "transformers", "rich", "cattrs"}
@@ -131,7 +132,7 @@ def test_version_says_the_toolchains_versions_and_imports_none_of_them(program, 
     for name in ("torch", "executorch", "litert-torch", "ai-edge-litert", "onnx", "onnxruntime", "numpy"):
         assert found[name] == metadata.version(name)
     loaded = set(re.findall(r"\|\s+([\w.]+)$", done.stderr, flags=re.MULTILINE))
-    assert "pipeline.cli.main" in loaded
+    assert "pocketforge.cli.main" in loaded
     assert {name.partition(".")[0] for name in loaded} & TOOLCHAINS == set()
 
 
@@ -161,8 +162,8 @@ def complete(tmp_path: Path, words: str, shell: str = "bash") -> list[str]:
     count = len(words.split(" ")) - 1
     env = {"_POCKETFORGE_COMPLETE": f"{shell}_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline"],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **env},
+        [sys.executable, "-m", "pocketforge"],
+        env={**os.environ, "PYTHONPATH": SOURCES, **env},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import checking
-from pipeline.cli.init import recipe_text
-from pipeline.config import load_recipe, parse_recipe
+from pocketforge import checking
+from pocketforge.cli.init import recipe_text
+from pocketforge.config import load_recipe, parse_recipe
 
 TINY = """\
 from torch import nn

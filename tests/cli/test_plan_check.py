@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_recipe
-from pipeline.shipped import recipe_path
-from pipeline.store import Store
+from pocketforge.config import load_recipe
+from pocketforge.shipped import recipe_path
+from pocketforge.store import Store
 
 SHIPPED = "shipped:digits_cnn"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.records import Report, TargetRecord
+from pocketforge.records import Report, TargetRecord
 
 HASH = "b" * 64
 

@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from release_build import SOURCES
 
-from pipeline.recipe import Budget
-from pipeline.records import Artifact, Check, GateResult, Measurement, Report, StepRecord, TargetRecord
+from pocketforge.recipe import Budget
+from pocketforge.records import Artifact, Check, GateResult, Measurement, Report, StepRecord, TargetRecord
 
 HASH = "a" * 64
 FAST = tuple(1.0 + 0.001 * (i % 7) for i in range(200))
@@ -251,9 +252,15 @@ def test_every_number_can_be_read_in_a_terminal(write, columns):
     path = write(failing())
     # Too long a name for its row: something has to give way.
     path.write_text(path.read_text().replace("second_long_name", "second_" + "long_" * 8 + "name"))
-    command = [sys.executable, "-m", "pipeline", "report", str(path)]
-    root = str(Path(__file__).parents[2])
-    env = {**os.environ, "PYTHONPATH": root, "COLUMNS": str(columns), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "pocketforge", "report", str(path)]
+    env = {
+        **os.environ,
+        "PYTHONPATH": SOURCES,
+        "COLUMNS": str(columns),
+        "LINES": "50",
+        "TERM": "xterm",
+        "NO_COLOR": "1",
+    }
     process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=env)
     os.close(theirs)
     text = b""

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file, save_file
 
-from pipeline.cli.main import cli
-from pipeline.errors import ModelError, RecipeError
+from pocketforge.cli.main import cli
+from pocketforge.errors import ModelError, RecipeError
 
 DIGITS = Path(__file__).parents[2] / "models/digits_cnn/weights.safetensors"
 

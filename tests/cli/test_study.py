@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store import Store
+from pocketforge.store import Store
 
 MODEL = """\
 import torch

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_recipe
-from pipeline.explain import explain_failures
-from pipeline.facts import gather
-from pipeline.parity.words import sentence, stage_rows
-from pipeline.plan import make_plan
-from pipeline.plan_why import with_why
-from pipeline.run import run_plan
-from pipeline.store import Store
+from pocketforge.config import load_recipe
+from pocketforge.explain import explain_failures
+from pocketforge.facts import gather
+from pocketforge.parity.words import sentence, stage_rows
+from pocketforge.plan import make_plan
+from pocketforge.plan_why import with_why
+from pocketforge.run import run_plan
+from pocketforge.store import Store
 
 MODEL = """\
 from torch import nn

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.devices.emulator import parts, pinned, provision
+from pocketforge.devices.emulator import parts, pinned, provision
 
 # With HANG set it says its process there, and goes to sleep.
 ZIG = b"""#!/bin/sh
@@ -120,7 +120,7 @@ class World:
 
 
 if __name__ == "__main__":
-    from pipeline.cli.main import main
+    from pocketforge.cli.main import main
 
     world = World(Path(sys.argv[1]), Path(os.environ["LIBRARIES"]), float(os.environ.get("BUILD_S", "0")))
     for module, name, value in world.patches():

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.data.digits import Digits
-from pipeline.devices import host
-from pipeline.devices.base import RunRequest
-from pipeline.quantize import Quantize
-from pipeline.runtimes import RUNTIMES
+from pocketforge.data.digits import Digits
+from pocketforge.devices import host
+from pocketforge.devices.base import RunRequest
+from pocketforge.quantize import Quantize
+from pocketforge.runtimes import RUNTIMES
 
 torch = pytest.importorskip("torch")
 
@@ -98,7 +98,7 @@ def on_engine(net: Any, engine: str, calibration: Any, samples: Any) -> tuple[np
 
 @pytest.fixture(scope="module")
 def compared(request: pytest.FixtureRequest) -> Any:
-    from pipeline.models import build_model, load_weights
+    from pocketforge.models import build_model, load_weights
 
     found: dict[tuple[str, str], Compared] = {}
 
@@ -107,7 +107,7 @@ def compared(request: pytest.FixtureRequest) -> Any:
             return found[name, engine]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other, and torch all of FX
-            from pipeline.quantization.pt2e import quantize_graph
+            from pocketforge.quantization.pt2e import quantize_graph
 
             folder, weights, args, count = NETS[name]
             place = request.config.rootpath / "models" / folder
@@ -176,14 +176,14 @@ def test_what_remains_of_fbgemm_is_the_weight_level_that_is_never_stored(compare
     """With -128 among the weights, as torch stores it, every output is within a step, if values beyond the calibrated
     range go on to int8's end as in torch's engine: clamped at the 7 bits, the graph is further away.
     """
-    from pipeline import backends
+    from pocketforge import backends
 
     case = compared("digits_cnn", "fbgemm")
     wide = dataclasses.replace(backends.BACKENDS["fbgemm"], weight_levels=(-128, 127))
     monkeypatch.setitem(backends.BACKENDS, "fbgemm", wide)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from pipeline.quantization.pt2e import quantize_graph
+        from pocketforge.quantization.pt2e import quantize_graph
 
         quantize = Quantize("static_int8", backend="fbgemm")
         folded, _ = quantize_graph(case.program, [images()[:CALIBRATION].numpy()], quantize)
@@ -203,7 +203,7 @@ def test_what_remains_of_fbgemm_is_the_weight_level_that_is_never_stored(compare
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_files_answer_as_the_engine_does(compared, engine, runtime, tmp_path):
-    from pipeline.runtimes.base import ExportRequest
+    from pocketforge.runtimes.base import ExportRequest
 
     case = compared("digits_cnn", engine)
     with warnings.catch_warnings():

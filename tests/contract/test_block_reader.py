@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline.devices.emulator.parts import Emulator
+from pocketforge.devices.emulator.parts import Emulator
 
 BEGIN, END = "bench_mark_begin", "bench_mark_end"
 FORMS = ("word", "bytes", "plain")

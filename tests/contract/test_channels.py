@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline import models
-from pipeline.compress import Goal, PruneChannels
-from pipeline.errors import ModelError, ToolMissing
-from pipeline.pruning import channels
-from pipeline.pruning.base import Pruned, Subject
-from pipeline.surgery import KeepChannels, apply_edits, edit_from_json, edit_to_json
+from pocketforge import models
+from pocketforge.compress import Goal, PruneChannels
+from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.pruning import channels
+from pocketforge.pruning.base import Pruned, Subject
+from pocketforge.surgery import KeepChannels, apply_edits, edit_from_json, edit_to_json
 
 CHAIN = [["chain", 32], ["chain", 64], ["chain", 32]]
 # Every kind of coupling, the layers that lose half of their channels, and a layer that must not (with the reason).

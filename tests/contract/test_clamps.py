@@ -10,13 +10,13 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from pipeline.metrics import parity  # noqa: E402
-from pipeline.quantize import Override, Quantize  # noqa: E402
+from pocketforge.metrics import parity  # noqa: E402
+from pocketforge.quantize import Override, Quantize  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-    from pipeline.quantization.layers import op_name
-    from pipeline.quantization.pt2e import quantize_graph
+    from pocketforge.quantization.layers import op_name
+    from pocketforge.quantization.pt2e import quantize_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.compress import Finetune
-from pipeline.config import load_recipe
-from pipeline.data.dataset import open_recipe
-from pipeline.devices.base import RunRequest
-from pipeline.errors import ModelError, StageFailed
-from pipeline.metrics import parity
-from pipeline.quantization.codebook_files import Codebook, load_codebooks, save_codebooks
-from pipeline.quantization.quantizers import QUANTIZERS, kmeans, nearest, quantile, uniform
+from pocketforge.compress import Finetune
+from pocketforge.config import load_recipe
+from pocketforge.data.dataset import open_recipe
+from pocketforge.devices.base import RunRequest
+from pocketforge.errors import ModelError, StageFailed
+from pocketforge.metrics import parity
+from pocketforge.quantization.codebook_files import Codebook, load_codebooks, save_codebooks
+from pocketforge.quantization.quantizers import QUANTIZERS, kmeans, nearest, quantile, uniform
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchao")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the toolchains deprecate parts of each other
 
-from pipeline.models import build_model, load_weights, trace  # noqa: E402
-from pipeline.pruning.subject import accuracy, gather  # noqa: E402
-from pipeline.quantization import codebook  # noqa: E402
-from pipeline.quantization.fold import deep_copy, fold_batch_norm  # noqa: E402
+from pocketforge.models import build_model, load_weights, trace  # noqa: E402
+from pocketforge.pruning.subject import accuracy, gather  # noqa: E402
+from pocketforge.quantization import codebook  # noqa: E402
+from pocketforge.quantization.fold import deep_copy, fold_batch_norm  # noqa: E402
 
 MODELS = Path(__file__).parents[2] / "models"
 BITS = (2, 3, 4, 6, 8)
@@ -321,7 +321,7 @@ def exported(graph: Any, example: Any, opset: int = 21) -> Any:
 
 def answers(path: Path, samples: np.ndarray, folder: Path) -> np.ndarray:
     """What the file says of each sample, in a new process that loads onnxruntime alone."""
-    from pipeline.devices.host import run
+    from pocketforge.devices.host import run
 
     folder.mkdir()
     np.save(folder / "input_0.npy", samples)
@@ -333,8 +333,8 @@ def answers(path: Path, samples: np.ndarray, folder: Path) -> np.ndarray:
 
 @pytest.mark.parametrize(("entries", "share", "kind"), [(16, 0.25, "uint4"), (256, 0.4, "uint8")])
 def test_an_onnx_file_with_codebooks_is_small_and_computes_the_same(digits, onnx, tmp_path, entries, share, kind):
-    from pipeline.runtimes.onnx import _write_ort
-    from pipeline.runtimes.onnx_codebook import apply_codebooks
+    from pocketforge.runtimes.onnx import _write_ort
+    from pocketforge.runtimes.onnx_codebook import apply_codebooks
 
     books = codebook.cluster(digits.graph, entries)
     graph = codebook.with_codebooks(digits.graph, books)
@@ -397,7 +397,7 @@ TOKENS = torch.zeros(1, 12, dtype=torch.int64)
 def test_weights_are_found_however_the_exporter_writes_them(onnx, tmp_path, opset, kind):
     import onnxruntime
 
-    from pipeline.runtimes.onnx_codebook import apply_codebooks
+    from pocketforge.runtimes.onnx_codebook import apply_codebooks
 
     graph, books = products()
     assert len(books) == 7  # each of the nine but the shared one once
@@ -418,7 +418,7 @@ def test_weights_are_found_however_the_exporter_writes_them(onnx, tmp_path, opse
 
 
 def test_a_codebook_whose_weight_is_not_in_the_model_is_refused(onnx, tmp_path):
-    from pipeline.runtimes.onnx_codebook import apply_codebooks
+    from pocketforge.runtimes.onnx_codebook import apply_codebooks
 
     graph, books = products()
     model = exported(graph, TOKENS)

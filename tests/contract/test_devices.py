@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 from phone import MakePhone, Phone
 
-from pipeline.devices import DEVICES
-from pipeline.devices.base import RunAnswer, RunRequest
-from pipeline.errors import DeviceError, DeviceTimeout, ToolFailed
+from pocketforge.devices import DEVICES
+from pocketforge.devices.base import RunAnswer, RunRequest
+from pocketforge.errors import DeviceError, DeviceTimeout, ToolFailed
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -128,7 +128,7 @@ def test_a_run_answers_every_sample(device, model, samples, tmp_path):
     assert answer.samples_ms == ()
     assert answer.runtime == f"onnxruntime {importlib.metadata.version('onnxruntime')}"
     if device.__name__ == DEVICES["host"]:
-        assert {"onnxruntime", "numpy"} <= set(answer.modules) and "pipeline" not in answer.modules
+        assert {"onnxruntime", "numpy"} <= set(answer.modules) and "pocketforge" not in answer.modules
 
 
 def test_a_phone_is_not_timed_by_a_single_run(connected, model, samples, tmp_path):
@@ -251,7 +251,7 @@ def test_where_the_user_stands_does_not_matter(device, model, samples, tmp_path)
         sys.path = [{str(ROOT)!r}] + [p for p in sys.path if p not in ("", os.getcwd(), {str(tmp_path / "there")!r})]
         import importlib
         from pathlib import Path
-        from pipeline.devices.base import RunRequest
+        from pocketforge.devices.base import RunRequest
         device = importlib.import_module({device.__name__!r})
         os.environ["PYTHONPATH"] = {str(tmp_path / "there")!r}
         os.chdir({str(tmp_path / "here")!r})

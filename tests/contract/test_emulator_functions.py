@@ -8,8 +8,8 @@ import pytest
 from elftools.dwarf.callframe import FDE
 from elftools.elf.elffile import ELFFile
 
-from pipeline.devices.emulator.functions import LIBRARY_STEP, FunctionMap, Library
-from pipeline.devices.emulator.parts import Emulator
+from pocketforge.devices.emulator.functions import LIBRARY_STEP, FunctionMap, Library
+from pocketforge.devices.emulator.parts import Emulator
 
 BASE = 0x5500000000
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.calibration import micro_models
-from pipeline.devices.emulator import launch as launching
-from pipeline.devices.emulator.launch import Order, command, launch, prefix
-from pipeline.devices.emulator.parts import Emulator
-from pipeline.errors import DeviceError, DeviceTimeout, DeviceUnavailable, ToolFailed
-from pipeline.profile_files import load_profile
+from pocketforge.calibration import micro_models
+from pocketforge.devices.emulator import launch as launching
+from pocketforge.devices.emulator.launch import Order, command, launch, prefix
+from pocketforge.devices.emulator.parts import Emulator
+from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable, ToolFailed
+from pocketforge.profile_files import load_profile
 
 PROFILE = load_profile("pixel4")
 CLUSTER = PROFILE.cluster()

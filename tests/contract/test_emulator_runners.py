@@ -18,17 +18,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.calibration import micro_models
-from pipeline.devices import host
-from pipeline.devices.base import RunRequest
-from pipeline.devices.emulator import device
-from pipeline.devices.emulator.launch import Order, environment, launch, prefix
-from pipeline.devices.emulator.parts import Emulator
-from pipeline.devices.emulator.qemu import cpu_option
-from pipeline.errors import DeviceError, RecipeError, ToolFailed
-from pipeline.profile_files import load_profile
-from pipeline.runtimes import RUNTIMES
-from pipeline.store import hash_file
+from pocketforge.calibration import micro_models
+from pocketforge.devices import host
+from pocketforge.devices.base import RunRequest
+from pocketforge.devices.emulator import device
+from pocketforge.devices.emulator.launch import Order, environment, launch, prefix
+from pocketforge.devices.emulator.parts import Emulator
+from pocketforge.devices.emulator.qemu import cpu_option
+from pocketforge.errors import DeviceError, RecipeError, ToolFailed
+from pocketforge.profile_files import load_profile
+from pocketforge.runtimes import RUNTIMES
+from pocketforge.store import hash_file
 
 PROFILE = load_profile("pixel4")
 PROGRAMS = {"tflite": "pf_litert", "onnx": "pf_onnxruntime", "executorch": "pf_executorch"}
@@ -79,7 +79,7 @@ def bench(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
     models = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-        from pipeline.runtimes.base import ExportRequest
+        from pocketforge.runtimes.base import ExportRequest
 
         torch.manual_seed(0)
         example = tuple(torch.from_numpy(s[:1]) for s in samples)

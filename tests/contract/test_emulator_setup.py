@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+from release_build import SOURCES
 from small_emulator import World, script
 
-from pipeline.devices.emulator import manifest, parts, pinned, provision
-from pipeline.errors import DeviceUnavailable, StoreError, ToolFailed, ToolMissing
+from pocketforge.devices.emulator import manifest, parts, pinned, provision
+from pocketforge.errors import DeviceUnavailable, StoreError, ToolFailed, ToolMissing
 
 ROOT = Path(__file__).parents[2]
 SMALL = Path(__file__).with_name("small_emulator.py")
@@ -73,7 +74,7 @@ class Small:
     def process(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, SMALL, self.world.folder, *arguments],
-            env={**os.environ, "LIBRARIES": str(self.world.libraries), "PYTHONPATH": str(ROOT), **environment},
+            env={**os.environ, "LIBRARIES": str(self.world.libraries), "PYTHONPATH": SOURCES, **environment},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -428,7 +429,7 @@ def on_disk(small: Small, disk: Path, options: str, before: str, *arguments: str
         "import runpy, sys; from small_emulator import World; from pathlib import Path; import os\n"
         "World.environment = property(lambda self, real=World.environment.fget: "
         "{**real(self), 'POCKETFORGE_ENVIRONMENTS_DIR': os.environ['DISK']})\n"
-        "import small_emulator; from pipeline.cli.main import main\n"
+        "import small_emulator; from pocketforge.cli.main import main\n"
         "world = World(Path(sys.argv[1]), Path(os.environ['LIBRARIES']))\n"
         "[setattr(*patch) for patch in world.patches()]; os.environ.update(world.environment)\n"
         "sys.exit(main(['device', 'setup', 'emulator', *sys.argv[2:]]))"
@@ -437,7 +438,7 @@ def on_disk(small: Small, disk: Path, options: str, before: str, *arguments: str
         ["/usr/bin/unshare", "--map-root-user", "--mount", "/bin/sh", "-eu", "-c", shell, "sh",
          sys.executable, "-c", code, small.world.folder, *arguments],
         env={**os.environ, "PATH": "/usr/bin:/bin", "DISK": str(disk), "OPTIONS": options, "ROOT": str(small.root),
-             "LIBRARIES": str(small.world.libraries), "PYTHONPATH": f"{ROOT}:{SMALL.parent}"},
+             "LIBRARIES": str(small.world.libraries), "PYTHONPATH": f"{SOURCES}:{SMALL.parent}"},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
 

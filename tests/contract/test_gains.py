@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.compress import PruneChannels
-from pipeline.pruning import channels
-from pipeline.pruning.base import Subject
-from pipeline.slow_layers import find_slow_layers
-from pipeline.stages.gains import find_flags
-from pipeline.surgery import Checkpoint
+from pocketforge.compress import PruneChannels
+from pocketforge.pruning import channels
+from pocketforge.pruning.base import Subject
+from pocketforge.slow_layers import find_slow_layers
+from pocketforge.stages.gains import find_flags
+from pocketforge.surgery import Checkpoint
 
 # The toolchains deprecate parts of each other.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.config import load_recipe
-from pipeline.errors import ModelError, StageFailed
-from pipeline.quantize import Override, Quantize
-from pipeline.recipe import data_spec
+from pocketforge.config import load_recipe
+from pocketforge.errors import ModelError, StageFailed
+from pocketforge.quantize import Override, Quantize
+from pocketforge.recipe import data_spec
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-    from pipeline.quantization import layer_study, mixed
-    from pipeline.quantization.calibration import calibration_samples
-    from pipeline.quantization.layer_study import Scorer, Switchboard, study
-    from pipeline.quantization.pt2e import NO_LAYER, describe, layer_schemes, quantize_graph
-    from pipeline.stages import data, reference
+    from pocketforge.quantization import layer_study, mixed
+    from pocketforge.quantization.calibration import calibration_samples
+    from pocketforge.quantization.layer_study import Scorer, Switchboard, study
+    from pocketforge.quantization.pt2e import NO_LAYER, describe, layer_schemes, quantize_graph
+    from pocketforge.stages import data, reference
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

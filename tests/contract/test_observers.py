@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.backends import BACKENDS
-from pipeline.data.digits import Digits
-from pipeline.errors import ModelError
+from pocketforge.backends import BACKENDS
+from pocketforge.data.digits import Digits
+from pocketforge.errors import ModelError
 
 torch = pytest.importorskip("torch")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-    from pipeline.quantization import observers
-    from pipeline.quantization.observers import activation_observer, weight_levels, weight_observer
+    from pocketforge.quantization import observers
+    from pocketforge.quantization.observers import activation_observer, weight_levels, weight_observer
 
 METHODS = ("minmax", "histogram", "entropy", "percentile", "mse")
 
@@ -50,7 +50,7 @@ def error(x, *grid):
 @pytest.fixture(scope="module")
 def activations(repo_root_of_module):
     """Values that layers of the trained digits CNN compute on real images, by layer: batches of one sample."""
-    from pipeline.models import build_model, load_weights
+    from pocketforge.models import build_model, load_weights
 
     folder = repo_root_of_module / "models/digits_cnn"
     net = build_model("model.py", {}, folder.joinpath)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.compress import Compress, DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
-from pipeline.errors import ModelError
-from pipeline.plan_compress import sensitivity_settings
-from pipeline.recipe import Data, Preprocess, data_spec
-from pipeline.stages import finetune, prune, sensitivity
-from pipeline.surgery import load_checkpoint
+from pocketforge.compress import Compress, DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
+from pocketforge.errors import ModelError
+from pocketforge.plan_compress import sensitivity_settings
+from pocketforge.recipe import Data, Preprocess, data_spec
+from pocketforge.stages import finetune, prune, sensitivity
+from pocketforge.surgery import load_checkpoint
 
 PROFILE = Path(__file__).parents[2] / "device_profiles" / "pixel4.toml"
 

@@ -17,21 +17,21 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from pipeline.compress import Distill, Finetune  # noqa: E402
-from pipeline.data.dataset import data_spec  # noqa: E402
-from pipeline.errors import ModelError, StageFailed  # noqa: E402
-from pipeline.models import save_weights  # noqa: E402
-from pipeline.pruning.unstructured import MaskConstraint  # noqa: E402
-from pipeline.quantize import Override, Quantize  # noqa: E402
-from pipeline.recipe import Data, Preprocess  # noqa: E402
-from pipeline.training.loop import fit  # noqa: E402
+from pocketforge.compress import Distill, Finetune  # noqa: E402
+from pocketforge.data.dataset import data_spec  # noqa: E402
+from pocketforge.errors import ModelError, StageFailed  # noqa: E402
+from pocketforge.models import save_weights  # noqa: E402
+from pocketforge.pruning.unstructured import MaskConstraint  # noqa: E402
+from pocketforge.quantize import Override, Quantize  # noqa: E402
+from pocketforge.recipe import Data, Preprocess  # noqa: E402
+from pocketforge.training.loop import fit  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # executorch's imports
-    from pipeline.quantization import graph_modes, pt2e
-    from pipeline.quantization.fake_quantize import fake_quantizers
-    from pipeline.quantization.qat import Freezing, TrainingGraph
-    from pipeline.stages import qat as stage
+    from pocketforge.quantization import graph_modes, pt2e
+    from pocketforge.quantization.fake_quantize import fake_quantizers
+    from pocketforge.quantization.qat import Freezing, TrainingGraph
+    from pocketforge.stages import qat as stage
 
 EPS, MOMENTUM, P = 0.02, 0.3, 0.1
 QAT = Quantize("qat_int8")
@@ -192,7 +192,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("fault", "mode", "words"), FAULTS, ids=[words for _, _, words in FAULTS])
 def test_the_guard_names_what_was_broken(net, graph, fault, mode, words):
-    from pipeline.quantization.qat_guard import Guard
+    from pocketforge.quantization.qat_guard import Guard
 
     graph.train(mode)
     broken = copy.deepcopy(graph.graph)
@@ -347,7 +347,7 @@ class Folder:
     """A model's files, its data and its reference, once."""
 
     def __init__(self, root: Path, module: nn.Module) -> None:
-        from pipeline.stages import data, reference
+        from pocketforge.stages import data, reference
 
         self.root = root
         (root / "model.py").write_text(MODEL.format(tests=str(Path(__file__).parent)))

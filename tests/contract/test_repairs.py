@@ -9,17 +9,17 @@ import warnings
 import numpy as np
 import pytest
 
-from pipeline.errors import ModelError
-from pipeline.quantize import Quantize
+from pocketforge.errors import ModelError
+from pocketforge.quantize import Quantize
 
 torch = pytest.importorskip("torch")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-    from pipeline.quantization import equalization
-    from pipeline.quantization.bias_correction import copy_biases, correct_biases
-    from pipeline.quantization.equalization import equalize, find_pairs
-    from pipeline.quantization.fold import fold_batch_norm
-    from pipeline.quantization.layers import op_name, owner
+    from pocketforge.quantization import equalization
+    from pocketforge.quantization.bias_correction import copy_biases, correct_biases
+    from pocketforge.quantization.equalization import equalize, find_pairs
+    from pocketforge.quantization.fold import fold_batch_norm
+    from pocketforge.quantization.layers import op_name, owner
 
 nn = torch.nn
 QNNPACK = Quantize("static_int8", backend="qnnpack")  # one scale for a whole weight: what outliers hurt
@@ -145,7 +145,7 @@ def mobilenet(request):
     """MobileNetV2 on real pixels as its recipe has it, narrow and small; also with outliers that keep its function:
     some channels between two layers are 50 to 100 times lower, and read with so much larger weights.
     """
-    from pipeline.models import build_model
+    from pocketforge.models import build_model
 
     folder = request.config.rootpath / "models/mobilenet_v2"
     spec = importlib.util.spec_from_file_location("photos_of_mobilenet", folder / "data.py")
@@ -178,7 +178,7 @@ def quantized(mobilenet):
     def make(graph):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from pipeline.quantization.pt2e import quantize_graph
+            from pocketforge.quantization.pt2e import quantize_graph
 
             program = torch.export.export(graph, (torch.zeros(1, 3, 96, 96),))
             return program, *quantize_graph(program, [mobilenet["calibration"]], QNNPACK)
@@ -243,7 +243,7 @@ def test_bias_correction_takes_the_mean_error_off(mobilenet, spoilt):
 
 def test_batch_norm_need_not_be_folded_for_bias_correction(quantized):
     """The traced model as it is: a layer's output is then what its batch norm gives."""
-    from pipeline.quantization.pt2e import quantize_graph
+    from pocketforge.quantization.pt2e import quantize_graph
 
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.devices import host
-from pipeline.devices.base import RunAnswer, RunRequest
-from pipeline.errors import StageFailed, ToolFailed
-from pipeline.quantize import Quantize
-from pipeline.recipe import Target
-from pipeline.runtimes import RUNTIMES
-from pipeline.runtimes.describe import describe
+from pocketforge.devices import host
+from pocketforge.devices.base import RunAnswer, RunRequest
+from pocketforge.errors import StageFailed, ToolFailed
+from pocketforge.quantize import Quantize
+from pocketforge.recipe import Target
+from pocketforge.runtimes import RUNTIMES
+from pocketforge.runtimes.describe import describe
 
 torch = pytest.importorskip("torch")
 
@@ -101,7 +101,7 @@ def _answers(module: Any, samples: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _export(runtime: str, folder: Path, program: Any, names: Any, unfolded: Any = None, **more: Any) -> Any:
-    from pipeline.runtimes.base import ExportRequest
+    from pocketforge.runtimes.base import ExportRequest
 
     folder.mkdir()
     request = ExportRequest(
@@ -125,7 +125,7 @@ def graphs() -> dict[str, Any]:
     """What the runtimes get to export, each traced (and quantized) once: every runtime gets the same."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-        from pipeline.quantization import pt2e
+        from pocketforge.quantization import pt2e
 
         torch.manual_seed(0)
         random = np.random.default_rng(0)

@@ -8,11 +8,19 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config import load_recipe
-from pipeline.data.dataset import open_recipe
-from pipeline.errors import ModelError
-from pipeline.models import build_model, count_macs, count_parameters, example_inputs, load_weights, read_weights, trace
-from pipeline.training.loop import accuracy
+from pocketforge.config import load_recipe
+from pocketforge.data.dataset import open_recipe
+from pocketforge.errors import ModelError
+from pocketforge.models import (
+    build_model,
+    count_macs,
+    count_parameters,
+    example_inputs,
+    load_weights,
+    read_weights,
+    trace,
+)
+from pocketforge.training.loop import accuracy
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 from phone import MakePhone
 
-from pipeline.compress import Finetune, PruneChannels
-from pipeline.plan_compress import sensitivity_settings
-from pipeline.quantize import Quantize
-from pipeline.recipe import Data, Preprocess, Verify, data_spec
-from pipeline.stages import STAGES
+from pocketforge.compress import Finetune, PruneChannels
+from pocketforge.plan_compress import sensitivity_settings
+from pocketforge.quantize import Quantize
+from pocketforge.recipe import Data, Preprocess, Verify, data_spec
+from pocketforge.stages import STAGES
 
 pytest.importorskip("torch")
 
@@ -246,7 +246,7 @@ def ran(
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(scratch / "inductor"))
         # More samples make figures surer; no promise here depends on them.
         imported("layers")
-        patch.setattr("pipeline.quantization.layer_study.MOST_SAMPLES", 64)
+        patch.setattr("pocketforge.quantization.layer_study.MOST_SAMPLES", 64)
         counted = root / "export-tflite"
         for stage, needs in NEEDS.items():
             module = imported(stage)
@@ -264,7 +264,7 @@ def ran(
                 events: list[tuple[float, str]] = []
                 if stage == "export":
                     # Its libraries, imported now: what an import writes (caches of bytecode) is not the stage's.
-                    importlib.import_module("pipeline.runtimes.onnx")
+                    importlib.import_module("pocketforge.runtimes.onnx")
                 writes.seen = set()
                 try:
                     module.run(

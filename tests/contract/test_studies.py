@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.compress import DropLayers, Finetune, PruneChannels
-from pipeline.config import load_recipe
-from pipeline.errors import ModelError, RecipeError, ToolMissing
+from pocketforge.compress import DropLayers, Finetune, PruneChannels
+from pocketforge.config import load_recipe
+from pocketforge.errors import ModelError, RecipeError, ToolMissing
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
@@ -81,9 +81,9 @@ runtime = "onnx"
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> Path:
     """A recipe with a trained model of 3 residual blocks."""
-    from pipeline.data.dataset import open_recipe
-    from pipeline.models import build_model, save_weights
-    from pipeline.training.loop import fit
+    from pocketforge.data.dataset import open_recipe
+    from pocketforge.models import build_model, save_weights
+    from pocketforge.training.loop import fit
 
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "model.py").write_text(MODEL)
@@ -98,7 +98,7 @@ def tiny(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def bench(tiny):
-    from pipeline.studies.workbench import Workbench
+    from pocketforge.studies.workbench import Workbench
 
     found = Workbench(load_recipe(tiny))
     assert found.accuracy(found.module) > 0.85
@@ -113,17 +113,17 @@ SETTINGS = {"importance": "l2", "round_to": 2, "protect": [], "max_ratio": 0.9}
 
 @pytest.fixture(scope="module")
 def measured(bench) -> dict[str, Any]:
-    from pipeline.pruning.sensitivity import measure
-    from pipeline.training.loop import deterministic
+    from pocketforge.pruning.sensitivity import measure
+    from pocketforge.training.loop import deterministic
 
     with deterministic(0):
         return measure(bench.subject(0), SETTINGS, bench.eval, (0.25, 0.5, 0.75))
 
 
 def test_each_layer_is_measured_alone(bench, measured):
-    from pipeline.models import count_macs
-    from pipeline.pruning import channels
-    from pipeline.pruning.subject import accuracy, mean_loss, task_loss
+    from pocketforge.models import count_macs
+    from pocketforge.pruning import channels
+    from pocketforge.pruning.subject import accuracy, mean_loss, task_loss
 
     rows = {row["name"]: row for row in measured["layers"]}
     # The blocks' outputs go with the stem's, through the additions: one row.
@@ -144,9 +144,9 @@ def test_each_layer_is_measured_alone(bench, measured):
 
 
 def test_measuring_leaves_the_model_alone_and_gives_the_same_again(bench, measured):
-    from pipeline.pruning.sensitivity import measure
-    from pipeline.studies.workbench import digest_of
-    from pipeline.training.loop import deterministic
+    from pocketforge.pruning.sensitivity import measure
+    from pocketforge.studies.workbench import digest_of
+    from pocketforge.training.loop import deterministic
 
     subject = bench.subject(0)
     before = digest_of(subject.module, {})
@@ -160,7 +160,7 @@ def test_measuring_leaves_the_model_alone_and_gives_the_same_again(bench, measur
 
 
 def test_a_ratio_that_cannot_be_is_null_and_what_cannot_be_measured_an_error(bench):
-    from pipeline.pruning.sensitivity import choose_ratios, measure
+    from pocketforge.pruning.sensitivity import choose_ratios, measure
 
     subject = bench.subject(0)
     found = measure(subject, {**SETTINGS, "max_ratio": 0.95}, bench.eval[:1], (0.25, 0.94))
@@ -176,8 +176,8 @@ def test_a_ratio_that_cannot_be_is_null_and_what_cannot_be_measured_an_error(ben
 
 
 def test_auto_prunes_by_the_chosen_ratios(bench, measured):
-    from pipeline.pruning import channels
-    from pipeline.pruning.sensitivity import choose_ratios
+    from pocketforge.pruning import channels
+    from pocketforge.pruning.sensitivity import choose_ratios
 
     chosen = choose_ratios(measured, 0.05)
     chosen["blocks.1.conv1"] = 0.75
@@ -189,9 +189,9 @@ def test_auto_prunes_by_the_chosen_ratios(bench, measured):
 
 
 def test_the_stage_reads_no_eval_sample(tiny, tmp_path, monkeypatch):
-    from pipeline.data.dataset import Dataset, open_recipe
-    from pipeline.stages import sensitivity
-    from pipeline.studies.workbench import model_spec
+    from pocketforge.data.dataset import Dataset, open_recipe
+    from pocketforge.stages import sensitivity
+    from pocketforge.studies.workbench import model_spec
 
     def refuse(_self: Dataset) -> None:
         raise AssertionError("eval samples are for the result, not for choosing")
@@ -213,7 +213,7 @@ def test_the_stage_reads_no_eval_sample(tiny, tmp_path, monkeypatch):
 
 
 def test_the_studied_recipe_is_the_one_up_to_the_first_channel_pruning(tiny):
-    from pipeline.studies.sensitivity import sensitivity_recipe
+    from pocketforge.studies.sensitivity import sensitivity_recipe
 
     recipe = load_recipe(tiny)
     (auto,) = sensitivity_recipe(recipe).compress
@@ -237,7 +237,7 @@ def picture(path: Path) -> Any:
 
 def test_the_heat_map_shows_the_figures(measured, tmp_path):
     pytest.importorskip("matplotlib")
-    from pipeline.studies.plots import heat_map
+    from pocketforge.studies.plots import heat_map
 
     chosen = {row["name"]: 0.25 for row in measured["layers"]}
     first = picture(heat_map(measured, chosen, tmp_path / "a.png"))
@@ -254,7 +254,7 @@ def test_the_heat_map_shows_the_figures(measured, tmp_path):
 def test_without_matplotlib_the_message_says_what_to_install(measured, tmp_path, monkeypatch):
     import sys
 
-    from pipeline.studies.plots import heat_map
+    from pocketforge.studies.plots import heat_map
 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ToolMissing) as caught:
@@ -268,7 +268,7 @@ def test_without_matplotlib_the_message_says_what_to_install(measured, tmp_path,
 @pytest.mark.parametrize(("method", "ratio"), [("channels", 0.4), ("layers", 0.4), ("both", 0.5)])
 @pytest.mark.parametrize("basis", ["parameters", "macs"])
 def test_each_method_removes_the_share(bench, method, basis, ratio):
-    from pipeline.studies.methods import amount, cut
+    from pocketforge.studies.methods import amount, cut
 
     subject = bench.subject(0)
     whole = amount(subject, basis)
@@ -281,7 +281,7 @@ def test_each_method_removes_the_share(bench, method, basis, ratio):
 
 
 def test_unstructured_zeros_leave_the_shapes(bench):
-    from pipeline.studies.methods import amount, cut
+    from pocketforge.studies.methods import amount, cut
 
     subject = bench.subject(0)
     before = amount(subject, "macs"), amount(subject, "parameters")
@@ -293,7 +293,7 @@ def test_unstructured_zeros_leave_the_shapes(bench):
 
 
 def test_both_says_so_when_the_layers_alone_are_enough(bench):
-    from pipeline.studies.methods import cut
+    from pocketforge.studies.methods import cut
 
     # Half of 0.2 takes one block, which is more than 0.2 of this net's MACs.
     done = cut(bench.subject(0), "both", "macs", 0.2, bench.recipe.compress)
@@ -301,7 +301,7 @@ def test_both_says_so_when_the_layers_alone_are_enough(bench):
 
 
 def test_the_recipes_own_entries_are_the_methods_settings():
-    from pipeline.studies.methods import draws_at_random, settings_for
+    from pocketforge.studies.methods import draws_at_random, settings_for
 
     own = (PruneChannels(ratio=0.5, importance="random", round_to=4, steps=2, finetune=Finetune(), protect=("a",)),)
     (fields,) = settings_for("channels", own).values()
@@ -312,7 +312,7 @@ def test_the_recipes_own_entries_are_the_methods_settings():
 
 
 def test_the_budget_of_epochs_is_the_recipes_or_the_users(tiny):
-    from pipeline.studies.pruning import finetune_budget
+    from pocketforge.studies.pruning import finetune_budget
 
     recipe = load_recipe(tiny)
     assert finetune_budget(recipe, None) == recipe.compress[-1]
@@ -336,8 +336,8 @@ class Killed(Exception):
 def compared(tiny, tmp_path_factory) -> tuple[dict[str, Any], Path, list[str], list[str]]:
     """A whole study that is killed once inside a training and goes on. (found, cells, lines before, lines after)."""
     pytest.importorskip("onnxruntime")
-    from pipeline.studies.cells import Cells
-    from pipeline.studies.pruning import Settings, run_study
+    from pocketforge.studies.cells import Cells
+    from pocketforge.studies.pruning import Settings, run_study
 
     recipe = load_recipe(tiny)
     settings = Settings(
@@ -417,7 +417,7 @@ def test_sizes_and_times_are_those_of_real_files(compared):
 
 
 def test_verdicts_are_computed_from_the_studys_own_figures(compared):
-    from pipeline.studies import verdicts
+    from pocketforge.studies import verdicts
 
     found, _, _, _ = compared
     (verdict,) = found["verdicts"]
@@ -443,8 +443,8 @@ def test_verdicts_are_computed_from_the_studys_own_figures(compared):
 
 def test_tables_csv_and_plots_show_every_row(compared, tmp_path):
     pytest.importorskip("matplotlib")
-    from pipeline.studies import tables
-    from pipeline.studies.plots import accuracy_by_latency, accuracy_by_share
+    from pocketforge.studies import tables
+    from pocketforge.studies.plots import accuracy_by_latency, accuracy_by_share
 
     found, _, _, _ = compared
     lines = list(csv.DictReader(io.StringIO(tables.to_csv(found))))
@@ -468,8 +468,8 @@ def test_tables_csv_and_plots_show_every_row(compared, tmp_path):
 
 
 def test_equal_pruned_models_are_trained_once_and_another_budget_again(compared, tiny, tmp_path):
-    from pipeline.studies.cells import Cells
-    from pipeline.studies.pruning import Settings, run_study
+    from pocketforge.studies.cells import Cells
+    from pocketforge.studies.pruning import Settings, run_study
 
     found, folder, _, _ = compared
     counts = len(list(folder.glob("*.json")))
@@ -494,8 +494,8 @@ def test_equal_pruned_models_are_trained_once_and_another_budget_again(compared,
 
 
 def test_a_regression_is_refused(tiny, tmp_path):
-    from pipeline.studies.cells import Cells
-    from pipeline.studies.pruning import Settings, run_study
+    from pocketforge.studies.cells import Cells
+    from pocketforge.studies.pruning import Settings, run_study
 
     recipe = replace(load_recipe(tiny), task="regression", compress=())
     settings = Settings((0.3,), 1, ("layers",), ("macs",), (), Finetune(), 2)
@@ -504,7 +504,7 @@ def test_a_regression_is_refused(tiny, tmp_path):
 
 
 def test_damaged_cells_are_made_again(tmp_path):
-    from pipeline.studies.cells import Cells, key_of
+    from pocketforge.studies.cells import Cells, key_of
 
     cells = Cells(tmp_path / "cells")
     key = key_of({"a": (1, 2)})

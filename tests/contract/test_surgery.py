@@ -16,15 +16,16 @@ import small_nets
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from release_build import SOURCES
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline import models
-from pipeline.compress import PruneChannels
-from pipeline.errors import ModelError
-from pipeline.pruning import channels
-from pipeline.pruning.base import Subject
-from pipeline.surgery import (
+from pocketforge import models
+from pocketforge.compress import PruneChannels
+from pocketforge.errors import ModelError
+from pocketforge.pruning import channels
+from pocketforge.pruning.base import Subject
+from pocketforge.surgery import (
     Checkpoint,
     Edit,
     KeepChannels,
@@ -167,12 +168,12 @@ def test_a_fresh_process_loads_a_checkpoint_in_three_lines_without_the_pruning_l
     assert [type(edit) for edit in edits] == [KeepChannels, Replace]
     definition = Path(small_nets.__file__)
     save_checkpoint(Checkpoint(module, definition.name, args, 0, edits), tmp_path / "saved", lambda _: definition)
-    three_lines = "from pipeline.surgery import load_checkpoint\nmodel = load_checkpoint('saved').module\n"
+    three_lines = "from pocketforge.surgery import load_checkpoint\nmodel = load_checkpoint('saved').module\n"
     three_lines += "output = model(torch.ones(1, 3, 8, 8))\n"
     script = f"import sys, torch\nsys.modules['torch_pruning'] = None\n{three_lines}print(output.tolist())"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True,
-        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"},
+        env={"PYTHONPATH": SOURCES, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     wanted = module(torch.ones(1, 3, 8, 8))
     torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), wanted, rtol=1e-5, atol=1e-6)

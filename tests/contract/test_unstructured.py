@@ -15,22 +15,15 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 from torch.nn.utils import prune as torch_prune  # noqa: E402
 
-from pipeline.compress import PruneUnstructured, cubic_amount  # noqa: E402
-from pipeline.data.dataset import data_spec, open_dataset  # noqa: E402
-from pipeline.errors import ModelError  # noqa: E402
-from pipeline.models import build_model, load_weights  # noqa: E402
-from pipeline.pruning.base import Pruned, Subject  # noqa: E402
-from pipeline.pruning.unstructured import (  # noqa: E402
-    INCREMENTS,
-    RAMP,
-    GradualPruning,
-    MaskConstraint,
-    measure_zeros,
-    prune,
-)
-from pipeline.recipe import Data, Preprocess  # noqa: E402
-from pipeline.training.batches import Batches  # noqa: E402
-from pipeline.training.loop import deterministic  # noqa: E402
+from pocketforge.compress import PruneUnstructured, cubic_amount  # noqa: E402
+from pocketforge.data.dataset import data_spec, open_dataset  # noqa: E402
+from pocketforge.errors import ModelError  # noqa: E402
+from pocketforge.models import build_model, load_weights  # noqa: E402
+from pocketforge.pruning.base import Pruned, Subject  # noqa: E402
+from pocketforge.pruning.unstructured import INCREMENTS, RAMP, GradualPruning, MaskConstraint, measure_zeros, prune  # noqa: E402
+from pocketforge.recipe import Data, Preprocess  # noqa: E402
+from pocketforge.training.batches import Batches  # noqa: E402
+from pocketforge.training.loop import deterministic  # noqa: E402
 
 MODELS = Path(__file__).parents[2] / "models"
 cross_entropy: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy
@@ -39,7 +32,7 @@ cross_entropy: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch):
     """Models this small lose time with every thread, and far more on a busy machine."""
-    monkeypatch.setattr("pipeline.pruning.unstructured.deterministic", lambda seed, _=1: deterministic(seed, 1))
+    monkeypatch.setattr("pocketforge.pruning.unstructured.deterministic", lambda seed, _=1: deterministic(seed, 1))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

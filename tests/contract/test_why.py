@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import load_recipe
-from pipeline.facts import gather
-from pipeline.parity import files
-from pipeline.plan import make_plan
-from pipeline.plan_why import with_why
-from pipeline.run_part import run_part
-from pipeline.stages import why
+from pocketforge.config import load_recipe
+from pocketforge.facts import gather
+from pocketforge.parity import files
+from pocketforge.plan import make_plan
+from pocketforge.plan_why import with_why
+from pocketforge.run_part import run_part
+from pocketforge.stages import why
 
 ROOT = Path(__file__).parents[2]
 RELEASE = ROOT / "models" / "digits_cnn" / "release.toml"
@@ -56,8 +56,8 @@ def built(release: Any, tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="module", autouse=True)
 def one_calibration() -> Any:
     """Calibrating is the same in every test that does not meddle with it: once is enough."""
-    from pipeline.parity import prepared
-    from pipeline.quantization import pt2e
+    from pocketforge.parity import prepared
+    from pocketforge.quantization import pt2e
 
     made: dict[Any, Any] = {}
     real, calibrate = prepared.prepare_again, pt2e.calibrate
@@ -79,7 +79,7 @@ def one_calibration() -> Any:
 @pytest.fixture(scope="module", autouse=True)
 def one_lowering() -> Any:
     """Two tests lower the same graphs for ExecuTorch, which takes longest: each graph is lowered once."""
-    from pipeline.runtimes import tap_executorch
+    from pocketforge.runtimes import tap_executorch
 
     made: dict[Any, Any] = {}
     real = tap_executorch.lower
@@ -170,7 +170,7 @@ def test_a_swapped_layout_in_the_traced_graph(explained):
 
 
 def test_a_clipped_range_of_one_observer(explained, monkeypatch):
-    from pipeline.quantization import pt2e
+    from pocketforge.quantization import pt2e
 
     real = pt2e.calibrate
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from release_build import SOURCES
 from safetensors.numpy import load_file, save_file
 
-from pipeline.store import Store
+from pocketforge.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,9 +58,9 @@ class Place:
 
     def run(self, *args: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "pipeline", *map(str, args)],
+            [sys.executable, "-m", "pocketforge", *map(str, args)],
             cwd=self.folder,
-            env={**os.environ, "POCKETFORGE_CACHE_DIR": str(self.cache), "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "POCKETFORGE_CACHE_DIR": str(self.cache), "PYTHONPATH": SOURCES},
             capture_output=True,
             text=True,
             timeout=300,

@@ -19,14 +19,15 @@ import jsonschema
 import numpy as np
 import pytest
 from conftest import RELEASE, ROOT, Done, pocketforge
+from release_build import SOURCES
 from safetensors.numpy import load_file
 
-from pipeline.build import make_report
-from pipeline.config import load_recipe
-from pipeline.facts import gather
-from pipeline.plan import make_plan
-from pipeline.run import run_plan
-from pipeline.store import Store
+from pocketforge.build import make_report
+from pocketforge.config import load_recipe
+from pocketforge.facts import gather
+from pocketforge.plan import make_plan
+from pocketforge.run import run_plan
+from pocketforge.store import Store
 
 ENTRIES = """
 [[compress]]
@@ -91,7 +92,7 @@ def test_the_build_passes_and_says_what_each_step_bought(built: Compressed) -> N
     for title in ("compression: the PyTorch model", "its weights file", "timed in turns"):
         assert title in built.done.stdout
     report = built.report
-    schema = json.loads((ROOT / "pipeline" / "report" / "schema.json").read_text(encoding="utf-8"))
+    schema = json.loads((ROOT / "pipeline" / "pocketforge" / "report" / "schema.json").read_text(encoding="utf-8"))
     jsonschema.validate(report, schema)
     labels = [s["label"] for s in report["compression"]["states"]]
     assert labels == [
@@ -155,7 +156,7 @@ assert "torch_pruning" not in sys.modules
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": SOURCES},
     )
     assert done.returncode == 0, done.stderr
     outputs = next(
@@ -166,13 +167,13 @@ assert "torch_pruning" not in sys.modules
 
 def test_saved_again_it_is_the_same_bytes(built: Compressed, tmp_path: Path) -> None:
     script = f"""
-from pipeline.data.files import resolver
+from pocketforge.data.files import resolver
 from pathlib import Path
-from pipeline.surgery import load_checkpoint, save_checkpoint
+from pocketforge.surgery import load_checkpoint, save_checkpoint
 folder = Path({str(built.out / "checkpoint")!r})
 save_checkpoint(load_checkpoint(folder), Path({str(tmp_path / "again")!r}), resolver(folder))
 """
-    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": SOURCES})
     names = sorted(p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file())
     wanted = built.out / "checkpoint"
     assert names == sorted(p.relative_to(wanted) for p in wanted.rglob("*") if p.is_file())
@@ -212,9 +213,9 @@ def test_a_finetune_killed_in_mid_training_ends_with_the_same_weights(built: Com
     key = [s["key"] for s in built.report["steps"] if s["stage"] == "finetune"][-1]
     shutil.rmtree(cache / "v1" / "entries" / key[:2] / key)
     killed = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "build", str(built.recipe), "--out", "out", "--progress", "none"],
+        [sys.executable, "-m", "pocketforge", "build", str(built.recipe), "--out", "out", "--progress", "none"],
         cwd=tmp_path,
-        env={**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), "PYTHONPATH": SOURCES},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

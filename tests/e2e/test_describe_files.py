@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ModelError
-from pipeline.runtimes.describe import Description, describe, to_json
+from pocketforge.errors import ModelError
+from pocketforge.runtimes.describe import Description, describe, to_json
 
 torch = pytest.importorskip("torch")
 
@@ -314,7 +314,7 @@ def test_flipped_bytes(name: str, files: dict[str, Path], tmp_path: Path) -> Non
 
 def test_no_toolchain_is_imported(files: dict[str, Path]) -> None:
     code = (
-        "import sys, pathlib; from pipeline.runtimes.describe import describe\n"
+        "import sys, pathlib; from pocketforge.runtimes.describe import describe\n"
         "for path in sys.argv[1:]: describe(pathlib.Path(path))\n"
         "print([name for name in ('torch', 'executorch.exir', 'litert_torch', 'onnxruntime') if name in sys.modules])"
     )

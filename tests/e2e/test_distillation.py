@@ -12,27 +12,27 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from pipeline.compress import Distill, Finetune, LayerPair, Teacher
-from pipeline.data.dataset import data_spec
-from pipeline.errors import ModelError
-from pipeline.models import save_weights
-from pipeline.recipe import Data, Preprocess
-from pipeline.stages.finetune import run
-from pipeline.training.distillation import (
+from pocketforge.compress import Distill, Finetune, LayerPair, Teacher
+from pocketforge.data.dataset import data_spec
+from pocketforge.errors import ModelError
+from pocketforge.models import save_weights
+from pocketforge.recipe import Data, Preprocess
+from pocketforge.stages.finetune import run
+from pocketforge.training.distillation import (
     DistillationLoss,
     attention_map,
     check_teacher,
     dkd_divergence,
     kd_divergence,
 )
-from pipeline.training.loop import accuracy, fit
+from pocketforge.training.loop import accuracy, fit
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """These models are so small that threads only wait for each other."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.training.loop.THREADS", 1)
+        patch.setattr("pocketforge.training.loop.THREADS", 1)
         yield
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.compress import Finetune
-from pipeline.data.dataset import data_spec
-from pipeline.errors import ModelError
-from pipeline.recipe import Data, Preprocess
-from pipeline.stages.finetune import run
+from pocketforge.compress import Finetune
+from pocketforge.data.dataset import data_spec
+from pocketforge.errors import ModelError
+from pocketforge.recipe import Data, Preprocess
+from pocketforge.stages.finetune import run
 
 DATA = data_spec(Data("digits", eval_samples=1000, preprocess=Preprocess()), 0, "classification")
 PLAIN = """

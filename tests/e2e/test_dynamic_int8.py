@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.data.dataset import open_dataset
-from pipeline.data.files import resolver
-from pipeline.devices import host
-from pipeline.devices.base import RunRequest
-from pipeline.devices.legacy import legacy_python
-from pipeline.errors import StageFailed
-from pipeline.recipe import Data, Preprocess, Quantize, Verify, data_spec
-from pipeline.runtimes import RUNTIMES
-from pipeline.runtimes.base import ExportRequest
-from pipeline.runtimes.describe import Description, describe
-from pipeline.stages import STAGES
+from pocketforge.data.dataset import open_dataset
+from pocketforge.data.files import resolver
+from pocketforge.devices import host
+from pocketforge.devices.base import RunRequest
+from pocketforge.devices.legacy import legacy_python
+from pocketforge.errors import StageFailed
+from pocketforge.recipe import Data, Preprocess, Quantize, Verify, data_spec
+from pocketforge.runtimes import RUNTIMES
+from pocketforge.runtimes.base import ExportRequest
+from pocketforge.runtimes.describe import Description, describe
+from pocketforge.stages import STAGES
 
 torch = pytest.importorskip("torch")
 
@@ -307,7 +307,7 @@ def exported_and_run(runtime: str, module: torch.nn.Module, samples: np.ndarray,
     example = (torch.from_numpy(samples[:1]),)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from pipeline.quantization.pt2e import quantize_graph
+        from pocketforge.quantization.pt2e import quantize_graph
 
         graphs = quantize_graph(torch.export.export(module.eval(), example), [samples], DYNAMIC)
         programs = [torch.export.export(graph, example) for graph in graphs]

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import RELEASE, ROOT, SECOND, Release, pocketforge
+from conftest import RELEASE, SECOND, Release, pocketforge
+from release_build import SOURCES
 
-from pipeline.runtimes.traffic import traffic_of
+from pocketforge.runtimes.traffic import traffic_of
 
 TARGETS = [f"digits_{runtime}_{scheme}" for runtime in ("executorch", "tflite", "onnx") for scheme in ("fp32", "int8")]
 INT8 = [target for target in TARGETS if target.endswith("int8")]
@@ -241,8 +242,8 @@ def test_an_emulator_that_is_not_set_up_says_how_to(shop):
 def test_a_build_that_is_stopped_leaves_no_emulator_running(shop, how):
     path = recipe(shop, "digits_onnx_fp32", '\n[[device]]\nvia = "emulator"\nprofile = "pixel6"\n')
     mark = str(shop.parent)
-    argv = [sys.executable, "-m", "pipeline", "build", str(path), "--out", str(shop / "out")]
-    environment = {**os.environ, "POCKETFORGE_CACHE_DIR": str(shop.parent / "cache"), "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "pocketforge", "build", str(path), "--out", str(shop / "out")]
+    environment = {**os.environ, "POCKETFORGE_CACHE_DIR": str(shop.parent / "cache"), "PYTHONPATH": SOURCES}
     with subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as started:
         try:
             assert wait_until(lambda: emulators(mark), 120), "no emulator was started"

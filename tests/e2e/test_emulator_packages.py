@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.devices.emulator import manifest, parts, pinned
+from pocketforge.devices.emulator import manifest, parts, pinned
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ def test_the_real_set_up_works_from_kept_packages_alone(tmp_path):
     apt_get.write_text("#!/bin/sh\necho no network >&2; exit 100\n")
     apt_get.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "device", "setup", "emulator", "--from", real / "downloads"],
+        [sys.executable, "-m", "pocketforge", "device", "setup", "emulator", "--from", real / "downloads"],
         cwd=ROOT,
         env={
             **os.environ,

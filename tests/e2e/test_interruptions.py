@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from release_build import SOURCES
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "models" / "digits_cnn"
@@ -37,7 +38,7 @@ class Build:
         self.events: list[dict[str, Any]] = []
         self.said: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "build", "recipe.toml", "--out", out, "--progress", "json"]
+            [sys.executable, "-m", "pocketforge", "build", "recipe.toml", "--out", out, "--progress", "json"]
             + [str(a) for a in args],
             cwd=shop.folder,
             env={**shop.env, MARK: self.mark},
@@ -110,7 +111,7 @@ class Shop:
     def __init__(self, folder: Path, cache: Path) -> None:
         self.folder = folder
         self.cache = cache
-        self.env = {**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
+        self.env = {**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), "PYTHONPATH": SOURCES}
         self.builds: list[Build] = []
 
     def recipe(self, *targets: str, more: str = "") -> None:
@@ -121,7 +122,7 @@ class Shop:
 
     def run(self, *args: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "pipeline", *map(str, args)],
+            [sys.executable, "-m", "pocketforge", *map(str, args)],
             cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision_ops import usable_torchvision
 
-from pipeline.errors import ModelError, ToolMissing
-from pipeline.models import (
+from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.models import (
     build_model,
     count_macs,
     count_parameters,
@@ -227,7 +227,7 @@ def test_a_pickle_is_not_executed(tmp_path, monkeypatch):
 
 
 def test_the_hint_for_plain_weights_works(tmp_path):
-    from pipeline.models import SAVE_SNIPPET
+    from pocketforge.models import SAVE_SNIPPET
 
     lines = [line.strip().replace('"weights', f'"{tmp_path}/weights') for line in SAVE_SNIPPET.splitlines()[1:]]
     assert len(lines) == 3

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.compress import Distill, Finetune
-from pipeline.config import load_recipe
-from pipeline.devices import host
-from pipeline.devices.base import RunRequest
-from pipeline.quantize import Quantize
-from pipeline.recipe import data_spec
-from pipeline.runtimes import RUNTIMES
-from pipeline.stages import STAGES
+from pocketforge.compress import Distill, Finetune
+from pocketforge.config import load_recipe
+from pocketforge.devices import host
+from pocketforge.devices.base import RunRequest
+from pocketforge.quantize import Quantize
+from pocketforge.recipe import data_spec
+from pocketforge.runtimes import RUNTIMES
+from pocketforge.stages import STAGES
 
 torch = pytest.importorskip("torch")
 

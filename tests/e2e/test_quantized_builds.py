@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from release_build import SOURCES
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "digits_cnn"
@@ -71,9 +72,9 @@ RUNTIMES = {
 
 def pocketforge(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipeline", *argv],
+        [sys.executable, "-m", "pocketforge", *argv],
         cwd=folder,
-        env={**os.environ, "POCKETFORGE_CACHE_DIR": str(folder / "cache"), "COLUMNS": "200", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "POCKETFORGE_CACHE_DIR": str(folder / "cache"), "COLUMNS": "200", "PYTHONPATH": SOURCES},
         capture_output=True,
         text=True,
         timeout=900,
@@ -120,7 +121,7 @@ def test_the_same_quantization_tells_the_same_truth_in_two_runtimes(report: dict
 
 
 def test_the_report_says_what_int8_is_and_what_it_took(built: tuple[Path, Any], report: dict[str, Any]) -> None:
-    schema = json.loads((ROOT / "pipeline" / "report" / "schema.json").read_text("utf-8"))
+    schema = json.loads((ROOT / "pipeline" / "pocketforge" / "report" / "schema.json").read_text("utf-8"))
     jsonschema.validate(report, schema)
     numerics = {t["name"]: t["facts"]["numerics"] for t in report["targets"]}
     assert numerics["static_onnx"].startswith("static int8, per-channel weights, backend xnnpack")
@@ -167,4 +168,6 @@ verify = { min_sqnr_db = 90 }
     assert "prepared" in why["sentence"] and why["sentence"] in done.stdout
     told = json.loads((folder / "strict" / why["path"]).read_text("utf-8"))
     assert told["sentence"] == why["sentence"]
-    jsonschema.validate(report, json.loads((ROOT / "pipeline" / "report" / "schema.json").read_text("utf-8")))
+    jsonschema.validate(
+        report, json.loads((ROOT / "pipeline" / "pocketforge" / "report" / "schema.json").read_text("utf-8"))
+    )

@@ -22,18 +22,18 @@ import jsonschema
 import numpy as np
 import pytest
 
-from pipeline import recipe, records
-from pipeline.config import load_recipe
-from pipeline.data.dataset import open_recipe
-from pipeline.devices import host
-from pipeline.devices.base import RunAnswer, RunRequest
-from pipeline.devices.legacy import legacy_python
-from pipeline.runtimes import RUNTIMES
-from pipeline.runtimes.describe import describe
+from pocketforge import recipe, records
+from pocketforge.config import load_recipe
+from pocketforge.data.dataset import open_recipe
+from pocketforge.devices import host
+from pocketforge.devices.base import RunAnswer, RunRequest
+from pocketforge.devices.legacy import legacy_python
+from pocketforge.runtimes import RUNTIMES
+from pocketforge.runtimes.describe import describe
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "models" / "digits_cnn"
-SCHEMA = json.loads((ROOT / "pipeline" / "report" / "schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((ROOT / "pipeline" / "pocketforge" / "report" / "schema.json").read_text(encoding="utf-8"))
 TARGETS = tuple(f"digits_{r}_{s}" for r in ("executorch", "tflite", "onnx") for s in ("fp32", "int8"))
 INT8 = tuple(t for t in TARGETS if t.endswith("int8"))
 SUFFIXES = {"executorch": ".pte", "tflite": ".tflite", "onnx": ".onnx"}
@@ -279,7 +279,7 @@ def test_the_schema_follows_the_records():
     assert set(properties["measurement"]["via"]["enum"]) == set(records.Via.__args__)
     assert set(properties["budget"]["metric"]["enum"]) == set(recipe.BudgetMetric.__args__)
     assert set(properties["target"]["runtime"]["enum"]) == set(RUNTIMES)
-    from pipeline.stages import STAGES
+    from pocketforge.stages import STAGES
 
     assert set(properties["step"]["stage"]["enum"]) == set(STAGES)
 
@@ -480,12 +480,12 @@ def test_a_run_loads_only_its_runtime(answers, runtime, its_own, foreign):
         if f"_{runtime}_" in name:
             assert its_own <= set(answer.modules), name
             assert not foreign & set(answer.modules), name
-            assert not {"pipeline", "pytest", "cattrs", "click", "sklearn", "PIL"} & set(answer.modules), name
+            assert not {"pocketforge", "pytest", "cattrs", "click", "sklearn", "PIL"} & set(answer.modules), name
 
 
 def test_an_executorch_run_does_not_load_the_compiler(shipped, release, report, tmp_path):
     """`modules` has only top names; the compiler is a part of the same package as the runtime."""
-    runner = ROOT / "pipeline" / "runtimes" / "sessions" / "runner.py"
+    runner = ROOT / "pipeline" / "pocketforge" / "runtimes" / "sessions" / "runner.py"
     model = shipped / "digits_executorch_int8.pte"
     inputs = [str(entry_files(release.cache, report, "data", "trunk") / "eval_0.npy")]
     order = {"session": "executorch", "model": str(model), "sha256": sha256(model), "inputs": inputs, "threads": 1}

@@ -13,16 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from release_build import SOURCES
 from torch import nn
 
-from pipeline.compress import Distill, Finetune, LayerPair
-from pipeline.data.dataset import data_spec
-from pipeline.models import build_model, save_weights
-from pipeline.recipe import Data, Preprocess
-from pipeline.stages.finetune import run
-from pipeline.training.distillation import DistillationLoss
-from pipeline.training.loop import fit
-from pipeline.training.resume import FILE
+from pocketforge.compress import Distill, Finetune, LayerPair
+from pocketforge.data.dataset import data_spec
+from pocketforge.models import build_model, save_weights
+from pocketforge.recipe import Data, Preprocess
+from pocketforge.stages.finetune import run
+from pocketforge.training.distillation import DistillationLoss
+from pocketforge.training.loop import fit
+from pocketforge.training.resume import FILE
 
 ROOT = Path(__file__).parents[2]
 # Batch norm and dropout: the two layers whose training depends on more than the weights.
@@ -41,11 +42,11 @@ SPEC = {
     "data": data_spec(Data("digits", eval_samples=1000, preprocess=Preprocess()), 0, "classification"),
 }
 STAGE = """
-import pipeline.training.loop
-pipeline.training.loop.THREADS = 1
+import pocketforge.training.loop
+pocketforge.training.loop.THREADS = 1
 import json, sys
 from pathlib import Path
-from pipeline.stages.finetune import run
+from pocketforge.stages.finetune import run
 order = json.load(open(sys.argv[1]))
 run({k: Path(v) for k, v in order["inputs"].items()}, order["spec"], Path(order["out"]),
     lambda fraction, message: print(fraction, message, flush=True))
@@ -55,7 +56,7 @@ run({k: Path(v) for k, v in order["inputs"].items()}, order["spec"], Path(order[
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """Threads of a busy machine only wait for each other; the number of them is no part of what is tested here."""
-    monkeypatch.setattr("pipeline.training.loop.THREADS", 1)
+    monkeypatch.setattr("pocketforge.training.loop.THREADS", 1)
 
 
 def test_kill_9_in_several_epochs_changes_nothing(tmp_path):
@@ -83,7 +84,7 @@ def test_kill_9_in_several_epochs_changes_nothing(tmp_path):
     for epoch in (2, 5):
         with subprocess.Popen(
             [sys.executable, "-c", STAGE, str(tmp_path / "order.json")],
-            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": SOURCES},
         ) as process:  # fmt: skip
             assert process.stdout is not None
             lines = []

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from release_build import SOURCES
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "models" / "digits_cnn"
@@ -31,9 +32,9 @@ leave() {  # all but so many KiB are taken
     fallocate -l $(( $(stat -f -c '%a * %S' "$DISK") - $1 * 1024 )) "$DISK/filler"
 }
 pocketforge() {
-    name=$1; shift; code=0
-    "$PYTHON" -m pipeline "$@" --cache-dir "$DISK/cache" >"$ANSWERS/$name.stdout" 2>"$ANSWERS/$name.stderr" || code=$?
-    echo $code >"$ANSWERS/$name.code"
+    answer="$ANSWERS/$1"; shift; code=0
+    "$PYTHON" -m pocketforge "$@" --cache-dir "$DISK/cache" >"$answer.stdout" 2>"$answer.stderr" || code=$?
+    echo $code >"$answer.code"
 }
 listed() {  # what lies in a folder, all levels
     (cd "$2" && find . -mindepth 1 | sort) >"$ANSWERS/$1.list"
@@ -66,7 +67,7 @@ class Shop:
         self.env = {
             **os.environ,
             "POCKETFORGE_CACHE_DIR": str(cache),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": SOURCES,
             "PYTHON": sys.executable,
             "DISK": str(self.disk),
             "CACHE": str(cache),
@@ -75,7 +76,7 @@ class Shop:
 
     def run(self, *args: object) -> Done:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline", *map(str, args)],
+            [sys.executable, "-m", "pocketforge", *map(str, args)],
             cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         return Done(done.returncode, done.stdout, done.stderr)
@@ -258,7 +259,7 @@ def test_a_read_only_output_folder_is_found_before_anything_runs(shop: Shop) -> 
         """
         mkdir "$DISK/out"
         mount -o remount,ro "$DISK"
-        code=0; "$PYTHON" -m pipeline build recipe.toml --out "$DISK/out" --progress plain \
+        code=0; "$PYTHON" -m pocketforge build recipe.toml --out "$DISK/out" --progress plain \
             >"$ANSWERS/build.stdout" 2>"$ANSWERS/build.stderr" || code=$?
         echo $code >"$ANSWERS/build.code"
         """

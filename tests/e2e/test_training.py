@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.compress import Finetune, PruneUnstructured
-from pipeline.data.dataset import data_spec, open_recipe
-from pipeline.errors import ModelError
-from pipeline.models import build_model, load_weights
-from pipeline.recipe import Data, Model, Preprocess, Recipe, Target
-from pipeline.stages.finetune import run
-from pipeline.surgery import Checkpoint, load_checkpoint, save_checkpoint
-from pipeline.training.loop import accuracy, fit, held_out_part
-from pipeline.training.losses import user_loss
-from pipeline.training.schedule import learning_rate
-from pipeline.training.train_model import train_from_recipe
+from pocketforge.compress import Finetune, PruneUnstructured
+from pocketforge.data.dataset import data_spec, open_recipe
+from pocketforge.errors import ModelError
+from pocketforge.models import build_model, load_weights
+from pocketforge.recipe import Data, Model, Preprocess, Recipe, Target
+from pocketforge.stages.finetune import run
+from pocketforge.surgery import Checkpoint, load_checkpoint, save_checkpoint
+from pocketforge.training.loop import accuracy, fit, held_out_part
+from pocketforge.training.losses import user_loss
+from pocketforge.training.schedule import learning_rate
+from pocketforge.training.train_model import train_from_recipe
 
 ROOT = Path(__file__).parents[2]
 DIGITS = Data(
@@ -40,7 +40,7 @@ def build():
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """These models are so small that threads only wait for each other."""
-    monkeypatch.setattr("pipeline.training.loop.THREADS", 1)
+    monkeypatch.setattr("pocketforge.training.loop.THREADS", 1)
 
 
 def small_recipe(folder: Path, **changes) -> Recipe:
@@ -162,7 +162,7 @@ def test_a_set_too_large_to_keep_is_read_again_in_every_epoch(monkeypatch):
     samples = two_classes()
     results = []
     for limit in (1 << 30, 0):
-        monkeypatch.setattr("pipeline.training.batches.KEEP_BYTES", limit)
+        monkeypatch.setattr("pocketforge.training.batches.KEEP_BYTES", limit)
         torch.manual_seed(0)
         results.append(fit(nn.Linear(4, 2), samples, Finetune(epochs=3)))
     assert results[0] == results[1]
@@ -257,7 +257,7 @@ def test_the_average_is_of_weights_and_buffers(monkeypatch):
 
 
 def test_masks_hold_exactly_through_momentum_weight_decay_and_averages():
-    from pipeline.pruning.unstructured import MaskConstraint
+    from pocketforge.pruning.unstructured import MaskConstraint
 
     for settings in (
         Finetune(epochs=3, lr=0.05, ema_decay=0.9, weight_decay=0.1),

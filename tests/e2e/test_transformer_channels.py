@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision_ops import usable_torchvision
 
-from pipeline import models
-from pipeline.compress import PruneChannels
-from pipeline.pruning import channels
-from pipeline.pruning.base import Subject
-from pipeline.surgery import Checkpoint, KeepChannels, load_checkpoint, save_checkpoint
+from pocketforge import models
+from pocketforge.compress import PruneChannels
+from pocketforge.pruning import channels
+from pocketforge.pruning.base import Subject
+from pocketforge.surgery import Checkpoint, KeepChannels, load_checkpoint, save_checkpoint
 
 TOKENS = torch.arange(8).view(1, 8) * 7 % 64
 INPUTS = (TOKENS, torch.tensor([[1, 1, 1, 1, 1, 1, 0, 0]]))

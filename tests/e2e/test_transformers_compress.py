@@ -13,14 +13,15 @@ import onnx
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
-from conftest import ROOT, Done, pocketforge
+from conftest import Done, pocketforge
 from onnx import numpy_helper
+from release_build import SOURCES
 from torchvision_ops import usable_torchvision
 
-from pipeline.compress import Finetune
-from pipeline.config import load_recipe
-from pipeline.surgery import load_checkpoint
-from pipeline.training.train_model import train_from_recipe
+from pocketforge.compress import Finetune
+from pocketforge.config import load_recipe
+from pocketforge.surgery import load_checkpoint
+from pocketforge.training.train_model import train_from_recipe
 
 HEADS, HEAD_SIZE, HIDDEN, FFN, LAYERS, LENGTH = 4, 8, 32, 64, 2, 16
 
@@ -120,7 +121,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Bert:
     (hidden / "sitecustomize.py").write_text('import sys\nsys.modules["torchvision"] = None\n')
     done = pocketforge(
         "build", "recipe.toml", "--out", "out", "--progress", "none",
-        cache=folder / "cache", cwd=folder, env={"PYTHONPATH": f"{hidden}{os.pathsep}{ROOT}"},
+        cache=folder / "cache", cwd=folder, env={"PYTHONPATH": f"{hidden}{os.pathsep}{SOURCES}"},
     )  # fmt: skip
     return Bert(folder, done, trained["eval_accuracy"])
 

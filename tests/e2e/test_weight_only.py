@@ -17,18 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from pipeline.devices import host
-from pipeline.devices.base import RunRequest
-from pipeline.errors import StageFailed
-from pipeline.metrics import parity
-from pipeline.quantization.encodings import Encoding, in_nibbles, load_encodings, save_encodings
-from pipeline.quantize import Quantize
-from pipeline.recipe import Data, Preprocess, Verify, data_spec
-from pipeline.runtimes import RUNTIMES
-from pipeline.runtimes.base import ExportRequest
-from pipeline.runtimes.describe import describe
-from pipeline.runtimes.stored_weights import Matcher
-from pipeline.stages import STAGES
+from pocketforge.devices import host
+from pocketforge.devices.base import RunRequest
+from pocketforge.errors import StageFailed
+from pocketforge.metrics import parity
+from pocketforge.quantization.encodings import Encoding, in_nibbles, load_encodings, save_encodings
+from pocketforge.quantize import Quantize
+from pocketforge.recipe import Data, Preprocess, Verify, data_spec
+from pocketforge.runtimes import RUNTIMES
+from pocketforge.runtimes.base import ExportRequest
+from pocketforge.runtimes.describe import describe
+from pocketforge.runtimes.stored_weights import Matcher
+from pocketforge.stages import STAGES
 
 torch = pytest.importorskip("torch")
 
@@ -192,7 +192,7 @@ class Words(torch.nn.Module):
     [("tflite", "weight_only_int8"), ("tflite", "weight_only_int4"), ("onnx", "weight_only_int8")],
 )
 def test_transformer_layers(runtime, scheme, tmp_path):
-    from pipeline.quantization.weight_only import quantize_weights
+    from pocketforge.quantization.weight_only import quantize_weights
 
     torch.manual_seed(0)
     random = np.random.default_rng(0)
@@ -228,7 +228,7 @@ def test_transformer_layers(runtime, scheme, tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_levels_are_the_nearest_and_keep_their_place(data):
-    from pipeline.quantization.weight_only import encode, group_size
+    from pocketforge.quantization.weight_only import encode, group_size
 
     shape = data.draw(array_shapes(min_dims=2, max_dims=4, max_side=6))
     weight = data.draw(arrays(np.float32, shape, elements=st.floats(-4, 4, width=32, allow_subnormal=False)))
@@ -267,7 +267,7 @@ def test_a_constant_with_other_numbers_is_not_replaced():
 
 
 def test_groups_divide_the_inputs_evenly_or_are_the_whole_channel():
-    from pipeline.quantization.weight_only import group_size
+    from pocketforge.quantization.weight_only import group_size
 
     sizes = {inputs: group_size(np.zeros((3, inputs), np.float32), 0, 32) for inputs in (9, 32, 64, 144, 784, 37, 74)}
     assert sizes == {9: 0, 32: 0, 64: 32, 144: 24, 784: 28, 37: 0, 74: 0}
@@ -288,7 +288,7 @@ def test_nibbles_and_files_come_back(tmp_path):
 
 
 def test_faults_are_said(lanes):
-    from pipeline.quantization.weight_only import quantize_weights
+    from pocketforge.quantization.weight_only import quantize_weights
 
     example = (torch.zeros(1, 4),)
     with pytest.raises(StageFailed, match="no weight could be quantized"):

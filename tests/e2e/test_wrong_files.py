@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.devices.legacy import legacy_python
-from pipeline.errors import ToolFailed
-from pipeline.stages import verify
-from pipeline.verify_limits import DEFAULT_LIMITS
+from pocketforge.devices.legacy import legacy_python
+from pocketforge.errors import ToolFailed
+from pocketforge.stages import verify
+from pocketforge.verify_limits import DEFAULT_LIMITS
 
 WEIGHTS = Path(__file__).parents[2] / "models" / "digits_cnn" / "weights.safetensors"
 

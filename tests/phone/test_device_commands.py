@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from phone import Phone
 
-from pipeline.cli.main import main
-from pipeline.devices import phones
-from pipeline.errors import DeviceError, DeviceTimeout, DeviceUnavailable, PocketforgeError
+from pocketforge.cli.main import main
+from pocketforge.devices import phones
+from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable, PocketforgeError
 
 if TYPE_CHECKING:  # at run time another folder's conftest may have that name
     from phone import MakePhone
@@ -86,7 +86,7 @@ class Watching:
 
 @contextlib.contextmanager
 def watching(*arguments: str, terminal: bool = False) -> Iterator[Watching]:
-    argv = [sys.executable, "-m", "pipeline", "device", "watch", *arguments]
+    argv = [sys.executable, "-m", "pocketforge", "device", "watch", *arguments]
     read_end, write_end = pty.openpty() if terminal else os.pipe()
     with open(read_end, errors="replace") as stream:
         watched = Watching(argv, write_end)
@@ -326,7 +326,7 @@ def test_errors_of_phones_become_ours(kind: str, ours: type[PocketforgeError]) -
 
 def test_help_loads_nothing_of_phones() -> None:
     for arguments in (["device", "--help"], ["device", "watch", "--help"], ["device", "doctor", "--help"]):
-        argv = [sys.executable, "-X", "importtime", "-m", "pipeline", *arguments]
+        argv = [sys.executable, "-X", "importtime", "-m", "pocketforge", *arguments]
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0
         loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}

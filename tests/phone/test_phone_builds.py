@@ -16,12 +16,12 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from release_build import RELEASE, ROOT, Done, Release, pocketforge
+from release_build import RELEASE, ROOT, SOURCES, Done, Release, pocketforge
 
-from pipeline.config import load_recipe
-from pipeline.connected import asked_phones, find_phones
-from pipeline.data.arrays_on_disk import sample_paths
-from pipeline.store import Store
+from pocketforge.config import load_recipe
+from pocketforge.connected import asked_phones, find_phones
+from pocketforge.data.arrays_on_disk import sample_paths
+from pocketforge.store import Store
 
 RUNTIMES = ("executorch", "tflite", "onnx")
 # As little as is measured at all: qemu is slow, and its times say nothing.
@@ -106,7 +106,9 @@ def test_files_of_every_runtime_on_a_phone(shop, make_phone):
     done = shop.build(path)
     report = done.json()
     assert (done.code, report["verdict"]) == (0, "PASS"), done.stderr
-    jsonschema.validate(report, json.loads((ROOT / "pipeline" / "report" / "schema.json").read_text(encoding="utf-8")))
+    jsonschema.validate(
+        report, json.loads((ROOT / "pipeline" / "pocketforge" / "report" / "schema.json").read_text(encoding="utf-8"))
+    )
     for target in report["targets"]:
         about = target["facts"]["phones"]["pixel8"]
         assert about["phone"]["model"] == "Pixel 8" and about["phone"]["serial"] == phone.serial
@@ -206,9 +208,9 @@ def test_an_interrupted_build_leaves_nothing_on_the_phone(shop, make_phone, tmp_
     long = device('profile = "pixel8"\n').replace("min_seconds = 0.0", "min_seconds = 60.0")
     path = shop.recipe(long, "digits_tflite_int8")
     build = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "build", str(path), "--out", str(tmp_path / "out"), "--json"],
+        [sys.executable, "-m", "pocketforge", "build", str(path), "--out", str(tmp_path / "out"), "--json"],
         cwd=tmp_path,
-        env={**os.environ, "POCKETFORGE_CACHE_DIR": str(shop.cache), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "POCKETFORGE_CACHE_DIR": str(shop.cache), "PYTHONPATH": SOURCES},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

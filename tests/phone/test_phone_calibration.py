@@ -6,8 +6,8 @@ import csv
 
 import pytest
 
-from pipeline.calibration import on_phone, published, suite
-from pipeline.errors import RecipeError
+from pocketforge.calibration import on_phone, published, suite
+from pocketforge.errors import RecipeError
 
 FILES = ("dense-512-512-fp32.tflite", "dense-512-512-int8.tflite")
 

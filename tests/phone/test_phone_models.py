@@ -15,9 +15,9 @@ from android_bench import errors
 from android_bench.bundle import Bundle, own_bundle, user_bundle
 from android_bench.session import Job, measure, run_once
 from android_bench.workplace import open_workplace
-from pipeline.devices import host
-from pipeline.devices.base import RunRequest
-from pipeline.devices.emulator.parts import Emulator
+from pocketforge.devices import host
+from pocketforge.devices.base import RunRequest
+from pocketforge.devices.emulator.parts import Emulator
 
 SUFFIX = {"tflite": "tflite", "onnx": "onnx", "executorch": "pte"}
 SAMPLES = 3

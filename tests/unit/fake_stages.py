@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import errors
-from pipeline.plan import Plan, Step
+from pocketforge import errors
+from pocketforge.plan import Plan, Step
 
 STAGE = "fake"
 
@@ -162,10 +162,10 @@ RAISED: dict[str, Callable[[], BaseException]] = {
 
 def main() -> None:
     """A whole build in this process; see the module's docstring."""
-    from pipeline import events
-    from pipeline.run import run_plan
-    from pipeline.stages import STAGES, StageInfo
-    from pipeline.store import Store
+    from pocketforge import events
+    from pocketforge.run import run_plan
+    from pocketforge.stages import STAGES, StageInfo
+    from pocketforge.store import Store
 
     # A test run in the background hands down an ignored SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,10 +7,10 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from pipeline.backends import BACKENDS
-from pipeline.compress import Finetune
-from pipeline.quantize import CALIBRATED, STATIC, Calibration, LayerScheme, Override, Quantize, Scheme
-from pipeline.support import refusal
+from pocketforge.backends import BACKENDS
+from pocketforge.compress import Finetune
+from pocketforge.quantize import CALIBRATED, STATIC, Calibration, LayerScheme, Override, Quantize, Scheme
+from pocketforge.support import refusal
 
 SCHEMES = get_args(Scheme)
 

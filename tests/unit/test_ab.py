@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.ab import MIN_BLOCKS, Blocks, Round, blocks_needed, blocks_of, compare, noise_floor, round_of
-from pipeline.stats import geometric_interval, t95
+from pocketforge.ab import MIN_BLOCKS, Blocks, Round, blocks_needed, blocks_of, compare, noise_floor, round_of
+from pocketforge.stats import geometric_interval, t95
 
 ROUND_NOISE = 0.01  # what a cool phone's rounds scatter by
 DRIFT = 0.004  # a round: a phone that is 20 % slower after 50 rounds

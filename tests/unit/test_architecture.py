@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "pipeline"
+SOURCE = ROOT / "pipeline"
+PACKAGE = SOURCE / "pocketforge"
 
 CORE = (
     "recipe", "compress", "quantize", "backends", "support", "records", "errors", "events", "plan", "plan_compress",
@@ -19,7 +20,7 @@ CORE = (
     "phone_match",
 )  # fmt: skip
 # The core's own neighbours: what a plan depends on besides the recipe, and the two registries, which are plain data.
-CORE_NEIGHBOURS = {"pipeline.runtimes", "pipeline.stages"}
+CORE_NEIGHBOURS = {"pocketforge.runtimes", "pocketforge.stages"}
 TORCH = {"torch", "torchvision", "timm", "transformers"}
 TOOLCHAINS = {
     "executorch",
@@ -45,12 +46,12 @@ class Import(NamedTuple):
 
 
 def module_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = path.relative_to(SOURCE if path.is_relative_to(SOURCE) else ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def is_module(name: str) -> bool:
-    path = ROOT.joinpath(*name.split("."))
+    path = SOURCE.joinpath(*name.split("."))
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
@@ -67,7 +68,7 @@ def imports_in(source: str, file: str, package: str) -> Iterator[Import]:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, *filter(None, [base])])
             members = [f"{base}.{alias.name}" for alias in node.names]
-            modules = [m for m in members if m.startswith("pipeline.") and is_module(m)]
+            modules = [m for m in members if m.startswith("pocketforge.") and is_module(m)]
             for name in modules if len(modules) == len(members) else [base, *modules]:
                 yield Import(file, node.lineno, name, id(node) not in top)
         elif (
@@ -96,7 +97,7 @@ IMPORTS = all_imports()
 
 def inside(*places: str) -> Callable[[Import], bool]:
     """Whether an import is in one of these files or folders of the package."""
-    names = tuple(f"pipeline/{place}" for place in places)
+    names = tuple(f"pipeline/pocketforge/{place}" for place in places)
     return lambda i: any(i.file == n or (n.endswith("/") and i.file.startswith(n)) for n in names)
 
 
@@ -115,8 +116,8 @@ def only_in(library: Callable[[Import], bool], place: Callable[[Import], bool]) 
 def test_the_reader_of_imports_finds_them_all() -> None:
     source = (
         "import torch.nn as nn, os\n"
-        "from pipeline import stages\n"
-        "from pipeline.stages import export, STAGES\n"
+        "from pocketforge import stages\n"
+        "from pocketforge.stages import export, STAGES\n"
         "from . import sibling\n"
         "from ..devices.host import run\n"
         "def f():\n"
@@ -125,15 +126,15 @@ def test_the_reader_of_imports_finds_them_all() -> None:
         "        import rich\n"
         "    importlib.import_module('timm')\n"
     )
-    found = [(i.line, i.name, i.within) for i in imports_in(source, "x.py", "pipeline.stages")]
+    found = [(i.line, i.name, i.within) for i in imports_in(source, "x.py", "pocketforge.stages")]
     assert sorted(found) == [
         (1, "os", False),
         (1, "torch.nn", False),
-        (2, "pipeline.stages", False),
-        (3, "pipeline.stages", False),
-        (3, "pipeline.stages.export", False),
-        (4, "pipeline.stages", False),
-        (5, "pipeline.devices.host", False),
+        (2, "pocketforge.stages", False),
+        (3, "pocketforge.stages", False),
+        (3, "pocketforge.stages.export", False),
+        (4, "pocketforge.stages", False),
+        (5, "pocketforge.devices.host", False),
         (7, "onnx", True),
         (9, "rich", True),
         (10, "timm", True),
@@ -142,17 +143,17 @@ def test_the_reader_of_imports_finds_them_all() -> None:
 
 def test_there_are_files_to_check() -> None:
     files = {i.file for i in IMPORTS}
-    assert {f"pipeline/{name}.py" for name in CORE} <= files
+    assert {f"pipeline/pocketforge/{name}.py" for name in CORE} <= files
     assert len(files) > 50
 
 
 @pytest.mark.parametrize("name", CORE)
 def test_the_core_imports_the_standard_library_and_itself_only(name: str) -> None:
-    allowed = {f"pipeline.{n}" for n in CORE} | (CORE_NEIGHBOURS if name == "plan" else set())
+    allowed = {f"pocketforge.{n}" for n in CORE} | (CORE_NEIGHBOURS if name == "plan" else set())
     wrong = [
         i
         for i in IMPORTS
-        if i.file == f"pipeline/{name}.py"
+        if i.file == f"pipeline/pocketforge/{name}.py"
         and i.name not in allowed
         and i.name.partition(".")[0] not in sys.stdlib_module_names
     ]
@@ -166,11 +167,11 @@ def test_the_registries_are_plain_data(name: str) -> None:
 
 
 def test_every_module_that_a_registry_names_is_there() -> None:
-    from pipeline.runtimes import RUNTIMES
-    from pipeline.stages import STAGES
+    from pocketforge.runtimes import RUNTIMES
+    from pocketforge.stages import STAGES
 
     named = [*(s.module for s in STAGES.values()), *(r.module for r in RUNTIMES.values())]
-    named += [f"pipeline.runtimes.sessions.{r.session}" for r in RUNTIMES.values()]
+    named += [f"pocketforge.runtimes.sessions.{r.session}" for r in RUNTIMES.values()]
     assert [n for n in named if not is_module(n)] == []
 
 
@@ -235,7 +236,7 @@ def test_a_runtime_file_imports_its_own_toolchain_only() -> None:
     wrong = [
         i
         for i in IMPORTS
-        if i.file.startswith("pipeline/runtimes/")
+        if i.file.startswith("pipeline/pocketforge/runtimes/")
         for runtime, mine in own.items()
         if runtime in Path(i.file).stem
         and i.name.partition(".")[0] in TOOLCHAINS
@@ -246,19 +247,19 @@ def test_a_runtime_file_imports_its_own_toolchain_only() -> None:
 
 def test_no_stage_imports_a_stage() -> None:
     stages = inside("stages/")
-    wrong = [i for i in IMPORTS if stages(i) and i.name.startswith("pipeline.stages.")]
+    wrong = [i for i in IMPORTS if stages(i) and i.name.startswith("pocketforge.stages.")]
     assert not wrong, told(wrong)
 
 
 def test_no_runtime_imports_another() -> None:
-    from pipeline.runtimes import RUNTIMES
+    from pocketforge.runtimes import RUNTIMES
 
     def runtime_of(name: str) -> str | None:
         return next((r for r in RUNTIMES if r in name.rpartition("/")[2].rpartition(".")[2]), None)
 
     wrong = []
     for i in IMPORTS:
-        if i.file.startswith("pipeline/runtimes/") and i.name.startswith("pipeline.runtimes."):
+        if i.file.startswith("pipeline/pocketforge/runtimes/") and i.name.startswith("pocketforge.runtimes."):
             ours, theirs = runtime_of(i.file.removesuffix(".py")), runtime_of(i.name)
             if theirs is not None and theirs != ours:
                 wrong.append(i)
@@ -266,18 +267,18 @@ def test_no_runtime_imports_another() -> None:
 
 
 def test_devices_import_neither_stages_nor_runtimes() -> None:
-    wrong = [i for i in IMPORTS if inside("devices/")(i) and of("pipeline.stages", "pipeline.runtimes")(i)]
+    wrong = [i for i in IMPORTS if inside("devices/")(i) and of("pocketforge.stages", "pocketforge.runtimes")(i)]
     assert not wrong, told(wrong)
 
 
 def test_stages_and_runtimes_never_see_the_walk_or_the_command_line() -> None:
-    walk = of("pipeline.run", "pipeline.build", "pipeline.plan", "pipeline.cli", "pipeline.report")
+    walk = of("pocketforge.run", "pocketforge.build", "pocketforge.plan", "pocketforge.cli", "pocketforge.report")
     wrong = [i for i in IMPORTS if inside("stages/", "runtimes/", "devices/", "data/")(i) and walk(i)]
     assert not wrong, told(wrong)
 
 
 def test_nothing_imports_the_command_line() -> None:
-    wrong = only_in(of("pipeline.cli"), inside("cli/", "__main__.py"))
+    wrong = only_in(of("pocketforge.cli"), inside("cli/", "__main__.py"))
     assert not wrong, told(wrong)
 
 
@@ -289,7 +290,7 @@ def test_android_bench_is_the_devices_alone() -> None:
         i
         for path in sorted(bench.rglob("*.py"))
         for i in imports_in(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)), module_of(path))
-        if of("pipeline")(i)
+        if of("pocketforge")(i)
     ]
     assert not theirs, told(theirs)
 

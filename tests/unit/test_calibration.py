@@ -18,7 +18,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.calibration import (
+from pocketforge.calibration import (
     baselines,
     calibrate,
     datasets,
@@ -29,11 +29,11 @@ from pipeline.calibration import (
     suite,
     tables,
 )
-from pipeline.calibration.counted import CountStore, run_key
-from pipeline.calibration.operators import operators
-from pipeline.calibration.tflite_graph import Graph
-from pipeline.errors import RecipeError, StoreError
-from pipeline.estimation import calibration_file
+from pocketforge.calibration.counted import CountStore, run_key
+from pocketforge.calibration.operators import operators
+from pocketforge.calibration.tflite_graph import Graph
+from pocketforge.errors import RecipeError, StoreError
+from pocketforge.estimation import calibration_file
 
 BLOCKS = [
     "firstconv_16_3_16_2_3",

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save, save_file
 
-from pipeline.errors import ModelError, StoreError
-from pipeline.quantization.codebook_files import (
+from pocketforge.errors import ModelError, StoreError
+from pocketforge.quantization.codebook_files import (
     FILE,
     FORMAT,
     Codebook,
@@ -144,7 +144,7 @@ def test_clustered_weights_get_small(clustered, tmp_path):
 
 def test_the_same_input_gives_the_same_bytes_in_another_process(clustered, tmp_path):
     encode(clustered, tmp_path / "a")
-    code = "import sys; from pathlib import Path; from pipeline.quantization.codebook_files import encode; " \
+    code = "import sys; from pathlib import Path; from pocketforge.quantization.codebook_files import encode; " \
            "encode(Path(sys.argv[1]), Path(sys.argv[2]))"  # fmt: skip
     env = {**os.environ, "PYTHONHASHSEED": "7"}
     argv = [sys.executable, "-c", code, str(clustered), str(tmp_path / "b")]
@@ -153,7 +153,7 @@ def test_the_same_input_gives_the_same_bytes_in_another_process(clustered, tmp_p
 
 
 def test_it_needs_no_torch():
-    code = "import sys, pipeline.quantization.codebook_files, pipeline.quantization.quantizers; " \
+    code = "import sys, pocketforge.quantization.codebook_files, pocketforge.quantization.quantizers; " \
            "print('torch' in sys.modules)"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.stdout == "False\n", done.stderr

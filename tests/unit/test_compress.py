@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.compress import (
+from pocketforge.compress import (
     Distill,
     DropLayers,
     Finetune,
@@ -22,11 +22,11 @@ from pipeline.compress import (
     compress_entry,
     cubic_amount,
 )
-from pipeline.config import parse_recipe
-from pipeline.errors import RecipeError
-from pipeline.facts import gather
-from pipeline.plan import Facts, Plan, make_plan
-from pipeline.recipe import Data, Model, Recipe, Target
+from pocketforge.config import parse_recipe
+from pocketforge.errors import RecipeError
+from pocketforge.facts import gather
+from pocketforge.plan import Facts, Plan, make_plan
+from pocketforge.recipe import Data, Model, Recipe, Target
 
 FACTS = Facts({"definition": "d", "weights": "w", "data": "x"}, {}, "host", "none")
 HEAD = """

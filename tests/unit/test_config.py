@@ -14,21 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from quantizations import quantizations
 
-from pipeline.config import load_recipe, parse_recipe
-from pipeline.device import HostDevice
-from pipeline.errors import EXIT_USAGE, RecipeError
-from pipeline.recipe import (
-    Budget,
-    Data,
-    Finetune,
-    InputSpec,
-    Model,
-    Preprocess,
-    Quantize,
-    Recipe,
-    Target,
-    Verify,
-)
+from pocketforge.config import load_recipe, parse_recipe
+from pocketforge.device import HostDevice
+from pocketforge.errors import EXIT_USAGE, RecipeError
+from pocketforge.recipe import Budget, Data, Finetune, InputSpec, Model, Preprocess, Quantize, Recipe, Target, Verify
 
 GOOD: dict[str, Any] = {
     "name": "full",

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data import SOURCES, fingerprint_files, open_source
-from pipeline.data.dataset import Dataset, data_spec, open_dataset
-from pipeline.errors import ModelError
-from pipeline.recipe import Data, Preprocess
-from pipeline.stages.data import run
+from pocketforge.data import SOURCES, fingerprint_files, open_source
+from pocketforge.data.dataset import Dataset, data_spec, open_dataset
+from pocketforge.errors import ModelError
+from pocketforge.recipe import Data, Preprocess
+from pocketforge.stages.data import run
 
 RNG = np.random.default_rng(0)
 

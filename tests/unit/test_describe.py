@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import EXIT_USAGE, ModelError, ToolMissing
-from pipeline.runtimes import describe as module
-from pipeline.runtimes.describe import (
+from pocketforge.errors import EXIT_USAGE, ModelError, ToolMissing
+from pocketforge.runtimes import describe as module
+from pocketforge.runtimes.describe import (
     PACKAGES,
     PARSERS,
     Contents,
@@ -171,7 +171,7 @@ def test_every_parser_exists() -> None:
 
 
 def test_importing_is_light() -> None:
-    code = "import sys, pipeline.runtimes.describe; print(sorted(sys.modules))"
+    code = "import sys, pocketforge.runtimes.describe; print(sorted(sys.modules))"
     root = Path(__file__).parents[2]
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root).stdout
     assert not [name for name in ("torch", "numpy", "onnx", "flatbuffers", "executorch") if f"'{name}'" in loaded]

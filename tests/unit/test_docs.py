@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import compress, device, quantize, recipe
-from pipeline.backends import BACKENDS
-from pipeline.cli.main import COMMANDS
-from pipeline.config import parse_recipe
-from pipeline.runtimes import RUNTIMES
-from pipeline.support import SCHEMES
-from pipeline.verify_limits import DEFAULT_LIMITS
+from pocketforge import compress, device, quantize, recipe
+from pocketforge.backends import BACKENDS
+from pocketforge.cli.main import COMMANDS
+from pocketforge.config import parse_recipe
+from pocketforge.runtimes import RUNTIMES
+from pocketforge.support import SCHEMES
+from pocketforge.verify_limits import DEFAULT_LIMITS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -124,7 +124,12 @@ def test_the_ci_runs_the_readmes_test_command() -> None:
 def test_no_package_registry_is_named() -> None:
     # Split, so that this file does not name one either.
     hosts = ("py" + "pi.org", "download.py" + "torch.org", "npm" + "js.org", "pythonhosted" + ".org")
-    for path in [*ROOT.glob("*.*"), *ROOT.glob("docs/*"), *ROOT.rglob("pipeline/**/*.py"), ROOT / ".ci" / "run"]:
+    for path in [
+        *ROOT.glob("*.*"),
+        *ROOT.glob("docs/*"),
+        *ROOT.glob("pipeline/**/*.py"),
+        ROOT / ".ci" / "run",
+    ]:
         if path.is_file():
             content = path.read_text(encoding="utf-8", errors="replace")
             assert not [h for h in hosts if h in content], path

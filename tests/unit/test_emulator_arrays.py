@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.devices.emulator import arrays
-from pipeline.errors import ToolFailed
+from pocketforge.devices.emulator import arrays
+from pocketforge.errors import ToolFailed
 
 
 def tensor(name="x", dtype="float32", shape=(1, 2), **more):

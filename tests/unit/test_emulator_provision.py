@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.devices.emulator import commands, elf_versions, manifest, packages, parts, pinned, qemu_binary
-from pipeline.devices.emulator.packages import Packages
-from pipeline.devices.emulator.qemu_binary import UnfitQemuError
-from pipeline.errors import DeviceUnavailable, ToolFailed, ToolMissing
+from pocketforge.devices.emulator import commands, elf_versions, manifest, packages, parts, pinned, qemu_binary
+from pocketforge.devices.emulator.packages import Packages
+from pocketforge.devices.emulator.qemu_binary import UnfitQemuError
+from pocketforge.errors import DeviceUnavailable, ToolFailed, ToolMissing
 
 
 def sha256(path: Path) -> str:

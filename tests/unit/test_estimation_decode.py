@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.estimation.decode import FLAGS, UNKNOWN, decode
+from pocketforge.estimation.decode import FLAGS, UNKNOWN, decode
 
 V = 32  # number of v0
 

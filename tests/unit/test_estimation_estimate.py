@@ -13,15 +13,15 @@ from estimation_words import B_NE, SUBS, UNKNOWN_WORD, Block, Counts, fmla
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import DeviceError, RecipeError
-from pipeline.estimation.calibration_file import Calibration, Errors, load, save
-from pipeline.estimation.core_model import core_names, load_core
-from pipeline.estimation.estimate import VERSION, Estimate, estimate
-from pipeline.estimation.explain import explain
-from pipeline.estimation.fitting import NAMES, Parameters, Point, Terms, default_parameters, fit, predict, predict_ms
-from pipeline.estimation.interval import Held, calibrate, interval, leave_one_group_out
-from pipeline.estimation.traffic import Caches, Operator, Traffic, levels
-from pipeline.profiles import Cluster, DeviceProfile
+from pocketforge.errors import DeviceError, RecipeError
+from pocketforge.estimation.calibration_file import Calibration, Errors, load, save
+from pocketforge.estimation.core_model import core_names, load_core
+from pocketforge.estimation.estimate import VERSION, Estimate, estimate
+from pocketforge.estimation.explain import explain
+from pocketforge.estimation.fitting import NAMES, Parameters, Point, Terms, default_parameters, fit, predict, predict_ms
+from pocketforge.estimation.interval import Held, calibrate, interval, leave_one_group_out
+from pocketforge.estimation.traffic import Caches, Operator, Traffic, levels
+from pocketforge.profiles import Cluster, DeviceProfile
 
 KB, MB = 1024, 1024 * 1024
 CACHES = Caches(l1_bytes=64 * KB, l2_bytes=256 * KB, l3_bytes=2 * MB, clock_ghz=2.0)
@@ -280,7 +280,7 @@ def test_one_core_type_alone_can_be_calibrated() -> None:
 
 
 def test_a_core_with_a_measurement_or_two_is_not_called_calibrated() -> None:
-    from pipeline.estimation.calibration_file import shipped
+    from pocketforge.estimation.calibration_file import shipped
 
     statuses = {name: shipped().choose(load_core(name)).status for name in ("cortex-a53", "cortex-a75", "cortex-a76")}
     assert statuses == {"cortex-a53": "transferred", "cortex-a75": "calibrated", "cortex-a76": "calibrated"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from estimation_words import B_NE, FADD_CHAIN, LOAD_X1, SUBS, Block, Counts, fmla, load_d, load_q
 
-from pipeline.errors import RecipeError
-from pipeline.estimation.blocks import run_blocks
-from pipeline.estimation.core_model import core_names, load_core
-from pipeline.estimation.decode import decode
-from pipeline.estimation.scoreboard import BlockTime, time_block
+from pocketforge.errors import RecipeError
+from pocketforge.estimation.blocks import run_blocks
+from pocketforge.estimation.core_model import core_names, load_core
+from pocketforge.estimation.decode import decode
+from pocketforge.estimation.scoreboard import BlockTime, time_block
 
 ADDS = [0x91000400, 0x91000421, 0x91000442, 0x91000463]  # add xN, xN, #1
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.devices.emulator.fake_system import cpuinfo_text, write_system
-from pipeline.profile_files import load_profile, shipped_profiles
-from pipeline.profiles import Cluster, DeviceProfile
+from pocketforge.devices.emulator.fake_system import cpuinfo_text, write_system
+from pocketforge.profile_files import load_profile, shipped_profiles
+from pocketforge.profiles import Cluster, DeviceProfile
 
 CLUSTERS = [
     pytest.param(profile, cluster, id=f"{profile.name}-{cluster.name}")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.device import EmulatedDevice, HostDevice
-from pipeline.gate import judge
-from pipeline.recipe import Budget, Data, Model, Recipe, Target
-from pipeline.records import GateResult, Measurement
+from pocketforge.device import EmulatedDevice, HostDevice
+from pocketforge.gate import judge
+from pocketforge.recipe import Budget, Data, Model, Recipe, Target
+from pocketforge.records import GateResult, Measurement
 
 SHA = "0" * 64
 
@@ -223,7 +223,7 @@ def test_a_stricter_limit_never_passes_where_a_looser_one_fails(limit: float, va
 def test_a_latency_that_passes_has_its_whole_interval_under_the_limit(
     samples: list[float], percentile: str, limit: float
 ) -> None:
-    from pipeline.stats import percentile_interval
+    from pocketforge.stats import percentile_interval
 
     interval = percentile_interval(samples, percentile)
     verdict = latency(limit, tuple(samples), percentile).verdict

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.counts import CLASSES, UNKNOWN
-from pipeline.devices.emulator.instructions import by_class, classify, decode
+from pocketforge.counts import CLASSES, UNKNOWN
+from pocketforge.devices.emulator.instructions import by_class, classify, decode
 
 # Assembled by llvm-mc, which is not needed to run this.
 ASSEMBLED = (

@@ -42,14 +42,14 @@ def imported_by(repo_root: Path, *arguments: str) -> set[str]:
 
 
 def test_the_check_sees_what_is_imported(repo_root: Path) -> None:
-    assert {"pipeline", "numpy"} <= imported_by(repo_root, "-c", "import pipeline.metrics")
+    assert {"pocketforge", "numpy"} <= imported_by(repo_root, "-c", "import pocketforge.metrics")
 
 
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["build", "--help"], ["cache", "--help"], ["--version"]], ids=" ".join
 )
 def test_help_imports_nothing_heavy(repo_root: Path, arguments: list[str]) -> None:
-    modules = imported_by(repo_root, "-m", "pipeline", *arguments)
+    modules = imported_by(repo_root, "-m", "pocketforge", *arguments)
     assert "click" in modules
     assert modules & (HEAVY | {"rich", "cattrs"}) == set()
 
@@ -59,14 +59,14 @@ def test_help_imports_nothing_heavy(repo_root: Path, arguments: list[str]) -> No
     ["plan", "config", "run", "store", "build", "facts", "gate", "release", "checking", "worker", "stages", "runtimes"],
 )
 def test_the_core_imports_nothing_heavy(repo_root: Path, module: str) -> None:
-    modules = imported_by(repo_root, "-c", f"import pipeline.{module}")
-    assert "pipeline" in modules
+    modules = imported_by(repo_root, "-c", f"import pocketforge.{module}")
+    assert "pocketforge" in modules
     assert modules & (HEAVY | {"rich", "click"}) == set()
 
 
 @pytest.mark.parametrize("module", ["plan", "gate", "records", "stats", "run", "store"])
 def test_only_config_imports_cattrs(repo_root: Path, module: str) -> None:
-    assert "cattrs" not in imported_by(repo_root, "-c", f"import pipeline.{module}")
+    assert "cattrs" not in imported_by(repo_root, "-c", f"import pocketforge.{module}")
 
 
 def test_planning_a_recipe_imports_no_torch(repo_root: Path, tmp_path: Path, small_recipe_text: str) -> None:
@@ -75,8 +75,8 @@ def test_planning_a_recipe_imports_no_torch(repo_root: Path, tmp_path: Path, sma
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
     code = (
         "import sys; from pathlib import Path\n"
-        "from pipeline.config import load_recipe; from pipeline.facts import gather\n"
-        "from pipeline.plan import make_plan\n"
+        "from pocketforge.config import load_recipe; from pocketforge.facts import gather\n"
+        "from pocketforge.plan import make_plan\n"
         "recipe = load_recipe(Path(sys.argv[1])); assert make_plan(recipe, gather(recipe)).steps\n"
     )
     modules = imported_by(repo_root, "-c", code, str(tmp_path / "recipe.toml"))

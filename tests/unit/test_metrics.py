@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from pipeline.metrics import PERFECT_SQNR_DB, accuracy, parity
+from pocketforge.metrics import PERFECT_SQNR_DB, accuracy, parity
 
 
 def random_scores(n: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ModelError
-from pipeline.model_files import definition_files
+from pocketforge.errors import ModelError
+from pocketforge.model_files import definition_files
 
 
 def write(root: Path, **files: str) -> None:
@@ -93,9 +93,9 @@ def test_not_python(tmp_path):
 
 def test_light(tmp_path):
     code = (
-        "import sys, pipeline.model_files, pipeline.data.files, pipeline.data\n"
+        "import sys, pocketforge.model_files, pocketforge.data.files, pocketforge.data\n"
         "from pathlib import Path\n"
-        "pipeline.data.fingerprint_files('digits', Path)\n"
+        "pocketforge.data.fingerprint_files('digits', Path)\n"
         "print(sorted({'torch', 'numpy', 'PIL', 'sklearn', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import noise_floors
-from pipeline.config import load_recipe
-from pipeline.connected import without_absent
-from pipeline.device import AdbDevice
-from pipeline.errors import DeviceUnavailable, RecipeError, StoreError
-from pipeline.gate import judge
-from pipeline.phone_results import noise
-from pipeline.plan import Facts, Phone, make_plan
-from pipeline.records import Measurement
-from pipeline.run import _one_at_each_place
-from pipeline.stats import geometric_interval
+from pocketforge import noise_floors
+from pocketforge.config import load_recipe
+from pocketforge.connected import without_absent
+from pocketforge.device import AdbDevice
+from pocketforge.errors import DeviceUnavailable, RecipeError, StoreError
+from pocketforge.gate import judge
+from pocketforge.phone_results import noise
+from pocketforge.plan import Facts, Phone, make_plan
+from pocketforge.records import Measurement
+from pocketforge.run import _one_at_each_place
+from pocketforge.stats import geometric_interval
 
 PHONE = '\n[[device]]\nvia = "adb"\nprofile = "pixel4"\n'
 EMULATED = '\n[[device]]\nvia = "emulator"\nprofile = "pixel4"\n'

@@ -28,7 +28,7 @@ from android_bench.readings import (
     parse_time_in_state,
     parse_zones,
 )
-from pipeline import profile_files
+from pocketforge import profile_files
 
 PIXEL8 = """\
 [ro.board.platform]: [zuma]

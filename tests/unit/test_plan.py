@@ -12,22 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantizations import quantizations
 
-from pipeline.device import EmulatedDevice, HostDevice
-from pipeline.plan import Facts, Plan, Step, make_plan
-from pipeline.recipe import (
-    Budget,
-    Data,
-    Finetune,
-    InputSpec,
-    Model,
-    Preprocess,
-    Quantize,
-    Recipe,
-    Target,
-    Verify,
-)
-from pipeline.runtimes import RUNTIMES
-from pipeline.stages import STAGES
+from pocketforge.device import EmulatedDevice, HostDevice
+from pocketforge.plan import Facts, Plan, Step, make_plan
+from pocketforge.recipe import Budget, Data, Finetune, InputSpec, Model, Preprocess, Quantize, Recipe, Target, Verify
+from pocketforge.runtimes import RUNTIMES
+from pocketforge.stages import STAGES
 
 INT8 = Quantize("static_int8")
 LIBRARIES = sorted(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.dataset import data_spec, preprocess_from
-from pipeline.data.preprocess import apply, describe
-from pipeline.errors import ModelError
-from pipeline.recipe import Data, Preprocess
+from pocketforge.data.dataset import data_spec, preprocess_from
+from pocketforge.data.preprocess import apply, describe
+from pocketforge.errors import ModelError
+from pocketforge.recipe import Data, Preprocess
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (9, 7, 3), dtype=np.uint8)

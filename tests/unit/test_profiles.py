@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cpu_features import NAMES, names_of
-from pipeline.errors import RecipeError
-from pipeline.profile_files import find_profile, load_profile, parse_profile, profiles_folder, shipped_profiles
-from pipeline.profiles import DeviceProfile, Status
+from pocketforge.cpu_features import NAMES, names_of
+from pocketforge.errors import RecipeError
+from pocketforge.profile_files import find_profile, load_profile, parse_profile, profiles_folder, shipped_profiles
+from pocketforge.profiles import DeviceProfile, Status
 
 GOOD = """\
 name = "board"
@@ -267,7 +267,7 @@ def test_the_guide_s_profile_is_one(repo_root: Path) -> None:
 
 
 def test_the_command_lists_and_shows() -> None:
-    from pipeline.cli.main import cli
+    from pocketforge.cli.main import cli
 
     command = ["device", "profiles"]
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from quantizations import quantizations
 
-from pipeline.backends import BACKENDS, STORED_LEVELS
-from pipeline.compress import Distill, Finetune, LayerPair
-from pipeline.config import parse_recipe
-from pipeline.errors import RecipeError
-from pipeline.plan import Facts, make_plan
-from pipeline.quantize import Override, Quantize, Scheme, quantize_entry
-from pipeline.recipe import Data, Model, Recipe, Target
-from pipeline.runtimes import RUNTIMES
-from pipeline.support import SCHEMES, refusal, support
+from pocketforge.backends import BACKENDS, STORED_LEVELS
+from pocketforge.compress import Distill, Finetune, LayerPair
+from pocketforge.config import parse_recipe
+from pocketforge.errors import RecipeError
+from pocketforge.plan import Facts, make_plan
+from pocketforge.quantize import Override, Quantize, Scheme, quantize_entry
+from pocketforge.recipe import Data, Model, Recipe, Target
+from pocketforge.runtimes import RUNTIMES
+from pocketforge.support import SCHEMES, refusal, support
 
 FACTS = Facts({"definition": "d", "weights": "w", "data": "s"}, {"torch": "2"}, "host", "none")
 

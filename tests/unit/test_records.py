@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.recipe import Budget
-from pipeline.records import (
+from pocketforge.recipe import Budget
+from pocketforge.records import (
     SCHEMA_VERSION,
     Artifact,
     Check,

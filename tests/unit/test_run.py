@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from release_build import SOURCES
 
-from pipeline import errors, events
-from pipeline.plan import Step
-from pipeline.run import Outcome, run_plan
-from pipeline.stages import STAGES, StageInfo
-from pipeline.store import Store
+from pocketforge import errors, events
+from pocketforge.plan import Step
+from pocketforge.run import Outcome, run_plan
+from pocketforge.stages import STAGES, StageInfo
+from pocketforge.store import Store
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -63,7 +64,7 @@ class Forge:
                 str(jobs),
                 described,
             ],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([SOURCES, str(HERE)])},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

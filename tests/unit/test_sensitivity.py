@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.pruning.sensitivity import choose_ratios
-from pipeline.studies.intervals import geometric_interval, mean_interval
-from pipeline.studies.ratios import parse_choice, parse_ratios
-from pipeline.studies.verdicts import judge, pairs
+from pocketforge.pruning.sensitivity import choose_ratios
+from pocketforge.studies.intervals import geometric_interval, mean_interval
+from pocketforge.studies.ratios import parse_choice, parse_ratios
+from pocketforge.studies.verdicts import judge, pairs
 
 
 def found(accuracies: list[float | None], baseline: float = 0.9) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from safetensors import deserialize, safe_open
 from safetensors.numpy import load_file, save_file
 
-from pipeline.errors import ModelError, StoreError
-from pipeline.pruning.sparse_storage import ITEM_BYTES, decode, encode
+from pocketforge.errors import ModelError, StoreError
+from pocketforge.pruning.sparse_storage import ITEM_BYTES, decode, encode
 
 DIGITS = Path(__file__).parents[2] / "models/digits_cnn/weights.safetensors"
 
@@ -302,7 +302,8 @@ def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
 
 def test_it_needs_no_torch(repo_root):
     code = (
-        "import sys, pipeline.pruning.sparse_storage as s; assert 'torch' not in sys.modules, 'torch'; print(s.VERSION)"
+        "import sys, pocketforge.pruning.sparse_storage as s; assert 'torch' not in sys.modules, 'torch'; "
+        "print(s.VERSION)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr

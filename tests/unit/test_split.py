@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.split import Split, split_samples
-from pipeline.errors import ModelError
+from pocketforge.data.split import Split, split_samples
+from pocketforge.errors import ModelError
 
 IDS = st.lists(st.text(max_size=8), min_size=6, max_size=60, unique=True)
 SEEDS = st.integers(0, 2**32 - 1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stats import PERCENTILES, effective_count, percentile, percentile_interval, quantile, samples_needed
+from pocketforge.stats import PERCENTILES, effective_count, percentile, percentile_interval, quantile, samples_needed
 
 finite = st.floats(-1e9, 1e9)
 sample_lists = st.lists(finite, min_size=1, max_size=60)

@@ -20,9 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from release_build import SOURCES
 
-from pipeline.errors import EXIT_STAGE, DamagedEntry, StoreError
-from pipeline.store import Store, explain_os_error, hash_file
+from pocketforge.errors import EXIT_STAGE, DamagedEntry, StoreError
+from pocketforge.store import Store, explain_os_error, hash_file
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, OTHER = hashlib.sha256(b"one").hexdigest(), hashlib.sha256(b"two").hexdigest()
@@ -55,7 +56,7 @@ def another_process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str
     """Python code running beside us; it has come to its point when it has printed a line."""
     program = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": SOURCES},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -318,7 +319,7 @@ def test_summaries_list_damaged_entries_without_meta(store: Store) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from pipeline.store import Store
+from pocketforge.store import Store
 with Store(Path(sys.argv[1])).workspace() as out:
     (out / "half").write_text("half")
     print("ready", flush=True)
@@ -363,7 +364,7 @@ def test_other_leftovers_go_after_a_day(store: Store, cache: Path, kind: str) ->
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline.store import Store
+from pocketforge.store import Store
 with Store(Path(sys.argv[1])).lock(sys.argv[2]):
     print("ready", flush=True)
     sys.stdin.read()
@@ -453,8 +454,8 @@ def test_a_file_in_the_place_of_an_entry_is_a_store_error(store: Store) -> None:
 ON_A_DISK_OF_ITS_OWN = """
 import sys
 from pathlib import Path
-from pipeline.errors import StoreError
-from pipeline.store import Store
+from pocketforge.errors import StoreError
+from pocketforge.store import Store
 import subprocess, hashlib
 place, what = Path(sys.argv[1]), sys.argv[2]
 store = Store(place)
@@ -507,7 +508,7 @@ def run_on_a_small_disk(tmp_path: Path, what: str) -> list[str]:
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$0" "$@"', sys.executable, "-c", ON_A_DISK_OF_ITS_OWN,
          str(disk), what],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": SOURCES, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
     )  # fmt: skip

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.devices.emulator import torch_stub
-from pipeline.devices.emulator.torch_stub import Missing
+from pocketforge.devices.emulator import torch_stub
+from pocketforge.devices.emulator.torch_stub import Missing
 
 HEADER = Path(importlib.util.find_spec("torch").origin).parent / "include" / "pthreadpool.h"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import ModelError
-from pipeline.runtimes.traffic import READERS, size_of, traffic_of
+from pocketforge.errors import ModelError
+from pocketforge.runtimes.traffic import READERS, size_of, traffic_of
 
 
 def test_a_format_that_is_not_read_names_those_that_are() -> None:

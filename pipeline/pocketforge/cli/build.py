@@ -1,0 +1,79 @@
+"""`pocketforge build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketforge.cli.console import progress
+from pocketforge.cli.options import (
+    cache_option,
+    default_out,
+    jobs_option,
+    json_option,
+    out_option,
+    print_json,
+    progress_option,
+    recipe_argument,
+)
+
+
+@click.command("build")
+@recipe_argument
+@out_option
+@jobs_option
+@cache_option
+@click.option("--refresh", is_flag=True, help="Run every step again, also those that are stored.")
+@click.option("--keep-failed", is_flag=True, help="If the gate fails, put the files into failed/ to look at.")
+@click.option(
+    "--device", "-d", multiple=True, metavar="adb[:SERIAL]|adb:all",
+    help="Run on this connected phone too, or on all of them, also where the recipe has no device for it.",
+)  # fmt: skip
+@progress_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    recipe: Path,
+    out: Path | None,
+    jobs: int,
+    cache: Path,
+    refresh: bool,
+    keep_failed: bool,
+    device: tuple[str, ...],
+    progress_mode: str,
+    as_json: bool,
+) -> None:
+    """Build, verify, benchmark and gate every target of a recipe.
+
+    Steps whose inputs did not change are reused. The release folder appears only if every budget is kept.
+    """
+    from pocketforge.build import build
+    from pocketforge.config import load_recipe
+
+    loaded = load_recipe(recipe)
+    with progress(progress_mode) as emit:
+        built = build(
+            loaded,
+            cache=cache,
+            out=default_out(out, loaded.name),
+            jobs=jobs,
+            refresh=refresh,
+            keep_failed=keep_failed,
+            phones=device,
+            emit=emit,
+        )
+    if as_json:
+        print_json(built.report.to_json())
+    else:
+        from pocketforge.report.terminal import show_report
+
+        show_report(built.report)
+        click.echo(f"report   {built.report_path}")
+        click.echo(f"release  {built.release}" if built.release else "release  none: the gate did not pass")
+        if built.checkpoint:
+            click.echo(f"model    {built.checkpoint}")
+    for error in built.errors:
+        click.echo(f"error: {error}", err=True)
+    ctx.exit(built.exit_code)

@@ -1,0 +1,141 @@
+"""`pocketforge cache`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pocketforge.cli.options import cache_option, json_option, print_json
+from pocketforge.errors import RecipeError
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+class Quantity(click.ParamType[float]):
+    """A number with a unit, as in 30d or 5GB."""
+
+    def __init__(self, name: str, units: dict[str, int], example: str) -> None:
+        self.name = name
+        self.units = units
+        self.example = example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", str(value).strip())
+        if not found or found[2].lower() not in self.units:
+            self.fail(f"wanted a number and a unit, as in {self.example}; found {value!r}", param, ctx)
+        return float(found[1]) * self.units[found[2].lower()]
+
+
+@click.group("cache")
+def command() -> None:
+    """Show, verify and clear stored results."""
+
+
+@command.command("dir")
+@cache_option
+def show_dir(cache: Path) -> None:
+    """Print the folder that results are stored in."""
+    click.echo(cache)
+
+
+@command.command("list")
+@cache_option
+@json_option
+def list_entries(cache: Path, as_json: bool) -> None:
+    """List every stored result: stage, size, last use."""
+    from pocketforge.store import Store
+
+    entries = sorted(Store(cache).summaries(), key=lambda e: -e.last_used)
+    rows = [
+        {
+            "key": e.key,
+            "stage": e.meta.get("stage", "damaged"),
+            "lane": e.meta.get("lane", ""),
+            "size_bytes": e.size_bytes,
+            "last_used": e.last_used,
+        }
+        for e in entries
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    from pocketforge.report.terminal import show_cache
+
+    show_cache(rows, str(cache))
+
+
+@command.command("verify")
+@cache_option
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
+    """Compare every stored file with its recorded hash.
+
+    Damaged results are removed, and the exit code is 1: the next build makes them again.
+    """
+    from pocketforge.errors import DamagedEntry
+    from pocketforge.store import Store
+
+    store = Store(cache)
+    keys = store.keys()
+    damaged = []
+    for key in keys:
+        try:
+            whole = store.get(key) is not None
+        except DamagedEntry as error:
+            whole = False
+            click.echo(f"{error.message}; removed", err=True)
+        if not whole:
+            store.discard(key)
+            damaged.append(key)
+    if as_json:
+        print_json({"whole": len(keys) - len(damaged), "damaged": damaged})
+    else:
+        click.echo(f"{len(keys) - len(damaged)} results whole, {len(damaged)} damaged")
+    ctx.exit(1 if damaged else 0)
+
+
+@command.command("clear")
+@cache_option
+@click.option(
+    "--older-than", type=Quantity("age", _SECONDS, "30d (s, m, h, d, w)"),
+    help="Only results not used for so long (30d).",
+)  # fmt: skip
+@click.option(
+    "--keep-bytes", type=Quantity("size", _BYTES, "5GB (B, KB, MB, GB, KiB, MiB, GiB)"),
+    help="Remove the least recently used until so much is left (5GB).",
+)  # fmt: skip
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before removing everything.")
+@json_option
+def clear(cache: Path, older_than: float | None, keep_bytes: float | None, yes: bool, as_json: bool) -> None:
+    """Remove stored results: those past a limit, or all.
+
+    The next build makes again what it needs.
+    """
+    from pocketforge.store import Store
+
+    removed = freed = 0
+    if older_than is not None or keep_bytes is not None or yes or _agreed(f"remove every result in {cache}?"):
+        limit = None if keep_bytes is None else int(keep_bytes)
+        removed, freed = Store(cache).clear(older_than_s=older_than, keep_bytes=limit)
+    if as_json:
+        print_json({"removed": removed, "bytes": freed})
+    else:
+        click.echo(f"removed {removed} results, {freed:,} bytes")
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise  # ^C
+        click.echo(err=True)
+        raise RecipeError(
+            "nobody is here to be asked, so nothing was removed", "--yes removes without asking"
+        ) from None

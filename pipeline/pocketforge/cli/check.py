@@ -1,0 +1,35 @@
+"""`pocketforge check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketforge.cli.console import progress
+from pocketforge.cli.options import cache_option, json_option, print_json, progress_option, recipe_argument
+
+
+@click.command("check")
+@recipe_argument
+@cache_option
+@progress_option
+@json_option
+def command(recipe: Path, cache: Path, progress_mode: str, as_json: bool) -> None:
+    """Check a recipe, its model and its data without exporting anything.
+
+    Reads and splits the data, builds the model, loads its weights, traces it and runs it on the eval samples. What
+    this finds out is stored: a build goes on from it.
+    """
+    from pocketforge.checking import check
+    from pocketforge.config import load_recipe
+
+    with progress(progress_mode) as emit:
+        found = check(load_recipe(recipe), cache, emit)
+    if as_json:
+        print_json(found)
+        return
+    from pocketforge.report.terminal import show_check
+
+    click.echo(f"{recipe}: good")
+    show_check(found)

@@ -1,0 +1,109 @@
+"""Events of a build on stderr: bars on a terminal, lines, JSON, or only warnings.
+
+What a failed step has to say is said once, at the end, by the command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from pocketforge import events
+
+
+@contextlib.contextmanager
+def progress(mode: str) -> Iterator[events.Emit]:
+    """An `Emit` that draws as `--progress` says; `auto` is bars on a terminal and only warnings elsewhere."""
+    if mode == "auto":
+        mode = "bars" if sys.stderr.isatty() else "none"
+    if mode == "bars":
+        with _bars() as emit:
+            yield emit
+    else:
+        yield {"plain": _plain, "json": _json, "none": _warnings}[mode]
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _json(event: events.Event) -> None:
+    _say(json.dumps(events.to_json(event)))
+
+
+def _warnings(event: events.Event) -> None:
+    match event:
+        case events.Warned(message):
+            _say(f"warning: {message}")
+
+
+def _plain(event: events.Event) -> None:
+    match event:
+        case events.BuildStarted(steps, stored):
+            _say(f"{steps} steps, {stored} of them stored")
+        case events.StepStarted(stage, lane):
+            _say(f"  start   {stage:<10} {lane}")
+        case events.StepFinished(stage, lane, _, wall_s):
+            _say(f"  done    {stage:<10} {lane}  {wall_s:.1f} s")
+        case events.StepFailed(stage, lane):
+            _say(f"  failed  {stage:<10} {lane}")
+        case events.StepReused(stage, lane):
+            _say(f"  reused  {stage:<10} {lane}")
+        case events.StepSkipped(stage, lane, _, because):
+            _say(f"  skipped {stage:<10} {lane}: {because}")
+        case _:
+            _warnings(event)
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[events.Emit]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    bars = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[news]}", markup=False),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    tasks: dict[tuple[str, str], Any] = {}
+
+    def close(stage: str, lane: str) -> None:
+        task = tasks.pop((stage, lane), None)
+        if task is not None:
+            bars.remove_task(task)
+
+    def emit(event: events.Event) -> None:
+        match event:
+            case events.StepStarted(stage, lane):
+                tasks[stage, lane] = bars.add_task(f"{stage} {_short(lane)}", total=1.0, news="")
+            case events.StepProgress(stage, lane, fraction, message):
+                if (stage, lane) in tasks:
+                    bars.update(tasks[stage, lane], completed=fraction, news=message)
+            case events.StepFinished(stage, lane, _, wall_s):
+                close(stage, lane)
+                bars.console.print(f"  [green]done[/]    {stage:<10} {_short(lane)}  {wall_s:.1f} s", highlight=False)
+            case events.StepFailed(stage, lane):
+                close(stage, lane)
+                bars.console.print(f"  [red]failed[/]  {stage:<10} {_short(lane)}", highlight=False)
+            case events.StepSkipped(stage, lane, _, because):
+                bars.console.print(f"  skipped {stage:<10} {_short(lane)}: {because}", markup=False, highlight=False)
+            case events.Warned(message):
+                bars.console.print(f"  warning: {message}", markup=False, style="yellow", highlight=False)
+
+    with bars:
+        yield emit
+
+
+def _short(lane: str) -> str:
+    """A step that serves several lanes, in few words."""
+    first, *rest = lane.split("+")
+    return f"{first} and {len(rest)} more" if rest else first

@@ -1,0 +1,123 @@
+"""`pocketforge device`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketforge.cli import device_calibrate, device_doctor, device_phone, device_profiles
+from pocketforge.cli.options import json_option, print_json
+from pocketforge.errors import PocketforgeError, RecipeError
+
+
+@click.group("device")
+def command() -> None:
+    """List and set up what model files run on."""
+
+
+command.add_command(device_profiles.command, "profiles")
+command.add_command(device_phone.show)
+command.add_command(device_phone.watch)
+command.add_command(device_doctor.command)
+
+
+@command.command("list")
+@json_option
+def list_devices(as_json: bool) -> None:
+    """List what files can run on here, and connected phones.
+
+    Each with its state, and what to do where it cannot be used.
+    """
+    from pocketforge.devices import legacy
+    from pocketforge.devices.emulator import parts
+    from pocketforge.facts import host_identity
+
+    ready = legacy.legacy_python()
+    rows = [
+        {"name": "host", "kind": "device", "state": "ready", "what": host_identity()},
+        {
+            "name": "tflite-runtime",
+            "kind": "environment",
+            "state": "ready" if ready else "not set up: pocketforge device setup tflite-runtime",
+            "what": f"{', '.join(legacy.REQUIREMENTS)} in {legacy.legacy_folder()}",
+        },
+        {"name": "emulator", "kind": "device", "state": "ready", "what": f"ARM CPUs, in {parts.emulator_folder()}"},
+    ]
+    try:
+        found = parts.installed()
+        rows[-1]["what"] = f"ARM CPUs by qemu {found.qemu_version}, in {parts.emulator_folder()}"
+    except PocketforgeError as error:
+        rows[-1]["state"] = f"{error.message}: {error.hint}"
+    rows += _phones()
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{row['name']:<16} {row['kind']:<12} {row['state']}\n{'':<16} {row['what']}")
+
+
+def _phones() -> list[dict[str, str]]:
+    """Those that adb knows of, by serial; or one row that says why there are none."""
+    from pocketforge.devices import phones
+
+    row = {"name": "adb", "kind": "phones"}
+    try:
+        found = phones.list_phones()
+    except PocketforgeError as error:
+        return [{**row, "state": f"no phones: {error.message}", "what": error.hint}]
+    if not found:
+        how = "plug one in with USB debugging on (Settings > Developer options), or: adb connect HOST:PORT"
+        return [{**row, "state": "no phones are connected", "what": how}]
+    return [
+        {
+            "name": phone.serial,
+            "kind": "phone",
+            "state": f"{phone.problem}: {phone.fix}" if phone.problem else "ready",
+            "what": phone.about.get("model", "").replace("_", " ") or "of unknown model",
+            "problem": phone.problem,
+            "fix": phone.fix,
+        }
+        for phone in found
+    ]
+
+
+@command.command("setup")
+@click.argument("name")
+@click.option(
+    "--from", "given", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="emulator: take its packages from this folder, and nothing from the network.",
+)  # fmt: skip
+@click.option("--refresh", is_flag=True, help="emulator: fetch and make every part again.")
+def setup(name: str, given: Path | None, refresh: bool) -> None:
+    """Set up what is not installed with Pocketforge. Needs the package index, or --from.
+
+    NAME is `emulator`, ARM CPUs to run and count on: qemu-aarch64 (yours, or a Debian package's), the arm64 C and C++
+    libraries, the runtimes' own arm64 libraries, and small runners compiled here. Nothing needs root and nothing is
+    installed; all of it lies in one folder, which is printed. What was fetched is kept in its downloads folder, which
+    --from takes on a machine without network.
+
+    Or NAME is `tflite-runtime`: the last release under that name, which apps still ship. A build verifies .tflite
+    files with it too, once it is set up.
+    """
+    if name == "emulator":
+        _setup_emulator(given, refresh)
+    elif name != "tflite-runtime":
+        raise RecipeError(f"nothing named {name!r} can be set up", "known: tflite-runtime, emulator")
+    elif given is not None or refresh:
+        raise click.UsageError("--from and --refresh are for the emulator")
+    else:
+        from pocketforge.devices import legacy
+
+        click.echo(f"setting up {', '.join(legacy.REQUIREMENTS)} in {legacy.legacy_folder()}", err=True)
+        click.echo(legacy.setup_legacy())
+
+
+def _setup_emulator(given: Path | None, refresh: bool) -> None:
+    from pocketforge.devices.emulator import parts, provision
+
+    provision.setup(lambda text: click.echo(text, err=True), given=given, refresh=refresh)
+    click.echo(parts.emulator_folder())
+
+
+command.add_command(device_calibrate.command)

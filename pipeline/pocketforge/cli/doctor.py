@@ -1,0 +1,36 @@
+"""`pocketforge doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketforge.cli.options import cache_option, json_option, print_json
+
+
+@click.command("doctor")
+@cache_option
+@click.option("--imports/--no-imports", default=True, show_default=True, help="Also import each toolchain (slow).")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, cache: Path, imports: bool, as_json: bool) -> None:
+    """Say what is installed, what is missing, and how to get it.
+
+    Each toolchain is imported in a process of its own, which takes a while. Exits 3 if something is missing or broken
+    that a build needs.
+    """
+    from pocketforge.doctor import examine
+
+    found = []
+    for row in examine(cache, imports=imports):
+        found.append(row)
+        if as_json:
+            continue
+        mark = {"ok": "ok", "missing": "MISSING", "optional": "-"}[row["state"]]
+        click.echo(f"{mark:<8} {row['name']:<15} {row['found']}")
+        if row["state"] != "ok" and row["get"]:
+            click.echo(f"{'':<8} {'':<15} get it: {row['get']}")
+    if as_json:
+        print_json(found)
+    ctx.exit(3 if any(row["state"] == "missing" for row in found) else 0)

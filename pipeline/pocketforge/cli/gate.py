@@ -1,0 +1,44 @@
+"""`pocketforge gate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketforge.cli.options import RecipePath, json_option, print_json
+from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE
+
+
+@click.command("gate")
+@click.argument("report", type=click.Path(path_type=Path))
+@click.option("--recipe", type=RecipePath(), help="Judge by this recipe's budgets, not by those in the report.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, report: Path, recipe: Path | None, as_json: bool) -> None:
+    """Say if a report keeps its budgets, or those of another recipe.
+
+    Exits 0 if every budget is kept, 1 if not, 3 if the build had failed. REPORT is a report.json or the folder it is
+    in. Nothing is measured and release/ is left as it is.
+    """
+    import dataclasses
+
+    from pocketforge.config import load_recipe
+    from pocketforge.gate import judge
+    from pocketforge.report.files import load_report
+
+    loaded = load_report(report)
+    gates = loaded.gates if recipe is None else judge(load_recipe(recipe), loaded.measurements)
+    if as_json:
+        print_json([dataclasses.asdict(g) for g in gates])
+    else:
+        from pocketforge.report.terminal import show_gates
+
+        show_gates(gates)
+    if loaded.verdict == "ERROR":
+        click.echo("error: the build behind this report did not finish: its stages failed", err=True)
+        ctx.exit(EXIT_STAGE)
+    wrong = [t.name for t in loaded.targets if t.status != "built"]
+    if wrong:
+        click.echo(f"error: targets that failed verify: {', '.join(wrong)}", err=True)
+    ctx.exit(EXIT_GATE_FAILED if wrong or any(g.blocks for g in gates) else EXIT_OK)

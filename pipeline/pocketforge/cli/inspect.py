@@ -1,0 +1,29 @@
+"""`pocketforge inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketforge.cli.options import json_option, print_json
+
+
+@click.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--layers/--no-layers", default=True, show_default=True, help="List every weight.")
+@json_option
+def command(file: Path, layers: bool, as_json: bool) -> None:
+    """Show what is in a .pte, .tflite, .onnx or .ort file.
+
+    Its inputs and outputs, ops, dtypes, weights, and for a .pte what runs delegated. The file is read, not run.
+    """
+    from pocketforge.runtimes.describe import describe, to_json
+
+    found = describe(file)
+    if as_json:
+        print_json(to_json(found))
+        return
+    from pocketforge.report.model_file import show_description
+
+    show_description(found, layers=layers)

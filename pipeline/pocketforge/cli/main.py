@@ -1,0 +1,132 @@
+"""Entry point: the command group, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from pocketforge.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, PocketforgeError
+
+# Name → (module, one line of help): `--help` lists them without importing them.
+COMMANDS = {
+    "build": ("pocketforge.cli.build", "Build, verify, benchmark and gate every target of a recipe."),
+    "plan": ("pocketforge.cli.plan", "Show the steps of a build, their keys, and which are stored."),
+    "check": ("pocketforge.cli.check", "Check a recipe, its model and its data without exporting anything."),
+    "bench": (
+        "pocketforge.cli.bench",
+        "Benchmark a recipe's built targets or a model file, here, on emulated devices or on phones.",
+    ),
+    "gate": ("pocketforge.cli.gate", "Say if a report keeps its budgets, or those of another recipe."),
+    "report": ("pocketforge.cli.report", "Show a build's report, or what changed from one to another."),
+    "device": ("pocketforge.cli.device", "List and set up what model files run on."),
+    "model": ("pocketforge.cli.model", "Show a model: layers, parameters, MACs, and how it was compressed."),
+    "study": ("pocketforge.cli.study", "Compare ways of pruning and of quantizing a recipe's model."),
+    "codebook": ("pocketforge.cli.codebook", "Store clustered weights as codebooks, and get them back."),
+    "sparse": ("pocketforge.cli.sparse", "Store pruned weights without their zeros, and get them back."),
+    "why": ("pocketforge.cli.why", "Find the stage and the layer where a target's numbers break."),
+    "cache": ("pocketforge.cli.cache", "Show, verify and clear stored results."),
+    "inspect": ("pocketforge.cli.inspect", "Show what is in a .pte, .tflite, .onnx or .ort file."),
+    "train": ("pocketforge.cli.train", "Train a recipe's model from scratch and write its weights."),
+    "init": ("pocketforge.cli.init", "Write a commented recipe for a model file, and check it."),
+    "doctor": ("pocketforge.cli.doctor", "Say what is installed, what is missing, and how to get it."),
+    "completion": ("pocketforge.cli.completion", "Print the shell code that completes commands and options."),
+}
+
+
+class LazyGroup(click.Group):
+    """Loads a command's module when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        command: click.Command = importlib.import_module(module).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from pocketforge.recipe import suggest
+
+            ctx.fail(f"no command {args[0]!r}{suggest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from pocketforge.facts import installed_versions
+    from pocketforge.version import version
+
+    click.echo(f"pocketforge {version()}")
+    for name, found in installed_versions().items():
+        click.echo(f"  {name} {found if found != 'none' else 'not installed'}")
+    ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, callback=_print_version, expose_value=False, is_eager=True,
+    help="Show the versions of Pocketforge and of the toolchains, and exit.",
+)  # fmt: skip
+def cli() -> None:
+    """A trained PyTorch model in; model files proven to load, run, be accurate, small and fast out.
+
+    Start with `pocketforge init MODEL.py`, then `pocketforge build RECIPE.toml`.
+
+    Exit codes: 0 built and every budget kept, 1 the gate failed, 2 wrong usage, recipe or model, 3 a stage failed,
+    4 a device failed, 130 interrupted.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Every error becomes one message on stderr."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A shell starts what runs in the background with SIGINT ignored: that stays.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    # Read when onnxruntime is first imported, in whichever of our processes that is: a build tells nobody anything.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        code: Any = cli.main(args=argv, prog_name="pocketforge", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was finished is kept, and the next run goes on from there", err=True)
+        return EXIT_INTERRUPTED
+    except PocketforgeError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    # A CI that cancels a job sends SIGTERM: end as ^C does, with the stages stopped and the store whole. Stopping
+    # takes no second word, and one that came in its middle would leave stages running.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def run() -> None:
+    """Console script."""
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""`pocketforge model`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pocketforge.cli.options import RecipePath, json_option, print_json
+
+
+class RecipeOrCheckpoint(RecipePath):
+    """A recipe file, shipped:NAME, or a checkpoint folder."""
+
+    name = "recipe or checkpoint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        folder = Path(value)
+        return folder if folder.is_dir() else super().convert(value, param, ctx)
+
+
+@click.group("model")
+def command() -> None:
+    """Show a model: layers, parameters, MACs, and how it was compressed."""
+
+
+@command.command("show")
+@click.argument("model", type=RecipeOrCheckpoint(), metavar="RECIPE|CHECKPOINT")
+@json_option
+def show(model: Path, as_json: bool) -> None:
+    """Show layers, parameters and MACs of the PyTorch model.
+
+    MODEL is a recipe, or a checkpoint folder (build/NAME/checkpoint) of a model that was compressed: then what was
+    done to it is shown too. Every layer comes with the shape of its output for one sample.
+    """
+    import contextlib
+    import sys
+
+    from pocketforge.config import load_recipe
+    from pocketforge.model_summary import summarize, summarize_checkpoint
+
+    # What the user's own model file prints is not our result.
+    with contextlib.redirect_stdout(sys.stderr):
+        found = summarize_checkpoint(model) if model.is_dir() else summarize(load_recipe(model))
+    if as_json:
+        print_json(found)
+        return
+    from pocketforge.report.model_file import show_model
+
+    show_model(found)

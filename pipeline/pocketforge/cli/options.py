@@ -1,0 +1,77 @@
+"""Arguments and options that several commands share, under one name and one help text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class RecipePath(click.ParamType[Path]):
+    """A recipe file, or shipped:NAME."""
+
+    name = "recipe"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from pocketforge.shipped import recipe_path
+
+        return value if isinstance(value, Path) else recipe_path(str(value))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
+recipe_argument: Callable[[F], F] = click.argument("recipe", type=RecipePath())
+
+json_option: Callable[[F], F] = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+jobs_option: Callable[[F], F] = click.option(
+    "--jobs", "-j", type=click.IntRange(1, 64), default=1, show_default=True, help="Lanes to work on at a time."
+)
+
+out_option: Callable[[F], F] = click.option(
+    "--out", "-o", type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for report.json, logs/ and release/.  [default: build/NAME in the current folder]",
+)  # fmt: skip
+
+progress_option: Callable[[F], F] = click.option(
+    "--progress", "progress_mode", type=click.Choice(["auto", "bars", "plain", "json", "none"]),
+    default="auto", show_default=True,
+    help="News on stderr: bars, a line a step, JSON lines; auto: bars on a terminal, else only warnings.",
+)  # fmt: skip
+
+
+def _set_cache_dir(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
+    from pocketforge.cachedir import VARIABLE, cache_dir
+
+    if value is not None:
+        os.environ[VARIABLE] = str(value.absolute())
+    return cache_dir()
+
+
+cache_option: Callable[[F], F] = click.option(
+    "--cache-dir", "cache", type=click.Path(path_type=Path, file_okay=False), callback=_set_cache_dir,
+    help="Where results are stored.  [default: POCKETFORGE_CACHE_DIR, else the user cache]",
+)  # fmt: skip
+
+
+def default_out(out: Path | None, name: str) -> Path:
+    """The output folder of a recipe's build, unless one was given."""
+    return out if out is not None else Path("build", name)
+
+
+def print_json(data: object) -> None:
+    import json
+
+    # NaN and Infinity are not JSON: a result that may hold them says null instead.
+    click.echo(json.dumps(data, indent=1, sort_keys=True, allow_nan=False))

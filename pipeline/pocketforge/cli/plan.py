@@ -1,0 +1,38 @@
+"""`pocketforge plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketforge.cli.options import cache_option, json_option, print_json, recipe_argument
+
+
+@click.command("plan")
+@recipe_argument
+@cache_option
+@json_option
+def command(recipe: Path, cache: Path, as_json: bool) -> None:
+    """Show the steps of a build, their keys, and which are stored.
+
+    Nothing is run, and no toolchain is loaded.
+    """
+    from pocketforge.config import load_recipe
+    from pocketforge.facts import gather
+    from pocketforge.plan import make_plan
+    from pocketforge.store import Store
+
+    loaded = load_recipe(recipe)
+    plan = make_plan(loaded, gather(loaded, cache))
+    store = Store(cache)
+    rows = [
+        {"stage": s.stage, "lane": s.lane, "key": s.key, "stored": store.has(s.key), "needs": dict(s.needs)}
+        for s in plan.steps
+    ]
+    if as_json:
+        print_json({"recipe": loaded.name, "steps": rows})
+        return
+    from pocketforge.report.terminal import show_plan
+
+    show_plan(rows)

@@ -1,0 +1,32 @@
+"""Labelled samples for calibration, training and evaluation. One source a file, named in SOURCES.
+
+Importing this package costs the standard library only; numpy comes with a source.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from pocketforge.data.base import Resolve, Source
+from pocketforge.data.files import fingerprint_files, parse_source
+
+__all__ = ["SOURCES", "Resolve", "Source", "fingerprint_files", "open_source", "parse_source"]
+
+SOURCES = {
+    "digits": "pocketforge.data.digits",
+    "cifar10": "pocketforge.data.cifar10",
+    "imagefolder": "pocketforge.data.imagefolder",
+    "npz": "pocketforge.data.npz",
+    "function": "pocketforge.data.function",
+}
+
+
+def open_source(source: str, resolve: Resolve) -> Source:
+    """Open `digits`, `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE` or `module.py:function`.
+
+    `resolve` makes a path written in the recipe absolute. Raises ModelError when the data is missing or malformed,
+    ToolMissing when the source's library is not installed.
+    """
+    kind, place = parse_source(source)
+    opened: Source = importlib.import_module(SOURCES[kind]).open_place(place, resolve)
+    return opened

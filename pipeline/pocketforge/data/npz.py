@@ -1,0 +1,66 @@
+"""`npz:FILE`: arrays `x` (or `x_0`, `x_1` …) and `y`, with optional `labels` and `x_eval`/`y_eval`; never pickles."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from pocketforge.data.arrays import ArraySource
+from pocketforge.data.base import Array, Resolve, SplitName
+from pocketforge.data.files import existing_file
+from pocketforge.errors import ModelError
+
+
+def open_place(place: str, resolve: Resolve) -> ArraySource:
+    """Reads the whole file into memory. Raises ModelError for a missing, damaged or incomplete file."""
+    path = existing_file(resolve(place), "npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ModelError(f"data.source: {path} is a single array (.npy)", "save with np.savez(file, x=x, y=y)")
+            arrays: dict[str, Array] = {name: file[name] for name in file.files}
+    except ModelError:
+        raise
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise ModelError(
+            f"data.source: {path} cannot be read as npz: {error}",
+            "save plain number arrays with np.savez(file, x=x, y=y); object arrays (pickles) are not read",
+        ) from error
+    return _from_arrays(arrays, path)
+
+
+def _from_arrays(arrays: dict[str, Array], path: Path) -> ArraySource:
+    has_eval = any(name.startswith("x_eval") or name == "y_eval" for name in arrays)
+    parts: list[tuple[SplitName | None, list[Array], Array]] = [
+        ("train" if has_eval else None, _inputs(arrays, "x", path), _wanted(arrays, "y", path))
+    ]
+    if has_eval:
+        parts.append(("eval", _inputs(arrays, "x_eval", path), _wanted(arrays, "y_eval", path)))
+        if len(parts[0][1]) != len(parts[1][1]):
+            raise ModelError(
+                f"data.source: {path}: {len(parts[0][1])} inputs for training, {len(parts[1][1])} for evaluation"
+            )
+    labels = arrays.get("labels")
+    if labels is not None and (labels.ndim != 1 or labels.dtype.kind != "U"):
+        raise ModelError(f"data.source: {path}: labels must be a list of texts, found {labels.dtype} {labels.shape}")
+    return ArraySource(parts, [] if labels is None else [str(label) for label in labels], str(path))
+
+
+def _inputs(arrays: dict[str, Array], stem: str, path: Path) -> list[Array]:
+    if stem in arrays:
+        return [arrays[stem]]
+    inputs: list[Array] = []
+    while f"{stem}_{len(inputs)}" in arrays:
+        inputs.append(arrays[f"{stem}_{len(inputs)}"])
+    return inputs or [_wanted(arrays, stem, path)]
+
+
+def _wanted(arrays: dict[str, Array], name: str, path: Path) -> Array:
+    if name not in arrays:
+        raise ModelError(
+            f"data.source: {path} has no array {name!r}; it has: {', '.join(sorted(arrays)) or 'none'}",
+            "np.savez(file, x=x, y=y), or x_0=…, x_1=… for several inputs",
+        )
+    return arrays[name]

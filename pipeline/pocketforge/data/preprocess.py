@@ -1,0 +1,128 @@
+"""From a raw sample to the model's input, and the same in words that an app can follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketforge.data.base import Array
+from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.recipe import Preprocess
+
+# ITU-R 601-2 luma, as Pillow's convert("L").
+LUMA = (0.299, 0.587, 0.114)
+
+
+def effective(preprocess: Preprocess | None, value_max: float) -> Preprocess | None:
+    """The preprocessing that happens: image sources (value_max > 0) are scaled and laid out even when none is asked."""
+    return Preprocess() if preprocess is None and value_max > 0 else preprocess
+
+
+def apply(preprocess: Preprocess | None, value_max: float, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+    """One sample's raw inputs → the model's inputs, without a batch dimension.
+
+    With preprocessing: one H×W×C or H×W image → float32 (C, H, W), or (H, W, C) for layout NHWC. Without: floats become
+    float32, integers (token ids) keep their type. Raises ModelError when the sample does not fit the preprocessing.
+    """
+    plan = effective(preprocess, value_max)
+    if plan is None:
+        return tuple(np.asarray(x, np.float32) if x.dtype.kind == "f" else x for x in inputs)
+    if len(inputs) != 1:
+        raise ModelError(
+            f"data.preprocess is for one image input, this source has {len(inputs)} inputs",
+            "leave out data.preprocess and prepare the inputs in a module.py:function source",
+        )
+    image = inputs[0]
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3:
+        raise ModelError(f"data.preprocess is for images (height, width, channels), found shape {image.shape}")
+    image = _color(image, plan.color)
+    if plan.resize:
+        image = _resize(image, plan.resize[0], plan.resize[1])
+    result: Array = np.asarray(image, np.float32)
+    scale = value_max if plan.scale is None else plan.scale
+    if scale:
+        result = result / np.float32(scale)
+    if plan.mean:
+        channels = result.shape[2]
+        if len(plan.mean) not in (1, channels):
+            raise ModelError(
+                f"data.preprocess: mean and std have {len(plan.mean)} values, the image has {channels} channels",
+                'set data.preprocess.color to "rgb" or "grayscale", or give one value a channel',
+            )
+        result = (result - np.asarray(plan.mean, np.float32)) / np.asarray(plan.std, np.float32)
+    if plan.layout == "NCHW":
+        result = result.transpose(2, 0, 1)
+    return (np.ascontiguousarray(result),)
+
+
+def describe(preprocess: Preprocess | None, value_max: float) -> dict[str, Any]:
+    """The steps of `apply` in order, as JSON: what goes into an artifact's sidecar.
+
+    {"input": "HWC", "output": "NCHW", "steps": [{"step": "resize", …}, {"step": "divide", "by": 255.0}, …]};
+    no steps (and input and output null) when the data is fed as is.
+    """
+    plan = effective(preprocess, value_max)
+    if plan is None:
+        return {"input": None, "output": None, "steps": []}
+    steps: list[dict[str, Any]] = []
+    if plan.color == "grayscale":
+        steps.append({"step": "grayscale", "weights": list(LUMA)})
+    elif plan.color == "rgb":
+        steps.append({"step": "rgb", "alpha": "drop", "grayscale": "repeat"})
+    if plan.resize:
+        height, width = plan.resize
+        steps.append(
+            # Half-pixel centres, and a wider filter when shrinking: Pillow's BILINEAR, tf.image's antialias=True.
+            {"step": "resize", "height": height, "width": width, "filter": "bilinear", "antialias": True}
+        )
+    scale = value_max if plan.scale is None else plan.scale
+    if scale:
+        steps.append({"step": "divide", "by": float(scale)})
+    if plan.mean:
+        steps.append({"step": "normalize", "mean": list(plan.mean), "std": list(plan.std)})
+    if plan.layout == "NCHW":
+        steps.append({"step": "transpose", "from": "HWC", "to": "CHW"})
+    return {"input": "HWC", "output": plan.layout, "steps": steps}
+
+
+def _color(image: Array, color: str) -> Array:
+    channels = image.shape[2]
+    if color == "as_is" or (color == "grayscale" and channels == 1):
+        return image
+    if channels not in (1, 3, 4):
+        raise ModelError(f"data.preprocess.color {color!r} needs an image of 1, 3 or 4 channels, found {channels}")
+    if color == "rgb":
+        return image.repeat(3, axis=2) if channels == 1 else image[:, :, :3]
+    if image.dtype == np.uint8:
+        # Pillow's own integer arithmetic, so that a grayscale made by Pillow elsewhere is the same to the bit.
+        r, g, b = (image[:, :, channel].astype(np.uint32) for channel in range(3))
+        return ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).astype(np.uint8)[:, :, None]
+    luma: NDArray[np.float32] = image[:, :, :3].astype(np.float32) @ np.asarray(LUMA, np.float32)
+    return luma[:, :, None]
+
+
+def _resize(image: Array, height: int, width: int) -> Array:
+    if image.shape[:2] == (height, width):
+        return image
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ToolMissing("data.preprocess.resize needs Pillow", "pip install pillow") from error
+    if image.dtype == np.uint8 and image.shape[2] in (1, 3, 4):
+        # 8-bit images are resized in 8 bits, as Pillow and torchvision do for a file that they opened.
+        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
+        resized = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+        return resized.reshape(height, width, image.shape[2])
+    planes = [
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(image[:, :, channel], np.float32)).resize(
+                (width, height), Image.Resampling.BILINEAR
+            )
+        )
+        for channel in range(image.shape[2])
+    ]
+    return np.stack(planes, axis=2)

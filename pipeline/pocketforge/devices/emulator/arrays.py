@@ -1,0 +1,102 @@
+"""Samples (.npy) to the raw files that a native runner reads, and its raw outputs back to .npy.
+
+The conventions are those of the host's runner (runtimes/sessions/runner.py), to the bit: a batch of one, channels
+last where the file has them last, and quantized by the file's own scale where its inputs are integers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketforge.errors import ToolFailed
+
+# Samples are converted so many bytes at a time.
+_CHUNK_BYTES = 64 * 1024 * 1024
+
+Tensor = dict[str, Any]
+
+
+def described(answer: Mapping[str, Any], runtime: str) -> tuple[list[Tensor], list[Tensor]]:
+    """The inputs and outputs in a runner's answer as the host's session of that runtime describes them."""
+    known = json.loads(answer["metadata"] or "{}")
+    sides = []
+    for side in ("inputs", "outputs"):
+        tensors = []
+        for index, found in enumerate(answer[side]):
+            tensor = {"name": found["name"], "shape": found["shape"], "dtype": found["dtype"]}
+            if runtime == "tflite":
+                # Tensor names end in ":0" where a converter appended it.
+                tensor["name"] = found["name"].removesuffix(":0")
+                tensor |= {key: found[key] for key in ("scale", "zero_point") if key in found}
+                tensor["in_signature"] = found["in_signature"]
+            elif runtime == "onnx":
+                tensor |= known.get(found["name"], {})
+            else:
+                named = known.get(side, [])
+                tensor |= named[index] if index < len(named) else {}
+            tensors.append(tensor)
+        sides.append(tensors)
+    return sides[0], sides[1]
+
+
+def write_inputs(
+    tensors: Sequence[Tensor], samples: Sequence[Path], folder: Path, *, model: str, limit: int = 0
+) -> tuple[Path, ...]:
+    """input_0.bin … in `folder`: the first `limit` samples (0: all) of each .npy as the model's inputs `tensors` take
+    them, little-endian, back to back. Raises ToolFailed where they do not fit the model."""
+    if len(samples) != len(tensors):
+        raise _unfit(model, f"it takes {len(tensors)} inputs, {len(samples)} were given")
+    written = []
+    for index, (tensor, path) in enumerate(zip(tensors, samples, strict=True)):
+        try:
+            array = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise _unfit(model, f"cannot read the samples {path}: {error}") from None
+        count = min(limit, len(array)) if limit else len(array)
+        step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
+        written.append(folder / f"input_{index}.bin")
+        with written[-1].open("wb") as file:
+            for start in range(0, count, step):
+                chunk = np.asarray(array[start : min(start + step, count)])
+                _converted(chunk, tensor, model).tofile(file)
+    return tuple(written)
+
+
+def read_outputs(answer: Mapping[str, Any], folder: Path, samples: int) -> None:
+    """The runner's output files as outputs_0.npy … in `folder`: samples first, without the batch axis."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, found in enumerate(answer["outputs"]):
+        shape = tuple(found["shape"])
+        if not shape:
+            raise ToolFailed([f"reading output {found['name']}"], 1, "it has no batch axis")
+        raw = np.memmap(found["file"], dtype=np.dtype(found["dtype"]).newbyteorder("<"), mode="r")
+        assert raw.size == samples * math.prod(shape)
+        np.save(
+            folder / f"outputs_{index}.npy", raw.reshape((samples, *shape))[:, 0].astype(found["dtype"], copy=False)
+        )
+
+
+def _converted(chunk: NDArray[Any], tensor: Tensor, model: str) -> NDArray[Any]:
+    shape = tuple(tensor["shape"])
+    batch = chunk[:, None]  # each sample with a batch axis of one
+    if chunk.ndim == 4 and batch.shape[1:] != shape and np.moveaxis(batch, 2, 4).shape[1:] == shape:
+        batch = np.moveaxis(batch, 2, 4)
+    if batch.shape[1:] != shape:
+        found = list(batch.shape[1:])
+        raise _unfit(model, f"input {tensor['name']} takes shape {list(shape)}, the samples have {found}")
+    if tensor["dtype"] in ("int8", "uint8") and tensor.get("scale"):
+        limits = np.iinfo(tensor["dtype"])
+        levels = np.rint(batch / tensor["scale"]) + tensor["zero_point"]
+        batch = np.clip(levels, limits.min, limits.max)
+    return np.ascontiguousarray(batch.astype(np.dtype(tensor["dtype"]).newbyteorder("<")))
+
+
+def _unfit(model: str, fault: str) -> ToolFailed:
+    return ToolFailed([f"running {model}"], 1, fault)

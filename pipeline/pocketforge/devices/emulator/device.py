@@ -1,0 +1,122 @@
+"""The emulated device: a model file runs on ARM kernels under qemu, as on the cores of a profile.
+
+Same request and same arrays out as on the host. Times are the emulator's own: they say nothing of a phone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pocketforge.devices.base import RunAnswer, RunRequest
+from pocketforge.devices.emulator import parts
+from pocketforge.devices.emulator.arrays import described, read_outputs, write_inputs
+from pocketforge.devices.emulator.launch import Mode, Order, launch
+from pocketforge.devices.emulator.parts import Emulator
+from pocketforge.errors import DeviceError, RecipeError
+from pocketforge.profile_files import load_profile
+from pocketforge.profiles import Cluster, DeviceProfile
+
+PACKAGES = {"tflite": "ai-edge-litert", "onnx": "onnxruntime", "executorch": "executorch"}
+"""Session → what its runtime is called with a version behind it, as on the host."""
+
+# As many as the host prepares for timing.
+_TIMED_SAMPLES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to run: an emulator as the cores of one cluster, and what a run may take."""
+
+    emulator: Emulator
+    profile: DeviceProfile
+    cluster: Cluster
+    time_limit_s: float
+    memory_limit_bytes: int
+
+    def start(self, order: Order) -> dict[str, Any]:
+        """The runner's JSON; raises as `launch`."""
+        return launch(
+            self.emulator,
+            self.profile,
+            self.cluster,
+            order,
+            timeout_s=self.time_limit_s,
+            memory_limit_bytes=self.memory_limit_bytes,
+        )
+
+
+def run(request: RunRequest) -> RunAnswer:
+    """Run or time one file on the cluster `request.cores` of `request.profile`.
+
+    Raises ToolFailed with the runtime's own words, DeviceUnavailable, DeviceTimeout, DeviceError (too much memory, a
+    session that has no native runner), RecipeError (no such profile or cluster).
+    """
+    target = target_of(request.profile, request.cores, request.time_limit_s, request.memory_limit_bytes)
+    mode: Mode = "time" if request.samples else "run"
+    limit = _TIMED_SAMPLES if request.samples else 0
+    with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
+        folder = Path(scratch)
+        inputs = raw_inputs(target, request.session, request.model, request.inputs, folder, limit=limit)
+        order = Order(
+            runtime=request.session,
+            model=request.model,
+            sha256=request.sha256,
+            inputs=inputs,
+            outputs=folder / "outputs",
+            mode=mode,
+            threads=request.threads,
+            warmup=request.warmup,
+            samples=request.samples,
+            time_ms=round(1e3 * request.time_s),
+        )
+        answer = target.start(order)
+        if mode == "run":
+            read_outputs(answer, request.outputs, len(np.load(request.inputs[0], mmap_mode="r")))
+    return run_answer(answer, request.session)
+
+
+def run_answer(answer: Mapping[str, Any], session: str, cpus: tuple[int, ...] = ()) -> RunAnswer:
+    """What a native runner said, as every device says it. cpus: that it ran on, where that is known."""
+    inputs, outputs = described(answer, session)
+    return RunAnswer(
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        load_ms=answer["load_ms"],
+        peak_rss_bytes=answer["peak_rss_bytes"],
+        loaded_rss_bytes=answer["loaded_rss_bytes"],
+        samples_ms=tuple(answer["samples_ms"]),
+        runtime=f"{PACKAGES[session]} {answer['runtime_version']}",
+        modules=(),
+        cpus=cpus,
+    )
+
+
+def target_of(profile: str | Path, cores: str, time_limit_s: float, memory_limit_bytes: int) -> Target:
+    """cores: a cluster's name, "" for the fastest. Raises RecipeError (profile, cluster) and DeviceUnavailable."""
+    loaded = load_profile(profile)
+    try:
+        cluster = loaded.cluster(cores)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    return Target(parts.installed(), loaded, cluster, time_limit_s, memory_limit_bytes)
+
+
+def raw_inputs(
+    target: Target, runtime: str, model: Path, samples: Sequence[Path], folder: Path, *, limit: int = 0
+) -> tuple[Path, ...]:
+    """The .npy `samples` (one file an input, the first `limit` of each; 0: all) as raw files in `folder` for a runner.
+
+    The model is loaded once on the device to ask it for its inputs. Raises as `run`.
+    """
+    if runtime not in PACKAGES:
+        known = ", ".join(sorted(PACKAGES))
+        raise DeviceError(f"the emulator has no runner for {runtime}", f"it runs files of {known}")
+    order = Order(runtime=runtime, model=model, sha256="", inputs=(), outputs=folder, mode="describe")
+    inputs, _ = described(target.start(order), runtime)
+    return write_inputs(inputs, samples, folder, model=model.name, limit=limit)

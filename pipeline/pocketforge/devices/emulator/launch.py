@@ -1,0 +1,233 @@
+"""Starting a native runner under qemu as a profile's cores, and ending it whatever happens.
+
+The program sees a fixed environment, none of the user's: counts must not change with it. Peak memory is watched from
+here, every 50 ms: a limit on address space (RLIMIT_AS) would hit what qemu reserves for the program, terabytes that it
+never touches. So a program may pass its limit for that long, and is then killed; one that passed it unseen fails too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from pocketforge.devices.emulator.fake_system import write_system
+from pocketforge.devices.emulator.parts import SETUP, Emulator
+from pocketforge.devices.emulator.qemu import cpu_option
+from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable, ToolFailed
+from pocketforge.profiles import Cluster, DeviceProfile
+
+Mode = Literal["describe", "run", "time", "count"]
+POLL_S = 0.05
+# The runner's own exit code for a library that is missing or unfit (android_bench/runner/README.md).
+_EXIT_LIBRARY = 69
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a runner is to do; see android_bench/runner/README.md.
+
+    inputs: raw little-endian files, one an input of the model, samples back to back. outputs: folder for
+    outputs_0.bin …, made if absent. sha256: of the model, "" for any. samples, time_ms: of mode time; windows: of
+    mode count.
+    """
+
+    runtime: str
+    model: Path
+    sha256: str
+    inputs: tuple[Path, ...]
+    outputs: Path
+    mode: Mode
+    threads: int = 1
+    warmup: int = 1
+    samples: int = 0
+    windows: int = 2
+    time_ms: int = 0
+
+
+@contextlib.contextmanager
+def prefix(emulator: Emulator, profile: DeviceProfile, cluster: Cluster) -> Iterator[Path]:
+    """A folder for `qemu -L`, gone afterwards: the arm64 libraries, and /proc and /sys as the device shows them."""
+    with tempfile.TemporaryDirectory(prefix="pocketforge-emulator-") as folder:
+        made = Path(folder)
+        (made / "lib").symlink_to((emulator.sysroot / "lib").absolute(), target_is_directory=True)
+        write_system(profile, cluster, made)
+        yield made
+
+
+def command(
+    emulator: Emulator,
+    profile: DeviceProfile,
+    cluster: Cluster,
+    prefix: Path,
+    order: Order,
+    qemu_options: Sequence[str] = (),
+) -> list[str]:
+    """The whole command line. Raises DeviceUnavailable when this qemu cannot be this core, or knows no such runtime."""
+    if order.runtime not in emulator.runners:
+        raise DeviceUnavailable(
+            f"the emulator has no runner for {order.runtime}", f"it has: {', '.join(sorted(emulator.runners))}"
+        )
+    cpu = cpu_option(profile, cluster, emulator.qemu, emulator.qemu_version)
+    argv = [os.fspath(emulator.qemu), "-cpu", cpu, "-L", os.fspath(prefix), *qemu_options]
+    argv += [_path(emulator.runners[order.runtime]), "--library", _path(emulator.libraries[order.runtime])]
+    argv += ["--model", _path(order.model), "--mode", order.mode, "--threads", str(order.threads)]
+    if order.sha256:
+        argv += ["--sha256", order.sha256]
+    for path in order.inputs:
+        argv += ["--input", _path(path)]
+    if order.mode in ("run", "count"):
+        argv += ["--output-dir", _path(order.outputs)]
+    if order.mode in ("time", "count"):
+        argv += ["--warmup", str(order.warmup)]
+    if order.mode == "time":
+        argv += ["--samples", str(order.samples), "--time-ms", str(order.time_ms)]
+    if order.mode == "count":
+        argv += ["--windows", str(order.windows)]
+    return argv
+
+
+def environment(threads: int) -> dict[str, str]:
+    """All that the program sees. Not even the user's QEMU_… and LD_… get through."""
+    return {
+        "HOME": "/",
+        "LC_ALL": "C",
+        "OMP_NUM_THREADS": str(threads),
+        "ORT_DISABLE_TELEMETRY": "1",
+        "PATH": "/usr/bin:/bin",
+        "TMPDIR": "/tmp",  # noqa: S108  a name of fixed length; no runtime writes there
+    }
+
+
+def launch(
+    emulator: Emulator,
+    profile: DeviceProfile,
+    cluster: Cluster,
+    order: Order,
+    *,
+    timeout_s: float,
+    memory_limit_bytes: int,
+    qemu_options: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Run the order and return the runner's JSON. On any error, ^C too, no process is left.
+
+    memory_limit_bytes: of the emulator and the program in it together, 0 for none. Raises ToolFailed (the model does
+    not load or run, in the runner's own words; or the emulator was killed, by which signal), DeviceTimeout,
+    DeviceUnavailable (qemu or a runtime's library cannot be used) and DeviceError (too much memory).
+    """
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(prefix(emulator, profile, cluster))
+        if order.mode in ("run", "count"):
+            order.outputs.mkdir(parents=True, exist_ok=True)
+        argv = command(emulator, profile, cluster, folder, order, qemu_options)
+        stdout, stderr = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+        try:
+            process = subprocess.Popen(
+                argv,
+                env=environment(order.threads),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=tuple(pass_fds),
+            )  # in our process group: what kills a stage with its group kills this too
+        except OSError as error:
+            raise DeviceUnavailable(f"{emulator.qemu} does not start: {error.strerror}", f"repair: {SETUP}") from None
+        try:
+            peak_bytes = _watch(process, order, profile, timeout_s, memory_limit_bytes)
+        finally:
+            _end(process)
+        answer = _answer(process.returncode, _read(stdout), _read(stderr), emulator, order)
+    if memory_limit_bytes and max(peak_bytes, answer["peak_rss_bytes"]) > memory_limit_bytes:
+        raise _too_much(order, memory_limit_bytes, max(peak_bytes, answer["peak_rss_bytes"]))
+    return answer
+
+
+def _watch(
+    process: subprocess.Popen[bytes], order: Order, profile: DeviceProfile, timeout_s: float, limit_bytes: int
+) -> int:
+    """Wait for the process to end; its peak memory as last seen, in bytes."""
+    deadline = time.monotonic() + timeout_s
+    peak_bytes = 0
+    while True:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise DeviceTimeout(
+                f"{order.model.name} was not done in {timeout_s:.0f} s on the emulated {profile.name} "
+                f"(mode {order.mode})",
+                "use fewer samples, a smaller model, or a longer time limit",
+            )
+        try:
+            process.wait(min(POLL_S, left_s))
+            return peak_bytes
+        except subprocess.TimeoutExpired:
+            peak_bytes = max(peak_bytes, _peak_rss_bytes(process.pid))
+        if limit_bytes and peak_bytes > limit_bytes:
+            raise _too_much(order, limit_bytes, peak_bytes)
+
+
+def _too_much(order: Order, limit_bytes: int, found_bytes: int) -> DeviceError:
+    return DeviceError(
+        f"{order.model.name} needs more memory than it may use: wanted at most {limit_bytes / _MIB:.0f} MiB, "
+        f"found {found_bytes / _MIB:.0f} MiB (of the emulator and the program in it)",
+        "use a smaller model, or allow more memory",
+    )
+
+
+def _peak_rss_bytes(pid: int) -> int:
+    """VmHWM. The program runs inside qemu's process, and starts no others."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill it if it still runs, and wait. It starts no others."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def _read(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
+
+
+def _answer(returncode: int, stdout: str, stderr: str, emulator: Emulator, order: Order) -> dict[str, Any]:
+    words = _words(stderr)
+    if returncode == _EXIT_LIBRARY:
+        raise DeviceUnavailable(
+            f"the {order.runtime} library of the emulator cannot be used: {words}", f"make it again: {SETUP}"
+        )
+    name = f"{emulator.qemu.name} running {order.model.name} ({emulator.runners[order.runtime].name})"
+    if returncode != 0:
+        raise ToolFailed([name], returncode, words)
+    try:
+        answer = json.loads(stdout)
+    except ValueError:
+        raise ToolFailed([name], returncode, f"it gave no JSON answer but {stdout[:200]!r}\n{words}") from None
+    assert isinstance(answer, dict)
+    return answer
+
+
+def _words(stderr: str) -> str:
+    """What was said, without LiteRT's log of every start."""
+    return "\n".join(
+        line for line in stderr.splitlines() if line.strip() and not line.startswith(("INFO:", "WARNING:"))
+    )
+
+
+def _path(path: Path) -> str:
+    # The program's current folder is another one.
+    return os.fspath(path.absolute())

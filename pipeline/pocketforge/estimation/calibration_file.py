@@ -1,0 +1,182 @@
+"""What was fitted, on what, and how far off it was: `calibration.json`, made by `pocketforge device calibrate`.
+
+The file holds, per core type, the fitted parameters, the number and range of the measurements behind them, and the
+errors (logarithm of measured over predicted) of measurements that were left out of the fit, by how the prediction was
+made: with the core's own parameters, with those transferred from another core type, or with none at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pocketforge.errors import RecipeError
+from pocketforge.estimation.core_model import CoreModel, load_core, tables_digest
+from pocketforge.estimation.fitting import Parameters, default_parameters
+
+SHIPPED = Path(__file__).parent / "calibration.json"
+FORMAT = 1
+Status = Literal["calibrated", "transferred", "uncalibrated"]
+LEAST_CALIBRATED = 3
+"""Measurements of a core type below which its estimates are not called calibrated."""
+STATUSES: tuple[Status, ...] = ("calibrated", "transferred", "uncalibrated")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What the measurements covered, of what an estimate extrapolates in.
+
+    An inference is a sum over operators, so its length is no limit; the size of an operator is, and so is how much of
+    the work is memory's: bytes from memory for each cycle of the scoreboard.
+    """
+
+    least_instructions_per_operator: float
+    most_instructions_per_operator: float
+    most_memory_bytes_per_cycle: float
+
+    def with_(self, other: Span) -> Span:
+        """The span that covers both."""
+        return Span(
+            min(self.least_instructions_per_operator, other.least_instructions_per_operator),
+            max(self.most_instructions_per_operator, other.most_instructions_per_operator),
+            max(self.most_memory_bytes_per_cycle, other.most_memory_bytes_per_cycle),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """One core type's fit. `devices` and `groups` name what was measured."""
+
+    parameters: Parameters
+    points: int
+    groups: tuple[str, ...]
+    devices: tuple[str, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Half-width of the interval for one way of predicting, as a factor ≥ 1, and how it was found."""
+
+    factor: float
+    points: int
+    groups: int
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The parameters for one core type, how they came to be, and the interval's factor."""
+
+    status: Status
+    parameters: Parameters
+    source_core: str  # whose measurements; "" for none
+    errors: Errors
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The content of a calibration file. `errors`: by core type for "calibrated", by status name for the others."""
+
+    coverage: float
+    cores: Mapping[str, Fitted]
+    errors: Mapping[str, Errors]
+    tables: str  # digest of the core tables that the fit used
+    digest: str = ""
+    notes: str = ""
+
+    def choose(self, core: CoreModel) -> Chosen:
+        """What to predict this core type with: its own fit, else the nearest fitted core's, else the priors."""
+        if core.name in self.cores:
+            fitted = self.cores[core.name]
+            if fitted.points >= LEAST_CALIBRATED:
+                return Chosen("calibrated", fitted.parameters, core.name, self._errors(core.name, "calibrated"))
+            # Six constants and a measurement or two: most of it is another core type's fit, or the priors.
+            return Chosen("transferred", fitted.parameters, core.name, self._errors("transferred"))
+        seen = [core.name]
+        while (nearest := load_core(seen[-1]).nearest) not in seen:
+            if nearest in self.cores:
+                if load_core(nearest).in_order != core.in_order:
+                    break
+                fitted = self.cores[nearest]
+                return Chosen("transferred", fitted.parameters, nearest, self._errors("transferred"))
+            seen.append(nearest)
+        return Chosen("uncalibrated", default_parameters(core), "", self._errors("uncalibrated"))
+
+    def span(self) -> Span | None:
+        """What was measured on any core type: sizes extrapolate alike on all of them."""
+        spans = [fitted.span for fitted in self.cores.values()]
+        return functools.reduce(Span.with_, spans) if spans else None
+
+    def _errors(self, *names: str) -> Errors:
+        for name in names:
+            if name in self.errors:
+                return self.errors[name]
+        raise RecipeError(f"the calibration file has no errors for {' or '.join(names)}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "coverage": self.coverage,
+            "tables": self.tables,
+            "notes": self.notes,
+            "cores": {name: asdict(fitted) for name, fitted in sorted(self.cores.items())},
+            "errors": {name: asdict(errors) for name, errors in sorted(self.errors.items())},
+        }
+
+
+def save(calibration: Calibration, path: Path) -> Calibration:
+    """Write the file; returns the calibration with the digest of what was written."""
+    text = json.dumps(calibration.to_json(), indent=1, sort_keys=True) + "\n"
+    path.write_text(text, encoding="utf-8")
+    return replace(calibration, digest=hashlib.sha256(text.encode()).hexdigest())
+
+
+def load(path: Path) -> Calibration:
+    """Read a calibration file. Raises RecipeError when it is not one, or was fitted with other core tables."""
+    try:
+        raw = path.read_bytes()
+        data = json.loads(raw)
+        if data["format"] != FORMAT:
+            raise ValueError(f"format {data['format']!r}, this version reads {FORMAT}")
+        calibration = Calibration(
+            coverage=float(data["coverage"]),
+            cores={name: _fitted(entry) for name, entry in data["cores"].items()},
+            errors={name: Errors(**entry) for name, entry in data["errors"].items()},
+            tables=data["tables"],
+            digest=hashlib.sha256(raw).hexdigest(),
+            notes=data["notes"],
+        )
+    except OSError as error:
+        raise RecipeError(f"cannot read the calibration file {path}: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise RecipeError(
+            f"{path} is not a calibration file: {error}", hint="make one with `pocketforge device calibrate`"
+        ) from error
+    if calibration.tables != tables_digest():
+        raise RecipeError(
+            f"{path} was fitted with other core tables than this version's",
+            hint="fit again with `pocketforge device calibrate`",
+        )
+    return calibration
+
+
+@functools.cache
+def shipped() -> Calibration:
+    """The calibration that comes with this version."""
+    return load(SHIPPED)
+
+
+def _fitted(entry: Mapping[str, Any]) -> Fitted:
+    return Fitted(
+        Parameters.from_json(entry["parameters"]),
+        entry["points"],
+        tuple(entry["groups"]),
+        tuple(entry["devices"]),
+        Span(**entry["span"]),
+    )

@@ -1,0 +1,40 @@
+"""Running a batch-1 PyTorch graph on samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pocketforge.errors import ModelError
+
+
+def evaluate(
+    module: Callable[..., Any],
+    samples: list[NDArray[Any]],
+    progress: Callable[[float], None],
+    limit: int | None = None,
+) -> list[NDArray[Any]]:
+    """Run (the first `limit`) samples one at a time; returns one array an output, samples first.
+
+    samples: one array an input, samples first. Raises ModelError when the outputs are not tensors.
+    """
+    count = min(len(samples[0]), limit or len(samples[0]))
+    found: list[list[NDArray[Any]]] = []
+    with torch.no_grad():
+        for index in range(count):
+            feeds = [torch.from_numpy(np.array(array[index : index + 1])) for array in samples]
+            answer = module(*feeds)
+            outputs = answer if isinstance(answer, tuple | list) else (answer,)
+            if not all(isinstance(o, torch.Tensor) for o in outputs):
+                raise ModelError(
+                    f"forward() must return a tensor or a tuple of tensors, found {type(answer).__name__}",
+                    "return the logits",
+                )
+            found.append([o.numpy() for o in outputs])
+            if index % max(1, count // 20) == 0:
+                progress(index / count)
+    return [np.concatenate(column) for column in zip(*found, strict=True)]

@@ -1,0 +1,284 @@
+"""prune_channels: whole channels and attention heads, with everything that depends on them.
+
+What may be pruned are units of coupled channels (graph.py); each gives its pieces, least important first, so that what
+is left is always a multiple of `round_to`. A scope puts the pieces of all units in one order, and a ratio or a goal
+says how many of that order go:
+
+- local: each unit loses the same share. With a ratio r a layer of n channels keeps int(n (1 - r)), rounded down to a
+  multiple of round_to, as Torch-Pruning's own pruner does.
+- global: the least important piece of the whole model goes first, but no unit loses more than `max_ratio`.
+
+Left alone: layers that give the model's output, the embedding stream of a transformer (embeddings, norms and residual
+sums of its hidden size; feed-forward layers and heads are pruned), streams of zero-padded shortcuts, layers of no more
+than round_to channels, and all for which the model without the channels does not compute what it computes with their
+weights at zero. The report names them with the reason. Heads are pruned by `head_ratio` only; a goal decides about the
+channels beside them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from pocketforge.compress import Compress, PruneChannels
+from pocketforge.errors import ModelError
+from pocketforge.models import count_macs, count_parameters
+from pocketforge.pruning.base import Pruned, Subject
+from pocketforge.pruning.costs import check_patterns, check_subject, matches
+from pocketforge.pruning.goals import fewest
+from pocketforge.pruning.graph import Dependencies, Unit, Units
+from pocketforge.pruning.importance import accumulate_gradients, make_scorer
+from pocketforge.surgery import KeepChannels, apply_edits, keep_masks
+
+# Guards floors of products such as 20 × (1 - 0.9), which is 1.9999999999999996.
+_EPSILON = 1e-9
+
+
+def prune(subject: Subject, settings: Compress) -> Pruned:
+    """Remove channels (and heads) of `subject.module` in place, as `settings` (a PruneChannels) says.
+
+    report: layers [{name, before, after}] in output channels, or heads of an attention module ("heads": true);
+    macs and parameters [before, after]; goal {metric, limit, reached} or None; protected; skipped [{name, why}].
+    Raises ModelError: a pattern that fits no layer, a ratio that would empty a layer, nothing that may be pruned, a
+    goal that cannot be met (with the least reached). ToolMissing without torch-pruning.
+    """
+    assert isinstance(settings, PruneChannels)
+    module, example = subject.module, subject.example
+    names = [name for name, _ in module.named_modules() if name]
+    check_patterns(settings.protect, names, "protect")
+    check_patterns(settings.ratios, names, "ratios")
+    graph, units = _find(subject, settings)
+    while True:
+        removed, goal = _choose(graph, units, subject, settings)
+        wrong = _wrong(graph, _indices(removed))
+        if not wrong:
+            break
+        _skip(units, wrong)
+    subject.emit(0.8, f"removing channels in {sum(1 for count in removed.values() if count)} groups of layers")
+    edit = graph.record(_indices(removed))
+    before = _sizes(module, units), count_macs(module, example), count_parameters(module)
+    if edit.tensors:
+        _must_run(module, edit, example)
+        apply_edits(module, [edit])
+    after = _sizes(module, units), count_macs(module, example), count_parameters(module)
+    layers: list[dict[str, Any]] = [
+        {"name": name, "before": before[0][name], "after": size}
+        for name, size in after[0].items()
+        if size != before[0][name]
+    ]
+    layers += [
+        {"name": unit.attention.name, "before": unit.size, "after": unit.left(removed[unit]), "heads": True}
+        for unit in units.heads
+        if unit.attention is not None and removed.get(unit)
+    ]
+    return Pruned(
+        edits=[edit] if edit.tensors else [],
+        masks=keep_masks(subject.masks, [edit], module),
+        report={
+            "layers": layers,
+            "macs": [before[1], after[1]],
+            "parameters": [before[2], after[2]],
+            "goal": goal,
+            "protected": sorted(set(units.protected)),
+            "skipped": [{"name": name, "why": why} for name, why in units.skipped.items()],
+        },
+    )
+
+
+def _find(subject: Subject, settings: PruneChannels) -> tuple[Dependencies, Units]:
+    """The units, with those dropped that fail `Dependencies.check`."""
+    graph = Dependencies(subject.module, subject.example)
+    if settings.importance == "taylor":
+        check_subject(subject)
+        accumulate_gradients(graph.copy, subject)
+    # Another step of several is another draw.
+    scorer = make_scorer(settings.importance, subject.seed * 1000 + subject.step)
+    units = graph.units(scorer, settings.protect, settings.round_to)
+    if not settings.head_ratio:
+        units.heads = []
+    _skip(units, _wrong(graph, {unit: _half(unit) for unit in units.channels + units.heads}))
+    return graph, units
+
+
+def _wrong(graph: Dependencies, removed: dict[Unit, list[int]]) -> dict[Unit, str]:
+    """Units that cannot lose what `removed` takes of them, and why. None at all in most models: one check for all."""
+    removed = {unit: indices for unit, indices in removed.items() if indices}
+    plain = {unit: indices for unit, indices in removed.items() if not unit.statistics}
+    if not graph.check(plain) and (len(plain) == len(removed) or not graph.check(removed)):
+        return {}
+    right: dict[Unit, list[int]] = {}
+    wrong = {}
+    for unit in sorted(removed, key=lambda unit: unit.statistics):  # the more strictly checked first
+        together = {unit: removed[unit]} if unit.statistics else right | {unit: removed[unit]}
+        if why := graph.check(together):
+            wrong[unit] = why
+        else:
+            right[unit] = removed[unit]
+    return wrong
+
+
+def _skip(units: Units, wrong: dict[Unit, str]) -> None:
+    units.channels = [unit for unit in units.channels if unit not in wrong]
+    units.heads = [unit for unit in units.heads if unit not in wrong]
+    for unit, why in wrong.items():
+        units.skipped[unit.attention.name if unit.attention else unit.layers[0]] = why
+
+
+def _choose(
+    graph: Dependencies, units: Units, subject: Subject, settings: PruneChannels
+) -> tuple[dict[Unit, int], dict[str, object] | None]:
+    """How many pieces of each unit go, and what the report says of the goal."""
+    if subject.step == 1 and not units.channels and not (units.heads and settings.head_ratio):
+        raise ModelError(f"prune_channels: nothing can be pruned{_reasons(units)}", "protect less, or lower round_to")
+    heads = _heads_to_remove(units.heads, subject, settings)
+    if settings.goal is None:
+        return heads | _by_ratio(units.channels, subject, settings), None
+    order = _order(units.channels, settings)
+
+    def candidate(count: int) -> nn.Module:
+        edit = graph.record(_indices(heads | _counts(order[:count])))
+        return apply_edits(copy.deepcopy(subject.module), [edit])
+
+    count, goal = fewest(subject, settings.goal, len(order), candidate, _reasons(units))
+    return heads | _counts(order[:count]), goal
+
+
+def _half(unit: Unit) -> list[int]:
+    """The more important half of what may go: a wrong removal of them shows most in the output."""
+    return sorted(index for piece in unit.pieces[len(unit.pieces) // 2 :] for index in piece)
+
+
+def _by_ratio(units: list[Unit], subject: Subject, settings: PruneChannels) -> dict[Unit, int]:
+    """Pieces to remove of each unit, by the settings' ratios. Raises ModelError when a layer would be emptied."""
+    named = {unit: _named_ratio(unit, subject, settings) for unit in units}
+    rest = settings.ratio if isinstance(settings.ratio, float) else 0.0
+    removed: dict[Unit, int] = {}
+    ranked = []
+    for unit, ratio in named.items():
+        if ratio is None and settings.scope == "global":
+            ranked.append(unit)
+        else:
+            removed[unit] = _local(unit, rest if ratio is None else ratio, subject, settings.round_to)
+    total = sum(unit.size for unit in ranked)
+    # Of what is left, so that the steps together remove `rest`.
+    share = rest / subject.steps / (1 - rest * (subject.step - 1) / subject.steps)
+    wanted = total - math.floor(total * (1 - share) + _EPSILON)
+    order = _order(ranked, settings)
+    gone = 0
+    for unit, position in order:
+        if gone >= wanted:
+            break
+        gone += len(unit.pieces[position])
+        removed[unit] = position + 1
+    return removed
+
+
+def _named_ratio(unit: Unit, subject: Subject, settings: PruneChannels) -> float | None:
+    """The ratio given for one of the unit's layers; of several, the least: none may lose more than was said."""
+    if settings.ratio == "auto":
+        found = [subject.ratios[layer] for layer in unit.layers if layer in subject.ratios]
+        return min(found, default=0.0)
+    found = [r for pattern, r in settings.ratios.items() if any(matches(layer, [pattern]) for layer in unit.layers)]
+    return min(found, default=None)
+
+
+def _local(unit: Unit, ratio: float, subject: Subject, round_to: int) -> int:
+    """Pieces to remove for `ratio` of the unit's channels, of what they were before the first of several steps."""
+    before = _before(unit.size, ratio, subject)
+    if subject.step > 1:
+        # Earlier steps rounded down to a multiple; a layer's width was most likely one before them, too.
+        before = math.ceil(before / round_to - _EPSILON) * round_to
+    left = math.floor(before * (1 - ratio * subject.step / subject.steps) + _EPSILON)
+    if left < 1:
+        raise ModelError(
+            f"prune_channels: ratio {ratio:g} would empty layer {unit.layers[0]}, which has {unit.size} channels",
+            "lower the ratio, give this layer its own in ratios, or protect it",
+        )
+    return next((n for n in range(len(unit.pieces)) if unit.left(n) <= left), len(unit.pieces))
+
+
+def _before(size: int, ratio: float, subject: Subject) -> float:
+    """What `size` was before the first step, when the steps before this one removed their part of `ratio`."""
+    return size / (1 - ratio * (subject.step - 1) / subject.steps)
+
+
+def _order(units: list[Unit], settings: PruneChannels) -> list[tuple[Unit, int]]:
+    """All removable pieces of the units as (unit, position), in the order of their going.
+
+    local: by the share that its unit has lost before it, so that all lose alike. global: by importance.
+    """
+    keys = []
+    for number, unit in enumerate(units):
+        for position, score in enumerate(unit.scores):
+            if settings.scope == "local":
+                keys.append((1 - unit.left(position) / unit.size, score, number, position))
+            elif unit.left(position + 1) >= unit.size * (1 - settings.max_ratio) - _EPSILON:
+                keys.append((score, 0.0, number, position))
+    # A unit's pieces keep their order: its scores rise, and so do the shares.
+    return [(units[number], position) for *_, number, position in sorted(keys)]
+
+
+def _heads_to_remove(units: list[Unit], subject: Subject, settings: PruneChannels) -> dict[Unit, int]:
+    ratio, done = settings.head_ratio, subject.step / subject.steps
+    if not ratio or not units:
+        return {}
+    # Rounded: heads are whole before every step. A part of a head is a head, as in Torch-Pruning.
+    left = {
+        unit: math.floor(round(_before(unit.size, ratio, subject)) * (1 - ratio * done) + _EPSILON) for unit in units
+    }
+    for unit, count in left.items():
+        if count < 1 and unit.attention is not None:
+            raise ModelError(
+                f"prune_channels: head_ratio {ratio:g} would remove all {unit.size} heads of {unit.attention.name}",
+                "lower head_ratio",
+            )
+    if settings.scope == "local":
+        return {unit: max(0, unit.size - left[unit]) for unit in units}
+    wanted = sum(unit.size - left[unit] for unit in units)
+    ranked = sorted((score, n, position) for n, unit in enumerate(units) for position, score in enumerate(unit.scores))
+    return _counts((units[n], position) for _, n, position in ranked[: max(0, wanted)])
+
+
+def _counts(order: Iterable[tuple[Unit, int]]) -> dict[Unit, int]:
+    counts: dict[Unit, int] = {}
+    for unit, position in order:
+        counts[unit] = max(counts.get(unit, 0), position + 1)
+    return counts
+
+
+def _indices(removed: dict[Unit, int]) -> dict[Unit, list[int]]:
+    return {unit: sorted(index for piece in unit.pieces[:count] for index in piece) for unit, count in removed.items()}
+
+
+def _must_run(module: nn.Module, edit: KeepChannels, example: tuple[torch.Tensor, ...]) -> None:
+    try:
+        with torch.no_grad():
+            apply_edits(copy.deepcopy(module), [edit])(*example)
+    except Exception as error:  # the user's own forward
+        first = (str(error).strip() or "(no message)").splitlines()[0]
+        raise ModelError(
+            f"the pruned model does not run: {type(error).__name__}: {first}", "protect the layers that it names"
+        ) from error
+
+
+def _sizes(module: nn.Module, units: Units) -> dict[str, int]:
+    """Output channels of every layer that may lose some."""
+    sizes = {}
+    for unit in units.channels:
+        for name in unit.layers:
+            weight = module.get_submodule(name)
+            sizes[name] = int(getattr(weight, "out_channels", getattr(weight, "out_features", 0)))
+    return sizes
+
+
+def _reasons(units: Units) -> str:
+    parts = []
+    if units.protected:
+        parts.append(f"protected: {', '.join(sorted(set(units.protected))[:8])}")
+    parts += [f"{name}: {why}" for name, why in list(units.skipped.items())[:4]]
+    return f" ({'; '.join(parts)})" if parts else ""

@@ -1,0 +1,192 @@
+"""How much accuracy each layer's channels are worth: a layer at a time is pruned, at several ratios.
+
+After Li et al. 2017, "Pruning Filters for Efficient ConvNets" (section 3.3): the model is not trained again in between,
+and all other layers stay whole. Layers that must be cut together (through an addition, a depthwise convolution …) are
+one row, under the name that the channel pruner calls first.
+
+Judged on calibration samples and the first train samples, never on eval samples. The model was trained on the latter,
+so absolute accuracies are too good; what a ratio costs, against the baseline on the same samples, is what counts.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pocketforge.compress import PruneChannels
+from pocketforge.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pocketforge.pruning.base import Subject
+    from pocketforge.surgery import KeepChannels
+
+    Samples = list[tuple[tuple[Tensor, ...], Tensor]]
+
+VERSION = 1
+_METRICS = ("accuracy_top1", "loss", "macs")
+RATIOS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+# Float sums differ in their last bits with the number of samples: a drop of exactly the limit is within it.
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class _SingleCut:
+    """A unit of coupled layers that the channel pruner may cut, under the name of the first.
+
+    removed: ratio → how many pieces go; raises ModelError when none would be left. edit: ratio → the cut, as data.
+    """
+
+    name: str
+    channels: int
+    removed: Callable[[float], int]
+    edit: Callable[[float], KeepChannels]
+
+
+def measure(
+    subject: Subject, settings: Mapping[str, Any], batches: Samples, ratios: Sequence[float] = RATIOS
+) -> dict[str, Any]:
+    """Accuracy, loss and MACs when one layer alone is pruned by each ratio, for every layer that can be.
+
+    settings: importance, round_to, protect, max_ratio, as in PruneChannels; ratios above max_ratio are left out.
+    batches: what accuracy and loss are measured on (importance is measured on the subject's own). A ratio that the
+    layer cannot be pruned by has null values. Gives the content of sensitivity.json; the accuracy of a regression is
+    null. Raises ModelError when there is nothing to measure on or no layer can be pruned.
+    """
+    if not batches:
+        raise ModelError("a sensitivity study needs samples, there are none", "raise data.calibration_samples")
+    tried = [ratio for ratio in ratios if ratio <= settings["max_ratio"]]
+    if not tried:
+        raise ModelError(
+            f"no ratio of {', '.join(map(str, ratios))} is at most max_ratio = {settings['max_ratio']}",
+            f"raise max_ratio to {min(ratios)} or more",
+        )
+    whole = _judge(subject.module, subject, batches)
+    rows = []
+    # Found and ranked once: a copy of the model and one forward pass of the samples is all that each cut then costs.
+    cuts = _single_cuts(subject, _entry(settings))
+    if not cuts:
+        raise ModelError("no layer's channels can be pruned", "protect less, or lower round_to")
+    for number, cut in enumerate(cuts):
+        row: dict[str, Any] = {"name": cut.name, "channels": cut.channels}
+        row |= {metric: [] for metric in _METRICS}
+        known = {0: whole}
+        for done, ratio in enumerate(tried):
+            subject.emit((number + done / len(tried)) / len(cuts), f"{cut.name} at {ratio:g}")
+            found = _alone(subject, cut, ratio, batches, known)
+            for metric in _METRICS:
+                row[metric].append(found[metric])
+        rows.append(row)
+    subject.emit(1.0, f"{len(cuts)} layers at {len(tried)} ratios")
+    return {
+        "version": VERSION,
+        "baseline": whole,
+        "samples": sum(len(targets) for _, targets in batches),
+        "ratios": tried,
+        "layers": rows,
+    }
+
+
+def choose_ratios(found: Mapping[str, Any], max_accuracy_drop: float) -> dict[str, float]:
+    """For each layer the largest measured ratio up to which none costs more than `max_accuracy_drop`; 0.0 if none.
+
+    found: the content of sensitivity.json. For a regression, whose accuracy is null, the drop is of the loss: it may
+    rise by that share of the baseline's.
+    """
+    return {
+        row["name"]: _largest(found["ratios"], _costs(found["baseline"], row), max_accuracy_drop)
+        for row in found["layers"]
+    }
+
+
+def _costs(baseline: Mapping[str, Any], row: Mapping[str, Any]) -> list[float]:
+    """What each ratio costs in accuracy (or as a relative rise of the loss); infinite where it could not be pruned."""
+    if baseline["accuracy_top1"] is not None:
+        return [math.inf if a is None else baseline["accuracy_top1"] - a for a in row["accuracy_top1"]]
+    floor = max(baseline["loss"], 1e-12)
+    return [math.inf if loss is None else (loss - baseline["loss"]) / floor for loss in row["loss"]]
+
+
+def _largest(ratios: Sequence[float], costs: Sequence[float], limit: float) -> float:
+    chosen = 0.0
+    for ratio, cost in sorted(zip(ratios, costs, strict=True)):
+        if cost > limit + _TOLERANCE:
+            break
+        chosen = ratio
+    return chosen
+
+
+def _single_cuts(subject: Subject, entry: PruneChannels) -> list[_SingleCut]:
+    """What `channels.prune` would do with a ratio for one layer alone, for every layer.
+
+    Its own steps one by one, because a whole prune() a ratio would build and check the dependency graph every time
+    (seconds each on a ResNet-20, of which a study would need more than a hundred).
+    """
+    from pocketforge.pruning import channels
+
+    graph, units = channels._find(subject, entry)
+
+    def single(unit: Any) -> _SingleCut:
+        def removed(ratio: float) -> int:
+            return channels._local(unit, ratio, subject, entry.round_to)
+
+        def edit(ratio: float) -> KeepChannels:
+            return graph.record(channels._indices({unit: removed(ratio)}))
+
+        return _SingleCut(unit.layers[0], unit.size, removed, edit)
+
+    return [single(unit) for unit in units.channels]
+
+
+def _alone(
+    subject: Subject, cut: _SingleCut, ratio: float, batches: Samples, known: dict[int, dict[str, Any]]
+) -> dict[str, Any]:
+    """The model with only this layer cut. known: what was measured already, by the number of channels removed."""
+    from pocketforge.surgery import apply_edits
+
+    try:
+        count = cut.removed(ratio)
+    except ModelError:
+        return dict.fromkeys(_METRICS)
+    # Ratios that round to the same number of channels remove the same ones.
+    if count not in known:
+        known[count] = _judge(apply_edits(copy.deepcopy(subject.module), [cut.edit(ratio)]), subject, batches)
+    return known[count]
+
+
+def _entry(settings: Mapping[str, Any]) -> PruneChannels:
+    return PruneChannels(
+        ratio=RATIOS[0],
+        importance=settings["importance"],
+        scope="local",
+        round_to=settings["round_to"],
+        protect=tuple(settings["protect"]),
+        max_ratio=settings["max_ratio"],
+    )
+
+
+def _judge(module: nn.Module, subject: Subject, batches: Samples) -> dict[str, Any]:
+    """Accuracy (null where targets are no class numbers) and loss in one pass over the samples, and the MACs."""
+    import torch
+
+    from pocketforge.models import count_macs
+
+    right = count = 0
+    total = 0.0
+    classes = not batches[0][1].is_floating_point()
+    with torch.no_grad():
+        for inputs, targets in batches:
+            outputs = module(*inputs)
+            total += float(subject.loss(outputs, targets)) * len(targets)
+            right += int((outputs.argmax(1) == targets).sum()) if classes else 0
+            count += len(targets)
+    mean = total / count
+    return {
+        "accuracy_top1": right / count if classes else None,
+        "loss": mean if math.isfinite(mean) else None,
+        "macs": count_macs(module, subject.example),
+    }

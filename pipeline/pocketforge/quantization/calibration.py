@@ -1,0 +1,22 @@
+"""The real samples that ranges are observed on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.errors import ModelError
+from pocketforge.quantization.pt2e import Samples
+from pocketforge.quantize import Quantize
+
+
+def calibration_samples(data: Path, quantize: Quantize) -> Samples:
+    """Those that the target uses, one array a model input. Raises ModelError when there are fewer than it asks for."""
+    arrays = load_samples(data, "calibration")
+    wanted = quantize.calibration_samples
+    if wanted is not None and len(arrays[0]) < wanted:
+        raise ModelError(
+            f"quantize.calibration_samples: wanted {wanted}, the data has {len(arrays[0])} calibration samples",
+            "raise data.calibration_samples",
+        )
+    return [array[:wanted] for array in arrays]

@@ -1,0 +1,118 @@
+"""What a quantized graph is on disk: the folder that exporters, verify and reports read, whichever way it was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pocketforge.backends import BACKENDS
+from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.errors import StageFailed
+from pocketforge.evaluate import evaluate
+from pocketforge.quantization.layers import layers_of
+from pocketforge.quantization.pt2e import Graphs, describe
+from pocketforge.quantize import Quantize
+
+# Enough to compare a runtime's integer arithmetic with the graph's, step by step, without running the slow
+# decomposed graph on every sample.
+SIMULATED_SAMPLES = 200
+
+
+def write_converted(
+    graphs: Graphs,
+    example: tuple[torch.Tensor, ...],
+    quantize: Quantize,
+    data: Path,
+    out: Path,
+    progress: Callable[[float], None],
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write folded.pt2, unfolded.pt2, outputs_0.npy (the graph on the first eval samples) and quantize.json.
+
+    example: the batch-1 inputs to trace with; data: the data stage's folder; more: for quantize.json. Returns that
+    file's content. Raises StageFailed when no layer is quantized.
+    """
+    folded, unfolded = graphs
+    summary: dict[str, Any] = describe(unfolded.graph)
+    if not summary["quantized"]:
+        raise _nothing_quantized(summary["float"], quantize)
+    summary |= {"scheme": quantize.scheme, "numerics": numerics(quantize), **(more or {})}
+    for name, module in (("folded", folded), ("unfolded", unfolded)):
+        torch.export.save(torch.export.export(module, example), out / f"{name}.pt2")
+    write_outputs(folded, data, out, progress)
+    (out / "quantize.json").write_text(json.dumps(summary, indent=1, sort_keys=True), "utf-8")
+    return summary
+
+
+def write_float_form(
+    graph: torch.fx.GraphModule,
+    example: tuple[torch.Tensor, ...],
+    quantize: Quantize,
+    stored: Collection[str],
+    data: Path,
+    out: Path,
+    progress: Callable[[float], None],
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """As `write_converted`, for a float graph whose weights are the values that the file will hold in another form.
+
+    stored: names of the weights that will; there is no unfolded.pt2.
+    """
+    layers = [
+        {"name": layer.name, "op": layer.op, "scheme": quantize.scheme if f"{layer.name}.weight" in stored else "fp32"}
+        for layer in layers_of(graph.graph)
+    ]
+    summary: dict[str, Any] = {
+        "scheme": quantize.scheme,
+        "numerics": numerics(quantize),
+        "quantized": [f"{each['op']} ({each['name']})" for each in layers if each["scheme"] != "fp32"],
+        "float": [f"{each['op']} ({each['name']})" for each in layers if each["scheme"] == "fp32"],
+        "layers": layers,
+        "outputs": [{}],
+        **(more or {}),
+    }
+    torch.export.save(torch.export.export(graph, example), out / "folded.pt2")
+    write_outputs(graph, data, out, progress)
+    (out / "quantize.json").write_text(json.dumps(summary, indent=1, sort_keys=True), "utf-8")
+    return summary
+
+
+def write_outputs(graph: torch.nn.Module, data: Path, out: Path, progress: Callable[[float], None]) -> None:
+    """outputs_0.npy: what the file has to answer to the first eval samples."""
+    outputs = evaluate(graph, load_samples(data, "eval"), progress, SIMULATED_SAMPLES)
+    np.save(out / "outputs_0.npy", outputs[0])
+
+
+def numerics(quantize: Quantize) -> str:
+    """What the file's numbers are, in words: static or dynamic, by channel or by tensor, on which backend's terms."""
+    granularity = "per-channel" if quantize.by_channel else "per-tensor"
+    bits = "" if quantize.weight_bits == 8 else f" of {quantize.weight_bits} bits"
+    if quantize.scheme == "weight_only_int8":
+        return f"weights in int8 ({granularity}), all else computed in float32"
+    if quantize.scheme == "weight_only_int4":
+        return f"weights in int4 (a scale for each {quantize.group_size} inputs of a channel), all else in float32"
+    if quantize.scheme == "codebook":
+        return f"each weight one of at most {quantize.entries} values of its layer, computed in float32"
+    if quantize.scheme == "dynamic_int8":
+        return f"dynamic int8 in linear layers: {granularity} int8 weights{bits}, activations by each inference's range"
+    how = {"qat_int8": "trained with fake quantization", "mixed": "float where measured to be needed"}
+    said = f"static int8, {granularity} weights{bits}, backend {quantize.backend} ({BACKENDS[quantize.backend].about})"
+    return f"{said}; {how[quantize.scheme]}" if quantize.scheme in how else said
+
+
+def _nothing_quantized(left_float: list[str], quantize: Quantize) -> StageFailed:
+    left = ", ".join(left_float)
+    if quantize.scheme == "dynamic_int8" and left:
+        return StageFailed(
+            f"no layer could be quantized dynamically: dynamic_int8 is for linear layers; float: {left}",
+            'use scheme = "static_int8", which quantizes convolutions too, or "fp32"',
+        )
+    return StageFailed(
+        f"no layer could be quantized; float: {left or 'the model has no conv or linear'}",
+        'use scheme = "fp32" for this model',
+    )

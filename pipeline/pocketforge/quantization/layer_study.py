@@ -1,0 +1,245 @@
+"""What quantizing each layer costs: the model with only that layer in int8, and with only that layer in float.
+
+One converted graph serves every question: its quantize and dequantize ops can be switched off one by one, so nothing is
+calibrated or converted again. Judged on calibration samples and the first train samples, never on eval samples; those
+of the train split were trained on, so what counts is the difference from the float model on the same samples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pocketforge.data.dataset import open_dataset
+from pocketforge.data.files import resolver
+from pocketforge.metrics import accuracy, parity
+from pocketforge.quantization.layers import WEIGHTED, layers_of, op_name, owner
+from pocketforge.quantization.pt2e import Samples, calibrate, convert, layer_schemes, prepare, quantize_graph
+from pocketforge.quantize import Quantize
+
+VERSION = 1
+# Multiply-accumulates that one question may cost, by which the number of samples follows: seconds on one core.
+QUESTION_MACS = 5e9
+FEWEST_SAMPLES, MOST_SAMPLES = 32, 512
+_BATCH = 32
+
+
+class Scorer:
+    """Real samples with their targets, what the float model answers to them, and how far another graph is from it."""
+
+    def __init__(
+        self,
+        program: torch.export.ExportedProgram,
+        samples: Samples,
+        quantize: Quantize,
+        inputs: Mapping[str, Path],
+        spec: Mapping[str, Any],
+    ) -> None:
+        """inputs: data_root, labels (may be absent), reference; spec: data, task."""
+        self.program, self.samples, self.quantize, self.task = program, samples, quantize, spec["task"]
+        data = open_dataset(spec["data"], resolver(inputs.get("data_root")), inputs.get("labels"))
+        macs = _macs(inputs["reference"])
+        count = int(min(MOST_SAMPLES, max(FEWEST_SAMPLES, QUESTION_MACS / max(macs, 1))))
+        parts = (data.calibration, data.train)
+        taken = [part[i] for part in parts for i in range(min(len(part), count))][:count]
+        self.arrays = [np.stack(column) for column in zip(*(arrays for arrays, _ in taken), strict=True)]
+        self.targets = np.stack([target for _, target in taken])
+        self.reference = self.answers(_unguarded(program.module()))
+        self.baseline = self._metric(self.reference)
+
+    def answers(self, graph: Callable[..., Any]) -> NDArray[Any]:
+        """The graph's first output for every sample; in batches, where the traced graph takes them."""
+        count = len(self.arrays[0])
+        size = _BATCH if self._takes_batches(graph) else 1
+        with torch.no_grad():
+            found = [
+                _first(graph(*(torch.from_numpy(a[start : start + size]) for a in self.arrays)))
+                for start in range(0, count, size)
+            ]
+        return np.concatenate([part.numpy() for part in found])
+
+    def score(self, graph: Callable[..., Any]) -> dict[str, float]:
+        """drop: of top-1 (a regression: relative growth of the mean error); sqnr_db against the float model."""
+        answers = self.answers(graph)
+        found = self._metric(answers)
+        higher = self.task == "classification"
+        drop = self.baseline - found if higher else found / max(self.baseline, 1e-12) - 1
+        return {"drop": drop, "metric": found, "sqnr_db": float(parity(answers, self.reference)["sqnr_db"])}
+
+    def converted(self, schemes: Mapping[str, str]) -> dict[str, float]:
+        """`score` of the graph that really is quantized so."""
+        prepared = prepare(self.program, self.quantize, schemes)
+        calibrate(prepared, self.samples)
+        return self.score(_unguarded(convert(prepared, fold=False)))
+
+    def _metric(self, answers: NDArray[Any]) -> float:
+        name = "accuracy_top1" if self.task == "classification" else "mean_absolute_error"
+        return float(accuracy(answers, self.targets, self.task)[name])
+
+    def _takes_batches(self, graph: Callable[..., Any]) -> bool:
+        """Whether two samples at once give what each gives alone: some graphs hold the batch of 1 in a shape."""
+        pair = [torch.from_numpy(a[:2]) for a in self.arrays]
+        with torch.no_grad():
+            try:
+                together = _first(graph(*pair))
+            except (RuntimeError, AssertionError):
+                return False
+            alone = torch.cat([_first(graph(*(a[i : i + 1] for a in pair))) for i in range(len(pair[0]))])
+        return together.shape == alone.shape and bool(torch.allclose(together, alone, rtol=1e-3, atol=1e-4))
+
+
+class Switchboard:
+    """A converted graph whose layers can each be int8 or float, as long as it is called through `only`."""
+
+    def __init__(self, graph: torch.fx.GraphModule) -> None:
+        """graph: unfolded, so that weights lie behind their own quantize ops."""
+        self.graph = graph
+        self.layers = [layer.name for layer in layers_of(graph.graph)]
+        self.near: dict[torch.fx.Node, set[str]] = {}  # a quantize or dequantize op → the layers it is of
+        for node in graph.graph.nodes:
+            if _is_quantize(node):
+                ends = [user for user in node.users if _is_dequantize(user)]
+                near = {*_owners(_before(node)), *(name for end in ends for name in _owners(_after(end)))}
+                self.near.update(dict.fromkeys((node, *ends), near))
+
+    def only(self, quantized: Collection[str]) -> Callable[..., Any]:
+        """The graph with these layers in int8, all others in float.
+
+        Activations that an int8 layer takes or gives are quantized; those that no layer does (between an addition and
+        a pooling) where all layers are.
+        """
+        wanted = set(quantized)
+        full = wanted.issuperset(self.layers)
+        return _runnable(self.graph, {n for n, near in self.near.items() if not (near & wanted or full)})
+
+
+class _Switched(torch.fx.Interpreter):
+    def __init__(self, graph: torch.fx.GraphModule, off: set[torch.fx.Node]) -> None:
+        super().__init__(graph)
+        self.off = off
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        """A node that is off gives its input back."""
+        if n in self.off:
+            return self.env[n.args[0]]  # type: ignore[index]
+        if n.op == "call_module" and str(n.target).startswith("_guards"):
+            return None
+        return super().run_node(n)
+
+
+def study(scorer: Scorer, emit: Callable[[float, str], None]) -> dict[str, Any]:
+    """The content of layers.json: per layer its weight, and the model's drop and SQNR with only it in int8 or float."""
+    _, unfolded = quantize_graph(
+        scorer.program, scorer.samples, scorer.quantize, progress=lambda f: emit(0.1 * f, "calibrating")
+    )
+    board = Switchboard(unfolded)
+    quantizable = {name for name, scheme in layer_schemes(unfolded.graph, scorer.quantize).items() if scheme != "fp32"}
+    layers = [layer for layer in layers_of(unfolded.graph) if layer.name in quantizable]
+    names = [layer.name for layer in layers]
+    rows = []
+    for number, layer in enumerate(layers):
+        emit(0.1 + 0.9 * number / len(layers), layer.name)
+        rows.append(
+            {
+                "name": layer.name,
+                "op": layer.op,
+                "weights": weights_of(unfolded, layer.name),
+                "only_quantized": scorer.score(board.only([layer.name])),
+                "only_float": scorer.score(board.only([name for name in names if name != layer.name])),
+            }
+        )
+    return {
+        "version": VERSION,
+        "samples": len(scorer.targets),
+        "float": scorer.baseline,
+        "all_quantized": scorer.score(board.only(names)),
+        "layers": rows,
+    }
+
+
+def weights_of(graph: torch.fx.GraphModule, name: str) -> int:
+    """How many weights a layer has; 0 for a product of two activations."""
+    for node in graph.graph.nodes:
+        if op_name(node) in WEIGHTED and owner(node) == name and len(node.args) > 1:
+            value = node.args[1].meta.get("val") if isinstance(node.args[1], torch.fx.Node) else None
+            source: Any = node.args[1]
+            while isinstance(source, torch.fx.Node) and source.op != "get_attr":
+                source = source.args[0] if source.args else None
+            if source is None:
+                return 0
+            return math.prod(value.shape) if value is not None else _attribute(graph, str(source.target)).numel()
+    return 0
+
+
+def _attribute(graph: torch.fx.GraphModule, path: str) -> torch.Tensor:
+    found: Any = graph
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
+def _is_quantize(node: torch.fx.Node) -> bool:
+    name = str(node.target)
+    return node.op == "call_function" and "quantize_per" in name and "dequantize" not in name
+
+
+def _is_dequantize(node: torch.fx.Node) -> bool:
+    return node.op == "call_function" and "dequantize_per" in str(node.target)
+
+
+def _before(node: torch.fx.Node) -> Iterable[torch.fx.Node]:
+    """Nodes that a quantize op's value comes from, up to the next dequantize op: a layer, perhaps its ReLU."""
+    waiting, seen = [a for a in node.args[:1] if isinstance(a, torch.fx.Node)], set()
+    while waiting:
+        each = waiting.pop()
+        if each in seen or _is_dequantize(each):
+            continue
+        seen.add(each)
+        yield each
+        if op_name(each) not in WEIGHTED:
+            waiting += each.all_input_nodes
+
+
+def _after(node: torch.fx.Node) -> Iterable[torch.fx.Node]:
+    """Nodes that a dequantized value goes to, up to the next quantize op."""
+    waiting, seen = list(node.users), set()
+    while waiting:
+        each = waiting.pop()
+        if each in seen or _is_quantize(each):
+            continue
+        seen.add(each)
+        yield each
+        if op_name(each) not in WEIGHTED:
+            waiting += each.users
+
+
+def _owners(nodes: Iterable[torch.fx.Node]) -> list[str]:
+    return [owner(node) for node in nodes if op_name(node) in WEIGHTED]
+
+
+def _first(answer: Any) -> torch.Tensor:
+    found = answer[0] if isinstance(answer, tuple | list) else answer
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
+def _unguarded(module: Any) -> Callable[..., Any]:
+    """A traced graph that does not insist on the batch of 1 that it was traced with."""
+    return _runnable(module, set())
+
+
+def _runnable(graph: torch.fx.GraphModule, off: set[torch.fx.Node]) -> Callable[..., Any]:
+    switched: Callable[..., Any] = _Switched(graph, off).run
+    return switched
+
+
+def _macs(reference: Path) -> int:
+    return int(json.loads((reference / "reference.json").read_text("utf-8"))["macs"])

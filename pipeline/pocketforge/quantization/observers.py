@@ -1,0 +1,324 @@
+"""What calibration sees, and the scale and zero point that follow: one observer class for each method.
+
+Each lays its range over levels of its own, whatever wider levels the graph clamps at, and keeps 0 exact. Methods:
+minmax: the whole observed range. histogram: torch's own search for the least L2 error. percentile: what lies between
+two quantiles. mse: the range of least squared error, by search. entropy: least KL divergence (Migacz, "8-bit inference
+with TensorRT", GTC 2017). All but minmax know values by torch's running histogram only, to one of its 2048 bins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver
+
+from pocketforge.backends import Backend
+from pocketforge.errors import ModelError
+from pocketforge.quantization.layers import op_name, owner
+
+# XNNPACK's configuration never goes below a scale of 2^-12, which wrecks layers with small activations; observers'
+# own default does not, and still keeps 6 / scale (ReLU6) within the int32 that runtimes compute it in.
+SMALLEST_SCALE = float(torch.finfo(torch.float32).eps)
+Array = np.ndarray[Any, Any]
+
+
+def activation_observer(calibration: str, percentile: float, backend: Backend) -> Any:
+    """The constructor that a QuantizationSpec takes for activations (`observer_or_fake_quant_ctr`), as it is.
+
+    The range is laid over `backend.activation_levels`; the spec's own quant_min and quant_max say where values are
+    clamped, and may be wider. percentile: for calibration "percentile" only. Raises KeyError for an unknown method.
+    """
+    settings = {"percentile": percentile} if calibration == "percentile" else {}
+    return METHODS[calibration].with_args(levels=backend.activation_levels, eps=SMALLEST_SCALE, **settings)
+
+
+def weight_observer(backend: Backend, per_channel: bool, weight_bits: int = 8) -> Any:
+    """The constructor that a QuantizationSpec takes for weights. Its quant_min, quant_max are `weight_levels(…)`."""
+    kind = WidePerChannelMinMaxObserver if per_channel else WideMinMaxObserver
+    steps = backend.weight_steps if weight_bits == 8 else float(weight_levels(backend, weight_bits)[1])
+    return kind.with_args(steps=steps, eps=SMALLEST_SCALE)
+
+
+def weight_levels(backend: Backend, weight_bits: int = 8) -> tuple[int, int]:
+    """Lowest and highest level of a weight: the backend's own for 8 bits, else symmetric (±7 for 4 bits)."""
+    highest = 2 ** (weight_bits - 1) - 1
+    return backend.weight_levels if weight_bits == 8 else (-highest, highest)
+
+
+def name_observers(prepared: torch.fx.GraphModule) -> None:
+    """Tell each observer what it looks at, for its error messages: the graph knows, an observer does not."""
+    for node in prepared.graph.nodes:
+        found = getattr(prepared, str(node.target), None) if node.op == "call_module" else None
+        observer = getattr(found, "activation_post_process", found)  # a fake quantizer holds one
+        if not isinstance(observer, _Checked) or observer.where or not isinstance(node.args[0], torch.fx.Node):
+            continue
+        seen = node.args[0]
+        if seen.op == "placeholder":
+            observer.where = f"input {seen.name}"
+        elif seen.op == "get_attr":
+            observer.where = str(seen.target)
+        else:
+            observer.where = f"{owner(seen)} (output of {op_name(seen)})"
+
+
+class _Checked:
+    """Mixed into torchao's observers: refuses what no scale can hold, and says where."""
+
+    where = ""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Record `x` (any shape). Raises ModelError for NaN or infinite values."""
+        wrong = int(x.numel() - torch.isfinite(x).sum())
+        if wrong:
+            raise ModelError(
+                f"NaN ranges: {wrong} of {x.numel()} values are NaN or infinite{self._place()}",
+                "run the float model on the calibration samples: it must be finite on every one of them",
+            )
+        self.record(x.detach())
+        return x
+
+    def record(self, x: torch.Tensor) -> None:
+        super().forward(x)  # type: ignore[misc]
+
+    def _place(self) -> str:
+        return f": {self.where}" if self.where else ""
+
+    def _check_seen(self, low: torch.Tensor, high: torch.Tensor) -> None:
+        if not low.numel() or not bool((low <= high).all()):
+            raise ModelError(
+                f"nothing was observed{self._place()}",
+                "calibration needs one sample or more: see data.calibration_samples",
+            )
+
+    def _check_scale(self, scale: torch.Tensor) -> None:
+        if not bool(torch.isfinite(scale).all()):
+            raise ModelError(f"the observed range is too wide for a float32 scale{self._place()}")
+
+
+class _Activation(_Checked):
+    """levels: the observed range lies over these; by default over quant_min to quant_max, where values are clamped."""
+
+    min_val: torch.Tensor
+    max_val: torch.Tensor
+    eps: torch.Tensor
+    quant_min: int
+    quant_max: int
+
+    def __init__(
+        self,
+        *,
+        levels: tuple[int, int] | None = None,
+        quant_min: int | None = None,
+        quant_max: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        # Not given to the base class, which refuses ranges without level 0 (fbgemm's 7 bits are -128 to -1).
+        if quant_min is not None and quant_max is not None:
+            self.quant_min, self.quant_max = quant_min, quant_max
+        self.levels = levels or (self.quant_min, self.quant_max)
+
+    def clipped(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The lowest and the highest value that the levels are laid over (0-d float32)."""
+        return self.min_val, self.max_val
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(scale, zero point), one value each. Raises ModelError when nothing was observed."""
+        self._check_seen(self.min_val, self.max_val)
+        low, high = self.clipped()
+        # In float32 and in this order, as torch's engines do: another rounding would be another scale.
+        low, high = torch.clamp(low, max=0.0), torch.clamp(high, min=0.0)
+        first, last = self.levels
+        scale = torch.max((high - low) / float(last - first), self.eps)
+        self._check_scale(scale)
+        zero_point = torch.clamp(first - torch.round(low / scale).to(torch.int64), first, last)
+        return scale, zero_point
+
+
+class MinMaxActivation(_Activation, MinMaxObserver):
+    """The whole range that was seen."""
+
+
+class HistogramActivation(_Activation, HistogramObserver):
+    """torch's search: cuts the tail with fewer values, 1e-5 of them a step, until the L2 error rises."""
+
+    def clipped(self) -> tuple[torch.Tensor, torch.Tensor]:
+        low, high = self._non_linear_param_search()
+        return low, high
+
+    def counts(self) -> tuple[Array, Array]:
+        """(how many values in each bin, the bins' edges), float64."""
+        edges = np.linspace(float(self.min_val), float(self.max_val), self.bins + 1)
+        return self.histogram.numpy().astype(np.float64), edges
+
+
+class PercentileActivation(HistogramActivation):
+    """From quantile 100 - percentile to quantile percentile, both in percent: so much lies outside at each end."""
+
+    def __init__(self, *, percentile: float = 99.99, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.percentile = percentile
+
+    def clipped(self) -> tuple[torch.Tensor, torch.Tensor]:
+        counts, edges = self.counts()
+        if self.percentile >= 100 or edges[0] == edges[-1]:
+            return self.min_val, self.max_val
+        below = np.concatenate([[0.0], np.cumsum(counts)]) / counts.sum()
+        return _pair(np.interp([1 - self.percentile / 100, self.percentile / 100], below, edges))
+
+
+class _WithoutZeros(HistogramActivation):
+    """Exact zeros are counted apart: every scale keeps them, and after a ReLU they would outweigh all the rest."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.register_buffer("seen_zeros", torch.tensor(False))
+
+    def record(self, x: torch.Tensor) -> None:
+        zeros = x == 0
+        if bool(zeros.any()):
+            self.seen_zeros.fill_(True)
+        super().record(x[~zeros])
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """As of the other methods; all zero is a range of nothing, which is not nothing observed."""
+        if bool(self.seen_zeros) and bool(self.min_val > self.max_val):
+            self.min_val.zero_()
+            self.max_val.zero_()
+        return super().calculate_qparams()
+
+
+class EntropyActivation(_WithoutZeros):
+    """The threshold of least KL divergence between |x| as it is and as it becomes in the levels up to there."""
+
+    def clipped(self) -> tuple[torch.Tensor, torch.Tensor]:
+        counts, edges = self.counts()
+        low, high = min(edges[0], 0.0), max(edges[-1], 0.0)
+        if edges[0] == edges[-1]:
+            return self.min_val, self.max_val
+        size = max(-low, high) / self.bins
+        magnitudes = _of_magnitudes(counts, edges, size)
+        best, least = self.bins, np.inf
+        # From the widest down: two spikes without anything between them are no reason to cut one off.
+        for kept in range(self.bins, 0, -1):
+            width = min(high, kept * size) - max(low, -kept * size)
+            levels = round((self.levels[1] - self.levels[0] + 1) * kept * size / width)
+            if kept < levels:
+                continue
+            divergence = divergence_when_cut(magnitudes, kept, levels)
+            if divergence < least - 1e-9:
+                best, least = kept, divergence
+        return _pair([max(low, -best * size), min(high, best * size)])
+
+
+class MseActivation(_WithoutZeros):
+    """The range of least squared error: both ends drawn in together, then each alone, both only as long as it helps."""
+
+    def clipped(self) -> tuple[torch.Tensor, torch.Tensor]:
+        counts, edges = self.counts()
+        whole = (min(edges[0], 0.0), max(edges[-1], 0.0))
+        if edges[0] == edges[-1]:
+            return self.min_val, self.max_val
+
+        def error(low: float, high: float) -> float:
+            return squared_error(counts, edges, (low, high), self.levels)
+
+        # In ratios: an outlier may be a thousand times what the rest needs.
+        together = [(f * whole[0], f * whole[1]) for f in 2.0 ** (-np.arange(161) / 16)]
+        best = min(together, key=lambda r: error(*r))
+        for side in (0, 1, 0, 1):
+            alone = [tuple(np.clip(f * e, *whole) if i == side else e for i, e in enumerate(best))
+                     for f in np.linspace(0.5, 1.5, 41)]  # fmt: skip
+            best = min([best, *alone], key=lambda r: error(*r))
+        return _pair(best)
+
+
+def divergence_when_cut(magnitudes: Array, kept: int, levels: int) -> float:
+    """KL(P ‖ Q) of Migacz 2017: P is the first `kept` bins with all above added to the last, Q the same bins (without
+    what was added) averaged over each of `levels` groups, empty bins staying empty. Infinite where Q lacks what P has.
+    """
+    inside = magnitudes[:kept]
+    present = inside > 0
+    group = np.arange(kept) * levels // kept
+    sums = np.bincount(group, inside, levels)
+    filled = np.bincount(group, present, levels)
+    coarse = np.where(present, (sums / np.maximum(filled, 1))[group], 0.0)
+    exact = inside.copy()
+    exact[-1] += magnitudes[kept:].sum()
+    if not coarse.any() or (exact[-1] > 0 and not present[-1]):
+        return float("inf")
+    exact, coarse = exact[present] / exact.sum(), coarse[present] / coarse.sum()
+    return float(np.sum(exact * np.log(exact / coarse)))
+
+
+def squared_error(counts: Array, edges: Array, values: tuple[float, float], levels: tuple[int, int]) -> float:
+    """Sum of (x - quantized x)² of a histogram whose values lie evenly in each bin, `values` laid over `levels`.
+
+    Clamped at those levels, even if the backend clamps later: fbgemm's 7 bits would else be searched for 8.
+    """
+    low, high = min(values[0], 0.0), max(values[1], 0.0)
+    step = max((high - low) / (levels[1] - levels[0]), SMALLEST_SCALE)
+    zero_point = min(max(levels[0] - round(low / step), levels[0]), levels[1])
+    inside = np.clip(edges, (levels[0] - zero_point) * step, (levels[1] - zero_point) * step)
+    # Antiderivative of the squared distance to the nearest multiple of `step`, then to the end where values clamp.
+    nearest = np.floor(inside / step + 0.5)
+    area = nearest * step**3 / 12 + (inside - nearest * step) ** 3 / 3 + (edges - inside) ** 3 / 3
+    return float(np.sum(counts * np.diff(area) / np.diff(edges)))
+
+
+def _of_magnitudes(counts: Array, edges: Array, size: float) -> Array:
+    """The histogram of |x|, in as many bins of `size` from 0 up."""
+    below = np.concatenate([[0.0], np.cumsum(counts)])
+    ends = np.arange(len(counts) + 1) * size
+    positive, negative = np.interp(ends, edges, below), np.interp(-ends, edges, below)
+    magnitudes: Array = np.diff(positive) - np.diff(negative)
+    return magnitudes
+
+
+def _pair(values: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    low, high = torch.tensor([float(v) for v in values], dtype=torch.float32)
+    return low, high
+
+
+class _Weight(_Checked):
+    """steps: the widest weight lies so many steps from 0. It is clamped at quant_max, half a step lower at 127.5."""
+
+    min_val: torch.Tensor
+    max_val: torch.Tensor
+    eps: torch.Tensor
+
+    def __init__(self, *, steps: float = 127.0, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.steps = steps
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(scale, zero point 0), one value for each channel or one in all. Raises ModelError when nothing was observed.
+
+        A channel of zeros takes the widest one's scale: any scale holds its weights, but its bias is an int32 count of
+        (input's scale × this scale), which the smallest scale would let overflow.
+        """
+        self._check_seen(self.min_val, self.max_val)
+        widest = torch.max(self.max_val.abs(), self.min_val.abs()).reshape(-1)
+        widest = torch.where(widest > 0, widest, widest.max() if bool(widest.any()) else torch.tensor(1.0))
+        scale = torch.max(widest / self.steps, self.eps)
+        self._check_scale(scale)
+        return scale, torch.zeros_like(scale, dtype=torch.int64)
+
+
+class WideMinMaxObserver(_Weight, MinMaxObserver):
+    """One scale for a weight."""
+
+
+class WidePerChannelMinMaxObserver(_Weight, PerChannelMinMaxObserver):
+    """A scale for each channel of a weight. torchao gives the axis to observers with PerChannel in their name only."""
+
+
+METHODS: dict[str, Any] = {
+    "minmax": MinMaxActivation,
+    "histogram": HistogramActivation,
+    "entropy": EntropyActivation,
+    "percentile": PercentileActivation,
+    "mse": MseActivation,
+}

@@ -1,0 +1,168 @@
+"""Int8 through PT2E with XNNPACK's quantizer: one graph per numerics serves all three runtimes.
+
+Method: Jacob et al. 2018 (affine quantization); torchao's PT2E flow and ExecuTorch's XNNPACKQuantizer.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+from torchao.quantization.pt2e.quantizer import ComposableQuantizer, Quantizer
+
+from pocketforge.errors import ModelError
+from pocketforge.quantization.clamps import ClampingQuantizer
+from pocketforge.quantization.dynamic import dynamic_config
+from pocketforge.quantization.fake_quantize import training_config
+from pocketforge.quantization.layers import WEIGHTED, layers_of, matching, op_name, owner
+from pocketforge.quantization.numerics import static_config
+from pocketforge.quantization.observers import name_observers
+from pocketforge.quantize import Quantize
+
+Samples = Sequence[np.ndarray[Any, Any]]
+Graphs = tuple[torch.fx.GraphModule, torch.fx.GraphModule]
+DYNAMIC_OPS = ("linear", "addmm")
+NO_LAYER = ""  # in schemes: what is of no layer (an addition, a pooling)
+
+
+def layer_schemes(graph: torch.fx.Graph, quantize: Quantize) -> dict[str, str]:
+    """Layer → fp32, static_int8 or dynamic_int8: by the scheme, then by overrides (of several, the last counts).
+
+    The entry of `NO_LAYER` says whether ops between layers are int8: they are where the whole model is static.
+    Raises ModelError for an override that means no layer, or wants what the op cannot be.
+    """
+    layers = layers_of(graph)
+    static = quantize.is_static
+    schemes = {
+        layer.name: "static_int8" if static else "dynamic_int8" if layer.op in DYNAMIC_OPS else "fp32"
+        for layer in layers
+    }
+    wanted = matching([o.modules for o in quantize.overrides], layers, "quantize.overrides")
+    for override in quantize.overrides:
+        schemes |= dict.fromkeys(wanted[override.modules], override.scheme)
+    for layer in layers:
+        if schemes[layer.name] == "dynamic_int8" and layer.op not in DYNAMIC_OPS:
+            raise ModelError(
+                f"quantize.overrides: {layer.name} is a {layer.op}; dynamic_int8 is for linear layers",
+                'use scheme = "static_int8" or "fp32" for it',
+            )
+    if schemes and set(schemes.values()) == {"fp32"} and quantize.overrides:
+        raise ModelError(
+            f"quantize.overrides leave no layer in int8: {', '.join(schemes)}",
+            'use scheme = "fp32", or fewer overrides',
+        )
+    return {**schemes, NO_LAYER: "static_int8" if static else "fp32"}
+
+
+def make_quantizer(quantize: Quantize, schemes: Mapping[str, str], *, qat: bool = False) -> Quantizer:
+    """A quantizer that treats each layer by its scheme, and all else by that of `NO_LAYER`."""
+
+    def only(scheme: str) -> Callable[[torch.fx.Node], bool]:
+        return lambda node: schemes.get(owner(node), schemes[NO_LAYER]) == scheme
+
+    parts: list[Quantizer] = []
+    found = set(schemes.values())
+    if "dynamic_int8" in found:
+        dynamic = dynamic_config(per_channel=quantize.by_channel, weight_bits=quantize.weight_bits)
+        parts.append(XNNPACKQuantizer().set_global(dynamic).set_filter_function(only("dynamic_int8")))
+    if "static_int8" in found:
+        static = training_config(quantize) if qat else static_config(quantize)
+        parts.append(ClampingQuantizer().set_global(static).set_filter_function(only("static_int8")))
+    return parts[0] if len(parts) == 1 else ComposableQuantizer(parts)
+
+
+def prepare(
+    program: torch.export.ExportedProgram, quantize: Quantize, schemes: Mapping[str, str] | None = None
+) -> torch.fx.GraphModule:
+    """The traced graph with observers. It shares weights with `program`."""
+    module = program.module()
+    given = layer_schemes(module.graph, quantize) if schemes is None else schemes  # type: ignore[arg-type]
+    prepared: torch.fx.GraphModule = prepare_pt2e(module, make_quantizer(quantize, given))
+    name_observers(prepared)
+    return prepared
+
+
+def calibrate(
+    prepared: torch.fx.GraphModule, samples: Samples, progress: Callable[[float], None] = lambda _: None
+) -> None:
+    """Run `samples` (one array an input, samples first) through the graph, one at a time, for its observers."""
+    count = len(samples[0])
+    with torch.no_grad():
+        for index in range(count):
+            prepared(*(torch.from_numpy(np.array(array[index : index + 1])) for array in samples))
+            if index % max(1, count // 20) == 0:
+                progress(index / count)
+
+
+def quantize_graph(
+    program: torch.export.ExportedProgram,
+    samples: Samples,
+    quantize: Quantize,
+    *,
+    schemes: Mapping[str, str] | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Graphs:
+    """Prepare, calibrate on `samples` where anything is static, and convert.
+
+    Returns (folded, unfolded): int8 weights stored, for ExecuTorch and ONNX; float weights behind their quantize
+    ops, for TFLite's converter. Both compute the same. Raises ModelError as `layer_schemes` and the observers do.
+    """
+    graph: Any = program.module().graph
+    schemes = layer_schemes(graph, quantize) if schemes is None else schemes
+    # Weights are observed when the graph runs: once is enough where no activation is.
+    if "static_int8" not in schemes.values():
+        samples = [array[:1] for array in samples]
+
+    def calibrated() -> torch.fx.GraphModule:
+        prepared = prepare(program, quantize, schemes)
+        calibrate(prepared, samples, progress)
+        return prepared
+
+    prepared = calibrated()
+    # Converting a copy of a dynamic graph fails, as its annotations point to the nodes of the original.
+    again = calibrated() if "dynamic_int8" in schemes.values() else copy.deepcopy(prepared)
+    return convert(prepared, fold=True), convert(again, fold=False)
+
+
+def convert(prepared: torch.fx.GraphModule, *, fold: bool) -> torch.fx.GraphModule:
+    """Convert a calibrated graph, in place. fold: int8 weights stored, not computed from float ones at each run."""
+    converted: torch.fx.GraphModule = convert_pt2e(prepared, fold_quantize=fold)
+    return converted
+
+
+def describe(graph: torch.fx.Graph) -> dict[str, Any]:
+    """Which layers compute in int8 and how, which stayed float, and the outputs' scales and zero points.
+
+    graph: unfolded, as folding loses the weights' names, by which layers are named.
+    """
+    layers = []
+    for node in graph.nodes:
+        if op_name(node) not in WEIGHTED:
+            continue
+        sources = [a for a in node.args[:2] if isinstance(a, torch.fx.Node)]
+        scheme = "fp32"
+        if sources and all("dequantize" in str(a.target) for a in sources):
+            scheme = "dynamic_int8" if _measured(sources[0]) else "static_int8"
+        layers.append({"name": owner(node), "op": op_name(node), "scheme": scheme})
+    outputs = []
+    for value in next(n for n in graph.nodes if n.op == "output").args[0]:
+        if isinstance(value, torch.fx.Node) and "dequantize_per_tensor" in str(value.target):
+            outputs.append({"scale": float(value.args[1]), "zero_point": int(value.args[2])})
+        else:
+            outputs.append({})
+    return {
+        "quantized": [f"{each['op']} ({each['name']})" for each in layers if each["scheme"] != "fp32"],
+        "float": [f"{each['op']} ({each['name']})" for each in layers if each["scheme"] == "fp32"],
+        "layers": layers,
+        "outputs": outputs,
+    }
+
+
+def _measured(dequantize: torch.fx.Node) -> bool:
+    """Whether a range is found at run time: its scale is then a node, not a number."""
+    return isinstance(dequantize.args[1], torch.fx.Node)

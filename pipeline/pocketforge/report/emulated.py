@@ -1,0 +1,110 @@
+"""What emulated devices gave, as tables in the terminal: exact counts, estimates with their intervals, comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from pocketforge.device_results import doubt
+from pocketforge.records import TargetRecord
+from pocketforge.report.terminal import console, table
+
+_NUMBERS = ("top-1", "dB to host", "instructions", "estimated cycles", "estimated ms")
+
+
+def emulated_tables(targets: Sequence[TargetRecord]) -> list[Table]:
+    """One row for each target and device; nothing without an emulated device."""
+    rows = [(t.name, device, about) for t in targets for device, about in t.facts.get("emulated", {}).items()]
+    if not rows:
+        return []
+    made = table(
+        "on emulated ARM cores (counts are exact; cycles and ms are estimates, not phone time)",
+        "target", "device", *_NUMBERS, "interval ms", "core model", numbers=(*_NUMBERS, "interval ms"),
+    )  # fmt: skip
+    for name, device, about in rows:
+        made.add_row(escape(name), escape(device), *_cells(about))
+    return [made]
+
+
+def _cells(about: Mapping[str, Any]) -> list[str]:
+    verified, counts, estimate = (about.get(name) for name in ("verify", "counts", "estimate"))
+    top1 = verified["device"]["accuracy"].get("accuracy_top1") if verified else None
+    cells = [
+        "" if top1 is None else f"{top1:.4f}",
+        f"{verified['host']['sqnr_db']:.1f}" if verified else "",
+        f"{counts['instructions']:,}" + ("" if counts["conclusive"] else " ?") if counts else "",
+    ]
+    if not estimate or "refused" in estimate:
+        return [*cells, "", "", "", "refused" if estimate else ""]
+    interval = f"{estimate['low_ms']:.3g}–{estimate['high_ms']:.3g}"
+    how = f"{estimate['core']}, {estimate['status']}"
+    return [*cells, f"{estimate['cycles']:,.0f}", f"{estimate['latency_ms']:.3g}", interval, how]
+
+
+def show_comparison(found: Sequence[Mapping[str, Any]], rows: int) -> None:
+    """Each pair's total, then classes and functions, those that grew most first and those that shrank most last."""
+    screen = console()
+    for pair in found:
+        one, two = pair["instructions"]
+        names = pair["target"] if pair["target"] == pair["other"] else f"{pair['target']} → {pair['other']}"
+        title = f"{names} on {pair['device']}: {one:,} → {two:,} instructions ({_change(one, two)})"
+        screen.print(escape(title))
+        for what, one_of in (("classes", "class"), ("functions", "function")):
+            changed = pair[what]
+            shown = changed if len(changed) <= rows else [*changed[: rows - rows // 2], *changed[-(rows // 2) :]]
+            if not changed:
+                continue
+            numbers = ("before", "after", "change", "%")
+            made = table("", one_of, *numbers, numbers=numbers)
+            for row in shown:
+                difference = row["after"] - row["before"]
+                made.add_row(
+                    escape(row["name"]),
+                    f"{row['before']:,}",
+                    f"{row['after']:,}",
+                    f"{difference:+,}",
+                    _change(row["before"], row["after"]),
+                )
+            screen.print(made)
+            if len(shown) < len(changed):
+                screen.print(f"… {len(changed) - len(shown)} more {what} changed by less (--rows)")
+
+
+def _change(before: int, after: int) -> str:
+    return f"{after / before - 1:+.2%}" if before else "new"
+
+
+def show_emulated(results: Sequence[Mapping[str, Any]], *, explain: bool) -> None:
+    """What `bench` found on emulated devices: totals, instructions by class, and where the cycles go."""
+    screen = console()
+    numbers = ("instructions", "estimated cycles", "estimated ms", "interval ms")
+    made = table(
+        "benchmark (via emulator: counts are exact; cycles and ms are estimates, not phone time)",
+        "file", "device", "runtime", *numbers, "core model", numbers=numbers,
+    )  # fmt: skip
+    for row in results:
+        _, _, counted, *estimated = _cells({"counts": row["counts"], "estimate": row["estimate"]})
+        made.add_row(escape(row["name"]), escape(row["device"]), row["runtime"], counted, *estimated)
+    screen.print(made)
+    classes = list(results[0]["counts"]["by_class"])
+    shares = table("share of instructions, %", "file", "device", *classes, numbers=classes)
+    for row in results:
+        counts = row["counts"]
+        share = (f"{100 * counts['by_class'].get(name, 0) / counts['instructions']:.1f}" for name in classes)
+        shares.add_row(escape(row["name"]), escape(row["device"]), *share)
+    screen.print(shares)
+    for row in results:
+        where = f"{row['name']} on {row['device']}"
+        if not row["counts"]["conclusive"]:
+            screen.print(f"[yellow]warning[/]  {escape(where)}: {escape(doubt(row['counts']))}")
+        if "refused" in row["estimate"]:
+            screen.print(f"[yellow]refused[/]  {escape(where)}: {escape(row['estimate']['refused'])}")
+        elif explain:
+            from pocketforge.estimation.estimate import Estimate
+            from pocketforge.estimation.explain import explain as lines_of
+
+            for line in [where, *lines_of(Estimate.from_json(row["estimate"]))]:
+                screen.print(escape(line))

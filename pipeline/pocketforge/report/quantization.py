@@ -1,0 +1,52 @@
+"""What quantization did, as tables in the terminal: mixed precision's choice, files of one quantization compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from pocketforge.records import TargetRecord
+from pocketforge.report.terminal import table
+
+
+def quantization_tables(targets: Sequence[TargetRecord], agreement: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """A table for each target of scheme mixed (shared choices once), then one of all pairs of files."""
+    made = []
+    shown: list[Any] = []
+    for target in targets:
+        mixed = target.facts.get("mixed")
+        if mixed and mixed not in shown:
+            shown.append(mixed)
+            made.append(layers_table(mixed["study"], f"{target.name}: what each layer costs", mixed["float_layers"]))
+    return [*made, *([_agreement(agreement)] if agreement else [])]
+
+
+def layers_table(study: Mapping[str, Any], title: str, left_float: Sequence[str] = ()) -> Table:
+    """Drop and SQNR with only that layer in int8, and with only that layer in float; what was chosen, if it was."""
+    numbers = ("weights", "only int8 drop", "only int8 dB", "only float drop", "only float dB")
+    made = table(f"{title} ({study['samples']} samples)", "layer", "op", *numbers, "chosen", numbers=numbers)
+    for row in study["layers"]:
+        cells = [f"{row['weights']:,}"]
+        for which in ("only_quantized", "only_float"):
+            cells += [f"{row[which]['drop']:+.4f}", f"{row[which]['sqnr_db']:.1f}"]
+        chosen = "float" if row["name"] in left_float else "int8" if left_float else ""
+        made.add_row(escape(row["name"]), row["op"], *cells, chosen)
+    return made
+
+
+def _agreement(agreement: Sequence[Mapping[str, Any]]) -> Table:
+    numbers = ("argmax agreement", "SQNR dB", "largest difference", "in steps")
+    made = table("the same quantization in two files", "one", "other", *numbers, numbers=numbers)
+    for pair in agreement:
+        argmax, steps = pair["argmax_agreement"], pair["max_steps"]
+        made.add_row(
+            *(escape(name) for name in pair["targets"]),
+            "-" if argmax is None else f"{argmax:.4f}",
+            f"{pair['sqnr_db']:.1f}",
+            f"{pair['max_abs_diff']:.4g}",
+            "-" if steps is None else f"{steps:.1f}",
+        )
+    return made

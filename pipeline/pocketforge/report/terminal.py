@@ -1,0 +1,310 @@
+"""What commands found, as tables in the terminal: reports, plans, checks, benchmarks, the cache."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pocketforge.recipe import HIGHER_IS_BETTER
+from pocketforge.records import GateResult, Measurement, Report, TargetRecord
+from pocketforge.stats import percentile, percentile_interval
+
+_COLOURS = {
+    "PASS": "green",
+    "FAIL": "red",
+    "MISSING": "red",
+    "INCONCLUSIVE": "yellow",
+    "ERROR": "red",
+    "built": "green",
+    "wrong": "red",
+    "failed": "red",
+    "run": "cyan",
+    "reused": "green",
+    "rejected": "red",
+    "skipped": "yellow",
+}
+# Measured values in a report's table; a column that nothing was measured for is left out.
+_COLUMNS = {
+    "accuracy_top1": ("top-1", ".4f"),
+    "mean_absolute_error": ("MAE", ".4g"),
+    "root_mean_square_error": ("RMSE", ".4g"),
+    "accuracy_drop": ("drop", "+.4f"),
+    "parity_sqnr_db": ("SQNR dB", ".1f"),
+    "load_ms": ("load ms", ".1f"),
+}
+
+
+def console() -> Console:
+    """Stdout, to draw tables on; as wide as they want when it is a file, where nothing needs to fit a window."""
+    found = Console(highlight=False, soft_wrap=True)
+    return found if found.is_terminal else Console(highlight=False, soft_wrap=True, width=1000)
+
+
+def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
+    """A table that fits 80 columns by folding names, never numbers. `numbers` are the columns that hold them."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        number = column in numbers
+        # Its unit goes on a second line, where the numbers are short.
+        header = "\n".join(column.rsplit(" ", 1)) if number else column
+        made.add_column(header, justify="right" if number else "left", overflow="fold", no_wrap=number)
+    return made
+
+
+def short_lane(lane: str) -> str:
+    """A step's lane; one that serves several, in few words."""
+    first, *rest = lane.split("+")
+    return f"{first} (+{len(rest)} more)" if rest else first
+
+
+def show_report(report: Report) -> None:
+    """What was built and measured, the verdict of every budget, and where the time went."""
+    from pocketforge.report.compression import compression_tables
+    from pocketforge.report.emulated import emulated_tables
+    from pocketforge.report.phones import phone_tables
+    from pocketforge.report.quantization import quantization_tables
+
+    screen = console()
+    screen.print(_steps(report))
+    screen.print()
+    for made in compression_tables(report.compression):
+        screen.print(made)
+        screen.print()
+    screen.print(_files(report))
+    if report.measurements:
+        screen.print()
+        screen.print(_measurements(report))
+    tables = [*quantization_tables(report.targets, report.agreement), *emulated_tables(report.targets)]
+    for made in [*tables, *phone_tables(report.targets)]:
+        screen.print()
+        screen.print(made)
+    for target in report.targets:
+        for line in _evidence(target):
+            screen.print(escape(line))
+    if report.gates:
+        screen.print()
+        _print_gates(screen, report.gates)
+    for target in report.targets:
+        for check in target.checks:
+            if not check.passed:
+                said = f"{target.name}: {check.name}: wanted {check.wanted}, found {check.found}"
+                screen.print(f"[red]wrong[/]    {escape(said)}")
+        if target.error:
+            screen.print(f"[red]failed[/]   {escape(f'{target.name}: {target.error}')}")
+        if "why" in target.facts:
+            screen.print(f"[red]why[/]      {escape(target.name)}: {escape(target.facts['why']['sentence'])}")
+    for warning in report.warnings:
+        screen.print(f"[yellow]warning[/]  {escape(warning)}")
+    screen.print(f"verdict  {_coloured(report.verdict)}  ({report.wall_s:.1f} s)")
+
+
+def _evidence(target: TargetRecord) -> list[str]:
+    """What a file's numbers are, where it was seen to run, how much of it an accelerated backend took."""
+    lines = []
+    if target.facts.get("numerics"):
+        lines.append(f"{target.name}: {target.facts['numerics']}")
+    runtimes = target.facts.get("runtimes", {})
+    if runtimes:
+        ran = ", ".join(f"{name} {state.partition(':')[0]}" for name, state in runtimes.items())
+        lines.append(f"{target.name}: {ran}")
+    delegation = target.facts.get("delegation")
+    if delegation:
+        ops = delegation["delegated_ops"] + delegation["other_ops"]
+        lines[-1:] = [f"{line}; {delegation['delegated_share']:.1%} of {ops} ops in XNNPACK" for line in lines[-1:]]
+    return lines
+
+
+def _files(report: Report) -> Table:
+    numbers = ("bytes", "gzip -9")
+    made = table(f"{report.recipe}: files", "target", "runtime", "scheme", "state", *numbers, numbers=numbers)
+    for target in report.targets:
+        found = {m.metric: m for m in report.measurements if m.target == target.name}
+        made.add_row(
+            escape(target.name),
+            target.runtime,
+            target.scheme,
+            _coloured(target.status),
+            _count(found.get("size_bytes")),
+            _count(found.get("gzip_bytes")),
+        )
+    return made
+
+
+def _measurements(report: Report) -> Table:
+    """One row for each target and device that keeps time."""
+    kept = [m for m in report.measurements if m.via != "emulator"]
+    measured = {m.metric for m in kept}
+    columns = {metric: how for metric, how in _COLUMNS.items() if metric in measured}
+    numbers = [*(title for title, _ in columns.values()), *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured))]
+    devices = list(dict.fromkeys(m.device for m in kept if m.device)) or [""]
+    names = ("target", "device") if len(devices) > 1 else ("target",)
+    made = table("measured", *names, *numbers, numbers=numbers)
+    for target in report.targets:
+        for device in devices:
+            found = {m.metric: m for m in kept if m.target == target.name and m.device in ("", device)}
+            made.add_row(
+                escape(target.name),
+                *([escape(device)] if len(devices) > 1 else []),
+                *(_value(found.get(metric), form) for metric, (_, form) in columns.items()),
+                *(_latency(found.get("latency_ms")) if "latency_ms" in measured else ()),
+            )
+    return made
+
+
+def _latency(measurement: Measurement | None) -> tuple[str, str, str]:
+    if measurement is None or not measurement.samples:
+        return "", "", ""
+    interval = percentile_interval(measurement.samples, "p50")
+    half = (interval.high - interval.low) / 2
+    return (
+        milliseconds(interval.value),
+        milliseconds(half) if math.isfinite(half) else "?",  # too few samples to bound it
+        milliseconds(percentile(measurement.samples, "p90")),
+    )
+
+
+def milliseconds(value: float) -> str:
+    return f"{value:,.3f}" if value < 100 else f"{value:,.1f}"
+
+
+def show_gates(gates: Sequence[GateResult]) -> None:
+    """Every budget's verdict, and why it is not PASS."""
+    screen = console()
+    if gates:
+        _print_gates(screen, gates)
+    else:
+        screen.print("no budgets")
+
+
+def _print_gates(screen: Console, gates: Sequence[GateResult]) -> None:
+    made = table("budgets", "verdict", "target", "metric", "limit", "found", numbers=("limit", "found"))
+    reasons = []
+    for gate in gates:
+        metric: str = gate.budget.metric
+        if gate.device:
+            part = f" {gate.budget.percentile}" if metric == "latency_ms" else ""
+            metric += f"{part} on {gate.device}"
+        sign = "≥" if gate.budget.metric in HIGHER_IS_BETTER else "≤"
+        made.add_row(
+            _coloured(gate.verdict) + (" (warning)" if gate.budget.severity == "warning" else ""),
+            escape(gate.target),
+            metric,
+            f"{sign} {gate.budget.limit:,.10g}",
+            "" if gate.value is None else f"{gate.value:,.6g}" if gate.value < 1e6 else f"{gate.value:,.0f}",
+        )
+        if gate.reason:
+            reasons.append(f"{_coloured(gate.verdict)} {escape(f'{gate.target}: {metric}: {gate.reason}')}")
+    screen.print(made)
+    for reason in reasons:
+        screen.print(reason)
+
+
+def _steps(report: Report) -> Table:
+    """Wall time and memory by stage and lane; a reused step shows those of the run that made it."""
+    numbers = ("wall s", "peak bytes")
+    made = table("steps", "stage", "lane", "state", *numbers, numbers=numbers)
+    for step in report.steps:
+        peak = f"{step.peak_rss_bytes:,}" if step.peak_rss_bytes else ""
+        made.add_row(step.stage, escape(short_lane(step.lane)), _coloured(step.status), f"{step.wall_s:.1f}", peak)
+    return made
+
+
+def show_plan(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Each step, the beginning of its key, and whether its result is stored."""
+    made = table("plan", "stage", "lane", "key", "stored")
+    for row in rows:
+        made.add_row(
+            row["stage"], escape(row["lane"].replace("+", " + ")), row["key"][:16], "yes" if row["stored"] else "no"
+        )
+    screen = console()
+    screen.print(made)
+    to_run = sum(not row["stored"] for row in rows)
+    screen.print(f"{len(rows)} steps, {to_run} to run")
+
+
+def _coloured(word: str) -> str:
+    return f"[{_COLOURS.get(word, 'default')}]{escape(word)}[/]"
+
+
+def _count(measurement: Measurement | None) -> str:
+    return "" if measurement is None else f"{measurement.value:,.0f}"
+
+
+def _value(measurement: Measurement | None, form: str) -> str:
+    return "" if measurement is None else format(measurement.value, form)
+
+
+def show_check(found: Mapping[str, Any]) -> None:
+    """What `check` found, in words."""
+    screen = console()
+    counts = found["samples"]
+    samples = ", ".join(f"{counts[k]} {k.replace('_', ' ')}" for k in ("train", "eval", "calibration") if k in counts)
+    lines = {
+        "samples": f"{counts['source']} in the source: {samples}",
+        "labels": f"{found['labels']}",
+        "parameters": f"{found['parameters']:,}",
+        "MACs": f"{found['macs']:,}",
+    }
+    if counts.get("duplicates_dropped"):
+        lines["samples"] += f", {counts['duplicates_dropped']} duplicates dropped"
+    for side in ("inputs", "outputs"):
+        tensors = [[t["name"], t.get("dtype", ""), str(t["shape"])] for t in found[side]]
+        lines[side] = ", ".join(" ".join(filter(None, words)) for words in tensors)
+    for metric, value in found["accuracy"].items():
+        lines[metric] = f"{value:.4f}"
+    lines["targets"] = ", ".join(found["targets"])
+    for name, text in lines.items():
+        screen.print(f"  {name:<16} {escape(text)}")
+
+
+def show_cache(rows: Sequence[Mapping[str, Any]], place: str) -> None:
+    """Stored results, the one used last first."""
+    screen = console()
+    if rows:
+        made = table("", "key", "stage", "bytes", "last used", "lane", numbers=("bytes",))
+        for row in rows:
+            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(row["last_used"])))
+            lane = escape(short_lane(row["lane"]))
+            made.add_row(row["key"][:12], row["stage"], f"{row['size_bytes']:,}", used, lane)
+        screen.print(made)
+    screen.print(f"{len(rows)} results, {sum(int(r['size_bytes']) for r in rows):,} bytes in {escape(place)}")
+
+
+def show_bench(results: Sequence[Mapping[str, Any]]) -> None:
+    """Timings of files, each with the interval of its median; then what ran them."""
+    screen = console()
+    columns = ("samples", "min ms", "p50 ms", "95 % interval", "p90 ms", "p99 ms")
+    made = table("benchmark (via host)", "file", *columns, numbers=columns)
+    for row in results:
+        made.add_row(
+            escape(row["name"]),
+            str(row["samples"]),
+            milliseconds(row["min_ms"]),
+            milliseconds(row["p50_ms"]),
+            _bound(row["p50_low_ms"]) + "–" + _bound(row["p50_high_ms"]),
+            milliseconds(row["p90_ms"]),
+            milliseconds(row["p99_ms"]),
+        )
+    screen.print(made)
+    numbers = ("threads", "load ms", "peak bytes")
+    made = table("", "file", "device", "runtime", *numbers, numbers=numbers)
+    for row in results:
+        made.add_row(
+            escape(row["name"]),
+            escape(row["device"]),
+            row["runtime"],
+            str(row["threads"]),
+            f"{row['load_ms']:.1f}",
+            f"{row['peak_rss_bytes']:,}",
+        )
+    screen.print(made)
+
+
+def _bound(value: float | None) -> str:
+    return "?" if value is None else milliseconds(value)  # too few samples to bound it

@@ -1,0 +1,115 @@
+"""What every runtime's exporter takes and gives."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from pocketforge.errors import ToolMissing
+from pocketforge.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a file: what an app must feed or will get. scale/zero_point for int8 IO only."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str = ""
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """A traced batch-1 program to write for a runtime.
+
+    program: float, or PT2E-converted with folded weights. unfolded: the same with weights still float behind their
+    quantize ops (TFLite's converter wants that); None when not quantized. layout: asked of the file; model_layout:
+    what PyTorch's model takes. scheme: of the target. encodings: the quantize step's folder where the program's weights
+    are to be stored in another form than float32 (weight-only schemes, codebook).
+    """
+
+    program: ExportedProgram
+    unfolded: ExportedProgram | None
+    example: tuple[torch.Tensor, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    layout: str
+    io: str
+    opset: int | None
+    model_layout: str = "NCHW"
+    scheme: str = "fp32"
+    encodings: Path | None = None
+
+    @property
+    def moves_channels(self) -> bool:
+        """Whether the file takes NHWC where the PyTorch model takes NCHW."""
+        return self.layout == "NHWC" and self.model_layout == "NCHW"
+
+    @property
+    def file_layout(self) -> str:
+        """Of image inputs, as the file takes them."""
+        return "NHWC" if self.model_layout == "NHWC" else self.layout
+
+    @property
+    def is_int8(self) -> bool:
+        return self.unfolded is not None
+
+    @property
+    def is_weight_only(self) -> bool:
+        """Whether the weights are stored as levels and scales, and everything is computed in float32."""
+        return self.scheme in ("weight_only_int8", "weight_only_int4")
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether activations are quantized at run time (dynamic_int8): by what the graph computes, not by a name."""
+        return any("choose_qparams" in str(node.target) for node in self.program.graph.nodes)
+
+
+@dataclass(slots=True)
+class ExportResult:
+    """What was written: role → file name (`model` is the one an app ships), and what the file promises."""
+
+    files: dict[str, str]
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    facts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Exporter(Protocol):
+    """A module of `RUNTIMES`."""
+
+    def export(self, request: ExportRequest, out: Path) -> ExportResult:
+        """Write the file(s) into `out`. Raises StageFailed with the toolchain's words and what to try."""
+        ...
+
+
+def load_exporter(runtime: str) -> Exporter:
+    """The export module of a runtime. Raises ToolMissing when its toolchain cannot be imported."""
+    info = RUNTIMES[runtime]
+    try:
+        exporter: Any = importlib.import_module(info.module)
+    except ImportError as error:
+        raise ToolMissing(
+            f"the {runtime} exporter cannot be imported: {error}", f"pip install 'pocketforge[{info.extra}]'"
+        ) from error
+    return cast(Exporter, exporter)
+
+
+def output_shapes(program: ExportedProgram) -> list[tuple[int, ...]]:
+    """Shapes of the program's outputs, batch first."""
+    found = []
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    for name in program.graph_signature.user_outputs:
+        value: Any = values.get(str(name))
+        found.append(tuple(int(n) for n in value.shape))
+    return found

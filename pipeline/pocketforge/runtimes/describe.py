@@ -1,0 +1,247 @@
+"""What is inside a model file: operators, tensors, weights and delegates of .pte, .tflite, .onnx and .ort.
+
+The format is recognised by content, then by extension; its parser is imported on use, so that no toolchain is
+loaded for a file that does not need it. Nothing here runs a model.
+
+What counts as a parameter: the elements of every stored constant tensor, zeros included, each stored tensor once (two
+layers that share their bytes count once). Not parameters: quantization scales and zero points, unquantized integer
+and boolean constants (shapes, axes, permutations) and rank-0 constants (an epsilon, a clamp's limit). Their bytes are
+in `metadata` under "quantization_bytes" and "other_constant_bytes".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import importlib
+import json
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from pocketforge.errors import ModelError, ToolMissing
+
+JSON_VERSION = 1
+
+PARSERS: dict[str, str] = {
+    "pte": "pocketforge.runtimes.describe_executorch",
+    "tflite": "pocketforge.runtimes.describe_tflite",
+    "onnx": "pocketforge.runtimes.describe_onnx",
+    "ort": "pocketforge.runtimes.describe_onnx",
+}
+PACKAGES: dict[str, str] = {"pte": "executorch", "tflite": "ai-edge-litert", "onnx": "onnx", "ort": "onnxruntime"}
+
+BITS: dict[str, int] = (
+    {"bool": 8, "bfloat16": 16, "complex64": 64, "complex128": 128}
+    | {f"float{bits}": bits for bits in (16, 32, 64)}
+    | {f"{sign}int{bits}": bits for sign in ("", "u") for bits in (2, 4, 8, 16, 32, 64)}
+    | {f"float8_{kind}": 8 for kind in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0")}
+)
+"""Bits of one element, by dtype, in the names every format is translated to (PyTorch's and NumPy's)."""
+
+_IDENTIFIERS: dict[bytes, str] = {b"TFL3": "tflite", b"ORTM": "ort"}
+_FOREIGN: tuple[tuple[bytes, str], ...] = (
+    (b"PK\x03\x04", "a zip archive (a PyTorch checkpoint or .pt2?)"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file that it stands for"),
+    (b"\x1f\x8b", "gzip-compressed"),
+    (b"ET01", "a bundled program or trace, not a .pte"),
+)
+# The readers that FlatBuffers generates for Python do not verify a buffer: a wrong offset shows as one of these,
+# anywhere. They are listed, not `Exception`, so that an interrupt or a failing import stays what it is.
+_DAMAGE = (
+    *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(RecursionError, MemoryError, EOFError, struct.error),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Quantization:
+    """Affine quantization of one tensor: real = scale * (stored - zero_point); `axis` is None for per-tensor."""
+
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    axis: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """An input or output. A dynamic dimension is its symbol or "?"; `bounded`: sizes are upper bounds (.pte)."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    quantization: Quantization | None = None
+    bounded: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WeightInfo:
+    """A stored weight tensor; `layer` is the operator that reads it, e.g. "CONV_2D_0" (its place among its kind)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    parameters: int
+    size_bytes: int
+    layer: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DelegateInfo:
+    """One delegated partition and its operators by count (empty where the blob is opaque to us)."""
+
+    name: str
+    ops: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contents:
+    """What a format's parser reads out of the bytes."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    ops: dict[str, int]
+    weights: tuple[WeightInfo, ...]
+    metadata: dict[str, str]
+    delegation: tuple[DelegateInfo, ...] = ()
+    undelegated_ops: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Description:
+    """A model file, described. `ops` are all operators, those inside of delegates included, most frequent first.
+
+    `dtypes` maps a weight dtype to its bytes, and adds up to the bytes of `weights`. `delegation` and
+    `undelegated_ops` are empty for .tflite, .onnx and .ort, where the runtime delegates when it loads the file.
+    """
+
+    format: str
+    name: str
+    sha256: str
+    size_bytes: int
+    gzip_bytes: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    ops: dict[str, int]
+    dtypes: dict[str, int]
+    weights: tuple[WeightInfo, ...]
+    parameters: int
+    delegation: tuple[DelegateInfo, ...]
+    undelegated_ops: dict[str, int]
+    metadata: dict[str, str]
+
+
+class Parser(Protocol):
+    """A module that reads a format. Damage shows as one of the exceptions a reader raises on wrong bytes."""
+
+    def parse(self, data: bytes, file_format: str) -> Contents: ...
+
+
+def describe(path: Path) -> Description:
+    """Describe the model file at `path`; raise ModelError for anything else, ToolMissing without its package."""
+    data = _read(path)
+    file_format = detect(data, path)
+    try:
+        parser = cast(Parser, importlib.import_module(PARSERS[file_format]))
+        contents = parser.parse(data, file_format)
+    except ImportError as error:
+        package = PACKAGES[file_format]
+        raise ToolMissing(f"reading .{file_format} files needs {package}: {error}", f"pip install {package}") from error
+    except _DAMAGE as error:
+        raise ModelError(
+            f"{path}: wanted a whole .{file_format} file, found one that is truncated or damaged "
+            f"({type(error).__name__}: {_short(error)}; {len(data)} bytes)",
+            "Copy or download it again and compare the SHA-256, or export it again.",
+        ) from error
+    dtypes: dict[str, int] = {}
+    for weight in contents.weights:
+        dtypes[weight.dtype] = dtypes.get(weight.dtype, 0) + weight.size_bytes
+    return Description(
+        format=file_format,
+        name=path.name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+        gzip_bytes=len(gzip.compress(data, compresslevel=9, mtime=0)),
+        inputs=contents.inputs,
+        outputs=contents.outputs,
+        ops=by_count(contents.ops),
+        dtypes=by_count(dtypes),
+        weights=contents.weights,
+        parameters=sum(weight.parameters for weight in contents.weights),
+        delegation=contents.delegation,
+        undelegated_ops=by_count(contents.undelegated_ops),
+        metadata=contents.metadata,
+    )
+
+
+def detect(data: bytes, path: Path) -> str:
+    """The format of `data`: by its file identifier, then (ONNX has none) by its first field and its extension."""
+    identifier = data[4:8]
+    if identifier in _IDENTIFIERS:
+        return _IDENTIFIERS[identifier]
+    if identifier[:2] == b"ET" and identifier[2:].isdigit():
+        return "pte"
+    for start, what in _FOREIGN:
+        if data.startswith(start) or (start == b"ET01" and identifier == start):
+            raise ModelError(
+                f"{path}: wanted a model file (.pte, .tflite, .onnx, .ort), found {what}",
+                "Give the exported model file itself.",
+            )
+    extension = path.suffix.lower().lstrip(".")
+    # An ONNX ModelProto is written field by field in order: ir_version first, so tag 0x08 and a small version.
+    if extension == "onnx" or (data[:1] == b"\x08" and len(data) > 2 and 0 < data[1] < 64):
+        return "onnx"
+    wanted = {"pte": "ET12", "tflite": "TFL3", "ort": "ORTM"}.get(extension)
+    detail = f"the identifier {wanted} at byte 4" if wanted else "a model file (.pte, .tflite, .onnx, .ort)"
+    raise ModelError(
+        f"{path}: wanted {detail}, found bytes {data[:8]!r} ({len(data)} bytes)",
+        "Check that the download or the export finished, and that this is the exported model itself.",
+    )
+
+
+def to_json(description: Description) -> dict[str, Any]:
+    """The description as plain JSON types, with a version."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(description)))
+    return {"version": JSON_VERSION, **plain}
+
+
+def elements(shape: Sequence[int]) -> int:
+    """The number of elements of a stored tensor."""
+    if any(dimension < 0 for dimension in shape):
+        raise ValueError(f"a stored tensor has the shape {list(shape)}")
+    return math.prod(shape)
+
+
+def stored_bytes(dtype: str, shape: Sequence[int]) -> int | None:
+    """The bytes of a dense, packed tensor; None where the dtype has no fixed width."""
+    return (elements(shape) * BITS[dtype] + 7) // 8 if dtype in BITS else None
+
+
+def is_parameter(dtype: str, shape: Sequence[int], *, quantized: bool) -> bool:
+    """Whether a constant is a weight: see the module's docstring."""
+    return len(shape) > 0 and (quantized or dtype not in ("int32", "int64", "bool", "string"))
+
+
+def by_count(counts: Mapping[str, int]) -> dict[str, int]:
+    """Largest first, then by name, so that a description reads well and is the same each time."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{path}: wanted a model file, found {error.strerror or error}", "Check the path and its permissions."
+        ) from error
+    if not data:
+        raise ModelError(f"{path}: wanted a model file, found an empty file", "Export or download it again.")
+    return data
+
+
+def _short(error: BaseException, limit: int = 160) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

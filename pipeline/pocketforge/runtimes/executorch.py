@@ -1,0 +1,100 @@
+"""ExecuTorch: lowered to XNNPACK, with what was not delegated named."""
+
+from __future__ import annotations
+
+import collections
+import json
+from pathlib import Path
+from typing import Any
+
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.devtools.backend_debug import get_delegation_info
+from executorch.exir import to_edge_transform_and_lower
+from executorch.exir.passes.quantize_io_pass import quantize_input, quantize_output
+
+from pocketforge.errors import StageFailed
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
+from pocketforge.runtimes.executorch_half import in_half
+
+# Left to the portable kernels these run orders of magnitude slower than in XNNPACK.
+HEAVY_OPS = ("convolution", "conv1d", "conv2d", "linear", "addmm", "mm", "bmm", "matmul")
+
+
+def export(request: ExportRequest, out: Path) -> ExportResult:
+    """Write model.pte. Raises StageFailed."""
+    if request.is_weight_only:
+        raise StageFailed(
+            "XNNPACK takes no float inputs with int8 or int4 weights from ExecuTorch: the weights would be unpacked by "
+            "portable kernels in each inference, and the layers computed by them too",
+            'use scheme = "static_int8", or "dynamic_int8" for linear layers',
+        )
+    program = in_half(request.program) if request.scheme == "fp16" else request.program
+    inputs = [
+        TensorSpec(
+            name, tuple(t.shape), str(t.dtype).removeprefix("torch."), request.file_layout if t.dim() == 4 else ""
+        )
+        for name, t in zip(request.input_names, request.example, strict=True)
+    ]
+    outputs = [
+        TensorSpec(name, shape, "float32")
+        for name, shape in zip(request.output_names, output_shapes(program), strict=True)
+    ]
+    if request.io == "int8":
+        inputs, outputs = _quantize_io(program, inputs, outputs)
+    edge = to_edge_transform_and_lower(
+        program,
+        partitioner=[XnnpackPartitioner()],
+        constant_methods={"get_io": json.dumps({"inputs": _io(inputs), "outputs": _io(outputs)}, sort_keys=True)},
+    )
+    # Before to_executorch(), which changes the program it is called on.
+    delegation, warnings = _delegation(edge)
+    (out / "model.pte").write_bytes(edge.to_executorch().buffer)
+    return ExportResult({"model": "model.pte"}, inputs, outputs, {"delegation": delegation}, warnings)
+
+
+def _quantize_io(
+    program: Any, inputs: list[TensorSpec], outputs: list[TensorSpec]
+) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    def parameters(spec: TensorSpec, found: Any) -> TensorSpec:
+        return TensorSpec(spec.name, spec.shape, "int8", spec.layout, float(found[0]), int(found[1]))
+
+    try:
+        new_inputs = [parameters(spec, quantize_input(program, i)) for i, spec in enumerate(inputs)]
+        new_outputs = [parameters(spec, quantize_output(program, i)) for i, spec in enumerate(outputs)]
+    except (ValueError, AssertionError) as error:
+        raise StageFailed(f"cannot take int8 inputs and outputs: {error}", 'leave io at "float32"') from None
+    program.graph_module.recompile()
+    return new_inputs, new_outputs
+
+
+def _io(specs: list[TensorSpec]) -> list[dict[str, Any]]:
+    return [
+        {"name": s.name, **({"scale": s.scale, "zero_point": s.zero_point} if s.scale is not None else {})}
+        for s in specs
+    ]
+
+
+def _delegation(edge: Any) -> tuple[dict[str, Any], list[str]]:
+    program = edge.exported_program()
+    info = get_delegation_info(program.graph_module)
+    left: collections.Counter[str] = collections.Counter()
+    heavy = []
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        name = getattr(node.target, "__name__", str(node.target))
+        if "delegate" in name or "getitem" in name:
+            continue
+        left[name] += 1
+        if any(part in HEAVY_OPS for part in name.replace(".", " ").split()):
+            layers = [where for where, _ in (node.meta.get("nn_module_stack") or {}).values()]
+            heavy.append(f"{name} ({layers[-1] if layers else node.name})")
+    done, undone = info.num_delegated_nodes, info.num_non_delegated_nodes
+    warnings = [f"not delegated to XNNPACK, so slow: {op}" for op in heavy]
+    return {
+        "subgraphs": info.num_delegated_subgraphs,
+        "delegated_ops": done,
+        "other_ops": undone,
+        "delegated_share": done / max(done + undone, 1),
+        "left": dict(sorted(left.items())),
+    }, warnings

@@ -1,0 +1,63 @@
+"""A float32 graph computed in half precision behind float32 inputs and outputs: fp16 as ExecuTorch's XNNPACK has it.
+
+XNNPACK's delegate keeps the weights of convolutions in float32 (its serializer sets `fp32_static_weights` for them):
+only linear layers get smaller. A model whose weights are mostly convolutions is refused, as the file would be as large
+as before, less exact, and slower.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch.utils import _pytree
+
+from pocketforge.errors import StageFailed
+
+LEAST_HALVED = 0.5
+_KEPT_WIDE = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "convolution")
+
+
+class _InHalf(torch.nn.Module):  # type: ignore[misc]
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        outputs = self.module(*[x.half() if x.is_floating_point() else x for x in inputs])
+        return _pytree.tree_map(lambda y: y.float() if y.dtype == torch.float16 else y, outputs)
+
+
+def in_half(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The program in half precision. Raises StageFailed when its file would not be smaller, or it does not trace."""
+    module: Any = copy.deepcopy(program).module()
+    kept, total = _bytes_kept_wide(module)
+    if total and kept > (1 - LEAST_HALVED) * total:
+        raise StageFailed(
+            f"fp16 would not make the .pte smaller: XNNPACK keeps convolutions' weights in float32, {kept / total:.0%} "
+            "of this model's",
+            'use scheme = "static_int8", or runtime "tflite" or "onnx" for fp16',
+        )
+    example = tuple(program.example_inputs[0])
+    try:
+        return torch.export.export(_InHalf(module.half()), example)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise StageFailed(
+            f"the model cannot be computed in half precision: {lines[0]}",
+            'its graph asks for float32 itself; use scheme = "fp32" or "dynamic_int8"',
+        ) from error
+
+
+def _bytes_kept_wide(module: torch.fx.GraphModule) -> tuple[int, int]:
+    """Bytes of the weights of convolutions, and of all parameters."""
+    state = dict(module.named_parameters())
+    names = {
+        str(node.args[1].target)
+        for node in module.graph.nodes
+        if node.op == "call_function"
+        and getattr(node.target, "__name__", "").split(".")[0] in _KEPT_WIDE
+        and isinstance(node.args[1], torch.fx.Node)
+    }
+    return sum(p.nbytes for n, p in state.items() if n in names), sum(p.nbytes for p in state.values())

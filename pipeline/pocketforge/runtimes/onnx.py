@@ -1,0 +1,281 @@
+"""ONNX: the dynamo exporter, a uint8 rewrite that ONNX Runtime fuses everywhere, and an .ort file beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from pocketforge.errors import StageFailed
+from pocketforge.quantization.encodings import load_encodings
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
+from pocketforge.runtimes.float_activations import drop_activation_quantization
+from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
+from pocketforge.runtimes.onnx_dynamic import quantize_inputs
+from pocketforge.runtimes.onnx_weights import INT4_OPSET, store_encodings, store_halves, write_ort
+from pocketforge.runtimes.stored_weights import unmatched_warning
+
+DEFAULT_OPSET = 20
+
+# As in sessions/onnx.py: ONNX Runtime, which is imported below, is not to report a user's model to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def export(request: ExportRequest, out: Path) -> ExportResult:
+    """Write model.onnx (checked) and model.ort. Raises StageFailed."""
+    opset = _opset(request)
+    module = request.program.module()
+    if request.is_dynamic:
+        drop_activation_quantization(module)
+    program = torch.onnx.export(
+        module,
+        request.example,
+        dynamo=True,
+        opset_version=opset,
+        input_names=list(request.input_names),
+        output_names=list(request.output_names),
+        verbose=False,
+    )
+    if program is None:
+        raise StageFailed("torch.onnx.export gave no program", "see the log")
+    model: onnx.ModelProto = program.model_proto
+    written = next((o.version for o in model.opset_import if o.domain == ""), None)
+    if written != opset:
+        raise StageFailed(f"asked for opset {opset}, the exporter wrote {written}", "leave opset out, or use 18 to 23")
+    io_quantization: dict[str, dict[str, Any]] = {}
+    if request.is_dynamic:
+        quantize_inputs(model.graph)
+    elif request.is_int8:
+        _to_uint8(model.graph)
+        if request.io == "int8":
+            io_quantization = _strip_float_io(model.graph)
+            model.metadata_props.add(key="io_quantization", value=json.dumps(io_quantization, sort_keys=True))
+    _drop_build_traces(model)
+    path = out / "model.onnx"
+    if request.is_weight_only or request.scheme == "fp16":
+        warnings = _write_small_weights(request, model, path)
+    else:
+        warnings = []
+        if request.scheme == "codebook" and request.encodings is not None:
+            apply_codebooks(model, request.encodings)
+        _write(model, path)
+        _write_ort(path, out)
+    mobile = _mobile_usability(path)
+    return ExportResult(
+        files={"model": "model.onnx", "ort": "model.ort"},
+        inputs=[
+            _spec(name, tuple(t.shape), str(t.dtype).removeprefix("torch."), io_quantization, request.file_layout)
+            for name, t in zip(request.input_names, request.example, strict=True)
+        ],
+        outputs=[
+            _spec(name, shape, "float32", io_quantization, "NCHW")
+            for name, shape in zip(request.output_names, output_shapes(request.program), strict=True)
+        ],
+        facts={"opset": opset, "mobile_usability": mobile},
+        warnings=warnings,
+    )
+
+
+def _opset(request: ExportRequest) -> int:
+    """The one asked for, else the first that has the types which the scheme stores. Raises StageFailed."""
+    least = {"weight_only_int4": INT4_OPSET, "codebook": UINT4_OPSET}.get(request.scheme, DEFAULT_OPSET)
+    if request.scheme == "weight_only_int4" and (request.opset or least) < least:
+        raise StageFailed(f"ONNX has 4-bit weights from opset {least} on, found opset {request.opset}", "leave it out")
+    return request.opset or least
+
+
+def _write(model: onnx.ModelProto, path: Path) -> None:
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _write_small_weights(request: ExportRequest, model: onnx.ModelProto, path: Path) -> list[str]:
+    """Write `path` and the .ort file beside it, the weights in the scheme's form. Returns what to warn of."""
+    target = path.with_suffix(".ort")
+    if request.encodings is None:  # fp16
+        count = store_halves(model)
+        _write(model, path)
+        write_ort(path, target, keep_casts=True)
+        return [] if count else ["no weight fits half precision: the file holds float32"]
+    encodings = load_encodings(request.encodings)
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    missing = store_encodings(model, encodings, when_run=False)
+    _write(model, path)
+    store_encodings(twin, encodings, when_run=True)
+    with tempfile.TemporaryDirectory(prefix="pocketforge-") as folder:
+        source = Path(folder) / path.name
+        _write(twin, source)
+        write_ort(source, target, keep_casts=False)
+    warnings = [unmatched_warning(name) for name in missing]
+    if any(encoding.bits == 4 for encoding in encodings.values()):
+        warnings.append("4-bit weights take a byte each in model.ort: its format has no 4-bit type")
+    return warnings
+
+
+def _spec(
+    name: str, shape: tuple[int, ...], dtype: str, quantized: dict[str, dict[str, Any]], image_layout: str
+) -> TensorSpec:
+    layout = image_layout if len(shape) == 4 else ""
+    found = quantized.get(name)
+    if found:
+        return TensorSpec(name, shape, "uint8", layout, found["scale"], found["zero_point"])
+    return TensorSpec(name, shape, dtype, layout)
+
+
+def _constant(graph: onnx.GraphProto, name: str) -> np.ndarray[Any, Any] | None:
+    for initializer in graph.initializer:
+        if initializer.name == name:
+            return np.asarray(numpy_helper.to_array(initializer))
+    for node in graph.node:
+        if node.op_type == "Constant" and name in node.output:
+            return np.asarray(numpy_helper.to_array(node.attribute[0].t))
+    return None
+
+
+def _to_uint8(graph: onnx.GraphProto) -> None:
+    """Shift int8 activations and weights to uint8 (value and zero point + 128): the same real values.
+
+    Activations, because ONNX Runtime fuses QDQ convolutions on uint8 activations; with int8 ones several stay unfused
+    on x86 and run slower than float. Weights, because x86 kernels for uint8 × int8 saturate their 16-bit sums where
+    the processor has no VNNI, and answer wrongly (digits: top-1 .988 → .856); uint8 × uint8 is exact everywhere.
+    """
+    activations = {n.output[0] for n in graph.node if n.op_type == "QuantizeLinear"}
+    for index, node in enumerate(graph.node):
+        if node.op_type == "QuantizeLinear":
+            _shift(graph, node, 2, index)
+            for attribute in node.attribute:
+                if attribute.name == "output_dtype":
+                    attribute.i = onnx.TensorProto.UINT8
+        elif node.op_type == "DequantizeLinear":
+            if node.input[0] not in activations and not _shift(graph, node, 0, index):
+                continue  # an int32 bias
+            _shift(graph, node, 2, index)
+    used = {name for node in graph.node for name in node.input}
+    for initializer in [i for i in graph.initializer if i.name not in used]:
+        graph.initializer.remove(initializer)
+    # The recorded intermediate types are now wrong; the checker infers them again.
+    del graph.value_info[:]
+
+
+def _shift(graph: onnx.GraphProto, node: onnx.NodeProto, position: int, index: int) -> bool:
+    """Give `node` a uint8 copy of its int8 constant input; False when that input is not an int8 constant."""
+    value = _constant(graph, node.input[position])
+    if value is None or value.dtype != np.int8:
+        return False
+    # A copy of its own for every use: exporters share equal constants, and their other users may want int8.
+    name = f"{node.input[position]}_uint8_{index}"
+    graph.initializer.append(numpy_helper.from_array((value.astype(np.int16) + 128).astype(np.uint8), name))
+    node.input[position] = name
+    return True
+
+
+def _strip_float_io(graph: onnx.GraphProto) -> dict[str, dict[str, Any]]:
+    """Make inputs and outputs uint8 by taking off the outermost Quantize/DequantizeLinear. Returns their parameters."""
+    found = {}
+    for value in list(graph.input):
+        users = [n for n in graph.node if value.name in n.input]
+        if len(users) != 1 or users[0].op_type != "QuantizeLinear":
+            raise StageFailed(
+                f"input {value.name!r} is not quantized first (it goes to {', '.join(n.op_type for n in users)})",
+                'leave io at "float32" for this model',
+            )
+        found[value.name] = _parameters(graph, users[0])
+        _rename_uses(graph, users[0].output[0], value.name)
+        graph.node.remove(users[0])
+        value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    for value in list(graph.output):
+        maker = next(n for n in graph.node if value.name in n.output)
+        if maker.op_type != "DequantizeLinear":
+            raise StageFailed(
+                f"output {value.name!r} is not quantized last (it comes from {maker.op_type})",
+                'leave io at "float32" for this model',
+            )
+        found[value.name] = _parameters(graph, maker)
+        inner_name = maker.input[0]
+        inner = next(n for n in graph.node if inner_name in n.output)
+        inner.output[list(inner.output).index(inner_name)] = value.name
+        graph.node.remove(maker)
+        _rename_uses(graph, inner_name, value.name)
+        value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    return found
+
+
+def _parameters(graph: onnx.GraphProto, node: onnx.NodeProto) -> dict[str, Any]:
+    scale, zero_point = _constant(graph, node.input[1]), _constant(graph, node.input[2])
+    if scale is None or zero_point is None:
+        raise StageFailed(f"{node.op_type} {node.name} has no constant scale", 'leave io at "float32" for this model')
+    return {"scale": float(scale), "zero_point": int(zero_point)}
+
+
+def _rename_uses(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name == old:
+                node.input[index] = new
+
+
+def _drop_build_traces(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes (stack traces with paths of this machine): not for an app, not reproducible."""
+    for holder in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del holder.metadata_props[:]
+        holder.doc_string = ""
+    for initializer in model.graph.initializer:
+        del initializer.metadata_props[:]
+        initializer.doc_string = ""
+    for function in model.functions:
+        del function.metadata_props[:]
+        for node in function.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+    del model.graph.metadata_props[:]
+    model.graph.doc_string = ""
+    model.graph.name = "main_graph"
+
+
+def _write_ort(path: Path, out: Path) -> None:
+    """model.ort for ARM (the x86 default would bake in the slow int8 form)."""
+    from onnxruntime.tools import convert_onnx_models_to_ort as convert
+
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        convert.convert_onnx_models_to_ort(
+            path, out, [convert.OptimizationStyle.Fixed], target_platform="arm", allow_conversion_failures=False
+        )
+    print(said.getvalue())
+    if not (out / "model.ort").is_file():
+        raise StageFailed("ONNX Runtime wrote no .ort file", "see the log")
+    for extra in out.glob("*.config"):
+        extra.unlink()
+
+
+def _mobile_usability(path: Path) -> dict[str, Any]:
+    """What ONNX Runtime's mobile checker says of an .onnx file."""
+    from onnxruntime.tools.mobile_helpers import usability_checker
+
+    logger = logging.getLogger("pocketforge.usability")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handler = _Lines()
+    logger.handlers = [handler]
+    usable = usability_checker.analyze_model(path, logger=logger)
+    verdicts = [line for line in handler.lines if line.startswith("Model should perform well with")]
+    return {"accelerators_may_help": bool(usable), "details": verdicts}
+
+
+class _Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())

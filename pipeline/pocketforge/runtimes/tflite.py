@@ -1,0 +1,86 @@
+"""TFLite through litert-torch, with the names, float IO and layout that an app expects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import litert_torch
+import torch
+from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+from litert_torch.quantize.quant_config import QuantConfig
+
+from pocketforge.errors import StageFailed
+from pocketforge.quantization.encodings import Encoding, load_encodings
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
+from pocketforge.runtimes.float_activations import drop_activation_quantization
+from pocketforge.runtimes.stored_weights import unmatched_warning
+from pocketforge.runtimes.tflite_dynamic import fold_linear_weights
+from pocketforge.runtimes.tflite_edit import set_interface
+from pocketforge.runtimes.tflite_shield import shield
+from pocketforge.runtimes.tflite_weights import store_encodings, store_halves
+
+
+def export(request: ExportRequest, out: Path) -> ExportResult:
+    """Write model.tflite. Raises StageFailed."""
+    program = request.unfolded if request.unfolded is not None else request.program
+    module: torch.nn.Module = program.module()
+    if request.is_dynamic:
+        drop_activation_quantization(module)
+    encodings = load_encodings(request.encodings) if request.is_weight_only and request.encodings else {}
+    if encodings:
+        shield(module, encodings)
+    example = request.example
+    if request.moves_channels:
+        images = [i for i, t in enumerate(example) if t.dim() == 4]
+        if not images:
+            raise StageFailed("layout NHWC needs an input of four dimensions", 'leave layout at "NCHW"')
+        module = litert_torch.to_channel_last_io(module, args=images)
+        example = tuple(t.permute(0, 2, 3, 1).contiguous() if t.dim() == 4 else t for t in example)
+    quantized = None
+    # Asked for dynamic quantization, the converter would quantize convolutions too: linear layers are made int8 below.
+    if request.is_int8 and not request.is_dynamic:
+        # The quantizer only tells the converter that the graph is PT2E; its scales come from the graph itself.
+        quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+        quantized = QuantConfig(pt2e_quantizer=quantizer)
+    path = out / "model.tflite"
+    litert_torch.convert(module, example, quant_config=quantized).export(str(path))
+    data = path.read_bytes()
+    if request.is_dynamic:
+        data = fold_linear_weights(data)
+    data, warnings = _store_weights(request, data, encodings)
+    edited, interface = set_interface(data, request.input_names, request.output_names, float_io=request.io == "float32")
+    path.write_bytes(edited)
+    shapes = [tuple(t.shape) for t in example]
+    dtypes = ["int32" if t.dtype == torch.int64 else str(t.dtype).removeprefix("torch.") for t in example]
+    inputs = [
+        TensorSpec(
+            name,
+            shape,
+            "int8" if name in interface else dtype,
+            request.file_layout if len(shape) == 4 else "",
+            *interface.get(name, (None, None)),
+        )
+        for name, shape, dtype in zip(request.input_names, shapes, dtypes, strict=True)
+    ]
+    outputs = [
+        TensorSpec(name, shape, "int8" if name in interface else "float32", "", *interface.get(name, (None, None)))
+        for name, shape in zip(request.output_names, output_shapes(request.program), strict=True)
+    ]
+    return ExportResult({"model": "model.tflite"}, inputs, outputs, warnings=warnings)
+
+
+def _store_weights(request: ExportRequest, data: bytes, encodings: Mapping[str, Encoding]) -> tuple[bytes, list[str]]:
+    """The file with its weights in the scheme's form, and what to warn of."""
+    if request.scheme == "fp16":
+        data, count = store_halves(data)
+        return data, [] if count else ["no weight fits half precision: the file holds float32"]
+    if not encodings:
+        return data, []
+    data, missing, slow = store_encodings(data, encodings)
+    warnings = [unmatched_warning(name) for name in missing]
+    if slow:
+        warnings.append(
+            f"4-bit weights unpacked at each inference, and not by XNNPACK, so slower than float: {', '.join(slow)}"
+        )
+    return data, warnings

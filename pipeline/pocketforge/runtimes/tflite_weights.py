@@ -1,0 +1,166 @@
+"""Weights of a TFLite flatbuffer stored in few bits, computed in float32: weight-only int8 and int4, and fp16.
+
+    int8 or float16 constant ─ DEQUANTIZE ─ layer                   XNNPACK unpacks it once, when the file is loaded
+    int4 constant, a row a group ─ DEQUANTIZE ─ MUL (scales) ─ RESHAPE ─ layer
+
+The second form is for scales by group, for which the format has none that is not also quantizing the activations.
+XNNPACK does not see a constant weight behind it: convolutions then run in TFLite's own kernels, which are slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from pocketforge.quantization.encodings import Encoding, in_nibbles
+from pocketforge.runtimes.stored_weights import Matcher, Placed, in_half
+from pocketforge.runtimes.tflite_edit import drop_unused, operator_code, packed, unpacked
+from pocketforge.runtimes.tflite_shield import unshield
+
+_TYPES = schema.TensorType
+# Of DEQUANTIZE, as the converter's own versioning says.
+_ONE_SCALE, _HALF, _PER_CHANNEL, _INT4 = 2, 3, 5, 6
+
+
+def store_encodings(data: bytes, encodings: Mapping[str, Encoding]) -> tuple[bytes, list[str], list[str]]:
+    """Returns the file with encoded weights; the names of those it does not hold; of those unpacked at inference."""
+    model = unpacked(data)
+    unshield(model)
+    matcher = Matcher(encodings)
+    slow = []
+    for graph in model.subgraphs:
+        made: list[Any] = []
+        for index, constant in _float_constants(model, graph):
+            placed = matcher.find(constant)
+            if placed is None:
+                continue
+            graph.tensors[index].buffer = 0
+            made += (
+                _groups(model, graph, placed, index)
+                if placed.encoding.group_size
+                else _channels(model, graph, placed, index)
+            )
+            if placed.encoding.bits == 4 and (placed.encoding.group_size or len(placed.shape) > 2):
+                slow.append(placed.name)
+        graph.operators = [*made, *graph.operators]
+    drop_unused(model)
+    return packed(model), matcher.missing, slow
+
+
+def store_halves(data: bytes) -> tuple[bytes, int]:
+    """Returns the file with its float32 weights in half precision, and how many they are."""
+    model = unpacked(data)
+    count = 0
+    for graph in model.subgraphs:
+        made = []
+        for index, constant in _float_constants(model, graph):
+            half = in_half(constant)
+            if half is None:
+                continue
+            graph.tensors[index].buffer = 0
+            stored = _add_tensor(model, graph, half.shape, _TYPES.FLOAT16, _name(graph, index, "half"), half)
+            made.append(_dequantize(model, stored, index, _HALF))
+            count += 1
+        graph.operators = [*made, *graph.operators]
+    drop_unused(model)
+    return packed(model), count
+
+
+def _float_constants(model: Any, graph: Any) -> list[tuple[int, NDArray[np.float32]]]:
+    found = []
+    for index, tensor in enumerate(graph.tensors):
+        raw = model.buffers[tensor.buffer].data
+        if tensor.type == _TYPES.FLOAT32 and raw is not None and len(raw):
+            shape = [] if tensor.shape is None else [int(n) for n in tensor.shape]
+            found.append((index, np.frombuffer(bytes(raw), np.float32).reshape(shape)))
+    return found
+
+
+def _channels(model: Any, graph: Any, placed: Placed, index: int) -> list[Any]:
+    """One scale, or one for each output channel: the levels lie as the weight did."""
+    encoding = placed.encoding
+    kind = _TYPES.INT4 if encoding.bits == 4 else _TYPES.INT8
+    stored = _add_tensor(model, graph, placed.shape, kind, _name(graph, index, "levels"), placed.levels)
+    _set_scales(graph.tensors[stored], encoding.scales, placed.axis or 0)
+    version = _INT4 if encoding.bits == 4 else _ONE_SCALE if placed.axis is None else _PER_CHANNEL
+    return [_dequantize(model, stored, index, version)]
+
+
+def _groups(model: Any, graph: Any, placed: Placed, index: int) -> list[Any]:
+    """A scale for each group of inputs. DEQUANTIZE with a scale for each row would take a 64-bit zero point for each
+    as well, half as many bytes as the levels: so it gives the levels as floats, which are multiplied.
+    """
+    rows = placed.encoding.rows()
+    stored = _add_tensor(model, graph, rows.shape, _TYPES.INT4, _name(graph, index, "levels"), rows)
+    _set_scales(graph.tensors[stored], np.ones(1, np.float32), 0)
+    floats = _add_tensor(model, graph, rows.shape, _TYPES.FLOAT32, _name(graph, index, "float"))
+    scales = placed.encoding.scales.reshape(-1, 1)
+    factors = _add_tensor(model, graph, scales.shape, _TYPES.FLOAT32, _name(graph, index, "scales"), scales)
+    product = _add_tensor(model, graph, rows.shape, _TYPES.FLOAT32, _name(graph, index, "rows"))
+    made = [
+        _dequantize(model, stored, floats, _INT4),
+        _operator(model, schema.BuiltinOperator.MUL, [floats, factors], product, "MulOptions"),
+    ]
+    if placed.rows_permutation != tuple(range(len(placed.order))):
+        axes = _add_tensor(model, graph, placed.rows_shape, _TYPES.FLOAT32, _name(graph, index, "axes"))
+        made.append(_reshape(model, graph, product, axes))
+        moved_shape = tuple(placed.rows_shape[i] for i in placed.rows_permutation)
+        product = _add_tensor(model, graph, moved_shape, _TYPES.FLOAT32, _name(graph, index, "moved"))
+        order = np.array(placed.rows_permutation, np.int32)
+        permutation = _add_tensor(model, graph, order.shape, _TYPES.INT32, _name(graph, index, "order"), order)
+        made.append(
+            _operator(model, schema.BuiltinOperator.TRANSPOSE, [axes, permutation], product, "TransposeOptions")
+        )
+    return [*made, _reshape(model, graph, product, index)]
+
+
+def _name(graph: Any, index: int, part: str) -> bytes:
+    return (graph.tensors[index].name or b"") + b"/" + part.encode()
+
+
+def _add_tensor(
+    model: Any, graph: Any, shape: tuple[int, ...], kind: int, name: bytes, content: NDArray[Any] | None = None
+) -> int:
+    tensor = schema.TensorT()
+    tensor.shape, tensor.hasRank, tensor.type, tensor.name, tensor.buffer = list(shape), True, kind, name, 0
+    if content is not None:
+        buffer = schema.BufferT()
+        flat = np.ascontiguousarray(content).reshape(-1)
+        buffer.data = in_nibbles(flat) if kind == _TYPES.INT4 else flat.view(np.uint8)
+        model.buffers.append(buffer)
+        tensor.buffer = len(model.buffers) - 1
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
+def _set_scales(tensor: Any, scales: NDArray[np.float32], axis: int) -> None:
+    details = schema.QuantizationParametersT()
+    details.scale, details.zeroPoint = scales, np.zeros(len(scales), np.int64)
+    details.quantizedDimension = axis
+    tensor.quantization = details
+
+
+def _dequantize(model: Any, source: int, target: int, version: int) -> Any:
+    return _operator(model, schema.BuiltinOperator.DEQUANTIZE, [source], target, "DequantizeOptions", version)
+
+
+def _reshape(model: Any, graph: Any, source: int, target: int) -> Any:
+    shape = [int(n) for n in graph.tensors[target].shape]
+    name = (graph.tensors[target].name or b"") + b"/shape"
+    sizes = _add_tensor(model, graph, (len(shape),), _TYPES.INT32, name, np.array(shape, np.int32))
+    made = _operator(model, schema.BuiltinOperator.RESHAPE, [source, sizes], target, "ReshapeOptions")
+    made.builtinOptions.newShape = shape
+    return made
+
+
+def _operator(model: Any, builtin: int, inputs: list[int], output: int, options: str, version: int = 1) -> Any:
+    made = schema.OperatorT()
+    made.opcodeIndex = operator_code(model, builtin, version)
+    made.inputs, made.outputs = inputs, [output]
+    made.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+    made.builtinOptions = getattr(schema, f"{options}T")()
+    return made

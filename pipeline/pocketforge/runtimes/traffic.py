@@ -1,0 +1,68 @@
+"""What each operator of a model file reads and writes: weights and activations, in bytes, in the order they run.
+
+Nothing runs here: sizes follow from the shapes that the file states. An operator's `rows` are the output positions that
+each use all of its weights (batch × height × width of a convolution, tokens of a linear layer); 0 where none do.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from pocketforge.errors import ModelError
+from pocketforge.runtimes.describe import BITS
+
+READERS: dict[str, str] = {
+    ".tflite": "pocketforge.runtimes.traffic_tflite",
+    ".onnx": "pocketforge.runtimes.traffic_onnx",
+    ".pte": "pocketforge.runtimes.traffic_executorch",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One operator's bytes."""
+
+    kind: str
+    weight_bytes: int
+    input_bytes: int
+    output_bytes: int
+    rows: int = 0
+
+
+class Reader(Protocol):
+    """A module of `READERS`."""
+
+    def read(self, path: Path) -> Iterable[Moved]:
+        """Raises ValueError for a shape that is not fixed."""
+        ...
+
+
+def traffic_of(path: Path) -> dict[str, Any]:
+    """{"operators": [{kind, weight_bytes, input_bytes, output_bytes, rows}, …]} of a model file.
+
+    Raises ModelError for a format that is not read, or shapes that are not fixed.
+    """
+    module = READERS.get(path.suffix)
+    if module is None:
+        known = ", ".join(READERS)
+        raise ModelError(f"what the operators of {path.name} move is known for {known}, not for {path.suffix}")
+    reader = cast(Reader, importlib.import_module(module))
+    try:
+        return {"operators": [asdict(moved) for moved in reader.read(path)]}
+    except ValueError as error:
+        raise ModelError(f"cannot tell what the operators of {path.name} move: {error}") from None
+
+
+def size_of(shape: Iterable[int], dtype: str, name: str) -> int:
+    """Bytes of a tensor. Raises ValueError for an open dimension or an unknown dtype."""
+    dims = list(shape)
+    if any(d < 0 for d in dims):
+        raise ValueError(f"{name} has no fixed shape: {dims}")
+    if dtype not in BITS:
+        raise ValueError(f"{name} is of {dtype}")
+    return math.ceil(math.prod(dims) * BITS[dtype] / 8)

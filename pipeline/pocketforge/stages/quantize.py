@@ -1,0 +1,143 @@
+"""Stage `quantize`: give the model its target's numbers, once for all runtimes of the same numerics."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from pocketforge.quantization.bias_correction import copy_biases, correct_biases
+from pocketforge.quantization.calibration import calibration_samples
+from pocketforge.quantization.converted import write_converted, write_float_form
+from pocketforge.quantization.equalization import equalize
+from pocketforge.quantization.fold import fold_batch_norm
+from pocketforge.quantization.layer_study import Scorer
+from pocketforge.quantization.mixed import choose
+from pocketforge.quantization.pt2e import quantize_graph
+from pocketforge.quantize import Quantize, quantize_entry
+
+Emit = Callable[[float, str], None]
+
+
+def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+    """inputs: "data", "reference"; mixed also "layers" (the study's folder); mixed and a codebook with finetune
+    "data_root" and perhaps "labels"; the latter "partial", "logs". spec: `Quantize.spec()`, for these two schemes also
+    data, seed, task.
+
+    Writes what `write_converted` does, mixed also mixed.json. Weight-only schemes and codebooks write folded.pt2 (a
+    float graph with the values that weights will have), weights.safetensors and weights.json (the form they are stored
+    in), outputs_0.npy and quantize.json. Raises StageFailed when nothing could be quantized, ModelError for samples or
+    overrides that do not fit.
+    """
+    torch.set_num_threads(1)
+    quantize = quantize_entry(spec)
+    program = torch.export.load(inputs["reference"] / "model.pt2")
+    make = {"weight_only_int8": _weight_only, "weight_only_int4": _weight_only, "codebook": _codebook}
+    summary = make.get(quantize.scheme, _int8)(program, quantize, inputs, spec, out, emit)
+    emit(1.0, f"{len(summary['quantized'])} layers quantized, {len(summary['float'])} in float")
+
+
+def _int8(
+    program: ExportedProgram,
+    quantize: Quantize,
+    inputs: Mapping[str, Path],
+    spec: Mapping[str, Any],
+    out: Path,
+    emit: Emit,
+) -> dict[str, Any]:
+    samples = calibration_samples(inputs["data"], quantize)
+    schemes, more = None, {}
+    if quantize.scheme == "mixed":
+        study = json.loads((inputs["layers"] / "layers.json").read_text("utf-8"))
+        scorer = Scorer(program, samples, quantize, inputs, spec)
+        chosen = choose(study, scorer, quantize, lambda f, text: emit(0.5 * f, text))
+        schemes, more = chosen.schemes, {"mixed": chosen.summary}
+        (out / "mixed.json").write_text(json.dumps(chosen.summary, indent=1, sort_keys=True), "utf-8")
+    repairs: dict[str, Any] = {}
+    if "equalize" in quantize.repairs:
+        emit(0.5, "equalizing layers")
+        graph = fold_batch_norm(program)
+        repairs["equalize"] = equalize(graph, samples)
+        program = torch.export.export(graph, program.example_inputs[0])
+    graphs = quantize_graph(
+        program, samples, quantize, schemes=schemes, progress=lambda f: emit(0.5 + 0.1 * f, "calibrating")
+    )
+    if "bias_correction" in quantize.repairs:
+        emit(0.6, "correcting biases")
+        folded, unfolded = graphs
+        repairs["bias_correction"] = correct_biases(program.module(), folded, samples)  # type: ignore[arg-type]
+        copy_biases(folded, unfolded)
+    more |= {"repairs": repairs} if repairs else {}
+    emit(0.7, "converting")
+    return write_converted(graphs, program.example_inputs[0], quantize, inputs["data"], out, _evaluating(emit), more)
+
+
+def _weight_only(
+    program: ExportedProgram,
+    quantize: Quantize,
+    inputs: Mapping[str, Path],
+    spec: Mapping[str, Any],
+    out: Path,
+    emit: Emit,
+) -> dict[str, Any]:
+    from pocketforge.quantization.encodings import save_encodings
+    from pocketforge.quantization.weight_only import quantize_weights
+
+    emit(0.0, "rounding weights")
+    graph, encodings = quantize_weights(program, quantize)
+    save_encodings(encodings, out)
+    example = program.example_inputs[0]
+    return write_float_form(graph, example, quantize, encodings, inputs["data"], out, _evaluating(emit))
+
+
+def _codebook(
+    program: ExportedProgram,
+    quantize: Quantize,
+    inputs: Mapping[str, Path],
+    spec: Mapping[str, Any],
+    out: Path,
+    emit: Emit,
+) -> dict[str, Any]:
+    from pocketforge.data.dataset import open_dataset
+    from pocketforge.data.files import resolver
+    from pocketforge.quantization.codebook import cluster, describe, finetune_centroids, with_codebooks
+    from pocketforge.quantization.codebook_files import save_codebooks
+    from pocketforge.training.losses import user_loss
+
+    graph = fold_batch_norm(program)
+    codebooks = cluster(graph, quantize.entries, lambda f, text: emit(0.3 * f, text))
+    clustered = with_codebooks(graph, codebooks)
+    history: list[dict[str, float]] = []
+    if quantize.finetune is not None:
+        resolve = resolver(inputs.get("data_root"))
+        data = open_dataset(spec["data"], resolve, inputs.get("labels"))
+        with contextlib.ExitStack() as around:
+            given = quantize.finetune.loss
+            clustered, codebooks, history = finetune_centroids(
+                clustered,
+                codebooks,
+                data.train,
+                quantize.finetune,
+                seed=spec["seed"],
+                task=spec["task"],
+                loss=around.enter_context(user_loss(given, resolve)) if given else None,
+                partial=inputs.get("partial"),
+                logs=inputs.get("logs"),
+                emit=lambda f, text: emit(0.3 + 0.5 * f, text),
+            )
+    state = clustered.state_dict()
+    rest = {name: tensor.numpy() for name, tensor in state.items() if name not in codebooks}
+    sizes = save_codebooks(codebooks, rest, out)
+    layers = describe(graph, codebooks)
+    more = {"codebook": {"sizes": sizes, "weights": layers, "history": history}}
+    example = program.example_inputs[0]
+    return write_float_form(clustered, example, quantize, codebooks, inputs["data"], out, _evaluating(emit), more)
+
+
+def _evaluating(emit: Emit) -> Callable[[float], None]:
+    return lambda fraction: emit(0.8 + 0.2 * fraction, "running the quantized graph")

@@ -1,0 +1,152 @@
+"""Stage `reference`: the trained PyTorch model, traced once, and what it answers on the eval samples.
+
+Every lane starts from the traced graph and is compared with these outputs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pocketforge import models
+from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.data.files import resolver
+from pocketforge.errors import ModelError
+from pocketforge.evaluate import evaluate
+from pocketforge.metrics import accuracy
+from pocketforge.pruning.subject import open_checkpoint
+
+Emit = Callable[[float, str], None]
+
+
+def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+    """Build, load, trace and evaluate the model.
+
+    inputs: "data" (stage data's folder), "data_root", "weights" or "checkpoint" (stage finetune's folder); spec:
+    definition, args, inputs, outputs, task, metric. Writes model.pt2 (batch 1), outputs_0.npy … (float32, eval
+    samples first), reference.json. Raises ModelError where model, weights, data and labels do not fit together.
+    """
+    torch.set_num_threads(1)
+    data = json.loads((inputs["data"] / "data.json").read_text("utf-8"))
+    emit(0.0, "building the model")
+    program, parameters, macs = load_traced(inputs, spec, data)
+    example = tuple(program.example_inputs[0])
+    torch.export.save(program, out / "model.pt2")
+    emit(0.2, "running the eval samples")
+    outputs = evaluate(program.module(), load_samples(inputs["data"], "eval"), lambda f: emit(0.2 + 0.8 * f, "eval"))
+    for number, array in enumerate(outputs):
+        np.save(out / f"outputs_{number}.npy", array)
+    if not np.isfinite(outputs[0]).all():
+        raise ModelError("the model answers NaN or infinity on real samples", "check its weights and the preprocessing")
+    targets = np.load(inputs["data"] / "eval_targets.npy")
+    if spec["task"] == "classification":
+        check_labels(outputs[0], targets, data["labels"])
+    elif outputs[0].reshape(len(targets), -1).shape != targets.reshape(len(targets), -1).shape:
+        raise ModelError(f"the model's output has shape {outputs[0].shape[1:]}, the targets have {targets.shape[1:]}")
+    summary: dict[str, Any] = {
+        "parameters": parameters,
+        "macs": macs,
+        "accuracy": accuracy(outputs[0], targets, spec["task"]),
+        "eval_samples": len(targets),
+        "inputs": [
+            {"name": name, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+            for name, tensor in zip(input_names(spec, len(example)), example, strict=True)
+        ],
+        "outputs": [
+            {"name": name, "shape": [1, *array.shape[1:]]}
+            for name, array in zip(output_names(spec, len(outputs)), outputs, strict=True)
+        ],
+    }
+    (out / "reference.json").write_text(json.dumps(summary, indent=1, sort_keys=True), "utf-8")
+    emit(1.0, f"{spec['metric']} {summary['accuracy'][spec['metric']]:.4f}")
+
+
+def load_traced(
+    inputs: Mapping[str, Path], spec: Mapping[str, Any], data: Mapping[str, Any]
+) -> tuple[torch.export.ExportedProgram, int, int]:
+    """The traced batch-1 graph with the trained weights, its parameters and its MACs."""
+    resolve = resolver(inputs.get("data_root"))
+    definition = spec["definition"]
+    if definition.endswith(".pt2"):
+        program = models.load_exported(resolve(definition))
+        models.check_finite({**program.state_dict}, definition)
+        example = models.example_inputs(definition, resolve)
+        if example is None or any(tensor.shape[:1] != (1,) for tensor in example):
+            found = "none" if example is None else ", ".join(str(list(t.shape)) for t in example)
+            raise ModelError(
+                f"{definition} must be traced with positional inputs of batch 1, found example inputs {found}",
+                "torch.export.save(torch.export.export(model, (x[:1],)), FILE)",
+            )
+        check_samples(example, data)
+        module = program.module()
+        return program, models.count_parameters(module), models.count_macs(module, example)
+    module = open_checkpoint(inputs, spec).module
+    models.check_finite(module.state_dict(), definition)
+    example = example_for(spec, models.example_inputs(definition, resolve), data)
+    check_samples(example, data)
+    program = models.trace(module, example)
+    return program, models.count_parameters(module), models.count_macs(module, example)
+
+
+def example_for(
+    spec: Mapping[str, Any], from_definition: tuple[Tensor, ...] | None, data: Mapping[str, Any]
+) -> tuple[Tensor, ...]:
+    """Batch-1 inputs to trace with: the recipe's model.input, else example_inputs(), else the samples' own shape."""
+    if spec["inputs"]:
+        return tuple(_zeros(i["shape"], i["dtype"]) for i in spec["inputs"])
+    if from_definition is not None:
+        return tuple(tensor[:1] for tensor in from_definition)
+    return tuple(_zeros([1, *i["shape"]], i["dtype"]) for i in data["inputs"])
+
+
+def _zeros(shape: list[int], dtype: str) -> Tensor:
+    return torch.zeros(tuple(shape), dtype=getattr(torch, dtype))
+
+
+def check_samples(example: tuple[Tensor, ...], data: Mapping[str, Any]) -> None:
+    """Raises ModelError unless the preprocessed samples are what the model takes."""
+    wanted = [(list(t.shape[1:]), str(t.dtype).removeprefix("torch.")) for t in example]
+    found = [(list(i["shape"]), i["dtype"]) for i in data["inputs"]]
+    if wanted != found:
+        said = [" and ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (wanted, found)]
+        raise ModelError(
+            f"the model takes {said[0]}, the preprocessed samples are {said[1]}",
+            "set data.preprocess (resize, color, layout), or the model's input shape ([[model.input]] shape = …)",
+        )
+
+
+def check_labels(outputs: np.ndarray[Any, Any], targets: np.ndarray[Any, Any], labels: list[str]) -> None:
+    """Raises ModelError when the model has another number of classes than there are labels."""
+    classes = int(np.prod(outputs.shape[1:]))
+    if outputs.ndim != 2:
+        raise ModelError(
+            f"a classifier's output must be [1, classes], found {[1, *outputs.shape[1:]]}",
+            'name the model\'s task: task = "regression"',
+        )
+    if labels and len(labels) != classes:
+        raise ModelError(
+            f"the model has {classes} outputs, there are {len(labels)} labels",
+            "fix data.labels, or build the model with that many classes (model.args)",
+        )
+    if int(targets.max()) >= classes:
+        raise ModelError(f"the model has {classes} outputs, the data has a label {int(targets.max())}")
+
+
+def input_names(spec: Mapping[str, Any], count: int) -> list[str]:
+    """The recipe's names, else `input` (`input_0`, `input_1` … when there are several)."""
+    given = [i["name"] for i in spec["inputs"]] if spec["inputs"] else [""] * count
+    return [name or ("input" if count == 1 else f"input_{k}") for k, name in enumerate(given)]
+
+
+def output_names(spec: Mapping[str, Any], count: int) -> list[str]:
+    """The recipe's names, else `output` (`output_0` …). Raises ModelError when the numbers differ."""
+    given = list(spec["outputs"])
+    if given and len(given) != count:
+        raise ModelError(f"model.outputs names {len(given)} outputs, the model gives {count}")
+    return given or (["output"] if count == 1 else [f"output_{k}" for k in range(count)])

@@ -1,0 +1,110 @@
+"""Stage `verify_device`: run the exact exported file on a device, and compare its outputs with the host's.
+
+A device's kernels are others than the host's: what is right here may be wrong there. A file that does not load or run
+fails the stage; one whose outputs differ is a result, which verdict.json names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pocketforge.data.arrays_on_disk import sample_paths
+from pocketforge.devices import DEVICES
+from pocketforge.devices.base import RunRequest
+from pocketforge.file_checks import check, check_limits, measure, write_checked
+from pocketforge.metrics import accuracy, parity, real_values
+from pocketforge.profile_files import load_profile
+from pocketforge.runtimes import RUNTIMES
+from pocketforge.store import hash_file
+from pocketforge.verify_limits import device_limits
+
+Emit = Callable[[float, str], None]
+
+
+def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+    """inputs: "data", "reference", "export", "verify" (the host's), an emulated device's "profile", a user's own
+    "runner" and "runner_library" for a phone; spec: runtime, scheme, task, metric, device (via, cores, eval_samples,
+    limits, time_limit_s; an emulated one's memory_limit_bytes, a phone's name, serial and threads).
+
+    Writes verify.json (measured on the device, and against the host), verdict.json and outputs_0.npy …. Raises
+    ToolFailed when the file does not load or run there, DeviceUnavailable, DeviceTimeout.
+    """
+    device = spec["device"]
+    exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
+    model = inputs["export"] / exported["files"]["model"]
+    host = np.load(inputs["verify"] / "model" / "outputs_0.npy")
+    samples = min(device["eval_samples"] or len(host), len(host))
+    where = _where(inputs, device)
+    emit(0.0, f"{samples} samples on {where}")
+    with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
+        answer = importlib.import_module(DEVICES[device["via"]]).run(
+            RunRequest(
+                session=RUNTIMES[spec["runtime"]].session,
+                model=model,
+                sha256=hash_file(model),
+                inputs=tuple(_first(path, samples, Path(scratch)) for path in sample_paths(inputs["data"], "eval")),
+                outputs=out,
+                profile=str(inputs.get("profile", "")),
+                cores=device["cores"],
+                threads=device.get("threads", 1),
+                time_limit_s=device["time_limit_s"],
+                memory_limit_bytes=device.get("memory_limit_bytes", 0),
+                serial=device.get("serial", ""),
+                runner=str(inputs.get("runner", "")),
+                runner_library=str(inputs.get("runner_library", "")),
+            )
+        )
+    info = exported["outputs"][0]
+    outputs, host = (
+        real_values(array, info.get("scale"), info.get("zero_point"))
+        for array in (np.load(out / "outputs_0.npy"), host[:samples])
+    )
+    reference = np.load(inputs["reference"] / "outputs_0.npy")[:samples]
+    targets = np.load(inputs["data"] / "eval_targets.npy")[:samples]
+    measured = measure(outputs, reference, targets, accuracy(reference, targets, spec["task"]), spec)
+    against_host = parity(outputs, host)
+    if spec["task"] != "classification":
+        del against_host["argmax_agreement"]
+    limits = {**device_limits(spec["scheme"]), **{k: v for k, v in device["limits"].items() if v is not None}}
+    checks = [
+        *(
+            check(side, _shapes(exported[side]), _shapes(seen), _shapes(exported[side]) == _shapes(seen))
+            for side, seen in (("inputs", answer.inputs), ("outputs", answer.outputs))
+        ),
+        *check_limits(against_host, limits),
+    ]
+    found = {"device": measured, "host": against_host, "limits": limits, "checks": checks, "runtime": answer.runtime}
+    reasons = [
+        f"on {where}, against the host: {c['name']}: wanted {c['wanted']}, found {c['found']}"
+        for c in checks
+        if not c["passed"]
+    ]
+    write_checked(out / "verify.json", found)
+    write_checked(out / "verdict.json", {"passed": not reasons, "reasons": reasons})
+    emit(1.0, f"SQNR {against_host['sqnr_db']:.1f} dB against the host")
+
+
+def _where(inputs: Mapping[str, Path], device: Mapping[str, Any]) -> str:
+    if "profile" not in inputs:
+        return f"{device['name']} ({device['cores']} cores)"
+    profile = load_profile(inputs["profile"])
+    return f"{profile.name} ({profile.cluster(device['cores']).name} cores)"
+
+
+def _first(path: Path, samples: int, scratch: Path) -> Path:
+    whole = np.load(path, mmap_mode="r")
+    if len(whole) == samples:
+        return path
+    np.save(scratch / path.name, whole[:samples])
+    return scratch / path.name
+
+
+def _shapes(tensors: Any) -> str:
+    return "; ".join(f"{t['dtype']} {list(t['shape'])}" for t in tensors)

@@ -1,0 +1,47 @@
+"""A recipe's study of layers in int8, run as a build would: the same step with the same key, so it is made once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from pocketforge import events
+from pocketforge.errors import RecipeError
+from pocketforge.facts import gather
+from pocketforge.plan import make_plan
+from pocketforge.quantize import STATIC, Quantize
+from pocketforge.recipe import Recipe, Target, suggest
+from pocketforge.run_part import run_part
+
+
+def study(recipe: Recipe, target: str, cache: Path, emit: events.Emit = events.ignore) -> dict[str, Any]:
+    """The content of layers.json, from the store or measured now. target: a name; empty: the first static int8 one,
+    else static_int8 as it is by default. Raises RecipeError for an unknown target, and the first error that a step met.
+    """
+    asked = dataclasses.replace(recipe, targets=(_mixed(_chosen(recipe, target)),), budgets=())
+    plan = make_plan(asked, gather(asked, cache))
+    (key,) = (step.key for step in plan.steps if step.stage == "layers")
+    outcome = run_part(plan, (key,), cache, "study", emit)
+    found: dict[str, Any] = json.loads((outcome.entries[key].files / "layers.json").read_text("utf-8"))
+    return found
+
+
+def _chosen(recipe: Recipe, name: str) -> Target:
+    known = {target.name: target for target in recipe.targets}
+    if name and name not in known:
+        raise RecipeError(f"the recipe has no target {name!r}{suggest(name, known)}")
+    if name:
+        return known[name]
+    static = [target for target in recipe.targets if target.quantize.scheme in STATIC]
+    return static[0] if static else Target("layers", recipe.targets[0].runtime)
+
+
+def _mixed(target: Target) -> Target:
+    """The target with scheme mixed, on its own backend and calibration."""
+    quantize = target.quantize
+    if quantize.scheme not in STATIC:
+        return dataclasses.replace(target, quantize=Quantize("mixed"))
+    kept = {k: getattr(quantize, k) for k in ("per_channel", "calibration", "backend", "percentile", "weight_bits")}
+    return dataclasses.replace(target, quantize=Quantize("mixed", **kept))

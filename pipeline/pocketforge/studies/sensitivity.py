@@ -1,0 +1,44 @@
+"""A recipe's sensitivity study, run as a build would run it: the same steps with the same keys, so it is made once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from pocketforge import events
+from pocketforge.compress import Compress, PruneChannels
+from pocketforge.errors import RecipeError
+from pocketforge.facts import gather
+from pocketforge.plan import make_plan
+from pocketforge.recipe import Recipe
+from pocketforge.run_part import run_part
+
+
+def sensitivity_recipe(recipe: Recipe) -> Recipe:
+    """The recipe up to its first prune_channels, with `ratio = "auto"` there; without one, the model as it is given.
+
+    Importance, round_to, protect and max_ratio are those of the recipe's entry, else the defaults.
+    """
+    if recipe.model.definition.endswith(".pt2"):
+        raise RecipeError("a .pt2 is a traced graph whose channels cannot be pruned", "give the .py definition")
+    before: list[Compress] = []
+    for entry in recipe.compress:
+        if isinstance(entry, PruneChannels):
+            auto = dataclasses.replace(
+                entry, ratio="auto", ratios={}, goal=None, scope="local", steps=1, finetune=None, head_ratio=0.0
+            )
+            return dataclasses.replace(recipe, compress=(*before, auto))
+        before.append(entry)
+    return dataclasses.replace(recipe, compress=(PruneChannels(ratio="auto"),))
+
+
+def study(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> dict[str, Any]:
+    """The content of sensitivity.json, from the store or measured now. Raises the first error that a step met."""
+    asked = sensitivity_recipe(recipe)
+    plan = make_plan(asked, gather(asked, cache))
+    (key,) = (step.key for step in plan.steps if step.stage == "sensitivity")
+    outcome = run_part(plan, (key,), cache, "study", emit)
+    found: dict[str, Any] = json.loads((outcome.entries[key].files / "sensitivity.json").read_text("utf-8"))
+    return found

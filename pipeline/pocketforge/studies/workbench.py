@@ -1,0 +1,137 @@
+"""A recipe's model and data, opened once for a whole study, and what is done to copies of the model."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketforge.compress import Distill, Finetune
+from pocketforge.data.dataset import open_recipe
+from pocketforge.errors import ModelError
+from pocketforge.models import build_model, load_weights
+from pocketforge.pruning.base import Emit, Subject
+from pocketforge.pruning.subject import accuracy, gather, open_checkpoint, subject_for
+from pocketforge.pruning.unstructured import MaskConstraint
+from pocketforge.recipe import Recipe, data_spec
+from pocketforge.training.batches import KEEP_BYTES
+from pocketforge.training.distillation import DistillationLoss
+from pocketforge.training.loop import deterministic, fit
+from pocketforge.training.losses import user_loss
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pocketforge.training.batches import TrainSamples
+
+
+def model_spec(recipe: Recipe) -> dict[str, Any]:
+    """What the compressing stages call their spec: the model, its data and task, as plain data."""
+    return {
+        "definition": recipe.model.definition,
+        "args": recipe.model.args,
+        "seed": recipe.seed,
+        "data": data_spec(recipe.data, recipe.seed, recipe.task),
+        "task": recipe.task,
+        "inputs": [dataclasses.asdict(i) for i in recipe.model.inputs],
+    }
+
+
+class Workbench:
+    """The unpruned model with calibration, train and eval samples in memory. Raises ModelError as opening them does."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        spec = model_spec(recipe)
+        inputs = {"data_root": Path(recipe.folder)}
+        if recipe.model.weights:
+            inputs["weights"] = recipe.resolve(recipe.model.weights)
+        if recipe.data.labels:
+            inputs["labels"] = recipe.resolve(recipe.data.labels)
+        self._subject = subject_for(open_checkpoint(inputs, spec), inputs, spec, lambda _fraction, _message: None)
+        data = open_recipe(recipe)
+        self.eval = gather(data.eval)
+        self.train: TrainSamples = _kept(data.train)
+        with deterministic(recipe.seed):
+            outputs = self._subject.module(*self.eval[0][0])
+        classes = max(int(targets.max()) for _, targets in self.eval) + 1
+        if getattr(outputs, "ndim", 0) != 2 or outputs.shape[1] < classes:
+            raise ModelError(
+                f"the study needs logits (batch, classes) for {classes} classes, found {list(outputs.shape)}"
+            )
+
+    @property
+    def module(self) -> nn.Module:
+        """The unpruned model: not to be changed."""
+        return self._subject.module
+
+    @property
+    def example(self) -> tuple[Tensor, ...]:
+        return self._subject.example
+
+    def subject(self, seed: int) -> Subject:
+        """A copy of the model to prune; `seed` is for what the pruning draws at random."""
+        return dataclasses.replace(self._subject, module=copy.deepcopy(self.module), masks={}, seed=seed)
+
+    def accuracy(self, module: nn.Module) -> float:
+        """Top-1 on the eval samples."""
+        with deterministic(self.recipe.seed):
+            return accuracy(module, self.eval)
+
+    def finetune(
+        self, module: nn.Module, masks: Mapping[str, Tensor], settings: Finetune, seed: int, partial: Path, emit: Emit
+    ) -> None:
+        """Train `module` in place; masked weights stay zero. Goes on from `partial` after a kill."""
+        with contextlib.ExitStack() as around:
+            loss = around.enter_context(user_loss(settings.loss, self.recipe.resolve)) if settings.loss else None
+            fit(
+                module,
+                self.train,
+                settings,
+                seed=seed,
+                task=self.recipe.task,
+                loss=loss,
+                teacher=self._teacher(settings.distill, module, seed) if settings.distill else None,
+                constraint=MaskConstraint(module, masks) if masks else None,
+                partial=partial,
+                emit=emit,
+            )
+
+    def _teacher(self, settings: Distill, student: nn.Module, seed: int) -> DistillationLoss:
+        if settings.teacher is None:
+            teacher = copy.deepcopy(self.module)
+        else:
+            given = settings.teacher
+            teacher = build_model(given.definition, given.args, self.recipe.resolve, seed=self.recipe.seed)
+            load_weights(teacher, self.recipe.resolve(given.weights))
+        example = tuple(tensor[:2] for tensor in self.eval[0][0])
+        return DistillationLoss(settings, teacher, student, example, seed=seed)
+
+
+def _kept(samples: TrainSamples) -> TrainSamples:
+    """The same samples, read once for all trainings when they fit into memory."""
+    size = sum(array.nbytes for array in samples[0][0]) * len(samples) if len(samples) else 0
+    return [samples[index] for index in range(len(samples))] if size <= KEEP_BYTES else samples
+
+
+def digest_of(module: nn.Module, masks: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a model: its structure, every tensor and the masks."""
+    found = hashlib.sha256(str(module).encode())
+    for name, tensor in [*sorted(module.state_dict().items()), *sorted(masks.items())]:
+        array = tensor.detach().cpu().contiguous().numpy()
+        found.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return found.hexdigest()
+
+
+def structure_of(module: nn.Module, masks: Mapping[str, Tensor]) -> str:
+    """SHA-256 of what a runtime's speed depends on: modules, shapes, and which weights are masked; not the values."""
+    found = hashlib.sha256(str(module).encode())
+    for name, tensor in module.state_dict().items():
+        found.update(f"{name} {tuple(tensor.shape)}".encode())
+    for name, mask in sorted(masks.items()):
+        found.update(name.encode() + mask.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:32]

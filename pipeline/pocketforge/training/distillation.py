@@ -1,0 +1,229 @@
+"""Learning from a teacher: its outputs (KD, DKD), its layers' outputs (hints) and where it looks (attention transfer).
+
+Hinton et al. 2015; Zhao et al. 2022 (arXiv:2203.08679); Romero et al. 2015 (FitNets); Zagoruyko & Komodakis 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pocketforge.compress import Distill, LayerPair
+from pocketforge.errors import ModelError
+from pocketforge.recipe import suggest
+
+Inputs = tuple[Tensor, ...]
+
+
+def kd_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² × KL(teacher ‖ student), both softened by the temperature T; mean over the batch. Logits (batch, classes)."""
+    soft = functional.log_softmax(teacher / temperature, 1)
+    ours = functional.log_softmax(student / temperature, 1)
+    return functional.kl_div(ours, soft, reduction="batchmean", log_target=True) * temperature**2
+
+
+def dkd_divergence(
+    student: Tensor, teacher: Tensor, labels: Tensor, temperature: float, alpha: float, beta: float
+) -> Tensor:
+    """Decoupled KD: alpha × TCKD + beta × NCKD, each times T²; mean over the batch. Logits (batch, classes).
+
+    TCKD is the divergence of (target class, all others together), NCKD that of the other classes among themselves.
+    Equal to the authors' code (mdistiller) where that is exact; here in log space, so nothing underflows.
+    """
+    target = functional.one_hot(labels, student.shape[1]).bool()
+    others = [(x / temperature)[~target].view(len(x), -1) for x in (student, teacher)]
+    two = []
+    for x, rest in zip((student, teacher), others, strict=True):
+        pair = torch.stack([(x / temperature)[target], rest.logsumexp(1)], 1)
+        two.append(functional.log_softmax(pair, 1))
+    tckd = functional.kl_div(two[0], two[1], reduction="batchmean", log_target=True)
+    ours, soft = (functional.log_softmax(rest, 1) for rest in others)
+    nckd = functional.kl_div(ours, soft, reduction="batchmean", log_target=True)
+    return (alpha * tckd + beta * nckd) * temperature**2
+
+
+def attention_map(features: Tensor) -> Tensor:
+    """Where a layer looks: squares summed over channels, as a vector of length 1 a sample.
+
+    Features (batch, channels, height, width) or (batch, tokens, channels).
+    """
+    squares = features.float().square().sum(1 if features.ndim == 4 else 2)
+    return functional.normalize(squares.flatten(1), dim=1)
+
+
+class DistillationLoss:
+    """The loss of a student that learns from a teacher:
+
+        alpha × KD + (1 - alpha) × labels' loss + hint_weight × Σ hints + attention_weight × Σ attention
+
+    with DKD in KD's place for method dkd (its authors add the labels' loss with weight 1 and raise DKD over the first
+    epochs; here alpha shares between them in both methods, and nothing is raised). A hint is the mean square error
+    between two layers' outputs, the student's through a learned linear map (1×1 convolution for images) that is
+    trained along and thrown away. Attention is the mean square difference of two layers' attention maps, as in its
+    authors' code (weight 1000). Images of unequal size: the larger is averaged down to the smaller.
+
+    The teacher runs in eval mode without gradients on the very inputs that the student gets, and is never changed.
+    Raises ModelError when teacher and student do not fit together.
+    """
+
+    def __init__(
+        self, settings: Distill, teacher: nn.Module, student: nn.Module, example: Inputs, *, seed: int = 0
+    ) -> None:
+        """example: a small batch of the student's inputs."""
+        self.settings = settings
+        self.teacher = teacher.eval()
+        self.regressors = nn.ModuleList()
+        self._seen: dict[tuple[str, str], Tensor] = {}
+        pairs = {"hints": settings.hints, "attention": settings.attention}
+        for what, several in pairs.items():
+            for pair in several:
+                _check_layer(student, pair.student, f"distill.{what}: the student")
+                _check_layer(teacher, pair.teacher, f"distill.{what}: the teacher")
+        self._hooked = {
+            "student": sorted({pair.student for several in pairs.values() for pair in several}),
+            "teacher": sorted({pair.teacher for several in pairs.values() for pair in several}),
+        }
+        was_training = student.training
+        student.eval()
+        with torch.no_grad(), self.attached(student):
+            ours, theirs = _logits(student(*example), "student"), _logits(self._answer(example), "teacher")
+            if ours.shape[1] != theirs.shape[1]:
+                raise ModelError(
+                    f"the teacher answers {theirs.shape[1]} classes, the student {ours.shape[1]}",
+                    "distillation compares class by class: both must be built for the same classes",
+                )
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                for pair in settings.hints:
+                    self.regressors.append(_regressor(*self._pair(pair)))
+            for pair in settings.attention:
+                self._attention(pair)
+        student.train(was_training)
+
+    @contextmanager
+    def attached(self, student: nn.Module) -> Iterator[None]:
+        """Inside, the named layers' outputs are watched; no hook is left behind."""
+        with ExitStack() as hooks:
+            for side, module in (("student", student), ("teacher", self.teacher)):
+                for name in self._hooked[side]:
+                    handle = module.get_submodule(name).register_forward_hook(self._watch(side, name))
+                    hooks.callback(handle.remove)
+            yield
+        self._seen.clear()
+
+    def _watch(self, side: str, name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            # A layer of a transformer answers a tuple whose first element is its output.
+            while isinstance(output, tuple | list) and output:
+                output = output[0]
+            if not isinstance(output, Tensor):
+                raise ModelError(f"distill: layer {name!r} of the {side} answers a {type(output).__name__}, no tensor")
+            self._seen[side, name] = output
+
+        return hook
+
+    def __call__(
+        self, inputs: Inputs, outputs: Tensor, targets: Tensor, label_loss: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The whole loss and its parts, unweighted, after the student's forward pass on `inputs` gave `outputs`."""
+        s = self.settings
+        with torch.no_grad():
+            answer = _logits(self._answer(inputs), "teacher").float()
+        if s.method == "kd":
+            divergence = kd_divergence(outputs, answer, s.temperature)
+        else:
+            divergence = dkd_divergence(outputs, answer, targets, s.temperature, s.dkd_alpha, s.dkd_beta)
+        total = s.alpha * divergence
+        if s.alpha < 1:  # at 1 labels are no part of it, not even as 0 × infinity
+            total = total + (1 - s.alpha) * label_loss
+        parts = {"label_loss": label_loss, "teacher_loss": divergence}
+        if s.hints:
+            parts["hint_loss"] = torch.stack([self._hint(n, pair) for n, pair in enumerate(s.hints)]).sum()
+            total = total + s.hint_weight * parts["hint_loss"]
+        if s.attention:
+            parts["attention_loss"] = torch.stack([self._attention(pair) for pair in s.attention]).sum()
+            total = total + s.attention_weight * parts["attention_loss"]
+        return total, {name: part.detach() for name, part in parts.items()}
+
+    def _answer(self, inputs: Inputs) -> Any:
+        self.teacher.eval()
+        return self.teacher(*inputs)
+
+    def _pair(self, pair: LayerPair) -> tuple[Tensor, Tensor]:
+        """Both layers' outputs, in one size."""
+        found = []
+        for side, name in (("student", pair.student), ("teacher", pair.teacher)):
+            if (side, name) not in self._seen:
+                raise ModelError(f"distill: layer {name!r} of the {side} is not run by its forward()")
+            found.append(self._seen[side, name])
+        return _same_size(found[0], found[1].detach(), pair)
+
+    def _hint(self, number: int, pair: LayerPair) -> Tensor:
+        ours, theirs = self._pair(pair)
+        return functional.mse_loss(self.regressors[number](ours).float(), theirs.float())
+
+    def _attention(self, pair: LayerPair) -> Tensor:
+        ours, theirs = self._pair(pair)
+        if ours.ndim not in (3, 4):
+            raise ModelError(
+                f"distill.attention: layer {pair.student!r} answers {list(ours.shape)}, which has no places to look at",
+                "name convolutional or transformer layers; for others use hints",
+            )
+        return (attention_map(ours) - attention_map(theirs)).square().mean()
+
+
+def check_teacher(accuracy: float, classes: int, samples: int) -> None:
+    """Raises ModelError for a teacher that knows nothing: one that was never trained, or on other classes.
+
+    It must be right more often than guessing is by luck: chance, 1 / classes, and three standard errors of it on so
+    many samples, at least half as often again where there are many classes; but at most half-way to always.
+    """
+    chance = 1 / classes
+    luck = max(chance * (1 - chance) / 2, 3 * (chance * (1 - chance) / samples) ** 0.5)
+    if accuracy <= chance + min(luck, (1 - chance) / 2):
+        raise ModelError(
+            f"the teacher answers {accuracy:.1%} of {samples} calibration samples right, hardly more than chance "
+            f"({chance:.1%}): it is not trained for these classes",
+            "give the weights of a trained model, with its classes in the data's order",
+        )
+
+
+def _check_layer(module: nn.Module, name: str, who: str) -> None:
+    known = [known for known, _ in module.named_modules() if known]
+    if name not in known:
+        raise ModelError(f"{who} has no layer {name!r}{suggest(name, known)}")
+
+
+def _logits(output: Any, who: str) -> Tensor:
+    if isinstance(output, tuple | list) and len(output) == 1:
+        output = output[0]
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        found = f"shape {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(f"distillation needs a {who} that returns logits (batch, classes), found {found}")
+    return output
+
+
+def _same_size(ours: Tensor, theirs: Tensor, pair: LayerPair) -> tuple[Tensor, Tensor]:
+    shapes = f"{pair.student!r} {list(ours.shape)} and {pair.teacher!r} {list(theirs.shape)}"
+    if ours.ndim != theirs.ndim or ours.ndim not in (2, 3, 4):
+        raise ModelError(
+            f"distill: layers {shapes} cannot be compared",
+            "name two layers of images (N, C, H, W), of tokens (N, T, C), or of vectors (N, C)",
+        )
+    if ours.ndim == 3 and ours.shape[1] != theirs.shape[1]:
+        raise ModelError(f"distill: layers {shapes} have unequal numbers of tokens")
+    if ours.ndim == 4 and ours.shape[2:] != theirs.shape[2:]:
+        height, width = (min(a, b) for a, b in zip(ours.shape[2:], theirs.shape[2:], strict=True))
+        ours, theirs = (functional.adaptive_avg_pool2d(x, (height, width)) for x in (ours, theirs))
+    return ours, theirs
+
+
+def _regressor(ours: Tensor, theirs: Tensor) -> nn.Module:
+    if ours.ndim == 4:
+        return nn.Conv2d(ours.shape[1], theirs.shape[1], 1)
+    return nn.Linear(ours.shape[-1], theirs.shape[-1])

@@ -1,0 +1,178 @@
+"""Several processes on this machine that train one model together (gloo over the loopback interface, no network).
+
+`together` starts them and runs one function in each. They are new interpreters, as a process that has already used
+torch's threads cannot be forked. They meet through a file, not a port, so two builds cannot meet each other.
+
+    python -m pocketforge.training.distributed REQUEST.json    one of them, started by `together` only
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pocketforge.errors import ModelError, PocketforgeError, StageFailed, ToolFailed, ToolMissing
+from pocketforge.training.engine import WORLD_SIZE
+
+Emit = Callable[[float, str], None]
+# Errors that mean something to the user; any other is a crash, whose story is in the log.
+_KINDS: dict[str, type[PocketforgeError]] = {"ModelError": ModelError, "ToolMissing": ToolMissing}
+_POLL_S = 0.1
+
+
+def together(
+    processes: int,
+    function: str,
+    inputs: Mapping[str, Path],
+    spec: Mapping[str, Any],
+    out: Path,
+    emit: Emit,
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run `function` ("module:name", called as a stage's run) in each of `processes` processes, and wait for all.
+
+    Only the first one's progress is heard, and only it shall write into `out`. When one fails, the others are ended
+    and its error is raised: ModelError and ToolMissing as they were, else StageFailed; ToolFailed when it was killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
+        folder = Path(scratch)
+        request = {
+            "function": function,
+            "inputs": {name: os.fspath(path) for name, path in inputs.items()},
+            "spec": spec,
+            "out": os.fspath(out),
+            "scratch": scratch,
+        }
+        (folder / "request.json").write_text(json.dumps(request), "utf-8")
+        reading, writing = os.pipe()
+        started: list[subprocess.Popen[bytes]] = []
+        try:
+            argv = [sys.executable, "-m", __name__, os.fspath(folder / "request.json"), str(writing)]
+            for rank in range(processes):
+                started.append(
+                    subprocess.Popen(  # they end when their stdin closes: with us, however we end
+                        argv,
+                        stdin=subprocess.PIPE,
+                        pass_fds=[writing],
+                        env={**os.environ, **(environment or {}), **_environment(rank, processes)},
+                    )
+                )
+            os.close(writing)
+            listener = threading.Thread(target=_listen, args=(reading, emit), daemon=True)
+            listener.start()
+            _wait(started, folder, argv)
+            listener.join()
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+                if process.stdin is not None:
+                    process.stdin.close()
+
+
+def _environment(rank: int, world: int) -> dict[str, str]:
+    root = os.fspath(Path(importlib.import_module("pocketforge").__file__ or "").parents[1])
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(world),
+        WORLD_SIZE: str(world),
+        # accelerate wants to see them; the processes meet through a file.
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+        "GLOO_SOCKET_IFNAME": loopback,
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _listen(reading: int, emit: Emit) -> None:
+    with os.fdopen(reading, encoding="utf-8") as lines:
+        for line in lines:
+            fraction, message = json.loads(line)
+            emit(fraction, message)
+
+
+def _wait(started: list[subprocess.Popen[bytes]], folder: Path, argv: list[str]) -> None:
+    while True:
+        codes = [process.poll() for process in started]
+        if all(code == 0 for code in codes):
+            return
+        if any(codes):
+            # The others notice within moments that one is gone, and fail with less telling words.
+            time.sleep(_POLL_S)
+            raise _told(folder) or ToolFailed(argv[:3], next(filter(None, codes)), "a training process was killed")
+        time.sleep(_POLL_S)
+
+
+def _told(folder: Path) -> PocketforgeError | None:
+    """The error that one of them wrote down: one that says something to the user, if there is one."""
+    errors = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("error-*.json"))]
+    for error in errors:
+        if error["kind"] in _KINDS:
+            return _KINDS[error["kind"]](error["message"], error["hint"])
+    if errors:
+        return StageFailed(f"{errors[0]['kind']}: {errors[0]['message']}", "the whole story is in the log")
+    return None
+
+
+def main(request_file: str, progress: str) -> int:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    request = json.loads(Path(request_file).read_text("utf-8"))
+    rank, world = int(os.environ["RANK"]), int(os.environ[WORLD_SIZE])
+    scratch = Path(request["scratch"])
+
+    def emit(fraction: float, message: str = "") -> None:
+        if rank == 0:
+            with contextlib.suppress(OSError):
+                os.write(int(progress), (json.dumps([float(fraction), str(message)]) + "\n").encode())
+
+    try:
+        import torch.distributed
+
+        torch.distributed.init_process_group(
+            "gloo", init_method=(scratch / "meeting").as_uri(), rank=rank, world_size=world
+        )
+        module, _, name = request["function"].partition(":")
+        function = getattr(importlib.import_module(module), name)
+        inputs = {key: Path(path) for key, path in request["inputs"].items()}
+        function(inputs, request["spec"], Path(request["out"]), emit)
+        # Nobody leaves while another still talks.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    except Exception as error:
+        traceback.print_exc()
+        told = {"kind": type(error).__name__, "message": str(getattr(error, "message", error)), "hint": ""}
+        told["hint"] = str(getattr(error, "hint", ""))
+        temporary = scratch / f"{rank}.part"
+        temporary.write_text(json.dumps(told), "utf-8")
+        os.replace(temporary, scratch / f"error-{rank}.json")
+        return 1
+    return 0
+
+
+def _end_with_the_parent() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    code = main(*sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of the libraries have nothing left to do.
+    os._exit(code)

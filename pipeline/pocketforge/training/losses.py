@@ -1,0 +1,96 @@
+"""The loss of a task, or the user's own; what a model must answer for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pocketforge.errors import ModelError
+from pocketforge.user_code import load_file, sibling_imports, user_error
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def task_loss(task: str, label_smoothing: float = 0.0) -> Loss:
+    """Cross entropy for classification, mean square error for regression: means over the batch."""
+    if task == "classification":
+        return lambda logits, labels: nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    return lambda outputs, targets: nn.functional.mse_loss(outputs, targets)
+
+
+def checked_outputs(output: Any, targets: Tensor, task: str) -> Tensor:
+    """The model's answer in float32, as the task needs it.
+
+    classification: logits (batch, classes) with an output for every label. regression: as many values as the
+    targets, in their shape (an answer (batch, 1) beside targets (batch,) would be compared all with all).
+    """
+    if isinstance(output, tuple | list) and len(output) == 1:
+        output = output[0]
+    if task == "classification":
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            raise ModelError(f"training needs a model that returns logits (batch, classes), found {_found(output)}")
+        if int(targets.max()) >= output.shape[1]:
+            raise ModelError(
+                f"the data has label {int(targets.max())}, the model has {output.shape[1]} outputs",
+                "model.args must build the model for the data's classes",
+            )
+        return output.float()
+    if not isinstance(output, Tensor) or output.numel() != targets.numel():
+        raise ModelError(
+            f"training needs a model that returns as many values as the targets, {list(targets.shape)}, "
+            f"found {_found(output)}"
+        )
+    return output.float().reshape(targets.shape)
+
+
+def checked_loss(value: Any) -> Tensor:
+    """Raises ModelError unless `value` is one number that depends on the weights."""
+    if not isinstance(value, Tensor):
+        raise ModelError(
+            f"the loss must be a scalar tensor, found {type(value).__name__}: return what torch computed, "
+            "without .item()"
+        )
+    if value.ndim:
+        raise ModelError(f"the loss must be a scalar tensor, found shape {list(value.shape)}: return loss.mean()")
+    if not value.requires_grad and torch.is_grad_enabled():
+        raise ModelError(
+            "the loss does not depend on the model's weights",
+            "compute it from the outputs with torch functions, without .detach(), .argmax() or numpy",
+        )
+    return value
+
+
+@contextmanager
+def user_loss(spec: str, resolve: Callable[[str], Path]) -> Iterator[Loss]:
+    """The loss `file.py:function`. Its file may import its neighbours, also while it runs.
+
+    Raises ModelError when there is no such function; the loss itself does so with the user's line when it raises.
+    """
+    file, _, name = spec.partition(":")
+    path = resolve(file)
+    if not path.is_file():
+        raise ModelError(f"finetune.loss: there is no file {path}", "paths are relative to the recipe's folder")
+    with sibling_imports(path.parent):
+        function = getattr(load_file(path, "loss"), name, None)
+        if not callable(function):
+            raise ModelError(
+                f"finetune.loss: {path} has no function {name}()", f"def {name}(outputs, targets): return a scalar"
+            )
+
+        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            try:
+                value = function(outputs, targets)
+            except Exception as error:
+                raise user_error(error, path.parent, f"finetune.loss: {name}() in {path} raised") from error
+            return checked_loss(value)
+
+        yield loss
+
+
+def _found(output: Any) -> str:
+    return f"shape {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
