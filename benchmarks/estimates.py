@@ -15,9 +15,9 @@ import statistics
 import subprocess
 import sys
 
-from pocketforge.calibration import calibrate, datasets, errors, published, sampling
-from pocketforge.calibration.counted import CountStore, Run, run_key
-from pocketforge.calibration.datasets import Sample
+from pocketforge.device_calibration import calibrate, datasets, errors, published, sampling
+from pocketforge.device_calibration.counted import CountStore, Run, run_key
+from pocketforge.device_calibration.datasets import Sample
 
 ITERATIONS = 100
 REGIONS = 200  # a call

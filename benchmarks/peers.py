@@ -32,13 +32,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from pocketforge.compress import Distill, Finetune, Goal, PruneChannels
-from pocketforge.config import load_recipe
 from pocketforge.data.dataset import open_recipe
-from pocketforge.models import build_model, count_macs, count_parameters, load_weights
+from pocketforge.model.load import build_model, count_macs, count_parameters, load_weights
 from pocketforge.pruning import channels
 from pocketforge.pruning.base import Subject
 from pocketforge.pruning.subject import accuracy, gather
+from pocketforge.recipe.compress import Distill, Finetune, Goal, PruneChannels
+from pocketforge.recipe.toml import load_recipe
 from pocketforge.stats import mean_interval
 from pocketforge.training.distillation import DistillationLoss
 from pocketforge.training.loop import fit

@@ -29,19 +29,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from pocketforge.config import load_recipe
 from pocketforge.data.arrays_on_disk import load_samples, sample_paths
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
-from pocketforge.facts import gather
+from pocketforge.facts.gather import gather
+from pocketforge.measure.trial import Trial, ratio_interval, time_in_turns
 from pocketforge.metrics import accuracy, parity, real_values
-from pocketforge.plan import make_plan
-from pocketforge.quantize import Quantize
-from pocketforge.recipe import Target
-from pocketforge.run_part import run_part
+from pocketforge.plan.lanes import make_plan
+from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.recipe import Target
+from pocketforge.recipe.toml import load_recipe
+from pocketforge.run.part import run_part
+from pocketforge.run.store import hash_file
 from pocketforge.runtimes import RUNTIMES
-from pocketforge.store import hash_file
-from pocketforge.trial import Trial, ratio_interval, time_in_turns
 
 ROOT = Path(__file__).parents[1]
 MODELS = {"resnet": "models/resnet_cifar/digits.toml", "mobilenet": "models/mobilenet_v2/recipe.toml"}

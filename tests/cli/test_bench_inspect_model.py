@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketforge.shipped import models_folder
+from pocketforge.recipe.shipped import models_folder
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +183,10 @@ def test_bench_as_a_table_has_the_interval(cli, tiny, samples):
 
 
 def test_an_interval_that_the_samples_cannot_give_is_null_never_infinity(cli, tiny, samples, monkeypatch):
-    from pocketforge import benching
+    from pocketforge.commands import bench
     from pocketforge.stats import Interval
 
-    monkeypatch.setattr(benching, "percentile_interval", lambda *_: Interval(1.0, -math.inf, math.inf))
+    monkeypatch.setattr(bench, "percentile_interval", lambda *_: Interval(1.0, -math.inf, math.inf))
     args = ("bench", tiny, "--inputs", samples, "--samples", 10, "--seconds", 0)
     (found,) = cli(*args, "--json").json()
     assert found["p50_low_ms"] is None and found["p50_high_ms"] is None

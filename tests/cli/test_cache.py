@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pocketforge.store import Store
+from pocketforge.run.store import Store
 
 HOUR = 3600
 

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from pocketforge.calibration import published, suite
+from pocketforge.device_calibration import published, suite
 
 
 @pytest.fixture(scope="module")

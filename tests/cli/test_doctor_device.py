@@ -74,9 +74,9 @@ def test_a_toolchain_that_does_not_import_is_as_good_as_missing(cli, monkeypatch
     import dataclasses
 
     broken = dataclasses.replace(RUNTIMES["onnx"], preload=("json", "no_such_module"))
-    monkeypatch.setattr("pocketforge.doctor.RUNTIMES", {"onnx": broken})
+    monkeypatch.setattr("pocketforge.commands.doctor.RUNTIMES", {"onnx": broken})
     monkeypatch.setattr(
-        "pocketforge.doctor._package", lambda name, *_: {"name": name, "state": "ok", "found": "", "get": ""}
+        "pocketforge.commands.doctor._package", lambda name, *_: {"name": name, "state": "ok", "found": "", "get": ""}
     )
     done = cli("doctor", "--imports", "--json")
     assert done.code == 3

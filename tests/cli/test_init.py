@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pocketforge import checking
 from pocketforge.cli.init import recipe_text
-from pocketforge.config import load_recipe, parse_recipe
+from pocketforge.commands import check
+from pocketforge.recipe.toml import load_recipe, parse_recipe
 
 TINY = """\
 from torch import nn
@@ -48,11 +48,11 @@ def checked(monkeypatch):
     """`init` without its check, which has tests of its own; the recipes that it was asked to check."""
     asked = []
 
-    def check(recipe, cache, emit):
+    def checked(recipe, cache, emit):
         asked.append(recipe)
         return FOUND
 
-    monkeypatch.setattr(checking, "check", check)
+    monkeypatch.setattr(check, "check", checked)
     return asked
 
 

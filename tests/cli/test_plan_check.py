@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pocketforge.config import load_recipe
-from pocketforge.shipped import recipe_path
-from pocketforge.store import Store
+from pocketforge.recipe.shipped import recipe_path
+from pocketforge.recipe.toml import load_recipe
+from pocketforge.run.store import Store
 
 SHIPPED = "shipped:digits_cnn"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketforge.store import Store
+from pocketforge.run.store import Store
 
 MODEL = """\
 import torch

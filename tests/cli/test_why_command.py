@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pocketforge.config import load_recipe
-from pocketforge.explain import explain_failures
-from pocketforge.facts import gather
-from pocketforge.parity.words import sentence, stage_rows
-from pocketforge.plan import make_plan
-from pocketforge.plan_why import with_why
-from pocketforge.run import run_plan
-from pocketforge.store import Store
+from pocketforge.commands.why import explain_failures
+from pocketforge.facts.gather import gather
+from pocketforge.plan.lanes import make_plan
+from pocketforge.plan.why import with_why
+from pocketforge.recipe.toml import load_recipe
+from pocketforge.run.store import Store
+from pocketforge.run.walk import run_plan
+from pocketforge.why.words import sentence, stage_rows
 
 MODEL = """\
 from torch import nn

@@ -19,7 +19,7 @@ import pytest
 from pocketforge.data.digits import Digits
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
-from pocketforge.quantize import Quantize
+from pocketforge.recipe.quantize import Quantize
 from pocketforge.runtimes import RUNTIMES
 
 torch = pytest.importorskip("torch")
@@ -98,7 +98,7 @@ def on_engine(net: Any, engine: str, calibration: Any, samples: Any) -> tuple[np
 
 @pytest.fixture(scope="module")
 def compared(request: pytest.FixtureRequest) -> Any:
-    from pocketforge.models import build_model, load_weights
+    from pocketforge.model.load import build_model, load_weights
 
     found: dict[tuple[str, str], Compared] = {}
 
@@ -176,7 +176,7 @@ def test_what_remains_of_fbgemm_is_the_weight_level_that_is_never_stored(compare
     """With -128 among the weights, as torch stores it, every output is within a step, if values beyond the calibrated
     range go on to int8's end as in torch's engine: clamped at the 7 bits, the graph is further away.
     """
-    from pocketforge import backends
+    from pocketforge.recipe import backends
 
     case = compared("digits_cnn", "fbgemm")
     wide = dataclasses.replace(backends.BACKENDS["fbgemm"], weight_levels=(-128, 127))

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketforge import models
-from pocketforge.compress import Goal, PruneChannels
 from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.model import load
+from pocketforge.model.surgery import KeepChannels, apply_edits, edit_from_json, edit_to_json
 from pocketforge.pruning import channels
 from pocketforge.pruning.base import Pruned, Subject
-from pocketforge.surgery import KeepChannels, apply_edits, edit_from_json, edit_to_json
+from pocketforge.recipe.compress import Goal, PruneChannels
 
 CHAIN = [["chain", 32], ["chain", 64], ["chain", 32]]
 # Every kind of coupling, the layers that lose half of their channels, and a layer that must not (with the reason).
@@ -130,7 +130,7 @@ def test_each_architecture_is_cut_in_step_and_computes_what_zeros_would_give(nam
     batch = subject.batches[0][0][0]
     if name != "group norm":  # its statistics are of the channels that are left
         torch.testing.assert_close(module(batch), zeroed(whole, edit)(batch), rtol=1e-4, atol=1e-5)
-    assert pruned.report["macs"] == [models.count_macs(m, subject.example) for m in (whole, module)]
+    assert pruned.report["macs"] == [load.count_macs(m, subject.example) for m in (whole, module)]
     assert pruned.report["macs"][1] < pruned.report["macs"][0]
     again = apply_edits(copy.deepcopy(whole), [edit_from_json(edit_to_json(edit))])
     assert torch.equal(again(batch), module(batch))
@@ -281,7 +281,7 @@ def test_a_goal_that_is_met_already_removes_nothing_and_one_out_of_reach_says_th
     assert easy.edits == [] and easy.report["layers"] == []
     smallest = net(CHAIN)
     channels.prune(subject_of(smallest), PruneChannels(ratios={"blocks.0": 0.9, "blocks.2": 0.9}))
-    least = models.count_macs(smallest, subject_of(smallest).example)
+    least = load.count_macs(smallest, subject_of(smallest).example)
     settings = PruneChannels(goal=Goal(metric="macs", limit=1000), protect=("blocks.1",))
     with pytest.raises(ModelError, match=rf"goal macs <= 1000 cannot be met: .*leaves {least} \(protected: blocks.1"):
         channels.prune(subject_of(module), settings)
@@ -318,7 +318,7 @@ def test_several_steps_end_where_one_does(scope: Any) -> None:
 
 def test_a_goal_in_steps_takes_the_same_from_each() -> None:
     module = net([["chain", 64], ["chain", 128], ["chain", 64]])
-    macs = [models.count_macs(module, subject_of(module).example)]
+    macs = [load.count_macs(module, subject_of(module).example)]
     for step in range(1, 4):
         settings = PruneChannels(scope="global", goal=Goal(metric="macs", removed=0.6), steps=3)
         pruned = channels.prune(subject_of(module, step=step, steps=3), settings)
@@ -433,7 +433,7 @@ def test_whole_heads_and_hidden_units_go_and_the_embedding_stays(attention: type
         assert left in attributes.values() and (left * 8 in attributes.values() or left == 4)
         reader = module.get_submodule(name + (".proj" if attention is Fused else ".out"))
         assert reader.in_features == 8 * left
-    exported = models.trace(module, subject.example).module()
+    exported = load.trace(module, subject.example).module()
     torch.testing.assert_close(exported(*subject.example), module(*subject.example))
 
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from pocketforge.metrics import parity  # noqa: E402
-from pocketforge.quantize import Override, Quantize  # noqa: E402
+from pocketforge.recipe.quantize import Override, Quantize  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other

@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pocketforge.compress import Finetune
-from pocketforge.config import load_recipe
 from pocketforge.data.dataset import open_recipe
 from pocketforge.devices.base import RunRequest
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.metrics import parity
 from pocketforge.quantization.codebook_files import Codebook, load_codebooks, save_codebooks
 from pocketforge.quantization.quantizers import QUANTIZERS, kmeans, nearest, quantile, uniform
+from pocketforge.recipe.compress import Finetune
+from pocketforge.recipe.toml import load_recipe
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchao")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the toolchains deprecate parts of each other
 
-from pocketforge.models import build_model, load_weights, trace  # noqa: E402
+from pocketforge.model.load import build_model, load_weights, trace  # noqa: E402
 from pocketforge.pruning.subject import accuracy, gather  # noqa: E402
 from pocketforge.quantization import codebook  # noqa: E402
 from pocketforge.quantization.fold import deep_copy, fold_batch_norm  # noqa: E402

@@ -20,14 +20,14 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from pocketforge.compress import DropLayers, Goal  # noqa: E402
 from pocketforge.errors import ModelError  # noqa: E402
-from pocketforge.models import build_model, count_macs, count_parameters, load_weights, trace  # noqa: E402
+from pocketforge.model.load import build_model, count_macs, count_parameters, load_weights, trace  # noqa: E402
+from pocketforge.model.surgery import Skip, apply_edits, edit_from_json, edit_to_json  # noqa: E402
 from pocketforge.pruning.base import Pruned, Subject  # noqa: E402
 from pocketforge.pruning.blocks import observe, residual_blocks  # noqa: E402
 from pocketforge.pruning.layers import prune  # noqa: E402
 from pocketforge.pruning.refit import ridge  # noqa: E402
-from pocketforge.surgery import Skip, apply_edits, edit_from_json, edit_to_json  # noqa: E402
+from pocketforge.recipe.compress import DropLayers, Goal  # noqa: E402
 
 DIGITS_CNN = Path(__file__).resolve().parents[2] / "models" / "digits_cnn"
 

@@ -17,15 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketforge.calibration import micro_models
-from pocketforge.counts import CLASSES, Counts, compare
+from pocketforge.device_calibration import micro_models
 from pocketforge.devices.emulator import counting, plugin
 from pocketforge.devices.emulator.counting import basic_blocks, count
+from pocketforge.devices.emulator.counts import CLASSES, Counts, compare
 from pocketforge.devices.emulator.launch import Order
 from pocketforge.devices.emulator.parts import Emulator
+from pocketforge.devices.profile_files import load_profile
 from pocketforge.errors import DeviceError, DeviceTimeout, ToolFailed
-from pocketforge.profile_files import load_profile
-from pocketforge.store import hash_file
+from pocketforge.run.store import hash_file
 
 PLUGIN_QEMU = "POCKETFORGE_PLUGIN_QEMU"
 HOW = f"tests/tools/build_plugin_qemu.sh FOLDER, then {PLUGIN_QEMU}=FOLDER/qemu-aarch64"

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketforge.calibration import micro_models
+from pocketforge.device_calibration import micro_models
 from pocketforge.devices.emulator import launch as launching
 from pocketforge.devices.emulator.launch import Order, command, launch, prefix
 from pocketforge.devices.emulator.parts import Emulator
+from pocketforge.devices.profile_files import load_profile
 from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable, ToolFailed
-from pocketforge.profile_files import load_profile
 
 PROFILE = load_profile("pixel4")
 CLUSTER = PROFILE.cluster()

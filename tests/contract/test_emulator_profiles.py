@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pocketforge.calibration import micro_models
-from pocketforge.counts import Counts
+from pocketforge.device_calibration import micro_models
 from pocketforge.devices.emulator.counting import count
+from pocketforge.devices.emulator.counts import Counts
 from pocketforge.devices.emulator.launch import Order
 from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.emulator.probe import cpu_models, examine
 from pocketforge.devices.emulator.qemu import EXACT, cpu_option
+from pocketforge.devices.profile_files import load_profile, shipped_profiles
 from pocketforge.errors import DeviceUnavailable
-from pocketforge.profile_files import load_profile, shipped_profiles
 
 # What the cores themselves have, by their makers; the devices' Linux may report less.
 DOT_PRODUCT = {"cortex-a76": True, "cortex-a55": True, "cortex-a53": False, "cortex-a72": False, "a64fx": False}

@@ -18,17 +18,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketforge.calibration import micro_models
+from pocketforge.device_calibration import micro_models
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.devices.emulator import device
 from pocketforge.devices.emulator.launch import Order, environment, launch, prefix
 from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
+from pocketforge.devices.profile_files import load_profile
 from pocketforge.errors import DeviceError, RecipeError, ToolFailed
-from pocketforge.profile_files import load_profile
+from pocketforge.run.store import hash_file
 from pocketforge.runtimes import RUNTIMES
-from pocketforge.store import hash_file
 
 PROFILE = load_profile("pixel4")
 PROGRAMS = {"tflite": "pf_litert", "onnx": "pf_onnxruntime", "executorch": "pf_executorch"}

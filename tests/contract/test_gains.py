@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketforge.compress import PruneChannels
+from pocketforge.measure.slow_layers import find_slow_layers
+from pocketforge.model.surgery import Checkpoint
 from pocketforge.pruning import channels
 from pocketforge.pruning.base import Subject
-from pocketforge.slow_layers import find_slow_layers
+from pocketforge.recipe.compress import PruneChannels
 from pocketforge.stages.gains import find_flags
-from pocketforge.surgery import Checkpoint
 
 # The toolchains deprecate parts of each other.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from pocketforge.config import load_recipe
 from pocketforge.errors import ModelError, StageFailed
-from pocketforge.quantize import Override, Quantize
-from pocketforge.recipe import data_spec
+from pocketforge.recipe.quantize import Override, Quantize
+from pocketforge.recipe.recipe import data_spec
+from pocketforge.recipe.toml import load_recipe
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketforge.backends import BACKENDS
 from pocketforge.data.digits import Digits
 from pocketforge.errors import ModelError
+from pocketforge.recipe.backends import BACKENDS
 
 torch = pytest.importorskip("torch")
 with warnings.catch_warnings():
@@ -50,7 +50,7 @@ def error(x, *grid):
 @pytest.fixture(scope="module")
 def activations(repo_root_of_module):
     """Values that layers of the trained digits CNN compute on real images, by layer: batches of one sample."""
-    from pocketforge.models import build_model, load_weights
+    from pocketforge.model.load import build_model, load_weights
 
     folder = repo_root_of_module / "models/digits_cnn"
     net = build_model("model.py", {}, folder.joinpath)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from pocketforge.compress import Compress, DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
 from pocketforge.errors import ModelError
-from pocketforge.plan_compress import sensitivity_settings
-from pocketforge.recipe import Data, Preprocess, data_spec
+from pocketforge.model.surgery import load_checkpoint
+from pocketforge.plan.compress import sensitivity_settings
+from pocketforge.recipe.compress import Compress, DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
+from pocketforge.recipe.recipe import Data, Preprocess, data_spec
 from pocketforge.stages import finetune, prune, sensitivity
-from pocketforge.surgery import load_checkpoint
 
 PROFILE = Path(__file__).parents[2] / "device_profiles" / "pixel4.toml"
 

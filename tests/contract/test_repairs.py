@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pocketforge.errors import ModelError
-from pocketforge.quantize import Quantize
+from pocketforge.recipe.quantize import Quantize
 
 torch = pytest.importorskip("torch")
 with warnings.catch_warnings():
@@ -145,7 +145,7 @@ def mobilenet(request):
     """MobileNetV2 on real pixels as its recipe has it, narrow and small; also with outliers that keep its function:
     some channels between two layers are 50 to 100 times lower, and read with so much larger weights.
     """
-    from pocketforge.models import build_model
+    from pocketforge.model.load import build_model
 
     folder = request.config.rootpath / "models/mobilenet_v2"
     spec = importlib.util.spec_from_file_location("photos_of_mobilenet", folder / "data.py")

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from pocketforge.config import load_recipe
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
-from pocketforge.models import (
+from pocketforge.model.load import (
     build_model,
     count_macs,
     count_parameters,
@@ -20,6 +19,7 @@ from pocketforge.models import (
     read_weights,
     trace,
 )
+from pocketforge.recipe.toml import load_recipe
 from pocketforge.training.loop import accuracy
 
 ROOT = Path(__file__).parents[2]

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from phone import MakePhone
 
-from pocketforge.compress import Finetune, PruneChannels
-from pocketforge.plan_compress import sensitivity_settings
-from pocketforge.quantize import Quantize
-from pocketforge.recipe import Data, Preprocess, Verify, data_spec
+from pocketforge.plan.compress import sensitivity_settings
+from pocketforge.recipe.compress import Finetune, PruneChannels
+from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.recipe import Data, Preprocess, Verify, data_spec
 from pocketforge.stages import STAGES
 
 pytest.importorskip("torch")

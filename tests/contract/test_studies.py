@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pocketforge.compress import DropLayers, Finetune, PruneChannels
-from pocketforge.config import load_recipe
 from pocketforge.errors import ModelError, RecipeError, ToolMissing
+from pocketforge.recipe.compress import DropLayers, Finetune, PruneChannels
+from pocketforge.recipe.toml import load_recipe
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
@@ -82,7 +82,7 @@ runtime = "onnx"
 def tiny(tmp_path_factory) -> Path:
     """A recipe with a trained model of 3 residual blocks."""
     from pocketforge.data.dataset import open_recipe
-    from pocketforge.models import build_model, save_weights
+    from pocketforge.model.load import build_model, save_weights
     from pocketforge.training.loop import fit
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -121,7 +121,7 @@ def measured(bench) -> dict[str, Any]:
 
 
 def test_each_layer_is_measured_alone(bench, measured):
-    from pocketforge.models import count_macs
+    from pocketforge.model.load import count_macs
     from pocketforge.pruning import channels
     from pocketforge.pruning.subject import accuracy, mean_loss, task_loss
 

@@ -20,12 +20,9 @@ from release_build import SOURCES
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketforge import models
-from pocketforge.compress import PruneChannels
 from pocketforge.errors import ModelError
-from pocketforge.pruning import channels
-from pocketforge.pruning.base import Subject
-from pocketforge.surgery import (
+from pocketforge.model import load
+from pocketforge.model.surgery import (
     Checkpoint,
     Edit,
     KeepChannels,
@@ -39,6 +36,9 @@ from pocketforge.surgery import (
     record_kept,
     save_checkpoint,
 )
+from pocketforge.pruning import channels
+from pocketforge.pruning.base import Subject
+from pocketforge.recipe.compress import PruneChannels
 
 EXAMPLE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 
@@ -144,7 +144,7 @@ def test_any_surgery_runs_counts_and_loads_again(
         outputs = module(EXAMPLE)
     assert outputs.shape == (1, 5) and torch.isfinite(outputs).all()
     says_its_shapes(module)
-    assert models.count_macs(module, (EXAMPLE,)) == macs_by_shapes(module, EXAMPLE) <= before
+    assert load.count_macs(module, (EXAMPLE,)) == macs_by_shapes(module, EXAMPLE) <= before
     assert [edit_from_json(json.loads(json.dumps(edit_to_json(edit)))) for edit in edits] == [
         edit if isinstance(edit, Replace) else KeepChannels(edit.tensors, json.loads(json.dumps(edit.attributes)))
         for edit in edits
@@ -168,7 +168,7 @@ def test_a_fresh_process_loads_a_checkpoint_in_three_lines_without_the_pruning_l
     assert [type(edit) for edit in edits] == [KeepChannels, Replace]
     definition = Path(small_nets.__file__)
     save_checkpoint(Checkpoint(module, definition.name, args, 0, edits), tmp_path / "saved", lambda _: definition)
-    three_lines = "from pocketforge.surgery import load_checkpoint\nmodel = load_checkpoint('saved').module\n"
+    three_lines = "from pocketforge.model.surgery import load_checkpoint\nmodel = load_checkpoint('saved').module\n"
     three_lines += "output = model(torch.ones(1, 3, 8, 8))\n"
     script = f"import sys, torch\nsys.modules['torch_pruning'] = None\n{three_lines}print(output.tolist())"
     done = subprocess.run(
@@ -181,9 +181,9 @@ def test_a_fresh_process_loads_a_checkpoint_in_three_lines_without_the_pruning_l
 
 def test_skip_leaves_nothing_in_the_traced_graph() -> None:
     module = net([["chain", 16], ["residual", 16], ["chain", 16]])
-    whole = str(models.trace(module, (EXAMPLE,)).graph).count("aten.conv2d.default")
+    whole = str(load.trace(module, (EXAMPLE,)).graph).count("aten.conv2d.default")
     apply_edits(module, [Replace("blocks.1", {"kind": "skip"})])
-    assert str(models.trace(module, (EXAMPLE,)).graph).count("aten.conv2d.default") == whole - 2
+    assert str(load.trace(module, (EXAMPLE,)).graph).count("aten.conv2d.default") == whole - 2
 
 
 def test_record_kept_finds_what_any_selection_kept_and_leaves_the_module_alone() -> None:

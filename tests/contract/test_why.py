@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from pocketforge.config import load_recipe
-from pocketforge.facts import gather
-from pocketforge.parity import files
-from pocketforge.plan import make_plan
-from pocketforge.plan_why import with_why
-from pocketforge.run_part import run_part
+from pocketforge.facts.gather import gather
+from pocketforge.plan.lanes import make_plan
+from pocketforge.plan.why import with_why
+from pocketforge.recipe.toml import load_recipe
+from pocketforge.run.part import run_part
 from pocketforge.stages import why
+from pocketforge.why import files
 
 ROOT = Path(__file__).parents[2]
 RELEASE = ROOT / "models" / "digits_cnn" / "release.toml"
@@ -56,8 +56,8 @@ def built(release: Any, tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="module", autouse=True)
 def one_calibration() -> Any:
     """Calibrating is the same in every test that does not meddle with it: once is enough."""
-    from pocketforge.parity import prepared
     from pocketforge.quantization import pt2e
+    from pocketforge.why import prepared
 
     made: dict[Any, Any] = {}
     real, calibrate = prepared.prepare_again, pt2e.calibrate

@@ -18,7 +18,7 @@ import pytest
 from release_build import SOURCES
 from safetensors.numpy import load_file, save_file
 
-from pocketforge.store import Store
+from pocketforge.run.store import Store
 
 ROOT = Path(__file__).parents[2]
 

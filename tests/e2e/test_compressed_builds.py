@@ -22,12 +22,12 @@ from conftest import RELEASE, ROOT, Done, pocketforge
 from release_build import SOURCES
 from safetensors.numpy import load_file
 
-from pocketforge.build import make_report
-from pocketforge.config import load_recipe
-from pocketforge.facts import gather
-from pocketforge.plan import make_plan
-from pocketforge.run import run_plan
-from pocketforge.store import Store
+from pocketforge.commands.build import make_report
+from pocketforge.facts.gather import gather
+from pocketforge.plan.lanes import make_plan
+from pocketforge.recipe.toml import load_recipe
+from pocketforge.run.store import Store
+from pocketforge.run.walk import run_plan
 
 ENTRIES = """
 [[compress]]
@@ -169,7 +169,7 @@ def test_saved_again_it_is_the_same_bytes(built: Compressed, tmp_path: Path) -> 
     script = f"""
 from pocketforge.data.files import resolver
 from pathlib import Path
-from pocketforge.surgery import load_checkpoint, save_checkpoint
+from pocketforge.model.surgery import load_checkpoint, save_checkpoint
 folder = Path({str(built.out / "checkpoint")!r})
 save_checkpoint(load_checkpoint(folder), Path({str(tmp_path / "again")!r}), resolver(folder))
 """

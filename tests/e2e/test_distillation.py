@@ -12,11 +12,11 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from pocketforge.compress import Distill, Finetune, LayerPair, Teacher
 from pocketforge.data.dataset import data_spec
 from pocketforge.errors import ModelError
-from pocketforge.models import save_weights
-from pocketforge.recipe import Data, Preprocess
+from pocketforge.model.load import save_weights
+from pocketforge.recipe.compress import Distill, Finetune, LayerPair, Teacher
+from pocketforge.recipe.recipe import Data, Preprocess
 from pocketforge.stages.finetune import run
 from pocketforge.training.distillation import (
     DistillationLoss,

@@ -21,7 +21,7 @@ from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.devices.legacy import legacy_python
 from pocketforge.errors import StageFailed
-from pocketforge.recipe import Data, Preprocess, Quantize, Verify, data_spec
+from pocketforge.recipe.recipe import Data, Preprocess, Quantize, Verify, data_spec
 from pocketforge.runtimes import RUNTIMES
 from pocketforge.runtimes.base import ExportRequest
 from pocketforge.runtimes.describe import Description, describe

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision_ops import usable_torchvision
 
 from pocketforge.errors import ModelError, ToolMissing
-from pocketforge.models import (
+from pocketforge.model.load import (
     build_model,
     count_macs,
     count_parameters,
@@ -227,7 +227,7 @@ def test_a_pickle_is_not_executed(tmp_path, monkeypatch):
 
 
 def test_the_hint_for_plain_weights_works(tmp_path):
-    from pocketforge.models import SAVE_SNIPPET
+    from pocketforge.model.load import SAVE_SNIPPET
 
     lines = [line.strip().replace('"weights', f'"{tmp_path}/weights') for line in SAVE_SNIPPET.splitlines()[1:]]
     assert len(lines) == 3

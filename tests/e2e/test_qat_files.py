@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketforge.compress import Distill, Finetune
-from pocketforge.config import load_recipe
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
-from pocketforge.quantize import Quantize
-from pocketforge.recipe import data_spec
+from pocketforge.recipe.compress import Distill, Finetune
+from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.recipe import data_spec
+from pocketforge.recipe.toml import load_recipe
 from pocketforge.runtimes import RUNTIMES
 from pocketforge.stages import STAGES
 

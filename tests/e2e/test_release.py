@@ -22,12 +22,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from pocketforge import recipe, records
-from pocketforge.config import load_recipe
+from pocketforge import records
 from pocketforge.data.dataset import open_recipe
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.legacy import legacy_python
+from pocketforge.recipe import recipe
+from pocketforge.recipe.toml import load_recipe
 from pocketforge.runtimes import RUNTIMES
 from pocketforge.runtimes.describe import describe
 

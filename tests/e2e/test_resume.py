@@ -16,10 +16,10 @@ import torch
 from release_build import SOURCES
 from torch import nn
 
-from pocketforge.compress import Distill, Finetune, LayerPair
 from pocketforge.data.dataset import data_spec
-from pocketforge.models import build_model, save_weights
-from pocketforge.recipe import Data, Preprocess
+from pocketforge.model.load import build_model, save_weights
+from pocketforge.recipe.compress import Distill, Finetune, LayerPair
+from pocketforge.recipe.recipe import Data, Preprocess
 from pocketforge.stages.finetune import run
 from pocketforge.training.distillation import DistillationLoss
 from pocketforge.training.loop import fit

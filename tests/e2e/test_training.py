@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from pocketforge.compress import Finetune, PruneUnstructured
+from pocketforge.commands.train import train_from_recipe
 from pocketforge.data.dataset import data_spec, open_recipe
 from pocketforge.errors import ModelError
-from pocketforge.models import build_model, load_weights
-from pocketforge.recipe import Data, Model, Preprocess, Recipe, Target
+from pocketforge.model.load import build_model, load_weights
+from pocketforge.model.surgery import Checkpoint, load_checkpoint, save_checkpoint
+from pocketforge.recipe.compress import Finetune, PruneUnstructured
+from pocketforge.recipe.recipe import Data, Model, Preprocess, Recipe, Target
 from pocketforge.stages.finetune import run
-from pocketforge.surgery import Checkpoint, load_checkpoint, save_checkpoint
 from pocketforge.training.loop import accuracy, fit, held_out_part
 from pocketforge.training.losses import user_loss
 from pocketforge.training.schedule import learning_rate
-from pocketforge.training.train_model import train_from_recipe
 
 ROOT = Path(__file__).parents[2]
 DIGITS = Data(

@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision_ops import usable_torchvision
 
-from pocketforge import models
-from pocketforge.compress import PruneChannels
+from pocketforge.model import load
+from pocketforge.model.surgery import Checkpoint, KeepChannels, load_checkpoint, save_checkpoint
 from pocketforge.pruning import channels
 from pocketforge.pruning.base import Subject
-from pocketforge.surgery import Checkpoint, KeepChannels, load_checkpoint, save_checkpoint
+from pocketforge.recipe.compress import PruneChannels
 
 TOKENS = torch.arange(8).view(1, 8) * 7 % 64
 INPUTS = (TOKENS, torch.tensor([[1, 1, 1, 1, 1, 1, 0, 0]]))
@@ -58,8 +58,8 @@ def test_heads_and_feed_forward_units_of_a_transformers_folder(kind: str, tmp_pa
         )
         made.save_pretrained(tmp_path / "model")
         definition = "transformers:model"
-        module = models.build_model(definition, {}, lambda name: tmp_path / name, seed=0)
-    whole = models.count_parameters(module)
+        module = load.build_model(definition, {}, lambda name: tmp_path / name, seed=0)
+    whole = load.count_parameters(module)
     batches = [((TOKENS.repeat(2, 1), torch.ones(2, 8, dtype=torch.int64)), torch.tensor([0, 1]))]
     subject = Subject(module, INPUTS, batches, F.cross_entropy)
     pruned = channels.prune(subject, PruneChannels(ratio=0.5, head_ratio=0.5, importance="taylor"))
@@ -70,11 +70,11 @@ def test_heads_and_feed_forward_units_of_a_transformers_folder(kind: str, tmp_pa
         linear = module.get_submodule(feed_forward.format(layer))
         assert isinstance(linear, nn.Linear) and linear.out_features == 32
     assert any("embedding stream" in entry["why"] for entry in pruned.report["skipped"])
-    assert pruned.report["parameters"][1] == models.count_parameters(module) < 0.75 * whole
+    assert pruned.report["parameters"][1] == load.count_parameters(module) < 0.75 * whole
     assert pruned.report["macs"][1] < 0.6 * pruned.report["macs"][0]
     with torch.no_grad():
         output = module(*INPUTS)
-        exported = models.trace(module, INPUTS).module()(*INPUTS)
+        exported = load.trace(module, INPUTS).module()(*INPUTS)
     assert output.shape == (1, 2)
     torch.testing.assert_close(exported, output)
     save_checkpoint(Checkpoint(module, definition, {}, 0, pruned.edits), tmp_path / "saved", lambda n: tmp_path / n)

@@ -18,10 +18,10 @@ from onnx import numpy_helper
 from release_build import SOURCES
 from torchvision_ops import usable_torchvision
 
-from pocketforge.compress import Finetune
-from pocketforge.config import load_recipe
-from pocketforge.surgery import load_checkpoint
-from pocketforge.training.train_model import train_from_recipe
+from pocketforge.commands.train import train_from_recipe
+from pocketforge.model.surgery import load_checkpoint
+from pocketforge.recipe.compress import Finetune
+from pocketforge.recipe.toml import load_recipe
 
 HEADS, HEAD_SIZE, HIDDEN, FFN, LAYERS, LENGTH = 4, 8, 32, 64, 2, 16
 

@@ -22,8 +22,8 @@ from ai_edge_litert.interpreter import Interpreter
 from conftest import ROOT, Done, pocketforge
 from onnx import numpy_helper
 
-from pocketforge.models import load_weights
-from pocketforge.surgery import load_checkpoint
+from pocketforge.model.load import load_weights
+from pocketforge.model.surgery import load_checkpoint
 
 MODELS = ("mlp_digits", "two_conv", "teacher_student")
 
@@ -96,7 +96,7 @@ def mlp(shipped: Callable[..., Tutorial]) -> Tutorial:
 
 
 def original_fc1() -> torch.Tensor:
-    from pocketforge.models import build_model
+    from pocketforge.model.load import build_model
 
     module = build_model("model.py", {}, lambda path: ROOT / "models" / "mlp_digits" / path)
     load_weights(module, ROOT / "models" / "mlp_digits" / "weights.safetensors")
@@ -203,7 +203,7 @@ def test_conv2_lost_the_inputs_that_conv1_no_longer_gives(half):
 def test_the_strongest_half_of_conv1_stays(half):
     checkpoint = load_checkpoint(half.out / "checkpoint")
     (edit,) = checkpoint.edits
-    from pocketforge.models import build_model
+    from pocketforge.model.load import build_model
 
     given = build_model("model.py", {}, lambda path: ROOT / "models" / "two_conv" / path)
     load_weights(given, ROOT / "models" / "two_conv" / "weights.safetensors")

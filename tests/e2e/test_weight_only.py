@@ -22,8 +22,8 @@ from pocketforge.devices.base import RunRequest
 from pocketforge.errors import StageFailed
 from pocketforge.metrics import parity
 from pocketforge.quantization.encodings import Encoding, in_nibbles, load_encodings, save_encodings
-from pocketforge.quantize import Quantize
-from pocketforge.recipe import Data, Preprocess, Verify, data_spec
+from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.recipe import Data, Preprocess, Verify, data_spec
 from pocketforge.runtimes import RUNTIMES
 from pocketforge.runtimes.base import ExportRequest
 from pocketforge.runtimes.describe import describe

@@ -16,8 +16,8 @@ import pytest
 
 from pocketforge.devices.legacy import legacy_python
 from pocketforge.errors import ToolFailed
+from pocketforge.recipe.limits import DEFAULT_LIMITS
 from pocketforge.stages import verify
-from pocketforge.verify_limits import DEFAULT_LIMITS
 
 WEIGHTS = Path(__file__).parents[2] / "models" / "digits_cnn" / "weights.safetensors"
 

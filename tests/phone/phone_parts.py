@@ -31,8 +31,8 @@ class PhoneParts:
 
 def find_parts() -> PhoneParts:
     """Raises FileNotFoundError with the command to run; DeviceUnavailable when the emulator is not set up."""
-    from pocketforge.cachedir import environments_dir
     from pocketforge.devices.emulator import parts
+    from pocketforge.folders import environments_dir
 
     folder = environments_dir() / "test-phone-1"
     native = folder / "userland-native"

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from release_build import RELEASE, ROOT, SOURCES, Done, Release, pocketforge
 
-from pocketforge.config import load_recipe
-from pocketforge.connected import asked_phones, find_phones
 from pocketforge.data.arrays_on_disk import sample_paths
-from pocketforge.store import Store
+from pocketforge.facts.phones import asked_phones, find_phones
+from pocketforge.recipe.toml import load_recipe
+from pocketforge.run.store import Store
 
 RUNTIMES = ("executorch", "tflite", "onnx")
 # As little as is measured at all: qemu is slow, and its times say nothing.

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from pocketforge.calibration import on_phone, published, suite
+from pocketforge.device_calibration import on_phone, published, suite
 from pocketforge.errors import RecipeError
 
 FILES = ("dense-512-512-fp32.tflite", "dense-512-512-int8.tflite")

@@ -273,7 +273,7 @@ def adb_version(made: Path) -> str:
 
 def target() -> Path:
     sys.path.insert(0, str(ROOT))
-    from pocketforge.cachedir import environments_dir
+    from pocketforge.folders import environments_dir
 
     return environments_dir() / f"test-phone-{FORMAT}"
 

@@ -7,10 +7,10 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from pocketforge.backends import BACKENDS
-from pocketforge.compress import Finetune
-from pocketforge.quantize import CALIBRATED, STATIC, Calibration, LayerScheme, Override, Quantize, Scheme
-from pocketforge.support import refusal
+from pocketforge.recipe.backends import BACKENDS
+from pocketforge.recipe.compress import Finetune
+from pocketforge.recipe.quantize import CALIBRATED, STATIC, Calibration, LayerScheme, Override, Quantize, Scheme
+from pocketforge.recipe.support import refusal
 
 SCHEMES = get_args(Scheme)
 

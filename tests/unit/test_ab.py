@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketforge.ab import MIN_BLOCKS, Blocks, Round, blocks_needed, blocks_of, compare, noise_floor, round_of
+from pocketforge.measure.ab import MIN_BLOCKS, Blocks, Round, blocks_needed, blocks_of, compare, noise_floor, round_of
 from pocketforge.stats import geometric_interval, t95
 
 ROUND_NOISE = 0.01  # what a cool phone's rounds scatter by

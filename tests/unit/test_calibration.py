@@ -18,7 +18,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketforge.calibration import (
+from pocketforge.device_calibration import (
     baselines,
     calibrate,
     datasets,
@@ -29,9 +29,9 @@ from pocketforge.calibration import (
     suite,
     tables,
 )
-from pocketforge.calibration.counted import CountStore, run_key
-from pocketforge.calibration.operators import operators
-from pocketforge.calibration.tflite_graph import Graph
+from pocketforge.device_calibration.counted import CountStore, run_key
+from pocketforge.device_calibration.operators import operators
+from pocketforge.device_calibration.tflite_graph import Graph
 from pocketforge.errors import RecipeError, StoreError
 from pocketforge.estimation import calibration_file
 

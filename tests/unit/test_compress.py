@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketforge.compress import (
+from pocketforge.errors import RecipeError
+from pocketforge.facts.gather import gather
+from pocketforge.plan.lanes import Facts, Plan, make_plan
+from pocketforge.recipe.compress import (
     Distill,
     DropLayers,
     Finetune,
@@ -22,11 +25,8 @@ from pocketforge.compress import (
     compress_entry,
     cubic_amount,
 )
-from pocketforge.config import parse_recipe
-from pocketforge.errors import RecipeError
-from pocketforge.facts import gather
-from pocketforge.plan import Facts, Plan, make_plan
-from pocketforge.recipe import Data, Model, Recipe, Target
+from pocketforge.recipe.recipe import Data, Model, Recipe, Target
+from pocketforge.recipe.toml import parse_recipe
 
 FACTS = Facts({"definition": "d", "weights": "w", "data": "x"}, {}, "host", "none")
 HEAD = """

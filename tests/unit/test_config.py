@@ -14,10 +14,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from quantizations import quantizations
 
-from pocketforge.config import load_recipe, parse_recipe
-from pocketforge.device import HostDevice
 from pocketforge.errors import EXIT_USAGE, RecipeError
-from pocketforge.recipe import Budget, Data, Finetune, InputSpec, Model, Preprocess, Quantize, Recipe, Target, Verify
+from pocketforge.recipe.device import HostDevice
+from pocketforge.recipe.recipe import (
+    Budget,
+    Data,
+    Finetune,
+    InputSpec,
+    Model,
+    Preprocess,
+    Quantize,
+    Recipe,
+    Target,
+    Verify,
+)
+from pocketforge.recipe.toml import load_recipe, parse_recipe
 
 GOOD: dict[str, Any] = {
     "name": "full",

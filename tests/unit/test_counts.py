@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketforge.counts import Block, Counts, Growth, agree, compare, words_of
+from pocketforge.devices.emulator.counts import Block, Counts, Growth, agree, compare, words_of
 
 FMLA, LDR, RET = 0x4E22CC20, 0x3DC00000, 0xD65F03C0
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pocketforge.cpu_features import NAMES
+from pocketforge.devices.cpu_features import NAMES
 from pocketforge.devices.emulator.probe import cpu_models, examine, parse_help
 from pocketforge.devices.emulator.qemu import cpu_option
+from pocketforge.devices.profile_files import load_profile
+from pocketforge.devices.profiles import DeviceProfile
 from pocketforge.errors import DeviceUnavailable
-from pocketforge.profile_files import load_profile
-from pocketforge.profiles import DeviceProfile
 
 V80 = "fp asimd aes pmull sha1 sha2 crc32 cpuid"
 V82 = f"{V80} atomics fphp asimdhp asimdrdm"

@@ -13,6 +13,7 @@ from estimation_words import B_NE, SUBS, UNKNOWN_WORD, Block, Counts, fmla
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError, RecipeError
 from pocketforge.estimation.calibration_file import Calibration, Errors, load, save
 from pocketforge.estimation.core_model import core_names, load_core
@@ -21,7 +22,6 @@ from pocketforge.estimation.explain import explain
 from pocketforge.estimation.fitting import NAMES, Parameters, Point, Terms, default_parameters, fit, predict, predict_ms
 from pocketforge.estimation.interval import Held, calibrate, interval, leave_one_group_out
 from pocketforge.estimation.traffic import Caches, Operator, Traffic, levels
-from pocketforge.profiles import Cluster, DeviceProfile
 
 KB, MB = 1024, 1024 * 1024
 CACHES = Caches(l1_bytes=64 * KB, l2_bytes=256 * KB, l3_bytes=2 * MB, clock_ghz=2.0)

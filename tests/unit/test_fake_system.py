@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pocketforge.devices.emulator.fake_system import cpuinfo_text, write_system
-from pocketforge.profile_files import load_profile, shipped_profiles
-from pocketforge.profiles import Cluster, DeviceProfile
+from pocketforge.devices.profile_files import load_profile, shipped_profiles
+from pocketforge.devices.profiles import Cluster, DeviceProfile
 
 CLUSTERS = [
     pytest.param(profile, cluster, id=f"{profile.name}-{cluster.name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pocketforge.counts import CLASSES, UNKNOWN
+from pocketforge.devices.emulator.counts import CLASSES, UNKNOWN
 from pocketforge.devices.emulator.instructions import by_class, classify, decode
 
 # Assembled by llvm-mc, which is not needed to run this.

@@ -56,7 +56,20 @@ def test_help_imports_nothing_heavy(repo_root: Path, arguments: list[str]) -> No
 
 @pytest.mark.parametrize(
     "module",
-    ["plan", "config", "run", "store", "build", "facts", "gate", "release", "checking", "worker", "stages", "runtimes"],
+    [
+        "plan.lanes",
+        "recipe.toml",
+        "run.walk",
+        "run.store",
+        "commands.build",
+        "facts.gather",
+        "results.gate",
+        "results.release",
+        "commands.check",
+        "run.worker",
+        "stages",
+        "runtimes",
+    ],
 )
 def test_the_core_imports_nothing_heavy(repo_root: Path, module: str) -> None:
     modules = imported_by(repo_root, "-c", f"import pocketforge.{module}")
@@ -64,7 +77,7 @@ def test_the_core_imports_nothing_heavy(repo_root: Path, module: str) -> None:
     assert modules & (HEAVY | {"rich", "click"}) == set()
 
 
-@pytest.mark.parametrize("module", ["plan", "gate", "records", "stats", "run", "store"])
+@pytest.mark.parametrize("module", ["plan.lanes", "results.gate", "records", "stats", "run.walk", "run.store"])
 def test_only_config_imports_cattrs(repo_root: Path, module: str) -> None:
     assert "cattrs" not in imported_by(repo_root, "-c", f"import pocketforge.{module}")
 
@@ -75,8 +88,8 @@ def test_planning_a_recipe_imports_no_torch(repo_root: Path, tmp_path: Path, sma
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
     code = (
         "import sys; from pathlib import Path\n"
-        "from pocketforge.config import load_recipe; from pocketforge.facts import gather\n"
-        "from pocketforge.plan import make_plan\n"
+        "from pocketforge.recipe.toml import load_recipe; from pocketforge.facts.gather import gather\n"
+        "from pocketforge.plan.lanes import make_plan\n"
         "recipe = load_recipe(Path(sys.argv[1])); assert make_plan(recipe, gather(recipe)).steps\n"
     )
     modules = imported_by(repo_root, "-c", code, str(tmp_path / "recipe.toml"))

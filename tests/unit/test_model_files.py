@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pocketforge.errors import ModelError
-from pocketforge.model_files import definition_files
+from pocketforge.model.files import definition_files
 
 
 def write(root: Path, **files: str) -> None:
@@ -93,7 +93,7 @@ def test_not_python(tmp_path):
 
 def test_light(tmp_path):
     code = (
-        "import sys, pocketforge.model_files, pocketforge.data.files, pocketforge.data\n"
+        "import sys, pocketforge.model.files, pocketforge.data.files, pocketforge.data\n"
         "from pathlib import Path\n"
         "pocketforge.data.fingerprint_files('digits', Path)\n"
         "print(sorted({'torch', 'numpy', 'PIL', 'sklearn', 'scipy'} & set(sys.modules)))"

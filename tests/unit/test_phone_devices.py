@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pocketforge import noise_floors
-from pocketforge.config import load_recipe
-from pocketforge.connected import without_absent
-from pocketforge.device import AdbDevice
+from pocketforge.devices import noise_floors
 from pocketforge.errors import DeviceUnavailable, RecipeError, StoreError
-from pocketforge.gate import judge
-from pocketforge.phone_results import noise
-from pocketforge.plan import Facts, Phone, make_plan
+from pocketforge.facts.phones import without_absent
+from pocketforge.plan.lanes import Facts, Phone, make_plan
+from pocketforge.recipe.device import AdbDevice
+from pocketforge.recipe.toml import load_recipe
 from pocketforge.records import Measurement
-from pocketforge.run import _one_at_each_place
+from pocketforge.results.gate import judge
+from pocketforge.results.phones import noise
+from pocketforge.run.walk import _one_at_each_place
 from pocketforge.stats import geometric_interval
 
 PHONE = '\n[[device]]\nvia = "adb"\nprofile = "pixel4"\n'

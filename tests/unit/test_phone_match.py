@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from android_bench.phone import CpuCluster, PhoneFacts, parse_facts
+from pocketforge.devices.match import compare, match
+from pocketforge.devices.profile_files import load_profile, parse_profile, profiles_folder, shipped_profiles
+from pocketforge.devices.profiles import DeviceProfile, Status
 from pocketforge.errors import RecipeError
-from pocketforge.phone_match import compare, match
-from pocketforge.profile_files import load_profile, parse_profile, profiles_folder, shipped_profiles
-from pocketforge.profiles import DeviceProfile, Status
 
 PROFILES = [load_profile(name) for name in shipped_profiles()]
 PHONES = [profile for profile in PROFILES if profile.os == "android"]

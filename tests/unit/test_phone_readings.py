@@ -28,7 +28,7 @@ from android_bench.readings import (
     parse_time_in_state,
     parse_zones,
 )
-from pocketforge import profile_files
+from pocketforge.devices import profile_files
 
 PIXEL8 = """\
 [ro.board.platform]: [zuma]

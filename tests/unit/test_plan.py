@@ -12,9 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantizations import quantizations
 
-from pocketforge.device import EmulatedDevice, HostDevice
-from pocketforge.plan import Facts, Plan, Step, make_plan
-from pocketforge.recipe import Budget, Data, Finetune, InputSpec, Model, Preprocess, Quantize, Recipe, Target, Verify
+from pocketforge.plan.lanes import Facts, Plan, Step, make_plan
+from pocketforge.recipe.device import EmulatedDevice, HostDevice
+from pocketforge.recipe.recipe import (
+    Budget,
+    Data,
+    Finetune,
+    InputSpec,
+    Model,
+    Preprocess,
+    Quantize,
+    Recipe,
+    Target,
+    Verify,
+)
 from pocketforge.runtimes import RUNTIMES
 from pocketforge.stages import STAGES
 

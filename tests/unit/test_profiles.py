@@ -11,10 +11,16 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketforge.cpu_features import NAMES, names_of
+from pocketforge.devices.cpu_features import NAMES, names_of
+from pocketforge.devices.profile_files import (
+    find_profile,
+    load_profile,
+    parse_profile,
+    profiles_folder,
+    shipped_profiles,
+)
+from pocketforge.devices.profiles import DeviceProfile, Status
 from pocketforge.errors import RecipeError
-from pocketforge.profile_files import find_profile, load_profile, parse_profile, profiles_folder, shipped_profiles
-from pocketforge.profiles import DeviceProfile, Status
 
 GOOD = """\
 name = "board"

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from quantizations import quantizations
 
-from pocketforge.backends import BACKENDS, STORED_LEVELS
-from pocketforge.compress import Distill, Finetune, LayerPair
-from pocketforge.config import parse_recipe
 from pocketforge.errors import RecipeError
-from pocketforge.plan import Facts, make_plan
-from pocketforge.quantize import Override, Quantize, Scheme, quantize_entry
-from pocketforge.recipe import Data, Model, Recipe, Target
+from pocketforge.plan.lanes import Facts, make_plan
+from pocketforge.recipe.backends import BACKENDS, STORED_LEVELS
+from pocketforge.recipe.compress import Distill, Finetune, LayerPair
+from pocketforge.recipe.quantize import Override, Quantize, Scheme, quantize_entry
+from pocketforge.recipe.recipe import Data, Model, Recipe, Target
+from pocketforge.recipe.support import SCHEMES, refusal, support
+from pocketforge.recipe.toml import parse_recipe
 from pocketforge.runtimes import RUNTIMES
-from pocketforge.support import SCHEMES, refusal, support
 
 FACTS = Facts({"definition": "d", "weights": "w", "data": "s"}, {"torch": "2"}, "host", "none")
 

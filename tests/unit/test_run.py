@@ -17,10 +17,10 @@ import pytest
 from release_build import SOURCES
 
 from pocketforge import errors, events
-from pocketforge.plan import Step
-from pocketforge.run import Outcome, run_plan
+from pocketforge.plan.lanes import Step
+from pocketforge.run.store import Store
+from pocketforge.run.walk import Outcome, run_plan
 from pocketforge.stages import STAGES, StageInfo
-from pocketforge.store import Store
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from release_build import SOURCES
 
 from pocketforge.errors import EXIT_STAGE, DamagedEntry, StoreError
-from pocketforge.store import Store, explain_os_error, hash_file
+from pocketforge.run.store import Store, explain_os_error, hash_file
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, OTHER = hashlib.sha256(b"one").hexdigest(), hashlib.sha256(b"two").hexdigest()
@@ -319,7 +319,7 @@ def test_summaries_list_damaged_entries_without_meta(store: Store) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from pocketforge.store import Store
+from pocketforge.run.store import Store
 with Store(Path(sys.argv[1])).workspace() as out:
     (out / "half").write_text("half")
     print("ready", flush=True)
@@ -364,7 +364,7 @@ def test_other_leftovers_go_after_a_day(store: Store, cache: Path, kind: str) ->
 HOLDER = """
 import sys
 from pathlib import Path
-from pocketforge.store import Store
+from pocketforge.run.store import Store
 with Store(Path(sys.argv[1])).lock(sys.argv[2]):
     print("ready", flush=True)
     sys.stdin.read()
@@ -455,7 +455,7 @@ ON_A_DISK_OF_ITS_OWN = """
 import sys
 from pathlib import Path
 from pocketforge.errors import StoreError
-from pocketforge.store import Store
+from pocketforge.run.store import Store
 import subprocess, hashlib
 place, what = Path(sys.argv[1]), sys.argv[2]
 store = Store(place)

@@ -12,8 +12,8 @@ from pocketforge.cli.options import RecipePath, cache_option, json_option, print
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, DamagedEntry, RecipeError, StoreError
 
 if TYPE_CHECKING:
-    from pocketforge.benching import File
-    from pocketforge.device import AdbDevice
+    from pocketforge.commands.bench import File
+    from pocketforge.recipe.device import AdbDevice
 
 
 @click.command("bench")
@@ -99,12 +99,12 @@ def command(
     their instructions are counted, and cycles and latency estimated from them; on a phone they are timed in rounds,
     and their outputs compared with the host's. Results are shown, not stored, and judged by nothing but --tolerance.
     """
-    from pocketforge.ab import MIN_BLOCKS
-    from pocketforge.benching import bench_files, given_file, stored_files
     from pocketforge.cli.bench_devices import Asked, chosen_devices, with_options
-    from pocketforge.config import load_recipe
-    from pocketforge.device import AdbDevice, HostDevice
-    from pocketforge.store import Store
+    from pocketforge.commands.bench import bench_files, given_file, stored_files
+    from pocketforge.measure.ab import MIN_BLOCKS
+    from pocketforge.recipe.device import AdbDevice, HostDevice
+    from pocketforge.recipe.toml import load_recipe
+    from pocketforge.run.store import Store
 
     recipe = load_recipe(what) if what.suffix == ".toml" else None
     if recipe is not None and inputs:
@@ -179,8 +179,8 @@ def _compare(
     as_json: bool,
 ) -> int:
     """Each file with the rival, or without one with itself, on every phone; shown, and the exit code."""
-    from pocketforge.connected import ready_phones
-    from pocketforge.phone_benching import compare_on_phone
+    from pocketforge.commands.bench_phones import compare_on_phone
+    from pocketforge.facts.phones import ready_phones
     from pocketforge.report.phones import show_compared
 
     ready = ready_phones(phones, resolve)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pocketforge.errors import RecipeError
 
 if TYPE_CHECKING:
-    from pocketforge.device import Device
+    from pocketforge.recipe.device import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ def chosen_devices(
     resolve: makes a path of one that the recipe writes. Raises RecipeError for what is no device, DeviceUnavailable for
     a phone that is not there.
     """
-    from pocketforge.connected import asked_phones, connect
-    from pocketforge.device import EmulatedDevice, HostDevice
-    from pocketforge.recipe import suggest
+    from pocketforge.facts.phones import asked_phones, connect
+    from pocketforge.recipe.device import EmulatedDevice, HostDevice
+    from pocketforge.recipe.recipe import suggest
 
     words = [name for name in asked.devices if name.partition(":")[0] == "adb"]
     emulate = "emulator" in asked.devices or not words

@@ -49,8 +49,8 @@ def command(
 
     Steps whose inputs did not change are reused. The release folder appears only if every budget is kept.
     """
-    from pocketforge.build import build
-    from pocketforge.config import load_recipe
+    from pocketforge.commands.build import build
+    from pocketforge.recipe.toml import load_recipe
 
     loaded = load_recipe(recipe)
     with progress(progress_mode) as emit:

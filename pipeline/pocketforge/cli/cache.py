@@ -48,7 +48,7 @@ def show_dir(cache: Path) -> None:
 @json_option
 def list_entries(cache: Path, as_json: bool) -> None:
     """List every stored result: stage, size, last use."""
-    from pocketforge.store import Store
+    from pocketforge.run.store import Store
 
     entries = sorted(Store(cache).summaries(), key=lambda e: -e.last_used)
     rows = [
@@ -79,7 +79,7 @@ def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
     Damaged results are removed, and the exit code is 1: the next build makes them again.
     """
     from pocketforge.errors import DamagedEntry
-    from pocketforge.store import Store
+    from pocketforge.run.store import Store
 
     store = Store(cache)
     keys = store.keys()
@@ -117,7 +117,7 @@ def clear(cache: Path, older_than: float | None, keep_bytes: float | None, yes: 
 
     The next build makes again what it needs.
     """
-    from pocketforge.store import Store
+    from pocketforge.run.store import Store
 
     removed = freed = 0
     if older_than is not None or keep_bytes is not None or yes or _agreed(f"remove every result in {cache}?"):

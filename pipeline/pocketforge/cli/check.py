@@ -21,8 +21,8 @@ def command(recipe: Path, cache: Path, progress_mode: str, as_json: bool) -> Non
     Reads and splits the data, builds the model, loads its weights, traces it and runs it on the eval samples. What
     this finds out is stored: a build goes on from it.
     """
-    from pocketforge.checking import check
-    from pocketforge.config import load_recipe
+    from pocketforge.commands.check import check
+    from pocketforge.recipe.toml import load_recipe
 
     with progress(progress_mode) as emit:
         found = check(load_recipe(recipe), cache, emit)

@@ -31,7 +31,7 @@ def list_devices(as_json: bool) -> None:
     """
     from pocketforge.devices import legacy
     from pocketforge.devices.emulator import parts
-    from pocketforge.facts import host_identity
+    from pocketforge.facts.gather import host_identity
 
     ready = legacy.legacy_python()
     rows = [

@@ -10,9 +10,9 @@ import click
 from pocketforge.cli.options import json_option, print_json
 
 if TYPE_CHECKING:
-    from pocketforge.calibration.calibrate import Outcome
-    from pocketforge.calibration.datasets import Sample
-    from pocketforge.calibration.published import Measurement
+    from pocketforge.device_calibration.calibrate import Outcome
+    from pocketforge.device_calibration.datasets import Sample
+    from pocketforge.device_calibration.published import Measurement
 
 SHIPPED = "shipped"
 
@@ -65,7 +65,7 @@ def command(
     if suite is not None:
         _write_suite(suite, as_json)
         return
-    from pocketforge.calibration import tables as printed
+    from pocketforge.device_calibration import tables as printed
     from pocketforge.estimation import calibration_file
 
     outcome = _fit(tables or (SHIPPED,), profile, recount)
@@ -80,7 +80,7 @@ def command(
 
 
 def _measure(folder: Path, serial: str, cores: str, as_json: bool) -> None:
-    from pocketforge.calibration.on_phone import measure_suite
+    from pocketforge.device_calibration.on_phone import measure_suite
 
     path, left = measure_suite(folder, serial, cores, _news)
     if as_json:
@@ -92,7 +92,7 @@ def _measure(folder: Path, serial: str, cores: str, as_json: bool) -> None:
 
 
 def _write_suite(folder: Path, as_json: bool) -> None:
-    from pocketforge.calibration.suite import MANIFEST, write_suite
+    from pocketforge.device_calibration.suite import MANIFEST, write_suite
 
     made = write_suite(folder)
     if as_json:
@@ -109,8 +109,8 @@ def _write_suite(folder: Path, as_json: bool) -> None:
 
 def _fit(tables: tuple[str, ...], profile: str, recount: bool) -> Outcome:
     """Cores that a table of the user's measures are fitted on that table alone, all others on the shipped ones."""
-    from pocketforge.calibration import calibrate, datasets, published, sampling
-    from pocketforge.calibration.counted import CountStore
+    from pocketforge.device_calibration import calibrate, datasets, published, sampling
+    from pocketforge.device_calibration.counted import CountStore
     from pocketforge.errors import RecipeError
 
     jobs: list[tuple[list[Measurement], Path | None, str]] = []
@@ -134,7 +134,7 @@ def _fit(tables: tuple[str, ...], profile: str, recount: bool) -> Outcome:
     store = CountStore() if recount else CountStore.load(datasets.COUNTS)
     count = None
     if any(datasets.lacking(measured, store, folder) for measured, folder, _ in jobs):
-        from pocketforge.calibration.emulated import counter
+        from pocketforge.device_calibration.emulated import counter
 
         count = counter()
     samples: list[Sample] = []

@@ -15,8 +15,8 @@ from pocketforge.errors import EXIT_INTERRUPTED
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from pocketforge.devices.match import Match
     from pocketforge.devices.phones import Clocks, Heat, PhoneFacts, Reading
-    from pocketforge.phone_match import Match
 
 F = TypeVar("F", bound=Callable[..., Any])
 

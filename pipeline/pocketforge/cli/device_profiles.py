@@ -9,7 +9,7 @@ import click
 from pocketforge.cli.options import json_option, print_json
 
 if TYPE_CHECKING:
-    from pocketforge.profiles import AndroidNames, Cluster, DeviceProfile, Source
+    from pocketforge.devices.profiles import AndroidNames, Cluster, DeviceProfile, Source
 
 _KB = 1024
 
@@ -22,7 +22,7 @@ def command(profile: str | None, as_json: bool) -> None:
 
     PROFILE is a shipped profile's name or a .toml file of one.
     """
-    from pocketforge.profile_files import load_profile, shipped_profiles
+    from pocketforge.devices.profile_files import load_profile, shipped_profiles
 
     if profile is not None:
         found = load_profile(profile)

@@ -20,7 +20,7 @@ def command(ctx: click.Context, cache: Path, imports: bool, as_json: bool) -> No
     Each toolchain is imported in a process of its own, which takes a while. Exits 3 if something is missing or broken
     that a build needs.
     """
-    from pocketforge.doctor import examine
+    from pocketforge.commands.doctor import examine
 
     found = []
     for row in examine(cache, imports=imports):

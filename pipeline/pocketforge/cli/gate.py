@@ -23,9 +23,9 @@ def command(ctx: click.Context, report: Path, recipe: Path | None, as_json: bool
     """
     import dataclasses
 
-    from pocketforge.config import load_recipe
-    from pocketforge.gate import judge
+    from pocketforge.recipe.toml import load_recipe
     from pocketforge.report.files import load_report
+    from pocketforge.results.gate import judge
 
     loaded = load_report(report)
     gates = loaded.gates if recipe is None else judge(load_recipe(recipe), loaded.measurements)

@@ -139,8 +139,8 @@ def command(
     MODEL is the definition: a .py whose build() makes the module, or a .pt2 of torch.export. The recipe is kept also
     when the check finds something to mend: the message says what.
     """
-    from pocketforge.checking import check
-    from pocketforge.config import parse_recipe
+    from pocketforge.commands.check import check
+    from pocketforge.recipe.toml import parse_recipe
 
     if model.suffix == ".pt2" and weights is not None:
         raise RecipeError(f"{model.name} holds its own weights", "leave --weights out")

@@ -37,8 +37,8 @@ def show(model: Path, as_json: bool) -> None:
     import contextlib
     import sys
 
-    from pocketforge.config import load_recipe
-    from pocketforge.model_summary import summarize, summarize_checkpoint
+    from pocketforge.commands.model import summarize, summarize_checkpoint
+    from pocketforge.recipe.toml import load_recipe
 
     # What the user's own model file prints is not our result.
     with contextlib.redirect_stdout(sys.stderr):

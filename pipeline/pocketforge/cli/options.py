@@ -21,7 +21,7 @@ class RecipePath(click.ParamType[Path]):
     name = "recipe"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        from pocketforge.shipped import recipe_path
+        from pocketforge.recipe.shipped import recipe_path
 
         return value if isinstance(value, Path) else recipe_path(str(value))
 
@@ -52,7 +52,7 @@ progress_option: Callable[[F], F] = click.option(
 
 
 def _set_cache_dir(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
-    from pocketforge.cachedir import VARIABLE, cache_dir
+    from pocketforge.folders import VARIABLE, cache_dir
 
     if value is not None:
         os.environ[VARIABLE] = str(value.absolute())

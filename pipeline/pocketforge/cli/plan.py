@@ -18,10 +18,10 @@ def command(recipe: Path, cache: Path, as_json: bool) -> None:
 
     Nothing is run, and no toolchain is loaded.
     """
-    from pocketforge.config import load_recipe
-    from pocketforge.facts import gather
-    from pocketforge.plan import make_plan
-    from pocketforge.store import Store
+    from pocketforge.facts.gather import gather
+    from pocketforge.plan.lanes import make_plan
+    from pocketforge.recipe.toml import load_recipe
+    from pocketforge.run.store import Store
 
     loaded = load_recipe(recipe)
     plan = make_plan(loaded, gather(loaded, cache))

@@ -70,8 +70,8 @@ def sensitivity(
     samples, never on eval samples. Writes sensitivity.json and a heat map, sensitivity.png. The result is stored: a
     build with ratio = "auto" goes on from it.
     """
-    from pocketforge.config import load_recipe
     from pocketforge.pruning.sensitivity import choose_ratios
+    from pocketforge.recipe.toml import load_recipe
     from pocketforge.studies.plots import heat_map
     from pocketforge.studies.sensitivity import study
     from pocketforge.studies.tables import sensitivity_table
@@ -138,7 +138,7 @@ def pruning(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="'--ratios'") from None
 
-    from pocketforge.config import load_recipe
+    from pocketforge.recipe.toml import load_recipe
 
     loaded = load_recipe(recipe)
 
@@ -181,7 +181,7 @@ def layers(recipe: Path, target: str, out: Path | None, cache: Path, progress_mo
     train samples, never on eval samples. Writes layers.json and layers.png. The result is stored: a target of scheme
     mixed goes on from it.
     """
-    from pocketforge.config import load_recipe
+    from pocketforge.recipe.toml import load_recipe
     from pocketforge.report.quantization import layers_table
     from pocketforge.report.terminal import console
     from pocketforge.studies.layers import study
@@ -216,7 +216,7 @@ def quantizers(
     samples, accuracy on eval samples, packed size and gzip. What is finished is kept in OUT/cells: the same command
     goes on from there. Writes quantizers.json, quantizers.csv and quantizers.png.
     """
-    from pocketforge.config import load_recipe
+    from pocketforge.recipe.toml import load_recipe
 
     loaded = load_recipe(recipe)
 
@@ -317,7 +317,7 @@ def _folder(out: Path | None, name: str) -> Path:
 def _write_json(path: Path, found: dict[str, Any]) -> None:
     import json
 
-    from pocketforge.store import explain_os_error
+    from pocketforge.run.store import explain_os_error
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

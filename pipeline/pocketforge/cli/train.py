@@ -60,9 +60,9 @@ def command(
     The file is the one that the recipe names as model.weights, replaced only when the training is done. The train
     split is trained on, never the eval or calibration split; the same recipe and options give the same weights.
     """
-    from pocketforge.compress import Finetune
-    from pocketforge.config import load_recipe
-    from pocketforge.training.train_model import train_from_recipe
+    from pocketforge.commands.train import train_from_recipe
+    from pocketforge.recipe.compress import Finetune
+    from pocketforge.recipe.toml import load_recipe
 
     try:
         settings = Finetune(

@@ -37,8 +37,8 @@ def command(
     Exit code 0 when no stage is bad, 1 when one is.
     """
     from pocketforge.cli.options import default_out
-    from pocketforge.config import load_recipe
-    from pocketforge.explain import why, write
+    from pocketforge.commands.why import why, write
+    from pocketforge.recipe.toml import load_recipe
 
     loaded = load_recipe(recipe)
     with progress(progress_mode) as emit:
@@ -54,8 +54,8 @@ def command(
 
 
 def _show(found: dict[str, Any]) -> None:
-    from pocketforge.report.parity import parity_tables
     from pocketforge.report.terminal import console
+    from pocketforge.report.why import parity_tables
 
     for table in parity_tables(found):
         console().print(table)

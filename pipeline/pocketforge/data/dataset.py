@@ -14,7 +14,7 @@ from pocketforge.data.base import Array, Resolve, Source
 from pocketforge.data.preprocess import apply
 from pocketforge.data.split import Split, split_samples
 from pocketforge.errors import ModelError
-from pocketforge.recipe import Preprocess, Recipe, data_spec
+from pocketforge.recipe.recipe import Preprocess, Recipe, data_spec
 
 
 @dataclass(frozen=True, slots=True)

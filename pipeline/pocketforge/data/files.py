@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pocketforge.data.base import Resolve, SplitName
 from pocketforge.errors import ModelError, ToolMissing
-from pocketforge.model_files import module_files
+from pocketforge.model.files import module_files
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 # The folder that is evaluated is the first of these that exists; the others are then left out, not trained on.

@@ -17,7 +17,7 @@ from pocketforge.data.arrays import ArraySource
 from pocketforge.data.base import Array, Resolve, Source, SplitName, array_digest, plain_target
 from pocketforge.data.files import existing_file, split_function
 from pocketforge.errors import ModelError
-from pocketforge.user_code import load_file, sibling_imports, user_error
+from pocketforge.model.user_code import load_file, sibling_imports, user_error
 
 
 class SampleSequence:

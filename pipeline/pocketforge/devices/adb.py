@@ -26,7 +26,6 @@ from android_bench.errors import RunnerFailed
 from android_bench.phone import read_facts
 from android_bench.pinning import choose
 from android_bench.workplace import open_workplace
-from pocketforge.device import LEAST_ROUNDS
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.emulator import parts
@@ -34,8 +33,9 @@ from pocketforge.devices.emulator.arrays import described, read_outputs, write_i
 from pocketforge.devices.emulator.device import PACKAGES, run_answer
 from pocketforge.devices.phones import open_phone, phone_errors
 from pocketforge.errors import DeviceError, RecipeError, ToolFailed
+from pocketforge.recipe.device import LEAST_ROUNDS
+from pocketforge.run.store import hash_file
 from pocketforge.stats import percentile
-from pocketforge.store import hash_file
 
 Say = Callable[[str], None]
 Pause = Callable[[float], None]

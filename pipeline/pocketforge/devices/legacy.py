@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pocketforge.cachedir import environments_dir
 from pocketforge.errors import ToolFailed
+from pocketforge.folders import environments_dir
 
 VERSION = "2.14.0"
 REQUIREMENTS = (f"tflite-runtime=={VERSION}", "numpy<2")

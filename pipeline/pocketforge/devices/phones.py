@@ -17,9 +17,9 @@ from android_bench.listing import is_address
 from android_bench.phone import PhoneFacts, read_facts
 from android_bench.readiness import Check, check_adb, check_link
 from android_bench.readings import THERMAL_STATUS, Clocks, Heat, read_clocks, read_heat
+from pocketforge.devices.match import Match, match
+from pocketforge.devices.profile_files import load_profile, shipped_profiles
 from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable, PocketforgeError
-from pocketforge.phone_match import Match, match
-from pocketforge.profile_files import load_profile, shipped_profiles
 
 __all__ = ["THERMAL_STATUS", "Check", "Clocks", "Heat", "Link", "Listed", "PhoneFacts"]
 

@@ -32,7 +32,7 @@ class BlockLike(Protocol):
 
 
 class CountsLike(Protocol):
-    """What an estimate needs of `pocketforge.counts.Counts`."""
+    """What an estimate needs of `pocketforge.devices.emulator.counts.Counts`."""
 
     @property
     def instructions(self) -> int: ...

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError
 from pocketforge.estimation.blocks import CountsLike, TimedBlock, Work, run_blocks
 from pocketforge.estimation.calibration_file import Calibration, Chosen, Span, shipped
@@ -17,7 +18,6 @@ from pocketforge.estimation.core_model import load_core
 from pocketforge.estimation.decode import UNKNOWN
 from pocketforge.estimation.fitting import Terms, split, terms_of
 from pocketforge.estimation.traffic import Caches, Traffic
-from pocketforge.profiles import Cluster, DeviceProfile
 
 VERSION = "1"
 """Of the model: tables, scoreboard, terms. Part of the keys of steps that estimate."""

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.estimation.blocks import CountsLike, Work, run_blocks
 from pocketforge.estimation.core_model import CoreModel
 from pocketforge.estimation.traffic import Caches, Traffic, levels
-from pocketforge.profiles import Cluster, DeviceProfile
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pocketforge.profiles import Cluster, DeviceProfile
+from pocketforge.devices.profiles import Cluster, DeviceProfile
 
 ROWS_PER_PASS = 6
 """Output positions that one pass over the weights serves: 6 in XNNPACK's fp32 micro-kernels (in its int8 ones 4, whose

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from pocketforge.compress import Compress
-from pocketforge.surgery import Edit
+from pocketforge.model.surgery import Edit
+from pocketforge.recipe.compress import Compress
 
 Emit = Callable[[float, str], None]
 # The goal's metric of a candidate, where that takes an exported file: how is the caller's business (stages/prune.py).

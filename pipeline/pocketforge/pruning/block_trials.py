@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from pocketforge.errors import ModelError
+from pocketforge.model.surgery import Replace, replace_module
 from pocketforge.pruning.base import Subject
 from pocketforge.pruning.block_importance import activations, mean_loss, outputs, shape_text
 from pocketforge.pruning.blocks import Call, Candidate
 from pocketforge.pruning.refit import fit_classifier, map_forms
-from pocketforge.surgery import Replace, replace_module
 
 
 class BreaksError(Exception):

@@ -25,15 +25,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from pocketforge.compress import Compress, PruneChannels
 from pocketforge.errors import ModelError
-from pocketforge.models import count_macs, count_parameters
+from pocketforge.model.load import count_macs, count_parameters
+from pocketforge.model.surgery import KeepChannels, apply_edits, keep_masks
 from pocketforge.pruning.base import Pruned, Subject
 from pocketforge.pruning.costs import check_patterns, check_subject, matches
 from pocketforge.pruning.goals import fewest
 from pocketforge.pruning.graph import Dependencies, Unit, Units
 from pocketforge.pruning.importance import accumulate_gradients, make_scorer
-from pocketforge.surgery import KeepChannels, apply_edits, keep_masks
+from pocketforge.recipe.compress import Compress, PruneChannels
 
 # Guards floors of products such as 20 × (1 - 0.9), which is 1.9999999999999996.
 _EPSILON = 1e-9

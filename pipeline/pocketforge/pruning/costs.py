@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from pocketforge.compress import Goal
 from pocketforge.errors import ModelError
-from pocketforge.models import count_macs, count_parameters
+from pocketforge.model.load import count_macs, count_parameters
+from pocketforge.recipe.compress import Goal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +51,7 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 def check_patterns(patterns: Iterable[str], names: Iterable[str], what: str) -> None:
     """Raises ModelError for a pattern that fits no name: most likely a misspelt layer."""
-    from pocketforge.recipe import suggest
+    from pocketforge.recipe.recipe import suggest
 
     known = list(names)
     for pattern in patterns:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from torch import nn
 
-from pocketforge.compress import Goal
 from pocketforge.errors import ModelError
 from pocketforge.pruning.base import Subject
 from pocketforge.pruning.costs import cost, goal_limit
+from pocketforge.recipe.compress import Goal
 
 # What is measured on an exported file takes an export: coarser, but the candidate taken was measured below the limit.
 EXPORTED_TRIALS = 6

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from pocketforge.errors import ModelError
+from pocketforge.model.surgery import KeepChannels, apply_edits, record_kept
 from pocketforge.pruning.attention import Attention, find_attention, set_heads
 from pocketforge.pruning.costs import matches
 from pocketforge.pruning.importance import Scorer, torch_pruning
-from pocketforge.surgery import KeepChannels, apply_edits, record_kept
 
 
 @dataclass(slots=True, eq=False)

@@ -23,15 +23,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pocketforge.compress import Compress, DropLayers
 from pocketforge.errors import ModelError
-from pocketforge.models import count_macs, count_parameters
+from pocketforge.model.load import count_macs, count_parameters
+from pocketforge.model.surgery import Edit, keep_masks
 from pocketforge.pruning.base import Pruned, Subject
 from pocketforge.pruning.block_importance import cosine, mean_loss, shape_text, taylor
 from pocketforge.pruning.block_trials import BreaksError, Trial, Workbench
 from pocketforge.pruning.blocks import Candidate, find_candidates, observe, slow_attention
 from pocketforge.pruning.costs import check_subject, cost, goal_limit
-from pocketforge.surgery import Edit, keep_masks
+from pocketforge.recipe.compress import Compress, DropLayers
 
 SHAPE_HINT = (
     'use replace = "fit", or name what depends on its width too (its batch norm, as in blocks = ["conv2+bn2"]); '

@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pocketforge.compress import PruneChannels
 from pocketforge.errors import ModelError
+from pocketforge.recipe.compress import PruneChannels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from pocketforge.model.surgery import KeepChannels
     from pocketforge.pruning.base import Subject
-    from pocketforge.surgery import KeepChannels
 
     Samples = list[tuple[tuple[Tensor, ...], Tensor]]
 
@@ -146,7 +146,7 @@ def _alone(
     subject: Subject, cut: _SingleCut, ratio: float, batches: Samples, known: dict[int, dict[str, Any]]
 ) -> dict[str, Any]:
     """The model with only this layer cut. known: what was measured already, by the number of channels removed."""
-    from pocketforge.surgery import apply_edits
+    from pocketforge.model.surgery import apply_edits
 
     try:
         count = cut.removed(ratio)
@@ -173,7 +173,7 @@ def _judge(module: nn.Module, subject: Subject, batches: Samples) -> dict[str, A
     """Accuracy (null where targets are no class numbers) and loss in one pass over the samples, and the MACs."""
     import torch
 
-    from pocketforge.models import count_macs
+    from pocketforge.model.load import count_macs
 
     right = count = 0
     total = 0.0

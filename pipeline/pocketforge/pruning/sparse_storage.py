@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketforge.errors import ModelError
-from pocketforge.weights_file import read_whole, write_whole
+from pocketforge.files import read_whole, write_whole
 
 FORMAT, VERSION = "pocketforge-sparse", "1"
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pocketforge import models
 from pocketforge.data.dataset import open_dataset
 from pocketforge.data.files import resolver
 from pocketforge.errors import ModelError
+from pocketforge.model import load
+from pocketforge.model.surgery import Checkpoint, load_checkpoint
 from pocketforge.pruning.base import Emit, Subject
-from pocketforge.surgery import Checkpoint, load_checkpoint
 from pocketforge.training.batches import Batches, TrainSamples
 
 BATCH = 50
@@ -31,9 +31,9 @@ def open_checkpoint(inputs: Mapping[str, Path], spec: Mapping[str, Any], role: s
     definition = str(inputs["definition"]) if "definition" in inputs else spec["definition"]
     if role in inputs:
         return load_checkpoint(inputs[role], resolve=resolve, definition=definition)
-    module = models.build_model(definition, spec["args"], resolve, seed=spec["seed"])
+    module = load.build_model(definition, spec["args"], resolve, seed=spec["seed"])
     if "weights" in inputs:
-        models.load_weights(module, inputs["weights"])
+        load.load_weights(module, inputs["weights"])
     return Checkpoint(module, spec["definition"], dict(spec["args"]), spec["seed"], [])
 
 
@@ -66,7 +66,7 @@ def example_for(
     """A batch-1 input: the recipe's model.input, else the definition's example_inputs(), else a sample."""
     if spec["inputs"]:
         return tuple(torch.zeros(tuple(i["shape"]), dtype=getattr(torch, i["dtype"])) for i in spec["inputs"])
-    given = models.example_inputs(spec["definition"], resolver(inputs.get("data_root")))
+    given = load.example_inputs(spec["definition"], resolver(inputs.get("data_root")))
     if given is not None:
         return tuple(tensor[:1] for tensor in given)
     return tuple(tensor[:1] for tensor in batches[0][0])

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pocketforge.compress import Compress, PruneUnstructured, cubic_amount
 from pocketforge.errors import ModelError
 from pocketforge.pruning.base import Pruned, Subject
 from pocketforge.pruning.costs import check_patterns, matches
+from pocketforge.recipe.compress import Compress, PruneUnstructured, cubic_amount
 from pocketforge.training.loop import deterministic
 
 Loss = Callable[[Tensor, Tensor], Tensor]

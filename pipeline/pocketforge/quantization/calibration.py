@@ -7,7 +7,7 @@ from pathlib import Path
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import ModelError
 from pocketforge.quantization.pt2e import Samples
-from pocketforge.quantize import Quantize
+from pocketforge.recipe.quantize import Quantize
 
 
 def calibration_samples(data: Path, quantize: Quantize) -> Samples:

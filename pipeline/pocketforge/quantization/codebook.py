@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pocketforge.compress import Finetune
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.metrics import PERFECT_SQNR_DB
 from pocketforge.quantization.codebook_files import Codebook
@@ -23,6 +22,7 @@ from pocketforge.quantization.fold import deep_copy
 from pocketforge.quantization.layers import op_name
 from pocketforge.quantization.quantizers import kmeans
 from pocketforge.quantization.weight_only import weights_of
+from pocketforge.recipe.compress import Finetune
 from pocketforge.training.batches import TrainSamples
 from pocketforge.training.loop import Emit, History, fit, silent
 from pocketforge.training.losses import Loss

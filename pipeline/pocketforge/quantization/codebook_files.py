@@ -32,7 +32,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from pocketforge.errors import ModelError
-from pocketforge.weights_file import read_whole, write_whole
+from pocketforge.files import read_whole, write_whole
 
 FORMAT, VERSION = "pocketforge-codebook", 1
 MAX_ENTRIES = 256

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pocketforge.backends import BACKENDS
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import StageFailed
-from pocketforge.evaluate import evaluate
+from pocketforge.model.evaluate import evaluate
 from pocketforge.quantization.layers import layers_of
 from pocketforge.quantization.pt2e import Graphs, describe
-from pocketforge.quantize import Quantize
+from pocketforge.recipe.backends import BACKENDS
+from pocketforge.recipe.quantize import Quantize
 
 # Enough to compare a runtime's integer arithmetic with the graph's, step by step, without running the slow
 # decomposed graph on every sample.

@@ -15,7 +15,6 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import get_symmetri
 from torchao.quantization.pt2e import MovingAverageMinMaxObserver
 from torchao.quantization.pt2e.fake_quantize import FakeQuantize
 
-from pocketforge.backends import BACKENDS, STORED_LEVELS
 from pocketforge.quantization.observers import (
     SMALLEST_SCALE,
     MinMaxActivation,
@@ -23,7 +22,8 @@ from pocketforge.quantization.observers import (
     WidePerChannelMinMaxObserver,
     weight_levels,
 )
-from pocketforge.quantize import Quantize
+from pocketforge.recipe.backends import BACKENDS, STORED_LEVELS
+from pocketforge.recipe.quantize import Quantize
 
 # A batch moves an activation's range by this share of the difference: torch's 0.01 is for trainings of thousands of
 # steps, and a QAT of three epochs on a small set has fifty.

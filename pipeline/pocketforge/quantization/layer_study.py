@@ -22,7 +22,7 @@ from pocketforge.data.files import resolver
 from pocketforge.metrics import accuracy, parity
 from pocketforge.quantization.layers import WEIGHTED, layers_of, op_name, owner
 from pocketforge.quantization.pt2e import Samples, calibrate, convert, layer_schemes, prepare, quantize_graph
-from pocketforge.quantize import Quantize
+from pocketforge.recipe.quantize import Quantize
 
 VERSION = 1
 # Multiply-accumulates that one question may cost, by which the number of samples follows: seconds on one core.

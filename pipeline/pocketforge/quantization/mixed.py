@@ -14,7 +14,7 @@ from typing import Any
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.layer_study import Scorer
 from pocketforge.quantization.pt2e import NO_LAYER, layer_schemes
-from pocketforge.quantize import Quantize
+from pocketforge.recipe.quantize import Quantize
 
 _TOLERANCE = 1e-9  # a drop of exactly the limit is within it
 _FLOAT_BYTES, _INT8_BYTES = 4, 1

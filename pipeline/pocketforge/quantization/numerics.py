@@ -7,9 +7,9 @@ from typing import Any
 
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import get_symmetric_quantization_config
 
-from pocketforge.backends import BACKENDS, STORED_LEVELS
 from pocketforge.quantization.observers import activation_observer, weight_levels, weight_observer
-from pocketforge.quantize import Quantize
+from pocketforge.recipe.backends import BACKENDS, STORED_LEVELS
+from pocketforge.recipe.quantize import Quantize
 
 
 def static_config(quantize: Quantize) -> Any:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver
 
-from pocketforge.backends import Backend
 from pocketforge.errors import ModelError
 from pocketforge.quantization.layers import op_name, owner
+from pocketforge.recipe.backends import Backend
 
 # XNNPACK's configuration never goes below a scale of 2^-12, which wrecks layers with small activations; observers'
 # own default does not, and still keeps 6 / scale (ReLU6) within the int32 that runtimes compute it in.

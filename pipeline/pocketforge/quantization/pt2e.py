@@ -22,7 +22,7 @@ from pocketforge.quantization.fake_quantize import training_config
 from pocketforge.quantization.layers import WEIGHTED, layers_of, matching, op_name, owner
 from pocketforge.quantization.numerics import static_config
 from pocketforge.quantization.observers import name_observers
-from pocketforge.quantize import Quantize
+from pocketforge.recipe.quantize import Quantize
 
 Samples = Sequence[np.ndarray[Any, Any]]
 Graphs = tuple[torch.fx.GraphModule, torch.fx.GraphModule]

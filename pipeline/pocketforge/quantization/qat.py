@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 
-from pocketforge import models
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.metrics import parity
+from pocketforge.model import load
 from pocketforge.quantization import graph_modes, pt2e
 from pocketforge.quantization.fake_quantize import fake_quantizers
 from pocketforge.quantization.layers import op_name
 from pocketforge.quantization.qat_fold import fold_trained, fold_where_not_trained
 from pocketforge.quantization.qat_guard import Guard
-from pocketforge.quantize import Quantize
+from pocketforge.recipe.quantize import Quantize
 from pocketforge.training.constraint import WeightConstraint
 
 Inputs = tuple[Tensor, ...]
@@ -126,7 +126,7 @@ class TrainingGraph:
         self.eval()
         for each in fake_quantizers(self.graph):
             each.settle()
-        models.check_finite(dict(self.graph.state_dict()), "the model trained with fake quantization")
+        load.check_finite(dict(self.graph.state_dict()), "the model trained with fake quantization")
         with torch.no_grad():
             wanted = [_first(self.graph(*inputs)) for inputs in self._batches]
         del self.graph.train, self.graph.eval
@@ -227,7 +227,7 @@ def export_for_training(module: nn.Module, inputs: Inputs) -> GraphModule:
     batch = torch.export.Dim("batch", min=1)
     shapes = tuple({0: batch} for _ in inputs)
     try:
-        program = models.trace(module.train(), inputs, dynamic_shapes=shapes)
+        program = load.trace(module.train(), inputs, dynamic_shapes=shapes)
     except ModelError as error:
         raise ModelError(
             f"scheme qat_int8 trains the model's graph: in train mode, with a batch of any size, {error.message}",

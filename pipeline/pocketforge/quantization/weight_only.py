@@ -14,7 +14,7 @@ from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, grouped_order, ungrouped_order
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.layers import op_name
-from pocketforge.quantize import Quantize
+from pocketforge.recipe.quantize import Quantize
 
 # Of each op that computes with a weight: which argument it is, and the axis of its output channels. An embedding's are
 # its rows: one token's values share a scale.

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pocketforge.counts import compare
+from pocketforge.devices.emulator.counts import compare
 from pocketforge.errors import RecipeError
-from pocketforge.recipe import suggest
+from pocketforge.recipe.recipe import suggest
 from pocketforge.records import Report, TargetRecord
 
 

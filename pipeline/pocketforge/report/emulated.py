@@ -8,9 +8,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from pocketforge.device_results import doubt
 from pocketforge.records import TargetRecord
 from pocketforge.report.terminal import console, table
+from pocketforge.results.emulated import doubt
 
 _NUMBERS = ("top-1", "dB to host", "instructions", "estimated cycles", "estimated ms")
 

@@ -8,9 +8,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from pocketforge.phone_results import remarks
 from pocketforge.records import TargetRecord
 from pocketforge.report.terminal import console, milliseconds, table
+from pocketforge.results.phones import remarks
 from pocketforge.stats import percentile
 
 _NUMBERS = ("top-1", "dB to host", "p50 ms", "± noise", "GHz", "rounds")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pocketforge.recipe import HIGHER_IS_BETTER
+from pocketforge.recipe.recipe import HIGHER_IS_BETTER
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
 from pocketforge.stats import percentile, percentile_interval
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge.data.arrays_on_disk import sample_paths
-from pocketforge.emulated import count_file
+from pocketforge.measure.on_emulator import count_file
 
 Emit = Callable[[float, str], None]
 

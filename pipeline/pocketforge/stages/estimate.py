@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pocketforge.counts import Counts
-from pocketforge.emulated import estimate_file
+from pocketforge.devices.emulator.counts import Counts
+from pocketforge.measure.on_emulator import estimate_file
 
 Emit = Callable[[float, str], None]
 

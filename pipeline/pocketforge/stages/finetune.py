@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from pocketforge.compress import Finetune, PruneUnstructured, compress_entry
 from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.data.files import resolver
 from pocketforge.errors import ModelError
-from pocketforge.models import check_finite, count_parameters
+from pocketforge.model.load import check_finite, count_parameters
+from pocketforge.model.surgery import Checkpoint, save_checkpoint
 from pocketforge.pruning.subject import open_checkpoint
-from pocketforge.surgery import Checkpoint, save_checkpoint
+from pocketforge.recipe.compress import Finetune, PruneUnstructured, compress_entry
 from pocketforge.training.batches import Batches
 from pocketforge.training.constraint import WeightConstraint
 from pocketforge.training.distributed import together

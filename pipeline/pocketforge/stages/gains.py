@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pocketforge import models, surgery
 from pocketforge.data.arrays_on_disk import load_samples, sample_paths
 from pocketforge.errors import StageFailed
+from pocketforge.measure.slow_layers import find_slow_layers
+from pocketforge.measure.trial import Trial, export_float, ratio_interval, time_in_turns
+from pocketforge.model import load, surgery
 from pocketforge.pruning.sparse_storage import encode
 from pocketforge.pruning.subject import accuracy, example_for, mean_loss, open_checkpoint, task_loss
 from pocketforge.pruning.unstructured import measure_zeros
-from pocketforge.slow_layers import find_slow_layers
-from pocketforge.trial import Trial, export_float, ratio_interval, time_in_turns
 
 Emit = Callable[[float, str], None]
 Batch = list[tuple[tuple[Tensor, ...], Tensor]]
@@ -97,11 +97,11 @@ def describe(checkpoint: surgery.Checkpoint, example: tuple[Tensor, ...], batche
     zeros = measure_zeros(module)
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         weights, packed = Path(scratch, "weights.safetensors"), Path(scratch, "packed.safetensors")
-        models.save_weights(module, weights)
+        load.save_weights(module, weights)
         sizes = encode(weights, packed)
     found: dict[str, Any] = {
-        "parameters": models.count_parameters(module),
-        "macs": models.count_macs(module, example),
+        "parameters": load.count_parameters(module),
+        "macs": load.count_macs(module, example),
         "zeros": zeros["zeros"],
         "weights": zeros["weights"],
         "weights_bytes": sizes["dense_bytes"],

@@ -11,7 +11,7 @@ import torch
 
 from pocketforge.quantization.calibration import calibration_samples
 from pocketforge.quantization.layer_study import Scorer, study
-from pocketforge.quantize import quantize_entry
+from pocketforge.recipe.quantize import quantize_entry
 
 
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Callable[[float, str], None]) -> None:

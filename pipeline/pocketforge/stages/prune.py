@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pocketforge import models
-from pocketforge.compress import DropLayers, PruneChannels, compress_entry
-from pocketforge.emulated import count_file, estimate_file
 from pocketforge.errors import ModelError
+from pocketforge.measure.on_emulator import count_file, estimate_file
+from pocketforge.measure.trial import export_float, time_in_turns
+from pocketforge.model import load
+from pocketforge.model.surgery import save_checkpoint
 from pocketforge.pruning import METHODS
 from pocketforge.pruning.base import Emit, Subject
 from pocketforge.pruning.sensitivity import choose_ratios
 from pocketforge.pruning.subject import open_checkpoint, subject_for
-from pocketforge.surgery import save_checkpoint
-from pocketforge.trial import export_float, time_in_turns
+from pocketforge.recipe.compress import DropLayers, PruneChannels, compress_entry
 
 # Fewer than a benchmark's: a goal asks for several candidates.
 GOAL_ROUNDS = 2
@@ -43,7 +43,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
         found = json.loads((inputs["sensitivity"] / "sensitivity.json").read_text("utf-8"))
         subject.ratios = choose_ratios(found, settings.max_accuracy_drop)
     goal = settings.goal if isinstance(settings, PruneChannels | DropLayers) else None
-    before = {"parameters": models.count_parameters(subject.module), "macs": _macs(subject)}
+    before = {"parameters": load.count_parameters(subject.module), "macs": _macs(subject)}
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         if goal is not None and goal.metric == "latency_ms":
             subject.measure = _timer(subject, spec, Path(scratch))
@@ -52,16 +52,16 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
         pruned = importlib.import_module(METHODS[settings.type]).prune(subject, settings)
     checkpoint.edits += pruned.edits
     checkpoint.masks = pruned.masks
-    models.check_finite(subject.module.state_dict(), "the pruned model")
+    load.check_finite(subject.module.state_dict(), "the pruned model")
     save_checkpoint(checkpoint, out)
-    after = {"parameters": models.count_parameters(subject.module), "macs": _macs(subject)}
+    after = {"parameters": load.count_parameters(subject.module), "macs": _macs(subject)}
     report = {"type": settings.type, "part": spec["part"], "before": before, "after": after, **pruned.report}
     (out / "prune.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", "utf-8")
     emit(1.0, f"{after['parameters']:,} of {before['parameters']:,} parameters, {after['macs']:,} MACs")
 
 
 def _macs(subject: Subject) -> int:
-    return models.count_macs(subject.module, subject.example)
+    return load.count_macs(subject.module, subject.example)
 
 
 def _timer(subject: Subject, spec: Mapping[str, Any], scratch: Path) -> Callable[[nn.Module], float]:

@@ -14,11 +14,11 @@ import torch
 from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.data.files import resolver
 from pocketforge.errors import ModelError
-from pocketforge.models import load_exported
+from pocketforge.model.load import load_exported
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.quantization.converted import write_converted
 from pocketforge.quantization.qat import SMALLEST_BATCH, Freezing, Inputs, TrainingGraph
-from pocketforge.quantize import quantize_entry
+from pocketforge.recipe.quantize import quantize_entry
 from pocketforge.training.batches import Batches
 from pocketforge.training.distributed import together
 from pocketforge.training.loop import deterministic, fit

@@ -19,7 +19,7 @@ from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.layer_study import Scorer
 from pocketforge.quantization.mixed import choose
 from pocketforge.quantization.pt2e import quantize_graph
-from pocketforge.quantize import Quantize, quantize_entry
+from pocketforge.recipe.quantize import Quantize, quantize_entry
 
 Emit = Callable[[float, str], None]
 

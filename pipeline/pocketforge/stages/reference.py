@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pocketforge import models
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.data.files import resolver
 from pocketforge.errors import ModelError
-from pocketforge.evaluate import evaluate
 from pocketforge.metrics import accuracy
+from pocketforge.model import load
+from pocketforge.model.evaluate import evaluate
 from pocketforge.pruning.subject import open_checkpoint
 
 Emit = Callable[[float, str], None]
@@ -74,9 +74,9 @@ def load_traced(
     resolve = resolver(inputs.get("data_root"))
     definition = spec["definition"]
     if definition.endswith(".pt2"):
-        program = models.load_exported(resolve(definition))
-        models.check_finite({**program.state_dict}, definition)
-        example = models.example_inputs(definition, resolve)
+        program = load.load_exported(resolve(definition))
+        load.check_finite({**program.state_dict}, definition)
+        example = load.example_inputs(definition, resolve)
         if example is None or any(tensor.shape[:1] != (1,) for tensor in example):
             found = "none" if example is None else ", ".join(str(list(t.shape)) for t in example)
             raise ModelError(
@@ -85,13 +85,13 @@ def load_traced(
             )
         check_samples(example, data)
         module = program.module()
-        return program, models.count_parameters(module), models.count_macs(module, example)
+        return program, load.count_parameters(module), load.count_macs(module, example)
     module = open_checkpoint(inputs, spec).module
-    models.check_finite(module.state_dict(), definition)
-    example = example_for(spec, models.example_inputs(definition, resolve), data)
+    load.check_finite(module.state_dict(), definition)
+    example = example_for(spec, load.example_inputs(definition, resolve), data)
     check_samples(example, data)
-    program = models.trace(module, example)
-    return program, models.count_parameters(module), models.count_macs(module, example)
+    program = load.trace(module, example)
+    return program, load.count_parameters(module), load.count_macs(module, example)
 
 
 def example_for(

@@ -18,12 +18,12 @@ from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices import host, legacy
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.errors import PocketforgeError, ToolMissing
-from pocketforge.file_checks import check, check_contract, check_limits, measure, write_checked
+from pocketforge.measure.file_checks import check, check_contract, check_limits, measure, write_checked
 from pocketforge.metrics import accuracy, parity, real_values
+from pocketforge.recipe.limits import default_limits, is_limit
+from pocketforge.run.store import hash_file
 from pocketforge.runtimes import RUNTIMES
 from pocketforge.runtimes.describe import describe
-from pocketforge.store import hash_file
-from pocketforge.verify_limits import default_limits, is_limit
 
 Emit = Callable[[float, str], None]
 

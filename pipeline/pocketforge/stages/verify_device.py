@@ -18,12 +18,12 @@ import numpy as np
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices import DEVICES
 from pocketforge.devices.base import RunRequest
-from pocketforge.file_checks import check, check_limits, measure, write_checked
+from pocketforge.devices.profile_files import load_profile
+from pocketforge.measure.file_checks import check, check_limits, measure, write_checked
 from pocketforge.metrics import accuracy, parity, real_values
-from pocketforge.profile_files import load_profile
+from pocketforge.recipe.limits import device_limits
+from pocketforge.run.store import hash_file
 from pocketforge.runtimes import RUNTIMES
-from pocketforge.store import hash_file
-from pocketforge.verify_limits import device_limits
 
 Emit = Callable[[float, str], None]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from pocketforge import events
 from pocketforge.errors import RecipeError
-from pocketforge.facts import gather
-from pocketforge.plan import make_plan
-from pocketforge.quantize import STATIC, Quantize
-from pocketforge.recipe import Recipe, Target, suggest
-from pocketforge.run_part import run_part
+from pocketforge.facts.gather import gather
+from pocketforge.plan.lanes import make_plan
+from pocketforge.recipe.quantize import STATIC, Quantize
+from pocketforge.recipe.recipe import Recipe, Target, suggest
+from pocketforge.run.part import run_part
 
 
 def study(recipe: Recipe, target: str, cache: Path, emit: events.Emit = events.ignore) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pocketforge.compress import Compress, DropLayers, Goal, PruneChannels, PruneUnstructured
-from pocketforge.models import count_macs, count_parameters
+from pocketforge.model.load import count_macs, count_parameters
 from pocketforge.pruning import METHODS as PRUNERS
 from pocketforge.pruning.base import Subject
+from pocketforge.recipe.compress import Compress, DropLayers, Goal, PruneChannels, PruneUnstructured
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge.errors import ToolMissing
-from pocketforge.store import explain_os_error
+from pocketforge.run.store import explain_os_error
 
 # Okabe & Ito's colours: told apart by colour-blind readers too. With a marker of its own for each.
 _LOOK = {

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from pocketforge.compress import Finetune
 from pocketforge.errors import ModelError, PocketforgeError, RecipeError
-from pocketforge.facts import gather
-from pocketforge.models import count_macs, count_parameters
+from pocketforge.facts.gather import gather
+from pocketforge.model.load import count_macs, count_parameters
 from pocketforge.pruning.unstructured import measure_zeros
-from pocketforge.recipe import Recipe
+from pocketforge.recipe.compress import Finetune
+from pocketforge.recipe.recipe import Recipe
 from pocketforge.runtimes import RUNTIMES
 from pocketforge.stages import STAGES
 from pocketforge.studies import methods, timing, verdicts

@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 
 from pocketforge import events
 from pocketforge.data.arrays_on_disk import load_samples
-from pocketforge.facts import gather
+from pocketforge.facts.gather import gather
 from pocketforge.metrics import accuracy, parity
-from pocketforge.models import load_exported
-from pocketforge.plan import make_plan
+from pocketforge.model.load import load_exported
+from pocketforge.plan.lanes import make_plan
 from pocketforge.quantization.codebook import batched, float_weights, weight_error, with_weights
 from pocketforge.quantization.codebook_files import entropy_bits, pack_bits
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.quantizers import QUANTIZERS, Quantized
-from pocketforge.recipe import Recipe
-from pocketforge.run_part import run_part
+from pocketforge.recipe.recipe import Recipe
+from pocketforge.run.part import run_part
 from pocketforge.studies.cells import Cells, key_of
 from pocketforge.training.loop import deterministic
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge import events
-from pocketforge.compress import Compress, PruneChannels
 from pocketforge.errors import RecipeError
-from pocketforge.facts import gather
-from pocketforge.plan import make_plan
-from pocketforge.recipe import Recipe
-from pocketforge.run_part import run_part
+from pocketforge.facts.gather import gather
+from pocketforge.plan.lanes import make_plan
+from pocketforge.recipe.compress import Compress, PruneChannels
+from pocketforge.recipe.recipe import Recipe
+from pocketforge.run.part import run_part
 
 
 def sensitivity_recipe(recipe: Recipe) -> Recipe:

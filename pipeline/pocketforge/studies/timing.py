@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pocketforge.errors import PocketforgeError, StageFailed
-from pocketforge.store import Store
+from pocketforge.measure.trial import Trial, export_float, ratio_interval, time_in_turns
+from pocketforge.run.store import Store
 from pocketforge.studies.cells import Cells, key_of
 from pocketforge.studies.verdicts import pairs
 from pocketforge.studies.workbench import structure_of
-from pocketforge.trial import Trial, export_float, ratio_interval, time_in_turns
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketforge.compress import Distill, Finetune
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
-from pocketforge.models import build_model, load_weights
+from pocketforge.model.load import build_model, load_weights
 from pocketforge.pruning.base import Emit, Subject
 from pocketforge.pruning.subject import accuracy, gather, open_checkpoint, subject_for
 from pocketforge.pruning.unstructured import MaskConstraint
-from pocketforge.recipe import Recipe, data_spec
+from pocketforge.recipe.compress import Distill, Finetune
+from pocketforge.recipe.recipe import Recipe, data_spec
 from pocketforge.training.batches import KEEP_BYTES
 from pocketforge.training.distillation import DistillationLoss
 from pocketforge.training.loop import deterministic, fit

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pocketforge.compress import Finetune
 from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.recipe.compress import Finetune
 
 # Says to a process that it is one of several (see distributed.py); accelerate reads the same variable.
 WORLD_SIZE = "WORLD_SIZE"

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pocketforge.compress import Finetune
 from pocketforge.errors import ModelError
+from pocketforge.recipe.compress import Finetune
 from pocketforge.training import resume
 from pocketforge.training.average import MovingAverage, copy_of, holding, put, tensors_of
 from pocketforge.training.batches import Batches, TrainSamples

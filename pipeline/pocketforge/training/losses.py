@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketforge.errors import ModelError
-from pocketforge.user_code import load_file, sibling_imports, user_error
+from pocketforge.model.user_code import load_file, sibling_imports, user_error
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

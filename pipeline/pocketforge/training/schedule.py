@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pocketforge.compress import Finetune
+from pocketforge.recipe.compress import Finetune
 
 
 def learning_rate(settings: Finetune, step: int, steps_per_epoch: int) -> float:

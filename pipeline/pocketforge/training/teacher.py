@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from pocketforge.compress import Distill
 from pocketforge.data.dataset import Dataset
 from pocketforge.errors import ModelError
-from pocketforge.models import build_model, load_weights
+from pocketforge.model.load import build_model, load_weights
+from pocketforge.recipe.compress import Distill
 from pocketforge.training.batches import Batches
 from pocketforge.training.distillation import DistillationLoss, check_teacher
 from pocketforge.training.loop import accuracy

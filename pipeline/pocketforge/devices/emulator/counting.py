@@ -20,16 +20,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pocketforge.counts import Block, Counts, agree, words_of
 from pocketforge.devices.emulator import plugin
+from pocketforge.devices.emulator.counts import Block, Counts, agree, words_of
 from pocketforge.devices.emulator.functions import FunctionMap
 from pocketforge.devices.emulator.instructions import by_class, classify
 from pocketforge.devices.emulator.launch import Order, launch
 from pocketforge.devices.emulator.parts import SETUP, Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
+from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError, DeviceUnavailable
-from pocketforge.profiles import Cluster, DeviceProfile
-from pocketforge.store import hash_file
+from pocketforge.run.store import hash_file
 
 # How far two windows may be apart, as a fraction. ONNX Runtime's allocator does not settle wholly.
 TOLERANCES = {"tflite": 1e-4, "executorch": 1e-4, "onnx": 1e-3}

@@ -18,9 +18,9 @@ from pocketforge.devices.emulator import parts
 from pocketforge.devices.emulator.arrays import described, read_outputs, write_inputs
 from pocketforge.devices.emulator.launch import Mode, Order, launch
 from pocketforge.devices.emulator.parts import Emulator
+from pocketforge.devices.profile_files import load_profile
+from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError, RecipeError
-from pocketforge.profile_files import load_profile
-from pocketforge.profiles import Cluster, DeviceProfile
 
 PACKAGES = {"tflite": "ai-edge-litert", "onnx": "onnxruntime", "executorch": "executorch"}
 """Session → what its runtime is called with a version behind it, as on the host."""

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pocketforge.cpu_features import NAMES
-from pocketforge.profiles import Cluster, DeviceProfile
+from pocketforge.devices.cpu_features import NAMES
+from pocketforge.devices.profiles import Cluster, DeviceProfile
 
 LINE_BYTES = 64
 

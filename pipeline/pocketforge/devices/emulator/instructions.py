@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-from pocketforge.counts import UNKNOWN
+from pocketforge.devices.emulator.counts import UNKNOWN
 
 _DOT = {"sdot", "udot"}
 _I8MM = {"smmla", "ummla", "usmmla", "usdot", "sudot"}

@@ -21,8 +21,8 @@ from typing import Any, BinaryIO, Literal
 from pocketforge.devices.emulator.fake_system import write_system
 from pocketforge.devices.emulator.parts import SETUP, Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
+from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable, ToolFailed
-from pocketforge.profiles import Cluster, DeviceProfile
 
 Mode = Literal["describe", "run", "time", "count"]
 POLL_S = 0.05

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketforge.cpu_features import names_of
+from pocketforge.devices.cpu_features import names_of
 from pocketforge.errors import DeviceTimeout, DeviceUnavailable
 
 # A64: find the auxiliary vector above argv and the environment on the stack, write its entries (16 bytes each, the

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pocketforge.devices.emulator.probe import cpu_models, examine
+from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceUnavailable
-from pocketforge.profiles import Cluster, DeviceProfile
 
 # Features by which the runtimes choose kernels for the models that targets hold (float32, int8), and by which glibc
 # and compiler support code choose what they run: a CPU must have just those of the profile.

@@ -1,0 +1,1 @@
+"""What each command does, a verb a file, without click: cli/X.py calls commands/X.py."""

@@ -1,0 +1,118 @@
+"""A model's layers: what `pocketforge model show` prints."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pocketforge.data.files import resolver
+from pocketforge.errors import ModelError
+from pocketforge.model import load
+from pocketforge.model.surgery import edit_to_json, load_checkpoint
+from pocketforge.recipe.recipe import Recipe
+
+
+def summarize(recipe: Recipe) -> dict[str, Any]:
+    """Layers (name, kind, parameters, output shape for batch 1), totals. Raises ModelError as building does.
+
+    What libraries warn of is not shown: a build's log has it.
+
+    The input is the recipe's model.input, else the definition's example_inputs(), else a preprocessed sample's shape.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _of_recipe(recipe)
+
+
+def summarize_checkpoint(folder: Path) -> dict[str, Any]:
+    """As `summarize`, of a checkpoint folder, with its edits. Raises ModelError when it is no whole checkpoint."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        checkpoint = load_checkpoint(folder)
+        if checkpoint.inputs:
+            example: tuple[torch.Tensor, ...] | None = tuple(
+                torch.zeros(i["shape"], dtype=getattr(torch, i["dtype"])) for i in checkpoint.inputs
+            )
+        else:
+            example = load.example_inputs(checkpoint.definition, resolver(folder))
+        if example is None:
+            raise ModelError(f"{folder} does not say what its model takes", "a build's build/NAME/checkpoint does")
+        found = _summarize(str(folder), checkpoint.definition, checkpoint.module, tuple(t[:1] for t in example))
+    edits = [edit_to_json(edit) for edit in checkpoint.edits]
+    masked = {name: int((mask == 0).sum()) for name, mask in sorted(checkpoint.masks.items())}
+    return {**found, "edits": [_told(edit) for edit in edits], "masked_weights": masked}
+
+
+def _told(edit: dict[str, Any]) -> dict[str, Any]:
+    """An edit in short: of kept channels only how many."""
+    if edit["edit"] == "replace":
+        return edit
+    kept = {name: {dim: len(k) for dim, k in dims.items()} for name, dims in edit["tensors"].items()}
+    return {"edit": edit["edit"], "kept": kept}
+
+
+def _of_recipe(recipe: Recipe) -> dict[str, Any]:
+    definition = recipe.model.definition
+    module = load.build_model(definition, recipe.model.args, recipe.resolve)
+    if recipe.model.weights:
+        load.load_weights(module, recipe.resolve(recipe.model.weights))
+    return _summarize(recipe.name, definition, module, _example(recipe))
+
+
+def _summarize(
+    title: str, definition: str, module: torch.nn.Module, example: tuple[torch.Tensor, ...]
+) -> dict[str, Any]:
+    shapes: dict[str, list[int]] = {}
+    hooks = []
+    leaves = [(name, m) for name, m in module.named_modules() if not list(m.children()) and name]
+
+    def remember(name: str) -> Any:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor):
+                shapes[name] = list(output.shape)
+
+        return hook
+
+    for name, leaf in leaves:
+        hooks.append(leaf.register_forward_hook(remember(name)))
+    try:
+        macs = load.count_macs(module, example)
+    except Exception as error:
+        raise ModelError(
+            f"the model fails on input {', '.join(str(list(t.shape)) for t in example)}: {error}",
+            "give its input shape: [[model.input]] shape = [1, …]",
+        ) from error
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return {
+        "recipe": title,
+        "definition": definition,
+        "inputs": [{"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")} for t in example],
+        "parameters": load.count_parameters(module),
+        "macs": macs,
+        "layers": [
+            {
+                "name": name,
+                "kind": type(leaf).__name__,
+                "parameters": sum(p.numel() for p in leaf.parameters(recurse=False)),
+                "output": shapes.get(name, []),
+            }
+            for name, leaf in leaves
+        ],
+    }
+
+
+def _example(recipe: Recipe) -> tuple[torch.Tensor, ...]:
+    if recipe.model.inputs:
+        return tuple(torch.zeros(i.shape, dtype=getattr(torch, i.dtype)) for i in recipe.model.inputs)
+    given = load.example_inputs(recipe.model.definition, recipe.resolve)
+    if given is not None:
+        return tuple(t[:1] for t in given)
+    from pocketforge.data.dataset import open_recipe
+
+    inputs, _ = open_recipe(recipe).eval[0]
+    return tuple(torch.from_numpy(array)[None] for array in inputs)

@@ -1,0 +1,110 @@
+"""A suite of micro-models for calibrating a phone: .tflite files and a manifest to fill with what they took there.
+
+Sizes are chosen so that a core's first cache, its second, the shared one and memory all decide some of them, float32
+and int8 alike: the six parameters of a core type need points that tell them apart.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pocketforge.device_calibration.micro_models import mobilenet_v1, operator
+from pocketforge.device_calibration.tflite_graph import Graph, Precision
+from pocketforge.errors import StoreError
+
+MANIFEST = "manifest.csv"
+COLUMNS = ("file", "sha256", "input", "runtime", "device", "core", "GHz", "threads", "latency_ms")
+SEED = 1
+RUNTIME = "LiteRT (XNNPACK)"
+
+# (family, hw, input channels, output channels, kernel, stride)
+_OPERATORS = (
+    ("conv-bn-relu", 112, 16, 32, 1, 1),
+    ("conv-bn-relu", 56, 64, 64, 1, 1),
+    ("conv-bn-relu", 28, 128, 128, 1, 1),
+    ("conv-bn-relu", 14, 384, 96, 1, 1),
+    ("conv-bn-relu", 7, 640, 640, 1, 1),
+    ("conv-bn-relu", 112, 3, 32, 3, 2),
+    ("conv-bn-relu", 28, 64, 64, 3, 1),
+    ("conv-bn-relu", 7, 256, 256, 3, 1),
+    ("dwconv-bn-relu", 112, 32, 32, 3, 1),
+    ("dwconv-bn-relu", 56, 96, 96, 3, 2),
+    ("dwconv-bn-relu", 28, 192, 192, 5, 1),
+    ("dwconv-bn-relu", 14, 512, 512, 3, 1),
+    ("add", 56, 64, 64, 1, 1),
+    ("add", 28, 256, 256, 1, 1),
+)
+_DENSE = ((512, 512), (1024, 1000), (2048, 4096))
+_SHORT = {"conv-bn-relu": "conv", "dwconv-bn-relu": "dwconv", "add": "add"}
+
+
+@dataclass(frozen=True, slots=True)
+class MicroModel:
+    """One file of the suite. Its name starts with its family; a fit is tested by leaving families out."""
+
+    name: str
+    data: bytes
+    input: str  # dtype and shape
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def micro_models() -> Iterator[MicroModel]:
+    """Every file of the suite: the same bytes on every machine."""
+    for precision in ("fp32", "int8"):
+        dtype = "float32" if precision == "fp32" else "int8"
+        for kind, hw, cin, cout, kernel, stride in _OPERATORS:
+            name = f"{_SHORT[kind]}-{hw}x{cin}-{cout}-k{kernel}s{stride}-{precision}"
+            data = operator(kind, hw, cin, cout, kernel, stride, precision=precision, seed=SEED)
+            yield MicroModel(name, data, f"{dtype} 1x{hw}x{hw}x{cin}")
+        for features, units in _DENSE:
+            data = _dense(features, units, precision)
+            yield MicroModel(f"dense-{features}-{units}-{precision}", data, f"{dtype} 1x{features}")
+        data = mobilenet_v1(precision, size=128, width=0.5, seed=SEED)
+        yield MicroModel(f"mobilenet-128-050-{precision}", data, f"{dtype} 1x128x128x3")
+
+
+def write_suite(folder: Path) -> list[MicroModel]:
+    """Write the files and the manifest into a new folder, all or nothing.
+
+    Raises StoreError when the folder is there and not empty, or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError(f"{folder} is there already, and a filled manifest is worth keeping", "name a new folder")
+    made = list(micro_models())
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".suite-", dir=folder.absolute().parent) as scratch:
+            part = Path(scratch, "suite")
+            part.mkdir()
+            for model in made:
+                Path(part, f"{model.name}.tflite").write_bytes(model.data)
+            Path(part, MANIFEST).write_text(manifest(made), encoding="utf-8")
+            os.replace(part, folder)
+    except OSError as fault:
+        raise StoreError(f"cannot write the suite to {folder}: {fault.strerror}") from None
+    return made
+
+
+def manifest(models: list[MicroModel]) -> str:
+    """The CSV text: a row a file; device, core, GHz and latency_ms are for whoever measures."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for model in models:
+        writer.writerow([f"{model.name}.tflite", model.sha256, model.input, RUNTIME, "", "", "", 1, ""])
+    return text.getvalue()
+
+
+def _dense(features: int, units: int, precision: Precision) -> bytes:
+    graph = Graph(f"dense_{features}_{units}", precision, SEED)
+    return graph.finish(graph.fully_connected(graph.input(1, features), units, activation="relu"))

@@ -1,0 +1,88 @@
+"""The outcome of a calibration as text, for a terminal and for docs/estimates.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pocketforge.device_calibration.calibrate import Outcome
+from pocketforge.device_calibration.errors import Summary
+from pocketforge.estimation.calibration_file import Calibration
+from pocketforge.estimation.fitting import NAMES
+
+
+def markdown(outcome: Outcome) -> str:
+    """All tables, each under a heading of the third level."""
+    parts = [
+        "### Fitted constants\n\n" + constants(outcome.calibration),
+        "### Errors\n\n" + _table(_ERRORS, [_error_row(s) for s in outcome.summaries]),
+        "### Intervals\n\n" + _table(_INTERVALS, _interval_rows(outcome)),
+    ]
+    if outcome.models:
+        rows = [[label, out, f"{ms:.1f}", f"{est:.1f}", f"{est / ms:.2f}"] for label, out, ms, est in outcome.models]
+        parts.append(
+            "### Whole models, each predicted without any measurement of its device\n\n" + _table(_MODELS, rows)
+        )
+    if outcome.ratios:
+        rows = [[what, f"{a:.2f}", f"{b:.2f}", f"{b / a - 1:+.1%}"] for what, a, b in outcome.ratios]
+        parts.append("### Ratios of whole models on one core type\n\n" + _table(_RATIOS, rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def constants(calibration: Calibration) -> str:
+    """The fitted constants of each core type, and on how many points."""
+    rows = []
+    for core, fitted in sorted(calibration.cores.items()):
+        values = fitted.parameters.to_json()
+        rows.append([core, str(fitted.points), *(f"{values[name]:.3g}" for name in NAMES)])
+    return _table(_PARAMETERS, rows)
+
+
+def text(outcome: Outcome) -> str:
+    """For a terminal: what was fitted, then the errors."""
+    lines = []
+    for core, fitted in sorted(outcome.calibration.cores.items()):
+        lines.append(f"{core}: {fitted.points} points of {', '.join(fitted.devices)}")
+        values = fitted.parameters.to_json()
+        lines.append("  " + ", ".join(f"{name} {values[name]:.4g}" for name in NAMES))
+    lines.append("")
+    rows = [[s.what, s.method, str(s.points), *_percent(s)] for s in outcome.summaries]
+    widths = [max(len(row[i]) for row in [_ERRORS, *rows]) for i in range(len(_ERRORS))]
+    for row in [_ERRORS, *rows]:
+        lines.append(
+            "  ".join(
+                cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
+        )
+    lines.append("")
+    for label, _, measured, predicted in outcome.models:
+        lines.append(f"{label}: measured {measured:.1f} ms, estimated without its device {predicted:.1f} ms")
+    for what, measured, predicted in outcome.ratios:
+        lines.append(f"{what}: measured {measured:.2f}, estimated {predicted:.2f}")
+    return "\n".join(lines).rstrip()
+
+
+_PARAMETERS = ["core", "points", *NAMES]
+_ERRORS = ["what", "method", "points", "median", "p90", "worst", "bias"]
+_INTERVALS = ["for", "factor", "points", "groups", "from"]
+_MODELS = ["model", "left out", "measured, ms", "estimated, ms", "ratio"]
+_RATIOS = ["ratio", "measured", "estimated", "error"]
+
+
+def _interval_rows(outcome: Outcome) -> list[list[str]]:
+    return [
+        [name, f"× ÷ {e.factor:.2f}", str(e.points), str(e.groups), e.basis]
+        for name, e in sorted(outcome.calibration.errors.items())
+    ]
+
+
+def _error_row(s: Summary) -> list[str]:
+    return [s.what, s.method, str(s.points), *_percent(s)]
+
+
+def _percent(s: Summary) -> list[str]:
+    return [f"{s.median:.1%}", f"{s.p90:.1%}", f"{s.worst:.1%}", f"{s.bias:+.1%}"]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -1,0 +1,150 @@
+"""Which device profile a connected phone is of, and what the phone and a profile say differently.
+
+A phone is known by its device name, else its model, else its chip; the chip says nothing of the phone around it, and
+a mismatch is said, never hidden: a budget is for the device it names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pocketforge.devices.profiles import AndroidNames, DeviceProfile
+
+# Clocks of one chip differ a little from phone to phone, and profiles round them.
+CLOCK_TOLERANCE = 0.05
+
+How = Literal["device", "model", "soc", "platform", ""]
+
+
+class ClusterFacts(Protocol):
+    """What is used of `android_bench.phone.CpuCluster`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cpus(self) -> tuple[int, ...]: ...
+    @property
+    def max_clock_ghz(self) -> float | None: ...
+    @property
+    def core(self) -> str: ...
+
+
+class Facts(Protocol):
+    """What is used of `android_bench.phone.PhoneFacts`."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def soc(self) -> str: ...
+    @property
+    def platform(self) -> str: ...
+    @property
+    def features(self) -> tuple[str, ...]: ...
+    @property
+    def clusters(self) -> Sequence[ClusterFacts]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The phone's profile and by which of its names it was found; mismatches: what is to be said about it.
+
+    how: "soc" and "platform" mean that no profile knows the phone itself, only its chip.
+    """
+
+    profile: DeviceProfile | None
+    how: How
+    mismatches: tuple[str, ...]
+
+
+def match(facts: Facts, profiles: Iterable[DeviceProfile]) -> Match:
+    """The one profile that fits; none where none does, or where several do equally well."""
+    named = [(profile, profile.android) for profile in profiles if profile.android is not None]
+    found: list[DeviceProfile]
+    for how, known in _WAYS:
+        found = [profile for profile, names in named if known(facts, names)]
+        if how == "platform":
+            # Chips of several speeds share a platform's name: here the cores have to speak for it too.
+            found = [p for p in found if facts.clusters and not _cores(facts, p)]
+        if len(found) == 1:
+            return Match(found[0], how, compare(facts, found[0]))
+        if found:
+            several = ", ".join(profile.name for profile in found)
+            return Match(None, "", (f"several profiles fit the phone by its {_WORDS[how]}: {several}; name one",))
+    names = f"device {facts.device or 'unknown'}, model {facts.model or 'unknown'}, SoC {_chip(facts)}"
+    return Match(None, "", (f"no device profile is of this phone ({names})",))
+
+
+def compare(facts: Facts, profile: DeviceProfile) -> tuple[str, ...]:
+    """What the phone says differently from the profile, a sentence each. What either does not know is no difference."""
+    if profile.os != "android":
+        return (f"{profile.name} is a {profile.title}, not an Android phone",)
+    said = []
+    names = profile.android
+    known_as = (facts.device in names.devices or facts.model in names.models) if names else True
+    if not known_as and names and (names.devices or names.models) and (facts.device or facts.model):
+        said.append(
+            f"the phone is a {facts.model or 'phone'} ({facts.device or 'device unknown'}), not a {profile.title}"
+        )
+    if names and facts.soc and names.soc_models and not _same_soc(facts, names):
+        said.append(f"SoC: the phone has {facts.soc}, {profile.name} {' or '.join(names.soc_models)}")
+    elif names and not facts.soc and facts.platform and names.platforms and not _same_platform(facts, names):
+        said.append(f"platform: the phone has {facts.platform}, {profile.name} {' or '.join(names.platforms)}")
+    said += _cores(facts, profile)
+    missing = [name for name in profile.features if name not in facts.features] if facts.features else []
+    if missing:
+        said.append(f"CPU features that {profile.name} has and the phone has not: {', '.join(missing)}")
+    return tuple(said)
+
+
+def _cores(facts: Facts, profile: DeviceProfile) -> list[str]:
+    """Both have their clusters fastest first."""
+    if not facts.clusters:
+        return []
+    theirs, ours = [len(c.cpus) for c in facts.clusters], [c.count for c in profile.clusters]
+    if theirs != ours:
+        shown, wanted = (" + ".join(map(str, counts)) for counts in (theirs, ours))
+        return [f"cores, fastest first: the phone has {shown}, {profile.name} {wanted}"]
+    said = []
+    for found, cluster in zip(facts.clusters, profile.clusters, strict=True):
+        clock = found.max_clock_ghz
+        if found.core and found.core != cluster.core:
+            said.append(f"{cluster.name} cores: {found.core} on the phone, {cluster.core} in {profile.name}")
+        if clock is not None and abs(clock / cluster.clock_ghz - 1) > CLOCK_TOLERANCE:
+            said.append(
+                f"{cluster.name} clock: {clock:g} GHz on the phone, {cluster.clock_ghz:g} GHz in {profile.name}"
+            )
+    return said
+
+
+def _chip(facts: Facts) -> str:
+    return facts.soc or (f"unknown, platform {facts.platform}" if facts.platform else "unknown")
+
+
+def _same_soc(facts: Facts, names: AndroidNames) -> bool:
+    return bool(facts.soc) and _soc(facts.soc) in {_soc(name) for name in names.soc_models}
+
+
+def _same_platform(facts: Facts, names: AndroidNames) -> bool:
+    return facts.platform.casefold() in {name.casefold() for name in names.platforms}
+
+
+def _soc(name: str) -> str:
+    """A chip's name to compare by: MediaTek adds its package and its bin (MT6833V/ZA)."""
+    name = name.replace(" ", "").casefold()
+    found = re.match(r"mt[0-9]{4}", name)
+    return found[0] if found else name
+
+
+_WAYS: tuple[tuple[How, Callable[[Facts, AndroidNames], bool]], ...] = (
+    ("device", lambda facts, names: facts.device in names.devices),
+    ("model", lambda facts, names: facts.model in names.models),
+    ("soc", _same_soc),
+    # From Android 12 on the phone names its chip: then its platform has nothing to add.
+    ("platform", lambda facts, names: not facts.soc and _same_platform(facts, names)),
+)
+_WORDS = {"device": "device name", "model": "model", "soc": "SoC", "platform": "platform"}

@@ -1,0 +1,210 @@
+"""What a plan depends on outside the recipe: file contents, library versions, this host. Loads no torch.
+
+File hashes are remembered by (path, size, modification time, inode), as git's index does, so that a large image
+folder is read once, not at every build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from pocketforge.errors import RecipeError
+from pocketforge.plan.compress import loss_role, teacher_role
+from pocketforge.plan.devices import calibration_role, profile_role, runner_role
+from pocketforge.plan.lanes import Facts, Phone
+from pocketforge.recipe.device import AdbDevice, EmulatedDevice
+from pocketforge.recipe.recipe import SHARED_DEFINITIONS, Recipe
+from pocketforge.run.store import hash_file
+from pocketforge.runtimes import RUNTIMES
+from pocketforge.stages import STAGES
+
+ESTIMATION = Path(__file__).parents[1] / "estimation"
+
+
+def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
+    """Look at the files, packages and machine that the recipe's plan depends on.
+
+    Raises RecipeError for every file the recipe names that is not there.
+    """
+    from pocketforge.data.files import fingerprint_files
+    from pocketforge.devices.legacy import legacy_version
+    from pocketforge.model.files import definition_files, module_files
+
+    hashes = HashMemory(cache / "v1" / "fingerprints.json" if cache else None)
+    missing = [
+        f"{where}: no file {recipe.resolve(path)}"
+        for where, path in _named_files(recipe).items()
+        if not recipe.resolve(path).exists()
+    ]
+    if missing:
+        raise RecipeError("the recipe names files that are not there:", faults=missing)
+    roles: dict[str, Iterable[Path]] = {
+        "definition": definition_files(recipe.model.definition, recipe.resolve),
+        "data": fingerprint_files(recipe.data.source, recipe.resolve),
+    }
+    if recipe.model.weights:
+        roles["weights"] = [recipe.resolve(recipe.model.weights)]
+    for _, entry in recipe.finetunes():
+        if entry.distill and entry.distill.teacher:
+            teacher = entry.distill.teacher
+            files = definition_files(teacher.definition, recipe.resolve)
+            roles[teacher_role(teacher)] = [*files, recipe.resolve(teacher.weights)]
+        if entry.loss:
+            roles[loss_role(entry.loss)] = module_files(recipe.resolve(entry.loss.partition(":")[0]))
+    if recipe.data.labels:
+        roles["labels"] = [recipe.resolve(recipe.data.labels)]
+    emulated = [d for d in recipe.devices if isinstance(d, EmulatedDevice)]
+    profiles = _profiles(recipe, emulated) if emulated else {}
+    if emulated:
+        roles |= {profile_role(name): [path] for name, path in profiles.items()}
+        roles |= {calibration_role(d.calibration): [recipe.resolve(d.calibration)] for d in emulated if d.calibration}
+        roles["core models"] = [p for p in ESTIMATION.rglob("*") if p.suffix in (".toml", ".json")]
+    phones = [d for d in recipe.devices if isinstance(d, AdbDevice)]
+    for device in phones:
+        programs = (*device.runners.values(), *device.runner_libraries.values())
+        roles |= {runner_role(file): [recipe.resolve(file)] for file in programs}
+    try:
+        digests = {role: hashes.of(paths) for role, paths in roles.items()}
+    except OSError as error:
+        raise RecipeError(f"cannot read {error.filename}: {error.strerror}") from None
+    hashes.save()
+    return Facts(
+        digests,
+        installed_versions(),
+        host_identity(),
+        legacy_version(),
+        _emulator_identity() if emulated or phones else "none",
+        profiles,
+        _phones(recipe, phones) if phones else {},
+    )
+
+
+def _phones(recipe: Recipe, devices: Sequence[AdbDevice]) -> dict[str, Phone]:
+    from pocketforge.facts.phones import find_phones
+
+    return find_phones(devices, recipe.resolve)
+
+
+def _profiles(recipe: Recipe, devices: Sequence[EmulatedDevice]) -> dict[str, Path]:
+    """The devices' profiles and their files; each is read, so that its faults are said before anything runs."""
+    from pocketforge.devices.profile_files import find_profile, load_profile
+
+    found = {device.profile: find_profile(device.profile, recipe.resolve) for device in devices}
+    for device in devices:
+        try:
+            load_profile(found[device.profile]).cluster(device.cores)
+        except ValueError as error:
+            raise RecipeError(f"device {device.name!r}: {error}") from None
+    return found
+
+
+def _emulator_identity() -> str:
+    from pocketforge.devices.emulator import parts
+
+    return parts.identity()
+
+
+def _named_files(recipe: Recipe) -> dict[str, str]:
+    named = {"model.weights": recipe.model.weights, "data.labels": recipe.data.labels}
+    named["model.definition"] = _definition_place(recipe.model.definition)
+    for where, entry in recipe.finetunes():
+        if entry.distill and entry.distill.teacher:
+            named[f"{where}.distill.teacher.definition"] = _definition_place(entry.distill.teacher.definition)
+            named[f"{where}.distill.teacher.weights"] = entry.distill.teacher.weights
+        named[f"{where}.loss"] = entry.loss.partition(":")[0]
+    for index, device in enumerate(recipe.devices):
+        if isinstance(device, EmulatedDevice):
+            named[f"device[{index}].calibration"] = device.calibration
+        elif isinstance(device, AdbDevice):
+            for key, files in (("runners", device.runners), ("runner_libraries", device.runner_libraries)):
+                named |= {f"device[{index}].{key}.{runtime}": file for runtime, file in files.items()}
+    kind, _, place = recipe.data.source.partition(":")
+    if kind.endswith(".py"):
+        named["data.source"] = kind
+    elif place:
+        named["data.source"] = place
+    return {where: path for where, path in named.items() if path}
+
+
+def _definition_place(definition: str) -> str:
+    """The file or folder that a definition names; empty for a library's model."""
+    if not definition.startswith(SHARED_DEFINITIONS):
+        return definition
+    return definition.partition(":")[2] if definition.startswith("transformers:") else ""
+
+
+# What [[compress]] and the studies use besides torch (the extra `compress`).
+COMPRESS_LIBRARIES = ("torch-pruning", "accelerate", "tensorboard", "matplotlib")
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of every distribution that any stage calls; `none` where one is not installed. Imports none."""
+    names = {name for stage in STAGES.values() for name in stage.libraries}
+    for runtime in RUNTIMES.values():
+        names.update(runtime.export_libraries, runtime.run_libraries)
+    versions = {}
+    for name in sorted(names | {"torchvision", "timm", "transformers"} | set(COMPRESS_LIBRARIES)):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "none"
+    return versions
+
+
+def host_identity() -> str:
+    """The processor that host benchmarks run on: another machine's results are not this one's."""
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.lower().startswith(("model name", "cpu part")):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{platform.node()} {platform.machine()} {model} x{os.cpu_count()}"
+
+
+class HashMemory:
+    """SHA-256 of files, remembered in a JSON file while size, time and inode stay the same."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known: dict[str, list[object]] = {}
+        self._fresh = False
+        if path is not None:
+            with contextlib.suppress(OSError, ValueError):
+                known = json.loads(path.read_text(encoding="utf-8"))
+                self._known = known if isinstance(known, dict) else {}
+
+    def of(self, paths: Iterable[Path]) -> str:
+        """One digest over names and contents of several files, in a fixed order."""
+        files = sorted(paths)
+        root = os.path.commonpath([p.parent for p in files]) if files else ""
+        lines = [f"{os.path.relpath(p, root)} {self._one(p)}" for p in files]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def _one(self, path: Path) -> str:
+        stat = path.stat()
+        stamp: list[object] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        known = self._known.get(str(path))
+        if isinstance(known, list) and known[:-1] == stamp:
+            return str(known[-1])
+        digest = hash_file(path)
+        self._known[str(path)] = [*stamp, digest]
+        self._fresh = True
+        return digest
+
+    def save(self) -> None:
+        """Write back what was learnt. Losing it only costs time, so a failure is not an error."""
+        if self._path is None or not self._fresh:
+            return
+        with contextlib.suppress(OSError):
+            draft = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex}")
+            draft.write_text(json.dumps(self._known), encoding="utf-8")
+            draft.replace(self._path)

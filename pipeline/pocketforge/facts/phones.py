@@ -1,0 +1,248 @@
+"""The phones of a recipe: which connected phone each [[device]] over adb is, and devices for those it does not name."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pocketforge.devices.match import compare, match
+from pocketforge.devices.profiles import DeviceProfile
+from pocketforge.errors import DeviceError, DeviceUnavailable, RecipeError
+from pocketforge.plan.lanes import Phone
+from pocketforge.recipe.device import AdbDevice, Device, budget_names
+from pocketforge.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pocketforge.devices.phones import PhoneFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A phone that adb lists. facts: None where it cannot be asked, and `told` says why. profile: the shipped one's
+    name, "" where none is of this phone."""
+
+    serial: str
+    told: str
+    facts: PhoneFacts | None = None
+    profile: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What decides results on it: another phone or another Android gives others."""
+        assert self.facts is not None
+        build = self.facts.fingerprint or f"{self.facts.model}, Android {self.facts.android_version or 'unknown'}"
+        return f"{self.serial}: {build}, kernel {self.facts.kernel or 'unknown'}"
+
+
+def connected(wanted: Iterable[str] = ()) -> list[Connected]:
+    """All phones that adb lists, those that are ready with what they are. Raises DeviceUnavailable (no adb …).
+
+    wanted: serials; those on the network are connected to first.
+    """
+    from pocketforge.devices import phones
+
+    found = []
+    for serial in sorted(wanted):
+        try:
+            phones.reach(serial)
+        except DeviceError as error:
+            found.append(Connected(serial, f"{serial}: {error.message}"))
+    for listed in phones.list_phones():
+        try:
+            if listed.problem:
+                raise DeviceUnavailable(f"{listed.problem} {listed.fix}".strip())
+            facts = phones.phone_facts(phones.open_phone(listed.serial))
+        except DeviceError as error:
+            found.append(Connected(listed.serial, f"{listed.serial}: {error.message}"))
+            continue
+        profile = phones.matched(facts).profile
+        told = f"{listed.serial}: {facts.model or 'unknown model'}"
+        found.append(Connected(listed.serial, told, facts, profile.name if profile else ""))
+    return found
+
+
+# How well a phone is known, best first: the last two are only its chip.
+_KNOWN_BY = ("device", "model", "soc", "platform")
+
+Resolve = Callable[[str], Path]
+
+
+def find_phones(devices: Sequence[AdbDevice], resolve: Resolve = Path) -> dict[str, Phone]:
+    """Device → the phone that it is. One that is not there is in the result, with the reason.
+
+    resolve: makes a path of one that the recipe writes. Raises RecipeError for a profile that cannot be read.
+    """
+    from pocketforge.devices.profile_files import find_profile, load_profile
+
+    profiles = {d.profile: load_profile(find_profile(d.profile, resolve)) for d in devices if d.profile}
+    try:
+        there = connected({d.serial for d in devices if d.serial}) if devices else []
+    except DeviceError as error:
+        return {d.name: Phone(d.serial, absent=error.message) for d in devices}
+    found: dict[str, Phone] = {}
+    # Those that say which one they mean come first.
+    for device in sorted(devices, key=lambda d: (not d.serial, not d.profile)):
+        taken = {phone.serial for phone in found.values()}
+        found[device.name] = _find(device, profiles.get(device.profile), there, taken)
+    return found
+
+
+def _find(device: AdbDevice, profile: DeviceProfile | None, there: Sequence[Connected], taken: set[str]) -> Phone:
+    told = "; ".join(p.told for p in there) or "none"
+    if device.serial:
+        named = next((p for p in there if p.serial == device.serial), None)
+        if named is None:
+            return Phone(device.serial, absent=f"no phone {device.serial} is connected, found: {told}")
+        return _phone(named, profile) if named.facts else Phone(device.serial, absent=named.told)
+    free = [p for p in there if p.facts is not None and p.serial not in taken]
+    wanted = "one phone"
+    if profile is not None:
+        wanted = f"a phone that is a {profile.title}"
+        by = [(p, match(p.facts, [profile]).how) for p in free if p.facts is not None]
+        # One that is known by its name goes before one that only has the chip.
+        free = next((same for how in _KNOWN_BY if (same := [p for p, known in by if known == how])), [])
+    free = _named_by_environment(free)
+    if len(free) == 1:
+        return _phone(free[0], profile)
+    if not free:
+        return Phone(absent=f"wanted {wanted}, connected: {told}")
+    serials = ", ".join(p.serial for p in free)
+    return Phone(absent=f"wanted {wanted}, {len(free)} are connected ({serials}): name one with serial")
+
+
+def _named_by_environment(phones: Sequence[Connected]) -> list[Connected]:
+    """Of several phones the one that ANDROID_SERIAL names, as adb itself takes it; else all of them."""
+    serial = os.environ.get("ANDROID_SERIAL")
+    return [p for p in phones if p.serial == serial] or list(phones)
+
+
+def _phone(phone: Connected, profile: DeviceProfile | None) -> Phone:
+    assert phone.facts is not None
+    differs = compare(phone.facts, profile) if profile else ()
+    return Phone(phone.serial, phone.identity, phone.facts.to_json(), differs)
+
+
+def add_phones(recipe: Recipe, asked: Sequence[str]) -> Recipe:
+    """The recipe with a device for each phone of `asked` that it has none for. Raises as `asked_phones`."""
+    new = asked_phones(asked, recipe.devices, resolve=recipe.resolve)
+    return dataclasses.replace(recipe, devices=(*recipe.devices, *new)) if new else recipe
+
+
+def asked_phones(
+    words: Sequence[str], have: Sequence[Device], profile: str = "", resolve: Resolve = Path
+) -> list[AdbDevice]:
+    """A device for each connected phone of "adb" (the only one), "adb:SERIAL" or "adb:all" that `have` has none for.
+
+    A device is called as the profile that the phone is, else by its model. profile: which it stands for; else
+    whichever it is. Raises RecipeError for another word, DeviceUnavailable when a phone that was asked for is absent.
+    """
+    if not words:
+        return []
+    there = connected({word.partition(":")[2] for word in words} - {"", "all"})
+    ready = [p for p in there if p.facts is not None]
+    told = "".join(f"\n  {p.told}" for p in there)
+    taken = {p.serial for p in find_phones([d for d in have if isinstance(d, AdbDevice)], resolve).values()}
+    names = {name for device in have for name in budget_names(device)}
+    new: list[AdbDevice] = []
+    for word in words:
+        kind, _, serial = word.partition(":")
+        if kind != "adb":
+            raise RecipeError(f"--device: wanted adb, adb:SERIAL or adb:all, found {word!r}")
+        chosen = ready if serial in ("", "all") else [p for p in ready if p.serial == serial]
+        if not serial and profile and len(chosen) > 1:
+            chosen = [p for p in chosen if p.profile == profile]
+        if not serial:
+            chosen = _named_by_environment(chosen)
+        if not chosen:
+            found = "no phone is connected" if not there else f"no such phone is ready, found:{told}"
+            raise DeviceUnavailable(
+                f"{word}: {found}", "pocketforge device list says what is connected, and how to make it ready"
+            )
+        if not serial and len(chosen) > 1:
+            raise DeviceUnavailable(
+                f"several phones are connected:{told}", "name one, adb:SERIAL, or take all, adb:all"
+            )
+        for phone in chosen:
+            if phone.serial not in taken:
+                taken.add(phone.serial)
+                new.append(AdbDevice(_free_name(phone, names), serial=phone.serial, profile=profile or phone.profile))
+                names.add(new[-1].name)
+    return new
+
+
+def connect(devices: Sequence[Device], say: Callable[[str], None], resolve: Resolve = Path) -> list[Device]:
+    """The devices, phones with their serial. One that need not be there and is not is left out, and said to be.
+
+    Raises DeviceUnavailable for one that is required.
+    """
+    phones = find_phones([d for d in devices if isinstance(d, AdbDevice)], resolve)
+    there: list[Device] = []
+    for device in devices:
+        if not isinstance(device, AdbDevice):
+            there.append(device)
+            continue
+        phone = phones[device.name]
+        if not phone.absent:
+            there.append(dataclasses.replace(device, serial=phone.serial))
+        elif device.required:
+            raise _not_there({device.name: phone.absent})
+        else:
+            say(f"{device.name} is left out: {phone.absent}")
+    return there
+
+
+def ready_phones(devices: Sequence[AdbDevice], resolve: Resolve) -> dict[str, Phone]:
+    """Device → the phone that it is. Raises DeviceUnavailable when one is not there (any more)."""
+    found = find_phones(devices, resolve)
+    absent = {name: phone.absent for name, phone in found.items() if phone.absent}
+    if absent:
+        raise _not_there(absent)
+    return found
+
+
+def _not_there(absent: Mapping[str, str]) -> DeviceUnavailable:
+    return DeviceUnavailable(
+        "\n  ".join(f"device {name!r}: {why}" for name, why in absent.items()),
+        "connect it (pocketforge device list), or say required = false: it is then left out, and said to be",
+    )
+
+
+def _free_name(phone: Connected, names: set[str]) -> str:
+    """A name that no device has: the profile's, else the model's; then with what tells this phone from the others."""
+    assert phone.facts is not None
+    base = phone.profile or _slug(phone.facts.model) or "phone"
+    for name in (base, f"{base}-adb", f"{base}-{_slug(phone.serial)}"):
+        if name not in names:
+            return name
+    raise AssertionError(f"two phones of serial {phone.serial}")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def without_absent(recipe: Recipe, phones: Mapping[str, Phone]) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe without those phones that are not connected and need not be, nor budgets on nothing else.
+
+    Also what was left out, in words. Raises DeviceUnavailable when a phone that is required is not there.
+    """
+    absent = {name: phone.absent for name, phone in phones.items() if phone.absent}
+    if not absent:
+        return recipe, ()
+    missing = [d for d in recipe.devices if d.name in absent]
+    needed = [d for d in missing if isinstance(d, AdbDevice) and d.required]
+    if needed:
+        raise _not_there({d.name: absent[d.name] for d in needed})
+    left = tuple(d for d in recipe.devices if d not in missing)
+    if not left:
+        raise DeviceUnavailable("no device of the recipe is there:\n  " + "\n  ".join(absent.values()))
+    trial = dataclasses.replace(recipe, devices=left, budgets=())
+    budgets = tuple(b for b in recipe.budgets if trial.devices_of(b))
+    said = [f"{d.name} was left out: {absent[d.name]}" for d in missing]
+    said += [f"not judged without {b.device or 'it'}: {b.metric}" for b in recipe.budgets if b not in budgets]
+    return dataclasses.replace(trial, budgets=budgets), tuple(said)

@@ -1,0 +1,72 @@
+"""One model file on one emulated device: what its inference takes, counted, and what follows for cycles and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pocketforge.devices.emulator.counts import Counts
+from pocketforge.errors import PocketforgeError
+
+
+def count_file(
+    model: Path,
+    runtime: str,
+    samples: Sequence[Path],
+    profile: Path,
+    cores: str,
+    *,
+    scratch: Path,
+    time_limit_s: float,
+    memory_limit_bytes: int,
+) -> Counts:
+    """Instructions of one inference on the first of `samples` (a .npy for each input), by class and by function.
+
+    Raises ToolFailed when the file does not load or run there, DeviceUnavailable, DeviceTimeout.
+    """
+    from pocketforge.devices.emulator import counting, device
+    from pocketforge.devices.emulator.launch import Order
+    from pocketforge.run.store import hash_file
+
+    target = device.target_of(profile, cores, time_limit_s, memory_limit_bytes)
+    order = Order(
+        runtime=runtime,
+        model=model,
+        sha256=hash_file(model),
+        inputs=device.raw_inputs(target, runtime, model, samples, scratch, limit=1),
+        outputs=scratch,
+        mode="count",
+    )
+    return counting.count(
+        target.emulator,
+        target.profile,
+        target.cluster,
+        order,
+        timeout_s=time_limit_s,
+        memory_limit_bytes=memory_limit_bytes,
+    )
+
+
+def estimate_file(
+    model: Path, counts: Counts, profile: Path, cores: str, calibration: Path | None = None
+) -> dict[str, Any]:
+    """Cycles and latency with their interval, as JSON values; {"refused": why} outside the core model's range.
+
+    calibration: a file of `pocketforge device calibrate`, the shipped one when absent. Raises RecipeError for one that
+    cannot be used.
+    """
+    from pocketforge.devices.profile_files import load_profile
+    from pocketforge.estimation import calibration_file
+    from pocketforge.estimation.estimate import estimate
+    from pocketforge.estimation.traffic import Traffic
+    from pocketforge.runtimes.traffic import traffic_of
+
+    loaded = load_profile(profile)
+    fitted = calibration_file.load(calibration) if calibration else calibration_file.shipped()
+    try:
+        moved = Traffic.from_json(traffic_of(model))
+        found = estimate(counts, moved, loaded, loaded.cluster(cores), calibration=fitted)
+    except PocketforgeError as error:
+        return {"refused": error.message}
+    return found.to_json()

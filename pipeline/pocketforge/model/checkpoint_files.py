@@ -1,0 +1,86 @@
+"""The files of a checkpoint folder, without torch: a build copies one to where the user finds it.
+
+checkpoint.json      what to build (definition, args, seed), the edits in order, the inputs it takes
+model.safetensors    the state dict after the edits
+masks.safetensors    only after unstructured pruning: uint8, 0 where a weight stays zero
+definition/          only in a portable one: the definition's own files
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pocketforge.errors import ModelError
+from pocketforge.model.files import definition_files
+
+FORMAT = 1
+CHECKPOINT, WEIGHTS, MASKS, DEFINITION = "checkpoint.json", "model.safetensors", "masks.safetensors", "definition"
+_WANTED = {"definition": str, "args": dict, "seed": int, "edits": list}
+
+
+def read_checkpoint_file(folder: Path) -> dict[str, Any]:
+    """The content of checkpoint.json. Raises ModelError when it is missing, damaged or of another format."""
+    path = folder / CHECKPOINT
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(
+            f"{folder} is not a checkpoint: there is no {CHECKPOINT}", "a build writes one as build/NAME/checkpoint"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise ModelError(f"{path} has format {found!r}, this version reads {FORMAT}")
+    wrong = [key for key, kind in _WANTED.items() if not isinstance(content.get(key), kind)]
+    if wrong:
+        raise ModelError(f"{path} is not whole: {', '.join(wrong)} missing or not of the right kind")
+    return dict(content)
+
+
+def write_checkpoint_file(content: dict[str, Any], folder: Path) -> None:
+    text = json.dumps({"format": FORMAT, **content}, indent=1, sort_keys=True)
+    (folder / CHECKPOINT).write_text(text + "\n", "utf-8")
+
+
+def bring_along(definition: str, resolve: Callable[[str], Path], folder: Path) -> str:
+    """Copy the definition's files into `folder`; returns the definition as it is called from there.
+
+    A library's model (torchvision:, timm:) has no files: it stays as it is.
+    """
+    files = definition_files(definition, resolve)
+    if not files:
+        return definition
+    kind, colon, place = definition.partition(":")
+    library = bool(colon) and kind == "transformers"
+    source = resolve(place) if library else resolve(definition)
+    root = source if library else source.parent
+    for file in files:
+        if library and file.suffix == ".safetensors":
+            continue  # the weights are in the checkpoint's own file
+        to = folder / DEFINITION / file.relative_to(root)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, to)
+    return f"transformers:{DEFINITION}" if library else f"{DEFINITION}/{source.name}"
+
+
+def copy_portable(
+    source: Path, to: Path, resolve: Callable[[str], Path], inputs: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Copy a step's checkpoint into the new folder `to`, with its definition's files, so that it loads anywhere.
+
+    inputs: {"name", "shape", "dtype"} of each, for readers that have no recipe. Raises OSError, ModelError.
+    """
+    content = read_checkpoint_file(source)
+    to.mkdir(parents=True)
+    for name in (WEIGHTS, MASKS):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, to / name)
+    content["definition"] = bring_along(content["definition"], resolve, to)
+    if inputs:
+        content["inputs"] = list(inputs)
+    write_checkpoint_file(content, to)

@@ -1,0 +1,1 @@
+"""A recipe and its facts become steps with keys. Pure: nothing is looked up here."""

@@ -1,0 +1,190 @@
+"""The steps of one target on each device of a recipe. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketforge.recipe.device import AdbDevice, EmulatedDevice, HostDevice
+from pocketforge.recipe.recipe import Recipe, Target
+
+if TYPE_CHECKING:
+    from pocketforge.plan.lanes import _Builder
+
+
+@dataclass(frozen=True, slots=True)
+class Emulated:
+    """The keys of one target's steps on one emulated device."""
+
+    verify: str
+    count: str
+    estimate: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnPhone:
+    """The keys of one target's steps on one phone."""
+
+    verify: str
+    bench: str
+
+
+def runner_role(runner: str) -> str:
+    """Under what the digest of a user's own runner is among the facts."""
+    return f"runner {runner}"
+
+
+def profile_role(profile: str) -> str:
+    """Under what a profile's digest and path are among the facts."""
+    return f"profile {profile}"
+
+
+def calibration_role(calibration: str) -> str:
+    """Under what a calibration's digest is among the facts; nothing is there for the shipped one."""
+    return f"calibration {calibration}"
+
+
+def calibration_paths(build: _Builder, device: EmulatedDevice) -> dict[str, Path]:
+    """A device's own calibration file as a path that a step reads; empty for the shipped one."""
+    return {"calibration": build.recipe.resolve(device.calibration)} if device.calibration else {}
+
+
+def place_of(device: EmulatedDevice) -> dict[str, Any]:
+    """Where a file runs, as part of a step's spec. The profile itself is a file that the step reads."""
+    return {
+        "via": device.via,
+        "cores": device.cores,
+        "time_limit_s": device.time_limit_s,
+        "memory_limit_bytes": device.memory_limit_bytes,
+    }
+
+
+def add_bench(
+    build: _Builder, target: Target, device: HostDevice, needs: Mapping[str, str], also: tuple[str, ...]
+) -> str:
+    """The key of a benchmark on this machine. also: the distributions that run the file."""
+    how = dataclasses.asdict(device)
+    del how["name"]
+    return build.add(
+        "bench",
+        target.name,
+        {"runtime": target.runtime, "device": how, "host": build.facts.host},
+        {role: needs[role] for role in ("data", "export")},
+        also=also,
+        after=(needs["verify"],),
+        exclusive=True,
+    )
+
+
+def add_emulated(
+    build: _Builder, recipe: Recipe, target: Target, device: EmulatedDevice, needs: Mapping[str, str]
+) -> Emulated:
+    """needs: the keys of `data`, `reference`, `export` and `verify`. What is counted is what verify let pass."""
+    role = profile_role(device.profile)
+    profile: dict[str, Path] = {"profile": build.facts.profiles[device.profile]}
+    place = place_of(device)
+    # What runs there is not the Python packages: the emulator's own parts say what it is.
+    shared: dict[str, Any] = {"runtime": target.runtime, "emulator": build.facts.emulator}
+    verify = _add_verify(build, recipe, target, {**shared, "device": place}, device, needs, (role,), profile)
+    count = build.add(
+        "count",
+        target.name,
+        {**shared, "device": place},
+        {role: needs[role] for role in ("data", "export")},
+        reads=(role,),
+        paths=profile,
+        after=(needs["verify"],),
+    )
+    estimate = build.add(
+        "estimate",
+        target.name,
+        {"device": {"cores": device.cores}},
+        {"export": needs["export"], "count": count},
+        reads=(role, "core models", calibration_role(device.calibration)),
+        paths={**profile, **calibration_paths(build, device)},
+    )
+    return Emulated(verify, count, estimate)
+
+
+def add_phone(build: _Builder, recipe: Recipe, target: Target, device: AdbDevice, needs: Mapping[str, str]) -> OnPhone:
+    """needs: the keys of `data`, `reference`, `export` and `verify`. What is timed is what verify let pass."""
+    files = {
+        "runner": device.runners.get(target.runtime, ""),
+        "runner_library": device.runner_libraries.get(target.runtime, ""),
+    }
+    reads = tuple(runner_role(file) for file in files.values() if file)
+    paths = {role: recipe.resolve(file) for role, file in files.items() if file}
+    phone = build.facts.phones[device.name]
+    where = f"phone {phone.serial}"
+    place: dict[str, Any] = {
+        "via": device.via,
+        "serial": phone.serial,
+        "cores": device.cores,
+        "threads": device.threads,
+        "time_limit_s": device.time_limit_s,
+    }
+    # Another phone, another Android on it or another build of our runners gives other results.
+    shared: dict[str, Any] = {
+        "runtime": target.runtime,
+        "phone": phone.identity,
+        "emulator": "" if files["runner"] else build.facts.emulator,
+    }
+    named = {**shared, "device": {**place, "name": device.name}}
+    verify = _add_verify(build, recipe, target, named, device, needs, reads, paths, where)
+    bench = build.add(
+        "bench_phone",
+        target.name,
+        {
+            **shared,
+            "device": {
+                **place,
+                **{name: getattr(device, name) for name in _MEASURING},
+            },
+        },
+        {role: needs[role] for role in ("data", "export")},
+        reads=reads,
+        paths=paths,
+        after=(verify,),
+        place=where,
+    )
+    return OnPhone(verify, bench)
+
+
+def _add_verify(
+    build: _Builder,
+    recipe: Recipe,
+    target: Target,
+    spec: dict[str, Any],
+    device: EmulatedDevice | AdbDevice,
+    needs: Mapping[str, str],
+    reads: tuple[str, ...],
+    paths: Mapping[str, Path],
+    place: str = "",
+) -> str:
+    """The key of the step that compares a file's outputs on a device with the host's. spec: what it runs in, and
+    "device", where."""
+    limits = {"min_sqnr_db": device.min_sqnr_db, "min_argmax_agreement": device.min_argmax_agreement}
+    return build.add(
+        "verify_device",
+        target.name,
+        {
+            **spec,
+            "scheme": target.quantize.scheme,
+            "task": recipe.task,
+            "metric": recipe.task_metric,
+            "device": {**spec["device"], "eval_samples": device.eval_samples, "limits": limits},
+        },
+        {role: needs[role] for role in ("data", "reference", "export", "verify")},
+        reads=reads,
+        paths=paths,
+        place=place,
+    )
+
+
+# How a phone measures: whatever changes what comes out of it.
+_MEASURING = (
+    "warmup", "rounds", "min_samples", "min_seconds", "max_thermal_status", "max_battery_c", "cool_timeout_s",
+)  # fmt: skip

@@ -1,0 +1,89 @@
+"""A lane's quantization → steps. Pure, as `plan`. Targets that quantize alike share their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketforge.plan.compress import training_reads
+from pocketforge.recipe.recipe import Recipe, Target, data_spec
+
+if TYPE_CHECKING:
+    from pocketforge.plan.lanes import _Builder
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What lanes start from: the model (its spec, the user's paths, the library it comes from) and keys of the trunk.
+
+    checkpoint is empty where nothing compresses the model.
+    """
+
+    model: Mapping[str, Any]
+    paths: Mapping[str, Path]
+    also: tuple[str, ...]
+    data: str
+    reference: str
+    checkpoint: str
+
+
+def add_quantize(build: _Builder, recipe: Recipe, target: Target, source: Source) -> str:
+    """Lay out the steps that quantize a target; returns the key of the last, empty where there is nothing to do.
+
+    fp16 has none: each runtime's own converter rounds the weights, and there is nothing to choose.
+    """
+    quantize = target.quantize
+    if quantize.scheme in ("fp32", "fp16"):
+        return ""
+    spec = quantize.spec()
+    needs = {"data": source.data, "reference": source.reference}
+    sampling = {"data": data_spec(recipe.data, recipe.seed, recipe.task), "seed": recipe.seed, "task": recipe.task}
+    paths = {"data_root": Path(recipe.folder), **_labels(recipe)}
+    if quantize.scheme == "qat_int8":
+        checkpoint = {"checkpoint": source.checkpoint} if source.checkpoint else {}
+        reads, more, also = training_reads(recipe, quantize.settings)
+        return build.add(
+            "qat",
+            target.name,
+            {**source.model, **sampling, "quantize": spec},
+            {**needs, **checkpoint},
+            reads=("definition", "data", "labels", *(() if checkpoint else ("weights",)), *reads),
+            paths={**source.paths, **paths, **more},
+            also=(*source.also, *also),
+        )
+    if quantize.scheme == "mixed":
+        needs["layers"] = add_layer_study(build, recipe, target, source)
+    elif quantize.finetune is None:
+        return build.add("quantize", target.name, spec, needs)
+    reads, more, also = training_reads(recipe, quantize.finetune) if quantize.finetune else ((), {}, ())
+    return build.add(
+        "quantize",
+        target.name,
+        {**spec, **sampling},
+        needs,
+        reads=("data", "labels", *reads),
+        paths={**paths, **more},
+        also=also,
+    )
+
+
+def add_layer_study(build: _Builder, recipe: Recipe, target: Target, source: Source) -> str:
+    """The step that measures what quantizing each layer costs."""
+    spec = target.quantize.spec()
+    for key in ("max_accuracy_drop", "minimize", "overrides"):  # what is chosen from it is no part of it
+        spec.pop(key, None)
+    sampling = {"data": data_spec(recipe.data, recipe.seed, recipe.task), "seed": recipe.seed, "task": recipe.task}
+    return build.add(
+        "layers",
+        target.name,
+        {**spec, **sampling},
+        {"data": source.data, "reference": source.reference},
+        reads=("data", "labels"),
+        paths={"data_root": Path(recipe.folder), **_labels(recipe)},
+    )
+
+
+def _labels(recipe: Recipe) -> dict[str, Path]:
+    return {"labels": recipe.resolve(recipe.data.labels)} if recipe.data.labels else {}

@@ -1,0 +1,59 @@
+"""A plan with the step that finds where a target's numbers break. Pure, as `plan`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pocketforge.errors import RecipeError
+from pocketforge.plan.lanes import Facts, Lane, Plan, _Builder
+from pocketforge.recipe.recipe import Recipe, suggest
+from pocketforge.runtimes import RUNTIMES
+
+SAMPLES = 100
+
+
+def add_why(build: _Builder, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str:
+    """Lay out the step for one lane of `plan`; returns its key.
+
+    It reads what the lane's own steps read, so it has whatever the model went through. samples: of the eval split,
+    from its beginning.
+    """
+    reference, export, verify = plan.step(plan.reference), plan.step(lane.export), plan.step(lane.verify)
+    runtime = RUNTIMES[lane.target.runtime]
+    quantized = plan.step(lane.quantize) if lane.quantize else None
+    settings = dict(quantized.spec.get("quantize", quantized.spec)) if quantized else {}
+    return build.add(
+        "why",
+        lane.target.name,
+        {
+            "target": lane.target.name,
+            "scheme": verify.spec["scheme"],
+            "trained": bool(verify.spec.get("trained")),
+            "task": verify.spec["task"],
+            "limits": verify.spec["limits"],
+            "model": {name: reference.spec[name] for name in ("definition", "args", "seed")},
+            "export": dict(export.spec),
+            "quantize": settings,
+            "samples": samples,
+        },
+        {**reference.needs, **export.needs, "data": plan.data, "reference": plan.reference, "export": lane.export},
+        paths=reference.paths,
+        also=(*runtime.export_libraries, *runtime.run_libraries),
+        preload=runtime.preload,
+    )
+
+
+def with_why(
+    plan: Plan, recipe: Recipe, facts: Facts, targets: tuple[str, ...], samples: int = SAMPLES
+) -> tuple[Plan, dict[str, str]]:
+    """The plan with a step for each of `targets`, and target → its key. Raises RecipeError for an unknown target."""
+    lanes = {lane.target.name: lane for lane in plan.lanes}
+    build = _Builder(recipe, facts)
+    keys = {}
+    for name in targets:
+        if name not in lanes:
+            raise RecipeError(
+                f"the recipe has no target {name!r}{suggest(name, list(lanes))}", f"targets: {', '.join(lanes)}"
+            )
+        keys[name] = add_why(build, plan, lanes[name], samples)
+    return dataclasses.replace(plan, steps=(*plan.steps, *build.steps())), keys

@@ -1,0 +1,322 @@
+"""What `[[compress]]` may hold: frozen data, a class for each `type`, cross-field rules checked where each is built."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pocketforge.recipe.names import positive
+
+Runtime = Literal["executorch", "tflite", "onnx"]
+Auto = Literal["auto"]
+
+
+def _fraction(value: float, what: str, *, zero: bool = False) -> None:
+    if not (0 <= value < 1 if zero else 0 < value < 1):
+        raise ValueError(f"{what} must be {'0 or more' if zero else 'more than 0'} and less than 1, found {value}")
+
+
+def _not_negative(value: float, what: str) -> None:
+    if value < 0:
+        raise ValueError(f"{what} must be 0 or more, found {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """How far to prune: until `metric` is at most `limit`, or until the share `removed` of it is gone.
+
+    latency_ms is measured: the candidate is exported to `runtime` (default: the first target's) and timed on the host.
+    instructions and estimated_latency_ms are of the exported candidate on `device`, an emulated one of the recipe.
+    """
+
+    metric: Literal["macs", "parameters", "latency_ms", "instructions", "estimated_latency_ms"]
+    limit: float | None = None
+    removed: float | None = None
+    device: str = "host"
+    runtime: Runtime | None = None
+
+    def __post_init__(self) -> None:
+        if (self.limit is None) == (self.removed is None):
+            raise ValueError(
+                "a goal needs limit (the most that may be left) or removed (the share to remove), not both"
+            )
+        if self.limit is not None:
+            positive(self.limit, "limit")
+        if self.removed is not None:
+            _fraction(self.removed, "removed")
+        if self.runtime and self.metric in ("macs", "parameters"):
+            raise ValueError(f"runtime is for metrics of an exported file, found metric {self.metric!r}")
+        if self.metric == "latency_ms" and self.device != "host":
+            raise ValueError(f"latency_ms is measured on the host, found device {self.device!r}")
+        if self.emulated and self.device == "host":
+            raise ValueError(f'{self.metric} needs device: the name of a [[device]] with via = "emulator"')
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the metric comes from an emulated device."""
+        return self.metric in ("instructions", "estimated_latency_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class PruneUnstructured:
+    """`type = "prune_unstructured"`: set single weights of conv and linear layers to zero; masks hold from then on.
+
+    amount: share of zeros. scope: global ranks all layers' weights together, local each layer's own. amounts: layer
+    name pattern → amount (local). n_m: [2, 4] keeps the 2 largest of every 4 neighbouring inputs. criterion l1 and l2
+    rank single weights alike; taylor is |weight × gradient| on calibration samples (Molchanov et al. 2017).
+    schedule cubic: from 0 to amount during the fine-tuning that follows (Zhu & Gupta 2017).
+    """
+
+    type: Literal["prune_unstructured"] = "prune_unstructured"
+    scope: Literal["global", "local"] = "global"
+    criterion: Literal["l1", "l2", "taylor", "random"] = "l1"
+    amount: float | None = None
+    amounts: dict[str, float] = field(default_factory=dict)
+    n_m: tuple[int, ...] = ()
+    schedule: Literal["once", "cubic"] = "once"
+    protect: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("amount", "amounts", "n_m") if getattr(self, name) not in (None, {}, ())]
+        if not given:
+            raise ValueError("prune_unstructured needs amount, amounts or n_m")
+        if self.n_m and len(given) > 1:
+            raise ValueError(f"n_m fixes the share of zeros by itself: leave out {' and '.join(given[:-1])}")
+        if self.amount is not None:
+            _fraction(self.amount, "amount")
+        for name, amount in self.amounts.items():
+            _fraction(amount, f"amounts.{name}", zero=True)
+        if self.amounts and self.scope == "global":
+            raise ValueError('amounts are for scope = "local": a global ranking has one amount')
+        if self.n_m and (len(self.n_m) != 2 or not 0 < self.n_m[0] < self.n_m[1]):
+            raise ValueError(f"n_m must be [n, m] with 0 < n < m, as in [2, 4], found {list(self.n_m)}")
+        if self.n_m and self.schedule != "once":
+            raise ValueError("schedule cubic raises an amount step by step: it has no meaning for n_m")
+
+
+@dataclass(frozen=True, slots=True)
+class PruneChannels:
+    """`type = "prune_channels"`: remove whole channels and all that depends on them (DepGraph, Fang et al. 2023).
+
+    How much: `ratio` of each layer's channels ("auto": per layer, from a sensitivity study, with an accuracy loss of at
+    most `max_accuracy_drop` a layer), `ratios` (layer name pattern → ratio), or a `goal`. head_ratio: share of the
+    attention heads. round_to: what is left is a multiple of it (the micro-kernels' tiles). steps: in how many steps,
+    with `finetune` after each but the last. max_ratio: the most that a global ranking may take from one layer.
+    """
+
+    type: Literal["prune_channels"] = "prune_channels"
+    importance: Literal["l1", "l2", "taylor", "bn_scale", "fpgm", "random"] = "l2"
+    scope: Literal["global", "local"] = "local"
+    ratio: float | Auto | None = None
+    ratios: dict[str, float] = field(default_factory=dict)
+    head_ratio: float = 0.0
+    goal: Goal | None = None
+    round_to: int = 8
+    steps: int = 1
+    finetune: Finetune | None = None
+    protect: tuple[str, ...] = ()
+    max_ratio: float = 0.9
+    max_accuracy_drop: float = 0.01
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("ratio", "ratios", "goal") if getattr(self, n) not in (None, {})]
+        if not given and not self.head_ratio:
+            raise ValueError("prune_channels needs ratio, ratios, goal or head_ratio")
+        if self.goal is not None and len(given) > 1:
+            raise ValueError(f"a goal decides how much is pruned: leave out {' and '.join(given[:-1])}")
+        if isinstance(self.ratio, float):
+            _fraction(self.ratio, "ratio")
+        for name, ratio in self.ratios.items():
+            _fraction(ratio, f"ratios.{name}", zero=True)
+        if self.ratio == "auto" and (self.scope == "global" or self.ratios):
+            raise ValueError('ratio = "auto" finds a ratio for each layer: use scope = "local" and no ratios')
+        _fraction(self.head_ratio, "head_ratio", zero=True)
+        _fraction(self.max_ratio, "max_ratio")
+        _fraction(self.max_accuracy_drop, "max_accuracy_drop", zero=True)
+        positive(self.round_to, "round_to")
+        positive(self.steps, "steps")
+        if self.finetune is not None and self.steps == 1:
+            raise ValueError("finetune inside prune_channels runs between its steps: set steps to 2 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class DropLayers:
+    """`type = "drop_layers"`: remove whole blocks; what is left computes as if they had never been there.
+
+    blocks: candidates by module name pattern (default: residual blocks that keep their input's shape). importance of a
+    block: the rise of the loss without it (loss), 1 - cosine similarity of its input and output (cosine), or
+    |weight × gradient| over its weights (taylor). How many: `count`, `ratio` (share of the MACs) or a `goal`. replace:
+    what stands in for a block, nothing (identity) or a linear or 1×1 map fitted to what the block computed (fit).
+    classifier: the linear layer to fit again where a removed block changed its width (default: the last one).
+    """
+
+    type: Literal["drop_layers"] = "drop_layers"
+    blocks: tuple[str, ...] = ()
+    importance: Literal["loss", "cosine", "taylor"] = "loss"
+    count: int | None = None
+    ratio: float | None = None
+    goal: Goal | None = None
+    replace: Literal["identity", "fit"] = "identity"
+    classifier: str = ""
+    protect: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("count", "ratio", "goal") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(f"drop_layers needs one of count, ratio and goal, found {' and '.join(given) or 'none'}")
+        if self.count is not None:
+            positive(self.count, "count")
+        if self.ratio is not None:
+            _fraction(self.ratio, "ratio")
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """Another model to learn from. It must be trained: weights are required."""
+
+    definition: str
+    weights: str
+    args: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise ValueError("a teacher must be trained: weights names its weights file")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPair:
+    """Two layers by module name, whose outputs are compared."""
+
+    student: str
+    teacher: str
+
+
+@dataclass(frozen=True, slots=True)
+class Distill:
+    """`distill` of a finetune: learn from a teacher's outputs, not only from labels.
+
+    teacher: another model; by default the model as it was before `[[compress]]`. method kd: alpha × T² × KL(teacher ‖
+    student at temperature T) + (1 - alpha) × the labels' loss (Hinton et al. 2015). dkd: target and non-target parts
+    weighted dkd_alpha and dkd_beta (Zhao et al. 2022). hints: mean square error between named layers through a learned
+    1×1 map (FitNets, Romero et al. 2015). attention: distance of attention maps (Zagoruyko & Komodakis 2017).
+    """
+
+    teacher: Teacher | None = None
+    method: Literal["kd", "dkd"] = "kd"
+    temperature: float = 4.0
+    alpha: float = 0.9
+    dkd_alpha: float = 1.0
+    dkd_beta: float = 8.0
+    hints: tuple[LayerPair, ...] = ()
+    hint_weight: float = 1.0
+    attention: tuple[LayerPair, ...] = ()
+    attention_weight: float = 1000.0
+
+    def __post_init__(self) -> None:
+        positive(self.temperature, "temperature")
+        if not 0 < self.alpha <= 1:
+            raise ValueError(
+                f"alpha, the teacher's share of the loss, must be more than 0 and at most 1, found {self.alpha}: "
+                "with 0 it would be training on labels alone, which is a finetune without distill"
+            )
+        for name in ("dkd_alpha", "dkd_beta", "hint_weight", "attention_weight"):
+            positive(getattr(self, name), name)
+
+
+@dataclass(frozen=True, slots=True)
+class Finetune:
+    """`type = "finetune"`: train on the train split, with labels and, with `distill`, a teacher.
+
+    lr, weight_decay and momentum (sgd) as in torch.optim. schedule: lr falls to 0 along a cosine, or by × gamma every
+    step_epochs. warmup_epochs: lr rises linearly from 0. ema_decay: the weights kept are an exponential moving average
+    (0: off). clip_norm: largest norm of all gradients (0: off). shift: images move by up to so many pixels.
+    early_stop_epochs: stop after so many epochs without a lower loss on `validation_fraction` of the train split and
+    keep the best weights (0: off). precision and processes: through accelerate; more than one process, or a lower
+    precision, may give other last bits. loss: of the task, or `file.py:function` (outputs, targets) → scalar tensor.
+    """
+
+    type: Literal["finetune"] = "finetune"
+    epochs: int = 3
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 5e-4
+    weight_decay: float = 1e-2
+    momentum: float = 0.9
+    batch_size: int = 64
+    label_smoothing: float = 0.0
+    schedule: Literal["cosine", "step"] = "cosine"
+    step_epochs: int = 1
+    gamma: float = 0.1
+    warmup_epochs: float = 0.0
+    ema_decay: float = 0.0
+    clip_norm: float = 0.0
+    shift: int = 0
+    early_stop_epochs: int = 0
+    validation_fraction: float = 0.1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    processes: int = 1
+    loss: str = ""
+    distill: Distill | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "lr", "step_epochs", "processes"):
+            positive(getattr(self, name), name)
+        for name in ("weight_decay", "warmup_epochs", "clip_norm", "shift", "early_stop_epochs"):
+            _not_negative(getattr(self, name), name)
+        for name in ("label_smoothing", "momentum", "ema_decay"):
+            _fraction(getattr(self, name), name, zero=True)
+        if self.batch_size < 2 * self.processes:
+            raise ValueError(
+                f"batch_size must be {2 * self.processes} or more (batch norm needs 2 samples in each process), found "
+                f"{self.batch_size}"
+            )
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"gamma must be more than 0 and at most 1, found {self.gamma}")
+        _fraction(self.validation_fraction, "validation_fraction")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be less than epochs ({self.epochs}), found {self.warmup_epochs}")
+        if self.loss and not (self.loss.partition(":")[0].endswith(".py") and self.loss.partition(":")[2]):
+            raise ValueError(f"loss must be file.py:function, found {self.loss!r} (left out: the task's own)")
+        if self.loss and self.label_smoothing:
+            raise ValueError("label_smoothing is of the task's own loss: leave it out beside loss")
+
+
+Compress = PruneUnstructured | PruneChannels | DropLayers | Finetune
+KINDS: dict[str, type[Compress]] = {
+    "prune_unstructured": PruneUnstructured,
+    "prune_channels": PruneChannels,
+    "drop_layers": DropLayers,
+    "finetune": Finetune,
+}
+
+
+def compress_entry(fields: Mapping[str, Any]) -> Compress:
+    """An entry back from `dataclasses.asdict` (a step's spec holds it so)."""
+    values = dict(fields)
+    if values.get("goal"):
+        values["goal"] = Goal(**values["goal"])
+    if values.get("finetune"):
+        values["finetune"] = compress_entry(values["finetune"])
+    if values.get("distill"):
+        values["distill"] = _distill(values["distill"])
+    return KINDS[values["type"]](**values)
+
+
+def _distill(fields: Mapping[str, Any]) -> Distill:
+    values = dict(fields)
+    if values.get("teacher"):
+        values["teacher"] = Teacher(**values["teacher"])
+    for name in ("hints", "attention"):
+        values[name] = tuple(LayerPair(**pair) for pair in values[name])
+    return Distill(**values)
+
+
+def cubic_amount(amount: float, progress: float) -> float:
+    """Share of zeros when `progress` (0 to 1) of the schedule is done: amount × (1 - (1 - progress)³).
+
+    Zhu & Gupta 2017, "To prune, or not to prune", with an initial sparsity of 0.
+    """
+    if math.isnan(progress):
+        raise ValueError("progress is NaN")
+    return amount * (1 - (1 - min(max(progress, 0.0), 1.0)) ** 3)

@@ -1,0 +1,162 @@
+"""Entries of [[device]]: where files run, and how. `via` says which kind of place it is.
+
+Only a real device measures time. An emulated one runs the ARM kernels themselves: their outputs and how many
+instructions they take are exact, what follows from those about cycles and milliseconds is an estimate. A phone over
+adb is a real device that gets hot: what it measured says at which clock, and rounds in which it slowed do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Literal
+
+from pocketforge.recipe.names import check_name, positive
+
+# What only a device that keeps time can give, and what only an emulated one gives.
+MEASURED_METRICS = frozenset({"latency_ms", "load_ms", "peak_rss_bytes"})
+EMULATED_METRICS = frozenset({"instructions", "estimated_cycles", "estimated_latency_ms"})
+PER_DEVICE_METRICS = MEASURED_METRICS | EMULATED_METRICS
+# Of the file's outputs: measured on the host, and on each emulated device and phone too, whose kernels are others.
+OUTPUT_METRICS = frozenset({"accuracy_top1", "accuracy_drop", "metric", "parity_sqnr_db"})
+
+
+# Rounds on a phone that a verdict needs: with fewer, how far they lie apart is chance.
+LEAST_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class HostDevice:
+    """This machine: warm-up runs, then at least `min_samples` and `min_seconds` of timed ones."""
+
+    name: str = "host"
+    via: Literal["host"] = "host"
+    threads: int = 1
+    warmup: int = 10
+    min_samples: int = 100
+    min_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "name")
+        positive(self.threads, "threads")
+        positive(self.min_samples, "min_samples")
+        if self.warmup < 0 or self.min_seconds < 0:
+            raise ValueError("warmup and min_seconds must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatedDevice:
+    """A device profile's cores, emulated.
+
+    profile: a shipped profile's name, or a .toml file of one. cores: which of its clusters; the fastest when empty.
+    eval_samples: at most so many are run there, all when 0. min_sqnr_db, min_argmax_agreement: how near the outputs
+    must be to the same file's on the host; by scheme when absent. calibration: a file of `pocketforge device calibrate`
+    that estimates use; the shipped one when empty. time_limit_s: for each file on this device.
+    """
+
+    profile: str
+    name: str = ""
+    via: Literal["emulator"] = "emulator"
+    cores: str = ""
+    threads: int = 1
+    eval_samples: int = 0
+    min_sqnr_db: float | None = None
+    min_argmax_agreement: float | None = None
+    calibration: str = ""
+    time_limit_s: float = 1800.0
+    memory_limit_bytes: int = 4 * 2**30
+
+    def __post_init__(self) -> None:
+        if not self.profile:
+            raise ValueError("profile is empty: `pocketforge device profiles` lists those that ship")
+        if not self.name:
+            object.__setattr__(self, "name", PurePath(self.profile).stem)
+        check_name(self.name, "name")
+        if self.threads != 1:
+            raise ValueError(
+                f"threads: counts and estimates of an emulated device are of 1 thread, found {self.threads}; "
+                "how threads share a phone's cores can be measured only on the phone"
+            )
+        if self.eval_samples < 0:
+            raise ValueError(f"eval_samples must be 0 (all) or more, found {self.eval_samples}")
+        positive(self.time_limit_s, "time_limit_s")
+        positive(self.memory_limit_bytes, "memory_limit_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class AdbDevice:
+    """A phone over adb.
+
+    serial: which one; when empty, the connected phone that is the profile's, else the only one. profile: which device
+    it stands for; budgets may name it, and what the phone has otherwise is said. required: without such a phone, is it
+    an error, or left out with a warning? cores: big, mid, little, all or a list as 4-6,7. rounds: so many, each of
+    `min_seconds` at least, `min_samples` inferences in all at least; rounds in which the phone slowed are repeated and
+    do not count. eval_samples, min_sqnr_db, min_argmax_agreement: as of an emulated device. runners: runtime → a runner
+    of your own for that runtime; runner_libraries: runtime → the library that it loads, where it takes one.
+    max_thermal_status (0 none … 6), max_battery_c: what the phone must have cooled down to, in at most cool_timeout_s.
+    time_limit_s: for each run on this phone, cooling apart.
+    """
+
+    name: str = ""
+    via: Literal["adb"] = "adb"
+    serial: str = ""
+    profile: str = ""
+    required: bool = True
+    cores: str = "big"
+    threads: int = 1
+    warmup: int = 10
+    rounds: int = 5
+    min_samples: int = 100
+    min_seconds: float = 1.0
+    eval_samples: int = 0
+    min_sqnr_db: float | None = None
+    min_argmax_agreement: float | None = None
+    runners: dict[str, str] = field(default_factory=dict)
+    runner_libraries: dict[str, str] = field(default_factory=dict)
+    max_thermal_status: int = 0
+    max_battery_c: float = 38.0
+    cool_timeout_s: float = 600.0
+    time_limit_s: float = 1800.0
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", PurePath(self.profile).stem if self.profile else "phone")
+        check_name(self.name, "name")
+        if self.rounds < LEAST_ROUNDS:
+            raise ValueError(
+                f"rounds must be {LEAST_ROUNDS} or more, to see how far they lie apart, found {self.rounds}"
+            )
+        for name in ("threads", "min_samples", "time_limit_s"):
+            positive(getattr(self, name), name)
+        for name in ("warmup", "min_seconds", "eval_samples", "cool_timeout_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, found {getattr(self, name)}")
+        for runtime in self.runner_libraries:
+            if runtime not in self.runners:
+                raise ValueError(f"runner_libraries.{runtime} is of a runner, and runners has none for {runtime}")
+        if not 0 <= self.max_thermal_status <= 6:
+            raise ValueError(f"max_thermal_status must be 0 (none) to 6 (shutdown), found {self.max_thermal_status}")
+        if not self.cores:
+            raise ValueError("cores is empty: big, mid, little, all or a list as 4-6,7")
+
+
+Device = HostDevice | EmulatedDevice | AdbDevice
+
+KINDS: dict[str, type[HostDevice] | type[EmulatedDevice] | type[AdbDevice]] = {
+    "host": HostDevice,
+    "emulator": EmulatedDevice,
+    "adb": AdbDevice,
+}
+
+
+def gives(device: Device, metric: str) -> bool:
+    """Whether a device gives a metric of its own."""
+    if metric in OUTPUT_METRICS:
+        return device.via != "host"
+    return (device.via == "emulator") == (metric in EMULATED_METRICS)
+
+
+def budget_names(device: Device) -> tuple[str, ...]:
+    """What a budget may call a device: its name, and for a phone also that of the profile that it stands for."""
+    profile = PurePath(device.profile).stem if isinstance(device, AdbDevice) and device.profile else device.name
+    return tuple(dict.fromkeys((device.name, profile)))

@@ -1,0 +1,207 @@
+"""What `quantize = {…}` of a target may hold: frozen data, cross-field rules checked where it is built."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pocketforge.recipe.backends import BACKENDS, BackendName
+from pocketforge.recipe.compress import Finetune, compress_entry
+
+Scheme = Literal[
+    "fp32",
+    "fp16",
+    "static_int8",
+    "dynamic_int8",
+    "weight_only_int8",
+    "weight_only_int4",
+    "qat_int8",
+    "mixed",
+    "codebook",
+]
+LayerScheme = Literal["fp32", "static_int8", "dynamic_int8"]
+Calibration = Literal["histogram", "minmax", "entropy", "percentile", "mse"]
+Repair = Literal["equalize", "bias_correction"]
+
+STATIC = frozenset({"static_int8", "qat_int8", "mixed"})  # activations' ranges are fixed before the file is written
+CALIBRATED = frozenset({"static_int8", "mixed"})
+# The range of a layer over fewer real samples than these says little of what it will meet.
+LEAST_CALIBRATION_SAMPLES = 8
+# A key that another scheme would silently ignore is a mistake: each says whose it is.
+_BELONGS: dict[str, frozenset[str]] = {
+    "backend": STATIC,
+    "per_channel": STATIC | {"dynamic_int8", "weight_only_int8"},
+    "calibration": CALIBRATED,
+    "calibration_samples": CALIBRATED,
+    "percentile": CALIBRATED,
+    "weight_bits": STATIC | {"dynamic_int8"},
+    "group_size": frozenset({"weight_only_int4"}),
+    "entries": frozenset({"codebook"}),
+    "overrides": STATIC | {"dynamic_int8"},
+    "repairs": frozenset({"static_int8"}),
+    "finetune": frozenset({"qat_int8", "codebook"}),
+    "freeze_batch_norm": frozenset({"qat_int8"}),
+    "freeze_observers": frozenset({"qat_int8"}),
+    "max_accuracy_drop": frozenset({"mixed"}),
+    "minimize": frozenset({"mixed"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Layers that are quantized in another way: `modules` is a shell pattern over module names (`features.0.*`)."""
+
+    modules: str
+    scheme: LayerScheme = "fp32"
+
+    def __post_init__(self) -> None:
+        if not self.modules:
+            raise ValueError("modules must be a module's name or a pattern such as features.0.*, found an empty one")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantize:
+    """How a target's file computes. fp32: as trained. fp16: weights in half precision.
+
+    static_int8: int8 weights and activations, ranges fixed by calibration. dynamic_int8: int8 weights in linear layers,
+    whose inputs are quantized at each inference by their own range; nothing is calibrated. weight_only_int8 and
+    weight_only_int4 (a scale for each group_size inputs): stored small, computed in float. qat_int8: static_int8 after
+    training with fake quantization (`finetune`). mixed: int8 where it costs nothing, by measurement. codebook: each
+    weight is one of `entries` values of its layer (k-means).
+
+    backend: numerics of the static schemes (see backends.py). per_channel: by default the backend's own. weight_bits:
+    levels of weights, stored as int8. freeze_batch_norm, freeze_observers: the share of the epochs after which batch
+    norm's statistics and the ranges stay as they are. max_accuracy_drop: what mixed may cost in all (a share of the
+    calibration and train samples). calibration_samples: how many of data.calibration_samples are used (default: all).
+    """
+
+    scheme: Scheme = "fp32"
+    per_channel: bool | None = None
+    calibration: Calibration = "histogram"
+    backend: BackendName = "xnnpack"
+    percentile: float = 99.99
+    calibration_samples: int | None = None
+    weight_bits: int = 8
+    group_size: int = 32
+    entries: int = 16
+    overrides: tuple[Override, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+    finetune: Finetune | None = None
+    freeze_batch_norm: float = 0.5
+    freeze_observers: float = 0.75
+    max_accuracy_drop: float = 0.005
+    minimize: Literal["size_bytes", "estimated_latency_ms"] = "size_bytes"
+
+    def __post_init__(self) -> None:
+        faults = [*self._fault_keys(), *self._fault_ranges(), *self._fault_training()]
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def _fault_keys(self) -> list[str]:
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        faults = []
+        for key, schemes in _BELONGS.items():
+            value = getattr(self, key)
+            if value != defaults[key] and self.scheme not in schemes:
+                shown = value if isinstance(value, str | int | float) else "one"
+                faults.append(f"{key} is for scheme {' or '.join(sorted(schemes))}, found {key} {shown!r} with scheme "
+                              f"{self.scheme!r}")  # fmt: skip
+        if self.scheme in STATIC and self.per_channel not in (None, BACKENDS[self.backend].per_channel):
+            if self.backend == "qnnpack":
+                faults.append("backend qnnpack has one scale for each weight: per_channel = true is backend xnnpack's")
+            if self.backend == "fbgemm":
+                faults.append("backend fbgemm has a scale for each channel: per_channel = false is backend qnnpack's")
+        if self.scheme != "qat_int8" and self.finetune is not None and self.finetune.distill is not None:
+            faults.append("finetune.distill is for scheme qat_int8")
+        if self.percentile != defaults["percentile"] and self.calibration != "percentile":
+            faults.append(f"percentile is for calibration percentile, found calibration {self.calibration!r}")
+        if self.minimize == "estimated_latency_ms":
+            faults.append(
+                "estimated_latency_ms is not known layer by layer (what a layer costs depends on its neighbours in the "
+                "file): use minimize size_bytes, and compare the files with `pocketforge report compare`"
+            )
+        return faults
+
+    def _fault_training(self) -> list[str]:
+        """What training with fake quantization cannot do: its graph has no layers to watch, and no layer is dynamic."""
+        if self.scheme != "qat_int8":
+            return []
+        faults = []
+        distill = self.settings.distill
+        if distill is not None and (distill.hints or distill.attention):
+            faults.append("finetune.distill: hints and attention are for a [[compress]] finetune: use method kd or dkd")
+        if self.settings.precision != "fp32":
+            faults.append(f"finetune.precision must be fp32 with scheme qat_int8, found {self.settings.precision!r}")
+        if any(override.scheme == "dynamic_int8" for override in self.overrides):
+            faults.append("overrides: dynamic_int8 cannot be trained for: use fp32 for the layer")
+        return faults
+
+    def _fault_ranges(self) -> list[str]:
+        faults = []
+        if not 50 < self.percentile <= 100:
+            faults.append(f"percentile must be more than 50 and at most 100, found {self.percentile}")
+        if self.calibration_samples is not None and self.calibration_samples < 1:
+            faults.append(f"calibration_samples must be 1 or more, found {self.calibration_samples}")
+        if not 2 <= self.weight_bits <= 8:
+            faults.append(f"weight_bits must be 2 to 8, found {self.weight_bits}")
+        if self.group_size < 16 or self.group_size & (self.group_size - 1):
+            faults.append(f"group_size must be 16, 32, 64 or another power of two above, found {self.group_size}")
+        if not 2 <= self.entries <= 256:
+            faults.append(f"entries must be 2 to 256 (an index is a byte or less), found {self.entries}")
+        if not 0 <= self.max_accuracy_drop < 1:
+            faults.append(f"max_accuracy_drop must be 0 or more and less than 1, found {self.max_accuracy_drop}")
+        for name in ("freeze_batch_norm", "freeze_observers"):
+            if not 0 <= getattr(self, name) <= 1:
+                faults.append(f"{name} must be a share of the epochs, 0 to 1, found {getattr(self, name)}")
+        if len(set(self.repairs)) < len(self.repairs):
+            faults.append(f"repairs must be named once each, found {', '.join(self.repairs)}")
+        return faults
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether the file computes in int8, if not everywhere."""
+        return self.scheme in STATIC or self.scheme == "dynamic_int8"
+
+    @property
+    def is_static(self) -> bool:
+        return self.scheme in STATIC
+
+    @property
+    def settings(self) -> Finetune:
+        """How QAT trains: as asked, else Finetune's defaults."""
+        return self.finetune or Finetune()
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether each output channel has a scale of its own."""
+        return BACKENDS[self.backend].per_channel if self.per_channel is None else self.per_channel
+
+    def spec(self) -> dict[str, Any]:
+        """What a step depends on, as plain JSON values: keys of other schemes left out, defaults filled in."""
+        kept = {key: value for key, value in dataclasses.asdict(self).items()
+                if key == "scheme" or self.scheme in _BELONGS[key]}  # fmt: skip
+        for key in ("overrides", "repairs"):
+            if key in kept:
+                kept[key] = list(kept[key])
+        if self.scheme == "qat_int8":
+            kept["finetune"] = dataclasses.asdict(self.settings)
+        if "per_channel" in kept:
+            kept["per_channel"] = self.by_channel
+        if kept.get("calibration") != "percentile":
+            kept.pop("percentile", None)
+        return kept
+
+
+def quantize_entry(spec: Mapping[str, Any]) -> Quantize:
+    """A Quantize back from `Quantize.spec` (a step's spec holds it so, perhaps beside other things)."""
+    known = {f.name for f in dataclasses.fields(Quantize)}
+    values = {name: value for name, value in spec.items() if name in known}
+    values["overrides"] = tuple(Override(**o) for o in values.get("overrides", ()))
+    values["repairs"] = tuple(values.get("repairs", ()))
+    if values.get("finetune"):
+        finetune = compress_entry(values["finetune"])
+        assert isinstance(finetune, Finetune)
+        values["finetune"] = finetune
+    return Quantize(**values)

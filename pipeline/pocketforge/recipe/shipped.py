@@ -1,0 +1,35 @@
+"""Recipes that come with Pocketforge: `shipped:digits_cnn` wherever a recipe is wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pocketforge.errors import RecipeError
+
+PREFIX = "shipped:"
+
+
+def models_folder() -> Path:
+    """The shipped models: inside an installed package, or at the root of a checkout."""
+    installed = Path(__file__).parents[1] / "_shipped" / "models"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "models"
+
+
+def recipe_path(text: str) -> Path:
+    """A recipe's path from what the user wrote. Raises RecipeError for an unknown shipped name."""
+    if not text.startswith(PREFIX):
+        return Path(text)
+    from pocketforge.recipe.recipe import suggest
+
+    name, _, which = text.removeprefix(PREFIX).partition("/")
+    known = sorted({p.parent.name for p in models_folder().glob("*/*.toml")})
+    found = sorted((models_folder() / name).glob("*.toml")) if name in known else []
+    if not found:
+        raise RecipeError(f"no recipe is shipped under {name!r}{suggest(name, known)}")
+    if which:
+        named = [p for p in found if p.stem == which.removesuffix(".toml")]
+        if not named:
+            raise RecipeError(f"shipped:{name} has no recipe {which!r}{suggest(which, [p.stem for p in found])}")
+        return named[0]
+    release = models_folder() / name / "release.toml"
+    return release if release in found else found[0]

@@ -1,0 +1,222 @@
+"""TOML → Recipe: strict, every fault of a file at once, each with its path.
+
+Types are exact: `"8.7"` is not 8, `1` is not true, and limits may not be inf or nan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cattrs
+from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
+from cattrs.gen import make_dict_structure_fn, override
+
+from pocketforge.errors import RecipeError
+from pocketforge.recipe.compress import KINDS, Auto, Compress
+from pocketforge.recipe.device import KINDS as DEVICE_KINDS
+from pocketforge.recipe.device import Device
+from pocketforge.recipe.recipe import Recipe, suggest
+
+# TOML writes arrays of tables in the singular: [[target]].
+_TABLE_NAMES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
+# Set by us, never by the file.
+_HIDDEN = {"folder"}
+_WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "a table"}
+
+
+class _WrongValue(ValueError):
+    """A value of the wrong type or out of range, said in the user's words. at: the key inside the table it is of."""
+
+    def __init__(self, message: str, at: str = "") -> None:
+        super().__init__(message)
+        self.at = at
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe file; raises RecipeError with every fault found."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"no recipe file at {path}", "pocketforge init MODEL.py writes one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RecipeError(f"cannot read the recipe {path}: {reason}") from None
+    return parse_recipe(text, str(path), str(path.resolve().parent))
+
+
+def parse_recipe(text: str, origin: str = "recipe", folder: str = "") -> Recipe:
+    """As `load_recipe`, from text; `folder` is what the recipe's relative paths are relative to."""
+    try:
+        raw = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        # Not only TOMLDecodeError: an integer of thousands of digits is Python's own ValueError.
+        raise RecipeError(f"{origin} is not valid TOML: {error}") from None
+    try:
+        recipe = _converter().structure(raw, Recipe)
+    except BaseValidationError as error:
+        faults = sorted(set(_faults(error, "")))
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise RecipeError(f"{origin} has {count}:", faults=faults) from None
+    return dataclasses.replace(recipe, folder=folder)
+
+
+@functools.cache
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    for kind in (str, int, bool):
+        converter.register_structure_hook(kind, functools.partial(_exact, wanted=kind))
+    converter.register_structure_hook(float, lambda value, _: _number(value))
+    converter.register_structure_hook_func(_has_origin(typing.Literal), _literal)
+    converter.register_structure_hook_func(_is_optional, lambda value, t: converter.structure(value, _required(t)))
+    converter.register_structure_hook_func(lambda cls: cls == float | Auto | None, lambda value, _: _ratio(value))
+    converter.register_structure_hook_func(_has_origin(dict), functools.partial(_exact, wanted=dict))
+    converter.register_structure_hook_func(lambda cls: cls == dict[str, float], lambda value, _: _numbers(value))
+    converter.register_structure_hook_func(lambda cls: cls == dict[str, str], lambda value, _: _texts(value))
+    converter.register_structure_hook_func(lambda cls: cls == Compress, lambda value, _: _entry(value, converter))
+    converter.register_structure_hook_func(lambda cls: cls == Device, lambda value, _: _device(value, converter))
+    converter.register_structure_hook_factory(_has_origin(tuple), lambda t: _array_hook(t, converter))
+    converter.register_structure_hook_factory(dataclasses.is_dataclass, lambda t: _table_hook(t, converter))
+    return converter
+
+
+def _table_hook(cls: Any, converter: cattrs.Converter) -> Any:
+    names = {f.name: _TABLE_NAMES.get(f.name, f.name) for f in dataclasses.fields(cls)}
+    overrides = {name: override(rename=key) for name, key in names.items() if key != name}
+    overrides |= {name: override(omit=True) for name in _HIDDEN if name in names}
+    structure = make_dict_structure_fn(cls, converter, **overrides)  # type: ignore[arg-type]
+
+    def hook(value: Any, _: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _wrong("a table", value)
+        return structure(value, cls)
+
+    return hook
+
+
+def _array_hook(cls: Any, converter: cattrs.Converter) -> Any:
+    # cattrs keeps the index of each fault for lists.
+    as_list: Any = types.GenericAlias(list, typing.get_args(cls)[:1])
+    structure = converter.get_structure_hook(as_list)
+
+    def hook(value: Any, _: Any) -> Any:
+        if not isinstance(value, list):
+            raise _wrong("an array", value)
+        return tuple(structure(value, as_list))
+
+    return hook
+
+
+def _exact(value: Any, _: Any, *, wanted: type) -> Any:
+    if type(value) is not wanted:
+        raise _wrong(_WORDS[wanted], value)
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise _wrong("a number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise _WrongValue("wanted a finite number, found an integer too large for one") from None
+    if not math.isfinite(number):
+        raise _WrongValue(f"wanted a finite number, found {value}")
+    return number
+
+
+def _ratio(value: Any) -> float | str:
+    if type(value) is str and value != "auto":
+        raise _WrongValue(f'wanted a number or "auto", found {value!r}')
+    return value if value == "auto" else _number(value)
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    return {name: _number(number) for name, number in _exact(value, None, wanted=dict).items()}
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {name: _exact(text, None, wanted=str) for name, text in _exact(value, None, wanted=dict).items()}
+
+
+def _entry(value: Any, converter: cattrs.Converter) -> Any:
+    """An entry of [[compress]]: its `type` says what else it may hold."""
+    if not isinstance(value, dict):
+        raise _wrong("a table", value)
+    if "type" not in value:
+        raise _WrongValue(f"missing: one of {', '.join(map(repr, KINDS))}", ".type")
+    return converter.structure(value, _kind(value["type"], KINDS, ".type"))
+
+
+def _device(value: Any, converter: cattrs.Converter) -> Any:
+    """An entry of [[device]]: its `via` says what else it may hold; the host when it says nothing."""
+    if not isinstance(value, dict):
+        raise _wrong("a table", value)
+    return converter.structure(value, _kind(value.get("via", "host"), DEVICE_KINDS, ".via"))
+
+
+def _kind(name: Any, known: Mapping[str, Any], at: str) -> Any:
+    if type(name) is not str or name not in known:
+        raise _WrongValue(f"unknown value {name!r}{suggest(str(name), known)}", at)
+    return known[name]
+
+
+def _literal(value: Any, cls: Any) -> Any:
+    known = typing.get_args(cls)
+    if type(value) is not str:
+        raise _wrong(f"one of {', '.join(map(repr, known))}", value)
+    if value not in known:
+        raise _WrongValue(f"unknown value {value!r}{suggest(value, known)}")
+    return value
+
+
+def _wrong(wanted: str, value: Any) -> _WrongValue:
+    shown = repr(value) if isinstance(value, str | int | float | bool) else ""
+    found = _WORDS.get(type(value), f"a {type(value).__name__}")
+    return _WrongValue(f"wanted {wanted}, found {found} {shown}".rstrip())
+
+
+def _has_origin(kind: Any) -> Callable[[Any], bool]:
+    return lambda cls: typing.get_origin(cls) is kind
+
+
+def _is_optional(cls: Any) -> bool:
+    return typing.get_origin(cls) in (types.UnionType, typing.Union) and types.NoneType in typing.get_args(cls)
+
+
+def _required(cls: Any) -> Any:
+    (inner,) = [t for t in typing.get_args(cls) if t is not types.NoneType]
+    return inner
+
+
+def _faults(error: BaseException, path: str) -> list[str]:
+    """Flatten cattrs' nested groups into `path: what is wrong` lines."""
+    if isinstance(error, BaseValidationError):
+        return [line for inner in error.exceptions for line in _faults(inner, path + _step(inner))]
+    path += getattr(error, "at", "")
+    prefix = f"{path.lstrip('.')}: " if path else ""
+    if isinstance(error, ForbiddenExtraKeysError):
+        known = [_TABLE_NAMES.get(f.name, f.name) for f in dataclasses.fields(error.cl) if f.name not in _HIDDEN]
+        where = path.lstrip(".") + "." if path else ""
+        return [f"{where}{key}: unknown key{suggest(key, known)}" for key in sorted(error.extra_fields)]
+    if isinstance(error, KeyError):
+        key = str(error.args[0])
+        return [f"{(path + '.' + key).lstrip('.')}: missing"]
+    return [line if line.startswith("budget[") else f"{prefix}{line}" for line in str(error).splitlines()]
+
+
+def _step(error: BaseException) -> str:
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, cattrs.errors.AttributeValidationNote):
+            # A missing key is named by the KeyError itself.
+            return "" if type(error) is KeyError else f".{_TABLE_NAMES.get(note.name, note.name)}"
+        if isinstance(note, cattrs.errors.IterableValidationNote):
+            return f"[{note.index}]"
+    return ""

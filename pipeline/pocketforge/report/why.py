@@ -1,0 +1,40 @@
+"""Tables of `pocketforge why`: the stages, and the layers of the one that was looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from pocketforge.report import terminal
+from pocketforge.why.words import layer_rows, stage_rows
+
+_COLOURS = {"BAD": "red", "ok": "green", "first bad": "red"}
+
+
+def parity_tables(found: Mapping[str, Any]) -> list[Table]:
+    """found: the content of why.json."""
+    samples = f"{found['samples']} eval samples"
+    stages = terminal.table(
+        escape(f"{found['target']} ({found['runtime']}, {found['scheme']}), {samples}"),
+        "stage", "from first dB", "from before dB", "argmax agrees", "verdict",
+        numbers=("from first dB", "from before dB", "argmax agrees"),
+    )  # fmt: skip
+    _fill(stages, stage_rows(found))
+    if not found["layers"]:
+        return [stages]
+    layers = terminal.table(
+        escape(f"layers of {found['layers_of']}, against the stage before ({found['layer_samples']} samples)"),
+        "layer", "op", "SQNR dB", "own dB", "",
+        numbers=("SQNR dB", "own dB"),
+    )  # fmt: skip
+    _fill(layers, layer_rows(found))
+    return [stages, layers]
+
+
+def _fill(table: Table, rows: list[list[str]]) -> None:
+    for *cells, last in rows:
+        colour = _COLOURS.get(last)
+        table.add_row(*map(escape, cells), f"[{colour}]{last}[/]" if colour else escape(last))

@@ -1,0 +1,102 @@
+"""Budgets × measurements → verdicts. Pure.
+
+A budget that nothing was measured for is MISSING and fails: a limit nobody checks is not kept. Only a measured
+`latency_ms` counts for a latency budget; emulated estimates have other metric names, and nothing
+that comes from an emulator counts for a budget that a device has to keep. An estimate is judged with its interval, a
+phone's latency also with its noise floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import accumulate
+
+from pocketforge.recipe.device import MEASURED_METRICS
+from pocketforge.recipe.recipe import HIGHER_IS_BETTER, Budget, Recipe
+from pocketforge.records import GateResult, Measurement, Verdict
+from pocketforge.stats import Interval, percentile_interval, round_interval, rounds_needed, samples_needed
+
+
+def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResult, ...]:
+    """Every budget against every target and device it names (all of them where it names none)."""
+    found = {
+        (m.metric, m.target, m.device): m
+        for m in measurements
+        if not (m.metric in MEASURED_METRICS and m.via == "emulator")
+    }
+    results = []
+    for budget in recipe.budgets:
+        metric = recipe.task_metric if budget.metric == "metric" else budget.metric
+        targets = [budget.target] if budget.target else [t.name for t in recipe.targets]
+        for target in targets:
+            for device in recipe.devices_of(budget):
+                results.append(_judge_one(budget, metric, target, device, found.get((metric, target, device))))
+    return tuple(results)
+
+
+def _judge_one(budget: Budget, metric: str, target: str, device: str, measurement: Measurement | None) -> GateResult:
+    if measurement is None:
+        return GateResult(budget, target, device, None, None, "MISSING", "not measured")
+    value = measurement.value
+    verdict: Verdict
+    reason = ""
+    doubt = _doubt(measurement, budget)
+    if doubt:
+        return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", doubt)
+    if measurement.samples:
+        rounds = _rounds(measurement)
+        if len(rounds) > 1:
+            interval = round_interval(rounds, budget.percentile)
+        else:
+            interval = percentile_interval(measurement.samples, budget.percentile)
+        value = interval.value
+        reason = _undecided(measurement, interval, rounds, budget)
+        if reason:
+            return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", reason)
+    kept = value >= budget.limit if metric in HIGHER_IS_BETTER else value <= budget.limit
+    verdict = "PASS" if kept else "FAIL"
+    if not kept:
+        side = "under the minimum" if metric in HIGHER_IS_BETTER else "over the maximum"
+        reason = f"{abs(value - budget.limit):.6g} {measurement.unit} {side}".replace("  ", " ")
+    return GateResult(budget, target, device, measurement, value, verdict, reason)
+
+
+def _rounds(measurement: Measurement) -> list[tuple[float, ...]]:
+    """A phone's samples by the rounds that count; empty for what is not measured in rounds."""
+    sizes = [r["samples"] for r in measurement.how.get("rounds", ()) if not r["throttled"]]
+    ends = list(accumulate(sizes))
+    return [measurement.samples[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+def _undecided(measurement: Measurement, interval: Interval, rounds: list[tuple[float, ...]], budget: Budget) -> str:
+    """Why samples do not settle on which side of the limit the value is; empty when they do."""
+    limit, name, value = budget.limit, budget.percentile, interval.value
+    floor = measurement.how.get("noise_floor", 0.0)
+    if floor and value / (1 + floor) <= limit <= value * (1 + floor):
+        return (
+            f"the limit is within ±{floor:.1%} of the value, which is how far results on {measurement.device} lie "
+            f"apart ({measurement.how['noise_floor_from']})"
+        )
+    if not interval.low <= limit <= interval.high or interval.low == interval.high:
+        return ""
+    held = f"95 % interval {interval.low:.4g} to {interval.high:.4g} {measurement.unit} holds the limit; "
+    many = len(rounds) > 1
+    what, key = ("rounds", "rounds") if many else ("samples", "min_samples")
+    needed = rounds_needed(rounds, name, limit) if many else samples_needed(measurement.samples, name, limit)
+    if needed:
+        return held + f"about {needed} {what} would settle it (device {key})"
+    return held + f"the limit is where the value is: no number of {what} settles it"
+
+
+def _doubt(measurement: Measurement, budget: Budget) -> str:
+    """Why a value settles nothing: windows that differ, too few clean rounds, or an estimate's interval around it."""
+    if not measurement.how.get("conclusive", True):
+        return str(measurement.how["reason"])
+    low, high = measurement.how.get("interval", (measurement.value, measurement.value))
+    if low <= budget.limit <= high and low != high:
+        share = measurement.how["coverage"]
+        return (
+            f"the estimate's {share:.0%} interval {low:.4g} to {high:.4g} {measurement.unit} holds the limit; "
+            "gate on instructions, which are exact, or measure on the device"
+        )
+    return ""

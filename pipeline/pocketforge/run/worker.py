@@ -1,0 +1,164 @@
+"""The process that runs one stage.
+
+Stages run in children of a fork server that has imported the heavy libraries once: each stage still has a process
+of its own, so a crash or an out-of-memory kill ends that stage and nothing else, but a build does not pay the
+exporters' imports (10 s and more) again for every step. Files are always *verified and benchmarked* in new
+processes that hold only their runtime (see devices/host.py), never in a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from multiprocessing import connection, forkserver, resource_tracker
+from pathlib import Path
+from typing import Any
+
+from pocketforge.errors import ModelError, PocketforgeError, RecipeError, StageFailed, ToolFailed, ToolMissing
+from pocketforge.run.store import explain_os_error
+
+PRELOAD_VARIABLE = "POCKETFORGE_PRELOAD"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# With less than this left, a write that failed for no stated reason failed for lack of space.
+_NOTHING_LEFT_BYTES = 64 * 1024
+
+
+def context(preload: Sequence[str]) -> Any:
+    """A fork-server context whose server imports `preload` before its first stage."""
+    os.environ[PRELOAD_VARIABLE] = ",".join(preload)
+    ctx = multiprocessing.get_context("forkserver")
+    ctx.set_forkserver_preload(["pocketforge.run.preloaded"] if preload else [])
+    return ctx
+
+
+def start(process: Any) -> None:
+    """Start a stage's process, and the fork server if need be, with SIGINT blocked.
+
+    A ^C in the terminal goes to every process of the group: it would end the server with a traceback while it still
+    imports. The thread that starts a process hands its signal mask down.
+    """
+    # Starting the tracker (which ignores SIGINT by itself) unblocks SIGINT: first that, then the server.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def kill_fork_server() -> None:
+    """End the fork server at once; a `start` that waits for it then fails."""
+    # Its own stop() waits until it has imported everything: tens of seconds on a busy machine.
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def stage_main(
+    module: str,
+    inputs: Mapping[str, Path],
+    spec: Mapping[str, Any],
+    out: Path,
+    log: Path,
+    pipe: connection.Connection,
+) -> None:
+    """Body of a stage's process: run the stage; over `pipe`, send ("progress", fraction, text), then ("done",
+    peak_rss_bytes) or ("error", what).
+    """
+    # A group of our own, so that the build can end us together with whatever we started, and a ^C in the
+    # terminal reaches only the build itself.
+    os.setsid()
+    # Locks that libraries make (progress bars) need no clean-up by the build's resource tracker under "fork".
+    multiprocessing.set_start_method("fork", force=True)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    _end_with_the_build()
+    lock = threading.Lock()
+
+    def send(*message: Any) -> None:
+        with lock:
+            pipe.send(message)
+
+    try:
+        stage = importlib.import_module(module)
+        stage.run(inputs, spec, out, lambda fraction, text="": send("progress", float(fraction), str(text)))
+    except Exception as error:
+        # The log may be on the disk that is full: what is said to the build counts more.
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+        send("error", explain(error, out))
+    else:
+        # Kilobytes, on Linux.
+        send("done", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    pipe.close()
+    # The libraries' threads and exit handlers have nothing left to do that matters, and some hang.
+    os._exit(0)
+
+
+def explain(error: Exception, out: Path) -> PocketforgeError:
+    """What a stage raised, as the user shall see it; `out` is the folder that it wrote into."""
+    if _is_out_of_space(error, out):
+        return explain_os_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), out)
+    if isinstance(error, PocketforgeError):
+        return error
+    if isinstance(error, MemoryError):
+        return StageFailed("the stage ran out of memory", "use fewer samples or a smaller batch")
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return explain_os_error(error, out)
+    if isinstance(error, ImportError):
+        return _missing(error)
+    return _crash(error)
+
+
+def _is_out_of_space(error: Exception, out: Path) -> bool:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    if isinstance(error, RecipeError | ModelError):
+        return False
+    if isinstance(error, ToolFailed) and os.strerror(errno.ENOSPC) in error.stderr_tail:
+        return True
+    # NumPy, torch and the exporters have their own words for a write that fails.
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(out)
+        # Some disks do not say how large they are.
+        return disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < _NOTHING_LEFT_BYTES
+    return False
+
+
+def _crash(error: BaseException) -> StageFailed:
+    text = str(error).strip().splitlines()
+    return StageFailed(f"{type(error).__name__}: {text[0] if text else 'no message'}", "the whole story is in the log")
+
+
+def _missing(error: ImportError) -> PocketforgeError:
+    return ToolMissing(f"cannot import {error.name or error}: {error}", "pocketforge doctor says what is missing")
+
+
+def _end_with_the_build() -> None:
+    """Die when the build dies, even by kill -9: nobody would read the result."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()

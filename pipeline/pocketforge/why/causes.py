@@ -1,0 +1,62 @@
+"""What a layer's difference looks like, in words: each guess has the figure that speaks for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketforge.why.layers import LayerDifference
+
+_BETTER_DB = 10.0  # a repair that wins less than this explains nothing
+
+_USUAL = {
+    "exported": "the traced graph computes something else than the module: other weights, a mode (train/eval), or a "
+    "branch that tracing fixed",
+    "prepared": "rounding to 8 bits itself: a range that a few large values widen, or a layer that is sensitive",
+    "converted": "its scales, zero points or stored weights are not the prepared graph's",
+    "lowered": "its weights in the file, or the converter's op for it, are not the graph's",
+    "runtime": "the runtime's optimized kernel or fusion: the same file is right in reference kernels",
+}
+
+
+def likely(row: LayerDifference, stage: str, weights: str = "") -> str:
+    """The most telling of: other weights, height and width swapped, offset, clipping, factor; else what is usual.
+
+    weights: what is known of the layer's weights, said first.
+    """
+    if weights:
+        return weights
+    d = row.judged
+    if not d.finite:
+        return "NaN or infinity comes out of it"
+    if d.turned_db > d.sqnr_db + _BETTER_DB:
+        return f"a swapped layout: with height and width exchanged its output agrees to {d.turned_db:.0f} dB"
+    if d.offset_share > 0.8:
+        return f"a wrong zero point or bias: its output is off by {d.offset:+.4g} throughout"
+    span = [d.high[i] - d.low[i] for i in (0, 1)]
+    if span[0] > 0 and span[1] < 0.8 * span[0] and d.correlation > 0.3:
+        return (
+            f"a clipped range: its output ends at {d.low[1]:.4g} and {d.high[1]:.4g} where {d.low[0]:.4g} to "
+            f"{d.high[0]:.4g} came before"
+        )
+    if d.correlation > 0.95 and abs(d.gain - 1) > 0.1:
+        return f"a wrong scale: its output is {d.gain:.3g} times what it was"
+    return _USUAL[stage]
+
+
+def compare_weights(before: NDArray[Any] | None, here: NDArray[Any] | None, share: float) -> str:
+    """Words on a weight that differs by more than `share` of its largest value; empty where it does not."""
+    if before is None or here is None:
+        return ""
+    if before.shape != here.shape:
+        return f"its weight has shape {list(here.shape)}, it was {list(before.shape)}"
+    largest = float(np.abs(before).max()) or 1.0
+    worst = float(np.abs(before.astype(np.float64) - here).max()) / largest
+    if worst <= share:
+        return ""
+    square = before.ndim >= 2 and before.shape[-1] == before.shape[-2]
+    if square and np.abs(before - here.swapaxes(-1, -2)).max() <= share * largest:
+        return "a swapped layout: its weight is there with the last two axes exchanged"
+    return f"another weight: it differs by up to {worst:.0%} of its largest value"

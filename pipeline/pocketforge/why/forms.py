@@ -1,0 +1,161 @@
+"""The forms that a target's model takes before it is a file, opened from the folders of the stages that wrote them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.model.evaluate import evaluate
+from pocketforge.pruning.subject import open_checkpoint
+from pocketforge.recipe.quantize import STATIC
+from pocketforge.why.taps import Tap, pair, taps_of
+
+Array = NDArray[Any]
+Progress = Callable[[float], None]
+
+
+@dataclass(slots=True)
+class Form:
+    """One stage of the chain. missing: why it is not there. outputs: the first output on the samples, samples first.
+
+    graph and taps: of a form that PyTorch runs; layers have the names of the traced graph in all of them.
+    """
+
+    name: str
+    about: str
+    missing: str = ""
+    outputs: Array | None = None
+    module: nn.Module | None = None
+    program: torch.export.ExportedProgram | None = None
+    taps: dict[str, Tap] = field(default_factory=dict)
+
+    @property
+    def graph(self) -> torch.fx.GraphModule:
+        """Of exported, prepared and converted."""
+        assert isinstance(self.module, torch.fx.GraphModule)
+        return self.module
+
+    def run(self, samples: Sequence[Array], progress: Progress) -> None:
+        """Fill `outputs`."""
+        assert self.module is not None
+        self.outputs = evaluate(self.module, list(samples), progress)[0]
+
+
+def eager(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> Form:
+    """The module with its trained weights, as stage reference opens it."""
+    about = "the PyTorch module with the trained weights"
+    if spec["model"]["definition"].endswith(".pt2"):
+        return Form("eager", about, missing="the definition is a traced graph already")
+    return Form("eager", about, module=open_checkpoint(inputs, spec["model"]).module.eval())
+
+
+def exported(inputs: Mapping[str, Path]) -> Form:
+    """The traced graph, from which lanes start."""
+    program = torch.export.load(inputs["reference"] / "model.pt2")
+    module = program.module()
+    form = Form("exported", "traced by torch.export", module=module, program=program)
+    form.taps = unique(taps_of(form.graph.graph))
+    return form
+
+
+def prepared(inputs: Mapping[str, Path], spec: Mapping[str, Any], traced: Form, progress: Progress) -> Form:
+    """Fake quantization with the ranges that calibration finds; of weight-only schemes, the de-quantized weights.
+
+    After training with fake quantization, and after repairs, the graph cannot be made again from what is stored: then
+    it is the converted one with float weights behind their quantize ops.
+    """
+    if "quantize" not in inputs:
+        return Form("prepared", "", missing=f"scheme {spec['scheme']} quantizes nothing before the file is written")
+    from pocketforge.quantization import pt2e
+    from pocketforge.recipe.quantize import quantize_entry
+
+    settings = {k: v for k, v in spec["quantize"].items() if k not in ("data", "seed", "task")}
+    quantize = quantize_entry(settings)
+    if not quantize.is_int8:
+        return _stored(inputs, "folded", "prepared", "float graph with the de-quantized weights", traced)
+    if quantize.scheme == "qat_int8" or quantize.repairs:
+        return _stored(inputs, "unfolded", "prepared", "float weights behind their quantize ops, as stored", traced)
+    summary = json.loads((inputs["quantize"] / "quantize.json").read_text("utf-8"))
+    schemes = {layer["name"]: layer["scheme"] for layer in summary["layers"]}
+    schemes[pt2e.NO_LAYER] = "static_int8" if quantize.scheme in STATIC else "fp32"
+    samples = [a[: quantize.calibration_samples] for a in load_samples(inputs["data"], "calibration")]
+
+    from pocketforge.why.prepared import prepare_again
+
+    # From the file again: preparing folds batch norm into weights that the traced graph shares.
+    program = torch.export.load(inputs["reference"] / "model.pt2")
+    graph = prepare_again(program, samples, quantize, schemes, progress)
+    form = Form("prepared", "observers, calibrated again, as fake quantization", module=graph)
+    form.taps = renamed(traced, taps_of(graph.graph))
+    return form
+
+
+def converted(inputs: Mapping[str, Path], spec: Mapping[str, Any], traced: Form) -> Form:
+    """What the exporter is given: int8 weights stored, or, for TFLite, float ones behind their quantize ops."""
+    if "quantize" not in inputs or not (inputs["quantize"] / "unfolded.pt2").exists():
+        return Form("converted", "", missing=f"scheme {spec['scheme']} converts no graph")
+    name = "unfolded" if spec["export"]["runtime"] == "tflite" else "folded"
+    return _stored(inputs, name, "converted", f"int8 ops, {name}.pt2", traced)
+
+
+def _stored(inputs: Mapping[str, Path], file: str, name: str, about: str, traced: Form) -> Form:
+
+    program = torch.export.load(inputs["quantize"] / f"{file}.pt2")
+    form = Form(name, about, module=program.module(), program=program)
+    form.taps = renamed(traced, taps_of(form.graph.graph))
+    return form
+
+
+def unique(taps: Sequence[Tap]) -> dict[str, Tap]:
+    """Layer name → tap; a module that is called again gets a number."""
+    found: dict[str, Tap] = {}
+    for tap in taps:
+        name, count = tap.layer, 1
+        while name in found:
+            count += 1
+            name = f"{tap.layer}#{count}"
+        found[name] = tap
+    return found
+
+
+def renamed(traced: Form, taps: Sequence[Tap]) -> dict[str, Tap]:
+    """Taps of another graph under the names that the traced graph's layers have."""
+    names = {id(tap): name for name, tap in traced.taps.items()}
+    return {names[id(wanted)]: found for wanted, found in pair(list(traced.taps.values()), taps)}
+
+
+def eager_layers(module: nn.Module, samples: Sequence[Array], index: int) -> dict[str, Array]:
+    """Outputs of the convolutions, linear layers and batch norms of a module, under their modules' names."""
+    found: dict[str, Array] = {}
+    handles = []
+
+    def keep(name: str) -> Any:
+        def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
+            key, count = name, 1
+            while key in found:
+                count += 1
+                key = f"{name}#{count}"
+            # A copy: an activation that works in place comes next.
+            found[key] = output.detach().numpy().copy()
+
+        return hook
+
+    for name, child in module.named_modules():
+        if isinstance(child, nn.modules.conv._ConvNd | nn.Linear | nn.modules.batchnorm._BatchNorm):
+            handles.append(child.register_forward_hook(keep(name)))
+    try:
+        with torch.no_grad():
+            module(*(torch.from_numpy(np.array(a[index : index + 1])) for a in samples))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

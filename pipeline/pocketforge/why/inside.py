@@ -1,0 +1,158 @@
+"""The layers of one stage, compared with those of the stage before it: each kind of stage in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pocketforge.why import files
+from pocketforge.why.causes import compare_weights
+from pocketforge.why.forms import Form, eager_layers, unique
+from pocketforge.why.layers import GraphSource, LayerDifference, StoredSource, compare, feeds
+from pocketforge.why.taps import Tap, taps_of
+
+if TYPE_CHECKING:
+    from pocketforge.why.chain import Chain
+
+Array = NDArray[Any]
+# Rows, why there are none, and layer → what is known of its weights.
+Found = tuple[list[LayerDifference], str, Callable[[str], str]]
+_SAME_WEIGHT, _QUANTIZED_WEIGHT = 1e-5, 2e-2
+_RIGHT_DB = 24.0  # every layer is nearer than a bad stage's output may be: the fault is not in what was looked at
+_NOT_IN_A_TAPPED_FILE = (
+    "the runtime answers rightly when it also has to give its layers' outputs: it is a fusion across layers"
+)
+_NOT_IN_A_NEW_FILE = (
+    "a .pte gives no layer's output, and one written again from the same graph is right in every layer: the shipped "
+    "file is not what the exporter writes from it"
+)
+
+
+def layers_of_stage(chain: Chain, name: str, *, bad: bool) -> Found:
+    """Compare the layers of stage `name` with those of the nearest stage before it. bad: whether its outputs differ."""
+    there = [form for form in chain.forms if form.outputs is not None]
+    here = next(form for form in there if form.name == name)
+    before = there[there.index(here) - 1]
+    count = min(len(chain.samples[0]), _count(chain))
+    if here.module is not None:
+        return (
+            _from_module(chain, before, here, count) if before.name == "eager" else _graphs(chain, before, here, count)
+        )
+    if chain.runtime in files.PLAIN:
+        return _in_file(chain, here, count, bad)
+    return _in_executorch(chain, here, count, bad)
+
+
+def _count(chain: Chain) -> int:
+    return len(np.load(chain.few[0], mmap_mode="r"))
+
+
+class _ModuleSource:
+    """The eager module."""
+
+    def __init__(self, module: torch.nn.Module, samples: list[Array]) -> None:
+        self._module, self._samples = module, samples
+
+    def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        return eager_layers(self._module, self._samples, index)
+
+
+def _from_module(chain: Chain, before: Form, here: Form, count: int) -> Found:
+    """Module by module: before any fusing, a module's output is the op's."""
+    assert before.module is not None
+    taps = unique(taps_of(here.graph.graph, raw=True))
+    modules = dict(before.module.named_modules())
+    source = GraphSource(here.graph, taps, chain.samples)
+    layers = {name: tap.op for name, tap in taps.items() if name.partition("#")[0] in modules}
+    rows = compare(_ModuleSource(before.module, chain.samples), source, layers, count, forced=True)
+    theirs, ours = before.module.state_dict(), here.graph.state_dict()
+
+    def weights(layer: str) -> str:
+        name = f"{layer.partition('#')[0]}.weight"
+        if name not in theirs or name not in ours:
+            return ""
+        return compare_weights(theirs[name].detach().numpy(), ours[name].detach().numpy(), _SAME_WEIGHT)
+
+    return rows, "" if rows else "no layer of the graph has the name of a module", weights
+
+
+def _graphs(chain: Chain, before: Form, here: Form, count: int) -> Found:
+    layers = {name: tap.op for name, tap in before.taps.items() if name in here.taps}
+    one = GraphSource(before.graph, {n: before.taps[n] for n in layers}, chain.samples)
+    other = GraphSource(here.graph, {n: here.taps[n] for n in layers}, chain.samples)
+    rows = compare(one, other, layers, count, forced=True)
+
+    def weights(layer: str) -> str:
+        # Batch norm is folded in one and not in the other where a float graph becomes a quantized one.
+        if before.name == "exported":
+            return ""
+        old, new = (_weight(form, form.taps[layer], chain) for form in (before, here))
+        return compare_weights(old, new, _QUANTIZED_WEIGHT)
+
+    return rows, "" if rows else "no layer of one graph is found in the other", weights
+
+
+def _weight(form: Form, tap: Tap, chain: Chain) -> Array | None:
+    """The weight that a layer computes with, in real values: what comes in at its second place."""
+    if not tap.weight or len(tap.anchor.args) < 2:
+        return None
+    from pocketforge.why.taps import Tapped
+
+    node: Any = tap.anchor.args[1]
+    seen = Tapped(form.graph, {"weight": Tap("weight", tap.op, node, node, (node,))}).look(feeds(chain.samples, 0))
+    weight: Array = seen["weight"].detach().numpy()
+    return weight
+
+
+def _in_file(chain: Chain, here: Form, count: int, bad: bool) -> Found:
+    """An .onnx or .tflite file that also gives its layers' outputs, plain and as an app runs it."""
+    copy, taps = files.tap_layers(chain.runtime, chain.file, chain.graph, chain.scratch / "taps")
+    layers = {name: chain.graph.taps[name].op for name in taps}
+    if not taps:
+        return [], "no op of the file can be told to be a certain layer of the graph", lambda _: ""
+
+    def run(session: str, folder: str) -> StoredSource:
+        found = files.layer_outputs(chain.runtime, copy, session, taps, chain.few, chain.scratch / folder)
+        return StoredSource(found)
+
+    plain = run(files.PLAIN[chain.runtime][0], "lowered_layers")
+    if here.name == "lowered":
+        graph = GraphSource(chain.graph.graph, {n: chain.graph.taps[n] for n in layers}, chain.samples)
+        return compare(graph, plain, layers, count, forced=False), "", lambda _: ""
+    fast = run(files.app_session(chain.runtime), "runtime_layers")
+    rows = compare(plain, fast, layers, count, forced=False)
+    # Asked for its layers' outputs, a runtime fuses less.
+    outside = bad and rows and min(row.seen.sqnr_db for row in rows) >= _RIGHT_DB
+    return ([], _NOT_IN_A_TAPPED_FILE, lambda _: "") if outside else (rows, "", lambda _: "")
+
+
+def _in_executorch(chain: Chain, here: Form, count: int, bad: bool) -> Found:
+    """The graph with its layers' outputs as further outputs, lowered, run in Python and as a file."""
+    from pocketforge.runtimes.tap_executorch import lower, with_outputs
+
+    form = chain.graph
+    assert form.program is not None
+    layers = {name: tap.op for name, tap in form.taps.items()}
+    example = tuple(torch.from_numpy(np.array(a[:1])) for a in chain.samples)
+    program = with_outputs(form.graph, [form.taps[name].node for name in layers], example)
+    path = chain.scratch / "tapped.pte"
+    run = lower(program, path)
+
+    class Lowered:
+        def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
+            with torch.no_grad():
+                outputs = run(*feeds(chain.samples, index))
+            return {name: o.numpy() for name, o in zip(layers, outputs, strict=True)}
+
+    if here.name == "lowered":
+        graph = GraphSource(form.graph, form.taps, chain.samples)
+        return compare(graph, Lowered(), layers, count, forced=False), "", lambda _: ""
+    _, outputs = files.run_file(path, files.app_session(chain.runtime), chain.few, chain.scratch / "runtime_layers")
+    stored = StoredSource(dict(zip(layers, outputs, strict=True)))
+    rows = compare(Lowered(), stored, layers, count, forced=False)
+    outside = bad and rows and min(row.seen.sqnr_db for row in rows) >= _RIGHT_DB
+    return ([], _NOT_IN_A_NEW_FILE, lambda _: "") if outside else (rows, "", lambda _: "")

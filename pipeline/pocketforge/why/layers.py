@@ -1,0 +1,171 @@
+"""The same layer in two stages: how much its output differs, and in which way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pocketforge.metrics import PERFECT_SQNR_DB
+from pocketforge.why.taps import Tap, Tapped
+
+Array = NDArray[Any]
+
+
+class Source(Protocol):
+    """Where a stage's layers can be looked at."""
+
+    def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Layer → its output for one sample. clean: outputs to go on with in place of its own, where that can be."""
+        ...
+
+
+class GraphSource:
+    """A graph in PyTorch. taps: layer → where its output is."""
+
+    def __init__(self, module: torch.fx.GraphModule, taps: Mapping[str, Tap], samples: Sequence[Array]) -> None:
+        self._tapped = Tapped(module, taps)
+        self._samples = samples
+
+    def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """See Source."""
+        given = None if clean is None else {k: torch.from_numpy(np.array(v)) for k, v in clean.items()}
+        found = self._tapped.look(feeds(self._samples, index), given)
+        return {layer: value.numpy() for layer, value in found.items()}
+
+
+class StoredSource:
+    """Outputs that a file gave: layer → array, samples first."""
+
+    def __init__(self, stored: Mapping[str, Array]) -> None:
+        self._stored = stored
+
+    def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """See Source; a file's layers cannot be given other inputs."""
+        return {layer: np.asarray(values[index : index + 1]) for layer, values in self._stored.items()}
+
+
+def feeds(samples: Sequence[Array], index: int) -> list[Tensor]:
+    """One sample, with its batch axis."""
+    return [torch.from_numpy(np.array(array[index : index + 1])) for array in samples]
+
+
+@dataclass(slots=True)
+class Difference:
+    """Sums over samples of one layer's outputs here (y) and in the stage before (x), in float64."""
+
+    count: int = 0
+    x: float = 0.0
+    xx: float = 0.0
+    y: float = 0.0
+    yy: float = 0.0
+    xy: float = 0.0
+    turned: float = 0.0
+    finite: bool = True
+    square: bool = False
+    low: list[float] = field(default_factory=lambda: [math.inf, math.inf])
+    high: list[float] = field(default_factory=lambda: [-math.inf, -math.inf])
+    noise: float = 0.0
+
+    def add(self, before: Array, here: Array) -> None:
+        """One sample: arrays of the same number of elements."""
+        a = before.astype(np.float64)
+        b = here.astype(np.float64).reshape(a.shape)
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            self.finite = False
+            return
+        self.count += a.size
+        self.x, self.y = self.x + float(a.sum()), self.y + float(b.sum())
+        self.xx, self.yy = self.xx + float((a * a).sum()), self.yy + float((b * b).sum())
+        self.xy += float((a * b).sum())
+        self.noise += float(((a - b) ** 2).sum())
+        if a.ndim == 4 and a.shape[2] == a.shape[3] > 1:
+            self.square = True
+            self.turned += float(((a - b.swapaxes(2, 3)) ** 2).sum())
+        for side, values in enumerate((a, b)):
+            self.low[side] = min(self.low[side], float(values.min()))
+            self.high[side] = max(self.high[side], float(values.max()))
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal to noise ratio, with the stage before as the signal; 200 where there is no difference."""
+        return _db(self.xx, self.noise) if self.finite else -PERFECT_SQNR_DB
+
+    @property
+    def turned_db(self) -> float:
+        """The same with height and width of the output swapped; -200 where it has none, or they differ."""
+        return _db(self.xx, self.turned) if self.finite and self.square else -PERFECT_SQNR_DB
+
+    @property
+    def offset(self) -> float:
+        """By how much the outputs are higher on average."""
+        return (self.y - self.x) / max(self.count, 1)
+
+    @property
+    def offset_share(self) -> float:
+        """The share of the noise that this one number explains."""
+        return self.offset**2 * self.count / self.noise if self.noise else 0.0
+
+    @property
+    def gain(self) -> float:
+        """The factor that the outputs are nearest to, without their mean."""
+        n = max(self.count, 1)
+        varies = self.xx - self.x * self.x / n
+        return (self.xy - self.x * self.y / n) / varies if varies > 0 else 1.0
+
+    @property
+    def correlation(self) -> float:
+        """Of the two outputs, -1 to 1."""
+        n = max(self.count, 1)
+        both = (self.xx - self.x**2 / n) * (self.yy - self.y**2 / n)
+        return (self.xy - self.x * self.y / n) / math.sqrt(both) if both > 0 else 0.0
+
+
+def _db(signal: float, noise: float) -> float:
+    found = PERFECT_SQNR_DB if noise <= 0 else 10 * math.log10(max(signal, 1e-300) / noise)
+    return max(-PERFECT_SQNR_DB, min(found, PERFECT_SQNR_DB))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerDifference:
+    """seen: with the inputs that come; own: with those of the stage before, so what this layer adds by itself."""
+
+    layer: str
+    op: str
+    seen: Difference
+    own: Difference | None
+
+    @property
+    def judged(self) -> Difference:
+        """What says most of the layer itself."""
+        return self.own or self.seen
+
+
+def compare(
+    before: Source, here: Source, layers: Mapping[str, str], count: int, *, forced: bool
+) -> list[LayerDifference]:
+    """Compare layer by layer on `count` samples. layers: name → op, in order. forced: whether `here` takes inputs."""
+    seen: dict[str, Difference] = {}
+    own: dict[str, Difference] = {}
+    for index in range(count):
+        wanted = before.look(index)
+        runs = [(seen, here.look(index))] + ([(own, here.look(index, wanted))] if forced else [])
+        for sums, found in runs:
+            for layer in layers:
+                if layer in wanted and layer in found and wanted[layer].size == found[layer].size:
+                    sums.setdefault(layer, Difference()).add(wanted[layer], found[layer])
+    return [LayerDifference(layer, op, seen[layer], own.get(layer)) for layer, op in layers.items() if layer in seen]
+
+
+def first_bad(rows: Sequence[LayerDifference], limit_db: float) -> LayerDifference | None:
+    """The first layer below the limit; where none is, the one that adds most: many small losses make a large one."""
+    for row in rows:
+        if row.judged.sqnr_db < limit_db:
+            return row
+    return min(rows, key=lambda row: row.judged.sqnr_db, default=None)

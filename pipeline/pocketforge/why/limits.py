@@ -1,0 +1,57 @@
+"""What each stage may cost, compared with the stage before it. Measured on the shipped models; see the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pocketforge.recipe.limits import default_limits
+
+STAGES = ("eager", "exported", "prepared", "converted", "lowered", "runtime")
+
+FLOAT_SCHEMES = frozenset({"fp32"})
+# In these, the file's numbers are first seen in the lowered stage: no graph before it computes with them.
+LOWERED_SCHEMES = frozenset({"fp16"})
+# Stored in few bits, computed in float: behind the de-quantized graph only the order of sums differs.
+STORED_SCHEMES = frozenset({"weight_only_int8", "weight_only_int4", "codebook"})
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """min_sqnr_db, min_argmax_agreement: of a stage's outputs against the stage before. layer_db: of one layer's."""
+
+    min_sqnr_db: float
+    min_argmax_agreement: float
+    layer_db: float
+
+
+# The order of sums alone: 60 dB is 0.1 % noise, real ones are above 100 dB.
+_SAME = Limit(60.0, 0.995, 60.0)
+# Fake quantization in float and the converted graph's integers are the same numbers: the shipped models' are exact.
+_CONVERTED = Limit(40.0, 0.99, 36.0)
+# The same integers, rounded in another order: one level now and then, which later layers pass on. A wrong zero point,
+# weight or layout is below 15 dB; the shipped models are at 38 to 47 dB in all three runtimes, at 33 dB with the wider
+# steps of backend fbgemm.
+_ROUNDED = Limit(24.0, 0.95, 20.0)
+# One layer whose input and output are rounded to 8 bits: good layers of the shipped models are at 36 to 47 dB by
+# themselves; one whose range was cut to a quarter is below 10 dB.
+_QUANTIZED_LAYER_DB = 18.0
+
+
+def limit_for(stage: str, before: str, spec: Mapping[str, Any]) -> Limit:
+    """The limit of `stage` when `before` is the stage that it is compared with. spec: the step's.
+
+    The stage that first computes with the scheme's numbers may cost what verify lets the scheme cost: its defaults,
+    and what the recipe says.
+    """
+    scheme = spec["scheme"]
+    first = "lowered" if scheme in LOWERED_SCHEMES else "prepared"
+    pays = scheme not in FLOAT_SCHEMES and (stage == first or (before == "exported" and stage == "converted"))
+    if pays:
+        asked = {name: value for name, value in spec["limits"].items() if value is not None}
+        limits = {**default_limits(spec), **asked}
+        return Limit(limits["min_sqnr_db"], limits["min_argmax_agreement"], _QUANTIZED_LAYER_DB)
+    if scheme in FLOAT_SCHEMES or stage in ("eager", "exported"):
+        return _SAME
+    return _CONVERTED if stage == "converted" or scheme in STORED_SCHEMES else _ROUNDED
