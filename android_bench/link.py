@@ -6,7 +6,6 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from android_bench.errors import (
     ConnectFailed,
@@ -21,11 +20,9 @@ from android_bench.judge import PRIVATE_FOLDER, Output, client_error, command_er
 from android_bench.lines import as_line, marked
 from android_bench.listing import check_serial, is_address
 from android_bench.repeating import ATTEMPTS, repeated
+from android_bench.seams import Caller
 from android_bench.server import ask_version
 from android_bench.transfer import pull, push
-
-if TYPE_CHECKING:
-    from android_bench.adb import Adb
 
 # An echo over a link that works takes milliseconds; over a busy Wi-Fi, or a phone just awoken, seconds.
 _ECHO_TIMEOUT_S = 5.0
@@ -38,7 +35,7 @@ _NO_SHELL_PROTOCOL = ("only supports allocating a pty", "doesn't support PTY arg
 class Link:
     """A phone that adb listed as usable. May be used from several threads."""
 
-    def __init__(self, adb: Adb, serial: str) -> None:
+    def __init__(self, adb: Caller, serial: str) -> None:
         self.adb = adb
         self.serial = check_serial(serial)
         self._flags: tuple[str, ...] = ("-n", "-T")
@@ -188,7 +185,7 @@ class Link:
         real, _, mounts = rest.partition("\n")
         if found.code or not mode.strip().isdecimal() or not int(mode, 8) & 0o111:
             return None
-        mount = _mount_of(real, mounts)
+        mount = mount_of(real, mounts)
         if mount is None:
             return None
         return NotExecutable(f"{path} cannot be started: {mount} is mounted noexec", PRIVATE_FOLDER)
@@ -200,7 +197,7 @@ def shown(line: str) -> str:
     return repr(first)
 
 
-def _mount_of(path: str, mounts: str) -> str | None:
+def mount_of(path: str, mounts: str) -> str | None:
     """The mount point that holds the path, when it is noexec. mounts: /proc/mounts, blanks in it as \\040."""
     best, noexec = "", False
     for line in mounts.splitlines():

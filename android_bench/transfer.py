@@ -16,7 +16,6 @@ import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from android_bench.errors import (
     CommandMissing,
@@ -30,9 +29,7 @@ from android_bench.errors import (
 )
 from android_bench.judge import Output, command_error, is_directory, pull_error, push_error
 from android_bench.repeating import repeated
-
-if TYPE_CHECKING:
-    from android_bench.link import Link
+from android_bench.seams import Channel
 
 DRAFT = ".pocketforge-draft-"
 # A link that carries less than this is as good as frozen: USB 2 does 30 MB/s, bad Wi-Fi 0.5.
@@ -49,7 +46,7 @@ _NO_SHA256 = "this phone has no sha256sum (toybox of Android 6 and later has it)
 _SUM = re.compile(r"(\d+)\s+([0-9a-f]{64})\s")
 
 
-def push(link: Link, local: Path, remote: str, *, executable: bool, timeout_s: float) -> None:
+def push(link: Channel, local: Path, remote: str, *, executable: bool, timeout_s: float) -> None:
     """Put a file on the phone at an absolute path, over whatever file is there.
 
     Drafts are removed on every failure that the link allows; else the error's hint says which may stay. timeout_s: of
@@ -76,7 +73,7 @@ def push(link: Link, local: Path, remote: str, *, executable: bool, timeout_s: f
         raise
 
 
-def pull(link: Link, remote: str, local: Path, *, timeout_s: float) -> None:
+def pull(link: Channel, remote: str, local: Path, *, timeout_s: float) -> None:
     """Fetch a file of the phone by its absolute path; `local` is replaced in one step, or left as it was.
 
     timeout_s: of each try's transfer; less for a small file. Raises PullFailed (also for what the phone does not have),
@@ -101,7 +98,7 @@ def pull(link: Link, remote: str, local: Path, *, timeout_s: float) -> None:
     repeated(once, link.wait)
 
 
-def _send(link: Link, local: Path, draft: str, remote: str, limit_s: float) -> None:
+def _send(link: Channel, local: Path, draft: str, remote: str, limit_s: float) -> None:
     path = os.path.abspath(local)  # never an option of adb's
     done = link.adb.call(["-s", link.serial, "push", path, draft], limit_s, may_be_late=True)
     if done.late:
@@ -110,7 +107,7 @@ def _send(link: Link, local: Path, draft: str, remote: str, limit_s: float) -> N
         raise _blamed(link, push_error(_text(done.stdout, done.stderr).replace(draft, remote), path, remote))
 
 
-def _fetch(link: Link, remote: str, draft: Path, limit_s: float) -> None:
+def _fetch(link: Channel, remote: str, draft: Path, limit_s: float) -> None:
     done = link.adb.call(["-s", link.serial, "pull", remote, os.fspath(draft)], limit_s, may_be_late=True)
     if done.late:
         raise link.late(f"pulling {remote}", limit_s)
@@ -118,14 +115,14 @@ def _fetch(link: Link, remote: str, draft: Path, limit_s: float) -> None:
         raise _blamed(link, pull_error(_text(done.stdout, done.stderr), os.fspath(draft), remote))
 
 
-def _blamed(link: Link, error: PhoneError) -> PhoneError:
+def _blamed(link: Channel, error: PhoneError) -> PhoneError:
     """The error, or LinkLost for words we do not know from a phone that is not there now: versions of adb differ."""
     if not isinstance(error, PullFailed | PushFailed) or link.listed():
         return error
     return LinkLost(f"the link to {link.serial} dropped: {error.message}", "is its cable or network steady?")
 
 
-def _publish(link: Link, drafts: Sequence[str], remote: str, size_bytes: int, sha256: str, executable: bool) -> None:
+def _publish(link: Channel, drafts: Sequence[str], remote: str, size_bytes: int, sha256: str, executable: bool) -> None:
     """Compare the last draft with what was sent, give it its name, and remove those of earlier tries."""
     *earlier, temporary = (shlex.quote(draft) for draft in drafts)
     final = shlex.quote(remote)
@@ -146,7 +143,7 @@ def _publish(link: Link, drafts: Sequence[str], remote: str, size_bytes: int, sh
         raise _named(output, f"checking {remote}")
 
 
-def _measure_remote(link: Link, remote: str, timeout_s: float) -> tuple[int, str]:
+def _measure_remote(link: Channel, remote: str, timeout_s: float) -> tuple[int, str]:
     """Size in bytes and SHA-256 of a file on the phone."""
     name = shlex.quote(remote)
     script = f"[ -d {name} ] && exit {_IS_DIRECTORY}; wc -c < {name} && sha256sum < {name}"
@@ -168,7 +165,7 @@ def _named(output: Output, doing: str) -> PhoneError:
     return CommandMissing(error.word, _NO_SHA256) if isinstance(error, CommandMissing) else error
 
 
-def _remove(link: Link, drafts: Sequence[str], remote: str, error: BaseException) -> bool:
+def _remove(link: Channel, drafts: Sequence[str], remote: str, error: BaseException) -> bool:
     """Remove drafts after an error, where the link allows; else say in the error which may stay.
 
     Whether the target was found to be a directory: /sdcard's draft would be refused in /, for another reason.

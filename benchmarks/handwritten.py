@@ -58,7 +58,7 @@ if runtime == "executorch":
     lowered = to_edge_transform_and_lower(torch.export.export(folded, example), partitioner=[XnnpackPartitioner()])
     path = out / "digits.pte"
     path.write_bytes(lowered.to_executorch().buffer)
-    from executorch.extension.pybindings import _portable_lib
+    from executorch.extension.pybindings import _portable_lib  # noqa: PLC2701 - upstream gives it no public name
 
     _portable_lib._unsafe_reset_threadpool(1)
     module = _portable_lib._load_for_executorch(str(path))

@@ -33,15 +33,16 @@ from pocketforge.data.arrays_on_disk import load_samples, sample_paths
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.facts.gather import gather
-from pocketforge.measure.trial import Trial, ratio_interval, time_in_turns
+from pocketforge.files import hash_file
+from pocketforge.measure.trial import Trial, time_in_turns
 from pocketforge.metrics import accuracy, parity, real_values
 from pocketforge.plan.lanes import make_plan
+from pocketforge.recipe import Target
 from pocketforge.recipe.quantize import Quantize
-from pocketforge.recipe.recipe import Target
 from pocketforge.recipe.toml import load_recipe
+from pocketforge.registries import RUNTIMES
 from pocketforge.run.part import run_part
-from pocketforge.run.store import hash_file
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.stats import ratio_interval
 
 ROOT = Path(__file__).parents[1]
 MODELS = {"resnet": "models/resnet_cifar/digits.toml", "mobilenet": "models/mobilenet_v2/recipe.toml"}

@@ -1,13 +1,18 @@
-"""A weights file, read and written whole: errors in the user's words, and written in one rename."""
+"""Files, one way to each: read whole, written in one rename, hashed, found; errors in the user's words."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from pocketforge.errors import ModelError
-from pocketforge.run.store import explain_os_error
+from pocketforge.errors import ModelError, StoreError
+
+# Makes a path written in a recipe absolute.
+Resolve = Callable[[str], Path]
 
 
 def read_whole(path: Path) -> bytes:
@@ -31,3 +36,30 @@ def write_whole(path: Path, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):  # the error above says what is wrong with the place
             partial.unlink()
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def explain_os_error(error: OSError, place: Path, option: str = "--cache-dir") -> StoreError:
+    """A StoreError for a failed write: full, read-only, forbidden or broken. `option` chooses another place."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"no space left on the disk of {place}",
+            f"free some space (pocketforge cache clear --keep-bytes 1GB) or choose another disk with {option}",
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        return StoreError(
+            f"cannot write to {place}: {error.strerror}",
+            f"choose a folder you can write to with {option}"
+            + (" or POCKETFORGE_CACHE_DIR" if option == "--cache-dir" else ""),
+        )
+    return StoreError(f"cannot use {place}: {error}", f"choose another folder with {option}")
+
+
+def resolver(data_root: Path | None) -> Resolve:
+    """What makes a source's path absolute: relative to `data_root`, else to the current folder."""
+    return lambda path: Path(os.path.abspath(os.path.join(data_root or "", os.path.expanduser(path))))

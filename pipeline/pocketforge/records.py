@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pocketforge.recipe.recipe import Budget
+from pocketforge.recipe import Budget
 
 SCHEMA_VERSION = 1
 

@@ -145,3 +145,12 @@ def samples_needed(samples: Sequence[float], name: str, limit: float, confidence
     independent = z * z * q * (1 - q) / distance**2
     wanted = math.ceil(independent * len(samples) / effective_count(samples))
     return max(wanted, len(samples) + 1)
+
+
+def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float, float]:
+    """after ÷ before: geometric mean over paired rounds, and its 95 % interval (Student's t on the logarithms).
+
+    With one round the interval is (0, inf). Raises ValueError when the rounds are not paired.
+    """
+    found = geometric_interval([a / b for b, a in zip(before, after, strict=True)])
+    return found.value, found.low, found.high

@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 
 from pocketforge.devices import legacy
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import RUNTIMES
 
 
 @pytest.fixture

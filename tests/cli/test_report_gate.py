@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from release_build import SOURCES
 
-from pocketforge.recipe.recipe import Budget
+from pocketforge.recipe import Budget
 from pocketforge.records import Artifact, Check, GateResult, Measurement, Report, StepRecord, TargetRecord
 
 HASH = "a" * 64

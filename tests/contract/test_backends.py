@@ -20,7 +20,7 @@ from pocketforge.data.digits import Digits
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.recipe.quantize import Quantize
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import RUNTIMES
 
 torch = pytest.importorskip("torch")
 

@@ -333,7 +333,7 @@ def answers(path: Path, samples: np.ndarray, folder: Path) -> np.ndarray:
 
 @pytest.mark.parametrize(("entries", "share", "kind"), [(16, 0.25, "uint4"), (256, 0.4, "uint8")])
 def test_an_onnx_file_with_codebooks_is_small_and_computes_the_same(digits, onnx, tmp_path, entries, share, kind):
-    from pocketforge.runtimes.onnx import _write_ort
+    from pocketforge.runtimes.onnx import export_ort
     from pocketforge.runtimes.onnx_codebook import apply_codebooks
 
     books = codebook.cluster(digits.graph, entries)
@@ -354,7 +354,7 @@ def test_an_onnx_file_with_codebooks_is_small_and_computes_the_same(digits, onnx
     found = parity(answers(path, samples, tmp_path / "onnx"), wanted)
     assert found["sqnr_db"] > 60 and found["argmax_agreement"] == 1
     # .ort: the same answers; its weights are float again, as the docs say.
-    _write_ort(path, tmp_path)
+    export_ort(path, tmp_path)
     found = parity(answers(tmp_path / "model.ort", samples, tmp_path / "ort"), wanted)
     assert found["sqnr_db"] > 60 and found["argmax_agreement"] == 1
     assert (tmp_path / "model.ort").stat().st_size > 0.9 * plain

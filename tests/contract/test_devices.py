@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 from phone import MakePhone, Phone
 
-from pocketforge.devices import DEVICES
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.errors import DeviceError, DeviceTimeout, ToolFailed
+from pocketforge.registries import DEVICES
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

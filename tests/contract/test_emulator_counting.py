@@ -25,7 +25,7 @@ from pocketforge.devices.emulator.launch import Order
 from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.profile_files import load_profile
 from pocketforge.errors import DeviceError, DeviceTimeout, ToolFailed
-from pocketforge.run.store import hash_file
+from pocketforge.files import hash_file
 
 PLUGIN_QEMU = "POCKETFORGE_PLUGIN_QEMU"
 HOW = f"tests/tools/build_plugin_qemu.sh FOLDER, then {PLUGIN_QEMU}=FOLDER/qemu-aarch64"

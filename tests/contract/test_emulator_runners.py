@@ -27,8 +27,8 @@ from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
 from pocketforge.devices.profile_files import load_profile
 from pocketforge.errors import DeviceError, RecipeError, ToolFailed
-from pocketforge.run.store import hash_file
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.files import hash_file
+from pocketforge.registries import RUNTIMES
 
 PROFILE = load_profile("pixel4")
 PROGRAMS = {"tflite": "pf_litert", "onnx": "pf_onnxruntime", "executorch": "pf_executorch"}

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pocketforge.errors import ModelError, StageFailed
+from pocketforge.recipe import data_spec
 from pocketforge.recipe.quantize import Override, Quantize
-from pocketforge.recipe.recipe import data_spec
 from pocketforge.recipe.toml import load_recipe
 
 with warnings.catch_warnings():

@@ -14,8 +14,8 @@ import torch
 from pocketforge.errors import ModelError
 from pocketforge.model.surgery import load_checkpoint
 from pocketforge.plan.compress import sensitivity_settings
+from pocketforge.recipe import Data, Preprocess, data_spec
 from pocketforge.recipe.compress import Compress, DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
-from pocketforge.recipe.recipe import Data, Preprocess, data_spec
 from pocketforge.stages import finetune, prune, sensitivity
 
 PROFILE = Path(__file__).parents[2] / "device_profiles" / "pixel4.toml"

@@ -15,9 +15,9 @@ import pytest
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.errors import StageFailed, ToolFailed
+from pocketforge.recipe import Target
 from pocketforge.recipe.quantize import Quantize
-from pocketforge.recipe.recipe import Target
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import RUNTIMES
 from pocketforge.runtimes.describe import describe
 
 torch = pytest.importorskip("torch")

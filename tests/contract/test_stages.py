@@ -20,10 +20,10 @@ import pytest
 from phone import MakePhone
 
 from pocketforge.plan.compress import sensitivity_settings
+from pocketforge.recipe import Data, Preprocess, Verify, data_spec
 from pocketforge.recipe.compress import Finetune, PruneChannels
 from pocketforge.recipe.quantize import Quantize
-from pocketforge.recipe.recipe import Data, Preprocess, Verify, data_spec
-from pocketforge.stages import STAGES
+from pocketforge.registries import STAGES
 
 pytest.importorskip("torch")
 

@@ -337,7 +337,8 @@ def compared(tiny, tmp_path_factory) -> tuple[dict[str, Any], Path, list[str], l
     """A whole study that is killed once inside a training and goes on. (found, cells, lines before, lines after)."""
     pytest.importorskip("onnxruntime")
     from pocketforge.studies.cells import Cells
-    from pocketforge.studies.pruning import Settings, run_study
+    from pocketforge.studies.pruning import run_study
+    from pocketforge.studies.settings import Settings
 
     recipe = load_recipe(tiny)
     settings = Settings(
@@ -469,7 +470,8 @@ def test_tables_csv_and_plots_show_every_row(compared, tmp_path):
 
 def test_equal_pruned_models_are_trained_once_and_another_budget_again(compared, tiny, tmp_path):
     from pocketforge.studies.cells import Cells
-    from pocketforge.studies.pruning import Settings, run_study
+    from pocketforge.studies.pruning import run_study
+    from pocketforge.studies.settings import Settings
 
     found, folder, _, _ = compared
     counts = len(list(folder.glob("*.json")))
@@ -495,7 +497,8 @@ def test_equal_pruned_models_are_trained_once_and_another_budget_again(compared,
 
 def test_a_regression_is_refused(tiny, tmp_path):
     from pocketforge.studies.cells import Cells
-    from pocketforge.studies.pruning import Settings, run_study
+    from pocketforge.studies.pruning import run_study
+    from pocketforge.studies.settings import Settings
 
     recipe = replace(load_recipe(tiny), task="regression", compress=())
     settings = Settings((0.3,), 1, ("layers",), ("macs",), (), Finetune(), 2)

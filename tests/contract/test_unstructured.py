@@ -20,8 +20,8 @@ from pocketforge.errors import ModelError  # noqa: E402
 from pocketforge.model.load import build_model, load_weights  # noqa: E402
 from pocketforge.pruning.base import Pruned, Subject  # noqa: E402
 from pocketforge.pruning.unstructured import INCREMENTS, RAMP, GradualPruning, MaskConstraint, measure_zeros, prune  # noqa: E402
+from pocketforge.recipe import Data, Preprocess  # noqa: E402
 from pocketforge.recipe.compress import PruneUnstructured, cubic_amount  # noqa: E402
-from pocketforge.recipe.recipe import Data, Preprocess  # noqa: E402
 from pocketforge.training.batches import Batches  # noqa: E402
 from pocketforge.training.loop import deterministic  # noqa: E402
 

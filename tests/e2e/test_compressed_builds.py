@@ -22,10 +22,10 @@ from conftest import RELEASE, ROOT, Done, pocketforge
 from release_build import SOURCES
 from safetensors.numpy import load_file
 
-from pocketforge.commands.build import make_report
 from pocketforge.facts.gather import gather
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe.toml import load_recipe
+from pocketforge.results.report import make_report
 from pocketforge.run.store import Store
 from pocketforge.run.walk import run_plan
 
@@ -167,7 +167,7 @@ assert "torch_pruning" not in sys.modules
 
 def test_saved_again_it_is_the_same_bytes(built: Compressed, tmp_path: Path) -> None:
     script = f"""
-from pocketforge.data.files import resolver
+from pocketforge.files import resolver
 from pathlib import Path
 from pocketforge.model.surgery import load_checkpoint, save_checkpoint
 folder = Path({str(built.out / "checkpoint")!r})

@@ -15,8 +15,8 @@ from torch.nn import functional
 from pocketforge.data.dataset import data_spec
 from pocketforge.errors import ModelError
 from pocketforge.model.load import save_weights
+from pocketforge.recipe import Data, Preprocess
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair, Teacher
-from pocketforge.recipe.recipe import Data, Preprocess
 from pocketforge.stages.finetune import run
 from pocketforge.training.distillation import (
     DistillationLoss,

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from pocketforge.data.dataset import data_spec
 from pocketforge.errors import ModelError
+from pocketforge.recipe import Data, Preprocess
 from pocketforge.recipe.compress import Finetune
-from pocketforge.recipe.recipe import Data, Preprocess
 from pocketforge.stages.finetune import run
 
 DATA = data_spec(Data("digits", eval_samples=1000, preprocess=Preprocess()), 0, "classification")

@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 
 from pocketforge.data.dataset import open_dataset
-from pocketforge.data.files import resolver
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.devices.legacy import legacy_python
 from pocketforge.errors import StageFailed
-from pocketforge.recipe.recipe import Data, Preprocess, Quantize, Verify, data_spec
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.files import resolver
+from pocketforge.recipe import Data, Preprocess, Verify, data_spec
+from pocketforge.recipe.quantize import Quantize
+from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.runtimes.base import ExportRequest
 from pocketforge.runtimes.describe import Description, describe
-from pocketforge.stages import STAGES
 
 torch = pytest.importorskip("torch")
 

@@ -13,12 +13,11 @@ import pytest
 
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
+from pocketforge.recipe import data_spec
 from pocketforge.recipe.compress import Distill, Finetune
 from pocketforge.recipe.quantize import Quantize
-from pocketforge.recipe.recipe import data_spec
 from pocketforge.recipe.toml import load_recipe
-from pocketforge.runtimes import RUNTIMES
-from pocketforge.stages import STAGES
+from pocketforge.registries import RUNTIMES, STAGES
 
 torch = pytest.importorskip("torch")
 

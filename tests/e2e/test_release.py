@@ -22,14 +22,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from pocketforge import records
+from pocketforge import recipe, records
 from pocketforge.data.dataset import open_recipe
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.legacy import legacy_python
-from pocketforge.recipe import recipe
 from pocketforge.recipe.toml import load_recipe
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import RUNTIMES
 from pocketforge.runtimes.describe import describe
 
 ROOT = Path(__file__).parents[2]
@@ -280,7 +279,7 @@ def test_the_schema_follows_the_records():
     assert set(properties["measurement"]["via"]["enum"]) == set(records.Via.__args__)
     assert set(properties["budget"]["metric"]["enum"]) == set(recipe.BudgetMetric.__args__)
     assert set(properties["target"]["runtime"]["enum"]) == set(RUNTIMES)
-    from pocketforge.stages import STAGES
+    from pocketforge.registries import STAGES
 
     assert set(properties["step"]["stage"]["enum"]) == set(STAGES)
 

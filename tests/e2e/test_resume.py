@@ -18,8 +18,8 @@ from torch import nn
 
 from pocketforge.data.dataset import data_spec
 from pocketforge.model.load import build_model, save_weights
+from pocketforge.recipe import Data, Preprocess
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair
-from pocketforge.recipe.recipe import Data, Preprocess
 from pocketforge.stages.finetune import run
 from pocketforge.training.distillation import DistillationLoss
 from pocketforge.training.loop import fit

@@ -17,8 +17,8 @@ from pocketforge.data.dataset import data_spec, open_recipe
 from pocketforge.errors import ModelError
 from pocketforge.model.load import build_model, load_weights
 from pocketforge.model.surgery import Checkpoint, load_checkpoint, save_checkpoint
+from pocketforge.recipe import Data, Model, Preprocess, Recipe, Target
 from pocketforge.recipe.compress import Finetune, PruneUnstructured
-from pocketforge.recipe.recipe import Data, Model, Preprocess, Recipe, Target
 from pocketforge.stages.finetune import run
 from pocketforge.training.loop import accuracy, fit, held_out_part
 from pocketforge.training.losses import user_loss

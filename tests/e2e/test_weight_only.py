@@ -22,13 +22,12 @@ from pocketforge.devices.base import RunRequest
 from pocketforge.errors import StageFailed
 from pocketforge.metrics import parity
 from pocketforge.quantization.encodings import Encoding, in_nibbles, load_encodings, save_encodings
+from pocketforge.recipe import Data, Preprocess, Verify, data_spec
 from pocketforge.recipe.quantize import Quantize
-from pocketforge.recipe.recipe import Data, Preprocess, Verify, data_spec
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.runtimes.base import ExportRequest
 from pocketforge.runtimes.describe import describe
 from pocketforge.runtimes.stored_weights import Matcher
-from pocketforge.stages import STAGES
 
 torch = pytest.importorskip("torch")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge import errors
-from pocketforge.plan.lanes import Plan, Step
+from pocketforge.plan.steps import Plan, Step
 
 STAGE = "fake"
 
@@ -163,9 +163,9 @@ RAISED: dict[str, Callable[[], BaseException]] = {
 def main() -> None:
     """A whole build in this process; see the module's docstring."""
     from pocketforge import events
+    from pocketforge.registries import STAGES, StageInfo
     from pocketforge.run.store import Store
     from pocketforge.run.walk import run_plan
-    from pocketforge.stages import STAGES, StageInfo
 
     # A test run in the background hands down an ignored SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)

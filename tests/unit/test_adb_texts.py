@@ -36,7 +36,7 @@ from android_bench.errors import (
 )
 from android_bench.judge import Output, client_error, command_error, denied_path, last_line, pull_error, push_error
 from android_bench.lines import MAX_LINE_BYTES, as_line, marked
-from android_bench.link import _mount_of
+from android_bench.link import mount_of
 from android_bench.listing import Listed, check_serial, is_address, is_serial, parse_devices
 from android_bench.repeating import repeated
 from android_bench.server import Address, address, ask_version, check, interface
@@ -393,7 +393,7 @@ tmpfs /data/no\\040exec tmpfs rw,noexec 0 0
     ],
 )
 def test_the_mount_that_forbids_starting(path: str, mount: str | None) -> None:
-    assert _mount_of(path, MOUNTS) == mount
+    assert mount_of(path, MOUNTS) == mount
 
 
 # --- errors

@@ -13,14 +13,32 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "pipeline"
 PACKAGE = SOURCE / "pocketforge"
+BENCH = ROOT / "android_bench"
 
-CORE = (
-    "recipe.recipe", "recipe.compress", "recipe.quantize", "recipe.backends", "recipe.support", "recipe.device",
-    "recipe.names", "recipe.limits", "records", "errors", "events", "stats", "plan.lanes", "plan.compress",
-    "plan.quantize", "plan.devices", "results.gate", "devices.emulator.counts", "devices.profiles", "devices.match",
-)  # fmt: skip
-# The core's own neighbours: what a plan depends on besides the recipe, and the two registries, which are plain data.
-CORE_NEIGHBOURS = {"pocketforge.runtimes", "pocketforge.stages"}
+# Rooms from low to high: each may import what stands in the rows above it, and itself; nothing else, no exceptions.
+LAYERS: tuple[frozenset[str], ...] = tuple(
+    frozenset(row.split())
+    for row in (
+        "errors events stats metrics version folders registries",
+        "files recipe",
+        "records plan model devices figures",
+        "data run estimation",
+        "facts results training",
+        "pruning quantization",
+        "runtimes",
+        "measure why device_calibration",
+        "stages commands studies report",
+        "cli",
+    )
+)
+ROW = {room: number for number, row in enumerate(LAYERS) for room in row}
+# Files that may lie at the package's root; all else has a room.
+ROOT_FILES = {
+    "__init__", "__main__", "version", "errors", "events", "stats", "records", "metrics", "registries", "files",
+    "folders", "figures",
+}  # fmt: skip
+# What a plan is made of costs nothing to import: no package but the standard library.
+STANDARD_LIBRARY_ONLY = ("recipe/", "plan/", "records.py", "registries.py", "errors.py", "events.py", "folders.py")
 TORCH = {"torch", "torchvision", "timm", "transformers"}
 TOOLCHAINS = {
     "executorch",
@@ -51,7 +69,8 @@ def module_of(path: Path) -> str:
 
 
 def is_module(name: str) -> bool:
-    path = SOURCE.joinpath(*name.split("."))
+    top = SOURCE if name.partition(".")[0] == "pocketforge" else ROOT
+    path = top.joinpath(*name.split("."))
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
@@ -68,7 +87,7 @@ def imports_in(source: str, file: str, package: str) -> Iterator[Import]:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, *filter(None, [base])])
             members = [f"{base}.{alias.name}" for alias in node.names]
-            modules = [m for m in members if m.startswith("pocketforge.") and is_module(m)]
+            modules = [m for m in members if m.startswith(("pocketforge.", "android_bench.")) and is_module(m)]
             for name in modules if len(modules) == len(members) else [base, *modules]:
                 yield Import(file, node.lineno, name, id(node) not in top)
         elif (
@@ -83,16 +102,70 @@ def imports_in(source: str, file: str, package: str) -> Iterator[Import]:
             yield Import(file, node.lineno, str(node.args[0].value), True)
 
 
-def all_imports() -> list[Import]:
+def sources(*folders: Path) -> Iterator[tuple[Path, str, str]]:
+    """Each module's file, its name, and the package that its relative imports start from."""
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            module = module_of(path)
+            yield path, module, module if path.name == "__init__.py" else module.rpartition(".")[0]
+
+
+def all_imports(*folders: Path) -> list[Import]:
     found: list[Import] = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        module = module_of(path)
-        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for path, _, package in sources(*folders):
         found += imports_in(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)), package)
     return found
 
 
-IMPORTS = all_imports()
+IMPORTS = all_imports(PACKAGE)
+BENCH_IMPORTS = all_imports(BENCH)
+
+
+def arrows(imports: list[Import]) -> dict[str, set[str]]:
+    """Module → the modules that it imports, anywhere in its text: inside functions and under TYPE_CHECKING too."""
+    graph: dict[str, set[str]] = {}
+    for i in imports:
+        module = module_of(ROOT / i.file)
+        name = i.name
+        while name and not is_module(name):
+            name = name.rpartition(".")[0]
+        if name and name != module:
+            graph.setdefault(module, set()).add(name)
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import each other, directly or by way of others (Tarjan's components of two or more)."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    open_path: list[str] = []
+    groups: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        order[module] = lowest[module] = len(order)
+        open_path.append(module)
+        for other in sorted(graph.get(module, ())):
+            if other not in order:
+                visit(other)
+            if other in open_path:
+                lowest[module] = min(lowest[module], lowest[other])
+        if lowest[module] == order[module]:
+            at = open_path.index(module)
+            group = open_path[at:]
+            del open_path[at:]
+            if len(group) > 1:
+                groups.append(sorted(group))
+
+    for module in sorted(graph):
+        if module not in order:
+            visit(module)
+    return groups
+
+
+def room_of(module: str) -> str:
+    """`pocketforge.plan.steps` → plan; empty for the package itself and for another's."""
+    top, _, rest = module.partition(".")
+    return rest.partition(".")[0] if top == "pocketforge" else ""
 
 
 def inside(*places: str) -> Callable[[Import], bool]:
@@ -141,37 +214,81 @@ def test_the_reader_of_imports_finds_them_all() -> None:
     ]
 
 
+def test_circles_are_seen_through_other_modules() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": set(), "f": {"g"}, "g": {"f"}}
+    assert circles(graph) == [["a", "b", "c"], ["f", "g"]]
+    assert circles({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}) == []
+
+
 def test_there_are_files_to_check() -> None:
     files = {i.file for i in IMPORTS}
-    assert {f"pipeline/pocketforge/{name.replace('.', '/')}.py" for name in CORE} <= files
-    assert len(files) > 50
+    assert len(files) > 200 and len({i.file for i in BENCH_IMPORTS}) > 20
+    assert set(ROW) == {path.stem if path.is_file() else path.name for path in rooms()}
 
 
-@pytest.mark.parametrize("name", CORE)
-def test_the_core_imports_the_standard_library_and_itself_only(name: str) -> None:
-    allowed = {f"pocketforge.{n}" for n in CORE} | (CORE_NEIGHBOURS if name == "plan.lanes" else set())
+def rooms() -> list[Path]:
+    """The package's folders, and its files but the two that only start it."""
+    inside = [path for path in PACKAGE.iterdir() if path.name not in ("__pycache__", "_shipped")]
+    return [path for path in inside if path.is_dir() or path.stem not in ("__init__", "__main__")]
+
+
+def test_no_file_is_loose_at_the_root() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} == ROOT_FILES
+    assert [
+        str(path) for path in (ROOT / "pipeline").iterdir() if path.name not in ("pocketforge", "__pycache__")
+    ] == []
+
+
+def test_each_room_imports_what_stands_below_it_only() -> None:
+    wrong = []
+    for i in IMPORTS:
+        ours, theirs = room_of(module_of(ROOT / i.file)), room_of(i.name)
+        if not ours or ours == "__main__" or not theirs or ours == theirs:
+            continue
+        if ROW[theirs] >= ROW[ours]:
+            wrong.append(i)
+    assert not wrong, told(wrong)
+
+
+def test_nothing_imports_the_package_s_own_face() -> None:
+    assert not (wrong := [i for i in IMPORTS if i.name == "pocketforge"]), told(wrong)
+
+
+@pytest.mark.parametrize("imports", [IMPORTS, BENCH_IMPORTS], ids=["pocketforge", "android_bench"])
+def test_no_modules_import_each_other(imports: list[Import]) -> None:
+    assert circles(arrows(imports)) == []
+
+
+def test_what_a_plan_is_made_of_imports_the_standard_library_and_its_own_layers_only() -> None:
+    own = of("pocketforge")
     wrong = [
         i
         for i in IMPORTS
-        if i.file == f"pipeline/pocketforge/{name.replace('.', '/')}.py"
-        and i.name not in allowed
+        if inside(*STANDARD_LIBRARY_ONLY)(i)
+        and not own(i)
         and i.name.partition(".")[0] not in sys.stdlib_module_names
+        # Reading TOML is cattrs' (below); which cache folder a system has is platformdirs'.
+        and (i.file.rpartition("/")[2], i.name.partition(".")[0])
+        not in (("toml.py", "cattrs"), ("folders.py", "platformdirs"))
     ]
     assert not wrong, told(wrong)
 
 
-@pytest.mark.parametrize("name", ["runtimes/__init__.py", "stages/__init__.py"])
-def test_the_registries_are_plain_data(name: str) -> None:
-    wrong = [i for i in IMPORTS if inside(name)(i) and i.name.partition(".")[0] not in sys.stdlib_module_names]
+def test_the_bench_of_phones_imports_the_standard_library_and_itself_only() -> None:
+    wrong = [
+        i
+        for i in BENCH_IMPORTS
+        if not of("android_bench")(i) and i.name.partition(".")[0] not in sys.stdlib_module_names
+    ]
     assert not wrong, told(wrong)
 
 
 def test_every_module_that_a_registry_names_is_there() -> None:
-    from pocketforge.runtimes import RUNTIMES
-    from pocketforge.stages import STAGES
+    from pocketforge.registries import DEVICES, METHODS, READERS, RUNTIMES, SOURCES, STAGES
 
     named = [*(s.module for s in STAGES.values()), *(r.module for r in RUNTIMES.values())]
     named += [f"pocketforge.runtimes.sessions.{r.session}" for r in RUNTIMES.values()]
+    named += [module for registry in (DEVICES, METHODS, READERS, SOURCES) for module in registry.values()]
     assert [n for n in named if not is_module(n)] == []
 
 
@@ -248,7 +365,7 @@ def test_no_stage_imports_a_stage() -> None:
 
 
 def test_no_runtime_imports_another() -> None:
-    from pocketforge.runtimes import RUNTIMES
+    from pocketforge.registries import RUNTIMES
 
     def runtime_of(name: str) -> str | None:
         return next((r for r in RUNTIMES if r in name.rpartition("/")[2].rpartition(".")[2]), None)
@@ -262,39 +379,15 @@ def test_no_runtime_imports_another() -> None:
     assert not wrong, told(wrong)
 
 
-def test_devices_import_neither_stages_nor_runtimes() -> None:
-    wrong = [i for i in IMPORTS if inside("devices/")(i) and of("pocketforge.stages", "pocketforge.runtimes")(i)]
-    assert not wrong, told(wrong)
-
-
-def test_stages_and_runtimes_never_see_the_walk_or_the_command_line() -> None:
-    walk = of(
-        "pocketforge.run.walk",
-        "pocketforge.commands.build",
-        "pocketforge.plan.lanes",
-        "pocketforge.cli",
-        "pocketforge.report",
-    )
+def test_stages_runtimes_and_devices_never_see_the_plan_or_the_walk() -> None:
+    walk = of("pocketforge.run.walk", "pocketforge.run.part", "pocketforge.plan")
     wrong = [i for i in IMPORTS if inside("stages/", "runtimes/", "devices/", "data/")(i) and walk(i)]
-    assert not wrong, told(wrong)
-
-
-def test_nothing_imports_the_command_line() -> None:
-    wrong = only_in(of("pocketforge.cli"), inside("cli/", "__main__.py"))
     assert not wrong, told(wrong)
 
 
 def test_android_bench_is_the_devices_alone() -> None:
     wrong = only_in(of("android_bench"), inside("devices/"))
     assert not wrong, told(wrong)
-    bench = ROOT / "android_bench"
-    theirs = [
-        i
-        for path in sorted(bench.rglob("*.py"))
-        for i in imports_in(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)), module_of(path))
-        if of("pocketforge")(i)
-    ]
-    assert not theirs, told(theirs)
 
 
 def test_models_are_loaded_by_path_never_imported() -> None:

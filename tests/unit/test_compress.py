@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from pocketforge.errors import RecipeError
 from pocketforge.facts.gather import gather
-from pocketforge.plan.lanes import Facts, Plan, make_plan
+from pocketforge.plan.lanes import make_plan
+from pocketforge.plan.steps import Facts, Plan
+from pocketforge.recipe import Data, Model, Recipe, Target
 from pocketforge.recipe.compress import (
     Distill,
     DropLayers,
@@ -25,7 +27,6 @@ from pocketforge.recipe.compress import (
     compress_entry,
     cubic_amount,
 )
-from pocketforge.recipe.recipe import Data, Model, Recipe, Target
 from pocketforge.recipe.toml import parse_recipe
 
 FACTS = Facts({"definition": "d", "weights": "w", "data": "x"}, {}, "host", "none")

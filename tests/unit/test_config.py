@@ -15,19 +15,10 @@ from hypothesis import strategies as st
 from quantizations import quantizations
 
 from pocketforge.errors import EXIT_USAGE, RecipeError
+from pocketforge.recipe import Budget, Data, InputSpec, Model, Preprocess, Recipe, Target, Verify
+from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.device import HostDevice
-from pocketforge.recipe.recipe import (
-    Budget,
-    Data,
-    Finetune,
-    InputSpec,
-    Model,
-    Preprocess,
-    Quantize,
-    Recipe,
-    Target,
-    Verify,
-)
+from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.toml import load_recipe, parse_recipe
 
 GOOD: dict[str, Any] = {

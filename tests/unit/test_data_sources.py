@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pocketforge.data import SOURCES, fingerprint_files, open_source
+from pocketforge.data import fingerprint_files, open_source
 from pocketforge.data.dataset import Dataset, data_spec, open_dataset
 from pocketforge.errors import ModelError
-from pocketforge.recipe.recipe import Data, Preprocess
+from pocketforge.recipe import Data, Preprocess
+from pocketforge.registries import SOURCES
 from pocketforge.stages.data import run
 
 RNG = np.random.default_rng(0)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from pocketforge import recipe
 from pocketforge.cli.main import COMMANDS
-from pocketforge.recipe import compress, device, quantize, recipe
+from pocketforge.recipe import compress, device, quantize
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.recipe.limits import DEFAULT_LIMITS
 from pocketforge.recipe.support import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import RUNTIMES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

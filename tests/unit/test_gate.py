@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketforge.recipe import Budget, Data, Model, Recipe, Target
 from pocketforge.recipe.device import EmulatedDevice, HostDevice
-from pocketforge.recipe.recipe import Budget, Data, Model, Recipe, Target
 from pocketforge.records import GateResult, Measurement
 from pocketforge.results.gate import judge
 

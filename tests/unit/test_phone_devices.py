@@ -11,13 +11,14 @@ import pytest
 from pocketforge.devices import noise_floors
 from pocketforge.errors import DeviceUnavailable, RecipeError, StoreError
 from pocketforge.facts.phones import without_absent
-from pocketforge.plan.lanes import Facts, Phone, make_plan
+from pocketforge.plan.lanes import make_plan
+from pocketforge.plan.steps import Facts, Phone
 from pocketforge.recipe.device import AdbDevice
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.records import Measurement
 from pocketforge.results.gate import judge
 from pocketforge.results.phones import noise
-from pocketforge.run.walk import _one_at_each_place
+from pocketforge.run.walk import one_at_each_place
 from pocketforge.stats import geometric_interval
 
 PHONE = '\n[[device]]\nvia = "adb"\nprofile = "pixel4"\n'
@@ -98,11 +99,11 @@ def test_steps_on_one_phone_go_one_after_another(tmp_path, small_recipe_text):
         keys = lane.phones["pixel4"]
         assert plan.step(keys.bench).after == (keys.verify,)
         assert plan.step(keys.bench).spec["device"]["cores"] == "little"
-    free = _one_at_each_place(list(steps.values()), [])
+    free = one_at_each_place(list(steps.values()), [])
     assert len(free) == 1
-    assert _one_at_each_place(list(steps.values()), free) == []
+    assert one_at_each_place(list(steps.values()), free) == []
     others = [s for s in plan.steps if not s.place]
-    assert _one_at_each_place(others, free) == others
+    assert one_at_each_place(others, free) == others
 
 
 def test_another_phone_or_another_android_is_measured_again(tmp_path, small_recipe_text):

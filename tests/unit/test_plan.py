@@ -12,22 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantizations import quantizations
 
-from pocketforge.plan.lanes import Facts, Plan, Step, make_plan
+from pocketforge.plan.lanes import make_plan
+from pocketforge.plan.steps import Facts, Plan, Step
+from pocketforge.recipe import Budget, Data, InputSpec, Model, Preprocess, Recipe, Target, Verify
+from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.device import EmulatedDevice, HostDevice
-from pocketforge.recipe.recipe import (
-    Budget,
-    Data,
-    Finetune,
-    InputSpec,
-    Model,
-    Preprocess,
-    Quantize,
-    Recipe,
-    Target,
-    Verify,
-)
-from pocketforge.runtimes import RUNTIMES
-from pocketforge.stages import STAGES
+from pocketforge.recipe.quantize import Quantize
+from pocketforge.registries import RUNTIMES, STAGES
 
 INT8 = Quantize("static_int8")
 LIBRARIES = sorted(

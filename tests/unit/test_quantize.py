@@ -12,14 +12,15 @@ from hypothesis import given
 from quantizations import quantizations
 
 from pocketforge.errors import RecipeError
-from pocketforge.plan.lanes import Facts, make_plan
+from pocketforge.plan.lanes import make_plan
+from pocketforge.plan.steps import Facts
+from pocketforge.recipe import Data, Model, Recipe, Target
 from pocketforge.recipe.backends import BACKENDS, STORED_LEVELS
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair
 from pocketforge.recipe.quantize import Override, Quantize, Scheme, quantize_entry
-from pocketforge.recipe.recipe import Data, Model, Recipe, Target
 from pocketforge.recipe.support import SCHEMES, refusal, support
 from pocketforge.recipe.toml import parse_recipe
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import RUNTIMES
 
 FACTS = Facts({"definition": "d", "weights": "w", "data": "s"}, {"torch": "2"}, "host", "none")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketforge.recipe.recipe import Budget
+from pocketforge.recipe import Budget
 from pocketforge.records import (
     SCHEMA_VERSION,
     Artifact,

@@ -17,10 +17,10 @@ import pytest
 from release_build import SOURCES
 
 from pocketforge import errors, events
-from pocketforge.plan.lanes import Step
+from pocketforge.plan.steps import Step
+from pocketforge.registries import STAGES, StageInfo
 from pocketforge.run.store import Store
 from pocketforge.run.walk import Outcome, run_plan
-from pocketforge.stages import STAGES, StageInfo
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

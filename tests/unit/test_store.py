@@ -23,7 +23,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from release_build import SOURCES
 
 from pocketforge.errors import EXIT_STAGE, DamagedEntry, StoreError
-from pocketforge.run.store import Store, explain_os_error, hash_file
+from pocketforge.files import explain_os_error, hash_file
+from pocketforge.run.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, OTHER = hashlib.sha256(b"one").hexdigest(), hashlib.sha256(b"two").hexdigest()

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketforge.errors import ModelError
-from pocketforge.runtimes.traffic import READERS, size_of, traffic_of
+from pocketforge.registries import READERS
+from pocketforge.runtimes.traffic import size_of, traffic_of
 
 
 def test_a_format_that_is_not_read_names_those_that_are() -> None:

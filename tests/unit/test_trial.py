@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketforge.commands.build import describe_flag
 from pocketforge.errors import StageFailed
+from pocketforge.results.report import describe_flag
 
 pytest.importorskip("torch", reason="the stages need torch: pip install pocketforge")
 
-from pocketforge.measure.trial import Trial, ratio_interval
+from pocketforge.measure.trial import Trial
 from pocketforge.stages import gains
 from pocketforge.stages.gains import verdict
+from pocketforge.stats import ratio_interval
 
 times = st.floats(0.01, 100)
 

@@ -12,7 +12,7 @@ from pocketforge.cli.options import RecipePath, cache_option, json_option, print
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, DamagedEntry, RecipeError, StoreError
 
 if TYPE_CHECKING:
-    from pocketforge.commands.bench import File
+    from pocketforge.commands.bench_files import File
     from pocketforge.recipe.device import AdbDevice
 
 
@@ -100,7 +100,8 @@ def command(
     and their outputs compared with the host's. Results are shown, not stored, and judged by nothing but --tolerance.
     """
     from pocketforge.cli.bench_devices import Asked, chosen_devices, with_options
-    from pocketforge.commands.bench import bench_files, given_file, stored_files
+    from pocketforge.commands.bench import bench_files
+    from pocketforge.commands.bench_files import given_file, stored_files
     from pocketforge.measure.ab import MIN_BLOCKS
     from pocketforge.recipe.device import AdbDevice, HostDevice
     from pocketforge.recipe.toml import load_recipe

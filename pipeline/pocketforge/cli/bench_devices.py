@@ -34,8 +34,8 @@ def chosen_devices(
     a phone that is not there.
     """
     from pocketforge.facts.phones import asked_phones, connect
+    from pocketforge.recipe import suggest
     from pocketforge.recipe.device import EmulatedDevice, HostDevice
-    from pocketforge.recipe.recipe import suggest
 
     words = [name for name in asked.devices if name.partition(":")[0] == "adb"]
     emulate = "emulator" in asked.devices or not words

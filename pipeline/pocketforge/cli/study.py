@@ -143,7 +143,8 @@ def pruning(
     loaded = load_recipe(recipe)
 
     from pocketforge.studies.cells import Cells
-    from pocketforge.studies.pruning import Settings, finetune_budget, run_study
+    from pocketforge.studies.pruning import finetune_budget, run_study
+    from pocketforge.studies.settings import Settings
 
     settings = Settings(
         ratios=asked,
@@ -183,7 +184,7 @@ def layers(recipe: Path, target: str, out: Path | None, cache: Path, progress_mo
     """
     from pocketforge.recipe.toml import load_recipe
     from pocketforge.report.quantization import layers_table
-    from pocketforge.report.terminal import console
+    from pocketforge.report.tables import console
     from pocketforge.studies.layers import study
     from pocketforge.studies.plots import layer_bars
 
@@ -300,12 +301,12 @@ def _show_study(found: dict[str, Any]) -> None:
 def _show(table: Table) -> None:
     from rich.markup import escape
 
-    from pocketforge.report import terminal
+    from pocketforge.report import tables
 
-    made = terminal.table(escape(table.title), *table.columns, numbers=table.numbers)
+    made = tables.table(escape(table.title), *table.columns, numbers=table.numbers)
     for row in table.rows:
         made.add_row(*map(escape, row))
-    terminal.console().print(made)
+    tables.console().print(made)
 
 
 def _folder(out: Path | None, name: str) -> Path:
@@ -317,7 +318,7 @@ def _folder(out: Path | None, name: str) -> Path:
 def _write_json(path: Path, found: dict[str, Any]) -> None:
     import json
 
-    from pocketforge.run.store import explain_os_error
+    from pocketforge.files import explain_os_error
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ def command(
 
 
 def _show(found: dict[str, Any]) -> None:
-    from pocketforge.report.terminal import console
+    from pocketforge.report.tables import console
     from pocketforge.report.why import parity_tables
 
     for table in parity_tables(found):

@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from pocketforge.commands.bench import File, reason_of
+from pocketforge.commands.bench_files import File, reason_of
 from pocketforge.devices import adb, host, noise_floors
 from pocketforge.devices.base import RunRequest
 from pocketforge.errors import DeviceError, RecipeError, StageFailed, ToolFailed
 from pocketforge.facts.phones import ready_phones
+from pocketforge.files import hash_file
 from pocketforge.measure import ab
 from pocketforge.metrics import parity, real_values
-from pocketforge.plan.lanes import Phone
+from pocketforge.plan.steps import Phone
 from pocketforge.recipe.device import AdbDevice
+from pocketforge.registries import RUNTIMES
 from pocketforge.results.phones import noise
-from pocketforge.run.store import hash_file
-from pocketforge.runtimes import RUNTIMES
 from pocketforge.stats import PERCENTILES, percentile, percentile_interval
 
 Say = Callable[[str], None]

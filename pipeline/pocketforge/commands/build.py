@@ -4,47 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gzip
-import hashlib
 import json
 import shutil
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from pocketforge import events
 from pocketforge.commands.why import explain_failures
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError
 from pocketforge.facts.gather import gather
 from pocketforge.facts.phones import add_phones, without_absent
+from pocketforge.files import explain_os_error
 from pocketforge.model.checkpoint_files import copy_portable
-from pocketforge.plan.lanes import Facts, Lane, Plan, make_plan
-from pocketforge.recipe.recipe import Recipe
-from pocketforge.records import Artifact, Check, Measurement, Report, StepRecord, TargetRecord, Via
-from pocketforge.results.agreement import compare_files
-from pocketforge.results.emulated import device_checks, emulated_facts, emulated_values, refusals
-from pocketforge.results.gate import judge
-from pocketforge.results.phones import phone_facts, phone_values, phone_warnings
+from pocketforge.plan.lanes import make_plan
+from pocketforge.plan.steps import Plan
+from pocketforge.recipe import Recipe
+from pocketforge.records import Report
 from pocketforge.results.release import discard, write_release
-from pocketforge.run.store import Store, explain_os_error
+from pocketforge.results.report import make_report, recipe_digest
+from pocketforge.run.store import Store
 from pocketforge.run.walk import Outcome, run_plan
-from pocketforge.runtimes import RUNTIMES
-from pocketforge.stats import percentile
-
-_UNITS = {
-    "size_bytes": "bytes",
-    "gzip_bytes": "bytes",
-    "parity_sqnr_db": "dB",
-    "latency_ms": "ms",
-    "load_ms": "ms",
-    "peak_rss_bytes": "bytes",
-    "instructions": "instructions",
-    "estimated_cycles": "cycles",
-    "estimated_latency_ms": "ms",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,203 +121,6 @@ def _prepare(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise explain_os_error(error, out, "--out") from error
-
-
-def make_report(
-    recipe: Recipe,
-    facts: Facts,
-    plan: Plan,
-    outcome: Outcome,
-    *,
-    wall_s: float,
-    why: Mapping[str, dict[str, str]] | None = None,
-) -> Report:
-    """Gather what the steps wrote into one report, and judge it. why: of wrong targets, where their numbers break."""
-    measurements: list[Measurement] = []
-    targets = []
-    reference = outcome.read(plan.reference, "reference.json") or {}
-    for lane in plan.lanes:
-        record = _target_record(lane, outcome, facts, (why or {}).get(lane.target.name))
-        targets.append(record)
-        measurements += _measure(lane, record, reference, outcome)
-    gates = judge(recipe, measurements)
-    verdict: Literal["PASS", "FAIL", "ERROR"]
-    if outcome.errors:
-        verdict = "ERROR"
-    elif any(g.blocks for g in gates) or any(t.status != "built" for t in targets):
-        verdict = "FAIL"
-    else:
-        verdict = "PASS"
-    compression = _compression(plan, outcome)
-    warnings = [f"{t.name}: {w}" for t in targets for w in t.warnings]
-    warnings += [describe_flag(flag) for flag in compression.get("flags", ())]
-    return Report(
-        recipe=recipe.name,
-        recipe_sha256=recipe_digest(recipe),
-        verdict=verdict,
-        targets=tuple(targets),
-        steps=tuple(_step_record(s.key, s.stage, s.lane, outcome) for s in plan.steps),
-        measurements=tuple(measurements),
-        gates=gates,
-        reference=reference,
-        compression=compression,
-        agreement=tuple(compare_files(plan, outcome)),
-        environment={**facts.versions, "host": facts.host},
-        warnings=tuple(warnings),
-        wall_s=round(wall_s, 3),
-    )
-
-
-def _compression(plan: Plan, outcome: Outcome) -> dict[str, Any]:
-    """What the trunk's changes did and what they bought."""
-    if not plan.changes:
-        return {}
-    steps = []
-    for change in plan.changes:
-        entry = outcome.entries.get(change.key)
-        names = [n for n in ("prune.json", "train.json") if entry and n in entry.hashes]
-        said = {n.removesuffix(".json"): outcome.read(change.key, n) for n in names}
-        steps.append({"label": change.label, "entry": change.entry, "key": change.key, **said})
-    return {"steps": steps, **(outcome.read(plan.gains, "gains.json") or {"states": [], "flags": []})}
-
-
-def describe_flag(flag: Mapping[str, Any]) -> str:
-    """A step that lowered MACs and not time, in words."""
-    ratio, low, high = flag["ratio"]
-    less = 1 - flag["macs"][1] / flag["macs"][0]
-    layers = ", ".join(layer["name"] for layer in flag["layers"])
-    time = f"× {ratio:.2f} (95 % {low:.2f} to {high:.2f})"
-    where = f"{flag['label']}: {less:.0%} fewer MACs"
-    if flag["verdict"] == "unsettled":
-        return f"{where}; the timer's noise hides whether {flag['runtime']} got faster: {time}"
-    return f"{where}, but no less time in {flag['runtime']}: {time}" + (
-        f"; layers that gained nothing: {layers}" if layers else ""
-    )
-
-
-def recipe_digest(recipe: Recipe) -> str:
-    """SHA-256 of what the recipe says (not of its comments, nor of where it lies)."""
-    content = dataclasses.asdict(recipe)
-    del content["folder"]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _step_record(key: str, stage: str, lane: str, outcome: Outcome) -> StepRecord:
-    return outcome.records.get(key) or StepRecord(stage, lane, key, "skipped", message="the build stopped before it")
-
-
-def _target_record(lane: Lane, outcome: Outcome, known: Facts, why: dict[str, str] | None = None) -> TargetRecord:
-    target = lane.target
-    exported = outcome.read(lane.export, "export.json")
-    verified = outcome.read(lane.verify, "verify.json")
-    quantized = outcome.read(lane.quantize, "quantize.json") if lane.quantize else None
-    emulated = [key for keys in lane.emulated.values() for key in (keys.verify, keys.count, keys.estimate)]
-    on_phones = [key for keys in lane.phones.values() for key in (keys.verify, keys.bench)]
-    on_devices = (*lane.bench.values(), *emulated, *on_phones)
-    keys = [k for k in (lane.quantize, lane.export, lane.verify, *on_devices) if k]
-    errors = [outcome.errors[k].message for k in keys if k in outcome.errors]
-    records = [outcome.records[k] for k in keys if k in outcome.records]
-    errors += [r.message for r in records if r.status == "skipped"]
-    warnings = list(exported["warnings"]) if exported else []
-    checks: tuple[Check, ...] = ()
-    facts: dict[str, Any] = dict(exported["facts"]) if exported else {}
-    if why:
-        facts["why"] = why
-    if quantized:
-        facts["numerics"] = quantized["numerics"]
-        facts |= {name: quantized[name] for name in ("mixed", "codebook", "repairs") if name in quantized}
-        facts["quantized_layers"] = len(quantized["quantized"])
-        facts["float_layers"] = quantized["float"]
-        warnings += [f"stayed float: {layer}" for layer in quantized["float"]]
-    if verified:
-        checks = tuple(Check(**c) for c in verified["checks"])
-        facts["runtimes"] = verified["runtimes"]
-        facts["files"] = verified["files"]
-        warnings += [f"{name}: {state}" for name, state in verified["runtimes"].items() if state != "works"]
-    checks += tuple(Check(**c) for c in device_checks(lane, outcome))
-    if lane.emulated:
-        facts["emulated"] = emulated_facts(lane, outcome)
-        warnings += refusals(facts["emulated"])
-    if lane.phones:
-        facts["phones"] = phone_facts(lane, outcome, known)
-        warnings += phone_warnings(facts["phones"])
-    wrong = any(not c.passed for c in checks)
-    complete = verified is not None and all(k in outcome.entries for k in on_devices)
-    return TargetRecord(
-        name=target.name,
-        runtime=target.runtime,
-        scheme=target.quantize.scheme,
-        status="wrong" if wrong else "built" if complete else "failed",
-        artifacts=_artifacts(lane, exported, outcome) if exported else (),
-        checks=checks,
-        warnings=tuple(warnings),
-        facts=facts,
-        error="" if wrong else errors[0] if errors else "",
-    )
-
-
-def _artifacts(lane: Lane, exported: dict[str, Any], outcome: Outcome) -> tuple[Artifact, ...]:
-    entry = outcome.entries[lane.export]
-    found = []
-    for role, name in sorted(exported["files"].items(), key=lambda item: item[0] != "model"):
-        content = (entry.files / name).read_bytes()
-        found.append(
-            Artifact(
-                key=lane.export,
-                kind=role,
-                path=_shipped_name(lane, role),
-                sha256=entry.hashes[name],
-                size_bytes=len(content),
-                gzip_bytes=len(gzip.compress(content, 9, mtime=0)),
-            )
-        )
-    return tuple(found)
-
-
-def _shipped_name(lane: Lane, role: str) -> str:
-    return lane.target.name + (RUNTIMES[lane.target.runtime].suffix if role == "model" else f".{role}")
-
-
-def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcome: Outcome) -> list[Measurement]:
-    """Every measurement of a lane, each with the hash of the file it was taken from."""
-    if not record.artifacts:
-        return []
-    model = record.artifacts[0]
-    found: list[Measurement] = []
-
-    def add(metric: str, value: float, via: Via = "host", **more: Any) -> None:
-        unit = _UNITS.get(metric, "")
-        found.append(Measurement(metric, float(value), unit, lane.target.name, model.sha256, via, **more))
-
-    add("size_bytes", model.size_bytes)
-    add("gzip_bytes", model.gzip_bytes)
-    if reference:
-        add("parameters", reference["parameters"], "pytorch")
-        add("macs", reference["macs"], "pytorch")
-    verified = outcome.read(lane.verify, "verify.json")
-    if verified:
-        measured = verified["files"]["model"]
-        how = {"samples": measured["samples"], "runtime": next(iter(verified["runtimes"]))}
-        for metric, value in measured["accuracy"].items():
-            add(metric, value, how=how)
-        if "accuracy_drop" in measured:
-            add("accuracy_drop", measured["accuracy_drop"], how=how)
-        add("parity_sqnr_db", measured["sqnr_db"], how=how)
-    for device, key in lane.bench.items():
-        bench = outcome.read(key, "bench.json")
-        if bench is None:
-            continue
-        if bench["sha256"] != model.sha256:
-            raise AssertionError(f"benchmark of {lane.target.name} is of another file")
-        samples = tuple(bench["samples_ms"])
-        add("latency_ms", percentile(samples, "p50"), device=device, samples=samples, how=bench["how"])
-        add("load_ms", bench["load_ms"], device=device, how=bench["how"])
-        add("peak_rss_bytes", bench["peak_rss_bytes"], device=device, how=bench["how"])
-    for value in emulated_values(record.facts.get("emulated", {})):
-        add(value.metric, value.value, "emulator", device=value.device, how=value.how)
-    for value in phone_values(record.facts.get("phones", {}), model.sha256):
-        add(value.metric, value.value, "adb", device=value.device, how=value.how, samples=value.samples)
-    return found
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from pocketforge import events
 from pocketforge.facts.gather import gather
 from pocketforge.plan.lanes import make_plan
-from pocketforge.recipe.recipe import Recipe
+from pocketforge.recipe import Recipe
 from pocketforge.run.part import run_part
 
 

@@ -14,8 +14,8 @@ from pocketforge.devices.emulator import provision
 from pocketforge.errors import DeviceUnavailable, StoreError
 from pocketforge.facts.gather import COMPRESS_LIBRARIES, host_identity, installed_versions
 from pocketforge.recipe.backends import BACKENDS
+from pocketforge.registries import RUNTIMES
 from pocketforge.run.store import Store
-from pocketforge.runtimes import RUNTIMES
 
 _OPTIONAL = {
     "torchvision": 'definition = "torchvision:NAME"',

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from pocketforge.data.files import resolver
 from pocketforge.errors import ModelError
+from pocketforge.files import resolver
 from pocketforge.model import load
 from pocketforge.model.surgery import edit_to_json, load_checkpoint
-from pocketforge.recipe.recipe import Recipe
+from pocketforge.recipe import Recipe
 
 
 def summarize(recipe: Recipe) -> dict[str, Any]:

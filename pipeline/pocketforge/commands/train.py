@@ -7,8 +7,8 @@ from typing import Any
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
 from pocketforge.model.load import build_model, check_finite, count_parameters, save_weights
+from pocketforge.recipe import Recipe
 from pocketforge.recipe.compress import Finetune
-from pocketforge.recipe.recipe import Recipe
 from pocketforge.training.loop import Emit, accuracy, fit, silent
 
 # From scratch needs more epochs and larger steps than a finetune.

@@ -11,11 +11,12 @@ from typing import Any
 from pocketforge import events
 from pocketforge.errors import PocketforgeError
 from pocketforge.facts.gather import gather
-from pocketforge.plan.lanes import Facts, Plan, make_plan
+from pocketforge.files import explain_os_error
+from pocketforge.plan.lanes import make_plan
+from pocketforge.plan.steps import Facts, Plan
 from pocketforge.plan.why import SAMPLES, with_why
-from pocketforge.recipe.recipe import Recipe
+from pocketforge.recipe import Recipe
 from pocketforge.run.part import run_part
-from pocketforge.run.store import explain_os_error
 from pocketforge.run.walk import Outcome
 
 

@@ -1,4 +1,4 @@
-"""Labelled samples for calibration, training and evaluation. One source a file, named in SOURCES.
+"""Labelled samples for calibration, training and evaluation. One source a file, named in registries.SOURCES.
 
 Importing this package costs the standard library only; numpy comes with a source.
 """
@@ -7,18 +7,12 @@ from __future__ import annotations
 
 import importlib
 
-from pocketforge.data.base import Resolve, Source
+from pocketforge.data.base import Source
 from pocketforge.data.files import fingerprint_files, parse_source
+from pocketforge.files import Resolve
+from pocketforge.registries import SOURCES
 
 __all__ = ["SOURCES", "Resolve", "Source", "fingerprint_files", "open_source", "parse_source"]
-
-SOURCES = {
-    "digits": "pocketforge.data.digits",
-    "cifar10": "pocketforge.data.cifar10",
-    "imagefolder": "pocketforge.data.imagefolder",
-    "npz": "pocketforge.data.npz",
-    "function": "pocketforge.data.function",
-}
 
 
 def open_source(source: str, resolve: Resolve) -> Source:

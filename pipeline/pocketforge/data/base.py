@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
 else:
     Array = Any  # numpy is not imported for a name: this module has to stay light
 
-Resolve = Callable[[str], Path]
 SplitName = Literal["train", "eval"]
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketforge.data.base import Array, Resolve, SplitName, array_digest
+from pocketforge.data.base import Array, SplitName, array_digest
 from pocketforge.data.files import cifar10_batches, cifar10_meta
 from pocketforge.errors import ModelError
+from pocketforge.files import Resolve
 
 # The set is fixed, so a folder without its meta file still has names.
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -33,7 +34,7 @@ def _dtype(name: Any, *args: Any) -> np.dtype[Any]:
     return np.dtype(np.uint8)
 
 
-class _BatchUnpickler(pickle.Unpickler):
+class _BatchUnpickler(pickle.Unpickler):  # noqa: S301 - it is the guard
     """A CIFAR-10 batch is a dict with a uint8 array: nothing else a pickle can name is let in."""
 
     def find_class(self, module: str, name: str) -> Any:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from pocketforge.data import open_source
-from pocketforge.data.base import Array, Resolve, Source
+from pocketforge.data.base import Array, Source
 from pocketforge.data.preprocess import apply
 from pocketforge.data.split import Split, split_samples
 from pocketforge.errors import ModelError
-from pocketforge.recipe.recipe import Preprocess, Recipe, data_spec
+from pocketforge.files import Resolve
+from pocketforge.recipe import Preprocess, Recipe, data_spec
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pocketforge.data.base import Array, Resolve, SplitName, array_digest
+from pocketforge.data.base import Array, SplitName, array_digest
 from pocketforge.data.files import digits_file
+from pocketforge.files import Resolve
 
 
 class Digits:

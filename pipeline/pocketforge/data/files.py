@@ -6,19 +6,15 @@ import importlib.util
 import os
 from pathlib import Path
 
-from pocketforge.data.base import Resolve, SplitName
+from pocketforge.data.base import SplitName
 from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.files import Resolve
 from pocketforge.model.files import module_files
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 # The folder that is evaluated is the first of these that exists; the others are then left out, not trained on.
 EVAL_FOLDERS = ("eval", "test", "val")
 SPLIT_FOLDERS = frozenset({"train", *EVAL_FOLDERS})
-
-
-def resolver(data_root: Path | None) -> Resolve:
-    """What makes a source's path absolute: relative to `data_root`, else to the current folder."""
-    return lambda path: Path(os.path.abspath(os.path.join(data_root or "", os.path.expanduser(path))))
 
 
 def parse_source(source: str) -> tuple[str, str]:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from pocketforge.data.arrays import ArraySource
-from pocketforge.data.base import Array, Resolve, Source, SplitName, array_digest, plain_target
+from pocketforge.data.base import Array, Source, SplitName, array_digest, plain_target
 from pocketforge.data.files import existing_file, split_function
 from pocketforge.errors import ModelError
+from pocketforge.files import Resolve
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
 
 

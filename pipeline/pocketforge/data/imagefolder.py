@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pocketforge.data.base import Array, Resolve, SplitName
+from pocketforge.data.base import Array, SplitName
 from pocketforge.data.files import list_images
 from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.files import Resolve
 
 
 class ImageFolder:

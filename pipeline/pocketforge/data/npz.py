@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from pocketforge.data.arrays import ArraySource
-from pocketforge.data.base import Array, Resolve, SplitName
+from pocketforge.data.base import Array, SplitName
 from pocketforge.data.files import existing_file
 from pocketforge.errors import ModelError
+from pocketforge.files import Resolve
 
 
 def open_place(place: str, resolve: Resolve) -> ArraySource:

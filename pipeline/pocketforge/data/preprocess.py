@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pocketforge.data.base import Array
 from pocketforge.errors import ModelError, ToolMissing
-from pocketforge.recipe.recipe import Preprocess
+from pocketforge.recipe import Preprocess
 
 # ITU-R 601-2 luma, as Pillow's convert("L").
 LUMA = (0.299, 0.587, 0.114)

@@ -18,7 +18,7 @@ from pocketforge.device_calibration.suite import COLUMNS, MANIFEST, SEED, write_
 from pocketforge.devices import adb
 from pocketforge.devices.phones import PhoneFacts, open_phone, phone_facts
 from pocketforge.errors import DeviceError, RecipeError, StoreError
-from pocketforge.run.store import hash_file
+from pocketforge.files import hash_file
 
 Say = Callable[[str], None]
 # Micro-models take microseconds to tens of milliseconds: a round of half a second holds tens of the slowest.

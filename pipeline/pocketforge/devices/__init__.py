@@ -1,7 +1,1 @@
-"""Where model files run: a visible registry, imported on use."""
-
-DEVICES = {
-    "host": "pocketforge.devices.host",
-    "emulator": "pocketforge.devices.emulator.device",
-    "adb": "pocketforge.devices.adb",
-}
+"""Where model files run, a kind a module, named in registries.DEVICES; what is known of devices."""

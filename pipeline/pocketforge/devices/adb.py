@@ -33,8 +33,8 @@ from pocketforge.devices.emulator.arrays import described, read_outputs, write_i
 from pocketforge.devices.emulator.device import PACKAGES, run_answer
 from pocketforge.devices.phones import open_phone, phone_errors
 from pocketforge.errors import DeviceError, RecipeError, ToolFailed
+from pocketforge.files import hash_file
 from pocketforge.recipe.device import LEAST_ROUNDS
-from pocketforge.run.store import hash_file
 from pocketforge.stats import percentile
 
 Say = Callable[[str], None]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge.errors import StoreError
+from pocketforge.files import explain_os_error
 from pocketforge.folders import PHONES_VARIABLE, phones_dir
-from pocketforge.run.store import explain_os_error
 
 
 @dataclass(frozen=True, slots=True)

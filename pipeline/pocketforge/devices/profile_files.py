@@ -14,7 +14,7 @@ from typing import Any, get_args
 from pocketforge.devices.cpu_features import NAMES
 from pocketforge.devices.profiles import AndroidNames, Cluster, DeviceProfile, Source, Status
 from pocketforge.errors import RecipeError
-from pocketforge.recipe.recipe import suggest
+from pocketforge.recipe import suggest
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _WORDS = {

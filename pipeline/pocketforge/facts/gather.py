@@ -17,14 +17,12 @@ from importlib import metadata
 from pathlib import Path
 
 from pocketforge.errors import RecipeError
-from pocketforge.plan.compress import loss_role, teacher_role
-from pocketforge.plan.devices import calibration_role, profile_role, runner_role
-from pocketforge.plan.lanes import Facts, Phone
+from pocketforge.files import hash_file
+from pocketforge.plan.roles import calibration_role, loss_role, profile_role, runner_role, teacher_role
+from pocketforge.plan.steps import Facts, Phone
+from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
 from pocketforge.recipe.device import AdbDevice, EmulatedDevice
-from pocketforge.recipe.recipe import SHARED_DEFINITIONS, Recipe
-from pocketforge.run.store import hash_file
-from pocketforge.runtimes import RUNTIMES
-from pocketforge.stages import STAGES
+from pocketforge.registries import RUNTIMES, STAGES
 
 ESTIMATION = Path(__file__).parents[1] / "estimation"
 

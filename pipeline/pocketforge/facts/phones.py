@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from pocketforge.devices.match import compare, match
 from pocketforge.devices.profiles import DeviceProfile
 from pocketforge.errors import DeviceError, DeviceUnavailable, RecipeError
-from pocketforge.plan.lanes import Phone
+from pocketforge.plan.steps import Phone
+from pocketforge.recipe import Recipe
 from pocketforge.recipe.device import AdbDevice, Device, budget_names
-from pocketforge.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from pocketforge.devices.phones import PhoneFacts

@@ -27,7 +27,7 @@ def count_file(
     """
     from pocketforge.devices.emulator import counting, device
     from pocketforge.devices.emulator.launch import Order
-    from pocketforge.run.store import hash_file
+    from pocketforge.files import hash_file
 
     target = device.target_of(profile, cores, time_limit_s, memory_limit_bytes)
     order = Order(

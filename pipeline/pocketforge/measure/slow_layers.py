@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pocketforge.errors import PocketforgeError
-from pocketforge.measure.trial import export_float, ratio_interval, time_in_turns
+from pocketforge.measure.trial import export_float, time_in_turns
 from pocketforge.model.load import count_macs
+from pocketforge.stats import ratio_interval
 
 # The layers that lost most MACs; each costs two exports.
 LIMIT = 3

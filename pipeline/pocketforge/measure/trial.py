@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
+from pocketforge.files import hash_file
 from pocketforge.model import load
-from pocketforge.run.store import hash_file
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import RUNTIMES
 from pocketforge.runtimes.base import ExportRequest, load_exporter
-from pocketforge.stats import geometric_interval
 
 ROUNDS = 4
 # A round's sample count and time: enough for a steady median, short enough for many rounds.
@@ -96,12 +95,3 @@ def time_in_turns(
                 medians[index].append(statistics.median(answer.samples_ms))
                 progress((round_ * len(trials) + done + 1) / (rounds * len(trials)))
     return medians
-
-
-def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float, float]:
-    """after ÷ before: geometric mean over paired rounds, and its 95 % interval (Student's t on the logarithms).
-
-    With one round the interval is (0, inf). Raises ValueError when the rounds are not paired.
-    """
-    found = geometric_interval([a / b for b, a in zip(before, after, strict=True)])
-    return found.value, found.low, found.high

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pocketforge.data.files import resolver
 from pocketforge.errors import ModelError
+from pocketforge.files import resolver
 from pocketforge.model.checkpoint_files import (
     CHECKPOINT,
     MASKS,

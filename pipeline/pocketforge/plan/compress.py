@@ -8,41 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pocketforge.plan.devices import calibration_paths, calibration_role, place_of, profile_role
-from pocketforge.recipe.compress import Compress, DropLayers, Finetune, PruneChannels, PruneUnstructured, Teacher
+from pocketforge.plan.builder import Steps
+from pocketforge.plan.devices import calibration_paths, place_of
+from pocketforge.plan.roles import calibration_role, loss_role, profile_role, teacher_role
+from pocketforge.plan.steps import TRUNK, Change
+from pocketforge.recipe import SHARED_DEFINITIONS, Recipe, data_spec
+from pocketforge.recipe.compress import Compress, DropLayers, Finetune, PruneChannels, PruneUnstructured
 from pocketforge.recipe.device import EmulatedDevice
-from pocketforge.recipe.recipe import SHARED_DEFINITIONS, Recipe, data_spec
-
-if TYPE_CHECKING:
-    from pocketforge.plan.lanes import _Builder
-
-TRUNK = "trunk"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One step of the trunk that changed the model: its key, where in the recipe it comes from, what it is called."""
-
-    key: str
-    entry: int
-    label: str
-
-
-def teacher_role(teacher: Teacher) -> str:
-    """The role of a teacher in Facts.digests (its definition's and weights' files together)."""
-    return f"teacher {teacher.definition} {teacher.weights}"
-
-
-def loss_role(loss: str) -> str:
-    return f"loss {loss}"
 
 
 def add_compress(
-    build: _Builder, recipe: Recipe, model: Mapping[str, Any], paths: Mapping[str, Path], also: tuple[str, ...]
+    build: Steps, recipe: Recipe, model: Mapping[str, Any], paths: Mapping[str, Path], also: tuple[str, ...]
 ) -> tuple[Change, ...]:
     """Lay out the steps of every entry, in order. model: definition, args, seed; paths: of the user's own files."""
     trunk = _Trunk(build, recipe, model, paths, also)
@@ -62,7 +41,7 @@ def add_compress(
 
 
 def add_gains(
-    build: _Builder,
+    build: Steps,
     recipe: Recipe,
     model: Mapping[str, Any],
     paths: Mapping[str, Path],
@@ -97,7 +76,7 @@ def add_gains(
 class _Trunk:
     def __init__(
         self,
-        build: _Builder,
+        build: Steps,
         recipe: Recipe,
         model: Mapping[str, Any],
         paths: Mapping[str, Path],

@@ -4,50 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pocketforge.plan.builder import Steps
+from pocketforge.plan.roles import calibration_role, profile_role, runner_role
+from pocketforge.plan.steps import Emulated, OnPhone
+from pocketforge.recipe import Recipe, Target
 from pocketforge.recipe.device import AdbDevice, EmulatedDevice, HostDevice
-from pocketforge.recipe.recipe import Recipe, Target
-
-if TYPE_CHECKING:
-    from pocketforge.plan.lanes import _Builder
 
 
-@dataclass(frozen=True, slots=True)
-class Emulated:
-    """The keys of one target's steps on one emulated device."""
-
-    verify: str
-    count: str
-    estimate: str
-
-
-@dataclass(frozen=True, slots=True)
-class OnPhone:
-    """The keys of one target's steps on one phone."""
-
-    verify: str
-    bench: str
-
-
-def runner_role(runner: str) -> str:
-    """Under what the digest of a user's own runner is among the facts."""
-    return f"runner {runner}"
-
-
-def profile_role(profile: str) -> str:
-    """Under what a profile's digest and path are among the facts."""
-    return f"profile {profile}"
-
-
-def calibration_role(calibration: str) -> str:
-    """Under what a calibration's digest is among the facts; nothing is there for the shipped one."""
-    return f"calibration {calibration}"
-
-
-def calibration_paths(build: _Builder, device: EmulatedDevice) -> dict[str, Path]:
+def calibration_paths(build: Steps, device: EmulatedDevice) -> dict[str, Path]:
     """A device's own calibration file as a path that a step reads; empty for the shipped one."""
     return {"calibration": build.recipe.resolve(device.calibration)} if device.calibration else {}
 
@@ -62,9 +29,7 @@ def place_of(device: EmulatedDevice) -> dict[str, Any]:
     }
 
 
-def add_bench(
-    build: _Builder, target: Target, device: HostDevice, needs: Mapping[str, str], also: tuple[str, ...]
-) -> str:
+def add_bench(build: Steps, target: Target, device: HostDevice, needs: Mapping[str, str], also: tuple[str, ...]) -> str:
     """The key of a benchmark on this machine. also: the distributions that run the file."""
     how = dataclasses.asdict(device)
     del how["name"]
@@ -80,7 +45,7 @@ def add_bench(
 
 
 def add_emulated(
-    build: _Builder, recipe: Recipe, target: Target, device: EmulatedDevice, needs: Mapping[str, str]
+    build: Steps, recipe: Recipe, target: Target, device: EmulatedDevice, needs: Mapping[str, str]
 ) -> Emulated:
     """needs: the keys of `data`, `reference`, `export` and `verify`. What is counted is what verify let pass."""
     role = profile_role(device.profile)
@@ -109,7 +74,7 @@ def add_emulated(
     return Emulated(verify, count, estimate)
 
 
-def add_phone(build: _Builder, recipe: Recipe, target: Target, device: AdbDevice, needs: Mapping[str, str]) -> OnPhone:
+def add_phone(build: Steps, recipe: Recipe, target: Target, device: AdbDevice, needs: Mapping[str, str]) -> OnPhone:
     """needs: the keys of `data`, `reference`, `export` and `verify`. What is timed is what verify let pass."""
     files = {
         "runner": device.runners.get(target.runtime, ""),
@@ -154,7 +119,7 @@ def add_phone(build: _Builder, recipe: Recipe, target: Target, device: AdbDevice
 
 
 def _add_verify(
-    build: _Builder,
+    build: Steps,
     recipe: Recipe,
     target: Target,
     spec: dict[str, Any],

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import training_reads
-from pocketforge.recipe.recipe import Recipe, Target, data_spec
-
-if TYPE_CHECKING:
-    from pocketforge.plan.lanes import _Builder
+from pocketforge.plan.steps import Source
+from pocketforge.recipe import Recipe, Target, data_spec
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What lanes start from: the model (its spec, the user's paths, the library it comes from) and keys of the trunk.
-
-    checkpoint is empty where nothing compresses the model.
-    """
-
-    model: Mapping[str, Any]
-    paths: Mapping[str, Path]
-    also: tuple[str, ...]
-    data: str
-    reference: str
-    checkpoint: str
-
-
-def add_quantize(build: _Builder, recipe: Recipe, target: Target, source: Source) -> str:
+def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -> str:
     """Lay out the steps that quantize a target; returns the key of the last, empty where there is nothing to do.
 
     fp16 has none: each runtime's own converter rounds the weights, and there is nothing to choose.
@@ -69,7 +50,7 @@ def add_quantize(build: _Builder, recipe: Recipe, target: Target, source: Source
     )
 
 
-def add_layer_study(build: _Builder, recipe: Recipe, target: Target, source: Source) -> str:
+def add_layer_study(build: Steps, recipe: Recipe, target: Target, source: Source) -> str:
     """The step that measures what quantizing each layer costs."""
     spec = target.quantize.spec()
     for key in ("max_accuracy_drop", "minimize", "overrides"):  # what is chosen from it is no part of it

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 from pocketforge.errors import RecipeError
-from pocketforge.plan.lanes import Facts, Lane, Plan, _Builder
-from pocketforge.recipe.recipe import Recipe, suggest
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.plan.builder import Steps
+from pocketforge.plan.steps import Facts, Lane, Plan
+from pocketforge.recipe import Recipe, suggest
+from pocketforge.registries import RUNTIMES
 
 SAMPLES = 100
 
 
-def add_why(build: _Builder, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str:
+def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str:
     """Lay out the step for one lane of `plan`; returns its key.
 
     It reads what the lane's own steps read, so it has whatever the model went through. samples: of the eval split,
@@ -48,7 +49,7 @@ def with_why(
 ) -> tuple[Plan, dict[str, str]]:
     """The plan with a step for each of `targets`, and target → its key. Raises RecipeError for an unknown target."""
     lanes = {lane.target.name: lane for lane in plan.lanes}
-    build = _Builder(recipe, facts)
+    build = Steps(recipe, facts)
     keys = {}
     for name in targets:
         if name not in lanes:

@@ -1,10 +1,4 @@
-"""Making a trained model smaller: single weights, channels, whole blocks. One method a file, named in METHODS.
+"""Making a trained model smaller: single weights, channels, whole blocks. One method a file (registries.METHODS).
 
 A method is a module with `prune(subject, settings) -> Pruned` (see base.py).
 """
-
-METHODS = {
-    "prune_unstructured": "pocketforge.pruning.unstructured",
-    "prune_channels": "pocketforge.pruning.channels",
-    "drop_layers": "pocketforge.pruning.layers",
-}

@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 - upstream gives it no public name
+from torch.utils._pytree import tree_leaves  # noqa: PLC2701 - upstream gives it no public name
 from torch.utils.flop_counter import FlopCounterMode
 
 from pocketforge.errors import ModelError

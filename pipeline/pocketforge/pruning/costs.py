@@ -51,7 +51,7 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 def check_patterns(patterns: Iterable[str], names: Iterable[str], what: str) -> None:
     """Raises ModelError for a pattern that fits no name: most likely a misspelt layer."""
-    from pocketforge.recipe.recipe import suggest
+    from pocketforge.recipe import suggest
 
     known = list(names)
     for pattern in patterns:

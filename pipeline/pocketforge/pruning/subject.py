@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pocketforge.data.dataset import open_dataset
-from pocketforge.data.files import resolver
 from pocketforge.errors import ModelError
+from pocketforge.files import resolver
 from pocketforge.model import load
 from pocketforge.model.surgery import Checkpoint, load_checkpoint
 from pocketforge.pruning.base import Emit, Subject

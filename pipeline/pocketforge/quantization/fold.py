@@ -7,7 +7,7 @@ import warnings
 from typing import Any, TypeVar
 
 import torch
-from torchao.quantization.pt2e.utils import _fuse_conv_bn_, _fuse_linear_bn_
+from torchao.quantization.pt2e.utils import _fuse_conv_bn_, _fuse_linear_bn_  # noqa: PLC2701 - upstream gives it no public name
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from pocketforge.data.dataset import open_dataset
-from pocketforge.data.files import resolver
+from pocketforge.files import resolver
 from pocketforge.metrics import accuracy, parity
 from pocketforge.quantization.layers import WEIGHTED, layers_of, op_name, owner
 from pocketforge.quantization.pt2e import Samples, calibrate, convert, layer_schemes, prepare, quantize_graph

@@ -1,1 +1,35 @@
-"""What a user asks for."""
+"""What a user asks for: frozen data, cross-field rules checked where each piece is built.
+
+A module a table; `toml.py` is the only door in. Paths in a recipe are relative to the recipe's own folder;
+`Recipe.resolve` makes them absolute.
+"""
+
+from __future__ import annotations
+
+from pocketforge.recipe.budget import HIGHER_IS_BETTER, Budget, BudgetMetric
+from pocketforge.recipe.data import Data, Preprocess, data_spec
+from pocketforge.recipe.model import SHARED_DEFINITIONS, InputSpec, Model
+from pocketforge.recipe.names import Layout, Runtime, suggest
+from pocketforge.recipe.recipe import CLASSIFICATION_METRICS, Recipe, Task, TaskMetric
+from pocketforge.recipe.target import Target, Verify
+
+__all__ = [
+    "CLASSIFICATION_METRICS",
+    "HIGHER_IS_BETTER",
+    "SHARED_DEFINITIONS",
+    "Budget",
+    "BudgetMetric",
+    "Data",
+    "InputSpec",
+    "Layout",
+    "Model",
+    "Preprocess",
+    "Recipe",
+    "Runtime",
+    "Target",
+    "Task",
+    "TaskMetric",
+    "Verify",
+    "data_spec",
+    "suggest",
+]

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pocketforge.recipe.names import positive
+from pocketforge.recipe.names import Runtime, positive
 
-Runtime = Literal["executorch", "tflite", "onnx"]
 Auto = Literal["auto"]
 
 

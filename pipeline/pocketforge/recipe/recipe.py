@@ -1,232 +1,32 @@
-"""What a user asks for: frozen data, cross-field rules checked where each piece is built.
-
-Paths in a recipe are relative to the recipe's own folder; `Recipe.resolve` makes them absolute.
-"""
+"""A whole recipe: the rules between its tables, and what follows from all of them."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pocketforge.recipe.compress import Compress, Finetune, PruneUnstructured, Runtime
+from pocketforge.recipe.budget import Budget
+from pocketforge.recipe.compress import Compress, Finetune, PruneUnstructured
+from pocketforge.recipe.data import Data
 from pocketforge.recipe.device import (
     EMULATED_METRICS,
     MEASURED_METRICS,
-    OUTPUT_METRICS,
     PER_DEVICE_METRICS,
     Device,
     HostDevice,
     budget_names,
     gives,
 )
-from pocketforge.recipe.names import check_name, positive
-from pocketforge.recipe.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES, Quantize
-from pocketforge.recipe.support import refusal
+from pocketforge.recipe.model import Model
+from pocketforge.recipe.names import check_name, suggest
+from pocketforge.recipe.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES
+from pocketforge.recipe.target import Target
 
-Layout = Literal["NCHW", "NHWC"]
 Task = Literal["classification", "regression"]
 TaskMetric = Literal["accuracy_top1", "accuracy_top5", "macro_f1", "mean_absolute_error", "root_mean_square_error"]
-BudgetMetric = Literal[
-    "size_bytes",
-    "gzip_bytes",
-    "accuracy_top1",
-    "accuracy_drop",
-    "metric",
-    "parity_sqnr_db",
-    "latency_ms",
-    "load_ms",
-    "peak_rss_bytes",
-    "instructions",
-    "estimated_cycles",
-    "estimated_latency_ms",
-    "parameters",
-    "macs",
-]
-HIGHER_IS_BETTER = frozenset({"accuracy_top1", "accuracy_top5", "macro_f1", "parity_sqnr_db"})
 CLASSIFICATION_METRICS = frozenset({"accuracy_top1", "accuracy_top5", "macro_f1"})
-SHARED_DEFINITIONS = ("torchvision:", "timm:", "transformers:")
-
-
-def suggest(found: str, known: Iterable[str]) -> str:
-    """Words for a misspelt name: the nearest known one, else the known ones."""
-    names = sorted(known)
-    near = difflib.get_close_matches(found, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
-
-
-@dataclass(frozen=True, slots=True)
-class InputSpec:
-    """One model input: `shape` with its batch dimension of 1 first, in the PyTorch model's layout."""
-
-    shape: tuple[int, ...]
-    name: str = ""
-    dtype: Literal["float32", "int32", "int64"] = "float32"
-
-    def __post_init__(self) -> None:
-        if not self.shape or self.shape[0] != 1:
-            raise ValueError(f"shape must begin with a batch of 1 (files are batch-1), found {list(self.shape)}")
-        if min(self.shape) < 1:
-            raise ValueError(f"shape must have no empty dimension, found {list(self.shape)}")
-        if self.name:
-            check_name(self.name, "an input's name")
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """Where the model comes from.
-
-    definition: `file.py` (with `build(**args)`), `file.pt2` (a torch.export archive), `torchvision:NAME`,
-    `timm:NAME` or `transformers:DIR`. weights: safetensors, or a checkpoint that `torch.load(weights_only=True)` takes.
-    """
-
-    definition: str
-    weights: str = ""
-    args: dict[str, Any] = field(default_factory=dict)
-    inputs: tuple[InputSpec, ...] = ()
-    outputs: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        shared = self.definition.startswith(SHARED_DEFINITIONS)
-        if not shared and not self.definition.endswith((".py", ".pt2")):
-            raise ValueError(
-                "definition must be a .py file, a .pt2 file, torchvision:NAME, timm:NAME or transformers:DIR, "
-                f"found {self.definition!r}"
-            )
-        if self.definition.endswith(".pt2") and (self.weights or self.args):
-            raise ValueError("a .pt2 definition holds its own weights and arguments: leave out weights and args")
-        for name in self.outputs:
-            check_name(name, "an output's name")
-        try:
-            json.dumps(self.args, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"args must be plain strings, numbers, booleans, arrays and tables: {error}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Preprocess:
-    """From a raw sample (H×W×C, the source's own range) to the model's input.
-
-    resize: [height, width], bilinear. scale: the raw value that becomes 1.0 (0 leaves values as they are;
-    by default the source's own maximum). mean/std: per channel, after scaling. layout: of the model's input.
-    """
-
-    resize: tuple[int, ...] = ()
-    color: Literal["as_is", "rgb", "grayscale"] = "as_is"
-    scale: float | None = None
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    layout: Layout = "NCHW"
-
-    def __post_init__(self) -> None:
-        if self.resize and (len(self.resize) != 2 or min(self.resize) < 1):
-            raise ValueError(f"resize must be [height, width], found {list(self.resize)}")
-        if len(self.mean) != len(self.std):
-            raise ValueError(f"mean and std must be equally long, found {len(self.mean)} and {len(self.std)}")
-        if any(value <= 0 for value in self.std):
-            raise ValueError(f"std must be more than 0, found {list(self.std)}")
-        if self.scale is not None and self.scale < 0:
-            raise ValueError(f"scale must be 0 (leave as is) or more, found {self.scale}")
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """Real samples: `digits`, `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE` or `module.py:function`."""
-
-    source: str
-    labels: str = ""
-    eval_fraction: float = 0.3
-    eval_samples: int = 1000
-    calibration_samples: int = 100
-    preprocess: Preprocess | None = None
-
-    def __post_init__(self) -> None:
-        kind, colon, rest = self.source.partition(":")
-        if kind not in ("digits", "cifar10", "imagefolder", "npz") and not kind.endswith(".py"):
-            raise ValueError(
-                "source must be digits, cifar10:DIR, imagefolder:DIR, npz:FILE or module.py:function, "
-                f"found {self.source!r}"
-            )
-        if kind != "digits" and not (colon and rest):
-            raise ValueError(f"source {kind!r} needs a place after a colon, as in {kind}:NAME")
-        if not 0 < self.eval_fraction < 1:
-            raise ValueError(f"eval_fraction must be between 0 and 1, found {self.eval_fraction}")
-        positive(self.eval_samples, "eval_samples")
-        positive(self.calibration_samples, "calibration_samples")
-
-
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """When a file that loads counts as wrong. Unset limits take the scheme's default (see docs/recipe.md).
-
-    max_diff_ratio: largest absolute difference from the PyTorch reference over the reference's largest magnitude.
-    min_graph_sqnr_db: against the quantized graph in PyTorch, not the model before it.
-    """
-
-    min_sqnr_db: float | None = None
-    max_diff_ratio: float | None = None
-    min_argmax_agreement: float | None = None
-    max_accuracy_drop: float | None = None
-    min_graph_sqnr_db: float | None = None
-    tflite_runtime: Literal["report", "require", "skip"] = "report"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One file to ship: a runtime and how it is quantized. Names are unique in a recipe."""
-
-    name: str
-    runtime: Runtime
-    quantize: Quantize = Quantize()  # noqa: RUF009 - frozen, so one for all does no harm
-    layout: Layout = "NCHW"
-    io: Literal["float32", "int8"] = "float32"
-    opset: int | None = None
-    verify: Verify = Verify()
-
-    def __post_init__(self) -> None:
-        check_name(self.name, "name")
-        if self.layout == "NHWC" and self.runtime != "tflite":
-            raise ValueError(f"layout NHWC is for runtime tflite; {self.runtime} files keep the model's NCHW")
-        if self.io == "int8" and not self.quantize.is_static:
-            raise ValueError(
-                f"io int8 needs a static int8 scheme: files of {self.quantize.scheme} take and give float32"
-            )
-        why = refusal(self.runtime, self.quantize)
-        if why:
-            raise ValueError(why)
-        if self.opset is not None and self.runtime != "onnx":
-            raise ValueError(f"opset is for runtime onnx, found runtime {self.runtime!r}")
-        if self.opset is not None and not 18 <= self.opset <= 23:
-            raise ValueError(f"opset must be 18 to 23 (what the exporter honours), found {self.opset}")
-        if self.verify.tflite_runtime == "require" and self.runtime != "tflite":
-            raise ValueError(f"verify.tflite_runtime is for runtime tflite, found runtime {self.runtime!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A limit on one metric: a maximum, or for accuracy, SQNR and F1 a minimum.
-
-    Without `target` it holds for every target. Without `device` it holds for every device that gives the metric; one
-    on the outputs (accuracy, SQNR) is then on the host's.
-    """
-
-    metric: BudgetMetric
-    limit: float
-    target: str = ""
-    device: str = ""
-    percentile: Literal["min", "p50", "p90", "p99"] = "p50"
-    severity: Literal["error", "warning"] = "error"
-
-    def __post_init__(self) -> None:
-        if self.device and self.metric not in PER_DEVICE_METRICS | OUTPUT_METRICS:
-            raise ValueError(f"{self.metric} does not depend on a device: leave out device = {self.device!r}")
-        if self.percentile != "p50" and self.metric != "latency_ms":
-            raise ValueError(f"percentile is for latency_ms, found metric {self.metric!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,13 +200,3 @@ class Recipe:
 
 def _stops_early(entry: Compress | None) -> bool:
     return isinstance(entry, Finetune) and entry.early_stop_epochs > 0
-
-
-def data_spec(data: Data, seed: int, task: str) -> dict[str, Any]:
-    """What reading, splitting and preprocessing a recipe's data depends on, as plain JSON values."""
-    spec = dataclasses.asdict(data)
-    # A path; its content is what counts, and goes into keys on its own.
-    del spec["labels"]
-    if data.preprocess is not None:
-        spec["preprocess"] = {k: list(v) if isinstance(v, tuple) else v for k, v in spec["preprocess"].items()}
-    return {**spec, "seed": seed, "task": task}

@@ -19,7 +19,7 @@ def recipe_path(text: str) -> Path:
     """A recipe's path from what the user wrote. Raises RecipeError for an unknown shipped name."""
     if not text.startswith(PREFIX):
         return Path(text)
-    from pocketforge.recipe.recipe import suggest
+    from pocketforge.recipe.names import suggest
 
     name, _, which = text.removeprefix(PREFIX).partition("/")
     known = sorted({p.parent.name for p in models_folder().glob("*/*.toml")})

@@ -23,7 +23,8 @@ from pocketforge.errors import RecipeError
 from pocketforge.recipe.compress import KINDS, Auto, Compress
 from pocketforge.recipe.device import KINDS as DEVICE_KINDS
 from pocketforge.recipe.device import Device
-from pocketforge.recipe.recipe import Recipe, suggest
+from pocketforge.recipe.names import suggest
+from pocketforge.recipe.recipe import Recipe
 
 # TOML writes arrays of tables in the singular: [[target]].
 _TABLE_NAMES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}

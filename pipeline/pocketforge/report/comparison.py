@@ -8,7 +8,7 @@ from typing import Any
 
 from pocketforge.devices.emulator.counts import compare
 from pocketforge.errors import RecipeError
-from pocketforge.recipe.recipe import suggest
+from pocketforge.recipe import suggest
 from pocketforge.records import Report, TargetRecord
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from pocketforge.report.terminal import table
+from pocketforge.report.tables import table
 
 
 def compression_tables(compression: Mapping[str, Any]) -> list[Table]:

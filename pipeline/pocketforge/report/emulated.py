@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pocketforge.records import TargetRecord
-from pocketforge.report.terminal import console, table
+from pocketforge.report.tables import console, table
 from pocketforge.results.emulated import doubt
 
 _NUMBERS = ("top-1", "dB to host", "instructions", "estimated cycles", "estimated ms")

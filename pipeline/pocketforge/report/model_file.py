@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from pocketforge.report.terminal import console, table
+from pocketforge.report.tables import console, table
 
 if TYPE_CHECKING:
     from pocketforge.runtimes.describe import Description, TensorInfo

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pocketforge.records import TargetRecord
-from pocketforge.report.terminal import console, milliseconds, table
+from pocketforge.report.tables import console, milliseconds, table
 from pocketforge.results.phones import remarks
 from pocketforge.stats import percentile
 

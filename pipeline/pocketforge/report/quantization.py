@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pocketforge.records import TargetRecord
-from pocketforge.report.terminal import table
+from pocketforge.report.tables import table
 
 
 def quantization_tables(targets: Sequence[TargetRecord], agreement: Sequence[Mapping[str, Any]]) -> list[Table]:

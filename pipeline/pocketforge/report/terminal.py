@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pocketforge.recipe.recipe import HIGHER_IS_BETTER
+from pocketforge.recipe import HIGHER_IS_BETTER
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
+from pocketforge.report.tables import console, milliseconds, short_lane, table
 from pocketforge.stats import percentile, percentile_interval
 
 _COLOURS = {
@@ -38,29 +39,6 @@ _COLUMNS = {
     "parity_sqnr_db": ("SQNR dB", ".1f"),
     "load_ms": ("load ms", ".1f"),
 }
-
-
-def console() -> Console:
-    """Stdout, to draw tables on; as wide as they want when it is a file, where nothing needs to fit a window."""
-    found = Console(highlight=False, soft_wrap=True)
-    return found if found.is_terminal else Console(highlight=False, soft_wrap=True, width=1000)
-
-
-def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
-    """A table that fits 80 columns by folding names, never numbers. `numbers` are the columns that hold them."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        number = column in numbers
-        # Its unit goes on a second line, where the numbers are short.
-        header = "\n".join(column.rsplit(" ", 1)) if number else column
-        made.add_column(header, justify="right" if number else "left", overflow="fold", no_wrap=number)
-    return made
-
-
-def short_lane(lane: str) -> str:
-    """A step's lane; one that serves several, in few words."""
-    first, *rest = lane.split("+")
-    return f"{first} (+{len(rest)} more)" if rest else first
 
 
 def show_report(report: Report) -> None:
@@ -167,10 +145,6 @@ def _latency(measurement: Measurement | None) -> tuple[str, str, str]:
         milliseconds(half) if math.isfinite(half) else "?",  # too few samples to bound it
         milliseconds(percentile(measurement.samples, "p90")),
     )
-
-
-def milliseconds(value: float) -> str:
-    return f"{value:,.3f}" if value < 100 else f"{value:,.1f}"
 
 
 def show_gates(gates: Sequence[GateResult]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from pocketforge.report import terminal
+from pocketforge.report.tables import table
 from pocketforge.why.words import layer_rows, stage_rows
 
 _COLOURS = {"BAD": "red", "ok": "green", "first bad": "red"}
@@ -17,7 +17,7 @@ _COLOURS = {"BAD": "red", "ok": "green", "first bad": "red"}
 def parity_tables(found: Mapping[str, Any]) -> list[Table]:
     """found: the content of why.json."""
     samples = f"{found['samples']} eval samples"
-    stages = terminal.table(
+    stages = table(
         escape(f"{found['target']} ({found['runtime']}, {found['scheme']}), {samples}"),
         "stage", "from first dB", "from before dB", "argmax agrees", "verdict",
         numbers=("from first dB", "from before dB", "argmax agrees"),
@@ -25,7 +25,7 @@ def parity_tables(found: Mapping[str, Any]) -> list[Table]:
     _fill(stages, stage_rows(found))
     if not found["layers"]:
         return [stages]
-    layers = terminal.table(
+    layers = table(
         escape(f"layers of {found['layers_of']}, against the stage before ({found['layer_samples']} samples)"),
         "layer", "op", "SQNR dB", "own dB", "",
         numbers=("SQNR dB", "own dB"),

@@ -6,7 +6,7 @@ import json
 from itertools import combinations
 from typing import Any
 
-from pocketforge.plan.lanes import Lane, Plan
+from pocketforge.plan.steps import Lane, Plan
 from pocketforge.run.walk import Outcome
 
 

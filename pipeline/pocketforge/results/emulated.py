@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pocketforge.plan.lanes import Lane
+from pocketforge.plan.steps import Lane
 from pocketforge.run.walk import Outcome
 
 # Functions under this share of an inference are summed up in reports; count's own result has them all.

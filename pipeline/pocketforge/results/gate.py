@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import accumulate
 
+from pocketforge.recipe import HIGHER_IS_BETTER, Budget, Recipe
 from pocketforge.recipe.device import MEASURED_METRICS
-from pocketforge.recipe.recipe import HIGHER_IS_BETTER, Budget, Recipe
 from pocketforge.records import GateResult, Measurement, Verdict
 from pocketforge.stats import Interval, percentile_interval, round_interval, rounds_needed, samples_needed
 

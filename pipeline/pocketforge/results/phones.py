@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from pocketforge.devices import noise_floors
-from pocketforge.plan.lanes import Facts, Lane
+from pocketforge.plan.steps import Facts, Lane
 from pocketforge.results.emulated import Value, verified_values
 from pocketforge.run.walk import Outcome
 from pocketforge.stats import geometric_interval

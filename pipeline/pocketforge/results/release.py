@@ -12,8 +12,8 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketforge.plan.lanes import Plan
-from pocketforge.recipe.recipe import Recipe
+from pocketforge.plan.steps import Plan
+from pocketforge.recipe import Recipe
 from pocketforge.records import Artifact, Measurement, Report, TargetRecord
 from pocketforge.run.walk import Outcome
 from pocketforge.stats import PERCENTILES, percentile

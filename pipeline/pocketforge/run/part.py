@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pocketforge import events
 from pocketforge.errors import StageFailed
-from pocketforge.plan.lanes import Plan
+from pocketforge.plan.steps import Plan
 from pocketforge.run.store import Store
 from pocketforge.run.walk import Outcome, run_plan
 

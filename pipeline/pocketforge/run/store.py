@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge.errors import DamagedEntry, StoreError
+from pocketforge.files import explain_os_error, hash_file
 
 LAYOUT = "v1"
 
@@ -237,12 +237,6 @@ class Store:
                         path.unlink()
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextlib.contextmanager
 def _store_errors(root: Path) -> Iterator[None]:
     """Turn the disk's own errors into one that says what to do."""
@@ -252,19 +246,3 @@ def _store_errors(root: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise explain_os_error(error, root) from error
-
-
-def explain_os_error(error: OSError, place: Path, option: str = "--cache-dir") -> StoreError:
-    """A StoreError for a failed write: full, read-only, forbidden or broken. `option` chooses another place."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(
-            f"no space left on the disk of {place}",
-            f"free some space (pocketforge cache clear --keep-bytes 1GB) or choose another disk with {option}",
-        )
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-        return StoreError(
-            f"cannot write to {place}: {error.strerror}",
-            f"choose a folder you can write to with {option}"
-            + (" or POCKETFORGE_CACHE_DIR" if option == "--cache-dir" else ""),
-        )
-    return StoreError(f"cannot use {place}: {error}", f"choose another folder with {option}")

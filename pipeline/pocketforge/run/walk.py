@@ -20,11 +20,11 @@ from typing import Any
 
 from pocketforge import events
 from pocketforge.errors import DamagedEntry, PocketforgeError, StageFailed, StoreError, describe_exit
-from pocketforge.plan.lanes import Plan, Step
+from pocketforge.plan.steps import Plan, Step
 from pocketforge.records import StepRecord
+from pocketforge.registries import STAGES
 from pocketforge.run import worker
 from pocketforge.run.store import Entry, Store
-from pocketforge.stages import STAGES
 
 # A stage that measured something wrong says so in this file of its result ({"passed": …, "reasons": […]});
 # what would build on it is then not run.
@@ -155,7 +155,7 @@ class _Run:
                 ready.append(step)
         if any(s.exclusive for s in running.values()):
             return []
-        ready = _one_at_each_place(ready, running.values())
+        ready = one_at_each_place(ready, running.values())
         shared = [s for s in ready if not s.exclusive]
         if shared or running:
             # Benchmarks wait until nothing else is left to run beside them.
@@ -335,7 +335,7 @@ def _kill(process: Any) -> None:
     process.kill()
 
 
-def _one_at_each_place(ready: Iterable[Step], running: Iterable[Step]) -> list[Step]:
+def one_at_each_place(ready: Iterable[Step], running: Iterable[Step]) -> list[Step]:
     """Without those that wait for their place (a phone): they would only hold a worker."""
     busy = {step.place for step in running}
     free = []

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge.errors import ModelError, PocketforgeError, RecipeError, StageFailed, ToolFailed, ToolMissing
-from pocketforge.run.store import explain_os_error
+from pocketforge.files import explain_os_error
 
 PRELOAD_VARIABLE = "POCKETFORGE_PRELOAD"
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pocketforge.errors import ToolMissing
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import RUNTIMES
 
 if TYPE_CHECKING:
     import torch

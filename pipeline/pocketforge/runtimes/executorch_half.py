@@ -11,7 +11,7 @@ import copy
 from typing import Any
 
 import torch
-from torch.utils import _pytree
+from torch.utils import _pytree  # noqa: PLC2701 - upstream gives it no public name
 
 from pocketforge.errors import StageFailed
 

@@ -69,7 +69,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         if request.scheme == "codebook" and request.encodings is not None:
             apply_codebooks(model, request.encodings)
         _write(model, path)
-        _write_ort(path, out)
+        export_ort(path, out)
     mobile = _mobile_usability(path)
     return ExportResult(
         files={"model": "model.onnx", "ort": "model.ort"},
@@ -243,7 +243,7 @@ def _drop_build_traces(model: onnx.ModelProto) -> None:
     model.graph.name = "main_graph"
 
 
-def _write_ort(path: Path, out: Path) -> None:
+def export_ort(path: Path, out: Path) -> None:
     """model.ort for ARM (the x86 default would bake in the slow int8 form)."""
     from onnxruntime.tools import convert_onnx_models_to_ort as convert
 

@@ -10,7 +10,6 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-import torch.ao.quantization.fx._decomposed
 from ai_edge_litert import schema_py_generated as schema
 
 from pocketforge.runtimes.tflite_edit import drop_unused_tensors

@@ -14,13 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from pocketforge.errors import ModelError
+from pocketforge.registries import READERS
 from pocketforge.runtimes.describe import BITS
-
-READERS: dict[str, str] = {
-    ".tflite": "pocketforge.runtimes.traffic_tflite",
-    ".onnx": "pocketforge.runtimes.traffic_onnx",
-    ".pte": "pocketforge.runtimes.traffic_executorch",
-}
 
 
 @dataclass(frozen=True, slots=True)

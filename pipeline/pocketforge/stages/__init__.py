@@ -1,59 +1,6 @@
-"""The stages: a visible registry, imported on use.
+"""The stages, a module each, named in registries.STAGES and imported on use.
 
 A stage is a module with `run(inputs, spec, out, emit)`. `inputs` maps a role to a folder (an earlier step's
 result) or a path of the user's; `spec` is plain data, all of it part of the step's key; `out` is an empty folder
 to write into; `emit(fraction, message)` reports progress. Stages never see the store.
 """
-
-from __future__ import annotations
-
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class StageInfo:
-    """`version` changes when a stage's results would: it is part of every key.
-
-    libraries: distributions whose versions are part of the key (a runtime adds its own, see RUNTIMES).
-    preload: modules worth importing once, before the processes of several stages are forked from it.
-    resumable: its inputs also hold `partial`, a folder that outlives a kill, to go on from, and `logs`, a folder for
-    what it wants to tell that is no result.
-    """
-
-    module: str
-    version: int
-    libraries: tuple[str, ...]
-    preload: tuple[str, ...] = ()
-    resumable: bool = False
-
-
-_TRAIN = ("torch", "numpy", "pillow", "scikit-learn")
-_PT2E = (
-    "executorch.backends.xnnpack.quantizer.xnnpack_quantizer",
-    "torchao.quantization.pt2e.quantize_pt2e",
-)
-_TRACE = ("torch", "torch.export", "torch._dynamo", "safetensors.torch", "torch.utils.flop_counter")
-
-STAGES: dict[str, StageInfo] = {
-    "data": StageInfo("pocketforge.stages.data", 1, ("numpy", "pillow", "scikit-learn")),
-    "finetune": StageInfo("pocketforge.stages.finetune", 2, (*_TRAIN, "accelerate"), _TRACE, resumable=True),
-    "prune": StageInfo("pocketforge.stages.prune", 1, (*_TRAIN, "torch-pruning"), _TRACE),
-    "sensitivity": StageInfo("pocketforge.stages.sensitivity", 1, (*_TRAIN, "torch-pruning"), _TRACE),
-    "gains": StageInfo("pocketforge.stages.gains", 1, ("torch", "numpy"), _TRACE),
-    "reference": StageInfo("pocketforge.stages.reference", 1, ("torch", "numpy"), _TRACE),
-    "layers": StageInfo("pocketforge.stages.layers", 1, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
-    "quantize": StageInfo(
-        "pocketforge.stages.quantize", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, resumable=True
-    ),
-    "qat": StageInfo(
-        "pocketforge.stages.qat", 1, (*_TRAIN, "accelerate", "torchao", "executorch"), _TRACE + _PT2E, resumable=True
-    ),
-    "export": StageInfo("pocketforge.stages.export", 3, ("torch",), _TRACE),
-    "verify": StageInfo("pocketforge.stages.verify", 3, ("numpy",)),
-    "why": StageInfo("pocketforge.stages.why", 1, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
-    "bench": StageInfo("pocketforge.stages.bench", 2, ("numpy",)),
-    "verify_device": StageInfo("pocketforge.stages.verify_device", 1, ("numpy",)),
-    "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
-    "count": StageInfo("pocketforge.stages.count", 1, ("numpy", "capstone", "pyelftools")),
-    "estimate": StageInfo("pocketforge.stages.estimate", 1, ("numpy", "capstone")),
-}

@@ -10,8 +10,8 @@ from typing import Any
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
-from pocketforge.run.store import hash_file
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.files import hash_file
+from pocketforge.registries import RUNTIMES
 
 Emit = Callable[[float, str], None]
 

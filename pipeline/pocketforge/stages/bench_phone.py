@@ -12,8 +12,8 @@ from typing import Any
 
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices import adb
-from pocketforge.run.store import hash_file
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.files import hash_file
+from pocketforge.registries import RUNTIMES
 
 Emit = Callable[[float, str], None]
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from pocketforge.data.arrays_on_disk import create_samples
 from pocketforge.data.dataset import Dataset, Samples, open_dataset
-from pocketforge.data.files import resolver
 from pocketforge.data.preprocess import describe
 from pocketforge.errors import ModelError
+from pocketforge.files import resolver
 
 Emit = Callable[[float, str], None]
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from pocketforge.data.dataset import Dataset, open_dataset
-from pocketforge.data.files import resolver
 from pocketforge.errors import ModelError
+from pocketforge.files import resolver
 from pocketforge.model.load import check_finite, count_parameters
 from pocketforge.model.surgery import Checkpoint, save_checkpoint
 from pocketforge.pruning.subject import open_checkpoint

@@ -23,11 +23,12 @@ from torch import Tensor
 from pocketforge.data.arrays_on_disk import load_samples, sample_paths
 from pocketforge.errors import StageFailed
 from pocketforge.measure.slow_layers import find_slow_layers
-from pocketforge.measure.trial import Trial, export_float, ratio_interval, time_in_turns
+from pocketforge.measure.trial import Trial, export_float, time_in_turns
 from pocketforge.model import load, surgery
 from pocketforge.pruning.sparse_storage import encode
 from pocketforge.pruning.subject import accuracy, example_for, mean_loss, open_checkpoint, task_loss
 from pocketforge.pruning.unstructured import measure_zeros
+from pocketforge.stats import ratio_interval
 
 Emit = Callable[[float, str], None]
 Batch = list[tuple[tuple[Tensor, ...], Tensor]]

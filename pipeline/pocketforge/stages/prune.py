@@ -18,11 +18,11 @@ from pocketforge.measure.on_emulator import count_file, estimate_file
 from pocketforge.measure.trial import export_float, time_in_turns
 from pocketforge.model import load
 from pocketforge.model.surgery import save_checkpoint
-from pocketforge.pruning import METHODS
 from pocketforge.pruning.base import Emit, Subject
 from pocketforge.pruning.sensitivity import choose_ratios
 from pocketforge.pruning.subject import open_checkpoint, subject_for
 from pocketforge.recipe.compress import DropLayers, PruneChannels, compress_entry
+from pocketforge.registries import METHODS
 
 # Fewer than a benchmark's: a goal asks for several candidates.
 GOAL_ROUNDS = 2

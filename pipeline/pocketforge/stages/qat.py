@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from pocketforge.data.dataset import Dataset, open_dataset
-from pocketforge.data.files import resolver
 from pocketforge.errors import ModelError
+from pocketforge.files import resolver
 from pocketforge.model.load import load_exported
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.quantization.converted import write_converted

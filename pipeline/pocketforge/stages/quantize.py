@@ -104,7 +104,7 @@ def _codebook(
     emit: Emit,
 ) -> dict[str, Any]:
     from pocketforge.data.dataset import open_dataset
-    from pocketforge.data.files import resolver
+    from pocketforge.files import resolver
     from pocketforge.quantization.codebook import cluster, describe, finetune_centroids, with_codebooks
     from pocketforge.quantization.codebook_files import save_codebooks
     from pocketforge.training.losses import user_loss

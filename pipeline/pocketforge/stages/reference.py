@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pocketforge.data.arrays_on_disk import load_samples
-from pocketforge.data.files import resolver
 from pocketforge.errors import ModelError
+from pocketforge.files import resolver
 from pocketforge.metrics import accuracy
 from pocketforge.model import load
 from pocketforge.model.evaluate import evaluate

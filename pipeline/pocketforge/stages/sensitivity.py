@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge.data.dataset import open_dataset
-from pocketforge.data.files import resolver
+from pocketforge.files import resolver
 from pocketforge.pruning.base import Emit
 from pocketforge.pruning.sensitivity import measure
 from pocketforge.pruning.subject import gather, open_checkpoint, subject_for

@@ -18,11 +18,11 @@ from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices import host, legacy
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.errors import PocketforgeError, ToolMissing
+from pocketforge.files import hash_file
 from pocketforge.measure.file_checks import check, check_contract, check_limits, measure, write_checked
 from pocketforge.metrics import accuracy, parity, real_values
 from pocketforge.recipe.limits import default_limits, is_limit
-from pocketforge.run.store import hash_file
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import RUNTIMES
 from pocketforge.runtimes.describe import describe
 
 Emit = Callable[[float, str], None]

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 from pocketforge.data.arrays_on_disk import sample_paths
-from pocketforge.devices import DEVICES
 from pocketforge.devices.base import RunRequest
 from pocketforge.devices.profile_files import load_profile
+from pocketforge.files import hash_file
 from pocketforge.measure.file_checks import check, check_limits, measure, write_checked
 from pocketforge.metrics import accuracy, parity, real_values
 from pocketforge.recipe.limits import device_limits
-from pocketforge.run.store import hash_file
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import DEVICES, RUNTIMES
 
 Emit = Callable[[float, str], None]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pocketforge.why.chain import explain
+from pocketforge.why.explain import explain
 
 Emit = Callable[[float, str], None]
 

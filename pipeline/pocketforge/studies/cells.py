@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pocketforge.run.store import explain_os_error
+from pocketforge.files import explain_os_error
 
 
 def key_of(about: Any) -> str:

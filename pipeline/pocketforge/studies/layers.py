@@ -11,8 +11,8 @@ from pocketforge import events
 from pocketforge.errors import RecipeError
 from pocketforge.facts.gather import gather
 from pocketforge.plan.lanes import make_plan
+from pocketforge.recipe import Recipe, Target, suggest
 from pocketforge.recipe.quantize import STATIC, Quantize
-from pocketforge.recipe.recipe import Recipe, Target, suggest
 from pocketforge.run.part import run_part
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pocketforge.model.load import count_macs, count_parameters
-from pocketforge.pruning import METHODS as PRUNERS
 from pocketforge.pruning.base import Subject
 from pocketforge.recipe.compress import Compress, DropLayers, Goal, PruneChannels, PruneUnstructured
+from pocketforge.registries import METHODS as PRUNERS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pocketforge.errors import ToolMissing
-from pocketforge.run.store import explain_os_error
+from pocketforge.figures import new_figure, save_figure
 
 # Okabe & Ito's colours: told apart by colour-blind readers too. With a marker of its own for each.
 _LOOK = {
@@ -19,29 +18,6 @@ _LOOK = {
 }
 _ENDS = ("low", "high")
 _UNITS = {"parameters": "parameters", "macs": "MACs"}
-
-
-def new_figure(width: float, height: float) -> tuple[Any, Any]:
-    """A figure (inches) and its axes. Raises ToolMissing without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ToolMissing(f"pictures need matplotlib: {error}", "pip install 'pocketforge[compress]'") from error
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def save_figure(figure: Any, path: Path) -> Path:
-    """Write a PNG. Raises StoreError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # No version or date in it: the same figures give the same bytes.
-        figure.savefig(path, format="png", metadata={"Software": None})
-    except OSError as error:
-        raise explain_os_error(error, path.parent, "--out") from error
-    return path
 
 
 def heat_map(found: Mapping[str, Any], chosen: Mapping[str, float], path: Path) -> Path:

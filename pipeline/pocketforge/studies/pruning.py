@@ -19,10 +19,9 @@ from pocketforge.errors import ModelError, PocketforgeError, RecipeError
 from pocketforge.facts.gather import gather
 from pocketforge.model.load import count_macs, count_parameters
 from pocketforge.pruning.unstructured import measure_zeros
+from pocketforge.recipe import Recipe
 from pocketforge.recipe.compress import Finetune
-from pocketforge.recipe.recipe import Recipe
-from pocketforge.runtimes import RUNTIMES
-from pocketforge.stages import STAGES
+from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.studies import methods, timing, verdicts
 from pocketforge.studies.cells import Cells, key_of
 from pocketforge.studies.intervals import mean_interval
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
+from pocketforge.studies.settings import Settings
 
 VERSION = 1
 METHODS: tuple[methods.Method, ...] = get_args(methods.Method)
@@ -42,19 +42,6 @@ CONTROL = "none"
 
 Tell = Callable[[str], None]
 Watch = Callable[[float, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What to compare. runtimes: empty for none. rounds: how often each file is timed, in turns with the others."""
-
-    ratios: tuple[float, ...]
-    seeds: int
-    methods: tuple[str, ...]
-    by: tuple[str, ...]
-    runtimes: tuple[str, ...]
-    finetune: Finetune
-    rounds: int
 
 
 @dataclass(frozen=True, slots=True)

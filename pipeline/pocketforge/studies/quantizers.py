@@ -27,7 +27,7 @@ from pocketforge.quantization.codebook import batched, float_weights, weight_err
 from pocketforge.quantization.codebook_files import entropy_bits, pack_bits
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.quantizers import QUANTIZERS, Quantized
-from pocketforge.recipe.recipe import Recipe
+from pocketforge.recipe import Recipe
 from pocketforge.run.part import run_part
 from pocketforge.studies.cells import Cells, key_of
 from pocketforge.training.loop import deterministic

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 
-from pocketforge.recipe.recipe import suggest
+from pocketforge.recipe import suggest
 
 STEP = "0.1"
 MOST = 100

@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pocketforge.errors import PocketforgeError, StageFailed
-from pocketforge.measure.trial import Trial, export_float, ratio_interval, time_in_turns
+from pocketforge.measure.trial import Trial, export_float, time_in_turns
 from pocketforge.run.store import Store
+from pocketforge.stats import ratio_interval
 from pocketforge.studies.cells import Cells, key_of
+from pocketforge.studies.settings import Settings
 from pocketforge.studies.verdicts import pairs
 from pocketforge.studies.workbench import structure_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from pocketforge.studies.pruning import Settings
     from pocketforge.studies.workbench import Workbench
 
 # Samples that a timed file runs on, one after another.

@@ -16,8 +16,8 @@ from pocketforge.model.load import build_model, load_weights
 from pocketforge.pruning.base import Emit, Subject
 from pocketforge.pruning.subject import accuracy, gather, open_checkpoint, subject_for
 from pocketforge.pruning.unstructured import MaskConstraint
+from pocketforge.recipe import Recipe, data_spec
 from pocketforge.recipe.compress import Distill, Finetune
-from pocketforge.recipe.recipe import Recipe, data_spec
 from pocketforge.training.batches import KEEP_BYTES
 from pocketforge.training.distillation import DistillationLoss
 from pocketforge.training.loop import deterministic, fit

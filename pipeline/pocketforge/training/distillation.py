@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pocketforge.errors import ModelError
+from pocketforge.recipe import suggest
 from pocketforge.recipe.compress import Distill, LayerPair
-from pocketforge.recipe.recipe import suggest
 
 Inputs = tuple[Tensor, ...]
 

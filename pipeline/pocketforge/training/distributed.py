@@ -83,7 +83,7 @@ def together(
 
 
 def _environment(rank: int, world: int) -> dict[str, str]:
-    root = os.fspath(Path(importlib.import_module("pocketforge").__file__ or "").parents[1])
+    root = os.fspath(Path(__file__).parents[2])
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     return {
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),

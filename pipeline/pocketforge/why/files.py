@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
+from pocketforge.files import hash_file
 from pocketforge.metrics import real_values
-from pocketforge.run.store import hash_file
-from pocketforge.runtimes import RUNTIMES
+from pocketforge.registries import RUNTIMES
 from pocketforge.runtimes.taps import FileTap
 from pocketforge.why.forms import Form
 

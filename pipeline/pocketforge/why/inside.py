@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from pocketforge.why import files
 from pocketforge.why.causes import compare_weights
+from pocketforge.why.chain import Chain
 from pocketforge.why.forms import Form, eager_layers, unique
 from pocketforge.why.layers import GraphSource, LayerDifference, StoredSource, compare, feeds
 from pocketforge.why.taps import Tap, taps_of
-
-if TYPE_CHECKING:
-    from pocketforge.why.chain import Chain
 
 Array = NDArray[Any]
 # Rows, why there are none, and layer → what is known of its weights.

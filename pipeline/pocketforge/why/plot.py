@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pocketforge.studies.plots import new_figure, save_figure
+from pocketforge.figures import new_figure, save_figure
 
 _TOP_DB = 100.0  # what is nearer than this is drawn here: there is nothing to see between 100 dB and no difference
 _SEEN, _OWN, _BAD, _LIMIT = "#0072B2", "#E69F00", "#D55E00", "#999999"

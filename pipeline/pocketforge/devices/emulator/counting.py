@@ -29,7 +29,7 @@ from pocketforge.devices.emulator.parts import SETUP, Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError, DeviceUnavailable
-from pocketforge.run.store import hash_file
+from pocketforge.files import hash_file
 
 # How far two windows may be apart, as a fraction. ONNX Runtime's allocator does not settle wholly.
 TOLERANCES = {"tflite": 1e-4, "executorch": 1e-4, "onnx": 1e-3}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketforge.run.store import hash_file
+from pocketforge.files import hash_file
 
 RECORD = "part.json"
 MANIFEST = "manifest.json"

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from pocketforge.devices.emulator import commands
 from pocketforge.devices.emulator.pinned import Wheel
 from pocketforge.errors import DeviceUnavailable, ToolFailed, ToolMissing
-from pocketforge.run.store import hash_file
+from pocketforge.files import hash_file
 
 SUMS = "SHA256SUMS"
 OFFLINE = (

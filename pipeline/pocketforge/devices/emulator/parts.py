@@ -12,8 +12,8 @@ import android_bench
 from pocketforge.devices.emulator import manifest, pinned, qemu_binary
 from pocketforge.devices.emulator.manifest import Part, digest_of
 from pocketforge.errors import DeviceUnavailable, PocketforgeError, ToolMissing
+from pocketforge.files import hash_file
 from pocketforge.folders import environments_dir
-from pocketforge.run.store import hash_file
 
 FORMAT = 1
 SETUP = "pocketforge device setup emulator"

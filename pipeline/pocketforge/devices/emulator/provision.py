@@ -22,7 +22,7 @@ from pocketforge.devices.emulator.manifest import Part
 from pocketforge.devices.emulator.packages import Packages, unpack_wheel
 from pocketforge.devices.emulator.parts import LIBRARIES, QEMU, READER, RUNNERS, Emulator
 from pocketforge.errors import DeviceUnavailable, PocketforgeError
-from pocketforge.run.store import explain_os_error, hash_file
+from pocketforge.files import explain_os_error, hash_file
 
 Emit = Callable[[str], None]
 _COMPILER = "compiler"

@@ -17,7 +17,7 @@ from pathlib import Path
 from pocketforge.devices.emulator.packages import OFFLINE, Packages
 from pocketforge.devices.emulator.pinned import OLDEST_QEMU, QEMU_PACKAGES
 from pocketforge.errors import DeviceUnavailable, ToolFailed, ToolMissing
-from pocketforge.run.store import hash_file
+from pocketforge.files import hash_file
 
 VARIABLE = "POCKETFORGE_QEMU"
 NAMES = ("qemu-aarch64-static", "qemu-aarch64")

@@ -11,14 +11,14 @@ def prepare(threads):
     import torch
 
     torch.set_num_threads(threads)
-    from executorch.extension.pybindings import _portable_lib
+    from executorch.extension.pybindings import _portable_lib  # noqa: PLC2701 - upstream gives it no public name
 
     _portable_lib._unsafe_reset_threadpool(threads)
 
 
 class Session:
     def __init__(self, path, threads):
-        from executorch.extension.pybindings import _portable_lib as lib
+        from executorch.extension.pybindings import _portable_lib as lib  # noqa: PLC2701 - upstream gives it no public name
 
         self._module = lib._load_for_executorch(str(path))
         meta = self._module.method_meta("forward")

@@ -1,0 +1,97 @@
+"""Model files to benchmark, with samples: stored targets of a recipe, or files of the user."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pocketforge.data.arrays_on_disk import sample_paths
+from pocketforge.errors import RecipeError, ToolFailed, describe_exit
+from pocketforge.facts.gather import gather
+from pocketforge.plan.lanes import make_plan
+from pocketforge.recipe import Recipe, suggest
+from pocketforge.registries import RUNTIMES
+from pocketforge.run.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A model file to benchmark, and samples for it: one .npy for each of its inputs."""
+
+    name: str
+    path: Path
+    runtime: str
+    inputs: tuple[Path, ...]
+
+
+def stored_files(recipe: Recipe, cache: Path, names: Sequence[str]) -> list[File]:
+    """Built targets of a recipe, all when none are named. Raises RecipeError for unknown names or unbuilt targets."""
+    known = [t.name for t in recipe.targets]
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"no target is named {name!r}{suggest(name, known)}")
+    plan = make_plan(recipe, gather(recipe, cache))
+    store = Store(cache)
+    inputs = tuple(sample_paths(_stored(store, plan.data, "the recipe's data"), "eval"))
+    files = []
+    for lane in plan.lanes:
+        if not names or lane.target.name in names:
+            folder = _stored(store, lane.export, f"target {lane.target.name!r}")
+            exported = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+            model = folder / exported["files"]["model"]
+            files.append(File(lane.target.name, model, lane.target.runtime, inputs))
+    return files
+
+
+def _stored(store: Store, key: str, what: str) -> Path:
+    entry = store.get(key)
+    if entry is None:
+        raise RecipeError(f"{what} is not built, or changed since", "pocketforge build RECIPE builds it")
+    return entry.files
+
+
+def given_file(path: Path, inputs: Sequence[Path]) -> File:
+    """A model file of the user's, with samples from .npy files.
+
+    Raises RecipeError for a file that is not there or of no known kind, and for samples that cannot be fed.
+    """
+    runtimes = {info.suffix: name for name, info in RUNTIMES.items()} | {".ort": "onnx"}
+    if path.suffix not in runtimes:
+        known = ", ".join(sorted(runtimes))
+        raise RecipeError(f"cannot tell the runtime of {path.name}", f"known endings: {known}, and .toml for a recipe")
+    if not path.is_file():
+        raise RecipeError(f"no model file at {path}")
+    if not inputs:
+        raise RecipeError(
+            f"{path.name} needs samples to run on: --inputs SAMPLES.npy for each of its inputs, samples first",
+            "real samples: timings on zeros or noise are not those of your data",
+        )
+    counts = {str(file): _count_samples(file) for file in inputs}
+    if len(set(counts.values())) > 1:
+        faults = [f"{file}: {count}" for file, count in counts.items()]
+        raise RecipeError("every input needs as many samples as the others, found:", faults=faults)
+    return File(path.name, path, runtimes[path.suffix], tuple(inputs))
+
+
+def _count_samples(file: Path) -> int:
+    try:
+        samples = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise RecipeError(f"wanted a .npy file of numbers, found {file}: {error}") from None
+    if not isinstance(samples, np.ndarray) or samples.dtype.kind not in "biuf" or samples.ndim == 0 or not len(samples):
+        found = f"{samples.dtype} {list(samples.shape)}" if isinstance(samples, np.ndarray) else "several arrays"
+        raise RecipeError(f"wanted an array of numbers with at least one sample, found {found} in {file}")
+    return len(samples)
+
+
+def reason_of(error: ToolFailed) -> str:
+    """What the runtime said, without the Python frames it passed through."""
+    lines = [line for line in error.stderr_tail.splitlines() if line.strip() and line[0] not in " \t"]
+    lines = [line for line in lines if not line.startswith("Traceback")]
+    # The runner ends with the exception's own name and text, which the traceback had with its module.
+    said = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if not after or not line.endswith(after)]
+    return "\n  ".join(said[-4:]) or describe_exit(error.returncode)

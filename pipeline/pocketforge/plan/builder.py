@@ -1,0 +1,76 @@
+"""Collects steps and makes their keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pocketforge.plan.steps import Facts, Step
+from pocketforge.recipe import Recipe
+from pocketforge.registries import RUNTIMES, STAGES
+
+_FORMAT = 1
+
+
+class Steps:
+    """Collects steps; equal keys become one step that serves several lanes."""
+
+    def __init__(self, recipe: Recipe, facts: Facts) -> None:
+        self.recipe = recipe
+        self.facts = facts
+        self._steps: dict[str, Step] = {}
+
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(self._steps.values())
+
+    @staticmethod
+    def runtime_libraries(runtime: str) -> tuple[str, ...]:
+        """Distributions that export to a runtime and run its files."""
+        info = RUNTIMES[runtime]
+        return (*info.export_libraries, *info.run_libraries)
+
+    def add(
+        self,
+        stage: str,
+        lane: str,
+        spec: Mapping[str, Any],
+        needs: Mapping[str, str],
+        *,
+        reads: tuple[str, ...] = (),
+        paths: Mapping[str, Path] | None = None,
+        also: tuple[str, ...] = (),
+        after: tuple[str, ...] = (),
+        exclusive: bool = False,
+        preload: tuple[str, ...] = (),
+        place: str = "",
+    ) -> str:
+        info = STAGES[stage]
+        covers = {
+            "format": _FORMAT,
+            "stage": stage,
+            "version": info.version,
+            "spec": spec,
+            "needs": dict(needs),
+            "files": {role: self.facts.digests[role] for role in reads if role in self.facts.digests},
+            "libraries": {name: self.facts.versions.get(name, "none") for name in (*info.libraries, *also)},
+        }
+        key = hashlib.sha256(json.dumps(covers, sort_keys=True).encode()).hexdigest()
+        known = self._steps.get(key)
+        if known is not None:
+            if lane not in known.lane.split("+"):
+                merged = dataclasses.replace(
+                    known, lane=f"{known.lane}+{lane}", after=tuple(sorted({*known.after, *after}))
+                )
+                if merged.after != known.after:
+                    # It now waits for steps that were laid out after it (and nothing reads a step that waits).
+                    del self._steps[key]
+                self._steps[key] = merged
+            return key
+        self._steps[key] = Step(
+            stage, lane, spec, dict(needs), key, dict(paths or {}), after, exclusive, info.preload + preload, place
+        )
+        return key

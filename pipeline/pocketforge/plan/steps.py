@@ -1,0 +1,153 @@
+"""What a plan is made of: steps, the lanes of targets, what the lanes start from, and the facts they depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pocketforge.recipe import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Phone:
+    """A phone as it is connected now, or why it is not.
+
+    identity: what decides results on it (model, Android build, kernel), in words. about: of its facts, for reports.
+    differs: what it has otherwise than the profile that it stands for. absent: why no phone is there; then nothing
+    else is known.
+    """
+
+    serial: str = ""
+    identity: str = "none"
+    about: Mapping[str, Any] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
+    absent: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For reports: what it is, and what it has otherwise."""
+        return {**self.about, "differs": list(self.differs)}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a plan depends on outside the recipe (`facts.gather` looks it up).
+
+    digests: role → SHA-256 of the content of the files a step reads. versions: distribution → version. host: the
+    processor that benchmarks run on. tflite_runtime: the older runtime's environment, or `none`. emulator: what
+    emulated devices run in, or `none`. profiles: those that the recipe's devices name → their files. phones: device →
+    the connected phone that it is.
+    """
+
+    digests: Mapping[str, str]
+    versions: Mapping[str, str]
+    host: str
+    tflite_runtime: str
+    emulator: str = "none"
+    profiles: Mapping[str, Path] = field(default_factory=dict)
+    phones: Mapping[str, Phone] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One run of one stage.
+
+    lane: `trunk`, or the targets it serves joined by "+". needs: role → key of the step whose folder it reads.
+    paths: role → the user's own path (where it is does not matter, its content is in the key). after: keys of
+    steps to wait for whose results it does not read; one of them must have passed. exclusive: nothing else may run
+    beside it (a benchmark). place: what only one step at a time can use (a phone).
+    """
+
+    stage: str
+    lane: str
+    spec: Mapping[str, Any]
+    needs: Mapping[str, str]
+    key: str
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    exclusive: bool = False
+    preload: tuple[str, ...] = ()
+    place: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}[{self.lane}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The keys of one target's steps; `quantize` is empty for a float target, `bench` maps device → key.
+
+    emulated: device → its three steps. phones: device → its two.
+    """
+
+    target: Target
+    quantize: str
+    export: str
+    verify: str
+    bench: Mapping[str, str]
+    emulated: Mapping[str, Emulated] = field(default_factory=dict)
+    phones: Mapping[str, OnPhone] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in an order that can be run from first to last, the trunk's keys and each target's lane.
+
+    changes: the steps that compress the model, in order. gains: the step that measures them; empty without any.
+    """
+
+    steps: tuple[Step, ...]
+    data: str
+    reference: str
+    lanes: tuple[Lane, ...]
+    changes: tuple[Change, ...] = ()
+    gains: str = ""
+
+    def step(self, key: str) -> Step:
+        return next(s for s in self.steps if s.key == key)
+
+
+TRUNK = "trunk"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of the trunk that changed the model: its key, where in the recipe it comes from, what it is called."""
+
+    key: str
+    entry: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Emulated:
+    """The keys of one target's steps on one emulated device."""
+
+    verify: str
+    count: str
+    estimate: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnPhone:
+    """The keys of one target's steps on one phone."""
+
+    verify: str
+    bench: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What lanes start from: the model (its spec, the user's paths, the library it comes from) and keys of the trunk.
+
+    checkpoint is empty where nothing compresses the model.
+    """
+
+    model: Mapping[str, Any]
+    paths: Mapping[str, Path]
+    also: tuple[str, ...]
+    data: str
+    reference: str
+    checkpoint: str

@@ -1,0 +1,71 @@
+"""Real samples: where they come from, how they are split and preprocessed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pocketforge.recipe.names import Layout, positive
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """From a raw sample (H×W×C, the source's own range) to the model's input.
+
+    resize: [height, width], bilinear. scale: the raw value that becomes 1.0 (0 leaves values as they are;
+    by default the source's own maximum). mean/std: per channel, after scaling. layout: of the model's input.
+    """
+
+    resize: tuple[int, ...] = ()
+    color: Literal["as_is", "rgb", "grayscale"] = "as_is"
+    scale: float | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    layout: Layout = "NCHW"
+
+    def __post_init__(self) -> None:
+        if self.resize and (len(self.resize) != 2 or min(self.resize) < 1):
+            raise ValueError(f"resize must be [height, width], found {list(self.resize)}")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean and std must be equally long, found {len(self.mean)} and {len(self.std)}")
+        if any(value <= 0 for value in self.std):
+            raise ValueError(f"std must be more than 0, found {list(self.std)}")
+        if self.scale is not None and self.scale < 0:
+            raise ValueError(f"scale must be 0 (leave as is) or more, found {self.scale}")
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Real samples: `digits`, `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE` or `module.py:function`."""
+
+    source: str
+    labels: str = ""
+    eval_fraction: float = 0.3
+    eval_samples: int = 1000
+    calibration_samples: int = 100
+    preprocess: Preprocess | None = None
+
+    def __post_init__(self) -> None:
+        kind, colon, rest = self.source.partition(":")
+        if kind not in ("digits", "cifar10", "imagefolder", "npz") and not kind.endswith(".py"):
+            raise ValueError(
+                "source must be digits, cifar10:DIR, imagefolder:DIR, npz:FILE or module.py:function, "
+                f"found {self.source!r}"
+            )
+        if kind != "digits" and not (colon and rest):
+            raise ValueError(f"source {kind!r} needs a place after a colon, as in {kind}:NAME")
+        if not 0 < self.eval_fraction < 1:
+            raise ValueError(f"eval_fraction must be between 0 and 1, found {self.eval_fraction}")
+        positive(self.eval_samples, "eval_samples")
+        positive(self.calibration_samples, "calibration_samples")
+
+
+def data_spec(data: Data, seed: int, task: str) -> dict[str, Any]:
+    """What reading, splitting and preprocessing a recipe's data depends on, as plain JSON values."""
+    spec = dataclasses.asdict(data)
+    # A path; its content is what counts, and goes into keys on its own.
+    del spec["labels"]
+    if data.preprocess is not None:
+        spec["preprocess"] = {k: list(v) if isinstance(v, tuple) else v for k, v in spec["preprocess"].items()}
+    return {**spec, "seed": seed, "task": task}

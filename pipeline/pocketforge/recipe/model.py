@@ -1,0 +1,59 @@
+"""Where the model comes from: its definition, its weights, its inputs and outputs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pocketforge.recipe.names import check_name
+
+SHARED_DEFINITIONS = ("torchvision:", "timm:", "transformers:")
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One model input: `shape` with its batch dimension of 1 first, in the PyTorch model's layout."""
+
+    shape: tuple[int, ...]
+    name: str = ""
+    dtype: Literal["float32", "int32", "int64"] = "float32"
+
+    def __post_init__(self) -> None:
+        if not self.shape or self.shape[0] != 1:
+            raise ValueError(f"shape must begin with a batch of 1 (files are batch-1), found {list(self.shape)}")
+        if min(self.shape) < 1:
+            raise ValueError(f"shape must have no empty dimension, found {list(self.shape)}")
+        if self.name:
+            check_name(self.name, "an input's name")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Where the model comes from.
+
+    definition: `file.py` (with `build(**args)`), `file.pt2` (a torch.export archive), `torchvision:NAME`,
+    `timm:NAME` or `transformers:DIR`. weights: safetensors, or a checkpoint that `torch.load(weights_only=True)` takes.
+    """
+
+    definition: str
+    weights: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[InputSpec, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        shared = self.definition.startswith(SHARED_DEFINITIONS)
+        if not shared and not self.definition.endswith((".py", ".pt2")):
+            raise ValueError(
+                "definition must be a .py file, a .pt2 file, torchvision:NAME, timm:NAME or transformers:DIR, "
+                f"found {self.definition!r}"
+            )
+        if self.definition.endswith(".pt2") and (self.weights or self.args):
+            raise ValueError("a .pt2 definition holds its own weights and arguments: leave out weights and args")
+        for name in self.outputs:
+            check_name(name, "an output's name")
+        try:
+            json.dumps(self.args, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"args must be plain strings, numbers, booleans, arrays and tables: {error}") from None

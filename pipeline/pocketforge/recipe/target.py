@@ -1,0 +1,57 @@
+"""One file to ship: its runtime, how it is quantized, and when it counts as wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pocketforge.recipe.names import Layout, Runtime, check_name
+from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.support import refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """When a file that loads counts as wrong. Unset limits take the scheme's default (see docs/recipe.md).
+
+    max_diff_ratio: largest absolute difference from the PyTorch reference over the reference's largest magnitude.
+    min_graph_sqnr_db: against the quantized graph in PyTorch, not the model before it.
+    """
+
+    min_sqnr_db: float | None = None
+    max_diff_ratio: float | None = None
+    min_argmax_agreement: float | None = None
+    max_accuracy_drop: float | None = None
+    min_graph_sqnr_db: float | None = None
+    tflite_runtime: Literal["report", "require", "skip"] = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One file to ship: a runtime and how it is quantized. Names are unique in a recipe."""
+
+    name: str
+    runtime: Runtime
+    quantize: Quantize = Quantize()  # noqa: RUF009 - frozen, so one for all does no harm
+    layout: Layout = "NCHW"
+    io: Literal["float32", "int8"] = "float32"
+    opset: int | None = None
+    verify: Verify = Verify()
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "name")
+        if self.layout == "NHWC" and self.runtime != "tflite":
+            raise ValueError(f"layout NHWC is for runtime tflite; {self.runtime} files keep the model's NCHW")
+        if self.io == "int8" and not self.quantize.is_static:
+            raise ValueError(
+                f"io int8 needs a static int8 scheme: files of {self.quantize.scheme} take and give float32"
+            )
+        why = refusal(self.runtime, self.quantize)
+        if why:
+            raise ValueError(why)
+        if self.opset is not None and self.runtime != "onnx":
+            raise ValueError(f"opset is for runtime onnx, found runtime {self.runtime!r}")
+        if self.opset is not None and not 18 <= self.opset <= 23:
+            raise ValueError(f"opset must be 18 to 23 (what the exporter honours), found {self.opset}")
+        if self.verify.tflite_runtime == "require" and self.runtime != "tflite":
+            raise ValueError(f"verify.tflite_runtime is for runtime tflite, found runtime {self.runtime!r}")
