@@ -1,13 +1,18 @@
-"""Where the cache is: `--cache-dir`, else POCKETFORGE_CACHE_DIR, else the user's cache folder."""
+"""Folders: where the cache is (`--cache-dir`, else POCKETFORGE_CACHE_DIR, else the user's cache folder), and where
+modules come from."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 VARIABLE = "POCKETFORGE_CACHE_DIR"
 ENVIRONMENTS_VARIABLE = "POCKETFORGE_ENVIRONMENTS_DIR"
 PHONES_VARIABLE = "POCKETFORGE_PHONES_DIR"
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def cache_dir() -> Path:
@@ -34,3 +39,30 @@ def _user_cache() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("pocketforge", appauthor=False)
+
+
+def leave_working_folder() -> None:
+    """Take the working folder off `sys.path`: a numpy.py or onnx.py of the user's is not the library of that name.
+
+    `python -m` puts it there, and so does a PYTHONPATH with "." or an empty entry. The user's own code gets it back
+    (model/user_code.py). It stays where it is what holds Pocketforge itself, in a checkout.
+    """
+    with contextlib.suppress(OSError):  # the working folder is gone: nothing is found there
+        here = os.path.realpath(os.getcwd())
+        package = Path(os.path.realpath(__file__)).parent
+        if here not in (str(package.parent), str(package.parents[1])):
+            sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or here) != here]
+
+
+@contextlib.contextmanager
+def safe_path() -> Iterator[None]:
+    """Python processes started within look for no modules in the working folder (PYTHONSAFEPATH, Python 3.11)."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before

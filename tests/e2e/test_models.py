@@ -71,7 +71,7 @@ def test_siblings_of_two_folders_do_not_mix(tmp_path):
 
 
 def test_a_neighbour_does_not_replace_an_installed_package(tmp_path):
-    written(tmp_path, "raise RuntimeError('wrong one')", "pipeline.py")
+    written(tmp_path, "raise RuntimeError('wrong one')", "pocketforge.py")
     (tmp_path / "torch").mkdir()
     assert isinstance(build(written(tmp_path, LINEAR)), nn.Linear)
     assert sys.modules["torch"] is torch

@@ -125,8 +125,3 @@ def _interrupt(signum: int, frame: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-def run() -> None:
-    """Console script."""
-    sys.exit(main())

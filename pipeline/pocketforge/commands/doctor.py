@@ -86,19 +86,24 @@ def _package(name: str, version: str, get: str, modules: list[str], imports: boo
 
 def _import_trouble(modules: list[str]) -> str:
     """Import modules in a new process; the last line of what went wrong, or nothing."""
-    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
-    argv = [sys.executable, "-c", code, *modules]
-    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+    done = _python("import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)", *modules)
     if done.returncode == 0:
         return ""
     lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
     return f"installed, but does not import: {lines[-1] if lines else f'exit code {done.returncode}'}"
 
 
+def _python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a new interpreter that finds modules where a stage's does: not in the working folder."""
+    code = f"from pocketforge.folders import leave_working_folder; leave_working_folder()\n{code}"
+    argv = [sys.executable, "-P", "-c", code, *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+
+
 def _engines() -> dict[str, str]:
     """torch's own quantized engines: what backends fbgemm and qnnpack are compared with, never what is shipped."""
     code = "import torch; print(*torch.backends.quantized.supported_engines)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, errors="replace", check=False)
+    done = _python(code)
     found = [name for name in done.stdout.split() if name != "none"]
     here = [name for name in BACKENDS if name in found]
     said = (

@@ -41,8 +41,8 @@ def setup_legacy() -> Path:
     folder = legacy_folder()
     python = folder / "bin" / "python"
     for argv in (
-        [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)],
-        [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *REQUIREMENTS],
+        [sys.executable, "-P", "-m", "venv", "--clear", "--without-pip", str(folder)],
+        [sys.executable, "-P", "-m", "pip", "--python", str(python), "install", "--quiet", *REQUIREMENTS],
         [str(python), "-I", "-c", "import tflite_runtime.interpreter"],
     ):
         done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)

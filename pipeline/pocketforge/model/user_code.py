@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -35,17 +36,26 @@ def sibling_imports(folder: Path) -> Iterator[None]:
     }
     wrote_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, str(folder))
+    # The user's PYTHONPATH may name the working folder, which is on no path of ours: last, so that it replaces nothing.
+    more = [path for path in _from_the_environment() if path not in sys.path]
+    sys.path.extend(more)
     importlib.invalidate_caches()
     before = set(sys.modules)
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        for path in (str(folder), *more):
+            sys.path.remove(path)
         sys.dont_write_bytecode = wrote_bytecode
         for name in set(sys.modules) - before:
             if name.partition(".")[0] in own and not _lies_in(sys.modules[name], installed):
                 del sys.modules[name]
         sys.modules.update(hidden)
+
+
+def _from_the_environment() -> list[str]:
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.environ.get("PYTHONPATH") else []
+    return list(dict.fromkeys(os.path.abspath(entry) for entry in entries))
 
 
 def load_file(path: Path, what: str) -> ModuleType:

@@ -8,7 +8,11 @@ import gc
 import importlib
 import os
 
+from pocketforge.folders import leave_working_folder
 from pocketforge.run.worker import PRELOAD_VARIABLE
+
+# A PYTHONPATH with "." in it counts here too, and what is found now is found by every stage.
+leave_working_folder()
 
 # Modules make objects that stay: looking through all of them again and again for garbage is a sixth of the time.
 gc.disable()

@@ -25,6 +25,7 @@ from typing import Any
 
 from pocketforge.errors import ModelError, PocketforgeError, RecipeError, StageFailed, ToolFailed, ToolMissing
 from pocketforge.files import explain_os_error
+from pocketforge.folders import safe_path
 
 PRELOAD_VARIABLE = "POCKETFORGE_PRELOAD"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -47,12 +48,14 @@ def start(process: Any) -> None:
     imports. The thread that starts a process hands its signal mask down.
     """
     # Starting the tracker (which ignores SIGINT by itself) unblocks SIGINT: first that, then the server.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    # Both run `python -c`, which looks for modules in the working folder first: a user's own onnx.py or types.py.
+    with safe_path():
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def kill_fork_server() -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, ToolFailed, ToolMissing
+from pocketforge.folders import leave_working_folder
 from pocketforge.training.engine import WORLD_SIZE
 
 Emit = Callable[[float, str], None]
@@ -59,7 +60,7 @@ def together(
         reading, writing = os.pipe()
         started: list[subprocess.Popen[bytes]] = []
         try:
-            argv = [sys.executable, "-m", __name__, os.fspath(folder / "request.json"), str(writing)]
+            argv = [sys.executable, "-P", "-m", __name__, os.fspath(folder / "request.json"), str(writing)]
             for rank in range(processes):
                 started.append(
                     subprocess.Popen(  # they end when their stdin closes: with us, however we end
@@ -130,6 +131,7 @@ def _told(folder: Path) -> PocketforgeError | None:
 
 
 def main(request_file: str, progress: str) -> int:
+    leave_working_folder()
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     request = json.loads(Path(request_file).read_text("utf-8"))
     rank, world = int(os.environ["RANK"]), int(os.environ[WORLD_SIZE])

@@ -143,7 +143,7 @@ class Packages:
         wanted = folder / "requirements.txt"
         wanted.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
         # One Python's wheels for everyone: the runners load the native library in them, never Python.
-        argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        argv = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         argv += ["--implementation", "cp", "--python-version", "3.11", "--require-hashes"]
         for platform in wheel.platforms:
             argv += ["--platform", platform]
