@@ -36,7 +36,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy, strict. torch and the toolchains count as Any here: their annotations are not kept strict upstream."""
-    session.install(*group("types"), "click", "rich", "cattrs", "platformdirs", "filelock", "numpy")
+    session.install(*group("types"))
     session.run("mypy")
 
 
@@ -69,15 +69,18 @@ def release(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the wheel, install it in a clean environment, and build a shipped recipe from outside the checkout."""
-    dist = Path(session.create_tmp()) / "dist"
+    """Build the wheel into dist/, install it in a clean environment, build a shipped recipe outside the checkout."""
+    dist = ROOT / "dist"
     session.install("build")
     session.run("python", "-m", "build", "--wheel", "--outdir", str(dist), silent=True)
-    (built,) = sorted(dist.glob("*.whl"))[-1:]
+    built = max(dist.glob("*.whl"), key=lambda path: path.stat().st_mtime)
     session.install("--force-reinstall", "--no-deps", str(built))
     session.install(f"pocketforge[all] @ {built.resolve().as_uri()}")
     outside = Path(session.create_tmp()).resolve() / "outside"
     outside.mkdir(exist_ok=True)
+    # Files of a user's with the names of libraries, and of our own source folder, are imported by nothing of ours.
+    for name in ("pipeline", "onnx", "torch", "numpy"):
+        (outside / f"{name}.py").write_text("raise SystemExit('imported from the working folder')\n", encoding="utf-8")
     session.chdir(outside)
     session.env["POCKETFORGE_CACHE_DIR"] = str(outside / "cache")
     session.run("python", "-c", "import pocketforge as p; assert 'site-packages' in p.__file__, p.__file__")

@@ -112,7 +112,7 @@ class Report:
 
     compression: "states" (the model as given and after each step of [[compress]], measured), "flags" (steps that
     lowered MACs and not time), "steps" (what each step says of itself); empty without [[compress]]. agreement: each two
-    files of one quantization, compared (see agreement.py).
+    files of one quantization, compared (see results/agreement.py).
     """
 
     recipe: str

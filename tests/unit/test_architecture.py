@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -248,6 +249,15 @@ def test_each_room_imports_what_stands_below_it_only() -> None:
         if ROW[theirs] >= ROW[ours]:
             wrong.append(i)
     assert not wrong, told(wrong)
+
+
+def test_contributing_tells_of_every_room_in_the_order_of_layers() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("| room | what it is for")[2].partition("\n\n")[0]
+    rooms_told = [name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)/?`", line.split("|")[1])]
+    assert sorted(rooms_told) == sorted(ROW)
+    rows = [ROW[name] for name in rooms_told]
+    assert rows == sorted(rows)
 
 
 def test_nothing_imports_the_package_s_own_face() -> None:

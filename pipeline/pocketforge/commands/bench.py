@@ -1,6 +1,6 @@
 """Benchmarks outside a build: stored targets of a recipe again, or any model file on given samples.
 
-Timed on the host, counted on emulated devices, timed on phones (phone_benching.py).
+Timed on the host, counted on emulated devices, timed on phones (bench_phones.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A backend's numbers (see pipeline/pocketforge/backends.py) as the configuration that PT2E's quantizer takes."""
+"""A backend's numbers (see recipe/backends.py) as the configuration that PT2E's quantizer takes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a lane's steps on emulated devices found, as facts of its target and as measurements.
 
-What verify_device found is the same on phones (phone_results.py).
+What verify_device found is the same on phones (phones.py).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     ROOT/v1/entries/KK/KEY/          one entry: manifest.json and files/
     ROOT/v1/tmp/                     work in progress; nothing here is ever read as a result
     ROOT/v1/locks/KEY.lock           held while KEY is being made, so two builds make it once
-    ROOT/v1/fingerprints.json        remembered file hashes (see facts.py)
+    ROOT/v1/fingerprints.json        remembered file hashes (see facts/gather.py)
 
 A crash leaves at most a folder under tmp/, which the next run removes once its maker is gone. The manifest
 holds the SHA-256 of every file; an entry that no longer matches is moved out and made again.

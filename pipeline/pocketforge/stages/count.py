@@ -17,8 +17,8 @@ Emit = Callable[[float, str], None]
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
     """inputs: "data", "export", "profile"; spec: runtime, device (cores, time_limit_s, memory_limit_bytes).
 
-    Writes counts.json (see counts.py). Windows that differ are a result, not an error. Raises ToolFailed,
-    DeviceUnavailable, DeviceTimeout.
+    Writes counts.json (see devices/emulator/counts.py). Windows that differ are a result, not an error. Raises
+    ToolFailed, DeviceUnavailable, DeviceTimeout.
     """
     device = spec["device"]
     exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))

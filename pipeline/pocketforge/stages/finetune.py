@@ -38,7 +38,8 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     in it), "logs" (folder for TensorBoard); all may be absent. spec: definition, args, seed, task, finetune
     (Finetune's fields), data (the data stage's), gradual (fields of a cubic PruneUnstructured that happens while
     training, or None).
-    Writes into `out`: a checkpoint (see surgery.py) and train.json. Raises ModelError as the model and the data do.
+    Writes into `out`: a checkpoint (see model/surgery.py) and train.json. Raises ModelError as the model and the data
+    do.
     """
     processes = int(spec["finetune"].get("processes", 1))
     if processes > 1:
