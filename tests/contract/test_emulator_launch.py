@@ -16,6 +16,7 @@ from pocketforge.device_calibration import micro_models
 from pocketforge.devices.emulator import launch as launching
 from pocketforge.devices.emulator.launch import Order, command, launch, prefix
 from pocketforge.devices.emulator.parts import Emulator
+from pocketforge.devices.emulator.qemu import cpu_option
 from pocketforge.devices.profile_files import load_profile
 from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable, ToolFailed
 
@@ -96,7 +97,8 @@ def test_a_time_limit(emulator, endless):
     started = time.monotonic()
     with pytest.raises(DeviceTimeout, match=r"conv\.tflite was not done in 2 s on the emulated pixel4"):
         go(emulator, endless, timeout_s=2)
-    assert 1.9 < time.monotonic() - started < 10 and not running(endless)
+    # Not at once, and not at an end of its own: it has none.
+    assert time.monotonic() - started > 1.9 and not running(endless)
 
 
 def test_a_memory_limit_says_what_was_wanted_and_found(emulator, endless):
@@ -162,7 +164,7 @@ def test_parts_that_are_gone_or_damaged(emulator, order, tmp_path):
         go(dataclasses.replace(emulator, libraries={"tflite": tmp_path / "cut.so"}), order)
     with pytest.raises(DeviceUnavailable, match="no runner for tflite"):
         go(dataclasses.replace(emulator, runners={}), order)
-    cpu = launching.cpu_option(PROFILE, CLUSTER, emulator.qemu, emulator.qemu_version)
+    cpu = cpu_option(PROFILE, CLUSTER, emulator.qemu, emulator.qemu_version)
     for qemu in (tmp_path / "absent", tmp_path / "data"):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(launching, "cpu_option", lambda *_: cpu)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,11 +15,11 @@ import torch
 from torch import nn
 
 from pocketforge.commands.train import train_from_recipe
-from pocketforge.data.dataset import data_spec, open_recipe
+from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
 from pocketforge.model.load import build_model, load_weights
 from pocketforge.model.surgery import Checkpoint, load_checkpoint, save_checkpoint
-from pocketforge.recipe import Data, Model, Preprocess, Recipe, Target
+from pocketforge.recipe import Data, Model, Preprocess, Recipe, Target, data_spec
 from pocketforge.recipe.compress import Finetune, PruneUnstructured
 from pocketforge.stages.finetune import run
 from pocketforge.training.loop import accuracy, fit, held_out_part
@@ -76,7 +78,8 @@ def two_classes(count: int = 40):
 def test_two_fits_give_the_same_bits_whatever_happened_before(tmp_path):
     recipe = small_recipe(tmp_path)
     results = []
-    for threads, optimizer in ((1, "adamw"), (2, "adamw"), (1, "sgd"), (1, "sgd")):
+    fits: list[tuple[int, Literal["adamw", "sgd"]]] = [(1, "adamw"), (2, "adamw"), (1, "sgd"), (1, "sgd")]
+    for threads, optimizer in fits:
         torch.manual_seed(threads * 100)
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -116,7 +119,7 @@ def test_train_from_recipe_learns_and_the_finetune_stage_goes_on_from_it(tmp_pat
     again = train_from_recipe(recipe, Finetune(epochs=8, lr=0.01))
     assert again == result
 
-    spec = {
+    spec: dict[str, Any] = {
         "definition": "model.py",
         "args": {},
         "seed": 0,
@@ -239,6 +242,12 @@ def test_the_average_is_of_weights_and_buffers(monkeypatch):
         def after_update(self, step, total):
             after.append({name: value.clone() for name, value in self.module.state_dict().items()})
 
+        def state(self) -> dict[str, torch.Tensor]:
+            return {}
+
+        def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+            pytest.fail("nothing is resumed here")
+
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
     watch = Watch(module)
@@ -273,7 +282,8 @@ def test_masks_hold_exactly_through_momentum_weight_decay_and_averages():
 
 
 def test_early_stop_holds_samples_of_train_out_and_keeps_the_best_weights():
-    # Labels that are noise: the train split is learnt by heart, and the held-out loss rises before long.
+    # Labels that are noise: the train split is learnt by heart, and the held-out loss rises before long. Eight epochs
+    # on it is far from its best however a processor sums (by .12 or more with SSE, AVX2, AVX-512; three on by .006).
     rng = np.random.default_rng(5)
     samples = [((rng.normal(size=4).astype(np.float32),), int(rng.integers(2))) for _ in range(60)]
     read: list[int] = []
@@ -283,7 +293,7 @@ def test_early_stop_holds_samples_of_train_out_and_keeps_the_best_weights():
             read.append(position)
             return super().__getitem__(position)
 
-    settings = Finetune(epochs=60, lr=0.05, batch_size=16, early_stop_epochs=3, validation_fraction=0.25)
+    settings = Finetune(epochs=60, lr=0.05, batch_size=16, early_stop_epochs=8, validation_fraction=0.25)
     train, held_out = held_out_part(60, settings, 1)
     assert len(held_out) == 15 and sorted(train + held_out) == list(range(60))
     assert held_out_part(60, settings, 1) == (train, held_out) != held_out_part(60, settings, 2)
@@ -291,7 +301,7 @@ def test_early_stop_holds_samples_of_train_out_and_keeps_the_best_weights():
     module, history = trained(settings, Watched(samples), seed=1)
     losses = [entry["validation_loss"] for entry in history]
     best = losses.index(min(losses))
-    assert len(history) == best + 4 < 60
+    assert len(history) == best + 9 < 60
     assert set(read) == set(range(60))
     # The weights kept are those of the best epoch, not of the last.
     with torch.no_grad():
