@@ -59,7 +59,10 @@ STAGES: dict[str, StageInfo] = {
 
 @dataclass(frozen=True, slots=True)
 class RuntimeInfo:
-    """`suffix` of the file an app ships; distributions that export it and that run it; how to install them."""
+    """`suffix` of the file an app ships; distributions that export it and that run it; how to install them.
+
+    preload: modules worth importing once, before the processes of several exports are forked from it.
+    """
 
     module: str
     session: str
@@ -82,6 +85,7 @@ RUNTIMES: dict[str, RuntimeInfo] = {
             "executorch.exir",
             "executorch.backends.xnnpack.partition.xnnpack_partitioner",
             "executorch.devtools.backend_debug",
+            "pocketforge.runtimes.executorch_patterns",
         ),
     ),
     "tflite": RuntimeInfo(

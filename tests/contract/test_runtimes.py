@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
@@ -19,8 +20,6 @@ from pocketforge.recipe import Target
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import RUNTIMES
 from pocketforge.runtimes.describe import describe
-
-torch = pytest.importorskip("torch")
 
 SAMPLES = 8
 # Not in alphabetical order: some formats keep names sorted, and would then swap the tensors.
@@ -166,6 +165,19 @@ def exported(runtime: str, graphs: dict[str, Any], tmp_path_factory: pytest.Temp
     return found
 
 
+@pytest.fixture(scope="module")
+def answered(
+    exported: dict[str, Exported], tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], tuple[RunAnswer, Path]]:
+    """(case, role) → what a session on that file says in a process of its own, and the folder with its outputs."""
+    folder = tmp_path_factory.mktemp("answers")
+    return {
+        (name, role): (case.run(folder / name / role, model=case.folder / file), folder / name / role / "out")
+        for name, case in exported.items()
+        for role, file in case.result.files.items()
+    }
+
+
 @pytest.fixture(params=["fp32", "int8"])
 def image_net(request: pytest.FixtureRequest, exported: dict[str, Exported]) -> Exported:
     return exported[request.param]
@@ -191,15 +203,15 @@ def test_the_exporter_writes_what_it_says(runtime, exported):
         assert case.result.warnings == []
 
 
-def test_a_session_sees_what_the_exporter_promised(exported, tmp_path):
+def test_a_session_sees_what_the_exporter_promised(exported, answered):
     for name, case in exported.items():
-        for role, file in case.result.files.items():
-            answer = case.run(tmp_path / name / role, model=case.folder / file)
+        for role in case.result.files:
+            answer, outputs = answered[name, role]
             assert [_plain(t) for t in answer.inputs] == [_plain(t) for t in case.result.inputs]
             assert [_plain(t) for t in answer.outputs] == [_plain(t) for t in case.result.outputs]
             assert {t["shape"][0] for t in (*answer.inputs, *answer.outputs)} == {1}
             for number, wanted in enumerate(case.wanted):
-                found = np.load(tmp_path / name / role / "out" / f"outputs_{number}.npy")
+                found = np.load(outputs / f"outputs_{number}.npy")
                 # One step of int8, for the order in which a runtime rounds; float sums in any order.
                 atol = 1.01 * case.scale if case.scale else 1e-5
                 np.testing.assert_allclose(found, wanted, atol=atol, rtol=0)
@@ -238,7 +250,7 @@ def test_two_inputs_and_two_outputs_keep_their_order(runtime, exported, tmp_path
     assert not np.allclose(swapped, case.wanted[1], atol=1e-2)
 
 
-def test_a_name_means_the_tensor_it_was_given_to(runtime, exported, tmp_path):
+def test_a_name_means_the_tensor_it_was_given_to(runtime, exported, answered):
     """Apps feed by name, not by position: the runtime's own interface, as an app uses it."""
     case = exported["two"]
     a, b = (s[:1] for s in case.samples)
@@ -255,7 +267,7 @@ def test_a_name_means_the_tensor_it_was_given_to(runtime, exported, tmp_path):
         answer = Interpreter(model_path=str(case.model)).get_signature_runner("serving_default")(ant=b, zebra=a)
         last, first = answer["last"], answer["first"]
     else:  # .pte files have positions, no names of their own: theirs are in a constant method, which sessions read
-        answer = case.run(tmp_path)
+        answer, _ = answered["two", "model"]
         assert [t["name"] for t in (*answer.inputs, *answer.outputs)] == [*TWO_IN, *TWO_OUT]
         return
     np.testing.assert_allclose(last, case.wanted[0][:1], atol=1e-5)
@@ -371,3 +383,15 @@ def test_names_that_do_not_fit_the_model(runtime, graphs, tmp_path):
         warnings.simplefilter("ignore")
         with pytest.raises((ValueError, StageFailed)):
             _export(runtime, tmp_path / "names", program, (("only",), TWO_OUT))
+
+
+def test_what_every_export_to_executorch_looks_for_is_made_once(exported):
+    """The fork server makes it before exports are forked from it: no export in this process had to make it again."""
+    from executorch.backends.xnnpack.partition.graphs import bilinear_2d, sdpa
+
+    assert "pocketforge.runtimes.executorch_patterns" in RUNTIMES["executorch"].preload
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("pocketforge.runtimes.executorch_patterns")
+    for make in (bilinear_2d._get_bilinear_2d_graphs, sdpa.get_graphs):
+        assert make.cache_info().misses == make.cache_info().currsize == 1

@@ -15,6 +15,7 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import ComposableQuantizer, Quantizer
 
+import pocketforge.quantization.patterns  # noqa: F401  torchao traces its patterns once, not for every graph
 from pocketforge.errors import ModelError
 from pocketforge.quantization.clamps import ClampingQuantizer
 from pocketforge.quantization.dynamic import dynamic_config

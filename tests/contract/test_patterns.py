@@ -1,0 +1,105 @@
+"""Patterns that are traced once give the graphs that patterns traced anew give, for calibration and for training."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+from pocketforge.recipe.quantize import Quantize  # noqa: E402
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer_utils
+    from torchao.quantization.pt2e import qat_utils
+
+    from pocketforge.quantization import patterns, pt2e
+    from pocketforge.quantization.qat import TrainingGraph
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+SAMPLES = np.random.default_rng(0).normal(size=(20, 1, 12, 12)).astype(np.float32)
+
+
+class Net(nn.Module):
+    """Convolutions with and without a bias, with each form of ReLU behind their batch norm, and with none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.first_norm = nn.Conv2d(1, 8, 3, stride=2), nn.BatchNorm2d(8)
+        self.second, self.second_norm = nn.Conv2d(8, 8, 3, bias=False), nn.BatchNorm2d(8)
+        self.third, self.third_norm = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.first_norm(self.first(x)))
+        x = torch.relu_(self.second_norm(self.second(x)))
+        return self.head(self.third_norm(self.third(x)).mean((2, 3)))
+
+
+def calibrated() -> list[Any]:
+    program = torch.export.export(Net().eval(), (torch.zeros(1, 1, 12, 12),))
+    return list(pt2e.quantize_graph(program, [SAMPLES], Quantize("static_int8", calibration="minmax")))
+
+
+def trained() -> list[Any]:
+    graphs, _ = TrainingGraph(Net().eval(), [(torch.from_numpy(SAMPLES),)], Quantize("qat_int8")).convert()
+    return list(graphs)
+
+
+@pytest.mark.parametrize("quantized", [calibrated, trained])
+def test_the_graphs_are_those_of_patterns_traced_anew(quantized, monkeypatch):
+    first, again = quantized(), quantized()
+    for module in (xnnpack_quantizer_utils, qat_utils):
+        monkeypatch.setattr(module, patterns.NAME, getattr(module, patterns.NAME).__wrapped__)
+    for anew, *ours in zip(quantized(), first, again, strict=True):
+        for graph in ours:
+            assert str(graph.graph) == str(anew.graph) and graph.code == anew.code
+            mine, wanted = graph.state_dict(), anew.state_dict()
+            assert mine.keys() == wanted.keys() and all(torch.equal(mine[name], wanted[name]) for name in wanted)
+
+
+def wrapped(function: Any) -> Any:
+    return pytest.importorskip("torchao.quantization.pt2e").WrapperModule(function)
+
+
+def test_only_equal_patterns_are_the_same():
+    traced: list[Any] = []
+
+    def trace(pattern: Any, example_inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        traced.append(pattern)
+        return nn.Identity()
+
+    def pattern(operation: Any, inplace: Any) -> Any:
+        return wrapped(lambda x: operation(x, inplace))
+
+    once = patterns.trace_once(trace)
+    one, two = torch.zeros(1, 3), torch.zeros(1, 1, 3)
+    results = [once(pattern(torch.add, True), (one,)) for _ in range(2)]
+    assert len(traced) == 1 and results[0] is not results[1]
+    once(pattern(torch.add, True), (one + 1,))  # other values, the same pattern
+    assert len(traced) == 1
+    for changed in (
+        lambda: once(pattern(torch.mul, True), (one,)),
+        lambda: once(pattern(torch.add, False), (one,)),
+        lambda: once(pattern(torch.add, 1), (one,)),
+        lambda: once(pattern(torch.add, True), (two,)),
+        lambda: once(pattern(torch.add, True), (one,), True),
+        lambda: once(pattern(torch.add, True), (one,), scale=one),
+        lambda: once(wrapped(lambda x: x), (one,)),
+    ):
+        before = len(traced)
+        changed()
+        changed()
+        assert len(traced) == before + 1
+    # What cannot be told apart is traced each time.
+    for odd in (wrapped(lambda x, seen=[]: x), nn.Identity()):
+        before = len(traced)
+        once(odd, (one,))
+        once(odd, (one,))
+        assert len(traced) == before + 2
