@@ -35,9 +35,13 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy, strict. torch and the toolchains count as Any here: their annotations are not kept strict upstream."""
+    """mypy: ours, strict, and the tests. torch and the toolchains count as Any: theirs are not kept strict upstream."""
     session.install(*group("types"))
     session.run("mypy")
+    # A folder at a time: several have a conftest.py.
+    folders = {path.parent for path in ROOT.glob("tests/*/*.py")}
+    for files in (*([folder] for folder in sorted(folders)), sorted(ROOT.glob("tests/*.py"))):
+        session.run("mypy", "--config-file", "tests/mypy.ini", *map(str, files))
 
 
 @nox.session
@@ -46,10 +50,14 @@ def tests(session: nox.Session) -> None:
     install_everything(session, *group("test"))
     # What test phones are made of: a real adbd, and a shell and toybox for arm64 and for this machine.
     session.run("python", "tests/tools/fetch_phone.py")
-    # Two workers, a file at a time in each: most tests wait for processes of their own. Longest first
-    # (tests/conftest.py): xdist's own order ends with the files of fewest tests, and those build most.
-    two_workers = ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-    session.run("pytest", *two_workers, *session.posargs)
+    # A qemu for x86 processors without this machine's instructions (tests/contract/test_other_processors.py).
+    session.run("python", "tests/tools/fetch_processors.py")
+    # Three workers on two cores: one is with the phones, which mostly wait. What goes together, and in what order:
+    # tests/balance.py (xdist's own order ends with the files of fewest tests, and those build most).
+    workers = ("--numprocesses", "3", "--dist", "loadscope", "--no-loadscope-reorder")
+    session.run("pytest", *workers, "--cov", "--cov-report=", *session.posargs)
+    if not session.posargs:
+        session.run("python", "tests/tools/coverage_floors.py")
 
 
 @nox.session
