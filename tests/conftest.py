@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from balance import arrange, known, scheduler
 from hypothesis import HealthCheck, settings
 from phone_fixtures import adb_server, make_phone, make_shared_phone, phone, phone_parts, shared_phone  # noqa: F401
-from release_build import Release, build_once
+from release_build import Release, build_once, cold_cache
+from shared_store import DigitsParts
 
 # Test machines are shared and slow at times: a slow example says nothing about the code.
 settings.register_profile("pocketforge", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pocketforge")
 
-# Two workers share the cores: a process of several threads would make both wait. Stages that tests start inherit it.
+# Workers share the cores: a process of several threads would make all of them wait. Stages that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("POCKETFORGE_TRAINING_THREADS", "1")
 # What a step of [[compress]] gained is timed in rounds, each of new processes: two give an interval, as wide as it is.
@@ -43,18 +46,34 @@ name = "small_onnx_fp32"
 runtime = "onnx"
 """
 
-# What takes longest comes first, so that two workers end together. More than a minute each, longest first.
-LONGEST = (
-    "test_release.py", "test_quantized_builds.py", "test_interruptions.py", "test_store_trouble.py",
-    "test_backends.py", "test_tutorials.py", "test_qat_files.py", "test_compressed_builds.py", "test_stages.py",
-    "test_transformers_compress.py", "test_phone_builds.py", "test_phone_session.py", "test_phone_interruptions.py",
-    "test_phone_models.py", "test_why.py", "test_runtimes.py", "test_mixed.py", "test_qat.py", "test_adb_faults.py",
-)  # fmt: skip
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        arrange(items, known())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    return scheduler(config, log, known()) if config.getvalue("dist") == "loadscope" else None
+
+
+def computes_in_this_process(item: pytest.Function) -> bool:
+    """Whether a test's time goes into torch's and the exporters' own Python, of which the core's rooms are no part."""
+    return item.path.parent.name == "contract" or hasattr(item.module, "torch")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Coverage rests where it would cost half as much again and see nothing that it counts."""
+    plugin = item.config.pluginmanager.getplugin("_cov")  # pytest-cov's
+    controller = plugin.cov_controller if plugin is not None else None
+    if controller is None or not isinstance(item, pytest.Function) or not computes_in_this_process(item):
+        return (yield)
+    controller.pause()
+    try:
+        return (yield)
+    finally:
+        controller.resume()
 
 
 @pytest.fixture
@@ -85,7 +104,21 @@ def emulator() -> object:
 
 
 @pytest.fixture(scope="session")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
-    """The shipped recipe, built from nothing once in a run: workers have folders beside each other, and share it."""
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for the whole run: workers have theirs beside each other in it."""
     base = tmp_path_factory.getbasetemp()
-    return build_once((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shipped")
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def release(run_folder: Path) -> Release:
+    """The shipped recipe, built from nothing once in a run. It takes minutes: where a part will do, `digits_parts`."""
+    return build_once(run_folder / "shipped")
+
+
+@pytest.fixture(scope="session")
+def digits_parts(run_folder: Path) -> Iterator[DigitsParts]:
+    """The shipped model traced, quantized and exported, each once in a run, for tests that only read it."""
+    parts = DigitsParts(run_folder / "parts", cold_cache(run_folder / "shipped"))
+    yield parts
+    parts.check()

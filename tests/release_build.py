@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # What a program started by a test has as PYTHONPATH: the source root, and the folder of android_bench.
 SOURCES = os.pathsep.join((str(ROOT / "pipeline"), str(ROOT)))
 RELEASE = ROOT / "models" / "digits_cnn" / "release.toml"
-# The second emulated device of the shipped recipe.
-SECOND = "rpi3bplus"
+# The emulated devices of the shipped recipe.
+EMULATED = ("pixel4", "rpi3bplus")
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ def pocketforge(*args: object, cache: Path, cwd: Path, timeout: float = 600, env
 
 @dataclass(frozen=True)
 class Release:
-    """The run's cold build of the shipped six-target recipe, but for its second emulated device: counting takes long,
-    and what that device answers is in tests/e2e/test_emulated_builds.py. (`nox -s wheel` builds all of it.)
+    """The run's cold build of the shipped six-target recipe, but for its emulated devices: counting takes long, other
+    tests wait for this build, and what devices answer is in tests/e2e/test_emulated_builds.py. (`nox -s wheel` builds
+    all of it.)
 
     Its cache must not be changed: copy it.
     """
@@ -70,12 +71,20 @@ class Release:
         return to
 
 
-def without(device: str, folder: Path) -> Path:
-    """The shipped recipe without what it says of `device`, in a new folder with the model's other files."""
+def on_the_host(folder: Path) -> Path:
+    """The shipped recipe without what it says of emulated devices, in a new folder with the model's other files."""
     shutil.copytree(RELEASE.parent, folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
-    kept = [part for part in RELEASE.read_text(encoding="utf-8").split("\n[[") if f'"{device}"' not in part]
+    parts = RELEASE.read_text(encoding="utf-8").split("\n[[")
+    kept = [part for part in parts if not any(f'"{device}"' in part for device in EMULATED)]
     (folder / RELEASE.name).write_text("\n[[".join(kept), encoding="utf-8")
     return folder / RELEASE.name
+
+
+def cold_cache(folder: Path) -> Path:
+    """Where `build_once(folder)` builds. Reading in it is allowed at any time: results appear in one rename."""
+    # While writing tests, a cache to keep between runs saves minutes; CI sets nothing and builds from nothing.
+    kept = os.environ.get("POCKETFORGE_TEST_CACHE")
+    return Path(kept) if kept else folder / "cache"
 
 
 def build_once(folder: Path) -> Release:
@@ -84,13 +93,11 @@ def build_once(folder: Path) -> Release:
     Workers that ask at the same time wait for the one that builds.
     """
     folder.mkdir(exist_ok=True)
-    # While writing tests, a cache to keep between runs saves minutes; CI sets nothing and builds from nothing.
-    kept = os.environ.get("POCKETFORGE_TEST_CACHE")
-    cache, ended = Path(kept) if kept else folder / "cache", folder / "done.json"
+    cache, ended = cold_cache(folder), folder / "done.json"
     recipe = folder / RELEASE.parent.name / RELEASE.name
     with FileLock(folder / "lock"):
         if not ended.exists():
-            words = ("build", without(SECOND, recipe.parent), "--jobs", 2, "--out", folder / "out", "--json")
+            words = ("build", on_the_host(recipe.parent), "--jobs", 2, "--out", folder / "out", "--json")
             done = pocketforge(*words, cache=cache, cwd=folder, timeout=1500)
             ended.write_text(json.dumps(asdict(done)), encoding="utf-8")
     return Release(recipe, cache, folder / "out", Done(**json.loads(ended.read_text(encoding="utf-8"))))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from release_build import SOURCES, Done
+from warm_server import warm_stages
 
 from pocketforge.cli.main import main
 
@@ -25,7 +26,8 @@ def cli(cache: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
 
     def run(*args: object) -> Done:
         capsys.readouterr()
-        code = main([str(a) for a in args])
+        with warm_stages():
+            code = main([str(a) for a in args])
         found = capsys.readouterr()
         return Done(code, found.out, found.err)
 
@@ -38,7 +40,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("warm")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def program() -> Cli:
     """Run `python -m pocketforge …` in a new process."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from release_build import RELEASE, ROOT, SECOND, Done, Release, pocketforge
+from release_build import EMULATED, RELEASE, ROOT, Done, Release, pocketforge
+from warm_server import in_process
 
-__all__ = ["RELEASE", "ROOT", "SECOND", "Done", "Release", "pocketforge"]
+__all__ = ["EMULATED", "RELEASE", "ROOT", "Done", "Release", "in_process", "pocketforge"]

@@ -39,7 +39,7 @@ def adb_server(phone_parts: PhoneParts) -> Iterator[AdbServer]:
 
 @contextlib.contextmanager
 def _maker(request: pytest.FixtureRequest, parts: PhoneParts, server: AdbServer) -> Iterator[MakePhone]:
-    usual = {"userland": getattr(request.module, "USERLAND", "native")}
+    usual: dict[str, Any] = {"userland": getattr(request.module, "USERLAND", "native")}
     with contextlib.ExitStack() as phones:
 
         def make(kind: str = "pixel8", *, android: str = "", connect: bool = True, **more: Any) -> Phone:

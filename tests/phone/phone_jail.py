@@ -169,10 +169,11 @@ def spawn_jailed(root: Path, argv: list[str], env: dict[str, str], log: Path, up
 def _new_uptime(uptime_s: float) -> None:
     """The program to be started, and its children, see the phone as booted `uptime_s` ago."""
     unshare(_NEWTIME, "a new time namespace")
-    offsets = [
-        f"{name} {int(uptime_s - time.clock_gettime(clock)) - 1} 0"
-        for name, clock in (("monotonic", time.CLOCK_MONOTONIC), ("boottime", time.CLOCK_BOOTTIME))
-    ]
+    offsets = []
+    for name, clock in (("monotonic", time.CLOCK_MONOTONIC), ("boottime", time.CLOCK_BOOTTIME)):
+        # To the nanosecond: in whole seconds, a phone that answers at once is a second younger than it says.
+        seconds, nanoseconds = divmod(int(uptime_s * 1e9) - time.clock_gettime_ns(clock), 1_000_000_000)
+        offsets.append(f"{name} {seconds} {nanoseconds}")
     Path("/proc/self/timens_offsets").write_text("\n".join(offsets))
 
 

@@ -39,7 +39,7 @@ def find_parts() -> PhoneParts:
     if not (folder / "stamp.json").is_file() or not native.is_dir():
         raise FileNotFoundError(f"{folder} has no test phone. Make it, once: {COMMAND}")
     loader = [native / "lib64" / "ld-linux-x86-64.so.2", "--library-path", native / "lib" / "x86_64-linux-gnu"]
-    commands = toybox_commands([*map(os.fspath, loader), os.fspath(native / "bin" / "toybox")])
+    commands = toybox_commands([*map(str, loader), os.fspath(native / "bin" / "toybox")])
     qemu = parts.installed().qemu
     return PhoneParts(folder / "bin" / "adb", folder / "adbd", folder / "userland", native, qemu, commands)
 

@@ -17,6 +17,7 @@ import jsonschema
 import numpy as np
 import pytest
 from release_build import RELEASE, ROOT, SOURCES, Done, Release, pocketforge
+from warm_server import in_process
 
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.facts.phones import asked_phones, find_phones
@@ -61,7 +62,7 @@ class Shop:
         return {"POCKETFORGE_PHONES_DIR": str(self.phones)}
 
     def run(self, *words: object, json_out: bool = True) -> Done:
-        return pocketforge(
+        return in_process(
             *words, *(["--json"] if json_out else []), cache=self.cache, cwd=self.folder, timeout=600, env=self.env
         )
 
@@ -269,7 +270,7 @@ def test_bench_of_a_file(shop, files, samples, make_phone):
 
 
 def test_a_recipes_own_profile_is_found_from_anywhere(shop, make_phone, tmp_path):
-    """Its path is the recipe's, wherever the command is run."""
+    """Its path is the recipe's, wherever the command is run. As a program, which the others here do without."""
     make_phone("pixel4")
     profile = (ROOT / "device_profiles" / "pixel4.toml").read_text(encoding="utf-8")
     (shop.folder / "mine.toml").write_text(profile.replace('name = "pixel4"', 'name = "mine"', 1), encoding="utf-8")

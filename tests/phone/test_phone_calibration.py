@@ -7,6 +7,7 @@ import csv
 import pytest
 
 from pocketforge.device_calibration import on_phone, published, suite
+from pocketforge.devices import adb
 from pocketforge.errors import RecipeError
 
 FILES = ("dense-512-512-fp32.tflite", "dense-512-512-int8.tflite")
@@ -20,8 +21,8 @@ def rows(path):
 @pytest.fixture
 def short(monkeypatch):
     """qemu's times mean nothing: a few are enough."""
-    how = {**{name: getattr(on_phone.HOW, name) for name in on_phone.adb.HOW}, "min_samples": 6, "min_seconds": 0.0}
-    monkeypatch.setattr(on_phone, "HOW", on_phone.adb.How(**how))
+    how = {**{name: getattr(on_phone.HOW, name) for name in adb.HOW}, "min_samples": 6, "min_seconds": 0.0}
+    monkeypatch.setattr(on_phone, "HOW", adb.How(**how))
 
 
 def test_a_suite_is_measured_and_goes_on_where_it_was_stopped(tmp_path, make_phone, short):
@@ -52,7 +53,7 @@ def test_rounds_that_settle_nothing_are_no_measurement(tmp_path, make_phone, mon
     """What a session gives there is as tests/phone/test_phone_session.py has it."""
     phone = make_phone("pixel4")
     settled = {"conclusive": True, "reason": "", "rounds": [{"throttled": False, "clock_ghz": 2.8}]}
-    monkeypatch.setattr(on_phone.adb, "measure", lambda *_: [{"samples_ms": [1.0], "how": settled | how}])
+    monkeypatch.setattr(adb, "measure", lambda *_: [{"samples_ms": [1.0], "how": settled | how}])
     path, left = on_phone.measure_suite(tmp_path / "suite", phone.serial, "big", lambda text: None, FILES[:1])
     assert left == [f"{FILES[0]}: {why}"]
     assert not rows(path)[FILES[0]]["latency_ms"]

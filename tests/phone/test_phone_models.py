@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from measuring import QUICK, Heard, left_on, link_to, sha256
 from phone import MakePhone
-from release_build import Release
+from shared_store import SUFFIXES, DigitsParts, target_of
 
 from android_bench import errors
 from android_bench.bundle import Bundle, own_bundle, user_bundle
@@ -19,7 +21,7 @@ from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.devices.emulator.parts import Emulator
 
-SUFFIX = {"tflite": "tflite", "onnx": "onnx", "executorch": "pte"}
+ModelOf = Callable[[str, str], Path]
 SAMPLES = 3
 
 
@@ -27,8 +29,16 @@ def bundle_of(emulator: Emulator, runtime: str) -> Bundle:
     return own_bundle(emulator.runners[runtime], emulator.libraries[runtime], emulator.sysroot / "lib")
 
 
-def model_of(release: Release, runtime: str, kind: str) -> Path:
-    return release.out / "release" / f"digits_{runtime}_{kind}.{SUFFIX[runtime]}"
+@pytest.fixture(scope="module")
+def model_of(digits_parts: DigitsParts, tmp_path_factory: pytest.TempPathFactory) -> ModelOf:
+    """(runtime, kind) → that file, under the name that it ships with."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def copied(runtime: str, kind: str) -> Path:
+        file = folder / f"{target_of(runtime, kind)}.{SUFFIXES[runtime]}"
+        return file if file.exists() else Path(shutil.copyfile(digits_parts.model(runtime, kind), file))
+
+    return copied
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +57,14 @@ def on_host(runtime: str, model: Path, samples: Path, folder: Path) -> np.ndarra
 
 
 def test_outputs_on_the_phone_are_the_hosts(
-    make_phone: MakePhone, release: Release, emulator: Emulator, samples: Path, tmp_path: Path
+    make_phone: MakePhone, model_of: ModelOf, emulator: Emulator, samples: Path, tmp_path: Path
 ) -> None:
+    models = {(runtime, kind): model_of(runtime, kind) for runtime in SUFFIXES for kind in ("fp32", "int8")}
     phone = make_phone(userland="arm64")
     with open_workplace(link_to(phone), Heard()) as place:
-        for runtime in SUFFIX:
+        for runtime in SUFFIXES:
             for kind in ("fp32", "int8"):
-                model = model_of(release, runtime, kind)
+                model = models[runtime, kind]
                 to = tmp_path / model.name
                 answer = run_once(
                     place, bundle_of(emulator, runtime), model, [samples], to, sha256=sha256(model), cpus=(1,)
@@ -69,19 +80,18 @@ def test_outputs_on_the_phone_are_the_hosts(
 
 
 def test_two_real_files_are_measured_against_each_other(
-    make_phone: MakePhone, release: Release, emulator: Emulator, samples: Path
+    make_phone: MakePhone, model_of: ModelOf, emulator: Emulator, samples: Path
 ) -> None:
     phone = make_phone()
     bundle = bundle_of(emulator, "tflite")
     jobs = [
-        Job(kind, bundle, model := model_of(release, "tflite", kind), (samples,), sha256(model))
-        for kind in ("fp32", "int8")
+        Job(kind, bundle, model := model_of("tflite", kind), (samples,), sha256(model)) for kind in ("fp32", "int8")
     ]
     plan = dataclasses.replace(QUICK, samples=3, warmup=1)
     measured = measure(link_to(phone), jobs, plan, Heard())
     assert [each.label for each in measured.rounds] == ["fp32", "int8", "int8", "fp32"]
     assert all(len(each.samples_ms) >= 3 and min(each.samples_ms) > 0 for each in measured.rounds)
-    assert all(each.peak_rss_bytes > 1_000_000 and each.load_ms > 0 for each in measured.rounds)
+    assert all((each.peak_rss_bytes or 0) > 1_000_000 and (each.load_ms or 0) > 0 for each in measured.rounds)
     assert measured.model_sha256 == {job.label: job.sha256 for job in jobs}
     assert measured.runner_sha256["fp32"] == sha256(emulator.runners["tflite"])
     assert measured.runtime_versions == dict.fromkeys(("fp32", "int8"), "2.3.0")
@@ -92,9 +102,9 @@ def test_two_real_files_are_measured_against_each_other(
 
 
 def test_a_damaged_model_fails_in_the_runtimes_own_words(
-    make_phone: MakePhone, release: Release, emulator: Emulator, samples: Path, tmp_path: Path
+    make_phone: MakePhone, model_of: ModelOf, emulator: Emulator, samples: Path, tmp_path: Path
 ) -> None:
-    whole = model_of(release, "tflite", "int8").read_bytes()
+    whole = model_of("tflite", "int8").read_bytes()
     cut = tmp_path / "cut.tflite"
     cut.write_bytes(whole[: len(whole) // 2])
     phone = make_phone()

@@ -1,0 +1,228 @@
+"""The command line in this process, with one fork server for all stages of all tests of a worker.
+
+A program's fork server imports the toolchains before its first stage: 3 s for tracing, 10 and more with three
+exporters, for each program that a test starts. What a build answers does not depend on it: stages have processes of
+their own either way. Tests of the program itself (signals, kills, imports, what is left open) start a real one.
+
+Nothing here imports torch into this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+from typing import IO, Any
+
+from release_build import ROOT, Done
+
+from pocketforge.errors import EXIT_INTERRUPTED
+from pocketforge.folders import safe_path
+from pocketforge.registries import RUNTIMES, STAGES
+from pocketforge.run import worker
+
+# What the server starts with, whichever test needs it first. Stages have the environment of the test instead.
+ENVIRONMENT = dict(os.environ)
+
+_start_server = worker.context
+_lock = threading.Lock()
+_warm_pid: int | None = None
+
+
+def everything() -> list[str]:
+    """What any build's server imports, each module once, and patterns that stages would trace anew, each for itself."""
+    preloads = [*(stage.preload for stage in STAGES.values()), *(runtime.preload for runtime in RUNTIMES.values())]
+    modules = [name for preload in preloads for name in preload]
+    return list(dict.fromkeys([*modules, "warm_patterns"]))
+
+
+def in_process(
+    *args: object,
+    cache: Path,
+    cwd: Path,
+    timeout: float = 600,
+    env: dict[str, str] | None = None,
+    hidden: Collection[str] = (),
+) -> Done:
+    """As `release_build.pocketforge`, without a new process for the command line.
+
+    What `main` changes of this process is put back: signal handlers, environment, folder, stdout and stderr.
+    hidden: packages that stages find not installed.
+    """
+    argv = [str(a) for a in args]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_as_it_was({**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), **(env or {})}, cwd))
+        stack.enter_context(warm_stages(hidden))
+        out, err = (stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2))
+        with _streams(out, err), _at_most(timeout, argv):
+            code = _exit_code(argv)
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt  # at the terminal: it was meant for pytest, and `main` took it
+        return Done(code, _text(out), _text(err))
+
+
+@contextlib.contextmanager
+def warm_stages(hidden: Collection[str] = ()) -> Iterator[None]:
+    """Stages of builds in this process come from the one server that has imported everything."""
+
+    def context(preload: Sequence[str]) -> _Context:
+        return _Context(_warm_context(), hidden)
+
+    before, worker.context = worker.context, context
+    try:
+        yield
+    finally:
+        worker.context = before
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a stage finds as if the server were of its build's own: the test's environment, not the server's.
+
+    What libraries set when the server imported them stays, as it would.
+    """
+
+    environment: dict[str, str]
+    gone: Collection[str]
+    hidden: Collection[str]
+
+    def run(self, stage: Callable[..., None], *args: Any) -> None:
+        """Body of a stage's process."""
+        for name in self.gone:
+            os.environ.pop(name, None)
+        os.environ.update(self.environment)
+        modules: dict[str, Any] = sys.modules
+        modules.update(dict.fromkeys(self.hidden))  # None there is what the import system takes for "not found"
+        stage(*args)
+
+
+class _Context:
+    """A fork-server context as `pocketforge.run.walk` uses one."""
+
+    def __init__(self, context: Any, hidden: Collection[str]) -> None:
+        self._context = context
+        self._hidden = tuple(hidden)
+        self.Pipe = context.Pipe
+
+    def Process(self, target: Callable[..., None], args: tuple[Any, ...], name: str) -> Any:
+        environment = dict(os.environ)
+        gone = {*ENVIRONMENT, "PYTHONPATH"} - environment.keys()
+        surroundings = Surroundings(environment, gone, self._hidden)
+        return self._context.Process(target=surroundings.run, args=(target, *args), name=name)
+
+
+def _warm_context() -> Any:
+    global _warm_pid
+    with _lock:
+        # The environment and the folder of the test that happens to be first are none of the next test's.
+        told = {name: value for name, value in os.environ.items() if name == "ORT_DISABLE_TELEMETRY"}
+        told["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "tests"), ENVIRONMENT.get("PYTHONPATH", "")]))
+        with _as_it_was({**ENVIRONMENT, **told}, ROOT), safe_path():
+            context = _start_server(everything())
+            server: Any = forkserver._forkserver  # whose process nothing public tells or ends
+            if server._forkserver_pid not in (None, _warm_pid):
+                # Of another test of this process, which imported only what that one needed.
+                server._stop()
+            _start_without_interrupts()
+        _warm_pid = server._forkserver_pid
+    return context
+
+
+def _start_without_interrupts() -> None:
+    """As `worker.start` does: a ^C at the terminal is pytest's, and would end a server that still imports."""
+    for name in {"COLUMNS", "LINES"} - ENVIRONMENT.keys():
+        # readline, which pytest imports, sets them where os.environ does not see it, and the server would have them.
+        os.unsetenv(name)
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _exit_code(argv: list[str]) -> int:
+    """As Python would end: what `main` lets through is a traceback on stderr and exit code 1."""
+    from pocketforge.cli.main import main  # not needed by stages, which import this module too
+
+    try:
+        return main(argv)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+@contextlib.contextmanager
+def _as_it_was(environment: dict[str, str], folder: Path) -> Iterator[None]:
+    """In this environment and folder; afterwards both are as before, and so are the handlers of signals."""
+    variables, cwd = dict(os.environ), Path.cwd()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(cwd)
+        os.environ.clear()
+        os.environ.update(variables)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _streams(out: IO[str], err: IO[str]) -> Iterator[None]:
+    """stdout and stderr into these files, also of what writes to the descriptors without asking Python."""
+    saved, streams = [os.dup(1), os.dup(2)], (sys.stdin, sys.stdout, sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number, file in ((1, out), (2, err)):
+        os.dup2(file.fileno(), number)
+    try:
+        with (
+            open(os.devnull, encoding="utf-8") as sys.stdin,
+            open(1, "w", encoding="utf-8", closefd=False) as sys.stdout,
+            open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1) as sys.stderr,
+        ):
+            yield
+    finally:
+        sys.stdin, sys.stdout, sys.stderr = streams
+        for number, descriptor in zip((1, 2), saved, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float, argv: list[str]) -> Iterator[None]:
+    """End a command that hangs as ^C would: stages are stopped and the store stays whole."""
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    if ended.is_set():
+        raise subprocess.TimeoutExpired(argv, seconds)
+
+
+def _text(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
