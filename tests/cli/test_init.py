@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_server import in_process
 
 from pocketforge.cli.init import recipe_text
 from pocketforge.commands import check
+from pocketforge.recipe.device import HostDevice
 from pocketforge.recipe.toml import load_recipe, parse_recipe
 
 TINY = """\
@@ -56,9 +58,9 @@ def checked(monkeypatch):
     return asked
 
 
-def test_init_writes_a_recipe_for_a_users_model_and_checks_it_for_real(program, model, tmp_path, warm):
+def test_init_writes_a_recipe_for_a_users_model_and_checks_it_for_real(model, tmp_path, warm):
     args = ("init", "models/tiny.py", "-o", "recipes.toml", "--progress", "none")
-    done = program(*args, cache=warm, cwd=tmp_path)
+    done = in_process(*args, cache=warm, cwd=tmp_path)
     assert done.code == 0, done.stderr
     first, *_, last = done.stdout.splitlines()
     assert first == "wrote recipes.toml" and last == "next: pocketforge build recipes.toml"
@@ -72,12 +74,12 @@ def test_init_writes_a_recipe_for_a_users_model_and_checks_it_for_real(program, 
 
     # With a mistake in the model, the recipe is still there to be mended, and the message says what is wrong.
     model.write_text(TINY.replace("16", "15"))
-    done = program(*args, "--force", cache=warm, cwd=tmp_path)
+    done = in_process(*args, "--force", cache=warm, cwd=tmp_path)
     assert done.code == 2 and done.stdout == "wrote recipes.toml\n"
     assert "must have same reduction dim" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_init_for_an_exported_archive(program, model, tmp_path, warm):
+def test_init_for_an_exported_archive(model, tmp_path, warm):
     script = """if True:
         import sys, torch
         sys.path.insert(0, "models")
@@ -87,7 +89,7 @@ def test_init_for_an_exported_archive(program, model, tmp_path, warm):
         torch.export.save(program, "tiny.pt2")
     """
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
-    done = program("init", "tiny.pt2", cache=warm, cwd=tmp_path)
+    done = in_process("init", "tiny.pt2", cache=warm, cwd=tmp_path)
     assert done.code == 0, done.stderr
     assert re.search(r"parameters +170$", done.stdout, flags=re.MULTILINE)
     recipe = load_recipe(tmp_path / "recipe.toml")
@@ -123,7 +125,8 @@ def test_every_comment_of_the_template_is_a_key_that_works(name, weights, data):
     everything = parse_recipe(uncommented(text))
     assert everything != plain
     assert everything.model.inputs and everything.data.labels == "labels.txt" and everything.data.preprocess
-    assert len(everything.budgets) == 3 and everything.devices[0].min_samples == 100
+    device = everything.devices[0]
+    assert len(everything.budgets) == 3 and isinstance(device, HostDevice) and device.min_samples == 100
     assert {t.io for t in everything.targets} == {"float32", "int8"}
     if name == "net.py":
         assert everything.model.args == {"classes": 10} and everything.model.weights

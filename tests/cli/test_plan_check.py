@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from warm_server import in_process
 
 from pocketforge.recipe.shipped import recipe_path
 from pocketforge.recipe.toml import load_recipe
@@ -98,9 +99,9 @@ def test_check_gives_the_models_figures_and_a_build_goes_on_from_it(program, tmp
     told = [json.loads(line) for line in done.stderr.splitlines()]
     assert [e["stage"] for e in told if e["event"] == "StepFinished"] == ["data", "reference"]
 
-    steps = program("plan", SHIPPED, "--json", cache=cache, cwd=tmp_path).json()["steps"]
+    steps = in_process("plan", SHIPPED, "--json", cache=cache, cwd=tmp_path).json()["steps"]
     assert {s["stage"] for s in steps if s["stored"]} == {"data", "reference"}
-    again = program("check", SHIPPED, "--progress", "json", cache=cache, cwd=tmp_path)
+    again = in_process("check", SHIPPED, "--progress", "json", cache=cache, cwd=tmp_path)
     told = [json.loads(line)["event"] for line in again.stderr.splitlines()]
     assert sorted(told) == ["BuildStarted", "StepReused", "StepReused"]
     assert again.code == 0 and "digits_onnx_int8" in again.stdout and "accuracy_top1" in again.stdout

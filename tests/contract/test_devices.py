@@ -16,6 +16,7 @@ import textwrap
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,18 +102,17 @@ def host() -> ModuleType:
     return importlib.import_module(DEVICES["host"])
 
 
-def request_for(model: Path, data: Path, out: Path, **more: object) -> RunRequest:
-    return RunRequest(
-        **{
-            "session": "onnx",
-            "model": model,
-            "sha256": sha256(model),
-            "inputs": (data,),
-            "outputs": out,
-            "profile": "pixel4",  # which only the emulator asks for
-            **more,
-        }
-    )
+def request_for(model: Path, data: Path, out: Path, **more: Any) -> RunRequest:
+    values: dict[str, Any] = {
+        "session": "onnx",
+        "model": model,
+        "sha256": sha256(model),
+        "inputs": (data,),
+        "outputs": out,
+        "profile": "pixel4",  # which only the emulator asks for
+        **more,
+    }
+    return RunRequest(**values)
 
 
 def test_a_run_answers_every_sample(device, model, samples, tmp_path):

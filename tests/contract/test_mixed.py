@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from shared_store import DigitsParts
 
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.recipe import data_spec
 from pocketforge.recipe.quantize import Override, Quantize
-from pocketforge.recipe.toml import load_recipe
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
@@ -23,11 +23,10 @@ with warnings.catch_warnings():
     from pocketforge.quantization.calibration import calibration_samples
     from pocketforge.quantization.layer_study import Scorer, Switchboard, study
     from pocketforge.quantization.pt2e import NO_LAYER, describe, layer_schemes, quantize_graph
-    from pocketforge.stages import data, reference
+    from pocketforge.stages import data
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-RECIPE = Path(__file__).parents[2] / "models/digits_cnn/release.toml"
 # Three bits hurt some layers of this net and not others: something to choose.
 HARD = Quantize("mixed", weight_bits=3, max_accuracy_drop=0.01)
 
@@ -37,24 +36,17 @@ def quiet(_fraction: float, _text: str = "") -> None:
 
 
 class Shop:
-    """The digits CNN, traced, with real samples."""
+    """The digits CNN, traced, with real samples: fewer to calibrate with than it ships with."""
 
-    def __init__(self, folder: Path) -> None:
-        recipe = load_recipe(RECIPE)
+    def __init__(self, folder: Path, parts: DigitsParts) -> None:
+        recipe, self.data = parts.recipe, folder
         sampling = data_spec(
             dataclasses.replace(recipe.data, eval_samples=50, calibration_samples=32), 0, "classification"
         )
-        self.data, self.reference = folder / "data", folder / "reference"
-        root = {"data_root": RECIPE.parent}
-        for made in (self.data, self.reference):
-            made.mkdir()
+        root = {"data_root": Path(recipe.folder)}
         data.run(root, sampling, self.data, quiet)
-        model = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "outputs": [], "task": "classification",
-                 "metric": "accuracy_top1"}  # fmt: skip
-        inputs = {**root, "data": self.data, "weights": RECIPE.parent / "weights.safetensors"}
-        reference.run(inputs, model, self.reference, quiet)
-        self.program = torch.export.load(self.reference / "model.pt2")
-        self.inputs = {**root, "data": self.data, "reference": self.reference}
+        self.program = torch.export.load(parts.reference / "model.pt2")
+        self.inputs = {**root, "data": self.data, "reference": parts.reference}
         self.spec = {"data": sampling, "task": "classification", "seed": 0}
 
     def scorer(self, quantize: Quantize) -> Scorer:
@@ -69,8 +61,8 @@ def fewer_samples() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    return Shop(tmp_path_factory.mktemp("shop"))
+def shop(digits_parts: DigitsParts, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("data"), digits_parts)
 
 
 @pytest.fixture(scope="module")

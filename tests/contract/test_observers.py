@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,8 @@ def activations(repo_root_of_module):
     folder = repo_root_of_module / "models/digits_cnn"
     net = build_model("model.py", {}, folder.joinpath)
     load_weights(net, folder / "weights.safetensors")
-    digits, found = Digits(), {}
+    digits = Digits()
+    found: dict[str, list[Any]] = {}
 
     def keep(name):
         return lambda module, given, result: found.setdefault(name, []).append(result.detach())

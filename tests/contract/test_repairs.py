@@ -8,11 +8,12 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from pocketforge.errors import ModelError
 from pocketforge.recipe.quantize import Quantize
 
-torch = pytest.importorskip("torch")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
     from pocketforge.quantization import equalization
@@ -21,7 +22,6 @@ with warnings.catch_warnings():
     from pocketforge.quantization.fold import fold_batch_norm
     from pocketforge.quantization.layers import op_name, owner
 
-nn = torch.nn
 QNNPACK = Quantize("static_int8", backend="qnnpack")  # one scale for a whole weight: what outliers hurt
 
 
@@ -149,6 +149,7 @@ def mobilenet(request):
 
     folder = request.config.rootpath / "models/mobilenet_v2"
     spec = importlib.util.spec_from_file_location("photos_of_mobilenet", folder / "data.py")
+    assert spec is not None and spec.loader is not None
     data = importlib.util.module_from_spec(spec)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -221,7 +222,7 @@ def test_bias_correction_takes_the_mean_error_off(mobilenet, spoilt):
     assert "features.1.conv.0.0" in [entry["layer"] for entry in report["layers"]]
     assert report["without_bias"] == [] and report["samples"] == 8
     # By the definition: each layer's mean output on these samples is the float one's.
-    layer_means = [{}, {}]
+    layer_means: list[dict[str, list[torch.Tensor]]] = [{}, {}]
     for graph, means in zip((program.module(), corrected), layer_means, strict=True):
 
         class Watch(torch.fx.Interpreter):

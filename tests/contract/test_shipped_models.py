@@ -19,6 +19,7 @@ from pocketforge.model.load import (
     read_weights,
     trace,
 )
+from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.training.loop import accuracy
 
@@ -104,7 +105,9 @@ def test_the_mlp_is_784_256_10():
     module = build("mlp_digits")
     assert [tuple(p.shape) for p in module.parameters()] == [(256, 784), (256,), (10, 256), (10,)]
     # It takes an image: flattening is inside.
-    (example,) = example_inputs("model.py", lambda path: MODELS / "mlp_digits" / path)
+    examples = example_inputs("model.py", lambda path: MODELS / "mlp_digits" / path)
+    assert examples is not None
+    (example,) = examples
     assert trace(module, (example,)).module()(example).shape == (1, 10)
 
 
@@ -161,6 +164,9 @@ def test_both_two_conv_recipes_start_from_the_same_model():
 
 def test_the_student_is_half_the_teacher_and_untrained():
     recipe = load_recipe(MODELS / "teacher_student" / "recipe.toml")
-    teacher = recipe.compress[0].distill.teacher
+    entry = recipe.compress[0]
+    assert isinstance(entry, Finetune) and entry.distill is not None
+    teacher = entry.distill.teacher
+    assert teacher is not None
     assert recipe.model.weights == "" and teacher.definition == recipe.model.definition
     assert [c // 2 for c in teacher.args["channels"]] == recipe.model.args["channels"]

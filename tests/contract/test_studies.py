@@ -217,12 +217,14 @@ def test_the_studied_recipe_is_the_one_up_to_the_first_channel_pruning(tiny):
 
     recipe = load_recipe(tiny)
     (auto,) = sensitivity_recipe(recipe).compress
+    assert isinstance(auto, PruneChannels)
     assert (auto.type, auto.ratio, auto.round_to, auto.importance) == ("prune_channels", "auto", 2, "l2")
     drop, last = DropLayers(count=1), PruneChannels(ratio=0.9, round_to=4)
     several = replace(recipe, compress=(drop, Finetune(), *recipe.compress, last))
     assert sensitivity_recipe(several).compress == (drop, Finetune(), auto)
     # Nothing prunes channels: the model as it is given, with the defaults.
     (plain,) = sensitivity_recipe(replace(recipe, compress=(drop,))).compress
+    assert isinstance(plain, PruneChannels)
     assert (plain.ratio, plain.round_to, plain.importance) == ("auto", 8, "l2")
 
 
@@ -455,7 +457,9 @@ def test_tables_csv_and_plots_show_every_row(compared, tmp_path):
     assert float(line["accuracy_after"]) == cell["accuracy_after"]
     assert float(line["onnx_ratio"]) == row_of(found, "channels", 0.3)["latency"]["onnx"]["ratio"]
     assert [x["error"] != "" for x in lines] == [c["error"] != "" for c in found["cells"]]
-    shown = [tables.accuracy_table(found), tables.cost_table(found), tables.verdict_table(found)]
+    costs = tables.cost_table(found)
+    assert costs is not None
+    shown = [tables.accuracy_table(found), costs, tables.verdict_table(found)]
     assert [len(t.rows) for t in shown] == [len(found["rows"])] * 2 + [1]
     assert all(len(row) == len(t.columns) for t in shown for row in t.rows)
     assert any("zeros" in words for words in tables.faults(found))

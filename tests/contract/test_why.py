@@ -6,51 +6,31 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from shared_store import DigitsParts
 
-from pocketforge.facts.gather import gather
-from pocketforge.plan.lanes import make_plan
-from pocketforge.plan.why import with_why
-from pocketforge.recipe.toml import load_recipe
-from pocketforge.run.part import run_part
 from pocketforge.stages import why
 from pocketforge.why import files
 
 ROOT = Path(__file__).parents[2]
-RELEASE = ROOT / "models" / "digits_cnn" / "release.toml"
 INT8 = ("digits_onnx_int8", "digits_tflite_int8", "digits_executorch_int8")
 TARGETS = (*INT8, "digits_onnx_fp32", "digits_executorch_fp32")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the toolchains deprecate parts of each other
 
 
-@dataclass(frozen=True)
-class Built:
-    """Target → what stage `why` gets for it."""
-
-    inputs: dict[str, dict[str, Path]]
-    specs: dict[str, dict[str, Any]]
+# Target → what stage `why` gets for it: its inputs by role, and its spec.
+Built = Mapping[str, tuple[dict[str, Path], dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def built(release: Any, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Files of the shipped recipe, made by a build's own steps: found where the run's cold build left them."""
-    cache = release.copy_cache(tmp_path_factory.mktemp("why") / "cache")
-    recipe = load_recipe(RELEASE)
-    facts = gather(recipe, cache)
-    plan, keys = with_why(make_plan(recipe, facts), recipe, facts, TARGETS)
-    steps = {name: plan.step(key) for name, key in keys.items()}
-    outcome = run_part(plan, {key for step in steps.values() for key in step.needs.values()}, cache, "test")
-    inputs = {
-        name: {role: outcome.entries[key].files for role, key in step.needs.items()} | dict(step.paths)
-        for name, step in steps.items()
-    }
-    return Built(inputs, {name: dict(step.spec) for name, step in steps.items()})
+def built(digits_parts: DigitsParts) -> Built:
+    """Files of the shipped recipe, made by a build's own steps."""
+    return digits_parts.for_why(*TARGETS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,7 +86,7 @@ def explained(built: Built, tmp_path: Path) -> Callable[..., Any]:
     """Run the stage on a target, with some of its folders copied and edited: role → what edits the copy."""
 
     def run(target: str, **edits: Callable[[Path], None]) -> Any:
-        inputs = dict(built.inputs[target])
+        inputs, spec = dict(built[target][0]), built[target][1]
         for role, edit in edits.items():
             inputs[role] = Path(shutil.copytree(inputs[role], tmp_path / role))
             for path in inputs[role].rglob("*"):
@@ -114,7 +94,7 @@ def explained(built: Built, tmp_path: Path) -> Callable[..., Any]:
             edit(inputs[role])
         out = tmp_path / "out"
         out.mkdir()
-        why.run(inputs, built.specs[target], out, lambda fraction, message: None)
+        why.run(inputs, spec, out, lambda fraction, message: None)
         return json.loads((out / "why.json").read_text("utf-8"))
 
     return run

@@ -7,20 +7,16 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from release_build import SOURCES
+from conftest import Done, in_process
 from safetensors.numpy import load_file, save_file
 
 from pocketforge.run.store import Store
-
-ROOT = Path(__file__).parents[2]
 
 RECIPE = """\
 name = "small"
@@ -56,16 +52,8 @@ class Place:
     cache: Path
     before: frozenset[str]
 
-    def run(self, *args: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "pocketforge", *map(str, args)],
-            cwd=self.folder,
-            env={**os.environ, "POCKETFORGE_CACHE_DIR": str(self.cache), "PYTHONPATH": SOURCES},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+    def run(self, *args: object) -> Done:
+        return in_process(*args, cache=self.cache, cwd=self.folder, timeout=300)
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -86,7 +74,7 @@ class Place:
         stages: what finished before, and so may be stored.
         """
         done = self.run(*(args or ("check", "recipe.toml")))
-        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.code == code, f"exit code {done.code}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         assert len(re.findall(r"^error: ", done.stderr, re.MULTILINE | re.IGNORECASE)) == 1, done.stderr
         for words in says:
@@ -131,7 +119,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place.write("model.py", MODEL)
     place.recipe()
     done = place.run("check", "recipe.toml", "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert done.stderr == ""
     assert json.loads(done.stdout)["parameters"] == 67
     return place
@@ -431,7 +419,7 @@ def test_a_plain_checkpoint_is_taken(place: Place) -> None:
     wanted = place.run("check", "recipe.toml", "--json").stdout
     use_checkpoint(place, {"state_dict": as_checkpoint(place), "epoch": 7})
     done = place.run("check", "recipe.toml", "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert done.stdout == wanted
 
 
@@ -485,7 +473,7 @@ def test_a_pt2_is_taken_and_a_damaged_one_refused(place: Place, traced: Path) ->
     shutil.copy(traced, place.folder)
     place.recipe(('definition = "model.py"\nweights = "weights.safetensors"', 'definition = "model.pt2"'))
     done = place.run("check", "recipe.toml", "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert done.stdout == wanted
     place = Place(place.folder, place.cache, frozenset(stored(place.cache)))
     whole = traced.read_bytes()

@@ -18,7 +18,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from conftest import RELEASE, ROOT, Done, pocketforge
+from conftest import RELEASE, ROOT, Done, in_process
 from release_build import SOURCES
 from safetensors.numpy import load_file
 
@@ -83,7 +83,7 @@ class Compressed:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Compressed:
     folder = tmp_path_factory.mktemp("compress")
     recipe = write_recipe(folder / "digits", ENTRIES)
-    done = pocketforge("build", recipe, "--out", folder / "out", cache=folder / "cache", cwd=folder)
+    done = in_process("build", recipe, "--out", folder / "out", cache=folder / "cache", cwd=folder)
     return Compressed(recipe, folder / "cache", folder / "out", done)
 
 
@@ -183,21 +183,21 @@ save_checkpoint(load_checkpoint(folder), Path({str(tmp_path / "again")!r}), reso
 
 
 def test_model_show_reads_a_checkpoint(built: Compressed) -> None:
-    done = pocketforge("model", "show", built.out / "checkpoint", "--json", cache=built.cache, cwd=built.out)
+    done = in_process("model", "show", built.out / "checkpoint", "--json", cache=built.cache, cwd=built.out)
     assert done.code == 0, done.stderr
     shown = done.json()
     last = built.report["compression"]["states"][-1]
     assert (shown["parameters"], shown["macs"]) == (last["parameters"], last["macs"])
     assert [e["edit"] for e in shown["edits"]] == ["keep_channels", "replace"]
     assert sum(shown["masked_weights"].values()) == last["zeros"]
-    words = pocketforge("model", "show", built.out / "checkpoint", cache=built.cache, cwd=built.out).stdout
+    words = in_process("model", "show", built.out / "checkpoint", cache=built.cache, cwd=built.out).stdout
     assert "inverted replaced by skip" in words and "weights stay zero" in words
-    empty = pocketforge("model", "show", built.out / "logs", cache=built.cache, cwd=built.out)
+    empty = in_process("model", "show", built.out / "logs", cache=built.cache, cwd=built.out)
     assert empty.code == 2 and "is not a checkpoint: there is no checkpoint.json" in empty.stderr
 
 
 def test_the_same_recipe_again_runs_nothing(built: Compressed) -> None:
-    again = pocketforge(
+    again = in_process(
         "build", built.recipe, "--out", built.out.parent / "again", "--json", cache=built.cache, cwd=built.out
     )
     assert again.code == 0
@@ -227,7 +227,7 @@ def test_a_finetune_killed_in_mid_training_ends_with_the_same_weights(built: Com
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert any(partial.iterdir()), "half-done work outlives the kill"
-    done = pocketforge("build", built.recipe, "--out", "out", "--progress", "json", cache=cache, cwd=tmp_path)
+    done = in_process("build", built.recipe, "--out", "out", "--progress", "json", cache=cache, cwd=tmp_path)
     assert done.code == 0, done.stderr
     news = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert [n["key"] for n in news if n["event"] == "StepFinished"] == [key]

@@ -12,10 +12,9 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from pocketforge.data.dataset import data_spec
 from pocketforge.errors import ModelError
 from pocketforge.model.load import save_weights
-from pocketforge.recipe import Data, Preprocess
+from pocketforge.recipe import Data, Preprocess, data_spec
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair, Teacher
 from pocketforge.stages.finetune import run
 from pocketforge.training.distillation import (

@@ -9,9 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pocketforge.data.dataset import data_spec
 from pocketforge.errors import ModelError
-from pocketforge.recipe import Data, Preprocess
+from pocketforge.recipe import Data, Preprocess, data_spec
 from pocketforge.recipe.compress import Finetune
 from pocketforge.stages.finetune import run
 
@@ -41,7 +40,11 @@ def test_two_processes_train_as_one_does(folder):
         settings = Finetune(epochs=2, lr=5e-3, batch_size=50, ema_decay=0.9, clip_norm=5.0, processes=processes)
         seen: list[tuple[float, str]] = []
         partial = folder / f"partial{processes}"
-        run({"data_root": folder, "partial": partial}, spec(settings), out, lambda f, m, seen=seen: seen.append((f, m)))
+
+        def hear(fraction: float, message: str, seen: list[tuple[float, str]] = seen) -> None:
+            seen.append((fraction, message))
+
+        run({"data_root": folder, "partial": partial}, spec(settings), out, hear)
         assert (partial / "resume.safetensors").is_file()
         reports.append(json.loads((out / "train.json").read_text()))
         weights.append(load_file(out / "model.safetensors"))

@@ -38,11 +38,12 @@ def test_the_real_set_up_works_from_kept_packages_alone(tmp_path):
     assert (done.returncode, done.stdout) == (0, f"{root}\n"), done.stderr
     assert not (tmp_path / "home").exists(), "a compiler's cache in the user's home"
     made, ours = manifest.read(root), manifest.read(real)
+    assert made is not None and ours is not None
     assert made[parts.QEMU].version == ours[parts.QEMU].version
     for name in (*pinned.RUNTIMES, parts.LIBRARIES):
         assert {n: f.sha256 for n, f in made[name].files.items()} == {n: f.sha256 for n, f in ours[name].files.items()}
     # Each runner starts under the qemu and with the libraries that came with it, and says how it is used.
     for runtime in pinned.RUNTIMES:
-        argv = [made["qemu"].path("qemu"), "-cpu", "cortex-a76", "-L", made[parts.LIBRARIES].folder]
+        argv: list[str | Path] = [made["qemu"].path("qemu"), "-cpu", "cortex-a76", "-L", made[parts.LIBRARIES].folder]
         run = subprocess.run([*argv, made[parts.RUNNERS].path(runtime)], capture_output=True, text=True, timeout=60)
         assert run.returncode == 64 and run.stderr.startswith("pf_"), (runtime, run)

@@ -13,14 +13,14 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT, Done, in_process
 from release_build import SOURCES
 
-ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "models" / "digits_cnn"
 MARK = "POCKETFORGE_TEST_MARK"
 PATIENCE_S = 180
@@ -29,14 +29,35 @@ QUICK = '\n[[device]]\nname = "host"\nwarmup = 0\nmin_samples = 10\nmin_seconds 
 FINETUNE = '\n[[compress]]\ntype = "finetune"\nepochs = 1\nlr = 1e-4\n'
 
 
-class Build:
+class Told:
+    """What a build with `--progress json` wrote to stderr: its events, and what else it said."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.said: list[str] = []
+
+    def read(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            if line.startswith("{"):
+                self.events.append(json.loads(line))
+            else:
+                self.said.append(line.rstrip("\n"))
+
+    def seen(self, event: str, stage: str = "", lane: str = "") -> list[dict[str, Any]]:
+        return [
+            e
+            for e in list(self.events)
+            if e["event"] == event and stage in ("", e.get("stage")) and lane in ("", e.get("lane"))
+        ]
+
+
+class Build(Told):
     """A `pocketforge build` in a process group of its own; its events as they come."""
 
     def __init__(self, shop: Shop, *args: object, out: str = "out") -> None:
+        super().__init__()
         # Every process that comes from this one has the mark in its environment.
         self.mark = uuid.uuid4().hex
-        self.events: list[dict[str, Any]] = []
-        self.said: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pocketforge", "build", "recipe.toml", "--out", out, "--progress", "json"]
             + [str(a) for a in args],
@@ -54,18 +75,7 @@ class Build:
     def _read(self) -> None:
         assert self.process.stderr is not None
         with self.process.stderr as lines:
-            for line in lines:
-                if line.startswith("{"):
-                    self.events.append(json.loads(line))
-                else:
-                    self.said.append(line.rstrip("\n"))
-
-    def seen(self, event: str, stage: str = "", lane: str = "") -> list[dict[str, Any]]:
-        return [
-            e
-            for e in list(self.events)
-            if e["event"] == event and stage in ("", e.get("stage")) and lane in ("", e.get("lane"))
-        ]
+            self.read(lines)
 
     def until(self, event: str, stage: str = "", lane: str = "") -> dict[str, Any]:
         """Wait for an event."""
@@ -120,15 +130,13 @@ class Shop:
         assert len(chosen) == len(targets)
         (self.folder / "recipe.toml").write_text(head + "".join(chosen) + more, encoding="utf-8")
 
-    def run(self, *args: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "pocketforge", *map(str, args)],
-            cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+    def run(self, *args: object) -> Done:
+        """A command that nobody interrupts."""
+        return in_process(*args, cache=self.cache, cwd=self.folder)
 
     def plan(self) -> list[dict[str, Any]]:
         done = self.run("plan", "recipe.toml", "--json")
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.stderr
         return json.loads(done.stdout)["steps"]
 
     def forget(self, *stages: str) -> None:
@@ -147,7 +155,7 @@ class Shop:
     def is_whole(self) -> None:
         """Every stored result is whole, and there is no half one."""
         done = self.run("cache", "verify")
-        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+        assert (done.code, done.stderr) == (0, ""), done.stdout + done.stderr
         assert re.fullmatch(r"\d+ results whole, 0 damaged\n", done.stdout)
         assert self.left_in_tmp() == []
 
@@ -185,10 +193,12 @@ def interrupted_well(shop: Shop, build: Build) -> None:
     assert not (shop.folder / "out" / "report.json").exists()
 
 
-def goes_on(shop: Shop, first: Build) -> Build:
+def goes_on(shop: Shop, first: Build) -> Told:
     """The next build succeeds and runs nothing that the first had finished or found stored."""
-    second = shop.start()
-    assert second.end() == 0, second.said
+    done = shop.run("build", "recipe.toml", "--out", "out", "--progress", "json")
+    assert done.code == 0, done.stderr
+    second = Told()
+    second.read(done.stderr.splitlines())
     kept = {e["key"] for e in first.seen("StepReused") + first.seen("StepFinished")}
     assert kept <= {e["key"] for e in second.seen("StepReused")}
     assert (shop.folder / "out" / "release" / "SHA256SUMS").is_file()
@@ -383,6 +393,6 @@ def test_what_one_runtime_cannot_export_fails_its_own_lane_only(shop: Shop) -> N
     shop.is_whole()
     # For people the message is said once too.
     done = shop.run("build", "recipe.toml", "--out", "out", "--progress", "plain")
-    assert done.returncode == 3
+    assert done.code == 3
     assert done.stderr.count("needs an input of four dimensions") == 1
     assert re.search("^  failed  export     small_tflite$", done.stderr, re.MULTILINE)

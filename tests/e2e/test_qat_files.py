@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import warnings
 from pathlib import Path
 
+import in_process
 import numpy as np
 import pytest
+from shared_store import DigitsParts
 
-from pocketforge.devices import host
-from pocketforge.devices.base import RunRequest
 from pocketforge.recipe import data_spec
 from pocketforge.recipe.compress import Distill, Finetune
 from pocketforge.recipe.quantize import Quantize
-from pocketforge.recipe.toml import load_recipe
 from pocketforge.registries import RUNTIMES, STAGES
 
 torch = pytest.importorskip("torch")
 
-RECIPE = Path(__file__).parents[2] / "models" / "digits_cnn" / "release.toml"
 # Three levels a side and one scale a tensor: calibration alone loses most of the answers.
 HARD = {"backend": "qnnpack", "weight_bits": 3}
 TRAINING = Finetune(epochs=2, lr=1e-3, distill=Distill())
@@ -30,19 +27,18 @@ TRAINING = Finetune(epochs=2, lr=1e-3, distill=Distill())
 class Lane:
     """The digits recipe's stages, each run when it is first asked for."""
 
-    def __init__(self, root: Path) -> None:
-        recipe = load_recipe(RECIPE)
+    def __init__(self, root: Path, parts: DigitsParts) -> None:
+        recipe = parts.recipe
         self.root = root
         self.sampling = data_spec(recipe.data, recipe.seed, recipe.task)
         self.model = {"definition": "model.py", "args": {}, "task": recipe.task}
         self.inputs = {
-            "data_root": RECIPE.parent,
-            "weights": RECIPE.parent / recipe.model.weights,
-            "labels": RECIPE.parent / "labels.txt",
+            "data_root": Path(recipe.folder),
+            "weights": recipe.resolve(recipe.model.weights),
+            "labels": recipe.resolve(recipe.data.labels),
+            "data": parts.data,
+            "reference": parts.reference,
         }
-        self.inputs["data"] = self.run("data", self.sampling)
-        more = {"seed": recipe.seed, "inputs": [], "outputs": [], "metric": "accuracy_top1"}
-        self.inputs["reference"] = self.run("reference", {**self.model, **more})
         self.targets = np.load(self.inputs["data"] / "eval_targets.npy")
 
     def run(self, stage, spec, name="", **more) -> Path:
@@ -69,8 +65,8 @@ class Lane:
 
 
 @pytest.fixture(scope="module")
-def lane(tmp_path_factory):
-    return Lane(tmp_path_factory.mktemp("qat"))
+def lane(digits_parts, tmp_path_factory):
+    return Lane(tmp_path_factory.mktemp("qat"), digits_parts)
 
 
 def test_training_wins_back_what_calibration_loses(lane):
@@ -83,7 +79,7 @@ def test_training_wins_back_what_calibration_loses(lane):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_the_files_compute_what_was_trained(lane, runtime, tmp_path):
+def test_the_files_compute_what_was_trained(lane, runtime):
     folder = lane.qat(**HARD)
     spec = {
         "runtime": runtime,
@@ -97,11 +93,7 @@ def test_the_files_compute_what_was_trained(lane, runtime, tmp_path):
     files = json.loads((exported / "export.json").read_text("utf-8"))["files"]
     model = exported / files["model"]
     wanted = np.load(folder / "outputs_0.npy")
-    samples = tmp_path / "inputs.npy"
-    np.save(samples, np.load(lane.inputs["data"] / "eval_0.npy")[: len(wanted)])
-    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
-    host.run(RunRequest(RUNTIMES[runtime].session, model, sha256, (samples,), tmp_path))
-    found = np.load(tmp_path / "outputs_0.npy")
+    (found,) = in_process.answers(runtime, model, [np.load(lane.inputs["data"] / "eval_0.npy")[: len(wanted)]])
     agreement = float((found.argmax(1) == wanted.argmax(1)).mean())
     print(f"{runtime}: agreement {agreement:.4f}, {model.stat().st_size} bytes")
     assert found.shape == wanted.shape and agreement >= 0.99

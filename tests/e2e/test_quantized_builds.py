@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from release_build import SOURCES
+from conftest import ROOT, Done, in_process
 
-ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "digits_cnn"
 RECIPE = f"""
 name = "after"
@@ -70,20 +66,8 @@ RUNTIMES = {
 }
 
 
-def pocketforge(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pocketforge", *argv],
-        cwd=folder,
-        env={**os.environ, "POCKETFORGE_CACHE_DIR": str(folder / "cache"), "COLUMNS": "200", "PYTHONPATH": SOURCES},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     folder = tmp_path_factory.mktemp("after")
     targets = "".join(
         f'[[target]]\nname = "{name}_{runtime}"\nruntime = "{runtime}"\nquantize = {{ {keys} }}\n\n'
@@ -91,8 +75,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
         for runtime in RUNTIMES[name]
     )
     (folder / "recipe.toml").write_text(RECIPE.replace("TARGETS", targets), encoding="utf-8")
-    done = pocketforge(folder, "build", "recipe.toml", "--out", "out")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    done = in_process("build", "recipe.toml", "--out", "out", cache=folder / "cache", cwd=folder)
+    assert done.code == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder, done
 
 
@@ -159,8 +143,8 @@ verify = { min_sqnr_db = 90 }
 
 """
     (folder / "strict.toml").write_text(text[:first] + target + text[text.index("[[device]]") :], encoding="utf-8")
-    done = pocketforge(folder, "build", "strict.toml", "--out", "strict")
-    assert done.returncode == 1, done.stderr[-3000:]
+    done = in_process("build", "strict.toml", "--out", "strict", cache=folder / "cache", cwd=folder)
+    assert done.code == 1, done.stderr[-3000:]
     report = json.loads((folder / "strict" / "report.json").read_text("utf-8"))
     (found,) = report["targets"]
     assert found["status"] == "wrong" and report["verdict"] == "FAIL"

@@ -16,11 +16,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import numpy as np
 import pytest
+from warm_server import in_process
 
 from pocketforge import recipe, records
 from pocketforge.data.dataset import open_recipe
@@ -170,7 +171,7 @@ def raw_eval() -> tuple[np.ndarray, list[str]]:
 def consume(folder: Path, sidecars: dict[str, list[str]], raw: np.ndarray, out: Path) -> dict[str, np.ndarray]:
     """Sidecar's file name → real-valued outputs, one independent process for each runtime."""
     np.save(out / "raw.npy", raw)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for runtime, names in sidecars.items():
         argv = [sys.executable, "-I", "-c", CONSUMER, runtime, out / "raw.npy", out, *(folder / n for n in names)]
         done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=300, check=False)
@@ -275,9 +276,9 @@ def test_the_schema_follows_the_records():
         assert set(part["properties"]) == fields == set(part["required"]), name
         assert part["additionalProperties"] is False
     properties = {name: SCHEMA["$defs"][name]["properties"] for name in described}
-    assert set(properties["gate"]["verdict"]["enum"]) == set(records.Verdict.__args__)
-    assert set(properties["measurement"]["via"]["enum"]) == set(records.Via.__args__)
-    assert set(properties["budget"]["metric"]["enum"]) == set(recipe.BudgetMetric.__args__)
+    assert set(properties["gate"]["verdict"]["enum"]) == set(get_args(records.Verdict))
+    assert set(properties["measurement"]["via"]["enum"]) == set(get_args(records.Via))
+    assert set(properties["budget"]["metric"]["enum"]) == set(get_args(recipe.BudgetMetric))
     assert set(properties["target"]["runtime"]["enum"]) == set(RUNTIMES)
     from pocketforge.registries import STAGES
 
@@ -375,9 +376,13 @@ def test_int8_files_compute_what_the_converted_graph_does(by_name):
     for name in INT8:
         for role in ("model", "ort"):
             if role in by_name[name]["facts"]["files"]:
-                steps = by_name[name]["facts"]["files"][role]["max_steps_from_graph"]
-                print(f"{name} {role}: at most {steps:.3f} LSB from the converted graph")
-                assert steps <= 2 + 1e-4  # whole steps, give or take float32's rounding of their real values
+                measured = by_name[name]["facts"]["files"][role]
+                steps, sqnr_db = measured["max_steps_from_graph"], measured["graph_sqnr_db"]
+                print(f"{name} {role}: at most {steps:.3f} LSB from the converted graph, {sqnr_db:.1f} dB")
+                # Two, seen, and one more: torch computes the graph in float, so that a value between two levels goes
+                # either way by the processor (1 of 100 outputs with SSE, against AVX2). Whole steps, give or take
+                # float32's rounding of their real values; seldom any: a step off everywhere would be 34 dB.
+                assert steps <= 3 + 1e-4 and sqnr_db > 36
 
 
 def test_the_int8_files_agree_with_each_other(consumed):
@@ -447,8 +452,12 @@ def test_tflite_ran_in_both_runtimes(by_name, report, scheme):
         assert facts["runtimes"]["tflite-runtime 2.14.0"].startswith("not known")
         pytest.skip("no tflite-runtime here: pocketforge device setup tflite-runtime")
     assert facts["runtimes"] == {current: "works", "tflite-runtime 2.14.0": "works"}
-    assert facts["files"]["legacy"]["accuracy"] == facts["files"]["model"]["accuracy"]
-    assert facts["files"]["legacy"]["samples"] == facts["files"]["model"]["samples"]
+    legacy, model = (facts["files"][role] for role in ("legacy", "model"))
+    assert legacy["samples"] == model["samples"]
+    # In int8 the old runtime rounds elsewhere, and without AVX elsewhere again (2 steps of the output, seen): a sample
+    # whose best two classes are that near may tip. In float nothing here is as near as an order of sums can move it.
+    tipped = round(abs(legacy["accuracy"]["accuracy_top1"] - model["accuracy"]["accuracy_top1"]) * model["samples"])
+    assert tipped <= (2 if scheme == "int8" else 0)
 
 
 # The process that verifies holds only its runtime
@@ -533,7 +542,10 @@ def test_building_again_does_nothing(release, shipped, report, pocketforge, tmp_
         cache=cache, cwd=tmp_path,
     )  # fmt: skip
     wall_s = time.monotonic() - started
-    print(f"building again took {wall_s:.2f} s (wanted on an idle machine: < 2 s)")
+    cold_s = sum(step["wall_s"] for step in report["steps"])
+    print(
+        f"building again took {wall_s:.2f} s (wanted on an idle machine: < 2 s), the steps' first time {cold_s:.0f} s"
+    )
     assert done.code == 0, done.stderr
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert [e["event"] for e in events] == ["StepReused"] * len(report["steps"]) + ["BuildStarted"]
@@ -544,20 +556,18 @@ def test_building_again_does_nothing(release, shipped, report, pocketforge, tmp_
     assert again["measurements"] == report["measurements"] and problems(again) == []
     assert contents(tmp_path / "out" / "release") == contents(shipped)
     assert not list((tmp_path / "out").rglob("*.log"))
-    assert wall_s < 6
+    assert wall_s < cold_s / 10  # of the same machine: how fast it is does not matter
 
 
-def test_one_targets_quantization_runs_only_its_lane(release, report, pocketforge, copied, tmp_path):
+def test_one_targets_quantization_runs_only_its_lane(release, report, copied, tmp_path):
     cache = release.copy_cache(tmp_path / "cache")
-    # Of TFLite: what is run again is counted twice, which takes ten times as long for ONNX Runtime.
     old = 'name = "digits_tflite_int8"\nruntime = "tflite"\nquantize = { scheme = "static_int8" }'
     changed(copied / "release.toml", old, old.replace(" }", ", per_channel = false }"))
-    done = pocketforge("build", copied / "release.toml", "--out", tmp_path / "out", "--json", cache=cache, cwd=tmp_path)
+    done = in_process("build", copied / "release.toml", "--out", tmp_path / "out", "--json", cache=cache, cwd=tmp_path)
     assert done.code == 0, done.stderr
     again = done.json()
     run = {(s["stage"], s["lane"]) for s in again["steps"] if s["status"] == "run"}
-    emulated = ("verify_device", "count", "estimate")
-    assert run == {(stage, "digits_tflite_int8") for stage in ("quantize", "export", "verify", "bench", *emulated)}
+    assert run == {(stage, "digits_tflite_int8") for stage in ("quantize", "export", "verify", "bench")}
     assert {s["status"] for s in again["steps"] if (s["stage"], s["lane"]) not in run} == {"reused"}
     assert len(again["steps"]) == len(report["steps"]) + 1
     before, after = ({a["path"]: a["sha256"] for t in r["targets"] for a in t["artifacts"]} for r in (report, again))
@@ -568,12 +578,12 @@ def test_one_targets_quantization_runs_only_its_lane(release, report, pocketforg
     assert per_tensor < per_channel / 5
 
 
-def test_a_budget_runs_nothing_but_the_gate(release, report, pocketforge, copied, tmp_path):
+def test_a_budget_runs_nothing_but_the_gate(release, report, copied, tmp_path):
     cache = release.copy_cache(tmp_path / "cache")
     file, out = copied / "release.toml", tmp_path / "out"
 
     def build(*options: str) -> Any:
-        done = pocketforge("build", file, "--out", out, "--json", *options, cache=cache, cwd=tmp_path)
+        done = in_process("build", file, "--out", out, "--json", *options, cache=cache, cwd=tmp_path)
         assert problems(done.json()) == []
         assert {s["status"] for s in done.json()["steps"]} == {"reused"}
         return done
@@ -668,7 +678,7 @@ std = [0.5]
 """
 
 
-def test_int8_inputs_and_outputs_names_and_nhwc(pocketforge, raw_eval, tmp_path):
+def test_int8_inputs_and_outputs_names_and_nhwc(raw_eval, tmp_path):
     # ExecuTorch with int8 inputs and outputs is in tests/contract/test_runtimes.py: its exporter takes longest.
     lanes = {"tfl8": "tflite", "onnx8": "onnx"}
     text = IO8.format(folder=DIGITS)
@@ -677,7 +687,7 @@ def test_int8_inputs_and_outputs_names_and_nhwc(pocketforge, raw_eval, tmp_path)
         quantize = 'quantize = { scheme = "static_int8" }'
         text += f'[[target]]\nname = "{name}"\nruntime = "{runtime}"\nio = "int8"\n{layout}{quantize}\n'
     (tmp_path / "io8.toml").write_text(text + QUICK, encoding="utf-8")
-    done = pocketforge(
+    done = in_process(
         "build", tmp_path / "io8.toml", "--jobs", 2, "--out", tmp_path / "out", "--json",
         cache=tmp_path / "cache", cwd=tmp_path,
     )  # fmt: skip
@@ -741,12 +751,12 @@ verify = {{ min_sqnr_db = 10.0, max_diff_ratio = 0.75, min_argmax_agreement = 0.
 """
 
 
-def test_mobilenet_v2_at_its_real_size(pocketforge, photographs, tmp_path):
+def test_mobilenet_v2_at_its_real_size(photographs, tmp_path):
     places = [(y, x) for y in (0, 200) for x in (0, 200, 400)]
     crops = np.stack([photo[y : y + 224, x : x + 224] for photo in photographs for y, x in places])
     np.savez(tmp_path / "crops.npz", x=crops, y=np.arange(len(crops)) % 1000)
     (tmp_path / "recipe.toml").write_text(MOBILENET.format(folder=ROOT / "models") + QUICK, encoding="utf-8")
-    done = pocketforge(
+    done = in_process(
         "build", tmp_path / "recipe.toml", "--jobs", 2, "--out", tmp_path / "out", "--json",
         cache=tmp_path / "cache", cwd=tmp_path,
     )  # fmt: skip
@@ -779,7 +789,7 @@ runtime = "executorch"
 """
 
 
-def test_simple_cnn_on_cifar10s_own_format(pocketforge, photographs, tmp_path):
+def test_simple_cnn_on_cifar10s_own_format(photographs, tmp_path):
     from PIL import Image
 
     def record(number: int) -> bytes:
@@ -795,7 +805,7 @@ def test_simple_cnn_on_cifar10s_own_format(pocketforge, photographs, tmp_path):
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     (folder / "batches.meta.txt").write_text("\n".join(names) + "\n\n", encoding="utf-8")
     (tmp_path / "recipe.toml").write_text(SIMPLE.format(folder=ROOT / "models") + QUICK, encoding="utf-8")
-    done = pocketforge(
+    done = in_process(
         "build", tmp_path / "recipe.toml", "--out", tmp_path / "out", "--json", cache=tmp_path / "cache", cwd=tmp_path
     )
     assert done.code == 0, done.stdout + done.stderr

@@ -12,14 +12,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT, Done, in_process
 from release_build import SOURCES
 
-ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "models" / "digits_cnn"
 TARGET = "digits_onnx_fp32"
 
@@ -40,13 +39,6 @@ listed() {  # what lies in a folder, all levels
     (cd "$2" && find . -mindepth 1 | sort) >"$ANSWERS/$1.list"
 }
 """
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    stdout: str
-    stderr: str
 
 
 class Shop:
@@ -75,11 +67,7 @@ class Shop:
         }
 
     def run(self, *args: object) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", "pocketforge", *map(str, args)],
-            cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        return Done(done.returncode, done.stdout, done.stderr)
+        return in_process(*args, cache=self.cache, cwd=self.folder, timeout=300)
 
     def on_small_disk(self, script: str) -> None:
         """Run a shell script after PREAMBLE, in a mount namespace."""

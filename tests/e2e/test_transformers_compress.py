@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ import onnx
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
-from conftest import Done, pocketforge
+from conftest import Done, in_process
 from onnx import numpy_helper
-from release_build import SOURCES
 from torchvision_ops import usable_torchvision
 
 from pocketforge.commands.train import train_from_recipe
@@ -115,13 +113,10 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Bert:
     trained = train_from_recipe(
         load_recipe(folder / "recipe.toml"), Finetune(epochs=10, lr=4e-3, batch_size=32, warmup_epochs=1)
     )
-    # The command line's processes declare no operators for a torchvision that cannot load: there it is as not there.
-    hidden = folder / "no_torchvision"
-    hidden.mkdir()
-    (hidden / "sitecustomize.py").write_text('import sys\nsys.modules["torchvision"] = None\n')
-    done = pocketforge(
+    # Stages declare no operators for a torchvision that cannot load: to them it is as not there.
+    done = in_process(
         "build", "recipe.toml", "--out", "out", "--progress", "none",
-        cache=folder / "cache", cwd=folder, env={"PYTHONPATH": f"{hidden}{os.pathsep}{SOURCES}"},
+        cache=folder / "cache", cwd=folder, hidden=["torchvision"],
     )  # fmt: skip
     return Bert(folder, done, trained["eval_accuracy"])
 

@@ -19,11 +19,11 @@ import onnx
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
-from conftest import ROOT, Done, pocketforge
+from conftest import ROOT, Done, in_process
 from onnx import numpy_helper
 
 from pocketforge.model.load import load_weights
-from pocketforge.model.surgery import load_checkpoint
+from pocketforge.model.surgery import KeepChannels, load_checkpoint
 
 MODELS = ("mlp_digits", "two_conv", "teacher_student")
 
@@ -79,7 +79,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tutorial]
         if path not in built:
             recipe, out = folder / path, folder / "out" / path.removesuffix(".toml")
             recipe.write_text(only(recipe.read_text(encoding="utf-8"), targets), encoding="utf-8")
-            done = pocketforge("build", recipe, "--out", out, "--progress", "none", cache=folder / "cache", cwd=folder)
+            done = in_process("build", recipe, "--out", out, "--progress", "none", cache=folder / "cache", cwd=folder)
             assert done.code == 0, done.stdout + done.stderr
             built[path] = Tutorial(out, done)
         return built[path]
@@ -203,6 +203,7 @@ def test_conv2_lost_the_inputs_that_conv1_no_longer_gives(half):
 def test_the_strongest_half_of_conv1_stays(half):
     checkpoint = load_checkpoint(half.out / "checkpoint")
     (edit,) = checkpoint.edits
+    assert isinstance(edit, KeepChannels)
     from pocketforge.model.load import build_model
 
     given = build_model("model.py", {}, lambda path: ROOT / "models" / "two_conv" / path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import warnings
@@ -11,14 +10,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import in_process
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from shared_store import DigitsParts
 
-from pocketforge.devices import host
-from pocketforge.devices.base import RunRequest
 from pocketforge.errors import StageFailed
 from pocketforge.metrics import parity
 from pocketforge.quantization.encodings import Encoding, in_nibbles, load_encodings, save_encodings
@@ -28,8 +28,6 @@ from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.runtimes.base import ExportRequest
 from pocketforge.runtimes.describe import describe
 from pocketforge.runtimes.stored_weights import Matcher
-
-torch = pytest.importorskip("torch")
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 INT8, INT4, FP16, FP32 = (Quantize(s) for s in ("weight_only_int8", "weight_only_int4", "fp16", "fp32"))
@@ -87,22 +85,25 @@ class Lane:
 
 
 @pytest.fixture(scope="module")
-def lanes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Lane]:
+def lanes(digits_parts: DigitsParts, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Lane]:
     """The shipped digits CNN (convolutions of all kinds, batch norm) and MLP (linear layers), as they are shipped."""
-    found = {}
-    for name, size in (("digits_cnn", 32), ("mlp_digits", 28)):
-        root = tmp_path_factory.mktemp(name)
-        preprocess = Preprocess(resize=(size, size), scale=16.0, mean=(0.5,), std=(0.5,))
-        inputs = {"data_root": MODELS / name, "weights": MODELS / name / "weights.safetensors", "data": root / "data"}
-        for folder in ("data", "reference"):
-            (root / folder).mkdir()
-        data = data_spec(Data("digits", eval_samples=150, preprocess=preprocess), 0, "classification")
-        run_stage("data", inputs, data, root / "data")
-        spec = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "outputs": [], "task": "classification",
-                "metric": "accuracy_top1"}  # fmt: skip
-        run_stage("reference", inputs, spec, root / "reference")
-        found[name] = Lane(root, {"data": root / "data", "reference": root / "reference"})
-    return found
+    cnn = Lane(tmp_path_factory.mktemp("digits_cnn"), {"data": digits_parts.data, "reference": digits_parts.reference})
+    cnn.ran["export-onnx-fp32-NCHW"] = digits_parts.exported("onnx", "fp32")
+    root = tmp_path_factory.mktemp("mlp_digits")
+    preprocess = Preprocess(resize=(28, 28), scale=16.0, mean=(0.5,), std=(0.5,))
+    inputs = {
+        "data_root": MODELS / "mlp_digits",
+        "weights": MODELS / "mlp_digits" / "weights.safetensors",
+        "data": root / "data",
+    }
+    for folder in ("data", "reference"):
+        (root / folder).mkdir()
+    data = data_spec(Data("digits", eval_samples=150, preprocess=preprocess), 0, "classification")
+    run_stage("data", inputs, data, root / "data")
+    spec = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "outputs": [], "task": "classification",
+            "metric": "accuracy_top1"}  # fmt: skip
+    run_stage("reference", inputs, spec, root / "reference")
+    return {"digits_cnn": cnn, "mlp_digits": Lane(root, {"data": root / "data", "reference": root / "reference"})}
 
 
 @pytest.mark.parametrize("how", [INT8, INT4, FP16], ids=lambda how: how.scheme)
@@ -195,7 +196,7 @@ def test_transformer_layers(runtime, scheme, tmp_path):
 
     torch.manual_seed(0)
     random = np.random.default_rng(0)
-    feeds = [random.integers(0, 40, (8, 7)), random.normal(size=(8, 7, 64)).astype(np.float32)]
+    feeds: list[np.ndarray] = [random.integers(0, 40, (8, 7)), random.normal(size=(8, 7, 64)).astype(np.float32)]
     example = tuple(torch.from_numpy(f[:1]) for f in feeds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -209,13 +210,8 @@ def test_transformer_layers(runtime, scheme, tmp_path):
     assert encodings["table.weight"].bits == 8
     assert not [w for w in result.warnings if "float32" in w]
     wanted = np.concatenate([module(*(torch.from_numpy(f[i : i + 1]) for f in feeds)).detach() for i in range(8)])
-    for position, feed in enumerate(feeds):
-        np.save(tmp_path / f"{position}.npy", feed)
     for file in result.files.values():
-        sha256 = hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
-        fed = (tmp_path / "0.npy", tmp_path / "1.npy")
-        host.run(RunRequest(RUNTIMES[runtime].session, tmp_path / file, sha256, fed, tmp_path / "run"))
-        assert parity(np.load(tmp_path / "run" / "outputs_0.npy"), wanted)["sqnr_db"] > 100
+        assert parity(in_process.answers(runtime, tmp_path / file, feeds)[0], wanted)["sqnr_db"] > 100
         found = describe(tmp_path / file)
         assert {w.dtype for w in found.weights if len(w.shape) > 1} <= {"int8", "int4"}
         assert found.parameters == sum(p.numel() for p in Words().parameters())

@@ -272,7 +272,7 @@ def adb_version(made: Path) -> str:
 
 
 def target() -> Path:
-    sys.path.insert(0, str(ROOT))
+    sys.path[:0] = [str(ROOT / "pipeline"), str(ROOT)]
     from pocketforge.folders import environments_dir
 
     return environments_dir() / f"test-phone-{FORMAT}"

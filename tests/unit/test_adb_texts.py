@@ -221,7 +221,7 @@ def test_marks_are_not_to_be_guessed() -> None:
     assert len({marked("x").mark for _ in range(100)}) == 100
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",))), min_size=1))
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
 def test_words_are_quoted_and_a_line_stands(texts: list[str]) -> None:
     assert shlex.split(as_line(texts)) == texts
     assert as_line(texts[0]) == texts[0]

@@ -167,7 +167,8 @@ def test_a_goal_on_an_emulated_device_names_one_of_the_recipe(metric: str) -> No
     assert f'{metric} needs device: the name of a [[device]] with via = "emulator"' in fault
     (fault,) = faults_of(entry(', device = "pixel5"') + phone)
     assert "no [[device]] with via = \"emulator\" is named 'pixel5'; did you mean 'pixel4'?" in fault
-    assert parse_recipe(HEAD + entry(', device = "pixel4"') + phone).compress[0].goal.device == "pixel4"
+    (named,) = parse_recipe(HEAD + entry(', device = "pixel4"') + phone).compress
+    assert isinstance(named, PruneChannels) and named.goal is not None and named.goal.device == "pixel4"
 
 
 def test_a_teacher_that_is_the_unpruned_model_needs_weights() -> None:

@@ -527,9 +527,9 @@ def read_or_refuse(text: str) -> None:
         refused.append(error)
     else:
         assert isinstance(recipe, Recipe)
-    for error in refused:
-        assert error.faults or "not valid TOML" in error.message
-        assert all(fault.strip() for fault in error.faults)
+    for refusal in refused:
+        assert refusal.faults or "not valid TOML" in refusal.message
+        assert all(fault.strip() for fault in refusal.faults)
 
 
 @given(spoilt_recipes())

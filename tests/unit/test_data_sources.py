@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from pocketforge.data import fingerprint_files, open_source
-from pocketforge.data.dataset import Dataset, data_spec, open_dataset
+from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.errors import ModelError
-from pocketforge.recipe import Data, Preprocess
+from pocketforge.recipe import Data, Preprocess, data_spec
 from pocketforge.registries import SOURCES
 from pocketforge.stages.data import run
 

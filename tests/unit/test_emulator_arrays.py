@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_outputs_come_back_samples_first_and_without_the_batch_axis(tmp_path):
 
 def test_tensors_are_described_as_each_runtimes_session_does():
     found = {**tensor("in:0", in_signature=True, size_bytes=8), "scale": 0.5, "zero_point": 3}
-    answer = {"metadata": None, "inputs": [found], "outputs": []}
+    answer: dict[str, Any] = {"metadata": None, "inputs": [found], "outputs": []}
     assert arrays.described(answer, "tflite") == (
         [tensor("in", scale=0.5, zero_point=3, in_signature=True)],
         [],

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 import zipfile
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -131,9 +133,9 @@ def test_the_first_fit_one_on_path_is_taken_and_the_others_are_named(tmp_path, m
 def test_the_qemu_that_the_user_names_is_taken_or_refused_never_replaced(tmp_path, monkeypatch):
     monkeypatch.delenv(qemu_binary.VARIABLE, raising=False)
     assert qemu_binary.chosen() is None
-    monkeypatch.setenv(qemu_binary.VARIABLE, str(tmp_path / "mine"))
-    path = qemu_binary.chosen()
-    assert path == tmp_path / "mine"
+    path = tmp_path / "mine"
+    monkeypatch.setenv(qemu_binary.VARIABLE, str(path))
+    assert qemu_binary.chosen() == path
     with pytest.raises(DeviceUnavailable) as caught:
         qemu_binary.examine_chosen(path)
     assert str(caught.value) == (
@@ -147,9 +149,9 @@ def test_the_qemu_that_the_user_names_is_taken_or_refused_never_replaced(tmp_pat
 # Records of files
 
 
-def part_in(folder: Path, **more: object) -> manifest.Part:
-    made = {"version": "1", "origin": "here", "key": "k", "folder": folder, "roles": {"main": "sub/a"}, **more}
-    return manifest.Part(name="thing", files=manifest.look_at_folder(folder), **made)
+def part_in(folder: Path, **more: Any) -> manifest.Part:
+    more = {"version": "1", "origin": "here", "key": "k", "folder": folder, "roles": {"main": "sub/a"}, **more}
+    return manifest.Part(name="thing", files=manifest.look_at_folder(folder), **more)
 
 
 @pytest.fixture
@@ -175,7 +177,9 @@ def test_a_part_and_the_manifest_are_read_back_as_written(part, tmp_path):
 def test_what_is_written_may_be_moved(part, tmp_path):
     manifest.write(tmp_path, {"thing": part})
     moved = tmp_path.rename(tmp_path.with_name(tmp_path.name + "-moved"))
-    found = manifest.read(moved)["thing"]
+    read = manifest.read(moved)
+    assert read is not None
+    found = read["thing"]
     assert found.path("main") == moved / "parts" / "thing-1" / "sub" / "a"
     assert manifest.trouble(found, deep=True) == ""
 
@@ -226,7 +230,7 @@ def said():
 def shelf(tmp_path, said):
     """Packages with an empty folder of kept ones."""
 
-    def make(**more: object) -> Packages:
+    def make(**more: Any) -> Packages:
         for name in ("kept", "scratch"):
             (tmp_path / name).mkdir(exist_ok=True)
         return Packages(tmp_path / "kept", tmp_path / "scratch", said.append, **more)
@@ -384,16 +388,21 @@ def small_deb(folder: Path, name: str, files: dict[str, str], version: str = "1"
 
 
 @pytest.fixture
-def apt(tmp_path, monkeypatch):
+def apt_log(tmp_path):
+    """Where `apt` writes down how it was called."""
+    return tmp_path / "apt.log"
+
+
+@pytest.fixture
+def apt(tmp_path, monkeypatch, apt_log):
     """An apt-get that copies packages from $MIRROR, and writes down how it was called."""
     mirror, bin_folder = tmp_path / "mirror", tmp_path / "bin"
     mirror.mkdir()
-    log = tmp_path / "apt.log"
 
     def install(refuses_system_lists: bool = False) -> Path:
         script(
             bin_folder / "apt-get",
-            f'echo "$@" >>{log}\n'
+            f'echo "$@" >>{apt_log}\n'
             + ('case "$*" in *State::Lists*) ;; *) echo "E: Unable to locate package" >&2; exit 100;; esac\n')
             * refuses_system_lists
             + 'while [ $# -gt 0 ]; do case "$1" in -o) shift;; -*) ;; update) exit 0;; download) shift; break;; esac;'
@@ -404,11 +413,10 @@ def apt(tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
         return mirror
 
-    install.log = log
     return install
 
 
-def test_debian_packages_come_by_apt_get_once(shelf, apt):
+def test_debian_packages_come_by_apt_get_once(shelf, apt, apt_log):
     mirror = apt()
     for name in ("pf-one", "pf-two"):
         small_deb(mirror, name, {"usr/bin/x": "true"})
@@ -417,13 +425,13 @@ def test_debian_packages_come_by_apt_get_once(shelf, apt):
     assert all(path.parent == shelf().kept for path in found)
     shutil.rmtree(mirror)
     assert shelf().debs(["pf-one", "pf-two"]) == found
-    assert apt.log.read_text() == "--quiet download pf-one pf-two\n"
+    assert apt_log.read_text() == "--quiet download pf-one pf-two\n"
 
 
-def test_where_the_system_has_no_package_lists_ours_are_read_without_touching_its(shelf, apt, said):
+def test_where_the_system_has_no_package_lists_ours_are_read_without_touching_its(shelf, apt, apt_log, said):
     small_deb(apt(refuses_system_lists=True), "pf-one", {"usr/bin/x": "true"})
     assert shelf().debs(["pf-one"])[0].is_file()
-    first, update, again = apt.log.read_text().splitlines()
+    first, update, again = apt_log.read_text().splitlines()
     assert first == "--quiet download pf-one"
     lists = f"-o Dir::State::Lists={shelf().scratch}/apt-lists/lists -o Dir::Cache={shelf().scratch}/apt-lists/cache"
     assert (update, again) == (f"--quiet {lists} update", f"--quiet {lists} download pf-one")
@@ -445,7 +453,7 @@ def test_without_apt_get_the_message_says_what_to_do(shelf, tmp_path, monkeypatc
     assert "name that with --from" in caught.value.hint
 
 
-def test_debian_packages_from_a_given_folder(shelf, tmp_path, apt):
+def test_debian_packages_from_a_given_folder(shelf, tmp_path, apt, apt_log):
     apt()
     given = tmp_path / "given"
     given.mkdir()
@@ -462,7 +470,7 @@ def test_debian_packages_from_a_given_folder(shelf, tmp_path, apt):
         shelf(given=given).debs(["pf-one"])
     (given / "pf-one_2_all.deb").unlink()
     assert sha256(shelf(given=given).debs(["pf-one"])[0]) == sha256(deb)
-    assert not apt.log.exists()
+    assert not apt_log.exists()
 
 
 def test_a_damaged_debian_package_is_refused_by_name(shelf, tmp_path):
@@ -587,14 +595,14 @@ def elf_machine(path: Path) -> int:
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch):
-    real = parts.metadata.version
+    real = metadata.version
 
     def version(name: str) -> str:
         if name in parts.PACKAGES:
-            raise parts.metadata.PackageNotFoundError(name)
+            raise metadata.PackageNotFoundError(name)
         return real(name)
 
-    monkeypatch.setattr(parts.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     with pytest.raises(ToolMissing) as caught:
         parts.installed()
     assert str(caught.value) == (

@@ -52,10 +52,10 @@ def points(seed: int, number: int, parameters: Parameters = TRUTH, noise: float 
     made = []
     for n in range(number):
         cycles = 10 ** rng.uniform(5, 7.5)
-        shares = [10 ** rng.uniform(-2, 0.6) for _ in range(3)]
+        l2, l3, memory = (cycles * 10 ** rng.uniform(-2, 0.6) for _ in range(3))
         terms = Terms(
             2.0, int(2.4 * cycles), cycles, int(cycles / 500), rng.randint(1, 20), int(cycles * 8),
-            *(cycles * share for share in shares), 1000, 0.0,
+            l2, l3, memory, 1000, 0.0,
         )  # fmt: skip
         measured = predict_ms(terms, parameters) * math.exp(rng.gauss(0, noise))
         made.append(Point(f"{core}{n}", f"group {n % 12}", terms, measured))

@@ -216,8 +216,9 @@ def test_noise_floors_are_kept_for_each_phone_and_cores(tmp_path, monkeypatch):
     path = noise_floors.save("a:1", floor)
     noise_floors.save("a:1", dataclasses.replace(floor, cores="little", relative=0.03))
     noise_floors.save("a:1", dataclasses.replace(floor, relative=0.04))
-    assert noise_floors.load("a:1", "build 1", "big").relative == 0.04
-    assert noise_floors.load("a:1", "build 1", "little").relative == 0.03
+    big, little = (noise_floors.load("a:1", "build 1", cores) for cores in ("big", "little"))
+    assert big is not None and big.relative == 0.04
+    assert little is not None and little.relative == 0.03
     assert noise_floors.load("a:1", "build 2", "big") is None, "after an update it is another phone"
     assert noise_floors.load("a_1", "build 1", "big") is None, "another serial that makes the same file name"
     assert [p.name for p in path.parent.iterdir()] == ["a_1.json"]

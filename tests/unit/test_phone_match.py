@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ PHONES = [profile for profile in PROFILES if profile.os == "android"]
 EMPTY = parse_facts("SERIAL", {})
 
 
-def phone_of(profile: DeviceProfile, **changed: object) -> PhoneFacts:
+def phone_of(profile: DeviceProfile, **changed: Any) -> PhoneFacts:
     """A phone that is just as its profile says."""
     names = profile.android
     assert names is not None

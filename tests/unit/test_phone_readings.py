@@ -65,7 +65,7 @@ def block(cpu: int, part: int, features: str = "fp asimd asimddp i8mm", implemen
     )
 
 
-def core_files(cpus: dict[int, tuple[int | None, int | None]]) -> str:
+def core_files(cpus: Mapping[int, tuple[int | None, int | None]]) -> str:
     """capacity and kHz of each CPU, as `grep -H ''` prints the files."""
     rows = [f"{name}:0-{max(cpus)}" for name in ("possible", "present", "online")]
     for n, (capacity, khz) in cpus.items():

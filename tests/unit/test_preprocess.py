@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pocketforge.data.dataset import data_spec, preprocess_from
+from pocketforge.data.dataset import preprocess_from
 from pocketforge.data.preprocess import apply, describe
 from pocketforge.errors import ModelError
-from pocketforge.recipe import Data, Preprocess
+from pocketforge.recipe import Data, Preprocess, data_spec
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (9, 7, 3), dtype=np.uint8)

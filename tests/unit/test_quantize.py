@@ -140,7 +140,8 @@ def test_a_backend_is_what_torch_documents() -> None:
 
 def test_every_scheme_is_known_in_every_runtime_and_a_refusal_says_what_is_nearest() -> None:
     assert set(SCHEMES) == set(get_args(Scheme))
-    for scheme, runtimes in SCHEMES.items():
+    for scheme in get_args(Scheme):
+        runtimes = SCHEMES[scheme]
         assert list(runtimes) == list(RUNTIMES), scheme
         for runtime, found in runtimes.items():
             assert found.why, (scheme, runtime)
@@ -214,11 +215,12 @@ def stages(*targets: Target, **changed: Any) -> list[str]:
 
 
 def test_targets_that_quantize_alike_share_their_steps() -> None:
-    for scheme, made in (
-        ("qat_int8", ["qat[a+b]"]),
-        ("mixed", ["layers[a+b]", "quantize[a+b]"]),
-        ("codebook", ["quantize[a+b]"]),
-    ):
+    stages_of: dict[Scheme, list[str]] = {
+        "qat_int8": ["qat[a+b]"],
+        "mixed": ["layers[a+b]", "quantize[a+b]"],
+        "codebook": ["quantize[a+b]"],
+    }
+    for scheme, made in stages_of.items():
         names = stages(Target("a", "tflite", Quantize(scheme)), Target("b", "onnx", Quantize(scheme)))
         assert [name for name in names if name.startswith(("qat", "layers", "quantize"))] == made
     assert not [name for name in stages(Target("a", "onnx", Quantize("fp16"))) if name.startswith("quantize")]

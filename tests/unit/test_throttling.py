@@ -27,10 +27,10 @@ def clocks(cap_ghz: float | None = 2.0, spent: dict[float, int] | None = None) -
 
 
 def a_round(index: int = 0, label: str = "a", **more: Any) -> Round:
-    given_ = {"block": index, "clock_ghz": 2.0, "clocks_before": clocks(), "clocks_after": clocks()} | more
+    more = {"block": index, "clock_ghz": 2.0, "clocks_before": clocks(), "clocks_after": clocks(), **more}
     return Round(
         label=label, index=index, samples_ms=(1.0,), load_ms=1.0, peak_rss_bytes=1, loaded_rss_bytes=1,
-        heat_before=given_.pop("heat_before", CALM), heat_after=given_.pop("heat_after", CALM), **given_,
+        heat_before=more.pop("heat_before", CALM), heat_after=more.pop("heat_after", CALM), **more,
     )  # fmt: skip
 
 

@@ -13,7 +13,9 @@ import pytest
 from pocketforge.devices.emulator import torch_stub
 from pocketforge.devices.emulator.torch_stub import Missing
 
-HEADER = Path(importlib.util.find_spec("torch").origin).parent / "include" / "pthreadpool.h"
+TORCH = importlib.util.find_spec("torch")
+assert TORCH is not None and TORCH.origin is not None
+HEADER = Path(TORCH.origin).parent / "include" / "pthreadpool.h"
 
 
 def declared() -> dict[str, int]:

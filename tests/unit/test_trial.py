@@ -39,7 +39,8 @@ def test_a_known_interval() -> None:
 
 
 def test_one_round_bounds_nothing_and_unpaired_ones_are_refused() -> None:
-    assert ratio_interval([2.0], [1.0]) == (pytest.approx(0.5), 0.0, math.inf)
+    mean, *bounds = ratio_interval([2.0], [1.0])
+    assert mean == pytest.approx(0.5) and bounds == [0.0, math.inf]
     with pytest.raises(ValueError, match="zip"):
         ratio_interval([1.0, 2.0], [1.0])
 

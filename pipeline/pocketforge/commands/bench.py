@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge.commands.bench_files import File, reason_of
+from pocketforge.commands.bench_phones import bench_on_phones
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.errors import StageFailed, ToolFailed
@@ -48,8 +49,6 @@ def bench_files(
                 say(f"counting {file.name} on {device.name}")
                 results.append(_emulate(file, device, resolve))
     if phones:
-        from pocketforge.commands.bench_phones import bench_on_phones
-
         results += [row for rows in bench_on_phones(files, phones, say, resolve) for row in rows]
     return results
 

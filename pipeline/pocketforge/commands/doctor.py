@@ -43,7 +43,7 @@ def examine(cache: Path, *, imports: bool) -> Iterator[dict[str, str]]:
             yield _row(name, "missing", f"not installed: {', '.join(absent)}", get)
             continue
         found = ", ".join(f"{n} {versions[n]}" for n in needed)
-        trouble = _import_trouble([*runtime.preload, runtime.module]) if imports else ""
+        trouble = import_trouble([*runtime.preload, runtime.module]) if imports else ""
         yield _row(name, "missing" if trouble else "ok", trouble or found, get)
     absent = [n for n in COMPRESS_LIBRARIES if versions[n] == "none"]
     found = ", ".join(f"{n} {versions[n]}" for n in COMPRESS_LIBRARIES)
@@ -80,11 +80,11 @@ def _row(name: str, state: str, found: str, get: str = "") -> dict[str, str]:
 def _package(name: str, version: str, get: str, modules: list[str], imports: bool) -> dict[str, str]:
     if version == "none":
         return _row(name, "missing", "not installed", get)
-    trouble = _import_trouble(modules) if imports else ""
+    trouble = import_trouble(modules) if imports else ""
     return _row(name, "missing" if trouble else "ok", trouble or version, get)
 
 
-def _import_trouble(modules: list[str]) -> str:
+def import_trouble(modules: list[str]) -> str:
     """Import modules in a new process; the last line of what went wrong, or nothing."""
     done = _python("import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)", *modules)
     if done.returncode == 0:

@@ -1,4 +1,9 @@
-"""Collects steps and makes their keys."""
+"""Collects steps and makes their keys.
+
+A key is the SHA-256 of what a step's result depends on: the stage and its version, its spec, the keys of the
+steps it needs, the content of the user's files it reads and the versions of the libraries it calls. So two lanes
+that quantize alike share one step, and a changed budget changes no key.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Recipe → steps with keys. Pure: everything outside the recipe comes in as Facts.
-
-A key is the SHA-256 of what a step's result depends on: the stage and its version, its spec, the keys of the
-steps it needs, the content of the user's files it reads and the versions of the libraries it calls. So two lanes
-that quantize alike share one step, and a changed budget changes no key.
-"""
+"""Recipe → steps with keys (builder.py makes those). Pure: everything outside the recipe comes in as Facts."""
 
 from __future__ import annotations
 
