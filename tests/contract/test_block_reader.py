@@ -241,3 +241,18 @@ def test_a_damaged_byte_never_changes_a_count_in_silence(reader: str, data: st.D
             assert weights(found) == weights(counted(reader, log.decode()))
     else:
         assert done.returncode == 65 and not done.stdout
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("instead", [b"0", b" ", b":", b""])
+def test_two_lines_in_one_are_not_an_instruction_fewer(reader: str, form: str, instead: bytes) -> None:
+    """The line after is then text of the line before: of a block's last two instructions, one is gone."""
+    log = log_of(WINDOWS, form).encode()
+    right = weights(counted(reader, log.decode()))
+    for at in (at for at, byte in enumerate(log) if byte == ord("\n")):
+        done = read(reader, log[:at] + instead + log[at + 1 :])
+        if done.returncode == 0:
+            found = json.loads(done.stdout)
+            assert found["windows"] != 2 or weights(found) == right, log[at - 40 : at + 40]
+        else:
+            assert done.returncode == 65 and not done.stdout

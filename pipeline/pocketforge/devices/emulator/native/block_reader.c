@@ -173,6 +173,8 @@ static void instruction_line(const char *line) {
     }
     /* The mnemonic follows; a line cut inside the number would otherwise pass for a shorter one. */
     if (*at != ' ') damaged("not an instruction: %.60s", line);
+    /* Where a line's end was lost, the next instruction stands in this one's text, and would not be counted. */
+    if (strstr(at, ":  ")) damaged("two lines in one: %.60s", line);
     add_word(bytes ? (uint32_t)value : shown_word(at, (uint32_t)value, line));
 }
 
