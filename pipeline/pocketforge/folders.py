@@ -41,6 +41,13 @@ def _user_cache() -> Path:
     return user_cache_path("pocketforge", appauthor=False)
 
 
+def shipped_dir(name: str) -> Path:
+    """A folder that ships (`models`, `device_profiles`): inside an installed package, or at the root of a checkout."""
+    package = Path(__file__).parent
+    installed = package / "_shipped" / name
+    return installed if installed.is_dir() else package.parents[1] / name
+
+
 def leave_working_folder() -> None:
     """Take the working folder off `sys.path`: a numpy.py or onnx.py of the user's is not the library of that name.
 

@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import in_process
+import file_answers
 import numpy as np
 import pytest
 
@@ -257,7 +257,7 @@ def test_files_answer_as_the_engine_does(compared, quantized_programs, engine, r
         )
         (tmp_path / "file").mkdir()
         result = importlib.import_module(RUNTIMES[runtime].module).export(request, tmp_path / "file")
-    (outputs,) = in_process.answers(runtime, tmp_path / "file" / result.files["model"], [case.samples])
+    (outputs,) = file_answers.answers(runtime, tmp_path / "file" / result.files["model"], [case.samples])
     outputs = outputs.reshape(case.engine.shape)
     steps, from_graph = case.steps(outputs), np.abs(outputs - case.ours) / case.scale
     print(f"{runtime} on {engine}: steps max {steps.max():.0f} mean {steps.mean():.2f}, beyond 1: "

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import in_process
+import file_answers
 import numpy as np
 import pytest
 import torch
@@ -322,7 +322,7 @@ def exported_and_run(runtime: str, module: torch.nn.Module, samples: np.ndarray,
         folded, unfolded = (torch.export.export(graph, example) for graph in graphs)
         request = ExportRequest(folded, unfolded, example, ("x",), ("y",), "NCHW", "float32", None)
         result = importlib.import_module(RUNTIMES[runtime].module).export(request, out)
-    return result, [in_process.answers(runtime, out / file, [samples])[0] for file in result.files.values()]
+    return result, [file_answers.answers(runtime, out / file, [samples])[0] for file in result.files.values()]
 
 
 def test_sums_do_not_saturate(runtime, tmp_path):

@@ -7,7 +7,7 @@ import json
 import warnings
 from pathlib import Path
 
-import in_process
+import file_answers
 import numpy as np
 import pytest
 from shared_store import DigitsParts
@@ -93,7 +93,7 @@ def test_the_files_compute_what_was_trained(lane, runtime):
     files = json.loads((exported / "export.json").read_text("utf-8"))["files"]
     model = exported / files["model"]
     wanted = np.load(folder / "outputs_0.npy")
-    (found,) = in_process.answers(runtime, model, [np.load(lane.inputs["data"] / "eval_0.npy")[: len(wanted)]])
+    (found,) = file_answers.answers(runtime, model, [np.load(lane.inputs["data"] / "eval_0.npy")[: len(wanted)]])
     agreement = float((found.argmax(1) == wanted.argmax(1)).mean())
     print(f"{runtime}: agreement {agreement:.4f}, {model.stat().st_size} bytes")
     assert found.shape == wanted.shape and agreement >= 0.99

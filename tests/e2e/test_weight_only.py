@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import in_process
+import file_answers
 import numpy as np
 import pytest
 import torch
@@ -211,7 +211,7 @@ def test_transformer_layers(runtime, scheme, tmp_path):
     assert not [w for w in result.warnings if "float32" in w]
     wanted = np.concatenate([module(*(torch.from_numpy(f[i : i + 1]) for f in feeds)).detach() for i in range(8)])
     for file in result.files.values():
-        assert parity(in_process.answers(runtime, tmp_path / file, feeds)[0], wanted)["sqnr_db"] > 100
+        assert parity(file_answers.answers(runtime, tmp_path / file, feeds)[0], wanted)["sqnr_db"] > 100
         found = describe(tmp_path / file)
         assert {w.dtype for w in found.weights if len(w.shape) > 1} <= {"int8", "int4"}
         assert found.parameters == sum(p.numel() for p in Words().parameters())

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from pocketforge.devices.cpu_features import NAMES
 from pocketforge.devices.profiles import AndroidNames, Cluster, DeviceProfile, Source, Status
 from pocketforge.errors import RecipeError
+from pocketforge.folders import shipped_dir
 from pocketforge.recipe import suggest
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -85,9 +86,8 @@ _PARTS: Mapping[str, tuple[int, ...]] = {
 
 
 def profiles_folder() -> Path:
-    """The shipped profiles: inside an installed package, or at the root of a checkout."""
-    installed = Path(__file__).parents[1] / "_shipped" / "device_profiles"
-    return installed if installed.is_dir() else Path(__file__).parents[3] / "device_profiles"
+    """The shipped profiles."""
+    return shipped_dir("device_profiles")
 
 
 def shipped_profiles() -> tuple[str, ...]:

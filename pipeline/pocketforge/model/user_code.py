@@ -54,8 +54,9 @@ def sibling_imports(folder: Path) -> Iterator[None]:
 
 
 def _from_the_environment() -> list[str]:
-    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.environ.get("PYTHONPATH") else []
-    return list(dict.fromkeys(os.path.abspath(entry) for entry in entries))
+    """The folders of the user's PYTHONPATH; an empty entry is the working folder, an empty variable is none."""
+    value = os.environ.get("PYTHONPATH", "")
+    return list(dict.fromkeys(os.path.abspath(entry) for entry in value.split(os.pathsep))) if value else []
 
 
 def load_file(path: Path, what: str) -> ModuleType:

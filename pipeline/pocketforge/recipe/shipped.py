@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from pocketforge.errors import RecipeError
+from pocketforge.folders import shipped_dir
 
 PREFIX = "shipped:"
 
 
 def models_folder() -> Path:
-    """The shipped models: inside an installed package, or at the root of a checkout."""
-    installed = Path(__file__).parents[1] / "_shipped" / "models"
-    return installed if installed.is_dir() else Path(__file__).parents[3] / "models"
+    """The shipped models."""
+    return shipped_dir("models")
 
 
 def recipe_path(text: str) -> Path:
