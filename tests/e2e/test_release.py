@@ -510,7 +510,7 @@ def test_an_executorch_run_does_not_load_the_compiler(shipped, release, report, 
     done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.split()
-    assert "executorch.extension.pybindings._portable_lib" in loaded
+    assert "executorch.extension.pybindings._C" in loaded
     assert not [n for n in loaded if n.startswith(("executorch.exir", "executorch.backends", "executorch.devtools"))]
 
 
