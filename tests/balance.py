@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -27,6 +27,8 @@ UNKNOWN_S = 30
 PHONES = "tests/phone"
 # They build, and run built files: each as long as all others together.
 LONG_PHONES = ("tests/phone/test_phone_builds.py", "tests/phone/test_phone_models.py")
+# They import the toolchains into the worker itself, 25 CPU s: one worker does so, not each.
+IN_PROCESS = "tests/contract/"
 
 
 def group_of(name: str, durations: Mapping[str, float]) -> str:
@@ -56,10 +58,28 @@ def scheduler(config: pytest.Config, log: Any, durations: Mapping[str, float]) -
     from xdist.scheduler import LoadScopeScheduling
 
     class Groups(LoadScopeScheduling):
+        imported_by: Any = None  # the worker whose process has the toolchains
+
         def _split_scope(self, nodeid: str) -> str:
             return group_of(nodeid, durations)
 
+        def _assign_work_unit(self, node: Any) -> None:
+            group = next_group(list(self.workqueue), self.imported_by is node, self.imported_by is None)
+            if group.startswith(IN_PROCESS) and self.imported_by is None:
+                self.imported_by = node
+            self.workqueue.move_to_end(group, last=False)
+            super()._assign_work_unit(node)
+
     return Groups(config, log)
+
+
+def next_group(waiting: Sequence[str], imported: bool, nobody_has: bool) -> str:
+    """Of the groups left, in their order, the next for a worker. imported: it has the toolchains in its process;
+    nobody_has: no worker has yet.
+    """
+    if nobody_has:
+        return waiting[0]
+    return next((group for group in waiting if group.startswith(IN_PROCESS) == imported), waiting[0])
 
 
 def known() -> dict[str, float]:

@@ -609,16 +609,17 @@ def test_a_budget_runs_nothing_but_the_gate(release, report, copied, tmp_path):
     assert (out / "release").is_dir() and not (out / "failed").exists()
 
 
-def test_a_second_cold_build_gives_the_same_bytes(release, report, pocketforge, copied, tmp_path):
-    """Same recipe, other folder, other cache, nothing stored: the int8 files of every runtime are the same files."""
+def test_a_second_cold_build_gives_the_same_bytes(release, report, copied, tmp_path):
+    """Same recipe, other folder, other cache, nothing stored, another fork server, which has traced the quantizer's
+    patterns before: the int8 files of every runtime are the same files.
+    """
     file = copied / "release.toml"
     text = file.read_text(encoding="utf-8")
     head, *targets = text.partition("[[device]]")[0].split("[[target]]")
     kept = [t for t in targets if "static_int8" in t]
     file.write_text("[[target]]".join([head, *kept]) + QUICK, encoding="utf-8")
-    done = pocketforge(
-        "build", file, "--jobs", 2, "--out", tmp_path / "out", "--json", cache=tmp_path / "cache", cwd=tmp_path
-    )
+    words = ("build", file, "--jobs", 2, "--out", tmp_path / "out", "--json")
+    done = in_process(*words, cache=tmp_path / "cache", cwd=tmp_path)
     assert done.code == 0, done.stderr
     again = done.json()
     assert {s["status"] for s in again["steps"]} == {"run"}

@@ -159,3 +159,18 @@ def test_the_committed_durations_are_of_files_that_are_there() -> None:
     assert durations and all(seconds >= 0 for seconds in durations.values())
     places = {name.partition("::")[0] for name in durations}
     assert [place for place in places if not (balance.DURATIONS.parents[1] / place).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("imported", "nobody_has", "group"),
+    [
+        (False, True, "tests/e2e/test_a.py"),
+        (False, False, "tests/e2e/test_a.py"),
+        (True, False, "tests/contract/test_b.py"),
+    ],
+)
+def test_contract_tests_stay_with_the_worker_that_has_the_toolchains(imported, nobody_has, group):
+    waiting = ["tests/e2e/test_a.py", "tests/contract/test_b.py", "tests/unit/test_c.py"]
+    assert balance.next_group(waiting, imported, nobody_has) == group
+    # Nothing of its kind is left: better another worker's than none.
+    assert balance.next_group(["tests/contract/test_b.py"], imported, nobody_has) == "tests/contract/test_b.py"
