@@ -94,4 +94,8 @@ def reason_of(error: ToolFailed) -> str:
     lines = [line for line in lines if not line.startswith("Traceback")]
     # The runner ends with the exception's own name and text, which the traceback had with its module.
     said = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if not after or not line.endswith(after)]
-    return "\n  ".join(said[-4:]) or describe_exit(error.returncode)
+    ended = describe_exit(error.returncode)
+    if not said:
+        return ended
+    # Killed by a signal, a program said at most what it was doing: the signal is why it ended.
+    return "\n  ".join([ended, *said[-4:]] if error.returncode < 0 else said[-4:])
