@@ -6,7 +6,7 @@ The file's own time is the median of many runs, each a new process, between the 
 sitting is what `bench` does in a build; each is judged by the gate on budgets within ±3 % of that time. Wrong: a firm
 verdict on the other side than the file's own time is.                                               target ≤ 1 %
 
-Beside it, the same budgets by the samples of one process of each sitting alone. What the machine did meanwhile is shown:
+Beside it, the same budgets by the samples of one process of each sitting. What the machine did meanwhile is shown:
 on one whose neighbours slow it for longer than a sitting lasts, no sitting can tell (docs/benchmarks.md).
 """
 

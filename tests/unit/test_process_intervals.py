@@ -30,13 +30,16 @@ def how(processes: Processes) -> dict[str, Any]:
     return {"processes": [{"samples": len(samples)} for samples in processes]}
 
 
-def gate(processes: Processes, limit: float, name: Any = "p50") -> GateResult:
-    budget = Budget("latency_ms", limit, percentile=name)
+def gate(
+    processes: Processes, limit: float, name: Any = "p50", metric: Any = "latency_ms", value: float = 1.0, **more: Any
+) -> GateResult:
+    budget = Budget(metric, limit, percentile=name)
     recipe = Recipe(
         name="r", model=Model("m.py"), data=Data("digits"), targets=(Target("a", "onnx"),), budgets=(budget,)
     )
     samples = tuple(ms for part in processes for ms in part)
-    measured = Measurement("latency_ms", 1.0, "ms", "a", "0" * 64, "host", "host", samples, how(processes))
+    known = {"samples": samples, "how": how(processes), **more}
+    measured = Measurement(metric, value, "ms", "a", "0" * 64, "host", "host", **known)
     (result,) = judge(recipe, [measured])
     return result
 
@@ -82,6 +85,17 @@ def test_a_tail_of_few_samples_has_no_bound() -> None:
     many = [steady(10.0, 1000)] * 5
     assert gate(many, 10.2, "p99").verdict == "PASS" and gate(many, 9.8, "p99").verdict == "FAIL"
     assert gate(many, 10.2, "min").verdict == "PASS" and gate(many, 9.8, "min").verdict == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("limit", "verdict"), [(10.4, "FAIL"), (10.6, "INCONCLUSIVE"), (12.4, "INCONCLUSIVE"), (12.6, "PASS")]
+)
+def test_each_process_loads_the_file_anew(limit: float, verdict: str) -> None:
+    loads = [{"samples": 10, "load_ms": ms} for ms in (12.0, 12.5, 11.5, 12.2, 11.8)]
+    loads[2]["load_ms"] = 10.5
+    result = gate([], limit, metric="load_ms", value=12.0, how={"processes": loads})
+    assert result.verdict == verdict
+    assert verdict != "INCONCLUSIVE" or "5 processes loaded it in 10.5 to 12.5 ms" in result.reason
 
 
 @given(

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pocketforge.recipe import HIGHER_IS_BETTER, Budget, Recipe
 from pocketforge.recipe.device import MEASURED_METRICS
 from pocketforge.records import GateResult, Measurement, Verdict
-from pocketforge.results.latency import latency_interval, what_settles
+from pocketforge.results.latency import latency_interval, load_range, what_settles
 from pocketforge.stats import Interval
 
 
@@ -73,9 +73,14 @@ def _undecided(measurement: Measurement, interval: Interval, budget: Budget) -> 
 
 
 def _doubt(measurement: Measurement, budget: Budget) -> str:
-    """Why a value settles nothing: windows that differ, too few clean rounds, or an estimate's interval around it."""
+    """Why a value settles nothing: windows that differ, too few clean rounds, processes that loaded it in times on both
+    sides, or an estimate's interval around it."""
     if not measurement.how.get("conclusive", True):
         return str(measurement.how["reason"])
+    loads = load_range(measurement.how) if measurement.metric == "load_ms" else None
+    if loads and loads[0] <= budget.limit <= loads[1]:
+        count = len(measurement.how["processes"])
+        return f"{count} processes loaded it in {loads[0]:.4g} to {loads[1]:.4g} ms, on both sides of the limit"
     low, high = measurement.how.get("interval", (measurement.value, measurement.value))
     if low <= budget.limit <= high and low != high:
         share = measurement.how["coverage"]

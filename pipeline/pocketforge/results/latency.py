@@ -28,6 +28,15 @@ def latency_interval(samples: Sequence[float], how: Mapping[str, Any], name: str
     return round_interval(rounds, name) if len(rounds) > 1 else percentile_interval(samples, name)
 
 
+def load_range(how: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The least and the largest time to load of a file's processes, each of which has one; None where there are none.
+
+    No interval of Student's: a disk or a neighbour makes one of five ten times as long, and says nothing of the others.
+    """
+    loads = [process["load_ms"] for process in how.get("processes", ())]
+    return (min(loads), max(loads)) if loads else None
+
+
 def what_settles(samples: Sequence[float], how: Mapping[str, Any], name: str, limit: float) -> str:
     """What would decide about a limit that the interval holds, in words."""
     processes, rounds = processes_of(samples, how), rounds_of(samples, how)
