@@ -21,8 +21,10 @@ _T95 = (
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
 )  # fmt: skip
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
-# As a fraction: two sittings on one machine, each steady in itself, lie so far apart (docs/benchmarks.md, A/A).
+# As a fraction: two sittings on one machine, each steady in itself, lie so far apart (docs/benchmarks.md, A/A); and so
+# much more where other programs had all of its processors, in proportion where they had a share of them.
 SITTINGS_APART = 0.01
+BESIDE_OTHERS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +125,28 @@ def round_interval(rounds: Sequence[Sequence[float]], name: str) -> Interval:
     return Interval(value, value * spread.low / spread.value, value * spread.high / spread.value)
 
 
-def process_interval(processes: Sequence[Sequence[float]], name: str) -> Interval:
+def sittings_apart(others: float) -> float:
+    """How far two sittings lie apart, as a fraction. others: the share of the processors that other programs had."""
+    return SITTINGS_APART + BESIDE_OTHERS * others
+
+
+def process_interval(processes: Sequence[Sequence[float]], name: str, others: float = 0.0) -> Interval:
     """A percentile of all samples of several processes, and where the file's own may be: the widest of four intervals.
 
     Each sees what the others cannot. Between processes (`round_interval`): memory lies elsewhere in each. Of all
     samples (`percentile_interval`): a tail of few has no bound. Of stretches of a process (`stretch_range`): neighbours
     on a shared machine come and go, and are with all processes of a short sitting, or with none, by chance. Around the
-    value, `SITTINGS_APART`: what is the same all through a sitting is in none of these.
+    value, `sittings_apart(others)`: what is the same all through a sitting is in none of these.
     One process bounds nothing. Raises ValueError without samples.
     """
     between = round_interval(processes, name)
     within = percentile_interval([ms for samples in processes for ms in samples], name)
     low, high = stretch_range(processes, name)
-    value = between.value
+    value, apart = between.value, 1 + sittings_apart(others)
     return Interval(
         value,
-        min(between.low, within.low, low, value / (1 + SITTINGS_APART)),
-        max(between.high, within.high, high, value * (1 + SITTINGS_APART)),
+        min(between.low, within.low, low, value / apart),
+        max(between.high, within.high, high, value * apart),
     )
 
 

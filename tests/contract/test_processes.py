@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -66,6 +68,17 @@ def test_each_process_is_new_and_has_its_samples(
     for number, part in enumerate(parts):
         assert part["p50_ms"] == float(np.median(found["samples_ms"][11 * number : 11 * number + 11]))
         assert part["load_ms"] > 0 and 0 < part["peak_rss_bytes"] <= found["peak_rss_bytes"]
+
+
+def test_what_other_programs_took_is_kept(request_: RunRequest) -> None:
+    """A program of ours that counts on: its share is in the figure; all processors' time bounds it."""
+    program = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        found = time_in_processes(request_, 3, 0.0)
+    finally:
+        program.kill()
+        program.wait()
+    assert 0.1 / (os.cpu_count() or 1) < found["how"]["others"] <= 1
 
 
 def test_a_bound_for_quick_runs_leaves_three(

@@ -62,7 +62,7 @@ def test_processes_that_differ_are_not_made_surer_by_samples() -> None:
 @pytest.mark.parametrize(
     ("processes", "limit", "verdict", "said"),
     [
-        ([steady(10.0)] * 5, 10.05, "INCONCLUSIVE", "two sittings on one machine lie ±1% apart"),
+        ([steady(10.0)] * 5, 10.05, "INCONCLUSIVE", "two sittings on a machine lie ±1% apart"),
         ([steady(10.0)] * 5, 10.2, "PASS", ""),
         ([steady(10.0)] * 5, 9.8, "FAIL", ""),
         ([steady(ms) for ms in (10.0, 10.4, 10.2)], 10.6, "INCONCLUSIVE", "processes would settle it (device "),
@@ -77,6 +77,18 @@ def test_processes_that_differ_are_not_made_surer_by_samples() -> None:
 def test_the_gate_on_processes(processes: Processes, limit: float, verdict: str, said: str) -> None:
     result = gate(processes, limit)
     assert (result.verdict, said in result.reason) == (verdict, True), result.reason
+
+
+def test_what_other_programs_did_meanwhile_widens_it() -> None:
+    """All five processes beside a busy program are alike, and all slow: only the share that it had says so."""
+    runs = [steady(10.0)] * 5
+    busy = {"how": how(runs) | {"others": 0.48}}
+    assert gate(runs, 9.2).verdict == "FAIL" and gate(runs, 10.8).verdict == "PASS"
+    for limit in (9.2, 10.8):
+        result = gate(runs, limit, **busy)
+        assert result.verdict == "INCONCLUSIVE"
+        assert "other programs have 48% of the processors lie ±13% apart" in result.reason
+    assert gate(runs, 8.7, **busy).verdict == "FAIL" and gate(runs, 11.4, **busy).verdict == "PASS"
 
 
 def test_a_tail_of_few_samples_has_no_bound() -> None:

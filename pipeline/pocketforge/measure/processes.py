@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import resource
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -44,9 +46,13 @@ def time_in_processes(
         request, samples=math.ceil(request.samples / processes), time_s=request.time_s / processes
     )
     answers = []
+    worked = there = 0.0
     for number in range(processes):
-        began = time.monotonic()
+        began, before = time.monotonic(), _Work.now()
         answers.append(host.run(part, quiet=quiet))
+        after = _Work.now()
+        worked += (after.all_s - before.all_s) - (after.ours_s - before.ours_s)
+        there += after.there_s - before.there_s
         progress((number + 1) / processes, f"process {number + 1} of {processes}")
         if number + 1 < processes:
             time.sleep(max(0.0, began + spacing_s - time.monotonic()))
@@ -61,6 +67,7 @@ def time_in_processes(
             "cpus": list(answers[0].cpus),
             "warmup": request.warmup,
             "runtime": answers[0].runtime,
+            "others": round(min(max(worked / there, 0.0), 1.0), 3) if there else 0.0,
             "processes": [
                 {
                     "samples": len(answer.samples_ms),
@@ -72,6 +79,25 @@ def time_in_processes(
             ],
         },
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Seconds that all processors have worked, that our own programs have, and that there were on all processors."""
+
+    all_s: float
+    ours_s: float
+    there_s: float
+
+    @classmethod
+    def now(cls) -> _Work:
+        own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        with open("/proc/stat", encoding="ascii") as file:
+            ticks = [int(value) for value in file.readline().split()[1:9]]
+        # user, nice, system, idle, iowait, irq, softirq, steal: what another machine on this one takes is work as well.
+        there = sum(ticks)
+        tick_s = 1 / os.sysconf("SC_CLK_TCK")
+        return cls((there - ticks[3] - ticks[4]) * tick_s, sum(r.ru_utime + r.ru_stime for r in own), there * tick_s)
 
 
 def _most_processes(environment: Mapping[str, str] = os.environ) -> int:

@@ -7,13 +7,13 @@ from itertools import accumulate
 from typing import Any
 
 from pocketforge.stats import (
-    SITTINGS_APART,
     Interval,
     percentile_interval,
     process_interval,
     round_interval,
     rounds_needed,
     samples_needed,
+    sittings_apart,
     stretch_range,
 )
 
@@ -24,7 +24,7 @@ def latency_interval(samples: Sequence[float], how: Mapping[str, Any], name: str
     """A percentile with its 95 % interval. how: of a measurement; what has no parts there is judged by its samples."""
     processes, rounds = processes_of(samples, how), rounds_of(samples, how)
     if processes:
-        return process_interval(processes, name)
+        return process_interval(processes, name, how.get("others", 0.0))
     return round_interval(rounds, name) if len(rounds) > 1 else percentile_interval(samples, name)
 
 
@@ -41,10 +41,12 @@ def what_settles(samples: Sequence[float], how: Mapping[str, Any], name: str, li
     """What would decide about a limit that the interval holds, in words."""
     processes, rounds = processes_of(samples, how), rounds_of(samples, how)
     if len(processes) > 1:
-        value = process_interval(processes, name).value
+        others = how.get("others", 0.0)
+        value, apart = process_interval(processes, name).value, sittings_apart(others)
         low, high = stretch_range(processes, name)
-        if value / (1 + SITTINGS_APART) <= limit <= value * (1 + SITTINGS_APART):
-            return f"two sittings on one machine lie ±{SITTINGS_APART:.0%} apart: no number of processes settles it"
+        if value / (1 + apart) <= limit <= value * (1 + apart):
+            beside = f" on which other programs have {others:.0%} of the processors" if others >= 0.01 else ""
+            return f"two sittings on a machine{beside} lie ±{apart:.0%} apart: no number of processes settles it"
         if low <= limit <= high:
             return "while it ran the machine was on both sides of the limit: measure on a quieter one"
         needed, what, key = rounds_needed(processes, name, limit), "processes", "processes"
