@@ -23,6 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("POCKETFORGE_TRAINING_THREADS", "1")
 # What a step of [[compress]] gained is timed in rounds, each of new processes: two give an interval, as wide as it is.
 os.environ.setdefault("POCKETFORGE_GAIN_ROUNDS", "2")
+# Files are timed in several new processes: the fewest that give an interval, one right after the other.
+os.environ.setdefault("POCKETFORGE_BENCH_PROCESSES", "3")
 
 # A shell's background hands down an ignored SIGINT, which every program that a test starts would inherit.
 # Undone here and not at each start: what runs between fork and exec warns of JAX's threads, where a test loaded it.

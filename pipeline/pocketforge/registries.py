@@ -49,7 +49,7 @@ STAGES: dict[str, StageInfo] = {
     "export": StageInfo("pocketforge.stages.export", 3, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 3, ("numpy",)),
     "why": StageInfo("pocketforge.stages.why", 1, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
-    "bench": StageInfo("pocketforge.stages.bench", 2, ("numpy",)),
+    "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 1, ("numpy",)),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
     "count": StageInfo("pocketforge.stages.count", 1, ("numpy", "capstone", "pyelftools")),

@@ -8,6 +8,7 @@ first shrunk to an effective one by the lag-1 autocorrelation r: n (1 - r) / (1 
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -20,6 +21,10 @@ _T95 = (
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
 )  # fmt: skip
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
+# As a fraction: two sittings on one machine, each steady in itself, lie so far apart (docs/benchmarks.md, A/A); and so
+# much more where other programs had all of its processors, in proportion where they had a share of them.
+SITTINGS_APART = 0.01
+BESIDE_OTHERS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,52 @@ def round_interval(rounds: Sequence[Sequence[float]], name: str) -> Interval:
     spread = geometric_interval([percentile(samples, name) for samples in rounds])
     value = percentile([ms for samples in rounds for ms in samples], name)
     return Interval(value, value * spread.low / spread.value, value * spread.high / spread.value)
+
+
+def sittings_apart(others: float) -> float:
+    """How far two sittings lie apart, as a fraction. others: the share of the processors that other programs had."""
+    return SITTINGS_APART + BESIDE_OTHERS * others
+
+
+def process_interval(processes: Sequence[Sequence[float]], name: str, others: float = 0.0) -> Interval:
+    """A percentile of all samples of several processes, and where the file's own may be: the widest of four intervals.
+
+    Each sees what the others cannot. Between processes (`round_interval`): memory lies elsewhere in each. Of all
+    samples (`percentile_interval`): a tail of few has no bound. Of stretches of a process (`stretch_range`): neighbours
+    on a shared machine come and go, and are with all processes of a short sitting, or with none, by chance. Around the
+    value, `sittings_apart(others)`: what is the same all through a sitting is in none of these.
+    One process bounds nothing. Raises ValueError without samples.
+    """
+    between = round_interval(processes, name)
+    within = percentile_interval([ms for samples in processes for ms in samples], name)
+    low, high = stretch_range(processes, name)
+    value, apart = between.value, 1 + sittings_apart(others)
+    return Interval(
+        value,
+        min(between.low, within.low, low, value / apart),
+        max(between.high, within.high, high, value * apart),
+    )
+
+
+def stretch_range(processes: Sequence[Sequence[float]], name: str) -> tuple[float, float]:
+    """The least percentile of a short stretch of consecutive samples, and the largest of a quarter of a process.
+
+    A neighbour only slows. A moment without one is short where he is busy, and shows what the file takes by itself: no
+    FAIL for him. That he slows some samples of a process is no news; a slow quarter says that he may slow a whole one.
+    """
+    # So many samples that a few are beyond the percentile.
+    shortest = math.ceil(5 / (1 - PERCENTILES.get(name, 0.0)))
+    counts = [(part, len(part) // shortest) for part in processes]
+    short = [stretch for part, count in counts for stretch in _stretches(part, count)]
+    quarters = [stretch for part, count in counts for stretch in _stretches(part, min(count, 4))]
+    return min(percentile(stretch, name) for stretch in short), max(percentile(q, name) for q in quarters)
+
+
+def _stretches(samples: Sequence[float], count: int) -> list[Sequence[float]]:
+    """The samples in order, in `count` parts of about equal length; in one where none would fit."""
+    count = max(count, 1)
+    ends = [len(samples) * number // count for number in range(count + 1)]
+    return [samples[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def rounds_needed(rounds: Sequence[Sequence[float]], name: str, limit: float) -> int | None:

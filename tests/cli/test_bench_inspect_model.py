@@ -163,11 +163,13 @@ def test_bench_times_a_file_on_given_samples(cli, tiny, samples):
     assert (done.code, done.stderr) == (0, "")
     (found,) = done.json()
     assert found["name"] == "tiny.onnx" and found["via"] == "host" and found["threads"] == 1
+    assert len(found["processes"]) == 3 and sum(p["samples"] for p in found["processes"]) == found["samples"]
     assert found["runtime"].startswith("onnxruntime ")
     times = found["samples_ms"]
     assert len(times) == found["samples"] >= 60 and min(times) == found["min_ms"] > 0
     assert found["p50_ms"] == pytest.approx(float(np.median(times)))
-    assert found["min_ms"] <= found["p50_low_ms"] <= found["p50_ms"] <= found["p50_high_ms"] <= max(times)
+    medians = [p["p50_ms"] for p in found["processes"]]
+    assert 0 < found["p50_low_ms"] <= min(medians) <= found["p50_ms"] <= max(medians) <= found["p50_high_ms"]
     assert found["p50_ms"] <= found["p90_ms"] <= found["p99_ms"] <= max(times)
     assert found["peak_rss_bytes"] > 1e7 and found["load_ms"] > 0
 
@@ -176,9 +178,9 @@ def test_bench_as_a_table_has_the_interval(cli, tiny, samples):
     done = cli("bench", tiny, "--inputs", samples, "--samples", 60, "--seconds", 0)
     rows = [line.split() for line in done.stdout.splitlines()]
     timed, ran = [row for row in rows if row[:1] == ["tiny.onnx"]]
-    assert timed[1] == "60"
-    low, high = (float(end) for end in timed[4].split("–"))
-    assert low <= float(timed[3]) <= high
+    assert timed[1:3] == ["3", "60"]
+    low, high = (float(end) for end in timed[5].split("–"))
+    assert low <= float(timed[4]) <= high
     assert ran[1:3] == ["host", "onnxruntime"] and ran[4] == "1"
 
 
@@ -186,7 +188,7 @@ def test_an_interval_that_the_samples_cannot_give_is_null_never_infinity(cli, ti
     from pocketforge.commands import bench
     from pocketforge.stats import Interval
 
-    monkeypatch.setattr(bench, "percentile_interval", lambda *_: Interval(1.0, -math.inf, math.inf))
+    monkeypatch.setattr(bench, "latency_interval", lambda *_: Interval(1.0, -math.inf, math.inf))
     args = ("bench", tiny, "--inputs", samples, "--samples", 10, "--seconds", 0)
     (found,) = cli(*args, "--json").json()
     assert found["p50_low_ms"] is None and found["p50_high_ms"] is None
@@ -263,6 +265,7 @@ def test_bench_of_a_damaged_file_gives_the_runtimes_own_words(cli, tiny, samples
         (["shipped:digits_cnn", "-t", "digits_onx_fp32"], "did you mean 'digits_onnx_fp32'?"),
         (["shipped:digits_cnn", "-t", "digits_onnx_fp32"], "is not built, or changed since\n  hint: pocketforge build"),
         (["tiny.onnx", "--inputs", "samples.npy", "--samples", "3"], "x>=10"),
+        (["tiny.onnx", "--inputs", "samples.npy", "--processes", "2"], "x<=1000"),
     ],
 )
 def test_wrong_use_of_bench_exits_2(cli, tiny, samples, monkeypatch, args, said):
@@ -312,6 +315,7 @@ def test_shipped_models_are_read_and_never_written(cli, tmp_path):
         (["--profile", "pixle4"], "no device profile is named 'pixle4'; did you mean 'pixel4'?"),
         (["--profile", "pixel4", "--cores", "huge"], "huge"),
         (["--profile", "pixel4", "--threads", "2"], "are of 1 thread, found --threads 2"),
+        (["--profile", "pixel4", "--processes", "4"], "--processes is for the host"),
         (["--explain"], "--explain is of estimates on emulated devices"),
         (["--cores", "big"], "--cores is for an emulated device"),
         (["--calibration", "{file}"], "--calibration is for estimates of a --profile"),

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import os
+import statistics
 import sys
 import tempfile
 import warnings
@@ -105,7 +106,15 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "bench": {
         "runtime": "onnx",
-        "device": {"via": "host", "threads": 1, "warmup": 1, "min_samples": 5, "min_seconds": 0.0},
+        "device": {
+            "via": "host",
+            "threads": 1,
+            "processes": 4,
+            "spacing_seconds": 0.0,
+            "warmup": 1,
+            "min_samples": 10,
+            "min_seconds": 0.0,
+        },
         "host": "test",
     },
 }
@@ -362,6 +371,13 @@ def _not_json(constant: str) -> None:
 def test_bench_has_what_was_asked_for(ran):
     for folder in ran["bench"].folders:
         found = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
-        assert len(found["samples_ms"]) >= 5 and found["how"]["threads"] == len(found["how"]["cpus"]) == 1
+        assert found["how"]["threads"] == len(found["how"]["cpus"]) == 1
+        # Four were asked for; the suite's bound on them is three, and ten inferences are four in each.
+        parts = found["how"]["processes"]
+        assert [part["samples"] for part in parts] == [4, 4, 4] and len(found["samples_ms"]) == 12
+        of_each = [found["samples_ms"][start : start + 4] for start in (0, 4, 8)]
+        assert [part["p50_ms"] for part in parts] == [statistics.median(ms) for ms in of_each]
+        assert found["load_ms"] == sorted(part["load_ms"] for part in parts)[1]
+        assert found["peak_rss_bytes"] == max(part["peak_rss_bytes"] for part in parts)
         model = ran["export"].folders[0] / "model.onnx"
         assert found["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()

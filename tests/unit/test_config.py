@@ -344,7 +344,9 @@ RULES = [
     ("compress[0].weight_decay", -1, "compress[0]: weight_decay must be 0 or more, found -1.0"),
     ("device[0].threads", 0, "device[0]: threads must be more than 0, found 0"),
     ("device[0].min_samples", 0, "device[0]: min_samples must be more than 0, found 0"),
-    ("device[0].warmup", -1, "device[0]: warmup and min_seconds must be 0 or more"),
+    ("device[0].warmup", -1, "device[0]: warmup, min_seconds and spacing_seconds must be 0 or more"),
+    ("device[0].spacing_seconds", -0.5, "device[0]: warmup, min_seconds and spacing_seconds must be 0 or more"),
+    ("device[0].processes", 2, "device[0]: processes must be 3 or more, to see how far they lie apart, found 2"),
 ]  # fmt: skip
 
 

@@ -65,9 +65,18 @@ if TYPE_CHECKING:
     help="With --runner: the runtime's library, which is pushed beside it and named to it by --library.",
 )  # fmt: skip
 @click.option("--rounds", type=click.IntRange(3, 1000), help="On a phone: so many rounds.  [default: recipe's, else 5]")
+@click.option(
+    "--processes", type=click.IntRange(3, 1000),
+    help="On the host: time each file in so many new processes.  [default: recipe's, else 5]",
+)  # fmt: skip
 @click.option("--threads", type=click.IntRange(1, 64), help="Threads of the runtime.  [default: recipe's, else 1]")
-@click.option("--samples", type=click.IntRange(10), help="At least so many inferences.  [default: recipe's, else 100]")
-@click.option("--seconds", type=click.FloatRange(0), help="Seconds at least.  [default: recipe's, else 1]")
+@click.option(
+    "--samples", type=click.IntRange(10), help="At least so many inferences in all.  [default: recipe's, else 100]"
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0),
+    help="Seconds at least: on the host in all, on a phone each round.  [default: recipe's, else 0.5; on a phone 1]",
+)  # fmt: skip
 @cache_option
 @json_option
 @click.pass_context
@@ -87,6 +96,7 @@ def command(
     runner: Path | None,
     runner_library: Path | None,
     rounds: int | None,
+    processes: int | None,
     threads: int | None,
     samples: int | None,
     seconds: float | None,
@@ -95,9 +105,10 @@ def command(
 ) -> None:
     """Benchmark a recipe's built targets or a model file, here, on emulated devices or on phones.
 
-    The stored files of targets are timed on the host, each in a new process, one after another; on an emulated device
-    their instructions are counted, and cycles and latency estimated from them; on a phone they are timed in rounds,
-    and their outputs compared with the host's. Results are shown, not stored, and judged by nothing but --tolerance.
+    The stored files of targets are timed on the host, each in several new processes, one after another; on an emulated
+    device their instructions are counted, and cycles and latency estimated from them; on a phone they are timed in
+    rounds, and their outputs compared with the host's. Results are shown, not stored, and judged by nothing but
+    --tolerance.
     """
     from pocketforge.cli.bench_devices import Asked, chosen_devices, with_options
     from pocketforge.commands.bench import bench_files
@@ -131,17 +142,19 @@ def command(
     for option, value in options.items():
         if value and not any(d.via == "adb" for d in devices):
             raise RecipeError(f"{option} is for phones", "--device adb is the one that is connected")
+    if processes and not any(d.via == "host" for d in devices):
+        raise RecipeError("--processes is for the host", "a phone is timed in --rounds")
     if runner_library and not runner:
         raise RecipeError("--runner-library is what a --runner loads")
     if (against or noise_floor) and rounds is not None and rounds < MIN_BLOCKS:
         raise RecipeError(f"a comparison needs {MIN_BLOCKS} rounds or more, found --rounds {rounds}")
-    how = {"threads": threads, "min_samples": samples, "min_seconds": seconds}
+    timed = {"threads": threads, "min_samples": samples, "min_seconds": seconds}
     store = Store(cache)
     try:
         files = stored_files(recipe, cache, target) if recipe else [given_file(what, inputs)]
         runners = {file.runtime: str(runner.absolute()) for file in files} if runner else None
         libraries = {file.runtime: str(runner_library.absolute()) for file in files} if runner_library else None
-        phone_options = how | {"rounds": rounds, "runners": runners, "runner_libraries": libraries}
+        phone_options = timed | {"rounds": rounds, "runners": runners, "runner_libraries": libraries}
         devices = [with_options(device, phone_options) for device in devices]
         if against or noise_floor:
             rival = None
@@ -151,7 +164,9 @@ def command(
                 rival = given_file(Path(against), files[0].inputs)
             phones = [d for d in devices if isinstance(d, AdbDevice)]
             ctx.exit(_compare(files, rival, phones, tolerance / 100, say, resolve, as_json))
-        results = bench_files(files, devices, how, say, resolve=resolve, store=store if recipe else None)
+        results = bench_files(
+            files, devices, timed | {"processes": processes}, say, resolve=resolve, store=store if recipe else None
+        )
     except DamagedEntry as damage:
         raise StoreError(damage.message, f"pocketforge build {what} makes it again") from None
     if as_json:

@@ -59,8 +59,9 @@ quantize = {{ scheme = "static_int8" }}
 # [[device]] # where files are timed; by default this host, one thread
 # name = "host"
 # threads = 1
-# min_samples = 100
-# min_seconds = 1.0
+# processes = 5 # each file is timed in so many new ones
+# min_samples = 100 # in all of them
+# min_seconds = 0.5
 
 # [[device]] # and a phone's cores, emulated: exact instruction counts (once: pocketforge device setup emulator)
 # via = "emulator"

@@ -6,7 +6,6 @@ Timed on the host, counted on emulated devices, timed on phones (bench_phones.py
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -15,14 +14,15 @@ from typing import Any
 
 from pocketforge.commands.bench_files import File, reason_of
 from pocketforge.commands.bench_phones import bench_on_phones
-from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.errors import StageFailed, ToolFailed
 from pocketforge.files import hash_file
+from pocketforge.measure.processes import time_in_processes
 from pocketforge.recipe.device import AdbDevice, Device, EmulatedDevice, HostDevice
 from pocketforge.registries import RUNTIMES
+from pocketforge.results.latency import latency_interval
 from pocketforge.run.store import Store
-from pocketforge.stats import PERCENTILES, percentile, percentile_interval
+from pocketforge.stats import PERCENTILES, percentile
 
 Say = Callable[[str], None]
 
@@ -55,38 +55,40 @@ def bench_files(
 
 def _bench(file: File, device: HostDevice, how: Mapping[str, Any]) -> dict[str, Any]:
     sha256 = hash_file(file.path)
+    threads = how["threads"] or device.threads
     request = RunRequest(
         session=RUNTIMES[file.runtime].session,
         model=file.path,
         sha256=sha256,
         inputs=file.inputs,
         outputs=file.path.parent,  # nothing is written when timing
-        threads=how["threads"] or device.threads,
+        threads=threads,
         samples=how["min_samples"] or device.min_samples,
         warmup=device.warmup,
         time_s=device.min_seconds if how["min_seconds"] is None else how["min_seconds"],
     )
     try:
-        # A stage's stderr is its log; here it is the user's terminal, and the error says all that matters.
-        with contextlib.redirect_stderr(io.StringIO()):
-            answer = host.run(request)
+        # Not what a runtime says on the way: stderr is the user's terminal, and the error says all that matters.
+        found = time_in_processes(request, how["processes"] or device.processes, device.spacing_seconds, quiet=True)
     except ToolFailed as error:
         raise StageFailed(f"{file.name} does not load or run: {reason_of(error)}") from None
-    interval = percentile_interval(answer.samples_ms, "p50")
+    samples = found["samples_ms"]
+    interval = latency_interval(samples, found["how"], "p50")
     return {
         "name": file.name,
         "device": device.name,
         "via": "host",
         "sha256": sha256,
-        "runtime": answer.runtime,
-        "threads": how["threads"] or device.threads,
-        "samples": len(answer.samples_ms),
+        "runtime": found["how"]["runtime"],
+        "threads": threads,
+        "processes": found["how"]["processes"],
+        "samples": len(samples),
         "p50_low_ms": interval.low if math.isfinite(interval.low) else None,
         "p50_high_ms": interval.high if math.isfinite(interval.high) else None,
-        **{f"{p}_ms": percentile(answer.samples_ms, p) for p in ("min", *PERCENTILES)},
-        "load_ms": answer.load_ms,
-        "peak_rss_bytes": answer.peak_rss_bytes,
-        "samples_ms": list(answer.samples_ms),
+        **{f"{p}_ms": percentile(samples, p) for p in ("min", *PERCENTILES)},
+        "load_ms": found["load_ms"],
+        "peak_rss_bytes": found["peak_rss_bytes"],
+        "samples_ms": samples,
     }
 
 

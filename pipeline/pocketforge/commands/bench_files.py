@@ -93,5 +93,9 @@ def reason_of(error: ToolFailed) -> str:
     lines = [line for line in error.stderr_tail.splitlines() if line.strip() and line[0] not in " \t"]
     lines = [line for line in lines if not line.startswith("Traceback")]
     # The runner ends with the exception's own name and text, which the traceback had with its module.
+    ended = describe_exit(error.returncode)
+    if not lines:
+        return ended
     said = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if not after or not line.endswith(after)]
-    return "\n  ".join(said[-4:]) or describe_exit(error.returncode)
+    # Killed by a signal, a program said at most what it was doing: the signal is why it ended.
+    return "\n  ".join([ended, *said[-4:]] if error.returncode < 0 else said[-4:])

@@ -25,8 +25,9 @@ from pocketforge.metrics import parity, real_values
 from pocketforge.plan.steps import Phone
 from pocketforge.recipe.device import AdbDevice
 from pocketforge.registries import RUNTIMES
+from pocketforge.results.latency import latency_interval
 from pocketforge.results.phones import noise
-from pocketforge.stats import PERCENTILES, percentile, percentile_interval
+from pocketforge.stats import PERCENTILES, percentile
 
 Say = Callable[[str], None]
 
@@ -53,7 +54,7 @@ def bench_on_phone(
     samples = found["samples_ms"]
     how = found["how"]
     floor = noise_floors.load(phone.serial, phone.identity, how["cores"])
-    interval = percentile_interval(samples, "p50") if samples else None
+    interval = latency_interval(samples, how, "p50") if samples else None
     return {
         "name": file.name,
         "device": device.name,

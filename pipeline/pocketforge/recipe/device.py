@@ -21,27 +21,36 @@ PER_DEVICE_METRICS = MEASURED_METRICS | EMULATED_METRICS
 OUTPUT_METRICS = frozenset({"accuracy_top1", "accuracy_drop", "metric", "parity_sqnr_db"})
 
 
-# Rounds on a phone that a verdict needs: with fewer, how far they lie apart is chance.
+# Rounds on a phone, or processes on the host, that a verdict needs: with fewer, how far they lie apart is chance.
 LEAST_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class HostDevice:
-    """This machine: warm-up runs, then at least `min_samples` and `min_seconds` of timed ones."""
+    """This machine: a file is timed in several new processes, which begin `spacing_seconds` apart or more.
+
+    In each `warmup` inferences, then timed ones: at least `min_samples` and `min_seconds` of them in all processes.
+    """
 
     name: str = "host"
     via: Literal["host"] = "host"
     threads: int = 1
-    warmup: int = 10
+    processes: int = 5
+    spacing_seconds: float = 1.0
+    warmup: int = 5
     min_samples: int = 100
-    min_seconds: float = 1.0
+    min_seconds: float = 0.5
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
         positive(self.threads, "threads")
         positive(self.min_samples, "min_samples")
-        if self.warmup < 0 or self.min_seconds < 0:
-            raise ValueError("warmup and min_seconds must be 0 or more")
+        if self.processes < LEAST_ROUNDS:
+            raise ValueError(
+                f"processes must be {LEAST_ROUNDS} or more, to see how far they lie apart, found {self.processes}"
+            )
+        if self.warmup < 0 or self.min_seconds < 0 or self.spacing_seconds < 0:
+            raise ValueError("warmup, min_seconds and spacing_seconds must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from rich.table import Table
 from pocketforge.recipe import HIGHER_IS_BETTER
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
 from pocketforge.report.tables import console, milliseconds, short_lane, table
-from pocketforge.stats import percentile, percentile_interval
+from pocketforge.results.latency import latency_interval
+from pocketforge.stats import percentile
 
 _COLOURS = {
     "PASS": "green",
@@ -138,7 +139,7 @@ def _measurements(report: Report) -> Table:
 def _latency(measurement: Measurement | None) -> tuple[str, str, str]:
     if measurement is None or not measurement.samples:
         return "", "", ""
-    interval = percentile_interval(measurement.samples, "p50")
+    interval = latency_interval(measurement.samples, measurement.how, "p50")
     half = (interval.high - interval.low) / 2
     return (
         milliseconds(interval.value),
@@ -251,13 +252,14 @@ def show_cache(rows: Sequence[Mapping[str, Any]], place: str) -> None:
 
 
 def show_bench(results: Sequence[Mapping[str, Any]]) -> None:
-    """Timings of files, each with the interval of its median; then what ran them."""
+    """Timings of files, each with the interval of its median over processes; then what ran them."""
     screen = console()
-    columns = ("samples", "min ms", "p50 ms", "95 % interval", "p90 ms", "p99 ms")
+    columns = ("processes", "samples", "min ms", "p50 ms", "95 % interval", "p90 ms", "p99 ms")
     made = table("benchmark (via host)", "file", *columns, numbers=columns)
     for row in results:
         made.add_row(
             escape(row["name"]),
+            str(len(row["processes"])),
             str(row["samples"]),
             milliseconds(row["min_ms"]),
             milliseconds(row["p50_ms"]),

@@ -3,18 +3,18 @@
 A budget that nothing was measured for is MISSING and fails: a limit nobody checks is not kept. Only a measured
 `latency_ms` counts for a latency budget; emulated estimates have other metric names, and nothing
 that comes from an emulator counts for a budget that a device has to keep. An estimate is judged with its interval, a
-phone's latency also with its noise floor.
+latency too (latency.py), a phone's also with its noise floor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import accumulate
 
 from pocketforge.recipe import HIGHER_IS_BETTER, Budget, Recipe
 from pocketforge.recipe.device import MEASURED_METRICS
 from pocketforge.records import GateResult, Measurement, Verdict
-from pocketforge.stats import Interval, percentile_interval, round_interval, rounds_needed, samples_needed
+from pocketforge.results.latency import latency_interval, load_range, what_settles
+from pocketforge.stats import Interval
 
 
 def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResult, ...]:
@@ -44,13 +44,9 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
     if doubt:
         return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", doubt)
     if measurement.samples:
-        rounds = _rounds(measurement)
-        if len(rounds) > 1:
-            interval = round_interval(rounds, budget.percentile)
-        else:
-            interval = percentile_interval(measurement.samples, budget.percentile)
+        interval = latency_interval(measurement.samples, measurement.how, budget.percentile)
         value = interval.value
-        reason = _undecided(measurement, interval, rounds, budget)
+        reason = _undecided(measurement, interval, budget)
         if reason:
             return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", reason)
     kept = value >= budget.limit if metric in HIGHER_IS_BETTER else value <= budget.limit
@@ -61,14 +57,7 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
     return GateResult(budget, target, device, measurement, value, verdict, reason)
 
 
-def _rounds(measurement: Measurement) -> list[tuple[float, ...]]:
-    """A phone's samples by the rounds that count; empty for what is not measured in rounds."""
-    sizes = [r["samples"] for r in measurement.how.get("rounds", ()) if not r["throttled"]]
-    ends = list(accumulate(sizes))
-    return [measurement.samples[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-
-
-def _undecided(measurement: Measurement, interval: Interval, rounds: list[tuple[float, ...]], budget: Budget) -> str:
+def _undecided(measurement: Measurement, interval: Interval, budget: Budget) -> str:
     """Why samples do not settle on which side of the limit the value is; empty when they do."""
     limit, name, value = budget.limit, budget.percentile, interval.value
     floor = measurement.how.get("noise_floor", 0.0)
@@ -80,18 +69,18 @@ def _undecided(measurement: Measurement, interval: Interval, rounds: list[tuple[
     if not interval.low <= limit <= interval.high or interval.low == interval.high:
         return ""
     held = f"95 % interval {interval.low:.4g} to {interval.high:.4g} {measurement.unit} holds the limit; "
-    many = len(rounds) > 1
-    what, key = ("rounds", "rounds") if many else ("samples", "min_samples")
-    needed = rounds_needed(rounds, name, limit) if many else samples_needed(measurement.samples, name, limit)
-    if needed:
-        return held + f"about {needed} {what} would settle it (device {key})"
-    return held + f"the limit is where the value is: no number of {what} settles it"
+    return held + what_settles(measurement.samples, measurement.how, name, limit)
 
 
 def _doubt(measurement: Measurement, budget: Budget) -> str:
-    """Why a value settles nothing: windows that differ, too few clean rounds, or an estimate's interval around it."""
+    """Why a value settles nothing: windows that differ, too few clean rounds, processes that loaded it in times on both
+    sides, or an estimate's interval around it."""
     if not measurement.how.get("conclusive", True):
         return str(measurement.how["reason"])
+    loads = load_range(measurement.how) if measurement.metric == "load_ms" else None
+    if loads and loads[0] <= budget.limit <= loads[1]:
+        count = len(measurement.how["processes"])
+        return f"{count} processes loaded it in {loads[0]:.4g} to {loads[1]:.4g} ms, on both sides of the limit"
     low, high = measurement.how.get("interval", (measurement.value, measurement.value))
     if low <= budget.limit <= high and low != high:
         share = measurement.how["coverage"]
