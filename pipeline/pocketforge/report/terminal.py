@@ -14,6 +14,7 @@ from rich.table import Table
 from pocketforge.recipe import HIGHER_IS_BETTER
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
 from pocketforge.report.tables import console, milliseconds, short_lane, table
+from pocketforge.results.kernels import in_words
 from pocketforge.stats import percentile, percentile_interval
 
 _COLOURS = {
@@ -95,6 +96,8 @@ def _evidence(target: TargetRecord) -> list[str]:
     if delegation:
         ops = delegation["delegated_ops"] + delegation["other_ops"]
         lines[-1:] = [f"{line}; {delegation['delegated_share']:.1%} of {ops} ops in XNNPACK" for line in lines[-1:]]
+    if target.facts.get("kernels"):
+        lines.append(f"{target.name}: judged on: {in_words(target.facts['kernels'])}")
     return lines
 
 
