@@ -20,7 +20,9 @@ _KB = 1024
 @click.argument("profile", required=False)
 @json_option
 def command(profile: str | None, as_json: bool) -> None:
-    """List the device profiles and x86 hosts, or every fact of one with its source.
+    """List profiles of devices and x86 hosts, or every fact of one.
+
+    Each fact has its source.
 
     PROFILE is a shipped profile's name or a .toml file of one.
     """
