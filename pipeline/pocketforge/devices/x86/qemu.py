@@ -95,7 +95,7 @@ def _make(root: Path, shared: Path, emit: Emit, given: Path | None, refresh: boo
     with tempfile.TemporaryDirectory(dir=root, prefix="tmp-") as scratch:
         work = Path(scratch) / "part"
         work.mkdir()
-        packages = Packages(shared / "downloads", Path(scratch), emit, given, refresh)
+        packages = Packages(shared / "downloads", Path(scratch), emit, given, refresh, SETUP)
         program, deb = qemu_binary.from_packages(packages, work, passed_over, _GUEST)
         target = root / "qemu"
         shutil.rmtree(target, ignore_errors=True)
