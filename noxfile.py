@@ -50,8 +50,8 @@ def tests(session: nox.Session) -> None:
     install_everything(session, *group("test"))
     # What test phones are made of: a real adbd, and a shell and toybox for arm64 and for this machine.
     session.run("python", "tests/tools/fetch_phone.py")
-    # A qemu for x86 processors without this machine's instructions (tests/contract/test_other_processors.py).
-    session.run("python", "tests/tools/fetch_processors.py")
+    # A qemu for x86 hosts without this machine's instructions.
+    session.run("pocketforge", "device", "setup", "x86-emulator")
     # Three workers on two cores: one is with the phones, which mostly wait. What goes together, and in what order:
     # tests/balance.py (xdist's own order ends with the files of fewest tests, and those build most).
     workers = ("--numprocesses", "3", "--dist", "loadscope", "--no-loadscope-reorder")

@@ -50,7 +50,7 @@ STAGES: dict[str, StageInfo] = {
     "verify": StageInfo("pocketforge.stages.verify", 3, ("numpy",)),
     "why": StageInfo("pocketforge.stages.why", 1, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
-    "verify_device": StageInfo("pocketforge.stages.verify_device", 1, ("numpy",)),
+    "verify_device": StageInfo("pocketforge.stages.verify_device", 2, ("numpy",)),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
     "count": StageInfo("pocketforge.stages.count", 1, ("numpy", "capstone", "pyelftools")),
     "estimate": StageInfo("pocketforge.stages.estimate", 1, ("numpy", "capstone")),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pocketforge.device_calibration import micro_models
+from pocketforge.devices import watched
 from pocketforge.devices.emulator import launch as launching
 from pocketforge.devices.emulator.launch import Order, command, launch, prefix
 from pocketforge.devices.emulator.parts import Emulator
@@ -108,7 +109,7 @@ def test_a_memory_limit_says_what_was_wanted_and_found(emulator, endless):
 
 
 def test_memory_that_was_over_before_anyone_looked_fails_too(emulator, order, monkeypatch):
-    monkeypatch.setattr(launching, "POLL_S", 60.0)
+    monkeypatch.setattr(watched, "POLL_S", 60.0)
     with pytest.raises(DeviceError, match="needs more memory than it may use"):
         go(emulator, order, limit=16 * 1024 * 1024)
     assert go(emulator, order, limit=2**31)["runtime"] == "tflite"
@@ -138,7 +139,7 @@ def test_an_interrupt_leaves_nothing(emulator, endless, monkeypatch):
         assert running(endless) == [pid]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(launching, "_peak_rss_bytes", interrupted)
+    monkeypatch.setattr(watched, "_peak_rss_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         go(emulator, endless)
     assert not running(endless)

@@ -7,7 +7,7 @@ with the very wheels of ONNX Runtime and LiteRT; they choose their kernels by wh
 from __future__ import annotations
 
 import json
-import runpy
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,8 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pocketforge.devices.profile_files import load_any
+from pocketforge.devices.x86 import qemu
+from pocketforge.devices.x86.device import player
+from pocketforge.devices.x86.hosts import X86Host
+
 HERE = Path(__file__).parent
-PROCESSORS = ("Haswell", "Nehalem")
+# The -cpu that the profile of an x86 host asks for → that profile.
+PROCESSORS = {"Haswell": "x86-avx2", "Nehalem": "x86-sse4"}
 SAMPLES = 8
 FILES = {
     "digits_onnx_int8.onnx": "onnx",
@@ -47,20 +53,6 @@ class Stored:
 
     outputs: dict[str, np.ndarray]
     step: float
-
-
-@pytest.fixture(scope="module")
-def fetch() -> dict[str, Any]:
-    """The names of tests/tools/fetch_processors.py."""
-    return runpy.run_path(str(HERE.parent / "tools" / "fetch_processors.py"))
-
-
-@pytest.fixture(scope="module")
-def qemu(fetch: dict[str, Any]) -> str:
-    program: Path = fetch["program"]()
-    if fault := fetch["fault_of"](program):
-        pytest.fail(f"{fault}; get it, once: python tests/tools/fetch_processors.py", pytrace=False)
-    return str(program)
 
 
 def entry(release: Any, stage: str, target: str) -> Path:
@@ -99,8 +91,13 @@ def play(release: Any, folder: Path, start: list[str]) -> Played:
 
 
 @pytest.fixture(scope="module", params=PROCESSORS)
-def played(request: pytest.FixtureRequest, release: Any, qemu: str, tmp_path_factory: Any) -> Played:
-    return play(release, tmp_path_factory.mktemp(request.param), [qemu, "-cpu", request.param])
+def played(request: pytest.FixtureRequest, release: Any, tmp_path_factory: Any) -> Played:
+    """Not skipped: without `pocketforge device setup x86-emulator` it fails."""
+    profile = load_any(PROCESSORS[request.param])
+    assert isinstance(profile, X86Host)
+    start = player(profile).start or (os.fspath(qemu.installed().path("qemu")), "-cpu", profile.qemu_cpu)
+    assert start[-1] == request.param
+    return play(release, tmp_path_factory.mktemp(request.param), list(start))
 
 
 @pytest.fixture(scope="module")
@@ -150,21 +147,3 @@ def inside(ort: Path) -> Any:
               [n.Outputs(k) for k in range(n.OutputsLength())]) for n in nodes]  # fmt: skip
     assert len(constants) == len(tensors) > 12 and len(wires) > 12
     return constants, wires
-
-
-@pytest.mark.parametrize(
-    ("prints", "fault"),
-    [
-        ("qemu-x86_64 version 7.2.22 (Debian 1:7.2)", ""),
-        ("qemu-x86_64 version 10.0.2", ""),
-        ("qemu-x86_64 version 6.2.0", "is version 6.2, wanted 7.2 or newer"),
-        ("qemu-aarch64 version 7.2.22", "is no qemu-x86_64: qemu-aarch64 version 7.2.22"),
-        (None, "does not start: No such file or directory"),
-    ],
-)
-def test_which_qemu_will_do(fetch, tmp_path, prints, fault):
-    program = tmp_path / "qemu"
-    if prints is not None:
-        program.write_text(f"#!/bin/sh\necho '{prints}'\n")
-        program.chmod(0o755)
-    assert fetch["fault_of"](program) == (f"{program} {fault}" if fault else "")

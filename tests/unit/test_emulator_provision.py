@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pocketforge.devices.emulator import commands, elf_versions, manifest, packages, parts, pinned, qemu_binary
 from pocketforge.devices.emulator.packages import Packages
 from pocketforge.devices.emulator.qemu_binary import UnfitQemuError
+from pocketforge.devices.x86 import qemu as x86_qemu
 from pocketforge.errors import DeviceUnavailable, ToolFailed, ToolMissing
 
 
@@ -502,6 +503,32 @@ def test_the_package_that_has_a_fit_qemu_is_found(shelf, apt, tmp_path):
     found, deb = qemu_binary.from_packages(shelf(), tmp_path / "out", [])
     assert (found.path, found.version) == (tmp_path / "out" / "qemu-aarch64", "10.0.2")
     assert deb.name == "qemu-user_1_all.deb"
+
+
+def test_the_qemu_of_x86_hosts_is_unpacked_from_the_same_package(apt, apt_log, tmp_path, monkeypatch):
+    mirror = apt()
+    programs = {f"usr/bin/qemu-{name}-static": f"echo qemu-{name} version 7.2.22" for name in ("aarch64", "x86_64")}
+    small_deb(mirror, "qemu-user-static", programs)
+    monkeypatch.setenv("POCKETFORGE_ENVIRONMENTS_DIR", str(tmp_path / "environments"))
+    said = []
+    program = x86_qemu.setup(said.append)
+    assert program == tmp_path / "environments" / "x86-emulator-1" / "qemu" / "qemu-x86_64-static"
+    assert said == ["  fetching qemu-user-static", "ready: qemu-x86_64 7.2.22"]
+    assert [p.name for p in program.parent.iterdir()] == [program.name], "the ARM one is the ARM emulator's"
+    assert sorted(p.name for p in program.parents[1].iterdir()) == ["manifest.json", "qemu"]
+    asked = apt_log.read_text()
+    program.write_text("#!/bin/sh\necho qemu-x86_64 version 7.2.21\n")
+    with pytest.raises(DeviceUnavailable, match=r"qemu-x86_64-static is damaged: sha256 wanted \w+, found") as caught:
+        x86_qemu.installed()
+    assert caught.value.hint == "repair it: pocketforge device setup x86-emulator"
+    assert x86_qemu.setup(said.append) == program and x86_qemu.installed().version == "7.2.22"
+    assert apt_log.read_text() == asked, "the kept package does"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DeviceUnavailable, match="no qemu-x86_64 could be had") as caught:
+        x86_qemu.setup(said.append, given=tmp_path / "empty", refresh=True)
+    assert "has no qemu-user-static_….deb" in caught.value.message
+    assert "POCKETFORGE_QEMU_X86_64=PATH" in caught.value.hint
+    assert x86_qemu.installed().version == "7.2.22", "what was there stays"
 
 
 def test_when_no_package_has_a_fit_qemu_every_reason_is_given(shelf, apt, tmp_path):

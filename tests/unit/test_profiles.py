@@ -20,6 +20,7 @@ from pocketforge.devices.profile_files import (
     shipped_profiles,
 )
 from pocketforge.devices.profiles import DeviceProfile, Status
+from pocketforge.devices.x86.hosts import shipped_hosts
 from pocketforge.errors import RecipeError
 
 GOOD = """\
@@ -267,7 +268,7 @@ def test_the_guide_has_every_profile(name: str, repo_root: Path) -> None:
 
 def test_the_guide_s_profile_is_one(repo_root: Path) -> None:
     guide = (repo_root / "docs" / "devices.md").read_text()
-    text = guide.partition("```toml\n")[2].partition("```")[0]
+    text = guide[guide.index('name = "my-phone"') :].partition("```")[0]
     mine, shipped = parse_profile(text).cluster(), load_profile("snapdragon-662").cluster()
     assert (mine.core, mine.midr, mine.l2_bytes) == (shipped.core, shipped.midr, shipped.l2_bytes)
 
@@ -287,4 +288,5 @@ def test_the_command_lists_and_shows() -> None:
 
     facts = json.loads(CliRunner().invoke(cli, [*command, "rpi5", "--json"]).output)
     assert facts["clusters"][0]["sources"]["clock_ghz"]["status"] == "published"
-    assert len(json.loads(CliRunner().invoke(cli, [*command, "--json"]).output)) == len(shipped_profiles())
+    listed_json = json.loads(CliRunner().invoke(cli, [*command, "--json"]).output)
+    assert len(listed_json) == len(shipped_profiles()) + len(shipped_hosts())

@@ -42,7 +42,7 @@ def chosen_devices(
     if asked.cores and not (asked.profiles or words):
         raise RecipeError("--cores is for an emulated device or a phone", "--profile NAME emulates one")
     if not asked.devices and not asked.profiles:
-        return connect(known, say, resolve)
+        return connect([d for d in known if not _outputs_alone(d, say)], say, resolve)
     by_name: dict[str, Device] = {device.name: device for device in known}
     found: list[Device] = []
     for name in asked.devices:
@@ -70,6 +70,16 @@ def chosen_devices(
     if asked.cores:
         phones = [dataclasses.replace(phone, cores=asked.cores) for phone in phones]
     return [*connect(found, say, resolve), *phones]
+
+
+def _outputs_alone(device: Device, say: Callable[[str], None]) -> bool:
+    """Whether it is an x86 host that is played: a build compares outputs with it, and there is nothing to bench."""
+    from pocketforge.recipe.device import EmulatedDevice
+
+    played = isinstance(device, EmulatedDevice) and device.plays_x86
+    if played:
+        say(f"{device.name} is left out: nothing is counted or timed for an x86 host")
+    return played
 
 
 def with_options(device: Device, options: Mapping[str, Any]) -> Device:

@@ -31,6 +31,7 @@ def list_devices(as_json: bool) -> None:
     """
     from pocketforge.devices import legacy
     from pocketforge.devices.emulator import parts
+    from pocketforge.devices.x86 import qemu
     from pocketforge.facts.gather import host_identity
 
     ready = legacy.legacy_python()
@@ -47,6 +48,12 @@ def list_devices(as_json: bool) -> None:
     try:
         found = parts.installed()
         rows[-1]["what"] = f"ARM CPUs by qemu {found.qemu_version}, in {parts.emulator_folder()}"
+    except PocketforgeError as error:
+        rows[-1]["state"] = f"{error.message}: {error.hint}"
+    rows.append({"name": qemu.NAME, "kind": "device", "state": "ready", "what": f"x86 hosts, in {qemu.folder()}"})
+    try:
+        part = qemu.installed()
+        rows[-1]["what"] = f"x86 hosts by qemu {part.version}, in {part.folder}"
     except PocketforgeError as error:
         rows[-1]["state"] = f"{error.message}: {error.hint}"
     rows += _phones()
@@ -86,9 +93,9 @@ def _phones() -> list[dict[str, str]]:
 @click.argument("name")
 @click.option(
     "--from", "given", type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="emulator: take its packages from this folder, and nothing from the network.",
+    help="emulator, x86-emulator: take its packages from this folder, and nothing from the network.",
 )  # fmt: skip
-@click.option("--refresh", is_flag=True, help="emulator: fetch and make every part again.")
+@click.option("--refresh", is_flag=True, help="emulator, x86-emulator: fetch and make every part again.")
 def setup(name: str, given: Path | None, refresh: bool) -> None:
     """Set up what is not installed with Pocketforge. Needs the package index, or --from.
 
@@ -97,15 +104,22 @@ def setup(name: str, given: Path | None, refresh: bool) -> None:
     installed; all of it lies in one folder, which is printed. What was fetched is kept in its downloads folder, which
     --from takes on a machine without network.
 
+    Or NAME is `x86-emulator`, other x86 hosts to compare outputs with: qemu-x86_64 (yours, or a Debian package's),
+    under which this environment's own Python and runtimes run.
+
     Or NAME is `tflite-runtime`: the last release under that name, which apps still ship. A build verifies .tflite
     files with it too, once it is set up.
     """
     if name == "emulator":
         _setup_emulator(given, refresh)
+    elif name == "x86-emulator":
+        from pocketforge.devices.x86 import qemu
+
+        click.echo(qemu.setup(lambda text: click.echo(text, err=True), given=given, refresh=refresh))
     elif name != "tflite-runtime":
-        raise RecipeError(f"nothing named {name!r} can be set up", "known: tflite-runtime, emulator")
+        raise RecipeError(f"nothing named {name!r} can be set up", "known: tflite-runtime, emulator, x86-emulator")
     elif given is not None or refresh:
-        raise click.UsageError("--from and --refresh are for the emulator")
+        raise click.UsageError("--from and --refresh are for the emulators")
     else:
         from pocketforge.devices import legacy
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pocketforge.cli.options import json_option, print_json
+from pocketforge.errors import PocketforgeError
 
 if TYPE_CHECKING:
     from pocketforge.devices.profiles import AndroidNames, Cluster, DeviceProfile, Source
+    from pocketforge.devices.x86.hosts import X86Host
 
 _KB = 1024
 
@@ -18,27 +20,52 @@ _KB = 1024
 @click.argument("profile", required=False)
 @json_option
 def command(profile: str | None, as_json: bool) -> None:
-    """List the device profiles, or every fact of one with its source.
+    """List profiles of devices and x86 hosts, or every fact of one.
+
+    Each fact has its source.
 
     PROFILE is a shipped profile's name or a .toml file of one.
     """
-    from pocketforge.devices.profile_files import load_profile, shipped_profiles
+    from pocketforge.devices.profile_files import load_any, load_profile, shipped_profiles
+    from pocketforge.devices.x86.hosts import X86Host, shipped_hosts
 
     if profile is not None:
-        found = load_profile(profile)
+        one = load_any(profile)
         if as_json:
-            print_json(_as_json(found))
+            print_json(_as_json(one))
+        elif isinstance(one, X86Host):
+            _show_host(one)
         else:
-            _show(found)
+            _show(one)
         return
     profiles = [load_profile(name) for name in shipped_profiles()]
+    hosts = [host for name in shipped_hosts() if isinstance(host := load_any(name), X86Host)]
     if as_json:
-        print_json([_as_json(p) for p in profiles])
+        print_json([*map(_as_json, profiles), *map(_as_json, hosts)])
         return
-    width = max(len(p.name) for p in profiles)
+    width = max(len(name) for name in (*shipped_profiles(), *shipped_hosts()))
     for found in profiles:
         click.echo(f"{found.name:<{width}}  {found.title}: {found.soc}")
         click.echo(f"{'':<{width}}  {'; '.join(_cores(c) for c in found.clusters)}")
+    for host in hosts:
+        click.echo(f"{host.name:<{width}}  {host.title}: outputs alone")
+        click.echo(f"{'':<{width}}  {host.examples}; {_played(host)}")
+
+
+def _played(host: X86Host) -> str:
+    """By what, on this machine."""
+    from pocketforge.devices.x86.device import player
+
+    try:
+        return f"here by {player(host).version}"
+    except PocketforgeError as error:
+        return f"not here: {error.message}"
+
+
+def _show_host(host: X86Host) -> None:
+    click.echo(f"{host.name}: {host.title}")
+    click.echo(f"kernels: {host.kernels}; {_played(host)}")
+    _table(host, host.sources)
 
 
 def _cores(cluster: Cluster) -> str:
@@ -56,7 +83,7 @@ def _show(profile: DeviceProfile) -> None:
         _table(cluster, cluster.sources)
 
 
-def _table(facts: DeviceProfile | Cluster | AndroidNames, sources: dict[str, Source] | Any) -> None:
+def _table(facts: DeviceProfile | Cluster | AndroidNames | X86Host, sources: dict[str, Source] | Any) -> None:
     for field, source in sources.items():
         click.echo(f"  {field:<28} {_text(field, getattr(facts, field))}")
         click.echo(f"  {'':<28} {source.status}: {source.source}")
@@ -74,7 +101,7 @@ def _text(field: str, value: Any) -> str:
     return str(value)
 
 
-def _as_json(profile: DeviceProfile) -> dict[str, Any]:
+def _as_json(profile: DeviceProfile | X86Host) -> dict[str, Any]:
     import dataclasses
 
     return dataclasses.asdict(profile)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pocketforge.devices import legacy, phones
 from pocketforge.devices.emulator import provision
+from pocketforge.devices.kernels import kernels_here
+from pocketforge.devices.x86 import qemu as x86_qemu
 from pocketforge.errors import DeviceUnavailable, StoreError
 from pocketforge.facts.gather import COMPRESS_LIBRARIES, host_identity, installed_versions
 from pocketforge.recipe.backends import BACKENDS
@@ -31,7 +33,7 @@ def examine(cache: Path, *, imports: bool) -> Iterator[dict[str, str]]:
     """
     versions = installed_versions()
     yield _row("python", "ok" if sys.version_info >= (3, 11) else "missing", platform.python_version(), "Python 3.11")
-    yield _row("host", "ok", host_identity())
+    yield _row("host", "ok", f"{host_identity()}, {kernels_here()} kernels")
     yield _package("torch", versions["torch"], "pip install 'torch==2.13.0'", ["torch"], imports)
     if imports and versions["torch"] != "none":
         yield _engines()
@@ -58,6 +60,7 @@ def examine(cache: Path, *, imports: bool) -> Iterator[dict[str, str]]:
         "pocketforge device setup tflite-runtime",
     )
     yield from (_row(*row) for row in provision.examine())
+    yield from (_row(*row) for row in x86_qemu.examine())
     yield _adb()
     for name, use in _OPTIONAL.items():
         state = "optional" if versions[name] == "none" else "ok"

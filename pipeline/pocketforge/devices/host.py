@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from pocketforge.devices import watched
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.errors import DeviceTimeout, ToolFailed
 
@@ -17,12 +19,21 @@ TIMEOUT_S = 1800
 
 
 def run(
-    request: RunRequest, *, python: str = sys.executable, timeout_s: float = TIMEOUT_S, quiet: bool = False
+    request: RunRequest,
+    *,
+    python: str = sys.executable,
+    timeout_s: float = TIMEOUT_S,
+    quiet: bool = False,
+    start: Sequence[str] = (),
+    where: str = "the host",
+    memory_limit_bytes: int = 0,
 ) -> RunAnswer:
     """Run or time one file; `python` may be another environment's interpreter. quiet: what the runtime says on the way
-    is left out; an error has it all the same.
+    is left out; an error has it all the same. start: what the command line begins with, an emulator of this machine's
+    kind of processor that is then `where`. memory_limit_bytes: 0 for none.
 
-    Raises ToolFailed with the runtime's own words when the file does not load or run, DeviceTimeout.
+    Raises ToolFailed with the runtime's own words when the file does not load or run, DeviceTimeout, DeviceError (too
+    much memory).
     """
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         order, answer = Path(scratch, "request.json"), Path(scratch, "answer.json")
@@ -43,23 +54,19 @@ def run(
             encoding="utf-8",
         )
         # -I: neither the user's folder nor PYTHONPATH decides what the runtime sees.
-        argv = [python, "-I", os.fspath(RUNNER), os.fspath(order), os.fspath(answer)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads), "TF_CPP_MIN_LOG_LEVEL": "2"}
-        try:
-            done = subprocess.run(
-                argv, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=environment, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise DeviceTimeout(
-                f"the host did not finish running {request.model.name} in {timeout_s:.0f} s",
-                "use fewer eval_samples, or a smaller model",
-            ) from None
+        argv = [*start, python, "-I", os.fspath(RUNNER), os.fspath(order), os.fspath(answer)]
+        # QEMU_CPU and the like would change what is emulated.
+        kept = {name: value for name, value in os.environ.items() if not (start and name.startswith("QEMU_"))}
+        environment = {**kept, "OMP_NUM_THREADS": str(request.threads), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        if memory_limit_bytes:
+            code, stderr = _watched(argv, environment, request.model.name, where, timeout_s, memory_limit_bytes)
+        else:
+            code, stderr = _plain(argv, environment, request.model.name, where, timeout_s)
         if not quiet:
-            sys.stderr.write(done.stderr)
-        if done.returncode != 0 or not answer.exists():
-            raise ToolFailed(
-                [f"the {request.session} runtime on {request.model.name}"], done.returncode or 1, done.stderr
-            )
+            sys.stderr.write(stderr)
+        if code != 0 or not answer.exists():
+            on = f" on {where}" if start else ""
+            raise ToolFailed([f"the {request.session} runtime on {request.model.name}{on}"], code or 1, stderr)
         found = json.loads(answer.read_text(encoding="utf-8"))
     return RunAnswer(
         inputs=tuple(found["inputs"]),
@@ -72,3 +79,31 @@ def run(
         modules=tuple(found["modules"]),
         cpus=tuple(found["cpus"]),
     )
+
+
+def _plain(argv: list[str], environment: dict[str, str], what: str, where: str, timeout_s: float) -> tuple[int, str]:
+    """The exit code and stderr."""
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=environment, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise DeviceTimeout(
+            f"{where} did not finish running {what} in {timeout_s:.0f} s", "use fewer eval_samples, or a smaller model"
+        ) from None
+    return done.returncode, done.stderr
+
+
+def _watched(
+    argv: list[str], environment: dict[str, str], what: str, where: str, timeout_s: float, limit_bytes: int
+) -> tuple[int, str]:
+    """As `_plain`, with a limit on memory: what a benchmark has no use for."""
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr
+        )
+        watched.wait(process, what, where, timeout_s=timeout_s, limit_bytes=limit_bytes)
+        stderr.seek(0)
+        lines = stderr.read().decode("utf-8", "replace").splitlines(keepends=True)
+    # qemu says of each start what its processor lacks.
+    return process.returncode, "".join(line for line in lines if not line.startswith("qemu-x86_64: warning:"))

@@ -9,27 +9,20 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pocketforge.devices.cpu_features import NAMES
-from pocketforge.devices.profiles import AndroidNames, Cluster, DeviceProfile, Source, Status
+from pocketforge.devices.fact_tables import FactReader, Kinds, mismatch
+from pocketforge.devices.profiles import AndroidNames, Cluster, DeviceProfile
+from pocketforge.devices.x86.hosts import X86Host, hosts_folder, is_host, parse_host, shipped_hosts
 from pocketforge.errors import RecipeError
 from pocketforge.folders import shipped_dir
 from pocketforge.recipe import suggest
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-_WORDS = {
-    str: "a string",
-    int: "an integer",
-    float: "a number",
-    bool: "true or false",
-    dict: "a table",
-    list: "an array",
-}
 
 # Field → (type, lowest, highest). Bounds keep out values in the wrong unit, not unusual devices.
-_Kinds = Mapping[str, tuple[type, float, float]]
-_DEVICE: _Kinds = {
+_DEVICE: Kinds = {
     "soc": (str, 0, 0),
     "year": (int, 2011, 2100),
     "os": (str, 0, 0),
@@ -40,7 +33,7 @@ _DEVICE: _Kinds = {
     "slc_bytes": (int, 0, 2**32),
     "features": (list, 0, 0),
 }
-_CLUSTER: _Kinds = {
+_CLUSTER: Kinds = {
     "core": (str, 0, 0),
     "count": (int, 1, 1024),
     "clock_ghz": (float, 0.05, 20),
@@ -51,8 +44,8 @@ _CLUSTER: _Kinds = {
     "midr": (int, 0x10000, 0xFFFFFFFF),
 }
 # Of a phone; a profile may leave out those that nobody is sure of.
-_ANDROID: _Kinds = dict.fromkeys(("devices", "models", "soc_models", "platforms"), (list, 0, 0))
-_OPTIONAL: _Kinds = {"sustained_bandwidth_gb_per_s": (float, 0.01, 10_000)}
+_ANDROID: Kinds = dict.fromkeys(("devices", "models", "soc_models", "platforms"), (list, 0, 0))
+_OPTIONAL: Kinds = {"sustained_bandwidth_gb_per_s": (float, 0.01, 10_000)}
 _PLAIN = ("name", "title")
 _SYSTEMS = ("android", "linux")
 
@@ -91,15 +84,20 @@ def profiles_folder() -> Path:
 
 
 def shipped_profiles() -> tuple[str, ...]:
-    """Names of the profiles that come with Pocketforge."""
+    """Names of the ARM devices' profiles that come with Pocketforge."""
     return tuple(sorted(path.stem for path in profiles_folder().glob("*.toml")))
 
 
 def find_profile(name_or_path: str, resolve: Callable[[str], Path] = Path) -> Path:
-    """The file of a shipped profile's name, or of a path (which `resolve` makes whole). Raises RecipeError."""
+    """The file of a shipped profile's or x86 host's name, or of a path (which `resolve` makes whole).
+
+    Raises RecipeError.
+    """
     if name_or_path.endswith(".toml") or "/" in name_or_path:
         return resolve(name_or_path)
-    known = shipped_profiles()
+    if name_or_path in shipped_hosts():
+        return hosts_folder() / f"{name_or_path}.toml"
+    known = (*shipped_profiles(), *shipped_hosts())
     if name_or_path not in known:
         raise RecipeError(
             f"no device profile is named {name_or_path!r}{suggest(name_or_path, known)}",
@@ -109,7 +107,19 @@ def find_profile(name_or_path: str, resolve: Callable[[str], Path] = Path) -> Pa
 
 
 def load_profile(name_or_path: str | Path) -> DeviceProfile:
-    """A shipped profile by its name, or one from a .toml file. Raises RecipeError with every fault found."""
+    """An ARM device's profile by its name, or from a .toml file. Raises RecipeError with every fault found, and for an
+    x86 host: nothing of one is counted, timed or estimated."""
+    found = load_any(name_or_path)
+    if isinstance(found, X86Host):
+        raise RecipeError(
+            f"{found.name} is an x86 host: outputs can be compared with it, and nothing of it is counted or estimated",
+            'a [[device]] with via = "emulator" compares outputs; instructions and estimates are of ARM profiles',
+        )
+    return found
+
+
+def load_any(name_or_path: str | Path) -> DeviceProfile | X86Host:
+    """As `load_profile`, of an ARM device or an x86 host."""
     path = find_profile(name_or_path) if isinstance(name_or_path, str) else name_or_path
     try:
         content = path.read_text(encoding="utf-8")
@@ -118,16 +128,24 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecipeError(f"cannot read the device profile {path}: {reason}") from None
-    return parse_profile(content, str(path))
+    raw = _toml(content, str(path))
+    return parse_host(raw, str(path)) if is_host(raw) else _parse(raw, str(path))
 
 
 def parse_profile(text: str, origin: str = "device profile") -> DeviceProfile:
-    """As `load_profile`, from the text of a file."""
+    """An ARM device's profile from the text of a file. Raises RecipeError."""
+    return _parse(_toml(text, origin), origin)
+
+
+def _toml(text: str, origin: str) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         # Not only TOMLDecodeError: an integer of thousands of digits is Python's own ValueError.
         raise RecipeError(f"{origin} is not valid TOML: {error}") from None
+
+
+def _parse(raw: dict[str, Any], origin: str) -> DeviceProfile:
     reader = _Reader()
     profile = reader.device(raw)
     if profile is None:
@@ -137,18 +155,15 @@ def parse_profile(text: str, origin: str = "device profile") -> DeviceProfile:
     return profile
 
 
-class _Reader:
-    """Reads tables of facts and gathers what is wrong with them."""
-
-    def __init__(self) -> None:
-        self.faults: list[str] = []
+class _Reader(FactReader):
+    """Reads a device's tables."""
 
     def device(self, raw: dict[str, Any]) -> DeviceProfile | None:
-        self._keys(raw, (*_PLAIN, "cluster", "android", *_DEVICE), "")
-        name, title = (self._text(raw, key, "") for key in _PLAIN)
+        self.keys(raw, (*_PLAIN, "cluster", "android", *_DEVICE), "")
+        name, title = (self.text(raw, key, "") for key in _PLAIN)
         if name and not _NAME.fullmatch(name):
             self.faults.append(f"name: wanted letters a-z, digits and _ . - (as in a file's name), found {name!r}")
-        values, sources = self._facts(raw, _DEVICE, "")
+        values, sources = self.facts(raw, _DEVICE, "")
         if values.get("os", "linux") not in _SYSTEMS:
             self.faults.append(f"os.value: unknown value {values['os']!r}{suggest(values['os'], _SYSTEMS)}")
         if "features" in values:
@@ -165,17 +180,17 @@ class _Reader:
         if "android" not in raw:
             return None
         if not isinstance(table, dict) or not table:
-            self.faults.append(f"android: {_mismatch('a table of ' + ', '.join(_ANDROID), table)}")
+            self.faults.append(f"android: {mismatch('a table of ' + ', '.join(_ANDROID), table)}")
             return None
         if system != "android":
             self.faults.append(f"android: only a device whose os is android has these names, found os {system!r}")
-        self._keys(table, _ANDROID, "android")
-        values, sources = self._facts(table, {k: v for k, v in _ANDROID.items() if k in table}, "android")
+        self.keys(table, _ANDROID, "android")
+        values, sources = self.facts(table, {k: v for k, v in _ANDROID.items() if k in table}, "android")
         for key, names in values.items():
             for index, name in enumerate(names if isinstance(names, list) else []):
                 path = f"android.{key}.value[{index}]"
                 if type(name) is not str or not name.strip() or not name.isprintable():
-                    self.faults.append(f"{path}: {_mismatch('a name', name)}")
+                    self.faults.append(f"{path}: {mismatch('a name', name)}")
                 elif name in names[:index]:
                     self.faults.append(f"{path}: {name!r} is there twice")
             if names == []:
@@ -191,12 +206,12 @@ class _Reader:
         for index, table in enumerate(tables):
             where = f"cluster[{index}]"
             if not isinstance(table, dict):
-                self.faults.append(f"{where}: {_mismatch('a table', table)}")
+                self.faults.append(f"{where}: {mismatch('a table', table)}")
                 continue
-            self._keys(table, ("name", *_CLUSTER, *_OPTIONAL), where)
-            name = self._text(table, "name", where)
-            values, sources = self._facts(table, _CLUSTER, where)
-            more, more_sources = self._facts(table, {k: v for k, v in _OPTIONAL.items() if k in table}, where)
+            self.keys(table, ("name", *_CLUSTER, *_OPTIONAL), where)
+            name = self.text(table, "name", where)
+            values, sources = self.facts(table, _CLUSTER, where)
+            more, more_sources = self.facts(table, {k: v for k, v in _OPTIONAL.items() if k in table}, where)
             self._identity(values, where)
             if len(values) == len(_CLUSTER):
                 found.append(Cluster(name=name, sources=sources | more_sources, **values, **more))
@@ -204,46 +219,10 @@ class _Reader:
         self.faults += [f"cluster: the name {n!r} is used twice" for n in sorted(set(names)) if names.count(n) > 1]
         return tuple(found)
 
-    def _facts(self, table: dict[str, Any], kinds: _Kinds, where: str) -> tuple[dict[str, Any], dict[str, Source]]:
-        values, sources = {}, {}
-        for key, kind in kinds.items():
-            path = f"{where}.{key}".lstrip(".")
-            fact = table.get(key)
-            if key not in table:
-                self.faults.append(f"{path}: missing")
-            elif not isinstance(fact, dict):
-                self.faults.append(f"{path}: {_mismatch('{ value = …, status = …, source = … }', fact)}")
-            else:
-                before = len(self.faults)
-                self._keys(fact, ("value", "status", "source"), path)
-                status, source = self._text(fact, "status", path), self._text(fact, "source", path)
-                if status and status not in get_args(Status):
-                    self.faults.append(f"{path}.status: unknown value {status!r}{suggest(status, get_args(Status))}")
-                value = self._value(fact, kind, path)
-                if len(self.faults) == before:
-                    values[key], sources[key] = value, Source(status, source)  # type: ignore[arg-type]
-        return values, sources
-
-    def _value(self, fact: dict[str, Any], kind: tuple[type, float, float], path: str) -> Any:
-        wanted, low, high = kind
-        if wanted is str:
-            return self._text(fact, "value", path)
-        if "value" not in fact:
-            self.faults.append(f"{path}.value: missing")
-            return None
-        value: Any = fact["value"]
-        if wanted is float and type(value) is int and abs(value) < 2**53:
-            value = float(value)
-        if type(value) is not wanted:
-            self.faults.append(f"{path}.value: {_mismatch(_WORDS[wanted], value)}")
-        elif isinstance(value, int | float) and wanted is not bool and not low <= value <= high:  # nan never is
-            self.faults.append(f"{path}.value: wanted {low:g} to {high:g}, found {value}")
-        return value
-
     def _features(self, features: list[Any]) -> None:
         for index, name in enumerate(features):
             if type(name) is not str:
-                self.faults.append(f"features.value[{index}]: {_mismatch('a string', name)}")
+                self.faults.append(f"features.value[{index}]: {mismatch('a string', name)}")
             elif name not in NAMES:
                 self.faults.append(f"features.value[{index}]: Linux has no feature {name!r}{_near(name, NAMES)}")
             elif name in features[:index]:
@@ -264,29 +243,7 @@ class _Reader:
                 f"found {found >> 12:#x} and {found & 0xFFF:#05x}"
             )
 
-    def _text(self, table: dict[str, Any], key: str, where: str) -> str:
-        path = f"{where}.{key}".lstrip(".")
-        if key not in table:
-            self.faults.append(f"{path}: missing")
-        elif type(table[key]) is not str:
-            self.faults.append(f"{path}: {_mismatch('a string', table[key])}")
-        elif not table[key].strip() or not table[key].isprintable():
-            self.faults.append(f"{path}: wanted a line of text, found {table[key]!r}")
-        else:
-            return str(table[key])
-        return ""
-
-    def _keys(self, table: dict[str, Any], known: Iterable[str], where: str) -> None:
-        for key in sorted(set(table) - set(known)):
-            self.faults.append(f"{where}.{key}".lstrip(".") + f": unknown key{suggest(key, known)}")
-
 
 def _near(name: str, known: Iterable[str]) -> str:
     words = suggest(name, known)
     return words if "did you mean" in words else ""  # the whole list is too long to show
-
-
-def _mismatch(wanted: str, value: Any) -> str:
-    shown = repr(value) if isinstance(value, str | int | float | bool) else ""
-    found = _WORDS.get(type(value), f"a {type(value).__name__}")
-    return f"wanted {wanted}, found {found} {shown}".rstrip()

@@ -16,12 +16,13 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import RecipeError
 from pocketforge.files import hash_file
 from pocketforge.plan.roles import calibration_role, loss_role, profile_role, runner_role, teacher_role
 from pocketforge.plan.steps import Facts, Phone
 from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
-from pocketforge.recipe.device import AdbDevice, EmulatedDevice
+from pocketforge.recipe.device import X86_PREFIX, AdbDevice, EmulatedDevice
 from pocketforge.registries import RUNTIMES, STAGES
 
 ESTIMATION = Path(__file__).parents[1] / "estimation"
@@ -60,7 +61,7 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
     if recipe.data.labels:
         roles["labels"] = [recipe.resolve(recipe.data.labels)]
     emulated = [d for d in recipe.devices if isinstance(d, EmulatedDevice)]
-    profiles = _profiles(recipe, emulated) if emulated else {}
+    profiles, x86 = _profiles(recipe, emulated) if emulated else ({}, {})
     if emulated:
         roles |= {profile_role(name): [path] for name, path in profiles.items()}
         roles |= {calibration_role(d.calibration): [recipe.resolve(d.calibration)] for d in emulated if d.calibration}
@@ -79,9 +80,11 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
         installed_versions(),
         host_identity(),
         legacy_version(),
-        _emulator_identity() if emulated or phones else "none",
+        _emulator_identity() if any(not d.plays_x86 for d in emulated) or phones else "none",
         profiles,
         _phones(recipe, phones) if phones else {},
+        kernels_here(),
+        x86,
     )
 
 
@@ -91,17 +94,31 @@ def _phones(recipe: Recipe, devices: Sequence[AdbDevice]) -> dict[str, Phone]:
     return find_phones(devices, recipe.resolve)
 
 
-def _profiles(recipe: Recipe, devices: Sequence[EmulatedDevice]) -> dict[str, Path]:
-    """The devices' profiles and their files; each is read, so that its faults are said before anything runs."""
-    from pocketforge.devices.profile_files import find_profile, load_profile
+def _profiles(recipe: Recipe, devices: Sequence[EmulatedDevice]) -> tuple[dict[str, Path], dict[str, str]]:
+    """The devices' profiles and their files, and what plays the x86 hosts among them. Each is read, so that its faults
+    are said before anything runs."""
+    from pocketforge.devices.profile_files import find_profile, load_any
+    from pocketforge.devices.profiles import DeviceProfile
+    from pocketforge.devices.x86.device import identity
 
     found = {device.profile: find_profile(device.profile, recipe.resolve) for device in devices}
+    x86 = {}
     for device in devices:
+        profile = load_any(found[device.profile])
+        if isinstance(profile, DeviceProfile) == device.plays_x86:
+            kind = "an ARM device" if device.plays_x86 else "an x86 host"
+            raise RecipeError(
+                f"device {device.name!r}: {found[device.profile]} is a profile of {kind}",
+                f"files of x86 hosts are called {X86_PREFIX}….toml, and those of ARM devices are not",
+            )
         try:
-            load_profile(found[device.profile]).cluster(device.cores)
+            if isinstance(profile, DeviceProfile):
+                profile.cluster(device.cores)
+            else:
+                x86[device.profile] = identity(profile)
         except ValueError as error:
             raise RecipeError(f"device {device.name!r}: {error}") from None
-    return found
+    return found, x86
 
 
 def _emulator_identity() -> str:

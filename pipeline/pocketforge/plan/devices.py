@@ -74,6 +74,26 @@ def add_emulated(
     return Emulated(verify, count, estimate)
 
 
+def add_x86(
+    build: Steps,
+    recipe: Recipe,
+    target: Target,
+    device: EmulatedDevice,
+    needs: Mapping[str, str],
+    also: tuple[str, ...],
+) -> Emulated:
+    """needs: the keys of `data`, `reference`, `export`, `verify` and, where there is one, `quantize`. also: the
+    distributions that run the file: those of this environment run it there too."""
+    role = profile_role(device.profile)
+    spec: dict[str, Any] = {
+        "runtime": target.runtime,
+        "emulator": build.facts.x86[device.profile],
+        "device": place_of(device),
+    }
+    paths = {"profile": build.facts.profiles[device.profile]}
+    return Emulated(_add_verify(build, recipe, target, spec, device, needs, (role,), paths, also=also))
+
+
 def add_phone(build: Steps, recipe: Recipe, target: Target, device: AdbDevice, needs: Mapping[str, str]) -> OnPhone:
     """needs: the keys of `data`, `reference`, `export` and `verify`. What is timed is what verify let pass."""
     files = {
@@ -128,10 +148,16 @@ def _add_verify(
     reads: tuple[str, ...],
     paths: Mapping[str, Path],
     place: str = "",
+    also: tuple[str, ...] = (),
 ) -> str:
     """The key of the step that compares a file's outputs on a device with the host's. spec: what it runs in, and
     "device", where."""
-    limits = {"min_sqnr_db": device.min_sqnr_db, "min_argmax_agreement": device.min_argmax_agreement}
+    limits: dict[str, float | None] = {
+        "min_sqnr_db": device.min_sqnr_db,
+        "min_argmax_agreement": device.min_argmax_agreement,
+    }
+    if isinstance(device, EmulatedDevice):
+        limits["max_steps"] = device.max_steps
     return build.add(
         "verify_device",
         target.name,
@@ -142,10 +168,12 @@ def _add_verify(
             "metric": recipe.task_metric,
             "device": {**spec["device"], "eval_samples": device.eval_samples, "limits": limits},
         },
-        {role: needs[role] for role in ("data", "reference", "export", "verify")},
+        # The quantized graph says what a step of the output is.
+        {role: needs[role] for role in ("data", "reference", "export", "verify", "quantize") if role in needs},
         reads=reads,
         paths=paths,
         place=place,
+        also=also,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import add_compress, add_gains, definition_libraries
-from pocketforge.plan.devices import add_bench, add_emulated, add_phone
+from pocketforge.plan.devices import add_bench, add_emulated, add_phone, add_x86
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, Plan, Source
 from pocketforge.recipe import Recipe, Target, data_spec
@@ -87,6 +87,8 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: Source) -> L
             "task": recipe.task,
             "metric": recipe.task_metric,
             "limits": dataclasses.asdict(target.verify),
+            # A verdict is of the kernels that it came from: another processor's may compute something else.
+            "kernels": build.facts.kernels,
             "tflite_runtime": build.facts.tflite_runtime if legacy else "skip",
         },
         {**trunk, "export": export},
@@ -95,10 +97,12 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: Source) -> L
     bench = {}
     emulated = {}
     phones = {}
-    keys = {"data": data, "reference": source.reference, "export": export, "verify": verify}
+    keys = {**trunk, "export": export, "verify": verify}
     for device in recipe.devices:
         if isinstance(device, HostDevice):
             bench[device.name] = add_bench(build, target, device, keys, runtime.run_libraries)
+        elif isinstance(device, EmulatedDevice) and device.plays_x86:
+            emulated[device.name] = add_x86(build, recipe, target, device, keys, runtime.run_libraries)
         elif isinstance(device, EmulatedDevice):
             emulated[device.name] = add_emulated(build, recipe, target, device, keys)
         else:

@@ -37,7 +37,8 @@ class Facts:
     digests: role → SHA-256 of the content of the files a step reads. versions: distribution → version. host: the
     processor that benchmarks run on. tflite_runtime: the older runtime's environment, or `none`. emulator: what
     emulated devices run in, or `none`. profiles: those that the recipe's devices name → their files. phones: device →
-    the connected phone that it is.
+    the connected phone that it is. kernels: those of this machine (devices/kernels.py), on which `verify` runs. x86:
+    profiles of x86 hosts → what plays them, or `none`.
     """
 
     digests: Mapping[str, str]
@@ -47,6 +48,8 @@ class Facts:
     emulator: str = "none"
     profiles: Mapping[str, Path] = field(default_factory=dict)
     phones: Mapping[str, Phone] = field(default_factory=dict)
+    kernels: str = "unknown"
+    x86: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Step:
 class Lane:
     """The keys of one target's steps; `quantize` is empty for a float target, `bench` maps device → key.
 
-    emulated: device → its three steps. phones: device → its two.
+    emulated: device → its steps. phones: device → its two.
     """
 
     target: Target
@@ -123,11 +126,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Emulated:
-    """The keys of one target's steps on one emulated device."""
+    """The keys of one target's steps on one emulated device; an x86 host has the first alone."""
 
     verify: str
-    count: str
-    estimate: str
+    count: str = ""
+    estimate: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Those that there are."""
+        return tuple(key for key in (self.verify, self.count, self.estimate) if key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Entries of [[device]]: where files run, and how. `via` says which kind of place it is.
 
 Only a real device measures time. An emulated one runs the ARM kernels themselves: their outputs and how many
-instructions they take are exact, what follows from those about cycles and milliseconds is an estimate. A phone over
+instructions they take are exact, what follows from those about cycles and milliseconds is an estimate. An x86 host that
+is played gives outputs alone. A phone over
 adb is a real device that gets hot: what it measured says at which clock, and rounds in which it slowed do not count.
 """
 
@@ -20,6 +21,9 @@ PER_DEVICE_METRICS = MEASURED_METRICS | EMULATED_METRICS
 # Of the file's outputs: measured on the host, and on each emulated device and phone too, whose kernels are others.
 OUTPUT_METRICS = frozenset({"accuracy_top1", "accuracy_drop", "metric", "parity_sqnr_db"})
 
+
+# How the profiles of x86 hosts are called, shipped ones and a user's own.
+X86_PREFIX = "x86-"
 
 # Rounds on a phone, or processes on the host, that a verdict needs: with fewer, how far they lie apart is chance.
 LEAST_ROUNDS = 3
@@ -55,11 +59,12 @@ class HostDevice:
 
 @dataclass(frozen=True, slots=True)
 class EmulatedDevice:
-    """A device profile's cores, emulated.
+    """A device profile's cores, emulated; or an x86 host (a profile called x86-…), whose outputs alone are compared.
 
     profile: a shipped profile's name, or a .toml file of one. cores: which of its clusters; the fastest when empty.
     eval_samples: at most so many are run there, all when 0. min_sqnr_db, min_argmax_agreement: how near the outputs
-    must be to the same file's on the host; by scheme when absent. calibration: a file of `pocketforge device calibrate`
+    must be to the same file's on the host; max_steps: how far apart at most, in steps of a quantized output; by scheme
+    when absent. calibration: a file of `pocketforge device calibrate`
     that estimates use; the shipped one when empty. time_limit_s: for each file on this device.
     """
 
@@ -71,6 +76,7 @@ class EmulatedDevice:
     eval_samples: int = 0
     min_sqnr_db: float | None = None
     min_argmax_agreement: float | None = None
+    max_steps: float | None = None
     calibration: str = ""
     time_limit_s: float = 1800.0
     memory_limit_bytes: int = 4 * 2**30
@@ -90,6 +96,16 @@ class EmulatedDevice:
             raise ValueError(f"eval_samples must be 0 (all) or more, found {self.eval_samples}")
         positive(self.time_limit_s, "time_limit_s")
         positive(self.memory_limit_bytes, "memory_limit_bytes")
+        if self.max_steps is not None and self.max_steps < 0:
+            raise ValueError(f"max_steps must be 0 or more, found {self.max_steps}")
+        for name in ("cores", "calibration"):
+            if self.plays_x86 and getattr(self, name):
+                raise ValueError(f"{name}: an x86 host has none: its outputs are compared, nothing of it is estimated")
+
+    @property
+    def plays_x86(self) -> bool:
+        """Whether it is an x86 host: known by the profile's name, so that a recipe is checked without reading files."""
+        return PurePath(self.profile).name.startswith(X86_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +178,8 @@ def gives(device: Device, metric: str) -> bool:
     """Whether a device gives a metric of its own."""
     if metric in OUTPUT_METRICS:
         return device.via != "host"
+    if isinstance(device, EmulatedDevice) and device.plays_x86:
+        return False
     return (device.via == "emulator") == (metric in EMULATED_METRICS)
 
 

@@ -78,6 +78,19 @@ _FLOAT_ON_DEVICE = {"min_sqnr_db": 60.0, "min_argmax_agreement": 0.99}
 _INTEGER_ON_DEVICE = {"min_sqnr_db": 20.0, "min_argmax_agreement": 0.97}
 
 
+# On another x86 host, in the same wheel: integer sums are exact in any order, where they do not saturate, and each is
+# rounded once; so a step where a value lies between two, and a few where such steps meet. What stays float is summed
+# in another order. Set on what the shipped models gave (docs/devices.md).
+_FLOAT_ON_X86 = {"min_sqnr_db": 60.0, "min_argmax_agreement": 0.99}
+_INTEGER_ON_X86 = {"min_sqnr_db": 40.0, "min_argmax_agreement": 0.99, "max_steps": 3.0}
+_INTEGER = ("static_int8", "mixed", "dynamic_int8", "qat_int8")
+
+
+def x86_limits(scheme: str) -> dict[str, float]:
+    """As `device_limits`, on an x86 host. max_steps is of a quantized output, and says nothing of others."""
+    return dict(_INTEGER_ON_X86 if scheme in _INTEGER else _FLOAT_ON_X86)
+
+
 def device_limits(scheme: str) -> dict[str, float]:
     """Default limits of `verify_device`; a device's own keys override them."""
     return dict(_FLOAT_ON_DEVICE if scheme == "fp32" or scheme.startswith("weight_only") else _INTEGER_ON_DEVICE)

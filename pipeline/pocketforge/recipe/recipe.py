@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from pocketforge.recipe.device import (
     MEASURED_METRICS,
     PER_DEVICE_METRICS,
     Device,
+    EmulatedDevice,
     HostDevice,
     budget_names,
     gives,
@@ -91,8 +93,10 @@ class Recipe:
                 )
             goal = getattr(entry, "goal", None)
             if goal is not None and goal.emulated:
-                known = [d.name for d in self.devices if d.via == "emulator"]
-                if goal.device not in known:
+                known = [d.name for d in self.devices if d.via == "emulator" and gives(d, goal.metric)]
+                if goal.device in _x86_hosts(self.devices):
+                    faults.append(f"{where}.goal.device: {_outputs_alone(goal.metric, goal.device)}")
+                elif goal.device not in known:
                     faults.append(
                         f'{where}.goal.device: no [[device]] with via = "emulator" is named {goal.device!r}'
                         f"{suggest(goal.device, known)}"
@@ -160,6 +164,8 @@ class Recipe:
         if device is None:
             # One that is not there at all is said elsewhere.
             return [] if budget.device else [f"budget[{index}]: no [[device]] of the recipe gives {budget.metric}"]
+        if device.name in _x86_hosts(self.devices) and budget.metric in PER_DEVICE_METRICS:
+            return [f"budget[{index}]: {_outputs_alone(budget.metric, device.name)}"]
         if budget.metric in MEASURED_METRICS:
             return [
                 f"budget[{index}]: {budget.metric} is measured, and {device.name!r} is emulated: use {wanted}, or a "
@@ -200,3 +206,13 @@ class Recipe:
 
 def _stops_early(entry: Compress | None) -> bool:
     return isinstance(entry, Finetune) and entry.early_stop_epochs > 0
+
+
+def _x86_hosts(devices: Iterable[Device]) -> set[str]:
+    return {d.name for d in devices if isinstance(d, EmulatedDevice) and d.plays_x86}
+
+
+def _outputs_alone(metric: str, device: str) -> str:
+    return (
+        f"{metric} of {device!r}: nothing is counted, timed or estimated for an x86 host, only its outputs are compared"
+    )

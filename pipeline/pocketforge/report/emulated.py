@@ -18,15 +18,39 @@ _NUMBERS = ("top-1", "dB to host", "instructions", "estimated cycles", "estimate
 def emulated_tables(targets: Sequence[TargetRecord]) -> list[Table]:
     """One row for each target and device; nothing without an emulated device."""
     rows = [(t.name, device, about) for t in targets for device, about in t.facts.get("emulated", {}).items()]
+    hosts = [row for row in rows if row[2].get("architecture") == "x86_64"]
+    rows = [row for row in rows if row not in hosts]
     if not rows:
-        return []
+        return [_x86(hosts)] if hosts else []
     made = table(
         "on emulated ARM cores (counts are exact; cycles and ms are estimates, not phone time)",
         "target", "device", *_NUMBERS, "interval ms", "core model", numbers=(*_NUMBERS, "interval ms"),
     )  # fmt: skip
     for name, device, about in rows:
         made.add_row(escape(name), escape(device), *_cells(about))
-    return [made]
+    return [made, *([_x86(hosts)] if hosts else [])]
+
+
+def _x86(rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Table:
+    """Outputs alone: nothing is counted or estimated for an x86 host."""
+    numbers = ("top-1", "dB to host", "steps to host")
+    made = table(
+        "on x86 hosts (outputs against this machine's; nothing is counted, timed or estimated)",
+        "target", "device", "kernels", "played by", *numbers, numbers=numbers,
+    )  # fmt: skip
+    for name, device, about in rows:
+        verified = about.get("verify")
+        if not verified:
+            made.add_row(escape(name), escape(device), "", "", "", "", "")
+            continue
+        top1 = verified["device"]["accuracy"].get("accuracy_top1")
+        steps = verified["host"].get("max_steps")
+        made.add_row(
+            escape(name), escape(device), verified["kernels"]["kernels"], verified["kernels"]["how"],
+            "" if top1 is None else f"{top1:.4f}", f"{verified['host']['sqnr_db']:.1f}",
+            "" if steps is None else f"{steps:g}",
+        )  # fmt: skip
+    return made
 
 
 def _cells(about: Mapping[str, Any]) -> list[str]:

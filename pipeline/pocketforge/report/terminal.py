@@ -14,6 +14,7 @@ from rich.table import Table
 from pocketforge.recipe import HIGHER_IS_BETTER
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
 from pocketforge.report.tables import console, milliseconds, short_lane, table
+from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import latency_interval
 from pocketforge.stats import percentile
 
@@ -63,9 +64,8 @@ def show_report(report: Report) -> None:
     for made in [*tables, *phone_tables(report.targets)]:
         screen.print()
         screen.print(made)
-    for target in report.targets:
-        for line in _evidence(target):
-            screen.print(escape(line))
+    for line in [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets):
+        screen.print(escape(line))
     if report.gates:
         screen.print()
         _print_gates(screen, report.gates)
@@ -97,6 +97,17 @@ def _evidence(target: TargetRecord) -> list[str]:
         ops = delegation["delegated_ops"] + delegation["other_ops"]
         lines[-1:] = [f"{line}; {delegation['delegated_share']:.1%} of {ops} ops in XNNPACK" for line in lines[-1:]]
     return lines
+
+
+def _judged_on(targets: Sequence[TargetRecord]) -> list[str]:
+    """Whose kernels the verdicts are of; targets are named only where they differ in it."""
+    said: dict[str, list[str]] = {}
+    for target in targets:
+        if target.facts.get("kernels"):
+            said.setdefault(in_words(target.facts["kernels"]), []).append(target.name)
+    if len(said) == 1:
+        return [f"judged on: {next(iter(said))}"]
+    return [f"{', '.join(names)}: judged on: {words}" for words, names in said.items()]
 
 
 def _files(report: Report) -> Table:

@@ -34,12 +34,12 @@ def emulated_facts(lane: Lane, outcome: Outcome) -> dict[str, Any]:
     """device → "verify" (against the host), "counts" (by class and by function), "estimate"; what ended is in it."""
     found: dict[str, Any] = {}
     for device, keys in lane.emulated.items():
-        about: dict[str, Any] = {}
+        about: dict[str, Any] = {} if keys.count else {"architecture": "x86_64"}
         verified = outcome.read(keys.verify, "verify.json")
-        counts = outcome.read(keys.count, "counts.json")
-        estimate = outcome.read(keys.estimate, "estimate.json")
+        counts = outcome.read(keys.count, "counts.json") if keys.count else None
+        estimate = outcome.read(keys.estimate, "estimate.json") if keys.estimate else None
         if verified:
-            about["verify"] = {"host": verified["host"], "device": verified["device"], "runtime": verified["runtime"]}
+            about["verify"] = {name: verified[name] for name in ("host", "device", "runtime", "kernels")}
         if counts:
             about["counts"] = {
                 **{name: counts[name] for name in _KEPT},

@@ -115,6 +115,7 @@ def make_sidecar(
         "latency_ms": latency,
         "emulated": _emulated(target) if artifact.kind == "model" else [],
         "runtimes": target.facts.get("runtimes", {}),
+        "kernels": target.facts.get("kernels", []),
         "versions": {k: v for k, v in report.environment.items() if v != "none" and k != "host"},
         "gate": report.verdict,
     }
@@ -131,6 +132,8 @@ def _emulated(target: TargetRecord) -> list[dict[str, Any]]:
     """Exact counts and what is estimated from them, by device: emulated, so none of it is a phone's time."""
     found = []
     for device, about in target.facts.get("emulated", {}).items():
+        if "counts" not in about:  # an x86 host: its outputs were compared, which `kernels` says
+            continue
         estimate = about.get("estimate", {"refused": ""})
         estimated = {} if "refused" in estimate else {
             "estimated_latency_ms": {name: estimate[name] for name in ("latency_ms", "low_ms", "high_ms", "coverage")},

@@ -16,6 +16,7 @@ from pocketforge.registries import RUNTIMES
 from pocketforge.results.agreement import compare_files
 from pocketforge.results.emulated import device_checks, emulated_facts, emulated_values, refusals
 from pocketforge.results.gate import judge
+from pocketforge.results.kernels import judged_on
 from pocketforge.results.phones import phone_facts, phone_values, phone_warnings
 from pocketforge.run.walk import Outcome
 from pocketforge.stats import percentile
@@ -121,7 +122,7 @@ def _target_record(lane: Lane, outcome: Outcome, known: Facts, why: dict[str, st
     exported = outcome.read(lane.export, "export.json")
     verified = outcome.read(lane.verify, "verify.json")
     quantized = outcome.read(lane.quantize, "quantize.json") if lane.quantize else None
-    emulated = [key for keys in lane.emulated.values() for key in (keys.verify, keys.count, keys.estimate)]
+    emulated = [key for keys in lane.emulated.values() for key in keys.keys]
     on_phones = [key for keys in lane.phones.values() for key in (keys.verify, keys.bench)]
     on_devices = (*lane.bench.values(), *emulated, *on_phones)
     keys = [k for k in (lane.quantize, lane.export, lane.verify, *on_devices) if k]
@@ -144,6 +145,7 @@ def _target_record(lane: Lane, outcome: Outcome, known: Facts, why: dict[str, st
         facts["runtimes"] = verified["runtimes"]
         facts["files"] = verified["files"]
         warnings += [f"{name}: {state}" for name, state in verified["runtimes"].items() if state != "works"]
+        facts["kernels"] = judged_on(lane, outcome, known)
     checks += tuple(Check(**c) for c in device_checks(lane, outcome))
     if lane.emulated:
         facts["emulated"] = emulated_facts(lane, outcome)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices import host, legacy
 from pocketforge.devices.base import RunAnswer, RunRequest
+from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import PocketforgeError, ToolMissing
 from pocketforge.files import hash_file
 from pocketforge.measure.file_checks import check, check_contract, check_limits, measure, write_checked
@@ -54,7 +55,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     before = accuracy(reference, targets, spec["task"])
     limits = {**default_limits(spec), **{k: v for k, v in spec["limits"].items() if is_limit(k, v)}}
     checks = check_layouts(exported, inputs["data"])
-    found: dict[str, Any] = {"files": {}, "runtimes": {}, "limits": limits}
+    found: dict[str, Any] = {"files": {}, "runtimes": {}, "limits": limits, "kernels": kernels_here()}
     for position, (role, name) in enumerate(sorted(exported["files"].items())):
         emit(position / (len(exported["files"]) + 1), f"running {name}")
         answer, outputs = run_file(inputs, spec, name, out / role)

@@ -17,20 +17,20 @@ import numpy as np
 
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.base import RunRequest
-from pocketforge.devices.profile_files import load_profile
 from pocketforge.files import hash_file
 from pocketforge.measure.file_checks import check, check_limits, measure, write_checked
+from pocketforge.measure.kernels_judged import judged_on, limits_there, place_in_words, steps_apart
 from pocketforge.metrics import accuracy, parity, real_values
-from pocketforge.recipe.limits import device_limits
 from pocketforge.registries import DEVICES, RUNTIMES
 
 Emit = Callable[[float, str], None]
 
 
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: "data", "reference", "export", "verify" (the host's), an emulated device's "profile", a user's own
-    "runner" and "runner_library" for a phone; spec: runtime, scheme, task, metric, device (via, cores, eval_samples,
-    limits, time_limit_s; an emulated one's memory_limit_bytes, a phone's name, serial and threads).
+    """inputs: "data", "reference", "export", "verify" (the host's), "quantize" (int8 only), an emulated device's or x86
+    host's "profile", a user's own "runner" and "runner_library" for a phone; spec: runtime, scheme, task, metric,
+    device (via, cores, eval_samples, limits, time_limit_s; an emulated one's memory_limit_bytes, a phone's name, serial
+    and threads).
 
     Writes verify.json (measured on the device, and against the host), verdict.json and outputs_0.npy …. Raises
     ToolFailed when the file does not load or run there, DeviceUnavailable, DeviceTimeout.
@@ -40,7 +40,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     model = inputs["export"] / exported["files"]["model"]
     host = np.load(inputs["verify"] / "model" / "outputs_0.npy")
     samples = min(device["eval_samples"] or len(host), len(host))
-    where = _where(inputs, device)
+    where = place_in_words(inputs, device)
     emit(0.0, f"{samples} samples on {where}")
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         answer = importlib.import_module(DEVICES[device["via"]]).run(
@@ -71,7 +71,8 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     against_host = parity(outputs, host)
     if spec["task"] != "classification":
         del against_host["argmax_agreement"]
-    limits = {**device_limits(spec["scheme"]), **{k: v for k, v in device["limits"].items() if v is not None}}
+    against_host |= steps_apart(against_host["max_abs_diff"], inputs.get("quantize"))
+    limits = {**limits_there(inputs, spec["scheme"]), **{k: v for k, v in device["limits"].items() if v is not None}}
     checks = [
         *(
             check(side, _shapes(exported[side]), _shapes(seen), _shapes(exported[side]) == _shapes(seen))
@@ -80,6 +81,8 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
         *check_limits(against_host, limits),
     ]
     found = {"device": measured, "host": against_host, "limits": limits, "checks": checks, "runtime": answer.runtime}
+    if kernels := judged_on(inputs):
+        found["kernels"] = kernels
     reasons = [
         f"on {where}, against the host: {c['name']}: wanted {c['wanted']}, found {c['found']}"
         for c in checks
@@ -88,13 +91,6 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     write_checked(out / "verify.json", found)
     write_checked(out / "verdict.json", {"passed": not reasons, "reasons": reasons})
     emit(1.0, f"SQNR {against_host['sqnr_db']:.1f} dB against the host")
-
-
-def _where(inputs: Mapping[str, Path], device: Mapping[str, Any]) -> str:
-    if "profile" not in inputs:
-        return f"{device['name']} ({device['cores']} cores)"
-    profile = load_profile(inputs["profile"])
-    return f"{profile.name} ({profile.cluster(device['cores']).name} cores)"
 
 
 def _first(path: Path, samples: int, scratch: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The emulated device: a model file runs on ARM kernels under qemu, as on the cores of a profile.
+"""The emulated device: a model file runs on ARM kernels under qemu, as on the cores of a profile, or as on an x86 host.
 
 Same request and same arrays out as on the host. Times are the emulator's own: they say nothing of a phone.
 """
@@ -18,8 +18,10 @@ from pocketforge.devices.emulator import parts
 from pocketforge.devices.emulator.arrays import described, read_outputs, write_inputs
 from pocketforge.devices.emulator.launch import Mode, Order, launch
 from pocketforge.devices.emulator.parts import Emulator
-from pocketforge.devices.profile_files import load_profile
+from pocketforge.devices.profile_files import load_any, load_profile
 from pocketforge.devices.profiles import Cluster, DeviceProfile
+from pocketforge.devices.x86 import device as x86
+from pocketforge.devices.x86.hosts import X86Host
 from pocketforge.errors import DeviceError, RecipeError
 
 PACKAGES = {"tflite": "ai-edge-litert", "onnx": "onnxruntime", "executorch": "executorch"}
@@ -52,11 +54,14 @@ class Target:
 
 
 def run(request: RunRequest) -> RunAnswer:
-    """Run or time one file on the cluster `request.cores` of `request.profile`.
+    """Run or time one file on the x86 host, or the cluster `request.cores` of `request.profile`.
 
     Raises ToolFailed with the runtime's own words, DeviceUnavailable, DeviceTimeout, DeviceError (too much memory, a
     session that has no native runner), RecipeError (no such profile or cluster).
     """
+    profile = load_any(request.profile)
+    if isinstance(profile, X86Host):
+        return x86.run(request, profile)
     target = target_of(request.profile, request.cores, request.time_limit_s, request.memory_limit_bytes)
     mode: Mode = "time" if request.samples else "run"
     limit = _TIMED_SAMPLES if request.samples else 0

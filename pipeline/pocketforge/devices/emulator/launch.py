@@ -1,8 +1,7 @@
 """Starting a native runner under qemu as a profile's cores, and ending it whatever happens.
 
-The program sees a fixed environment, none of the user's: counts must not change with it. Peak memory is watched from
-here, every 50 ms: a limit on address space (RLIMIT_AS) would hit what qemu reserves for the program, terabytes that it
-never touches. So a program may pass its limit for that long, and is then killed; one that passed it unseen fails too.
+The program sees a fixed environment, none of the user's: counts must not change with it. Its memory is watched while
+it runs (devices/watched.py); one that passed its limit unseen fails too.
 """
 
 from __future__ import annotations
@@ -12,23 +11,21 @@ import json
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from pocketforge.devices import watched
 from pocketforge.devices.emulator.fake_system import write_system
 from pocketforge.devices.emulator.parts import SETUP, Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
 from pocketforge.devices.profiles import Cluster, DeviceProfile
-from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable, ToolFailed
+from pocketforge.errors import DeviceUnavailable, ToolFailed
 
 Mode = Literal["describe", "run", "time", "count"]
-POLL_S = 0.05
 # The runner's own exit code for a library that is missing or unfit (android_bench/runner/README.md).
 _EXIT_LIBRARY = 69
-_MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,61 +139,13 @@ def launch(
             )  # in our process group: what kills a stage with its group kills this too
         except OSError as error:
             raise DeviceUnavailable(f"{emulator.qemu} does not start: {error.strerror}", f"repair: {SETUP}") from None
-        try:
-            peak_bytes = _watch(process, order, profile, timeout_s, memory_limit_bytes)
-        finally:
-            _end(process)
+        where = f"the emulated {profile.name} (mode {order.mode})"
+        peak_bytes = watched.wait(process, order.model.name, where, timeout_s=timeout_s, limit_bytes=memory_limit_bytes)
         answer = _answer(process.returncode, _read(stdout), _read(stderr), emulator, order)
     if memory_limit_bytes and max(peak_bytes, answer["peak_rss_bytes"]) > memory_limit_bytes:
-        raise _too_much(order, memory_limit_bytes, max(peak_bytes, answer["peak_rss_bytes"]))
+        found_bytes = max(peak_bytes, answer["peak_rss_bytes"])
+        raise watched.too_much(order.model.name, memory_limit_bytes, found_bytes)
     return answer
-
-
-def _watch(
-    process: subprocess.Popen[bytes], order: Order, profile: DeviceProfile, timeout_s: float, limit_bytes: int
-) -> int:
-    """Wait for the process to end; its peak memory as last seen, in bytes."""
-    deadline = time.monotonic() + timeout_s
-    peak_bytes = 0
-    while True:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise DeviceTimeout(
-                f"{order.model.name} was not done in {timeout_s:.0f} s on the emulated {profile.name} "
-                f"(mode {order.mode})",
-                "use fewer samples, a smaller model, or a longer time limit",
-            )
-        try:
-            process.wait(min(POLL_S, left_s))
-            return peak_bytes
-        except subprocess.TimeoutExpired:
-            peak_bytes = max(peak_bytes, _peak_rss_bytes(process.pid))
-        if limit_bytes and peak_bytes > limit_bytes:
-            raise _too_much(order, limit_bytes, peak_bytes)
-
-
-def _too_much(order: Order, limit_bytes: int, found_bytes: int) -> DeviceError:
-    return DeviceError(
-        f"{order.model.name} needs more memory than it may use: wanted at most {limit_bytes / _MIB:.0f} MiB, "
-        f"found {found_bytes / _MIB:.0f} MiB (of the emulator and the program in it)",
-        "use a smaller model, or allow more memory",
-    )
-
-
-def _peak_rss_bytes(pid: int) -> int:
-    """VmHWM. The program runs inside qemu's process, and starts no others."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill it if it still runs, and wait. It starts no others."""
-    if process.poll() is None:
-        process.kill()
-        process.wait()
 
 
 def _read(file: BinaryIO) -> str:

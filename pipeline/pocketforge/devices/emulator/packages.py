@@ -31,7 +31,8 @@ class Packages:
     """Where packages come from.
 
     kept: our folder of originals, used again unless `fresh`. given: the user's folder (--from); then nothing else is
-    asked. scratch: an empty folder for work in progress, on the same disk as `kept`.
+    asked. scratch: an empty folder for work in progress, on the same disk as `kept`. command: the set-up that asks, for
+    hints.
     """
 
     kept: Path
@@ -39,6 +40,7 @@ class Packages:
     emit: Callable[[str], None]
     given: Path | None = None
     fresh: bool = False
+    command: str = "pocketforge device setup emulator"
     _fetched: set[str] = field(default_factory=set)
 
     def wheel(self, wheel: Wheel) -> Path:
@@ -79,7 +81,7 @@ class Packages:
         program = shutil.which("dpkg-deb")
         if program is None:
             raise ToolMissing(f"dpkg-deb is needed to unpack {deb.name}", "install the package dpkg of your system")
-        hint = f"if {deb} is damaged, fetch it again: pocketforge device setup emulator --refresh"
+        hint = f"if {deb} is damaged, fetch it again: {self.command} --refresh"
         argv = [program, "-x", os.fspath(deb), os.fspath(folder)]
         commands.run(argv, cwd=folder, doing=f"unpacking {deb.name}", emit=self.emit, hint=hint)
 
@@ -104,9 +106,9 @@ class Packages:
         if found != sha256:
             raise DeviceUnavailable(
                 f"{path} is damaged or another file: sha256 wanted {sha256}, found {found}",
-                "fetch it again: pocketforge device setup emulator --refresh"
+                f"fetch it again: {self.command} --refresh"
                 if self.given is None
-                else f"copy it again to {self.given}, then: pocketforge device setup emulator --from {self.given}",
+                else f"copy it again to {self.given}, then: {self.command} --from {self.given}",
             )
         target = self.kept / path.name
         if path.resolve() != target.resolve():

@@ -67,7 +67,7 @@ def setup(
         if not refresh and (ready := _ready(emit)):
             return ready
         root.mkdir(parents=True, exist_ok=True)
-        with _alone(root, emit):
+        with alone(root, emit):
             if not refresh and (ready := _ready(emit)):
                 return ready
             return _Setup(root, emit, given, refresh, builders or _builders()).run()
@@ -128,7 +128,8 @@ def _told(found: Iterable[Part]) -> str:
 
 
 @contextlib.contextmanager
-def _alone(root: Path, emit: Emit) -> Iterator[None]:
+def alone(root: Path, emit: Emit) -> Iterator[None]:
+    """Hold the set-ups' lock of a folder; waits for another that works there."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(root / "setup.lock")
