@@ -27,7 +27,7 @@ _STATIC = {
     "min_argmax_agreement": 0.95,
     "min_integer_agreement": 0.95,
     "max_accuracy_drop": 0.02,
-    "min_graph_sqnr_db": 30.0,
+    "min_graph_sqnr_db": 24.0,
     "max_steps_from_graph": 5.0,
 }
 _FEW_BITS = {

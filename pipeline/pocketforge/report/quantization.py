@@ -38,8 +38,8 @@ def layers_table(study: Mapping[str, Any], title: str, left_float: Sequence[str]
 
 
 def _agreement(agreement: Sequence[Mapping[str, Any]]) -> Table:
-    several = any(len(pair["outputs"]) > 1 for pair in agreement)
-    exact = any(pair["integer_agreement"] is not None for pair in agreement)
+    several = any(len(pair.get("outputs", ())) > 1 for pair in agreement)
+    exact = any(pair.get("integer_agreement") is not None for pair in agreement)
     numbers = ("argmax agreement", *(["integers equal"] * exact), "SQNR dB", "largest difference", "in steps")
     names = ("one", "other", *(["worst output"] * several))
     made = table("the same quantization in two files", *names, *numbers, numbers=numbers)
@@ -48,7 +48,7 @@ def _agreement(agreement: Sequence[Mapping[str, Any]]) -> Table:
             *(escape(name) for name in pair["targets"]),
             *([escape(pair["output"])] * several),
             _number(pair["argmax_agreement"], ".4f"),
-            *([_number(pair["integer_agreement"], ".4f")] * exact),
+            *([_number(pair.get("integer_agreement"), ".4f")] * exact),
             _number(pair["sqnr_db"], ".1f"),
             _number(pair["max_abs_diff"], ".4g"),
             _number(pair["max_steps"], ".1f"),

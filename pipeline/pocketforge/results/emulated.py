@@ -88,7 +88,7 @@ def verified_values(verified: Mapping[str, Any], device: str) -> Iterator[Value]
     if "accuracy_drop" in measured:
         yield Value("accuracy_drop", measured["accuracy_drop"], device, how)
     if "sqnr_db" in measured:
-        several = {"output": measured["worst_output"]} if len(measured["outputs"]) > 1 else {}
+        several = {"output": measured["worst_output"]} if len(measured.get("outputs", ())) > 1 else {}
         yield Value("parity_sqnr_db", measured["sqnr_db"], device, {**how, **several})
 
 

@@ -247,7 +247,7 @@ def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcom
         if "accuracy_drop" in measured:
             add("accuracy_drop", measured["accuracy_drop"], how=how)
         if "sqnr_db" in measured:
-            several = {"output": measured["worst_output"]} if len(measured["outputs"]) > 1 else {}
+            several = {"output": measured["worst_output"]} if len(measured.get("outputs", ())) > 1 else {}
             add("parity_sqnr_db", measured["sqnr_db"], how={**how, **several})
     for device, key in lane.bench.items():
         bench = outcome.read(key, "bench.json")

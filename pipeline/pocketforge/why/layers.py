@@ -16,7 +16,7 @@ from pocketforge.parts import LEAST_VALUES, PERFECT_SQNR_DB, Part
 from pocketforge.why.taps import Tap, Tapped
 
 Array = NDArray[Any]
-_LEAST_VARIATION = 2e-4  # of a channel's largest value: an SQNR against less would measure float32's own rounding
+_LEAST_VARIATION = 1e-5  # of a channel's largest value: an SQNR against less would measure float32's own rounding
 
 
 class Source(Protocol):
