@@ -59,10 +59,10 @@ def drop(before: float, after: float, samples: int) -> float:
 def parity(outputs: Array, reference: Array, *, classes: bool = False) -> dict[str, float]:
     """How near outputs are to the reference's. classes: they are the scores of a classifier.
 
-    max_abs_diff: largest absolute difference. max_diff_ratio: that over the largest distance of a reference value from
-    its channel's mean. sqnr_db: 10·log10(Σ (reference - its channel's mean)² / Σ (reference - output)²), signal to
-    quantization noise ratio; of class scores the mean is that of all. argmax_agreement: share of samples with the same
-    largest entry.
+    max_abs_diff: largest absolute difference. max_diff_ratio: that over the reference's largest magnitude, or over a
+    channel's largest range where that is less. sqnr_db: 10·log10(Σ (reference - its channel's mean)² / Σ (reference -
+    output)²), signal to quantization noise ratio; of class scores the mean is that of all. argmax_agreement: share of
+    samples with the same largest entry.
     """
     found = compare(outputs, reference, classes=classes)
     return {

@@ -46,9 +46,9 @@ class Comparison:
     """How near an output is to the reference's.
 
     sqnr_db: signal (about each channel's mean; of classes, the mean of all) to quantization noise. max_abs_diff: the
-    largest absolute difference; max_diff_ratio: that over the largest distance of a reference value from its channel's
-    mean. channel, region: those with the lowest SQNR; None where none can be judged. dead: channels that answer one
-    value where the reference varies, as `channels 4-6`; dead_count: how many.
+    largest absolute difference; max_diff_ratio: that over the reference's largest magnitude, or over a channel's
+    largest range where that is less. channel, region: those with the lowest SQNR; None where none can be judged. dead:
+    channels that answer one value where the reference varies, as `channels 4-6`; dead_count: how many.
     """
 
     sqnr_db: float
@@ -85,8 +85,10 @@ class _Axis:
         self.others = tuple(k for k in range(len(shape)) if k != axis)
         size = shape[axis]
         self.each = math.prod(shape) // size
-        self.total, self.energy, self.noise, self.peak, self.reach = (np.zeros(size) for _ in range(5))
+        self.total, self.energy, self.noise, self.peak = (np.zeros(size) for _ in range(4))
+        # Of the outputs, and of the reference.
         self.low, self.high = np.full(size, np.inf), np.full(size, -np.inf)
+        self.least, self.most = np.full(size, np.inf), np.full(size, -np.inf)
         self.mean: Array = self.total
 
     def take_mean(self) -> None:
@@ -101,7 +103,8 @@ class _Axis:
         self.energy += np.square(centred).sum(self.others)
         self.noise += squares.sum(self.others)
         self.peak = np.maximum(self.peak, np.abs(reference).max(self.others))
-        self.reach = np.maximum(self.reach, np.abs(centred).max(self.others))
+        self.least = np.minimum(self.least, reference.min(self.others))
+        self.most = np.maximum(self.most, reference.max(self.others))
         self.low = np.minimum(self.low, outputs.min(self.others))
         self.high = np.maximum(self.high, outputs.max(self.others))
 
@@ -120,9 +123,13 @@ class _Axis:
 
     @property
     def span(self) -> float:
-        """The largest distance from a mean; the largest value where nothing ever changes."""
+        """The largest range, if that is less than the largest value: an offset is no range."""
         peak = float(self.peak.max())
-        return peak if self.constant.all() else max(float(self.reach.max()), _RESOLUTION * peak)
+        if self.each < LEAST_VALUES or self.together:
+            width = float(self.most.max() - self.least.min())
+        else:
+            width = float((self.most - self.least).max())
+        return peak if width <= _CONSTANT * peak else min(peak, max(width, _RESOLUTION * peak))
 
     @property
     def constant(self) -> Array:

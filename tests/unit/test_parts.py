@@ -1,4 +1,4 @@
-"""An output held against the reference part by part, with errors put where a figure over the whole would not see them."""
+"""An output held against the reference part by part, with errors where a figure over the whole would not see them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_offset_hides_no_answer_that_never_changes(shape: tuple[int, ...]) ->
     reference = (1013 + 0.3 * np.random.default_rng(1).normal(size=shape)).astype(np.float32)
     found = compare(np.full(shape, 1013.216, np.float32), reference)
     assert found.sqnr_db < 0 and found.dead_count == (3 if len(shape) == 4 else 1)
-    assert found.max_diff_ratio > 0.8
+    assert found.max_diff_ratio > 0.25
     near = compare(reference + np.float32(1e-4), reference)
     assert near.sqnr_db > 60 and near.dead == ""
 

@@ -32,11 +32,12 @@ class OutputLimits:
 class Verify:
     """When a file that loads counts as wrong. Unset limits take the scheme's default (see docs/recipe.md).
 
-    max_diff_ratio: largest absolute difference from the PyTorch reference over the reference's largest distance from
-    its channel's mean. min_channel_sqnr_db, min_region_sqnr_db: of the worst channel, the worst row or column.
-    max_dead_channels: how many may answer one value where the reference varies. min_integer_agreement: share of equal
-    values of an integer or boolean output. min_graph_sqnr_db, max_steps_from_graph: against the quantized graph in
-    PyTorch, not the model before it; steps are of the output's scale.
+    max_diff_ratio: largest absolute difference from the PyTorch reference over the reference's largest magnitude, or
+    over a channel's largest range where that is less. min_channel_sqnr_db, min_region_sqnr_db: of the worst channel,
+    the worst row or column. max_dead_channels: how many may answer one value where the reference varies.
+    min_integer_agreement: share of equal values of an integer or boolean output. min_graph_sqnr_db,
+    max_steps_from_graph: against the quantized graph in PyTorch, not the model before it; steps are of the output's
+    scale.
     """
 
     min_sqnr_db: float | None = None
