@@ -20,7 +20,7 @@ BENCH = ROOT / "android_bench"
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "errors events stats metrics parts version folders registries",
+        "errors events stats metrics version folders registries",
         "files recipe",
         "records plan model devices figures",
         "data run estimation",
@@ -35,8 +35,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 ROW = {room: number for number, row in enumerate(LAYERS) for room in row}
 # Files that may lie at the package's root; all else has a room.
 ROOT_FILES = {
-    "__init__", "__main__", "version", "errors", "events", "stats", "records", "metrics", "parts", "registries",
-    "files", "folders", "figures",
+    "__init__", "__main__", "version", "errors", "events", "stats", "records", "metrics", "registries", "files",
+    "folders", "figures",
 }  # fmt: skip
 # What a plan is made of costs nothing to import: no package but the standard library.
 STANDARD_LIBRARY_ONLY = ("recipe/", "plan/", "records.py", "registries.py", "errors.py", "events.py", "folders.py")

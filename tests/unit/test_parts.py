@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pocketforge.parts import PERFECT_SQNR_DB, channel_axes, compare
+from pocketforge.metrics import PERFECT_SQNR_DB, channel_axes, compare
 
 
 def head(samples: int = 20, seed: int = 0) -> np.ndarray:
@@ -135,7 +135,7 @@ def test_a_few_samples_judge_no_channel() -> None:
 
 def test_many_samples_are_read_a_few_at_a_time() -> None:
     """Sums over chunks are those over all."""
-    import pocketforge.parts as parts
+    import pocketforge.metrics as parts
 
     reference = head(300)
     outputs = rounded(reference, 0.01)

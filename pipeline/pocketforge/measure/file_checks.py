@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from pocketforge.devices.base import RunAnswer
 from pocketforge.devices.outputs import Output, paired
-from pocketforge.metrics import accuracy, argmax_agreement, drop, equal_share
-from pocketforge.parts import compare
+from pocketforge.metrics import accuracy, argmax_agreement, compare, drop, equal_share
 from pocketforge.recipe.limits import Limits
 
 

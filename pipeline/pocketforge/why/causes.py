@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketforge.parts import Part
+from pocketforge.metrics import Part
 from pocketforge.why.layers import LayerDifference
 
 _BETTER_DB = 10.0  # a repair that wins less than this explains nothing

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from pocketforge.parts import Comparison, compare
+from pocketforge.metrics import Comparison, compare
 from pocketforge.why.causes import likely
 from pocketforge.why.chain import LAYER_SAMPLES, Array, Chain, Emit, ModelOutput
 from pocketforge.why.forms import Form

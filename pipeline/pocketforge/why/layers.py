@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pocketforge.parts import LEAST_VALUES, PERFECT_SQNR_DB, Part
+from pocketforge.metrics import LEAST_VALUES, PERFECT_SQNR_DB, Part
 from pocketforge.why.taps import Tap, Tapped
 
 Array = NDArray[Any]

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketforge.metrics import argmax_agreement, equal_share
-from pocketforge.parts import Comparison, compare
+from pocketforge.metrics import Comparison, argmax_agreement, compare, equal_share
 from pocketforge.why.chain import ModelOutput
 from pocketforge.why.limits import Limit
 
