@@ -135,7 +135,8 @@ class _Axis:
 
     @property
     def constant(self) -> Array:
-        return self.energy <= self.each * np.square(_CONSTANT * self.peak)
+        found: Array = self.energy <= self.each * np.square(_CONSTANT * self.peak)
+        return found
 
     def dead(self, least: float) -> list[int]:
         """Entries with one value throughout, where the reference varies by more than `least`."""
