@@ -110,10 +110,14 @@ def test_files_that_nobody_touched_pass(lane, target):
     assert found.verify() == {}
     checks = json.loads((found.out / "verify.json").read_text(encoding="utf-8"))["checks"]
     # Each limit is a check that was made: none is passed over because of its name.
-    limits = {"sqnr_db", "max_diff_ratio", "argmax_agreement", "accuracy_drop"}
+    limits = {"sqnr_db", "max_diff_ratio", "channel_sqnr_db", "dead_channels", "argmax_agreement", "accuracy_drop"}
+    limits |= {"graph_sqnr_db", "max_steps_from_graph"} if target.endswith("int8") else set()
     always = {"inputs", "outputs", "layout"} | ({"int8 weights"} if target.endswith("int8") else set())
     assert {c["name"].removeprefix("ort: ") for c in checks} == always | limits
-    assert len(limits) == len(DEFAULT_LIMITS[found.spec["scheme"]])
+    # One output of ten scores: it is no map, and holds no integers.
+    assert len(limits) == len(
+        DEFAULT_LIMITS[found.spec["scheme"]].keys() - {"min_region_sqnr_db", "min_integer_agreement"}
+    )
 
 
 # Wrong numbers
@@ -169,7 +173,7 @@ def test_onnx_with_a_wrong_output_scale(lane):
 
     edit_onnx(found.file(".onnx"), scale_up)
     failed = found.verify()
-    assert set(failed) == {"sqnr_db", "max_diff_ratio"}
+    assert set(failed) == {"sqnr_db", "max_diff_ratio", "graph_sqnr_db", "max_steps_from_graph"}
     for same in ("accuracy_drop", "argmax_agreement"):
         assert found.measured()[same] == found.untouched["model"][same]
     assert found.measured()["max_steps_from_graph"] > 10
@@ -247,7 +251,8 @@ def test_a_pte_of_other_weights(lane):
     weight = load_file(WEIGHTS)["classifier.weight"]
     patch(found.file(".pte"), weight.tobytes(), np.roll(weight, 1, axis=0).tobytes())
     failed = found.verify()
-    assert set(failed) == {"sqnr_db", "max_diff_ratio", "argmax_agreement", "accuracy_drop"}
+    parity = {"sqnr_db", "max_diff_ratio", "channel_sqnr_db"}
+    assert set(failed) == parity | {"argmax_agreement", "accuracy_drop"}
     assert found.measured()["accuracy"]["accuracy_top1"] < 0.5
 
 
@@ -256,7 +261,7 @@ def test_a_pte_of_another_target(lane):
     found = lane("digits_executorch_fp32")
     shutil.copyfile(lane("digits_executorch_int8").file(".pte"), found.file(".pte"))
     failed = found.verify()
-    assert set(failed) == {"sqnr_db", "max_diff_ratio"}
+    assert set(failed) == {"sqnr_db", "max_diff_ratio", "channel_sqnr_db"}
     assert 25 < float(failed["sqnr_db"]["found"]) < 60
 
 
@@ -366,6 +371,7 @@ def test_default_limits_give_way_to_the_recipes(lane):
     found = lane("digits_executorch_fp32")
     shutil.copyfile(lane("digits_executorch_int8").file(".pte"), found.file(".pte"))
     found.spec["limits"] = {**found.spec["limits"], "min_sqnr_db": 20.0, "max_diff_ratio": 0.25}
+    found.spec["limits"]["min_channel_sqnr_db"] = 20.0
     assert found.verify() == {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pocketforge.devices.kernels import kernels_of
 from pocketforge.devices.profile_files import load_any
 from pocketforge.devices.x86.device import NATIVE, player
 from pocketforge.devices.x86.hosts import X86Host
-from pocketforge.recipe.limits import device_limits, x86_limits
+from pocketforge.recipe.limits import Limits, device_limits, x86_limits
 
 EMULATED = "emulated"
 
@@ -36,16 +36,28 @@ def place_in_words(inputs: Mapping[str, Path], device: Mapping[str, Any]) -> str
     return f"{profile.name} ({profile.cluster(device['cores']).name} cores)"
 
 
-def limits_there(inputs: Mapping[str, Path], scheme: str) -> dict[str, float]:
-    """Default limits of the outputs against the host's, by what runs there."""
+def limits_there(inputs: Mapping[str, Path], scheme: str, asked: Mapping[str, float | None]) -> Limits:
+    """Limits of the outputs against the host's, by what runs there; asked: the device's own keys."""
     plays_x86 = "profile" in inputs and isinstance(load_any(inputs["profile"]), X86Host)
-    return x86_limits(scheme) if plays_x86 else device_limits(scheme)
+    return x86_limits(scheme, asked) if plays_x86 else device_limits(scheme, asked)
 
 
-def steps_apart(max_abs_diff: float, quantized: Path | None) -> dict[str, float]:
-    """max_steps: a difference of the output in its steps (LSB); nothing where the output has none."""
+def with_steps(
+    parity: Mapping[str, Any], tensors: Sequence[Mapping[str, Any]], quantized: Path | None
+) -> dict[str, Any]:
+    """`measure_parity`'s figures with max_steps: each output's largest difference in its steps (LSB), and the most of
+    any. Nothing for outputs without a scale. tensors: the reference's outputs, for their names.
+    """
     if quantized is None:
-        return {}
-    scale = json.loads((quantized / "quantize.json").read_text("utf-8"))["outputs"][0].get("scale")
+        return dict(parity)
+    known = json.loads((quantized / "quantize.json").read_text("utf-8"))["outputs"]
+    scales = {t["name"]: each["scale"] for t, each in zip(tensors, known, strict=True) if each.get("scale")}
     # Whole numbers, but for the last bits of floats: a limit that is met exactly is met.
-    return {"max_steps": round(max_abs_diff / scale, 3)} if scale else {}
+    outputs = [
+        {**each, "max_steps": round(each["max_abs_diff"] / scales[each["name"]], 3)}
+        if each["name"] in scales and "max_abs_diff" in each
+        else each
+        for each in parity["outputs"]
+    ]
+    steps = [each["max_steps"] for each in outputs if "max_steps" in each]
+    return {**parity, "outputs": outputs, **({"max_steps": max(steps)} if steps else {})}

@@ -34,7 +34,18 @@ def evaluate(
                     f"forward() must return a tensor or a tuple of tensors, found {type(answer).__name__}",
                     "return the logits",
                 )
-            found.append([o.numpy() for o in outputs])
+            found.append([_batched(o, number) for number, o in enumerate(outputs)])
             if index % max(1, count // 20) == 0:
                 progress(index / count)
     return [np.concatenate(column) for column in zip(*found, strict=True)]
+
+
+def _batched(output: torch.Tensor, number: int) -> NDArray[Any]:
+    """One sample's output. Raises ModelError where it has no batch axis: files are batch-1, and say so."""
+    if output.dim() == 0 or output.shape[0] != 1:
+        raise ModelError(
+            f"output {number} of forward() must have a batch of 1 first, found shape {list(output.shape)}",
+            "keep the batch axis: no squeeze(), no mean over it; a value that no sample changes is not an output",
+        )
+    values: NDArray[Any] = output.detach().numpy()
+    return values

@@ -13,7 +13,7 @@ import torch
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import StageFailed
 from pocketforge.model.evaluate import evaluate
-from pocketforge.quantization.layers import layers_of
+from pocketforge.quantization.layers import count_weights, layers_of
 from pocketforge.quantization.pt2e import Graphs, describe
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.recipe.quantize import Quantize
@@ -32,7 +32,7 @@ def write_converted(
     progress: Callable[[float], None],
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write folded.pt2, unfolded.pt2, outputs_0.npy (the graph on the first eval samples) and quantize.json.
+    """Write folded.pt2, unfolded.pt2, outputs_0.npy … (the graph on the first eval samples) and quantize.json.
 
     example: the batch-1 inputs to trace with; data: the data stage's folder; more: for quantize.json. Returns that
     file's content. Raises StageFailed when no layer is quantized.
@@ -42,6 +42,8 @@ def write_converted(
     if not summary["quantized"]:
         raise _nothing_quantized(summary["float"], quantize)
     summary |= {"scheme": quantize.scheme, "numerics": numerics(quantize), **(more or {})}
+    for layer in summary["layers"]:
+        layer["weights"] = count_weights(unfolded, layer["name"])
     for name, module in (("folded", folded), ("unfolded", unfolded)):
         torch.export.save(torch.export.export(module, example), out / f"{name}.pt2")
     write_outputs(folded, data, out, progress)
@@ -64,7 +66,12 @@ def write_float_form(
     stored: names of the weights that will; there is no unfolded.pt2.
     """
     layers = [
-        {"name": layer.name, "op": layer.op, "scheme": quantize.scheme if f"{layer.name}.weight" in stored else "fp32"}
+        {
+            "name": layer.name,
+            "op": layer.op,
+            "scheme": quantize.scheme if f"{layer.name}.weight" in stored else "fp32",
+            "weights": count_weights(graph, layer.name),
+        }
         for layer in layers_of(graph.graph)
     ]
     summary: dict[str, Any] = {
@@ -73,19 +80,20 @@ def write_float_form(
         "quantized": [f"{each['op']} ({each['name']})" for each in layers if each["scheme"] != "fp32"],
         "float": [f"{each['op']} ({each['name']})" for each in layers if each["scheme"] == "fp32"],
         "layers": layers,
-        "outputs": [{}],
         **(more or {}),
     }
     torch.export.save(torch.export.export(graph, example), out / "folded.pt2")
-    write_outputs(graph, data, out, progress)
+    summary["outputs"] = [{} for _ in range(write_outputs(graph, data, out, progress))]
     (out / "quantize.json").write_text(json.dumps(summary, indent=1, sort_keys=True), "utf-8")
     return summary
 
 
-def write_outputs(graph: torch.nn.Module, data: Path, out: Path, progress: Callable[[float], None]) -> None:
-    """outputs_0.npy: what the file has to answer to the first eval samples."""
+def write_outputs(graph: torch.nn.Module, data: Path, out: Path, progress: Callable[[float], None]) -> int:
+    """outputs_0.npy …: what the file has to answer to the first eval samples. Returns how many outputs there are."""
     outputs = evaluate(graph, load_samples(data, "eval"), progress, SIMULATED_SAMPLES)
-    np.save(out / "outputs_0.npy", outputs[0])
+    for number, values in enumerate(outputs):
+        np.save(out / f"outputs_{number}.npy", values)
+    return len(outputs)
 
 
 def numerics(quantize: Quantize) -> str:

@@ -8,7 +8,6 @@ of the train split were trained on, so what counts is the difference from the fl
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from pocketforge.data.dataset import open_dataset
 from pocketforge.files import resolver
 from pocketforge.metrics import accuracy, parity
-from pocketforge.quantization.layers import WEIGHTED, layers_of, op_name, owner
+from pocketforge.quantization.layers import WEIGHTED, count_weights, layers_of, op_name, owner
 from pocketforge.quantization.pt2e import Samples, calibrate, convert, layer_schemes, prepare, quantize_graph
 from pocketforge.recipe.quantize import Quantize
 
@@ -71,7 +70,11 @@ class Scorer:
         found = self._metric(answers)
         higher = self.task == "classification"
         drop = self.baseline - found if higher else found / max(self.baseline, 1e-12) - 1
-        return {"drop": drop, "metric": found, "sqnr_db": float(parity(answers, self.reference)["sqnr_db"])}
+        return {
+            "drop": drop,
+            "metric": found,
+            "sqnr_db": float(parity(answers, self.reference, classes=self.task == "classification")["sqnr_db"]),
+        }
 
     def converted(self, schemes: Mapping[str, str]) -> dict[str, float]:
         """`score` of the graph that really is quantized so."""
@@ -150,7 +153,7 @@ def study(scorer: Scorer, emit: Callable[[float, str], None]) -> dict[str, Any]:
             {
                 "name": layer.name,
                 "op": layer.op,
-                "weights": weights_of(unfolded, layer.name),
+                "weights": count_weights(unfolded, layer.name),
                 "only_quantized": scorer.score(board.only([layer.name])),
                 "only_float": scorer.score(board.only([name for name in names if name != layer.name])),
             }
@@ -162,28 +165,6 @@ def study(scorer: Scorer, emit: Callable[[float, str], None]) -> dict[str, Any]:
         "all_quantized": scorer.score(board.only(names)),
         "layers": rows,
     }
-
-
-def weights_of(graph: torch.fx.GraphModule, name: str) -> int:
-    """How many weights a layer has; 0 for a product of two activations."""
-    for node in graph.graph.nodes:
-        if op_name(node) in WEIGHTED and owner(node) == name and len(node.args) > 1:
-            value = node.args[1].meta.get("val") if isinstance(node.args[1], torch.fx.Node) else None
-            source: Any = node.args[1]
-            while isinstance(source, torch.fx.Node) and source.op != "get_attr":
-                source = source.args[0] if source.args else None
-            if source is None:
-                return 0
-            return math.prod(value.shape) if value is not None else _attribute(graph, str(source.target)).numel()
-    return 0
-
-
-def _attribute(graph: torch.fx.GraphModule, path: str) -> torch.Tensor:
-    found: Any = graph
-    for part in path.split("."):
-        found = getattr(found, part)
-    assert isinstance(found, torch.Tensor)
-    return found
 
 
 def _is_quantize(node: torch.fx.Node) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -51,4 +53,26 @@ def matching(patterns: Iterable[str], layers: Sequence[Layer], where: str) -> di
         found[pattern] = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
         if not found[pattern]:
             raise ModelError(f"{where}: no layer is named {pattern!r}", f"layers: {', '.join(names) or 'none'}")
+    return found
+
+
+def count_weights(graph: torch.fx.GraphModule, name: str) -> int:
+    """How many weights a layer has; 0 for a product of two activations."""
+    for node in graph.graph.nodes:
+        if op_name(node) in WEIGHTED and owner(node) == name and len(node.args) > 1:
+            value = node.args[1].meta.get("val") if isinstance(node.args[1], torch.fx.Node) else None
+            source: Any = node.args[1]
+            while isinstance(source, torch.fx.Node) and source.op != "get_attr":
+                source = source.args[0] if source.args else None
+            if source is None:
+                return 0
+            return math.prod(value.shape) if value is not None else _attribute(graph, str(source.target)).numel()
+    return 0
+
+
+def _attribute(graph: torch.fx.GraphModule, path: str) -> torch.Tensor:
+    found: Any = graph
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert isinstance(found, torch.Tensor)
     return found

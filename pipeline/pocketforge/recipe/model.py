@@ -53,6 +53,8 @@ class Model:
             raise ValueError("a .pt2 definition holds its own weights and arguments: leave out weights and args")
         for name in self.outputs:
             check_name(name, "an output's name")
+        if len(set(self.outputs)) < len(self.outputs):
+            raise ValueError(f"outputs need names of their own, found {', '.join(self.outputs)}")
         try:
             json.dumps(self.args, allow_nan=False)
         except (TypeError, ValueError) as error:

@@ -11,19 +11,53 @@ from pocketforge.recipe.support import refusal
 
 
 @dataclass(frozen=True, slots=True)
+class OutputLimits:
+    """Limits of one output of several, by its name; unset ones are those of all outputs."""
+
+    name: str
+    min_sqnr_db: float | None = None
+    max_diff_ratio: float | None = None
+    min_channel_sqnr_db: float | None = None
+    min_region_sqnr_db: float | None = None
+    max_dead_channels: int | None = None
+    min_integer_agreement: float | None = None
+    min_graph_sqnr_db: float | None = None
+    max_steps_from_graph: float | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "name")
+
+
+@dataclass(frozen=True, slots=True)
 class Verify:
     """When a file that loads counts as wrong. Unset limits take the scheme's default (see docs/recipe.md).
 
-    max_diff_ratio: largest absolute difference from the PyTorch reference over the reference's largest magnitude.
-    min_graph_sqnr_db: against the quantized graph in PyTorch, not the model before it.
+    max_diff_ratio: largest absolute difference from the PyTorch reference over the reference's largest magnitude, or
+    over a channel's largest range where that is less. min_channel_sqnr_db, min_region_sqnr_db: of the worst channel,
+    the worst row or column. max_dead_channels: how many may answer one value where the reference varies.
+    min_integer_agreement: share of equal values of an integer or boolean output. min_graph_sqnr_db,
+    max_steps_from_graph: against the quantized graph in PyTorch, not the model before it; steps are of the output's
+    scale.
     """
 
     min_sqnr_db: float | None = None
     max_diff_ratio: float | None = None
+    min_channel_sqnr_db: float | None = None
+    min_region_sqnr_db: float | None = None
+    max_dead_channels: int | None = None
     min_argmax_agreement: float | None = None
+    min_integer_agreement: float | None = None
     max_accuracy_drop: float | None = None
     min_graph_sqnr_db: float | None = None
+    max_steps_from_graph: float | None = None
+    outputs: tuple[OutputLimits, ...] = ()
     tflite_runtime: Literal["report", "require", "skip"] = "report"
+
+    def __post_init__(self) -> None:
+        names = [each.name for each in self.outputs]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"outputs: {', '.join(sorted(twice))} is named twice")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pocketforge.records import TargetRecord
-from pocketforge.report.tables import console, table
+from pocketforge.report.tables import against_host, console, table
 from pocketforge.results.emulated import doubt
 
 _NUMBERS = ("top-1", "dB to host", "instructions", "estimated cycles", "estimated ms")
@@ -58,7 +58,7 @@ def _cells(about: Mapping[str, Any]) -> list[str]:
     top1 = verified["device"]["accuracy"].get("accuracy_top1") if verified else None
     cells = [
         "" if top1 is None else f"{top1:.4f}",
-        f"{verified['host']['sqnr_db']:.1f}" if verified else "",
+        against_host(verified) if verified else "",
         f"{counts['instructions']:,}" + ("" if counts["conclusive"] else " ?") if counts else "",
     ]
     if not estimate or "refused" in estimate:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pocketforge.records import TargetRecord
-from pocketforge.report.tables import console, milliseconds, table
+from pocketforge.report.tables import against_host, console, milliseconds, table
 from pocketforge.results.phones import remarks
 from pocketforge.stats import percentile
 
@@ -30,7 +30,7 @@ def phone_tables(targets: Sequence[TargetRecord]) -> list[Table]:
             escape(device),
             escape(told(about["phone"])),
             "" if top1 is None else f"{top1:.4f}",
-            f"{verified['host']['sqnr_db']:.1f}" if verified else "",
+            against_host(verified) if verified else "",
             *(_timed(bench["samples_ms"], bench["how"]) if bench else ("", "", "", "", "")),
         )
     return [made]

@@ -38,15 +38,23 @@ def layers_table(study: Mapping[str, Any], title: str, left_float: Sequence[str]
 
 
 def _agreement(agreement: Sequence[Mapping[str, Any]]) -> Table:
-    numbers = ("argmax agreement", "SQNR dB", "largest difference", "in steps")
-    made = table("the same quantization in two files", "one", "other", *numbers, numbers=numbers)
+    several = any(len(pair.get("outputs", ())) > 1 for pair in agreement)
+    exact = any(pair.get("integer_agreement") is not None for pair in agreement)
+    numbers = ("argmax agreement", *(["integers equal"] * exact), "SQNR dB", "largest difference", "in steps")
+    names = ("one", "other", *(["worst output"] * several))
+    made = table("the same quantization in two files", *names, *numbers, numbers=numbers)
     for pair in agreement:
-        argmax, steps = pair["argmax_agreement"], pair["max_steps"]
         made.add_row(
             *(escape(name) for name in pair["targets"]),
-            "-" if argmax is None else f"{argmax:.4f}",
-            f"{pair['sqnr_db']:.1f}",
-            f"{pair['max_abs_diff']:.4g}",
-            "-" if steps is None else f"{steps:.1f}",
+            *([escape(pair["output"])] * several),
+            _number(pair["argmax_agreement"], ".4f"),
+            *([_number(pair.get("integer_agreement"), ".4f")] * exact),
+            _number(pair["sqnr_db"], ".1f"),
+            _number(pair["max_abs_diff"], ".4g"),
+            _number(pair["max_steps"], ".1f"),
         )
     return made
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -33,3 +34,11 @@ def short_lane(lane: str) -> str:
 
 def milliseconds(value: float) -> str:
     return f"{value:,.3f}" if value < 100 else f"{value:,.1f}"
+
+
+def against_host(verified: Mapping[str, Any]) -> str:
+    """The SQNR of a device's outputs against the host's, of the worst one; of integers, the share of equal ones."""
+    host = verified["host"]
+    if "sqnr_db" in host:
+        return f"{host['sqnr_db']:.1f}"
+    return f"{host['integer_agreement']:.1%} equal" if "integer_agreement" in host else "none alike"

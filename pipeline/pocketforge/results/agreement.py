@@ -3,50 +3,78 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketforge.plan.steps import Lane, Plan
 from pocketforge.run.walk import Outcome
 
+if TYPE_CHECKING:
+    from pocketforge.devices.outputs import Output
+
 
 def compare_files(plan: Plan, outcome: Outcome) -> list[dict[str, Any]]:
-    """One entry for each two targets of one scheme and the same weights: {targets, scheme, samples, argmax_agreement
-    (None for a regression), sqnr_db, max_abs_diff, max_steps (of the output's scale, LSB; None where it has none)}.
+    """One entry for each two targets of one scheme and the same weights: {targets, scheme, samples, output, sqnr_db,
+    argmax_agreement (of class scores; None for a regression), max_abs_diff, max_steps (of the output's scale, LSB; None
+    where it has none), integer_agreement (None without such outputs), outputs (the same of each)}.
 
-    What verify wrote down is compared; nothing runs. A target whose verify did not end is left out.
+    output: the worst, whose figures the entry has. What verify wrote down is compared; nothing runs. A target whose
+    verify did not end is left out.
     """
-    import numpy as np
-
-    from pocketforge.metrics import parity, real_values
+    from pocketforge.devices.outputs import paired, stored_outputs
 
     def answers(lane: Lane) -> Any:
         folder = outcome.entries[lane.verify].files
-        about = json.loads((folder / "verify.json").read_text("utf-8"))["outputs"][0]
-        return real_values(np.load(folder / "model" / "outputs_0.npy"), about.get("scale"), about.get("zero_point"))
+        return stored_outputs(folder / "model", json.loads((folder / "verify.json").read_text("utf-8"))["outputs"])
 
+    names = [
+        output["name"] for output in (outcome.read(plan.reference, "reference.json") or {"outputs": ()})["outputs"]
+    ]
     found = []
     for one, other in combinations(plan.lanes, 2):
         if not _comparable(one, other) or any(lane.verify not in outcome.entries for lane in (one, other)):
             continue
-        outputs = [answers(lane) for lane in (one, other)]
-        if outputs[0].shape != outputs[1].shape:
+        classes = plan.step(one.verify).spec["task"] == "classification"
+        scales = _scales(one, outcome, names)
+        rows = [
+            _row(here, wanted, scales.get(wanted.name), classes=classes and wanted.name == names[0])
+            for here, wanted in paired(answers(other), answers(one))
+        ]
+        if not rows:
             continue
-        near = parity(outputs[1], outputs[0])
-        task = plan.step(one.verify).spec["task"]
-        scale = _scale(one, outcome)
+        worst = min(rows, key=lambda row: (row["sqnr_db"] is None, row["sqnr_db"] or 0.0))
+        shares = [row["integer_agreement"] for row in rows if row["integer_agreement"] is not None]
         found.append(
             {
                 "targets": [one.target.name, other.target.name],
                 "scheme": one.target.quantize.scheme,
-                "samples": len(outputs[0]),
-                "argmax_agreement": near["argmax_agreement"] if task == "classification" else None,
-                "sqnr_db": near["sqnr_db"],
-                "max_abs_diff": near["max_abs_diff"],
-                "max_steps": near["max_abs_diff"] / scale if scale else None,
+                "samples": len(answers(one)[0].values),
+                **worst,
+                "argmax_agreement": rows[0]["argmax_agreement"],
+                "integer_agreement": min(shares, default=None),
+                "outputs": rows,
             }
         )
     return found
+
+
+def _row(here: Output, wanted: Output, scale: float | None, *, classes: bool) -> dict[str, Any]:
+    from pocketforge.metrics import equal_share, parity
+
+    if wanted.is_exact:
+        share = equal_share(here.values, wanted.values)
+        nothing = dict.fromkeys(("argmax_agreement", "sqnr_db", "max_abs_diff", "max_steps"))
+        return {"output": wanted.name, "integer_agreement": share, **nothing}
+    near = parity(here.values, wanted.values, classes=classes)
+    return {
+        "output": wanted.name,
+        "integer_agreement": None,
+        "argmax_agreement": near["argmax_agreement"] if classes else None,
+        "sqnr_db": near["sqnr_db"],
+        "max_abs_diff": near["max_abs_diff"],
+        "max_steps": near["max_abs_diff"] / scale if scale else None,
+    }
 
 
 def _comparable(one: Lane, other: Lane) -> bool:
@@ -55,9 +83,8 @@ def _comparable(one: Lane, other: Lane) -> bool:
     return one.quantize == other.quantize  # one step for both, or none for either
 
 
-def _scale(lane: Lane, outcome: Outcome) -> float | None:
-    entry = outcome.entries.get(lane.quantize)
-    if entry is None:
-        return None
-    value = json.loads((entry.files / "quantize.json").read_text("utf-8"))["outputs"][0].get("scale")
-    return float(value) if value else None
+def _scales(lane: Lane, outcome: Outcome, names: Sequence[str]) -> dict[str, float]:
+    """Output → its scale, of those that have one."""
+    quantized = outcome.read(lane.quantize, "quantize.json") if lane.quantize else None
+    outputs = quantized["outputs"] if quantized else ()
+    return {name: float(each["scale"]) for name, each in zip(names, outputs, strict=False) if "scale" in each}

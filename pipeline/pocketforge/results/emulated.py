@@ -82,11 +82,14 @@ def emulated_values(facts: dict[str, Any]) -> Iterator[Value]:
 def verified_values(verified: Mapping[str, Any], device: str) -> Iterator[Value]:
     """What verify_device measured on the outputs."""
     how = {"samples": verified["device"]["samples"], "runtime": verified["runtime"]}
-    for metric, value in verified["device"]["accuracy"].items():
+    measured = verified["device"]
+    for metric, value in measured.get("accuracy", {}).items():
         yield Value(metric, value, device, how)
-    if "accuracy_drop" in verified["device"]:
-        yield Value("accuracy_drop", verified["device"]["accuracy_drop"], device, how)
-    yield Value("parity_sqnr_db", verified["device"]["sqnr_db"], device, how)
+    if "accuracy_drop" in measured:
+        yield Value("accuracy_drop", measured["accuracy_drop"], device, how)
+    if "sqnr_db" in measured:
+        several = {"output": measured["worst_output"]} if len(measured.get("outputs", ())) > 1 else {}
+        yield Value("parity_sqnr_db", measured["sqnr_db"], device, {**how, **several})
 
 
 def doubt(counts: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pocketforge.plan.steps import Facts, Lane, Plan
@@ -19,7 +19,7 @@ from pocketforge.results.gate import judge
 from pocketforge.results.kernels import judged_on
 from pocketforge.results.phones import phone_facts, phone_values, phone_warnings
 from pocketforge.run.walk import Outcome
-from pocketforge.stats import percentile
+from pocketforge.stats import percentile, percentile_interval
 
 _UNITS = {
     "size_bytes": "bytes",
@@ -61,6 +61,7 @@ def make_report(
         verdict = "PASS"
     compression = _compression(plan, outcome)
     warnings = [f"{t.name}: {w}" for t in targets for w in t.warnings]
+    warnings += worse_than_float(recipe, targets, measurements)
     warnings += [describe_flag(flag) for flag in compression.get("flags", ())]
     return Report(
         recipe=recipe.name,
@@ -77,6 +78,38 @@ def make_report(
         warnings=tuple(warnings),
         wall_s=round(wall_s, 3),
     )
+
+
+def worse_than_float(
+    recipe: Recipe, targets: Sequence[TargetRecord], measurements: Sequence[Measurement]
+) -> Iterator[str]:
+    """Quantized files that are bigger, or slower by more than their intervals, than the same runtime's fp32 file."""
+    known = {target.name: target for target in targets}
+    asked = {target.name: target for target in recipe.targets}
+    floats = {(t.runtime, t.layout): t.name for t in recipe.targets if t.quantize.scheme == "fp32"}
+    found = {(m.target, m.metric, m.device): m for m in measurements}
+    for name, target in asked.items():
+        sibling = floats.get((target.runtime, target.layout))
+        if sibling is None or target.quantize.scheme == "fp32":
+            continue
+        left = ", ".join(known[name].facts.get("float_layers", ()))
+        because = f"; float weights: {left}" if left else "; no layer stayed float"
+        for (of, metric, device), here in found.items():
+            there = found.get((sibling, metric, device))
+            if of != name or there is None:
+                continue
+            if metric == "size_bytes" and here.value >= there.value:
+                sizes = f"{here.value:,.0f} bytes against {there.value:,.0f}"
+                yield f"{name}: not smaller than {sibling}: {sizes}{because}"
+            if metric == "latency_ms" and _is_slower(here, there):
+                times = f"p50 {here.value:.4g} ms against {there.value:.4g}"
+                yield f"{name}: slower than {sibling} on {device}: {times}{because}"
+
+
+def _is_slower(here: Measurement, there: Measurement) -> bool:
+    if not here.samples or not there.samples:
+        return False
+    return percentile_interval(here.samples, "p50").low > percentile_interval(there.samples, "p50").high
 
 
 def _compression(plan: Plan, outcome: Outcome) -> dict[str, Any]:
@@ -210,11 +243,14 @@ def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcom
     if verified:
         measured = verified["files"]["model"]
         how = {"samples": measured["samples"], "runtime": next(iter(verified["runtimes"]))}
-        for metric, value in measured["accuracy"].items():
+        # A file whose first output is not the model's has no accuracy, one of integers alone no SQNR.
+        for metric, value in measured.get("accuracy", {}).items():
             add(metric, value, how=how)
         if "accuracy_drop" in measured:
             add("accuracy_drop", measured["accuracy_drop"], how=how)
-        add("parity_sqnr_db", measured["sqnr_db"], how=how)
+        if "sqnr_db" in measured:
+            several = {"output": measured["worst_output"]} if len(measured.get("outputs", ())) > 1 else {}
+            add("parity_sqnr_db", measured["sqnr_db"], how={**how, **several})
     for device, key in lane.bench.items():
         bench = outcome.read(key, "bench.json")
         if bench is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output of a file: what an app must feed or will get. scale/zero_point for int8 IO only."""
+    """One input or output of a file: what an app must feed or will get. scale/zero_point for int8 IO only.
+
+    Integers and booleans without a scale (an argmax, a mask) stand for themselves.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -105,11 +109,12 @@ def load_exporter(runtime: str) -> Exporter:
     return cast(Exporter, exporter)
 
 
-def output_shapes(program: ExportedProgram) -> list[tuple[int, ...]]:
-    """Shapes of the program's outputs, batch first."""
+def output_tensors(program: ExportedProgram, names: Sequence[str]) -> list[TensorSpec]:
+    """The program's outputs under `names`: shapes, batch first, and dtypes as PyTorch has them."""
     found = []
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
-    for name in program.graph_signature.user_outputs:
-        value: Any = values.get(str(name))
-        found.append(tuple(int(n) for n in value.shape))
+    for name, output in zip(names, program.graph_signature.user_outputs, strict=True):
+        value: Any = values.get(str(output))
+        shape = tuple(int(n) for n in value.shape)
+        found.append(TensorSpec(name, shape, str(value.dtype).removeprefix("torch.")))
     return found

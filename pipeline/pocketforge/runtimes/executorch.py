@@ -13,7 +13,7 @@ from executorch.exir import to_edge_transform_and_lower
 from executorch.exir.passes.quantize_io_pass import quantize_input, quantize_output
 
 from pocketforge.errors import StageFailed
-from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
 from pocketforge.runtimes.executorch_half import in_half
 
 # Left to the portable kernels these run orders of magnitude slower than in XNNPACK.
@@ -35,10 +35,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         )
         for name, t in zip(request.input_names, request.example, strict=True)
     ]
-    outputs = [
-        TensorSpec(name, shape, "float32")
-        for name, shape in zip(request.output_names, output_shapes(program), strict=True)
-    ]
+    outputs = output_tensors(program, request.output_names)
     if request.io == "int8":
         inputs, outputs = _quantize_io(program, inputs, outputs)
     edge = to_edge_transform_and_lower(
@@ -60,7 +57,10 @@ def _quantize_io(
 
     try:
         new_inputs = [parameters(spec, quantize_input(program, i)) for i, spec in enumerate(inputs)]
-        new_outputs = [parameters(spec, quantize_output(program, i)) for i, spec in enumerate(outputs)]
+        new_outputs = [
+            parameters(spec, quantize_output(program, i)) if spec.dtype == "float32" else spec
+            for i, spec in enumerate(outputs)
+        ]
     except (ValueError, AssertionError) as error:
         raise StageFailed(f"cannot take int8 inputs and outputs: {error}", 'leave io at "float32"') from None
     program.graph_module.recompile()

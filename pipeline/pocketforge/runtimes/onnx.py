@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import load_encodings
-from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
 from pocketforge.runtimes.onnx_dynamic import quantize_inputs
@@ -78,8 +78,8 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             for name, t in zip(request.input_names, request.example, strict=True)
         ],
         outputs=[
-            _spec(name, shape, "float32", io_quantization, "NCHW")
-            for name, shape in zip(request.output_names, output_shapes(request.program), strict=True)
+            _spec(tensor.name, tensor.shape, tensor.dtype, io_quantization, "NCHW")
+            for tensor in output_tensors(request.program, request.output_names)
         ],
         facts={"opset": opset, "mobile_usability": mobile},
         warnings=warnings,
@@ -195,6 +195,8 @@ def _strip_float_io(graph: onnx.GraphProto) -> dict[str, dict[str, Any]]:
         graph.node.remove(users[0])
         value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
     for value in list(graph.output):
+        if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            continue  # an argmax, a mask: integers already
         maker = next(n for n in graph.node if value.name in n.output)
         if maker.op_type != "DequantizeLinear":
             raise StageFailed(

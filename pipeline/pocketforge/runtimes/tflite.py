@@ -12,7 +12,7 @@ from litert_torch.quantize.quant_config import QuantConfig
 
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, load_encodings
-from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.stored_weights import unmatched_warning
 from pocketforge.runtimes.tflite_dynamic import fold_linear_weights
@@ -25,6 +25,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     """Write model.tflite. Raises StageFailed."""
     program = request.unfolded if request.unfolded is not None else request.program
     module: torch.nn.Module = program.module()
+    _split_outputs(module)
     if request.is_dynamic:
         drop_activation_quantization(module)
     encodings = load_encodings(request.encodings) if request.is_weight_only and request.encodings else {}
@@ -52,7 +53,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     edited, interface = set_interface(data, request.input_names, request.output_names, float_io=request.io == "float32")
     path.write_bytes(edited)
     shapes = [tuple(t.shape) for t in example]
-    dtypes = ["int32" if t.dtype == torch.int64 else str(t.dtype).removeprefix("torch.") for t in example]
+    dtypes = [_narrowed(str(t.dtype).removeprefix("torch.")) for t in example]
     inputs = [
         TensorSpec(
             name,
@@ -64,10 +65,42 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         for name, shape, dtype in zip(request.input_names, shapes, dtypes, strict=True)
     ]
     outputs = [
-        TensorSpec(name, shape, "int8" if name in interface else "float32", "", *interface.get(name, (None, None)))
-        for name, shape in zip(request.output_names, output_shapes(request.program), strict=True)
+        TensorSpec(
+            tensor.name,
+            tensor.shape,
+            "int8" if tensor.name in interface else _narrowed(tensor.dtype),
+            "",
+            *interface.get(tensor.name, (None, None)),
+        )
+        for tensor in output_tensors(request.program, request.output_names)
     ]
     return ExportResult({"model": "model.tflite"}, inputs, outputs, warnings=warnings)
+
+
+def _narrowed(dtype: str) -> str:
+    """The converter has no 64-bit integers."""
+    return "int32" if dtype == "int64" else dtype
+
+
+def _split_outputs(module: torch.nn.Module) -> None:
+    """Give each output that something else reads a de-quantize op of its own.
+
+    The converter moves channels behind such a value for its other readers, and gives the output without (litert-torch
+    0.10, its issue 246: [1, 8, 8, 5] in place of [1, 5, 8, 8], also where equal sizes hide it).
+    """
+    graph = getattr(module, "graph", None)
+    if not isinstance(module, torch.fx.GraphModule) or graph is None:
+        return
+    output = next(node for node in graph.nodes if node.op == "output")
+    values = list(output.args[0])
+    for position, value in enumerate(values):
+        if "dequantize" not in str(value.target) or (len(value.users) == 1 and values.count(value) == 1):
+            continue
+        with graph.inserting_before(output):
+            values[position] = graph.node_copy(value)
+            values[position].meta = dict(value.meta)
+    output.args = (tuple(values), *output.args[1:])
+    module.recompile()
 
 
 def _store_weights(request: ExportRequest, data: bytes, encodings: Mapping[str, Encoding]) -> tuple[bytes, list[str]]:

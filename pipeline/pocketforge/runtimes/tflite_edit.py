@@ -34,6 +34,7 @@ def set_interface(
     for tensors, maps, names in sides:
         if len(tensors) != len(names):
             raise ValueError(f"the file has {len(tensors)} tensors for the names {list(names)}")
+        _tell_apart(model, graph, tensors, maps)
         # Signature maps are sorted by the exporter's names; the model's order is the subgraph's.
         by_tensor = {m.tensorIndex: m for m in maps}
         for index, name in zip(tensors, names, strict=True):
@@ -46,6 +47,11 @@ def set_interface(
         by_tensor = {m.tensorIndex: m for m in maps}
         for position, name in enumerate(names):
             index = int(tensors[position])
+            if side == "output" and not float_io:
+                entry = by_tensor[index]
+                index = _before_float(model, graph, index)
+                tensors[position] = entry.tensorIndex = index
+                graph.tensors[index].name = name.encode()
             tensor = graph.tensors[index]
             if tensor.type != schema.TensorType.INT8:
                 continue
@@ -57,6 +63,48 @@ def set_interface(
     builder = flatbuffers.Builder(len(data) + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output()), left
+
+
+def _tell_apart(model: Any, graph: Any, tensors: Any, maps: Any) -> None:
+    """Give an output that is the same tensor as another (an argmax in two integer types) a copy: it has a name too."""
+    seen: set[int] = set()
+    for position, index in enumerate(int(i) for i in tensors):
+        if index in seen:
+            # Which of the two map entries it is says nothing: they mean the same tensor.
+            entry = next(m for m in reversed(maps) if m.tensorIndex == index)
+            tensors[position] = entry.tensorIndex = _add_copy(model, graph, index)
+        seen.add(int(tensors[position]))
+
+
+def _add_copy(model: Any, graph: Any, index: int) -> int:
+    """Add a tensor of the same values, behind a RESHAPE to its own shape; returns its index."""
+    inner = graph.tensors[index]
+    copy = schema.TensorT()
+    copy.shape, copy.shapeSignature, copy.hasRank = inner.shape, inner.shapeSignature, inner.hasRank
+    copy.type, copy.buffer, copy.name = inner.type, 0, inner.name
+    copy.quantization = inner.quantization
+    graph.tensors.append(copy)
+    op = schema.OperatorT()
+    op.opcodeIndex = _operator_code(model, schema.BuiltinOperator.RESHAPE)
+    op.inputs, op.outputs = [index], [len(graph.tensors) - 1]
+    op.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+    op.builtinOptions = schema.ReshapeOptionsT()
+    op.builtinOptions.newShape = [int(n) for n in inner.shape]
+    graph.operators.append(op)
+    return len(graph.tensors) - 1
+
+
+def _before_float(model: Any, graph: Any, index: int) -> int:
+    """The int8 tensor behind which the converter put a DEQUANTIZE for this output, which is dropped; else `index`."""
+    for op in graph.operators:
+        code = model.operatorCodes[op.opcodeIndex].builtinCode
+        if code == schema.BuiltinOperator.DEQUANTIZE and int(op.outputs[0]) == index:
+            inner = int(op.inputs[0])
+            readers = [o for o in graph.operators if o is not op and index in (int(i) for i in o.inputs)]
+            if graph.tensors[inner].type == schema.TensorType.INT8 and not readers:
+                graph.operators.remove(op)
+                return inner
+    return index
 
 
 def _add_float(model: Any, graph: Any, index: int, side: str) -> int:

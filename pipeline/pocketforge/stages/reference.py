@@ -29,7 +29,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     """Build, load, trace and evaluate the model.
 
     inputs: "data" (stage data's folder), "data_root", "weights" or "checkpoint" (stage finetune's folder); spec:
-    definition, args, inputs, outputs, task, metric. Writes model.pt2 (batch 1), outputs_0.npy … (float32, eval
+    definition, args, inputs, outputs, task, metric. Writes model.pt2 (batch 1), outputs_0.npy … (one an output, eval
     samples first), reference.json. Raises ModelError where model, weights, data and labels do not fit together.
     """
     torch.set_num_threads(1)
@@ -42,8 +42,8 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     outputs = evaluate(program.module(), load_samples(inputs["data"], "eval"), lambda f: emit(0.2 + 0.8 * f, "eval"))
     for number, array in enumerate(outputs):
         np.save(out / f"outputs_{number}.npy", array)
-    if not np.isfinite(outputs[0]).all():
-        raise ModelError("the model answers NaN or infinity on real samples", "check its weights and the preprocessing")
+    names = output_names(spec, len(outputs))
+    check_answers(names, outputs)
     targets = np.load(inputs["data"] / "eval_targets.npy")
     if spec["task"] == "classification":
         check_labels(outputs[0], targets, data["labels"])
@@ -59,8 +59,8 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
             for name, tensor in zip(input_names(spec, len(example)), example, strict=True)
         ],
         "outputs": [
-            {"name": name, "shape": [1, *array.shape[1:]]}
-            for name, array in zip(output_names(spec, len(outputs)), outputs, strict=True)
+            {"name": name, "shape": [1, *array.shape[1:]], "dtype": str(array.dtype)}
+            for name, array in zip(names, outputs, strict=True)
         ],
     }
     (out / "reference.json").write_text(json.dumps(summary, indent=1, sort_keys=True), "utf-8")
@@ -119,6 +119,25 @@ def check_samples(example: tuple[Tensor, ...], data: Mapping[str, Any]) -> None:
             f"the model takes {said[0]}, the preprocessed samples are {said[1]}",
             "set data.preprocess (resize, color, layout), or the model's input shape ([[model.input]] shape = …)",
         )
+
+
+# What all three runtimes give.
+OUTPUT_DTYPES = ("float32", "int64", "int32", "uint8", "bool")
+
+
+def check_answers(names: list[str], outputs: list[np.ndarray[Any, Any]]) -> None:
+    """Raises ModelError for an output that no file can have, or that is not finite."""
+    for name, array in zip(names, outputs, strict=True):
+        said = "the model" if len(names) == 1 else f"output {name!r} of the model"
+        if str(array.dtype) not in OUTPUT_DTYPES:
+            raise ModelError(
+                f"{said} answers {array.dtype}; files can hold {', '.join(OUTPUT_DTYPES)}",
+                "convert it in forward(), e.g. .float()",
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ModelError(
+                f"{said} answers NaN or infinity on real samples", "check its weights and the preprocessing"
+            )
 
 
 def check_labels(outputs: np.ndarray[Any, Any], targets: np.ndarray[Any, Any], labels: list[str]) -> None:

@@ -7,7 +7,8 @@ and nothing builds on it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,21 @@ from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices import host, legacy
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.kernels import kernels_here
-from pocketforge.errors import PocketforgeError, ToolMissing
+from pocketforge.devices.outputs import Output, stored_outputs
+from pocketforge.errors import ModelError, PocketforgeError, ToolMissing
 from pocketforge.files import hash_file
-from pocketforge.measure.file_checks import check, check_contract, check_limits, measure, write_checked
-from pocketforge.metrics import accuracy, parity, real_values
-from pocketforge.recipe.limits import default_limits, is_limit
+from pocketforge.measure.file_checks import (
+    Graph,
+    check,
+    check_contract,
+    check_limits,
+    check_promise,
+    measure,
+    summary,
+    write_checked,
+)
+from pocketforge.metrics import accuracy
+from pocketforge.recipe.limits import Limits, verify_limits
 from pocketforge.registries import RUNTIMES
 from pocketforge.runtimes.describe import describe
 
@@ -47,24 +58,20 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     task, metric, limits.
 
     Writes verify.json, verdict.json and the file's outputs (outputs_0.npy …). Raises ToolFailed when a file does not
-    load or run.
+    load or run, ModelError for limits of an output that the model does not have.
     """
     exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
-    reference = np.load(inputs["reference"] / "outputs_0.npy")
-    targets = np.load(inputs["data"] / "eval_targets.npy")
-    before = accuracy(reference, targets, spec["task"])
-    limits = {**default_limits(spec), **{k: v for k, v in spec["limits"].items() if is_limit(k, v)}}
-    checks = check_layouts(exported, inputs["data"])
-    found: dict[str, Any] = {"files": {}, "runtimes": {}, "limits": limits, "kernels": kernels_here()}
+    against = _read_wanted(inputs, spec)
+    checks = check_layouts(exported, inputs["data"]) + check_promise(exported, against.promise)
+    found: dict[str, Any] = {"files": {}, "runtimes": {}, "limits": against.limits.to_json()}
+    found["kernels"] = kernels_here()
     for position, (role, name) in enumerate(sorted(exported["files"].items())):
         emit(position / (len(exported["files"]) + 1), f"running {name}")
         answer, outputs = run_file(inputs, spec, name, out / role)
         file_checks = check_contract(answer, exported)
-        measured = measure(outputs, reference, targets, before, spec)
+        measured = against.measure(outputs, spec)
         file_checks += check_weights(inputs["export"] / name, spec["scheme"], inputs.get("quantize"))
-        if "quantize" in inputs:
-            measured |= against_graph(outputs, inputs["quantize"])
-        file_checks += check_limits(measured, limits)
+        file_checks += check_limits(measured, against.limits)
         checks += [{**c, "name": f"{role}: {c['name']}"} if role != "model" else c for c in file_checks]
         found["files"][role] = measured
         found["runtimes"][answer.runtime] = "works"
@@ -72,19 +79,58 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
             found["outputs"] = [dict(info) for info in answer.outputs]
     if spec["runtime"] == "tflite" and spec["tflite_runtime"] != "skip":
         emit(0.8, "running it in tflite-runtime")
-        checks += check_legacy(inputs, spec, exported, reference, targets, before, limits, found, out)
+        checks += check_legacy(inputs, spec, exported, against, found, out)
     found["checks"] = checks
     reasons = [f"{c['name']}: wanted {c['wanted']}, found {c['found']}" for c in checks if not c["passed"]]
     write_checked(out / "verify.json", found)
     write_checked(out / "verdict.json", {"passed": not reasons, "reasons": reasons})
-    model = found["files"]["model"]
-    emit(1.0, f"SQNR {model['sqnr_db']:.1f} dB" + (f", {len(reasons)} checks failed" if reasons else ""))
+    emit(1.0, summary(found["files"]["model"]) + (f", {len(reasons)} checks failed" if reasons else ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a file's outputs are held against. promise: reference.json, which names them."""
+
+    outputs: tuple[Output, ...]
+    targets: NDArray[Any]
+    before: Mapping[str, float]
+    limits: Limits
+    graph: Graph | None
+    promise: Mapping[str, Any]
+
+    def measure(self, outputs: Sequence[Output], spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The file's accuracy and the parity of each output."""
+        return measure(outputs, self.outputs, self.targets, self.before, spec, self.graph)
+
+
+def _read_wanted(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> Wanted:
+    promise = json.loads((inputs["reference"] / "reference.json").read_text("utf-8"))
+    reference = stored_outputs(inputs["reference"], promise["outputs"])
+    limits = verify_limits(spec)
+    unknown = set(limits.by_output) - {output.name for output in reference}
+    if unknown:
+        raise ModelError(
+            f"verify.outputs: the model has no output {', '.join(sorted(unknown))}",
+            f"outputs: {', '.join(output.name for output in reference)} (model.outputs names them)",
+        )
+    targets = np.load(inputs["data"] / "eval_targets.npy")
+    graph = read_graph(inputs["quantize"], promise["outputs"]) if "quantize" in inputs else None
+    return Wanted(reference, targets, accuracy(reference[0].values, targets, spec["task"]), limits, graph, promise)
+
+
+def read_graph(quantized: Path, tensors: Sequence[Mapping[str, Any]]) -> Graph:
+    """What the quantized graph answered, from stage quantize's folder. tensors: the reference's, for their names."""
+    scales = json.loads((quantized / "quantize.json").read_text("utf-8"))["outputs"]
+    known = {
+        tensor["name"]: float(each["scale"]) for tensor, each in zip(tensors, scales, strict=True) if "scale" in each
+    }
+    return Graph(stored_outputs(quantized, [{"name": tensor["name"]} for tensor in tensors]), known)
 
 
 def run_file(
     inputs: Mapping[str, Path], spec: Mapping[str, Any], name: str, out: Path, python: str | None = None
-) -> tuple[RunAnswer, NDArray[Any]]:
-    """Run one file on every eval sample in a new process; the answer and its first output as real values."""
+) -> tuple[RunAnswer, tuple[Output, ...]]:
+    """Run one file on every eval sample in a new process; the answer and its outputs as real values."""
     path = inputs["export"] / name
     request = RunRequest(
         session=RUNTIMES[spec["runtime"]].session,
@@ -94,8 +140,7 @@ def run_file(
         outputs=out,
     )
     answer = host.run(request, python=python) if python else host.run(request)
-    info = answer.outputs[0]
-    return answer, real_values(np.load(out / "outputs_0.npy"), info.get("scale"), info.get("zero_point"))
+    return answer, stored_outputs(out, answer.outputs)
 
 
 def check_layouts(exported: Mapping[str, Any], data: Path) -> list[dict[str, Any]]:
@@ -122,38 +167,29 @@ def check_weights(path: Path, scheme: str, quantized: Path | None) -> list[dict[
     stored = describe(path).dtypes
     total = sum(stored.values())
     share = sum(stored.get(dtype, 0) for dtype in STORED[scheme]) / total if total else 0.0
-    left_float = json.loads((quantized / "quantize.json").read_text("utf-8"))["float"] if quantized else []
-    # Biases and scales are wider. Layers that the quantizer itself left in float are named in the report.
-    least = 0.0 if left_float else LEAST_STORED_SHARE
     name = "int8 weights" if STORED[scheme] == _INT8 else f"{' or '.join(STORED[scheme])} weights"
-    passed = share > 0 and share >= least
-    return [check(name, f"at least {least:.0%} of the weights' bytes", f"{share:.1%}", passed)]
-
-
-def against_graph(outputs: NDArray[Any], quantized: Path) -> dict[str, Any]:
-    """How near a file's outputs are to the quantized graph's, on the samples that were simulated.
-
-    graph_sqnr_db, graph_argmax_agreement (classifiers), and max_steps_from_graph: the largest difference in steps (LSB)
-    of the output's scale, None where the output has none.
-    """
-    simulated = np.load(quantized / "outputs_0.npy")
-    near = parity(outputs[: len(simulated)], simulated)
-    scale = json.loads((quantized / "quantize.json").read_text("utf-8"))["outputs"][0].get("scale")
-    return {
-        "graph_sqnr_db": near["sqnr_db"],
-        "graph_argmax_agreement": near["argmax_agreement"],
-        "max_steps_from_graph": near["max_abs_diff"] / scale if scale else None,
-    }
+    # Biases and scales are wider.
+    wanted = f"at least {LEAST_STORED_SHARE:.0%} of the weights' bytes"
+    layers = json.loads((quantized / "quantize.json").read_text("utf-8"))["layers"] if quantized else []
+    left_float = [layer for layer in layers if layer["scheme"] == "fp32"]
+    if share >= LEAST_STORED_SHARE or not left_float:
+        return [check(name, wanted, f"{share:.1%}", share >= LEAST_STORED_SHARE)]
+    # What stayed float, four bytes a value, does not excuse the rest: of the quantized layers' own weights, a byte a
+    # value (half a one of 4 bits), as much has to be there.
+    each = 0.5 if scheme == "weight_only_int4" else 1.0
+    due = each * sum({layer["name"]: layer["weights"] for layer in layers if layer["scheme"] != "fp32"}.values())
+    found = sum(stored.get(dtype, 0) for dtype in STORED[scheme])
+    names = ", ".join(layer["name"] for layer in left_float)
+    wanted = f"at least {LEAST_STORED_SHARE:.0%} of {due:,.0f} bytes, which the quantized layers' weights take"
+    said = f"{found / max(due, 1):.1%} (float: {names})"
+    return [check(name, wanted, said, found > 0 and found >= LEAST_STORED_SHARE * due)]
 
 
 def check_legacy(
     inputs: Mapping[str, Path],
     spec: Mapping[str, Any],
     exported: Mapping[str, Any],
-    reference: NDArray[Any],
-    targets: NDArray[Any],
-    before: Mapping[str, float],
-    limits: Mapping[str, float],
+    against: Wanted,
     found: dict[str, Any],
     out: Path,
 ) -> list[dict[str, Any]]:
@@ -177,9 +213,9 @@ def check_legacy(
         said = next((line for line in reversed(lines) if "Error: " in line), lines[-1])
         found["runtimes"][name] = f"does not work: {said}"
         return [check(name, "loads and runs", said, False)] if required else []
-    measured = measure(outputs, reference, targets, before, spec)
+    measured = against.measure(outputs, spec)
     found["files"]["legacy"] = measured
-    checks = check_limits(measured, limits)
+    checks = check_limits(measured, against.limits)
     wrong = [c for c in checks if not c["passed"]]
     said = ", ".join(f"{c['name']} {c['found']}" for c in wrong)
     found["runtimes"][name] = f"wrong: {said}" if wrong else "works"

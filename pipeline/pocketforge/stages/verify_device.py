@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import numpy as np
 
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.base import RunRequest
+from pocketforge.devices.outputs import Output, stored_outputs
 from pocketforge.files import hash_file
-from pocketforge.measure.file_checks import check, check_limits, measure, write_checked
-from pocketforge.measure.kernels_judged import judged_on, limits_there, place_in_words, steps_apart
-from pocketforge.metrics import accuracy, parity, real_values
+from pocketforge.measure.file_checks import check, check_limits, measure, measure_parity, summary, write_checked
+from pocketforge.measure.kernels_judged import judged_on, limits_there, place_in_words, with_steps
+from pocketforge.metrics import accuracy
 from pocketforge.registries import DEVICES, RUNTIMES
 
 Emit = Callable[[float, str], None]
@@ -38,8 +39,9 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     device = spec["device"]
     exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
     model = inputs["export"] / exported["files"]["model"]
-    host = np.load(inputs["verify"] / "model" / "outputs_0.npy")
-    samples = min(device["eval_samples"] or len(host), len(host))
+    host = stored_outputs(inputs["verify"] / "model", exported["outputs"])
+    count = len(host[0].values)
+    samples = min(device["eval_samples"] or count, count)
     where = place_in_words(inputs, device)
     emit(0.0, f"{samples} samples on {where}")
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
@@ -60,19 +62,15 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
                 runner_library=str(inputs.get("runner_library", "")),
             )
         )
-    info = exported["outputs"][0]
-    outputs, host = (
-        real_values(array, info.get("scale"), info.get("zero_point"))
-        for array in (np.load(out / "outputs_0.npy"), host[:samples])
-    )
-    reference = np.load(inputs["reference"] / "outputs_0.npy")[:samples]
+    outputs = stored_outputs(out, exported["outputs"])
+    host = tuple(output.first(samples) for output in host)
+    promise = json.loads((inputs["reference"] / "reference.json").read_text("utf-8"))
+    reference = tuple(output.first(samples) for output in stored_outputs(inputs["reference"], promise["outputs"]))
     targets = np.load(inputs["data"] / "eval_targets.npy")[:samples]
-    measured = measure(outputs, reference, targets, accuracy(reference, targets, spec["task"]), spec)
-    against_host = parity(outputs, host)
-    if spec["task"] != "classification":
-        del against_host["argmax_agreement"]
-    against_host |= steps_apart(against_host["max_abs_diff"], inputs.get("quantize"))
-    limits = {**limits_there(inputs, spec["scheme"]), **{k: v for k, v in device["limits"].items() if v is not None}}
+    measured = measure(outputs, reference, targets, accuracy(reference[0].values, targets, spec["task"]), spec)
+    against_host = measure_parity(outputs, _as_in(host, reference), classes=spec["task"] == "classification")
+    against_host = with_steps(against_host, promise["outputs"], inputs.get("quantize"))
+    limits = limits_there(inputs, spec["scheme"], device["limits"])
     checks = [
         *(
             check(side, _shapes(exported[side]), _shapes(seen), _shapes(exported[side]) == _shapes(seen))
@@ -80,7 +78,13 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
         ),
         *check_limits(against_host, limits),
     ]
-    found = {"device": measured, "host": against_host, "limits": limits, "checks": checks, "runtime": answer.runtime}
+    found = {
+        "device": measured,
+        "host": against_host,
+        "limits": limits.to_json(),
+        "checks": checks,
+        "runtime": answer.runtime,
+    }
     if kernels := judged_on(inputs):
         found["kernels"] = kernels
     reasons = [
@@ -90,7 +94,13 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     ]
     write_checked(out / "verify.json", found)
     write_checked(out / "verdict.json", {"passed": not reasons, "reasons": reasons})
-    emit(1.0, f"SQNR {against_host['sqnr_db']:.1f} dB against the host")
+    emit(1.0, f"{summary(against_host)} against the host")
+
+
+def _as_in(host: Sequence[Output], reference: Sequence[Output]) -> tuple[Output, ...]:
+    """The host's outputs in the reference's order: the first one's classes are compared."""
+    by_name = {output.name: output for output in host}
+    return tuple(by_name[output.name] for output in reference if output.name in by_name)
 
 
 def _first(path: Path, samples: int, scratch: Path) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketforge.metrics import Part
 from pocketforge.why.layers import LayerDifference
 
 _BETTER_DB = 10.0  # a repair that wins less than this explains nothing
@@ -21,16 +23,24 @@ _USUAL = {
 }
 
 
-def likely(row: LayerDifference, stage: str, weights: str = "") -> str:
+def likely(row: LayerDifference, stage: str, weights: str = "", limit_db: float = -math.inf) -> str:
     """The most telling of: other weights, height and width swapped, offset, clipping, factor; else what is usual.
 
-    weights: what is known of the layer's weights, said first.
+    weights: what is known of the layer's weights, said first. limit_db: a layer above it is bad in a channel only.
     """
     if weights:
         return weights
     d = row.judged
     if not d.finite:
         return "NaN or infinity comes out of it"
+    part = d.worst_channel
+    if d.sqnr_db >= limit_db and part is not None and part.sqnr_db < 0:
+        return _small_channel(row, part)
+    if d.low[1] == d.high[1] and d.low[0] < d.high[0] and stage in ("prepared", "converted"):
+        return (
+            f"a scale too wide for it: its output is {d.high[1]:.4g} throughout; it shares the scale of what it "
+            "is joined to (a concatenation, an addition): return it as an output of its own, or scale both alike"
+        )
     if d.turned_db > d.sqnr_db + _BETTER_DB:
         return f"a swapped layout: with height and width exchanged its output agrees to {d.turned_db:.0f} dB"
     if d.offset_share > 0.8:
@@ -44,6 +54,18 @@ def likely(row: LayerDifference, stage: str, weights: str = "") -> str:
     if d.correlation > 0.95 and abs(d.gain - 1) > 0.1:
         return f"a wrong scale: its output is {d.gain:.3g} times what it was"
     return _USUAL[stage]
+
+
+def _small_channel(row: LayerDifference, part: Part) -> str:
+    """A channel that the layer's one scale is too wide for."""
+    d = row.judged
+    said = f"a channel that varies by less than a step of the layer's one scale ({part.where}: {part.sqnr_db:.1f} dB)"
+    mean, varies = d.x / max(d.count, 1), max(d.xx / max(d.count, 1) - (d.x / max(d.count, 1)) ** 2, 0.0) ** 0.5
+    if abs(mean) > 20 * varies:
+        return f"{said}: an offset of {mean:.4g} takes up its range; add it behind the file, not in the model"
+    if row.op == "cat":
+        return f"{said}: it joins parts of other sizes; return them as outputs of their own, or scale them alike"
+    return f"{said}: scale its channels alike, or return them as outputs of their own"
 
 
 def compare_weights(before: NDArray[Any] | None, here: NDArray[Any] | None, share: float) -> str:

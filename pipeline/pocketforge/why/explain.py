@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from torch.fx import Node
 
-from pocketforge.metrics import parity
+from pocketforge.metrics import Comparison, compare
 from pocketforge.why.causes import likely
-from pocketforge.why.chain import LAYER_SAMPLES, Array, Chain, Emit
+from pocketforge.why.chain import LAYER_SAMPLES, Array, Chain, Emit, ModelOutput
 from pocketforge.why.forms import Form
 from pocketforge.why.inside import layers_of_stage
 from pocketforge.why.layers import LayerDifference, first_bad
-from pocketforge.why.limits import Limit, limit_for
+from pocketforge.why.limits import limit_for
+from pocketforge.why.outputs import judge_output
+from pocketforge.why.outputs import shaped as _shaped
 from pocketforge.why.words import sentence
 
 
@@ -22,15 +24,17 @@ def explain(inputs: Mapping[str, Path], spec: Mapping[str, Any], scratch: Path, 
     """What stage `why` finds, as plain JSON values (see docs/why.md). Raises ToolFailed when the file does not run."""
     chain = Chain(inputs, spec, scratch, emit)
     chain.walk()
-    stages = judge(chain.forms, spec)
+    stages = judge(chain.forms, spec, chain.outputs)
     bad = next((s["name"] for s in stages if s["bad"]), "")
     # Without a bad stage: where most is lost, to see the scheme's own price by layer.
     measured = [s for s in stages if s["sqnr_db"] is not None]
     inside = bad or min(measured, key=lambda s: float(s["sqnr_db"]))["name"]
+    output = next(s["output"] for s in stages if s["name"] == inside)
     emit(0.8, f"looking at the layers of {inside}")
     rows, missing, weights = layers_of_stage(chain, inside, bad=bool(bad))
-    limit = limit_of(chain.forms, inside, spec)
-    worst = first_bad(rows, limit.layer_db) if bad else min(rows, key=lambda r: r.judged.sqnr_db, default=None)
+    limit = limit_for(inside, before(chain.forms, inside), spec, output)
+    able = _leading_to(chain, output, rows)
+    worst = first_bad(able, limit.layer_db) if bad else min(able, key=lambda r: r.judged.sqnr_db, default=None)
     found: dict[str, Any] = {
         "target": spec["target"],
         "runtime": chain.runtime,
@@ -39,20 +43,32 @@ def explain(inputs: Mapping[str, Path], spec: Mapping[str, Any], scratch: Path, 
         "layer_samples": min(LAYER_SAMPLES, len(chain.samples[0])),
         "stages": stages,
         "first_bad_stage": bad,
+        "output": output,
         "layers_of": inside,
         "layers": [_row(row) for row in rows],
         "layers_missing": missing,
         "layer_limit_db": limit.layer_db,
         "first_bad_layer": worst.layer if worst else "",
-        "likely": likely(worst, inside, weights(worst.layer)) if worst and bad else "",
+        "likely": likely(worst, inside, weights(worst.layer), limit.layer_db) if worst and bad else "",
     }
     found["sentence"] = sentence(found)
     return found
 
 
-def limit_of(chain: Sequence[Form], name: str, spec: Mapping[str, Any]) -> Limit:
-    """The limit of a stage against the nearest before it that is there."""
-    return limit_for(name, before(chain, name), spec)
+def _leading_to(chain: Chain, output: str, rows: Sequence[LayerDifference]) -> Sequence[LayerDifference]:
+    """The layers that an output is computed from; all where the graph does not tell."""
+    traced = next(form for form in chain.forms if form.name == "exported")
+    results = next(node for node in traced.graph.graph.nodes if node.op == "output").args[0]
+    number = [each.name for each in chain.outputs].index(output)
+    behind: set[Node] = set()
+    waiting: list[Node] = [results[number]] if isinstance(results[number], Node) else []
+    while waiting:
+        node = waiting.pop()
+        if node not in behind:
+            behind.add(node)
+            waiting += node.all_input_nodes
+    leading = [r for r in rows if (tap := traced.taps.get(r.layer)) is None or tap.anchor in behind]
+    return leading or rows
 
 
 def before(chain: Sequence[Form], name: str) -> str:
@@ -61,17 +77,22 @@ def before(chain: Sequence[Form], name: str) -> str:
     return there[there.index(name) - 1] if there.index(name) else ""
 
 
-def judge(chain: Sequence[Form], spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every stage against the first and against the one before it, with its limit and what is wrong."""
+def judge(chain: Sequence[Form], spec: Mapping[str, Any], outputs: Sequence[ModelOutput]) -> list[dict[str, Any]]:
+    """Every stage against the first and against the one before it, with its limit and what is wrong.
+
+    A stage's figures are of its worst output, which "output" names.
+    """
     rows = []
-    first: Array | None = None
-    last: Array | None = None
+    first: Sequence[Array] | None = None
+    last: Sequence[Array] | None = None
+    costs = _costs(chain, spec, outputs)
     for form in chain:
         row: dict[str, Any] = {
             "name": form.name,
             "about": form.about,
             "missing": form.missing,
             "before": "",
+            "output": outputs[0].name,
             "sqnr_db_from_first": None,
             "sqnr_db": None,
             "max_abs_diff": None,
@@ -83,42 +104,52 @@ def judge(chain: Sequence[Form], spec: Mapping[str, Any]) -> list[dict[str, Any]
         rows.append(row)
         if form.outputs is None:
             continue
-        outputs = np.asarray(form.outputs, np.float32)
         if first is None or last is None:
-            first = last = outputs
+            first = last = form.outputs
             continue
         row["before"] = before(chain, form.name)
-        limit = limit_of(chain, form.name, spec)
-        outputs = outputs.reshape(last.shape)
-        step, whole = parity(outputs, last), parity(outputs, first)
-        row["sqnr_db"], row["sqnr_db_from_first"] = _finite(step["sqnr_db"]), _finite(whole["sqnr_db"])
-        row["max_abs_diff"] = _finite(step["max_abs_diff"])
-        if row["sqnr_db"] < limit.min_sqnr_db:
-            row["reasons"].append(f"SQNR {row['sqnr_db']:.1f} dB to {row['before']}, at least {limit.min_sqnr_db:g}")
-        if spec["task"] == "classification":
-            row["argmax_agreement"] = step["argmax_agreement"]
-            row["argmax_agreement_from_first"] = whole["argmax_agreement"]
-            if step["argmax_agreement"] < limit.min_argmax_agreement:
-                row["reasons"].append(
-                    f"argmax agrees in {step['argmax_agreement']:.3f}, at least {limit.min_argmax_agreement:g}"
-                )
+        judged = [
+            judge_output(each, form.outputs[k], last[k], first[k], limit_for(form.name, row["before"], spec, each.name),
+                         classes=spec["task"] == "classification" and k == 0, before=row["before"], costs=costs.get(k))
+            for k, each in enumerate(outputs)
+        ]  # fmt: skip
+        worst = min(judged, key=lambda found: (not found["reasons"], found["sqnr_db"]))
+        several = len(outputs) > 1
+        row |= {
+            **worst,
+            "reasons": [f"output {j['output']}: {r}" if several else r for j in judged for r in j["reasons"]],
+        }
+        for name in ("argmax_agreement", "argmax_agreement_from_first"):
+            row[name] = judged[0][name]
         row["bad"] = bool(row["reasons"])
-        last = outputs
+        last = form.outputs
     return rows
+
+
+def _costs(chain: Sequence[Form], spec: Mapping[str, Any], outputs: Sequence[ModelOutput]) -> dict[int, Comparison]:
+    """Output → how far quantizing took the graph that the file is made from."""
+    forms = {form.name: form for form in chain if form.outputs is not None}
+    traced, graph = forms["exported"].outputs, forms.get("converted", forms.get("prepared"))
+    if graph is None or graph.outputs is None or traced is None:
+        return {}
+    classes = spec["task"] == "classification"
+    return {
+        k: compare(_shaped(graph.outputs[k], traced[k]), traced[k], classes=classes and k == 0)
+        for k, each in enumerate(outputs)
+        if not each.is_exact
+    }
 
 
 def _row(row: LayerDifference) -> dict[str, Any]:
     d = row.judged
+    part = d.worst_channel
     return {
         "layer": row.layer,
         "op": row.op,
         "sqnr_db": row.seen.sqnr_db,
         "own_sqnr_db": row.own.sqnr_db if row.own else None,
+        "channel": part.where if part else "",
+        "channel_sqnr_db": part.sqnr_db if part else None,
         "range_before": [d.low[0], d.high[0]] if d.count else None,
         "range": [d.low[1], d.high[1]] if d.count else None,
     }
-
-
-def _finite(value: float) -> float:
-    """JSON has no infinity."""
-    return float(max(-1e308, min(value, 1e308)))

@@ -25,7 +25,7 @@ Progress = Callable[[float], None]
 
 @dataclass(slots=True)
 class Form:
-    """One stage of the chain. missing: why it is not there. outputs: the first output on the samples, samples first.
+    """One stage of the chain. missing: why it is not there. outputs: every output on the samples, samples first.
 
     graph and taps: of a form that PyTorch runs; layers have the names of the traced graph in all of them.
     """
@@ -33,7 +33,7 @@ class Form:
     name: str
     about: str
     missing: str = ""
-    outputs: Array | None = None
+    outputs: Sequence[Array] | None = None
     module: nn.Module | None = None
     program: torch.export.ExportedProgram | None = None
     taps: dict[str, Tap] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Form:
     def run(self, samples: Sequence[Array], progress: Progress) -> None:
         """Fill `outputs`."""
         assert self.module is not None
-        self.outputs = evaluate(self.module, list(samples), progress)[0]
+        self.outputs = evaluate(self.module, list(samples), progress)
 
 
 def eager(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> Form:

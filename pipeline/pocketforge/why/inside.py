@@ -117,6 +117,9 @@ def _in_file(chain: Chain, here: Form, count: int, bad: bool) -> Found:
         found = files.layer_outputs(chain.runtime, copy, session, taps, chain.few, chain.scratch / folder)
         return StoredSource(found)
 
+    lowered = next(form for form in chain.forms if form.name == "lowered")
+    if lowered.missing:
+        return [], lowered.missing, lambda _: ""
     plain = run(files.PLAIN[chain.runtime][0], "lowered_layers")
     if here.name == "lowered":
         graph = GraphSource(chain.graph.graph, {n: chain.graph.taps[n] for n in layers}, chain.samples)

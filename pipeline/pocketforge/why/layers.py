@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pocketforge.metrics import PERFECT_SQNR_DB
+from pocketforge.metrics import LEAST_VALUES, PERFECT_SQNR_DB, Part
 from pocketforge.why.taps import Tap, Tapped
 
 Array = NDArray[Any]
+_LEAST_VARIATION = 1e-5  # of a channel's largest value: an SQNR against less would measure float32's own rounding
 
 
 class Source(Protocol):
@@ -72,6 +73,7 @@ class Difference:
     low: list[float] = field(default_factory=lambda: [math.inf, math.inf])
     high: list[float] = field(default_factory=lambda: [-math.inf, -math.inf])
     noise: float = 0.0
+    channels: list[Array] = field(default_factory=list)
 
     def add(self, before: Array, here: Array) -> None:
         """One sample: arrays of the same number of elements."""
@@ -85,12 +87,46 @@ class Difference:
         self.xx, self.yy = self.xx + float((a * a).sum()), self.yy + float((b * b).sum())
         self.xy += float((a * b).sum())
         self.noise += float(((a - b) ** 2).sum())
+        self._add_channels(a, b)
         if a.ndim == 4 and a.shape[2] == a.shape[3] > 1:
             self.square = True
             self.turned += float(((a - b.swapaxes(2, 3)) ** 2).sum())
         for side, values in enumerate((a, b)):
             self.low[side] = min(self.low[side], float(values.min()))
             self.high[side] = max(self.high[side], float(values.max()))
+
+    def _add_channels(self, a: Array, b: Array) -> None:
+        """Sums by channel: values, their squares and the noise's, the largest value, how many there are."""
+        if a.ndim < 2:
+            return
+        others = tuple(k for k in range(a.ndim) if k != 1)
+        sums = [a.sum(others), (a * a).sum(others), ((a - b) ** 2).sum(others)]
+        sums += [np.abs(a).max(others), np.full(a.shape[1], a.size // a.shape[1], np.float64)]
+        if not self.channels:
+            self.channels = sums
+        else:
+            total, square, noise, peak, count = self.channels
+            self.channels = [
+                total + sums[0],
+                square + sums[1],
+                noise + sums[2],
+                np.maximum(peak, sums[3]),
+                count + sums[4],
+            ]
+
+    @property
+    def worst_channel(self) -> Part | None:
+        """The channel with the lowest SQNR about its mean; None where none has values enough that vary."""
+        if not self.channels or not self.finite:
+            return None
+        total, square, noise, peak, count = self.channels
+        varies = square - total**2 / count
+        judged = (varies > count * (_LEAST_VARIATION * peak) ** 2) & (count >= LEAST_VALUES) & (noise > 0)
+        if not judged.any():
+            return None
+        found = np.where(judged, varies, 1.0) / np.where(judged, noise, 1e-300)
+        index = int(found.argmin())
+        return Part(f"channel {index}", _db(float(varies[index]), float(noise[index])))
 
     @property
     def sqnr_db(self) -> float:
@@ -164,8 +200,12 @@ def compare(
 
 
 def first_bad(rows: Sequence[LayerDifference], limit_db: float) -> LayerDifference | None:
-    """The first layer below the limit; where none is, the one that adds most: many small losses make a large one."""
+    """The first layer below the limit; where none is, the one with the worst channel, if that says less than its mean;
+    else the one that adds most: many small losses make a large one."""
     for row in rows:
         if row.judged.sqnr_db < limit_db:
             return row
+    hidden = [(part.sqnr_db, number) for number, row in enumerate(rows) if (part := row.judged.worst_channel)]
+    if hidden and min(hidden)[0] < 0:
+        return rows[min(hidden)[1]]
     return min(rows, key=lambda row: row.judged.sqnr_db, default=None)

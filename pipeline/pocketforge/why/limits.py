@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pocketforge.recipe.limits import default_limits
+from pocketforge.recipe.limits import verify_limits
 
 STAGES = ("eager", "exported", "prepared", "converted", "lowered", "runtime")
 
@@ -19,39 +20,66 @@ STORED_SCHEMES = frozenset({"weight_only_int8", "weight_only_int4", "codebook"})
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """min_sqnr_db, min_argmax_agreement: of a stage's outputs against the stage before. layer_db: of one layer's."""
+    """Of a stage's outputs against the stage before; layer_db: of one layer's.
+
+    max_steps: of the output's scale, where it has one; None where steps say nothing. relative: SQNR and steps give way
+    to what quantizing itself cost, as in verify.
+    """
 
     min_sqnr_db: float
     min_argmax_agreement: float
     layer_db: float
+    min_channel_sqnr_db: float = 0.0
+    min_integer_agreement: float = 0.95
+    max_diff_ratio: float | None = None
+    max_steps: float | None = None
+    relative: bool = False
 
 
 # The order of sums alone: 60 dB is 0.1 % noise, real ones are above 100 dB.
-_SAME = Limit(60.0, 0.995, 60.0)
+_SAME = Limit(60.0, 0.995, 60.0, 40.0, 1.0)
 # Fake quantization in float and the converted graph's integers are the same numbers: the shipped models' are exact.
 _CONVERTED = Limit(40.0, 0.99, 36.0)
 # The same integers, rounded in another order: one level now and then, which later layers pass on. A wrong zero point,
 # weight or layout is below 15 dB; the shipped models are at 38 to 47 dB in all three runtimes, at 33 dB with the wider
 # steps of backend fbgemm.
-_ROUNDED = Limit(24.0, 0.95, 20.0)
+_ROUNDED_DB, _ROUNDED_LAYER_DB = 24.0, 20.0
 # One layer whose input and output are rounded to 8 bits: good layers of the shipped models are at 36 to 47 dB by
 # themselves; one whose range was cut to a quarter is below 10 dB.
 _QUANTIZED_LAYER_DB = 18.0
 
 
-def limit_for(stage: str, before: str, spec: Mapping[str, Any]) -> Limit:
+def limit_for(stage: str, before: str, spec: Mapping[str, Any], output: str = "") -> Limit:
     """The limit of `stage` when `before` is the stage that it is compared with. spec: the step's.
 
     The stage that first computes with the scheme's numbers may cost what verify lets the scheme cost: its defaults,
-    and what the recipe says.
+    and what the recipe says of all outputs and of this one.
     """
     scheme = spec["scheme"]
     first = "lowered" if scheme in LOWERED_SCHEMES else "prepared"
     pays = scheme not in FLOAT_SCHEMES and (stage == first or (before == "exported" and stage == "converted"))
+    known = verify_limits(spec)
+    limits = known.of(output)
     if pays:
-        asked = {name: value for name, value in spec["limits"].items() if value is not None}
-        limits = {**default_limits(spec), **asked}
-        return Limit(limits["min_sqnr_db"], limits["min_argmax_agreement"], _QUANTIZED_LAYER_DB)
+        return Limit(
+            limits["min_sqnr_db"],
+            limits["min_argmax_agreement"],
+            _QUANTIZED_LAYER_DB,
+            limits.get("min_channel_sqnr_db", -math.inf),
+            limits["min_integer_agreement"],
+            limits["max_diff_ratio"],
+        )
     if scheme in FLOAT_SCHEMES or stage in ("eager", "exported"):
         return _SAME
-    return _CONVERTED if stage == "converted" or scheme in STORED_SCHEMES else _ROUNDED
+    if stage == "converted" or scheme in STORED_SCHEMES:
+        return _CONVERTED
+    return Limit(
+        limits.get("min_graph_sqnr_db", _ROUNDED_DB),
+        limits["min_argmax_agreement"],
+        _ROUNDED_LAYER_DB,
+        # A channel of few steps is one step away now and then: steps say what rounding is.
+        -math.inf,
+        limits["min_integer_agreement"],
+        max_steps=limits.get("max_steps_from_graph"),
+        relative=known.is_relative("min_graph_sqnr_db", output),
+    )

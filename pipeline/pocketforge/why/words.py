@@ -28,7 +28,10 @@ def sentence(found: Mapping[str, Any]) -> str:
     index = next(i for i, r in enumerate(found["layers"]) if r["layer"] == layer)
     row = found["layers"][index]
     words += f"; first bad layer: {layer} ({row['op']}): SQNR {db(_figure(row))} dB"
-    if index:
+    channel = row["channel_sqnr_db"]
+    if _figure(row) >= found["layer_limit_db"] and channel is not None and channel < 0:
+        words += f" as a whole, {db(channel)} dB in {row['channel']}"
+    elif index:
         words += f", {db(_figure(found['layers'][index - 1]))} dB before it"
     return f"{words}; likely {found['likely']}"
 

@@ -52,7 +52,7 @@ class Session:
 
 
 def describe(tensor, known, side, index):
-    dtypes = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 6: "float32"}  # torch's ScalarType numbers
+    dtypes = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 6: "float32", 11: "bool"}  # torch's ScalarType numbers
     named = known.get(side, [])
     return {"name": "", "shape": list(tensor.sizes()), "dtype": dtypes.get(tensor.dtype(), str(tensor.dtype())),
             **(named[index] if index < len(named) else {})}  # fmt: skip

@@ -40,7 +40,7 @@ class Session:
 def describe(tensor, names):
     # Tensor names end in ":0" or carry the signature's name as a prefix; the exporter gives tensors the plain name.
     found = {"name": tensor["name"].removesuffix(":0"), "shape": [int(n) for n in tensor["shape"]],
-             "dtype": tensor["dtype"].__name__}  # fmt: skip
+             "dtype": tensor["dtype"].__name__.removesuffix("_")}  # fmt: skip
     scale, zero_point = tensor["quantization"]
     if scale:
         found |= {"scale": float(scale), "zero_point": int(zero_point)}

@@ -1,0 +1,198 @@
+"""What verify makes of a file's outputs: which are compared, what is limited by what, and who is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pocketforge.devices.outputs import Output
+from pocketforge.measure.file_checks import Graph, check_limits, check_promise, measure, measure_parity
+from pocketforge.metrics import accuracy
+from pocketforge.recipe.limits import DEFAULT_LIMITS, Limits, device_limits, verify_limits
+from pocketforge.recipe.toml import parse_recipe
+from pocketforge.stages.verify import check_weights
+
+REGRESSION = {"task": "regression"}
+
+
+def outputs(**arrays: Any) -> list[Output]:
+    return [Output(name, np.asarray(values)) for name, values in arrays.items()]
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def failed(measured: dict[str, Any], limits: Limits) -> dict[str, str]:
+    return {c["name"]: c["found"] for c in check_limits(measured, limits) if not c["passed"]}
+
+
+def of_scheme(scheme: str, **limits: Any) -> Limits:
+    return verify_limits({"scheme": scheme, "limits": limits})
+
+
+# A limit met exactly is met
+
+
+@pytest.mark.parametrize(("right", "passes"), [(43, True), (42, False)])
+def test_a_drop_of_exactly_the_limit_passes(right: int, passes: bool) -> None:
+    """44 of 50 are right in PyTorch, 43 in the file: .88 - .86 is .02, and in floats it is more."""
+    targets = np.zeros(50, np.int64)
+
+    def scores(hits: int) -> np.ndarray:
+        return np.where(np.arange(50)[:, None] < hits, [[2.0, 1.0]], [[1.0, 2.0]]).astype(np.float32)
+
+    assert 44 / 50 - 43 / 50 > 0.02
+    before = accuracy(scores(44), targets, "classification")
+    task = {"task": "classification"}
+    measured = measure(outputs(y=scores(right)), outputs(y=scores(44)), targets, before, task)
+    limits = Limits({"max_accuracy_drop": 0.02, "min_argmax_agreement": 0.98})
+    assert measured["accuracy_drop"] == (0.02 if passes else 0.04)
+    assert ("accuracy_drop" not in failed(measured, limits)) == passes
+    assert ("argmax_agreement" not in failed(measured, limits)) == passes
+
+
+# Every output
+
+
+def test_the_worst_output_decides_and_is_named() -> None:
+    boxes, scores = normal(20, 4, 9), normal(20, 3, 9, seed=1)
+    reference = outputs(boxes=boxes, scores=scores)
+    measured = measure(outputs(boxes=boxes + 1e-3, scores=0 * scores), reference, np.zeros((20, 4, 9)), {}, REGRESSION)
+    assert measured["worst_output"] == "scores" and measured["sqnr_db"] < 1
+    wrong = failed(measured, of_scheme("static_int8"))
+    assert set(wrong) == {
+        f"{n} of scores" for n in ("sqnr_db", "max_diff_ratio", "dead_channels", "region_sqnr_db")
+    } - {"region_sqnr_db of scores"}
+    assert wrong["dead_channels of scores"] == "3: channels 0-2 never change where the model's do"
+
+
+def test_limits_of_one_output_are_its_own() -> None:
+    rough = normal(30, 4) + 0.2 * normal(30, 4, seed=2)
+    measured = measure(
+        outputs(a=rough, b=rough), outputs(a=normal(30, 4), b=normal(30, 4)), np.zeros((30, 4)), {}, REGRESSION
+    )
+    limits = of_scheme("static_int8", min_sqnr_db=30.0, outputs=[{"name": "a", "min_sqnr_db": 5.0}])
+    assert set(failed(measured, limits)) == {"sqnr_db of b"}
+
+
+def test_integers_are_right_or_wrong() -> None:
+    top = np.arange(400).reshape(20, 20) % 7
+    nearly = top.copy()
+    nearly[0, :10] += 1
+    measured = measure(outputs(top=nearly.astype(np.int32)), outputs(top=top), np.zeros((20, 20)), {}, REGRESSION)
+    assert (
+        measured["integer_agreement"] == 390 / 400 and measured["worst_output"] == "top" and "sqnr_db" not in measured
+    )
+    assert failed(measured, of_scheme("fp32")) == {"integer_agreement": "0.975"}
+    assert failed(measured, of_scheme("static_int8")) == {}
+    assert failed(measured, of_scheme("static_int8", min_integer_agreement=0.975)) == {}, "a limit met exactly is met"
+
+
+def test_an_output_of_another_shape_is_not_compared_and_not_passed_over() -> None:
+    """What a converter that moves channels leaves: the contract says it, and nothing ends in NumPy's words."""
+    reference = outputs(y=normal(20, 5, 8, 8), top=np.zeros((20, 8, 8), np.int64))
+    moved = outputs(y=normal(20, 8, 8, 5), top=np.zeros((20, 8, 8), np.int32))
+    measured = measure(moved, reference, np.zeros((20, 5, 8, 8)), {}, REGRESSION)
+    assert "accuracy" not in measured and [o["name"] for o in measured["outputs"]] == ["top"]
+    promise = {"outputs": [{"name": "y", "shape": [1, 5, 8, 8]}, {"name": "top", "shape": [1, 8, 8]}]}
+    (found,) = check_promise({"outputs": [{"name": "y", "shape": [1, 8, 8, 5]}, promise["outputs"][1]]}, promise)
+    assert not found["passed"] and found["wanted"] == "y [1, 5, 8, 8]; top [1, 8, 8]"
+    assert check_promise(promise, promise) == []
+
+
+def test_a_device_is_held_to_the_host_in_every_output() -> None:
+    host = outputs(a=normal(20, 4), top=np.zeros((20, 6), np.int64))
+    there = outputs(a=host[0].values, top=np.ones((20, 6), np.int64))
+    measured = measure_parity(there, host, classes=True)
+    assert measured["argmax_agreement"] == 1.0
+    assert failed(measured, device_limits("static_int8", {"min_sqnr_db": None})) == {"integer_agreement of top": "0"}
+
+
+# Its own quantized graph
+
+
+def near_graph(steps: float, cost_steps: float, scheme: str = "static_int8", **limits: Any) -> dict[str, str]:
+    """A file that is `steps` of its scale from its graph in places, which quantizing took `cost_steps` from PyTorch."""
+    reference = normal(200, 6)
+    scale = 0.02
+    where = np.random.default_rng(3).random((200, 6))
+    graph = reference + np.where(where < 0.2, cost_steps * scale, 0).astype(np.float32)
+    file = graph + np.where(where > 0.95, steps * scale, 0).astype(np.float32)
+    held = Graph(outputs(y=graph[:100]), {"y": scale})
+    measured = measure(outputs(y=file), outputs(y=reference), np.zeros((200, 6)), {}, REGRESSION, held)
+    assert measured["max_steps_from_graph"] == pytest.approx(steps, abs=0.01)
+    return failed(measured, of_scheme(scheme, **limits))
+
+
+def test_a_few_steps_are_rounding_and_more_are_not() -> None:
+    assert near_graph(3, 1) == {}
+    assert set(near_graph(9, 1)) == {"max_steps_from_graph"}
+    assert set(near_graph(33, 1)) >= {"max_steps_from_graph", "graph_sqnr_db"}
+
+
+def test_a_net_that_amplifies_roundings_may_be_as_far_as_quantizing_took_it() -> None:
+    assert near_graph(9, 12) == {}
+    # After training the graph is another model: what lies between it and the reference allows nothing.
+    assert set(near_graph(9, 12, "qat_int8")) == {"max_steps_from_graph"}
+
+
+def test_what_the_recipe_says_is_taken_as_it_is() -> None:
+    assert set(near_graph(9, 12, max_steps_from_graph=4.0)) == {"max_steps_from_graph"}
+    assert near_graph(9, 1, max_steps_from_graph=9.5) == {}
+
+
+def test_outputs_have_limits_in_a_recipe() -> None:
+    text = """
+name = "r"
+task = "regression"
+[model]
+definition = "model.py"
+outputs = ["boxes", "scores"]
+[data]
+source = "data.py:f"
+[[target]]
+name = "t"
+runtime = "onnx"
+verify = { max_dead_channels = 2, outputs = [{ name = "scores", min_sqnr_db = 8 }] }
+"""
+    verify = parse_recipe(text).targets[0].verify
+    assert verify.max_dead_channels == 2 and verify.outputs[0].min_sqnr_db == 8.0
+    twice = text.replace("{ name", '{ name = "scores" }, { name')
+    with pytest.raises(Exception, match="scores is named twice"):
+        parse_recipe(twice)
+    with pytest.raises(Exception, match="outputs need names of their own"):
+        parse_recipe(text.replace('"boxes", "scores"', '"boxes", "boxes"'))
+
+
+def test_every_limit_of_every_scheme_is_a_key_of_a_recipe() -> None:
+    from pocketforge.recipe.target import Verify
+
+    assert {name for limits in DEFAULT_LIMITS.values() for name in limits} <= set(Verify.__dataclass_fields__)
+
+
+# Int8 weights
+
+
+@pytest.mark.parametrize(("stored", "passes"), [(1000, True), (600, True), (400, False), (0, False)])
+def test_what_stayed_float_excuses_no_other_layer(tmp_path: Path, stored: int, passes: bool) -> None:
+    """A large layer that stayed float hides the others in the whole file's share."""
+    onnx = pytest.importorskip("onnx")
+    weights = {"big": np.zeros(4000, np.float32), "int": np.zeros(stored, np.int8)}
+    weights["rest"] = np.zeros(1000 - stored, np.float32)
+    kept = [onnx.numpy_helper.from_array(v, k) for k, v in weights.items() if v.size]
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4000])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["big"], ["y"])], "g", [], [y], kept)
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.helper.make_model(graph), path)
+    layers = [
+        {"name": "big", "op": "linear", "scheme": "fp32", "weights": 4000},
+        {"name": "int", "op": "linear", "scheme": "static_int8", "weights": 1000},
+    ]
+    (tmp_path / "quantize.json").write_text(json.dumps({"layers": layers}), encoding="utf-8")
+    (found,) = check_weights(path, "static_int8", tmp_path)
+    assert found["passed"] == passes and found["found"].endswith("(float: big)")
