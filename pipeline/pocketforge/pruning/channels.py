@@ -92,7 +92,8 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
 
 def _find(subject: Subject, settings: PruneChannels) -> tuple[Dependencies, Units]:
     """The units, with those dropped that fail `Dependencies.check`."""
-    graph = Dependencies(subject.module, subject.example)
+    samples = (tuple(x[: len(e)] for x, e in zip(inputs, subject.example)) for inputs, _ in subject.batches)
+    graph = Dependencies(subject.module, subject.example, samples)
     if settings.importance == "taylor":
         check_subject(subject)
         accumulate_gradients(graph.copy, subject)
@@ -108,14 +109,12 @@ def _find(subject: Subject, settings: PruneChannels) -> tuple[Dependencies, Unit
 def _wrong(graph: Dependencies, removed: dict[Unit, list[int]]) -> dict[Unit, str]:
     """Units that cannot lose what `removed` takes of them, and why. None at all in most models: one check for all."""
     removed = {unit: indices for unit, indices in removed.items() if indices}
-    plain = {unit: indices for unit, indices in removed.items() if not unit.statistics}
-    if not graph.check(plain) and (len(plain) == len(removed) or not graph.check(removed)):
+    if not graph.check(removed):
         return {}
     right: dict[Unit, list[int]] = {}
     wrong = {}
-    for unit in sorted(removed, key=lambda unit: unit.statistics):  # the more strictly checked first
-        together = {unit: removed[unit]} if unit.statistics else right | {unit: removed[unit]}
-        if why := graph.check(together):
+    for unit in removed:
+        if why := graph.check(right | {unit: removed[unit]}):
             wrong[unit] = why
         else:
             right[unit] = removed[unit]
@@ -126,7 +125,7 @@ def _skip(units: Units, wrong: dict[Unit, str]) -> None:
     units.channels = [unit for unit in units.channels if unit not in wrong]
     units.heads = [unit for unit in units.heads if unit not in wrong]
     for unit, why in wrong.items():
-        units.skipped[unit.attention.name if unit.attention else unit.layers[0]] = why
+        units.skip(unit.attention.name if unit.attention else unit.layers[0], why)
 
 
 def _choose(
