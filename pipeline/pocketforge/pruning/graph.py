@@ -23,7 +23,7 @@ from pocketforge.pruning.costs import matches
 from pocketforge.pruning.equality import Equality, tensors_of
 from pocketforge.pruning.importance import Scorer, torch_pruning
 from pocketforge.pruning.search import Budget, Item, Member, Reach, SearchLimitError, spread
-from pocketforge.pruning.tracing import dependency_graph, kind_of
+from pocketforge.pruning.tracing import dependency_graph, kind_of, most_indices
 
 # Indices visited for one layer, and for all: 20 times what the widest of large networks take.
 LAYER_STEPS = 5_000_000
@@ -179,7 +179,7 @@ class Dependencies:
 
     def _reach(self, layer: Any, function: Any, indices: Sequence[int], budget: Budget) -> Reach:
         node = self.graph.module2node[layer]
-        reach = Reach(node, self._root(node, function), indices, budget)
+        reach = Reach(node, self._root(node, function), indices, budget, self._size_of)
         reach.join_partitions(self._partitions)
         return reach
 
@@ -190,6 +190,9 @@ class Dependencies:
         """The units that a search gives: the channels that take as many of the same layers, and stop at the same."""
         members = list(reach.members.values())
         stops = [self._stop(member.dep, protect) for member in members]
+        for number, key in enumerate(reach.members):
+            if key in reach.lost:
+                stops[number] = stops[number] or self._lost_count(reach, key)
         outputs = [self._cut_layer(member.dep) for member in members]
         classes: dict[Any, dict[int, list[tuple[int, int]]]] = {}
         for orbit, counts in reach.orbits().items():
@@ -254,7 +257,7 @@ class Dependencies:
             reach = self._reach(dep.target.module, dep.handler, sorted(reader[-1].roots), Budget(LAYER_STEPS))
             orbits = reach.orbits()
         members = _restricted(reach, orbits)
-        if why := self._out_of_step(reach, members) or self._beyond(members):
+        if why := self._out_of_step(reach, members):
             return None, why
         roots = sorted(root for root in reach.root.roots if reach.orbit(root) in orbits)
         position = {root: at for at, root in enumerate(roots)}
@@ -293,19 +296,21 @@ class Dependencies:
                 cuts.append(Cut(name, member.dep.handler, dim, self._is_output(member.dep), indices))
         return cuts
 
-    def _beyond(self, members: list[Member]) -> str:
-        """Where an index is none of its layer's, as after views that the graph does not follow; empty where all are."""
-        for member in members:
-            dep = member.dep
-            if dep.target.module in self.names:
-                count = self.graph.get_out_channels if self._is_output(dep) else self.graph.get_in_channels
-                channels = count(dep.target)
-                if channels is not None and max(member.roots, default=0) >= channels:
-                    on_the_way = {kind_of(m.dep.target) for m in members if m.dep.target.module not in self.names}
-                    views = sorted(on_the_way & _VIEWS)
-                    through = f" ({', '.join(views)} on the way to {self.names[dep.target.module]})" if views else ""
-                    return f"the dependency graph loses count of its channels{through}"
-        return ""
+    def _size_of(self, dep: Any) -> int | None:
+        """How many indices the dependency's target has; None where that is not known."""
+        if dep.target.module in self.names:
+            count = self.graph.get_out_channels if self._is_output(dep) else self.graph.get_in_channels
+            found: int | None = count(dep.target)
+            return found
+        return most_indices(dep.target)
+
+    def _lost_count(self, reach: Reach, key: Any) -> str:
+        """Why the channels that reach a place where the search was lost must stay."""
+        node = key[0]
+        on_the_way = {kind_of(other) for other, _ in reach.members if other.module not in self.names}
+        views = ", ".join(sorted(on_the_way & _VIEWS)) or "a view"
+        place = self.names.get(node.module) or kind_of(node)
+        return f"the dependency graph loses count of its channels at {place} ({views} on the way)"
 
     def _out_of_step(self, reach: Reach, members: list[Member]) -> str:
         """The layer in whose groups these channels do not lie evenly, so that others' would change places."""

@@ -68,11 +68,17 @@ class Item(tuple):  # type: ignore[type-arg]
 class Reach:
     """All that hangs together with `indices` of one side of `node`.
 
-    members: by node and pruning function. Roots that lead to the same index are one orbit: they go together.
+    members: by node and pruning function. Roots that lead to the same index are one orbit: they go together. lost:
+    members that the search could not be led on from, and why. size_of: a dependency → how many indices its target can
+    have, None where that is not known: what is beyond is led no further.
     """
 
-    def __init__(self, node: Any, root: Any, indices: Iterable[int], budget: Budget) -> None:
+    def __init__(
+        self, node: Any, root: Any, indices: Iterable[int], budget: Budget, size_of: Callable[[Any], int | None]
+    ) -> None:
         self.members: dict[tuple[Any, Any], Member] = {}
+        self.lost: dict[tuple[Any, Any], str] = {}
+        self._size_of = size_of
         self._parents = {index: index for index in indices}
         self._key = (node, root.handler)
         self.members[self._key] = Member(root, dict(self._parents))
@@ -82,7 +88,11 @@ class Reach:
             source, function, found = stack.pop()
             for dep in source.dependencies:
                 if dep.is_triggered_by(function):
-                    fresh = self._arrive(dep, _mapped(dep, found, budget))
+                    try:
+                        fresh = self._arrive(dep, _mapped(dep, found, budget))
+                    except (IndexError, TypeError) as error:  # mappings over sizes that were not found
+                        self.lost[source, function] = type(error).__name__
+                        continue
                     if fresh:
                         stack.append((dep.target, dep.handler, fresh))
 
@@ -94,13 +104,18 @@ class Reach:
         """Those of `found` that were not known of the dependency's target."""
         if not found:
             return []
-        member = self.members.setdefault((dep.target, dep.handler), Member(dep))
+        key = (dep.target, dep.handler)
+        member = self.members.setdefault(key, Member(dep))
+        size = self._size_of(dep)
         fresh = []
         for index in found:
             known = member.roots.get(index.idx)
             if known is None:
                 member.roots[index.idx] = index.root_idx
-                fresh.append(index)
+                if size is None or 0 <= index.idx < size:
+                    fresh.append(index)
+                else:
+                    self.lost[key] = f"index {index.idx} of {size}"
             else:
                 self.join(known, index.root_idx)
         return fresh

@@ -76,6 +76,12 @@ def kind_of(node: Any) -> str:
     return name.lower() or type(node.module).__name__
 
 
+def most_indices(node: Any) -> int | None:
+    """How many indices a node that is no layer can have, from the shapes of what it gives; None for parameters."""
+    shapes = [one.shape for one in getattr(node.grad_fn, "_input_metadata", ())]
+    return sum(max(shape, default=1) for shape in shapes) or None
+
+
 class _Halves:
     """A gated linear unit: channel i of its output is made of i and i + half of its input."""
 
