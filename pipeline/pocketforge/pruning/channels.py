@@ -43,7 +43,8 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
     """Remove channels (and heads) of `subject.module` in place, as `settings` (a PruneChannels) says.
 
     report: layers [{name, before, after}] in output channels, or heads of an attention module ("heads": true);
-    macs and parameters [before, after]; goal {metric, limit, reached} or None; protected; skipped [{name, why}].
+    macs and parameters [before, after]; goal {metric, limit, reached} or None; protected; skipped [{name, why}];
+    warnings: layers whose width is not what the ratio asks, within a tile of round_to.
     Raises ModelError: a pattern that fits no layer, a ratio that would empty a layer, nothing that may be pruned, a
     goal that cannot be met (with the least reached). ToolMissing without torch-pruning.
     """
@@ -86,6 +87,7 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
             "goal": goal,
             "protected": sorted(set(units.protected)),
             "skipped": [{"name": name, "why": why} for name, why in units.skipped.items()],
+            "warnings": width_warnings(removed, before[0], subject, settings) if settings.goal is None else [],
         },
     )
 
@@ -204,6 +206,40 @@ def _local(unit: Unit, ratio: float, subject: Subject, round_to: int) -> int:
 def _before(size: int, ratio: float, subject: Subject) -> float:
     """What `size` was before the first step, when the steps before this one removed their part of `ratio`."""
     return size / (1 - ratio * (subject.step - 1) / subject.steps)
+
+
+def width_warnings(
+    removed: dict[Unit, int], before: dict[str, int], subject: Subject, settings: PruneChannels
+) -> list[str]:
+    """Layers whose width is further from what was asked than one tile of round_to, by name, with the reason."""
+    ratios = {unit: _asked(unit, subject, settings) for unit in removed if unit.attention is None}
+    gone = dict.fromkeys(before, 0)
+    asked: dict[str, float] = {}
+    least: dict[str, int] = {}
+    for unit, ratio in ratios.items():
+        lost, at_a_time = unit.widths(removed[unit]), unit.widths(1)
+        for name in unit.layers:
+            gone[name] += lost[name]
+            least[name] = max(least.get(name, 0), at_a_time[name])
+            if ratio is not None:
+                asked[name] = min(ratio, asked.get(name, 1.0))
+    found = []
+    for name, ratio in asked.items():
+        width = before[name] - gone[name]
+        wanted = _before(before[name], ratio, subject) * (1 - ratio * subject.step / subject.steps)
+        if abs(width - wanted) > settings.round_to + _EPSILON:
+            whole = sum(unit.share().get(name, 0) for unit in ratios)
+            why = f"they go {least[name]} at a time" if whole == before[name] else f"only {whole} of them can go"
+            found.append(f"{name}: {width} of {before[name]} channels left, {wanted:g} asked: {why}")
+    return found
+
+
+def _asked(unit: Unit, subject: Subject, settings: PruneChannels) -> float | None:
+    """The share that a unit was asked to lose; None where only all of the units together were."""
+    named = _named_ratio(unit, subject, settings)
+    if named is not None or settings.scope == "global":
+        return named
+    return settings.ratio if isinstance(settings.ratio, float) else 0.0
 
 
 def _order(units: list[Unit], settings: PruneChannels) -> list[tuple[Unit, int]]:
