@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,6 +62,7 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
             break
         _skip(units, wrong)
     subject.emit(0.8, f"removing channels in {sum(1 for count in removed.values() if count)} groups of layers")
+    warnings = _width_warnings(removed, subject, settings) if settings.goal is None else []
     edit = graph.record(_indices(removed))
     before = _sizes(module, units), count_macs(module, example), count_parameters(module)
     if edit.tensors:
@@ -87,7 +89,7 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
             "goal": goal,
             "protected": sorted(set(units.protected)),
             "skipped": [{"name": name, "why": why} for name, why in units.skipped.items()],
-            "warnings": width_warnings(removed, before[0], subject, settings) if settings.goal is None else [],
+            "warnings": warnings,
         },
     )
 
@@ -165,6 +167,7 @@ def _by_ratio(units: list[Unit], subject: Subject, settings: PruneChannels) -> d
             ranked.append(unit)
         else:
             removed[unit] = _local(unit, rest if ratio is None else ratio, subject, settings.round_to)
+    _give_back(removed, subject, settings)
     total = sum(unit.size for unit in ranked)
     # Of what is left, so that the steps together remove `rest`.
     share = rest / subject.steps / (1 - rest * (subject.step - 1) / subject.steps)
@@ -208,29 +211,73 @@ def _before(size: int, ratio: float, subject: Subject) -> float:
     return size / (1 - ratio * (subject.step - 1) / subject.steps)
 
 
-def width_warnings(
-    removed: dict[Unit, int], before: dict[str, int], subject: Subject, settings: PruneChannels
-) -> list[str]:
-    """Layers whose width is further from what was asked than one tile of round_to, by name, with the reason."""
-    ratios = {unit: _asked(unit, subject, settings) for unit in removed if unit.attention is None}
-    gone = dict.fromkeys(before, 0)
-    asked: dict[str, float] = {}
-    least: dict[str, int] = {}
-    for unit, ratio in ratios.items():
-        lost, at_a_time = unit.widths(removed[unit]), unit.widths(1)
+@dataclass(slots=True)
+class _Width:
+    """What was asked of a layer's width, what is left, and the units whose channels it has."""
+
+    wanted: float
+    left: int
+    units: list[Unit]
+
+
+def _widths(removed: dict[Unit, int], subject: Subject, settings: PruneChannels) -> dict[str, _Width]:
+    """Of every layer of which a share was asked; of several shares the least."""
+    units = [unit for unit in removed if unit.attention is None]
+    layers: dict[str, list[Unit]] = {}
+    for unit in units:
         for name in unit.layers:
-            gone[name] += lost[name]
-            least[name] = max(least.get(name, 0), at_a_time[name])
-            if ratio is not None:
-                asked[name] = min(ratio, asked.get(name, 1.0))
+            layers.setdefault(name, []).append(unit)
+    found = {}
+    for name, theirs in layers.items():
+        ratios = [ratio for unit in theirs if (ratio := _asked(unit, subject, settings)) is not None]
+        if ratios:
+            width = _channels_of(subject.module, name)
+            done = subject.step / subject.steps
+            wanted = _before(width, min(ratios), subject) * (1 - min(ratios) * done)
+            found[name] = _Width(wanted, width - sum(unit.widths(removed[unit])[name] for unit in theirs), theirs)
+    return found
+
+
+def _give_back(removed: dict[Unit, int], subject: Subject, settings: PruneChannels) -> None:
+    """Take fewer pieces of units that were rounded down, where a layer would lose a tile more than was asked."""
+    tile = settings.round_to + _EPSILON
+    while True:
+        widths = _widths(removed, subject, settings)
+        for width in widths.values():
+            if width.wanted - width.left <= tile:
+                continue
+            for unit in sorted(width.units, key=lambda unit: _rounded_off(unit, removed[unit], subject, settings))[::-1]:
+                fewer = {**removed, unit: removed[unit] - 1}
+                if removed[unit] and all(
+                    abs(after.wanted - after.left) <= max(tile, abs(widths[name].wanted - widths[name].left) - _EPSILON)
+                    for name, after in _widths(fewer, subject, settings).items()
+                    if unit in after.units
+                ):
+                    removed[unit] -= 1
+                    break
+            else:
+                continue
+            break
+        else:
+            return
+
+
+def _rounded_off(unit: Unit, count: int, subject: Subject, settings: PruneChannels) -> float:
+    """Channels that a unit lost beyond what was asked of it."""
+    ratio = _asked(unit, subject, settings) or 0.0
+    return _before(unit.size, ratio, subject) * (1 - ratio * subject.step / subject.steps) - unit.left(count)
+
+
+def _width_warnings(removed: dict[Unit, int], subject: Subject, settings: PruneChannels) -> list[str]:
+    """Layers whose width is further from what was asked than one tile of round_to, by name, with the reason."""
     found = []
-    for name, ratio in asked.items():
-        width = before[name] - gone[name]
-        wanted = _before(before[name], ratio, subject) * (1 - ratio * subject.step / subject.steps)
-        if abs(width - wanted) > settings.round_to + _EPSILON:
-            whole = sum(unit.share().get(name, 0) for unit in ratios)
-            why = f"they go {least[name]} at a time" if whole == before[name] else f"only {whole} of them can go"
-            found.append(f"{name}: {width} of {before[name]} channels left, {wanted:g} asked: {why}")
+    for name, width in _widths(removed, subject, settings).items():
+        if abs(width.left - width.wanted) > settings.round_to + _EPSILON:
+            before = _channels_of(subject.module, name)
+            whole = sum(unit.share()[name] for unit in width.units)
+            at_a_time = max(unit.widths(1)[name] for unit in width.units)
+            why = f"they go {at_a_time} at a time" if whole == before else f"only {whole} of them can go"
+            found.append(f"{name}: {width.left} of {before} channels left, {width.wanted:g} asked: {why}")
     return found
 
 
@@ -303,12 +350,13 @@ def _must_run(module: nn.Module, edit: KeepChannels, example: tuple[torch.Tensor
 
 def _sizes(module: nn.Module, units: Units) -> dict[str, int]:
     """Output channels of every layer that may lose some."""
-    sizes = {}
-    for unit in units.channels:
-        for name in unit.layers:
-            weight = module.get_submodule(name)
-            sizes[name] = int(getattr(weight, "out_channels", getattr(weight, "out_features", 0)))
-    return sizes
+    return {name: _channels_of(module, name) for unit in units.channels for name in unit.layers}
+
+
+def _channels_of(module: nn.Module, name: str) -> int:
+    """Output channels of a convolution or linear layer."""
+    layer = module.get_submodule(name)
+    return int(getattr(layer, "out_channels", getattr(layer, "out_features", 0)))
 
 
 def _reasons(units: Units) -> str:

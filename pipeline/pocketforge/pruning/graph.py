@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +22,10 @@ from pocketforge.model.surgery import KeepChannels, record_kept
 from pocketforge.pruning.attention import Attention, find_attention, set_heads
 from pocketforge.pruning.costs import matches
 from pocketforge.pruning.equality import Equality, tensors_of
+from pocketforge.pruning.index_maps import kind_of, shapes_of, split_starts
 from pocketforge.pruning.importance import Scorer, torch_pruning
-from pocketforge.pruning.search import Budget, Item, Member, Reach, SearchLimitError, spread
-from pocketforge.pruning.tracing import dependency_graph, kind_of, most_indices
+from pocketforge.pruning.search import Budget, Item, Member, Place, Reach, SearchLimitError, spread
+from pocketforge.pruning.tracing import dependency_graph
 
 # Indices visited for one layer, and for all: 20 times what the widest of large networks take.
 LAYER_STEPS = 5_000_000
@@ -134,6 +136,10 @@ class Dependencies:
         self.attention = find_attention(module)
         self._inner = {layer: attention for attention in self.attention for layer in attention.layers}
         self._ties = _ties(self.copy)
+        nodes = self.graph.module2node.values()
+        widths = [max(shape, default=1) for node in nodes for shape in shapes_of(node.grad_fn)]
+        self._widest = max([1, *widths, *(size for tensor in module.parameters() for size in tensor.shape)])
+        self._starts: dict[Any, list[int]] = {}
         self._equality = Equality(module, example, samples)
 
     def _forward(self, module: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
@@ -194,10 +200,10 @@ class Dependencies:
             if key in reach.lost:
                 stops[number] = stops[number] or self._lost_count(reach, key)
         outputs = [self._cut_layer(member.dep) for member in members]
-        classes: dict[Any, dict[int, list[tuple[int, int]]]] = {}
-        for orbit, counts in reach.orbits().items():
-            layers = tuple((outputs[number], count) for number, count in counts if outputs[number])
-            why = tuple(dict.fromkeys(stops[number] for number, _ in counts if stops[number]))
+        classes: dict[Any, dict[int, list[Place]]] = {}
+        for orbit, counts in reach.orbits(self._part_of).items():
+            layers = tuple((outputs[at.member], at.count) for at in counts if outputs[at.member])
+            why = tuple(dict.fromkeys(stops[at.member] for at in counts if stops[at.member]))
             classes.setdefault((layers, why), {})[orbit] = counts
         for (counts_of, whys), orbits in classes.items():
             layers = sorted({name for name, _ in counts_of}, key=self.position.__getitem__)
@@ -241,7 +247,7 @@ class Dependencies:
     def _unit(
         self,
         reach: Reach,
-        orbits: dict[int, list[tuple[int, int]]],
+        orbits: dict[int, list[Place]],
         layers: list[str],
         attention: Attention | None,
         scorer: Scorer,
@@ -255,7 +261,7 @@ class Dependencies:
                 return None, "no layer reads its heads"
             dep = reader[-1].dep
             reach = self._reach(dep.target.module, dep.handler, sorted(reader[-1].roots), Budget(LAYER_STEPS))
-            orbits = reach.orbits()
+            orbits = reach.orbits(self._part_of)
         members = _restricted(reach, orbits)
         if why := self._out_of_step(reach, members):
             return None, why
@@ -296,13 +302,21 @@ class Dependencies:
                 cuts.append(Cut(name, member.dep.handler, dim, self._is_output(member.dep), indices))
         return cuts
 
-    def _size_of(self, dep: Any) -> int | None:
-        """How many indices the dependency's target has; None where that is not known."""
+    def _size_of(self, dep: Any) -> int:
+        """How many indices the dependency's target can have: a layer's channels, else the widest tensor's."""
         if dep.target.module in self.names:
             count = self.graph.get_out_channels if self._is_output(dep) else self.graph.get_in_channels
             found: int | None = count(dep.target)
-            return found
-        return most_indices(dep.target)
+            if found is not None:
+                return found
+        return self._widest
+
+    def _part_of(self, dep: Any, index: int) -> int:
+        """The part of a split that an index lies in: all parts of a chunk must lose as many."""
+        node = dep.target
+        if node not in self._starts:
+            self._starts[node] = split_starts(node)
+        return max(0, bisect_right(self._starts[node], index) - 1)
 
     def _lost_count(self, reach: Reach, key: Any) -> str:
         """Why the channels that reach a place where the search was lost must stay."""
@@ -392,7 +406,7 @@ def _heads(unit: Unit, attention: Attention, importance: Tensor) -> tuple[Unit |
 
 
 def _chunks(
-    unit: Unit, orbits: Mapping[int, list[tuple[int, int]]], parts: int, importance: Tensor, round_to: int
+    unit: Unit, orbits: Mapping[int, list[Place]], parts: int, importance: Tensor, round_to: int
 ) -> tuple[Unit | None, str]:
     """Pieces after each of which a multiple of `round_to` outputs of each layer is left.
 
@@ -470,7 +484,8 @@ def _fixes_width(grad_fn: Any) -> str:
     kind = type(grad_fn).__name__
     if kind.startswith("ConstantPadNd") and any(grad_fn._saved_pad[4:6]):
         return "a zero-padded shortcut fixes its width"
-    if kind.startswith("CatBackward") and any(function is None for function, _ in grad_fn.next_functions):
+    # With one such tensor the widths are known (index_maps.py).
+    if kind.startswith("CatBackward") and sum(function is None for function, _ in grad_fn.next_functions) > 1:
         return "it is concatenated with a tensor that no weight made, whose channels the dependency graph does not count"
     return ""
 

@@ -36,6 +36,14 @@ class Index(NamedTuple):
     root_idx: int
 
 
+class Place(NamedTuple):
+    """The number of a member, the part of it (of a split's output), and how many indices."""
+
+    member: int
+    part: int
+    count: int
+
+
 @dataclass(slots=True, eq=False)
 class Member:
     """Indices of one side of one node. roots: index → the root's index that led to it first, in the order found."""
@@ -70,11 +78,11 @@ class Reach:
 
     members: by node and pruning function. Roots that lead to the same index are one orbit: they go together. lost:
     members that the search could not be led on from, and why. size_of: a dependency → how many indices its target can
-    have, None where that is not known: what is beyond is led no further.
+    have: what is beyond is led no further.
     """
 
     def __init__(
-        self, node: Any, root: Any, indices: Iterable[int], budget: Budget, size_of: Callable[[Any], int | None]
+        self, node: Any, root: Any, indices: Iterable[int], budget: Budget, size_of: Callable[[Any], int]
     ) -> None:
         self.members: dict[tuple[Any, Any], Member] = {}
         self.lost: dict[tuple[Any, Any], str] = {}
@@ -112,7 +120,7 @@ class Reach:
             known = member.roots.get(index.idx)
             if known is None:
                 member.roots[index.idx] = index.root_idx
-                if size is None or 0 <= index.idx < size:
+                if 0 <= index.idx < size:
                     fresh.append(index)
                 else:
                     self.lost[key] = f"index {index.idx} of {size}"
@@ -143,13 +151,15 @@ class Reach:
                 for index, root in member.roots.items():
                     self.join(first.setdefault(index % (channels // parts), root), root)
 
-    def orbits(self) -> dict[int, list[tuple[int, int]]]:
-        """For each orbit the members that it takes indices of, by their number, and how many of each."""
-        counts: dict[int, Counter[int]] = {}
+    def orbits(self, part_of: Callable[[Any, int], int]) -> dict[int, list[Place]]:
+        """For each orbit where it takes indices, and how many. part_of: (dependency, index) → the part of its target
+        (of a split) that the index lies in, 0 in all others.
+        """
+        counts: dict[int, Counter[tuple[int, int]]] = {}
         for number, member in enumerate(self.members.values()):
-            for root in member.roots.values():
-                counts.setdefault(self.orbit(root), Counter())[number] += 1
-        return {orbit: sorted(found.items()) for orbit, found in counts.items()}
+            for index, root in member.roots.items():
+                counts.setdefault(self.orbit(root), Counter())[number, part_of(member.dep, index)] += 1
+        return {o: [Place(n, part, count) for (n, part), count in sorted(found.items())] for o, found in counts.items()}
 
 
 def _mapped(dep: Any, found: list[Index], budget: Budget) -> list[Index]:

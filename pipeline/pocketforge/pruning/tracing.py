@@ -6,13 +6,15 @@ fails, or goes on for too long, only what passes that node cannot be pruned.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
 
 from pocketforge.pruning.importance import torch_pruning
-from pocketforge.pruning.search import Budget, Index, SearchLimitError
+from pocketforge.pruning.index_maps import ChannelDims, exact_maps, kind_of, with_constant
+from pocketforge.pruning.search import Budget, SearchLimitError
 
 # Steps (questions for a node's channels) for one node, and for all: 100 times what large networks take.
 NODE_STEPS = 200_000
@@ -35,21 +37,49 @@ def _map_indices(graph: Any) -> dict[Any, str]:
     library = torch_pruning().dependency
     lost: dict[Any, str] = {}
     total = Budget(ALL_STEPS)
-    for step in (library.shape_infer.init_shape_information, library.index_mapping.update_index_mapping):
-        for module, node in graph.module2node.items():
-            if node in lost:
-                continue
-            budget = Budget(min(NODE_STEPS, max(0, total.left)))
-            try:
-                step(_one_node(graph, module, node, budget))
-            except SearchLimitError:
-                lost[node] = f"the search for what its channels become ({kind_of(node)}) does not end"
-            except Exception as error:  # divisions by zero, names that were never set
-                lost[node] = f"the dependency graph cannot follow its channels ({kind_of(node)}: {type(error).__name__})"
-            total.left -= budget.steps - max(0, budget.left)
-    for node in graph.module2node.values():
-        _map_glu(node)
+    nodes = list(graph.module2node.items())
+
+    def each(step: Any, module: Any, node: Any) -> None:
+        budget = Budget(min(NODE_STEPS, max(0, total.left)))
+        try:
+            step(_one_node(graph, module, node, budget))
+        except SearchLimitError:
+            lost[node] = f"the search for what its channels become ({kind_of(node)}) does not end"
+        except Exception as error:  # divisions by zero, names that were never set
+            lost[node] = f"the dependency graph cannot follow its channels ({kind_of(node)}: {type(error).__name__})"
+        total.left -= budget.steps - max(0, budget.left)
+
+    for module, node in nodes:
+        each(library.shape_infer.init_shape_information, module, node)
+    dims = ChannelDims()
+    leaving: dict[int, Any] = {}
+    arriving: dict[int, Any] = {}
+    for module, node in nodes:
+        constant = with_constant(node, library.Dependency, graph.get_pruner_of_module(module).prune_out_channels)
+        exact = list(exact_maps(node, dims))
+        if exact:
+            lost.pop(node, None)
+            if constant is not None:
+                lost[constant] = "it is added to, or is, a concatenation with a tensor that no weight made"
+        elif node not in lost:
+            each(library.index_mapping.update_index_mapping, module, node)
+            exact = list(_theirs(node))
+        for dep, mapping in exact:
+            (leaving if dep.source is node else arriving)[id(dep)] = mapping
+    for _, node in nodes:
+        for dep in node.dependencies:
+            dep.index_mapping = [leaving.get(id(dep)), arriving.get(id(dep))]
     return lost
+
+
+def _theirs(node: Any) -> Iterator[tuple[Any, Any]]:
+    """The mappings that Torch-Pruning left at a node's dependencies, taken away: the next node's would overwrite them."""
+    neighbours = dict.fromkeys([*node.inputs, *node.outputs])
+    for dep in [*node.dependencies, *(d for n in neighbours for d in n.dependencies if d.target is node)]:
+        found = [mapping for mapping in dep.index_mapping if mapping is not None]
+        if found:
+            yield dep, found[0]
+        dep.index_mapping = [None, None]
 
 
 def _one_node(graph: Any, module: Any, node: Any, budget: Budget) -> Any:
@@ -68,47 +98,6 @@ def _one_node(graph: Any, module: Any, node: Any, budget: Budget) -> Any:
         get_in_channels=counted(graph.get_in_channels),
         _2d_4d=graph._2d_4d,
     )
-
-
-def kind_of(node: Any) -> str:
-    """What a node computes, as a reader knows it: glu, view, cat."""
-    name = type(node.grad_fn).__name__.partition("Backward")[0]
-    return name.lower() or type(node.module).__name__
-
-
-def most_indices(node: Any) -> int | None:
-    """How many indices a node that is no layer can have, from the shapes of what it gives; None for parameters."""
-    shapes = [one.shape for one in getattr(node.grad_fn, "_input_metadata", ())]
-    return sum(max(shape, default=1) for shape in shapes) or None
-
-
-class _Halves:
-    """A gated linear unit: channel i of its output is made of i and i + half of its input."""
-
-    def __init__(self, half: int, reverse: bool) -> None:
-        self.half, self.reverse = half, reverse
-
-    def __call__(self, found: list[Index]) -> list[Index]:
-        if self.reverse:
-            return [Index(i.idx + more, i.root_idx) for i in found for more in (0, self.half)]
-        return [Index(i.idx % self.half, i.root_idx) for i in found]
-
-
-def _map_glu(node: Any) -> None:
-    if kind_of(node) != "glu":
-        return
-    shape = node.grad_fn._saved_self.shape
-    # Saved as an unsigned number: -1 is 2^64 - 1.
-    dim = node.grad_fn._saved_dim
-    dim = dim - 2**64 if dim >= 2**63 else dim
-    half = shape[dim] // 2
-    for source in node.inputs:
-        for dep in node.dependencies:
-            if dep.target is source:  # beside the mapping of a split or a concatenation before it
-                dep.index_mapping.insert(0, _Halves(half, reverse=True))
-        for dep in source.dependencies:
-            if dep.target is node:
-                dep.index_mapping.append(_Halves(half, reverse=False))
 
 
 def rms_norm_pruner() -> Any:
