@@ -32,8 +32,9 @@ from pocketforge.model.surgery import KeepChannels, apply_edits, keep_masks
 from pocketforge.pruning.base import Pruned, Subject
 from pocketforge.pruning.costs import check_patterns, check_subject, matches
 from pocketforge.pruning.goals import fewest
-from pocketforge.pruning.graph import Dependencies, Unit, Units
+from pocketforge.pruning.graph import Dependencies
 from pocketforge.pruning.importance import accumulate_gradients, make_scorer
+from pocketforge.pruning.units import Unit, Units
 from pocketforge.recipe.compress import Compress, PruneChannels
 
 # Guards floors of products such as 20 × (1 - 0.9), which is 1.9999999999999996.
@@ -96,7 +97,9 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
 
 def _find(subject: Subject, settings: PruneChannels) -> tuple[Dependencies, Units]:
     """The units, with those dropped that fail `Dependencies.check`."""
-    samples = (tuple(x[: len(e)] for x, e in zip(inputs, subject.example)) for inputs, _ in subject.batches)
+    samples = (
+        tuple(x[: len(e)] for x, e in zip(inputs, subject.example, strict=False)) for inputs, _ in subject.batches
+    )
     graph = Dependencies(subject.module, subject.example, samples)
     if settings.importance == "taylor":
         check_subject(subject)
@@ -111,17 +114,23 @@ def _find(subject: Subject, settings: PruneChannels) -> tuple[Dependencies, Unit
 
 
 def _wrong(graph: Dependencies, removed: dict[Unit, list[int]]) -> dict[Unit, str]:
-    """Units that cannot lose what `removed` takes of them, and why. None at all in most models: one check for all."""
-    removed = {unit: indices for unit, indices in removed.items() if indices}
-    if not graph.check(removed):
-        return {}
+    """Units that cannot lose what `removed` takes of them, and why. None at all in most models: one check for all, and
+    halves of what fails, until one unit is left.
+    """
     right: dict[Unit, list[int]] = {}
     wrong = {}
-    for unit in removed:
-        if why := graph.check(right | {unit: removed[unit]}):
-            wrong[unit] = why
+    waiting = [[unit for unit, indices in removed.items() if indices]]
+    while waiting:
+        some = waiting.pop()
+        together = {unit: removed[unit] for unit in some}
+        why = graph.check(right | together)
+        if not why:
+            right |= together
+        elif len(some) == 1:
+            wrong[some[0]] = why
         else:
-            right[unit] = removed[unit]
+            half = len(some) // 2
+            waiting += [some[half:], some[:half]]
     return wrong
 
 
@@ -246,7 +255,9 @@ def _give_back(removed: dict[Unit, int], subject: Subject, settings: PruneChanne
         for width in widths.values():
             if width.wanted - width.left <= tile:
                 continue
-            for unit in sorted(width.units, key=lambda unit: _rounded_off(unit, removed[unit], subject, settings))[::-1]:
+            for unit in sorted(width.units, key=lambda unit: _rounded_off(unit, removed[unit], subject, settings))[
+                ::-1
+            ]:
                 fewer = {**removed, unit: removed[unit] - 1}
                 if removed[unit] and all(
                     abs(after.wanted - after.left) <= max(tile, abs(widths[name].wanted - widths[name].left) - _EPSILON)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from pocketforge.model.surgery import KeepChannels, apply_edits
@@ -115,12 +116,10 @@ def _trial(module: nn.Module, inputs: Inputs) -> _Trial | None:
     """With doubles where the model computes in them; None where its answer is no number at all."""
     for dtype in (torch.float64, torch.float32):
         trial = _Trial(module, inputs, dtype)
-        try:
+        with suppress(Exception):  # a float32 made inside meets doubles; random inputs that its forward refuses
             found = [x for x in _answers(copy.deepcopy(module), trial) if x.is_floating_point()]
-        except Exception:  # a float32 made inside meets doubles; random inputs that its forward refuses
-            continue
-        if any(bool(torch.isfinite(x).any()) for x in found):
-            return trial
+            if any(bool(torch.isfinite(x).any()) for x in found):
+                return trial
     return None
 
 
@@ -142,12 +141,12 @@ def _close(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
     if found.shape != wanted.shape:
         return False
     if not wanted.is_floating_point():
-        return torch.equal(found, wanted)
+        return bool(torch.equal(found, wanted))
     finite = torch.isfinite(wanted)
     if not torch.equal(finite, torch.isfinite(found)):
         return False
     largest = float(wanted[finite].abs().max()) if bool(finite.any()) else 0.0
-    return torch.allclose(found[finite], wanted[finite], rtol=0.0, atol=tolerance * largest + 1e-30)
+    return bool(torch.allclose(found[finite], wanted[finite], rtol=0.0, atol=tolerance * largest + 1e-30))
 
 
 def _zeroed(module: nn.Module, edit: KeepChannels) -> nn.Module:
@@ -179,7 +178,9 @@ class _AffineNorms(TorchFunctionMode):
         return func(*args, **(kwargs or {})) if answer is NotImplemented else answer
 
 
-def _trailing(x: Tensor, normalized_shape: Sequence[int], weight: Any = None, bias: Any = None, *_: Any, **__: Any) -> Tensor:
+def _trailing(
+    x: Tensor, normalized_shape: Sequence[int], weight: Any = None, bias: Any = None, *_: Any, **__: Any
+) -> Tensor:
     if list(x.shape[x.ndim - len(normalized_shape) :]) != list(normalized_shape):
         raise ValueError(f"a norm over {list(normalized_shape)} was given shape {list(x.shape)}")
     y = x if weight is None else x * weight
@@ -209,7 +210,9 @@ def _batch(
     return NotImplemented if mean is not None and not training else _per_channel(x, weight, bias)
 
 
-def _raw_batch(x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool = False, *_: Any, **__: Any) -> Any:
+def _raw_batch(
+    x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool = False, *_: Any, **__: Any
+) -> Any:
     return _batch(x, mean, var, weight, bias, training)
 
 
@@ -224,14 +227,14 @@ def _raw_instance(x: Tensor, weight: Any, bias: Any, *_: Any, **__: Any) -> Tens
 
 
 _STAND_INS: dict[Any, Callable[..., Any]] = {
-    F.layer_norm: _trailing,
+    functional.layer_norm: _trailing,
     torch.layer_norm: _trailing,
-    F.rms_norm: _rms,
+    functional.rms_norm: _rms,
     torch.rms_norm: _rms,
-    F.group_norm: _grouped,
+    functional.group_norm: _grouped,
     torch.group_norm: _grouped,
-    F.batch_norm: _batch,
+    functional.batch_norm: _batch,
     torch.batch_norm: _raw_batch,
-    F.instance_norm: _instance,
+    functional.instance_norm: _instance,
     torch.instance_norm: _raw_instance,
 }

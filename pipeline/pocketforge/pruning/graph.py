@@ -11,7 +11,6 @@ import copy
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,84 +21,29 @@ from pocketforge.model.surgery import KeepChannels, record_kept
 from pocketforge.pruning.attention import Attention, find_attention, set_heads
 from pocketforge.pruning.costs import matches
 from pocketforge.pruning.equality import Equality, tensors_of
-from pocketforge.pruning.index_maps import kind_of, shapes_of, split_starts
 from pocketforge.pruning.importance import Scorer, torch_pruning
-from pocketforge.pruning.search import Budget, Item, Member, Place, Reach, SearchLimitError, spread
+from pocketforge.pruning.index_maps import kind_of, shapes_of, split_starts
+from pocketforge.pruning.search import Budget, Item, Member, Place, Reach, SearchLimitError
 from pocketforge.pruning.tracing import dependency_graph
+from pocketforge.pruning.units import Cut, Unit, Units, cut_channels, cut_heads
 
 # Indices visited for one layer, and for all: 20 times what the widest of large networks take.
 LAYER_STEPS = 5_000_000
 ALL_STEPS = 20_000_000
 _PROTECTED = "protected"
 # What changes how channels are counted, as far as a message names it.
-_VIEWS = {"view", "unsafeview", "reshapealias", "cat", "pixelshuffle", "pixelunshuffle", "permute", "glu", "repeat", "slice"}
-
-
-@dataclass(slots=True, eq=False)
-class Cut:
-    """What a unit takes of one side of one layer. indices: orbit → the layer's indices that go with it."""
-
-    name: str
-    handler: Any
-    dim: int
-    is_output: bool
-    indices: dict[int, list[int]]
-
-
-@dataclass(slots=True, eq=False)
-class Unit:
-    """Channels that go together: index i of `root`'s and what depends on it in every other layer.
-
-    root: the layer whose channels are counted. layers: all layers whose outputs are cut, in the model's order. size:
-    channels of the root now, or heads. pieces: what may be removed, as the root's indices, least important first;
-    always in this order, and each with all the indices that go with its own (partners in a gate, in other groups).
-    scores: a piece's mean importance. attention: set when the pieces are heads. orbits: root index → what it goes with.
-    """
-
-    root: str
-    layers: tuple[str, ...]
-    size: int
-    orbits: dict[int, int]
-    cuts: list[Cut]
-    attention: Attention | None = None
-    pieces: list[tuple[int, ...]] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-
-    def left(self, removed: int) -> int:
-        """Channels (or heads) left when the first `removed` pieces are gone."""
-        if self.attention is not None:
-            return self.size - removed
-        return self.size - sum(len(piece) for piece in self.pieces[:removed])
-
-    def widths(self, removed: int) -> dict[str, int]:
-        """Output channels that each layer loses with the first `removed` pieces."""
-        gone = {self.orbits[index] for piece in self.pieces[:removed] for index in piece}
-        return {name: sum(len(part.get(orbit, ())) for orbit in gone) for name, part in self._outputs().items()}
-
-    def share(self) -> dict[str, int]:
-        """Output channels of each layer that are this unit's."""
-        return {name: sum(len(found) for found in part.values()) for name, part in self._outputs().items()}
-
-    def _outputs(self) -> dict[str, dict[int, list[int]]]:
-        return {cut.name: cut.indices for cut in self.cuts if cut.name in self.layers and cut.is_output}
-
-
-@dataclass(slots=True)
-class Units:
-    """channels, heads: what may be pruned. protected: layers that were asked to stay, or give the model's output.
-
-    skipped: layer → why it cannot be pruned.
-    """
-
-    channels: list[Unit]
-    heads: list[Unit]
-    protected: list[str]
-    skipped: dict[str, str]
-
-    def skip(self, name: str, why: str) -> None:
-        """Note a reason; a layer may have several, for several parts of its channels."""
-        known = self.skipped.get(name)
-        self.skipped[name] = why if known is None or why in known else f"{known}; {why}"
+_VIEWS = {
+    "view",
+    "unsafeview",
+    "reshapealias",
+    "cat",
+    "pixelshuffle",
+    "pixelunshuffle",
+    "permute",
+    "glu",
+    "repeat",
+    "slice",
+}
 
 
 Removed = Mapping[Unit, Sequence[int]]
@@ -200,11 +144,11 @@ class Dependencies:
             if key in reach.lost:
                 stops[number] = stops[number] or self._lost_count(reach, key)
         outputs = [self._cut_layer(member.dep) for member in members]
-        classes: dict[Any, dict[int, list[Place]]] = {}
+        classes: dict[tuple[tuple[tuple[str, int], ...], tuple[str, ...]], dict[int, list[Place]]] = {}
         for orbit, counts in reach.orbits(self._part_of).items():
-            layers = tuple((outputs[at.member], at.count) for at in counts if outputs[at.member])
-            why = tuple(dict.fromkeys(stops[at.member] for at in counts if stops[at.member]))
-            classes.setdefault((layers, why), {})[orbit] = counts
+            taken = tuple((outputs[at.member], at.taken) for at in counts if outputs[at.member])
+            stopped = tuple(dict.fromkeys(stops[at.member] for at in counts if stops[at.member]))
+            classes.setdefault((taken, stopped), {})[orbit] = counts
         for (counts_of, whys), orbits in classes.items():
             layers = sorted({name for name, _ in counts_of}, key=self.position.__getitem__)
             if _PROTECTED in whys:
@@ -284,9 +228,9 @@ class Dependencies:
             self._cuts(reach, members),
         )
         if attention is not None:
-            return _heads(unit, attention, importance)
+            return cut_heads(unit, attention, importance)
         parts = math.lcm(*(self._partitions(member.dep)[1] for member in members))
-        return _chunks(unit, orbits, parts, importance, round_to)
+        return cut_channels(unit, orbits, parts, importance, round_to)
 
     def _cuts(self, reach: Reach, members: list[Member]) -> list[Cut]:
         cuts = []
@@ -309,7 +253,7 @@ class Dependencies:
             found: int | None = count(dep.target)
             if found is not None:
                 return found
-        return self._widest
+        return int(self._widest)
 
     def _part_of(self, dep: Any, index: int) -> int:
         """The part of a split that an index lies in: all parts of a chunk must lose as many."""
@@ -393,61 +337,6 @@ class Dependencies:
         return "its channels are used in a way that the dependency graph does not see (a shuffle or a fixed view?)"
 
 
-def _heads(unit: Unit, attention: Attention, importance: Tensor) -> tuple[Unit | None, str]:
-    if unit.size != attention.heads * attention.head_dim:
-        return None, f"it has {unit.size} channels, not {attention.heads} heads of {attention.head_dim}"
-    unit.attention, unit.size = attention, attention.heads
-    scores = importance.view(attention.heads, -1).mean(1)
-    order = torch.argsort(scores, stable=True).tolist()
-    width = attention.head_dim
-    unit.pieces = [tuple(range(head * width, (head + 1) * width)) for head in order[:-1]]
-    unit.scores = [float(scores[head]) for head in order[:-1]]
-    return unit, ""
-
-
-def _chunks(
-    unit: Unit, orbits: Mapping[int, list[Place]], parts: int, importance: Tensor, round_to: int
-) -> tuple[Unit | None, str]:
-    """Pieces after each of which a multiple of `round_to` outputs of each layer is left.
-
-    Orbits that take as many of every node are alike; all kinds lose the same share, so that halves that go different
-    ways stay halves.
-    """
-    per_orbit = {name: count // len(orbits) for name, count in unit.share().items()}
-    least = math.lcm(*(round_to // math.gcd(round_to, count) for count in per_orbit.values()))
-    if len(orbits) <= least:
-        if least == 1:
-            return None, f"its {unit.size} channels all go together"
-        together = unit.size // len(orbits)
-        in_groups = f" in {parts} groups" if parts > 1 else f", {together} going together," if together > 1 else ""
-        return None, (
-            f"it has {unit.size} channels, and {least * together} is the least that round_to {round_to}{in_groups} leaves"
-        )
-    members: dict[int, list[int]] = {}
-    scores = dict.fromkeys(orbits, 0.0)
-    for (root, orbit), value in zip(unit.orbits.items(), importance.tolist(), strict=True):
-        members.setdefault(orbit, []).append(root)
-        scores[orbit] += value
-    scores = {orbit: scores[orbit] / len(members[orbit]) for orbit in orbits}
-    kinds: dict[Any, list[int]] = {}
-    for orbit in sorted(orbits, key=lambda orbit: scores[orbit]):
-        kinds.setdefault(tuple(orbits[orbit]), []).append(orbit)
-    classes = list(kinds.values())
-    if len({len(found) for found in classes}) == 1 and math.lcm(least, len(classes)) < len(orbits):
-        step = math.lcm(least, len(classes))
-    else:
-        step = least
-    order = [classes[number][at] for number, at in spread(classes)]
-    at = 0
-    for left in range((len(orbits) - 1) // step * step, 0, -step):
-        chunk = order[at : len(orbits) - left]
-        at += len(chunk)
-        unit.pieces.append(tuple(root for orbit in chunk for root in members[orbit]))
-        score = sum(scores[orbit] for orbit in chunk) / len(chunk)
-        unit.scores.append(max([score, *unit.scores[-1:]]))  # in the order of their going
-    return unit, ""
-
-
 def _restricted(reach: Reach, orbits: Iterable[int]) -> list[Member]:
     """The members of some of the orbits only, without those that they do not reach."""
     wanted = set(orbits)
@@ -486,7 +375,9 @@ def _fixes_width(grad_fn: Any) -> str:
         return "a zero-padded shortcut fixes its width"
     # With one such tensor the widths are known (index_maps.py).
     if kind.startswith("CatBackward") and sum(function is None for function, _ in grad_fn.next_functions) > 1:
-        return "it is concatenated with a tensor that no weight made, whose channels the dependency graph does not count"
+        return (
+            "it is concatenated with a tensor that no weight made, whose channels the dependency graph does not count"
+        )
     return ""
 
 

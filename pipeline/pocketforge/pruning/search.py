@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
     member: int
     part: int
-    count: int
+    taken: int
 
 
 @dataclass(slots=True, eq=False)
@@ -177,5 +177,7 @@ def _mapped(dep: Any, found: list[Index], budget: Budget) -> list[Index]:
 
 def spread(classes: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
     """(class, position in it) of all entries, so that at any point all classes have given about the same share."""
-    keys = [((at + 0.5) / len(entries), number, at) for number, entries in enumerate(classes) for at in range(len(entries))]
+    keys = [
+        ((at + 0.5) / len(entries), number, at) for number, entries in enumerate(classes) for at in range(len(entries))
+    ]
     yield from ((number, at) for _, number, at in sorted(keys))

@@ -74,9 +74,7 @@ def example_for(
     return tuple(tensor[:1] for tensor in batches[0][0])
 
 
-def _in_shape(
-    number: int, given: Mapping[str, Any], batches: list[tuple[tuple[Tensor, ...], Tensor]]
-) -> Tensor:
+def _in_shape(number: int, given: Mapping[str, Any], batches: list[tuple[tuple[Tensor, ...], Tensor]]) -> Tensor:
     shape, dtype = tuple(given["shape"]), getattr(torch, given["dtype"])
     sample = batches[0][0][number] if batches and number < len(batches[0][0]) else None
     if sample is not None and shape and len(sample) >= shape[0] and tuple(sample.shape[1:]) == shape[1:]:

@@ -73,7 +73,7 @@ def _map_indices(graph: Any) -> dict[Any, str]:
 
 
 def _theirs(node: Any) -> Iterator[tuple[Any, Any]]:
-    """The mappings that Torch-Pruning left at a node's dependencies, taken away: the next node's would overwrite them."""
+    """The mappings that Torch-Pruning left around a node, taken away: the next node's would overwrite them."""
     neighbours = dict.fromkeys([*node.inputs, *node.outputs])
     for dep in [*node.dependencies, *(d for n in neighbours for d in n.dependencies if d.target is node)]:
         found = [mapping for mapping in dep.index_mapping if mapping is not None]
@@ -116,7 +116,7 @@ def rms_norm_pruner() -> Any:
         prune_in_channels = prune_out_channels
 
         def get_out_channels(self, layer: nn.RMSNorm) -> int:
-            return layer.normalized_shape[-1]
+            return int(layer.normalized_shape[-1])
 
         get_in_channels = get_out_channels
 

@@ -62,7 +62,9 @@ def make_report(
     warnings = [f"{t.name}: {w}" for t in targets for w in t.warnings]
     warnings += [describe_flag(flag) for flag in compression.get("flags", ())]
     warnings += [
-        f"{step['label']}: {said}" for step in compression.get("steps", ()) for said in step.get("prune", {}).get("warnings", ())
+        f"{step['label']}: {said}"
+        for step in compression.get("steps", ())
+        for said in step.get("prune", {}).get("warnings", ())
     ]
     return Report(
         recipe=recipe.name,
