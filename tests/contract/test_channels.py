@@ -54,8 +54,8 @@ ARCHITECTURES = {
     ),
     "concat, flattened": (
         [["chain", 32], ["chain", 16], ["dense", 16]],
-        {"blocks.0.body.0": 16},
-        "does not run without",
+        {"blocks.0.body.0": 16, "blocks.1.body.0": 8, "blocks.2.branch.0": 8},
+        "",
     ),
     "shuffle": (
         [["chain", 16], ["chain", 32], ["shuffle", 4], ["chain", 32]],

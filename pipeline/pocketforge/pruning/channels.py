@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,8 +32,9 @@ from pocketforge.model.surgery import KeepChannels, apply_edits, keep_masks
 from pocketforge.pruning.base import Pruned, Subject
 from pocketforge.pruning.costs import check_patterns, check_subject, matches
 from pocketforge.pruning.goals import fewest
-from pocketforge.pruning.graph import Dependencies, Unit, Units
+from pocketforge.pruning.graph import Dependencies
 from pocketforge.pruning.importance import accumulate_gradients, make_scorer
+from pocketforge.pruning.units import Unit, Units
 from pocketforge.recipe.compress import Compress, PruneChannels
 
 # Guards floors of products such as 20 × (1 - 0.9), which is 1.9999999999999996.
@@ -43,7 +45,8 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
     """Remove channels (and heads) of `subject.module` in place, as `settings` (a PruneChannels) says.
 
     report: layers [{name, before, after}] in output channels, or heads of an attention module ("heads": true);
-    macs and parameters [before, after]; goal {metric, limit, reached} or None; protected; skipped [{name, why}].
+    macs and parameters [before, after]; goal {metric, limit, reached} or None; protected; skipped [{name, why}];
+    warnings: layers whose width is not what the ratio asks, within a tile of round_to.
     Raises ModelError: a pattern that fits no layer, a ratio that would empty a layer, nothing that may be pruned, a
     goal that cannot be met (with the least reached). ToolMissing without torch-pruning.
     """
@@ -60,6 +63,7 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
             break
         _skip(units, wrong)
     subject.emit(0.8, f"removing channels in {sum(1 for count in removed.values() if count)} groups of layers")
+    warnings = _width_warnings(removed, subject, settings) if settings.goal is None else []
     edit = graph.record(_indices(removed))
     before = _sizes(module, units), count_macs(module, example), count_parameters(module)
     if edit.tensors:
@@ -86,13 +90,17 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
             "goal": goal,
             "protected": sorted(set(units.protected)),
             "skipped": [{"name": name, "why": why} for name, why in units.skipped.items()],
+            "warnings": warnings,
         },
     )
 
 
 def _find(subject: Subject, settings: PruneChannels) -> tuple[Dependencies, Units]:
     """The units, with those dropped that fail `Dependencies.check`."""
-    graph = Dependencies(subject.module, subject.example)
+    samples = (
+        tuple(x[: len(e)] for x, e in zip(inputs, subject.example, strict=False)) for inputs, _ in subject.batches
+    )
+    graph = Dependencies(subject.module, subject.example, samples)
     if settings.importance == "taylor":
         check_subject(subject)
         accumulate_gradients(graph.copy, subject)
@@ -106,19 +114,23 @@ def _find(subject: Subject, settings: PruneChannels) -> tuple[Dependencies, Unit
 
 
 def _wrong(graph: Dependencies, removed: dict[Unit, list[int]]) -> dict[Unit, str]:
-    """Units that cannot lose what `removed` takes of them, and why. None at all in most models: one check for all."""
-    removed = {unit: indices for unit, indices in removed.items() if indices}
-    plain = {unit: indices for unit, indices in removed.items() if not unit.statistics}
-    if not graph.check(plain) and (len(plain) == len(removed) or not graph.check(removed)):
-        return {}
+    """Units that cannot lose what `removed` takes of them, and why. None at all in most models: one check for all, and
+    halves of what fails, until one unit is left.
+    """
     right: dict[Unit, list[int]] = {}
     wrong = {}
-    for unit in sorted(removed, key=lambda unit: unit.statistics):  # the more strictly checked first
-        together = {unit: removed[unit]} if unit.statistics else right | {unit: removed[unit]}
-        if why := graph.check(together):
-            wrong[unit] = why
+    waiting = [[unit for unit, indices in removed.items() if indices]]
+    while waiting:
+        some = waiting.pop()
+        together = {unit: removed[unit] for unit in some}
+        why = graph.check(right | together)
+        if not why:
+            right |= together
+        elif len(some) == 1:
+            wrong[some[0]] = why
         else:
-            right[unit] = removed[unit]
+            half = len(some) // 2
+            waiting += [some[half:], some[:half]]
     return wrong
 
 
@@ -126,7 +138,7 @@ def _skip(units: Units, wrong: dict[Unit, str]) -> None:
     units.channels = [unit for unit in units.channels if unit not in wrong]
     units.heads = [unit for unit in units.heads if unit not in wrong]
     for unit, why in wrong.items():
-        units.skipped[unit.attention.name if unit.attention else unit.layers[0]] = why
+        units.skip(unit.attention.name if unit.attention else unit.layers[0], why)
 
 
 def _choose(
@@ -164,6 +176,7 @@ def _by_ratio(units: list[Unit], subject: Subject, settings: PruneChannels) -> d
             ranked.append(unit)
         else:
             removed[unit] = _local(unit, rest if ratio is None else ratio, subject, settings.round_to)
+    _give_back(removed, subject, settings)
     total = sum(unit.size for unit in ranked)
     # Of what is left, so that the steps together remove `rest`.
     share = rest / subject.steps / (1 - rest * (subject.step - 1) / subject.steps)
@@ -205,6 +218,86 @@ def _local(unit: Unit, ratio: float, subject: Subject, round_to: int) -> int:
 def _before(size: int, ratio: float, subject: Subject) -> float:
     """What `size` was before the first step, when the steps before this one removed their part of `ratio`."""
     return size / (1 - ratio * (subject.step - 1) / subject.steps)
+
+
+@dataclass(slots=True)
+class _Width:
+    """What was asked of a layer's width, what is left, and the units whose channels it has."""
+
+    wanted: float
+    left: int
+    units: list[Unit]
+
+
+def _widths(removed: dict[Unit, int], subject: Subject, settings: PruneChannels) -> dict[str, _Width]:
+    """Of every layer of which a share was asked; of several shares the least."""
+    units = [unit for unit in removed if unit.attention is None]
+    layers: dict[str, list[Unit]] = {}
+    for unit in units:
+        for name in unit.layers:
+            layers.setdefault(name, []).append(unit)
+    found = {}
+    for name, theirs in layers.items():
+        ratios = [ratio for unit in theirs if (ratio := _asked(unit, subject, settings)) is not None]
+        if ratios:
+            width = _channels_of(subject.module, name)
+            done = subject.step / subject.steps
+            wanted = _before(width, min(ratios), subject) * (1 - min(ratios) * done)
+            found[name] = _Width(wanted, width - sum(unit.widths(removed[unit])[name] for unit in theirs), theirs)
+    return found
+
+
+def _give_back(removed: dict[Unit, int], subject: Subject, settings: PruneChannels) -> None:
+    """Take fewer pieces of units that were rounded down, where a layer would lose a tile more than was asked."""
+    tile = settings.round_to + _EPSILON
+    while True:
+        widths = _widths(removed, subject, settings)
+        for width in widths.values():
+            if width.wanted - width.left <= tile:
+                continue
+            for unit in sorted(width.units, key=lambda unit: _rounded_off(unit, removed[unit], subject, settings))[
+                ::-1
+            ]:
+                fewer = {**removed, unit: removed[unit] - 1}
+                if removed[unit] and all(
+                    abs(after.wanted - after.left) <= max(tile, abs(widths[name].wanted - widths[name].left) - _EPSILON)
+                    for name, after in _widths(fewer, subject, settings).items()
+                    if unit in after.units
+                ):
+                    removed[unit] -= 1
+                    break
+            else:
+                continue
+            break
+        else:
+            return
+
+
+def _rounded_off(unit: Unit, count: int, subject: Subject, settings: PruneChannels) -> float:
+    """Channels that a unit lost beyond what was asked of it."""
+    ratio = _asked(unit, subject, settings) or 0.0
+    return _before(unit.size, ratio, subject) * (1 - ratio * subject.step / subject.steps) - unit.left(count)
+
+
+def _width_warnings(removed: dict[Unit, int], subject: Subject, settings: PruneChannels) -> list[str]:
+    """Layers whose width is further from what was asked than one tile of round_to, by name, with the reason."""
+    found = []
+    for name, width in _widths(removed, subject, settings).items():
+        if abs(width.left - width.wanted) > settings.round_to + _EPSILON:
+            before = _channels_of(subject.module, name)
+            whole = sum(unit.share()[name] for unit in width.units)
+            at_a_time = max(unit.widths(1)[name] for unit in width.units)
+            why = f"they go {at_a_time} at a time" if whole == before else f"only {whole} of them can go"
+            found.append(f"{name}: {width.left} of {before} channels left, {width.wanted:g} asked: {why}")
+    return found
+
+
+def _asked(unit: Unit, subject: Subject, settings: PruneChannels) -> float | None:
+    """The share that a unit was asked to lose; None where only all of the units together were."""
+    named = _named_ratio(unit, subject, settings)
+    if named is not None or settings.scope == "global":
+        return named
+    return settings.ratio if isinstance(settings.ratio, float) else 0.0
 
 
 def _order(units: list[Unit], settings: PruneChannels) -> list[tuple[Unit, int]]:
@@ -268,12 +361,13 @@ def _must_run(module: nn.Module, edit: KeepChannels, example: tuple[torch.Tensor
 
 def _sizes(module: nn.Module, units: Units) -> dict[str, int]:
     """Output channels of every layer that may lose some."""
-    sizes = {}
-    for unit in units.channels:
-        for name in unit.layers:
-            weight = module.get_submodule(name)
-            sizes[name] = int(getattr(weight, "out_channels", getattr(weight, "out_features", 0)))
-    return sizes
+    return {name: _channels_of(module, name) for unit in units.channels for name in unit.layers}
+
+
+def _channels_of(module: nn.Module, name: str) -> int:
+    """Output channels of a convolution or linear layer."""
+    layer = module.get_submodule(name)
+    return int(getattr(layer, "out_channels", getattr(layer, "out_features", 0)))
 
 
 def _reasons(units: Units) -> str:

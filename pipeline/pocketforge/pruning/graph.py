@@ -1,77 +1,64 @@
 """Which channels of which layers must be removed together, from Torch-Pruning's dependency graph, and their removal.
 
-Torch-Pruning traces the model and finds the groups (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning"). It
-never touches the model itself: what it would remove is recorded as a `surgery.KeepChannels`, and only `surgery` makes
-the edit, here as in every later load.
+Torch-Pruning traces the model (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning"); what hangs together is
+searched here (search.py). It never touches the model itself: what it would remove is recorded as a
+`surgery.KeepChannels`, and only `surgery` makes the edit, here as in every later load.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pocketforge.errors import ModelError
-from pocketforge.model.surgery import KeepChannels, apply_edits, record_kept
+from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.model.surgery import KeepChannels, record_kept
 from pocketforge.pruning.attention import Attention, find_attention, set_heads
 from pocketforge.pruning.costs import matches
+from pocketforge.pruning.equality import Equality, tensors_of
 from pocketforge.pruning.importance import Scorer, torch_pruning
+from pocketforge.pruning.index_maps import kind_of, shapes_of, split_starts
+from pocketforge.pruning.search import Budget, Item, Member, Place, Reach, SearchLimitError
+from pocketforge.pruning.tracing import dependency_graph
+from pocketforge.pruning.units import Cut, Unit, Units, cut_channels, cut_heads
 
-
-@dataclass(slots=True, eq=False)
-class Unit:
-    """Channels that go together: index i of `root`'s and what depends on it in every other layer.
-
-    root, to_output: the layer whose outputs (or inputs) the indices count. layers: all layers whose outputs are cut, in
-    the model's order. size: channels now, or heads. pieces: what may be removed, as indices, least important first;
-    always in this order. scores: a piece's mean importance. attention: set when the pieces are heads. statistics: a
-    norm computes over these channels: without them the model computes something else than with them at zero.
-    """
-
-    root: str
-    to_output: bool
-    layers: tuple[str, ...]
-    size: int
-    attention: Attention | None = None
-    pieces: list[tuple[int, ...]] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    statistics: bool = False
-
-    def left(self, removed: int) -> int:
-        """Channels (or heads) left when the first `removed` pieces are gone."""
-        if self.attention is not None:
-            return self.size - removed
-        return self.size - sum(len(piece) for piece in self.pieces[:removed])
-
-
-@dataclass(slots=True)
-class Units:
-    """channels, heads: what may be pruned. protected: layers that were asked to stay, or give the model's output.
-
-    skipped: layer → why it cannot be pruned.
-    """
-
-    channels: list[Unit]
-    heads: list[Unit]
-    protected: list[str]
-    skipped: dict[str, str]
+# Indices visited for one layer, and for all: 20 times what the widest of large networks take.
+LAYER_STEPS = 5_000_000
+ALL_STEPS = 20_000_000
+_PROTECTED = "protected"
+# What changes how channels are counted, as far as a message names it.
+_VIEWS = {
+    "view",
+    "unsafeview",
+    "reshapealias",
+    "cat",
+    "pixelshuffle",
+    "pixelunshuffle",
+    "permute",
+    "glu",
+    "repeat",
+    "slice",
+}
 
 
 Removed = Mapping[Unit, Sequence[int]]
 
 
 class Dependencies:
-    """The dependency graph of a copy of `module`. Raises ModelError when it cannot be traced."""
+    """The dependency graph of a copy of `module`. Raises ModelError when it cannot be traced.
 
-    def __init__(self, module: nn.Module, example: tuple[Tensor, ...]) -> None:
-        library = torch_pruning()
+    samples: real inputs, to check cuts with; the example else.
+    """
+
+    def __init__(
+        self, module: nn.Module, example: tuple[Tensor, ...], samples: Iterable[tuple[Tensor, ...]] = ()
+    ) -> None:
         self.module = module
-        self.example = example
         self.copy = copy.deepcopy(module).eval()
         for tensor in self.copy.parameters():
             if tensor.is_floating_point():  # tracing follows the gradients
@@ -80,23 +67,27 @@ class Dependencies:
         self._kept: list[Any] = []  # the graph holds nodes by their gradient function's identity
         try:
             with torch.enable_grad():
-                self.graph = library.DependencyGraph().build_dependency(
-                    self.copy, example_inputs=example, forward_fn=self._forward, verbose=False
-                )
-        except ModelError:
+                self.graph, self._lost = dependency_graph(self.copy, example, self._forward)
+        except (ModelError, ToolMissing):
             raise
         except Exception as error:  # whatever the user's forward raises, and Torch-Pruning's own
-            first = (str(error).strip() or "(no message)").splitlines()[0]
             raise ModelError(
-                f"the model's dependency graph cannot be made: {type(error).__name__}: {first}",
+                f"the model's dependency graph cannot be made: {_words(error)}",
                 "prune_channels follows plain tensor code; unstructured pruning and drop_layers need no such graph",
             ) from error
         self.names: dict[Any, str] = dict(self.graph._module2name)
         self.position = {name: number for number, (name, _) in enumerate(module.named_modules())}
         self.attention = find_attention(module)
+        self._inner = {layer: attention for attention in self.attention for layer in attention.layers}
+        self._ties = _ties(self.copy)
+        nodes = self.graph.module2node.values()
+        widths = [max(shape, default=1) for node in nodes for shape in shapes_of(node.grad_fn)]
+        self._widest = max([1, *widths, *(size for tensor in module.parameters() for size in tensor.shape)])
+        self._starts: dict[Any, list[int]] = {}
+        self._equality = Equality(module, example, samples)
 
     def _forward(self, module: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
-        outputs = [output for output in _tensors(module(*example)) if output.grad_fn is not None]
+        outputs = [output for output in tensors_of(module(*example)) if output.grad_fn is not None]
         if not outputs:
             raise ModelError("the model's output depends on none of its weights: there is nothing to prune")
         self._kept = outputs
@@ -107,23 +98,27 @@ class Dependencies:
         """Everything that may be pruned, in the model's order, each with its pieces."""
         found = Units([], [], [], {})
         protect = list(protect)
-        inner = {layer: attention for attention in self.attention for layer in attention.layers}
-        types = [nn.modules.conv._ConvNd, nn.Linear]
-        for group in self.graph.get_all_groups(root_module_types=types):
-            layers = self._cut_layers(group)
-            name = layers[0]
-            if any(matches(layer, protect) for layer in layers) or self._gives_output(group):
-                found.protected += layers
+        total = Budget(ALL_STEPS)
+        covered: dict[tuple[Any, Any], set[int]] = {}
+        for layer, node in list(self.graph.module2node.items()):
+            if not isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
                 continue
-            attention = next((inner[layer] for layer in layers if layer in inner), None)
-            why = self._fixed_width(group, attention, inner)
-            unit = None
-            if not why:
-                unit, why = self._unit(group, layers, attention, scorer, round_to)
-            if unit is None:
-                found.skipped[attention.name if attention else name] = why
-            else:
-                (found.heads if attention else found.channels).append(unit)
+            pruner = self.graph.get_pruner_of_module(layer)
+            function = pruner.prune_out_channels
+            indices = sorted(set(range(pruner.get_out_channels(layer))) - covered.get((node, function), set()))
+            if not indices:
+                continue
+            budget = Budget(min(LAYER_STEPS, max(0, total.left)))
+            try:
+                reach = self._reach(layer, function, indices, budget)
+            except SearchLimitError:
+                found.skip(self.names[layer], "the search for what depends on its channels does not end")
+                continue
+            finally:
+                total.left -= budget.steps - max(0, budget.left)
+            for key, member in reach.members.items():
+                covered.setdefault(key, set()).update(member.roots)
+            self._add_classes(found, reach, scorer, protect, round_to)
         for attention in self.attention:
             if not attention.layers:
                 found.skipped.setdefault(attention.name, attention.fixed)
@@ -132,93 +127,183 @@ class Dependencies:
         found.skipped = dict(sorted(found.skipped.items(), key=lambda entry: self.position[entry[0]]))
         return found
 
-    def _cut_layers(self, group: Any) -> list[str]:
-        """Convolutions and linear layers whose outputs the group cuts, in the model's order."""
-        names = []
-        for dep, _ in group:
-            layer = dep.target.module
-            if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)) and self._is_output(dep):
-                names.append(self.names[layer])
-        return sorted(set(names), key=self.position.__getitem__)
+    def _reach(self, layer: Any, function: Any, indices: Sequence[int], budget: Budget) -> Reach:
+        node = self.graph.module2node[layer]
+        reach = Reach(node, self._root(node, function), indices, budget, self._size_of)
+        reach.join_partitions(self._partitions)
+        return reach
+
+    def _root(self, node: Any, function: Any) -> Any:
+        return torch_pruning().dependency.Dependency(function, function, source=node, target=node)
+
+    def _add_classes(self, found: Units, reach: Reach, scorer: Scorer, protect: list[str], round_to: int) -> None:
+        """The units that a search gives: the channels that take as many of the same layers, and stop at the same."""
+        members = list(reach.members.values())
+        stops = [self._stop(member.dep, protect) for member in members]
+        for number, key in enumerate(reach.members):
+            if key in reach.lost:
+                stops[number] = stops[number] or self._lost_count(reach, key)
+        outputs = [self._cut_layer(member.dep) for member in members]
+        classes: dict[tuple[tuple[tuple[str, int], ...], tuple[str, ...]], dict[int, list[Place]]] = {}
+        for orbit, counts in reach.orbits(self._part_of).items():
+            taken = tuple((outputs[at.member], at.taken) for at in counts if outputs[at.member])
+            stopped = tuple(dict.fromkeys(stops[at.member] for at in counts if stops[at.member]))
+            classes.setdefault((taken, stopped), {})[orbit] = counts
+        for (counts_of, whys), orbits in classes.items():
+            layers = sorted({name for name, _ in counts_of}, key=self.position.__getitem__)
+            if _PROTECTED in whys:
+                found.protected += layers
+                continue
+            attention = next((self._inner[layer] for layer in layers if layer in self._inner), None)
+            why = attention.fixed if attention is not None else ""
+            why = why or (whys[0] if whys else "")
+            unit = None
+            if not why:
+                unit, why = self._unit(reach, orbits, layers, attention, scorer, round_to)
+            if unit is None:
+                found.skip(attention.name if attention else layers[0], why)
+            else:
+                (found.heads if attention else found.channels).append(unit)
+
+    def _cut_layer(self, dep: Any) -> str:
+        """The name of a convolution or linear layer whose outputs the dependency cuts; empty for everything else."""
+        layer = dep.target.module
+        if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)) and self._is_output(dep):
+            return self.names[layer]
+        return ""
 
     def _is_output(self, dep: Any) -> bool:
         return bool(self.graph.is_out_channel_pruning_fn(dep.handler))
 
-    def _gives_output(self, group: Any) -> bool:
-        return any(dep.target.grad_fn in self._outputs and self._is_output(dep) for dep, _ in group)
-
-    def _fixed_width(self, group: Any, attention: Attention | None, inner: Mapping[str, Attention]) -> str:
-        """Why the group's channels must stay; empty when they need not."""
-        if attention is not None and attention.fixed:
-            return attention.fixed
-        for dep, _ in group:
-            target, grad_fn = dep.target.module, dep.target.grad_fn
-            reads = self.names.get(target) in inner and not self._is_output(dep)
-            if isinstance(target, (nn.Embedding, nn.MultiheadAttention)) or reads or _table(target):
-                return "it carries the embedding stream, whose width attention and embeddings fix"
-            if _pads_channels(grad_fn):
-                return "a zero-padded shortcut fixes its width"
-        return ""
+    def _stop(self, dep: Any, protect: list[str]) -> str:
+        """Why what reaches this place must stay; empty when it need not."""
+        target, grad_fn = dep.target.module, dep.target.grad_fn
+        layer = self._cut_layer(dep)
+        if (layer and matches(layer, protect)) or (grad_fn in self._outputs and self._is_output(dep)):
+            return _PROTECTED
+        if target in self._ties:
+            return self._ties[target]
+        reads = self.names.get(target) in self._inner and not self._is_output(dep)
+        if isinstance(target, (nn.Embedding, nn.MultiheadAttention)) or reads or _table(target):
+            return "it carries the embedding stream, whose width attention and embeddings fix"
+        return self._lost.get(dep.target, "") or _fixes_width(grad_fn)
 
     def _unit(
-        self, group: Any, layers: list[str], attention: Attention | None, scorer: Scorer, round_to: int
+        self,
+        reach: Reach,
+        orbits: dict[int, list[Place]],
+        layers: list[str],
+        attention: Attention | None,
+        scorer: Scorer,
+        round_to: int,
     ) -> tuple[Unit | None, str]:
         if attention is not None and len(attention.layers) == 1:
             # Fused q, k and v: a head is three slices of it, and one of the layer that reads them.
-            reader = [(d, i) for d, i in group if isinstance(d.target.module, nn.Linear) and not self._is_output(d)]
+            members = [m for m in reach.members.values() if isinstance(m.dep.target.module, nn.Linear)]
+            reader = [m for m in members if not self._is_output(m.dep)]
             if not reader:
                 return None, "no layer reads its heads"
-            dep, indices = reader[-1]
-            group = self.graph.get_pruning_group(dep.target.module, dep.handler, sorted(set(indices)))
-        if not self._within(group):
-            return None, "the dependency graph loses count of its channels (a concatenation that is flattened?)"
-        importance = scorer(group)
+            dep = reader[-1].dep
+            reach = self._reach(dep.target.module, dep.handler, sorted(reader[-1].roots), Budget(LAYER_STEPS))
+            orbits = reach.orbits(self._part_of)
+        members = _restricted(reach, orbits)
+        if why := self._out_of_step(reach, members):
+            return None, why
+        roots = sorted(root for root in reach.root.roots if reach.orbit(root) in orbits)
+        position = {root: at for at, root in enumerate(roots)}
+        group = [Item.of(m.dep, list(m.roots), [position[root] for root in m.roots.values()]) for m in members]
+        try:
+            importance = scorer(group)
+        except Exception as error:  # Torch-Pruning's criteria, on shapes that they do not know
+            return None, f"this importance cannot be measured on it: {_words(error)}"
         if importance is None:
             return None, "its group has nothing that this importance is measured on"
-        dep, indices = group[0]
-        statistics = any(isinstance(d.target.module, (nn.LayerNorm, nn.GroupNorm)) for d, _ in group)
-        unit = Unit(self.names[dep.target.module], self._is_output(dep), tuple(layers), len(indices))
-        unit.statistics = statistics
+        if len(importance) != len(roots):
+            return None, f"this importance has {len(importance)} values for its {len(roots)} channels"
+        unit = Unit(
+            self.names[reach.root.dep.target.module],
+            tuple(layers),
+            len(roots),
+            {root: reach.orbit(root) for root in roots},
+            self._cuts(reach, members),
+        )
         if attention is not None:
-            return _heads(unit, attention, importance)
-        return _chunks(unit, self._partitions(group), importance, round_to)
+            return cut_heads(unit, attention, importance)
+        parts = math.lcm(*(self._partitions(member.dep)[1] for member in members))
+        return cut_channels(unit, orbits, parts, importance, round_to)
 
-    def _within(self, group: Any) -> bool:
-        """Whether every index is one of its layer's: a flattened concatenation's are not."""
-        for dep, indices in group:
-            if dep.target.module in self.names:
-                count = self.graph.get_out_channels if self._is_output(dep) else self.graph.get_in_channels
-                channels = count(dep.target)
-                if channels is not None and max(indices, default=0) >= channels:
-                    return False
-        return True
+    def _cuts(self, reach: Reach, members: list[Member]) -> list[Cut]:
+        cuts = []
+        for member in members:
+            target = member.dep.target.module
+            name = self.graph._param_to_name.get(target) if isinstance(target, nn.Parameter) else None
+            name = name or self.names.get(target)
+            if name is not None:
+                indices: dict[int, list[int]] = {}
+                for index, root in member.roots.items():
+                    indices.setdefault(reach.orbit(root), []).append(index)
+                dim = member.dep.target.pruning_dim
+                cuts.append(Cut(name, member.dep.handler, dim, self._is_output(member.dep), indices))
+        return cuts
 
-    def _partitions(self, group: Any) -> int:
-        """In how many equal parts the channels lie, each of which must lose as many (grouped convolutions, norms)."""
-        parts = 1
-        for dep, _ in group:
-            layer = dep.target.module
-            if isinstance(layer, nn.GroupNorm):
-                parts = math.lcm(parts, layer.num_groups)
-            elif isinstance(layer, nn.modules.conv._ConvNd) and layer.groups != layer.out_channels:
-                parts = math.lcm(parts, layer.groups)
-        return parts
+    def _size_of(self, dep: Any) -> int:
+        """How many indices the dependency's target can have: a layer's channels, else the widest tensor's."""
+        if dep.target.module in self.names:
+            count = self.graph.get_out_channels if self._is_output(dep) else self.graph.get_in_channels
+            found: int | None = count(dep.target)
+            if found is not None:
+                return found
+        return int(self._widest)
+
+    def _part_of(self, dep: Any, index: int) -> int:
+        """The part of a split that an index lies in: all parts of a chunk must lose as many."""
+        node = dep.target
+        if node not in self._starts:
+            self._starts[node] = split_starts(node)
+        return max(0, bisect_right(self._starts[node], index) - 1)
+
+    def _lost_count(self, reach: Reach, key: Any) -> str:
+        """Why the channels that reach a place where the search was lost must stay."""
+        node = key[0]
+        on_the_way = {kind_of(other) for other, _ in reach.members if other.module not in self.names}
+        views = ", ".join(sorted(on_the_way & _VIEWS)) or "a view"
+        place = self.names.get(node.module) or kind_of(node)
+        return f"the dependency graph loses count of its channels at {place} ({views} on the way)"
+
+    def _out_of_step(self, reach: Reach, members: list[Member]) -> str:
+        """The layer in whose groups these channels do not lie evenly, so that others' would change places."""
+        for member in members:
+            channels, parts = self._partitions(member.dep)
+            if parts > 1:
+                counts: dict[int, list[int]] = {}
+                for index, root in member.roots.items():
+                    found = counts.setdefault(reach.orbit(root), [0] * parts)
+                    found[index // (channels // parts)] += 1
+                if any(len(set(found)) > 1 for found in counts.values()):
+                    name = self.names[member.dep.target.module]
+                    return f"its channels do not lie evenly in the {parts} groups of {name}, with those of other layers"
+        return ""
+
+    def _partitions(self, dep: Any) -> tuple[int, int]:
+        """Channels of the dependency's target, and in how many equal parts they lie, each of which must lose as many
+        (grouped convolutions, norms).
+        """
+        layer = dep.target.module
+        if isinstance(layer, nn.GroupNorm):
+            return layer.num_channels, layer.num_groups
+        if isinstance(layer, nn.modules.conv._ConvNd) and layer.groups != layer.out_channels:
+            return (layer.out_channels if self._is_output(dep) else layer.in_channels), layer.groups
+        return 1, 1
 
     def record(self, removed: Removed) -> KeepChannels:
         """The edit that removes these indices of these units, with all that depends on them."""
         cuts: dict[tuple[str, Any, int], set[int]] = {}
         for unit, indices in removed.items():
-            if not indices:
-                continue
-            root = self.copy.get_submodule(unit.root)
-            pruner = self.graph.get_pruner_of_module(root)
-            function = pruner.prune_out_channels if unit.to_output else pruner.prune_in_channels
-            for dep, found in self.graph.get_pruning_group(root, function, sorted(indices)):
-                target = dep.target.module
-                name = self.graph._param_to_name.get(target) if isinstance(target, nn.Parameter) else None
-                name = name or self.names.get(target)
-                if name is not None:
-                    cuts.setdefault((name, dep.handler, dep.target.pruning_dim), set()).update(found)
+            gone = {unit.orbits[index] for index in indices}
+            for cut in unit.cuts:
+                found = [index for orbit in gone for index in cut.indices.get(orbit, ())]
+                if found:
+                    cuts.setdefault((cut.name, cut.handler, cut.dim), set()).update(found)
 
         def prune(twin: nn.Module) -> None:
             for (name, handler, dim), gone in cuts.items():
@@ -239,58 +324,43 @@ class Dependencies:
 
     def check(self, removed: Removed) -> str:
         """Why removing these would be wrong, empty when it is right: the model without them must still run, and compute
-        what it computes with all their weights at zero (where no norm's statistics change).
+        what it computes with all their weights at zero (see equality.py).
         """
+        if not any(removed.values()):
+            return ""
         try:
-            edit = self.record(removed)
-            cut = apply_edits(copy.deepcopy(self.module), [edit]).double()
-            with torch.no_grad():
-                example = tuple(x.double() if x.is_floating_point() else x for x in self.example)
-                found = cut(*example)
-                if any(unit.statistics for unit, indices in removed.items() if indices):
-                    return ""
-                wanted = _zeroed(self.module, edit).double()(*example)
+            wrong = self._equality.differs(self.record(removed))
         except Exception as error:  # the user's forward, or Torch-Pruning's pruners, on shapes that do not fit
-            first = (str(error).strip() or "(no message)").splitlines()[0]
-            return f"the model does not run without them: {type(error).__name__}: {first}"
-        pairs = list(zip(_tensors(found), _tensors(wanted), strict=True))
-        if all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in pairs):
+            return f"the model does not run without them: {_words(error)}"
+        if not wrong:
             return ""
         return "its channels are used in a way that the dependency graph does not see (a shuffle or a fixed view?)"
 
 
-def _heads(unit: Unit, attention: Attention, importance: Tensor) -> tuple[Unit | None, str]:
-    if unit.size != attention.heads * attention.head_dim:
-        return None, f"it has {unit.size} channels, not {attention.heads} heads of {attention.head_dim}"
-    unit.attention, unit.size = attention, attention.heads
-    scores = importance.view(attention.heads, -1).mean(1)
-    order = torch.argsort(scores, stable=True).tolist()
-    width = attention.head_dim
-    unit.pieces = [tuple(range(head * width, (head + 1) * width)) for head in order[:-1]]
-    unit.scores = [float(scores[head]) for head in order[:-1]]
-    return unit, ""
+def _restricted(reach: Reach, orbits: Iterable[int]) -> list[Member]:
+    """The members of some of the orbits only, without those that they do not reach."""
+    wanted = set(orbits)
+    found = [
+        Member(m.dep, {index: root for index, root in m.roots.items() if reach.orbit(root) in wanted})
+        for m in reach.members.values()
+    ]
+    return [member for member in found if member.roots]
 
 
-def _chunks(unit: Unit, parts: int, importance: Tensor, round_to: int) -> tuple[Unit | None, str]:
-    """Pieces after each of which a multiple of `round_to` channels is left, as many in each of the `parts`."""
-    if unit.size % parts:
-        return None, f"it has {unit.size} channels in {parts} groups"
-    least = math.lcm(round_to, parts)
-    if unit.size <= least:
-        in_groups = f" in {parts} groups" if parts > 1 else ""
-        return None, f"it has {unit.size} channels, and {least} is the least that round_to {round_to}{in_groups} leaves"
-    scores = importance.view(parts, -1).mean(0)
-    order = torch.argsort(scores, stable=True).tolist()
-    size = unit.size // parts
-    at = 0
-    left = (unit.size - 1) // least * least
-    while left >= least:
-        chunk = order[at : size - left // parts]
-        at += len(chunk)
-        unit.pieces.append(tuple(part * size + index for part in range(parts) for index in chunk))
-        unit.scores.append(float(scores[chunk].mean()))
-        left -= least
-    return unit, ""
+def _ties(module: nn.Module) -> dict[Any, str]:
+    """Modules that share a weight with another one, and why they must stay."""
+    owners: dict[int, list[tuple[Any, str]]] = {}
+    for name, part in module.named_modules():
+        for attribute, parameter in part._parameters.items():
+            if parameter is not None:
+                owners.setdefault(id(parameter), []).append((part, f"{name}.{attribute}" if name else attribute))
+    ties: dict[Any, str] = {}
+    for found in owners.values():
+        if len(found) > 1:
+            names = " and ".join(name for _, name in found)
+            why = f"{names} are one tensor (tied weights): it cannot be cut for one of them alone"
+            ties.update({part: why for part, _ in found})
+    return ties
 
 
 def _table(target: Any) -> bool:
@@ -298,32 +368,19 @@ def _table(target: Any) -> bool:
     return isinstance(target, nn.Parameter) and sum(size > 1 for size in target.shape) > 1
 
 
-def _pads_channels(grad_fn: Any) -> bool:
-    """An operation that adds constant channels: F.pad, or a concatenation with something that no weight made."""
+def _fixes_width(grad_fn: Any) -> str:
+    """Why an operation that adds channels of its own fixes a width; empty for all others."""
     kind = type(grad_fn).__name__
-    if kind.startswith("ConstantPadNd"):
-        return any(grad_fn._saved_pad[4:6])
-    if kind.startswith("CatBackward"):
-        return any(function is None for function, _ in grad_fn.next_functions)
-    return False
+    if kind.startswith("ConstantPadNd") and any(grad_fn._saved_pad[4:6]):
+        return "a zero-padded shortcut fixes its width"
+    # With one such tensor the widths are known (index_maps.py).
+    if kind.startswith("CatBackward") and sum(function is None for function, _ in grad_fn.next_functions) > 1:
+        return (
+            "it is concatenated with a tensor that no weight made, whose channels the dependency graph does not count"
+        )
+    return ""
 
 
-def _zeroed(module: nn.Module, edit: KeepChannels) -> nn.Module:
-    """A copy of the whole module with zeros wherever `edit` keeps nothing."""
-    whole = copy.deepcopy(module)
-    tensors = dict(whole.named_parameters()) | dict(whole.named_buffers())
-    for name, dims in edit.tensors.items():
-        for dim, kept in dims.items():
-            keep = torch.zeros(tensors[name].shape[dim], dtype=torch.bool)
-            keep[list(kept)] = True
-            shape = [-1 if d == dim else 1 for d in range(tensors[name].ndim)]
-            tensors[name].data.mul_(keep.view(shape))
-    return whole
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    """Every tensor in a model's output, however nested."""
-    if isinstance(output, Tensor):
-        return [output]
-    inside = output.values() if isinstance(output, Mapping) else output if isinstance(output, (list, tuple)) else ()
-    return [tensor for item in inside for tensor in _tensors(item)]
+def _words(error: Exception) -> str:
+    """An error of the user's forward or of Torch-Pruning in a line."""
+    return f"{type(error).__name__}: {(str(error).strip() or '(no message)').splitlines()[0]}"

@@ -63,13 +63,26 @@ def gather(samples: TrainSamples, limit: int | None = None) -> list[tuple[tuple[
 def example_for(
     spec: Mapping[str, Any], inputs: Mapping[str, Path], batches: list[tuple[tuple[Tensor, ...], Tensor]]
 ) -> tuple[Tensor, ...]:
-    """A batch-1 input: the recipe's model.input, else the definition's example_inputs(), else a sample."""
+    """An input: samples in the shape of the recipe's model.input, or random numbers where none fits; without one the
+    definition's example_inputs(), else a sample. Never zeros, to which a network without biases answers zeros.
+    """
     if spec["inputs"]:
-        return tuple(torch.zeros(tuple(i["shape"]), dtype=getattr(torch, i["dtype"])) for i in spec["inputs"])
+        return tuple(_in_shape(number, given, batches) for number, given in enumerate(spec["inputs"]))
     given = load.example_inputs(spec["definition"], resolver(inputs.get("data_root")))
     if given is not None:
         return tuple(tensor[:1] for tensor in given)
     return tuple(tensor[:1] for tensor in batches[0][0])
+
+
+def _in_shape(number: int, given: Mapping[str, Any], batches: list[tuple[tuple[Tensor, ...], Tensor]]) -> Tensor:
+    shape, dtype = tuple(given["shape"]), getattr(torch, given["dtype"])
+    sample = batches[0][0][number] if batches and number < len(batches[0][0]) else None
+    if sample is not None and shape and len(sample) >= shape[0] and tuple(sample.shape[1:]) == shape[1:]:
+        return sample[: shape[0]].to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=generator).to(dtype)
+    return torch.randint(0, 2, shape, generator=generator).to(dtype)  # no more is known of tokens and masks
 
 
 def task_loss(task: str) -> Any:

@@ -63,6 +63,11 @@ def make_report(
     warnings = [f"{t.name}: {w}" for t in targets for w in t.warnings]
     warnings += worse_than_float(recipe, targets, measurements)
     warnings += [describe_flag(flag) for flag in compression.get("flags", ())]
+    warnings += [
+        f"{step['label']}: {said}"
+        for step in compression.get("steps", ())
+        for said in step.get("prune", {}).get("warnings", ())
+    ]
     return Report(
         recipe=recipe.name,
         recipe_sha256=recipe_digest(recipe),
