@@ -23,11 +23,12 @@ from pocketforge.recipe.backends import BACKENDS
 from pocketforge.registries import RUNTIMES
 from pocketforge.run.store import Store
 
-# What a recipe may ask for, and the module by which it is asked.
+# What a recipe may ask for, the module by which it is asked, and how to get it.
 _OPTIONAL = {
-    "torchvision": ('definition = "torchvision:NAME"', "torchvision.models"),
-    "timm": ('definition = "timm:NAME"', "timm"),
-    "transformers": ('definition = "transformers:DIR"', "transformers"),
+    # Built for one torch: with another build of it (CPU, CUDA) it installs and does not import.
+    "torchvision": ('definition = "torchvision:NAME"', "torchvision.models", ", from where torch came from"),
+    "timm": ('definition = "timm:NAME"', "timm", " (it needs torchvision)"),
+    "transformers": ('definition = "transformers:DIR"', "transformers", ""),
 }
 _COMPRESS_MODULES = ("torch_pruning", "accelerate", "torch.utils.tensorboard", "matplotlib")
 _EMULATOR_MODULES = ("capstone", "elftools.elf.elffile")
@@ -65,8 +66,8 @@ def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
         of_packages = row[0] == "emulator: packages" and row[1] == "ok"
         yield look.at(row[0], parts.PACKAGES, _EMULATOR_MODULES, row[3]) if of_packages else _row(*row)
     yield _adb()
-    for name, (use, module) in _OPTIONAL.items():
-        yield look.at(name, [name], [module], f"pip install {name}", f"only for {use}")
+    for name, (use, module, how) in _OPTIONAL.items():
+        yield look.at(name, [name], [module], f"pip install {name}{how}", f"only for {use}")
     yield _cache(cache)
 
 
