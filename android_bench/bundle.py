@@ -24,6 +24,8 @@ LOADER = "ld-linux-aarch64.so.1"
 SYSTEM = (
     LOADER, "libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libdl.so.2", "libpthread.so.0", "librt.so.1",
 )  # fmt: skip
+# LiteRT's "INFO: …" and ExecuTorch's "I 00:00:00.048664 executorch:threadpool.cpp:66] …" (D: debug).
+_START_LOG = re.compile(r"(INFO|WARNING):|[DI] \d\d:\d\d:\d\d\.\d+ executorch:")
 # ELF e_machine (include/uapi/linux/elf-em.h) → Android's name.
 _ABIS = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86", 243: "riscv64"}
 
@@ -113,9 +115,11 @@ class Bundle:
 
 def own_bundle(runner: Path, library: Path, system: Path) -> Bundle:
     """Our runner for one runtime. library: the runtime's aarch64 library. system: folder of the arm64 loader and C and
-    C++ libraries. A folder `RUNNER.libs` beside the runner belongs to it. Raises BadFile.
+    C++ libraries. A folder `RUNNER.libs` beside the runner belongs to it, and the library's parts to the library.
+    Raises BadFile.
     """
     files = {LOADER: system / LOADER, runner.name: runner, f"lib/{library.name}": library}
+    files |= {f"lib/{path.name}": path for path in parts_beside(library)}
     beside = runner.with_name(f"{runner.name}.libs")
     if beside.is_dir():
         files |= {f"{beside.name}/{path.name}": path for path in sorted(beside.iterdir()) if path.is_file()}
@@ -153,6 +157,13 @@ def user_bundle(program: Path, library: Path | None = None, tool: foreign.Tool |
         # Where an NDK build looks for libc++_shared.so and its like: beside itself. Android has no RUNPATH for it.
         environment={"LD_LIBRARY_PATH": "lib"} if library else {},
     )
+
+
+def parts_beside(library: Path) -> tuple[Path, ...]:
+    """The further libraries of a runtime that comes as several: libNAME_PART.so beside libNAME.so."""
+    name = library.name.partition(".so")[0]
+    found = (path for path in library.parent.iterdir() if path.name.startswith(f"{name}_") and ".so" in path.name)
+    return tuple(sorted(path for path in found if path.is_file()))
 
 
 def needed(programs: Iterable[Path], system: Path) -> tuple[str, ...]:
@@ -226,6 +237,11 @@ def own_answer(stdout: str, stderr: str, mode: Mode) -> dict[str, Any]:
     if mode == "time" and not samples:
         raise BadOutput("wanted at least one timed inference from the runner, found none")
     return answer
+
+
+def without_start_log(stderr: str) -> str:
+    """What a runner said, without what the runtimes log at every start."""
+    return "\n".join(line for line in stderr.splitlines() if line.strip() and not _START_LOG.match(line))
 
 
 def _no_constant(name: str) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from android_bench.bundle import Bundle, Request
+from android_bench.bundle import Bundle, Request, without_start_log
 from android_bench.cooling import Limits, refuse_faked, unknown, wait_until_cool
 from android_bench.detached import Ended, run_detached
 from android_bench.errors import BadFile, BadOutput, RunnerFailed, TransferDamaged
@@ -393,7 +393,7 @@ def _ask(
         raise RunnerFailed(
             f"{what} {how or 'failed'} on {place.link.serial} (exit code {ended.code})",
             ended.code,
-            _words(ended.stderr),
+            without_start_log(ended.stderr),
         )
     log = ""
     if bundle.tool is not None and bundle.tool.log_tag:
@@ -419,11 +419,6 @@ def _shortfall(rounds: Sequence[Round], plan: Plan) -> str:
         + "; ".join(reasons[:3])
         + ("; …" if len(reasons) > 3 else "")
     )
-
-
-def _words(stderr: str) -> str:
-    """What was said, without the runtimes' chatter at every start."""
-    return "\n".join(line for line in stderr.splitlines() if not line.startswith(("INFO:", "WARNING:")))
 
 
 def _size(files: Sequence[Path]) -> str:

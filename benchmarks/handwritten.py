@@ -58,10 +58,10 @@ if runtime == "executorch":
     lowered = to_edge_transform_and_lower(torch.export.export(folded, example), partitioner=[XnnpackPartitioner()])
     path = out / "digits.pte"
     path.write_bytes(lowered.to_executorch().buffer)
-    from executorch.extension.pybindings import _portable_lib  # noqa: PLC2701 - upstream gives it no public name
+    from executorch.extension.pybindings import portable_lib
 
-    _portable_lib._unsafe_reset_threadpool(1)
-    module = _portable_lib._load_for_executorch(str(path))
+    portable_lib._unsafe_reset_threadpool(1)
+    module = portable_lib._load_for_executorch(str(path))
 
     def infer(x):
         return module.forward([x])[0].numpy()

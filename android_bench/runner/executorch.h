@@ -11,7 +11,7 @@ extern "C" {
 
 struct engine {
     const char *version; /* of the headers it was compiled with */
-    void (*open)(struct bytes file, struct model *into);
+    void (*open)(struct bytes file, long threads, struct model *into);
     void (*set_input)(size_t index, const void *bytes);
     void (*invoke)(void);
     void (*get_output)(size_t index, void *into);

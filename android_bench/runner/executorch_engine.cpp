@@ -15,6 +15,16 @@
 
 #include "executorch.h"
 
+// The wheel has no header of it. The one pool is made with as many threads as cpuinfo counts fast cores.
+namespace executorch::extension::threadpool {
+class ThreadPool {
+public:
+    size_t get_thread_count() const;
+    bool _unsafe_reset_threadpool(uint32_t threads);
+};
+ThreadPool *get_threadpool();
+} // namespace executorch::extension::threadpool
+
 namespace {
 
 using executorch::aten::ScalarType;
@@ -202,10 +212,21 @@ char *read_metadata(const Program &program) {
     return strndup(text.data(), text.size());
 }
 
-void open(struct bytes file, model *into) {
+// Before a file is loaded: XNNPACK's part keeps the pool that it is given then. As the Python binding does it.
+void set_threads(long threads) {
+    auto *pool = executorch::extension::threadpool::get_threadpool();
+    if (!pool) stop(EXIT_RUNTIME, "the runtime has no pool of threads");
+    auto wanted = static_cast<size_t>(threads);
+    if (pool->get_thread_count() != wanted) pool->_unsafe_reset_threadpool(static_cast<uint32_t>(threads));
+    if (pool->get_thread_count() != wanted)
+        stop(EXIT_RUNTIME, "wanted %zu threads, the runtime made %zu", wanted, pool->get_thread_count());
+}
+
+void open(struct bytes file, long threads, model *into) {
     if (file.size < 8 || memcmp(static_cast<char *>(file.start) + 4, "ET12", 4) != 0)
         stop(EXIT_DATA, "not an ExecuTorch file: bytes 4 to 7 are not \"ET12\"");
     executorch::runtime::runtime_init();
+    set_threads(threads);
     static Bytes loader(file);
     auto loading = Program::load(&loader, Program::Verification::InternalConsistency);
     check(loading.error(), EXIT_DATA, "Program::load");

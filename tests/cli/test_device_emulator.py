@@ -6,6 +6,8 @@ from importlib import metadata
 
 import pytest
 
+from pocketforge.devices.emulator import pinned
+
 TITLES = ["packages", "qemu", "arm64 libraries", "runtimes", "runners"]
 
 
@@ -98,5 +100,5 @@ def test_an_empty_given_folder_says_what_it_lacks(cli, tmp_path, monkeypatch):
     done = cli("device", "setup", "emulator", "--from", str(given))
     assert (done.code, done.stdout) == (4, "")
     assert f"1/8 qemu: 9.2.0, {qemu}\n2/8 executorch: making\n" in done.stderr
-    assert f"error: {given} has no executorch-1.4.1-cp311-cp311-manylinux_2_28_aarch64.whl\n" in done.stderr
+    assert f"error: {given} has no {pinned.RUNTIMES['executorch'].file}\n" in done.stderr
     assert "hint: without network: run this command on a machine that has it" in done.stderr

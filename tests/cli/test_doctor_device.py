@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from importlib import metadata
 
 import pytest
 
+from pocketforge.commands import doctor
 from pocketforge.devices import legacy
 from pocketforge.registries import RUNTIMES
 
@@ -42,7 +45,55 @@ def test_doctor_says_what_is_installed(cli, cache):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         assert f"{package} {metadata.version(package)}" in found["onnx"]["found"]
     assert found["cache"]["found"].startswith(f"{cache}, ")
-    assert all(set(row) == {"name", "state", "found", "get"} for row in found.values())
+    assert all(set(row) == {"name", "state", "found", "get", "libraries"} for row in found.values())
+    told = {each["name"]: each for name in ("torch", *RUNTIMES) for each in found[name]["libraries"]}
+    assert told["executorch"] == {
+        "name": "executorch", "wanted": "==1.5.1", "found": metadata.version("executorch"), "state": "ok",
+    }  # fmt: skip
+    assert told["torch"]["wanted"] == "==2.13.0" and "torch 2.13.0" in found["torch"]["found"]
+    assert all(each["wanted"].startswith("==") and each["state"] == "ok" for each in told.values())
+    assert found["compress"]["libraries"][0]["wanted"] == "==1.6.1" and found["host"]["libraries"] == []
+
+
+def installed(folder, name, version):
+    """What importlib.metadata finds of a distribution, and nothing else of it."""
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def test_another_version_than_the_pinned_one_is_untested_and_no_failure(cli, tmp_path, monkeypatch, environments):
+    installed(tmp_path, "executorch", "1.4.1")
+    installed(tmp_path, "onnxruntime", "1.33.0")
+    installed(tmp_path, "accelerate", "2.0.1")
+    monkeypatch.syspath_prepend(tmp_path)
+    done = cli("doctor", "--no-imports", "--json")
+    assert done.code == 0
+    found = rows(done)
+    assert {n: found[n]["state"] for n in (*RUNTIMES, "compress")} == {
+        "executorch": "untested", "tflite": "ok", "onnx": "untested", "compress": "untested",
+    }  # fmt: skip
+    assert found["executorch"]["found"].startswith("executorch: wanted 1.5.1, found 1.4.1 (older); torchao 0.18.0 (pin")
+    assert found["executorch"]["get"] == "pip install 'executorch==1.5.1'"
+    assert [each["state"] for each in found["onnx"]["libraries"]] == ["ok", "ok", "newer"]
+    assert "accelerate: wanted <2,>=1.15, found 2.0.1 (newer)" in found["compress"]["found"]
+    text = cli("doctor", "--no-imports").stdout
+    assert "UNTESTED onnx " in text and "get the tested one: pip install 'onnxruntime==1.32.0'" in text
+
+
+def test_an_optional_library_that_does_not_import_is_not_ok(cli, tmp_path, monkeypatch, environments):
+    installed(tmp_path, "torchvision", "0.28.0")
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms is gone')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    real = doctor.import_trouble
+    monkeypatch.setattr(doctor, "import_trouble", lambda m: real(m) if m == ["torchvision.models"] else "")
+    monkeypatch.setattr(doctor, "_engines", lambda: {"name": "torch engines", "state": "ok", "found": "", "get": ""})
+    done = cli("doctor", "--imports", "--json")
+    row = rows(done)["torchvision"]
+    assert (done.code, row["state"]) == (3, "missing")
+    assert row["found"].startswith("installed, but does not import: RuntimeError: operator torchvision::nms is gone")
 
 
 def test_doctor_exits_3_when_a_runtime_is_missing_and_says_how_to_get_it(cli, monkeypatch):
@@ -71,13 +122,11 @@ def test_what_is_missing_but_optional_is_no_failure(cli, monkeypatch, environmen
 
 
 def test_a_toolchain_that_does_not_import_is_as_good_as_missing(cli, monkeypatch):
-    import dataclasses
-
     broken = dataclasses.replace(RUNTIMES["onnx"], preload=("json", "no_such_module"))
-    monkeypatch.setattr("pocketforge.commands.doctor.RUNTIMES", {"onnx": broken})
-    monkeypatch.setattr(
-        "pocketforge.commands.doctor._package", lambda name, *_: {"name": name, "state": "ok", "found": "", "get": ""}
-    )
+    monkeypatch.setattr(doctor, "RUNTIMES", {"onnx": broken})
+    real = doctor.import_trouble
+    monkeypatch.setattr(doctor, "import_trouble", lambda m: real(m) if "no_such_module" in m else "")
+    monkeypatch.setattr(doctor, "_engines", lambda: {"name": "torch engines", "state": "ok", "found": "", "get": ""})
     done = cli("doctor", "--imports", "--json")
     assert done.code == 3
     assert rows(done)["onnx"]["state"] == "missing"

@@ -375,11 +375,17 @@ def test_a_newer_pin_replaces_the_wheel_and_what_was_built_with_it(small, monkey
         DeviceUnavailable, match=r"the emulator's executorch \(version pf_executorch 1.0\) is of another"
     ):
         parts.installed()
+    downloads = small.root / "downloads"
+    (downloads / "pf_old-0.9.whl").write_bytes(b"pinned by an older version")
+    with (downloads / "SHA256SUMS").open("a") as sums:
+        sums.write(f"{'0' * 64}  pf_old-0.9.whl\n")
     said = small.setup()
     kept = [line.partition(", ")[0] for line in said if ": kept, " in line]
     assert kept == ["8/8 log reader: kept"]  # the only part that has nothing to do with the wheels
     assert parts.installed().libraries["tflite"].stat().st_size == (small.world.libraries / "libm.so.6").stat().st_size
-    assert sha256(small.root / "downloads" / old) == pinned.RUNTIMES["tflite"].sha256
+    assert sha256(downloads / old) == pinned.RUNTIMES["tflite"].sha256
+    named = {line.split()[1] for line in (downloads / "SHA256SUMS").read_text().splitlines()}
+    assert named == {path.name for path in downloads.iterdir() if path.suffix == ".whl"}
 
 
 def test_libraries_that_are_too_old_are_refused_by_what_is_needed_of_them(small, tmp_path, monkeypatch, real):

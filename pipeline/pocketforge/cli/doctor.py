@@ -17,8 +17,8 @@ from pocketforge.cli.options import cache_option, json_option, print_json
 def command(ctx: click.Context, cache: Path, imports: bool, as_json: bool) -> None:
     """Say what is installed, what is missing, and how to get it.
 
-    Each toolchain is imported in a process of its own, which takes a while. Exits 3 if something is missing or broken
-    that a build needs.
+    Each toolchain is imported in a process of its own, which takes a while. A library of another version than the
+    pinned one is UNTESTED: it may work. Exits 3 if something is missing that a build needs, or broken.
     """
     from pocketforge.commands.doctor import examine
 
@@ -27,10 +27,11 @@ def command(ctx: click.Context, cache: Path, imports: bool, as_json: bool) -> No
         found.append(row)
         if as_json:
             continue
-        mark = {"ok": "ok", "missing": "MISSING", "optional": "-"}[row["state"]]
+        mark = {"ok": "ok", "missing": "MISSING", "untested": "UNTESTED", "optional": "-"}[row["state"]]
         click.echo(f"{mark:<8} {row['name']:<15} {row['found']}")
         if row["state"] != "ok" and row["get"]:
-            click.echo(f"{'':<8} {'':<15} get it: {row['get']}")
+            get = "get the tested one" if row["state"] == "untested" else "get it"
+            click.echo(f"{'':<8} {'':<15} {get}: {row['get']}")
     if as_json:
         print_json(found)
     ctx.exit(3 if any(row["state"] == "missing" for row in found) else 0)

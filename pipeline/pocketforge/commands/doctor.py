@@ -1,4 +1,7 @@
-"""What `pocketforge doctor` looks at: Python, the toolchains (imported, each in its own process), the cache."""
+"""What `pocketforge doctor` looks at: Python, the toolchains (imported, each in its own process), the cache.
+
+A library of another version than the one that was tested is neither missing nor ok: `untested`.
+"""
 
 from __future__ import annotations
 
@@ -6,52 +9,54 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pocketforge.devices import legacy, phones
-from pocketforge.devices.emulator import provision
+from pocketforge.devices.emulator import parts, provision
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.x86 import qemu as x86_qemu
 from pocketforge.errors import DeviceUnavailable, StoreError
+from pocketforge.facts import pins
 from pocketforge.facts.gather import COMPRESS_LIBRARIES, host_identity, installed_versions
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.registries import RUNTIMES
 from pocketforge.run.store import Store
 
+# What a recipe may ask for, the module by which it is asked, and how to get it.
 _OPTIONAL = {
-    "torchvision": 'definition = "torchvision:NAME"',
-    "timm": 'definition = "timm:NAME"',
-    "transformers": 'definition = "transformers:DIR"',
+    # Built for one torch: with another build of it (CPU, CUDA) it installs and does not import.
+    "torchvision": ('definition = "torchvision:NAME"', "torchvision.models", ", from where torch came from"),
+    "timm": ('definition = "timm:NAME"', "timm", " (it needs torchvision)"),
+    "transformers": ('definition = "transformers:DIR"', "transformers", ""),
 }
+_COMPRESS_MODULES = ("torch_pruning", "accelerate", "torch.utils.tensorboard", "matplotlib")
+_EMULATOR_MODULES = ("capstone", "elftools.elf.elffile")
+
+Row = dict[str, Any]
 
 
-def examine(cache: Path, *, imports: bool) -> Iterator[dict[str, str]]:
-    """Rows of name, state (ok, missing, optional: absent but only needed on request), what was found, how to get it.
+def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
+    """Rows of name, state, what was found, how to get it, and the libraries: each one's wanted and found version.
 
-    Each comes as soon as it is known: importing a toolchain takes a while.
+    state: ok; missing (or installed and broken); untested: another version than the one that was tested, which may
+    work; optional: absent, and only needed on request. Each row comes as soon as it is known: importing a toolchain
+    takes a while.
     """
-    versions = installed_versions()
+    look = Look(installed_versions(), pins.required(), imports)
     yield _row("python", "ok" if sys.version_info >= (3, 11) else "missing", platform.python_version(), "Python 3.11")
     yield _row("host", "ok", f"{host_identity()}, {kernels_here()} kernels")
-    yield _package("torch", versions["torch"], "pip install 'torch==2.13.0'", ["torch"], imports)
-    if imports and versions["torch"] != "none":
+    yield look.at("torch", ["torch"], ["torch"], look.pip(["torch"]))
+    if imports and look.versions["torch"] != "none":
         yield _engines()
     for name, runtime in RUNTIMES.items():
-        needed = dict.fromkeys((*runtime.export_libraries, *runtime.run_libraries))
-        absent = [n for n in needed if versions[n] == "none"]
+        needed = list(dict.fromkeys((*runtime.export_libraries, *runtime.run_libraries)))
         get = f"pip install 'pocketforge[{runtime.extra}]'"
-        if absent:
-            yield _row(name, "missing", f"not installed: {', '.join(absent)}", get)
-            continue
-        found = ", ".join(f"{n} {versions[n]}" for n in needed)
-        trouble = import_trouble([*runtime.preload, runtime.module]) if imports else ""
-        yield _row(name, "missing" if trouble else "ok", trouble or found, get)
-    absent = [n for n in COMPRESS_LIBRARIES if versions[n] == "none"]
-    found = ", ".join(f"{n} {versions[n]}" for n in COMPRESS_LIBRARIES)
-    if absent:
-        found = f"not installed: {', '.join(absent)}; for [[compress]] and studies"
-    yield _row("compress", "optional" if absent else "ok", found, "pip install 'pocketforge[compress]'")
+        yield look.at(name, needed, [*runtime.preload, runtime.module], get)
+    use = "for [[compress]] and studies"
+    yield look.at("compress", COMPRESS_LIBRARIES, _COMPRESS_MODULES, "pip install 'pocketforge[compress]'", use)
     ready = legacy.legacy_python()
     yield _row(
         "tflite-runtime",
@@ -59,32 +64,67 @@ def examine(cache: Path, *, imports: bool) -> Iterator[dict[str, str]]:
         f"{legacy.VERSION} in {legacy.legacy_folder()}" if ready else "not set up: verify will say 'not known' for it",
         "pocketforge device setup tflite-runtime",
     )
-    yield from (_row(*row) for row in provision.examine())
+    for row in provision.examine():
+        of_packages = row[0] == "emulator: packages" and row[1] == "ok"
+        yield look.at(row[0], parts.PACKAGES, _EMULATOR_MODULES, row[3]) if of_packages else _row(*row)
     yield from (_row(*row) for row in x86_qemu.examine())
     yield _adb()
-    for name, use in _OPTIONAL.items():
-        state = "optional" if versions[name] == "none" else "ok"
-        found = versions[name] if state == "ok" else f"not installed; only for {use}"
-        yield _row(name, state, found, f"pip install {name}")
+    for name, (use, module, how) in _OPTIONAL.items():
+        yield look.at(name, [name], [module], f"pip install {name}{how}", f"only for {use}")
     yield _cache(cache)
 
 
-def _adb() -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is installed, what was tested, and whether to try importing it."""
+
+    versions: Mapping[str, str]
+    wanted: Mapping[str, str]
+    imports: bool
+
+    def at(self, name: str, libraries: Sequence[str], modules: Sequence[str], get: str, use: str = "") -> Row:
+        """The row of some libraries that are used together. use: what for, where a build does without."""
+        told = [self._told(library) for library in libraries]
+        absent = [each["name"] for each in told if each["state"] == "missing"]
+        if absent:
+            found = f"not installed: {', '.join(absent)}{'; ' + use if use else ''}"
+            return _row(name, "optional" if use else "missing", found, get, told)
+        off = [each["name"] for each in told if each["state"] != "ok"]
+        found = ("; " if off else ", ").join(_said(each) for each in told)
+        get = self.pip(off) if off else get
+        trouble = import_trouble(list(modules)) if self.imports else ""
+        if trouble:
+            return _row(name, "missing", f"{trouble} ({found})", get, told)
+        return _row(name, "untested" if off else "ok", found, get, told)
+
+    def pip(self, libraries: Sequence[str]) -> str:
+        """The command that installs what was tested of them."""
+        return "pip install " + " ".join(f"'{name}{self.wanted.get(pins.normal(name), '')}'" for name in libraries)
+
+    def _told(self, name: str) -> dict[str, str]:
+        """One library. wanted: "" where any version will do. state: ok, missing, or how `pins.standing` calls it."""
+        found = self.versions.get(name) or parts.package_versions()[name]
+        wanted = self.wanted.get(pins.normal(name), "")
+        state = "missing" if found == "none" else pins.standing(found, wanted) or "ok"
+        return {"name": name, "wanted": wanted, "found": found, "state": state}
+
+
+def _said(told: Mapping[str, str]) -> str:
+    wanted = told["wanted"].removeprefix("==")
+    if told["state"] != "ok":
+        return f"{told['name']}: wanted {wanted}, found {told['found']} ({told['state']})"
+    return f"{told['name']} {told['found']}" + (" (pinned)" if told["wanted"].startswith("==") else "")
+
+
+def _adb() -> Row:
     try:
         return _row("adb", "ok", phones.adb_version())
     except DeviceUnavailable as error:
         return _row("adb", "optional", f"{error.message}; only for phones", error.hint)
 
 
-def _row(name: str, state: str, found: str, get: str = "") -> dict[str, str]:
-    return {"name": name, "state": state, "found": found, "get": get}
-
-
-def _package(name: str, version: str, get: str, modules: list[str], imports: bool) -> dict[str, str]:
-    if version == "none":
-        return _row(name, "missing", "not installed", get)
-    trouble = import_trouble(modules) if imports else ""
-    return _row(name, "missing" if trouble else "ok", trouble or version, get)
+def _row(name: str, state: str, found: str, get: str = "", libraries: Sequence[Mapping[str, str]] = ()) -> Row:
+    return {"name": name, "state": state, "found": found, "get": get, "libraries": list(libraries)}
 
 
 def import_trouble(modules: list[str]) -> str:
@@ -103,7 +143,7 @@ def _python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
 
 
-def _engines() -> dict[str, str]:
+def _engines() -> Row:
     """torch's own quantized engines: what backends fbgemm and qnnpack are compared with, never what is shipped."""
     code = "import torch; print(*torch.backends.quantized.supported_engines)"
     done = _python(code)
@@ -115,7 +155,7 @@ def _engines() -> dict[str, str]:
     return _row("torch engines", "ok" if found else "optional", said, "another build of torch")
 
 
-def _cache(cache: Path) -> dict[str, str]:
+def _cache(cache: Path) -> Row:
     try:
         Store(cache)
     except StoreError as error:

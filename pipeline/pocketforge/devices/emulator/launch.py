@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from android_bench.bundle import without_start_log
 from pocketforge.devices import watched
 from pocketforge.devices.emulator.fake_system import write_system
 from pocketforge.devices.emulator.parts import SETUP, Emulator
@@ -154,7 +155,7 @@ def _read(file: BinaryIO) -> str:
 
 
 def _answer(returncode: int, stdout: str, stderr: str, emulator: Emulator, order: Order) -> dict[str, Any]:
-    words = _words(stderr)
+    words = without_start_log(stderr)
     if returncode == _EXIT_LIBRARY:
         raise DeviceUnavailable(
             f"the {order.runtime} library of the emulator cannot be used: {words}", f"make it again: {SETUP}"
@@ -168,13 +169,6 @@ def _answer(returncode: int, stdout: str, stderr: str, emulator: Emulator, order
         raise ToolFailed([name], returncode, f"it gave no JSON answer but {stdout[:200]!r}\n{words}") from None
     assert isinstance(answer, dict)
     return answer
-
-
-def _words(stderr: str) -> str:
-    """What was said, without LiteRT's log of every start."""
-    return "\n".join(
-        line for line in stderr.splitlines() if line.strip() and not line.startswith(("INFO:", "WARNING:"))
-    )
 
 
 def _path(path: Path) -> str:

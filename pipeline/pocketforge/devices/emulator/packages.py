@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -75,6 +75,7 @@ class Packages:
         for path in self.kept.glob("*.whl"):
             if path.name not in names:
                 path.unlink()
+        self._write_sums(_read_sums(self.kept))
 
     def unpack_deb(self, deb: Path, folder: Path) -> None:
         """Raises ToolMissing (no dpkg-deb), ToolFailed (damaged)."""
@@ -115,13 +116,16 @@ class Packages:
             draft = self.scratch / f"{path.name}.copy"
             shutil.copyfile(path, draft)
             draft.replace(target)
-        sums = {**_read_sums(self.kept), path.name: sha256}
-        lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items()) if (self.kept / name).is_file()]
-        draft = self.scratch / SUMS
-        draft.write_text("".join(lines), encoding="utf-8")
-        draft.replace(self.kept / SUMS)
+        self._write_sums({**_read_sums(self.kept), path.name: sha256})
         self._fetched.add(path.name)
         return target
+
+    def _write_sums(self, sums: Mapping[str, str]) -> None:
+        """Of what is there."""
+        lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items()) if (self.kept / name).is_file()]
+        draft = self.kept / f"{SUMS}.new"
+        draft.write_text("".join(lines), encoding="utf-8")
+        draft.replace(self.kept / SUMS)
 
     def _kept_deb(self, name: str) -> Path | None:
         sums = _read_sums(self.kept)

@@ -29,7 +29,7 @@ ALL = (QEMU, *pinned.RUNTIMES, LIBRARIES, RUNNERS, READER)
 # The sources of what is compiled here, files and folders: the part is stale when they change.
 _HERE = Path(__file__).parent
 _BUILT = {
-    RUNNERS: (_HERE / "runners.py", _HERE / "torch_stub.py", Path(android_bench.__file__).parent / "runner"),
+    RUNNERS: (_HERE / "runners.py", Path(android_bench.__file__).parent / "runner"),
     READER: (_HERE / "reader.py", _HERE / "native"),
 }
 
@@ -39,8 +39,8 @@ class Emulator:
     """What an emulated run needs.
 
     sysroot: holds lib/ with the arm64 loader and C and C++ libraries. runners: runtime → arm64 program. libraries:
-    runtime → the library that its runner loads. reader: the host's program that reads qemu's log. versions: what
-    and which, for reports.
+    runtime → the library that its runner loads, its parts beside it. reader: the host's program that reads qemu's
+    log. versions: what and which, for reports.
     """
 
     qemu: Path

@@ -32,13 +32,20 @@ class Wheel:
 RUNTIMES = {
     "executorch": Wheel(
         name="executorch",
-        version="1.4.1",
-        file="executorch-1.4.1-cp311-cp311-manylinux_2_28_aarch64.whl",
-        sha256="700cb8b959109e72b5ce3f2edf6643a7db9df4a82b5778cd84861c1acbe32a9c",
-        size_bytes=16_083_898,
-        main="executorch/extension/pybindings/_portable_lib.cpython-311-aarch64-linux-gnu.so",
-        # The headers are what the runner is compiled against: they must be this very library's.
-        members=("executorch/extension/pybindings/_portable_lib.*.so", "executorch/include/*"),
+        version="1.5.1",
+        file="executorch-1.5.1-cp311-cp311-manylinux_2_28_aarch64.whl",
+        sha256="8ee02348a3ea80ddf770822911ebf78da616b73afce0fbaaa79f23311c88c66a",
+        size_bytes=17_810_491,
+        main="executorch/lib/libexecutorch.so",
+        # What the Python binding loads too, so that a file finds the same operators on both: libexecutorch_kernels_
+        # quantized.so is not among it. The headers, which the runner is compiled against, must be these libraries'.
+        members=(
+            "executorch/lib/libexecutorch.so",
+            "executorch/lib/libexecutorch_threadpool.so",
+            "executorch/lib/libexecutorch_kernels_optimized.so",
+            "executorch/lib/libexecutorch_backend_xnnpack.so",
+            "executorch/include/*",
+        ),
     ),
     "tflite": Wheel(
         name="ai-edge-litert",
@@ -51,11 +58,11 @@ RUNTIMES = {
     ),
     "onnx": Wheel(
         name="onnxruntime",
-        version="1.31.1",
-        file="onnxruntime-1.31.1-cp311-cp311-manylinux_2_28_aarch64.whl",
-        sha256="da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3",
-        size_bytes=21_413_526,
-        main="onnxruntime/capi/libonnxruntime.so.1.31.1",
+        version="1.32.0",
+        file="onnxruntime-1.32.0-cp311-cp311-manylinux_2_28_aarch64.whl",
+        sha256="2303372a85299b6757b0e11e1cbf13e410ddf7e10c37f4b37e99d1c90e7daf7c",
+        size_bytes=23_195_070,
+        main="onnxruntime/capi/libonnxruntime.so.1.32.0",
         members=("onnxruntime/capi/libonnxruntime.so.*",),
     ),
 }

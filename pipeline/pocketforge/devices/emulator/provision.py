@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from android_bench.bundle import parts_beside
 from pocketforge.devices.emulator import commands, manifest, parts, pinned, qemu_binary, sysroot
 from pocketforge.devices.emulator.manifest import Part
 from pocketforge.devices.emulator.packages import Packages, unpack_wheel
@@ -32,9 +33,9 @@ _STEPS = (QEMU, *pinned.RUNTIMES, LIBRARIES, _COMPILER, RUNNERS, READER)
 
 @dataclass(frozen=True, slots=True)
 class Builders:
-    """What compiles: runners(zig, folder, wheels, sysroot) → runtime → program; reader(zig, folder) → program."""
+    """What compiles: runners(zig, folder, wheels) → runtime → program; reader(zig, folder) → program."""
 
-    runners: Callable[[Path, Path, Mapping[str, Path], Path], Mapping[str, Path]]
+    runners: Callable[[Path, Path, Mapping[str, Path]], Mapping[str, Path]]
     reader: Callable[[Path, Path], Path]
 
 
@@ -166,7 +167,8 @@ class _Setup:
             found = {QEMU: self.qemu()}
             for runtime, wheel in pinned.RUNTIMES.items():
                 found[runtime] = self.part(runtime, parts.wanted_key(runtime), self.unpacked(runtime, wheel))
-            libraries = [found[runtime].path(runtime) for runtime in pinned.RUNTIMES]
+            mains = [found[runtime].path(runtime) for runtime in pinned.RUNTIMES]
+            libraries = [path for main in mains for path in (main, *parts_beside(main))]
             key = manifest.digest_of(*(parts.wanted_key(runtime) for runtime in pinned.RUNTIMES))
             found[LIBRARIES] = self.part(LIBRARIES, key, lambda folder: self.libraries(folder, libraries))
             found |= self.built(found)
@@ -283,7 +285,7 @@ class _Setup:
         sysroot_folder = found[LIBRARIES].folder
 
         def runners(folder: Path) -> Made:
-            programs = self.builders.runners(zig, folder, wheels, sysroot_folder)
+            programs = self.builders.runners(zig, folder, wheels)
             sysroot.check_users(programs.values(), sysroot_folder / "lib")
             names = {runtime: path.relative_to(folder).as_posix() for runtime, path in programs.items()}
             return Made(f"{keys[RUNNERS]}, zig {version}", "built here", names)
