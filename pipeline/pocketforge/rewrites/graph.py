@@ -23,7 +23,10 @@ def op_name(node: object) -> str:
     """`conv2d` of a node that calls aten.conv2d.default; of one that calls nothing, its kind; else empty."""
     if not isinstance(node, Node):
         return ""
-    return getattr(node.target, "__name__", str(node.target)).split(".")[0] if node.op == "call_function" else node.op
+    if node.op != "call_function":
+        return node.op
+    # ExecuTorch's edge dialect puts the namespace before the name.
+    return getattr(node.target, "__name__", str(node.target)).removeprefix("aten.").split(".")[0]
 
 
 def overload(node: Node) -> str:

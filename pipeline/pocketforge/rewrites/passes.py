@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pocketforge.errors import StageFailed
-from pocketforge.rewrites import norms, plain_ops, pooling, transposed, weights
+from pocketforge.rewrites import fixed_scales, norms, plain_ops, pooling, transposed, weights
 from pocketforge.rewrites.graph import Editor
 
 # Who the graph is rewritten for: the quantizer, whose graph serves all runtimes; what folds batch norm into weights
@@ -38,6 +38,7 @@ REWRITES = (
     Rewrite(plain_ops.write_defaults, EVERYONE),
     Rewrite(plain_ops.without_alpha, EVERYONE),
     Rewrite(plain_ops.explicit_padding, EVERYONE),
+    Rewrite(plain_ops.integer_constants, (QUANTIZER,)),
     Rewrite(plain_ops.prelu_in_four_dimensions, (QUANTIZER, EXECUTORCH)),
     Rewrite(weights.compute_once, (QUANTIZER, FOLDER, EXECUTORCH)),
     # Float weights that nothing is folded into stay shared, and are stored once.
@@ -51,6 +52,7 @@ REWRITES = (
     Rewrite(transposed.without_padding, (QUANTIZER, TFLITE)),
     Rewrite(pooling.nearest_by_index, (TFLITE,)),
     Rewrite(pooling.plain_average_pools, (ONNX,)),
+    Rewrite(fixed_scales.keep_fixed_scales, (TFLITE,)),
 )
 
 

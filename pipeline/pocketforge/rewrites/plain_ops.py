@@ -39,6 +39,18 @@ def without_alpha(editor: Editor) -> None:
         editor.changes += 1
 
 
+def integer_constants(editor: Editor) -> None:
+    """The number that is added to an integer tensor, as an integer: the quantizer makes floats of numbers."""
+    for node in editor.nodes():
+        value = node.meta.get("val")
+        if op_name(node) not in ("add", "mul") or not isinstance(value, torch.Tensor) or value.is_floating_point():
+            continue
+        for position, given in enumerate(node.args[:2]):
+            if not isinstance(given, Node):
+                number = editor.constant(f"{node.name}_number", torch.tensor(given, dtype=value.dtype), node)
+                node.update_arg(position, number)
+
+
 def explicit_padding(editor: Editor) -> None:
     """padding="same" or "valid" of a convolution as numbers; litert-torch fails on the words."""
     for node in editor.nodes():
