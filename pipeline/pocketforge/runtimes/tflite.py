@@ -12,6 +12,7 @@ from litert_torch.quantize.quant_config import QuantConfig
 
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, load_encodings
+from pocketforge.rewrites.passes import TFLITE, rewrite
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.stored_weights import unmatched_warning
@@ -28,6 +29,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     _split_outputs(module)
     if request.is_dynamic:
         drop_activation_quantization(module)
+    rewrite(module, TFLITE)
     encodings = load_encodings(request.encodings) if request.is_weight_only and request.encodings else {}
     if encodings:
         shield(module, encodings)
