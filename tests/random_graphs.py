@@ -1,0 +1,187 @@
+"""Random small networks from a grammar of layer kinds and joins: what exporters, folds and pruning are held against.
+
+`make(seed)` gives the same network each time. At most 8 steps, 16 channels, maps of 12 × 12. Its source is a model
+definition as users write one, so a graph that fails can be cut down by hand.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import random_graph_joins  # noqa: F401  adds its kinds to the table
+import torch
+from random_graph_builder import BATCH, WEIGHTED, Builder, Unsuitable, Value, varies
+from random_graph_kinds import CHAINED, KINDS, heads, suitable
+from torch import Tensor, nn
+
+MOST_STEPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RandomGraph:
+    """A network in eval mode, with weights.
+
+    inputs: to trace with, batch 1. samples: an array an input, samples first. kinds: of its steps, in their order.
+    recipe: its source, a model definition with `build()`, without the weights.
+    """
+
+    seed: int
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    samples: tuple[Tensor, ...]
+    kinds: tuple[str, ...]
+    recipe: str
+
+    def draw(self, count: int, seed: int = 0) -> tuple[Tensor, ...]:
+        """`count` other samples of the same distribution."""
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + seed)
+        return tuple(_samples(tuple(i.shape[1:]), i.is_floating_point(), count, generator) for i in self.inputs)
+
+
+def make(seed: int, steps: int | None = None) -> RandomGraph:
+    """The network of a seed. steps: stop after so many (a failing graph is looked for in its beginnings)."""
+    with torch.random.fork_rng(devices=[]):
+        for attempt in range(100):
+            torch.manual_seed(1000 * seed + attempt)
+            try:
+                return _build(seed, random.Random(1000 * seed + attempt), steps)
+            except Unsuitable:
+                continue
+    raise AssertionError(f"no network from seed {seed} in 100 attempts")
+
+
+def _build(seed: int, choose: random.Random, steps: int | None) -> RandomGraph:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = [
+        Value(f"x{number}", _samples(shape, floating, BATCH, generator))
+        for number, (shape, floating) in enumerate(_input_shapes(choose))
+    ]
+    builder = Builder(choose, inputs)
+    chain = len(inputs) == 1 and inputs[0].rank != 2 and choose.random() < 0.15
+    count = choose.randint(2, MOST_STEPS)
+    for position in range(count if steps is None else min(steps, count)):
+        _step(builder, chain, position)
+    if not any(isinstance(m, WEIGHTED) for m in builder.net.modules()):
+        raise Unsuitable("no layer with a weight")
+    if any(i.name not in builder.used for i in inputs):
+        raise Unsuitable("an input that nothing reads")
+    outputs = [builder.newest] if chain else heads(builder)
+    recipe = _sequential(builder) if chain else _module(builder, outputs)
+    module = _instance(recipe, builder, chain)
+    _check_outputs(module, inputs)
+    return RandomGraph(
+        seed,
+        module,
+        tuple(i.tensor[:1].clone() for i in inputs),
+        tuple(i.tensor for i in inputs),
+        tuple(builder.kinds),
+        recipe,
+    )
+
+
+def _input_shapes(choose: random.Random) -> list[tuple[tuple[int, ...], bool]]:
+    """Shape of a sample and whether it is of floats, an input each."""
+    size = choose.choice([6, 7, 8, 9, 12])
+    image = (choose.choice([1, 2, 3, 3, 4, 8]), size, choose.choice([size, size, 8, 10, 5]))
+    sequence, vector = (choose.choice([2, 3, 4, 6]), choose.choice([8, 9, 12, 16])), (choose.choice([4, 6, 8, 12]),)
+    kind = choose.choices(["image", "sequence", "vector", "tokens", "pair", "image and vector"], [62, 14, 7, 7, 7, 3])[
+        0
+    ]
+    found: dict[str, list[tuple[tuple[int, ...], bool]]] = {
+        "image": [(image, True)],
+        "sequence": [(sequence, True)],
+        "vector": [(vector, True)],
+        "tokens": [((choose.choice([5, 6, 8]),), False)],
+        "pair": [(image, True), (image, True)],
+        "image and vector": [(image, True), (vector, True)],
+    }
+    return found[kind]
+
+
+def _samples(shape: tuple[int, ...], floating: bool, count: int, generator: torch.Generator) -> Tensor:
+    if not floating:
+        return torch.randint(0, 16, (count, *shape), generator=generator)
+    # Each with a level and a contrast of its own: networks that take means must answer differently too.
+    ones = (1,) * (len(shape) - 1)
+    level = torch.randn((count, shape[0], *ones), generator=generator) * 0.5
+    contrast = torch.rand((count, 1, *ones), generator=generator) + 0.5
+    return torch.randn((count, *shape), generator=generator) * contrast + level
+
+
+def _step(builder: Builder, chain: bool, position: int) -> None:
+    x = builder.newest
+    if not chain and builder.values and builder.random.random() < 0.15:
+        x = builder.random.choice([*builder.inputs, *builder.values])  # a branch
+    elif not chain and position == 0:
+        x = builder.inputs[0]
+    elif not chain and any(i.name not in builder.used for i in builder.inputs) and builder.random.random() < 0.5:
+        x = next(i for i in builder.inputs if i.name not in builder.used)
+    names = [n for n in suitable(x) if n in CHAINED or not chain]
+    if not names:
+        raise Unsuitable("no kind fits")
+    for _ in range(20):
+        name = builder.random.choices(names, [KINDS[n].weight for n in names])[0]
+        if builder.attempt(name, KINDS[name].step, x):
+            return
+    raise Unsuitable("no kind fits")
+
+
+def _module(builder: Builder, outputs: list[Value]) -> str:
+    made = [
+        f"        self.{name}, {constructor}" if name.startswith("register") else f"        self.{name} = {constructor}"
+        for name, constructor in builder.constructors
+    ]
+    return "\n".join(
+        [
+            "class Net(nn.Module):",
+            "    def __init__(self):",
+            "        super().__init__()",
+            *made,
+            "",
+            f"    def forward(self, {', '.join(i.name for i in builder.inputs)}):",
+            *(f"        {line}" for line in builder.lines),
+            f"        return {', '.join(o.name for o in outputs)}",
+            "",
+            "",
+            "def build():",
+            "    return Net()",
+            "",
+        ]
+    )
+
+
+def _sequential(builder: Builder) -> str:
+    """The same as one nn.Sequential, whose names are digits; of five layers or more the first three are nested."""
+    made = [constructor for _, constructor in builder.constructors]
+    if len(made) >= 5:
+        made = [f"nn.Sequential({', '.join(made[:3])})", *made[3:]]
+    return "\n".join(["def build():", "    return nn.Sequential(", *(f"        {m}," for m in made), "    )", ""])
+
+
+def _instance(recipe: str, builder: Builder, chain: bool) -> nn.Module:
+    scope: dict[str, object] = {}
+    source = f"import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n\n\n{recipe}"
+    exec(compile(source, "<random graph>", "exec"), scope)
+    module: nn.Module = scope["build"]()  # type: ignore[operator]
+    if chain:
+        flat = [m for m in module.modules() if not isinstance(m, nn.Sequential)]
+        tops = [m for m in flat if not any(m in set(o.modules()) - {o} for o in flat)]
+        for target, (name, _) in zip(tops, builder.constructors, strict=True):
+            target.load_state_dict(getattr(builder.net, name).state_dict())
+    else:
+        module.load_state_dict(builder.net.state_dict())
+    return module.eval().requires_grad_(True)
+
+
+def _check_outputs(module: nn.Module, inputs: list[Value]) -> None:
+    """Raises Unsuitable unless every output is alive as files answer: one sample at a time."""
+    with torch.no_grad():
+        rows = [module(*(i.tensor[n : n + 1] for i in inputs)) for n in range(BATCH)]
+    rows = [r if isinstance(r, tuple) else (r,) for r in rows]
+    for column in zip(*rows, strict=True):
+        outputs = torch.cat([o.detach() for o in column])
+        if not outputs.double().isfinite().all():
+            raise Unsuitable("an output is not finite")
+        if outputs.is_floating_point() and not varies(outputs):
+            raise Unsuitable("an output hardly varies")
