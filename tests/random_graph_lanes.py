@@ -1,0 +1,270 @@
+"""What a build does with a random network, lane by lane, by the stages' own functions; and how right the files are.
+
+Lanes: `fold` and `prepare` (the graph before and after everything is folded, in float), then runtime × scheme.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import re
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import file_answers
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from random_graphs import RandomGraph, make
+from safetensors.torch import save_file
+
+from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.errors import PocketforgeError
+from pocketforge.metrics import PERFECT_SQNR_DB
+from pocketforge.model.evaluate import evaluate
+from pocketforge.quantization.fold import fold_batch_norm
+from pocketforge.quantization.pt2e import prepare
+from pocketforge.recipe.quantize import Quantize
+from pocketforge.stages import export, quantize, reference
+
+RUNTIMES = ("onnx", "executorch", "tflite")
+SCHEMES = ("fp32", "static_int8", "dynamic_int8")
+FOLDS = ("fold", "prepare")
+LANES = (*FOLDS, *(f"{runtime} {scheme}" for scheme in SCHEMES for runtime in RUNTIMES))
+EVAL_SAMPLES = 8
+HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n\n\n"
+
+LEAST_FOLD_DB = 110.0
+LEAST_FLOAT_DB = 100.0
+# Against the quantized graph. A runtime that rounds a value between two levels to the other one is a step off there,
+# and more where later layers amplify it: a file is as its graph when it is near in steps or in dB.
+MOST_STEPS, LEAST_INT8_DB = 4.0, 30.0
+LEAST_INT8_AGREEMENT = 0.75  # of integer outputs: a step decides an argmax between near values
+Arrays = list[NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneResult:
+    """status: ok, refused, unnamed (refused without the layer's name), wrong, error (not an error of ours) or crashed.
+
+    db: of the worst output, about its mean; against the trained model, or int8 against its own quantized graph. steps:
+    the largest difference in steps of an output's scale. message: of what refused or failed.
+    """
+
+    seed: int
+    lane: str
+    status: str
+    db: float | None = None
+    steps: float | None = None
+    graph_db: float | None = None
+    message: str = ""
+
+
+def run_lanes(graph: RandomGraph, folder: Path, lanes: Callable[[str], bool] = lambda _: True) -> Iterator[LaneResult]:
+    """Each wanted lane's result, as soon as it is known. folder: an empty one, or what an earlier call left."""
+    inputs = _model_folder(graph, folder)
+    names = _layer_names(graph)
+    traced = _said(lambda: _stage(reference, inputs, _reference_spec(), folder / "reference"), names)
+    inputs = {**inputs, "reference": folder / "reference"}
+    quantized: dict[str, tuple[str, str] | None] = {}
+    for lane in filter(lanes, LANES):
+        if traced:
+            yield LaneResult(graph.seed, lane, traced[0], message=traced[1])
+            continue
+        scheme = lane.partition(" ")[2]
+        if scheme in ("static_int8", "dynamic_int8") and scheme not in quantized:
+            quantized[scheme] = _said(lambda: _with_quantized(lane, inputs, folder), names)  # noqa: B023 called at once
+        if (refused := quantized.get(scheme)) is not None:
+            yield LaneResult(graph.seed, lane, refused[0], message=refused[1])
+            continue
+        mine = _with_quantized(lane, inputs, folder)
+        yield _lane(graph, lane, mine, folder / lane.replace(" ", "_"), names)
+
+
+def warm_up(lanes: list[str]) -> None:
+    """Have the toolchains do what they do once in a process. No file is run: no fork has the threads of a runtime."""
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+        folder = Path(name)
+        graph = make(3)
+        inputs = _model_folder(graph, folder)
+        _stage(reference, inputs, _reference_spec(), folder / "reference")
+        inputs["reference"] = folder / "reference"
+        if "prepare" in lanes:
+            _fold(graph, "prepare", inputs)
+        for lane in lanes:
+            if " " in lane and not lane.endswith("dynamic_int8"):
+                _export(lane, _with_quantized(lane, inputs, folder), folder / lane.replace(" ", "_"))
+
+
+def _lane(graph: RandomGraph, lane: str, inputs: dict[str, Path], out: Path, names: list[str]) -> LaneResult:
+    found: list[LaneResult] = []
+
+    def go() -> None:
+        if lane in FOLDS:
+            found.append(_fold(graph, lane, inputs))
+            return
+        _export(lane, inputs, out)
+        model = out / json.loads((out / "export.json").read_text("utf-8"))["files"]["model"]
+        answers: Arrays = file_answers.answers(lane.partition(" ")[0], model, load_samples(inputs["data"], "eval"))
+        found.append(_judged(graph, lane, inputs, answers))
+
+    refused = _said(go, names)
+    return LaneResult(graph.seed, lane, refused[0], message=refused[1]) if refused else found[0]
+
+
+def _with_quantized(lane: str, inputs: dict[str, Path], folder: Path) -> dict[str, Path]:
+    """inputs, with the quantize stage's folder where the lane's scheme has one."""
+    scheme: Any = lane.partition(" ")[2]
+    if scheme not in ("static_int8", "dynamic_int8"):
+        return inputs
+    entry = Quantize(scheme, calibration="minmax") if scheme == "static_int8" else Quantize(scheme)
+    _stage(quantize, inputs, entry.spec(), folder / scheme)
+    return {**inputs, "quantize": folder / scheme}
+
+
+def _export(lane: str, inputs: dict[str, Path], out: Path) -> None:
+    runtime, _, scheme = lane.partition(" ")
+    spec = {"runtime": runtime, "scheme": scheme, "layout": "NCHW", "model_layout": "NCHW", "io": "float32"}
+    _stage(export, inputs, {**spec, "opset": None}, out)
+
+
+def _fold(graph: RandomGraph, lane: str, inputs: dict[str, Path]) -> LaneResult:
+    program = torch.export.load(inputs["reference"] / "model.pt2")
+    if lane == "fold":
+        folded = fold_batch_norm(program)
+    else:
+        static = Quantize("static_int8", calibration="minmax")
+        folded = prepare(program, static)
+    outputs = evaluate(folded, load_samples(inputs["data"], "eval"), lambda _: None)
+    db = min(map(sqnr_db, outputs, _eager(inputs)))
+    return LaneResult(graph.seed, lane, "ok" if db >= LEAST_FOLD_DB else "wrong", db)
+
+
+def _judged(graph: RandomGraph, lane: str, inputs: dict[str, Path], answers: Arrays) -> LaneResult:
+    eager = _eager(inputs)
+    if "quantize" not in inputs:
+        wrong, db = _compare(answers, eager, LEAST_FLOAT_DB, 1.0)
+        return LaneResult(graph.seed, lane, "wrong" if wrong else "ok", db, message=wrong)
+    folded = torch.export.load(inputs["quantize"] / "folded.pt2").module()
+    own = evaluate(folded, load_samples(inputs["data"], "eval"), lambda _: None)
+    wrong, db = _compare(answers, own, LEAST_INT8_DB, LEAST_INT8_AGREEMENT)
+    scales = [o.get("scale") for o in json.loads((inputs["quantize"] / "quantize.json").read_text("utf-8"))["outputs"]]
+    steps = None
+    if len(scales) == len(own) and all(scales) and not wrong.startswith("shape"):
+        steps = max(float(np.abs(a - o).max()) / s for a, o, s in zip(answers, own, scales, strict=True))
+        wrong = wrong if steps > MOST_STEPS else ""
+    graph_db = min(
+        (sqnr_db(o, e) for o, e in zip(own, eager, strict=True) if e.dtype.kind == "f"), default=PERFECT_SQNR_DB
+    )
+    return LaneResult(graph.seed, lane, "wrong" if wrong else "ok", db, steps, graph_db, wrong)
+
+
+def _compare(answers: Arrays, wanted: Arrays, least_db: float, least_agreement: float) -> tuple[str, float]:
+    """What is wrong with the worst output (empty where nothing is), and its dB."""
+    if len(answers) != len(wanted):
+        return f"shape: {len(answers)} outputs instead of {len(wanted)}", -math.inf
+    wrong, worst = "", PERFECT_SQNR_DB
+    for number, (answer, want) in enumerate(zip(answers, wanted, strict=True)):
+        if answer.shape != want.shape:
+            return f"shape: output {number} is {list(answer.shape)} instead of {list(want.shape)}", -math.inf
+        if want.dtype.kind != "f":
+            agreement = float((answer == want).mean())
+            if agreement < least_agreement:
+                wrong = f"output {number} ({want.dtype}): {agreement:.0%} agree"
+            continue
+        db = sqnr_db(answer, want)
+        if db < worst:
+            worst = db
+            wrong = f"output {number}: {db:.1f} dB" if db < least_db else wrong
+    return wrong, worst
+
+
+def sqnr_db(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
+    """Signal to noise; the signal is what differs from the mean, so that an offset hides nothing."""
+    real = wanted.astype(np.float64)
+    noise = float(((outputs.astype(np.float64) - real) ** 2).sum())
+    if not math.isfinite(noise):
+        return -PERFECT_SQNR_DB
+    signal = float(((real - real.mean()) ** 2).sum())
+    return PERFECT_SQNR_DB if noise == 0 else min(10 * math.log10(max(signal, 1e-300) / noise), PERFECT_SQNR_DB)
+
+
+def _said(work: Callable[[], None], names: list[str]) -> tuple[str, str] | None:
+    """None, or how it ended and what was said."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            work()
+    except PocketforgeError as error:
+        text = f"{error.message} | {error.hint}"
+        named = re.search(r"model\.py:\d+", text) or any(re.search(rf"\b{re.escape(n)}\b", text) for n in names)
+        cause = error.__cause__ or error.__context__
+        return ("refused" if named else "unnamed"), text + (f" <- {_innermost(cause)}" if cause and not named else "")
+    except Exception as error:
+        return "error", _innermost(error)
+    return None
+
+
+def _innermost(error: BaseException) -> str:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {str(error)[:300]} ({Path(at.filename).name}:{at.lineno})"
+
+
+def _stage(module: Any, inputs: dict[str, Path], spec: dict[str, Any], out: Path) -> None:
+    if out.exists():
+        return  # by an earlier call, whose lanes did not come to an end
+    partial = out.with_name(f"{out.name}.part")
+    partial.mkdir(exist_ok=True)
+    module.run(inputs, spec, partial, lambda *_: None)
+    partial.rename(out)
+
+
+def _model_folder(graph: RandomGraph, folder: Path) -> dict[str, Path]:
+    """The model as a user's folder holds it, and the data stage's folder with samples of it."""
+    data = folder / "data"
+    inputs = {"data": data, "data_root": folder, "weights": folder / "weights.safetensors"}
+    if data.exists():
+        return inputs
+    (folder / "model.py").write_text(HEAD + graph.recipe, "utf-8")
+    save_file({k: v.detach().contiguous().clone() for k, v in graph.module.state_dict().items()}, inputs["weights"])
+    data.mkdir(parents=True)
+    drawn = [t.numpy() for t in graph.draw(EVAL_SAMPLES)]
+    for number, (calibration, samples) in enumerate(zip(graph.samples, drawn, strict=True)):
+        np.save(data / f"calibration_{number}.npy", calibration.numpy())
+        np.save(data / f"eval_{number}.npy", samples)
+    eager = evaluate(graph.module, [np.array(d) for d in drawn], lambda _: None)
+    np.save(data / "eval_targets.npy", eager[0])
+    for number, array in enumerate(eager):
+        np.save(data / f"eager_{number}.npy", array)
+    shapes = [{"shape": list(d.shape[1:]), "dtype": str(d.dtype)} for d in drawn]
+    text = json.dumps({"inputs": shapes, "labels": [], "preprocess": {"output": "NCHW"}})
+    (data / "data.json").write_text(text, "utf-8")
+    return inputs
+
+
+def _eager(inputs: dict[str, Path]) -> Arrays:
+    """What the network itself answers, before anything of ours has touched it."""
+    return load_samples(inputs["data"], "eager")
+
+
+def _reference_spec() -> dict[str, Any]:
+    return {
+        "definition": "model.py",
+        "args": {},
+        "seed": 0,
+        "inputs": [],
+        "outputs": [],
+        "task": "regression",
+        "metric": "mean_absolute_error",
+    }
+
+
+def _layer_names(graph: RandomGraph) -> list[str]:
+    return [name for name, _ in graph.module.named_modules() if name]
