@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random_graph_shapes  # noqa: F401  the table's order is part of what a seed means: these first
 from random_graph_builder import Builder, Unsuitable, Value
 from random_graph_kinds import conv_text, divisor, kind, width
 

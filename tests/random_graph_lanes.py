@@ -195,7 +195,7 @@ def sqnr_db(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
     return PERFECT_SQNR_DB if noise == 0 else min(10 * math.log10(max(signal, 1e-300) / noise), PERFECT_SQNR_DB)
 
 
-def _said(work: Callable[[], None], names: list[str]) -> tuple[str, str] | None:
+def _said(work: Callable[[], object], names: list[str]) -> tuple[str, str] | None:
     """None, or how it ended and what was said."""
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

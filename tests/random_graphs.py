@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import random_graph_joins  # noqa: F401  adds its kinds to the table
 import torch
 from random_graph_builder import BATCH, WEIGHTED, Builder, Unsuitable, Value, varies
-from random_graph_kinds import CHAINED, KINDS, heads, suitable
+from random_graph_kinds import CHAINED, KINDS, suitable
 from torch import Tensor, nn
 
 MOST_STEPS = 8
@@ -66,7 +66,7 @@ def _build(seed: int, choose: random.Random, steps: int | None) -> RandomGraph:
         raise Unsuitable("no layer with a weight")
     if any(i.name not in builder.used for i in inputs):
         raise Unsuitable("an input that nothing reads")
-    outputs = [builder.newest] if chain else heads(builder)
+    outputs = [builder.newest] if chain else _heads(builder)
     recipe = _sequential(builder) if chain else _module(builder, outputs)
     module = _instance(recipe, builder, chain)
     _check_outputs(module, inputs)
@@ -125,6 +125,26 @@ def _step(builder: Builder, chain: bool, position: int) -> None:
         if builder.attempt(name, KINDS[name].step, x):
             return
     raise Unsuitable("no kind fits")
+
+
+def _heads(builder: Builder) -> list[Value]:
+    """What the network answers: its last value, and every other that nothing reads; integers and masks of them too."""
+    loose = [v for v in builder.values if v.name not in builder.used]
+    outputs = loose[-3:]
+    for value in loose[:-3]:
+        raise Unsuitable(f"{value.name} is read by nothing")
+    draw = builder.random.random()
+    last = outputs[-1]
+    if draw < 0.08 and last.channels > 2 and len(outputs) < 3:
+        builder.kinds.append("argmax")
+        outputs.append(builder.op("{0}.argmax(1, keepdim=True)", last))
+    elif draw < 0.11 and len(outputs) < 3:
+        builder.kinds.append("mask")
+        outputs.append(builder.op("{0} > 0", last))
+    elif draw < 0.2 and len(builder.values) > 1:
+        builder.kinds.append("inner output")
+        outputs.append(builder.random.choice([v for v in builder.values if v not in outputs] or outputs))
+    return outputs if len({o.name for o in outputs}) == len(outputs) else [last]
 
 
 def _module(builder: Builder, outputs: list[Value]) -> str:

@@ -1,0 +1,48 @@
+"""60 fixed networks of the grammar: folding changes nothing, files answer as their graphs, refusals name the layer.
+
+Everything of all of them (3 runtimes × 3 schemes) takes ten minutes of a processor: every network is folded, and the
+lanes take turns. tests/tools/run_random_graphs.py runs more networks, and all lanes of each.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+from random_graph_lanes import FOLDS, LANES, SCHEMES, LaneResult, run_lanes
+from random_graphs import make
+
+SEEDS = range(60)
+# One network in so many goes through a lane, beginning with one in turn, so that a network has a lane or two.
+EVERY = {"onnx fp32": 8, "onnx static_int8": 10, "tflite static_int8": 20, "executorch static_int8": 20}
+OTHERS = 30
+
+
+def lanes_of(seed: int) -> tuple[str, ...]:
+    files = [lane for lane in LANES if lane not in FOLDS]
+    mine = [
+        lane
+        for number, lane in enumerate(files)
+        if seed % EVERY.get(lane, OTHERS) == 3 * number % EVERY.get(lane, OTHERS)
+    ]
+    return (*FOLDS, *mine)
+
+
+def test_every_lane_has_its_networks() -> None:
+    lanes = [lane for seed in SEEDS for lane in lanes_of(seed)]
+    assert {lane for lane in LANES if lanes.count(lane) >= 2} == set(LANES)
+    assert len(SCHEMES) * 3 + len(FOLDS) == len(LANES)
+
+
+@pytest.mark.parametrize("first", SEEDS[::10], ids=lambda first: f"networks {first} to {first + 9}")
+def test_networks(first: int, tmp_path: Path) -> None:
+    found: list[LaneResult] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
+        for seed in range(first, first + 10):
+            (folder := tmp_path / str(seed)).mkdir()
+            found += run_lanes(make(seed), folder, lanes_of(seed).__contains__)
+    assert len(found) == sum(len(lanes_of(seed)) for seed in range(first, first + 10))
+    bad = [f"{r.seed} {r.lane}: {r.status} {r.db} {r.message}" for r in found if r.status not in ("ok", "refused")]
+    assert not bad, "\n".join(bad)
