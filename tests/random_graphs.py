@@ -16,6 +16,7 @@ from random_graph_kinds import CHAINED, KINDS, suitable
 from torch import Tensor, nn
 
 MOST_STEPS = 8
+EACH_KIND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +41,18 @@ class RandomGraph:
 
 
 def make(seed: int, steps: int | None = None) -> RandomGraph:
-    """The network of a seed. steps: stop after so many (a failing graph is looked for in its beginnings)."""
+    """The network of a seed. steps: stop after so many (a failing graph is looked for in its beginnings).
+
+    Seeds from EACH_KIND on: the smallest network of each kind in turn, a layer and a step of that kind.
+    """
     with torch.random.fork_rng(devices=[]):
-        for attempt in range(100):
+        for attempt in range(100 if seed < EACH_KIND else 2000):
             torch.manual_seed(1000 * seed + attempt)
             try:
                 return _build(seed, random.Random(1000 * seed + attempt), steps)
             except Unsuitable:
                 continue
-    raise AssertionError(f"no network from seed {seed} in 100 attempts")
+    raise AssertionError(f"no network from seed {seed} in so many attempts")
 
 
 def _build(seed: int, choose: random.Random, steps: int | None) -> RandomGraph:
@@ -58,10 +62,14 @@ def _build(seed: int, choose: random.Random, steps: int | None) -> RandomGraph:
         for number, (shape, floating) in enumerate(_input_shapes(choose))
     ]
     builder = Builder(choose, inputs)
-    chain = len(inputs) == 1 and inputs[0].rank != 2 and choose.random() < 0.15
-    count = choose.randint(2, MOST_STEPS)
-    for position in range(count if steps is None else min(steps, count)):
-        _step(builder, chain, position)
+    chain = False
+    if seed >= EACH_KIND:
+        _one_of(builder, list(KINDS)[(seed - EACH_KIND) % len(KINDS)])
+    else:
+        chain = len(inputs) == 1 and inputs[0].rank != 2 and choose.random() < 0.15
+        count = choose.randint(2, MOST_STEPS)
+        for position in range(count if steps is None else min(steps, count)):
+            _step(builder, chain, position)
     if not any(isinstance(m, WEIGHTED) for m in builder.net.modules()):
         raise Unsuitable("no layer with a weight")
     if any(i.name not in builder.used for i in inputs):
@@ -107,6 +115,20 @@ def _samples(shape: tuple[int, ...], floating: bool, count: int, generator: torc
     level = torch.randn((count, shape[0], *ones), generator=generator) * 0.5
     contrast = torch.rand((count, 1, *ones), generator=generator) + 0.5
     return torch.randn((count, *shape), generator=generator) * contrast + level
+
+
+def _one_of(builder: Builder, name: str) -> None:
+    """A convolution or linear layer, where the kind takes what it gives, and a step of the kind."""
+    x = builder.inputs[0]
+    if len(builder.inputs) > 1:
+        raise Unsuitable("one input is enough")
+    first = {2: "linear", 3: "conv1d pointwise", 4: "conv2d pointwise"}[x.rank]
+    before = [first] * builder.random.choice([1, 1, 1, 2])
+    steps = [name, "linear"] if KINDS[name].tokens else [*before, name]
+    for step in steps:
+        x = builder.newest
+        if step not in suitable(x) or not builder.attempt(step, KINDS[step].step, x):
+            raise Unsuitable(f"{step} does not fit")
 
 
 def _step(builder: Builder, chain: bool, position: int) -> None:
