@@ -131,6 +131,23 @@ class DeviceTimeout(DeviceError):
     """The device did not answer in time."""
 
 
+def chain_of(error: BaseException) -> list[BaseException]:
+    """The error and what it was raised from, the innermost last. What was only handled meanwhile is not of it."""
+    found: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in found:
+        found.append(current)
+        current = current.__cause__
+    return found
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong: kind and first line of the innermost error, as libraries wrap theirs in pages of advice."""
+    innermost = chain_of(error)[-1]
+    lines = [line.strip() for line in str(innermost).splitlines() if line.strip()]
+    return f"{type(innermost).__name__}: {lines[0] if lines else 'no message'}"
+
+
 def describe_exit(returncode: int) -> str:
     """Say in words how a process ended; negative codes are signals, as in `subprocess`."""
     if returncode >= 0:

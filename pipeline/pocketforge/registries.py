@@ -37,18 +37,18 @@ STAGES: dict[str, StageInfo] = {
     "finetune": StageInfo("pocketforge.stages.finetune", 2, (*_TRAIN, "accelerate"), _TRACE, resumable=True),
     "prune": StageInfo("pocketforge.stages.prune", 1, (*_TRAIN, "torch-pruning"), _TRACE),
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 1, (*_TRAIN, "torch-pruning"), _TRACE),
-    "gains": StageInfo("pocketforge.stages.gains", 1, ("torch", "numpy"), _TRACE),
+    "gains": StageInfo("pocketforge.stages.gains", 2, ("torch", "numpy"), _TRACE),
     "reference": StageInfo("pocketforge.stages.reference", 1, ("torch", "numpy"), _TRACE),
-    "layers": StageInfo("pocketforge.stages.layers", 1, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
+    "layers": StageInfo("pocketforge.stages.layers", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
     "quantize": StageInfo(
-        "pocketforge.stages.quantize", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, resumable=True
+        "pocketforge.stages.quantize", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, resumable=True
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat", 1, (*_TRAIN, "accelerate", "torchao", "executorch"), _TRACE + _PT2E, resumable=True
     ),
-    "export": StageInfo("pocketforge.stages.export", 3, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 4, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 3, ("numpy",)),
-    "why": StageInfo("pocketforge.stages.why", 1, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
+    "why": StageInfo("pocketforge.stages.why", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
     "bench": StageInfo("pocketforge.stages.bench", 2, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 1, ("numpy",)),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),

@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     for row in (
         "errors events stats metrics version folders registries",
         "files recipe",
-        "records plan model devices figures",
+        "records plan model devices figures rewrites",
         "data run estimation",
         "facts results training",
         "pruning quantization",
@@ -324,6 +324,7 @@ def test_torch_is_where_models_are() -> None:
         "why/",
         "studies/",
         "quantization/",
+        "rewrites/",
         "stages/",
         "runtimes/",
     )

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torchao.quantization.pt2e.utils import _fuse_conv_bn_, _fuse_linear_bn_  # noqa: PLC2701 - upstream gives it no public name
 
+from pocketforge.rewrites.passes import FOLDER, rewrite
+
 T = TypeVar("T")
 
 
@@ -19,6 +21,7 @@ def fold_batch_norm(program: torch.export.ExportedProgram) -> torch.fx.GraphModu
     that follows no such layer stays. What the graph no longer uses is removed. The program is left as it was.
     """
     module: Any = deep_copy(program).module()  # .module() shares the program's tensors
+    rewrite(module, FOLDER)  # torchao's fusion looks at no other reader of a layer's output or weight
     _fuse_conv_bn_(module)
     _fuse_linear_bn_(module)
     module.delete_all_unused_submodules()

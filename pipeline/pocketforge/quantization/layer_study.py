@@ -101,7 +101,7 @@ class Switchboard:
     def __init__(self, graph: torch.fx.GraphModule) -> None:
         """graph: unfolded, so that weights lie behind their own quantize ops."""
         self.graph = graph
-        self.layers = [layer.name for layer in layers_of(graph.graph)]
+        self.layers = list(dict.fromkeys(layer.name for layer in layers_of(graph.graph)))
         self.near: dict[torch.fx.Node, set[str]] = {}  # a quantize or dequantize op → the layers it is of
         for node in graph.graph.nodes:
             if _is_quantize(node):
@@ -141,7 +141,8 @@ def study(scorer: Scorer, emit: Callable[[float, str], None]) -> dict[str, Any]:
     )
     board = Switchboard(unfolded)
     quantizable = {name for name, scheme in layer_schemes(unfolded.graph, scorer.quantize).items() if scheme != "fp32"}
-    layers = [layer for layer in layers_of(unfolded.graph) if layer.name in quantizable]
+    # A module that is called twice is one layer.
+    layers = list({layer.name: layer for layer in layers_of(unfolded.graph) if layer.name in quantizable}.values())
     names = [layer.name for layer in layers]
     rows = []
     for number, layer in enumerate(layers):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from pocketforge.errors import ModelError
+from pocketforge.rewrites.graph import USE
+from pocketforge.rewrites.graph import op_name as op_name  # what layers are told apart by, for this room too
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d")
 WEIGHTED = (*_CONVOLUTIONS, "linear", "addmm", "matmul", "mm", "bmm")
+
+# Of a module that is called again: each call has a copy of the weight.
+_COPY = re.compile(rf"\.{USE}\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +29,17 @@ class Layer:
     node: str
 
 
-def op_name(node: torch.fx.Node) -> str:
-    """`conv2d` of a node that calls aten.conv2d.default; of one that calls nothing, its kind."""
-    return getattr(node.target, "__name__", str(node.target)).split(".")[0] if node.op == "call_function" else node.op
-
-
 def layers_of(graph: torch.fx.Graph) -> list[Layer]:
     """Convolutions, linear layers and matrix products, in the graph's order."""
     return [Layer(owner(node), op_name(node), node.name) for node in graph.nodes if op_name(node) in WEIGHTED]
 
 
 def owner(node: torch.fx.Node) -> str:
-    """The module an op belongs to, by its weight's name: the module stack is lost when a traced graph is loaded."""
+    """The module an op belongs to, by its weight's name; all calls of a module have the same."""
     for argument in node.args[1:2]:
         while isinstance(argument, torch.fx.Node):
             if argument.op == "get_attr":
-                return str(argument.target).removesuffix(".weight")
+                return _COPY.sub("", str(argument.target).removesuffix(".weight"))
             argument = argument.args[0] if argument.args else None  # type: ignore[assignment]
     return str(node.name)
 

@@ -24,6 +24,7 @@ from pocketforge.quantization.layers import WEIGHTED, layers_of, matching, op_na
 from pocketforge.quantization.numerics import static_config
 from pocketforge.quantization.observers import name_observers
 from pocketforge.recipe.quantize import Quantize
+from pocketforge.rewrites.passes import QUANTIZER, rewrite
 
 Samples = Sequence[np.ndarray[Any, Any]]
 Graphs = tuple[torch.fx.GraphModule, torch.fx.GraphModule]
@@ -80,9 +81,10 @@ def make_quantizer(quantize: Quantize, schemes: Mapping[str, str], *, qat: bool 
 def prepare(
     program: torch.export.ExportedProgram, quantize: Quantize, schemes: Mapping[str, str] | None = None
 ) -> torch.fx.GraphModule:
-    """The traced graph with observers. It shares weights with `program`."""
-    module = program.module()
-    given = layer_schemes(module.graph, quantize) if schemes is None else schemes  # type: ignore[arg-type]
+    """The traced graph, rewritten for the quantizer, with observers. It shares weights with `program`."""
+    module: Any = program.module()
+    rewrite(module, QUANTIZER)
+    given = layer_schemes(module.graph, quantize) if schemes is None else schemes
     prepared: torch.fx.GraphModule = prepare_pt2e(module, make_quantizer(quantize, given))
     name_observers(prepared)
     return prepared

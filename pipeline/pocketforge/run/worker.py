@@ -23,7 +23,15 @@ from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
-from pocketforge.errors import ModelError, PocketforgeError, RecipeError, StageFailed, ToolFailed, ToolMissing
+from pocketforge.errors import (
+    ModelError,
+    PocketforgeError,
+    RecipeError,
+    StageFailed,
+    ToolFailed,
+    ToolMissing,
+    first_line,
+)
 from pocketforge.files import explain_os_error
 from pocketforge.folders import safe_path
 
@@ -146,8 +154,7 @@ def _is_out_of_space(error: Exception, out: Path) -> bool:
 
 
 def _crash(error: BaseException) -> StageFailed:
-    text = str(error).strip().splitlines()
-    return StageFailed(f"{type(error).__name__}: {text[0] if text else 'no message'}", "the whole story is in the log")
+    return StageFailed(first_line(error), "the whole story is in the log")
 
 
 def _missing(error: ImportError) -> PocketforgeError:

@@ -7,17 +7,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+from executorch.backends.xnnpack._passes.channels_last_tagged_reshape_pass import (  # noqa: PLC2701 - no public name
+    ChannelsLastTaggedReshapePass,
+)
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.devtools.backend_debug import get_delegation_info
 from executorch.exir import to_edge_transform_and_lower
+from executorch.exir.dialects._ops import ops as edge_ops  # noqa: PLC2701 - no public name
 from executorch.exir.passes.quantize_io_pass import quantize_input, quantize_output
 
 from pocketforge.errors import StageFailed
+from pocketforge.rewrites.passes import EXECUTORCH, rewritten
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
 from pocketforge.runtimes.executorch_half import in_half
 
 # Left to the portable kernels these run orders of magnitude slower than in XNNPACK.
 HEAVY_OPS = ("convolution", "conv1d", "conv2d", "linear", "addmm", "mm", "bmm", "matmul")
+
+# XNNPACK's softmax runs over the last axis in memory. Behind a convolution that is the channels, unless the pass which
+# lays maps out as NHWC is told that this op wants them as torch has them.
+ChannelsLastTaggedReshapePass.memory_sensitive_ops_nchw.add(edge_ops.edge.aten._softmax.default)
 
 
 def export(request: ExportRequest, out: Path) -> ExportResult:
@@ -28,7 +37,8 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             "portable kernels in each inference, and the layers computed by them too",
             'use scheme = "static_int8", or "dynamic_int8" for linear layers',
         )
-    program = in_half(request.program) if request.scheme == "fp16" else request.program
+    program = request.program if request.is_int8 else rewritten(request.program, EXECUTORCH)
+    program = in_half(program) if request.scheme == "fp16" else program
     inputs = [
         TensorSpec(
             name, tuple(t.shape), str(t.dtype).removeprefix("torch."), request.file_layout if t.dim() == 4 else ""

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import load_encodings
+from pocketforge.rewrites.passes import ONNX, rewrite
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
@@ -34,9 +35,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 def export(request: ExportRequest, out: Path) -> ExportResult:
     """Write model.onnx (checked) and model.ort. Raises StageFailed."""
     opset = _opset(request)
-    module = request.program.module()
+    module: Any = request.program.module()
     if request.is_dynamic:
         drop_activation_quantization(module)
+    rewrite(module, ONNX)
     program = torch.onnx.export(
         module,
         request.example,

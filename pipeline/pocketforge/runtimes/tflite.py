@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import litert_torch
 import torch
@@ -12,6 +13,7 @@ from litert_torch.quantize.quant_config import QuantConfig
 
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, load_encodings
+from pocketforge.rewrites.passes import TFLITE, rewrite
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_shapes
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.stored_weights import unmatched_warning
@@ -24,9 +26,10 @@ from pocketforge.runtimes.tflite_weights import store_encodings, store_halves
 def export(request: ExportRequest, out: Path) -> ExportResult:
     """Write model.tflite. Raises StageFailed."""
     program = request.unfolded if request.unfolded is not None else request.program
-    module: torch.nn.Module = program.module()
+    module: Any = program.module()
     if request.is_dynamic:
         drop_activation_quantization(module)
+    rewrite(module, TFLITE)
     encodings = load_encodings(request.encodings) if request.is_weight_only and request.encodings else {}
     if encodings:
         shield(module, encodings)

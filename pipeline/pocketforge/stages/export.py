@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from pocketforge.errors import PocketforgeError, StageFailed
+from pocketforge.errors import PocketforgeError, StageFailed, first_line
+from pocketforge.registries import RUNTIMES
+from pocketforge.rewrites.blame import layer_of
 from pocketforge.runtimes.base import ExportRequest, load_exporter
 
 Emit = Callable[[float, str], None]
@@ -31,13 +33,20 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     except (PocketforgeError, OSError):
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or ["no message"]
-        raise StageFailed(
-            f"{spec['runtime']} could not export the model: {type(error).__name__}: {lines[0]}",
-            "the exporter's whole output is in the log",
-        ) from error
+        raise exporters_words(error, request, spec["runtime"]) from error
     (out / "export.json").write_text(json.dumps(dataclasses.asdict(result), indent=1, sort_keys=True), "utf-8")
     emit(1.0, f"{(out / result.files['model']).stat().st_size} bytes")
+
+
+def exporters_words(error: Exception, request: ExportRequest, runtime: str) -> StageFailed:
+    """What an exporter raised, as the user shall see it: the innermost cause, the layer, what to try."""
+    layer = layer_of(error, [*request.program.graph.nodes, *(request.unfolded.graph.nodes if request.unfolded else ())])
+    others = ", ".join(name for name in RUNTIMES if name != runtime)
+    return StageFailed(
+        f"{runtime} could not export the model{f', at {layer}' if layer else ''}: {first_line(error)}",
+        f"write {'this layer' if layer else 'what it names'} with other operators, or try another runtime ({others}); "
+        "the exporter's whole output is in the log",
+    )
 
 
 def load_request(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> ExportRequest:

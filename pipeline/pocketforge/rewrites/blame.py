@@ -1,0 +1,70 @@
+"""Whose fault an exporter's or quantizer's error is: the layer that it was at, found in the error itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from types import TracebackType
+
+from torch.fx import Node
+
+from pocketforge.errors import chain_of
+from pocketforge.rewrites.graph import where
+
+# As torch.fx says which node it was at, and torch.onnx which it could not translate.
+_NAMED = re.compile(r"While executing %(\w+)|Error when translating node %(\w+)|node %(\w+) :")
+_OPERATOR = re.compile(r"(?:aten|prims)[.:]{1,2}(\w+)")
+
+
+def layer_of(error: BaseException, nodes: list[Node]) -> str:
+    """The layer, by its module's name and the line of the user's code; empty where the error does not tell.
+
+    nodes: of the graph that was given to what failed. The innermost error is asked first: for a node that its frames
+    hold, for one that it names, for the one op of its kind in the graph.
+    """
+    chain = list(reversed(chain_of(error)))
+    for each in chain:
+        for node in _held(each.__traceback__):
+            if node.op == "call_function" and node.meta.get("stack_trace"):
+                # The exporter may have taken the op apart: told is the one that the user wrote.
+                written = [n for n in nodes if n.meta.get("stack_trace") == node.meta["stack_trace"]]
+                return where(written[0] if len(written) == 1 else node)
+    by_name = {node.name: node for node in nodes}
+    for each in chain:
+        for found in _NAMED.findall(str(each)):
+            name = next(filter(None, found))
+            if name in by_name:
+                return where(by_name[name])
+    for each in chain:
+        for kind in _OPERATOR.findall(str(each)):
+            alike = [n for n in nodes if n.op == "call_function" and _kind(n) == kind]
+            if len(alike) == 1:
+                return where(alike[0])
+    return _by_line(chain, nodes)
+
+
+def _held(traceback: TracebackType | None) -> Iterator[Node]:
+    """Nodes in the local variables of an error's frames, the innermost frame first."""
+    frames = []
+    while traceback is not None:
+        frames.append(traceback.tb_frame)
+        traceback = traceback.tb_next
+    for frame in reversed(frames):
+        for name in ("node", "n", "op_node", "input_node", "bn_node", "conv_node"):
+            value = frame.f_locals.get(name)
+            if isinstance(value, Node):
+                yield value
+
+
+def _kind(node: Node) -> str:
+    return getattr(node.target, "__name__", "").split(".")[0]
+
+
+def _by_line(chain: list[BaseException], nodes: list[Node]) -> str:
+    """By the line of torch's or the user's code that a converter's message names, if one layer alone comes from it."""
+    for each in chain:
+        for file, line in re.findall(r"(/[^\s:\"']+\.py)\W+(?:line )?(\d+)", str(each)):
+            alike = [n for n in nodes if f'File "{file}", line {line},' in (n.meta.get("stack_trace") or "")]
+            if alike and len({where(n) for n in alike}) == 1:
+                return where(alike[0])
+    return ""

@@ -1,0 +1,103 @@
+"""The one list of rewrites, in the order in which they are made, before any quantizer, folder or exporter.
+
+Each keeps the function of the graph; what calls the list for a program compares the two.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
+from pocketforge.errors import StageFailed
+from pocketforge.rewrites import fixed_scales, norms, plain_ops, pooling, transposed, weights
+from pocketforge.rewrites.graph import Editor
+
+# Who the graph is rewritten for: the quantizer, whose graph serves all runtimes; what folds batch norm into weights
+# that are then rounded or clustered; the exporter of a runtime.
+QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX = "quantizer", "folder", "executorch", "tflite", "onnx"
+EVERYONE = (QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX)
+# What is left of the two functions' equality in float32, whose sums are made in another order.
+SAME_DB = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """make: changes a graph in place, and nothing where it was made before. readers: for whom."""
+
+    make: Callable[[Editor], None]
+    readers: tuple[str, ...]
+
+
+REWRITES = (
+    Rewrite(plain_ops.write_defaults, EVERYONE),
+    Rewrite(plain_ops.without_alpha, EVERYONE),
+    Rewrite(plain_ops.explicit_padding, EVERYONE),
+    Rewrite(plain_ops.integer_constants, (QUANTIZER,)),
+    Rewrite(plain_ops.prelu_in_four_dimensions, (QUANTIZER, EXECUTORCH)),
+    Rewrite(weights.compute_once, (QUANTIZER, FOLDER, EXECUTORCH)),
+    # Float weights that nothing is folded into stay shared, and are stored once.
+    Rewrite(weights.give_each_its_own, (QUANTIZER,)),
+    Rewrite(weights.give_folded_ones_their_own, (FOLDER, EXECUTORCH)),
+    Rewrite(norms.without_statistics, (QUANTIZER, FOLDER)),
+    Rewrite(norms.behind_shared_outputs, (QUANTIZER, FOLDER)),
+    Rewrite(transposed.fold_grouped_norms, EVERYONE),
+    Rewrite(transposed.in_two_dimensions, (QUANTIZER, TFLITE)),
+    Rewrite(transposed.without_groups, (TFLITE,)),
+    Rewrite(transposed.without_padding, (QUANTIZER, TFLITE)),
+    Rewrite(pooling.nearest_by_index, (TFLITE,)),
+    Rewrite(pooling.plain_average_pools, (ONNX,)),
+    Rewrite(fixed_scales.keep_fixed_scales, (TFLITE,)),
+)
+
+
+def rewrite(module: GraphModule, reader: str) -> bool:
+    """Make the list's rewrites for one reader, in place. Returns whether anything was changed."""
+    editor = Editor(module)
+    for each in REWRITES:
+        if reader in each.readers:
+            each.make(editor)
+    if editor.changes:
+        module.graph.eliminate_dead_code()
+        module.graph.lint()
+        module.recompile()
+    return bool(editor.changes)
+
+
+def rewritten(program: ExportedProgram, reader: str) -> ExportedProgram:
+    """The program after `rewrite`, traced again; itself where nothing is to be changed.
+
+    Raises StageFailed when it would compute something else than the program.
+    """
+    module: Any = program.module()
+    if not rewrite(module, reader):
+        return program
+    example = tuple(program.example_inputs[0])
+    check_same(program.module(), module, example)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own internals, nothing the user could act on
+        return torch.export.export(module, example, strict=False)
+
+
+def check_same(before: Any, after: Any, example: tuple[Any, ...]) -> None:
+    """Raises StageFailed unless both graphs answer the same to random inputs of the example's kind."""
+    source = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(x.shape, generator=source).to(x.dtype) if x.is_floating_point() else x for x in example]
+    with torch.no_grad():
+        wanted, found = (torch.utils._pytree.tree_leaves(graph(*inputs)) for graph in (before, after))
+    for number, (a, b) in enumerate(zip(wanted, found, strict=True)):
+        if not isinstance(a, torch.Tensor):
+            continue
+        noise, signal = ((a.double() - b.double()) ** 2).sum(), (a.double() ** 2).sum()
+        db = float(10 * torch.log10(signal / noise)) if noise > 0 else SAME_DB
+        if a.shape != b.shape or not db >= SAME_DB:
+            raise StageFailed(
+                f"the graph computes something else after its rewrites: output {number} has {db:.1f} dB to the model's "
+                f"own, wanted {SAME_DB:.0f}",
+                "a fault of ours, not of your model: please report it, with the model's layers",
+            )

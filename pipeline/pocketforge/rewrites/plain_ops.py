@@ -1,0 +1,89 @@
+"""Ops written out in the form that every exporter reads right: no argument left out, nothing that one of them lacks."""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import Node
+
+from pocketforge.rewrites.graph import CONVOLUTIONS, Editor, full_arguments, op_name, overload, per_axis, shape_of
+
+aten = torch.ops.aten
+_POOLS = ("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d")
+_PLAIN = {"conv1d": aten.conv1d.default, "conv2d": aten.conv2d.default, "conv3d": aten.conv3d.default}
+
+
+def write_defaults(editor: Editor) -> None:
+    """Write out what poolings leave to their defaults: XNNPACK's partitioner looks for a stride by its position."""
+    for node in editor.nodes():
+        if op_name(node) not in _POOLS:
+            continue
+        args = full_arguments(node)
+        axes = int(op_name(node)[-2])
+        args[1] = per_axis(args[1], axes)
+        args[2] = per_axis(args[2], axes) if args[2] else args[1]
+        args[3] = per_axis(args[3], axes)
+        if list(node.args) != args or node.kwargs:
+            editor.arguments(node, args)
+
+
+def without_alpha(editor: Editor) -> None:
+    """x + alpha × y as a product and a sum: litert-torch fails on alpha, and quantized additions have none."""
+    for node in editor.nodes():
+        alpha = node.kwargs.get("alpha", 1) if op_name(node) in ("add", "sub", "add_", "sub_") else 1
+        if alpha == 1:
+            continue
+        first, second = node.args[:2]
+        scaled = editor.call(aten.mul.Tensor, second, alpha, like=node) if isinstance(second, Node) else second * alpha  # type: ignore[operator]
+        node.kwargs = {k: v for k, v in node.kwargs.items() if k != "alpha"}
+        node.args = (first, scaled)
+        editor.changes += 1
+
+
+def integer_constants(editor: Editor) -> None:
+    """The number that is added to an integer tensor, as an integer: the quantizer makes floats of numbers."""
+    for node in editor.nodes():
+        value = node.meta.get("val")
+        if op_name(node) not in ("add", "mul") or not isinstance(value, torch.Tensor) or value.is_floating_point():
+            continue
+        for position, given in enumerate(node.args[:2]):
+            if not isinstance(given, Node):
+                number = editor.constant(f"{node.name}_number", torch.tensor(given, dtype=value.dtype), node)
+                node.update_arg(position, number)
+
+
+def explicit_padding(editor: Editor) -> None:
+    """padding="same" or "valid" of a convolution as numbers; litert-torch fails on the words."""
+    for node in editor.nodes():
+        if op_name(node) not in CONVOLUTIONS or overload(node) != "padding":
+            continue
+        source, weight, bias, stride, padding, dilation, groups = full_arguments(node)
+        axes = len(shape_of(weight)) - 2
+        dilations = per_axis(dilation, axes)
+        total = [d * (k - 1) for d, k in zip(dilations, shape_of(weight)[2:], strict=True)]
+        before = [0] * axes if padding == "valid" else [n // 2 for n in total]
+        odd = [0] * axes if padding == "valid" else [n % 2 for n in total]
+        if any(odd):  # one more zero behind than before, as torch has it
+            pads = [pair for axis in reversed(range(axes)) for pair in (0, odd[axis])]
+            source = editor.call(aten.constant_pad_nd.default, source, pads, 0.0, like=node)
+        plain = _PLAIN[op_name(node)]
+        made = editor.call(plain, source, weight, bias, per_axis(stride, axes), before, dilations, groups, like=node)
+        editor.replace(node, made)
+
+
+def prelu_in_four_dimensions(editor: Editor) -> None:
+    """PReLU over [N, C, H, W], whatever its input's shape: XNNPACK takes no other, and its pass fails on them."""
+    for node in editor.nodes():
+        shape = shape_of(node.args[0]) if op_name(node) == "prelu" else ()
+        if len(shape) in (0, 1, 4):
+            continue
+        wide = [shape[0], shape[1], shape[2] if len(shape) > 2 else 1, int(torch.Size(shape[3:]).numel())]
+        source = editor.call(aten.view.default, _contiguous(editor, node.args[0], node), wide, like=node)
+        made = editor.call(aten.prelu.default, source, node.args[1], like=node)
+        editor.replace(node, editor.call(aten.view.default, made, list(shape), like=node))
+
+
+def _contiguous(editor: Editor, source: object, like: Node) -> Node:
+    assert isinstance(source, Node)
+    value = source.meta.get("val")
+    plain = value is None or value.is_contiguous()
+    return source if plain else editor.call(aten.contiguous.default, source, like=like)

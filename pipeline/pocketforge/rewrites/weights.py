@@ -1,0 +1,113 @@
+"""Weights: each layer reads one of its own, and reads it, rather than computing it anew in each inference."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+from torch.fx.node import map_arg
+
+from pocketforge.rewrites.graph import CONVOLUTIONS, TRANSPOSED, Editor, is_constant, op_name
+
+# Which arguments of an op are weight and bias.
+WEIGHTS = {
+    **dict.fromkeys((*CONVOLUTIONS, *TRANSPOSED, "linear"), (1, 2)),
+    "addmm": (2, 0),
+    "mm": (1,),
+    "matmul": (1,),
+    "bmm": (1,),
+    "embedding": (0,),
+    "prelu": (1,),
+}
+
+
+def compute_once(editor: Editor) -> None:
+    """Weights that are computed from constants alone (weight norm, a transposed or scaled weight) become constants.
+
+    Only those of layers: another table that is computed may be large, and is no one's weight.
+    """
+    known: dict[Node, bool] = {}
+    for node in editor.nodes():
+        for position in WEIGHTS.get(op_name(node), ()):
+            source = node.args[position] if len(node.args) > position else None
+            if not isinstance(source, Node) or is_constant(source) or not _is_computed(source, known):
+                continue
+            origin = _origin(source)
+            value = _compute(editor, source)
+            new = editor.constant(f"{str(origin.target).rpartition('.')[0]}.weight".lstrip("."), value, node)
+            node.replace_input_with(source, new)
+    editor.module.graph.eliminate_dead_code()
+
+
+def give_each_its_own(editor: Editor) -> None:
+    """Each layer reads a weight and a bias of its own: a copy, where a parameter has several readers.
+
+    A quantizer annotates a weight once, and XNNPACK's delegate takes one call's bias for another's in int8. The first
+    layer that reads a parameter keeps its name.
+    """
+    for found in _readers(editor):
+        _copy(editor, found)
+
+
+def give_folded_ones_their_own(editor: Editor) -> None:
+    """The same, but only where a batch norm is folded into one of the layers: what folds changes it for all readers.
+
+    Or where one is a one-dimensional convolution: XNNPACK's pass for these changes the weight, once for each reader.
+    """
+    for found in _readers(editor):
+        if any(op_name(node) == "conv1d" or "batch_norm" in map(op_name, node.users) for node, _ in found):
+            _copy(editor, found)
+
+
+def _readers(editor: Editor) -> list[list[tuple[Node, Node]]]:
+    """Of each parameter that several nodes read: who does, and the node that reads the parameter for it."""
+    readers: dict[str, list[tuple[Node, Node]]] = {}
+    for node in editor.nodes():
+        for source in dict.fromkeys(node.all_input_nodes):
+            if is_constant(source):
+                readers.setdefault(str(source.target), []).append((node, source))
+    return [found for found in readers.values() if len(found) > 1]
+
+
+def _copy(editor: Editor, found: list[tuple[Node, Node]]) -> None:
+    layers = [each for each in found if _reads_as_weight(*each)]
+    others = [each for each in found if each not in layers]
+    if not layers:
+        return
+    name, value = str(layers[0][1].target), editor.value(layers[0][1]).detach()
+    for node, source in layers[1:]:
+        node.replace_input_with(source, editor.constant(name, value.clone(), node))
+    if others:
+        copy = editor.constant(name, value.clone(), others[0][0])
+        for node, source in others:
+            node.replace_input_with(source, copy)
+
+
+def _reads_as_weight(node: Node, source: Node) -> bool:
+    positions = WEIGHTS.get(op_name(node), ())
+    return any(len(node.args) > position and node.args[position] is source for position in positions)
+
+
+def _is_computed(node: Node, known: dict[Node, bool]) -> bool:
+    """Whether a node depends on constants only."""
+    if node not in known:
+        given = node.all_input_nodes
+        known[node] = node.op == "get_attr" or (
+            node.op == "call_function" and bool(given) and all(_is_computed(each, known) for each in given)
+        )
+    return known[node]
+
+
+def _origin(node: Node) -> Node:
+    while not is_constant(node):
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _compute(editor: Editor, node: Node) -> Tensor:
+    if is_constant(node):
+        return editor.value(node)
+    args, kwargs = map_arg((node.args, node.kwargs), lambda each: _compute(editor, each))
+    with torch.no_grad():
+        found: Tensor = node.target(*args, **kwargs)  # type: ignore[operator]
+    return found

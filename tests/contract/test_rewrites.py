@@ -1,0 +1,396 @@
+"""What folds, quantizes and exports a traced graph computes the model's own function, whoever reads its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from pocketforge.errors import first_line  # noqa: E402
+from pocketforge.recipe.quantize import Quantize  # noqa: E402
+from pocketforge.registries import RUNTIMES  # noqa: E402
+from pocketforge.rewrites import passes  # noqa: E402
+from pocketforge.rewrites.graph import op_name  # noqa: E402
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
+    from pocketforge.quantization import pt2e
+    from pocketforge.quantization.fold import fold_batch_norm
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+READERS = (passes.QUANTIZER, passes.FOLDER, passes.EXECUTORCH, passes.TFLITE, passes.ONNX)
+SAMPLES = 4
+
+
+class Net(nn.Module):
+    """Named layers and a function of them."""
+
+    def __init__(self, forward: Callable[..., Any], **layers: nn.Module) -> None:
+        super().__init__()
+        self.given = forward
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, *inputs):
+        return self.given(self, *inputs)
+
+
+def conv(inputs: int = 3, outputs: int = 8, **keys: Any) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, **keys)
+
+
+def residual(m, x):
+    x = m.conv1(x)
+    x = x + m.conv2(torch.relu(m.bn1(x)))
+    return m.fc(x.mean((2, 3)))
+
+
+def twice(m, x):
+    x = m.first(x)
+    for _ in range(2):
+        x = torch.relu(m.norm(m.conv(x)))
+    return x.mean((2, 3))
+
+
+def siamese(m, x):
+    halves = [m.norm(m.conv(part)).relu().flatten(1) for part in (x, 0.5 * x.flip(2))]
+    return torch.cat([m.fc(half) for half in halves], 1)
+
+
+def linear_twice(m, x):
+    y = m.fc(x.mean((2, 3)))
+    return torch.relu(m.norm(y)) + m.fc(y)
+
+
+# Each in few lines: what is read twice, or in a form that one of the toolchains takes wrongly.
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "output read twice": lambda: Net(residual, conv1=conv(), bn1=nn.BatchNorm2d(8), conv2=conv(8), fc=nn.Linear(8, 4)),
+    "transposed output read twice": lambda: Net(
+        residual, conv1=nn.ConvTranspose2d(3, 8, 2, 2), bn1=nn.BatchNorm2d(8), conv2=conv(8), fc=nn.Linear(8, 4)
+    ),
+    "two norms of one convolution": lambda: Net(
+        lambda m, x: (m.one(m.conv(x)) + m.two(m.conv(0.5 * x))).relu(),
+        conv=conv(),
+        one=nn.BatchNorm2d(8),
+        two=nn.BatchNorm2d(8),
+    ),
+    "a block called twice": lambda: Net(twice, first=conv(), conv=conv(8), norm=nn.BatchNorm2d(8)),
+    "a shared tower": lambda: Net(siamese, conv=conv(), norm=nn.BatchNorm2d(8), fc=nn.Linear(8 * 64, 4)),
+    "a weight read elsewhere": lambda: Net(
+        lambda m, x: m.norm(m.conv(x)) * m.conv.weight.abs().mean(), conv=conv(), norm=nn.BatchNorm2d(8)
+    ),
+    "a linear layer read twice": lambda: Net(linear_twice, fc=nn.Linear(3, 3), norm=nn.BatchNorm1d(3)),
+    "norms without affine or statistics": lambda: nn.Sequential(
+        conv(), nn.BatchNorm2d(8, affine=False), conv(8), nn.BatchNorm2d(8, track_running_stats=False)
+    ),
+    "names that begin with digits": lambda: nn.Sequential(conv(), nn.BatchNorm2d(8), nn.ReLU()),
+    "a computed weight": lambda: nn.Sequential(
+        nn.utils.parametrizations.weight_norm(conv()), nn.BatchNorm2d(8), nn.ReLU()
+    ),
+    "grouped transposed": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 6, 3, padding=1, groups=2, bias=False), nn.BatchNorm2d(6)
+    ),
+    "depthwise transposed": lambda: nn.Sequential(
+        nn.Conv2d(3, 10, 1), nn.ConvTranspose2d(10, 10, (4, 3), (2, 3), (1, 2), (0, 1), groups=10), nn.BatchNorm2d(10)
+    ),
+    "depthwise transposed, cut": lambda: (
+        nn.ConvTranspose2d(3, 3, 2, 1, 1).requires_grad_(False)
+        and nn.Sequential(nn.Conv2d(3, 9, 1), nn.ConvTranspose2d(9, 18, 2, 2, 1, groups=9, bias=False))
+    ),
+    "padded transposed": lambda: nn.Sequential(
+        nn.ConvTranspose2d(3, 4, 3, 2, 1, output_padding=1), nn.ConvTranspose2d(4, 4, 3, 2, 1, dilation=2)
+    ),
+    "output_padding beyond the kernel": lambda: nn.ConvTranspose2d(3, 4, 2, 3, output_padding=(2, 1)),
+    "one-dimensional": lambda: nn.Sequential(
+        nn.Flatten(2), nn.Conv1d(3, 4, 4, padding="same", dilation=3), nn.PReLU(), nn.ConvTranspose1d(4, 4, 3, 2, 1)
+    ),
+    "alpha": lambda: Net(
+        lambda m, x: torch.add(m.a(x), m.b(x), alpha=4) - torch.sub(m.b(x), 1.5, alpha=2), a=conv(), b=conv()
+    ),
+    "poolings": lambda: Net(
+        lambda m, x: (
+            F.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
+            F.avg_pool2d(x, (3, 2), 3, (1, 0), True, False),
+            F.avg_pool2d(x, 3, 1, 1, divisor_override=5),
+            F.max_pool2d(x, 2),
+        )
+    ),
+    "nearest": lambda: Net(
+        lambda m, x: (
+            F.interpolate(x, size=(5, 7)),
+            F.interpolate(x, scale_factor=1.3),
+            F.interpolate(x, scale_factor=2),
+        )
+    ),
+    "PReLU on 2-D": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.PReLU(6), nn.Linear(6, 3)),
+}
+
+
+def made(name: str) -> nn.Module:
+    """As after training: norms' statistics and factors differ from channel to channel."""
+    torch.manual_seed(0)
+    net = NETS[name]().eval()
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for value, low in ((module.running_var, 0.5), (module.weight, 0.5), (module.bias, -0.5)):
+                if value is not None:
+                    nn.init.uniform_(value, low, low + 1)
+            if module.running_mean is not None:
+                nn.init.uniform_(module.running_mean, -0.5, 0.5)
+    return net
+
+
+def images(dtype: Any = np.float32) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(SAMPLES, 3, 8, 8)).astype(dtype)
+
+
+def answers(net: Any, samples: np.ndarray) -> list[np.ndarray]:
+    with torch.no_grad():
+        rows = [net(torch.from_numpy(samples[i : i + 1])) for i in range(len(samples))]
+    rows = [row if isinstance(row, tuple | list) else (row,) for row in rows]
+    return [np.concatenate([np.asarray(part) for part in column]) for column in zip(*rows, strict=True)]
+
+
+def least_db(found: list[np.ndarray], wanted: list[np.ndarray]) -> float:
+    assert [f.shape for f in found] == [w.shape for w in wanted]
+    pairs = [(f.astype(np.float64), w.astype(np.float64)) for f, w in zip(found, wanted, strict=True)]
+    return min(10 * np.log10((w**2).sum() / max(((f - w) ** 2).sum(), 1e-300)) for f, w in pairs)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_rewrite_keeps_the_function(name):
+    net = made(name).double()
+    samples = images(np.float64)[:2]
+    program = torch.export.export(net, (torch.from_numpy(samples[:1]),))
+    wanted = answers(net, samples)
+    assert least_db(answers(fold_batch_norm(program), samples), wanted) >= 120
+    for reader in READERS:
+        module: Any = program.module()
+        passes.rewrite(module, reader)
+        assert least_db(answers(module, samples), wanted) >= 120, reader
+        assert not passes.rewrite(module, reader), f"{reader}: made twice"
+    assert least_db(answers(program.module(), samples), wanted) >= 250, "the program is left as it was"
+
+
+@pytest.mark.parametrize("name", list(NETS)[::2])
+def test_the_prepared_graph_is_the_model_and_each_weight_has_one_reader(name):
+    net = made(name)
+    samples = images()
+    program = torch.export.export(net, (torch.from_numpy(samples[:1]),))
+    prepared = pt2e.prepare(program, Quantize("static_int8", calibration="minmax"))
+    assert least_db(answers(prepared, samples[:2]), answers(net, samples[:2])) >= 100
+    read: dict[str, int] = {}
+    for node in prepared.graph.nodes:
+        if node.op == "get_attr":
+            read[node.target] = read.get(node.target, 0) + len(node.users)
+    weights = {n: c for n, c in read.items() if n.endswith(("weight", "bias"))}
+    assert all(count == 1 for count in weights.values()), weights
+
+
+def test_layers_that_are_called_twice_are_int_8_in_both_calls():
+    net, samples = made("a shared tower"), images()
+    program = torch.export.export(net, (torch.from_numpy(samples[:1]),))
+    _, unfolded = pt2e.quantize_graph(program, [samples], Quantize("static_int8", calibration="minmax"))
+    said = pt2e.describe(unfolded.graph)
+    assert said["float"] == []
+    assert said["quantized"] == ["conv2d (conv)", "conv2d (conv)", "linear (fc)", "linear (fc)"]
+    assert least_db(answers(unfolded, samples), answers(net, samples)) >= 30
+
+
+def test_integers_are_not_observed():
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(20, 8), nn.Linear(8, 3)
+
+        def forward(self, ids):
+            both = torch.cat([ids, ids + 1], 1).reshape(1, -1)[:, :6]
+            return self.head(self.table(both) * 2).mean(1)
+
+    torch.manual_seed(0)
+    ids = np.random.default_rng(0).integers(0, 19, (SAMPLES, 5))
+    net = Tokens().eval()
+    program = torch.export.export(net, (torch.from_numpy(ids[:1]),))
+    folded, _ = pt2e.quantize_graph(program, [ids], Quantize("static_int8", calibration="minmax"))
+    assert least_db(answers(folded, ids), answers(net, ids)) >= 30
+
+
+class Files:
+    """Real files of a net in a runtime, run in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def export(self, runtime: str, net: nn.Module, samples: np.ndarray, scheme: str = "fp32"):
+        """Outputs of the file, of the graph that it was made from, of the model; and the exporter's result."""
+        from pocketforge.runtimes.base import ExportRequest
+
+        example = (torch.from_numpy(samples[:1]),)
+        program, unfolded = torch.export.export(net.eval(), example), None
+        graph: Any = net
+        if scheme == "static_int8":
+            pair = pt2e.quantize_graph(program, [samples], Quantize(scheme, calibration="minmax"))
+            graph = pair[0]
+            program, unfolded = (torch.export.export(m, example) for m in pair)
+        wanted = answers(graph, samples)
+        names = tuple(f"output_{n}" for n in range(len(wanted)))
+        request = ExportRequest(program, unfolded, example, ("input",), names, "NCHW", "float32", None, scheme=scheme)
+        out = self.folder / f"{runtime}_{scheme}_{len(list(self.folder.iterdir()))}"
+        out.mkdir()
+        with contextlib.redirect_stdout(io.StringIO()):
+            result = importlib.import_module(RUNTIMES[runtime].module).export(request, out)
+        path = out / result.files["model"]
+        session = importlib.import_module(f"pocketforge.runtimes.sessions.{RUNTIMES[runtime].session}")
+        opened = session.open_session(path, 1)
+        rows = [opened.run([samples[i : i + 1]]) for i in range(len(samples))]
+        found = [np.concatenate([np.array(part) for part in column]) for column in zip(*rows, strict=True)]
+        return found, wanted, answers(net, samples), path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return Files(tmp_path_factory.mktemp("files"))
+
+
+def test_onnx_runtime_s_average_pool_is_right_to_the_edge(files):
+    torch.manual_seed(0)
+    net = nn.Sequential(conv(3, 6), nn.ReLU(), nn.AvgPool2d(3, 2, 1, ceil_mode=True), nn.Conv2d(6, 4, 1))
+    samples = np.random.default_rng(0).normal(size=(2, 3, 20, 20)).astype(np.float32)
+    (found,), (wanted,), _, _ = files.export("onnx", net, samples, "static_int8")
+    step = np.diff(np.unique(wanted)).min()
+    assert np.abs(found - wanted).max() <= 2.01 * step
+    assert np.abs(found - wanted)[:, :, -1].max() <= 2.01 * step
+
+
+def test_executorch_keeps_softmax_to_its_axis_and_each_call_to_its_bias(files):
+    def forward(m, x):
+        maps = m.last(torch.softmax(m.first(x), -1)).flatten(1)
+        return maps, m.fc(torch.relu(m.fc(m.pre(x.mean((2, 3))))))
+
+    torch.manual_seed(0)
+    net = Net(forward, first=conv(), last=nn.Conv2d(8, 4, 1), pre=nn.Linear(3, 32), fc=nn.Linear(32, 32))
+    found, wanted, _, _ = files.export("executorch", net, images())
+    assert least_db(found, wanted) >= 100
+    found, wanted, eager, _ = files.export("executorch", net, images(), "static_int8")
+    for f, w in zip(found, wanted, strict=True):
+        assert np.abs(f - w).max() <= 2.01 * np.diff(np.unique(w)).min()
+    assert least_db(found, eager) >= 20
+
+
+def test_executorch_takes_two_norms_of_one_convolution_and_prelu_of_any_shape(files):
+    def forward(m, x):
+        y = m.act((m.one(m.conv(x)) + m.two(m.conv(0.5 * x))).relu() - 0.3)
+        return m.flat(m.head(F.max_pool2d(y, 2).flatten(1)))
+
+    torch.manual_seed(0)
+    net = Net(
+        forward, conv=conv(), one=nn.BatchNorm2d(8), two=nn.BatchNorm2d(8), act=nn.PReLU(8), head=nn.Linear(128, 6),
+        flat=nn.PReLU(),
+    )  # fmt: skip
+    nn.init.uniform_(net.two.running_mean, -1, 1)
+    found, wanted, _, _ = files.export("executorch", net, images())
+    assert least_db(found, wanted) >= 100
+
+
+def test_tflite_has_transposed_convolutions_and_nearest_interpolation_as_torch_has_them(files):
+    def forward(m, x):
+        maps = m.deep(F.interpolate(torch.add(m.up(x), m.side(x), alpha=0.5), size=(13, 19)))
+        return m.head(maps), m.line(m.same(x.flatten(2)))
+
+    torch.manual_seed(0)
+    net = Net(
+        forward,
+        up=nn.ConvTranspose2d(3, 12, 3, 2, 1, output_padding=1),
+        side=nn.ConvTranspose2d(3, 12, 4, 2, 1, groups=3),
+        deep=nn.ConvTranspose2d(12, 12, (1, 3), (1, 2), (0, 1), groups=12),
+        head=nn.Conv2d(12, 2, 1),
+        same=nn.Conv1d(3, 4, 3, padding="same"),
+        line=nn.ConvTranspose1d(4, 4, 3, 2, 1),
+    )
+    found, wanted, _, _ = files.export("tflite", net, images())
+    assert least_db(found, wanted) >= 100
+
+
+def test_tflite_s_logistic_and_tanh_have_the_format_s_scale(files):
+    from ai_edge_litert import schema_py_generated as schema
+
+    def forward(m, x):
+        both = torch.cat([torch.sigmoid(m.a(x)), m.b(x)], 1)
+        return m.c(F.max_pool2d(torch.tanh(both), 2)).flatten(1)
+
+    torch.manual_seed(0)
+    net = Net(forward, a=conv(), b=conv(), c=conv(16))
+    found, wanted, _, path = files.export("tflite", net, images(), "static_int8")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    scales = {}
+    for op in model.subgraphs[0].operators:
+        kind = model.operatorCodes[op.opcodeIndex].builtinCode
+        if kind in (schema.BuiltinOperator.LOGISTIC, schema.BuiltinOperator.TANH):
+            tensor = model.subgraphs[0].tensors[op.outputs[0]]
+            assert tensor.type == schema.TensorType.INT8
+            scales[kind] = (tensor.quantization.scale[0], tensor.quantization.zeroPoint[0])
+    assert scales == {schema.BuiltinOperator.LOGISTIC: (1 / 256, -128), schema.BuiltinOperator.TANH: (1 / 128, 0)}
+    step = np.diff(np.unique(wanted[0])).min()
+    assert np.abs(found[0] - wanted[0]).max() <= 3.01 * step
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_exporter_s_refusal_names_the_layer_its_line_and_the_innermost_cause(runtime, files):
+    from pocketforge.runtimes.base import ExportRequest
+    from pocketforge.stages.export import exporters_words
+
+    class Odd(nn.Module):
+        def forward(self, x):
+            return torch.cumprod(x, -1)
+
+    net = Net(lambda m, x: m.odd(m.first(x)), first=conv(), odd=Odd())
+    example = (torch.from_numpy(images()[:1]),)
+    program = torch.export.export(net.eval(), example)
+    request = ExportRequest(program, None, example, ("input",), ("output",), "NCHW", "float32", None)
+    caught = None
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            importlib.import_module(RUNTIMES[runtime].module).export(request, files.folder)
+    except Exception as error:  # each toolchain has a kind of its own
+        caught = error
+    assert caught is not None
+    said = exporters_words(caught, request, runtime)
+    line = next(n for n, text in enumerate(Path(__file__).read_text("utf-8").splitlines(), 1) if "cumprod(x" in text)
+    assert f"{runtime} could not export the model, at cumprod of 'odd' (at {__file__}:{line}): " in said.message
+    assert "prod" in first_line(caught)
+    assert "this layer" in said.hint
+    assert runtime not in said.hint.partition("(")[2]
+
+
+def test_a_stage_s_error_is_the_one_that_it_was_raised_from():
+    def wrapped() -> None:
+        try:
+            raise KeyError("stride")
+        except KeyError as error:
+            raise RuntimeError("An error occurred when running the 'Some' pass after these passes: …") from error
+
+    with pytest.raises(RuntimeError) as caught:
+        wrapped()
+    assert first_line(caught.value) == "KeyError: 'stride'"
+    # What was being handled by chance is no cause.
+    caught.value.__cause__ = None
+    assert first_line(caught.value).startswith("RuntimeError: An error occurred")
+
+
+def test_origins_survive_a_rewrite():
+    program = torch.export.export(made("output read twice"), (torch.from_numpy(images()[:1]),))
+    module: Any = program.module()
+    assert passes.rewrite(module, passes.QUANTIZER)
+    new = next(n for n in module.graph.nodes if op_name(n) == "conv2d" and n.args[1].target == "bn1.depthwise.weight")
+    assert [name for name, _ in new.meta["nn_module_stack"].values()][-1] == "bn1"
