@@ -129,7 +129,8 @@ def main() -> None:
     print(
         f"  the runs: min {ordered[0]:.4f}, 90 % within {ordered[len(ordered) // 20]:.4f} to "
         f"{ordered[-1 - len(ordered) // 20]:.4f}, max {ordered[-1]:.4f} ms; processors busy {busy[0] / busy[1]:.0%}, "
-        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()}"
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()}, "
+        f"others' share {statistics.median(found['how']['others'] for found in sittings):.0%}"
     )
     rng = random.Random(13)
     limits = [[own_ms * rng.uniform(1 - WITHIN, 1 + WITHIN) for _ in range(options.budgets)] for _ in sittings]

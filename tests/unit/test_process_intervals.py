@@ -82,7 +82,7 @@ def test_the_gate_on_processes(processes: Processes, limit: float, verdict: str,
 def test_what_other_programs_did_meanwhile_widens_it() -> None:
     """All five processes beside a busy program are alike, and all slow: only the share that it had says so."""
     runs = [steady(10.0)] * 5
-    busy = {"how": how(runs) | {"others": 0.48}}
+    busy: dict[str, Any] = {"how": how(runs) | {"others": 0.48}}
     assert gate(runs, 9.2).verdict == "FAIL" and gate(runs, 10.8).verdict == "PASS"
     for limit in (9.2, 10.8):
         result = gate(runs, limit, **busy)
