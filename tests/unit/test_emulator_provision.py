@@ -510,7 +510,7 @@ def test_the_qemu_of_x86_hosts_is_unpacked_from_the_same_package(apt, apt_log, t
     programs = {f"usr/bin/qemu-{name}-static": f"echo qemu-{name} version 7.2.22" for name in ("aarch64", "x86_64")}
     small_deb(mirror, "qemu-user-static", programs)
     monkeypatch.setenv("POCKETFORGE_ENVIRONMENTS_DIR", str(tmp_path / "environments"))
-    said = []
+    said: list[str] = []
     program = x86_qemu.setup(said.append)
     assert program == tmp_path / "environments" / "x86-emulator-1" / "qemu" / "qemu-x86_64-static"
     assert said == ["  fetching qemu-user-static", "ready: qemu-x86_64 7.2.22"]

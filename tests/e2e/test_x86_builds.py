@@ -158,7 +158,8 @@ def stage_inputs(folder: Path) -> dict[str, Path]:
     tensors = {"inputs": [{"name": "x", "dtype": "float32", "shape": [1, INPUTS]}],
                "outputs": [{"name": "y", "dtype": "float32", "shape": [1, OUTPUTS]}]}  # fmt: skip
     (roles["export"] / "export.json").write_text(json.dumps({"files": {"model": "model.onnx"}, **tensors}))
-    (roles["quantize"] / "quantize.json").write_text(json.dumps({"outputs": [{"scale": 0.5}]}))
+    (roles["reference"] / "reference.json").write_text(json.dumps(tensors))
+    (roles["quantize"] / "quantize.json").write_text(json.dumps({"outputs": [{"name": "y", "scale": 0.5}]}))
     return roles
 
 
