@@ -113,9 +113,10 @@ class _Axis:
     def signal(self, least: float) -> Array:
         """Each entry's energy; all of it where the reference never changes."""
         floor = self.each * np.square(np.maximum(_RESOLUTION * self.peak, least))
+        found: Array = np.maximum(self.energy, floor)
         if self.together:
-            return np.maximum(self.energy, floor)
-        return np.where(self.constant, self.each * np.square(self.mean), np.maximum(self.energy, floor))
+            return found
+        return np.where(self.constant, self.each * np.square(self.mean), found)
 
     @property
     def variation(self) -> Array:

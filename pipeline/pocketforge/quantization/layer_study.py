@@ -70,11 +70,8 @@ class Scorer:
         found = self._metric(answers)
         higher = self.task == "classification"
         drop = self.baseline - found if higher else found / max(self.baseline, 1e-12) - 1
-        return {
-            "drop": drop,
-            "metric": found,
-            "sqnr_db": float(parity(answers, self.reference, classes=self.task == "classification")["sqnr_db"]),
-        }
+        near = parity(answers, self.reference, classes=higher)
+        return {"drop": drop, "metric": found, "sqnr_db": float(near["sqnr_db"])}
 
     def converted(self, schemes: Mapping[str, str]) -> dict[str, float]:
         """`score` of the graph that really is quantized so."""

@@ -1,0 +1,47 @@
+"""Which layer `why` blames where every layer is right as a whole: the one whose scale is too wide for a channel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pocketforge.why.causes import likely
+from pocketforge.why.layers import Difference, LayerDifference, first_bad
+
+
+def _layer(name: str, op: str, before: np.ndarray, here: np.ndarray) -> LayerDifference:
+    seen = Difference()
+    for index in range(len(before)):
+        seen.add(before[index : index + 1], here[index : index + 1])
+    return LayerDifference(name, op, seen, seen)
+
+
+def test_a_channel_that_a_shared_scale_rounds_away_names_its_layer() -> None:
+    rng = np.random.default_rng(0)
+    joined = np.concatenate([rng.uniform(0, 640, (16, 4, 9)), rng.uniform(0.06, 0.22, (16, 3, 9))], 1)
+    step = 640 / 255
+    rows = [
+        _layer("c", "conv2d", joined[:, :4], joined[:, :4] + 1e-3 * rng.normal(size=(16, 4, 9))),
+        _layer("cat", "cat", joined, np.rint(joined / step) * step),
+    ]
+    assert rows[1].seen.sqnr_db > 40, "the layer as a whole is right"
+    worst = first_bad(rows, 18.0)
+    assert worst is rows[1]
+    assert "return them as outputs of their own" in likely(worst, "prepared", limit_db=18.0)
+
+
+def test_an_offset_that_takes_up_a_layers_range_is_said() -> None:
+    rng = np.random.default_rng(1)
+    values = 1013 + 0.3 * rng.normal(size=(16, 1))
+    wrong = np.where(values > 1013.1, 1013.216, 1009.2)
+    rows = [_layer("a", "linear", values, values + 1e-6), _layer("b", "linear", values, wrong)]
+    worst = first_bad(rows, 18.0)
+    assert worst is rows[1] and worst.seen.sqnr_db > 18
+    assert "an offset of 1013" in likely(worst, "prepared", limit_db=18.0)
+
+
+def test_an_output_that_joined_ones_round_to_nothing_is_said() -> None:
+    rng = np.random.default_rng(2)
+    scores = rng.uniform(0.06, 0.22, (16, 3, 9))
+    row = _layer("sigmoid_1", "sigmoid", scores, np.zeros_like(scores))
+    assert first_bad([row], 18.0) is row
+    assert "shares the scale of what it is joined to" in likely(row, "prepared", limit_db=18.0)

@@ -1,0 +1,61 @@
+"""A quantized file that is bigger or slower than its float sibling is warned of, with the layers that stayed float."""
+
+from __future__ import annotations
+
+import pytest
+
+from pocketforge.recipe.toml import parse_recipe
+from pocketforge.records import Measurement, TargetRecord
+from pocketforge.results.report import worse_than_float
+
+RECIPE = """
+name = "r"
+[model]
+definition = "model.py"
+[data]
+source = "digits"
+[[target]]
+name = "float"
+runtime = "onnx"
+[[target]]
+name = "other"
+runtime = "tflite"
+[[target]]
+name = "int8"
+runtime = "onnx"
+quantize = { scheme = "static_int8" }
+"""
+
+
+def measured(target: str, metric: str, value: float, *samples: float) -> Measurement:
+    device = "host" if metric == "latency_ms" else ""
+    return Measurement(metric, value, "", target, "0" * 64, "host", device, samples=samples)
+
+
+def warnings(*found: Measurement, left: tuple[str, ...] = ()) -> list[str]:
+    schemes = {"float": "fp32", "other": "fp32", "int8": "static_int8"}
+    targets = [
+        TargetRecord(name, "onnx", scheme, "built", facts={"float_layers": list(left)} if name == "int8" else {})
+        for name, scheme in schemes.items()
+    ]
+    return list(worse_than_float(parse_recipe(RECIPE), targets, found))
+
+
+def test_bytes() -> None:
+    sizes = [measured("float", "size_bytes", 105_624), measured("other", "size_bytes", 1)]
+    assert warnings(*sizes, measured("int8", "size_bytes", 60_000)) == []
+    assert warnings(*sizes, measured("int8", "size_bytes", 132_336), left=("conv2d (head)",)) == [
+        "int8: not smaller than float: 132,336 bytes against 105,624; float weights: conv2d (head)"
+    ]
+
+
+@pytest.mark.parametrize(("slower", "said"), [(1.5, True), (1.01, False), (0.8, False)])
+def test_time_beyond_the_intervals(slower: float, said: bool) -> None:
+    times = [1 + 0.002 * (k % 40) for k in range(200)]
+    found = warnings(
+        measured("float", "latency_ms", 1.04, *times),
+        measured("int8", "latency_ms", 1.04 * slower, *(slower * t - 0.01 * (slower == 1.01) for t in times)),
+    )
+    assert bool(found) == said
+    if said:
+        assert found[0].startswith("int8: slower than float on host: p50 1.56 ms against 1.04; no layer stayed float")
