@@ -273,34 +273,24 @@ def test_onnx_runtime_s_average_pool_is_right_to_the_edge(files):
     assert np.abs(found - wanted)[:, :, -1].max() <= 2.01 * step
 
 
-def test_executorch_keeps_softmax_to_its_axis_and_each_call_to_its_bias(files):
+def test_executorch_keeps_softmax_to_its_axis_each_call_to_its_bias_and_each_norm_to_its_call(files):
     def forward(m, x):
-        maps = m.last(torch.softmax(m.first(x), -1)).flatten(1)
-        return maps, m.fc(torch.relu(m.fc(m.pre(x.mean((2, 3))))))
+        y = F.max_pool2d((m.one(m.conv(x)) + m.two(m.conv(0.5 * x))).relu() - 0.3, 2)
+        maps = m.last(torch.softmax(m.act(y), -1)).flatten(1)
+        return maps, m.fc(m.flat(m.fc(m.pre(x.mean((2, 3))))))
 
     torch.manual_seed(0)
-    net = Net(forward, first=conv(), last=nn.Conv2d(8, 4, 1), pre=nn.Linear(3, 32), fc=nn.Linear(32, 32))
+    net = Net(
+        forward, conv=conv(), one=nn.BatchNorm2d(8), two=nn.BatchNorm2d(8), act=nn.PReLU(8), last=nn.Conv2d(8, 4, 1),
+        pre=nn.Linear(3, 32), fc=nn.Linear(32, 32), flat=nn.PReLU(),
+    )  # fmt: skip
+    nn.init.uniform_(net.two.running_mean, -1, 1)
     found, wanted, _, _ = files.export("executorch", net, images())
     assert least_db(found, wanted) >= 100
     found, wanted, eager, _ = files.export("executorch", net, images(), "static_int8")
     for f, w in zip(found, wanted, strict=True):
         assert np.abs(f - w).max() <= 2.01 * np.diff(np.unique(w)).min()
     assert least_db(found, eager) >= 20
-
-
-def test_executorch_takes_two_norms_of_one_convolution_and_prelu_of_any_shape(files):
-    def forward(m, x):
-        y = m.act((m.one(m.conv(x)) + m.two(m.conv(0.5 * x))).relu() - 0.3)
-        return m.flat(m.head(F.max_pool2d(y, 2).flatten(1)))
-
-    torch.manual_seed(0)
-    net = Net(
-        forward, conv=conv(), one=nn.BatchNorm2d(8), two=nn.BatchNorm2d(8), act=nn.PReLU(8), head=nn.Linear(128, 6),
-        flat=nn.PReLU(),
-    )  # fmt: skip
-    nn.init.uniform_(net.two.running_mean, -1, 1)
-    found, wanted, _, _ = files.export("executorch", net, images())
-    assert least_db(found, wanted) >= 100
 
 
 def test_tflite_has_transposed_convolutions_and_nearest_interpolation_as_torch_has_them(files):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.fx import Node
 
@@ -19,6 +17,15 @@ FIXED = {
 }
 
 
+# What gives its output the scale of its input, so that a scale asked for behind it reaches the op before it.
+SAME_SCALE = (
+    *("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool2d", "cat", "stack", "getitem"),
+    *("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "contiguous"),
+    *("slice", "select", "split", "split_with_sizes", "chunk", "index_select", "expand", "repeat", "clone", "alias"),
+    *("constant_pad_nd", "pad", "upsample_nearest2d", "upsample_bilinear2d", "maximum", "minimum", "dropout"),
+)
+
+
 def keep_fixed_scales(editor: Editor) -> None:
     """Quantize the output of such an op by its own scale first, then by that which its readers share."""
     for node in editor.nodes():
@@ -26,20 +33,33 @@ def keep_fixed_scales(editor: Editor) -> None:
         if op_name(source) != "dequantize_per_tensor":
             continue
         wanted = FIXED[op_name(node)]
-        others = [user for user in node.users if op_name(user) == "quantize_per_tensor" and user.args[1:3] != wanted]
+        others = {user: found for user in node.users if (found := _other_scale(user, wanted)) is not None}
         if not others:
             continue
-        levels, first = others[0].args[3:], others[0]
+        quantize = next(iter(others.values()))
         assert isinstance(source, Node)
-
-        def rounded(value: Node, scale: float, zero: int, to: Any = first, back: Any = source) -> Node:
-            quantized = editor.call(to.target, value, scale, zero, *to.args[3:], like=to)
-            return editor.call(back.target, quantized, scale, zero, *to.args[3:], like=to)
-
+        own = _rounded(editor, node, node, wanted, quantize, source)
+        one = editor.constant(f"{node.name}_one", torch.ones(()), node.next)
+        one = _rounded(editor, one, one, (1 / int(quantize.args[4]), 0), quantize, source)  # type: ignore[arg-type]
         # A product with one changes the scale: of two quantizations in a row, the converter drops one.
-        one = editor.constant(f"{node.name}_one", torch.ones(()), first)
-        product = editor.call(
-            torch.ops.aten.mul.Tensor, rounded(node, *wanted), rounded(one, 1 / int(levels[1]), 0), like=first
-        )
+        product = editor.after(max(own, one), torch.ops.aten.mul.Tensor, own, one, like=node)
         for user in others:
             user.replace_input_with(node, product)
+
+
+def _rounded(
+    editor: Editor, value: Node, place: Node, scale: tuple[float, int], quantize: Node, dequantize: Node
+) -> Node:
+    """`value` quantized and de-quantized, with the levels and type of two ops of the graph, behind `place`."""
+    levels = quantize.args[3:]
+    levelled = editor.after(place, quantize.target, value, *scale, *levels, like=value)  # type: ignore[arg-type]
+    return editor.after(levelled, dequantize.target, levelled, *scale, *levels, like=value)  # type: ignore[arg-type]
+
+
+def _other_scale(node: Node, wanted: tuple[float, int]) -> Node | None:
+    """The op that quantizes with another scale, here or behind ops that keep a scale."""
+    if op_name(node) == "quantize_per_tensor":
+        return None if node.args[1:3] == wanted else node
+    if op_name(node) not in SAME_SCALE:
+        return None
+    return next((found for user in node.users if (found := _other_scale(user, wanted)) is not None), None)

@@ -26,7 +26,7 @@ def op_name(node: object) -> str:
     if node.op != "call_function":
         return node.op
     # ExecuTorch's edge dialect puts the namespace before the name.
-    return getattr(node.target, "__name__", str(node.target)).removeprefix("aten.").split(".")[0]
+    return str(getattr(node.target, "__name__", node.target)).removeprefix("aten.").split(".")[0]
 
 
 def overload(node: Node) -> str:
@@ -80,7 +80,15 @@ class Editor:
     def call(self, target: Callable[..., Any], *args: Any, like: Node) -> Node:
         """A new node before `like`."""
         with self.module.graph.inserting_before(like):
-            made: Node = self.module.graph.call_function(target, args)
+            return self._called(target, args, like)
+
+    def after(self, place: Node, target: Callable[..., Any], *args: Any, like: Node) -> Node:
+        """A new node behind `place`."""
+        with self.module.graph.inserting_after(place):
+            return self._called(target, args, like)
+
+    def _called(self, target: Callable[..., Any], args: tuple[Any, ...], like: Node) -> Node:
+        made: Node = self.module.graph.call_function(target, args)
         keep = ("nn_module_stack", "stack_trace", "torch_fn", "source_fn_stack")
         made.meta.update({key: like.meta[key] for key in keep if key in like.meta})
         self.retype(made)
