@@ -138,7 +138,8 @@ def _skip(units: Units, wrong: dict[Unit, str]) -> None:
     units.channels = [unit for unit in units.channels if unit not in wrong]
     units.heads = [unit for unit in units.heads if unit not in wrong]
     for unit, why in wrong.items():
-        units.skip(unit.attention.name if unit.attention else unit.layers[0], why)
+        for name in [unit.attention.name] if unit.attention else unit.layers:
+            units.skip(name, why)
 
 
 def _choose(

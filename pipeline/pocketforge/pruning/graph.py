@@ -161,7 +161,8 @@ class Dependencies:
             if not why:
                 unit, why = self._unit(reach, orbits, layers, attention, scorer, round_to)
             if unit is None:
-                found.skip(attention.name if attention else layers[0], why)
+                for name in [attention.name] if attention else layers:
+                    found.skip(name, why)
             else:
                 (found.heads if attention else found.channels).append(unit)
 
