@@ -10,8 +10,17 @@ import warnings
 from pathlib import Path
 
 import pytest
-from random_graph_lanes import FOLDS, LANES, SCHEMES, LaneResult, run_lanes
-from random_graphs import make
+import torch
+from random_graph_kinds import KINDS
+from random_graphs import EACH_KIND, make
+
+from pocketforge.rewrites import passes
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
+    from random_graph_lanes import FOLDS, LANES, SCHEMES, LaneResult, run_lanes
+
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 SEEDS = range(60)
 # One network in so many goes through a lane, beginning with one in turn, so that a network has a lane or two.
@@ -38,11 +47,32 @@ def test_every_lane_has_its_networks() -> None:
 @pytest.mark.parametrize("first", SEEDS[::10], ids=lambda first: f"networks {first} to {first + 9}")
 def test_networks(first: int, tmp_path: Path) -> None:
     found: list[LaneResult] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-        for seed in range(first, first + 10):
-            (folder := tmp_path / str(seed)).mkdir()
-            found += run_lanes(make(seed), folder, lanes_of(seed).__contains__)
+    for seed in range(first, first + 10):
+        (folder := tmp_path / str(seed)).mkdir()
+        found += run_lanes(make(seed), folder, lanes_of(seed).__contains__)
     assert len(found) == sum(len(lanes_of(seed)) for seed in range(first, first + 10))
     bad = [f"{r.seed} {r.lane}: {r.status} {r.db} {r.message}" for r in found if r.status not in ("ok", "refused")]
     assert not bad, "\n".join(bad)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lanes"),
+    [
+        ("gelu tanh", "executorch fp32"),
+        ("adaptive_max_pool2d", "executorch fp32"),
+        ("adaptive_max_pool2d", "tflite fp32"),
+    ],
+)
+def test_ops_that_a_runtime_lacks_or_takes_for_another(kind: str, lanes: str, tmp_path: Path) -> None:
+    (found,) = run_lanes(make(EACH_KIND + list(KINDS).index(kind)), tmp_path, [lanes].__contains__)
+    assert found.status == "ok" and found.db is not None and found.db >= 100, found
+
+
+@pytest.mark.parametrize("size", [1, (2, 3), (7, 4), (None, 2)])
+def test_adaptive_max_pools_of_any_size_are_written_out(size: int | tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    net, x = torch.nn.AdaptiveMaxPool2d(size).eval(), torch.randn(1, 3, 7, 8)
+    module = torch.export.export(net, (x,)).module()
+    assert passes.rewrite(module, passes.TFLITE)
+    assert not any("adaptive" in str(node.target) for node in module.graph.nodes)
+    assert torch.equal(module(x), net(x))

@@ -32,7 +32,7 @@ MOST_SECONDS = 240  # a lane that takes longer hangs
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--seeds", default="0:2000", help="first:beyond")
+    parser.add_argument("--seeds", default="0:2000", help="first:beyond, or numbers, with commas between")
     parser.add_argument("--lanes", default=".", help="a regular expression of lanes' names")
     parser.add_argument("--steps", type=int, help="only so many steps of each network")
     parser.add_argument("--keep", type=Path, help="leave the folders of what failed here")
@@ -42,7 +42,11 @@ def main() -> int:
     if options.table:
         print(table(read(options.results)))
         return 0
-    first, beyond = map(int, options.seeds.split(":"))
+    seeds = [
+        n
+        for part in options.seeds.split(",")
+        for n in (range(*map(int, part.split(":"))) if ":" in part else [int(part)])
+    ]
     done = {(r["seed"], r["lane"]) for r in read(options.results)}
     warnings.simplefilter("ignore")
     import torch
@@ -52,7 +56,7 @@ def main() -> int:
     lanes = [lane for lane in LANES if re.search(options.lanes, lane)]
     warm_up(lanes)
     ends = time.monotonic() + 60 * options.minutes
-    for seed in range(first, beyond):
+    for seed in seeds:
         wanted = [lane for lane in lanes if (seed, lane) not in done]
         if time.monotonic() > ends:
             break

@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pocketforge.errors import StageFailed
-from pocketforge.rewrites import fixed_scales, norms, plain_ops, pooling, transposed, weights
+from pocketforge.rewrites import fixed_scales, lacking, norms, plain_ops, pooling, transposed, weights
 from pocketforge.rewrites.graph import Editor
 
 # Who the graph is rewritten for: the quantizer, whose graph serves all runtimes; what folds batch norm into weights
@@ -40,6 +40,8 @@ REWRITES = (
     Rewrite(plain_ops.explicit_padding, EVERYONE),
     Rewrite(plain_ops.integer_constants, (QUANTIZER,)),
     Rewrite(plain_ops.prelu_in_four_dimensions, (QUANTIZER, EXECUTORCH)),
+    Rewrite(lacking.plain_max_pools, EVERYONE),
+    Rewrite(lacking.gelu_by_tanh, (EXECUTORCH,)),
     Rewrite(weights.compute_once, (QUANTIZER, FOLDER, EXECUTORCH)),
     # Float weights that nothing is folded into stay shared, and are stored once.
     Rewrite(weights.give_each_its_own, (QUANTIZER,)),

@@ -1,0 +1,67 @@
+"""Ops that a runtime lacks, or computes as another op: written out in those that all have."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.fx import Node
+
+from pocketforge.rewrites.graph import Editor, full_arguments, op_name, shape_of
+
+aten = torch.ops.aten
+_MAX_POOLS = {1: aten.max_pool1d.default, 2: aten.max_pool2d.default}
+
+
+def plain_max_pools(editor: Editor) -> None:
+    """Adaptive max pooling as a plain one where its windows are of one size, else as the largest of slices.
+
+    Neither ExecuTorch nor litert-torch has it.
+    """
+    for node in editor.nodes():
+        if op_name(node) not in ("adaptive_max_pool1d", "adaptive_max_pool2d"):
+            continue
+        axes = int(op_name(node)[-2])
+        readers = [reader for reader in node.users if reader.users]  # tracing notes the places, whoever reads them
+        if any(reader.args[1] != 0 for reader in readers):  # the places of the largest are asked for
+            continue
+        source = node.args[0]
+        before = shape_of(source)[-axes:]
+        after = [b if n is None else int(n) for n, b in zip(node.args[1], before, strict=True)]  # type: ignore[arg-type]
+        if all(b % a == 0 for b, a in zip(before, after, strict=True)):
+            kernel = [b // a for b, a in zip(before, after, strict=True)]
+            rest = ([0] * axes, [1] * axes, False)
+            made = editor.call(_MAX_POOLS[axes], source, kernel, kernel, *rest, like=node)
+        else:
+            made = source
+            for axis, (b, a) in enumerate(zip(before, after, strict=True)):
+                made = _largest_of_windows(editor, made, axis - axes, b, a, node)
+        for reader in readers:
+            editor.replace(reader, made)
+
+
+def _largest_of_windows(editor: Editor, source: object, axis: int, before: int, after: int, like: Node) -> Node:
+    """Of each of `after` windows along an axis, which overlap where its length is no multiple."""
+    parts = []
+    for number in range(after):
+        start, stop = number * before // after, -(-(number + 1) * before // after)
+        part = editor.call(aten.slice.Tensor, source, axis, start, stop, like=like)
+        parts.append(editor.call(aten.amax.default, part, [axis], True, like=like))
+    return parts[0] if after == 1 else editor.call(aten.cat.default, parts, axis, like=like)
+
+
+def gelu_by_tanh(editor: Editor) -> None:
+    """GELU's tanh form written out: XNNPACK's partitioner takes it for the exact one, which is 80 dB from it."""
+    for node in editor.nodes():
+        if op_name(node) != "gelu" or full_arguments(node)[1] != "tanh":
+            continue
+        x = node.args[0]
+        cube = editor.call(aten.mul.Tensor, editor.call(aten.mul.Tensor, x, x, like=node), x, like=node)
+        inner = editor.call(aten.add.Tensor, x, editor.call(aten.mul.Tensor, cube, 0.044715, like=node), like=node)
+        inner = editor.call(
+            aten.tanh.default, editor.call(aten.mul.Tensor, inner, math.sqrt(2 / math.pi), like=node), like=node
+        )
+        half = editor.call(aten.mul.Tensor, x, 0.5, like=node)
+        editor.replace(
+            node, editor.call(aten.mul.Tensor, half, editor.call(aten.add.Tensor, inner, 1.0, like=node), like=node)
+        )
