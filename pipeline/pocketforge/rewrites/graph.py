@@ -24,7 +24,7 @@ def op_name(node: object) -> str:
     if not isinstance(node, Node):
         return ""
     if node.op != "call_function":
-        return node.op
+        return str(node.op)
     # ExecuTorch's edge dialect puts the namespace before the name.
     return str(getattr(node.target, "__name__", node.target)).removeprefix("aten.").split(".")[0]
 
