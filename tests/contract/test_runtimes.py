@@ -319,6 +319,57 @@ def test_int8_inputs_and_outputs(runtime, graphs, exported, tmp_path):
     np.testing.assert_allclose(real, case.wanted[0], atol=1.01 * gives.scale, rtol=0)
 
 
+class _Segments(torch.nn.Module):
+    """A map and its argmax: what reads an output besides the app makes converters treat it otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = torch.nn.Conv2d(3, 5, 3, padding=1)
+
+    def forward(self, x):
+        y = self.c(x)
+        return y, y.argmax(1)
+
+
+@pytest.fixture(scope="module")
+def segments() -> Any:
+    torch.manual_seed(0)
+    module = _Segments().eval()
+    samples = [np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)]
+    example = (torch.from_numpy(samples[0][:1]),)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pocketforge.quantization import pt2e
+
+        program = torch.export.export(module, example)
+        graphs = pt2e.quantize_graph(program, samples, Quantize("static_int8"))
+        return [torch.export.export(graph, example) for graph in graphs], samples, graphs[0]
+
+
+def test_int8_outputs_beside_an_integer_one(runtime, segments, tmp_path):
+    """The map in levels and channels first, the argmax as it is."""
+    (program, unfolded), samples, graph = segments
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if runtime == "executorch":
+            torch.export.save(program, tmp_path / "own.pt2")
+            program = torch.export.load(tmp_path / "own.pt2")
+        result = _export(runtime, tmp_path / "io8", program, (("x",), ("y", "top")), unfolded, io="int8")
+        answers = [graph(torch.from_numpy(sample[None])) for sample in samples[0]]
+        wanted = [np.concatenate([answer[k].numpy() for answer in answers]) for k in (0, 1)]
+    gives, top = result.outputs
+    integer = "int32" if runtime == "tflite" else "int64"
+    assert (gives.dtype, gives.shape) == ("uint8" if runtime == "onnx" else "int8", (1, 5, 8, 8))
+    assert (top.dtype, top.shape, top.scale) == (integer, (1, 8, 8), None)
+    case = Exported(runtime, tmp_path / "io8", result, samples, wanted)
+    answer = case.run(tmp_path / "run")
+    assert [_plain(t) for t in answer.outputs] == [_plain(gives), _plain(top)]
+    levels, tops = (np.load(tmp_path / "run" / "out" / f"outputs_{k}.npy") for k in (0, 1))
+    real = (levels.astype(np.float64) - gives.zero_point) * gives.scale
+    np.testing.assert_allclose(real, wanted[0], atol=1.01 * gives.scale, rtol=0)
+    assert (tops == wanted[1]).mean() > 0.98
+
+
 def test_nhwc_is_for_tflite(graphs, exported, tmp_path, runtime):
     if runtime != "tflite":
         with pytest.raises(ValueError, match="layout NHWC is for runtime tflite"):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Done, in_process
+
+from pocketforge.stages import verify_device
 
 # A detector's head: coordinates up to 640 and scores under a quarter, joined and cut apart again. What quantizes the
 # joined tensor has one scale for both, whose step is larger than any score.
@@ -132,7 +135,9 @@ def test_its_explanation_is_of_that_output(detector: tuple[Done, dict[str, Any]]
     _, report = detector
     sentence = next(t for t in report["targets"] if t["name"] == "int8")["facts"]["why"]["sentence"]
     assert "output scores" in sentence and "output boxes" not in sentence
-    assert "first bad layer: sigmoid_1 (sigmoid)" in sentence and "shares the scale of what it is joined to" in sentence
+    # The concatenation, or what gives its scores into it: they have one scale.
+    assert "first bad layer: sigmoid_1 (sigmoid)" in sentence or "first bad layer: cat (cat)" in sentence, sentence
+    assert "outputs of their own" in sentence or "an output of its own" in sentence
 
 
 def test_the_measurement_says_whose_it_is(detector: tuple[Done, dict[str, Any]]) -> None:
@@ -190,12 +195,15 @@ def test_one_outputs_limits_are_its_own(segments: tuple[Done, dict[str, Any], Pa
         "segments", "maps", '["y", "top", "mask", "top32", "top8"]', target("onnx_int8", "onnx", "static_int8", more)
     )
     (folder / "strict.toml").write_text(text, encoding="utf-8")
-    done = in_process("build", "strict.toml", "--out", "strict", "--json", cache=folder / "cache", cwd=folder)
+    done = in_process("build", "strict.toml", "--out", "strict", cache=folder / "cache", cwd=folder)
     report = json.loads((folder / "strict" / "report.json").read_text(encoding="utf-8"))
     assert done.code == 1
     wrong = {name.removeprefix("ort: ") for name in failed(report, "onnx_int8")}
     assert wrong == {"integer_agreement of top"}
     assert "output top" in report["targets"][0]["facts"]["why"]["sentence"]
+    assert (
+        "onnx_int8: worst output y (y " in done.stdout and "integer_agreement of top: wanted at least 1" in done.stdout
+    )
 
 
 def test_the_shipped_integers_are_the_graphs(segments: tuple[Done, dict[str, Any], Path]) -> None:
@@ -208,3 +216,38 @@ def test_the_shipped_integers_are_the_graphs(segments: tuple[Done, dict[str, Any
     y, top, mask, top32, top8 = session.run(None, {session.get_inputs()[0].name: x})
     assert (top == y.argmax(1)).all() and (top32 == top).all() and (top8 == top).all()
     assert (mask == (y.max(1) > 0.5)).all()
+
+
+def test_a_device_is_compared_with_the_host_in_every_output(
+    segments: tuple[Done, dict[str, Any], Path], tmp_path: Path
+) -> None:
+    """Stage verify_device, with this machine as the device: its own outputs pass, others in one mask do not."""
+    _, report, out = segments
+    entries = out.parent / "cache" / "v1" / "entries"
+    inputs = {
+        step["stage"]: entries / step["key"][:2] / step["key"] / "files"
+        for step in report["steps"]
+        if step["lane"] in ("trunk", "onnx_int8") and step["stage"] in ("data", "reference", "export", "verify")
+    }
+    limits = {"min_sqnr_db": None, "min_argmax_agreement": None}
+    device = {"via": "host", "name": "here", "cores": "", "eval_samples": 12, "limits": limits, "time_limit_s": 60.0}
+    spec = {"runtime": "onnx", "scheme": "static_int8", "task": "regression", "device": device}
+
+    def judged(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        folder = tmp_path / name
+        folder.mkdir()
+        verify_device.run(inputs, spec, folder, lambda fraction, message: None)
+        found = (json.loads((folder / f"{each}.json").read_text(encoding="utf-8")) for each in ("verdict", "verify"))
+        return next(found), next(found)
+
+    verdict, found = judged("same")
+    assert verdict["passed"], verdict
+    assert [o["name"] for o in found["host"]["outputs"]] == ["y", "top", "mask", "top32", "top8"]
+    assert found["host"]["sqnr_db"] == 200.0 and found["device"]["samples"] == 12
+    inputs["verify"] = Path(shutil.copytree(inputs["verify"], tmp_path / "verify"))
+    mask = inputs["verify"] / "model" / "outputs_2.npy"
+    np.save(mask, ~np.load(mask))
+    verdict, _ = judged("other")
+    assert verdict["reasons"] == [
+        "on here ( cores), against the host: integer_agreement of mask: wanted at least 0.97, found 0"
+    ]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pocketforge.devices.base import RunAnswer
 from pocketforge.devices.outputs import Output, paired
 from pocketforge.metrics import accuracy, argmax_agreement, compare, drop, equal_share
-from pocketforge.recipe.limits import Limits
+from pocketforge.recipe.limits import Limits, least_graph_sqnr_db, most_steps_from_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +221,10 @@ def check_limits(measured: Mapping[str, Any], limits: Limits) -> list[dict[str, 
 
 def _as_quantized(limit: str, value: float, figures: Mapping[str, Any]) -> float:
     """A limit on the way from the graph to the file, or what quantizing itself cost, if that is more."""
+    costs = figures["quantized_sqnr_db"]
     if limit == "min_graph_sqnr_db":
-        return float(min(value, figures["quantized_sqnr_db"]))
-    # A few large differences of quantizing (a clipped value) allow nothing: the noise as a whole has to be its.
-    as_much = figures["graph_sqnr_db"] >= figures["quantized_sqnr_db"]
-    return float(max(value, figures["quantized_max_steps"])) if as_much and value else value
+        return least_graph_sqnr_db(value, costs)
+    return most_steps_from_graph(value, figures["graph_sqnr_db"], costs, figures["quantized_max_steps"])
 
 
 def _metrics(limit: str) -> tuple[str, ...]:

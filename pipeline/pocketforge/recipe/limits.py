@@ -103,6 +103,23 @@ DEFAULT_LIMITS: dict[str, dict[str, float]] = {
 # far as quantizing took the graph from the float model; not where the recipe says how far.
 _ROUNDED_AS_QUANTIZED = frozenset({"static_int8", "mixed", "dynamic_int8"})
 _OF_ROUNDING = frozenset({"min_graph_sqnr_db", "max_steps_from_graph"})
+# Twice the noise that quantizing made, and half as far again in the worst value: wrong kernels were 12 dB and more
+# beyond quantizing's own noise.
+_MARGIN_DB, _MARGIN_STEPS = 3.0, 1.5
+
+
+def least_graph_sqnr_db(limit: float, quantized_sqnr_db: float) -> float:
+    """`min_graph_sqnr_db`, where it gives way to what quantizing itself cost."""
+    return min(limit, quantized_sqnr_db - _MARGIN_DB)
+
+
+def most_steps_from_graph(
+    limit: float, graph_sqnr_db: float, quantized_sqnr_db: float, quantized_steps: float
+) -> float:
+    """`max_steps_from_graph`, where it gives way. A few large differences of quantizing (a clipped value) allow
+    nothing: the noise as a whole has to be of its size."""
+    alike = graph_sqnr_db >= quantized_sqnr_db - _MARGIN_DB
+    return max(limit, _MARGIN_STEPS * quantized_steps) if alike else limit
 
 
 @dataclass(frozen=True, slots=True)

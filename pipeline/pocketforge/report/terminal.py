@@ -96,6 +96,10 @@ def _evidence(target: TargetRecord) -> list[str]:
     if delegation:
         ops = delegation["delegated_ops"] + delegation["other_ops"]
         lines[-1:] = [f"{line}; {delegation['delegated_share']:.1%} of {ops} ops in XNNPACK" for line in lines[-1:]]
+    measured = target.facts.get("files", {}).get("model", {})
+    if len(measured.get("outputs", ())) > 1:
+        figures = [f"{o['name']} {_nearness(o)}" for o in measured["outputs"]]
+        lines.append(f"{target.name}: worst output {measured['worst_output']} ({', '.join(figures)})")
     return lines
 
 
@@ -108,6 +112,12 @@ def _judged_on(targets: Sequence[TargetRecord]) -> list[str]:
     if len(said) == 1:
         return [f"judged on: {next(iter(said))}"]
     return [f"{', '.join(names)}: judged on: {words}" for words, names in said.items()]
+
+
+def _nearness(output: Mapping[str, Any]) -> str:
+    if "sqnr_db" in output:
+        return f"{output['sqnr_db']:.1f} dB"
+    return f"{output['integer_agreement']:.1%} equal"
 
 
 def _files(report: Report) -> Table:

@@ -95,15 +95,17 @@ def _add_copy(model: Any, graph: Any, index: int) -> int:
 
 
 def _before_float(model: Any, graph: Any, index: int) -> int:
-    """The int8 tensor behind which the converter put a DEQUANTIZE for this output, which is dropped; else `index`."""
+    """The int8 tensor that the converter de-quantizes for this output, else `index`; the op goes if nobody reads it."""
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex].builtinCode
-        if code == schema.BuiltinOperator.DEQUANTIZE and int(op.outputs[0]) == index:
-            inner = int(op.inputs[0])
-            readers = [o for o in graph.operators if o is not op and index in (int(i) for i in o.inputs)]
-            if graph.tensors[inner].type == schema.TensorType.INT8 and not readers:
-                graph.operators.remove(op)
-                return inner
+        inner = int(op.inputs[0]) if len(op.inputs) else -1
+        if code != schema.BuiltinOperator.DEQUANTIZE or int(op.outputs[0]) != index:
+            continue
+        if graph.tensors[inner].type != schema.TensorType.INT8:
+            break
+        if not any(index in (int(i) for i in other.inputs) for other in graph.operators):
+            graph.operators.remove(op)
+        return inner
     return index
 
 

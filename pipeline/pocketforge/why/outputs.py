@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketforge.metrics import Comparison, argmax_agreement, compare, equal_share
+from pocketforge.recipe.limits import least_graph_sqnr_db, most_steps_from_graph
 from pocketforge.why.chain import ModelOutput
 from pocketforge.why.limits import Limit
 
@@ -65,9 +66,9 @@ def judge_output(
 def _reasons(step: Comparison, limit: Limit, scale: float | None, before: str, costs: Comparison | None) -> list[str]:
     least, steps = limit.min_sqnr_db, limit.max_steps
     if limit.relative and costs is not None:
-        least = min(least, costs.sqnr_db)
-        if steps is not None and scale and step.sqnr_db >= costs.sqnr_db:
-            steps = max(steps, costs.max_abs_diff / scale)
+        least = least_graph_sqnr_db(least, costs.sqnr_db)
+        if steps is not None and scale:
+            steps = most_steps_from_graph(steps, step.sqnr_db, costs.sqnr_db, costs.max_abs_diff / scale)
     reasons = []
     if step.sqnr_db < least:
         reasons.append(f"SQNR {_finite(step.sqnr_db):.1f} dB to {before}, at least {least:g}")
