@@ -20,6 +20,7 @@ from pocketforge.quantization.layer_study import Scorer
 from pocketforge.quantization.mixed import choose
 from pocketforge.quantization.pt2e import quantize_graph
 from pocketforge.recipe.quantize import Quantize, quantize_entry
+from pocketforge.rewrites.passes import QUANTIZER, rewrite
 
 Emit = Callable[[float, str], None]
 
@@ -61,16 +62,18 @@ def _int8(
     repairs: dict[str, Any] = {}
     if "equalize" in quantize.repairs:
         emit(0.5, "equalizing layers")
-        graph = fold_batch_norm(program)
-        repairs["equalize"] = equalize(graph, samples)
-        program = torch.export.export(graph, program.example_inputs[0])
+        merged = fold_batch_norm(program)
+        repairs["equalize"] = equalize(merged, samples)
+        program = torch.export.export(merged, program.example_inputs[0])
     graphs = quantize_graph(
         program, samples, quantize, schemes=schemes, progress=lambda f: emit(0.5 + 0.1 * f, "calibrating")
     )
     if "bias_correction" in quantize.repairs:
         emit(0.6, "correcting biases")
         folded, unfolded = graphs
-        repairs["bias_correction"] = correct_biases(program.module(), folded, samples)  # type: ignore[arg-type]
+        graph: Any = program.module()
+        rewrite(graph, QUANTIZER)  # the nodes that the converted graph has
+        repairs["bias_correction"] = correct_biases(graph, folded, samples)
         copy_biases(folded, unfolded)
     more |= {"repairs": repairs} if repairs else {}
     emit(0.7, "converting")
