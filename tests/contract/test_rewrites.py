@@ -226,6 +226,19 @@ def test_integers_are_not_observed():
     assert least_db(answers(folded, ids), answers(net, ids)) >= 30
 
 
+def test_an_attention_s_mask_takes_no_levels_from_its_scores():
+    def forward(m, x):
+        tokens = m.fc(x.flatten(2).transpose(1, 2))
+        hidden = (1.0 - (x.flatten(2)[:, :1] < 0.5).to(x.dtype)) * torch.finfo(x.dtype).min
+        return torch.softmax(tokens @ tokens.transpose(1, 2) + hidden, -1) @ tokens
+
+    torch.manual_seed(0)
+    net, samples = Net(forward, fc=nn.Linear(3, 8)).eval(), images()
+    program = torch.export.export(net, (torch.from_numpy(samples[:1]),))
+    folded, _ = pt2e.quantize_graph(program, [samples], Quantize("static_int8", calibration="minmax"))
+    assert least_db(answers(folded, samples), answers(net, samples)) >= 30
+
+
 class Files:
     """Real files of a net in a runtime, run in this process."""
 
