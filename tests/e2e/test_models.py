@@ -139,6 +139,13 @@ def test_a_model_of_a_library(library):
         build(Path(), f"{library}:resnet19")
 
 
+def test_no_backbone_s_weights_are_downloaded(tmp_path, monkeypatch):
+    usable_torchvision()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert count_parameters(build(tmp_path, "torchvision:lraspp_mobilenet_v3_large")) == 3_221_538
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_transformers(tmp_path):
     usable_torchvision()  # transformers imports it where it is installed
     import transformers

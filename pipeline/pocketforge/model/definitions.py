@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,8 @@ def library_model(library: str, name: str, args: Mapping[str, Any], seed: int) -
             f"model.definition: {library} {package.__version__} has no model {name!r}",
             f"did you mean {', '.join(near)}?" if near else f"{library} lists {len(known)} names in list_models()",
         )
+    if library == "torchvision" and "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
+        fixed["weights_backbone"] = None  # segmentation's and detection's builders load a backbone's by default
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

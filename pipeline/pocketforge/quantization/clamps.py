@@ -1,14 +1,15 @@
 """ReLU6 and its like as part of the layer before them, which XNNPACK's quantizer does for ReLU only.
 
-It also observes integer tensors, if a concatenation, reshape or the like holds them: these are kept from it.
-
 Left to it, the layer's output is quantized over its whole range and the clamp shares that range: levels are spent on
 values that the clamp throws away, and ONNX Runtime finds a Clip between two layers that it cannot fuse (MobileNetV2:
 1.9 times slower than float).
+
+It also observes integer tensors, and an attention's mask with all that is added to it: these are kept from it.
 """
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from pocketforge.quantization.layers import op_name
 
 CLAMPS = ("hardtanh", "hardtanh_", "relu6", "relu6_")
 LAYERS = ("conv1d", "conv2d", "linear")
+LARGE = 1e15
+# What makes ordinary values of masked ones again.
+BOUNDED = ("softmax", "_softmax", "sigmoid", "tanh", "clamp", "hardtanh", "relu6", "gt", "lt", "ge", "le", "eq", "ne")
 
 
 class ClampingQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
@@ -27,8 +31,9 @@ class ClampingQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
 
     def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
         """Annotate what nobody has annotated yet; first layers with their clamps. Integers are left alone."""
+        masks = _of_masks(model)
         for node in model.graph.nodes:
-            if _is_integer(node) and not _annotated(node):
+            if (_is_integer(node) or node in masks) and not _annotated(node):
                 _annotate(node)
         config, wanted = self.global_config, self.filter_fn
         for clamp in model.graph.nodes:
@@ -52,6 +57,26 @@ def _is_integer(node: torch.fx.Node) -> bool:
     """Whether a node gives indices, a mask or the like: what observes it makes a float of it."""
     value = node.meta.get("val")
     return isinstance(value, torch.Tensor) and not value.is_floating_point()
+
+
+def _of_masks(model: torch.fx.GraphModule) -> set[torch.fx.Node]:
+    """What is computed with a number so large that it only says "not this one" (attention's masks), up to the softmax.
+
+    8 bits over such a range hold nothing else, and LiteRT does not survive the scale. XNNPACK's quantizer looks for
+    large numbers above zero only.
+    """
+    found: set[torch.fx.Node] = set()
+    for node in model.graph.nodes:
+        if node.op == "get_attr":
+            value = operator.attrgetter(node.target)(model)
+            floats = isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() > 0
+            if floats and float(value.abs().max()) > LARGE:
+                found.add(node)
+        elif node.op == "call_function" and op_name(node) not in BOUNDED:
+            numbers = [a for a in node.args if isinstance(a, float)]
+            if any(abs(n) > LARGE for n in numbers) or any(each in found for each in node.all_input_nodes):
+                found.add(node)
+    return found
 
 
 def _annotated(node: torch.fx.Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from collections.abc import Iterator
 from types import TracebackType
@@ -31,8 +32,8 @@ def layer_of(error: BaseException, nodes: list[Node]) -> str:
                 return where(written[0] if len(written) == 1 else node)
     by_name = {node.name: node for node in nodes}
     for each in chain:
-        for found in _NAMED.findall(str(each)):
-            name = next(filter(None, found))
+        said = (next(filter(None, found)) for found in _NAMED.findall(str(each)))
+        for name in (*said, *_computed(each.__traceback__)):
             if name in by_name:
                 return where(by_name[name])
     for each in chain:
@@ -41,6 +42,17 @@ def layer_of(error: BaseException, nodes: list[Node]) -> str:
             if len(alike) == 1:
                 return where(alike[0])
     return _by_line(chain, nodes)
+
+
+def _computed(traceback: TracebackType | None) -> Iterator[str]:
+    """What a graph's own code was about to compute: its lines are `node = op(…)`."""
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        if file.startswith("<eval_with_key>"):
+            found = re.match(r"\s*(\w+) = ", linecache.getline(file, traceback.tb_lineno))
+            if found:
+                yield found.group(1)
+        traceback = traceback.tb_next
 
 
 def _held(traceback: TracebackType | None) -> Iterator[Node]:

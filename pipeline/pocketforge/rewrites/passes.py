@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pocketforge.errors import StageFailed
-from pocketforge.rewrites import fixed_scales, lacking, norms, plain_ops, pooling, transposed, weights
+from pocketforge.rewrites import lacking, norms, plain_ops, pooling, quantized, transposed, weights
 from pocketforge.rewrites.graph import Editor
 
 # Who the graph is rewritten for: the quantizer, whose graph serves all runtimes; what folds batch norm into weights
@@ -54,7 +54,8 @@ REWRITES = (
     Rewrite(transposed.without_padding, (QUANTIZER, TFLITE)),
     Rewrite(pooling.nearest_by_index, (TFLITE,)),
     Rewrite(pooling.plain_average_pools, (ONNX,)),
-    Rewrite(fixed_scales.keep_fixed_scales, (TFLITE,)),
+    Rewrite(quantized.keep_fixed_scales, (TFLITE,)),
+    Rewrite(quantized.one_reader_each, (TFLITE,)),
 )
 
 

@@ -13,16 +13,13 @@ _PLAIN = {"conv1d": aten.conv1d.default, "conv2d": aten.conv2d.default, "conv3d"
 
 
 def write_defaults(editor: Editor) -> None:
-    """Write out what poolings leave to their defaults: XNNPACK's partitioner looks for a stride by its position."""
+    """Write out the stride of a pooling that has none written: XNNPACK's partitioner looks for it by its position."""
     for node in editor.nodes():
         if op_name(node) not in _POOLS:
             continue
         args = full_arguments(node)
-        axes = int(op_name(node)[-2])
-        args[1] = per_axis(args[1], axes)
-        args[2] = per_axis(args[2], axes) if args[2] else args[1]
-        args[3] = per_axis(args[3], axes)
-        if list(node.args) != args or node.kwargs:
+        if len(node.args) < 3 or not args[2]:
+            args[2] = args[1]
             editor.arguments(node, args)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree  # noqa: PLC2701 - upstream gives it no public name
 
-from pocketforge.errors import StageFailed
+from pocketforge.errors import StageFailed, first_line
+from pocketforge.rewrites.blame import layer_of
 
 LEAST_HALVED = 0.5
 _KEPT_WIDE = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "convolution")
@@ -43,9 +44,9 @@ def in_half(program: torch.export.ExportedProgram) -> torch.export.ExportedProgr
     try:
         return torch.export.export(_InHalf(module.half()), example)
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        layer = layer_of(error, list(program.graph.nodes))
         raise StageFailed(
-            f"the model cannot be computed in half precision: {lines[0]}",
+            f"the model cannot be computed in half precision{f', at {layer}' if layer else ''}: {first_line(error)}",
             'its graph asks for float32 itself; use scheme = "fp32" or "dynamic_int8"',
         ) from error
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from pocketforge.errors import PocketforgeError, StageFailed, first_line
 from pocketforge.quantization.bias_correction import copy_biases, correct_biases
 from pocketforge.quantization.calibration import calibration_samples
 from pocketforge.quantization.converted import write_converted, write_float_form
@@ -20,6 +21,8 @@ from pocketforge.quantization.layer_study import Scorer
 from pocketforge.quantization.mixed import choose
 from pocketforge.quantization.pt2e import quantize_graph
 from pocketforge.recipe.quantize import Quantize, quantize_entry
+from pocketforge.rewrites.blame import layer_of
+from pocketforge.rewrites.passes import QUANTIZER, rewrite
 
 Emit = Callable[[float, str], None]
 
@@ -31,14 +34,25 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
 
     Writes what `write_converted` does, mixed also mixed.json. Weight-only schemes and codebooks write folded.pt2 (a
     float graph with the values that weights will have), weights.safetensors and weights.json (the form they are stored
-    in), outputs_0.npy and quantize.json. Raises StageFailed when nothing could be quantized, ModelError for samples or
-    overrides that do not fit.
+    in), outputs_0.npy and quantize.json. Raises StageFailed when nothing could be quantized or the quantizer fails,
+    ModelError for samples or overrides that do not fit.
     """
     torch.set_num_threads(1)
     quantize = quantize_entry(spec)
     program = torch.export.load(inputs["reference"] / "model.pt2")
     make = {"weight_only_int8": _weight_only, "weight_only_int4": _weight_only, "codebook": _codebook}
-    summary = make.get(quantize.scheme, _int8)(program, quantize, inputs, spec, out, emit)
+    try:
+        summary = make.get(quantize.scheme, _int8)(program, quantize, inputs, spec, out, emit)
+    except (PocketforgeError, OSError, MemoryError):
+        raise
+    except Exception as error:  # torchao and the quantizer raise many kinds of their own
+        layer = layer_of(error, list(program.graph.nodes))
+        raise StageFailed(
+            f"the model could not be quantized ({quantize.scheme}){f', at {layer}' if layer else ''}: "
+            f"{first_line(error)}",
+            "keep the layer in float (quantize.overrides), write it with other operators, or try another scheme; "
+            "the whole story is in the log",
+        ) from error
     emit(1.0, f"{len(summary['quantized'])} layers quantized, {len(summary['float'])} in float")
 
 
@@ -61,16 +75,18 @@ def _int8(
     repairs: dict[str, Any] = {}
     if "equalize" in quantize.repairs:
         emit(0.5, "equalizing layers")
-        graph = fold_batch_norm(program)
-        repairs["equalize"] = equalize(graph, samples)
-        program = torch.export.export(graph, program.example_inputs[0])
+        merged = fold_batch_norm(program)
+        repairs["equalize"] = equalize(merged, samples)
+        program = torch.export.export(merged, program.example_inputs[0])
     graphs = quantize_graph(
         program, samples, quantize, schemes=schemes, progress=lambda f: emit(0.5 + 0.1 * f, "calibrating")
     )
     if "bias_correction" in quantize.repairs:
         emit(0.6, "correcting biases")
         folded, unfolded = graphs
-        repairs["bias_correction"] = correct_biases(program.module(), folded, samples)  # type: ignore[arg-type]
+        graph: Any = program.module()
+        rewrite(graph, QUANTIZER)  # the nodes that the converted graph has
+        repairs["bias_correction"] = correct_biases(graph, folded, samples)
         copy_biases(folded, unfolded)
     more |= {"repairs": repairs} if repairs else {}
     emit(0.7, "converting")

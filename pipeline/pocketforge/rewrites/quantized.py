@@ -1,11 +1,11 @@
-"""Ops whose 8-bit output has one scale and no other in TFLite, whoever shares an observer with them."""
+"""What TFLite's converter wants of a quantized graph: ops with a fixed scale have it, each value one reader."""
 
 from __future__ import annotations
 
 import torch
 from torch.fx import Node
 
-from pocketforge.rewrites.graph import Editor, op_name
+from pocketforge.rewrites.graph import Editor, is_constant, op_name
 
 # The format's own: (scale, zero point) of LOGISTIC, SOFTMAX and TANH. With others a file loads only where XNNPACK
 # takes the op, and not in tflite-runtime 2.14 or on delegates.
@@ -24,6 +24,20 @@ SAME_SCALE = (
     *("slice", "select", "split", "split_with_sizes", "chunk", "index_select", "expand", "repeat", "clone", "alias"),
     *("constant_pad_nd", "pad", "upsample_nearest2d", "upsample_bilinear2d", "maximum", "minimum", "dropout"),
 )
+
+
+def one_reader_each(editor: Editor) -> None:
+    """De-quantize a value anew for each of its readers: litert-torch's layout pass marks the op, not the edge.
+
+    Where one reader takes a map as NHWC and another as NCHW, it would fail, or hand one the other's.
+    """
+    for node in editor.nodes():
+        if op_name(node) != "dequantize_per_tensor" or node.kwargs or len(node.users) < 2:
+            continue
+        if is_constant(node.args[0]):
+            continue
+        for user in list(node.users)[1:]:
+            user.replace_input_with(node, editor.after(node, node.target, *node.args, like=node))  # type: ignore[arg-type]
 
 
 def keep_fixed_scales(editor: Editor) -> None:
