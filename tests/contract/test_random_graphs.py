@@ -23,7 +23,7 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 SEEDS = range(60)
-# Which of them go through a lane: what costs .3 s all of them do, what costs 1 to 5 s a few, chosen for different kinds.
+# Which of them go through a lane: what costs .3 s all of them do, what costs 1 to 5 s a few, of different kinds.
 FILES = {
     "onnx fp32": (8, 16, 24, 40),
     "executorch fp32": (33,),
