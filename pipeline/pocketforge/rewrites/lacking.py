@@ -65,3 +65,13 @@ def gelu_by_tanh(editor: Editor) -> None:
         editor.replace(
             node, editor.call(aten.mul.Tensor, half, editor.call(aten.add.Tensor, inner, 1.0, like=node), like=node)
         )
+
+
+def plain_subtractions(editor: Editor) -> None:
+    """`1 - x` as -x + 1: litert-torch writes x - 1 for it."""
+    for node in editor.nodes():
+        if op_name(node) != "rsub":
+            continue
+        x, other, alpha = full_arguments(node)[:3]
+        negated = editor.call(aten.mul.Tensor, x, -alpha, like=node)
+        editor.replace(node, editor.call(aten.add.Tensor, negated, other, like=node))

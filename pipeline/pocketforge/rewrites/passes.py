@@ -42,6 +42,7 @@ REWRITES = (
     Rewrite(plain_ops.prelu_in_four_dimensions, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.plain_max_pools, EVERYONE),
     Rewrite(lacking.gelu_by_tanh, (EXECUTORCH,)),
+    Rewrite(lacking.plain_subtractions, (TFLITE,)),
     Rewrite(weights.compute_once, (QUANTIZER, FOLDER, EXECUTORCH)),
     # Float weights that nothing is folded into stay shared, and are stored once.
     Rewrite(weights.give_each_its_own, (QUANTIZER,)),
