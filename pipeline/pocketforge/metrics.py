@@ -269,11 +269,7 @@ def real_values(outputs: Array, scale: float | None, zero_point: int | None) -> 
 def accuracy(outputs: Array, targets: Array, task: str) -> dict[str, float]:
     """Every metric of the task, by its name in the recipe."""
     if task == "regression":
-        difference = outputs.reshape(len(outputs), -1).astype(np.float64) - targets.reshape(len(targets), -1)
-        return {
-            "mean_absolute_error": float(np.abs(difference).mean()),
-            "root_mean_square_error": float(np.sqrt((difference**2).mean())),
-        }
+        return _regression(*(a.reshape(len(a), -1).astype(np.float64) for a in (outputs, targets)))
     scores = outputs.reshape(len(outputs), -1)
     predicted = scores.argmax(1)
     top5 = np.argsort(-scores, axis=1, kind="stable")[:, :5]
@@ -281,6 +277,25 @@ def accuracy(outputs: Array, targets: Array, task: str) -> dict[str, float]:
         "accuracy_top1": float((predicted == targets).mean()),
         "accuracy_top5": float((top5 == targets[:, None]).any(1).mean()),
         "macro_f1": _macro_f1(predicted, targets),
+    }
+
+
+def _regression(outputs: Array, targets: Array) -> dict[str, float]:
+    """r2 and correlation (Pearson's) are each value's own, averaged: an offset says nothing of whether answers follow
+    the targets. Targets that never change are explained wholly (r2 1) or not at all, and correlate with nothing.
+    """
+    difference = outputs - targets
+    noise = (difference**2).sum(0)
+    about = [a - a.mean(0) for a in (outputs, targets)]
+    answered, wanted = ((a**2).sum(0) for a in about)
+    explained = np.where(wanted > 0, 1 - noise / np.where(wanted > 0, wanted, 1), noise == 0)
+    both = np.sqrt(answered * wanted)
+    correlation = np.where(both > 0, (about[0] * about[1]).sum(0) / np.where(both > 0, both, 1), 0.0)
+    return {
+        "mean_absolute_error": float(np.abs(difference).mean()),
+        "root_mean_square_error": float(np.sqrt((difference**2).mean())),
+        "r2": float(explained.mean()),
+        "correlation": float(correlation.mean()),
     }
 
 

@@ -41,6 +41,20 @@ def test_regression_metrics_are_those_of_scikit_learn(n: int, width: int, seed: 
     found = accuracy(outputs, targets, "regression")
     assert found["mean_absolute_error"] == pytest.approx(sk.mean_absolute_error(targets, outputs))
     assert found["root_mean_square_error"] == pytest.approx(math.sqrt(sk.mean_squared_error(targets, outputs)))
+    if n > 1:
+        assert found["r2"] == pytest.approx(sk.r2_score(targets, outputs))
+        pairs = zip(outputs.T, targets.T, strict=True)
+        wanted = np.mean([np.corrcoef(one, other)[0, 1] for one, other in pairs])
+        assert found["correlation"] == pytest.approx(wanted)
+
+
+def test_an_answer_that_never_changes_explains_nothing() -> None:
+    targets = np.array([1012.0, 1013.0, 1013.5])
+    found = accuracy(np.full((3, 1), 1013.0), targets, "regression")
+    assert found["root_mean_square_error"] < 1 and found["r2"] <= 0 and found["correlation"] == 0
+    exact = accuracy(np.full((3, 1), 5.0), np.full(3, 5.0), "regression")
+    assert exact["r2"] == 1 and exact["correlation"] == 0
+    assert accuracy(np.full((3, 1), 6.0), np.full(3, 5.0), "regression")["r2"] == 0
 
 
 def test_classification_by_hand() -> None:
@@ -58,7 +72,8 @@ def test_the_fifth_best_is_in_and_the_sixth_is_out() -> None:
 
 def test_regression_by_hand() -> None:
     found = accuracy(np.array([[1.0], [5.0]]), np.array([4.0, 9.0]), "regression")
-    assert found == pytest.approx({"mean_absolute_error": 3.5, "root_mean_square_error": math.sqrt(12.5)})
+    wanted = {"mean_absolute_error": 3.5, "root_mean_square_error": math.sqrt(12.5), "r2": -1.0, "correlation": 1.0}
+    assert found == pytest.approx(wanted)
 
 
 def test_outputs_with_trailing_dimensions_of_one_are_classified() -> None:

@@ -28,7 +28,7 @@ BudgetMetric = Literal[
 ]
 
 
-HIGHER_IS_BETTER = frozenset({"accuracy_top1", "accuracy_top5", "macro_f1", "parity_sqnr_db"})
+HIGHER_IS_BETTER = frozenset({"accuracy_top1", "accuracy_top5", "macro_f1", "r2", "correlation", "parity_sqnr_db"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,9 @@ from pocketforge.recipe.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.target import Target
 
 Task = Literal["classification", "regression"]
-TaskMetric = Literal["accuracy_top1", "accuracy_top5", "macro_f1", "mean_absolute_error", "root_mean_square_error"]
+TaskMetric = Literal[
+    "accuracy_top1", "accuracy_top5", "macro_f1", "mean_absolute_error", "root_mean_square_error", "r2", "correlation"
+]
 CLASSIFICATION_METRICS = frozenset({"accuracy_top1", "accuracy_top5", "macro_f1"})
 
 

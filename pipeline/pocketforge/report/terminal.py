@@ -37,6 +37,7 @@ _COLUMNS = {
     "accuracy_top1": ("top-1", ".4f"),
     "mean_absolute_error": ("MAE", ".4g"),
     "root_mean_square_error": ("RMSE", ".4g"),
+    "r2": ("R²", ".4f"),
     "accuracy_drop": ("drop", "+.4f"),
     "parity_sqnr_db": ("SQNR dB", ".1f"),
     "load_ms": ("load ms", ".1f"),
