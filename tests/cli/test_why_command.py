@@ -119,11 +119,11 @@ def test_the_words_of_a_bad_stage():
     first = {"name": "eager", "missing": "", "before": "", "bad": False, "reasons": [], "sqnr_db": None,
              "sqnr_db_from_first": None, "argmax_agreement": None}  # fmt: skip
     layers = [
-        {"layer": "a", "op": "conv2d", "sqnr_db": 31.0, "own_sqnr_db": None},
-        {"layer": "b", "op": "conv2d", "sqnr_db": 4.1, "own_sqnr_db": None},
+        {"layer": "a", "op": "conv2d", "sqnr_db": 31.0, "own_sqnr_db": None, "channel_sqnr_db": None},
+        {"layer": "b", "op": "conv2d", "sqnr_db": 4.1, "own_sqnr_db": None, "channel_sqnr_db": None},
     ]
     found = {"stages": [first, stage], "first_bad_stage": "lowered", "first_bad_layer": "b", "layers": layers,
-             "layers_of": "lowered", "layers_missing": "", "likely": "a wrong scale"}  # fmt: skip
+             "layers_of": "lowered", "layer_limit_db": 10.0, "layers_missing": "", "likely": "a wrong scale"}  # fmt: skip
     assert sentence(found) == (
         "first bad stage: lowered (SQNR 4.0 dB); first bad layer: b (conv2d): SQNR 4.1 dB, 31.0 dB before it; likely a "
         "wrong scale"
