@@ -123,7 +123,8 @@ def test_the_words_of_a_bad_stage():
         {"layer": "b", "op": "conv2d", "sqnr_db": 4.1, "own_sqnr_db": None, "channel_sqnr_db": None},
     ]
     found = {"stages": [first, stage], "first_bad_stage": "lowered", "first_bad_layer": "b", "layers": layers,
-             "layers_of": "lowered", "layer_limit_db": 10.0, "layers_missing": "", "likely": "a wrong scale"}  # fmt: skip
+             "layers_of": "lowered", "layer_limit_db": 10.0, "layers_missing": "",
+             "likely": "a wrong scale"}  # fmt: skip
     assert sentence(found) == (
         "first bad stage: lowered (SQNR 4.0 dB); first bad layer: b (conv2d): SQNR 4.1 dB, 31.0 dB before it; likely a "
         "wrong scale"
