@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import functools
-import os
 import struct
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge.devices.cpu_features import names_of
-from pocketforge.errors import DeviceTimeout, DeviceUnavailable
+from pocketforge.devices.tiny_programs import AARCH64, run, run_under
+from pocketforge.errors import DeviceUnavailable
 
 # A64: find the auxiliary vector above argv and the environment on the stack, write its entries (16 bytes each, the
 # last of type 0) to stdout, then MIDR_EL1 (8 bytes), which Linux and qemu-user let programs read.
@@ -25,7 +23,7 @@ _CODE = bytes.fromhex(
     "000080d2" "c80b80d2" "010000d4"  # exit_group(0)
 )  # fmt: skip
 _AT_HWCAP, _AT_HWCAP2 = 16, 26
-_TIMEOUT_S = 60.0
+_SETUP = "pocketforge device setup emulator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def cpu_models(qemu: Path) -> tuple[str, ...]:
 
 @functools.cache
 def _cpu_models(qemu: Path, *_identity: int) -> tuple[str, ...]:
-    done = _run([str(qemu), "-cpu", "help"])
+    done = run([str(qemu), "-cpu", "help"], hint=_SETUP)
     models = parse_help(done.stdout.decode(errors="replace"))
     if not models:  # qemu 7.2 ends this with exit code 1
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
@@ -59,7 +57,7 @@ def _identity(qemu: Path) -> tuple[int, int]:
     try:
         found = qemu.stat()
     except OSError as error:
-        raise DeviceUnavailable(f"cannot run {qemu}: {error.strerror}", "pocketforge device setup emulator") from None
+        raise DeviceUnavailable(f"cannot run {qemu}: {error.strerror}", _SETUP) from None
     return found.st_mtime_ns, found.st_size
 
 
@@ -78,40 +76,10 @@ def examine(qemu: Path, cpu: str) -> Answer | None:
 
 @functools.cache
 def _examine(qemu: Path, cpu: str, *_identity: int) -> Answer | None:
-    with tempfile.TemporaryDirectory(prefix="pocketforge-probe-") as folder:
-        program = Path(folder) / "probe"
-        program.write_bytes(_elf(_CODE))
-        program.chmod(0o755)
-        done = _run([str(qemu), "-cpu", cpu, str(program)])
+    done = run_under(qemu, cpu, _CODE, AARCH64, hint=_SETUP)
     size = len(done.stdout) - 8
     if done.returncode != 0 or size <= 0 or size % 16:
         return None
     vector = dict(struct.iter_unpack("<QQ", done.stdout[:size]))
     (midr,) = struct.unpack("<Q", done.stdout[size:])
     return Answer(frozenset(names_of(vector.get(_AT_HWCAP, 0), vector.get(_AT_HWCAP2, 0))), midr)
-
-
-def _run(argv: list[str]) -> subprocess.CompletedProcess[bytes]:
-    # QEMU_CPU and the like in the user's environment would change the answer.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("QEMU_")}
-    try:
-        return subprocess.run(argv, capture_output=True, check=False, timeout=_TIMEOUT_S, env=environment)
-    except OSError as error:
-        raise DeviceUnavailable(
-            f"cannot run {argv[0]}: {error.strerror}", "pocketforge device setup emulator"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise DeviceTimeout(f"{' '.join(argv)} did not end within {_TIMEOUT_S:.0f} s") from None
-
-
-def _elf(code: bytes) -> bytes:
-    """The smallest static AArch64 program: a header, one loadable segment, the code."""
-    base, header, segment = 0x400000, 64, 56
-    start, size = header + segment, header + segment + len(code)
-    identity = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)  # 64-bit, little-endian
-    return (
-        identity
-        + struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, base + start, header, 0, 0, header, segment, 1, 0, 0, 0)
-        + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
-        + code
-    )

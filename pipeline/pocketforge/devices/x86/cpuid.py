@@ -6,15 +6,13 @@ A qemu that cannot give a feature leaves it out with a warning, so what a `-cpu`
 from __future__ import annotations
 
 import functools
-import os
 import platform
 import struct
-import subprocess
-import tempfile
 from pathlib import Path
 
 from pocketforge.devices.kernels import features_here
-from pocketforge.errors import DeviceTimeout, DeviceUnavailable
+from pocketforge.devices.tiny_programs import X86_64, run_under
+from pocketforge.errors import DeviceUnavailable
 
 # x86-64: CPUID 1, 7.0 and (where leaf 7 has it) 7.1; write(1, ECX of 1, EDX of 1, EBX ECX EDX of 7.0, EAX of 7.1).
 _CODE = bytes.fromhex(
@@ -33,7 +31,6 @@ _BITS = {
     "avx512_bf16": (5, 5),
 }  # fmt: skip
 NAMES = tuple(_BITS)
-_TIMEOUT_S = 60.0
 
 
 def here() -> frozenset[str] | None:
@@ -58,19 +55,7 @@ def under(qemu: Path, cpu: str) -> frozenset[str] | None:
 
 @functools.cache
 def _under(qemu: Path, cpu: str, *_identity: int) -> frozenset[str] | None:
-    with tempfile.TemporaryDirectory(prefix="pocketforge-probe-") as folder:
-        program = Path(folder) / "probe"
-        program.write_bytes(_elf(_CODE))
-        program.chmod(0o755)
-        argv = [os.fspath(qemu), "-cpu", cpu, os.fspath(program)]
-        try:
-            done = subprocess.run(
-                argv, capture_output=True, check=False, timeout=_TIMEOUT_S, env=without_qemu_settings()
-            )
-        except OSError as error:
-            raise DeviceUnavailable(f"cannot run {qemu}: {error.strerror}") from None
-        except subprocess.TimeoutExpired:
-            raise DeviceTimeout(f"{' '.join(argv)} did not end within {_TIMEOUT_S:.0f} s") from None
+    done = run_under(qemu, cpu, _CODE, X86_64)
     if done.returncode != 0 or len(done.stdout) != 4 * _WORDS:
         return None
     return names_of(struct.unpack(f"<{_WORDS}I", done.stdout))
@@ -79,21 +64,3 @@ def _under(qemu: Path, cpu: str, *_identity: int) -> frozenset[str] | None:
 def names_of(words: tuple[int, ...]) -> frozenset[str]:
     """Features of what the program wrote."""
     return frozenset(name for name, (word, bit) in _BITS.items() if words[word] >> bit & 1)
-
-
-def without_qemu_settings() -> dict[str, str]:
-    """The environment without QEMU_CPU and the like, which would change what is emulated."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("QEMU_")}
-
-
-def _elf(code: bytes) -> bytes:
-    """The smallest static x86-64 program: a header, one loadable segment, the code."""
-    base, header, segment = 0x400000, 64, 56
-    start, size = header + segment, header + segment + len(code)
-    identity = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)  # 64-bit, little-endian
-    return (
-        identity
-        + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + start, header, 0, 0, header, segment, 1, 0, 0, 0)
-        + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
-        + code
-    )
