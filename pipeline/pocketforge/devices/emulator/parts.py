@@ -108,16 +108,21 @@ def check_part(name: str, part: Part | None, *, deep: bool) -> Part:
         )
     trouble = manifest.trouble(part, deep=deep)
     if trouble and name == QEMU and part.origin == OWN:
-        # The user's own: a newer one after an upgrade is as good, and gives results of its own.
-        try:
-            return qemu_part(qemu_binary.examine(part.path(QEMU)))
-        except qemu_binary.UnfitQemuError as error:
-            raise DeviceUnavailable(
-                f"the qemu of the emulator, {part.path(QEMU)}, {error}", f"look for another: {SETUP}"
-            ) from None
+        return upgraded(part.path(QEMU), "aarch64", of="the emulator", setup=SETUP)
     if trouble:
         raise DeviceUnavailable(f"the emulator's {name}: {trouble}", f"repair it: {SETUP}")
     return part
+
+
+def upgraded(path: Path, guest: qemu_binary.Guest, *, of: str, setup: str) -> Part:
+    """The user's own qemu after an upgrade: as good, and gives results of its own.
+
+    Raises DeviceUnavailable, which names whose it is (`of`) and how to find another (`setup`).
+    """
+    try:
+        return qemu_part(qemu_binary.examine(path, guest))
+    except qemu_binary.UnfitQemuError as error:
+        raise DeviceUnavailable(f"the qemu of {of}, {path}, {error}", f"look for another: {setup}") from None
 
 
 def qemu_part(qemu: qemu_binary.Qemu) -> Part:

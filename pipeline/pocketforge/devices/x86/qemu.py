@@ -44,13 +44,7 @@ def installed(*, deep: bool = False) -> Part:
         raise DeviceUnavailable("no qemu-x86_64 is set up on this machine", f"set it up: {SETUP}")
     trouble = manifest.trouble(part, deep=deep)
     if trouble and part.origin == OWN:
-        # The user's own: a newer one after an upgrade is as good, and gives results of its own.
-        try:
-            return parts.qemu_part(qemu_binary.examine(part.path(QEMU), _GUEST))
-        except qemu_binary.UnfitQemuError as error:
-            raise DeviceUnavailable(
-                f"the qemu of the x86 emulator, {part.path(QEMU)}, {error}", f"look for another: {SETUP}"
-            ) from None
+        return parts.upgraded(part.path(QEMU), _GUEST, of="the x86 emulator", setup=SETUP)
     if trouble:
         raise DeviceUnavailable(f"the x86 emulator's qemu: {trouble}", f"repair it: {SETUP}")
     return part
