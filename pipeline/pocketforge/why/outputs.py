@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketforge.metrics import Comparison, argmax_agreement, compare, equal_share
+from pocketforge.metrics import PERFECT_SQNR_DB, Comparison, argmax_agreement, compare, equal_share
 from pocketforge.recipe.limits import least_graph_sqnr_db, most_steps_from_graph
 from pocketforge.why.chain import ModelOutput
 from pocketforge.why.limits import Limit
@@ -90,8 +90,6 @@ def shaped(array: Array, like: Array) -> Array:
 
 
 def _exactness(share: float) -> float:
-    from pocketforge.metrics import PERFECT_SQNR_DB
-
     return PERFECT_SQNR_DB if share == 1 else float(-10 * np.log10(1 - share))
 
 
