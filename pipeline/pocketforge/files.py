@@ -5,19 +5,42 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
+import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pocketforge.errors import ModelError, StoreError
+
+# Control characters of C1, line and paragraph separators, changes of direction, halves of surrogate pairs.
+_OBEYED = re.compile("[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 # Makes a path written in a recipe absolute.
 Resolve = Callable[[str], Path]
 
 
+def is_special(path: Path) -> bool:
+    """Is there a pipe, a socket or a device: what may never end, or never begin to answer, when it is read?"""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # what is not there is not special; the reader says that it is not there
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def refuse_special(path: Path) -> None:
+    """Raises OSError for a path that `is_special`, with its name; where OSErrors are said to the user anyway."""
+    if is_special(path):
+        raise OSError(errno.EINVAL, "it is no regular file (a pipe, a socket or a device)", str(path))
+
+
 def read_whole(path: Path) -> bytes:
     """The file's bytes. Raises ModelError when it is not there or cannot be read."""
     try:
+        refuse_special(path)
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(f"there is no file {path}") from error
@@ -38,8 +61,18 @@ def write_whole(path: Path, data: bytes) -> None:
             partial.unlink()
 
 
+def json_text(value: Any) -> str:
+    """JSON as people read it: letters of all languages as they are, but no character that a terminal obeys.
+
+    Names come from the user's folders and files; JSON itself escapes only those before the space.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+    return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", text) + "\n"
+
+
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content, as hex."""
+    """SHA-256 of a file's content, as hex. Raises OSError, also for what is no regular file."""
+    refuse_special(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -113,6 +113,7 @@ class Report:
     compression: "states" (the model as given and after each step of [[compress]], measured), "flags" (steps that
     lowered MACs and not time), "steps" (what each step says of itself); empty without [[compress]]. agreement: each two
     files of one quantization, compared (see results/agreement.py).
+    data: what the source's folders and files were taken as, in words.
     """
 
     recipe: str
@@ -127,6 +128,7 @@ class Report:
     agreement: tuple[dict[str, Any], ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
     wall_s: float = 0.0
     schema_version: int = SCHEMA_VERSION
 
@@ -149,6 +151,7 @@ class Report:
                     "gates": tuple(_gate(g) for g in data["gates"]),
                     "warnings": tuple(data["warnings"]),
                     "agreement": tuple(data["agreement"]),
+                    "data": tuple(data.get("data", ())),
                 }
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -12,6 +12,7 @@ import numpy as np
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.errors import RecipeError, ToolFailed, describe_exit
 from pocketforge.facts.gather import gather
+from pocketforge.files import refuse_special
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, suggest
 from pocketforge.registries import RUNTIMES
@@ -79,8 +80,9 @@ def given_file(path: Path, inputs: Sequence[Path]) -> File:
 
 def _count_samples(file: Path) -> int:
     try:
+        refuse_special(file)
         samples = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header raises whatever its bytes happen to ask for
         raise RecipeError(f"wanted a .npy file of numbers, found {file}: {error}") from None
     if not isinstance(samples, np.ndarray) or samples.dtype.kind not in "biuf" or samples.ndim == 0 or not len(samples):
         found = f"{samples.dtype} {list(samples.shape)}" if isinstance(samples, np.ndarray) else "several arrays"

@@ -17,13 +17,15 @@ from pocketforge.run.part import run_part
 def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> dict[str, Any]:
     """Run the data and reference stages; returns what they found. Raises the first error they met."""
     untrained = dataclasses.replace(recipe, compress=())
-    plan = make_plan(untrained, gather(untrained, cache))
+    facts = gather(untrained, cache)
+    plan = make_plan(untrained, facts)
     outcome = run_part(plan, (plan.data, plan.reference), cache, "check", emit)
     data = json.loads((outcome.entries[plan.data].files / "data.json").read_text(encoding="utf-8"))
     model = json.loads((outcome.entries[plan.reference].files / "reference.json").read_text(encoding="utf-8"))
     return {
         "samples": data["counts"],
         "labels": len(data["labels"]),
+        "data": [*facts.data_notes, *data["notes"]],
         "inputs": [{k: i[k] for k in ("name", "shape", "dtype")} for i in model["inputs"]],
         "outputs": model["outputs"],
         "parameters": model["parameters"],

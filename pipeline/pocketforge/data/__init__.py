@@ -6,21 +6,24 @@ Importing this package costs the standard library only; numpy comes with a sourc
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 
 from pocketforge.data.base import Source
-from pocketforge.data.files import fingerprint_files, parse_source
+from pocketforge.data.files import fingerprint_files, look_at, parse_source
 from pocketforge.files import Resolve
 from pocketforge.registries import SOURCES
 
-__all__ = ["SOURCES", "Resolve", "Source", "fingerprint_files", "open_source", "parse_source"]
+__all__ = ["SOURCES", "Resolve", "Source", "fingerprint_files", "look_at", "open_source", "parse_source"]
 
 
-def open_source(source: str, resolve: Resolve) -> Source:
+def open_source(source: str, resolve: Resolve, split_folders: Mapping[str, Sequence[str]] | None = None) -> Source:
     """Open `digits`, `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE` or `module.py:function`.
 
-    `resolve` makes a path written in the recipe absolute. Raises ModelError when the data is missing or malformed,
-    ToolMissing when the source's library is not installed.
+    `resolve` makes a path written in the recipe absolute; `split_folders` (of image folders only) is what the recipe
+    says of them. Raises ModelError when the data is missing or malformed, ToolMissing when the source's library is not
+    installed.
     """
     kind, place = parse_source(source)
-    opened: Source = importlib.import_module(SOURCES[kind]).open_place(place, resolve)
+    more = {} if split_folders is None else {"split_folders": split_folders}
+    opened: Source = importlib.import_module(SOURCES[kind]).open_place(place, resolve, **more)
     return opened

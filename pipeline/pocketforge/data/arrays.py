@@ -7,19 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from pocketforge.data.base import Array, SplitName, array_digest, plain_target
+from pocketforge.data.base import Array, PlainSource, SplitName, array_digest, plain_target
+from pocketforge.data.labels import check_names
 from pocketforge.errors import ModelError
 
+# A scalar of these kinds is a number: float, signed, unsigned, bool.
+NUMBERS = "fiub"
 
-class ArraySource:
+
+def largest_value(arrays: Sequence[Array]) -> float:
+    """The value that is 1.0 after preprocessing: of an 8-bit image 255, as of image files; of others nothing says."""
+    return 255.0 if len(arrays) == 1 and arrays[0].dtype == np.uint8 else 0.0
+
+
+class ArraySource(PlainSource):
     """`parts`: for each of (official split or None): the input arrays, each with N samples first, and N targets."""
-
-    value_max = 0.0
 
     def __init__(
         self, parts: Sequence[tuple[SplitName | None, Sequence[Array], Array]], labels: Sequence[str], where: str
     ) -> None:
-        self.labels = tuple(labels)
+        self.labels = check_names(labels, where)
         self.ids: list[str] = []
         self.split: list[SplitName | None] = []
         self._places: list[tuple[int, int]] = []
@@ -30,6 +37,8 @@ class ArraySource:
             self.ids.extend(f"{prefix}{index}" for index in range(len(targets)))
             self.split.extend([split] * len(targets))
             self._places.extend((number, index) for index in range(len(targets)))
+        _check_alike([inputs for _, inputs, _ in parts], where)
+        self.value_max = largest_value(parts[0][1])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,7 +59,22 @@ def _check_lengths(inputs: Sequence[Array], targets: Array, where: str) -> None:
                 f"data.source: {where}: x_{number} has shape {array.shape} and y {targets.shape}: "
                 "both need one entry a sample first"
             )
-        if array.dtype.kind not in "fiub":
+        if array.dtype.kind not in NUMBERS:
             raise ModelError(f"data.source: {where}: x_{number} has type {array.dtype}, not numbers")
-    if targets.dtype.kind not in "fiub":
-        raise ModelError(f"data.source: {where}: y has type {targets.dtype}, not numbers")
+    if targets.dtype.kind not in NUMBERS:
+        raise ModelError(
+            f"data.source: {where}: y has type {targets.dtype}, not numbers",
+            "classes are numbered from 0; their names go into labels",
+        )
+
+
+def _check_alike(parts: Sequence[Sequence[Array]], where: str) -> None:
+    """Training and evaluation inputs are of one kind: 8-bit ones are scaled, others are not."""
+    kinds = [[(array.dtype, array.shape[1:]) for array in inputs] for inputs in parts]
+    for other in kinds[1:]:
+        if other != kinds[0]:
+            said = [", ".join(f"{list(shape)} {dtype}" for dtype, shape in kind) for kind in (kinds[0], other)]
+            raise ModelError(
+                f"data.source: {where}: samples to train on are {said[0]}, those to evaluate {said[1]}",
+                "x and x_eval must have one type and one shape a sample",
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ class Source(Protocol):
     split: the official split of each sample, where the source has one.
     labels: class names in label order, () when unknown.
     value_max: the raw value that preprocessing scales to 1.0; 0 leaves values as they are.
+    as_images: samples are images, scaled and laid out even when the recipe asks for no preprocessing.
+    reading: what was done to make a raw sample from its file, as steps of the sidecar's preprocessing.
     """
 
     @property
@@ -36,6 +38,12 @@ class Source(Protocol):
     @property
     def value_max(self) -> float: ...
 
+    @property
+    def as_images(self) -> bool: ...
+
+    @property
+    def reading(self) -> Sequence[Mapping[str, Any]]: ...
+
     def __len__(self) -> int: ...
 
     def sample(self, index: int) -> tuple[tuple[Array, ...], Any]:
@@ -45,6 +53,20 @@ class Source(Protocol):
     def digest(self, index: int) -> str:
         """A hash of the sample's inputs: equal digests mean equal content. The label does not count."""
         ...
+
+    def notes(self) -> Sequence[str]:
+        """What the user should hear of the samples that were read so far."""
+        ...
+
+
+class PlainSource:
+    """What most sources say of the rest: arrays that are not read from images."""
+
+    as_images = False
+    reading: Sequence[Mapping[str, Any]] = ()
+
+    def notes(self) -> Sequence[str]:
+        return ()
 
 
 def array_digest(inputs: Sequence[Array]) -> str:
@@ -61,10 +83,18 @@ def array_digest(inputs: Sequence[Array]) -> str:
 
 
 def plain_target(value: Any) -> Any:
-    """A target as the Source protocol wants it: int for whole-number scalars, float for others, else an array."""
+    """A target as the Source protocol wants it: int for whole-number scalars, float for others, else an array.
+
+    What is no number stays as it is: who takes the target says so, with the sample's name.
+    """
     import numpy as np
 
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError):  # lists of unequal lengths
+        return value
     if array.ndim:
         return array
-    return int(array) if array.dtype.kind in "iub" else float(array)
+    if array.dtype.kind in "iub":
+        return int(array)
+    return float(array) if array.dtype.kind == "f" else value

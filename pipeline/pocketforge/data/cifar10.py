@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketforge.data.base import Array, SplitName, array_digest
+from pocketforge.data.base import Array, PlainSource, SplitName, array_digest
 from pocketforge.data.files import cifar10_batches, cifar10_meta
+from pocketforge.data.labels import check_names, read_labels
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 
@@ -68,7 +69,10 @@ def _read_pickle(path: Path) -> dict[Any, Any]:
 def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Pixels (N, 3072) and labels (N,)."""
     if path.suffix == ".bin":
-        raw = np.fromfile(path, np.uint8)
+        try:
+            raw = np.fromfile(path, np.uint8)
+        except OSError as error:
+            raise ModelError(f"data.source: {path} cannot be read: {error.strerror or error}") from error
         if raw.size == 0 or raw.size % (PIXELS + 1):
             raise ModelError(
                 f"data.source: {path} has {raw.size} bytes, not a whole number of CIFAR-10 records "
@@ -79,6 +83,10 @@ def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         return records[:, 1:], records[:, 0].astype(np.int64)
     batch = _read_pickle(path)
     data, labels = batch.get("data"), batch.get("labels")
+    whole = isinstance(labels, list) and all(type(label) is int and 0 <= label < len(NAMES) for label in labels)
+    if isinstance(labels, list) and not whole and "fine_labels" not in batch:
+        odd = next(label for label in labels if type(label) is not int or not 0 <= label < len(NAMES))
+        raise ModelError(f"data.source: {path} has the label {odd!r}: wanted 0 to {len(NAMES) - 1}")
     if not isinstance(data, np.ndarray) or not isinstance(labels, list) or data.shape != (len(labels), PIXELS):
         raise ModelError(
             f"data.source: {path} is not a CIFAR-10 batch: it needs data (N, {PIXELS}) and N labels"
@@ -90,16 +98,19 @@ def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 def _read_names(folder: Path) -> tuple[str, ...]:
     for path in cifar10_meta(folder):
         if path.suffix == ".txt":
-            return tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+            return read_labels(path, "data.source")
         names = _read_pickle(path).get("label_names", [])
-        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+        # Bytes that are no UTF-8 become what check_names refuses.
+        texts = [name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name) for name in names]
+        return check_names(texts, str(path))
     return NAMES
 
 
-class Cifar10:
+class Cifar10(PlainSource):
     """60 000 images in memory (184 MB)."""
 
     value_max = 255.0
+    as_images = True
 
     def __init__(self, folder: Path) -> None:
         self.labels = _read_names(folder)

@@ -11,8 +11,10 @@ import numpy as np
 
 from pocketforge.data import open_source
 from pocketforge.data.base import Array, Source
+from pocketforge.data.labels import read_labels
 from pocketforge.data.preprocess import apply
 from pocketforge.data.split import Split, split_samples
+from pocketforge.data.targets import class_number, real_target
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.recipe import Preprocess, Recipe, data_spec
@@ -27,6 +29,8 @@ class Samples:
     preprocess: Preprocess | None
     task: str
     classes: int  # 0: not known
+    where: str  # the source as the recipe names it, for errors
+    value_max: float
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -45,29 +49,18 @@ class Samples:
         """Raises ModelError for an unreadable sample, NaN or inf, or a label out of range."""
         index = self.indices[position]
         raw, target = self.source.sample(index)
-        inputs = apply(self.preprocess, self.source.value_max, raw)
-        name = f"sample {self.source.ids[index]!r}"
+        where = f"data.source: {self.where}: sample {self.source.ids[index]!r}"
+        try:
+            inputs = apply(self.preprocess, self.value_max, raw)
+        except ModelError as error:
+            raise type(error)(f"{where}: {error.message}", error.hint) from error
         for number, array in enumerate(inputs):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 bad = int(array.size - np.isfinite(array).sum())
-                raise ModelError(f"data.source: {name} has {bad} values that are NaN or infinite in input {number}")
-        return inputs, self._checked(target, name)
-
-    def _checked(self, target: Any, name: str) -> Any:
+                raise ModelError(f"{where} has {bad} values that are NaN or infinite in input {number}")
         if self.task != "classification":
-            value = np.asarray(target, np.float32)
-            if not np.isfinite(value).all():
-                raise ModelError(f"data.source: {name} has a target that is NaN or infinite")
-            return value
-        if not isinstance(target, int):
-            raise ModelError(
-                f"data.source: {name} has the target {np.asarray(target).tolist()!r}, not a class number",
-                'targets of task "classification" are integers; for numbers set task = "regression"',
-            )
-        if target < 0 or (self.classes and target >= self.classes):
-            most = f"0 to {self.classes - 1}" if self.classes else "0 or more"
-            raise ModelError(f"data.source: {name} has label {target}, out of range: wanted {most}")
-        return target
+            return inputs, real_target(target, where)
+        return inputs, class_number(target, self.classes, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +72,16 @@ class Dataset:
     preprocess: Preprocess | None
     labels: tuple[str, ...]
     task: str
+    where: str = "data"
+
+    @property
+    def value_max(self) -> float:
+        """The raw value that becomes 1.0. Arrays are images only where the recipe preprocesses them."""
+        return self.source.value_max if self.preprocess is not None or self.source.as_images else 0.0
 
     def samples(self, indices: Sequence[int]) -> Samples:
-        return Samples(self.source, indices, self.preprocess, self.task, len(self.labels))
+        known = len(self.labels)
+        return Samples(self.source, indices, self.preprocess, self.task, known, self.where, self.value_max)
 
     @property
     def calibration(self) -> Samples:
@@ -101,7 +101,7 @@ def open_dataset(spec: Mapping[str, Any], resolve: Resolve, labels_file: Path | 
 
     Raises ModelError for missing or malformed data, too few samples, or a labels file that does not fit.
     """
-    source = open_source(spec["source"], resolve)
+    source = open_source(spec["source"], resolve, spec.get("split_folders"))
     split = split_samples(
         source.ids,
         source.split,
@@ -114,7 +114,7 @@ def open_dataset(spec: Mapping[str, Any], resolve: Resolve, labels_file: Path | 
     labels = source.labels
     if labels_file is not None and spec["task"] == "classification":
         labels = _agreeing(read_labels(labels_file), source.labels, labels_file)
-    return Dataset(source, split, preprocess_from(spec["preprocess"]), labels, spec["task"])
+    return Dataset(source, split, preprocess_from(spec["preprocess"]), labels, spec["task"], spec["source"])
 
 
 def open_recipe(recipe: Recipe) -> Dataset:
@@ -129,19 +129,6 @@ def preprocess_from(fields: Mapping[str, Any] | None) -> Preprocess | None:
         return None
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     return Preprocess(**values)
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Class names, one a line; blank lines at the end do not count. ModelError when unreadable or empty."""
-    try:
-        lines = [line.strip() for line in path.read_text("utf-8").rstrip().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"data.labels: {path} cannot be read: {error}", "a text file, one class name a line"
-        ) from error
-    if not lines or not all(lines):
-        raise ModelError(f"data.labels: {path} is empty or has an empty line", "a text file, one class name a line")
-    return tuple(lines)
 
 
 def _agreeing(labels: tuple[str, ...], found: tuple[str, ...], path: Path) -> tuple[str, ...]:

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from pocketforge.data.base import Array, SplitName, array_digest
+from pocketforge.data.base import Array, PlainSource, SplitName, array_digest
 from pocketforge.data.files import digits_file
 from pocketforge.files import Resolve
 
 
-class Digits:
+class Digits(PlainSource):
     """Read from scikit-learn's own file: the same numbers as `load_digits()` without importing scipy (1.5 s)."""
 
     labels = tuple(str(digit) for digit in range(10))
     value_max = 16.0
+    as_images = True
 
     def __init__(self) -> None:
         with gzip.open(digits_file(), "rt", encoding="ascii") as file:

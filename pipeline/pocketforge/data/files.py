@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge.data.base import SplitName
 from pocketforge.errors import ModelError, ToolMissing
-from pocketforge.files import Resolve
+from pocketforge.files import Resolve, is_special
 from pocketforge.model.files import module_files
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-# The folder that is evaluated is the first of these that exists; the others are then left out, not trained on.
-EVAL_FOLDERS = ("eval", "test", "val")
-SPLIT_FOLDERS = frozenset({"train", *EVAL_FOLDERS})
+_CIFAR10_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
 
 def parse_source(source: str) -> tuple[str, str]:
@@ -25,24 +23,45 @@ def parse_source(source: str) -> tuple[str, str]:
     return "function", source
 
 
-def fingerprint_files(source: str, resolve: Resolve) -> list[Path]:
-    """The files whose content the source reads, sorted. Files that a user's function opens by itself are not known.
+@dataclass(frozen=True, slots=True)
+class SourceFiles:
+    """The files whose content a source reads, sorted. notes: what was taken as what, and what was passed over."""
+
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+def look_at(source: str, resolve: Resolve, split_folders: Mapping[str, Sequence[str]] | None = None) -> SourceFiles:
+    """Files that a user's function opens by itself are not known.
 
     Raises ModelError when the data is not there, ToolMissing when the library that brings it is not.
     """
     kind, place = parse_source(source)
     if kind == "digits":
-        return [digits_file()]
+        return SourceFiles((digits_file(),))
     if kind == "cifar10":
-        return sorted([*(path for path, _ in cifar10_batches(resolve(place))), *cifar10_meta(resolve(place))])
+        batches = [path for path, _ in cifar10_batches(resolve(place))]
+        missing = sorted(set(_CIFAR10_BATCHES) - {path.name.removesuffix(".bin") for path in batches})
+        notes = (f"{resolve(place)} lacks {', '.join(missing)} of the official set",) if missing else ()
+        return SourceFiles(tuple(sorted([*batches, *cifar10_meta(resolve(place))])), notes)
     if kind == "imagefolder":
-        return sorted(path for _, _, path in list_images(resolve(place))[1])
+        from pocketforge.data.image_layout import list_images
+
+        found = list_images(resolve(place), split_folders)
+        return SourceFiles(tuple(sorted(path for _, _, path in found.images)), found.notes)
     if kind == "npz":
-        return [existing_file(resolve(place), "npz")]
-    return module_files(existing_file(resolve(split_function(place)[0]), "the data function's"))
+        return SourceFiles((existing_file(resolve(place), "npz"),))
+    return SourceFiles(tuple(module_files(existing_file(resolve(split_function(place)[0]), "the data function's"))))
+
+
+def fingerprint_files(source: str, resolve: Resolve) -> list[Path]:
+    """The files of `look_at` alone."""
+    return list(look_at(source, resolve).paths)
 
 
 def existing_file(path: Path, what: str) -> Path:
+    if is_special(path):
+        raise ModelError(f"data.source: {path} is no regular file (a pipe, a socket or a device)", "name a file")
     if not path.is_file():
         raise ModelError(f"data.source: there is no {what} file {path}", "paths are relative to the recipe's folder")
     return path
@@ -79,11 +98,12 @@ def cifar10_batches(folder: Path) -> list[tuple[Path, SplitName]]:
     """The batch files of one official format, train batches first; python batches win where both lie there."""
     folder = _cifar10_folder(folder)
     for suffix in ("", ".bin"):
-        train = [folder / f"data_batch_{number}{suffix}" for number in range(1, 6)]
-        batches: list[tuple[Path, SplitName]] = [(path, "train") for path in train if path.is_file()]
-        test = folder / f"test_batch{suffix}"
-        if test.is_file():
-            batches.append((test, "eval"))
+        found = [(folder / f"{name}{suffix}", name) for name in _CIFAR10_BATCHES]
+        batches: list[tuple[Path, SplitName]] = [
+            (existing_file(path, "CIFAR-10"), "eval" if name == "test_batch" else "train")
+            for path, name in found
+            if path.exists()
+        ]
         if batches:
             return batches
     raise ModelError(f"data.source: {folder} holds no CIFAR-10 batch files named as in the official archives")
@@ -92,56 +112,5 @@ def cifar10_batches(folder: Path) -> list[tuple[Path, SplitName]]:
 def cifar10_meta(folder: Path) -> list[Path]:
     """The file with the class names (batches.meta or batches.meta.txt), if it is there."""
     folder = _cifar10_folder(folder)
-    return [path for path in (folder / "batches.meta", folder / "batches.meta.txt") if path.is_file()]
-
-
-def list_images(folder: Path) -> tuple[tuple[str, ...], list[tuple[SplitName | None, str, Path]]]:
-    """Class names (sorted), and (official split, class name, file) of each image, sorted by path.
-
-    Either `folder/class/…` or `folder/{train,eval|test|val}/class/…`. Raises ModelError when there are no class
-    folders, or one without images.
-    """
-    if not folder.is_dir():
-        raise ModelError(f"data.source: there is no folder {folder}", "paths are relative to the recipe's folder")
-    top = _subfolders(folder)
-    if not top:
-        raise ModelError(
-            f"data.source: {folder} has no class folders",
-            "imagefolder wants one folder a class: DIR/cat/1.jpg, DIR/dog/2.jpg (or DIR/train/cat/…, DIR/val/cat/…)",
-        )
-    roots: list[tuple[SplitName | None, Path]] = [(None, folder)]
-    # Classes may be called "train" too: those hold images directly, a split holds class folders.
-    if all(path.name in SPLIT_FOLDERS and not _holds_images(path) for path in top):
-        evaluated = next((name for name in EVAL_FOLDERS if (folder / name).is_dir()), None)
-        roots = [("train", folder / "train")] if (folder / "train").is_dir() else []
-        if evaluated:
-            roots.append(("eval", folder / evaluated))
-    classes = tuple(sorted({path.name for _, root in roots for path in _subfolders(root)}))
-    images: list[tuple[SplitName | None, str, Path]] = []
-    for split, root in roots:
-        for class_folder in _subfolders(root):
-            for current, subfolders, names in os.walk(class_folder):
-                subfolders[:] = [name for name in subfolders if not name.startswith((".", "__"))]
-                images.extend((split, class_folder.name, Path(current, name)) for name in names if _is_image(name))
-    # An empty folder would still number the classes after it, and no file's content would tell.
-    empty = sorted({*classes} - {name for _, name, _ in images})
-    empty += [f"{root.name}/" for split, root in roots if split and split not in {part for part, _, _ in images}]
-    if empty or not images:
-        raise ModelError(
-            f"data.source: {folder} has folders without images: {', '.join(empty[:8])}",
-            f"take them out; images are known by their names: {', '.join(sorted(IMAGE_SUFFIXES))}",
-        )
-    return classes, sorted(images, key=lambda image: image[2].as_posix())
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    # Hidden folders and __MACOSX come from archives and notebooks; they are not classes.
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
-
-
-def _holds_images(folder: Path) -> bool:
-    return any(_is_image(path.name) for path in folder.iterdir() if path.is_file())
+    named = (folder / "batches.meta", folder / "batches.meta.txt")
+    return [existing_file(path, "CIFAR-10") for path in named if path.exists()]

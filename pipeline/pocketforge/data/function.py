@@ -13,25 +13,33 @@ from typing import Any
 
 import numpy as np
 
-from pocketforge.data.arrays import ArraySource
-from pocketforge.data.base import Array, Source, SplitName, array_digest, plain_target
+from pocketforge.data.arrays import NUMBERS, ArraySource, largest_value
+from pocketforge.data.base import Array, PlainSource, Source, SplitName, array_digest, plain_target
 from pocketforge.data.files import existing_file, split_function
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
 
 
-class SampleSequence:
+class SampleSequence(PlainSource):
     """A user's sequence of (x, y): asked for a sample when it is needed."""
 
-    value_max = 0.0
     labels: tuple[str, ...] = ()
 
-    def __init__(self, samples: Any, path: Path) -> None:
+    def __init__(self, samples: Any, path: Path, count: int) -> None:
         self._samples = samples
         self._path = path
-        self.ids = [str(index) for index in range(len(samples))]
-        self.split: list[SplitName | None] = [None] * len(self.ids)
+        self.ids = [str(index) for index in range(count)]
+        self.split: list[SplitName | None] = [None] * count
+        self._dtypes: list[np.dtype[Any]] | None = None
+        self._value_max = 0.0
+
+    @property
+    def value_max(self) -> float:
+        """By the first sample; all others have to be of its type."""
+        if self._dtypes is None:
+            self.sample(0)
+        return self._value_max
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -46,10 +54,20 @@ class SampleSequence:
                 f"data.source: sample {index} of {self._path} is a {type(pair).__name__}, not a pair (x, y)"
             )
         inputs, target = pair
-        arrays = tuple(np.asarray(array) for array in (inputs if isinstance(inputs, tuple) else (inputs,)))
+        where = f"data.source: sample {index} of {self._path}"
+        try:
+            arrays = tuple(np.asarray(array) for array in (inputs if isinstance(inputs, tuple) else (inputs,)))
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"{where} cannot be made an array: {error}") from error
         for array in arrays:
-            if array.dtype.kind not in "fiub":
-                raise ModelError(f"data.source: sample {index} of {self._path} has type {array.dtype}, not numbers")
+            if array.dtype.kind not in NUMBERS:
+                raise ModelError(f"{where} has type {array.dtype}, not numbers")
+        dtypes = [array.dtype for array in arrays]
+        if self._dtypes is None:
+            self._dtypes, self._value_max = dtypes, largest_value(arrays)
+        elif dtypes != self._dtypes:
+            said = [", ".join(map(str, kinds)) for kinds in (dtypes, self._dtypes)]
+            raise ModelError(f"{where} has type {said[0]}, the first that was read has {said[1]}")
         return arrays, plain_target(target)
 
     def digest(self, index: int) -> str:
@@ -68,19 +86,31 @@ def open_place(place: str, resolve: Resolve) -> Source:
             result = function()
             if not _is_arrays(result) and not (hasattr(result, "__len__") and hasattr(result, "__getitem__")):
                 result = list(result)
+            count = len(result)
         except (Exception, SystemExit) as error:
             raise user_error(error, path.parent, f"data.source: {name}() in {path} raised") from error
     if _is_arrays(result):
-        inputs = result[0] if isinstance(result[0], tuple) else (result[0],)
-        labels = [str(label) for label in result[2]] if len(result) == 3 else []
-        return ArraySource([(None, [np.asarray(x) for x in inputs], np.asarray(result[1]))], labels, f"{path}:{name}")
-    if isinstance(result, (dict, str, bytes)) or len(result) == 0:
+        return _whole_arrays(result, f"{path}:{name}")
+    if isinstance(result, (dict, str, bytes)) or count == 0:
         raise ModelError(
             f"data.source: {name}() in {path} returned {'nothing' if result is None else f'{type(result).__name__}'}"
-            f"{' (empty)' if not result else ''}",
+            f"{'' if count else ' (empty)'}",
             "return (x, y), (x, y, labels), or a sequence of (x, y) samples",
         )
-    return SampleSequence(result, path)
+    return SampleSequence(result, path, count)
+
+
+def _whole_arrays(result: Any, where: str) -> ArraySource:
+    inputs = result[0] if isinstance(result[0], tuple) else (result[0],)
+    try:
+        arrays, targets = [np.asarray(x) for x in inputs], np.asarray(result[1])
+        labels = [str(label) for label in result[2]] if len(result) == 3 else []
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"data.source: {where}: what it returned cannot be made arrays: {error}",
+            "return (x, y) or (x, y, labels): x and y with one entry a sample, labels a list of names",
+        ) from error
+    return ArraySource([(None, arrays, targets)], labels, where)
 
 
 def _is_arrays(result: Any) -> bool:

@@ -1,40 +1,50 @@
-"""`imagefolder:DIR`: one folder a class, or DIR/{train,eval|test|val}/class/…; read with Pillow."""
+"""`imagefolder:DIR`: one folder a class, or DIR/{train,val|test|…}/class/…; read with Pillow."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pocketforge.data.base import Array, SplitName
-from pocketforge.data.files import list_images
-from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.data.base import Array, PlainSource, SplitName
+from pocketforge.data.image_layout import list_images
+from pocketforge.data.read_image import STEPS, read_image
+from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 
 
-class ImageFolder:
-    """H×W×1 for grayscale files, H×W×4 for files with transparency, else H×W×3; decoded when asked for.
-
-    As torchvision's ImageFolder: classes in sorted order, EXIF orientation not applied.
-    """
+class ImageFolder(PlainSource):
+    """As `read_image` gives them; decoded when asked for. Classes in sorted order, as torchvision's ImageFolder."""
 
     value_max = 255.0
+    as_images = True
+    reading = STEPS
 
-    def __init__(self, folder: Path) -> None:
-        self.labels, images = list_images(folder)
-        order = {name: index for index, name in enumerate(self.labels)}
-        self.ids = [path.relative_to(folder).as_posix() for _, _, path in images]
-        self.split: list[SplitName | None] = [split for split, _, _ in images]
-        self._targets = [order[name] for _, name, _ in images]
-        self._paths = [path for _, _, path in images]
+    def __init__(self, folder: Path, split_folders: Mapping[str, Sequence[str]] | None = None) -> None:
+        found = list_images(folder, split_folders)
+        self.labels = found.classes
+        order = {name: index for index, name in enumerate(found.classes)}
+        self.ids = [path.relative_to(folder).as_posix() for _, _, path in found.images]
+        self.split: list[SplitName | None] = [split for split, _, _ in found.images]
+        self._targets = [order[name] for _, name, _ in found.images]
+        self._paths = [path for _, _, path in found.images]
+        self._animated: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def sample(self, index: int) -> tuple[tuple[Array, ...], Any]:
-        return (read_image(self._paths[index]),), self._targets[index]
+        pixels, animated = read_image(self._paths[index])
+        if animated:
+            self._animated.add(self.ids[index])
+        return (pixels,), self._targets[index]
+
+    def notes(self) -> tuple[str, ...]:
+        if not self._animated:
+            return ()
+        some = ", ".join(ascii(name)[1:-1] for name in sorted(self._animated)[:3])
+        return (f"{len(self._animated)} images have several frames, of which the first is read: {some}",)
 
     def digest(self, index: int) -> str:
         # Of the file, not of the pixels: decoding every image of a large set would take minutes, and copies are what
@@ -45,28 +55,6 @@ class ImageFolder:
             raise ModelError(f"data.source: {self._paths[index]} cannot be read: {error.strerror or error}") from error
 
 
-def read_image(path: Path) -> Array:
-    """One image as uint8 H×W×C (16-bit grayscale as float32 with the same 0 to 255). ModelError if unreadable."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):
-                return (np.asarray(image, np.float32) / 257.0)[:, :, None]
-            if image.mode in ("1", "L"):
-                return np.asarray(image.convert("L"))[:, :, None]
-            transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            return np.asarray(image.convert("RGBA" if transparent else "RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ModelError(
-            f"data.source: the image {path} cannot be read: {error}", "repair it or take it out of the folder"
-        ) from error
-
-
-def open_place(place: str, resolve: Resolve) -> ImageFolder:
+def open_place(place: str, resolve: Resolve, split_folders: Mapping[str, Sequence[str]] | None = None) -> ImageFolder:
     """Raises ModelError for a folder without classes or images, ToolMissing without Pillow."""
-    try:
-        import PIL  # noqa: F401 - asked here, so that it fails before the first sample
-    except ImportError as error:
-        raise ToolMissing("data source imagefolder needs Pillow", "pip install pillow") from error
-    return ImageFolder(resolve(place))
+    return ImageFolder(resolve(place), split_folders)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +16,21 @@ from pocketforge.files import Resolve
 def open_place(place: str, resolve: Resolve) -> ArraySource:
     """Reads the whole file into memory. Raises ModelError for a missing, damaged or incomplete file."""
     path = existing_file(resolve(place), "npz")
+    reading = ""
+    arrays: dict[str, Array] = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: of a damaged file numpy leaves its own open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ModelError(f"data.source: {path} is a single array (.npy)", "save with np.savez(file, x=x, y=y)")
-            arrays: dict[str, Array] = {name: file[name] for name in file.files}
+            for name in file.files:
+                reading = f", array {name!r}"
+                arrays[name] = np.asarray(file[name])
     except ModelError:
         raise
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except Exception as error:  # a damaged file raises whatever its bytes happen to ask for
         raise ModelError(
-            f"data.source: {path} cannot be read as npz: {error}",
+            f"data.source: {path}{reading} cannot be read as npz: {error or type(error).__name__}",
             "save plain number arrays with np.savez(file, x=x, y=y); object arrays (pickles) are not read",
         ) from error
     return _from_arrays(arrays, path)

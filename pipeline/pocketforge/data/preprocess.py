@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pocketforge.recipe import Preprocess
 
 # ITU-R 601-2 luma, as Pillow's convert("L").
 LUMA = (0.299, 0.587, 0.114)
+_CHANNELS = (1, 3, 4)
 
 
 def effective(preprocess: Preprocess | None, value_max: float) -> Preprocess | None:
@@ -23,12 +25,14 @@ def effective(preprocess: Preprocess | None, value_max: float) -> Preprocess | N
 def apply(preprocess: Preprocess | None, value_max: float, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
     """One sample's raw inputs → the model's inputs, without a batch dimension.
 
-    With preprocessing: one H×W×C or H×W image → float32 (C, H, W), or (H, W, C) for layout NHWC. Without: floats become
-    float32, integers (token ids) keep their type. Raises ModelError when the sample does not fit the preprocessing.
+    With preprocessing: one H×W×C or H×W image → float32 (C, H, W), or (H, W, C) for layout NHWC. value_max is 0 where
+    nothing says the largest value: floats then stay as they are, and integers are refused without a scale. Without
+    preprocessing: floats become float32, integers (token ids) keep their type. Raises ModelError when the sample does
+    not fit the preprocessing.
     """
     plan = effective(preprocess, value_max)
     if plan is None:
-        return tuple(np.asarray(x, np.float32) if x.dtype.kind == "f" else x for x in inputs)
+        return tuple(_as_it_is(x) for x in inputs)
     if len(inputs) != 1:
         raise ModelError(
             f"data.preprocess is for one image input, this source has {len(inputs)} inputs",
@@ -39,11 +43,12 @@ def apply(preprocess: Preprocess | None, value_max: float, inputs: tuple[Array, 
         image = image[:, :, None]
     if image.ndim != 3:
         raise ModelError(f"data.preprocess is for images (height, width, channels), found shape {image.shape}")
+    _check_layout(image)
+    scale = _scale(image, plan, value_max)
     image = _color(image, plan.color)
     if plan.resize:
         image = _resize(image, plan.resize[0], plan.resize[1])
     result: Array = np.asarray(image, np.float32)
-    scale = value_max if plan.scale is None else plan.scale
     if scale:
         result = result / np.float32(scale)
     if plan.mean:
@@ -59,16 +64,50 @@ def apply(preprocess: Preprocess | None, value_max: float, inputs: tuple[Array, 
     return (np.ascontiguousarray(result),)
 
 
-def describe(preprocess: Preprocess | None, value_max: float) -> dict[str, Any]:
+def _as_it_is(array: Array) -> Array:
+    """Floats in single precision, in this machine's byte order: torch knows no other."""
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # an infinity is refused with the sample's name
+            return np.asarray(array, np.float32)
+    return np.asarray(array, array.dtype.newbyteorder("="))
+
+
+def _check_layout(image: Array) -> None:
+    """Channels come last. A first axis of 1, 3 or 4 and a last one of more are the planes of a C×H×W array."""
+    first, _, last = image.shape
+    if first in _CHANNELS and last not in _CHANNELS:
+        raise ModelError(
+            f"data.preprocess is for images (height, width, channels), found shape {image.shape}, which looks like "
+            "(channels, height, width)",
+            "give x as (N, height, width, channels): x.transpose(0, 2, 3, 1); or leave out data.preprocess and give "
+            "samples as the model takes them",
+        )
+
+
+def _scale(image: Array, plan: Preprocess, value_max: float) -> float:
+    if plan.scale is not None:
+        return plan.scale
+    if not value_max and image.dtype.kind in "iu":
+        raise ModelError(
+            f"data.preprocess: images are {image.dtype}, and nothing says which value is white",
+            "write data.preprocess.scale: the value that becomes 1.0 (255, 65535), or 0 to leave values as they are; "
+            "uint8 images are divided by 255 without",
+        )
+    return value_max
+
+
+def describe(
+    preprocess: Preprocess | None, value_max: float, reading: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """The steps of `apply` in order, as JSON: what goes into an artifact's sidecar.
 
     {"input": "HWC", "output": "NCHW", "steps": [{"step": "resize", …}, {"step": "divide", "by": 255.0}, …]};
-    no steps (and input and output null) when the data is fed as is.
+    no steps (and input and output null) when the data is fed as is. reading: steps that made the raw sample.
     """
     plan = effective(preprocess, value_max)
     if plan is None:
         return {"input": None, "output": None, "steps": []}
-    steps: list[dict[str, Any]] = []
+    steps: list[dict[str, Any]] = [dict(step) for step in reading]
     if plan.color == "grayscale":
         steps.append({"step": "grayscale", "weights": list(LUMA)})
     elif plan.color == "rgb":

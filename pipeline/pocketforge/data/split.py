@@ -77,4 +77,4 @@ def split_samples(
 
 
 def _hash(seed: int, sample_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}:{sample_id}".encode()).digest(), "big")
+    return int.from_bytes(hashlib.sha256(f"{seed}:{sample_id}".encode("utf-8", "surrogateescape")).digest(), "big")

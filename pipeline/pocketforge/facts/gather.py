@@ -7,6 +7,7 @@ folder is read once, not at every build.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import RecipeError
-from pocketforge.files import hash_file
+from pocketforge.files import hash_file, is_special
 from pocketforge.plan.roles import calibration_role, loss_role, profile_role, runner_role, teacher_role
 from pocketforge.plan.steps import Facts, Phone
 from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
@@ -33,22 +34,16 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
 
     Raises RecipeError for every file the recipe names that is not there.
     """
-    from pocketforge.data.files import fingerprint_files
+    from pocketforge.data.files import look_at
     from pocketforge.devices.legacy import legacy_version
     from pocketforge.model.files import definition_files, module_files
 
     hashes = HashMemory(cache / "v1" / "fingerprints.json" if cache else None)
-    missing = [
-        f"{where}: no file {recipe.resolve(path)}"
-        for where, path in _named_files(recipe).items()
-        if not recipe.resolve(path).exists()
-    ]
-    if missing:
-        raise RecipeError("the recipe names files that are not there:", faults=missing)
-    roles: dict[str, Iterable[Path]] = {
-        "definition": definition_files(recipe.model.definition, recipe.resolve),
-        "data": fingerprint_files(recipe.data.source, recipe.resolve),
-    }
+    _check_named(recipe)
+    definition = definition_files(recipe.model.definition, recipe.resolve)
+    split_folders = dataclasses.asdict(recipe.data.split_folders) if recipe.data.split_folders else None
+    data = look_at(recipe.data.source, recipe.resolve, split_folders)
+    roles: dict[str, Iterable[Path]] = {"definition": definition, "data": data.paths}
     if recipe.model.weights:
         roles["weights"] = [recipe.resolve(recipe.model.weights)]
     for _, entry in recipe.finetunes():
@@ -85,6 +80,7 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
         _phones(recipe, phones) if phones else {},
         kernels_here(),
         x86,
+        data.notes,
     )
 
 
@@ -119,6 +115,17 @@ def _profiles(recipe: Recipe, devices: Sequence[EmulatedDevice]) -> tuple[dict[s
         except ValueError as error:
             raise RecipeError(f"device {device.name!r}: {error}") from None
     return found, x86
+
+
+def _check_named(recipe: Recipe) -> None:
+    """Raises RecipeError for every file that the recipe names and that is not there, or cannot be read to its end."""
+    named = {where: recipe.resolve(path) for where, path in _named_files(recipe).items()}
+    missing = [f"{where}: no file {path}" for where, path in named.items() if not path.exists()]
+    if missing:
+        raise RecipeError("the recipe names files that are not there:", faults=missing)
+    special = [f"{where}: {path} is a pipe, a socket or a device" for where, path in named.items() if is_special(path)]
+    if special:
+        raise RecipeError("the recipe names what is no regular file:", faults=special)
 
 
 def _emulator_identity() -> str:
@@ -202,7 +209,8 @@ class HashMemory:
         files = sorted(paths)
         root = os.path.commonpath([p.parent for p in files]) if files else ""
         lines = [f"{os.path.relpath(p, root)} {self._one(p)}" for p in files]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        # A file's name is bytes, and not always UTF-8.
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def _one(self, path: Path) -> str:
         stat = path.stat()

@@ -38,7 +38,8 @@ class Facts:
     processor that benchmarks run on. tflite_runtime: the older runtime's environment, or `none`. emulator: what
     emulated devices run in, or `none`. profiles: those that the recipe's devices name → their files. phones: device →
     the connected phone that it is. kernels: those of this machine (devices/kernels.py), on which `verify` runs. x86:
-    profiles of x86 hosts → what plays them, or `none`.
+    profiles of x86 hosts → what plays them, or `none`. data_notes: what the data's folders were taken as, and which
+    files were passed over; in no key.
     """
 
     digests: Mapping[str, str]
@@ -50,6 +51,7 @@ class Facts:
     phones: Mapping[str, Phone] = field(default_factory=dict)
     kernels: str = "unknown"
     x86: Mapping[str, str] = field(default_factory=dict)
+    data_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ A module a table; `toml.py` is the only door in. Paths in a recipe are relative 
 from __future__ import annotations
 
 from pocketforge.recipe.budget import HIGHER_IS_BETTER, Budget, BudgetMetric
-from pocketforge.recipe.data import Data, Preprocess, data_spec
+from pocketforge.recipe.data import Data, Preprocess, SplitFolders, data_spec
 from pocketforge.recipe.model import SHARED_DEFINITIONS, InputSpec, Model
 from pocketforge.recipe.names import Layout, Runtime, suggest
 from pocketforge.recipe.recipe import CLASSIFICATION_METRICS, Recipe, Task, TaskMetric
@@ -26,6 +26,7 @@ __all__ = [
     "Preprocess",
     "Recipe",
     "Runtime",
+    "SplitFolders",
     "Target",
     "Task",
     "TaskMetric",

@@ -36,6 +36,24 @@ class Preprocess:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitFolders:
+    """Which folders of an image folder are its splits, where their names do not say so. None: all are classes."""
+
+    train: tuple[str, ...] = ()
+    eval: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = (*self.train, *self.eval)
+        if self.eval and not self.train:
+            raise ValueError(f"eval without train: name the folders that are trained on beside {list(self.eval)}")
+        for name in names:
+            if not name or name.startswith("/") or {"", ".", ".."} & set(name.split("/")):
+                raise ValueError(f"wanted names of folders in the source's folder, found {name!r}")
+        if len(set(names)) != len(names):
+            raise ValueError(f"wanted each folder once, found train = {list(self.train)}, eval = {list(self.eval)}")
+
+
+@dataclass(frozen=True, slots=True)
 class Data:
     """Real samples: `digits`, `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE` or `module.py:function`."""
 
@@ -45,6 +63,7 @@ class Data:
     eval_samples: int = 1000
     calibration_samples: int = 100
     preprocess: Preprocess | None = None
+    split_folders: SplitFolders | None = None
 
     def __post_init__(self) -> None:
         kind, colon, rest = self.source.partition(":")
@@ -55,6 +74,8 @@ class Data:
             )
         if kind != "digits" and not (colon and rest):
             raise ValueError(f"source {kind!r} needs a place after a colon, as in {kind}:NAME")
+        if self.split_folders is not None and kind != "imagefolder":
+            raise ValueError(f"split_folders is for source imagefolder:DIR, found {self.source!r}")
         if not 0 < self.eval_fraction < 1:
             raise ValueError(f"eval_fraction must be between 0 and 1, found {self.eval_fraction}")
         positive(self.eval_samples, "eval_samples")
@@ -64,8 +85,11 @@ class Data:
 def data_spec(data: Data, seed: int, task: str) -> dict[str, Any]:
     """What reading, splitting and preprocessing a recipe's data depends on, as plain JSON values."""
     spec = dataclasses.asdict(data)
+    # How sources read: 2 turns images by EXIF, reads more kinds of them, sees more splits, divides uint8 arrays by 255.
+    spec["reading"] = 2
     # A path; its content is what counts, and goes into keys on its own.
     del spec["labels"]
-    if data.preprocess is not None:
-        spec["preprocess"] = {k: list(v) if isinstance(v, tuple) else v for k, v in spec["preprocess"].items()}
+    for table in ("preprocess", "split_folders"):
+        if spec[table] is not None:
+            spec[table] = {k: list(v) if isinstance(v, tuple) else v for k, v in spec[table].items()}
     return {**spec, "seed": seed, "task": task}

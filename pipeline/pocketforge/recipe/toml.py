@@ -43,6 +43,8 @@ class _WrongValue(ValueError):
 
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe file; raises RecipeError with every fault found."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise RecipeError(f"cannot read the recipe {path}: it is no regular file (a pipe, a socket or a device)")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

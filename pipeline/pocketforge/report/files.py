@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pocketforge.errors import RecipeError
+from pocketforge.files import refuse_special
 from pocketforge.records import Report, Verdict
 
 SCHEMA = Path(__file__).with_name("schema.json")
@@ -17,6 +18,7 @@ def load_report(path: Path) -> Report:
     file = path / "report.json" if path.is_dir() else path
     hint = "pocketforge build writes one into build/NAME/report.json"
     try:
+        refuse_special(file)
         data: Any = json.loads(file.read_text(encoding="utf-8"))
         report = Report.from_json(data)
         _check(report)

@@ -79,6 +79,8 @@ def show_report(report: Report) -> None:
             screen.print(f"[red]failed[/]   {escape(f'{target.name}: {target.error}')}")
         if "why" in target.facts:
             screen.print(f"[red]why[/]      {escape(target.name)}: {escape(target.facts['why']['sentence'])}")
+    for note in report.data:
+        screen.print(f"data     {escape(note)}")
     for warning in report.warnings:
         screen.print(f"[yellow]warning[/]  {escape(warning)}")
     screen.print(f"verdict  {_coloured(report.verdict)}  ({report.wall_s:.1f} s)")
@@ -250,6 +252,8 @@ def show_check(found: Mapping[str, Any]) -> None:
     }
     if counts.get("duplicates_dropped"):
         lines["samples"] += f", {counts['duplicates_dropped']} duplicates dropped"
+    if found["data"]:
+        lines["data"] = "; ".join(found["data"])
     for side in ("inputs", "outputs"):
         tensors = [[t["name"], t.get("dtype", ""), str(t["shape"])] for t in found[side]]
         lines[side] = ", ".join(" ".join(filter(None, words)) for words in tensors)

@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pocketforge.files import json_text
 from pocketforge.plan.steps import Plan
 from pocketforge.recipe import Recipe
 from pocketforge.records import Artifact, Measurement, Report, TargetRecord
@@ -63,8 +64,7 @@ def _write_target(
     for artifact in target.artifacts:
         shutil.copyfile(source / exported["files"][artifact.kind], folder / artifact.path)
         sidecar = make_sidecar(recipe, target, artifact, exported, data, report)
-        text = json.dumps(sidecar, indent=2, sort_keys=True, ensure_ascii=False)
-        (folder / sidecar_name(target, artifact)).write_text(text + "\n", encoding="utf-8")
+        (folder / sidecar_name(target, artifact)).write_text(json_text(sidecar), encoding="utf-8")
 
 
 def sidecar_name(target: TargetRecord, artifact: Artifact) -> str:

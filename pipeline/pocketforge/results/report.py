@@ -81,6 +81,7 @@ def make_report(
         agreement=tuple(compare_files(plan, outcome)),
         environment={**facts.versions, "host": facts.host},
         warnings=tuple(warnings),
+        data=(*facts.data_notes, *(outcome.read(plan.data, "data.json") or {"notes": ()})["notes"]),
         wall_s=round(wall_s, 3),
     )
 

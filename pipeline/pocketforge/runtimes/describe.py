@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.files import refuse_special
 
 JSON_VERSION = 1
 
@@ -232,6 +233,7 @@ def by_count(counts: Mapping[str, int]) -> dict[str, int]:
 
 def _read(path: Path) -> bytes:
     try:
+        refuse_special(path)
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(

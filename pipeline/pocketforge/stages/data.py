@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ import numpy as np
 
 from pocketforge.data.arrays_on_disk import create_samples
 from pocketforge.data.dataset import Dataset, Samples, open_dataset
+from pocketforge.data.labels import repeated_names
 from pocketforge.data.preprocess import describe
 from pocketforge.errors import ModelError
-from pocketforge.files import resolver
+from pocketforge.files import json_text, resolver
 
 Emit = Callable[[float, str], None]
 
@@ -34,8 +34,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     start = len(dataset.calibration)
     targets = _write(dataset.eval, out, "eval", lambda done: emit((start + done) / total, "eval samples"))
     np.save(out / "eval_targets.npy", targets)
-    text = json.dumps(_summary(dataset, spec, out, targets), indent=2, ensure_ascii=False, sort_keys=True)
-    (out / "data.json").write_text(text + "\n", "utf-8")
+    (out / "data.json").write_text(json_text(_summary(dataset, spec, out, targets)), "utf-8")
     emit(1.0, f"{start} calibration and {len(dataset.eval)} eval samples")
 
 
@@ -97,8 +96,9 @@ def _summary(dataset: Dataset, spec: Mapping[str, Any], out: Path, targets: Any)
         "ids_sha256": {name: _ids_digest(samples.ids) for name, samples in splits.items()},
         "inputs": [{"shape": list(array.shape[1:]), "dtype": str(array.dtype)} for array in arrays],
         "targets": {"shape": list(targets.shape[1:]), "dtype": str(targets.dtype)},
-        "preprocess": describe(dataset.preprocess, dataset.source.value_max),
+        "preprocess": describe(dataset.preprocess, dataset.value_max, dataset.source.reading),
         "eval_histogram": histogram,
+        "notes": [note for note in (*dataset.source.notes(), repeated_names(dataset.labels)) if note],
     }
 
 
@@ -108,4 +108,4 @@ def _number(path: Path) -> int:
 
 def _ids_digest(ids: list[str]) -> str:
     """Of the ids in the split's order: the same samples, the same digest."""
-    return hashlib.sha256("".join(f"{sample_id}\0" for sample_id in ids).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{sample_id}\0" for sample_id in ids).encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,48 @@
+"""A sample's target, checked: a class number, or real numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketforge.errors import ModelError
+
+# Where no labels say how many classes there are. A table of counts has a row for each, and no classifier has more.
+MOST_CLASSES = 1_000_000
+
+
+def class_number(target: Any, classes: int, where: str) -> int:
+    """The target as a label: a whole number, also as a bool, as a float and in an array of one. ModelError otherwise.
+
+    classes: how many there are; 0 where that is not known. where: begins the error.
+    """
+    number = target
+    if isinstance(target, np.ndarray) and target.size == 1:
+        number = target.reshape(-1)[0].item()
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if not isinstance(number, int):
+        found = repr(np.asarray(target).tolist() if isinstance(target, np.ndarray) else target)
+        hint = 'targets of task "classification" are integers; for numbers set task = "regression"'
+        if isinstance(target, np.ndarray) and target.size > 1:
+            hint = "a class a sample is one number: of one-hot rows y.argmax(1)"
+        raise ModelError(f"{where} has the target {found[:60]}{'…' * (len(found) > 60)}, not a class number", hint)
+    most = classes or MOST_CLASSES
+    if not 0 <= number < most:
+        wanted = f"0 to {classes - 1}" if classes else "0 or more" + (f", below {most:,}" if number >= most else "")
+        raise ModelError(f"{where} has label {number}, out of range: wanted {wanted}")
+    return int(number)
+
+
+def real_target(target: Any, where: str) -> NDArray[np.float32]:
+    """The target as float32. Raises ModelError for what is no number, NaN or infinite."""
+    try:
+        with np.errstate(over="ignore"):
+            value = np.asarray(target, np.float32)
+    except (ValueError, TypeError, OverflowError):
+        raise ModelError(f"{where} has the target {str(target)[:60]!r}, not a number") from None
+    if not np.isfinite(value).all():
+        raise ModelError(f"{where} has a target that is NaN or infinite")
+    return value
