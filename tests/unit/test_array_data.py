@@ -109,6 +109,7 @@ def test_what_is_not_scaled(tmp_path):
 
 
 def test_channels_first_is_named(tmp_path):
+    shape: tuple[int, ...]
     for shape in ((3, 8, 8), (1, 8, 8), (4, 9, 8)):
         np.savez(tmp_path / "a.npz", x=RNG.integers(0, 256, (20, *shape), dtype=np.uint8), y=Y)
         with pytest.raises(
@@ -119,6 +120,20 @@ def test_channels_first_is_named(tmp_path):
     for shape in ((8, 8, 13), (8, 8), (3, 8, 3), (8, 8, 1)):
         np.savez(tmp_path / "a.npz", x=RNG.integers(0, 256, (20, *shape), dtype=np.uint8), y=Y)
         assert staged(tmp_path, "npz:a.npz", Preprocess())[0].shape[1:] == ((*shape, 1)[2], *shape[:2])
+
+
+def test_arrays_that_would_not_be_read_are_named(tmp_path):
+    for more, words in (
+        ({"x_test": IMAGES, "y_test": Y}, "'x_test', 'y_test'"),
+        ({"x_2": IMAGES}, "'x_2'"),
+        ({"Y": Y}, ""),
+    ):
+        np.savez(tmp_path / "a.npz", x=IMAGES, y=Y, **more)
+        if not words:
+            assert len(open_source("npz:a.npz", lambda path: tmp_path / path)) == 20
+            continue
+        with pytest.raises(ModelError, match=f"a.npz: arrays {words} would not be read"):
+            open_source("npz:a.npz", lambda path: tmp_path / path)
 
 
 def test_training_and_evaluation_arrays_are_of_one_kind(tmp_path):

@@ -48,7 +48,7 @@ def look_at(source: str, resolve: Resolve, split_folders: Mapping[str, Sequence[
         from pocketforge.data.image_layout import list_images
 
         found = list_images(resolve(place), split_folders)
-        return SourceFiles(tuple(sorted(path for _, _, path in found.images)), found.notes)
+        return SourceFiles(tuple(path for _, _, path in found.images), found.notes)
     if kind == "npz":
         return SourceFiles((existing_file(resolve(place), "npz"),))
     return SourceFiles(tuple(module_files(existing_file(resolve(split_function(place)[0]), "the data function's"))))

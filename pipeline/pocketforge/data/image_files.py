@@ -113,7 +113,9 @@ def _below(folder: Path, passed: PassedOver) -> list[Path]:
 
 def _entries(folder: Path, passed: PassedOver) -> tuple[list[Path], list[Path]]:
     """Images and folders of one folder, each sorted."""
-    images, folders = [], []
+    images: list[str] = []
+    folders: list[str] = []
+    known = image_formats()
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -121,27 +123,27 @@ def _entries(folder: Path, passed: PassedOver) -> tuple[list[Path], list[Path]]:
                 if entry.name.startswith((".", "__")):
                     passed.add("hidden folders" if entry.is_dir() else "hidden")
                 elif entry.is_dir():
-                    folders.append(Path(entry.path))
-                elif _is_image(entry.name, passed):
+                    folders.append(entry.path)
+                elif os.path.splitext(entry.name)[1].lower() in known:
                     if not entry.is_file():
                         raise ModelError(
                             f"data.source: the image {entry.path} is no regular file (a broken link, a pipe, a device)",
                             "take it out of the folder",
                         )
-                    images.append(Path(entry.path))
+                    images.append(entry.path)
+                else:
+                    passed.add(_why(entry.name))
     except OSError as error:
         raise ModelError(
             f"data.source: {error.filename or folder} cannot be read: {error.strerror or error}"
         ) from error
-    return sorted(images), sorted(folders)
+    # Sorted as texts: a large set's paths are compared in a tenth of the time.
+    return [Path(path) for path in sorted(images)], [Path(path) for path in sorted(folders)]
 
 
-def _is_image(name: str, passed: PassedOver) -> bool:
-    ending = os.path.splitext(name)[1].lower()
-    if ending in image_formats():
-        return True
+def _why(name: str) -> str:
+    """Why a file is passed over: it is litter, or has an ending that is no image's."""
     if name.lower() in _LITTER:
-        passed.add("Thumbs.db and the like")
-    else:
-        passed.add(ascii(ending)[1:-1][:16] if ending else "without an ending")
-    return False
+        return "Thumbs.db and the like"
+    ending = os.path.splitext(name)[1].lower()
+    return ascii(ending)[1:-1][:16] if ending else "without an ending"

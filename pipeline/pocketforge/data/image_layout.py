@@ -54,7 +54,7 @@ def list_images(folder: Path, split_folders: Mapping[str, Sequence[str]] | None 
         images = [(None, tree.name, path) for tree in trees for path in tree.all_images]
     _check(folder, classes, images, parts, passed)
     note = passed.note()
-    ordered = tuple(sorted(images, key=lambda image: image[2].as_posix()))
+    ordered = tuple(sorted(images, key=lambda image: str(image[2])))
     return ImageSet(tuple(sorted(classes)), ordered, (*notes, *([note] if note else ())))
 
 

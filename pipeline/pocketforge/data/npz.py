@@ -47,10 +47,24 @@ def _from_arrays(arrays: dict[str, Array], path: Path) -> ArraySource:
             raise ModelError(
                 f"data.source: {path}: {len(parts[0][1])} inputs for training, {len(parts[1][1])} for evaluation"
             )
+    _check_names(arrays, parts, path)
     labels = arrays.get("labels")
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind != "U"):
         raise ModelError(f"data.source: {path}: labels must be a list of texts, found {labels.dtype} {labels.shape}")
     return ArraySource(parts, [] if labels is None else [str(label) for label in labels], str(path))
+
+
+def _check_names(
+    arrays: dict[str, Array], parts: list[tuple[SplitName | None, list[Array], Array]], path: Path
+) -> None:
+    """Arrays that are named as ours are, and would not be read: x_test, or x_2 without x_1."""
+    used = [id(array) for _, inputs, targets in parts for array in (*inputs, targets)]
+    left = [name for name, array in arrays.items() if id(array) not in used and name.startswith(("x", "y"))]
+    if left:
+        raise ModelError(
+            f"data.source: {path}: arrays {', '.join(map(repr, sorted(left)[:8]))} would not be read",
+            "x (or x_0, x_1 … without a gap) and y, x_eval (or x_eval_0 …) and y_eval, labels; leave others out",
+        )
 
 
 def _inputs(arrays: dict[str, Array], stem: str, path: Path) -> list[Array]:

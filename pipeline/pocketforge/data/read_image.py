@@ -36,7 +36,7 @@ def read_image(path: Path) -> tuple[Array, bool]:
         # The formats whose endings are read: a file of another kind under such a name is not handed to other readers.
         with Image.open(path, formats=sorted(set(image_formats().values()) - {"MPO"})) as image:
             # MPO: phones' photographs, whose further frames are previews and the other eye.
-            frames: bool = getattr(image, "is_animated", False) and image.format != "MPO"
+            frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
             ImageOps.exif_transpose(image, in_place=True)
             return (_deep(image, path) if _is_deep(image) else _eight_bits(image)), frames
     except ModelError:
