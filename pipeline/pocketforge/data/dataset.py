@@ -49,11 +49,16 @@ class Samples:
         """Raises ModelError for an unreadable sample, NaN or inf, or a label out of range."""
         index = self.indices[position]
         raw, target = self.source.sample(index)
-        where = f"data.source: {self.where}: sample {self.source.ids[index]!r}"
+        try:
+            return self._checked(raw, target, f"data.source: sample {self.source.ids[index]!r}")
+        except ModelError as error:
+            raise ModelError(f"{error.message} ({self.where})", error.hint) from error
+
+    def _checked(self, raw: tuple[Array, ...], target: Any, where: str) -> tuple[tuple[Array, ...], Any]:
         try:
             inputs = apply(self.preprocess, self.value_max, raw)
         except ModelError as error:
-            raise type(error)(f"{where}: {error.message}", error.hint) from error
+            raise ModelError(f"{where}: {error.message}", error.hint) from error
         for number, array in enumerate(inputs):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 bad = int(array.size - np.isfinite(array).sum())

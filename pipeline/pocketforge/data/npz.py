@@ -24,13 +24,13 @@ def open_place(place: str, resolve: Resolve) -> ArraySource:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ModelError(f"data.source: {path} is a single array (.npy)", "save with np.savez(file, x=x, y=y)")
             for name in file.files:
-                reading = f", array {name!r}"
+                reading = f"array {name!r}: "
                 arrays[name] = np.asarray(file[name])
     except ModelError:
         raise
     except Exception as error:  # a damaged file raises whatever its bytes happen to ask for
         raise ModelError(
-            f"data.source: {path}{reading} cannot be read as npz: {error or type(error).__name__}",
+            f"data.source: {path} cannot be read as npz: {reading}{error or type(error).__name__}",
             "save plain number arrays with np.savez(file, x=x, y=y); object arrays (pickles) are not read",
         ) from error
     return _from_arrays(arrays, path)
