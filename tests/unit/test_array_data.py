@@ -201,7 +201,7 @@ def test_targets_of_functions(tmp_path):
         2,
     ]
     bodies = {
-        "def load(): return [(np.full(2, n), 'cat') for n in range(20)]": "the target 'cat', not a class .*mine.py:load",
+        "def load(): return [(np.full(2, n), 'cat') for n in range(20)]": "target 'cat', not a class .*mine.py:load",
         "def load(): return [([[1], [1, 2]], 0)] * 20": "sample [0-9]+ of .*mine.py cannot be made an array",
         "def load(): return np.ones((2, 2)), [[1], [1, 2]]": "what it returned cannot be made arrays",
         "def load(): return np.ones((2, 2)), [0, 1], 7": "what it returned cannot be made arrays",
