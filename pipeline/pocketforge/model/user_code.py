@@ -68,7 +68,7 @@ def load_file(path: Path, what: str) -> ModuleType:
         source = path.read_bytes()
     except OSError as error:
         raise ModelError(f"the {what} {path} cannot be read: {error.strerror or error}") from error
-    name = "_pocketforge_user_" + hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    name = "_pocketforge_user_" + hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
     module = ModuleType(name)
     module.__file__ = str(path)
     # Compiled here, not through importlib's .pyc cache: that goes by size and whole seconds, so a quick edit is missed.

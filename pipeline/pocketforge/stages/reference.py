@@ -115,10 +115,8 @@ def check_samples(example: tuple[Tensor, ...], data: Mapping[str, Any]) -> None:
     found = [(list(i["shape"]), i["dtype"]) for i in data["inputs"]]
     if wanted != found:
         said = [" and ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (wanted, found)]
-        turned = [[*shape[-1:], *shape[:-1]] for shape, _ in found] == [shape for shape, _ in wanted]
         raise ModelError(
-            f"the model takes {said[0]}, the preprocessed samples are {said[1]}"
-            + (" (channels last)" if turned and len(found[0][0]) == 3 else ""),
+            f"the model takes {said[0]}, the preprocessed samples are {said[1]}",
             "set data.preprocess (resize, color, layout), or the model's input shape ([[model.input]] shape = …)",
         )
 
