@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from warm_server import in_process
 
 from pocketforge.recipe.shipped import recipe_path
@@ -106,3 +108,42 @@ def test_check_gives_the_models_figures_and_a_build_goes_on_from_it(program, tmp
     assert sorted(told) == ["BuildStarted", "StepReused", "StepReused"]
     assert again.code == 0 and "digits_onnx_int8" in again.stdout and "accuracy_top1" in again.stdout
     assert not list(Path(tmp_path).glob("build*"))
+
+
+PHOTOGRAPHS = """
+name = "photographs"
+[model]
+definition = "model.py"
+[data]
+source = "imagefolder:photos"
+calibration_samples = 8
+[[target]]
+name = "t"
+runtime = "onnx"
+"""
+
+
+def test_check_says_what_an_image_folder_was_taken_as(cli, tmp_path):
+    """Splits in other words than train and val, a name that is not UTF-8, files that are no images."""
+    folder = tmp_path / "photos"
+    for number, part in enumerate(("Training", "valid")):
+        for label, name in enumerate(("cat", "dog")):
+            (folder / part / name).mkdir(parents=True)
+            for shade in range(8):
+                color = (number * 100 + shade, label * 200, 0)
+                Image.new("RGB", (6, 5), color).save(folder / part / name / f"{shade}.jfif", "JPEG", quality=95)
+    os.rename(folder / "valid" / "cat" / "0.jfif", os.fsencode(folder / "valid" / "cat") + b"/\xff.jfif")
+    (folder / "valid" / "cat" / "list.txt").write_text("no image")
+    net = "nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))"
+    (tmp_path / "model.py").write_text(f"from torch import nn\ndef build(): return {net}\n")
+    (tmp_path / "r.toml").write_text(PHOTOGRAPHS)
+    assert cli("plan", tmp_path / "r.toml").code == 0
+    done = cli("check", tmp_path / "r.toml", "--json")
+    assert (done.code, done.stderr) == (0, "")
+    found = done.json()
+    assert found["data"] == [
+        "split folders: Training/ is trained on, valid/ is evaluated",
+        "1 file passed over: 1 .txt",
+    ]
+    assert (found["labels"], found["samples"]["source"], found["samples"]["eval"]) == (2, 32, 16)
+    assert "valid/ is evaluated; 1 file passed over" in cli("check", tmp_path / "r.toml").stdout
