@@ -265,6 +265,13 @@ def test_broken_npz_headers_are_named(tmp_path, name):
         open_source("npz:a.npz", lambda path: tmp_path / path)
 
 
+def test_a_single_array_is_named(tmp_path):
+    np.save(tmp_path / "a.npy", IMAGES)
+    with pytest.raises(ModelError, match=r"a\.npy is a single array") as caught:
+        open_source("npz:a.npy", lambda path: tmp_path / path)
+    assert "np.savez" in caught.value.hint
+
+
 def test_mutated_npz_files_are_read_or_named(tmp_path):
     rng = np.random.default_rng(2)
     file = io.BytesIO()

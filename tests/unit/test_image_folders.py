@@ -203,6 +203,13 @@ def test_a_class_that_only_trains_is_named(tmp_path):
     )
 
 
+def test_what_is_said_can_be_printed(tmp_path):
+    write(tmp_path, *grid("train", "val"))
+    os.mkdir(os.fsencode(tmp_path) + b"/\xff")
+    note = list_images(tmp_path).notes[0]
+    assert note.encode("utf-8").endswith(rb", \udcff/ is left out")
+
+
 def test_accents_are_one_name_in_both_forms(tmp_path):
     write(
         tmp_path, *grid("train", classes=("caf\u00e9", "th\u00e9")), *grid("val", classes=("cafe\u0301", "the\u0301"))

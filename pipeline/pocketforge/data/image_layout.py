@@ -53,9 +53,10 @@ def list_images(folder: Path, split_folders: Mapping[str, Sequence[str]] | None 
         classes = {tree.name for tree in trees}
         images = [(None, tree.name, path) for tree in trees for path in tree.all_images]
     _check(folder, classes, images, parts, passed)
-    note = passed.note()
+    # Names that are not UTF-8 can be printed by nobody.
+    said = [note.encode("utf-8", "backslashreplace").decode() for note in (*notes, passed.note()) if note]
     ordered = tuple(sorted(images, key=lambda image: str(image[2])))
-    return ImageSet(tuple(sorted(classes)), ordered, (*notes, *([note] if note else ())))
+    return ImageSet(tuple(sorted(classes)), ordered, tuple(said))
 
 
 def _written(

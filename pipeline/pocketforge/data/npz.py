@@ -20,7 +20,8 @@ def open_place(place: str, resolve: Resolve) -> ArraySource:
     arrays: dict[str, Array] = {}
     try:
         # Opened here: of a damaged file numpy leaves its own open.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ModelError(f"data.source: {path} is a single array (.npy)", "save with np.savez(file, x=x, y=y)")
             for name in file.files:
