@@ -93,21 +93,27 @@ def subfolders(folder: Path, passed: PassedOver) -> tuple[list[Path], list[Path]
 
 
 def _below(folder: Path, passed: PassedOver) -> list[Path]:
-    """All images in a folder and those below it. Links are followed; one to a folder above itself has no end."""
+    """All images in a folder and those below it. Links are followed, but no folder is read twice: one to a folder
+    above itself has no end, and a few that name each other have more ways through them than there is time."""
     found: list[Path] = []
-    waiting = [(folder, frozenset[tuple[int, int]]())]
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
     while waiting:
-        current, above = waiting.pop()
+        current = waiting.pop()
         try:
             stat = current.stat()
         except OSError as error:
             raise ModelError(f"data.source: {current} cannot be read: {error.strerror or error}") from error
         place = (stat.st_dev, stat.st_ino)
-        if place in above:
-            raise ModelError(f"data.source: {current} is a link to a folder above itself", "take it out of the folder")
+        if place in seen:
+            raise ModelError(
+                f"data.source: {current} is a link to a folder above itself, or to one that is read already",
+                "take it out of the folder",
+            )
+        seen.add(place)
         images, folders = _entries(current, passed)
         found += images
-        waiting += [(path, above | {place}) for path in folders]
+        waiting += folders
     return found
 
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 # What is done before the steps of `preprocess.apply`, for whom feeds a file to the model as we did.
 STEPS: tuple[dict[str, Any], ...] = ({"step": "orient", "by": "exif"},)
 
-# Formats in which Pillow's 16-bit values are unsigned and go up to 65535 (but see _most). FITS has signed ones.
+# Formats in which Pillow's 16-bit values are unsigned and go up to 65535 (but see _deep). FITS has signed ones.
 _SIXTEEN_BITS = frozenset({"PNG", "TIFF", "JPEG2000", "PPM"})
+_MODES_OF_16_BITS = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _SIXTEEN_BITS_AS_I = frozenset({"PNG", "PPM"})
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
@@ -49,7 +50,7 @@ def read_image(path: Path) -> tuple[Array, bool]:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    return image.mode == "F" or image.mode.startswith("I")
+    return image.mode in ("F", "I") or image.mode in _MODES_OF_16_BITS
 
 
 def _eight_bits(image: Image.Image) -> Array:
@@ -62,7 +63,7 @@ def _eight_bits(image: Image.Image) -> Array:
 
 def _deep(image: Image.Image, path: Path) -> Array:
     """More than 8 bits a value: to 0 to 255 by the format's own largest value. Pillow's convert() would clip them."""
-    known = _SIXTEEN_BITS if image.mode.startswith("I;16") else _SIXTEEN_BITS_AS_I if image.mode == "I" else ()
+    known = {"F": frozenset[str](), "I": _SIXTEEN_BITS_AS_I}.get(image.mode, _SIXTEEN_BITS)
     if image.format not in known:
         kind = "32-bit floats" if image.mode == "F" else f"integers of mode {image.mode}"
         raise ModelError(
