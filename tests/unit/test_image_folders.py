@@ -131,6 +131,7 @@ REFUSED = {
     "new classes": ((*grid("train"), *grid("val", classes=("cat", "Dog"))), r"val/ has classes .* has not \(Dog\)"),
     "test without labels": ((*grid("train"), "test/1.png", "test/2.png"), "train/ is named .*, test/ is not like that"),
     "images beside": ((*grid("train", "val"), "train/0.png", "val/0.png"), r"2 images beside them \(train/0.png\)"),
+    "one image beside": ((*grid("train"), "train/0.png", "car/1.png"), r"train/ hold .* 1 image beside them"),
     "unlabelled": ((*grid("train"), "unlabelled/1.png"), "train/ is named .*, unlabelled/ is not like that"),
     "one more fold": (grid("train", "val", "extra"), "extra/ is not like that"),
     "one split, an unknown word": (grid("train", "later"), "later/ is not like that"),

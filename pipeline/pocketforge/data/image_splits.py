@@ -116,14 +116,15 @@ def _refuse_hidden_splits(folder: Path, full: Sequence[ImageTree]) -> None:
 
 
 def _refuse_mixed(folder: Path, splits: Sequence[ImageTree], roles: Mapping[str, Role]) -> None:
-    """Folders named as splits that hold the same class folders, and images right in them too."""
+    """Folders named as splits that hold several class folders, or the same, and images right in them too."""
     holders = [tree for tree in splits if tree.classes]
-    if len(holders) > 1 and _alike(holders[0], holders[1:]):
+    several = any(len(tree.classes) > 1 for tree in holders)
+    if several or (len(holders) > 1 and _alike(holders[0], holders[1:])):
         strays = [path for tree in holders for path in tree.images]
         _ambiguous(
             folder,
             f"{_slashed(holders)} hold class folders ({', '.join(name_some(holders[0].classes))}) and "
-            f"{len(strays)} images beside them ({strays[0].relative_to(folder)})",
+            f"{len(strays)} {'image' if len(strays) == 1 else 'images'} beside them ({strays[0].relative_to(folder)})",
             {roles[tree.name]: tree for tree in holders},
         )
 
