@@ -16,7 +16,9 @@ from pocketforge.commands.bench_files import given_file
 from pocketforge.data import fingerprint_files, open_source
 from pocketforge.data.labels import read_labels, repeated_names
 from pocketforge.data.targets import class_number, real_target
+from pocketforge.devices.profile_files import load_any
 from pocketforge.errors import ModelError, RecipeError
+from pocketforge.estimation import calibration_file
 from pocketforge.facts.gather import gather
 from pocketforge.files import hash_file, json_text, read_whole
 from pocketforge.recipe import Data, Preprocess, data_spec
@@ -384,6 +386,10 @@ def test_what_never_ends_is_refused_by_name(tmp_path, kind):
         load_recipe(put("r.toml"))
     with pytest.raises(RecipeError, match="no regular file"):
         load_report(put("report.json"))
+    with pytest.raises(RecipeError, match="no regular file"):
+        load_any(put("profile.toml"))
+    with pytest.raises(RecipeError, match="no regular file"):
+        calibration_file.load(put("calibration.json"))
     with pytest.raises(ModelError, match="no regular file"):
         describe_file(put("m.onnx"))
     with pytest.raises(ModelError, match="no regular file"):

@@ -15,6 +15,7 @@ from typing import Any
 
 from pocketforge.devices.emulator.counts import Block
 from pocketforge.errors import RecipeError
+from pocketforge.files import refuse_special
 
 FORMAT = 1
 
@@ -70,6 +71,7 @@ class CountStore:
     def load(cls, path: Path) -> CountStore:
         """Raises RecipeError when the file is absent, damaged or of another format."""
         try:
+            refuse_special(path)
             data = json.loads(gzip.decompress(path.read_bytes()))
             return cls._from_json(data)
         except (OSError, EOFError, ValueError, LookupError, TypeError) as fault:

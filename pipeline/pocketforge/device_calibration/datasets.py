@@ -17,6 +17,7 @@ from pocketforge.errors import RecipeError
 from pocketforge.estimation.core_model import load_core
 from pocketforge.estimation.fitting import Point, Terms, features
 from pocketforge.estimation.traffic import Traffic
+from pocketforge.files import refuse_special
 
 COUNTS = DATA / "counts.json.gz"
 
@@ -83,6 +84,7 @@ def model_file(m: Measurement, folder: Path | None = None) -> bytes:
         return micro_models.block(m.name)
     path = (folder or Path()) / f"{m.name}.tflite"
     try:
+        refuse_special(path)
         data = path.read_bytes()
     except OSError as fault:
         raise RecipeError(

@@ -18,7 +18,7 @@ from pocketforge.device_calibration.suite import COLUMNS, MANIFEST, SEED, write_
 from pocketforge.devices import adb
 from pocketforge.devices.phones import PhoneFacts, open_phone, phone_facts
 from pocketforge.errors import DeviceError, RecipeError, StoreError
-from pocketforge.files import hash_file
+from pocketforge.files import hash_file, refuse_special
 
 Say = Callable[[str], None]
 # Micro-models take microseconds to tens of milliseconds: a round of half a second holds tens of the slowest.
@@ -92,6 +92,7 @@ def _measured(model: Path, row: dict[str, str], serial: str, cores: str) -> dict
 
 def _read(path: Path) -> list[dict[str, str]]:
     try:
+        refuse_special(path)
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError) as error:

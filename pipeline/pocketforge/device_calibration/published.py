@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge.errors import RecipeError
+from pocketforge.files import refuse_special
 
 DATA = Path(__file__).parent / "data"
 SHIPPED = ("models.csv", "blocks_fp32_pixel4.csv.gz", "ops_int8_pixel4.csv.gz")
@@ -78,6 +79,7 @@ def read(path: Path) -> list[Measurement]:
     Raises RecipeError: unreadable, no known format, or the faults of all its rows.
     """
     try:
+        refuse_special(path)
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
     except (OSError, EOFError, UnicodeDecodeError) as fault:

@@ -16,6 +16,7 @@ from pocketforge.devices.fact_tables import FactReader, Kinds, mismatch
 from pocketforge.devices.profiles import AndroidNames, Cluster, DeviceProfile
 from pocketforge.devices.x86.hosts import X86Host, hosts_folder, is_host, parse_host, shipped_hosts
 from pocketforge.errors import RecipeError
+from pocketforge.files import refuse_special
 from pocketforge.folders import shipped_dir
 from pocketforge.recipe import suggest
 
@@ -122,6 +123,7 @@ def load_any(name_or_path: str | Path) -> DeviceProfile | X86Host:
     """As `load_profile`, of an ARM device or an x86 host."""
     path = find_profile(name_or_path) if isinstance(name_or_path, str) else name_or_path
     try:
+        refuse_special(path)
         content = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RecipeError(f"no device profile at {path}", "pocketforge device profiles lists those shipped") from None

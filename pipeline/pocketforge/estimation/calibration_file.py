@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pocketforge.errors import RecipeError
 from pocketforge.estimation.core_model import CoreModel, load_core, tables_digest
 from pocketforge.estimation.fitting import Parameters, default_parameters
+from pocketforge.files import refuse_special
 
 SHIPPED = Path(__file__).parent / "calibration.json"
 FORMAT = 1
@@ -140,6 +141,7 @@ def save(calibration: Calibration, path: Path) -> Calibration:
 def load(path: Path) -> Calibration:
     """Read a calibration file. Raises RecipeError when it is not one, or was fitted with other core tables."""
     try:
+        refuse_special(path)
         raw = path.read_bytes()
         data = json.loads(raw)
         if data["format"] != FORMAT:
