@@ -137,7 +137,7 @@ def test_check_says_what_an_image_folder_was_taken_as(cli, tmp_path):
     net = "nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))"
     (tmp_path / "model.py").write_text(f"from torch import nn\ndef build(): return {net}\n")
     (tmp_path / "r.toml").write_text(PHOTOGRAPHS)
-    assert cli("plan", tmp_path / "r.toml").code == 0
+    assert "data  1 file passed over: 1 .txt" in cli("plan", tmp_path / "r.toml").stdout
     done = cli("check", tmp_path / "r.toml", "--json")
     assert (done.code, done.stderr) == (0, "")
     found = done.json()

@@ -344,6 +344,24 @@ def test_file_names_that_are_not_utf8(tmp_path):
         gather(recipe, tmp_path)
 
 
+def test_folder_names_that_all_images_share_are_in_the_key(tmp_path):
+    photos = tmp_path / "photos"
+    for number in range(16):
+        write(photos, f"train/a/{number}.png", content=png(number))
+    (tmp_path / "model.py").write_text("def build(): ...")
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("split_folders = {}", ""))
+    recipe = load_recipe(tmp_path / "recipe.toml")
+    keys = [make_plan(recipe, gather(recipe)).data]
+    (photos / "train" / "a").rename(photos / "train" / "b")
+    keys.append(make_plan(recipe, gather(recipe)).data)
+    (photos / "train").rename(photos / "test")
+    keys.append(make_plan(recipe, gather(recipe)).data)
+    assert len({*keys}) == 3
+    before = look_at("imagefolder:photos", lambda path: tmp_path / path).layout
+    photos.rename(tmp_path / "moved")
+    assert look_at("imagefolder:moved", lambda path: tmp_path / path).layout == before
+
+
 def test_class_names_are_stored_as_they_are_and_obeyed_by_no_terminal(tmp_path):
     names = ["\x1b[31mred", "a\x85b", "c\u2028d", "right\u202eleft", "caf\u00e9 \u732b", "\x9b1m"]
     for number, name in enumerate(names):

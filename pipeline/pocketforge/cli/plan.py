@@ -24,15 +24,16 @@ def command(recipe: Path, cache: Path, as_json: bool) -> None:
     from pocketforge.run.store import Store
 
     loaded = load_recipe(recipe)
-    plan = make_plan(loaded, gather(loaded, cache))
+    facts = gather(loaded, cache)
+    plan = make_plan(loaded, facts)
     store = Store(cache)
     rows = [
         {"stage": s.stage, "lane": s.lane, "key": s.key, "stored": store.has(s.key), "needs": dict(s.needs)}
         for s in plan.steps
     ]
     if as_json:
-        print_json({"recipe": loaded.name, "steps": rows})
+        print_json({"recipe": loaded.name, "steps": rows, "data": list(facts.data_notes)})
         return
     from pocketforge.report.terminal import show_plan
 
-    show_plan(rows)
+    show_plan(rows, facts.data_notes)

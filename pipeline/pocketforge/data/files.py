@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +26,14 @@ def parse_source(source: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class SourceFiles:
-    """The files whose content a source reads, sorted. notes: what was taken as what, and what was passed over."""
+    """The files whose content a source reads, sorted. notes: what was taken as what, and what was passed over.
+
+    layout: a digest of what their places say besides (split and class of each); "" where they say nothing.
+    """
 
     paths: tuple[Path, ...]
     notes: tuple[str, ...] = ()
+    layout: str = ""
 
 
 def look_at(source: str, resolve: Resolve, split_folders: Mapping[str, Sequence[str]] | None = None) -> SourceFiles:
@@ -48,7 +53,10 @@ def look_at(source: str, resolve: Resolve, split_folders: Mapping[str, Sequence[
         from pocketforge.data.image_layout import list_images
 
         found = list_images(resolve(place), split_folders)
-        return SourceFiles(tuple(path for _, _, path in found.images), found.notes)
+        inside = len(str(resolve(place)))  # where the folder lies says nothing
+        told = "".join(f"{split}\0{name}\0{str(path)[inside:]}\0" for split, name, path in found.images)
+        layout = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()
+        return SourceFiles(tuple(path for _, _, path in found.images), found.notes, layout)
     if kind == "npz":
         return SourceFiles((existing_file(resolve(place), "npz"),))
     return SourceFiles(tuple(module_files(existing_file(resolve(split_function(place)[0]), "the data function's"))))

@@ -67,6 +67,8 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
         roles |= {runner_role(file): [recipe.resolve(file)] for file in programs}
     try:
         digests = {role: hashes.of(paths) for role, paths in roles.items()}
+        if data.layout:  # the names of folders that all files have in common are in no file's digest
+            digests["data"] = hashlib.sha256(f"{digests['data']} {data.layout}".encode()).hexdigest()
     except OSError as error:
         raise RecipeError(f"cannot read {error.filename}: {error.strerror}") from None
     hashes.save()

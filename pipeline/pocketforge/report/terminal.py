@@ -214,8 +214,8 @@ def _steps(report: Report) -> Table:
     return made
 
 
-def show_plan(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Each step, the beginning of its key, and whether its result is stored."""
+def show_plan(rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> None:
+    """Each step, the beginning of its key, and whether its result is stored; then what the data was taken as."""
     made = table("plan", "stage", "lane", "key", "stored")
     for row in rows:
         made.add_row(
@@ -225,6 +225,8 @@ def show_plan(rows: Sequence[Mapping[str, Any]]) -> None:
     screen.print(made)
     to_run = sum(not row["stored"] for row in rows)
     screen.print(f"{len(rows)} steps, {to_run} to run")
+    for note in notes:
+        screen.print(f"data  {escape(note)}")
 
 
 def _coloured(word: str) -> str:
