@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from pocketforge.data.dataset import open_recipe
-from pocketforge.model.load import build_model, count_macs, count_parameters, load_weights
+from pocketforge.model.load import build_model, count_macs, count_parameters
+from pocketforge.model.weights import load_weights
 from pocketforge.pruning import channels
 from pocketforge.pruning.base import Subject
 from pocketforge.pruning.subject import accuracy, gather

@@ -108,7 +108,8 @@ class Traced:
 
 @pytest.fixture(scope="module")
 def traced(request: pytest.FixtureRequest) -> Any:
-    from pocketforge.model.load import build_model, load_weights
+    from pocketforge.model.load import build_model
+    from pocketforge.model.weights import load_weights
 
     @functools.cache
     def trace(name: str) -> Traced:

@@ -25,7 +25,8 @@ from pocketforge.recipe.toml import load_recipe
 pytest.importorskip("torchao")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the toolchains deprecate parts of each other
 
-from pocketforge.model.load import build_model, load_weights, trace  # noqa: E402
+from pocketforge.model.load import build_model, trace  # noqa: E402
+from pocketforge.model.weights import load_weights  # noqa: E402
 from pocketforge.pruning.subject import accuracy, gather  # noqa: E402
 from pocketforge.quantization import codebook  # noqa: E402
 from pocketforge.quantization.fold import deep_copy, fold_batch_norm  # noqa: E402

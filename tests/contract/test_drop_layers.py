@@ -21,8 +21,9 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from pocketforge.errors import ModelError  # noqa: E402
-from pocketforge.model.load import build_model, count_macs, count_parameters, load_weights, trace  # noqa: E402
+from pocketforge.model.load import build_model, count_macs, count_parameters, trace  # noqa: E402
 from pocketforge.model.surgery import Replace, Skip, apply_edits, edit_from_json, edit_to_json  # noqa: E402
+from pocketforge.model.weights import load_weights  # noqa: E402
 from pocketforge.pruning.base import Pruned, Subject  # noqa: E402
 from pocketforge.pruning.blocks import observe, residual_blocks  # noqa: E402
 from pocketforge.pruning.layers import prune  # noqa: E402

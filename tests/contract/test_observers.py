@@ -51,7 +51,8 @@ def error(x, *grid):
 @pytest.fixture(scope="module")
 def activations(repo_root_of_module):
     """Values that layers of the trained digits CNN compute on real images, by layer: batches of one sample."""
-    from pocketforge.model.load import build_model, load_weights
+    from pocketforge.model.load import build_model
+    from pocketforge.model.weights import load_weights
 
     folder = repo_root_of_module / "models/digits_cnn"
     net = build_model("model.py", {}, folder.joinpath)

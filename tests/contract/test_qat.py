@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from pocketforge.errors import ModelError, StageFailed  # noqa: E402
-from pocketforge.model.load import save_weights  # noqa: E402
+from pocketforge.model.weights import save_weights  # noqa: E402
 from pocketforge.pruning.unstructured import MaskConstraint  # noqa: E402
 from pocketforge.recipe import Data, Preprocess, data_spec  # noqa: E402
 from pocketforge.recipe.compress import Distill, Finetune  # noqa: E402

@@ -10,15 +10,8 @@ from torch import nn
 
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
-from pocketforge.model.load import (
-    build_model,
-    count_macs,
-    count_parameters,
-    example_inputs,
-    load_weights,
-    read_weights,
-    trace,
-)
+from pocketforge.model.load import build_model, count_macs, count_parameters, example_inputs, trace
+from pocketforge.model.weights import load_weights, read_weights
 from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.training.loop import accuracy

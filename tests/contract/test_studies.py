@@ -82,7 +82,8 @@ runtime = "onnx"
 def tiny(tmp_path_factory) -> Path:
     """A recipe with a trained model of 3 residual blocks."""
     from pocketforge.data.dataset import open_recipe
-    from pocketforge.model.load import build_model, save_weights
+    from pocketforge.model.load import build_model
+    from pocketforge.model.weights import save_weights
     from pocketforge.training.loop import fit
 
     folder = tmp_path_factory.mktemp("tiny")

@@ -17,7 +17,8 @@ from torch.nn.utils import prune as torch_prune  # noqa: E402
 
 from pocketforge.data.dataset import open_dataset  # noqa: E402
 from pocketforge.errors import ModelError  # noqa: E402
-from pocketforge.model.load import build_model, load_weights  # noqa: E402
+from pocketforge.model.load import build_model  # noqa: E402
+from pocketforge.model.weights import load_weights  # noqa: E402
 from pocketforge.pruning.base import Pruned, Subject  # noqa: E402
 from pocketforge.pruning.unstructured import INCREMENTS, RAMP, GradualPruning, MaskConstraint, measure_zeros, prune  # noqa: E402
 from pocketforge.recipe import Data, Preprocess, data_spec  # noqa: E402

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from pocketforge.errors import ModelError
-from pocketforge.model.load import save_weights
+from pocketforge.model.weights import save_weights
 from pocketforge.recipe import Data, Preprocess, data_spec
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair, Teacher
 from pocketforge.stages.finetune import run

@@ -14,15 +14,8 @@ from torch import nn
 from torchvision_ops import usable_torchvision
 
 from pocketforge.errors import ModelError, ToolMissing
-from pocketforge.model.load import (
-    build_model,
-    count_macs,
-    count_parameters,
-    example_inputs,
-    load_weights,
-    save_weights,
-    trace,
-)
+from pocketforge.model.load import build_model, count_macs, count_parameters, example_inputs, trace
+from pocketforge.model.weights import load_weights, save_weights
 
 ROOT = Path(__file__).parents[2]
 LINEAR = "import torch\nfrom torch import nn\ndef build(size=3): return nn.Linear(size, 2)\n"

@@ -16,7 +16,8 @@ import torch
 from release_build import SOURCES
 from torch import nn
 
-from pocketforge.model.load import build_model, save_weights
+from pocketforge.model.load import build_model
+from pocketforge.model.weights import save_weights
 from pocketforge.recipe import Data, Preprocess, data_spec
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair
 from pocketforge.stages.finetune import run

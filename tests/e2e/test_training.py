@@ -17,8 +17,9 @@ from torch import nn
 from pocketforge.commands.train import train_from_recipe
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
-from pocketforge.model.load import build_model, load_weights
+from pocketforge.model.load import build_model
 from pocketforge.model.surgery import Checkpoint, load_checkpoint, save_checkpoint
+from pocketforge.model.weights import load_weights
 from pocketforge.recipe import Data, Model, Preprocess, Recipe, Target, data_spec
 from pocketforge.recipe.compress import Finetune, PruneUnstructured
 from pocketforge.stages.finetune import run

@@ -22,8 +22,8 @@ from ai_edge_litert.interpreter import Interpreter
 from conftest import ROOT, Done, in_process
 from onnx import numpy_helper
 
-from pocketforge.model.load import load_weights
 from pocketforge.model.surgery import KeepChannels, load_checkpoint
+from pocketforge.model.weights import load_weights
 
 MODELS = ("mlp_digits", "two_conv", "teacher_student")
 

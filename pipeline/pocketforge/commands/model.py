@@ -12,6 +12,7 @@ from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.model import load
 from pocketforge.model.surgery import edit_to_json, load_checkpoint
+from pocketforge.model.weights import load_weights
 from pocketforge.recipe import Recipe
 
 
@@ -58,7 +59,7 @@ def _of_recipe(recipe: Recipe) -> dict[str, Any]:
     definition = recipe.model.definition
     module = load.build_model(definition, recipe.model.args, recipe.resolve)
     if recipe.model.weights:
-        load.load_weights(module, recipe.resolve(recipe.model.weights))
+        load_weights(module, recipe.resolve(recipe.model.weights))
     return _summarize(recipe.name, definition, module, _example(recipe))
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
-from pocketforge.model.load import build_model, check_finite, count_parameters, save_weights
+from pocketforge.model.load import build_model, count_parameters
+from pocketforge.model.weights import check_finite, save_weights
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.compress import Finetune
 from pocketforge.training.loop import Emit, accuracy, fit, silent

@@ -1,14 +1,12 @@
-"""A model definition and its weights → an nn.Module; weights without pickle; parameters, MACs and the traced graph."""
+"""A model definition → an nn.Module; its parameters, MACs and traced graph. Weights are loaded by weights.py."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
-import pickle
-import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,6 @@ from torch import Tensor, nn
 from pocketforge.errors import ModelError
 from pocketforge.model.definitions import library_model, transformers_model
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
-
-SAVE_SNIPPET = """save plain weights, where you trained the model:
-    from safetensors.torch import save_file
-    state = model.state_dict()
-    save_file({name: value.contiguous() for name, value in state.items()}, "weights.safetensors")"""
 
 
 def build_model(
@@ -97,120 +90,6 @@ def example_inputs(definition: str, resolve: Callable[[str], Path]) -> tuple[Ten
     if not isinstance(inputs, (tuple, list)) or not all(isinstance(value, Tensor) for value in inputs) or not inputs:
         raise ModelError(f"example_inputs() in {path} returned {type(example).__name__}, not a tuple of tensors")
     return tuple(inputs)
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load safetensors, or a checkpoint that holds only tensors, into `module`: strictly, every key must fit.
-
-    A checkpoint may nest the weights under "state_dict" or "model" and prefix every key with "module.".
-    Raises ModelError: missing, damaged, a pickle of code, keys that do not fit, NaN or infinite weights.
-    """
-    state = read_weights(path)
-    if state and all(name.startswith("module.") for name in state):  # nn.DataParallel's prefix
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-    _check_keys(module.state_dict(), state, path)
-    check_finite(state, str(path))
-    module.load_state_dict(state, strict=False)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file, by name. Raises ModelError as `load_weights`."""
-    if not path.is_file():
-        raise ModelError(f"model.weights: there is no file {path}", "paths are relative to the recipe's folder")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file as load_safetensors
-
-        try:
-            tensors: dict[str, Tensor] = load_safetensors(path)
-            return tensors
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ModelError(f"model.weights: {path} is not a whole safetensors file: {error}") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a newer pickle protocol is no news to the user
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch names what it refused in the middle of half a page.
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        raise ModelError(
-            f"model.weights: {path} is "
-            + (
-                f"a pickle that runs code when it is loaded, not plain weights (it names {refused[1]})"
-                if refused
-                else "not a whole PyTorch checkpoint of plain weights"
-            ),
-            SAVE_SNIPPET,
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"model.weights: {path} is not a whole PyTorch checkpoint: {first}", SAVE_SNIPPET) from error
-    return _state_dict(content, path)
-
-
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    for _ in range(2):
-        if not isinstance(content, dict):
-            break
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            return {str(name): value for name, value in content.items()}
-        content = content.get("state_dict", content.get("model"))
-    raise ModelError(
-        f"model.weights: {path} is not a state dict: wanted tensors by name, perhaps under 'state_dict' or 'model'",
-        SAVE_SNIPPET,
-    )
-
-
-def _check_keys(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    # Batch norm's step counter is not used in inference, and old checkpoints lack it.
-    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in found if name not in wanted]
-    wrong = [
-        f"{name} {list(found[name].shape)} instead of {list(wanted[name].shape)}"
-        for name in wanted
-        if name in found and found[name].shape != wanted[name].shape
-    ]
-    lines = [
-        _listed(names, what)
-        for names, what in ((missing, "missing"), (unexpected, "unexpected"), (wrong, "of another shape"))
-        if names
-    ]
-    if lines:
-        raise ModelError(
-            f"model.weights: {path} does not fit the model ({len(wanted)} entries):\n  " + "\n  ".join(lines),
-            "is it another version of the model, or are model.args different from when it was trained?",
-        )
-
-
-def _listed(names: Sequence[str], what: str) -> str:
-    more = f" … and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"{len(names)} {what}: {', '.join(names[:8])}{more}"
-
-
-def check_finite(state: Mapping[str, Tensor], where: str) -> None:
-    """Raise ModelError naming the tensors that hold NaN or infinite values."""
-    bad = [name for name, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
-    if bad:
-        raise ModelError(
-            f"model.weights: {where} has NaN or infinite values:\n  {_listed(bad, 'tensors')}",
-            "the training diverged: use an earlier checkpoint",
-        )
-
-
-def save_weights(module: nn.Module, path: Path) -> None:
-    """Write the state dict as safetensors, atomically: the same weights give the same bytes.
-
-    Tied weights (two names, one storage) are written under both names.
-    """
-    from safetensors.torch import save
-
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(module.state_dict().items())}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(save(state))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def count_parameters(module: nn.Module) -> int:

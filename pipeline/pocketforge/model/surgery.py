@@ -24,7 +24,8 @@ from pocketforge.model.checkpoint_files import (
     read_checkpoint_file,
     write_checkpoint_file,
 )
-from pocketforge.model.load import build_model, load_weights, read_weights, save_weights
+from pocketforge.model.load import build_model
+from pocketforge.model.weights import load_weights, read_weights, save_weights
 
 
 @dataclass(frozen=True, slots=True)

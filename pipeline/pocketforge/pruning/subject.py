@@ -14,6 +14,7 @@ from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.model import load
 from pocketforge.model.surgery import Checkpoint, load_checkpoint
+from pocketforge.model.weights import load_weights
 from pocketforge.pruning.base import Emit, Subject
 from pocketforge.training.batches import Batches, TrainSamples
 
@@ -33,7 +34,7 @@ def open_checkpoint(inputs: Mapping[str, Path], spec: Mapping[str, Any], role: s
         return load_checkpoint(inputs[role], resolve=resolve, definition=definition)
     module = load.build_model(definition, spec["args"], resolve, seed=spec["seed"])
     if "weights" in inputs:
-        load.load_weights(module, inputs["weights"])
+        load_weights(module, inputs["weights"])
     return Checkpoint(module, spec["definition"], dict(spec["args"]), spec["seed"], [])
 
 

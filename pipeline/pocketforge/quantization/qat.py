@@ -19,6 +19,7 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.metrics import parity
 from pocketforge.model import load
+from pocketforge.model.weights import check_finite
 from pocketforge.quantization import graph_modes, pt2e
 from pocketforge.quantization.fake_quantize import fake_quantizers
 from pocketforge.quantization.layers import op_name
@@ -126,7 +127,7 @@ class TrainingGraph:
         self.eval()
         for each in fake_quantizers(self.graph):
             each.settle()
-        load.check_finite(dict(self.graph.state_dict()), "the model trained with fake quantization")
+        check_finite(dict(self.graph.state_dict()), "the model trained with fake quantization")
         with torch.no_grad():
             wanted = [_first(self.graph(*inputs)) for inputs in self._batches]
         del self.graph.train, self.graph.eval

@@ -15,8 +15,9 @@ from torch import nn
 from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
-from pocketforge.model.load import check_finite, count_parameters
+from pocketforge.model.load import count_parameters
 from pocketforge.model.surgery import Checkpoint, save_checkpoint
+from pocketforge.model.weights import check_finite
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.recipe.compress import Finetune, PruneUnstructured, compress_entry
 from pocketforge.training.batches import Batches

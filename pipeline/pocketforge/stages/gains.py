@@ -25,6 +25,7 @@ from pocketforge.errors import StageFailed
 from pocketforge.measure.slow_layers import find_slow_layers
 from pocketforge.measure.trial import Trial, export_float, time_in_turns
 from pocketforge.model import load, surgery
+from pocketforge.model.weights import save_weights
 from pocketforge.pruning.sparse_storage import encode
 from pocketforge.pruning.subject import accuracy, example_for, mean_loss, open_checkpoint, task_loss
 from pocketforge.pruning.unstructured import measure_zeros
@@ -98,7 +99,7 @@ def describe(checkpoint: surgery.Checkpoint, example: tuple[Tensor, ...], batche
     zeros = measure_zeros(module)
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         weights, packed = Path(scratch, "weights.safetensors"), Path(scratch, "packed.safetensors")
-        load.save_weights(module, weights)
+        save_weights(module, weights)
         sizes = encode(weights, packed)
     found: dict[str, Any] = {
         "parameters": load.count_parameters(module),

@@ -18,6 +18,7 @@ from pocketforge.measure.on_emulator import count_file, estimate_file
 from pocketforge.measure.trial import export_float, time_in_turns
 from pocketforge.model import load
 from pocketforge.model.surgery import save_checkpoint
+from pocketforge.model.weights import check_finite
 from pocketforge.pruning.base import Emit, Subject
 from pocketforge.pruning.sensitivity import choose_ratios
 from pocketforge.pruning.subject import open_checkpoint, subject_for
@@ -52,7 +53,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
         pruned = importlib.import_module(METHODS[settings.type]).prune(subject, settings)
     checkpoint.edits += pruned.edits
     checkpoint.masks = pruned.masks
-    load.check_finite(subject.module.state_dict(), "the pruned model")
+    check_finite(subject.module.state_dict(), "the pruned model")
     save_checkpoint(checkpoint, out)
     after = {"parameters": load.count_parameters(subject.module), "macs": _macs(subject)}
     report = {"type": settings.type, "part": spec["part"], "before": before, "after": after, **pruned.report}

@@ -20,6 +20,7 @@ from pocketforge.files import resolver
 from pocketforge.metrics import accuracy
 from pocketforge.model import load
 from pocketforge.model.evaluate import evaluate
+from pocketforge.model.weights import check_finite
 from pocketforge.pruning.subject import open_checkpoint
 
 Emit = Callable[[float, str], None]
@@ -75,7 +76,7 @@ def load_traced(
     definition = spec["definition"]
     if definition.endswith(".pt2"):
         program = load.load_exported(resolve(definition))
-        load.check_finite({**program.state_dict}, definition)
+        check_finite({**program.state_dict}, definition)
         example = load.example_inputs(definition, resolve)
         if example is None or any(tensor.shape[:1] != (1,) for tensor in example):
             found = "none" if example is None else ", ".join(str(list(t.shape)) for t in example)
@@ -87,7 +88,7 @@ def load_traced(
         module = program.module()
         return program, load.count_parameters(module), load.count_macs(module, example)
     module = open_checkpoint(inputs, spec).module
-    load.check_finite(module.state_dict(), definition)
+    check_finite(module.state_dict(), definition)
     example = example_for(spec, load.example_inputs(definition, resolve), data)
     check_samples(example, data)
     program = load.trace(module, example)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
-from pocketforge.model.load import build_model, load_weights
+from pocketforge.model.load import build_model
+from pocketforge.model.weights import load_weights
 from pocketforge.pruning.base import Emit, Subject
 from pocketforge.pruning.subject import accuracy, gather, open_checkpoint, subject_for
 from pocketforge.pruning.unstructured import MaskConstraint

@@ -12,7 +12,8 @@ from torch import nn
 
 from pocketforge.data.dataset import Dataset
 from pocketforge.errors import ModelError
-from pocketforge.model.load import build_model, load_weights
+from pocketforge.model.load import build_model
+from pocketforge.model.weights import load_weights
 from pocketforge.recipe.compress import Distill
 from pocketforge.training.batches import Batches
 from pocketforge.training.distillation import DistillationLoss, check_teacher

@@ -1,0 +1,157 @@
+"""A module to load into: what it wants, and whether torch takes a reading of a file for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pocketforge.model.weight_candidates import Candidate
+from pocketforge.model.weight_faults import Faults, kind_fault, kind_of, quick_faults, shape_of
+from pocketforge.model.weight_forms import to_form_of
+
+_COUNTER = "num_batches_tracked"
+# So many readings are tried on a module whose hooks rename: none of them has the model's names.
+_MOST_TRIES = 12
+
+
+@dataclass(slots=True)
+class Reading:
+    """A candidate in the model's form, and why it does not fit."""
+
+    label: str
+    full: str
+    state: dict[str, Any]
+    versions: dict[str, dict[str, Any]]
+    aside: tuple[str, ...]
+    done: tuple[str, ...]
+    faults: Faults
+
+
+class Target:
+    """The module to load into, and what it wants."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.wanted: dict[str, Any] = dict(module.state_dict())
+        self.shapes = {name: shape_of(value) for name, value in self.wanted.items()}
+        # Not used in inference; old checkpoints lack them, and .half() makes floats of them.
+        self.counters = {n: v.clone() for n, v in self.wanted.items() if n.rpartition(".")[2] == _COUNTER}
+
+    def reading(self, candidate: Candidate) -> Reading:
+        state, done = to_form_of(self.module, self.shapes, candidate.state)
+        for name, value in state.items():
+            plain = isinstance(value, Tensor) and kind_of(value) not in ("nested", "without values")
+            if plain and value.layout is not torch.strided and shape_of(value) == self.shapes.get(name):
+                state[name] = value.to_dense()
+                done = [*(d for d in done if "sparse" not in d), "sparse tensors made dense"]
+        for name, own in self.counters.items():
+            value = state.get(name)
+            if isinstance(value, Tensor) and kind_of(value) != "whole":
+                state[name] = own
+        optional = {*self.counters, *self.tied_to(state)}
+        faults = quick_faults(self.shapes, state, optional)
+        faults.kinds = [
+            fault
+            for name, value in state.items()
+            if isinstance(value, Tensor) and isinstance(self.wanted.get(name), Tensor)
+            if self.shapes[name] is None or shape_of(value) in (None, self.shapes[name])
+            if (fault := kind_fault(name, value, self.wanted[name]))
+        ]
+        faults.untied = self.untied(state)
+        return Reading(
+            candidate.label,
+            candidate.full,
+            state,
+            candidate.versions,
+            candidate.aside,
+            (*candidate.done, *done),
+            faults,
+        )
+
+    def casts(self, state: Mapping[str, Any]) -> list[str]:
+        """Numbers of another width, which loading turns into the model's."""
+        found: Counter[tuple[str, str]] = Counter()
+        for name, value in state.items():
+            wanted = self.wanted.get(name)
+            if isinstance(value, Tensor) and isinstance(wanted, Tensor) and value.dtype != wanted.dtype:
+                found[str(value.dtype).removeprefix("torch."), str(wanted.dtype).removeprefix("torch.")] += 1
+        return [f"{count} tensors cast from {old} to {new}" for (old, new), count in found.items()]
+
+    def tied_to(self, state: Mapping[str, Any]) -> dict[str, str]:
+        """Names that the file lacks, and another name of the same memory in the model that it has."""
+        places: dict[tuple[Any, ...], str] = {}
+        for name, value in self.wanted.items():
+            if name in state and (place := _place(value)):
+                places.setdefault(place, name)
+        lacking = {name: _place(value) for name, value in self.wanted.items() if name not in state}
+        return {name: places[place] for name, place in lacking.items() if place in places}
+
+    def untied(self, state: Mapping[str, Any]) -> list[str]:
+        """Names of one tensor in the model whose values differ in the file: one of them would win."""
+        groups: dict[tuple[Any, ...], list[str]] = {}
+        for name, value in self.wanted.items():
+            if isinstance(state.get(name), Tensor) and (place := _place(value)):
+                groups.setdefault(place, []).append(name)
+        return [
+            " = ".join(names)
+            for names in list(groups.values())
+            if len(names) > 1 and any(not equal(state[names[0]], state[name]) for name in names[1:])
+        ]
+
+    def fitting(self, readings: Sequence[Reading]) -> list[Reading]:
+        """The readings that torch takes, each loaded; the last of them stays in the module."""
+        fits = [r for r in readings if not r.faults.count and self.load(r)]
+        if fits:
+            return fits
+        # Hooks may rename: names alone say nothing then. Other kinds of numbers torch would cast in silence.
+        tries = [r for r in readings if not (r.faults.kinds or r.faults.untied)]
+        return [r for r in tries[:_MOST_TRIES] if self.load(r)]
+
+    def load(self, reading: Reading) -> bool:
+        """Whether torch takes it all; else `reading.faults` has torch's reasons."""
+        given = dict(reading.state)
+        for name, value in self.counters.items():
+            given.setdefault(name, value)
+        state = _WithVersions(given)
+        state._metadata = reading.versions
+        try:
+            result = self.module.load_state_dict(state, strict=False)
+        except Exception as error:  # hooks of the user's modules raise what they like
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            named = lines and lines[0].startswith("Error(s) in loading")
+            reading.faults.said = lines[1:] if named else [f"{type(error).__name__}: {' '.join(lines)}"]
+            return False
+        tied = self.tied_to(given)
+        missing = [name for name in getattr(result, "missing_keys", ()) if name not in tied]
+        unexpected = list(getattr(result, "unexpected_keys", ()))
+        if missing or unexpected:
+            reading.faults.missing, reading.faults.unexpected = missing, unexpected
+            return False
+        if tied:
+            names = ", ".join(f"{name} is {other}" for name, other in list(tied.items())[:4])
+            reading.done = tuple(dict.fromkeys((*reading.done, f"tied in the model: {names}")))
+        return True
+
+
+class _WithVersions(dict[str, Any]):
+    """A state dict with the versions of its modules, which torch's hooks look at."""
+
+    _metadata: dict[str, dict[str, Any]]
+
+
+def _place(value: Any) -> tuple[Any, ...] | None:
+    """Where a tensor of the module lies in memory; None for one that has no values yet, or none at all."""
+    if not isinstance(value, Tensor) or shape_of(value) is None or value.numel() == 0 or value.is_meta:
+        return None
+    return value.data_ptr(), value.shape, value.stride(), value.dtype
+
+
+def equal(one: Tensor, other: Tensor) -> bool:
+    if one is other:
+        return True
+    return one.dtype == other.dtype and shape_of(one) == shape_of(other) and bool(torch.equal(one, other))
