@@ -34,11 +34,11 @@ _TRACE = ("torch", "torch.export", "torch._dynamo", "safetensors.torch", "torch.
 
 STAGES: dict[str, StageInfo] = {
     "data": StageInfo("pocketforge.stages.data", 1, ("numpy", "pillow", "scikit-learn")),
-    "finetune": StageInfo("pocketforge.stages.finetune", 2, (*_TRAIN, "accelerate"), _TRACE, resumable=True),
-    "prune": StageInfo("pocketforge.stages.prune", 2, (*_TRAIN, "torch-pruning"), _TRACE),
+    "finetune": StageInfo("pocketforge.stages.finetune", 3, (*_TRAIN, "accelerate"), _TRACE, resumable=True),
+    "prune": StageInfo("pocketforge.stages.prune", 3, (*_TRAIN, "torch-pruning"), _TRACE),
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 2, (*_TRAIN, "torch-pruning"), _TRACE),
     "gains": StageInfo("pocketforge.stages.gains", 2, ("torch", "numpy"), _TRACE),
-    "reference": StageInfo("pocketforge.stages.reference", 2, ("torch", "numpy"), _TRACE),
+    "reference": StageInfo("pocketforge.stages.reference", 3, ("torch", "numpy"), _TRACE),
     "layers": StageInfo("pocketforge.stages.layers", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
     "quantize": StageInfo(
         "pocketforge.stages.quantize", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, resumable=True

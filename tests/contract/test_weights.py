@@ -27,7 +27,11 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
 
 from pocketforge.errors import ModelError  # noqa: E402
+from pocketforge.model.load import build_model  # noqa: E402
+from pocketforge.model.surgery import KeepChannels, apply_edits, load_checkpoint, save_checkpoint  # noqa: E402
 from pocketforge.model.weights import load_weights  # noqa: E402
+from pocketforge.pruning.subject import open_checkpoint  # noqa: E402
+from pocketforge.stages.reference import load_traced  # noqa: E402
 
 
 class Net(nn.Module):
@@ -618,3 +622,52 @@ def test_every_file_that_is_not_the_models_weights_is_refused_by_name(place: Pat
                 wrong.append(f"{case}: says too much: {said[:3000]}")
     assert not wrong, "\n".join(wrong)
     assert not (place / "ran").exists()
+
+
+def test_a_refused_file_leaves_the_model_as_it_was(place: Path) -> None:
+    for content in ({"model": OTHER, "ema": STATE}, {**OTHER, "head.bias": torch.full((3,), float("nan"))}):
+        net = Net().eval()
+        before = answer(net)
+        with pytest.raises(ModelError):
+            load_weights(net, write(content, place / "w.pt"))
+        assert torch.equal(answer(net), before)
+
+
+LAZY_MODEL = """
+from torch import nn
+def build():
+    return nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+"""
+
+
+def test_lazy_layers_in_stages_and_checkpoints(place: Path) -> None:
+    (place / "lazy.py").write_text(LAZY_MODEL)
+    net = build_model("lazy.py", {}, lambda name: place / name)
+    x = X[:1]
+    wanted = net(x)
+    torch.save({"net": net.state_dict()}, place / "w.pt")
+    inputs = {"data_root": place, "weights": place / "w.pt"}
+    spec: dict[str, Any] = {
+        "definition": "lazy.py",
+        "args": {},
+        "seed": 0,
+        "inputs": [{"shape": list(x.shape), "dtype": "float32"}],
+    }
+    data = {"inputs": [{"shape": list(x.shape[1:]), "dtype": "float32"}]}
+    program, parameters, _, weights = load_traced(inputs, spec, data)
+    assert torch.equal(program.module()(x), wanted)
+    assert parameters == sum(value.numel() for value in net.parameters())
+    assert weights == {"file": "w.pt", "key": "net", "done": ["taken from 'net'"]}
+    # Without weights a first input tells the sizes, and the seed the values.
+    spec["seed"] = 5
+    drawn = [load_traced({"data_root": place}, spec, data)[0].module()(x) for _ in range(2)]
+    assert torch.equal(*drawn)
+    checkpoint = open_checkpoint(inputs, spec)
+    assert type(checkpoint.module[0]) is nn.Conv2d and checkpoint.module[0].in_channels == 2
+    edit = KeepChannels({"0.weight": {0: (0, 3)}, "0.bias": {0: (0, 3)}, "3.weight": {1: tuple(range(32))}})
+    apply_edits(checkpoint.module, [edit])
+    checkpoint.edits.append(edit)
+    save_checkpoint(checkpoint, place / "saved")
+    again = load_checkpoint(place / "saved", resolve=lambda name: place / name)
+    assert torch.equal(again.module(x), checkpoint.module(x))
+    assert again.weights == checkpoint.weights

@@ -14,6 +14,7 @@ from torch import nn
 from torchvision_ops import usable_torchvision
 
 from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.model.definitions import refuse_half_loaded
 from pocketforge.model.load import build_model, count_macs, count_parameters, example_inputs, trace
 from pocketforge.model.weights import load_weights, save_weights
 
@@ -158,6 +159,19 @@ def test_transformers(tmp_path):
     assert torch.equal(bert.state_dict()["model.classifier.weight"], saved["classifier.weight"])
     assert bert(ids, ids).shape == (1, 3) and bert(ids).shape == (1, 3)
     assert trace(bert, (ids, ids)).module()(ids, ids).shape == (1, 3)
+    refuse_half_loaded(bert, "transformers:bert")
+    # A base model's weights lack the classifier, which would be random.
+    base = {name: value for name, value in saved.items() if "classifier" not in name}
+    save_file(base, tmp_path / "bert" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"transformers:bert: its safetensors lack classifier\.bias, classifier\.we"):
+        refuse_half_loaded(build(tmp_path, "transformers:bert"), "transformers:bert")
+    (tmp_path / "bert" / "model.safetensors").unlink()
+    torch.save(saved, tmp_path / "bert" / "pytorch_model.bin")
+    again = build(tmp_path, "transformers:bert")
+    with pytest.raises(ModelError, match=r"its weights are in pytorch_model\.bin, which is read as model\.wei"):
+        refuse_half_loaded(again, "transformers:bert")
+    load_weights(again, tmp_path / "bert" / "pytorch_model.bin")
+    torch.testing.assert_close(again.state_dict(), bert.state_dict(), rtol=0, atol=0)
     pixels = torch.zeros(1, 3, 8, 8)
     assert trace(vit, (pixels,)).module()(pixels).shape == (1, 2)
     image.architectures = ["ViTModel"]
@@ -206,7 +220,7 @@ def test_weights_in_every_form(tmp_path):
 
 def test_a_whole_pickled_model_is_refused(tmp_path):
     torch.save(nn.Linear(3, 2), tmp_path / "whole.pt")
-    with pytest.raises(ModelError, match=r"is a pickle that runs code .*Linear") as caught:
+    with pytest.raises(ModelError, match=r"a whole pickled module, torch\.nn\.modules\.linear\.Linear") as caught:
         load_weights(nn.Linear(3, 2), tmp_path / "whole.pt")
     assert "save_file(" in caught.value.hint and len(caught.value.hint.splitlines()) == 4
 
@@ -227,7 +241,7 @@ def test_a_pickle_is_not_executed(tmp_path, monkeypatch):
 
 
 def test_the_hint_for_plain_weights_works(tmp_path):
-    from pocketforge.model.load import SAVE_SNIPPET
+    from pocketforge.model.weight_files import SAVE_SNIPPET
 
     lines = [line.strip().replace('"weights', f'"{tmp_path}/weights') for line in SAVE_SNIPPET.splitlines()[1:]]
     assert len(lines) == 3
@@ -253,7 +267,7 @@ def test_damaged_weights(tmp_path, name):
     whole = (tmp_path / name).read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"hello, world"):
         (tmp_path / name).write_bytes(damaged)
-        with pytest.raises(ModelError, match=r"model\.weights: .*(not a whole|is a pickle that runs code)"):
+        with pytest.raises(ModelError, match=r"model\.weights: .*(not a whole|is empty)"):
             load_weights(nn.Linear(3, 2), tmp_path / name)
 
 

@@ -100,7 +100,7 @@ COMPRESS = """\
 
 """
 WEIGHTS = "weights = {weights}"
-NO_WEIGHTS = '# weights = "weights.safetensors" # or a checkpoint that holds only a state dict'
+NO_WEIGHTS = '# weights = "weights.safetensors" # or a PyTorch checkpoint'
 PREPROCESS = """\
 # [data.preprocess]
 # resize = [224, 224] # height, width; bilinear

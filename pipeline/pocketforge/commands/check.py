@@ -30,6 +30,7 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> dic
         "outputs": model["outputs"],
         "parameters": model["parameters"],
         "macs": model["macs"],
+        **({"weights": model["weights"]} if "weights" in model else {}),
         "accuracy": {name: round(value, 6) for name, value in model["accuracy"].items()},
         "targets": [t.name for t in recipe.targets],
     }

@@ -11,6 +11,7 @@ import torch
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.model import load
+from pocketforge.model.lazy import settle
 from pocketforge.model.surgery import edit_to_json, load_checkpoint
 from pocketforge.model.weights import load_weights
 from pocketforge.recipe import Recipe
@@ -58,9 +59,14 @@ def _told(edit: dict[str, Any]) -> dict[str, Any]:
 def _of_recipe(recipe: Recipe) -> dict[str, Any]:
     definition = recipe.model.definition
     module = load.build_model(definition, recipe.model.args, recipe.resolve)
+    weights = {}
     if recipe.model.weights:
-        load_weights(module, recipe.resolve(recipe.model.weights))
-    return _summarize(recipe.name, definition, module, _example(recipe))
+        path = recipe.resolve(recipe.model.weights)
+        weights = load_weights(module, path, recipe.model.weights_key).to_json()
+    example = _example(recipe)
+    settle(module, example, recipe.seed)
+    found = _summarize(recipe.name, definition, module, example)
+    return {**found, "weights": weights} if weights else found
 
 
 def _summarize(

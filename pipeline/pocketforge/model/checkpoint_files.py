@@ -1,6 +1,7 @@
 """The files of a checkpoint folder, without torch: a build copies one to where the user finds it.
 
-checkpoint.json      what to build (definition, args, seed), the edits in order, the inputs it takes
+checkpoint.json      what to build (definition, args, seed), the edits in order, the inputs it takes, how its
+                     first weights were read
 model.safetensors    the state dict after the edits
 masks.safetensors    only after unstructured pruning: uint8, 0 where a weight stays zero
 definition/          only in a portable one: the definition's own files
@@ -37,6 +38,7 @@ def read_checkpoint_file(folder: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise ModelError(f"{path} has format {found!r}, this version reads {FORMAT}")
     wrong = [key for key, kind in _WANTED.items() if not isinstance(content.get(key), kind)]
+    wrong += [key for key in ("weights", "lazy") if not isinstance(content.get(key, {}), dict)]
     if wrong:
         raise ModelError(f"{path} is not whole: {', '.join(wrong)} missing or not of the right kind")
     return dict(content)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.model.weight_candidates import short
 
 
 def library_model(library: str, name: str, args: Mapping[str, Any], seed: int) -> nn.Module:
@@ -46,12 +47,16 @@ def library_model(library: str, name: str, args: Mapping[str, Any], seed: int) -
 
 
 class LogitsOnly(nn.Module):
-    """A transformers model whose forward takes tensors in the order of `names` and returns the logits tensor."""
+    """A transformers model whose forward takes tensors in the order of `names` and returns the logits tensor.
 
-    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+    half_loaded: why its folder's weights are not all of the model's; empty when they are, or when there are none.
+    """
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...], half_loaded: str = "") -> None:
         super().__init__()
         self.model = model
         self.names = names
+        self.half_loaded = half_loaded
 
     def forward(self, *inputs: Tensor) -> Tensor:
         logits: Tensor = self.model(**dict(zip(self.names, inputs, strict=False)), return_dict=True).logits
@@ -87,15 +92,30 @@ def transformers_model(folder: Path, args: Mapping[str, Any], seed: int) -> nn.M
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **args)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = (
-                auto.from_pretrained(folder, config=config, local_files_only=True, use_safetensors=True)
-                if saved
-                else auto.from_config(config)
-            )
+            if saved:
+                model, found = auto.from_pretrained(
+                    folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
+                )
+                missing = sorted(found["missing_keys"])
+            else:
+                model, missing = auto.from_config(config), []
     except Exception as error:
         first = (str(error).strip() or "(no message)").splitlines()[0]
         raise ModelError(f"model.definition: transformers:{folder} raised {type(error).__name__}: {first}") from error
-    return LogitsOnly(model, kinds[kind])
+    half_loaded = f"its safetensors lack {short(missing)}, which would be random" if missing else ""
+    pickled = sorted(path.name for path in folder.glob("*.bin"))
+    if pickled and not saved:
+        half_loaded = f"its weights are in {pickled[0]}, which is read as model.weights only"
+    return LogitsOnly(model, kinds[kind], half_loaded)
+
+
+def refuse_half_loaded(module: nn.Module, definition: str) -> None:
+    """Raise ModelError for a model of transformers whose folder has not all of its weights: others would be random."""
+    if isinstance(module, LogitsOnly) and module.half_loaded:
+        raise ModelError(
+            f"model.definition: {definition}: {module.half_loaded}",
+            "name the weights file: model.weights, with save_pretrained() of the fine-tuned model",
+        )
 
 
 def _import(name: str, wanted_by: str) -> ModuleType:

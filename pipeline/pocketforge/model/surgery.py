@@ -24,6 +24,7 @@ from pocketforge.model.checkpoint_files import (
     read_checkpoint_file,
     write_checkpoint_file,
 )
+from pocketforge.model.lazy import materialize
 from pocketforge.model.load import build_model
 from pocketforge.model.weights import load_weights, read_weights, save_weights
 
@@ -70,7 +71,8 @@ _REPLACEMENTS: dict[str, Callable[..., nn.Module]] = {"skip": Skip, "linear": nn
 class Checkpoint:
     """A model, and how it came from its definition. `module` is in eval mode with the edits made and weights loaded.
 
-    inputs: {"name", "shape", "dtype"} of each, in a checkpoint that a build wrote for its user.
+    inputs: {"name", "shape", "dtype"} of each, in a checkpoint that a build wrote for its user. weights: how the first
+    ones were read (model/weights.py's Loaded). lazy: the shapes that they gave to what the definition leaves open.
     """
 
     module: nn.Module
@@ -80,6 +82,8 @@ class Checkpoint:
     edits: list[Edit]
     masks: dict[str, Tensor] = field(default_factory=dict)
     inputs: list[dict[str, Any]] = field(default_factory=list)
+    weights: dict[str, Any] = field(default_factory=dict)
+    lazy: dict[str, list[int]] = field(default_factory=dict)
 
 
 def apply_edits(module: nn.Module, edits: Sequence[Edit]) -> nn.Module:
@@ -248,6 +252,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, resolve: Callable[[str
         "seed": checkpoint.seed,
         "edits": [edit_to_json(edit) for edit in checkpoint.edits],
         **({"inputs": checkpoint.inputs} if checkpoint.inputs else {}),
+        **({"weights": checkpoint.weights} if checkpoint.weights else {}),
+        **({"lazy": checkpoint.lazy} if checkpoint.lazy else {}),
     }
     write_checkpoint_file(content, folder)
     save_weights(checkpoint.module, folder / WEIGHTS)
@@ -272,6 +278,7 @@ def load_checkpoint(
     if not isinstance(content["edits"], list):
         raise ModelError(f"{folder / CHECKPOINT} holds a broken list of edits: {content['edits']!r}")
     edits = [edit_from_json(edit) for edit in content["edits"]]
+    materialize(module, content.get("lazy", {}))
     apply_edits(module, edits)
     load_weights(module, folder / WEIGHTS)
     masks = {}
@@ -285,6 +292,8 @@ def load_checkpoint(
         edits,
         masks,
         list(content.get("inputs", ())),
+        dict(content.get("weights", {})),
+        dict(content.get("lazy", {})),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from pocketforge.model.weight_candidates import Candidate
 from pocketforge.model.weight_faults import Faults, kind_fault, kind_of, quick_faults, shape_of
@@ -38,9 +39,17 @@ class Target:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.wanted: dict[str, Any] = dict(module.state_dict())
+        # What a refused file has overwritten is put back.
+        self.before = {n: v.clone() for n, v in self.wanted.items() if isinstance(v, Tensor) and not is_lazy(v)}
         self.shapes = {name: shape_of(value) for name, value in self.wanted.items()}
         # Not used in inference; old checkpoints lack them, and .half() makes floats of them.
         self.counters = {n: v.clone() for n, v in self.wanted.items() if n.rpartition(".")[2] == _COUNTER}
+
+    def restore(self) -> None:
+        """The values that the module had; a lazy tensor that got a shape keeps it."""
+        with torch.no_grad():
+            for name, value in self.before.items():
+                self.wanted[name].copy_(value)
 
     def reading(self, candidate: Candidate) -> Reading:
         state, done = to_form_of(self.module, self.shapes, candidate.state)

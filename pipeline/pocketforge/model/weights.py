@@ -47,15 +47,18 @@ def load_weights(module: nn.Module, path: Path, key: str = "") -> Loaded:
     known = [_restored(state, content, target) for state in states]
     found = _chosen(candidates(known, target.shapes), key, path, states, others)
     readings = sorted((target.reading(candidate) for candidate in found), key=lambda r: r.faults.count)
-    fits = target.fitting(readings)
-    if not fits:
-        best = readings[0]
-        raise _does_not_fit(path, best, len(target.shapes), others)
-    best = _one_of(fits, path, key, [s for s in states if len(s.values) * 4 >= len(target.shapes)], others)
-    if best is not fits[-1]:
-        target.load(best)
+    try:
+        fits = target.fitting(readings)
+        if not fits:
+            raise _does_not_fit(path, readings[0], len(target.shapes), others)
+        best = _one_of(fits, path, key, [s for s in states if len(s.values) * 4 >= len(target.shapes)], others)
+        if best is not fits[-1]:
+            target.load(best)
+        _check_loaded(module.state_dict(), best.state, path)
+    except ModelError:
+        target.restore()
+        raise
     settle_loaded(module)
-    _check_loaded(module.state_dict(), best.state, path)
     return Loaded(path.name, best.label, (*best.done, *target.casts(best.state), *_unread(content)))
 
 
@@ -157,7 +160,7 @@ def _no_state_dict(path: Path, content: Content, others: Sequence[Other]) -> Mod
         under = f" under {module.label!r}" if module.path else ""
         return ModelError(
             f"model.weights: {path} holds {module.what}{under}: loading it would run its program; weights are wanted",
-            'save its weights alone, where it was made: torch.save(model.state_dict(), "weights.pt")',
+            SAVE_SNIPPET,
         )
     what = ", ".join(f"{o.what}" for o in others[:3]) or summarize(content.tree)
     return ModelError(

@@ -29,6 +29,8 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     if recipe.model.weights:
         model_paths["weights"] = recipe.resolve(recipe.model.weights)
     model = {"definition": recipe.model.definition, "args": recipe.model.args, "seed": recipe.seed}
+    if recipe.model.weights_key:
+        model["weights_key"] = recipe.model.weights_key
     also = definition_libraries(recipe.model.definition)
     changes = add_compress(build, recipe, model, model_paths, also)
     trunk = {"checkpoint": changes[-1].key} if changes else {}

@@ -32,7 +32,11 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
             "trained": bool(verify.spec.get("trained")),
             "task": verify.spec["task"],
             "limits": verify.spec["limits"],
-            "model": {name: reference.spec[name] for name in ("definition", "args", "seed")},
+            "model": {
+                name: reference.spec[name]
+                for name in ("definition", "args", "seed", "weights_key")
+                if name in reference.spec
+            },
             "export": dict(export.spec),
             "quantize": settings,
             "samples": samples,

@@ -13,6 +13,8 @@ from pocketforge.data.dataset import open_dataset
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.model import load
+from pocketforge.model.definitions import refuse_half_loaded
+from pocketforge.model.lazy import lazy_names
 from pocketforge.model.surgery import Checkpoint, load_checkpoint
 from pocketforge.model.weights import load_weights
 from pocketforge.pruning.base import Emit, Subject
@@ -33,9 +35,14 @@ def open_checkpoint(inputs: Mapping[str, Path], spec: Mapping[str, Any], role: s
     if role in inputs:
         return load_checkpoint(inputs[role], resolve=resolve, definition=definition)
     module = load.build_model(definition, spec["args"], resolve, seed=spec["seed"])
+    lazy = lazy_names(module)
+    weights = {}
     if "weights" in inputs:
-        load_weights(module, inputs["weights"])
-    return Checkpoint(module, spec["definition"], dict(spec["args"]), spec["seed"], [])
+        weights = load_weights(module, inputs["weights"], spec.get("weights_key", "")).to_json()
+    else:
+        refuse_half_loaded(module, spec["definition"])
+    shapes = {name: list(module.state_dict()[name].shape) for name in lazy} if weights else {}
+    return Checkpoint(module, spec["definition"], dict(spec["args"]), spec["seed"], [], weights=weights, lazy=shapes)
 
 
 def subject_for(checkpoint: Checkpoint, inputs: Mapping[str, Path], spec: Mapping[str, Any], emit: Emit) -> Subject:

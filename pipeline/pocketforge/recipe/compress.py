@@ -173,11 +173,12 @@ class DropLayers:
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """Another model to learn from. It must be trained: weights are required."""
+    """Another model to learn from. It must be trained: weights are required. weights_key: as the model's."""
 
     definition: str
     weights: str
     args: dict[str, Any] = field(default_factory=dict)
+    weights_key: str = ""
 
     def __post_init__(self) -> None:
         if not self.weights:

@@ -33,7 +33,8 @@ class Model:
     """Where the model comes from.
 
     definition: `file.py` (with `build(**args)`), `file.pt2` (a torch.export archive), `torchvision:NAME`,
-    `timm:NAME` or `transformers:DIR`. weights: safetensors, or a checkpoint that `torch.load(weights_only=True)` takes.
+    `timm:NAME` or `transformers:DIR`. weights: safetensors, or a PyTorch checkpoint. weights_key: which of several
+    in it (keys with dots between: `ema`, `state_dict.ema_model`; `.` is the file's top).
     """
 
     definition: str
@@ -41,6 +42,7 @@ class Model:
     args: dict[str, Any] = field(default_factory=dict)
     inputs: tuple[InputSpec, ...] = ()
     outputs: tuple[str, ...] = ()
+    weights_key: str = ""
 
     def __post_init__(self) -> None:
         shared = self.definition.startswith(SHARED_DEFINITIONS)
@@ -51,6 +53,8 @@ class Model:
             )
         if self.definition.endswith(".pt2") and (self.weights or self.args):
             raise ValueError("a .pt2 definition holds its own weights and arguments: leave out weights and args")
+        if self.weights_key and not self.weights:
+            raise ValueError(f"weights_key says which weights of a file, and weights names none: {self.weights_key!r}")
         for name in self.outputs:
             check_name(name, "an output's name")
         if len(set(self.outputs)) < len(self.outputs):

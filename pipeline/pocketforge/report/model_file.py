@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from pocketforge.report.tables import console, table
+from pocketforge.report.tables import console, table, weights_lines
 
 if TYPE_CHECKING:
     from pocketforge.runtimes.describe import Description, TensorInfo
@@ -70,6 +70,8 @@ def show_model(found: Mapping[str, Any]) -> None:
     for tensor in found["inputs"]:
         screen.print(f"input {tensor['dtype']} {escape(str(tensor['shape']))}")
     screen.print(f"{found['parameters']:,} parameters, {found['macs']:,} MACs")
+    for line in weights_lines(found):
+        screen.print(escape(line))
     for edit in found.get("edits", ()):
         if edit["edit"] == "replace":
             by = dict(edit["by"])

@@ -42,3 +42,9 @@ def against_host(verified: Mapping[str, Any]) -> str:
     if "sqnr_db" in host:
         return f"{host['sqnr_db']:.1f}"
     return f"{host['integer_agreement']:.1%} equal" if "integer_agreement" in host else "none alike"
+
+
+def weights_lines(found: Mapping[str, Any]) -> list[str]:
+    """What was done to the weights file's content, where something was."""
+    weights = found.get("weights", {})
+    return [f"weights {weights['file']}: {'; '.join(weights['done'])}"] if weights.get("done") else []

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pocketforge.recipe import HIGHER_IS_BETTER
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
-from pocketforge.report.tables import console, milliseconds, short_lane, table
+from pocketforge.report.tables import console, milliseconds, short_lane, table, weights_lines
 from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import latency_interval
 from pocketforge.stats import percentile
@@ -65,7 +65,8 @@ def show_report(report: Report) -> None:
     for made in [*tables, *phone_tables(report.targets)]:
         screen.print()
         screen.print(made)
-    for line in [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets):
+    evidence = [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets)
+    for line in [*weights_lines(report.reference), *evidence]:
         screen.print(escape(line))
     if report.gates:
         screen.print()
@@ -259,6 +260,8 @@ def show_check(found: Mapping[str, Any]) -> None:
     for side in ("inputs", "outputs"):
         tensors = [[t["name"], t.get("dtype", ""), str(t["shape"])] for t in found[side]]
         lines[side] = ", ".join(" ".join(filter(None, words)) for words in tensors)
+    for line in weights_lines(found):
+        lines["weights"] = line.removeprefix("weights ")
     for metric, value in found["accuracy"].items():
         lines[metric] = f"{value:.4f}"
     lines["targets"] = ", ".join(found["targets"])

@@ -109,6 +109,7 @@ def make_sidecar(
         "inputs": exported["inputs"],
         "outputs": exported["outputs"],
         "labels": data["labels"],
+        "weights": report.reference.get("weights", {}),
         "preprocessing": _preprocessing(data["preprocess"], exported["inputs"]),
         "export": exported["facts"],
         "measured": measured,

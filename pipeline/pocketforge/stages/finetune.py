@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,13 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
         return
     # A layer that the growing sparsity left alone needs no mask.
     masks = {name: mask for name, mask in getattr(constraint, "masks", {}).items() if not mask.all()}
-    edits = checkpoint.edits
-    save_checkpoint(Checkpoint(module, spec["definition"], spec["args"], spec["seed"], edits, masks), out)
+    save_checkpoint(dataclasses.replace(checkpoint, masks=masks, inputs=[]), out)
     # No times in it: the same inputs give the same bytes.
     report = {
         "version": 1,
         "train_samples": len(data.train),
         "parameters": count_parameters(module),
-        "settings": {name: value for name, value in asdict(settings).items() if name != "type"},
+        "settings": {name: value for name, value in dataclasses.asdict(settings).items() if name != "type"},
         "history": history,
         "stopped_early": len(history) < settings.epochs,
         "teacher": about_teacher,

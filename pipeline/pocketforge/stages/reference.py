@@ -20,6 +20,7 @@ from pocketforge.files import resolver
 from pocketforge.metrics import accuracy
 from pocketforge.model import load
 from pocketforge.model.evaluate import evaluate
+from pocketforge.model.lazy import settle
 from pocketforge.model.weights import check_finite
 from pocketforge.pruning.subject import open_checkpoint
 
@@ -36,7 +37,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     torch.set_num_threads(1)
     data = json.loads((inputs["data"] / "data.json").read_text("utf-8"))
     emit(0.0, "building the model")
-    program, parameters, macs = load_traced(inputs, spec, data)
+    program, parameters, macs, weights = load_traced(inputs, spec, data)
     example = tuple(program.example_inputs[0])
     torch.export.save(program, out / "model.pt2")
     emit(0.2, "running the eval samples")
@@ -53,6 +54,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     summary: dict[str, Any] = {
         "parameters": parameters,
         "macs": macs,
+        **({"weights": weights} if weights else {}),
         "accuracy": accuracy(outputs[0], targets, spec["task"]),
         "eval_samples": len(targets),
         "inputs": [
@@ -70,8 +72,8 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
 
 def load_traced(
     inputs: Mapping[str, Path], spec: Mapping[str, Any], data: Mapping[str, Any]
-) -> tuple[torch.export.ExportedProgram, int, int]:
-    """The traced batch-1 graph with the trained weights, its parameters and its MACs."""
+) -> tuple[torch.export.ExportedProgram, int, int, dict[str, Any]]:
+    """The traced batch-1 graph with the trained weights, its parameters and MACs, and how the weights were read."""
     resolve = resolver(inputs.get("data_root"))
     definition = spec["definition"]
     if definition.endswith(".pt2"):
@@ -86,13 +88,15 @@ def load_traced(
             )
         check_samples(example, data)
         module = program.module()
-        return program, load.count_parameters(module), load.count_macs(module, example)
-    module = open_checkpoint(inputs, spec).module
-    check_finite(module.state_dict(), definition)
+        return program, load.count_parameters(module), load.count_macs(module, example), {}
+    checkpoint = open_checkpoint(inputs, spec)
+    module = checkpoint.module
     example = example_for(spec, load.example_inputs(definition, resolve), data)
     check_samples(example, data)
+    settle(module, example, spec.get("seed", 0))
+    check_finite(module.state_dict(), definition)
     program = load.trace(module, example)
-    return program, load.count_parameters(module), load.count_macs(module, example)
+    return program, load.count_parameters(module), load.count_macs(module, example), checkpoint.weights
 
 
 def example_for(

@@ -36,6 +36,7 @@ def model_spec(recipe: Recipe) -> dict[str, Any]:
         "definition": recipe.model.definition,
         "args": recipe.model.args,
         "seed": recipe.seed,
+        **({"weights_key": recipe.model.weights_key} if recipe.model.weights_key else {}),
         "data": data_spec(recipe.data, recipe.seed, recipe.task),
         "task": recipe.task,
         "inputs": [dataclasses.asdict(i) for i in recipe.model.inputs],
@@ -108,7 +109,7 @@ class Workbench:
         else:
             given = settings.teacher
             teacher = build_model(given.definition, given.args, self.recipe.resolve, seed=self.recipe.seed)
-            load_weights(teacher, self.recipe.resolve(given.weights))
+            load_weights(teacher, self.recipe.resolve(given.weights), given.weights_key)
         example = tuple(tensor[:2] for tensor in self.eval[0][0])
         return DistillationLoss(settings, teacher, student, example, seed=seed)
 

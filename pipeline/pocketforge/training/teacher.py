@@ -39,26 +39,28 @@ def open_teacher(
         raise ModelError(f"distill compares classes: it is for task classification, found {task}")
     if distill.teacher is None and default is not None:
         name, module = "the model before quantization", copy.deepcopy(default)
+        weights: dict[str, Any] = {}
     else:
-        name, module = _built(distill, inputs, spec, resolve)
+        name, module, weights = _built(distill, inputs, spec, resolve)
     example, _ = Batches(data.calibration, keep=False).gather(range(min(2, len(data.calibration))))
     loss = DistillationLoss(distill, module, student, example, seed=spec["seed"])
     with torch.no_grad():
         answer = module(*example)
     measured = accuracy(module, data.calibration)
     check_teacher(measured, (answer[0] if isinstance(answer, tuple) else answer).shape[1], len(data.calibration))
-    return loss, {"definition": name, "accuracy_top1": measured}
+    return loss, {"definition": name, "accuracy_top1": measured, **({"weights": weights} if weights else {})}
 
 
 def _built(
     distill: Distill, inputs: Mapping[str, Path], spec: Mapping[str, Any], resolve: Callable[[str], Path]
-) -> tuple[str, nn.Module]:
-    if distill.teacher is not None:
-        name, definition, args = distill.teacher.definition, distill.teacher.definition, distill.teacher.args
+) -> tuple[str, nn.Module, dict[str, Any]]:
+    given = distill.teacher
+    if given is not None:
+        name, definition, args, key = given.definition, given.definition, given.args, given.weights_key
     else:
-        name, args = spec["definition"], spec["args"]
+        name, args, key = spec["definition"], spec["args"], spec.get("weights_key", "")
         definition = str(inputs["definition"]) if "definition" in inputs else name
     module = build_model(definition, args, resolve, seed=spec["seed"])
     if "teacher_weights" in inputs:
-        load_weights(module, inputs["teacher_weights"])
-    return name, module
+        return name, module, load_weights(module, inputs["teacher_weights"], key).to_json()
+    return name, module, {}
