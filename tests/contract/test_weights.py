@@ -267,6 +267,12 @@ TAKEN: dict[str, Taken] = {
     "tied, all names": Taken(TIED.state_dict(), into=Tied, like=TIED),
     "tied, by save_model": Taken(save_model, into=Tied, like=TIED, name="w.safetensors"),
     "tied, into a model that ties nothing": Taken(save_model, lambda: Tied(False), like=TIED, name="w.safetensors"),
+    "tied, by save_model, in a prefix": Taken(
+        lambda path: save_model(nn.ModuleDict({"model": TIED}), str(path)),
+        lambda: Tied(False),
+        TIED,
+        name="w.safetensors",
+    ),
     "tied, one name": Taken(
         {"embed.weight": TIED.embed.weight.data}, Tied, TIED, ("tied in the model: out.weight is embed.weight",)
     ),
@@ -288,6 +294,7 @@ TAKEN: dict[str, Taken] = {
         says=("8 tensors cast from float8_e4m3fn to float32",),
         tolerance=0.5,
     ),
+    "a counter of torch 0.3": Taken({**STATE, "bn.num_batches_tracked": torch.tensor([3])}),
     "int32 counters": Taken({**STATE, "bn.num_batches_tracked": torch.tensor(3, dtype=torch.int32)}),
     "sparse": Taken({**STATE, "head.weight": STATE["head.weight"].to_sparse()}, says=("sparse tensors made dense",)),
     "old hook": Taken({n.replace("head.", "fc_"): v for n, v in STATE.items()}, into=Renamed),
@@ -322,7 +329,9 @@ TAKEN: dict[str, Taken] = {
 
 
 def write(content: Any, path: Path) -> Path:
-    if content is save_model:
+    if callable(content) and not isinstance(content, nn.Module) and content is not save_model:
+        content(path)
+    elif content is save_model:
         save_model(TIED, str(path))
     elif content == "no counters, versions":
         state = NET.state_dict()  # it has torch's versions of modules
@@ -479,6 +488,10 @@ REFUSED: dict[str, Refused] = {
         {"state_dict": {**prefixed(STATE, "model."), "model.extra.weight": DENSE}},
         ("read so: taken from 'state_dict'; prefix 'model.' taken off 10 names:", "1 unexpected: extra.weight"),
     ),
+    "nothing of it, beside an optimizer": Refused(
+        {"net": {f"other.{n}.w": torch.zeros(2) for n in range(40)}, "optimizer": _optimizer()},
+        ("taken from 'net'", "40 unexpected: other.0.w"),
+    ),
     "parametrized": Refused(
         {**{n: v for n, v in STATE.items() if n != "head.weight"}, "head.parametrizations.weight.original": DENSE},
         ("1 missing: head.weight", "remove_parametrizations"),
@@ -554,6 +567,11 @@ REFUSED: dict[str, Refused] = {
     ),
     "TorchScript": Refused(save_script, ("is a TorchScript file", 'torch.jit.load("w.pt").state_dict()')),
     "torch.export": Refused(zipped(m__archive_format=b"pt2"), ("is a torch.export archive", 'definition = "w.pt2"')),
+    "ONNX": Refused(raw(b"\x08\x08\x12\x07pytorch" * 9), ("is an ONNX model",), name="w.onnx"),
+    "a damaged record": Refused(
+        lambda p: torch_zip(p, lambda b: b.replace(DENSE.numpy().tobytes(), b"\1" * 48)), ("is damaged: w/data/",)
+    ),
+    "control characters": Refused({"a\x1b[31m": DENSE}, ("unexpected: a\\x1b[31m",)),
     "one tensor": Refused(DENSE, ("is not a state dict: wanted tensors by name", "found one tensor [3, 4]")),
     "no tensors": Refused({"epoch": 3, "loss": [1.0]}, ("is not a state dict", "found 'epoch' (int), 'loss' (a list)")),
     "nothing": Refused({}, ("found an empty dict",)),

@@ -416,11 +416,14 @@ def use_checkpoint(place: Place, content: object, name: str = "weights.pt") -> N
 
 
 def test_a_plain_checkpoint_is_taken(place: Place) -> None:
-    wanted = place.run("check", "recipe.toml", "--json").stdout
+    wanted = place.run("check", "recipe.toml", "--json").json()
+    assert wanted.pop("weights") == {"file": "weights.safetensors", "key": ".", "done": []}
     use_checkpoint(place, {"state_dict": as_checkpoint(place), "epoch": 7})
     done = place.run("check", "recipe.toml", "--json")
     assert done.code == 0, done.stderr
-    assert done.stdout == wanted
+    found = done.json()
+    assert found.pop("weights") == {"file": "weights.pt", "key": "state_dict", "done": ["taken from 'state_dict'"]}
+    assert found == wanted
 
 
 def test_a_pickle_that_runs_code_is_refused_and_not_run(place: Place) -> None:
@@ -445,6 +448,42 @@ def test_a_bare_pickle_is_not_run_either(place: Place) -> None:
     place.recipe(('"weights.safetensors"', '"weights.pkl"'))
     place.refused(says=(r"model\.weights: /.*/weights\.pkl is (a pickle that runs|not a whole)", r"hint: save plain w"))
     assert not (place.folder / "ran").exists()
+
+
+def test_averaged_weights_beside_raw_ones_are_chosen_and_the_choice_is_kept(place: Place) -> None:
+    wanted = place.run("check", "recipe.toml", "--json").json()
+    raw = as_checkpoint(place)
+    averaged = {f"module.{name}": value for name, value in raw.items()}
+    use_checkpoint(place, {"model": {name: value + 1 for name, value in raw.items()}, "ema": {"module": averaged}})
+    place.refused(
+        says=(
+            r"/weights\.pt holds several weights that fit the model, and they differ: 'model', 'ema",
+            r'hint: choose: weights_key = "model" or weights_key = "ema',
+        )
+    )
+    place.recipe(('weights = "weights.safetensors"', 'weights = "weights.pt"\nweights_key = "swa"'))
+    place.refused(
+        says=(r"model\.weights_key: /.*/weights\.pt has no weights under 'swa'; it holds 'model' \(4 tensors\)",)
+    )
+    place.recipe(('weights = "weights.safetensors"', 'weights = "weights.pt"\nweights_key = "ema"'))
+    found = place.run("check", "recipe.toml", "--json").json()
+    weights = found.pop("weights")
+    assert weights["file"] == "weights.pt" and weights["key"].startswith("ema")
+    assert found == {name: value for name, value in wanted.items() if name != "weights"}
+    words = f"weights weights.pt: {'; '.join(weights['done'])}"
+    assert re.sub(r"\s+", " ", place.run("check", "recipe.toml").stdout).count(words) == 1
+    done = place.run("build", "recipe.toml")
+    assert done.code == 0, done.stderr
+    assert re.sub(r"\s+", " ", done.stdout).count(words) == 1
+    out = place.folder / "build" / "small"
+    assert json.loads((out / "report.json").read_text())["reference"]["weights"] == weights
+    assert json.loads((out / "release" / "small_onnx.json").read_text())["weights"] == weights
+
+
+def test_a_pipe_in_place_of_weights_is_not_waited_for(place: Place) -> None:
+    os.mkfifo(place.folder / "pipe")
+    place.recipe(('"weights.safetensors"', '"pipe"'))
+    place.refused("plan", "recipe.toml", says=(r"model\.weights: /.*/pipe is a pipe or a device, not a file",))
 
 
 def test_a_checkpoint_without_a_state_dict(place: Place) -> None:

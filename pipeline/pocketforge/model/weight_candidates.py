@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pocketforge.model.weight_files import plain
 from pocketforge.model.weight_forms import whole_name
 from pocketforge.model.weight_trees import StateDict
 
@@ -15,7 +16,7 @@ _WRAPPERS = frozenset(
     {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "module", "_module"}
 )
 TOP = "."  # the weights_key of what lies at the top of a file
-_MOST_PREFIXES, _MOST_STATES = 8, 200
+_MOST_PREFIXES, _MOST_STATES, _MOST_STRANGERS = 8, 2000, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,15 @@ def candidates(states: Sequence[StateDict], wanted: Iterable[str]) -> list[Candi
     names = set(wanted)
     wholes = names | {whole_name(name) for name in names}
     found: dict[tuple[Any, ...], Candidate] = {}
+    # An optimizer's state has a small dict for each parameter.
+    largest = sorted(states, key=lambda s: -len(s.values))[:_MOST_STRANGERS]
     for state in states[:_MOST_STATES]:
+        if (
+            all(state is not large for large in largest)
+            and not _prefixes(state.values, wholes)
+            and not wholes & state.values.keys()
+        ):
+            continue
         for candidate in _of_one(state, names, wholes):
             found.setdefault((candidate.label, *sorted((k, id(v)) for k, v in candidate.state.items())), candidate)
     for candidate in _joined(states, names):
@@ -141,4 +150,4 @@ def _joined(states: Sequence[StateDict], names: set[str]) -> Iterator[Candidate]
 def short(names: Sequence[str], most: int = 4) -> str:
     """The first names, and how many more."""
     more = f" … and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(str(name)[:80] for name in names[:most]) + more
+    return ", ".join(plain(str(name)) for name in names[:most]) + more

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pocketforge.model.weight_files import plain
+
 _MOST, _NEAR_AMONG = 8, 2000
 _ENTRY = 100  # a name from a file may be of any length
 
@@ -59,12 +61,12 @@ class Faults:
 
 def listed(names: Sequence[str], what: str) -> str:
     more = f" … and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return f"{len(names)} {what}: {', '.join(name[: 2 * _ENTRY] for name in names[:_MOST])}{more}"
+    return f"{len(names)} {what}: {', '.join(plain(name, 2 * _ENTRY) for name in names[:_MOST])}{more}"
 
 
 def _near(name: str, others: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, others, n=1)
-    return f" (near it: {near[0][:_ENTRY]})" if near else ""
+    return f" (near it: {plain(near[0], _ENTRY)})" if near else ""
 
 
 def shape_of(value: Any) -> torch.Size | None:

@@ -51,6 +51,12 @@ _MOST_KINDS = 100
 _LARGEST_GROWTH, _SMALL_BYTES = 10, 1 << 26
 
 
+def plain(text: str, most: int = 80) -> str:
+    """A name from a file as it can be printed: not too long, and without control characters."""
+    shown = text[:most] + ("…" if len(text) > most else "")
+    return shown if shown.isprintable() else shown.encode("unicode_escape").decode("ascii")
+
+
 class Unread:
     """Stands where a file holds an object that is not plain data: its class is not imported, nothing of it runs."""
 
@@ -125,6 +131,8 @@ def _refuse_others(head: bytes, path: Path) -> None:
         found = ("an index of weights in several files", "load them where they were saved, and save one file")
     elif text.startswith((b"{", b"[")) and head[:1] not in b"\x80":
         found = ("a JSON text", "name the weights file itself")
+    elif path.suffix == ".onnx" and head[:2] not in (b"PK", b"\x80\x02"):
+        found = ("an ONNX model", "take the PyTorch weights that it was made from")
     elif not head.strip(b"\0"):
         found = ("nothing but zeros", _AGAIN)
     if found:
@@ -151,7 +159,7 @@ def _check_zip(path: Path, size: int) -> None:
             f'name it as the definition: definition = "{path.with_suffix(".pt2").name}", without weights',
         )
     if "data.pkl" not in inside:
-        some = ", ".join(names[:3]) + (f" … {len(names)} in all" if len(names) > 3 else "")
+        some = ", ".join(plain(name) for name in names[:3]) + (f" … {len(names)} in all" if len(names) > 3 else "")
         what = "NumPy arrays (.npz)" if names and names[0].endswith(".npy") else "a zip archive of something else"
         raise ModelError(
             f"model.weights: {path} is {what}: {some or 'nothing'}; wanted safetensors or a PyTorch checkpoint",
@@ -160,6 +168,25 @@ def _check_zip(path: Path, size: int) -> None:
     whole = sum(record.file_size for record in records)
     if whole > max(_LARGEST_GROWTH * size, _SMALL_BYTES):
         raise ModelError(f"model.weights: {path} has {size:,} bytes and would unpack to {whole:,}: no checkpoint does")
+    _check_sums(path, records)
+
+
+def _check_sums(path: Path, records: list[zipfile.ZipInfo]) -> None:
+    """That every record is what was written. Torch does not look, and may end the process on what is not."""
+    record = None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for record in records:
+                # torch.serialization.set_crc32_options(False) writes 0.
+                if record.CRC and not record.is_dir():
+                    with archive.open(record) as content:
+                        while content.read(1 << 20):
+                            pass
+    except Exception as error:  # a damaged zip fails anywhere in its reader
+        name = record.filename if record is not None else "the archive"
+        raise ModelError(
+            f"model.weights: {path} is damaged: {plain(name)}: {plain(str(error), 200)}", _AGAIN
+        ) from error
 
 
 def _read_safetensors(path: Path) -> Content:
@@ -174,7 +201,7 @@ def _read_safetensors(path: Path) -> Content:
                 tensors[name] = file.get_tensor(name)
     except Exception as error:  # its own errors, and torch's for a dtype that torch lacks
         if name:
-            raise ModelError(f"model.weights: {path}: the tensor {name!r} cannot be read: {error}") from error
+            raise ModelError(f"model.weights: {path}: the tensor {plain(name)!r} cannot be read: {error}") from error
         raise ModelError(f"model.weights: {path} is not a whole safetensors file: {error}", _AGAIN) from error
     return Content(tensors, metadata=metadata)
 
@@ -187,7 +214,7 @@ def _read_torch(path: Path) -> Content:
             with warnings.catch_warnings(), torch.serialization.safe_globals([(s, n) for n, s in stand_ins.items()]):
                 warnings.simplefilter("ignore")  # a newer pickle protocol is no news to the user
                 tree = torch.load(path, map_location="cpu", weights_only=True)
-                return Content(tree, tuple(stand_ins))
+                return Content(tree, tuple(stand_in.kind for stand_in in stand_ins.values()))
         except pickle.UnpicklingError as error:
             named = re.search(r"GLOBAL (\S+)", str(error))
             if named is None or len(stand_ins) >= _MOST_KINDS:
@@ -196,11 +223,13 @@ def _read_torch(path: Path) -> Content:
             if _acts(kind) or kind in stand_ins:
                 raise ModelError(
                     f"model.weights: {path} is a pickle that runs code when it is loaded, not plain weights (it names "
-                    f"{named[1]})",
+                    f"{plain(named[1])})",
                     SAVE_SNIPPET,
                 ) from error
-            stand_ins[kind] = type(kind, (Unread,), {"kind": kind})
+            stand_ins[kind] = type("Unread", (Unread,), {"kind": plain(kind)})
         except Exception as error:  # bytes that are no checkpoint fail anywhere in torch's reader
+            if stand_ins:
+                raise _not_plain(path, error, stand_ins) from error
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(
                 f"model.weights: {path} is not a whole PyTorch checkpoint: {first}", SAVE_SNIPPET
@@ -220,7 +249,7 @@ def _not_plain(path: Path, error: Exception, stand_ins: dict[str, type[Unread]])
     if first and protocol > 2:
         why = f"its pickle is of protocol {protocol}, and torch reads weights of protocol 2"
     elif stand_ins:
-        kinds = ", ".join(list(stand_ins)[:4])
+        kinds = ", ".join(stand_in.kind for stand_in in list(stand_ins.values())[:4])
         return ModelError(
             f"model.weights: {path} holds objects that cannot be read without their program: {kinds}", SAVE_SNIPPET
         )

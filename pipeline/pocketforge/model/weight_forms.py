@@ -36,6 +36,8 @@ def to_form_of(
     What has no part missing, or no form that is known, stays as it is: then torch says that it does not fit.
     """
     state = dict(given)
+    if not any(whole_name(name) != name for name in given.keys() ^ shapes.keys()):
+        return state, []
     done: Counter[str] = Counter()
     for name in shapes:
         if name in state:

@@ -31,6 +31,11 @@ class Reading:
     aside: tuple[str, ...]
     done: tuple[str, ...]
     faults: Faults
+    named: int
+
+    def distance(self) -> tuple[int, int]:
+        """How far it is from fitting: the nearest is worth explaining, and of strangers the one that holds most."""
+        return -self.named, self.faults.count if self.named else -len(self.state)
 
 
 class Target:
@@ -80,6 +85,7 @@ class Target:
             candidate.aside,
             (*candidate.done, *done),
             faults,
+            len(self.shapes.keys() & state.keys()),
         )
 
     def casts(self, state: Mapping[str, Any]) -> list[str]:
@@ -104,7 +110,7 @@ class Target:
         """Names of one tensor in the model whose values differ in the file: one of them would win."""
         groups: dict[tuple[Any, ...], list[str]] = {}
         for name, value in self.wanted.items():
-            if isinstance(state.get(name), Tensor) and (place := _place(value)):
+            if shape_of(state.get(name)) == self.shapes[name] and (place := _place(value)):
                 groups.setdefault(place, []).append(name)
         return [
             " = ".join(names)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pocketforge.model.weight_files import Unread
+from pocketforge.model.weight_files import Unread, plain
 
 _DEPTH, _MOST = 6, 20_000
 # Of keys: `exp_avg` of an optimizer is none.
@@ -102,7 +102,7 @@ def _versions(node: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
 def summarize(tree: Any) -> str:
     """What a tree is, for a file that holds no state dict."""
     if isinstance(tree, Mapping):
-        some = [f"{str(k)[:40]!r} ({_kind(v)})" for k, v in list(tree.items())[:8]]
+        some = [f"{plain(str(k), 40)!r} ({_kind(v)})" for k, v in list(tree.items())[:8]]
         return ", ".join(some) + (f" … {len(tree)} in all" if len(tree) > 8 else "") if some else "an empty dict"
     return _kind(tree)
 

@@ -15,7 +15,7 @@ from pocketforge.errors import ModelError
 from pocketforge.model.lazy import settle_loaded
 from pocketforge.model.weight_candidates import TOP, Candidate, candidates, short
 from pocketforge.model.weight_faults import listed, shape_of
-from pocketforge.model.weight_files import SAVE_SNIPPET, Content, read_content
+from pocketforge.model.weight_files import SAVE_SNIPPET, Content, plain, read_content
 from pocketforge.model.weight_target import Reading, Target, equal
 from pocketforge.model.weight_trees import Other, StateDict, find, is_averaged, summarize
 
@@ -50,7 +50,7 @@ def load_weights(module: nn.Module, path: Path, key: str = "") -> Loaded:
     try:
         fits = target.fitting(readings)
         if not fits:
-            raise _does_not_fit(path, readings[0], len(target.shapes), others)
+            raise _does_not_fit(path, min(readings, key=Reading.distance), len(target.shapes), others)
         best = _one_of(fits, path, key, [s for s in states if len(s.values) * 4 >= len(target.shapes)], others)
         if best is not fits[-1]:
             target.load(best)
@@ -84,7 +84,7 @@ def _restored(state: StateDict, content: Content, target: Target) -> StateDict:
         name: kept
         for name, kept in content.metadata.items()
         if name not in state.values and kept in state.values
-        if name in target.shapes and target.shapes[name] in (None, shape_of(state.values[kept]))
+        if target.shapes.get(name) in (None, shape_of(state.values[kept]))
     }
     if not left_out:
         return state
@@ -136,13 +136,13 @@ def _one_of(
         what = ", ".join(f"{label!r}" for label in choices)
         raise ModelError(
             f"model.weights: {path} holds several weights that fit the model, and they differ: {what}",
-            "choose: " + " or ".join(f'weights_key = "{label}"' for label in choices[:6]),
+            "choose: " + " or ".join(f'weights_key = "{plain(label, 200)}"' for label in choices[:6]),
         )
     if averaged:
         raise ModelError(
             f"model.weights: {path} holds averaged weights that do not fit the model, {', '.join(averaged[:4])}, "
             f"beside those that do, {best.label!r}",
-            f'weights_key = "{best.label}" takes the ones that fit; to ship the average, save it as a state dict',
+            f'weights_key = "{plain(best.label, 200)}" takes those that fit; an average ships as a state dict',
         )
     return best
 
