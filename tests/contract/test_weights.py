@@ -454,7 +454,7 @@ REFUSED: dict[str, Refused] = {
         {"model": STATE, "ema": {n: OTHER[n] for n, _ in NET.named_parameters()}},
         (
             "averaged weights that do not fit the model, 'ema' (6 tensors)",
-            'weights_key = "model" takes the ones that fit',
+            'weights_key = "model" takes those that fit',
         ),
     ),
     "a pickled module as EMA": Refused(

@@ -598,3 +598,8 @@ def good_recipes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Recipe:
 @given(good_recipes())
 def test_a_good_recipe_comes_back_from_its_file_unchanged(recipe: Recipe) -> None:
     assert parse_recipe(to_toml(plain(recipe))) == recipe
+
+
+def test_a_weights_key_needs_the_file_that_it_is_in() -> None:
+    with pytest.raises(ValueError, match="weights_key says which weights of a file, and weights names none: 'ema'"):
+        Model("model.py", weights_key="ema")

@@ -324,6 +324,7 @@ def test_other_data_settings_change_every_key(data: Data) -> None:
         Model("other.py", "weights.safetensors"),
         Model("model.py", "weights.safetensors", inputs=(InputSpec((1, 1, 8, 8)),)),
         Model("model.py", "weights.safetensors", outputs=("scores",)),
+        Model("model.py", "weights.safetensors", weights_key="ema"),
     ],
 )
 def test_another_model_changes_every_key_but_the_data_s(model: Model) -> None:

@@ -145,7 +145,7 @@ class Target:
         missing = [name for name in getattr(result, "missing_keys", ()) if name not in tied]
         unexpected = list(getattr(result, "unexpected_keys", ()))
         if missing or unexpected:
-            reading.faults.missing, reading.faults.unexpected = missing, unexpected
+            reading.faults.missing, reading.faults.unexpected = list(dict.fromkeys(missing)), unexpected
             return False
         if tied:
             names = ", ".join(f"{name} is {other}" for name, other in list(tied.items())[:4])

@@ -13,7 +13,7 @@ from pocketforge.model.weight_files import Unread, plain
 
 _DEPTH, _MOST = 6, 20_000
 # Of keys: `exp_avg` of an optimizer is none.
-_AVERAGED = re.compile(r"(^|[._\s-])(ema|swa|averaged|average|shadow|polyak)($|[._\s-])|Averag|^EMA|EMA$|_ema|ema_")
+_AVERAGED = re.compile(r"(^|[._\s-])(ema|swa|averaged|average|shadow|polyak)($|[._\s-])|Averag|(^|\.)EMA|EMA($|\.)")
 
 
 @dataclass(frozen=True, slots=True)
