@@ -257,22 +257,24 @@ DATA = data_spec(Data("digits", eval_samples=1000, preprocess=Preprocess()), 0, 
 def test_the_stage_distills_from_another_model_and_says_how_good_it_was(tmp_path, teacher):
     (tmp_path / "model.py").write_text(MODEL)
     (tmp_path / "big.py").write_text(MODEL)
-    save_weights(teacher, tmp_path / "big.safetensors")
-    distill = Distill(Teacher("big.py", "big.safetensors", {"hidden": 256}))
+    both = {"model": mlp(256, seed=9).state_dict(), "ema": teacher.state_dict()}
+    torch.save(both, tmp_path / "big.pt")
+    distill = Distill(Teacher("big.py", "big.pt", {"hidden": 256}, "ema"))
     spec = {"definition": "model.py", "args": {}, "seed": 0, "task": "classification", "gradual": None, "data": DATA}
     spec["finetune"] = asdict(Finetune(epochs=3, lr=1e-2, distill=distill))
     out = tmp_path / "out"
     out.mkdir()
-    inputs = {"data_root": tmp_path, "teacher_weights": tmp_path / "big.safetensors"}
+    inputs = {"data_root": tmp_path, "teacher_weights": tmp_path / "big.pt"}
     run(inputs, spec, out, lambda *_: None)
     report = json.loads((out / "train.json").read_text())
     # The teacher learned most of the calibration samples too.
     assert report["teacher"]["definition"] == "big.py" and report["teacher"]["accuracy_top1"] > 0.95
     assert report["history"][-1]["teacher_loss"] < report["history"][0]["teacher_loss"] * 0.7
     assert report["settings"]["distill"]["teacher"]["args"] == {"hidden": 256}
+    assert report["teacher"]["weights"] == {"file": "big.pt", "key": "ema", "done": ["taken from 'ema'"]}
 
     # Weights as they are drawn are no teacher; neither is a task without classes.
-    save_weights(mlp(256, seed=9), tmp_path / "big.safetensors")
+    torch.save({"ema": both["model"]}, tmp_path / "big.pt")
     with pytest.raises(ModelError, match=r"of 100 calibration samples right, hardly more than chance \(10.0%\)"):
         run(inputs, spec, out, lambda *_: None)
     regression = {**spec, "task": "regression", "data": {**DATA, "task": "regression"}}
