@@ -298,6 +298,9 @@ TAKEN: dict[str, Taken] = {
     "int32 counters": Taken({**STATE, "bn.num_batches_tracked": torch.tensor(3, dtype=torch.int32)}),
     "sparse": Taken({**STATE, "head.weight": STATE["head.weight"].to_sparse()}, says=("sparse tensors made dense",)),
     "old hook": Taken({n.replace("head.", "fc_"): v for n, v in STATE.items()}, into=Renamed),
+    "a part in DataParallel": Taken(
+        {n.replace("head.", "head.module."): v for n, v in STATE.items()}, says=("'module' taken out of names",)
+    ),
     "old hook in a container": Taken(
         {"state_dict": prefixed({n.replace("head.", "fc_"): v for n, v in STATE.items()}, "model.")}, into=Renamed
     ),
@@ -510,6 +513,11 @@ REFUSED: dict[str, Refused] = {
         ("8 of another kind: ", "conv.weight is int8", "floating-point weights"),
         name="w.safetensors",
     ),
+    "int8 under a hook's old name": Refused(
+        {**{n: v for n, v in STATE.items() if n != "head.weight"}, "fc_weight": DENSE.to(torch.int8)},
+        ("1 of another kind: fc_weight is int8, the model's is float32",),
+        into=Renamed,
+    ),
     "float for whole numbers": Refused(
         {"ids": torch.ones(3), "weight": torch.ones(2)},
         ("ids is float32, the model's is int64",),
@@ -575,7 +583,7 @@ REFUSED: dict[str, Refused] = {
     "one tensor": Refused(DENSE, ("is not a state dict: wanted tensors by name", "found one tensor [3, 4]")),
     "no tensors": Refused({"epoch": 3, "loss": [1.0]}, ("is not a state dict", "found 'epoch' (int), 'loss' (a list)")),
     "nothing": Refused({}, ("found an empty dict",)),
-    "NumPy arrays": Refused({"a": np.ones(3)}, ("is not a state dict", "found 'a' (an object of numpy.")),
+    "NumPy arrays": Refused({"a": np.ones(3)}, ("is not a state dict", "found 'a' (a NumPy value)")),
     "empty": Refused(raw(b""), ("is empty; wanted safetensors or a PyTorch checkpoint",)),
     "zeros": Refused(raw(b"\0" * 500), ("is nothing but zeros",)),
     "Git LFS": Refused(

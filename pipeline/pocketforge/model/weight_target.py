@@ -124,8 +124,22 @@ class Target:
         if fits:
             return fits
         # Hooks may rename: names alone say nothing then. Other kinds of numbers torch would cast in silence.
+        for reading in readings:
+            reading.faults.kinds += self.renamed_kinds(reading.state)
         tries = [r for r in readings if not (r.faults.kinds or r.faults.untied)]
         return [r for r in tries[:_MOST_TRIES] if self.load(r)]
+
+    def renamed_kinds(self, state: Mapping[str, Any]) -> list[str]:
+        """Tensors of another kind that a hook could put under one of the model's other names: torch would cast them."""
+        lacking = [(n, v) for n, v in self.wanted.items() if n not in state and isinstance(v, Tensor)]
+        faults = []
+        for name, value in state.items():
+            if name in self.shapes or not isinstance(value, Tensor) or kind_of(value) == "floating-point":
+                continue
+            same = [(n, v) for n, v in lacking if self.shapes[n] is not None and shape_of(value) == self.shapes[n]]
+            if same and not any(kind_of(v) == kind_of(value) for _, v in same):
+                faults.append(kind_fault(name, value, same[0][1]))
+        return faults
 
     def load(self, reading: Reading) -> bool:
         """Whether torch takes it all; else `reading.faults` has torch's reasons."""

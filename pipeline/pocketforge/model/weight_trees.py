@@ -109,7 +109,7 @@ def summarize(tree: Any) -> str:
 
 def _kind(value: Any) -> str:
     if isinstance(value, Unread):
-        return f"an object of {value.kind}"
+        return "a NumPy value" if value.kind.startswith("numpy.") else f"an object of {value.kind}"
     if isinstance(value, Tensor):
         return "a tensor"
     return {"dict": "a dict", "list": "a list", "OrderedDict": "a dict"}.get(type(value).__name__, type(value).__name__)
