@@ -251,6 +251,7 @@ TAKEN: dict[str, Taken] = {
     ),
     "the file's top chosen": Taken({**STATE, "ema": OTHER}, key="."),
     "the same weights twice": Taken({"model": STATE, "ema": {n: v.clone() for n, v in STATE.items()}}),
+    "one dict under two keys": Taken({"model": STATE, "ema": STATE}, key="ema", says=("taken from 'ema'",)),
     "a loss's EMA is none": Taken({"model": STATE, "optimizer": _optimizer(), "ema_loss": torch.tensor(0.3)}),
     "NumPy scalar": Taken({"state_dict": STATE, "best": np.float64(0.5)}, says=("not read: objects of NumPy",)),
     "NumPy scalar in the state dict": Taken({**STATE, "acc": np.float32(0.5)}, says=("left out, no tensors: acc",)),
@@ -280,7 +281,9 @@ TAKEN: dict[str, Taken] = {
     "lazy in a container": Taken({"net": prefixed(dict(LAZY.state_dict()), "module.")}, Lazy, LAZY),
     "no counters": Taken(NO_COUNTERS),
     "no counters, versions": Taken("no counters, versions"),
-    "half": Taken(HALF, like=HALF_NET, says=("tensors cast from float16 to float32",)),
+    "half": Taken(
+        HALF, like=HALF_NET, says=("8 tensors cast from float16 to float32", "1 step counters of batch norm left out")
+    ),
     "bfloat16 safetensors": Taken(
         {n: v.bfloat16() if v.is_floating_point() else v for n, v in STATE.items()},
         name="w.safetensors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,10 +72,12 @@ def find(tree: Any) -> tuple[list[StateDict], list[Other]]:
 
 
 def _walk(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), tree)]
-    seen: set[int] = set()
-    while waiting and len(seen) < _MOST:
-        path, node = waiting.pop(0)
+    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), tree)])
+    count = 0
+    # Two names may lead to one dict, and a hostile file's dict to itself: depth and number end it.
+    while waiting and count < _MOST:
+        path, node = waiting.popleft()
+        count += 1
         yield path, node
         children: list[tuple[Any, Any]] = []
         if isinstance(node, Mapping):
@@ -82,9 +85,7 @@ def _walk(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
         elif isinstance(node, (list, tuple)) and not all(isinstance(v, Tensor) for v in node):
             children = list(enumerate(node))
         for key, child in children if len(path) < _DEPTH else ():
-            # A hostile file's dict may hold itself.
-            if isinstance(child, (Mapping, list, tuple, Unread)) and id(child) not in seen:
-                seen.add(id(child))
+            if isinstance(child, (Mapping, list, tuple, Unread)) and len(waiting) < _MOST:
                 waiting.append(((*path, str(key)), child))
 
 
