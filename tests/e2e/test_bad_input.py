@@ -472,18 +472,14 @@ def test_averaged_weights_beside_raw_ones_are_chosen_and_the_choice_is_kept(plac
     assert found == {name: value for name, value in wanted.items() if name != "weights"}
     words = f"weights weights.pt: {'; '.join(weights['done'])}"
     assert re.sub(r"\s+", " ", place.run("check", "recipe.toml").stdout).count(words) == 1
+    assert place.run("plan", "recipe.toml", "--json").json()["weights"] == weights
+    assert re.sub(r"\s+", " ", place.run("plan", "recipe.toml").stdout).count(words) == 1
     done = place.run("build", "recipe.toml")
     assert done.code == 0, done.stderr
     assert re.sub(r"\s+", " ", done.stdout).count(words) == 1
     out = place.folder / "build" / "small"
     assert json.loads((out / "report.json").read_text())["reference"]["weights"] == weights
     assert json.loads((out / "release" / "small_onnx.json").read_text())["weights"] == weights
-
-
-def test_a_pipe_in_place_of_weights_is_not_waited_for(place: Place) -> None:
-    os.mkfifo(place.folder / "pipe")
-    place.recipe(('"weights.safetensors"', '"pipe"'))
-    place.refused("plan", "recipe.toml", says=(r"model\.weights: /.*/pipe is a pipe or a device, not a file",))
 
 
 def test_a_checkpoint_without_a_state_dict(place: Place) -> None:

@@ -215,8 +215,10 @@ def _steps(report: Report) -> Table:
     return made
 
 
-def show_plan(rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> None:
-    """Each step, the beginning of its key, and whether its result is stored; then what the data was taken as."""
+def show_plan(
+    rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = (), weights: Mapping[str, Any] | None = None
+) -> None:
+    """Each step, the beginning of its key, whether its result is stored; then what data and weights were taken as."""
     made = table("plan", "stage", "lane", "key", "stored")
     for row in rows:
         made.add_row(
@@ -228,6 +230,8 @@ def show_plan(rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> N
     screen.print(f"{len(rows)} steps, {to_run} to run")
     for note in notes:
         screen.print(f"data  {escape(note)}")
+    for line in weights_lines({"weights": weights or {}}):
+        screen.print(escape(line))
 
 
 def _coloured(word: str) -> str:
