@@ -8,7 +8,9 @@ from pocketforge.recipe import Data, Model, Recipe, Runtime, Target
 from pocketforge.recipe.shipped_names import SUMS, shipped_names
 from pocketforge.registries import RUNTIMES
 
-ONNX, TFLITE, PTE = "onnx", "tflite", "executorch"
+ONNX: Runtime = "onnx"
+TFLITE: Runtime = "tflite"
+PTE: Runtime = "executorch"
 LONG = "x" * 246  # with .ort.json 255
 
 
@@ -37,7 +39,7 @@ def recipe_of(*targets: tuple[str, Runtime], name: str = "r") -> Recipe:
     ids=lambda value: None if isinstance(value, list) and isinstance(value[0], str) else "",
 )
 def test_names_that_cannot_lie_in_one_folder_are_refused(targets: list[tuple[str, Runtime]], said: list[str]) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="target") as caught:
         recipe_of(*targets)
     for words in said:
         assert words in str(caught.value)
