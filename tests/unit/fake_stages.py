@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,17 @@ def _half_write(spec: Any, out: Path, emit: Any) -> None:
     (out / "half.bin").write_bytes(b"x" * 100_000)
 
 
+def _remove(spec: Any, out: Path, emit: Any, path: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_once(spec: Any, out: Path, emit: Any, path: str) -> None:
+    marker = Path(f"{spec['journal']}.{spec['name']}.removed")
+    if not marker.exists():
+        marker.touch()
+        shutil.rmtree(path)
+
+
 ACTIONS: dict[str, Callable[..., None]] = {
     "sleep": _sleep,
     "wait_for": _wait_for,
@@ -141,6 +153,8 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "reject": _reject,
     "start_program": _start_program,
     "half_write": _half_write,
+    "remove": _remove,
+    "remove_once": _remove_once,
 }
 
 RAISED: dict[str, Callable[[], BaseException]] = {

@@ -22,6 +22,7 @@ from typing import Any
 
 from pocketforge.commands import build
 from pocketforge.errors import StoreError
+from pocketforge.files import explain_os_error
 from pocketforge.plan.steps import Lane, Plan
 from pocketforge.recipe import Data, Model, Recipe, Target
 from pocketforge.records import Artifact, Report, TargetRecord
@@ -60,7 +61,10 @@ def made(folder: Path, number: int, size: int = 3000) -> tuple[Recipe, Plan, Out
 def write(out: Path, results: tuple[Recipe, Plan, Outcome, Report]) -> None:
     with output_folder.take(out), output_folder.drafted(out) as draft:
         (draft.folder / "why").mkdir()
-        build.write_results(*results, out, draft, keep_failed=False)
+        try:
+            build.write_results(*results, out, draft, keep_failed=False)
+        except OSError as error:  # as `build` does
+            raise explain_os_error(error, out, "--out") from error
 
 
 def found(out: Path) -> str:
@@ -118,14 +122,13 @@ def leftovers(out: Path) -> list[str]:
 
 def kills(folder: Path, within: Collection[str] = (), stride: int = 1) -> dict[str, Any]:
     old, new = made(folder, 1), made(folder, 2)
-    after, later, done = Counter[str](), Counter[str](), 0
+    after, later = Counter[str](), Counter[str]()
     write(folder / "out", old)
-    for count in itertools.count(1, stride):
+    for done, count in enumerate(itertools.count(1, stride)):
         out = folder / f"out{count}"
         shutil.copytree(folder / "out", out)
         if not killed_at(count, out, new, within):
             return {"kills": done, "after": after, "later": later, "unkilled": found(out)}
-        done += 1
         after[found(out)] += 1
         with output_folder.take(out):
             pass

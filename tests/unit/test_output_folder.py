@@ -126,7 +126,7 @@ def test_an_error_before_the_swap_leaves_the_old_results(tmp_path: Path) -> None
     write(out, made(tmp_path, 1))
     recipe, plan, outcome, report = made(tmp_path, 2)
     (outcome.entries["export"].files / "model.ort").write_bytes(b"another")
-    with pytest.raises(StoreError, match="net.ort is not the file that was verified"):
+    with pytest.raises(StoreError, match=r"net\.ort is not the file that was verified"):
         write(out, (recipe, plan, outcome, report))
     assert found(out) == OLD
 

@@ -189,6 +189,33 @@ def test_a_damaged_result_is_made_again_with_a_warning(forge: Forge) -> None:
     assert "made again" in warning.message
 
 
+# Results that go under a build
+
+
+def test_what_vanishes_under_a_build_is_made_again(forge: Forge) -> None:
+    first = forge.run(forge.step("a"), forge.step("b", needs=["a"]))
+    entries = [first.entries[forge.fake.key_of(n)].files.parent for n in "ab"]
+    steps = (
+        forge.step("a"),
+        forge.step("b", needs=["a"]),
+        forge.step("c", ["remove_once", str(entries[0])], needs=["a"]),  # and then fails, as what it needs is gone
+        forge.step("d", ["remove_once", str(entries[1])], needs=["b", "c"]),
+    )
+    outcome = forge.run(*steps)
+    assert outcome.errors == {}
+    assert sorted(forge.result(outcome, "d")) == sorted("d[b[a]][c[a]]")
+    said = [warning.message for warning in forge.seen(events.Warned)]
+    assert said == [f"gone from the cache while they were in use, and made again: fake[{n}]" for n in "ab"]
+    assert forge.published() == {step.key for step in steps}
+
+
+def test_what_vanishes_again_and_again_is_an_error(forge: Forge) -> None:
+    forge.run(forge.step("a"))
+    place = Store(forge.cache).root / "entries"
+    with pytest.raises(errors.StoreError, match="vanish again and again"):
+        forge.run(forge.step("a"), *(forge.step(f"b{n}", ["remove", str(place)], ["exit", 1]) for n in range(1)))
+
+
 # Failures
 
 
@@ -391,6 +418,22 @@ def test_benchmarks_of_two_builds_take_turns(forge: Forge) -> None:
     assert second.stdout is not None
     assert json.loads(second.stdout.readline())["event"] == "BuildStarted"
     time.sleep(0.5)  # time enough to begin, were it let
+    go.touch()
+    outputs = [build.communicate(timeout=PATIENCE_S) for build in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], outputs
+    assert forge.notes("bench2", "start")[0][2] >= forge.notes("bench1", "stop")[0][2]
+
+
+def test_benchmarks_of_builds_with_other_caches_take_turns_too(forge: Forge, tmp_path: Path) -> None:
+    go = forge.folder / "go"
+    first = forge.start(forge.step("bench1", ["wait_for", str(go)], exclusive=True))
+    until(lambda: forge.notes("bench1", "start"), "the first build's benchmark began")
+    forge.cache = tmp_path / "another"
+    second = forge.start(forge.step("bench2", exclusive=True))
+    assert second.stdout is not None
+    told = [json.loads(second.stdout.readline()) for _ in range(2)]
+    assert [event["event"] for event in told] == ["BuildStarted", "Waiting"]
+    assert told[1]["message"].startswith(f"fake[bench2]: process {first.pid} (since ")
     go.touch()
     outputs = [build.communicate(timeout=PATIENCE_S) for build in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], outputs

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge import events
 from pocketforge.commands.why import explain_failures
-from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError
+from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError, StoreError
 from pocketforge.facts.gather import gather
 from pocketforge.facts.phones import add_phones, without_absent
 from pocketforge.files import explain_os_error
@@ -79,28 +80,44 @@ def build(
         outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
         with drafted(out) as draft:
             why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=draft.folder, emit=emit)
-            report = make_report(recipe, facts, plan, outcome, why=why, wall_s=time.monotonic() - started)
+            with _os_errors(store, out):
+                report = make_report(recipe, facts, plan, outcome, why=why, wall_s=time.monotonic() - started)
             # By what the user wrote, not by which phones were there.
             warnings = (*left_out, *report.warnings)
             report = dataclasses.replace(report, recipe_sha256=recipe_digest(asked), warnings=warnings)
-            return write_results(recipe, plan, outcome, report, out, draft, keep_failed=keep_failed)
+            with _os_errors(store, out):
+                return write_results(recipe, plan, outcome, report, out, draft, keep_failed=keep_failed)
 
 
 def write_results(
     recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, out: Path, draft: Draft, *, keep_failed: bool
 ) -> Built:
-    """All that a build leaves in `out`, in the place of what an earlier one left: all of it, or nothing."""
-    try:
-        release = write_release(recipe, plan, outcome, report, draft.folder, keep_failed=keep_failed)
-        checkpoint = _write_checkpoint(recipe, plan, outcome, report, draft.folder)
-        text = json.dumps(report.to_json(), indent=1, sort_keys=True)
-        (draft.folder / REPORT).write_text(text + "\n", encoding="utf-8")
-        draft.commit()
-    except OSError as error:
-        raise explain_os_error(error, out, "--out") from error
+    """All that a build leaves in `out`, in the place of what an earlier one left: all of it, or nothing.
+
+    Raises OSError, StoreError.
+    """
+    release = write_release(recipe, plan, outcome, report, draft.folder, keep_failed=keep_failed)
+    checkpoint = _write_checkpoint(recipe, plan, outcome, report, draft.folder)
+    text = json.dumps(report.to_json(), indent=1, sort_keys=True)
+    (draft.folder / REPORT).write_text(text + "\n", encoding="utf-8")
+    draft.commit()
     errors = tuple(outcome.errors[s.key] for s in plan.steps if s.key in outcome.errors)
     written = out / release if release else None
     return Built(report, out / REPORT, written, out / CHECKPOINT if checkpoint else None, errors)
+
+
+@contextlib.contextmanager
+def _os_errors(store: Store, out: Path) -> Iterator[None]:
+    """What cannot be written is the output folder's; what cannot be read was in the store a moment ago."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error.filename, str) and Path(error.filename).is_relative_to(store.root):
+            raise StoreError(
+                f"a stored result cannot be read any more: {error.filename}: {error.strerror}",
+                "build again: what is gone is made anew",
+            ) from error
+        raise explain_os_error(error, out, "--out") from error
 
 
 def _facts(recipe: Recipe, cache: Path) -> tuple[Recipe, Facts, list[str]]:
