@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -140,6 +141,10 @@ def _remove_once(spec: Any, out: Path, emit: Any, path: str) -> None:
         shutil.rmtree(path)
 
 
+def _leave_temporary(spec: Any, out: Path, emit: Any) -> None:
+    note(spec, "temporary", tempfile.mkdtemp(prefix="left-"))
+
+
 ACTIONS: dict[str, Callable[..., None]] = {
     "sleep": _sleep,
     "wait_for": _wait_for,
@@ -153,6 +158,7 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "reject": _reject,
     "start_program": _start_program,
     "half_write": _half_write,
+    "leave_temporary": _leave_temporary,
     "remove": _remove,
     "remove_once": _remove_once,
 }

@@ -555,6 +555,47 @@ def test_interrupting_stops_stages_and_their_programs_and_leaves_nothing_half(fo
         until(lambda pid=note[3]: not is_alive(pid), "programs end with their stage")  # type: ignore[misc]
 
 
+def test_nothing_stays_in_tmpdir_however_stages_and_builds_end(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = forge.folder / "tmp"
+    for name in ("pymp-other", "pocketforge-of-a-user"):
+        (place / name).mkdir(parents=True)
+    theirs = sorted(place.iterdir())
+    monkeypatch.setenv("TMPDIR", str(place))
+    never = ["wait_for", str(forge.folder / "never")]
+    ends: dict[str, list[Any]] = {
+        "done": [],
+        "crash": ["exit", 9],
+        "killed": ["signal", int(signal.SIGKILL)],
+        "raises": ["raise", "nothing"],
+    }
+    steps = [forge.step(name, ["leave_temporary"], *([end] if end else [])) for name, end in ends.items()]
+    program = forge.start(*steps)
+    program.communicate(timeout=PATIENCE_S)
+    assert [note[0] for note in forge.notes(what="temporary")] == list(ends)
+    assert sorted(place.iterdir()) == theirs
+
+    for number, how in enumerate((signal.SIGINT, signal.SIGKILL)):
+        build = forge.start(forge.step(f"slow{number}", ["leave_temporary"], never))
+        until(lambda n=number: forge.notes(f"slow{n}", "temporary"), "a stage has a temporary file")  # type: ignore[misc]
+        build.send_signal(how)
+        build.communicate(timeout=PATIENCE_S)
+        left = sorted(set(place.iterdir()) - set(theirs))
+        assert len(left) == (1 if how == signal.SIGKILL else 0), left
+    made = [Path(note[3]) for note in forge.notes(what="temporary")]
+    assert len(made) == 6
+    assert all(path.is_relative_to(place) for path in made)
+
+    alive = forge.start(forge.step("alive", ["leave_temporary"], never))
+    until(lambda: forge.notes("alive", "temporary"), "the next build has cleaned up and is at work")
+    (kept,) = set(place.iterdir()) - set(theirs)
+    assert forge.start(forge.step("beside")).communicate(timeout=PATIENCE_S)[1] == ""
+    assert Path(forge.notes("alive", "temporary")[0][3]).is_relative_to(kept)
+    assert kept.is_dir(), "of a build that lives"
+    alive.send_signal(signal.SIGINT)
+    alive.communicate(timeout=PATIENCE_S)
+    assert sorted(place.iterdir()) == theirs
+
+
 def test_interrupting_ends_the_wait_for_another_build(forge: Forge) -> None:
     step = forge.step("a")
     store = Store(forge.cache)

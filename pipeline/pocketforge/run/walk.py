@@ -10,9 +10,10 @@ import contextlib
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from pocketforge.records import StepRecord
 from pocketforge.registries import STAGES
 from pocketforge.run import worker
 from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
+from pocketforge.run.scratch import own_tmpdir, scratch
 from pocketforge.run.store import Entry, Store
 
 # A stage that measured something wrong says so in this file of its result ({"passed": …, "reasons": […]});
@@ -69,7 +71,8 @@ def run_plan(
     """
     for tried in range(_TRIES):
         # Again: what the first try ran anew is not run a second time.
-        outcome = _Run(plan, store, logs, max(jobs, 1), refresh and not tried, emit).run()
+        with own_tmpdir():
+            outcome = _Run(plan, store, logs, max(jobs, 1), refresh and not tried, emit).run()
         gone = [step.name for step in plan.steps if step.key in outcome.entries and not store.has(step.key)]
         if not gone:
             return outcome
@@ -245,7 +248,8 @@ class _Run:
                 self.store.forget_partial(step.key)
             inputs |= {"partial": self.store.partial(step.key), "logs": log.with_suffix("")}
         with self.store.workspace() as out:
-            peak_rss_bytes = self._run_process(step, inputs, out, log)
+            with _scratch() as temporary:
+                peak_rss_bytes = self._run_process(step, inputs, out, log, temporary)
             meta = {
                 "stage": step.stage,
                 "lane": step.lane,
@@ -258,7 +262,7 @@ class _Run:
             self.store.forget_partial(step.key)
         return entry
 
-    def _run_process(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path) -> int:
+    def _run_process(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path, temporary: Path) -> int:
         """Returns the process's peak resident memory in bytes."""
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -275,7 +279,7 @@ class _Run:
             ours, theirs = self._context.Pipe(duplex=False)
             process = self._context.Process(
                 target=worker.stage_main,
-                args=(STAGES[step.stage].module, dict(inputs), dict(step.spec), out, log, theirs),
+                args=(STAGES[step.stage].module, dict(inputs), dict(step.spec), out, log, temporary, theirs),
                 name=step.name,
             )
             try:
@@ -341,6 +345,18 @@ class _Run:
                 _kill(process)
         finally:
             self._context_lock.release()
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """What a stage and its libraries have for a TMPDIR: gone when the stage is, however it ended."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch())
+        except OSError as error:
+            what = f"cannot make a temporary folder in {tempfile.gettempdir()}: {error.strerror}"
+            raise StoreError(what, "choose another place with TMPDIR") from None
+        yield folder
 
 
 def _kill(process: Any) -> None:
