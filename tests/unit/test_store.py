@@ -652,6 +652,39 @@ def test_a_read_only_disk_is_a_store_error_and_can_still_be_read(tmp_path: Path)
     assert not Path(own).exists(), "what was made is gone with its process"
 
 
+AS_ANOTHER_USER = """
+import os, sys
+from pathlib import Path
+from pocketforge.run.store import Store
+if os.getuid() == 0:
+    os.setuid(65534)
+store = Store(Path(sys.argv[1]))
+print(store.read_only)
+print(store.get(sys.argv[2]).hashes.keys())
+"""
+
+
+def test_a_cache_whose_folders_may_not_be_written_to_is_read(store: Store, cache: Path, tmp_path: Path) -> None:
+    put(store, KEY, a="alpha")
+    folders = [path for path in (cache, *cache.rglob("*")) if path.is_dir()]
+    for path in (*tmp_path.parents[:-2], tmp_path):  # pytest's are for one user alone
+        path.chmod(0o755)
+    for path in folders:
+        path.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", AS_ANOTHER_USER, str(cache), KEY],
+            env={**os.environ, "PYTHONPATH": SOURCES, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        for path in folders:
+            path.chmod(0o755)
+    assert done.stdout.splitlines() == [f"cannot write to {cache}/v1: Permission denied", "dict_keys(['a'])"], (
+        done.stderr
+    )
+
+
 # Any sequence of operations
 
 
