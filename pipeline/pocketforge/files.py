@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def read_whole(path: Path) -> bytes:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Put `data` in place of what was there. Raises StoreError, and then leaves nothing behind."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{uuid.uuid4().hex}.part")  # the name may be as long as names can be
     try:
         partial.write_bytes(data)
         os.replace(partial, path)
@@ -113,8 +114,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some file systems cannot do so for folders, and then keep them by themselves.
-        if error.errno != errno.EINVAL or not path.is_dir():
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some file systems keep folders by themselves
             raise
     finally:
         os.close(descriptor)

@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -46,9 +47,12 @@ def test_where_they_are_follows_neither_cache_nor_tmpdir_nor_user(monkeypatch: p
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be two users")
-def test_two_users_hold_one_lock_in_turns(folder: Path, tmp_path: Path) -> None:
-    for parent in (tmp_path, *tmp_path.parents[:-2]):
-        parent.chmod(0o755)
+def test_two_users_hold_one_lock_in_turns(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    place = tempfile.TemporaryDirectory(dir="/tmp")  # pytest's folders are for one user alone
+    request.addfinalizer(place.cleanup)
+    Path(place.name).chmod(0o777)
+    folder = Path(place.name, "locks")
+    monkeypatch.setenv("POCKETFORGE_LOCKS_DIR", str(folder))
     command = [sys.executable, "-c", HOLD]
     env = {**os.environ, "PYTHONPATH": SOURCES, "PYTHONDONTWRITEBYTECODE": "1"}
     for first, second in ((0, NOBODY), (NOBODY, 0)):

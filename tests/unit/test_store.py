@@ -664,11 +664,12 @@ print(store.get(sys.argv[2]).hashes.keys())
 """
 
 
-def test_a_cache_whose_folders_may_not_be_written_to_is_read(store: Store, cache: Path, tmp_path: Path) -> None:
-    put(store, KEY, a="alpha")
+def test_a_cache_whose_folders_may_not_be_written_to_is_read(request: pytest.FixtureRequest) -> None:
+    place = tempfile.TemporaryDirectory(dir="/tmp")  # pytest's folders are for one user alone
+    request.addfinalizer(place.cleanup)
+    cache = Path(place.name)
+    put(Store(cache), KEY, a="alpha")
     folders = [path for path in (cache, *cache.rglob("*")) if path.is_dir()]
-    for path in (*tmp_path.parents[:-2], tmp_path):  # pytest's are for one user alone
-        path.chmod(0o755)
     for path in folders:
         path.chmod(0o555)
     try:

@@ -40,6 +40,9 @@ def hold(
     StoreError is raised instead of waiting on. remove: leave no file behind. Raises OSError.
     """
     descriptor, waited = _acquire(path, waits, give_up)
+    if not remove:
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, 0o666)  # whatever the umask of who made it
     try:
         about = {"pid": os.getpid(), "host": platform.node(), "since": time.time()}
         with contextlib.suppress(OSError):  # another user's file, or a full disk: the lock holds without words
@@ -91,10 +94,7 @@ def _opened(path: Path) -> int:
         except FileNotFoundError:
             # Never O_CREAT alone: in /tmp, kernels refuse that on another user's file.
             with contextlib.suppress(FileExistsError):
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o666)
-                with contextlib.suppress(OSError):
-                    os.fchmod(descriptor, 0o666)  # whatever the umask
-                return descriptor
+                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o666)
 
 
 def is_file_of(descriptor: int, path: Path) -> bool:
