@@ -23,6 +23,7 @@ from typing import Any
 
 from pocketforge import errors
 from pocketforge.plan.steps import Plan, Step
+from pocketforge.run.store import Store
 
 STAGE = "fake"
 
@@ -141,6 +142,10 @@ def _remove_once(spec: Any, out: Path, emit: Any, path: str) -> None:
         shutil.rmtree(path)
 
 
+def _clear(spec: Any, out: Path, emit: Any, cache: str) -> None:
+    note(spec, "cleared", Store(Path(cache)).clear())
+
+
 def _leave_temporary(spec: Any, out: Path, emit: Any) -> None:
     note(spec, "temporary", tempfile.mkdtemp(prefix="left-"))
 
@@ -158,6 +163,7 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "reject": _reject,
     "start_program": _start_program,
     "half_write": _half_write,
+    "clear": _clear,
     "leave_temporary": _leave_temporary,
     "remove": _remove,
     "remove_once": _remove_once,

@@ -192,6 +192,24 @@ def test_a_damaged_result_is_made_again_with_a_warning(forge: Forge) -> None:
 # Results that go under a build
 
 
+def test_clearing_under_a_build_leaves_what_it_reads_and_what_it_made(forge: Forge) -> None:
+    forge.run(forge.step("stored"), forge.step("of another build"))
+    outcome = forge.run(
+        forge.step("stored"),
+        forge.step("made", needs=["stored"]),
+        forge.step("cleaner", ["clear", str(forge.cache)], needs=["made"]),
+        forge.step("reader", needs=["stored", "made"], after=["cleaner"]),
+    )
+    assert outcome.errors == {}
+    (note,) = forge.notes("cleaner", "cleared")
+    removed, _, in_use = note[3]
+    assert (removed, in_use) == (1, 2)
+    assert forge.seen(events.Warned) == []
+    assert [forge.status(outcome, name) for name in ("stored", "made", "reader")] == ["reused", "run", "run"]
+    names = ("stored", "made", "cleaner", "reader")
+    assert forge.published() == {forge.fake.key_of(name) for name in names}
+
+
 def test_what_vanishes_under_a_build_is_made_again(forge: Forge) -> None:
     first = forge.run(forge.step("a"), forge.step("b", needs=["a"]))
     entries = [first.entries[forge.fake.key_of(n)].files.parent for n in "ab"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pocketforge.run.locks import is_file_of
@@ -44,8 +44,8 @@ class Pin:
         found = os.fstat(self._descriptor)
         return os.pread(self._descriptor, found.st_size, 0), found.st_mtime
 
-    def __del__(self) -> None:
-        os.close(self._descriptor)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self._descriptor)  # bound above: at the interpreter's end `os` may be gone
 
 
 @contextlib.contextmanager
