@@ -2,12 +2,14 @@
 
 `python release_storm.py kill FOLDER [STRIDE]` forks a child for each (or each STRIDE-th) executed line of
 results/output_folder.py, results/release.py, files.py and commands/build.py, which is killed there; `fallback` does so
-for the lines of the swap on a system that cannot exchange two folders in one step; `full` fills the disk of FOLDER (a
-small one, of ours alone) to every size. It prints one JSON object: what was found after each.
+for the lines of the swap on a system that cannot exchange two folders in one step; `store` for those of the store,
+where results are made, made again, read, discarded and cleared; `full` fills the disk of FOLDER (a small one, of ours
+alone) to every size. It prints one JSON object: what was found after each.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -16,7 +18,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,13 @@ from pocketforge.plan.steps import Lane, Plan
 from pocketforge.recipe import Data, Model, Recipe, Target
 from pocketforge.records import Artifact, Report, TargetRecord
 from pocketforge.results import output_folder, release
-from pocketforge.run.store import Entry
+from pocketforge.run import pins, store
+from pocketforge.run.store import Entry, Store
 from pocketforge.run.walk import Outcome
 
 WATCHED = {module.__file__ for module in (build, output_folder, release, sys.modules["pocketforge.files"])}
+STORE_FILES = {module.__file__ for module in (store, pins, sys.modules["pocketforge.files"])}
+KEYS = [hashlib.sha256(name.encode()).hexdigest() for name in ("over", "made", "gone")]
 SWAP = ("commit", "_place", "_take_aside")
 TENSOR = {"name": "x", "shape": [1, 2], "dtype": "float32", "layout": "", "scale": None, "zero_point": None}
 
@@ -93,15 +98,15 @@ def found(out: Path) -> str:
     return f"release of {of.pop()}, {told if told == 'no report' else f'report of {told}'}"
 
 
-def killed_at(count: int, out: Path, results: Any, within: Collection[str]) -> bool:
-    """Whether a child that writes `results` met its end at the count-th line, of these functions if any are named."""
+def killed_at(count: int, work: Callable[[], object], files: Collection[str | None], within: Collection[str]) -> bool:
+    """Whether a child that does `work` met its end at the count-th line of `files`, or of functions in them."""
     child = os.fork()
     if child == 0:
         left = count
 
         def trace(frame: Any, event: str, _: Any) -> Any:
             nonlocal left
-            if frame.f_code.co_filename not in WATCHED or (within and frame.f_code.co_name not in within):
+            if frame.f_code.co_filename not in files or (within and frame.f_code.co_name not in within):
                 return None
             if event == "line":
                 left -= 1
@@ -110,7 +115,7 @@ def killed_at(count: int, out: Path, results: Any, within: Collection[str]) -> b
             return trace
 
         sys.settrace(trace)
-        write(out, results)
+        work()
         os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
@@ -127,13 +132,59 @@ def kills(folder: Path, within: Collection[str] = (), stride: int = 1) -> dict[s
     for done, count in enumerate(itertools.count(1, stride)):
         out = folder / f"out{count}"
         shutil.copytree(folder / "out", out)
-        if not killed_at(count, out, new, within):
+        if not killed_at(count, functools.partial(write, out, new), WATCHED, within):
             return {"kills": done, "after": after, "later": later, "unkilled": found(out)}
         after[found(out)] += 1
         with output_folder.take(out):
             pass
         later[f"{found(out)}, left: {leftovers(out)}"] += 1
         shutil.rmtree(out)
+    raise AssertionError("the lines have an end")
+
+
+def put(kept: Store, key: str, text: str) -> None:
+    with kept.workspace() as files:
+        for name in ("a", "b"):
+            (files / name).write_text(text)
+        kept.publish(key, files, {"text": text})
+
+
+def use_store(root: Path) -> None:
+    kept = Store(root)
+    with kept.lock(KEYS[0]):
+        (kept.partial(KEYS[0]) / "half").touch()
+        put(kept, KEYS[0], "new")  # over an old one
+        kept.forget_partial(KEYS[0])
+    put(kept, KEYS[1], "first")
+    kept.touch(KEYS[1])
+    used = kept.get(KEYS[1])
+    kept.discard(KEYS[2])
+    kept.clear(keep_bytes=0)
+    assert used is not None and kept.keys() == [KEYS[1]]
+
+
+def store_kills(folder: Path, stride: int) -> dict[str, Any]:
+    put(Store(folder / "store"), KEYS[0], "old")
+    put(Store(folder / "store"), KEYS[2], "old")
+    after = Counter[str]()
+    for done, count in enumerate(itertools.count(1, stride)):
+        root = folder / f"store{count}"
+        shutil.copytree(folder / "store", root)
+        killed = killed_at(count, functools.partial(use_store, root), STORE_FILES, ())
+        kept, state = Store(root), []
+        for key in KEYS:
+            entry = kept.get(key)  # raises when it is not whole
+            texts = {(entry.files / name).read_text() for name in ("a", "b")} if entry else set()
+            assert not entry or texts == {entry.meta["text"]}
+            state.append("+".join(texts) or "-")
+        left = {path.name.partition("-")[0] for path in (kept.root / "tmp").iterdir()}
+        after[f"{' '.join(state)}, left: {sorted(left)}"] += 1
+        del entry
+        assert kept.clear().in_use == 0, "the dead use nothing"
+        assert kept.keys() == []
+        shutil.rmtree(root)
+        if not killed:
+            return {"kills": done, "after": after}
     raise AssertionError("the lines have an end")
 
 
@@ -162,6 +213,8 @@ def main() -> None:
     what, folder, stride = sys.argv[1], Path(sys.argv[2]), int([*sys.argv, "1"][3])
     if what == "full":
         answer = full_disks(folder)
+    elif what == "store":
+        answer = store_kills(folder, stride)
     elif what == "fallback":
         output_folder.exchange = lambda *_: False  # type: ignore[attr-defined]
         answer = kills(folder, SWAP)

@@ -55,6 +55,14 @@ def test_a_kill_at_any_line_leaves_a_whole_release_and_no_report_of_another(memo
     assert told["unkilled"] == NEW
 
 
+def test_a_kill_at_any_line_of_the_store_leaves_whole_results_that_nobody_holds(memory: Path) -> None:
+    told = storm("store", memory, 6)  # the program itself holds each result against its hashes
+    assert told["kills"] > 50
+    states = {state.partition(",")[0] for state in told["after"]}
+    assert {"old - old", "new - old", "new first old"} <= states, told
+    assert {state.partition(", left: ")[2] for state in told["after"]} <= {"[]", "['probe']"}, told
+
+
 def test_where_two_folders_cannot_change_places_in_one_step_the_next_build_puts_the_old_one_back(memory: Path) -> None:
     told = storm("fallback", memory)
     assert told["after"].pop("no release") > 0, "a kill between the two steps, which this test is about"

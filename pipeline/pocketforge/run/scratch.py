@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pocketforge.folders import locks_dir
+
 _PREFIX = "pocketforge-"
 _LOCK, _UNLOCKED = ".lock", ".lock.new"
 _DAY_S = 86_400
@@ -120,7 +122,8 @@ def sweep(place: Path) -> None:
     """Remove the folders of ours in `place` whose makers are dead."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(place):
-            if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False):
+            ours = entry.name.startswith(_PREFIX) and Path(entry.path) != locks_dir()
+            if ours and entry.is_dir(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     if entry.stat(follow_symlinks=False).st_uid == os.getuid():
                         _sweep_one(Path(entry.path))

@@ -303,7 +303,7 @@ class Store:
 
     @staticmethod
     def _remove_abandoned(root: Path) -> None:
-        """Delete what a crash left in tmp: work whose lock nobody holds, and anything else a day old."""
+        """Delete what a crash left in tmp: work whose lock nobody holds, discarded entries, and what else is a day old."""
         with _store_errors(root):
             paths = list((root / "tmp").iterdir())
         if not paths:
@@ -316,6 +316,8 @@ class Store:
                     with FileLock(path, timeout=0):
                         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
                         path.unlink(missing_ok=True)
+                elif path.name.startswith("discard-"):  # also one that somebody is just deleting
+                    shutil.rmtree(path, ignore_errors=True)
                 elif not path.with_suffix(".lock").exists() and path.stat().st_mtime < time.time() - 86_400:
                     if path.is_dir():
                         shutil.rmtree(path, ignore_errors=True)
