@@ -70,6 +70,7 @@ class Store:
         self.root = root / LAYOUT
         # Why nothing can be written here, where that is so: for whoever must write.
         self._refusal: StoreError | None = None
+        self._given_up: set[Path] = set()
         try:
             _make(self.root)
         except OSError as error:
@@ -125,7 +126,7 @@ class Store:
         """
         folder = self._entry_dir(key)
         try:
-            pin = Pin.of(folder / _MANIFEST)
+            pin = None if folder in self._given_up else Pin.of(folder / _MANIFEST)
             if pin is None:
                 return None
             content, last_used = pin.read()
@@ -137,13 +138,15 @@ class Store:
         for name, wanted in hashes.items():
             path = folder / "files" / name
             try:
-                if hash_file(path) != wanted:
-                    raise DamagedEntry(key, name)
+                found = hash_file(path)
                 size += path.stat().st_size
+                fault: StoreError | None = None if found == wanted else DamagedEntry(key, name)
             except (OSError, ValueError) as error:
-                if not pin.is_in_place():  # somebody who asks no pins took it all away
-                    return None
-                raise _unreadable(error, key, name) from None
+                fault = _unreadable(error, key, name)
+            if fault and not pin.is_in_place():
+                return self.get(key)  # somebody made it again meanwhile, or took it away without asking
+            if fault:
+                raise fault
         return Entry(key, folder / "files", hashes, size, last_used, meta, pin)
 
     def touch(self, key: str) -> None:
@@ -152,7 +155,9 @@ class Store:
             os.utime(self._entry_dir(key) / _MANIFEST)
 
     def discard(self, key: str) -> None:
-        """Take an entry out of sight in one rename, then delete it. One of a store that cannot be written to stays."""
+        """Take an entry out of sight in one rename, then delete it. One that cannot be deleted is not read any more."""
+        if self._refusal:
+            self._given_up.add(_entry_dir(self.root, key))
         self._bury(key)
 
     def _bury(self, key: str) -> bool:
@@ -303,7 +308,7 @@ class Store:
 
     @staticmethod
     def _remove_abandoned(root: Path) -> None:
-        """Delete what a crash left in tmp: work whose lock nobody holds, discarded entries, and what else is a day old."""
+        """Delete what a crash left in tmp: work whose lock nobody holds, discarded entries, what is a day old."""
         with _store_errors(root):
             paths = list((root / "tmp").iterdir())
         if not paths:
