@@ -78,6 +78,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         controller.resume()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def locks_of_a_worker(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test's figures are looked at: the benchmarks of one worker's tests do not wait for those of another's."""
+    os.environ["POCKETFORGE_LOCKS_DIR"] = str(tmp_path_factory.mktemp("locks"))
+
+
 @pytest.fixture
 def repo_root() -> Path:
     return ROOT

@@ -74,7 +74,16 @@ class Warned:
     message: str
 
 
-Event = BuildStarted | StepStarted | StepProgress | StepFinished | StepReused | StepFailed | StepSkipped | Warned
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing goes on until somebody else is done: for what, and for whom."""
+
+    message: str
+
+
+Event = (
+    BuildStarted | StepStarted | StepProgress | StepFinished | StepReused | StepFailed | StepSkipped | Warned | Waiting
+)
 Emit = Callable[[Event], None]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import functools
 import hashlib
 import json
 import os
 import re
 import stat
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +53,7 @@ def read_whole(path: Path) -> bytes:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Put `data` in place of what was there. Raises StoreError, and then leaves nothing behind."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{uuid.uuid4().hex}.part")  # the name may be as long as names can be
     try:
         partial.write_bytes(data)
         os.replace(partial, path)
@@ -68,6 +71,53 @@ def json_text(value: Any) -> str:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
     return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", text) + "\n"
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Each takes the other's place, in one step; both must be there. False where this system or disk has no such step.
+
+    Raises OSError.
+    """
+    call = _exchange_call()
+    if call is None:
+        return False
+    if call(os.fsencode(one), os.fsencode(other)) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(one), None, str(other))
+
+
+@functools.cache
+def _exchange_call() -> Callable[[bytes, bytes], int] | None:
+    """Linux's renameat2 (glibc 2.28) or macOS's renamex_np; Python has neither."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    here = -100  # AT_FDCWD
+    if hasattr(libc, "renameat2"):
+        return lambda one, other: int(libc.renameat2(here, one, here, other, ctypes.c_uint(2)))  # RENAME_EXCHANGE
+    if hasattr(libc, "renamex_np"):
+        return lambda one, other: int(libc.renamex_np(one, other, ctypes.c_uint(2)))  # RENAME_SWAP
+    return None
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder, and all that is in it, is on the disk. Raises OSError."""
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            sync(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some file systems keep folders by themselves
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def hash_file(path: Path) -> str:

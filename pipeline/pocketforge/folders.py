@@ -1,5 +1,5 @@
-"""Folders: where the cache is (`--cache-dir`, else POCKETFORGE_CACHE_DIR, else the user's cache folder), and where
-modules come from."""
+"""Folders: where the cache is (`--cache-dir`, else POCKETFORGE_CACHE_DIR, else the user's cache folder), where this
+machine's locks are, and where modules come from."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 VARIABLE = "POCKETFORGE_CACHE_DIR"
 ENVIRONMENTS_VARIABLE = "POCKETFORGE_ENVIRONMENTS_DIR"
 PHONES_VARIABLE = "POCKETFORGE_PHONES_DIR"
+LOCKS_VARIABLE = "POCKETFORGE_LOCKS_DIR"
 _SAFE_PATH = "PYTHONSAFEPATH"
 
 
@@ -28,6 +29,12 @@ def environments_dir() -> Path:
 def phones_dir() -> Path:
     """What was measured of phones themselves. Like environments, it outlives the cache."""
     return _chosen(PHONES_VARIABLE) or _user_cache() / "phones"
+
+
+def locks_dir() -> Path:
+    """Locks of what the whole machine has once: its processors while one benchmarks, a phone. Neither the cache nor
+    TMPDIR nor the user decides where, or two builds would each hold one of their own."""
+    return _chosen(LOCKS_VARIABLE) or Path("/tmp/pocketforge-locks")  # noqa: S108 - see run/locks.py
 
 
 def _chosen(variable: str) -> Path | None:

@@ -62,6 +62,7 @@ class RuntimeInfo:
     """`suffix` of the file an app ships; distributions that export it and that run it; how to install them.
 
     preload: modules worth importing once, before the processes of several exports are forked from it.
+    beside: roles of the files that an export writes beside the model file; each ships as NAME.ROLE.
     """
 
     module: str
@@ -71,6 +72,7 @@ class RuntimeInfo:
     run_libraries: tuple[str, ...]
     extra: str
     preload: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 RUNTIMES: dict[str, RuntimeInfo] = {
@@ -105,6 +107,7 @@ RUNTIMES: dict[str, RuntimeInfo] = {
         ("onnxruntime",),
         "onnx",
         ("onnx", "onnxscript", "torch.onnx"),
+        beside=("ort",),
     ),
 }
 

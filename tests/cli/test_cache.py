@@ -103,7 +103,7 @@ def test_clear_yes_does_not_ask(cli, stored, monkeypatch):
     answer(monkeypatch, "")
     total = sum(e.size_bytes for e in stored.summaries())
     done = cli("cache", "clear", "--yes", "--json")
-    assert done.json() == {"removed": 3, "bytes": total}
+    assert done.json() == {"removed": 3, "bytes": total, "in_use": 0}
     assert stored.keys() == []
 
 
@@ -119,6 +119,19 @@ def test_clear_by_size_removes_the_least_recently_used(cli, stored):
     assert done.stdout.startswith("removed 1 results, ")
     assert stored.keys() == ["1" * 64, "2" * 64]
     assert cli("cache", "clear", "--keep-bytes", "1kB").stdout == "removed 0 results, 0 bytes\n"
+
+
+def test_clear_leaves_what_is_used_and_says_how_much(cli, stored, monkeypatch):
+    used = stored.get("2" * 64)
+    for words in (["--yes"], ["--keep-bytes", "0B"], ["--older-than", "0s"]):
+        done = cli("cache", "clear", *words)
+        assert done.code == 0
+        assert done.stderr == "left 1 results that a running command uses\n"
+        assert stored.keys() == [used.key]
+    assert (used.files / "file").read_bytes() == b"x" * 200
+    del used
+    done = cli("cache", "clear", "--yes")
+    assert (done.stdout.split(",")[0], done.stderr) == ("removed 1 results", "")
 
 
 def test_a_cache_that_cannot_be_written_says_what_to_do(cli, tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ NEWS = (
     events.StepStarted("export", "first", "k2", 4712, "logs/e.log"),
     events.StepFailed("export", "first", "k2", "no such op [aten.foo]", "logs/e.log"),
     events.StepSkipped("verify", "first", "k3", "export first failed"),
+    events.Waiting("process 7 [on host b] benchmarks"),
 )
 
 
@@ -50,6 +51,7 @@ def test_plain_is_a_line_for_each_thing_that_happens(capsys):
         ["start", "export", "first"],
         ["failed", "export", "first"],
         ["skipped", "verify", "first:", "export", "first", "failed"],
+        ["waiting:", "process", "7", "[on", "host", "b]", "benchmarks"],
     ]
 
 
@@ -60,9 +62,10 @@ def test_json_lines_are_the_events_themselves(capsys):
 
 
 @pytest.mark.parametrize("mode", ["none", "auto"])
-def test_without_a_terminal_only_warnings_are_told(capsys, mode):
+def test_without_a_terminal_only_warnings_and_waits_are_told(capsys, mode):
     """What failed is said by the command at its end, once."""
-    assert told(capsys, mode) == "warning: one layer [conv1] stayed float\n"
+    warned, waits = "warning: one layer [conv1] stayed float\n", "waiting: process 7 [on host b] benchmarks\n"
+    assert told(capsys, mode) == warned + waits
 
 
 def test_every_event_there_is_can_be_told_in_every_mode(capsys):

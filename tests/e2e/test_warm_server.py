@@ -84,8 +84,10 @@ def test_a_stage_lives_as_in_a_program_of_its_own(folder: Path) -> None:
     for life in told:
         environment = life["environment"]
         assert environment.pop("POCKETFORGE_CACHE_DIR").startswith(str(folder / "cache"))
-        # What a server is to import, and where the program finds the checkout, is for those processes only.
-        for name in ("POCKETFORGE_PRELOAD", "PYTHONPATH"):
+        assert "/pocketforge-" in environment.pop("TMPDIR"), "each stage has one of its own"
+        # What a server is to import, and where the program finds the checkout, is for those processes only; torch sets
+        # the third when it is imported, to a folder in TMPDIR.
+        for name in ("POCKETFORGE_PRELOAD", "PYTHONPATH", "TORCHINDUCTOR_CACHE_DIR"):
             environment.pop(name, None)
     # JAX sets these when it is imported, as in every program that builds for TFLite.
     for name in {"TF_CPP_MIN_LOG_LEVEL", "TPU_SKIP_MDS_QUERY"} - told[0]["environment"].keys():

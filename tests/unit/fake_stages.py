@@ -11,9 +11,11 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any
 
 from pocketforge import errors
 from pocketforge.plan.steps import Plan, Step
+from pocketforge.run.store import Store
 
 STAGE = "fake"
 
@@ -128,6 +131,25 @@ def _half_write(spec: Any, out: Path, emit: Any) -> None:
     (out / "half.bin").write_bytes(b"x" * 100_000)
 
 
+def _remove(spec: Any, out: Path, emit: Any, path: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_once(spec: Any, out: Path, emit: Any, path: str) -> None:
+    marker = Path(f"{spec['journal']}.{spec['name']}.removed")
+    if not marker.exists():
+        marker.touch()
+        shutil.rmtree(path)
+
+
+def _clear(spec: Any, out: Path, emit: Any, cache: str) -> None:
+    note(spec, "cleared", Store(Path(cache)).clear())
+
+
+def _leave_temporary(spec: Any, out: Path, emit: Any) -> None:
+    note(spec, "temporary", tempfile.mkdtemp(prefix="left-"))
+
+
 ACTIONS: dict[str, Callable[..., None]] = {
     "sleep": _sleep,
     "wait_for": _wait_for,
@@ -141,6 +163,10 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "reject": _reject,
     "start_program": _start_program,
     "half_write": _half_write,
+    "clear": _clear,
+    "leave_temporary": _leave_temporary,
+    "remove": _remove,
+    "remove_once": _remove_once,
 }
 
 RAISED: dict[str, Callable[[], BaseException]] = {

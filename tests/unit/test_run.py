@@ -189,6 +189,51 @@ def test_a_damaged_result_is_made_again_with_a_warning(forge: Forge) -> None:
     assert "made again" in warning.message
 
 
+# Results that go under a build
+
+
+def test_clearing_under_a_build_leaves_what_it_reads_and_what_it_made(forge: Forge) -> None:
+    forge.run(forge.step("stored"), forge.step("of another build"))
+    outcome = forge.run(
+        forge.step("stored"),
+        forge.step("made", needs=["stored"]),
+        forge.step("cleaner", ["clear", str(forge.cache)], needs=["made"]),
+        forge.step("reader", needs=["stored", "made"], after=["cleaner"]),
+    )
+    assert outcome.errors == {}
+    (note,) = forge.notes("cleaner", "cleared")
+    removed, _, in_use = note[3]
+    assert (removed, in_use) == (1, 2)
+    assert forge.seen(events.Warned) == []
+    assert [forge.status(outcome, name) for name in ("stored", "made", "reader")] == ["reused", "run", "run"]
+    names = ("stored", "made", "cleaner", "reader")
+    assert forge.published() == {forge.fake.key_of(name) for name in names}
+
+
+def test_what_vanishes_under_a_build_is_made_again(forge: Forge) -> None:
+    first = forge.run(forge.step("a"), forge.step("b", needs=["a"]))
+    entries = [first.entries[forge.fake.key_of(n)].files.parent for n in "ab"]
+    steps = (
+        forge.step("a"),
+        forge.step("b", needs=["a"]),
+        forge.step("c", ["remove_once", str(entries[0])], needs=["a"]),  # and then fails, as what it needs is gone
+        forge.step("d", ["remove_once", str(entries[1])], needs=["b", "c"]),
+    )
+    outcome = forge.run(*steps)
+    assert outcome.errors == {}
+    assert sorted(forge.result(outcome, "d")) == sorted("d[b[a]][c[a]]")
+    said = [warning.message for warning in forge.seen(events.Warned)]
+    assert said == [f"gone from the cache while they were in use, and made again: fake[{n}]" for n in "ab"]
+    assert forge.published() == {step.key for step in steps}
+
+
+def test_what_vanishes_again_and_again_is_an_error(forge: Forge) -> None:
+    forge.run(forge.step("a"))
+    place = Store(forge.cache).root / "entries"
+    with pytest.raises(errors.StoreError, match="vanish again and again"):
+        forge.run(forge.step("a"), *(forge.step(f"b{n}", ["remove", str(place)], ["exit", 1]) for n in range(1)))
+
+
 # Failures
 
 
@@ -397,6 +442,22 @@ def test_benchmarks_of_two_builds_take_turns(forge: Forge) -> None:
     assert forge.notes("bench2", "start")[0][2] >= forge.notes("bench1", "stop")[0][2]
 
 
+def test_benchmarks_of_builds_with_other_caches_take_turns_too(forge: Forge, tmp_path: Path) -> None:
+    go = forge.folder / "go"
+    first = forge.start(forge.step("bench1", ["wait_for", str(go)], exclusive=True))
+    until(lambda: forge.notes("bench1", "start"), "the first build's benchmark began")
+    forge.cache = tmp_path / "another"
+    second = forge.start(forge.step("bench2", exclusive=True))
+    assert second.stdout is not None
+    told = [json.loads(second.stdout.readline()) for _ in range(2)]
+    assert [event["event"] for event in told] == ["BuildStarted", "Waiting"]
+    assert told[1]["message"].startswith(f"fake[bench2]: process {first.pid} (since ")
+    go.touch()
+    outputs = [build.communicate(timeout=PATIENCE_S) for build in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], outputs
+    assert forge.notes("bench2", "start")[0][2] >= forge.notes("bench1", "stop")[0][2]
+
+
 def test_a_step_waits_for_those_it_comes_after(forge: Forge) -> None:
     outcome = forge.run(forge.step("late", after=["slow"]), forge.step("slow", ["sleep", 0.3]), jobs=2)
     assert outcome.errors == {}
@@ -510,6 +571,47 @@ def test_interrupting_stops_stages_and_their_programs_and_leaves_nothing_half(fo
     assert [forge.status(outcome, n) for n in ("s1", "s2")] == ["run", "run"]
     for note in forge.notes(what="program"):
         until(lambda pid=note[3]: not is_alive(pid), "programs end with their stage")  # type: ignore[misc]
+
+
+def test_nothing_stays_in_tmpdir_however_stages_and_builds_end(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = forge.folder / "tmp"
+    for name in ("pymp-other", "pocketforge-of-a-user"):
+        (place / name).mkdir(parents=True)
+    theirs = sorted(place.iterdir())
+    monkeypatch.setenv("TMPDIR", str(place))
+    never = ["wait_for", str(forge.folder / "never")]
+    ends: dict[str, list[Any]] = {
+        "done": [],
+        "crash": ["exit", 9],
+        "killed": ["signal", int(signal.SIGKILL)],
+        "raises": ["raise", "nothing"],
+    }
+    steps = [forge.step(name, ["leave_temporary"], *([end] if end else [])) for name, end in ends.items()]
+    program = forge.start(*steps)
+    program.communicate(timeout=PATIENCE_S)
+    assert [note[0] for note in forge.notes(what="temporary")] == list(ends)
+    assert sorted(place.iterdir()) == theirs
+
+    for number, how in enumerate((signal.SIGINT, signal.SIGKILL)):
+        build = forge.start(forge.step(f"slow{number}", ["leave_temporary"], never))
+        until(lambda n=number: forge.notes(f"slow{n}", "temporary"), "a stage has a temporary file")  # type: ignore[misc]
+        build.send_signal(how)
+        build.communicate(timeout=PATIENCE_S)
+        left = sorted(set(place.iterdir()) - set(theirs))
+        assert len(left) == (1 if how == signal.SIGKILL else 0), left
+    made = [Path(note[3]) for note in forge.notes(what="temporary")]
+    assert len(made) == 6
+    assert all(path.is_relative_to(place) for path in made)
+
+    alive = forge.start(forge.step("alive", ["leave_temporary"], never))
+    until(lambda: forge.notes("alive", "temporary"), "the next build has cleaned up and is at work")
+    (kept,) = set(place.iterdir()) - set(theirs)
+    assert forge.start(forge.step("beside")).communicate(timeout=PATIENCE_S)[1] == ""
+    assert Path(forge.notes("alive", "temporary")[0][3]).is_relative_to(kept)
+    assert kept.is_dir(), "of a build that lives"
+    alive.send_signal(signal.SIGINT)
+    alive.communicate(timeout=PATIENCE_S)
+    assert sorted(place.iterdir()) == theirs
 
 
 def test_interrupting_ends_the_wait_for_another_build(forge: Forge) -> None:

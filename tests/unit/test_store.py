@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -262,7 +263,7 @@ def test_clearing_without_limits_takes_everything(store: Store) -> None:
     keys_by_age(store, 0, 10)
     size = sum(e.size_bytes for e in store.summaries())
     assert size > 200, "manifests count too"
-    assert store.clear() == (2, size)
+    assert store.clear() == (2, size, 0)
     assert store.keys() == []
     assert left_in_tmp(store) == []
 
@@ -277,7 +278,7 @@ def test_clearing_by_age_keeps_what_was_used_lately(store: Store) -> None:
 def test_touching_an_entry_makes_it_young_again(store: Store) -> None:
     (old,) = keys_by_age(store, 5000)
     store.touch(old)
-    assert store.clear(older_than_s=3600) == (0, 0)
+    assert store.clear(older_than_s=3600) == (0, 0, 0)
     assert store.keys() == [old]
 
 
@@ -290,8 +291,7 @@ def test_clearing_to_a_size_takes_the_least_recently_used_first(store: Store) ->
     keys = keys_by_age(store, 300, 100, 400, 200)
     store.touch(keys[2])
     one = store.summaries()[0].size_bytes
-    removed, freed = store.clear(keep_bytes=2 * one + 1)
-    assert (removed, freed) == (2, 2 * one)
+    assert store.clear(keep_bytes=2 * one + 1) == (2, 2 * one, 0)
     assert set(store.keys()) == {keys[1], keys[2]}
 
 
@@ -313,6 +313,120 @@ def test_summaries_list_damaged_entries_without_meta(store: Store) -> None:
     (entry_folder(store, KEY) / "manifest.json").write_text("{")
     metas = {e.key: e.meta for e in store.summaries()}
     assert metas == {KEY: {}, OTHER: {"stage": "export", "wall_s": 1.5}}
+
+
+# Entries in use
+
+USER = """
+import sys
+from pathlib import Path
+from pocketforge.run.store import Store
+entry = Store(Path(sys.argv[1])).get(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_clearing_leaves_what_another_process_uses_until_it_ends(store: Store, cache: Path) -> None:
+    old, used, new = keys_by_age(store, 300, 200, 100)
+    one = store.summaries()[0].size_bytes
+    with another_process(USER, str(cache), used) as user:
+        assert store.clear(keep_bytes=2 * one) == (1, one, 0)
+        assert store.clear(keep_bytes=one) == (1, one, 1), "the next one goes in its place"
+        assert store.clear(older_than_s=0) == (0, 0, 1)
+        assert store.clear() == (0, 0, 1)
+        assert store.keys() == [used]
+        assert old != new
+        user.kill()
+        user.wait()
+        assert store.clear()[0] == 1
+
+
+def test_what_this_process_just_made_or_read_stays_as_long_as_it_has_it(store: Store, cache: Path) -> None:
+    with store.workspace() as out:
+        (out / "a").write_text("alpha")
+        made = store.publish(KEY, out, {})
+    put(store, OTHER, a="beta")
+    read = Store(cache).get(OTHER)
+    assert read is not None
+    assert Store(cache).clear() == (0, 0, 2)
+    assert [(entry.files / "a").read_text() for entry in (made, read)] == ["alpha", "beta"]
+    del made
+    assert Store(cache).clear()[0] == 1
+    assert store.keys() == [OTHER]
+
+
+def test_an_entry_that_is_made_again_is_never_not_there_for_who_reads_it(store: Store, cache: Path) -> None:
+    """Readers of the old one keep it open; a path of theirs always leads to one or the other."""
+    put(store, KEY, a="old")
+    stop, missing = threading.Event(), []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                (entry_folder(store, KEY) / "files" / "a").read_text()
+            except FileNotFoundError as error:
+                missing.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(40):
+        put(store, KEY, a=f"new {number}")
+    stop.set()
+    reader.join()
+    assert not missing
+    assert left_in_tmp(store) == []
+
+
+def test_half_done_work_that_somebody_is_at_is_not_cleared(store: Store) -> None:
+    for key in (KEY, OTHER):
+        (store.partial(key) / "epoch").touch()
+    with store.lock(KEY):
+        store.clear()
+        assert (store.root / "partial" / KEY / "epoch").exists()
+        assert not (store.root / "partial" / OTHER).exists()
+
+
+def test_an_entry_that_somebody_removes_without_asking_is_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, KEY, a="alpha")
+    real = hash_file
+
+    def removed_meanwhile(path: Path) -> str:
+        shutil.rmtree(entry_folder(store, KEY))
+        return real(path)
+
+    monkeypatch.setattr("pocketforge.run.store.hash_file", removed_meanwhile)
+    assert store.get(KEY) is None
+
+
+def test_an_entry_that_is_made_again_while_it_is_read_is_read_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, KEY, a="old")
+    times = []
+
+    def made_again_meanwhile(path: Path) -> str:
+        times.append(path)
+        if len(times) == 1:
+            put(store, KEY, a="new one")
+        return hash_file(path)
+
+    monkeypatch.setattr("pocketforge.run.store.hash_file", made_again_meanwhile)
+    entry = store.get(KEY)
+    assert entry is not None
+    assert (entry.size_bytes, (entry.files / "a").read_text()) == (7, "new one")
+
+
+def test_too_many_open_files_are_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, KEY, a="alpha")
+    monkeypatch.setattr(
+        "pocketforge.run.store.hash_file",
+        lambda path: (_ for _ in ()).throw(OSError(errno.EMFILE, "Too many open files")),
+    )
+    with pytest.raises(StoreError, match="Too many open files") as caught:
+        store.get(KEY)
+    assert not isinstance(caught.value, DamagedEntry)
+    assert "ulimit" in caught.value.hint
 
 
 # What a crash leaves
@@ -472,8 +586,8 @@ keys = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(30)]
 if what == "read-only":
     put(keys[0], 10)
     subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
-    attempts = [lambda: Store(place), lambda: put(keys[1], 10), lambda: store.lock(keys[1]).__enter__(),
-                lambda: store.discard(keys[0])]
+    attempts = [lambda: Store(place).clear(), lambda: Store(place / "other"), lambda: put(keys[1], 10),
+                lambda: store.lock(keys[1]).__enter__(), lambda: store.discard(keys[0])]
     for attempt in attempts:
         try:
             attempt()
@@ -481,6 +595,22 @@ if what == "read-only":
         except StoreError as error:
             print(error.message, "|", error.hint)
     print("reads:", store.get(keys[0]).hashes.keys())
+    # One that is opened on the read-only disk reads it, and keeps what is made somewhere else for as long as it runs.
+    store = Store(place)
+    print("why:", store.read_only)
+    put(keys[1], 10)
+    with store.lock(keys[1]):
+        (store.partial(keys[1]) / "half").touch()
+        store.forget_partial(keys[1])
+    again = Store(place)
+    sizes = [again.get(key).size_bytes for key in keys[:2]]
+    print("both:", sizes, again.keys() == sorted(keys[:2]), again.has(keys[2]))
+    put(keys[0], 20)
+    own = again.get(keys[0]).files
+    print("made again:", again.get(keys[0]).size_bytes, own.is_relative_to(place))
+    again.discard(keys[0])
+    print("the stored one:", again.get(keys[0]), Store(place).get(keys[0]).size_bytes)
+    print(own.parents[4])
 else:
     for key in keys:
         try:
@@ -526,12 +656,52 @@ def test_a_full_disk_is_a_store_error_and_leaves_only_whole_entries(tmp_path: Pa
 
 
 def test_a_read_only_disk_is_a_store_error_and_can_still_be_read(tmp_path: Path) -> None:
-    *refused, read = run_on_a_small_disk(tmp_path, "read-only")
-    assert len(refused) == 4
+    *refused, read, why, both, again, stored, own = run_on_a_small_disk(tmp_path, "read-only")
+    assert len(refused) == 5
     for line in refused:
         assert line.startswith("cannot write to")
         assert "Read-only file system | choose a folder you can write to" in line
     assert read == "reads: dict_keys(['a'])"
+    assert why == f"why: cannot write to {tmp_path}/disk/v1: Read-only file system"
+    assert both == "both: [10, 10] True False"
+    assert again == "made again: 20 False"
+    assert stored == "the stored one: None 10"
+    assert Path(own).name.startswith("pocketforge-cache-")
+    assert not Path(own).exists(), "what was made is gone with its process"
+
+
+AS_ANOTHER_USER = """
+import os, sys
+from pathlib import Path
+from pocketforge.run.store import Store
+if os.getuid() == 0:
+    os.setuid(65534)
+store = Store(Path(sys.argv[1]))
+print(store.read_only)
+print(store.get(sys.argv[2]).hashes.keys())
+"""
+
+
+def test_a_cache_whose_folders_may_not_be_written_to_is_read(request: pytest.FixtureRequest) -> None:
+    place = tempfile.TemporaryDirectory(dir="/tmp")  # pytest's folders are for one user alone
+    request.addfinalizer(place.cleanup)
+    cache = Path(place.name)
+    put(Store(cache), KEY, a="alpha")
+    folders = [path for path in (cache, *cache.rglob("*")) if path.is_dir()]
+    for path in folders:
+        path.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", AS_ANOTHER_USER, str(cache), KEY],
+            env={**os.environ, "PYTHONPATH": SOURCES, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        for path in folders:
+            path.chmod(0o755)
+    assert done.stdout.splitlines() == [f"cannot write to {cache}/v1: Permission denied", "dict_keys(['a'])"], (
+        done.stderr
+    )
 
 
 # Any sequence of operations

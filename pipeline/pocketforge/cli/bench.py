@@ -116,7 +116,6 @@ def command(
     from pocketforge.measure.ab import MIN_BLOCKS
     from pocketforge.recipe.device import AdbDevice, HostDevice
     from pocketforge.recipe.toml import load_recipe
-    from pocketforge.run.store import Store
 
     recipe = load_recipe(what) if what.suffix == ".toml" else None
     if recipe is not None and inputs:
@@ -149,7 +148,6 @@ def command(
     if (against or noise_floor) and rounds is not None and rounds < MIN_BLOCKS:
         raise RecipeError(f"a comparison needs {MIN_BLOCKS} rounds or more, found --rounds {rounds}")
     timed = {"threads": threads, "min_samples": samples, "min_seconds": seconds}
-    store = Store(cache)
     try:
         files = stored_files(recipe, cache, target) if recipe else [given_file(what, inputs)]
         runners = {file.runtime: str(runner.absolute()) for file in files} if runner else None
@@ -164,9 +162,7 @@ def command(
                 rival = given_file(Path(against), files[0].inputs)
             phones = [d for d in devices if isinstance(d, AdbDevice)]
             ctx.exit(_compare(files, rival, phones, tolerance / 100, say, resolve, as_json))
-        results = bench_files(
-            files, devices, timed | {"processes": processes}, say, resolve=resolve, store=store if recipe else None
-        )
+        results = bench_files(files, devices, timed | {"processes": processes}, say, resolve=resolve)
     except DamagedEntry as damage:
         raise StoreError(damage.message, f"pocketforge build {what} makes it again") from None
     if as_json:

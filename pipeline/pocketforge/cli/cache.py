@@ -82,6 +82,7 @@ def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
     from pocketforge.run.store import Store
 
     store = Store(cache)
+    store.must_be_writable()
     keys = store.keys()
     damaged = []
     for key in keys:
@@ -113,20 +114,22 @@ def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before removing everything.")
 @json_option
 def clear(cache: Path, older_than: float | None, keep_bytes: float | None, yes: bool, as_json: bool) -> None:
-    """Remove stored results: those past a limit, or all.
+    """Remove stored results: those past a limit, or all. What a running build uses stays.
 
     The next build makes again what it needs.
     """
-    from pocketforge.run.store import Store
+    from pocketforge.run.store import Cleared, Store
 
-    removed = freed = 0
+    done = Cleared(0, 0, 0)
     if older_than is not None or keep_bytes is not None or yes or _agreed(f"remove every result in {cache}?"):
         limit = None if keep_bytes is None else int(keep_bytes)
-        removed, freed = Store(cache).clear(older_than_s=older_than, keep_bytes=limit)
+        done = Store(cache).clear(older_than_s=older_than, keep_bytes=limit)
     if as_json:
-        print_json({"removed": removed, "bytes": freed})
-    else:
-        click.echo(f"removed {removed} results, {freed:,} bytes")
+        print_json({"removed": done.removed, "bytes": done.size_bytes, "in_use": done.in_use})
+        return
+    click.echo(f"removed {done.removed} results, {done.size_bytes:,} bytes")
+    if done.in_use:
+        click.echo(f"left {done.in_use} results that a running command uses", err=True)
 
 
 def _agreed(question: str) -> bool:

@@ -40,6 +40,8 @@ def _warnings(event: events.Event) -> None:
     match event:
         case events.Warned(message):
             _say(f"warning: {message}")
+        case events.Waiting(message):
+            _say(f"waiting: {message}")
 
 
 def _plain(event: events.Event) -> None:
@@ -98,6 +100,8 @@ def _bars() -> Iterator[events.Emit]:
                 bars.console.print(f"  skipped {stage:<10} {_short(lane)}: {because}", markup=False, highlight=False)
             case events.Warned(message):
                 bars.console.print(f"  warning: {message}", markup=False, style="yellow", highlight=False)
+            case events.Waiting(message):
+                bars.console.print(f"  waiting: {message}", markup=False, highlight=False)
 
     with bars:
         yield emit

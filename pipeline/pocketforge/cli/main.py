@@ -83,7 +83,8 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     "--version", is_flag=True, callback=_print_version, expose_value=False, is_eager=True,
     help="Show the versions of Pocketforge and of the toolchains, and exit.",
 )  # fmt: skip
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """A trained PyTorch model in; model files proven to load, run, be accurate, small and fast out.
 
     Start with `pocketforge init MODEL.py`, then `pocketforge build RECIPE.toml`.
@@ -91,6 +92,9 @@ def cli() -> None:
     Exit codes: 0 built and every budget kept, 1 the gate failed, 2 wrong usage, recipe or model, 3 a stage failed,
     4 a device failed, 130 interrupted.
     """
+    from pocketforge.run.scratch import own_tmpdir
+
+    ctx.with_resource(own_tmpdir())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

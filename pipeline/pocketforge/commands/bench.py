@@ -5,7 +5,6 @@ Timed on the host, counted on emulated devices, timed on phones (bench_phones.py
 
 from __future__ import annotations
 
-import contextlib
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from pocketforge.measure.processes import time_in_processes
 from pocketforge.recipe.device import AdbDevice, Device, EmulatedDevice, HostDevice
 from pocketforge.registries import RUNTIMES
 from pocketforge.results.latency import latency_interval
-from pocketforge.run.store import Store
+from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
 from pocketforge.stats import PERCENTILES, percentile
 
 Say = Callable[[str], None]
@@ -34,16 +33,14 @@ def bench_files(
     say: Say,
     *,
     resolve: Callable[[str], Path] = Path,
-    store: Store | None = None,
 ) -> list[dict[str, Any]]:
-    """Run every file on each device. resolve: makes a path of one that a device names. store: whose host benchmarks
-    take turns."""
+    """Run every file on each device. resolve: makes a path of one that a device names."""
     results = []
     phones = [device for device in devices if isinstance(device, AdbDevice)]
     for file in files:
         for device in devices:
             if isinstance(device, HostDevice):
-                with store.lock("host-benchmark") if store else contextlib.nullcontext():
+                with hold_of_machine(HOST_BENCHMARK, lambda holder: say(f"waiting: {holder} benchmarks here")):
                     results.append(_bench(file, device, how))
             elif isinstance(device, EmulatedDevice):
                 say(f"counting {file.name} on {device.name}")

@@ -16,17 +16,21 @@ from pocketforge.files import refuse_special
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, suggest
 from pocketforge.registries import RUNTIMES
-from pocketforge.run.store import Store
+from pocketforge.run.store import Entry, Store
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A model file to benchmark, and samples for it: one .npy for each of its inputs."""
+    """A model file to benchmark, and samples for it: one .npy for each of its inputs.
+
+    entries: the stored results that these are of, which stay as long as this is kept.
+    """
 
     name: str
     path: Path
     runtime: str
     inputs: tuple[Path, ...]
+    entries: tuple[Entry, ...] = ()
 
 
 def stored_files(recipe: Recipe, cache: Path, names: Sequence[str]) -> list[File]:
@@ -37,22 +41,23 @@ def stored_files(recipe: Recipe, cache: Path, names: Sequence[str]) -> list[File
             raise RecipeError(f"no target is named {name!r}{suggest(name, known)}")
     plan = make_plan(recipe, gather(recipe, cache))
     store = Store(cache)
-    inputs = tuple(sample_paths(_stored(store, plan.data, "the recipe's data"), "eval"))
+    data = _stored(store, plan.data, "the recipe's data")
+    inputs = tuple(sample_paths(data.files, "eval"))
     files = []
     for lane in plan.lanes:
         if not names or lane.target.name in names:
-            folder = _stored(store, lane.export, f"target {lane.target.name!r}")
-            exported = json.loads((folder / "export.json").read_text(encoding="utf-8"))
-            model = folder / exported["files"]["model"]
-            files.append(File(lane.target.name, model, lane.target.runtime, inputs))
+            entry = _stored(store, lane.export, f"target {lane.target.name!r}")
+            exported = json.loads((entry.files / "export.json").read_text(encoding="utf-8"))
+            model = entry.files / exported["files"]["model"]
+            files.append(File(lane.target.name, model, lane.target.runtime, inputs, (data, entry)))
     return files
 
 
-def _stored(store: Store, key: str, what: str) -> Path:
+def _stored(store: Store, key: str, what: str) -> Entry:
     entry = store.get(key)
     if entry is None:
         raise RecipeError(f"{what} is not built, or changed since", "pocketforge build RECIPE builds it")
-    return entry.files
+    return entry
 
 
 def given_file(path: Path, inputs: Sequence[Path]) -> File:

@@ -5,25 +5,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shutil
 import time
-import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge import events
 from pocketforge.commands.why import explain_failures
-from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError
+from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError, StoreError
 from pocketforge.facts.gather import gather
 from pocketforge.facts.phones import add_phones, without_absent
 from pocketforge.files import explain_os_error
 from pocketforge.model.checkpoint_files import copy_portable
 from pocketforge.plan.lanes import make_plan
-from pocketforge.plan.steps import Plan
+from pocketforge.plan.steps import Facts, Plan
 from pocketforge.recipe import Recipe
 from pocketforge.records import Report
-from pocketforge.results.release import discard, write_release
+from pocketforge.results.output_folder import CHECKPOINT, REPORT, Draft, drafted, take
+from pocketforge.results.release import write_release
 from pocketforge.results.report import make_report, recipe_digest
 from pocketforge.run.store import Store
 from pocketforge.run.walk import Outcome, run_plan
@@ -64,72 +63,74 @@ def build(
     """Build every target of a recipe, judge it, and write report.json and, if the gate passes, release/.
 
     phones: "adb", "adb:SERIAL" or "adb:all": run on these too, also where the recipe has no device for them.
-    Raises RecipeError, StoreError and DeviceUnavailable (a phone is not there) before anything ran; errors of stages
-    are in the result.
+    Waits for another build that writes into `out`. Raises RecipeError, StoreError and DeviceUnavailable (a phone is not
+    there) before anything ran; errors of stages are in the result. A StoreError afterwards leaves the earlier results.
     """
     started = time.monotonic()
     store = Store(cache)
-    asked = recipe
-    recipe = add_phones(recipe, phones)
-    facts = gather(recipe, cache)
-    recipe, left_out = without_absent(recipe, facts.phones)
+    asked, wanted = recipe, add_phones(recipe, phones)
+    recipe, facts, left_out = _facts(wanted, cache)
     for text in left_out:
         emit(events.Warned(text))
     plan = make_plan(recipe, facts)
-    _prepare(out)
-    outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
-    discard(out / "why")
-    why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=out, emit=emit)
-    report = make_report(recipe, facts, plan, outcome, why=why, wall_s=time.monotonic() - started)
-    # By what the user wrote, not by which phones were there.
-    warnings = (*left_out, *report.warnings)
-    report = dataclasses.replace(report, recipe_sha256=recipe_digest(asked), warnings=warnings)
-    report_path = out / "report.json"
-    try:
-        _write_whole(report_path, json.dumps(report.to_json(), indent=1, sort_keys=True))
-        release = write_release(recipe, plan, outcome, report, out, keep_failed=keep_failed)
-        checkpoint = _write_checkpoint(recipe, plan, outcome, report, out)
-    except OSError as error:
-        raise explain_os_error(error, out, "--out") from error
+    with take(out, emit) as waited:
+        if waited:  # what was read may have changed meanwhile
+            recipe, facts, left_out = _facts(wanted, cache)
+            plan = make_plan(recipe, facts)
+        outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
+        with drafted(out) as draft:
+            why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=draft.folder, emit=emit)
+            with _os_errors(store, out):
+                report = make_report(recipe, facts, plan, outcome, why=why, wall_s=time.monotonic() - started)
+            # By what the user wrote, not by which phones were there.
+            warnings = (*left_out, *report.warnings)
+            report = dataclasses.replace(report, recipe_sha256=recipe_digest(asked), warnings=warnings)
+            with _os_errors(store, out):
+                return write_results(recipe, plan, outcome, report, out, draft, keep_failed=keep_failed)
+
+
+def write_results(
+    recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, out: Path, draft: Draft, *, keep_failed: bool
+) -> Built:
+    """All that a build leaves in `out`, in the place of what an earlier one left: all of it, or nothing.
+
+    Raises OSError, StoreError.
+    """
+    release = write_release(recipe, plan, outcome, report, draft.folder, keep_failed=keep_failed)
+    checkpoint = _write_checkpoint(recipe, plan, outcome, report, draft.folder)
+    text = json.dumps(report.to_json(), indent=1, sort_keys=True)
+    (draft.folder / REPORT).write_text(text + "\n", encoding="utf-8")
+    draft.commit()
     errors = tuple(outcome.errors[s.key] for s in plan.steps if s.key in outcome.errors)
-    return Built(report, report_path, release, checkpoint, errors)
+    written = out / release if release else None
+    return Built(report, out / REPORT, written, out / CHECKPOINT if checkpoint else None, errors)
 
 
-def _write_checkpoint(recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, out: Path) -> Path | None:
-    """The compressed PyTorch model, to load anywhere: `out/checkpoint`, whole or not at all."""
-    final = out / "checkpoint"
-    discard(final)
-    if not plan.changes or plan.changes[-1].key not in outcome.entries:
-        return None
-    draft = out / f".checkpoint.{uuid.uuid4().hex}"
+@contextlib.contextmanager
+def _os_errors(store: Store, out: Path) -> Iterator[None]:
+    """What cannot be written is the output folder's; what cannot be read was in the store a moment ago."""
     try:
-        inputs = report.reference.get("inputs", ())
-        copy_portable(outcome.entries[plan.changes[-1].key].files, draft, recipe.resolve, inputs)
-        draft.rename(final)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    return final
-
-
-def _prepare(out: Path) -> None:
-    """Make the output folder, and find out now, not after the build, whether it can be written to."""
-    probe = out / f".probe-{uuid.uuid4().hex}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        yield
     except OSError as error:
+        if isinstance(error.filename, str) and Path(error.filename).is_relative_to(store.root):
+            raise StoreError(
+                f"a stored result cannot be read any more: {error.filename}: {error.strerror}",
+                "build again: what is gone is made anew",
+            ) from error
         raise explain_os_error(error, out, "--out") from error
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside and rename: a report is whole or the old one."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        draft.write_text(text + "\n", encoding="utf-8")
-        draft.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise
+def _facts(recipe: Recipe, cache: Path) -> tuple[Recipe, Facts, list[str]]:
+    """What the plan depends on, the recipe without the phones that are not there, and a line for each of those."""
+    facts = gather(recipe, cache)
+    recipe, left_out = without_absent(recipe, facts.phones)
+    return recipe, facts, list(left_out)
+
+
+def _write_checkpoint(recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, draft: Path) -> bool:
+    """The compressed PyTorch model, to load anywhere: `draft/checkpoint`."""
+    if not plan.changes or plan.changes[-1].key not in outcome.entries:
+        return False
+    inputs = report.reference.get("inputs", ())
+    copy_portable(outcome.entries[plan.changes[-1].key].files, draft / CHECKPOINT, recipe.resolve, inputs)
+    return True

@@ -157,8 +157,10 @@ def _engines() -> Row:
 
 def _cache(cache: Path) -> Row:
     try:
-        Store(cache)
+        refused = Store(cache).read_only
     except StoreError as error:
         return _row("cache", "missing", error.message, error.hint)
+    if refused:
+        return _row("cache", "ok", f"{refused}: it is read, and what a command makes is gone when it ends")
     free = shutil.disk_usage(cache).free
     return _row("cache", "ok", f"{cache}, {free:,} bytes free")

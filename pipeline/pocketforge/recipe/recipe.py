@@ -24,6 +24,7 @@ from pocketforge.recipe.device import (
 from pocketforge.recipe.model import Model
 from pocketforge.recipe.names import check_name, suggest
 from pocketforge.recipe.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES
+from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
 
 Task = Literal["classification", "regression"]
@@ -68,6 +69,9 @@ class Recipe:
         for what, names in (("target", [t.name for t in self.targets]), ("device", [d.name for d in self.devices])):
             for name in sorted({n for n in names if names.count(n) > 1}):
                 faults.append(f"{what} names must be unique, found {name!r} {names.count(name)} times")
+        faults += faults_of_names(list({target.name: target for target in self.targets}.values()))
+        if len(self.name) > LONGEST_NAME_BYTES:
+            faults.append(f"name: it names a folder, and is longer than {LONGEST_NAME_BYTES} bytes ({len(self.name)})")
         if not 0 <= self.seed < 2**32:
             faults.append(f"seed must be 0 to 2^32 - 1, found {self.seed}")
         return faults

@@ -1,21 +1,22 @@
 """The release folder: exactly the files an app ships, a sidecar beside each, and SHA256SUMS.
 
-It appears whole, in one rename, and only when the gate passed. A release of an earlier build is taken away when this
-build's gate fails: what lies in release/ is what the report beside it speaks of.
+It is written whole beside its place (output_folder.py) and appears only when the gate passed. A release of an earlier
+build is taken away when this build's gate fails: what lies in release/ is what the report beside it speaks of.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketforge.files import json_text
+from pocketforge.errors import StoreError
+from pocketforge.files import hash_file, json_text
 from pocketforge.plan.steps import Plan
 from pocketforge.recipe import Recipe
+from pocketforge.recipe.shipped_names import MODEL, SUMS, sidecar_name
 from pocketforge.records import Artifact, Measurement, Report, TargetRecord
+from pocketforge.results.output_folder import FAILED, RELEASE
 from pocketforge.run.walk import Outcome
 from pocketforge.stats import PERCENTILES, percentile
 
@@ -26,30 +27,24 @@ SIDECAR_VERSION = 1
 
 
 def write_release(
-    recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, out: Path, *, keep_failed: bool
-) -> Path | None:
-    """Write `out/release` (gate passed) or `out/failed` (on request); returns the folder written. Raises OSError."""
-    release, failed = out / "release", out / "failed"
-    for folder in (release, failed):
-        discard(folder)
+    recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, draft: Path, *, keep_failed: bool
+) -> str | None:
+    """Write `draft/release` (gate passed) or `draft/failed` (on request); returns which.
+
+    Raises OSError, and StoreError for a stored file that is not what the report speaks of.
+    """
     passed = report.verdict == "PASS"
     if not passed and not keep_failed:
         return None
-    final = release if passed else failed
-    draft = out / f".{final.name}.{uuid.uuid4().hex}"
-    draft.mkdir()
-    try:
-        for lane, target in zip(plan.lanes, report.targets, strict=True):
-            if target.artifacts:
-                data = json.loads((outcome.entries[plan.data].files / "data.json").read_text(encoding="utf-8"))
-                _write_target(recipe, target, report, outcome.entries[lane.export].files, data, draft)
-        sums = "".join(f"{a.sha256}  {a.path}\n" for a in _artifacts(report))
-        (draft / "SHA256SUMS").write_text(sums, encoding="utf-8")
-        draft.rename(final)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    return final
+    name = RELEASE if passed else FAILED
+    folder = draft / name
+    folder.mkdir()
+    for lane, target in zip(plan.lanes, report.targets, strict=True):
+        if target.artifacts:
+            data = json.loads((outcome.entries[plan.data].files / "data.json").read_text(encoding="utf-8"))
+            _write_target(recipe, target, report, outcome.entries[lane.export].files, data, folder)
+    _write_new(folder / SUMS, "".join(f"{a.sha256}  {a.path}\n" for a in _artifacts(report)).encode())
+    return name
 
 
 def _artifacts(report: Report) -> Iterable[Artifact]:
@@ -62,14 +57,21 @@ def _write_target(
     """Copy a target's files from its export's folder `source`, and write their sidecars."""
     exported = json.loads((source / "export.json").read_text(encoding="utf-8"))
     for artifact in target.artifacts:
-        shutil.copyfile(source / exported["files"][artifact.kind], folder / artifact.path)
+        path = folder / artifact.path
+        _write_new(path, (source / exported["files"][artifact.kind]).read_bytes())
+        if hash_file(path) != artifact.sha256:
+            raise StoreError(
+                f"{artifact.path} is not the file that was verified: the stored result changed meanwhile",
+                "build again: what is damaged is made again",
+            )
         sidecar = make_sidecar(recipe, target, artifact, exported, data, report)
-        (folder / sidecar_name(target, artifact)).write_text(json_text(sidecar), encoding="utf-8")
+        _write_new(folder / sidecar_name(target.name, artifact.kind), json_text(sidecar).encode())
 
 
-def sidecar_name(target: TargetRecord, artifact: Artifact) -> str:
-    """NAME.json for the target's model file, NAME.ROLE.json for a file beside it (NAME.ort.json)."""
-    return f"{target.name}.json" if artifact.kind == "model" else f"{target.name}.{artifact.kind}.json"
+def _write_new(path: Path, content: bytes) -> None:
+    """Never over another file: recipes are checked for names that meet (recipe/shipped_names.py)."""
+    with path.open("xb") as file:
+        file.write(content)
 
 
 def make_sidecar(
@@ -92,7 +94,7 @@ def make_sidecar(
             **(_phone(target, m) if m.via == "adb" else {}),
         }
         for m in report.measurements
-        if m.target == target.name and m.metric == "latency_ms" and artifact.kind == "model"
+        if m.target == target.name and m.metric == "latency_ms" and artifact.kind == MODEL
     ]
     return {
         "sidecar_version": SIDECAR_VERSION,
@@ -114,7 +116,7 @@ def make_sidecar(
         "export": exported["facts"],
         "measured": measured,
         "latency_ms": latency,
-        "emulated": _emulated(target) if artifact.kind == "model" else [],
+        "emulated": _emulated(target) if artifact.kind == MODEL else [],
         "runtimes": target.facts.get("runtimes", {}),
         "kernels": target.facts.get("kernels", []),
         "versions": {k: v for k, v in report.environment.items() if v != "none" and k != "host"},
@@ -158,11 +160,3 @@ def _preprocessing(steps: dict[str, Any], inputs: list[dict[str, Any]]) -> dict[
         quantized = {k: tensor[k] for k in ("scale", "zero_point", "dtype")}
         kept.append({"step": "quantize", "round": "half_to_even", **quantized})
     return {**steps, "steps": kept, "output": output}
-
-
-def discard(folder: Path) -> None:
-    """Take a folder out of sight in one rename, then delete it."""
-    if folder.exists():
-        grave = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-        folder.rename(grave)
-        shutil.rmtree(grave, ignore_errors=True)

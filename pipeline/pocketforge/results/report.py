@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pocketforge.plan.steps import Facts, Lane, Plan
 from pocketforge.recipe import Recipe
+from pocketforge.recipe.shipped_names import file_name
 from pocketforge.records import Artifact, Check, Measurement, Report, StepRecord, TargetRecord, Via
-from pocketforge.registries import RUNTIMES
 from pocketforge.results.agreement import compare_files
 from pocketforge.results.emulated import device_checks, emulated_facts, emulated_values, refusals
 from pocketforge.results.gate import judge
@@ -216,17 +216,13 @@ def _artifacts(lane: Lane, exported: dict[str, Any], outcome: Outcome) -> tuple[
             Artifact(
                 key=lane.export,
                 kind=role,
-                path=_shipped_name(lane, role),
+                path=file_name(lane.target.name, lane.target.runtime, role),
                 sha256=entry.hashes[name],
                 size_bytes=len(content),
                 gzip_bytes=len(gzip.compress(content, 9, mtime=0)),
             )
         )
     return tuple(found)
-
-
-def _shipped_name(lane: Lane, role: str) -> str:
-    return lane.target.name + (RUNTIMES[lane.target.runtime].suffix if role == "model" else f".{role}")
 
 
 def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcome: Outcome) -> list[Measurement]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
 from pocketforge import events
 from pocketforge.errors import StageFailed
 from pocketforge.plan.steps import Plan
+from pocketforge.run.scratch import Marked, lasting_tmpdir
 from pocketforge.run.store import Store
 from pocketforge.run.walk import Outcome, run_plan
 
@@ -25,14 +24,16 @@ def run_part(plan: Plan, keys: Collection[str], cache: Path, name: str, emit: ev
         if step.key in wanted:
             wanted.update(step.needs.values())
     part = dataclasses.replace(plan, steps=tuple(step for step in plan.steps if step.key in wanted))
-    logs = Path(tempfile.mkdtemp(prefix=f"pocketforge-{name}-"))
+    logs = Marked(f"{name}-", lasting_tmpdir())
     keep = False
     try:
-        outcome = run_plan(part, Store(cache), logs=logs, emit=emit)
+        outcome = run_plan(part, Store(cache), logs=logs.path, emit=emit)
         for error in outcome.errors.values():
             keep = isinstance(error, StageFailed)  # its message names the log
             raise error
     finally:
-        if not keep:
-            shutil.rmtree(logs, ignore_errors=True)
+        if keep:
+            logs.keep()
+        else:
+            logs.remove()
     return outcome

@@ -7,26 +7,39 @@
 
 A crash leaves at most a folder under tmp/, which the next run removes once its maker is gone. The manifest
 holds the SHA-256 of every file; an entry that no longer matches is moved out and made again.
+
+Whoever has an `Entry` has its manifest open and locked (run/pins.py): clearing leaves such entries be. A store that
+cannot be written to is read, and what is made goes into a store of this process's own, beside TMPDIR's other files.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import json
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pocketforge.errors import DamagedEntry, StoreError
-from pocketforge.files import explain_os_error, hash_file
+from pocketforge.files import exchange, explain_os_error, hash_file
+from pocketforge.run.pins import Pin, unless_pinned
 
 LAYOUT = "v1"
+_MANIFEST = "manifest.json"
+_FOLDERS = ("entries", "tmp", "locks")
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+# Errors of this process, which say nothing of an entry.
+_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+# Stores that cannot be written to → the folder that takes their place for what this process makes.
+_own_roots: dict[Path, Path] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,15 @@ class Entry:
     size_bytes: int
     last_used: float
     meta: dict[str, Any]
+    pin: Pin | None = field(default=None, compare=False, repr=False)
+
+
+class Cleared(NamedTuple):
+    """What clearing removed, and how many entries it left although they were to go: somebody uses them."""
+
+    removed: int
+    size_bytes: int
+    in_use: int
 
 
 class Store:
@@ -46,54 +68,105 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root / LAYOUT
-        with _store_errors(self.root):
-            for name in ("entries", "tmp", "locks"):
-                (self.root / name).mkdir(parents=True, exist_ok=True)
-            # mkdir succeeds on an existing folder of a read-only disk: find out now, not in the middle of a build.
-            probe = self.root / "tmp" / f"probe-{uuid.uuid4().hex}"
-            probe.touch()
-            probe.unlink()
-        self._remove_abandoned()
+        # Why nothing can be written here, where that is so: for whoever must write.
+        self._refusal: StoreError | None = None
+        self._given_up: set[Path] = set()
+        try:
+            _make(self.root)
+        except OSError as error:
+            refusal = explain_os_error(error, self.root)
+            if error.errno not in _FORBIDDEN or not os.access(self.root / "entries", os.R_OK | os.X_OK):
+                raise refusal from error
+            self._refusal = refusal
+            return
+        self._remove_abandoned(self.root)
+
+    @property
+    def read_only(self) -> str:
+        """Why nothing can be written into this store; empty when it can. What is made is then this process's own."""
+        return self._refusal.message if self._refusal else ""
+
+    def must_be_writable(self) -> None:
+        """For who wants to change what is stored. Raises StoreError."""
+        if self._refusal:
+            raise self._refusal
+
+    def _writes(self) -> Path:
+        """Where what is new goes."""
+        if not self._refusal:
+            return self.root
+        own = _own_roots.get(self.root)
+        if own is None or not own.is_dir():
+            own = Path(tempfile.mkdtemp(prefix="pocketforge-cache-")) / LAYOUT
+            atexit.register(shutil.rmtree, own.parent, ignore_errors=True)
+            with _store_errors(own):
+                _make(own)
+            _own_roots[self.root] = own
+        return own
+
+    def _new_dir(self, key: str) -> Path:
+        return _entry_dir(self._writes(), key)
 
     def _entry_dir(self, key: str) -> Path:
-        return self.root / "entries" / key[:2] / key
+        """Where an entry is, or would be."""
+        if self._refusal and self.root in _own_roots:
+            own = _entry_dir(_own_roots[self.root], key)
+            if (own / _MANIFEST).exists():
+                return own
+        return _entry_dir(self.root, key)
 
     def has(self, key: str) -> bool:
         """Whether a result is published under `key` (not verified)."""
-        return (self._entry_dir(key) / "manifest.json").is_file()
+        return (self._entry_dir(key) / _MANIFEST).is_file()
 
     def get(self, key: str) -> Entry | None:
-        """The entry, its every file verified, or None. Raises DamagedEntry when it does not match its hashes."""
+        """The entry, its every file verified, or None. Raises DamagedEntry when it does not match its hashes.
+
+        It stays as long as the answer is kept, whoever clears the store.
+        """
         folder = self._entry_dir(key)
         try:
-            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            pin = None if folder in self._given_up else Pin.of(folder / _MANIFEST)
+            if pin is None:
+                return None
+            content, last_used = pin.read()
+            manifest = json.loads(content)
             hashes, meta = dict(manifest["files"]), dict(manifest["meta"])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError):
-            raise DamagedEntry(key, "manifest.json") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _unreadable(error, key, _MANIFEST) from None
         size = 0
         for name, wanted in hashes.items():
             path = folder / "files" / name
             try:
-                if hash_file(path) != wanted:
-                    raise DamagedEntry(key, name)
+                found = hash_file(path)
                 size += path.stat().st_size
-            except (OSError, ValueError):
-                raise DamagedEntry(key, name) from None
-        return Entry(key, folder / "files", hashes, size, (folder / "manifest.json").stat().st_mtime, meta)
+                fault: StoreError | None = None if found == wanted else DamagedEntry(key, name)
+            except (OSError, ValueError) as error:
+                fault = _unreadable(error, key, name)
+            if fault and not pin.is_in_place():
+                return self.get(key)  # somebody made it again meanwhile, or took it away without asking
+            if fault:
+                raise fault
+        return Entry(key, folder / "files", hashes, size, last_used, meta, pin)
 
     def touch(self, key: str) -> None:
         """Note that an entry was used now, so that clearing by age keeps it."""
         with contextlib.suppress(OSError):
-            os.utime(self._entry_dir(key) / "manifest.json")
+            os.utime(self._entry_dir(key) / _MANIFEST)
 
     def discard(self, key: str) -> None:
-        """Take an entry out of sight in one rename, then delete it."""
-        grave = self.root / "tmp" / f"discard-{uuid.uuid4().hex}"
+        """Take an entry out of sight in one rename, then delete it. One that cannot be deleted is not read any more."""
+        if self._refusal:
+            self._given_up.add(_entry_dir(self.root, key))
+        self._bury(key)
+
+    def _bury(self, key: str) -> bool:
+        grave = self._writes() / "tmp" / f"discard-{uuid.uuid4().hex}"
         with _store_errors(self.root), contextlib.suppress(FileNotFoundError):
-            self._entry_dir(key).rename(grave)
+            self._new_dir(key).rename(grave)
             shutil.rmtree(grave, ignore_errors=True)
+            return True
+        return False
 
     @contextlib.contextmanager
     def lock(self, key: str, give_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
@@ -103,7 +176,7 @@ class Store:
         """
         from filelock import FileLock, Timeout
 
-        lock = FileLock(self.root / "locks" / f"{key}.lock")
+        lock = FileLock(self._writes() / "locks" / f"{key}.lock")
         while True:
             try:
                 with _store_errors(self.root):
@@ -122,7 +195,7 @@ class Store:
         """An empty folder on the store's own disk, removed afterwards unless it was published."""
         from filelock import FileLock
 
-        path = self.root / "tmp" / f"work-{uuid.uuid4().hex}"
+        path = self._writes() / "tmp" / f"work-{uuid.uuid4().hex}"
         # Held for as long as we live, so that another process can tell our work from what a crash left.
         lock = FileLock(path.with_suffix(".lock"))
         with _store_errors(self.root):
@@ -137,14 +210,14 @@ class Store:
 
     def partial(self, key: str) -> Path:
         """A folder for half-done work on `key` that outlives a kill. Use it while holding `lock(key)`."""
-        path = self.root / "partial" / key
+        path = self._writes() / "partial" / key
         with _store_errors(self.root):
             path.mkdir(parents=True, exist_ok=True)
         return path
 
     def forget_partial(self, key: str) -> None:
         """Remove half-done work: it is done, or not wanted."""
-        shutil.rmtree(self.root / "partial" / key, ignore_errors=True)
+        shutil.rmtree(self._writes() / "partial" / key, ignore_errors=True)
 
     def publish(self, key: str, workspace: Path, meta: dict[str, Any]) -> Entry:
         """Hash what is in `workspace` and make it the result of `key` in one rename."""
@@ -155,28 +228,31 @@ class Store:
                 "files": {name: hash_file(workspace / name) for name in names},
                 "meta": meta,
             }
-            path = workspace.parent / "manifest.json"
+            path = workspace.parent / _MANIFEST
             with path.open("w", encoding="utf-8") as file:
                 json.dump(manifest, file, indent=1, sort_keys=True)
                 file.flush()
                 os.fsync(file.fileno())
-            target = self._entry_dir(key)
+            target = self._new_dir(key)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 workspace.parent.rename(target)
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
-                # Half an entry from outside our own publishing (a copy that broke off): replace it.
-                self.discard(key)
-                workspace.parent.rename(target)
+                # An earlier result, or half of one (a copy that broke off). Another build may be reading it: its
+                # path is never without a result. The earlier one goes with the workspace.
+                if not exchange(workspace.parent, target):
+                    self.discard(key)
+                    workspace.parent.rename(target)
         entry = self.get(key)
         if entry is None:
             raise StoreError(f"the entry just published under {key[:12]} is gone", "is someone clearing the cache?")
         return entry
 
     def keys(self) -> list[str]:
-        return sorted(p.name for p in (self.root / "entries").glob("*/*") if p.is_dir())
+        roots = {self.root, self._writes()} if self.root in _own_roots else {self.root}
+        return sorted({p.name for root in roots for p in (root / "entries").glob("*/*") if p.is_dir()})
 
     def summaries(self) -> list[Entry]:
         """Every entry, unverified, for listing and clearing; damaged ones come with empty meta."""
@@ -185,41 +261,56 @@ class Store:
             folder = self._entry_dir(key)
             with contextlib.suppress(OSError):
                 size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-                used = (folder / "manifest.json").stat().st_mtime if self.has(key) else folder.stat().st_mtime
+                used = (folder / _MANIFEST).stat().st_mtime if self.has(key) else folder.stat().st_mtime
                 try:
-                    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+                    manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
                     hashes, meta = dict(manifest["files"]), dict(manifest["meta"])
                 except (OSError, ValueError, KeyError, TypeError):
                     hashes, meta = {}, {}
                 found.append(Entry(key, folder / "files", hashes, size, used, meta))
         return found
 
-    def clear(self, *, older_than_s: float | None = None, keep_bytes: int | None = None) -> tuple[int, int]:
-        """Remove entries; returns (count, bytes) removed. Without limits, everything goes.
+    def clear(self, *, older_than_s: float | None = None, keep_bytes: int | None = None) -> Cleared:
+        """Remove entries that nobody uses now. Without limits, all of them go.
 
         older_than_s: entries not used for so long. keep_bytes: then the least recently used, until so much is left.
-        Half-done work goes too, unless it is younger than older_than_s.
+        Half-done work goes too, unless it is younger than older_than_s or somebody is at it.
         """
+        self.must_be_writable()
         entries = sorted(self.summaries(), key=lambda e: e.last_used)
         left = sum(e.size_bytes for e in entries)
         oldest = time.time() - older_than_s if older_than_s is not None else None
-        removed = freed = 0
+        removed = freed = in_use = 0
         for entry in entries:
             too_old = oldest is not None and entry.last_used < oldest
             too_much = keep_bytes is not None and left > keep_bytes
-            if too_old or too_much or (oldest is None and keep_bytes is None):
-                self.discard(entry.key)
+            if not too_old and not too_much and (oldest is not None or keep_bytes is not None):
+                continue
+            with unless_pinned(self._entry_dir(entry.key) / _MANIFEST) as free:
+                gone = free and self._bury(entry.key)
+            if not free:
+                in_use += 1
+                continue
+            left -= entry.size_bytes
+            if gone:  # and not by another clearing
                 removed += 1
                 freed += entry.size_bytes
-                left -= entry.size_bytes
-        for path in (self.root / "partial").glob("*"):
-            if oldest is None or path.stat().st_mtime < oldest:
-                shutil.rmtree(path, ignore_errors=True)
-        return removed, freed
+        self._clear_partial(oldest)
+        return Cleared(removed, freed, in_use)
 
-    def _remove_abandoned(self) -> None:
-        """Delete what a crash left in tmp: work whose lock nobody holds, and anything else a day old."""
-        paths = list((self.root / "tmp").iterdir())
+    def _clear_partial(self, oldest: float | None) -> None:
+        for path in (self.root / "partial").glob("*"):
+            # Gone meanwhile, or its maker is at work.
+            with contextlib.suppress(OSError, StoreError):
+                if oldest is None or path.stat().st_mtime < oldest:
+                    with self.lock(path.name, lambda: True):
+                        shutil.rmtree(path, ignore_errors=True)
+
+    @staticmethod
+    def _remove_abandoned(root: Path) -> None:
+        """Delete what a crash left in tmp: work whose lock nobody holds, discarded entries, what is a day old."""
+        with _store_errors(root):
+            paths = list((root / "tmp").iterdir())
         if not paths:
             return
         from filelock import FileLock, Timeout
@@ -230,11 +321,34 @@ class Store:
                     with FileLock(path, timeout=0):
                         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
                         path.unlink(missing_ok=True)
+                elif path.name.startswith("discard-"):  # also one that somebody is just deleting
+                    shutil.rmtree(path, ignore_errors=True)
                 elif not path.with_suffix(".lock").exists() and path.stat().st_mtime < time.time() - 86_400:
                     if path.is_dir():
                         shutil.rmtree(path, ignore_errors=True)
                     else:
                         path.unlink()
+
+
+def _make(root: Path) -> None:
+    """Make a store's folders, and find out now, not in the middle of a build, whether they can be written to."""
+    for name in _FOLDERS:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    # mkdir succeeds on an existing folder of a read-only disk.
+    probe = root / "tmp" / f"probe-{uuid.uuid4().hex}"
+    probe.touch()
+    probe.unlink()
+
+
+def _entry_dir(root: Path, key: str) -> Path:
+    return root / "entries" / key[:2] / key
+
+
+def _unreadable(error: Exception, key: str, name: str) -> StoreError:
+    """Damage, unless the error says nothing of the entry."""
+    if isinstance(error, OSError) and error.errno in _OUT_OF_FILES:
+        return StoreError(f"cannot read a stored result: {error.strerror}", "allow more open files: ulimit -n 4096")
+    return DamagedEntry(key, name)
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ import contextlib
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from pocketforge.plan.steps import Plan, Step
 from pocketforge.records import StepRecord
 from pocketforge.registries import STAGES
 from pocketforge.run import worker
+from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
+from pocketforge.run.scratch import own_tmpdir, scratch
 from pocketforge.run.store import Entry, Store
 
 # A stage that measured something wrong says so in this file of its result ({"passed": …, "reasons": […]});
@@ -31,6 +34,8 @@ from pocketforge.run.store import Entry, Store
 VERDICT_FILE = "verdict.json"
 # A step at work on a phone is told to end, and has so long to put the phone back as it was.
 _CLEAN_UP_S = 30.0
+# Whoever removes files under a build (rm -r) gets them made again so often.
+_TRIES = 3
 
 
 @dataclass(slots=True)
@@ -64,7 +69,15 @@ def run_plan(
     jobs: steps at a time. refresh: run every step again, also those that are stored. logs: a folder for the
     output of stages, one file each.
     """
-    return _Run(plan, store, logs, max(jobs, 1), refresh, emit).run()
+    for tried in range(_TRIES):
+        # Again: what the first try ran anew is not run a second time.
+        with own_tmpdir():
+            outcome = _Run(plan, store, logs, max(jobs, 1), refresh and not tried, emit).run()
+        gone = [step.name for step in plan.steps if step.key in outcome.entries and not store.has(step.key)]
+        if not gone:
+            return outcome
+        emit(events.Warned(f"gone from the cache while they were in use, and made again: {', '.join(gone)}"))
+    raise StoreError(f"stored results vanish again and again from {store.root}", "who else removes files there?")
 
 
 class _Run:
@@ -92,6 +105,8 @@ class _Run:
         self.emit(events.BuildStarted(len(self.plan.steps), len(self.plan.steps) - len(waiting)))
         if not waiting:
             return self.outcome
+        if self.store.read_only:
+            self.emit(events.Warned(f"{self.store.read_only}; what this run makes is gone when it ends"))
         running: dict[Future[None], Step] = {}
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="stage") as pool:
             try:
@@ -213,12 +228,16 @@ class _Run:
 
     @contextlib.contextmanager
     def _alone(self, step: Step) -> Any:
-        """Benchmarks of several builds on one machine take turns, and so do steps on one phone."""
-        what = "host-benchmark" if step.exclusive else step.place
+        """Benchmarks on one machine take turns, whatever their builds' caches, and so do steps on one phone."""
+        what = HOST_BENCHMARK if step.exclusive else step.place
         if not what:
             yield
             return
-        with self.store.lock(what, self._stopping.is_set):
+
+        def waits(holder: str) -> None:
+            self.emit(events.Waiting(f"{step.name}: {holder} is at work there, and a measurement is made alone"))
+
+        with hold_of_machine(what, waits, give_up=self._stopping.is_set):
             yield
 
     def _make(self, step: Step, log: Path, started: float) -> Entry:
@@ -229,7 +248,8 @@ class _Run:
                 self.store.forget_partial(step.key)
             inputs |= {"partial": self.store.partial(step.key), "logs": log.with_suffix("")}
         with self.store.workspace() as out:
-            peak_rss_bytes = self._run_process(step, inputs, out, log)
+            with _scratch() as temporary:
+                peak_rss_bytes = self._run_process(step, inputs, out, log, temporary)
             meta = {
                 "stage": step.stage,
                 "lane": step.lane,
@@ -237,14 +257,12 @@ class _Run:
                 "peak_rss_bytes": peak_rss_bytes,
                 "spec": dict(step.spec),
             }
-            if step.key in self._refresh:
-                self.store.discard(step.key)
             entry = self.store.publish(step.key, out, meta)
         if resumable:
             self.store.forget_partial(step.key)
         return entry
 
-    def _run_process(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path) -> int:
+    def _run_process(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path, temporary: Path) -> int:
         """Returns the process's peak resident memory in bytes."""
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -261,7 +279,7 @@ class _Run:
             ours, theirs = self._context.Pipe(duplex=False)
             process = self._context.Process(
                 target=worker.stage_main,
-                args=(STAGES[step.stage].module, dict(inputs), dict(step.spec), out, log, theirs),
+                args=(STAGES[step.stage].module, dict(inputs), dict(step.spec), out, log, temporary, theirs),
                 name=step.name,
             )
             try:
@@ -327,6 +345,18 @@ class _Run:
                 _kill(process)
         finally:
             self._context_lock.release()
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """What a stage and its libraries have for a TMPDIR: gone when the stage is, however it ended."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch())
+        except OSError as error:
+            what = f"cannot make a temporary folder in {tempfile.gettempdir()}: {error.strerror}"
+            raise StoreError(what, "choose another place with TMPDIR") from None
+        yield folder
 
 
 def _kill(process: Any) -> None:

@@ -16,6 +16,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
@@ -81,10 +82,12 @@ def stage_main(
     spec: Mapping[str, Any],
     out: Path,
     log: Path,
+    scratch: Path,
     pipe: connection.Connection,
 ) -> None:
-    """Body of a stage's process: run the stage; over `pipe`, send ("progress", fraction, text), then ("done",
-    peak_rss_bytes) or ("error", what).
+    """Body of a stage's process: run the stage, with `scratch` for a TMPDIR.
+
+    Over `pipe`, send ("progress", fraction, text), then ("done", peak_rss_bytes) or ("error", what).
     """
     # A group of our own, so that the build can end us together with whatever we started, and a ^C in the
     # terminal reaches only the build itself.
@@ -93,6 +96,7 @@ def stage_main(
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -22,7 +22,7 @@ import numpy as np
 
 from pocketforge.errors import PocketforgeError, StageFailed
 from pocketforge.measure.trial import Trial, export_float, time_in_turns
-from pocketforge.run.store import Store
+from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
 from pocketforge.stats import ratio_interval
 from pocketforge.studies.cells import Cells, key_of
 from pocketforge.studies.settings import Settings
@@ -114,7 +114,7 @@ def time_all(
         for group in plan_sittings(rows, base, exported):
             key = key_of({**about, "runtime": runtime, "structures": group})
             words = f"timing {len(group)} files in {runtime}"
-            sit = functools.partial(_sit, bench, cells, group, runtime, settings.rounds, cache, watch, words)
+            sit = functools.partial(_sit, bench, cells, group, runtime, settings.rounds, watch, words)
             sitting, reused = cells.once(key, sit)
             sittings.append(sitting)
             tell(f"{words}{' (kept)' if reused else ''}{': ' + sitting['error'] if sitting['error'] else ''}")
@@ -158,7 +158,6 @@ def _sit(
     group: Sequence[str],
     runtime: str,
     rounds: int,
-    cache: Path,
     watch: Callable[[float, str], None],
     words: str,
 ) -> dict[str, Any]:
@@ -171,7 +170,10 @@ def _sit(
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         inputs = _input_files(bench, Path(scratch))
         # One benchmark on this machine at a time, builds' included. What a runtime says is in its error.
-        with Store(cache).lock("host-benchmark"), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            hold_of_machine(HOST_BENCHMARK, lambda holder: watch(0.0, f"{holder} benchmarks")),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             try:
                 found["rounds_ms"] = time_in_turns(trials, inputs, rounds=rounds, progress=lambda f: watch(f, words))
             except StageFailed as error:
