@@ -20,6 +20,7 @@ static const char usage[] =
     "  --samples N        1 to 1000000 (default 10)\n"
     "  --windows N        1 to 1000000 (default 2)\n"
     "  --time-ms N        0 to 86400000 (default 0)\n"
+    "  --gate FD          before the first window a byte is written to this open socket and one awaited (mode count)\n"
     "One JSON line on stdout; exit 0, 64 usage, 65 model or input, 66 file, 69 library, 70 the runtime failed.\n";
 
 static long number(const char *option, const char *text, long least, long most) {
@@ -42,10 +43,11 @@ static enum mode mode_named(const char *text) {
 }
 
 void read_options(int argc, char **argv, struct options *into) {
-    static const struct options defaults = {.threads = 1, .warmup = 1, .samples = 10, .windows = 2};
-    enum { LIBRARY, MODEL, SHA256, INPUT, OUTPUT_DIR, MODE, THREADS, WARMUP, SAMPLES, WINDOWS, TIME_MS, COUNT };
+    static const struct options defaults = {.threads = 1, .warmup = 1, .samples = 10, .windows = 2, .gate = -1};
+    enum { LIBRARY, MODEL, SHA256, INPUT, OUTPUT_DIR, MODE, THREADS, WARMUP, SAMPLES, WINDOWS, TIME_MS, GATE, COUNT };
     static const char *const names[COUNT] = {"--library", "--model",  "--sha256",  "--input",   "--output-dir", "--mode",
-                                             "--threads", "--warmup", "--samples", "--windows", "--time-ms"};
+                                             "--threads", "--warmup", "--samples", "--windows", "--time-ms",
+                                             "--gate"};
     bool given[COUNT] = {false};
     *into = defaults;
     for (int i = 1; i < argc; i++) {
@@ -74,6 +76,7 @@ void read_options(int argc, char **argv, struct options *into) {
         case SAMPLES: into->samples = number(argv[i], value, 1, 1000000); break;
         case WINDOWS: into->windows = number(argv[i], value, 1, 1000000); break;
         case TIME_MS: into->time_ms = number(argv[i], value, 0, 86400000); break;
+        case GATE: into->gate = number(argv[i], value, 3, 1000000); break;
         case INPUT:
             if (into->input_count == MAX_TENSORS) fail(EXIT_USAGE, "more than %d times --input", MAX_TENSORS);
             into->inputs[into->input_count++] = value;

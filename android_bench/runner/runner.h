@@ -32,6 +32,7 @@ struct options {
     size_t input_count;
     enum mode mode;
     long threads, warmup, samples, windows, time_ms;
+    long gate; /* a file descriptor, or -1 */
 };
 
 void read_options(int argc, char **argv, struct options *into);

@@ -10,17 +10,15 @@ An instruction that faults ends its block early and the whole block is counted; 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import functools
 import json
-import os
-import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from pocketforge.devices.emulator import plugin
+from pocketforge.devices.emulator import log_switch, plugin, qemu_log
 from pocketforge.devices.emulator.counts import Block, Counts, agree, words_of
 from pocketforge.devices.emulator.functions import FunctionMap
 from pocketforge.devices.emulator.instructions import by_class, classify
@@ -28,7 +26,7 @@ from pocketforge.devices.emulator.launch import Order, launch
 from pocketforge.devices.emulator.parts import SETUP, Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
 from pocketforge.devices.profiles import Cluster, DeviceProfile
-from pocketforge.errors import DeviceError, DeviceUnavailable
+from pocketforge.errors import DeviceError
 from pocketforge.files import hash_file
 
 # How far two windows may be apart, as a fraction. ONNX Runtime's allocator does not settle wholly.
@@ -37,10 +35,6 @@ TOLERANCES = {"tflite": 1e-4, "executorch": 1e-4, "onnx": 1e-3}
 # instructions, which only a small model's tolerance notices: it is counted again, with one more.
 WARMUPS = (1, 2)
 WINDOWS = 2
-# A larger pipe holds some 13,000 lines: qemu and the reader wake each other up less often.
-PIPE_BYTES = 1 << 20
-# After qemu has ended, what is left to read is one pipe.
-READER_WAIT_S = 60
 
 
 def count(
@@ -76,19 +70,10 @@ def _count_once(
 ) -> Counts:
     order = replace(order, mode="count", warmup=max(order.warmup, warmup), windows=max(order.windows, WINDOWS))
     cpu = cpu_option(profile, cluster, emulator.qemu, emulator.qemu_version)
-    counter = plugin.find(emulator.qemu, emulator.reader.parent)
-    way = _by_plugin(counter) if counter else _by_log(emulator.reader)
-    with way as (options, fds, result):
-        answer = launch(
-            emulator,
-            profile,
-            cluster,
-            order,
-            timeout_s=timeout_s,
-            memory_limit_bytes=memory_limit_bytes,
-            qemu_options=options,
-            pass_fds=fds,
-        )
+    run = functools.partial(
+        launch, emulator, profile, cluster, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes
+    )
+    answer, result = _run(run, emulator, order)
     try:
         found = json.loads(result[0])
     except (IndexError, ValueError):
@@ -104,60 +89,33 @@ def _count_once(
 
 
 Words = tuple[int, ...]
-Way = Iterator[tuple[tuple[str, ...], tuple[int, ...], list[str]]]
+
+
+def _run(run: Callable[..., dict[str, Any]], emulator: Emulator, order: Order) -> tuple[dict[str, Any], list[str]]:
+    """The runner's answer and what the counter wrote, by the quickest of the ways that this qemu knows."""
+    counter = plugin.find(emulator.qemu, emulator.reader.parent)
+    if counter:
+        with _by_plugin(counter) as (options, fds, result):
+            return run(order, qemu_options=options, pass_fds=fds), result
+    if order.threads == 1:
+        with log_switch.gate(log_switch.turn_on) as gate, qemu_log.read(emulator.reader, log_switch.QUIET) as log:
+            options, fds, result = log
+            fds += (gate.descriptor,)
+            gated = replace(order, gate=gate.descriptor)
+            answer = run(gated, qemu_options=options, pass_fds=fds, started=gate.started)
+        if gate.opened:
+            return answer, result
+    with qemu_log.read(emulator.reader, log_switch.COUNTING) as (options, fds, result):
+        return run(order, qemu_options=options, pass_fds=fds), result
 
 
 @contextlib.contextmanager
-def _by_log(reader: Path) -> Way:
-    """qemu's options, the file that it must inherit, and a list that holds the reader's result at the end."""
-    result: list[str] = []
-    read_end, write_end = os.pipe()
-    with contextlib.ExitStack() as stack:
-        writing = stack.enter_context(os.fdopen(write_end, "wb", buffering=0))
-        reading = stack.enter_context(os.fdopen(read_end, "rb", buffering=0))
-        # Refused only where the user's pipes are at their limit: slower, and as exact.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        stdout, stderr = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
-        try:
-            process = subprocess.Popen([os.fspath(reader)], stdin=reading, stdout=stdout, stderr=stderr)
-        except OSError as error:
-            raise DeviceUnavailable(f"{reader} does not start: {error.strerror}", f"make it: {SETUP}") from None
-        reading.close()
-        try:
-            # qemu opens the pipe anew under this name: no FIFO on a disk.
-            log = f"/proc/self/fd/{write_end}"
-            yield ("-d", "exec,nochain,in_asm", "-D", log), (write_end,), result
-            writing.close()
-            process.wait(READER_WAIT_S)
-        except subprocess.TimeoutExpired:
-            raise DeviceError("the reader of qemu's log did not end", "the machine may be overloaded") from None
-        except DeviceError:
-            raise
-        except Exception:
-            # Our end is still open, so it has not ended for want of input: a log that it does not understand ended
-            # it, and then qemu, which had nobody left to write to. Give it a moment, being the cause of the other.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.2)
-            if process.returncode:
-                raise _unreadable(stderr) from None
-            raise
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        if process.returncode:
-            raise _unreadable(stderr)
-        result.append(_text(stdout))
-
-
-@contextlib.contextmanager
-def _by_plugin(path: Path) -> Way:
+def _by_plugin(path: Path) -> qemu_log.Way:
     result: list[str] = []
     with tempfile.TemporaryFile() as out:
         option = f"{plugin.escaped(path)},out=/proc/self/fd/{out.fileno()}"
         yield ("-plugin", option), (out.fileno(),), result
-        result.append(_text(out))
+        result.append(qemu_log.text_of(out))
 
 
 def basic_blocks(translated: Iterable[tuple[int, int, Words]]) -> list[tuple[int, int, Words]]:
@@ -181,17 +139,6 @@ def basic_blocks(translated: Iterable[tuple[int, int, Words]]) -> list[tuple[int
         blocks[-1][2].append(word)
         following = -1 if classify(word) == "branch" else address + 4
     return [(address, executions, tuple(words)) for address, executions, words in blocks]
-
-
-def _unreadable(stderr: BinaryIO) -> DeviceError:
-    return DeviceError(
-        f"qemu's log cannot be counted: {_text(stderr).strip()}", "another version of qemu may write another log"
-    )
-
-
-def _text(file: BinaryIO) -> str:
-    file.seek(0)
-    return file.read().decode("utf-8", "replace")
 
 
 def _counts(found: Mapping[str, Any], answer: Mapping[str, Any], emulator: Emulator, order: Order, cpu: str) -> Counts:

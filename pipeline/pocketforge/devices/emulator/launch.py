@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -35,7 +35,7 @@ class Order:
 
     inputs: raw little-endian files, one an input of the model, samples back to back. outputs: folder for
     outputs_0.bin …, made if absent. sha256: of the model, "" for any. samples, time_ms: of mode time; windows: of
-    mode count.
+    mode count; gate: a socket among those passed on, where it waits before the first window (0: nowhere).
     """
 
     runtime: str
@@ -49,6 +49,7 @@ class Order:
     samples: int = 0
     windows: int = 2
     time_ms: int = 0
+    gate: int = 0
 
 
 @contextlib.contextmanager
@@ -90,6 +91,7 @@ def command(
         argv += ["--samples", str(order.samples), "--time-ms", str(order.time_ms)]
     if order.mode == "count":
         argv += ["--windows", str(order.windows)]
+        argv += ["--gate", str(order.gate)] if order.gate else []
     return argv
 
 
@@ -115,9 +117,11 @@ def launch(
     memory_limit_bytes: int,
     qemu_options: Sequence[str] = (),
     pass_fds: Sequence[int] = (),
+    started: Callable[[int], None] = lambda process: None,
 ) -> dict[str, Any]:
     """Run the order and return the runner's JSON. On any error, ^C too, no process is left.
 
+    started: is told qemu's process, which runs already.
     memory_limit_bytes: of the emulator and the program in it together, 0 for none. Raises ToolFailed (the model does
     not load or run, in the runner's own words; or the emulator was killed, by which signal), DeviceTimeout,
     DeviceUnavailable (qemu or a runtime's library cannot be used) and DeviceError (too much memory).
@@ -140,6 +144,7 @@ def launch(
             )  # in our process group: what kills a stage with its group kills this too
         except OSError as error:
             raise DeviceUnavailable(f"{emulator.qemu} does not start: {error.strerror}", f"repair: {SETUP}") from None
+        started(process.pid)
         where = f"the emulated {profile.name} (mode {order.mode})"
         peak_bytes = watched.wait(process, order.model.name, where, timeout_s=timeout_s, limit_bytes=memory_limit_bytes)
         answer = _answer(process.returncode, _read(stdout), _read(stderr), emulator, order)
