@@ -43,18 +43,22 @@ struct listing {
 
 static int add_library(struct dl_phdr_info *info, size_t size, void *given) {
     struct listing *listing = given;
-    ElfW(Addr) end = 0;
+    /* A library may not begin at 0: qemu's vDSO (since version 9) has its place in memory in its own headers. */
+    ElfW(Addr) start = ~(ElfW(Addr))0, end = 0;
     (void)size;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *header = &info->dlpi_phdr[i];
-        if (header->p_type == PT_LOAD && header->p_vaddr + header->p_memsz > end) end = header->p_vaddr + header->p_memsz;
+        if (header->p_type != PT_LOAD) continue;
+        if (header->p_vaddr + header->p_memsz > end) end = header->p_vaddr + header->p_memsz;
+        if (header->p_vaddr < start) start = header->p_vaddr;
     }
+    start = end ? start & ~(ElfW(Addr))0xfff : 0;
     fputs(listing->first ? "" : ", ", listing->to);
     fputs("{\"path\": ", listing->to);
     /* The main executable has no name in this list, and comes first. */
     json_string(listing->to, listing->first && !*info->dlpi_name ? listing->program : info->dlpi_name);
-    fprintf(listing->to, ", \"base\": \"0x%llx\", \"size\": %llu}", (unsigned long long)info->dlpi_addr,
-            (unsigned long long)end);
+    fprintf(listing->to, ", \"base\": \"0x%llx\", \"size\": %llu}", (unsigned long long)(info->dlpi_addr + start),
+            (unsigned long long)(end - start));
     listing->first = false;
     return 0;
 }

@@ -109,7 +109,7 @@ static size_t time_all(uint64_t count, double **into) {
     return done;
 }
 
-/* Who records the windows need not record what comes before them: it is told when they come, and answers when it is ready. */
+/* Who records the windows need not record what comes before them: it is told when they come, and answers. */
 static void wait_at_gate(void) {
     char byte = 0;
     if (options.gate < 0) return;

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketforge.device_calibration import micro_models
-from pocketforge.devices.emulator import counting, plugin
+from pocketforge.devices.emulator import counting, log_switch, plugin
 from pocketforge.devices.emulator.counting import basic_blocks, count
 from pocketforge.devices.emulator.counts import CLASSES, Counts, compare
 from pocketforge.devices.emulator.launch import Order
@@ -30,6 +30,8 @@ from pocketforge.files import hash_file
 PLUGIN_QEMU = "POCKETFORGE_PLUGIN_QEMU"
 HOW = f"tests/tools/build_plugin_qemu.sh FOLDER, then {PLUGIN_QEMU}=FOLDER/qemu-aarch64"
 SIDE, CHANNELS = 14, 64
+# So many windows of the small MobileNet take seconds.
+MANY = 16
 MACS = SIDE * SIDE * CHANNELS * CHANNELS
 
 
@@ -68,6 +70,23 @@ def test_a_count_is_the_same_every_time(
     again = counted(emulator, orders["int8"])
     assert again == by_precision["int8"]
     assert again.conclusive and again.windows[0] == again.windows[1] == again.instructions
+
+
+def test_a_log_of_the_windows_alone_counts_what_a_whole_log_counts(
+    emulator: Emulator, orders: dict[str, Order], by_precision: dict[str, Counts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned: list[bool] = []
+    real = log_switch.turn_on
+
+    def turn_on(process: int) -> bool:
+        turned.append(real(process) if not turned else False)
+        return turned[-1]
+
+    monkeypatch.setattr(plugin, "find", lambda *_: None)
+    monkeypatch.setattr(log_switch, "turn_on", turn_on)
+    windows, whole = counted(emulator, orders["int8"]), counted(emulator, orders["int8"])
+    assert turned == [True, False]
+    assert windows == whole == by_precision["int8"]
 
 
 def test_float_costs_more_than_int8_and_each_uses_its_own_kernels(by_precision: dict[str, Counts]) -> None:
@@ -197,7 +216,7 @@ def test_a_count_that_takes_too_long_leaves_nothing_running(
     own_reader: Path, emulator: Emulator, orders: dict[str, Order]
 ) -> None:
     with pytest.raises(DeviceTimeout, match=r"mobilenet\.tflite was not done in 1 s"):
-        counted(replace(emulator, reader=own_reader), orders["mobilenet"], timeout_s=1)
+        counted(replace(emulator, reader=own_reader), replace(orders["mobilenet"], windows=MANY), timeout_s=1)
     assert not running(orders["mobilenet"].model)
 
 
@@ -216,7 +235,7 @@ def test_a_qemu_killed_while_it_counts_is_an_error_not_a_smaller_count(
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(ToolFailed, match="SIGKILL"):
-        counted(replace(emulator, reader=own_reader), orders["mobilenet"])
+        counted(replace(emulator, reader=own_reader), replace(orders["mobilenet"], windows=MANY))
     killer.join()
 
 

@@ -255,7 +255,10 @@ def test_the_answer_says_what_ran(bench, runtime, tmp_path):
     ]
     loaded = {Path(library["path"]).name: int(library["base"], 16) for library in answer["libraries"]}
     assert loaded[bench.emulator.libraries[runtime].name] > 0 and PROGRAMS[runtime] in loaded
-    assert all(library["size"] > 0 for library in answer["libraries"])
+    extents = sorted((int(entry["base"], 16), entry["size"]) for entry in answer["libraries"])
+    ends = [base + size for base, size in extents]
+    assert all(end <= base for end, (base, _) in zip(ends, extents[1:], strict=False))
+    assert all(size > 0 for _, size in extents)
 
 
 def test_timing_goes_on_for_as_many_and_as_long_as_asked(bench, runtime, tmp_path):
@@ -283,6 +286,11 @@ def test_a_count_runs_the_first_sample_between_the_two_marks(bench, runtime, tmp
     assert passed == ["bench_mark_begin", "bench_mark_end"] * 3
     one = np.fromfile(tmp_path / "o" / "outputs_1.bin", np.float32)
     np.testing.assert_allclose(one, bench.samples[0][0] - 2 * bench.samples[1][0], atol=1e-6)
+    alone = bench.opened(runtime, bench.models[runtime], *arguments, "--gate", "987")
+    assert (alone.returncode, alone.stderr.splitlines()[-1]) == (
+        66,
+        f"{PROGRAMS[runtime]}: nobody answers at --gate 987",
+    )
 
 
 def test_two_threads_give_what_one_gives(bench, runtime, tmp_path):
@@ -360,7 +368,7 @@ def test_help(bench, runtime):
 
 
 OPTIONS = ("--library", "--model", "--sha256", "--input", "--output-dir", "--mode", "--threads", "--warmup",
-           "--samples", "--windows", "--time-ms", "--Help", "-h", "--", "")  # fmt: skip
+           "--samples", "--windows", "--time-ms", "--gate", "--Help", "-h", "--", "")  # fmt: skip
 NUMBERS = ("0", "1", "2", "-1", "+1", " 1", "1 ", "1.5", "1e3", "0x10", "nan", "inf", "9" * 30, "-" + "9" * 30)
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 value = st.one_of(st.sampled_from((*NUMBERS, "run", "time", "count", "/dev/null", "/absent", ".")), text)

@@ -73,13 +73,7 @@ def _count_once(
     run = functools.partial(
         launch, emulator, profile, cluster, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes
     )
-    answer, result = _run(run, emulator, order)
-    try:
-        found = json.loads(result[0])
-    except (IndexError, ValueError):
-        raise DeviceError(
-            f"counting {order.model.name}: the counter gave no result", f"make it again: {SETUP}"
-        ) from None
+    answer, found = _run(run, emulator, order)
     if found["windows"] != order.windows:
         raise DeviceError(
             f"counting {order.model.name}: wanted {order.windows} windows, found {found['windows']} in qemu's log",
@@ -91,22 +85,36 @@ def _count_once(
 Words = tuple[int, ...]
 
 
-def _run(run: Callable[..., dict[str, Any]], emulator: Emulator, order: Order) -> tuple[dict[str, Any], list[str]]:
-    """The runner's answer and what the counter wrote, by the quickest of the ways that this qemu knows."""
+def _run(run: Callable[..., dict[str, Any]], emulator: Emulator, order: Order) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The runner's answer and the counter's, by the quickest of the ways that this qemu knows."""
     counter = plugin.find(emulator.qemu, emulator.reader.parent)
     if counter:
         with _by_plugin(counter) as (options, fds, result):
-            return run(order, qemu_options=options, pass_fds=fds), result
+            answer = run(order, qemu_options=options, pass_fds=fds)
+        return answer, _found(result, order)
     if order.threads == 1:
         with log_switch.gate(log_switch.turn_on) as gate, qemu_log.read(emulator.reader, log_switch.QUIET) as log:
             options, fds, result = log
             fds += (gate.descriptor,)
             gated = replace(order, gate=gate.descriptor)
             answer = run(gated, qemu_options=options, pass_fds=fds, started=gate.started)
-        if gate.opened:
-            return answer, result
+        found = _found(result, order)
+        if gate.opened and found["windows"]:
+            return answer, found
     with qemu_log.read(emulator.reader, log_switch.COUNTING) as (options, fds, result):
-        return run(order, qemu_options=options, pass_fds=fds), result
+        answer = run(order, qemu_options=options, pass_fds=fds)
+    return answer, _found(result, order)
+
+
+def _found(result: list[str], order: Order) -> dict[str, Any]:
+    try:
+        found = json.loads(result[0])
+    except (IndexError, ValueError):
+        raise DeviceError(
+            f"counting {order.model.name}: the counter gave no result", f"make it again: {SETUP}"
+        ) from None
+    assert isinstance(found, dict)
+    return found
 
 
 @contextlib.contextmanager

@@ -6,9 +6,11 @@ first window. There the items of a count are written over the variable in which 
 
 The variable has no name in a stripped program, but the quiet items' bits are in two words of qemu's own data and no
 other: what was read from the command line (used up when qemu starts), and the variable. Where that is not so, or they
-may not be written (a kernel that keeps processes apart), the log stays off and the caller counts with a whole log. What was translated before is shown and announced anew: `nochain` is among the flags by which
-qemu tells blocks apart, and the gate is a system call, after which it looks for a block of the flags of now. Other
-threads might stay in older, chained blocks: then the log stays off too.
+may not be written (a kernel that keeps processes apart), the log stays off and the caller counts with a whole log.
+
+What was translated before is shown and announced anew: `nochain` is among the flags by which qemu tells blocks apart,
+and the gate is a system call, after which it looks for a block of the flags of now. Other threads might stay in older,
+chained blocks: with any, the log stays off too.
 """
 
 from __future__ import annotations
