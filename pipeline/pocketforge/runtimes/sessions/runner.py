@@ -24,6 +24,8 @@ def main(request_path: str, answer_path: str) -> int:
         print(f"{model.name} changed: wanted SHA-256 {request['sha256']}, found {found}", file=sys.stderr)
         return 3
     session_module = load_session_module(request["session"])
+    if hasattr(session_module, "alone"):
+        session_module.alone()
     session_module.prepare(request["threads"])
     before_rss = rss_bytes()
     arrays = [np.load(path, mmap_mode="r") for path in request["inputs"]]
