@@ -2,9 +2,8 @@
 
 models/digits_cnn/release.toml has two of them: a Pixel 4 (Cortex-A76, with dot products), on which files of both
 schemes run here, and a Raspberry Pi 3 (Cortex-A53, without), on which the int8 files do. The rest of that recipe is
-built where all of it is, in the same run of CI: `nox -s wheel`, `nox -s demo`. ONNX Runtime takes long to load where
-every block of it is logged, and longer with each layer: one file of it is counted here, of a network with two
-convolutions. fp32 runs in its kernels in tests/contract/test_emulator_runners.py.
+built where all of it is, in the same run of CI: `nox -s wheel`, `nox -s demo`. One ONNX file is counted here, of a
+network with two convolutions. fp32 runs in its kernels in tests/contract/test_emulator_runners.py.
 """
 
 from __future__ import annotations
