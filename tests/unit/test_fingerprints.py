@@ -104,11 +104,15 @@ def test_a_hash_is_remembered_across_builds_and_is_right_after_every_way_to_chan
         assert forgetful.sha256(path.with_name("other")) == truth(other)
 
 
-def test_a_file_that_changed_moments_ago_is_read_again_each_time(tmp_path: Path, hashed: list[Path]) -> None:
+def test_a_file_that_changed_moments_ago_is_read_again_each_time(
+    tmp_path: Path, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path / "a", "A")
+    monkeypatch.setattr(fingerprints, "_TICK_NS", 10**12)  # however slow the machine is, it was just now
     with Fingerprints(tmp_path) as memory:
         assert [memory.sha256(path), memory.sha256(path)] == [truth(path)] * 2
     assert len(hashed) == 2 and rows(tmp_path) == 0
+    monkeypatch.setattr(fingerprints, "_TICK_NS", 50_000_000)
     now = time.time_ns()
     at = Stamp(1, OLD, now - 10**9, 1, 1)
     assert not is_racy(at, now)
@@ -121,7 +125,7 @@ def test_a_second_change_within_a_tick_of_the_clock_is_found_by_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "a", "A")
-    now = time.time_ns()
+    now = time.time_ns() + 10**12
     stamp = Stamp(1, now, now, 1, 1)
     monkeypatch.setattr("pocketforge.run.fingerprints.stamp_of", lambda path: stamp)
     monkeypatch.setattr("pocketforge.run.inputs.stamp_of", lambda path: stamp)
