@@ -3,6 +3,7 @@
 PocketforgeError                 exit 3   base; never raised itself
 ├── RecipeError                  exit 2   the recipe (or another file the user wrote) is wrong
 ├── ModelError                   exit 2   the model's code, weights or data do not fit together
+│   └── ChangedInput             exit 2   a file changed while the build read it (nothing of it is stored)
 ├── StoreError                   exit 3   the cache or output folder cannot be read or written
 │   └── DamagedEntry             exit 3   a stored file is not what was stored (builds make it again)
 ├── StageFailed                  exit 3   a stage ended badly (stage, lane, log path)
@@ -73,6 +74,14 @@ class ModelError(PocketforgeError):
     """The model's code, its weights, its data or its labels do not fit together."""
 
     exit_code = EXIT_USAGE
+
+
+class ChangedInput(ModelError):
+    """A file is not, or may not have been all the time, what the build's keys say that it is."""
+
+    def __init__(self, path: object, what: str, hint: str = "") -> None:
+        super().__init__(f"{path} {what}", hint or "nothing that was made of it is stored; run again")
+        self.path = str(path)
 
 
 class StoreError(PocketforgeError):

@@ -15,7 +15,7 @@ class StageInfo:
     libraries: distributions whose versions are part of the key (a runtime adds its own, see RUNTIMES).
     preload: modules worth importing once, before the processes of several stages are forked from it.
     resumable: its inputs also hold `partial`, a folder that outlives a kill, to go on from, and `logs`, a folder for
-    what it wants to tell that is no result.
+    what it wants to tell that is no result. user_code: it runs the user's code, so what that opens is noted.
     """
 
     module: str
@@ -23,6 +23,7 @@ class StageInfo:
     libraries: tuple[str, ...]
     preload: tuple[str, ...] = ()
     resumable: bool = False
+    user_code: bool = False
 
 
 _TRAIN = ("torch", "numpy", "pillow", "scikit-learn")
@@ -33,22 +34,36 @@ _PT2E = (
 _TRACE = ("torch", "torch.export", "torch._dynamo", "safetensors.torch", "torch.utils.flop_counter")
 
 STAGES: dict[str, StageInfo] = {
-    "data": StageInfo("pocketforge.stages.data", 1, ("numpy", "pillow", "scikit-learn")),
-    "finetune": StageInfo("pocketforge.stages.finetune", 3, (*_TRAIN, "accelerate"), _TRACE, resumable=True),
-    "prune": StageInfo("pocketforge.stages.prune", 3, (*_TRAIN, "torch-pruning"), _TRACE),
-    "sensitivity": StageInfo("pocketforge.stages.sensitivity", 2, (*_TRAIN, "torch-pruning"), _TRACE),
-    "gains": StageInfo("pocketforge.stages.gains", 2, ("torch", "numpy"), _TRACE),
-    "reference": StageInfo("pocketforge.stages.reference", 3, ("torch", "numpy"), _TRACE),
-    "layers": StageInfo("pocketforge.stages.layers", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
+    "data": StageInfo("pocketforge.stages.data", 1, ("numpy", "pillow", "scikit-learn"), user_code=True),
+    "finetune": StageInfo(
+        "pocketforge.stages.finetune", 3, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
+    ),
+    "prune": StageInfo("pocketforge.stages.prune", 3, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
+    "sensitivity": StageInfo("pocketforge.stages.sensitivity", 2, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
+    "gains": StageInfo("pocketforge.stages.gains", 2, ("torch", "numpy"), _TRACE, user_code=True),
+    "reference": StageInfo("pocketforge.stages.reference", 3, ("torch", "numpy"), _TRACE, user_code=True),
+    "layers": StageInfo(
+        "pocketforge.stages.layers", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+    ),
     "quantize": StageInfo(
-        "pocketforge.stages.quantize", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, resumable=True
+        "pocketforge.stages.quantize",
+        5,
+        (*_TRAIN, "torchao", "executorch"),
+        _TRACE + _PT2E,
+        resumable=True,
+        user_code=True,
     ),
     "qat": StageInfo(
-        "pocketforge.stages.qat", 2, (*_TRAIN, "accelerate", "torchao", "executorch"), _TRACE + _PT2E, resumable=True
+        "pocketforge.stages.qat",
+        2,
+        (*_TRAIN, "accelerate", "torchao", "executorch"),
+        _TRACE + _PT2E,
+        resumable=True,
+        user_code=True,
     ),
     "export": StageInfo("pocketforge.stages.export", 5, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 4, ("numpy",)),
-    "why": StageInfo("pocketforge.stages.why", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
+    "why": StageInfo("pocketforge.stages.why", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 2, ("numpy",)),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),

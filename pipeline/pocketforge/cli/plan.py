@@ -28,14 +28,16 @@ def command(recipe: Path, cache: Path, as_json: bool) -> None:
     from pocketforge.facts.gather import gather
     from pocketforge.plan.lanes import make_plan
     from pocketforge.recipe.toml import load_recipe
+    from pocketforge.run.reuse import reusable
     from pocketforge.run.store import Store
 
     loaded = load_recipe(recipe)
     facts = gather(loaded, cache)
     plan = make_plan(loaded, facts)
     store = Store(cache)
+    stored = reusable(plan, store)
     rows = [
-        {"stage": s.stage, "lane": s.lane, "key": s.key, "stored": store.has(s.key), "needs": dict(s.needs)}
+        {"stage": s.stage, "lane": s.lane, "key": s.key, "stored": s.key in stored, "needs": dict(s.needs)}
         for s in plan.steps
     ]
     weights = _weights(store, plan.reference)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from pocketforge.files import refuse_special
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, suggest
 from pocketforge.registries import RUNTIMES
+from pocketforge.run.reuse import reusable
 from pocketforge.run.store import Entry, Store
 
 
@@ -41,20 +42,21 @@ def stored_files(recipe: Recipe, cache: Path, names: Sequence[str]) -> list[File
             raise RecipeError(f"no target is named {name!r}{suggest(name, known)}")
     plan = make_plan(recipe, gather(recipe, cache))
     store = Store(cache)
-    data = _stored(store, plan.data, "the recipe's data")
+    fits = reusable(plan, store)
+    data = _stored(store, fits, plan.data, "the recipe's data")
     inputs = tuple(sample_paths(data.files, "eval"))
     files = []
     for lane in plan.lanes:
         if not names or lane.target.name in names:
-            entry = _stored(store, lane.export, f"target {lane.target.name!r}")
+            entry = _stored(store, fits, lane.export, f"target {lane.target.name!r}")
             exported = json.loads((entry.files / "export.json").read_text(encoding="utf-8"))
             model = entry.files / exported["files"]["model"]
             files.append(File(lane.target.name, model, lane.target.runtime, inputs, (data, entry)))
     return files
 
 
-def _stored(store: Store, key: str, what: str) -> Entry:
-    entry = store.get(key)
+def _stored(store: Store, fits: Collection[str], key: str, what: str) -> Entry:
+    entry = store.get(key) if key in fits else None
     if entry is None:
         raise RecipeError(f"{what} is not built, or changed since", "pocketforge build RECIPE builds it")
     return entry

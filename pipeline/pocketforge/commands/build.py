@@ -18,12 +18,13 @@ from pocketforge.facts.phones import add_phones, without_absent
 from pocketforge.files import explain_os_error
 from pocketforge.model.checkpoint_files import copy_portable
 from pocketforge.plan.lanes import make_plan
-from pocketforge.plan.steps import Facts, Plan
+from pocketforge.plan.steps import Facts, Plan, ReadFiles
 from pocketforge.recipe import Recipe
 from pocketforge.records import Report
 from pocketforge.results.output_folder import CHECKPOINT, REPORT, Draft, drafted, take
 from pocketforge.results.release import write_release
 from pocketforge.results.report import make_report, recipe_digest
+from pocketforge.run.inputs import unchanged
 from pocketforge.run.store import Store
 from pocketforge.run.walk import Outcome, run_plan
 
@@ -69,13 +70,13 @@ def build(
     started = time.monotonic()
     store = Store(cache)
     asked, wanted = recipe, add_phones(recipe, phones)
-    recipe, facts, left_out = _facts(wanted, cache)
+    recipe, facts, left_out = _facts(wanted, cache, refresh)
     for text in left_out:
         emit(events.Warned(text))
     plan = make_plan(recipe, facts)
     with take(out, emit) as waited:
         if waited:  # what was read may have changed meanwhile
-            recipe, facts, left_out = _facts(wanted, cache)
+            recipe, facts, left_out = _facts(wanted, cache, refresh)
             plan = make_plan(recipe, facts)
         outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
         with drafted(out) as draft:
@@ -120,17 +121,25 @@ def _os_errors(store: Store, out: Path) -> Iterator[None]:
         raise explain_os_error(error, out, "--out") from error
 
 
-def _facts(recipe: Recipe, cache: Path) -> tuple[Recipe, Facts, list[str]]:
+def _facts(recipe: Recipe, cache: Path, refresh: bool) -> tuple[Recipe, Facts, list[str]]:
     """What the plan depends on, the recipe without the phones that are not there, and a line for each of those."""
-    facts = gather(recipe, cache)
+    facts = gather(recipe, cache, refresh=refresh)
     recipe, left_out = without_absent(recipe, facts.phones)
     return recipe, facts, list(left_out)
 
 
 def _write_checkpoint(recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, draft: Path) -> bool:
-    """The compressed PyTorch model, to load anywhere: `draft/checkpoint`."""
+    """The compressed PyTorch model, to load anywhere: `draft/checkpoint`.
+
+    Raises ChangedInput when the definition is no longer the one that was built.
+    """
     if not plan.changes or plan.changes[-1].key not in outcome.entries:
         return False
     inputs = report.reference.get("inputs", ())
     copy_portable(outcome.entries[plan.changes[-1].key].files, draft / CHECKPOINT, recipe.resolve, inputs)
+    unchanged(_definition(plan), "the checkpoint's definition")
     return True
+
+
+def _definition(plan: Plan) -> list[ReadFiles]:
+    return [files for role, files in plan.step(plan.reference).files.items() if role == "definition"]

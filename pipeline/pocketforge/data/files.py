@@ -67,6 +67,12 @@ def fingerprint_files(source: str, resolve: Resolve) -> list[Path]:
     return list(look_at(source, resolve).paths)
 
 
+def source_folder(source: str, resolve: Resolve) -> Path | None:
+    """The folder whose listing decides which files the source reads; None where nothing but its own text does."""
+    kind, place = parse_source(source)
+    return resolve(place) if kind in ("imagefolder", "cifar10") else None
+
+
 def existing_file(path: Path, what: str) -> Path:
     if is_special(path):
         raise ModelError(f"data.source: {path} is no regular file (a pipe, a socket or a device)", "name a file")

@@ -1,79 +1,60 @@
 """What a plan depends on outside the recipe: file contents, library versions, this host. Loads no torch.
 
-File hashes are remembered by (path, size, modification time, inode), as git's index does, so that a large image
-folder is read once, not at every build.
+File hashes are remembered (run/fingerprints.py), so that a large image folder is read once, not at every build.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
+import functools
 import os
 import platform
-import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import RecipeError
-from pocketforge.files import hash_file, is_special
+from pocketforge.files import is_special
 from pocketforge.plan.roles import calibration_role, loss_role, profile_role, runner_role, teacher_role
-from pocketforge.plan.steps import Facts, Phone
+from pocketforge.plan.steps import Facts, Phone, ReadFiles
 from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
 from pocketforge.recipe.device import X86_PREFIX, AdbDevice, EmulatedDevice
 from pocketforge.registries import RUNTIMES, STAGES
+from pocketforge.run.fingerprints import Fingerprints
+from pocketforge.run.inputs import look_at
+from pocketforge.run.store import LAYOUT
 
 ESTIMATION = Path(__file__).parents[1] / "estimation"
 
 
-def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """What lists a role's files (with what their places say besides, if they do), and the folder whose listing decides
+    which they are, if one does."""
+
+    files: Callable[[], tuple[Iterable[Path], str]]
+    tree: Path | None = None
+
+
+def gather(recipe: Recipe, cache: Path | None = None, *, refresh: bool = False) -> Facts:
     """Look at the files, packages and machine that the recipe's plan depends on.
 
-    Raises RecipeError for every file the recipe names that is not there.
+    refresh: believe no remembered hash. Raises RecipeError for every file the recipe names that is not there.
     """
-    from pocketforge.data.files import look_at
     from pocketforge.devices.legacy import legacy_version
-    from pocketforge.model.files import definition_files, module_files
 
-    hashes = HashMemory(cache / "v1" / "fingerprints.json" if cache else None)
     _check_named(recipe)
-    definition = definition_files(recipe.model.definition, recipe.resolve)
-    split_folders = dataclasses.asdict(recipe.data.split_folders) if recipe.data.split_folders else None
-    data = look_at(recipe.data.source, recipe.resolve, split_folders)
-    roles: dict[str, Iterable[Path]] = {"definition": definition, "data": data.paths}
-    if recipe.model.weights:
-        roles["weights"] = [recipe.resolve(recipe.model.weights)]
-    for _, entry in recipe.finetunes():
-        if entry.distill and entry.distill.teacher:
-            teacher = entry.distill.teacher
-            files = definition_files(teacher.definition, recipe.resolve)
-            roles[teacher_role(teacher)] = [*files, recipe.resolve(teacher.weights)]
-        if entry.loss:
-            roles[loss_role(entry.loss)] = module_files(recipe.resolve(entry.loss.partition(":")[0]))
-    if recipe.data.labels:
-        roles["labels"] = [recipe.resolve(recipe.data.labels)]
     emulated = [d for d in recipe.devices if isinstance(d, EmulatedDevice)]
-    profiles, x86 = _profiles(recipe, emulated) if emulated else ({}, {})
-    if emulated:
-        roles |= {profile_role(name): [path] for name, path in profiles.items()}
-        roles |= {calibration_role(d.calibration): [recipe.resolve(d.calibration)] for d in emulated if d.calibration}
-        roles["core models"] = [p for p in ESTIMATION.rglob("*") if p.suffix in (".toml", ".json")]
     phones = [d for d in recipe.devices if isinstance(d, AdbDevice)]
-    for device in phones:
-        programs = (*device.runners.values(), *device.runner_libraries.values())
-        roles |= {runner_role(file): [recipe.resolve(file)] for file in programs}
-    try:
-        digests = {role: hashes.of(paths) for role, paths in roles.items()}
-        if data.layout:  # the names of folders that all files have in common are in no file's digest
-            digests["data"] = hashlib.sha256(f"{digests['data']} {data.layout}".encode()).hexdigest()
-    except OSError as error:
-        raise RecipeError(f"cannot read {error.filename}: {error.strerror}") from None
-    hashes.save()
+    profiles, x86 = _profiles(recipe, emulated) if emulated else ({}, {})
+    notes: list[str] = []
+    roles = _model_roles(recipe, notes) | _device_roles(recipe, emulated, phones, profiles)
+    files = _look_at_all(roles, cache / LAYOUT if cache and not refresh else None)
     return Facts(
-        digests,
+        {role: found.digest for role, found in files.items()},
         installed_versions(),
         host_identity(),
         legacy_version(),
@@ -82,8 +63,82 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
         _phones(recipe, phones) if phones else {},
         kernels_here(),
         x86,
-        data.notes,
+        tuple(notes),
+        files,
     )
+
+
+def _look_at_all(roles: dict[str, _Role], memory: Path | None) -> dict[str, ReadFiles]:
+    try:
+        with Fingerprints(memory) as known:
+            return {name: look_at(role.files, known, role.tree) for name, role in roles.items()}
+    except OSError as error:
+        raise RecipeError(f"cannot read {error.filename}: {error.strerror}") from None
+
+
+def _exactly(*paths: Path) -> _Role:
+    return _Role(functools.partial(_plainly, functools.partial(list, paths)))
+
+
+def _plainly(files: Callable[[], Iterable[Path]]) -> tuple[Iterable[Path], str]:
+    return files(), ""
+
+
+def _model_roles(recipe: Recipe, notes: list[str]) -> dict[str, _Role]:
+    """The files that decide what the model is and what it is trained and tested on. notes: gets those of the data."""
+    from pocketforge.data.files import look_at as look_at_data
+    from pocketforge.data.files import source_folder
+    from pocketforge.model.files import module_files
+
+    split_folders = dataclasses.asdict(recipe.data.split_folders) if recipe.data.split_folders else None
+
+    def data() -> tuple[Iterable[Path], str]:
+        found = look_at_data(recipe.data.source, recipe.resolve, split_folders)
+        notes[:] = found.notes
+        return found.paths, found.layout
+
+    roles = {
+        "definition": _definition(recipe, recipe.model.definition),
+        "data": _Role(data, source_folder(recipe.data.source, recipe.resolve)),
+    }
+    if recipe.model.weights:
+        roles["weights"] = _exactly(recipe.resolve(recipe.model.weights))
+    for _, entry in recipe.finetunes():
+        if entry.distill and entry.distill.teacher:
+            teacher = entry.distill.teacher
+            roles[teacher_role(teacher)] = _definition(recipe, teacher.definition, teacher.weights)
+        if entry.loss:
+            loss = recipe.resolve(entry.loss.partition(":")[0])
+            roles[loss_role(entry.loss)] = _Role(functools.partial(_plainly, functools.partial(module_files, loss)))
+    if recipe.data.labels:
+        roles["labels"] = _exactly(recipe.resolve(recipe.data.labels))
+    return roles
+
+
+def _definition(recipe: Recipe, definition: str, *more: str) -> _Role:
+    """more: other files of the same role."""
+    from pocketforge.model.files import definition_files
+
+    def files() -> list[Path]:
+        return [*definition_files(definition, recipe.resolve), *map(recipe.resolve, more)]
+
+    kind, _, place = definition.partition(":")
+    return _Role(functools.partial(_plainly, files), recipe.resolve(place) if kind == "transformers" else None)
+
+
+def _device_roles(
+    recipe: Recipe, emulated: Sequence[EmulatedDevice], phones: Sequence[AdbDevice], profiles: dict[str, Path]
+) -> dict[str, _Role]:
+    """The files that decide what devices are and what runs on them."""
+    paths = {profile_role(name): path for name, path in profiles.items()}
+    paths |= {calibration_role(d.calibration): recipe.resolve(d.calibration) for d in emulated if d.calibration}
+    for device in phones:
+        programs = (*device.runners.values(), *device.runner_libraries.values())
+        paths |= {runner_role(file): recipe.resolve(file) for file in programs}
+    roles = {role: _exactly(path) for role, path in paths.items()}
+    if emulated:
+        roles["core models"] = _exactly(*(p for p in ESTIMATION.rglob("*") if p.suffix in (".toml", ".json")))
+    return roles
 
 
 def _phones(recipe: Recipe, devices: Sequence[AdbDevice]) -> dict[str, Phone]:
@@ -192,44 +247,3 @@ def host_identity() -> str:
                 model = line.partition(":")[2].strip()
                 break
     return f"{platform.node()} {platform.machine()} {model} x{os.cpu_count()}"
-
-
-class HashMemory:
-    """SHA-256 of files, remembered in a JSON file while size, time and inode stay the same."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._known: dict[str, list[object]] = {}
-        self._fresh = False
-        if path is not None:
-            with contextlib.suppress(OSError, ValueError):
-                known = json.loads(path.read_text(encoding="utf-8"))
-                self._known = known if isinstance(known, dict) else {}
-
-    def of(self, paths: Iterable[Path]) -> str:
-        """One digest over names and contents of several files, in a fixed order."""
-        files = sorted(paths)
-        root = os.path.commonpath([p.parent for p in files]) if files else ""
-        lines = [f"{os.path.relpath(p, root)} {self._one(p)}" for p in files]
-        # A file's name is bytes, and not always UTF-8.
-        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-    def _one(self, path: Path) -> str:
-        stat = path.stat()
-        stamp: list[object] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        known = self._known.get(str(path))
-        if isinstance(known, list) and known[:-1] == stamp:
-            return str(known[-1])
-        digest = hash_file(path)
-        self._known[str(path)] = [*stamp, digest]
-        self._fresh = True
-        return digest
-
-    def save(self) -> None:
-        """Write back what was learnt. Losing it only costs time, so a failure is not an error."""
-        if self._path is None or not self._fresh:
-            return
-        with contextlib.suppress(OSError):
-            draft = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex}")
-            draft.write_text(json.dumps(self._known), encoding="utf-8")
-            draft.replace(self._path)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 
 from pocketforge.errors import ModelError
 
@@ -39,18 +40,57 @@ def sibling_imports(folder: Path) -> Iterator[None]:
     # The user's PYTHONPATH may name the working folder, which is on no path of ours: last, so that it replaces nothing.
     more = [path for path in _from_the_environment() if path not in sys.path]
     sys.path.extend(more)
-    importlib.invalidate_caches()
+    hook = _source_hook((folder, *map(Path, more)))
+    sys.path_hooks.insert(0, hook)
+    _forget_finders(folder, *more)
     before = set(sys.modules)
     try:
         yield
     finally:
         for path in (str(folder), *more):
             sys.path.remove(path)
+        sys.path_hooks.remove(hook)
+        _forget_finders(folder, *more)
         sys.dont_write_bytecode = wrote_bytecode
         for name in set(sys.modules) - before:
             if name.partition(".")[0] in own and not _lies_in(sys.modules[name], installed):
                 del sys.modules[name]
         sys.modules.update(hidden)
+
+
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Compiles the file that is there. Python would take an old .pyc beside it by size and whole seconds of its time:
+    `cp -p`, `touch -d` or a quick edit, and what runs is not what the key is of."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def _source_hook(folders: Sequence[Path]) -> Callable[[str], importlib.machinery.FileFinder]:
+    loaders = [
+        (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+        (_FromSource, importlib.machinery.SOURCE_SUFFIXES),
+        (importlib.machinery.SourcelessFileLoader, importlib.machinery.BYTECODE_SUFFIXES),
+    ]
+
+    def find(path: str) -> importlib.machinery.FileFinder:
+        if not any(Path(path).is_relative_to(folder) for folder in folders):
+            raise ImportError(path)
+        # An environment may lie beside the user's code: what is installed there keeps its .pyc files.
+        if {"site-packages", "dist-packages"} & {*Path(path).parts}:
+            raise ImportError(path)
+        return importlib.machinery.FileFinder(path, *loaders)
+
+    return find
+
+
+def _forget_finders(*folders: Path | str) -> None:
+    """Let the folders' next imports ask for a loader anew."""
+    for path in list(sys.path_importer_cache):
+        if any(Path(path).is_relative_to(folder) for folder in folders):
+            del sys.path_importer_cache[path]
+    importlib.invalidate_caches()
 
 
 def _from_the_environment() -> list[str]:

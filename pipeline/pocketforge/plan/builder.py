@@ -18,7 +18,7 @@ from pocketforge.plan.steps import Facts, Step
 from pocketforge.recipe import Recipe
 from pocketforge.registries import RUNTIMES, STAGES
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Steps:
@@ -28,6 +28,7 @@ class Steps:
         self.recipe = recipe
         self.facts = facts
         self._steps: dict[str, Step] = {}
+        self._roots = user_folders(recipe)
 
     def steps(self) -> tuple[Step, ...]:
         return tuple(self._steps.values())
@@ -76,6 +77,18 @@ class Steps:
                 self._steps[key] = merged
             return key
         self._steps[key] = Step(
-            stage, lane, spec, dict(needs), key, dict(paths or {}), after, exclusive, info.preload + preload, place
-        )
+            stage, lane, spec, dict(needs), key, dict(paths or {}), after, exclusive, info.preload + preload, place,
+            {role: self.facts.files[role] for role in reads if role in self.facts.files},
+            self._roots,
+        )  # fmt: skip
         return key
+
+
+def user_folders(recipe: Recipe) -> tuple[Path, ...]:
+    """The recipe's folder and those of the user's code. Their order is the recipe's: files that this code opens are
+    named by place in it, so that a project may lie elsewhere."""
+    places = [recipe.model.definition, recipe.data.source.partition(":")[0]]
+    for _, entry in recipe.finetunes():
+        teacher = entry.distill.teacher if entry.distill else None
+        places += [teacher.definition if teacher else "", entry.loss.partition(":")[0]]
+    return (Path(recipe.folder), *(recipe.resolve(p).parent if p.endswith(".py") else Path() for p in places))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,26 @@ class Phone:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadFiles:
+    """The files that a step reads under one role, as they were when their content went into its key.
+
+    marks: for each of `paths` a number that no change of the file leaves as it is (run/fingerprints.py). folders:
+    those whose listing decides which files they are, with marks of their own. racy: something changed so shortly
+    before that a later change might have the same mark. list_again: gives the paths as they are now, and what their
+    places say besides.
+    """
+
+    digest: str
+    list_again: Callable[[], tuple[Iterable[Path], str]]
+    paths: tuple[Path, ...] = ()
+    marks: tuple[int, ...] = ()
+    folders: tuple[Path, ...] = ()
+    folder_marks: tuple[int, ...] = ()
+    tree: Path | None = None
+    racy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a plan depends on outside the recipe (`facts.gather` looks it up).
 
@@ -39,7 +59,7 @@ class Facts:
     emulated devices run in, or `none`. profiles: those that the recipe's devices name → their files. phones: device →
     the connected phone that it is. kernels: those of this machine (devices/kernels.py), on which `verify` runs. x86:
     profiles of x86 hosts → what plays them, or `none`. data_notes: what the data's folders were taken as, and which
-    files were passed over; in no key.
+    files were passed over; in no key. files: role → the files that `digests` is of.
     """
 
     digests: Mapping[str, str]
@@ -52,6 +72,7 @@ class Facts:
     kernels: str = "unknown"
     x86: Mapping[str, str] = field(default_factory=dict)
     data_notes: tuple[str, ...] = ()
+    files: Mapping[str, ReadFiles] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +82,9 @@ class Step:
     lane: `trunk`, or the targets it serves joined by "+". needs: role → key of the step whose folder it reads.
     paths: role → the user's own path (where it is does not matter, its content is in the key). after: keys of
     steps to wait for whose results it does not read; one of them must have passed. exclusive: nothing else may run
-    beside it (a benchmark). place: what only one step at a time can use (a phone).
+    beside it (a benchmark). place: what only one step at a time can use (a phone). files: role → the user's files
+    whose content is in the key. roots: the user's folders (recipe.folders), from which files that his code opens are
+    named.
     """
 
     stage: str
@@ -74,6 +97,8 @@ class Step:
     exclusive: bool = False
     preload: tuple[str, ...] = ()
     place: str = ""
+    files: Mapping[str, ReadFiles] = field(default_factory=dict)
+    roots: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:

@@ -42,6 +42,7 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
             "samples": samples,
         },
         {**reference.needs, **export.needs, "data": plan.data, "reference": plan.reference, "export": lane.export},
+        reads=tuple(reference.files),
         paths=reference.paths,
         also=(*runtime.export_libraries, *runtime.run_libraries),
         preload=runtime.preload,

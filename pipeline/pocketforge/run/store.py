@@ -3,7 +3,7 @@
     ROOT/v1/entries/KK/KEY/          one entry: manifest.json and files/
     ROOT/v1/tmp/                     work in progress; nothing here is ever read as a result
     ROOT/v1/locks/KEY.lock           held while KEY is being made, so two builds make it once
-    ROOT/v1/fingerprints.json        remembered file hashes (see facts/gather.py)
+    ROOT/v1/fingerprints.sqlite      remembered hashes of the user's files (see fingerprints.py)
 
 A crash leaves at most a folder under tmp/, which the next run removes once its maker is gone. The manifest
 holds the SHA-256 of every file; an entry that no longer matches is moved out and made again.
@@ -148,6 +148,15 @@ class Store:
             if fault:
                 raise fault
         return Entry(key, folder / "files", hashes, size, last_used, meta, pin)
+
+    def peek(self, key: str) -> Entry | None:
+        """The entry as its manifest tells of it, its files unread; None when there is none, or no whole manifest."""
+        folder = self._entry_dir(key)
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            return Entry(key, folder / "files", dict(manifest["files"]), 0, 0.0, dict(manifest["meta"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def touch(self, key: str) -> None:
         """Note that an entry was used now, so that clearing by age keeps it."""

@@ -20,12 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge import events
-from pocketforge.errors import DamagedEntry, PocketforgeError, StageFailed, StoreError, describe_exit
+from pocketforge.errors import ChangedInput, DamagedEntry, PocketforgeError, StageFailed, StoreError, describe_exit
 from pocketforge.plan.steps import Plan, Step
 from pocketforge.records import StepRecord
 from pocketforge.registries import STAGES
 from pocketforge.run import worker
+from pocketforge.run.build_inputs import BuildInputs
+from pocketforge.run.fingerprints import Fingerprints
+from pocketforge.run.inputs import Watch
 from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
+from pocketforge.run.opened import NOTES
 from pocketforge.run.scratch import own_tmpdir, scratch
 from pocketforge.run.store import Entry, Store
 
@@ -95,12 +99,18 @@ class _Run:
         self._stopping = threading.Event()
         self._context: Any = None
         self._context_lock = threading.Lock()
+        self._told: set[str] = set()  # steps whose stored results are of other files
 
     def emit(self, event: events.Event) -> None:
         with self._emit_lock:
             self._emit_event(event)
 
     def run(self) -> Outcome:
+        with Fingerprints(self.store.root) as memory:
+            self._inputs = BuildInputs(self.plan, self.store, self.outcome.entries, memory)
+            return self._walk()
+
+    def _walk(self) -> Outcome:
         waiting = self._reuse_stored()
         self.emit(events.BuildStarted(len(self.plan.steps), len(self.plan.steps) - len(waiting)))
         if not waiting:
@@ -136,8 +146,16 @@ class _Run:
         return waiting
 
     def _stored(self, step: Step) -> Entry | None:
+        """The step's stored result, if it is one of what there is now (reuse.py)."""
+        if any(key not in self.outcome.entries for key in step.needs.values()):
+            return None
         try:
-            return self.store.get(step.key)
+            entry = self.store.get(step.key)
+            changed = self._inputs.difference(step, entry) if entry else None
+            if changed and step.key not in self._told:
+                self._told.add(step.key)
+                self.emit(events.Warned(f"{step.name}: {changed}, which its code reads, is another now; it runs again"))
+            return entry if changed is None else None
         except DamagedEntry as damage:
             self.emit(events.Warned(f"{step.name}: {damage.message}; it is made again"))
             self.store.discard(step.key)
@@ -242,28 +260,55 @@ class _Run:
 
     def _make(self, step: Step, log: Path, started: float) -> Entry:
         inputs = {role: self.outcome.entries[key].files for role, key in step.needs.items()} | dict(step.paths)
+        watch = self._inputs.watch(step)
         resumable = STAGES[step.stage].resumable
         if resumable:
-            if step.key in self._refresh:
-                self.store.forget_partial(step.key)
-            inputs |= {"partial": self.store.partial(step.key), "logs": log.with_suffix("")}
+            inputs |= {"partial": self._partial(step, watch), "logs": log.with_suffix("")}
         with self.store.workspace() as out:
-            with _scratch() as temporary:
-                peak_rss_bytes = self._run_process(step, inputs, out, log, temporary)
+            notes = inputs["partial"] / NOTES if resumable else out.parent / NOTES
+            try:
+                try:
+                    with _scratch() as temporary:
+                        peak_rss_bytes = self._run_process(step, inputs, out, log, temporary, notes)
+                except PocketforgeError as error:
+                    if not self._stopping.is_set():
+                        self._inputs.read_by(step, watch, notes, error)
+                    raise
+                found = self._inputs.read_by(step, watch, notes)
+            except ChangedInput:
+                self.store.forget_partial(step.key)
+                raise
+            notes.unlink(missing_ok=True)
             meta = {
                 "stage": step.stage,
                 "lane": step.lane,
                 "wall_s": round(time.monotonic() - started, 3),
                 "peak_rss_bytes": peak_rss_bytes,
                 "spec": dict(step.spec),
+                "inputs": found,
             }
             entry = self.store.publish(step.key, out, meta)
         if resumable:
             self.store.forget_partial(step.key)
         return entry
 
-    def _run_process(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path, temporary: Path) -> int:
-        """Returns the process's peak resident memory in bytes."""
+    def _partial(self, step: Step, watch: Watch) -> Path:
+        """The step's half-done work, if it is of the files that there are now; else none."""
+        if step.key in self._refresh:
+            self.store.forget_partial(step.key)
+        elif not self._inputs.may_go_on(step, watch, self.store.partial(step.key)):
+            self.emit(events.Warned(f"{step.name} begins anew: a file that it read was touched since it broke off"))
+            self.store.forget_partial(step.key)
+        folder = self.store.partial(step.key)
+        self._inputs.sign(step, watch, folder)
+        return folder
+
+    def _run_process(
+        self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path, temporary: Path, notes: Path
+    ) -> int:
+        """Returns the process's peak resident memory in bytes. notes: of what the user's code opens."""
+        stage = STAGES[step.stage]
+        noted = notes if stage.user_code else None
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             # Here, not in the stage's process: one that is killed at once has its log too.
@@ -279,7 +324,7 @@ class _Run:
             ours, theirs = self._context.Pipe(duplex=False)
             process = self._context.Process(
                 target=worker.stage_main,
-                args=(STAGES[step.stage].module, dict(inputs), dict(step.spec), out, log, temporary, theirs),
+                args=(stage.module, dict(inputs), dict(step.spec), out, log, temporary, theirs, noted, self.store.root),
                 name=step.name,
             )
             try:

@@ -35,6 +35,7 @@ from pocketforge.errors import (
 )
 from pocketforge.files import explain_os_error
 from pocketforge.folders import safe_path
+from pocketforge.run import tracker
 
 PRELOAD_VARIABLE = "POCKETFORGE_PRELOAD"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -84,10 +85,13 @@ def stage_main(
     log: Path,
     scratch: Path,
     pipe: connection.Connection,
+    notes: Path | None = None,
+    store: Path | None = None,
 ) -> None:
     """Body of a stage's process: run the stage, with `scratch` for a TMPDIR.
 
-    Over `pipe`, send ("progress", fraction, text), then ("done", peak_rss_bytes) or ("error", what).
+    Over `pipe`, send ("progress", fraction, text), then ("done", peak_rss_bytes) or ("error", what). notes: where to
+    note what the user's code opens, but for files of the store.
     """
     # A group of our own, so that the build can end us together with whatever we started, and a ^C in the
     # terminal reaches only the build itself.
@@ -110,6 +114,8 @@ def stage_main(
 
     try:
         stage = importlib.import_module(module)
+        if notes is not None:
+            tracker.start(notes, (str(out), str(scratch), *([str(store)] if store else [])))
         stage.run(inputs, spec, out, lambda fraction, text="": send("progress", float(fraction), str(text)))
     except Exception as error:
         # The log may be on the disk that is full: what is said to the build counts more.

@@ -28,6 +28,8 @@ class Cells:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # Called before a result is kept; raises when it is not of what its key says.
+        self.guard: Callable[[], None] = lambda: None
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -57,6 +59,7 @@ class Cells:
         if found is not None:
             return found, True
         made = make()
+        self.guard()
         self.put(key, made)
         # As it will be read back: the same types in every run (JSON has no tuples).
         return json.loads(json.dumps(made)), False

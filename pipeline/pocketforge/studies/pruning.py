@@ -22,6 +22,7 @@ from pocketforge.pruning.unstructured import measure_zeros
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.compress import Finetune
 from pocketforge.registries import RUNTIMES, STAGES
+from pocketforge.run.inputs import unchanged
 from pocketforge.studies import methods, timing, verdicts
 from pocketforge.studies.cells import Cells, key_of
 from pocketforge.studies.intervals import mean_interval
@@ -91,8 +92,9 @@ class _Study:
     def __init__(self, recipe: Recipe, settings: Settings, cache: Path, cells: Cells, tell: Tell, watch: Watch) -> None:
         self.recipe, self.settings, self.cache, self.cells = recipe, settings, cache, cells
         self.tell, self.watch = tell, watch
-        self.bench = Workbench(recipe)
         facts = gather(recipe, cache)
+        self.bench = Workbench(recipe)
+        cells.guard = functools.partial(unchanged, facts.files.values(), "the study")
         stages = ("prune", "finetune", "export")
         libraries = sorted({name for stage in stages for name in STAGES[stage].libraries})
         self.about = {

@@ -29,6 +29,7 @@ from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.quantizers import QUANTIZERS, Quantized
 from pocketforge.recipe import Recipe
 from pocketforge.run.part import run_part
+from pocketforge.run.reuse import origin_of
 from pocketforge.studies.cells import Cells, key_of
 from pocketforge.training.loop import deterministic
 
@@ -63,12 +64,13 @@ def run_study(
     """
     plan = make_plan(recipe, gather(recipe, cache))
     outcome = run_part(plan, (plan.data, plan.reference), cache, "study", emit)
-    subject = _Subject(recipe, outcome.entries[plan.data].files, outcome.entries[plan.reference].files)
+    data, reference = outcome.entries[plan.data], outcome.entries[plan.reference]
+    subject = _Subject(recipe, data.files, reference.files)
     asks = [(number, name) for number in bits for name in QUANTIZERS]
     rows = []
     for index, (number, name) in enumerate(asks):
-        key = key_of({"version": VERSION, "reference": plan.reference, "data": plan.data, "metric": recipe.task_metric,
-                      "quantizer": name, "bits": number})  # fmt: skip
+        key = key_of({"version": VERSION, "reference": origin_of(reference), "data": origin_of(data),
+                      "metric": recipe.task_metric, "quantizer": name, "bits": number})  # fmt: skip
         row, reused = cells.once(key, functools.partial(subject.row, name, number))
         rows.append(row)
         tell(

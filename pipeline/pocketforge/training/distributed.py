@@ -24,6 +24,7 @@ from typing import Any
 
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, ToolFailed, ToolMissing
 from pocketforge.folders import leave_working_folder
+from pocketforge.run import tracker
 from pocketforge.training.engine import WORLD_SIZE
 
 Emit = Callable[[float, str], None]
@@ -132,6 +133,7 @@ def _told(folder: Path) -> PocketforgeError | None:
 
 def main(request_file: str, progress: str) -> int:
     leave_working_folder()
+    tracker.join()
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     request = json.loads(Path(request_file).read_text("utf-8"))
     rank, world = int(os.environ["RANK"]), int(os.environ[WORLD_SIZE])

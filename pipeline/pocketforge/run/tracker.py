@@ -1,0 +1,279 @@
+"""What the user's code opens, lists and looks for while a stage runs, noted as it happens.
+
+The user's model file may read a configuration beside it, his data function whatever it likes: nothing of it is named in
+the recipe. Python tells an audit hook of every file that it opens and every folder that it lists; safetensors, which
+opens files in Rust, and checks whether a file exists are wrapped. Noted is what happens below a frame of the user's
+code, and what threads and processes do that have none of ours above them. Files of the interpreter, of installed
+packages and of the system are left out, and those that the stage wrote itself.
+
+Each note is one line of JSON, appended at once: a child of `fork` writes to the same file, and a kill loses nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import stat
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pocketforge.files import hash_file
+from pocketforge.run.fingerprints import Stamp, is_racy
+
+# Where a stage's other processes find the file of notes.
+VARIABLE = "POCKETFORGE_READS"
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+# Calls into the user's objects start here: what they open may have no frame of his own (a library's dataset).
+_BOUNDARIES = (os.path.join("data", "function.py"),)
+# What is above the stage started it: a program of the user's is no part of the stage.
+_BEGIN = (os.path.join("run", "worker.py"),)
+_SYSTEM = ("/proc/", "/sys/", "/etc/", "/lib/", "/lib64/", "/bin/", "/sbin/")
+_IMPORTS = "<frozen importlib"
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+# What the stage wrote, or removed, itself: a file; a folder with all that is in it.
+WRITTEN, MADE = "write", "made"
+# Readers that open files without Python: module, name.
+_NATIVE = (
+    ("safetensors", "safe_open"),
+    ("safetensors.torch", "safe_open"),
+    ("safetensors.numpy", "safe_open"),
+    ("torch.jit", "load"),
+)
+
+
+def start(notes: Path, skip: tuple[str, ...]) -> None:
+    """Note into the file `notes`, until the process ends. skip: folders of ours, whose files are no inputs."""
+    os.environ[VARIABLE] = json.dumps([str(notes), *skip])
+    _Tracker(notes, skip).install()
+
+
+def join() -> None:
+    """In a process that a stage started: note into the stage's file, if it has one."""
+    if VARIABLE in os.environ:
+        notes, *skip = json.loads(os.environ[VARIABLE])
+        _Tracker(Path(notes), tuple(skip)).install()
+
+
+class _Tracker:
+    def __init__(self, notes: Path, skip: tuple[str, ...]) -> None:
+        self._file = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._installed = _installed()
+        self._skip = (*self._installed, *_SYSTEM, *(os.path.join(folder, "") for folder in skip))
+        self._folder = os.getcwd()
+        self._seen: set[tuple[str, str]] = set()
+        self._busy = threading.local()
+        self._stat = os.stat
+        self._events: Mapping[str, Callable[[tuple[Any, ...]], None]] = {
+            "open": self._opens,
+            "os.listdir": self._lists,
+            "os.scandir": self._lists,
+            "os.rename": self._renames,
+            "os.mkdir": self._makes,
+            "os.remove": self._removes,
+            "shutil.rmtree": lambda arguments: self._writes(arguments[0], MADE),
+            "os.link": lambda arguments: self._writes(arguments[1]),
+            "os.symlink": lambda arguments: self._writes(arguments[1]),
+        }
+
+    def install(self) -> None:
+        sys.addaudithook(self._hook)
+        self._wrap_stat()
+        for module, name in _NATIVE:
+            if module in sys.modules or module == "safetensors":
+                self._wrap(module, name)
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        handle = self._events.get(event)
+        if handle is None or getattr(self._busy, "now", False):
+            return
+        self._busy.now = True
+        try:
+            handle(arguments)
+        finally:
+            self._busy.now = False
+
+    def _opens(self, arguments: tuple[Any, ...]) -> None:
+        path, _, flags = arguments
+        if isinstance(flags, int) and flags & _WRITES:
+            self._writes(path)
+        else:
+            self._reads(path)
+
+    def _reads(self, path: object) -> None:
+        found = self._wanted(path)
+        if found is None or ("open", found) in self._seen:
+            return
+        now = time.time_ns()
+        try:
+            at = self._stat(found)
+        except (OSError, ValueError):
+            self._note("absent", path, found, failed=True)
+            return
+        if not stat.S_ISREG(at.st_mode):
+            return
+        self._seen.add(("open", found))
+        stamp = Stamp(at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino, at.st_dev)
+        # One that changed just now may change again without a trace: its content is noted too.
+        sha256 = hash_file(Path(found)) if is_racy(stamp, now) else ""
+        self._note("open", path, found, stamp=[at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino], sha256=sha256)
+
+    def _lists(self, arguments: tuple[Any, ...]) -> None:
+        path = arguments[0] if arguments[0] is not None else "."
+        caller = _outside()
+        if caller is None or caller.f_code.co_filename.startswith(_IMPORTS):
+            return  # looks for modules: those that it finds are opened
+        found = self._wanted(path)
+        if found is not None and ("list", found) not in self._seen:
+            try:
+                names = os.listdir(found)
+            except OSError:
+                self._note("absent", path, found)
+                return
+            self._seen.add(("list", found))
+            self._note("list", path, found, names=sorted(names))
+
+    def _makes(self, arguments: tuple[Any, ...]) -> None:
+        found = self._absolute(arguments[0])
+        # os.makedirs(…, exist_ok=True) tries to make what is there: that is no folder of the stage's.
+        if found is not None and not os.path.lexists(found):
+            self._writes(found, MADE)
+
+    def _renames(self, arguments: tuple[Any, ...]) -> None:
+        source = self._absolute(arguments[0])
+        self._writes(arguments[1], MADE if source is not None and os.path.isdir(source) else WRITTEN)
+
+    def _removes(self, arguments: tuple[Any, ...]) -> None:
+        if arguments[1] == -1:  # else it is named from an open folder, whose removal is an event of its own
+            self._writes(arguments[0])
+
+    def _writes(self, path: object, kind: str = WRITTEN) -> None:
+        found = self._absolute(path)
+        if found is not None and (kind, found) not in self._seen and not found.startswith(self._skip):
+            self._note(kind, path, found)
+
+    def _wanted(self, path: object) -> str | None:
+        """The absolute path, where it is no file of ours or the system's and the user's code asks for it."""
+        found = self._absolute(path)
+        if found is None or f"{found}{os.sep}".startswith(self._skip):
+            return None
+        return found if self._is_the_users(_outside()) else None
+
+    def _absolute(self, path: object) -> str | None:
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            return None  # an open descriptor
+        text = os.fsdecode(path)
+        try:
+            return os.path.abspath(text) if "\0" not in text else None
+        except OSError:  # the working folder is gone, and a relative path names nothing
+            return None
+
+    def _is_the_users(self, frame: FrameType | None) -> bool:
+        ours = False
+        while frame is not None:
+            name = frame.f_code.co_filename
+            if name.startswith(_PACKAGE):
+                if name.endswith(_BOUNDARIES) and not ours:
+                    return True
+                if name.endswith(_BEGIN):
+                    return False
+                ours = True
+            elif not name.startswith(("<", *self._installed)):
+                return True
+            frame = frame.f_back
+        return not ours
+
+    def _note(self, kind: str, given: object, found: str, **more: Any) -> None:
+        key = (kind, found)
+        if kind == "absent" and key in self._seen:
+            return
+        self._seen.add(key)
+        # One that was named from the working folder is another file elsewhere.
+        here = not os.path.isabs(os.fsdecode(given)) and os.getcwd() == self._folder  # type: ignore[arg-type]
+        line = json.dumps({"kind": kind, "path": found, "here": here, **more}) + "\n"
+        os.write(self._file, line.encode("utf-8", "surrogateescape"))
+
+    def _wrap_stat(self) -> None:
+        """Note whether a file that the user's code asks for is there: os.path.exists and its like have no event."""
+
+        def stat_and_note(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
+            return self._stat_and_note(path, dir_fd, follow_symlinks)
+
+        def lstat_and_note(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
+            return self._stat_and_note(path, dir_fd, False)
+
+        for original, instead in ((os.stat, stat_and_note), (os.lstat, lstat_and_note)):
+            for known in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+                if original in known:
+                    known.add(instead)
+        os.stat = stat_and_note
+        os.lstat = lstat_and_note
+
+    def _stat_and_note(self, path: Any, dir_fd: int | None, follow_symlinks: bool) -> os.stat_result:
+        try:
+            found = self._stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+        except (FileNotFoundError, NotADirectoryError):
+            self._asked(path, dir_fd, there=False)
+            raise
+        if stat.S_ISREG(found.st_mode) and follow_symlinks:
+            self._asked(path, dir_fd, there=True)
+        return found
+
+    def _asked(self, path: object, dir_fd: int | None, there: bool) -> None:
+        if dir_fd is not None or getattr(self._busy, "now", False):
+            return
+        self._busy.now = True
+        try:
+            found = self._wanted(path)
+            kind = "there" if there else "absent"
+            if found is not None and (kind, found) not in self._seen and ("open", found) not in self._seen:
+                self._note(kind, path, found)
+        finally:
+            self._busy.now = False
+
+    def _wrap(self, module: str, name: str) -> None:
+        try:
+            owner = importlib.import_module(module)
+            original = getattr(owner, name)
+        except (ImportError, AttributeError):
+            return
+        if getattr(original, "_notes_reads", False):
+            return
+
+        def open_and_note(path: Any, *arguments: Any, **more: Any) -> Any:
+            if not getattr(self._busy, "now", False):
+                self._busy.now = True
+                try:
+                    self._reads(path)
+                finally:
+                    self._busy.now = False
+            return original(path, *arguments, **more)
+
+        open_and_note._notes_reads = True  # type: ignore[attr-defined]
+        open_and_note.__name__, open_and_note.__doc__ = name, original.__doc__
+        setattr(owner, name, open_and_note)
+
+
+def _outside() -> FrameType | None:
+    """The innermost frame that is not of this file."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return frame
+
+
+def _installed() -> tuple[str, ...]:
+    """Folders of the interpreter and of installed packages. Not all of its prefix: a project may lie in /usr/src."""
+    paths = sysconfig.get_paths()
+    found = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "include", "scripts")}
+    for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix, "/usr", "/usr/local"}:
+        found |= {os.path.join(prefix, name) for name in ("lib", "lib64", "share", "bin", "include", "etc")}
+    found |= {entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))}
+    found |= {os.path.realpath(folder) for folder in found}
+    return (_PACKAGE, *sorted(os.path.join(folder, "") for folder in found))
