@@ -14,12 +14,15 @@ from typing import Any
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
-from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import propagate_annotation
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from pocketforge.quantization.layers import op_name
+from pocketforge.rewrites.graph import full_arguments
 
 CLAMPS = ("hardtanh", "hardtanh_", "relu6", "relu6_")
+PADS = ("pad", "constant_pad_nd")
 LAYERS = ("conv1d", "conv2d", "linear")
 LARGE = 1e15
 # What makes ordinary values of masked ones again.
@@ -50,7 +53,26 @@ class ClampingQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
             _annotate(layer, input_qspec_map=given)
             _annotate(clamp, output_qspec=config.output_activation)
         annotated: torch.fx.GraphModule = super().annotate(model)
+        _share_with_pads(annotated)
         return annotated
+
+
+def _share_with_pads(model: torch.fx.GraphModule) -> None:
+    """What is padded by zeros keeps its levels, as a pooling does: they hold a zero, and XNNPACK's pad asks for it."""
+    for node in model.graph.nodes:
+        source = node.args[0] if op_name(node) in PADS else None
+        if not isinstance(source, torch.fx.Node) or _annotated(node) or not _pads_zeros(node):
+            continue
+        shared = SharedQuantizationSpec(source)
+        if _annotated(source) and source.meta[Q_ANNOTATION_KEY].output_qspec is not None:
+            _annotate(node, input_qspec_map={source: shared}, output_qspec=shared)
+    propagate_annotation(model)
+
+
+def _pads_zeros(node: torch.fx.Node) -> bool:
+    given = full_arguments(node)
+    mode, value = given[2:4] if op_name(node) == "pad" else ("constant", given[2])
+    return mode == "constant" and not value and min(given[1], default=0) >= 0
 
 
 def _is_integer(node: torch.fx.Node) -> bool:

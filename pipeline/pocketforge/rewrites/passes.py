@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pocketforge.errors import StageFailed
-from pocketforge.rewrites import lacking, norms, plain_ops, pooling, quantized, transposed, weights
+from pocketforge.rewrites import lacking, norms, outputs, plain_ops, pooling, quantized, transposed, weights
 from pocketforge.rewrites.graph import Editor
 
 # Who the graph is rewritten for: the quantizer, whose graph serves all runtimes; what folds batch norm into weights
@@ -38,8 +38,10 @@ REWRITES = (
     Rewrite(plain_ops.write_defaults, EVERYONE),
     Rewrite(plain_ops.without_alpha, EVERYONE),
     Rewrite(plain_ops.explicit_padding, EVERYONE),
+    Rewrite(plain_ops.cut_by_slices, (QUANTIZER, EXECUTORCH)),
     Rewrite(plain_ops.integer_constants, (QUANTIZER,)),
     Rewrite(plain_ops.prelu_in_four_dimensions, (QUANTIZER, EXECUTORCH)),
+    Rewrite(outputs.without_copies, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.plain_max_pools, EVERYONE),
     Rewrite(lacking.gelu_by_tanh, (EXECUTORCH,)),
     Rewrite(lacking.plain_subtractions, (TFLITE,)),
