@@ -6,6 +6,7 @@ Lanes: `fold` and `prepare` (the graph before and after everything is folded, in
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import math
@@ -136,14 +137,21 @@ def _export(lane: str, inputs: dict[str, Path], out: Path) -> None:
 
 def _fold(graph: RandomGraph, lane: str, inputs: dict[str, Path]) -> LaneResult:
     program = torch.export.load(inputs["reference"] / "model.pt2")
-    if lane == "fold":
-        folded = fold_batch_norm(program)
-    else:
-        static = Quantize("static_int8", calibration="minmax")
-        folded = prepare(program, static)
-    outputs = evaluate(folded, load_samples(inputs["data"], "eval"), lambda _: None)
-    db = min(map(sqnr_db, outputs, _eager(inputs)))
+    samples = load_samples(inputs["data"], "eval")
+    db = _folded_db(lane, program, samples, _eager(inputs))
+    if db < LEAST_FOLD_DB:
+        # A norm that divides by almost nothing makes float32's last bits large: in double precision they are not seen.
+        module = copy.deepcopy(graph.module).double()
+        exact = [s.astype(np.float64) if s.dtype.kind == "f" else np.array(s) for s in samples]
+        program = torch.export.export(module, tuple(torch.from_numpy(s[:1]) for s in exact))
+        db = _folded_db(lane, program, exact, evaluate(module, exact, lambda _: None))
     return LaneResult(graph.seed, lane, "ok" if db >= LEAST_FOLD_DB else "wrong", db)
+
+
+def _folded_db(lane: str, program: torch.export.ExportedProgram, samples: Arrays, wanted: Arrays) -> float:
+    static = Quantize("static_int8", calibration="minmax")
+    folded = fold_batch_norm(program) if lane == "fold" else prepare(program, static)
+    return min(map(sqnr_db, evaluate(folded, samples, lambda _: None), wanted))
 
 
 def _judged(graph: RandomGraph, lane: str, inputs: dict[str, Path], answers: Arrays) -> LaneResult:

@@ -73,6 +73,12 @@ def linear_twice(m, x):
     return torch.relu(m.norm(y)) + m.fc(y)
 
 
+def norms_in_a_row(m, x):
+    first = m.one(m.conv(x))
+    lines = m.three(m.fc(first.mean((2, 3))))
+    return m.two(first).relu() + first, m.four(lines) + lines
+
+
 # Each in few lines: what is read twice, or in a form that one of the toolchains takes wrongly.
 NETS: dict[str, Callable[[], nn.Module]] = {
     "output read twice": lambda: Net(residual, conv1=conv(), bn1=nn.BatchNorm2d(8), conv2=conv(8), fc=nn.Linear(8, 4)),
@@ -84,6 +90,21 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         conv=conv(),
         one=nn.BatchNorm2d(8),
         two=nn.BatchNorm2d(8),
+    ),
+    "norms in a row, the first read twice": lambda: Net(
+        norms_in_a_row,
+        conv=conv(),
+        one=nn.BatchNorm2d(8),
+        two=nn.BatchNorm2d(8),
+        fc=nn.Linear(8, 4),
+        three=nn.BatchNorm1d(4),
+        four=nn.BatchNorm1d(4),
+    ),
+    "one value as several outputs": lambda: Net(
+        lambda m, x: (lambda y: (y, F.dropout(y, 0.5, False), y.clone(), y.relu()))(m.conv(x)), conv=conv()
+    ),
+    "paddings that cut": lambda: Net(
+        lambda m, x: F.pad(F.pad(m.conv(x), (-1, 1, 0, -2)), (-1, -1, 2, 0, 0, 1), value=0.5), conv=conv()
     ),
     "a block called twice": lambda: Net(twice, first=conv(), conv=conv(8), norm=nn.BatchNorm2d(8)),
     "a shared tower": lambda: Net(siamese, conv=conv(), norm=nn.BatchNorm2d(8), fc=nn.Linear(8 * 64, 4)),
