@@ -327,6 +327,24 @@ def test_executorch_keeps_softmax_to_its_axis_each_call_to_its_bias_and_each_nor
     assert least_db(found, eager) >= 20
 
 
+def test_executorch_pads_and_cuts_in_int8_and_gives_one_value_as_several_outputs(files):
+    def forward(m, x):
+        y = m.conv(F.pad(x, (0, 1, 2, 0)))
+        z = F.max_pool2d(F.pad(y.relu(), (-1, 1, 0, 1)), 3, 2)
+        lines = F.pad(m.fc(z.mean((2, 3))), (1, 0))
+        # The difference is of floats, in torch's order of axes; the map itself is both levels and an output.
+        return y, F.dropout(y, 0.5, False), y.clone(), m.last(F.pad(z, (1, 1))), lines, y - torch.maximum(y, 0.5 * y)
+
+    torch.manual_seed(0)
+    net = Net(forward, conv=conv(), last=nn.Conv2d(8, 4, 4, padding="same"), fc=nn.Linear(8, 4))
+    found, wanted, _, _ = files.export("executorch", net, images())
+    assert least_db(found, wanted) >= 100
+    found, wanted, eager, _ = files.export("executorch", net, images(), "static_int8")
+    for f, w in zip(found, wanted, strict=True):
+        assert np.abs(f - w).max() <= 2.01 * np.diff(np.unique(w)).min()
+    assert least_db(found[:5], eager[:5]) >= 25
+
+
 def test_tflite_has_transposed_convolutions_and_nearest_interpolation_as_torch_has_them(files):
     def forward(m, x):
         maps = m.deep(F.interpolate(torch.add(m.up(x), m.side(x), alpha=0.5), size=(13, 19)))
@@ -398,6 +416,34 @@ def test_an_exporter_s_refusal_names_the_layer_its_line_and_the_innermost_cause(
     assert "prod" in first_line(caught)
     assert "this layer" in said.hint
     assert runtime not in said.hint.partition("(")[2]
+
+
+def test_a_file_that_is_dead_at_load_names_the_layer_that_its_runtime_stopped_at(tmp_path):
+    """XNNPACK pads no levels into floats: what the quantizer sees to, a graph made by hand does not."""
+    from pocketforge.errors import ToolFailed
+    from pocketforge.runtimes import executorch
+    from pocketforge.runtimes.base import ExportRequest
+    from pocketforge.stages.verify import run_file
+
+    class Padded(nn.Module):
+        def forward(self, x):
+            ops, levels = torch.ops.quantized_decomposed, (0.02, 3, -128, 127, torch.int8)
+            x = ops.dequantize_per_tensor.default(ops.quantize_per_tensor.default(x, *levels), *levels)
+            return F.pad(x, (0, 1))
+
+    example = (torch.from_numpy(images()[:1]),)
+    program = torch.export.export(nn.Sequential(Padded()).eval(), example)
+    names = (("input",), ("output",))
+    request = ExportRequest(program, program, example, *names, "NCHW", "float32", None, scheme="static_int8")
+    executorch.export(request, tmp_path)
+    np.save(tmp_path / "eval_0.npy", images())
+    with pytest.raises(ToolFailed) as caught:
+        run_file({"export": tmp_path, "data": tmp_path}, {"runtime": "executorch"}, "model.pte", tmp_path / "out")
+    line = next(n for n, text in enumerate(Path(__file__).read_text("utf-8").splitlines(), 1) if "F.pad(x, (0, 1))" in text)
+    said = f"the executorch runtime on model.pte, at constant_pad_nd of '0' (at {__file__}:{line}), ended with exit code "
+    assert caught.value.message.startswith(said)
+    assert "Failed to create StaticConstantPad node" in caught.value.message
+    assert "quantize.overrides" in caught.value.hint
 
 
 def test_a_stage_s_error_is_the_one_that_it_was_raised_from():

@@ -59,14 +59,14 @@ class ClampingQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
 
 def _share_with_pads(model: torch.fx.GraphModule) -> None:
     """What is padded by zeros keeps its levels, as a pooling does: they hold a zero, and XNNPACK's pad asks for it."""
-    for node in model.graph.nodes:
-        source = node.args[0] if op_name(node) in PADS else None
-        if not isinstance(source, torch.fx.Node) or _annotated(node) or not _pads_zeros(node):
-            continue
-        shared = SharedQuantizationSpec(source)
-        if _annotated(source) and source.meta[Q_ANNOTATION_KEY].output_qspec is not None:
-            _annotate(node, input_qspec_map={source: shared}, output_qspec=shared)
-    propagate_annotation(model)
+    pads = [node for node in model.graph.nodes if op_name(node) in PADS and not _annotated(node) and _pads_zeros(node)]
+    for _ in range(len(pads)):  # each may be what the next, or a pooling before the next, waits for
+        for node in pads:
+            source: Any = node.args[0]
+            if not _annotated(node) and _annotated(source) and source.meta[Q_ANNOTATION_KEY].output_qspec is not None:
+                shared = SharedQuantizationSpec(source)
+                _annotate(node, input_qspec_map={source: shared}, output_qspec=shared)
+        propagate_annotation(model)
 
 
 def _pads_zeros(node: torch.fx.Node) -> bool:

@@ -21,6 +21,8 @@ from pocketforge.rewrites.graph import Editor
 # Who the graph is rewritten for: the quantizer, whose graph serves all runtimes; what folds batch norm into weights
 # that are then rounded or clustered; the exporter of a runtime.
 QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX = "quantizer", "folder", "executorch", "tflite", "onnx"
+# An exporter of a graph that is quantized already.
+EXECUTORCH_INT8 = "executorch, int8"
 EVERYONE = (QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX)
 # What is left of the two functions' equality in float32, whose sums are made in another order.
 SAME_DB = 100.0
@@ -58,7 +60,7 @@ REWRITES = (
     Rewrite(pooling.nearest_by_index, (TFLITE,)),
     Rewrite(pooling.plain_average_pools, (ONNX,)),
     Rewrite(quantized.keep_fixed_scales, (TFLITE,)),
-    Rewrite(quantized.one_reader_each, (TFLITE,)),
+    Rewrite(quantized.one_reader_each, (TFLITE, EXECUTORCH_INT8)),
 )
 
 
