@@ -103,6 +103,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "one value as several outputs": lambda: Net(
         lambda m, x: (lambda y: (y, F.dropout(y, 0.5, False), y.clone(), y.relu()))(m.conv(x)), conv=conv()
     ),
+    "local response norm": lambda: nn.Sequential(conv(), nn.LocalResponseNorm(3)),
     "paddings that cut": lambda: Net(
         lambda m, x: F.pad(F.pad(m.conv(x), (-1, 1, 0, -2)), (-1, -1, 2, 0, 0, 1), value=0.5), conv=conv()
     ),

@@ -11,7 +11,7 @@ from pocketforge.runtimes.base import NODES
 
 # As ExecuTorch's XNNPACK says which node it could not make or run, and its own loop which operator.
 _HANDLE = re.compile(r"Failed to \w+ (?:\w+ )?node (\d+)")
-_OPERATOR = re.compile(r"in operator aten::(\w+)")
+_OPERATOR = re.compile(r"(?:in operator|Missing operator: \[\d+\]) aten::(\w+)")
 
 
 def with_layer(error: ToolFailed, folder: Path) -> ToolFailed:

@@ -45,6 +45,7 @@ REWRITES = (
     Rewrite(plain_ops.prelu_in_four_dimensions, (QUANTIZER, EXECUTORCH)),
     Rewrite(outputs.without_copies, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.plain_max_pools, EVERYONE),
+    Rewrite(lacking.averages_of_slices, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.gelu_by_tanh, (EXECUTORCH,)),
     Rewrite(lacking.plain_subtractions, (TFLITE,)),
     Rewrite(weights.compute_once, (QUANTIZER, FOLDER, EXECUTORCH)),
