@@ -38,15 +38,15 @@ STAGES: dict[str, StageInfo] = {
     "prune": StageInfo("pocketforge.stages.prune", 3, (*_TRAIN, "torch-pruning"), _TRACE),
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 2, (*_TRAIN, "torch-pruning"), _TRACE),
     "gains": StageInfo("pocketforge.stages.gains", 2, ("torch", "numpy"), _TRACE),
-    "reference": StageInfo("pocketforge.stages.reference", 3, ("torch", "numpy"), _TRACE),
-    "layers": StageInfo("pocketforge.stages.layers", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
+    "reference": StageInfo("pocketforge.stages.reference", 4, ("torch", "numpy"), _TRACE),
+    "layers": StageInfo("pocketforge.stages.layers", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
     "quantize": StageInfo(
-        "pocketforge.stages.quantize", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, resumable=True
+        "pocketforge.stages.quantize", 6, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, resumable=True
     ),
     "qat": StageInfo(
-        "pocketforge.stages.qat", 2, (*_TRAIN, "accelerate", "torchao", "executorch"), _TRACE + _PT2E, resumable=True
+        "pocketforge.stages.qat", 3, (*_TRAIN, "accelerate", "torchao", "executorch"), _TRACE + _PT2E, resumable=True
     ),
-    "export": StageInfo("pocketforge.stages.export", 5, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 6, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 4, ("numpy",)),
     "why": StageInfo("pocketforge.stages.why", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),

@@ -440,11 +440,28 @@ def test_a_file_that_is_dead_at_load_names_the_layer_that_its_runtime_stopped_at
     np.save(tmp_path / "eval_0.npy", images())
     with pytest.raises(ToolFailed) as caught:
         run_file({"export": tmp_path, "data": tmp_path}, {"runtime": "executorch"}, "model.pte", tmp_path / "out")
-    line = next(n for n, text in enumerate(Path(__file__).read_text("utf-8").splitlines(), 1) if "F.pad(x, (0, 1))" in text)
-    said = f"the executorch runtime on model.pte, at constant_pad_nd of '0' (at {__file__}:{line}), ended with exit code "
+    lines = Path(__file__).read_text("utf-8").splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if text.strip() == "return F.pad(x, (0, 1))")
+    said = f"the executorch runtime on model.pte, at constant_pad_nd of '0' (at {__file__}:{line}), ended with "
     assert caught.value.message.startswith(said)
     assert "Failed to create StaticConstantPad node" in caught.value.message
     assert "quantize.overrides" in caught.value.hint
+
+
+def test_recurrent_layers_are_refused_by_name_where_they_are_most_of_the_weights():
+    from pocketforge.errors import ModelError
+    from pocketforge.stages.quantize import check_recurrent
+
+    def program(width: int) -> Any:
+        net = Net(lambda m, x: m.fc(m.rnn(x)[0].flatten(1)), rnn=nn.LSTM(8, width), fc=nn.Linear(3 * width, 64))
+        return torch.export.export(net.eval(), (torch.zeros(1, 3, 8),))
+
+    for scheme in ("static_int8", "dynamic_int8"):
+        with pytest.raises(
+            ModelError, match=r"(?s)would leave \d+% of the weights in float: lstm of 'rnn' \(at .*fp16"
+        ):
+            check_recurrent(program(64), scheme)
+    check_recurrent(program(4), "static_int8")
 
 
 def test_a_stage_s_error_is_the_one_that_it_was_raised_from():

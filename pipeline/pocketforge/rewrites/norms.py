@@ -80,7 +80,8 @@ def _as_linear(editor: Editor, node: Node, layer: Node, between: list[Node]) -> 
     if not is_constant(weight) or not (bias is None or is_constant(bias)):
         return
     old = editor.value(weight)
-    values, moved = old.double(), 0.0 if bias is None else editor.value(bias).double()
+    values = old.double()
+    moved = values.new_zeros(len(values)) if bias is None else editor.value(bias).double()
     for norm in (*reversed(between), node):
         scale, shift = scale_and_shift(editor, norm)
         values, moved = values * scale[:, None], moved * scale + shift

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch.fx import Node
 
 from pocketforge.rewrites.graph import Editor, full_arguments, is_constant, op_name

@@ -30,7 +30,8 @@ def one_reader_each(editor: Editor) -> None:
     """De-quantize a value anew for each of its readers: the layout passes of litert-torch and XNNPACK mark the op, not
     the edge.
 
-    Where one reader takes a map as NHWC and another (an output, a float op) as NCHW, they fail, or hand one the other's.
+    Where one reader takes a map as NHWC and another (an output, a float op) as NCHW, they fail, or give one the
+    other's.
     """
     for node in editor.nodes():
         if op_name(node) != "dequantize_per_tensor" or node.kwargs or len(node.users) < 2:
