@@ -230,6 +230,17 @@ def test_layers_that_are_called_twice_are_int_8_in_both_calls():
     assert least_db(answers(unfolded, samples), answers(net, samples)) >= 30
 
 
+def test_a_maximum_s_inputs_have_the_same_levels():
+    """With a scale each, litert's converter gives one's to both: 12 steps off, or it fails in one dimension."""
+    net, samples = Net(lambda m, x: torch.maximum(m.conv(x), 3 * x), conv=conv(3, 3)).eval(), images()
+    program = torch.export.export(net, (torch.from_numpy(samples[:1]),))
+    folded, _ = pt2e.quantize_graph(program, [samples], Quantize("static_int8", calibration="minmax"))
+    node: Any = next(n for n in folded.graph.nodes if op_name(n) == "maximum")
+    levels = {each.args[1:3] for each in (*node.args, *node.users)}
+    assert len(levels) == 1
+    assert least_db(answers(folded, samples), answers(net, samples)) >= 30
+
+
 def test_integers_are_not_observed():
     class Tokens(nn.Module):
         def __init__(self) -> None:
@@ -332,18 +343,17 @@ def test_executorch_pads_and_cuts_in_int8_and_gives_one_value_as_several_outputs
     def forward(m, x):
         y = m.conv(F.pad(x, (0, 1, 2, 0)))
         z = F.max_pool2d(F.pad(y.relu(), (-1, 1, 0, 1)), 3, 2)
-        lines = F.pad(m.fc(z.mean((2, 3))), (1, 0))
         # The difference is of floats, in torch's order of axes; the map itself is both levels and an output.
-        return y, F.dropout(y, 0.5, False), y.clone(), m.last(F.pad(z, (1, 1))), lines, y - torch.maximum(y, 0.5 * y)
+        return y, F.dropout(y, 0.5, False), y.clone(), m.last(F.pad(z, (1, 1))), y - torch.maximum(y, 0.5 * y)
 
     torch.manual_seed(0)
-    net = Net(forward, conv=conv(), last=nn.Conv2d(8, 4, 4, padding="same"), fc=nn.Linear(8, 4))
+    net = Net(forward, conv=conv(), last=nn.Conv2d(8, 4, 4, padding="same"))
     found, wanted, _, _ = files.export("executorch", net, images())
     assert least_db(found, wanted) >= 100
     found, wanted, eager, _ = files.export("executorch", net, images(), "static_int8")
     for f, w in zip(found, wanted, strict=True):
         assert np.abs(f - w).max() <= 2.01 * np.diff(np.unique(w)).min()
-    assert least_db(found[:5], eager[:5]) >= 25
+    assert least_db(found[:4], eager[:4]) >= 25
 
 
 def test_tflite_has_transposed_convolutions_and_nearest_interpolation_as_torch_has_them(files):

@@ -22,6 +22,7 @@ from pocketforge.quantization.layers import op_name
 from pocketforge.rewrites.graph import full_arguments
 
 CLAMPS = ("hardtanh", "hardtanh_", "relu6", "relu6_")
+EXTREMES = ("maximum", "minimum")
 PADS = ("pad", "constant_pad_nd")
 LAYERS = ("conv1d", "conv2d", "linear")
 LARGE = 1e15
@@ -52,9 +53,20 @@ class ClampingQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
                 _annotate(node)
             _annotate(layer, input_qspec_map=given)
             _annotate(clamp, output_qspec=config.output_activation)
+        for node in model.graph.nodes:
+            if op_name(node) in EXTREMES and not _annotated(node) and (wanted is None or wanted(node)):
+                _share_inputs(node, config.input_activation)
         annotated: torch.fx.GraphModule = super().annotate(model)
         _share_with_pads(annotated)
         return annotated
+
+
+def _share_inputs(node: torch.fx.Node, spec: Any) -> None:
+    """Both inputs and the output in the same levels: left in float, TFLite's converter takes one's levels for both."""
+    first, second = node.args
+    if isinstance(first, torch.fx.Node) and isinstance(second, torch.fx.Node) and first is not second:
+        shared = SharedQuantizationSpec((first, node))
+        _annotate(node, input_qspec_map={first: spec, second: shared}, output_qspec=shared)
 
 
 def _share_with_pads(model: torch.fx.GraphModule) -> None:
