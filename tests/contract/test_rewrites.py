@@ -351,7 +351,8 @@ def test_executorch_pads_and_cuts_in_int8_and_gives_one_value_as_several_outputs
     found, wanted, _, _ = files.export("executorch", net, images())
     assert least_db(found, wanted) >= 100
     found, wanted, eager, _ = files.export("executorch", net, images(), "static_int8")
-    for f, w in zip(found, wanted, strict=True):
+    assert least_db(found[4:], wanted[4:]) >= 25  # -2 dB with its axes exchanged
+    for f, w in zip(found[:4], wanted[:4], strict=True):
         assert np.abs(f - w).max() <= 2.01 * np.diff(np.unique(w)).min()
     assert least_db(found[:4], eager[:4]) >= 25
 
