@@ -218,8 +218,11 @@ def _instance(recipe: str, builder: Builder, chain: bool) -> nn.Module:
 
 def _check_outputs(module: nn.Module, inputs: list[Value]) -> None:
     """Raises Unsuitable unless every output is alive as files answer: one sample at a time."""
-    with torch.no_grad():
-        rows = [module(*(i.tensor[n : n + 1] for i in inputs)) for n in range(BATCH)]
+    try:
+        with torch.no_grad():
+            rows = [module(*(i.tensor[n : n + 1] for i in inputs)) for n in range(BATCH)]
+    except ValueError as error:  # a norm without statistics over maps of one value
+        raise Unsuitable(str(error)) from error
     rows = [r if isinstance(r, tuple) else (r,) for r in rows]
     for column in zip(*rows, strict=True):
         outputs = torch.cat([o.detach() for o in column])

@@ -41,13 +41,13 @@ STAGES: dict[str, StageInfo] = {
     "prune": StageInfo("pocketforge.stages.prune", 3, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 2, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "gains": StageInfo("pocketforge.stages.gains", 2, ("torch", "numpy"), _TRACE, user_code=True),
-    "reference": StageInfo("pocketforge.stages.reference", 3, ("torch", "numpy"), _TRACE, user_code=True),
+    "reference": StageInfo("pocketforge.stages.reference", 4, ("torch", "numpy"), _TRACE, user_code=True),
     "layers": StageInfo(
-        "pocketforge.stages.layers", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+        "pocketforge.stages.layers", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        5,
+        6,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -55,13 +55,13 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        2,
+        3,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
         user_code=True,
     ),
-    "export": StageInfo("pocketforge.stages.export", 5, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 6, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 4, ("numpy",)),
     "why": StageInfo("pocketforge.stages.why", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import random_graphs
 import torch
@@ -385,3 +386,38 @@ def prune_or_say(given: Subject, settings: PruneChannels) -> Pruned:
         if "nothing can be pruned (" not in str(error):
             raise
         raise NothingToPrune from error
+
+
+def test_the_traced_example_is_a_real_sample_whatever_zeros_were_given(tmp_path):
+    from pocketforge.stages.reference import load_traced
+
+    definition = "import torch\ndef build():\n    return torch.nn.Linear(4, 2)\n"
+    (tmp_path / "zeros.py").write_text(f"{definition}\ndef example_inputs():\n    return (torch.zeros(1, 4),)\n")
+    (tmp_path / "none.py").write_text(definition)
+    samples = np.stack([np.zeros(4), np.arange(4)]).astype(np.float32)  # the first is all alike: the second
+    np.save(tmp_path / "eval_0.npy", samples)
+    data = {"inputs": [{"shape": [4], "dtype": "float32"}]}
+    shapes = [{"name": "x", "shape": [1, 4], "dtype": "float32"}]
+    for name, inputs in (("zeros.py", []), ("none.py", []), ("none.py", shapes)):
+        spec = {"definition": name, "args": {}, "seed": 0, "inputs": inputs}
+        program, *_ = load_traced({"data": tmp_path, "data_root": tmp_path}, spec, data)
+        assert np.array_equal(program.example_inputs[0][0], samples[1:])
+
+
+def test_a_mapping_that_divides_by_nothing_is_lost_not_raised():
+    """As Torch-Pruning's are where it found no size: timm's lambda_resnet26t ended in its ZeroDivisionError."""
+
+    class Node:
+        dependencies: tuple[Any, ...] = ()
+
+    class Dependency:
+        index_mapping = (lambda found: [Index(i.idx // 0, i.root_idx) for i in found],)
+        handler = "out"
+
+        def is_triggered_by(self, function: Any) -> bool:
+            return True
+
+    node, dependency = Node(), Dependency()
+    dependency.target, node.dependencies = Node(), (dependency,)  # type: ignore[attr-defined]
+    found = Reach(node, dependency, [0, 1], Budget(1000), lambda _: 10)
+    assert list(found.lost.values()) == ["ZeroDivisionError"]

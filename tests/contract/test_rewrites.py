@@ -73,6 +73,12 @@ def linear_twice(m, x):
     return torch.relu(m.norm(y)) + m.fc(y)
 
 
+def norms_in_a_row(m, x):
+    first = m.one(m.conv(x))
+    lines = m.three(m.fc(first.mean((2, 3))))
+    return m.two(first).relu() + first, m.four(lines) + lines
+
+
 # Each in few lines: what is read twice, or in a form that one of the toolchains takes wrongly.
 NETS: dict[str, Callable[[], nn.Module]] = {
     "output read twice": lambda: Net(residual, conv1=conv(), bn1=nn.BatchNorm2d(8), conv2=conv(8), fc=nn.Linear(8, 4)),
@@ -84,6 +90,22 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         conv=conv(),
         one=nn.BatchNorm2d(8),
         two=nn.BatchNorm2d(8),
+    ),
+    "norms in a row, the first read twice": lambda: Net(
+        norms_in_a_row,
+        conv=conv(),
+        one=nn.BatchNorm2d(8),
+        two=nn.BatchNorm2d(8),
+        fc=nn.Linear(8, 4),
+        three=nn.BatchNorm1d(4),
+        four=nn.BatchNorm1d(4),
+    ),
+    "one value as several outputs": lambda: Net(
+        lambda m, x: (lambda y: (y, F.dropout(y, 0.5, False), y.clone(), y.relu()))(m.conv(x)), conv=conv()
+    ),
+    "local response norm": lambda: nn.Sequential(conv(), nn.LocalResponseNorm(3)),
+    "paddings that cut": lambda: Net(
+        lambda m, x: F.pad(F.pad(m.conv(x), (-1, 1, 0, -2)), (-1, -1, 2, 0, 0, 1), value=0.5), conv=conv()
     ),
     "a block called twice": lambda: Net(twice, first=conv(), conv=conv(8), norm=nn.BatchNorm2d(8)),
     "a shared tower": lambda: Net(siamese, conv=conv(), norm=nn.BatchNorm2d(8), fc=nn.Linear(8 * 64, 4)),
@@ -208,6 +230,17 @@ def test_layers_that_are_called_twice_are_int_8_in_both_calls():
     assert least_db(answers(unfolded, samples), answers(net, samples)) >= 30
 
 
+def test_a_maximum_s_inputs_have_the_same_levels():
+    """With a scale each, litert's converter gives one's to both: 12 steps off, or it fails in one dimension."""
+    net, samples = Net(lambda m, x: torch.maximum(m.conv(x), 3 * x), conv=conv(3, 3)).eval(), images()
+    program = torch.export.export(net, (torch.from_numpy(samples[:1]),))
+    folded, _ = pt2e.quantize_graph(program, [samples], Quantize("static_int8", calibration="minmax"))
+    node: Any = next(n for n in folded.graph.nodes if op_name(n) == "maximum")
+    levels = {each.args[1:3] for each in (*node.args, *node.users)}
+    assert len(levels) == 1
+    assert least_db(answers(folded, samples), answers(net, samples)) >= 30
+
+
 def test_integers_are_not_observed():
     class Tokens(nn.Module):
         def __init__(self) -> None:
@@ -306,6 +339,24 @@ def test_executorch_keeps_softmax_to_its_axis_each_call_to_its_bias_and_each_nor
     assert least_db(found, eager) >= 20
 
 
+def test_executorch_pads_and_cuts_in_int8_and_gives_one_value_as_several_outputs(files):
+    def forward(m, x):
+        y = m.conv(F.pad(x, (0, 1, 2, 0)))
+        z = F.max_pool2d(F.pad(y.relu(), (-1, 1, 0, 1)), 3, 2)
+        # The difference is of floats, in torch's order of axes; the map itself is both levels and an output.
+        return y, F.dropout(y, 0.5, False), y.clone(), m.last(F.pad(z, (1, 1))), y - torch.maximum(y, 0.5 * y)
+
+    torch.manual_seed(0)
+    net = Net(forward, conv=conv(), last=nn.Conv2d(8, 4, 4, padding="same"))
+    found, wanted, _, _ = files.export("executorch", net, images())
+    assert least_db(found, wanted) >= 100
+    found, wanted, eager, _ = files.export("executorch", net, images(), "static_int8")
+    assert least_db(found[4:], wanted[4:]) >= 25  # -2 dB with its axes exchanged
+    for f, w in zip(found[:4], wanted[:4], strict=True):
+        assert np.abs(f - w).max() <= 2.01 * np.diff(np.unique(w)).min()
+    assert least_db(found[:4], eager[:4]) >= 25
+
+
 def test_tflite_has_transposed_convolutions_and_nearest_interpolation_as_torch_has_them(files):
     def forward(m, x):
         maps = m.deep(F.interpolate(torch.add(m.up(x), m.side(x), alpha=0.5), size=(13, 19)))
@@ -377,6 +428,51 @@ def test_an_exporter_s_refusal_names_the_layer_its_line_and_the_innermost_cause(
     assert "prod" in first_line(caught)
     assert "this layer" in said.hint
     assert runtime not in said.hint.partition("(")[2]
+
+
+def test_a_file_that_is_dead_at_load_names_the_layer_that_its_runtime_stopped_at(tmp_path):
+    """XNNPACK pads no levels into floats: what the quantizer sees to, a graph made by hand does not."""
+    from pocketforge.errors import ToolFailed
+    from pocketforge.runtimes import executorch
+    from pocketforge.runtimes.base import ExportRequest
+    from pocketforge.stages.verify import run_file
+
+    class Padded(nn.Module):
+        def forward(self, x):
+            ops, levels = torch.ops.quantized_decomposed, (0.02, 3, -128, 127, torch.int8)
+            x = ops.dequantize_per_tensor.default(ops.quantize_per_tensor.default(x, *levels), *levels)
+            return F.pad(x, (0, 1))
+
+    example = (torch.from_numpy(images()[:1]),)
+    program = torch.export.export(nn.Sequential(Padded()).eval(), example)
+    names = (("input",), ("output",))
+    request = ExportRequest(program, program, example, *names, "NCHW", "float32", None, scheme="static_int8")
+    executorch.export(request, tmp_path)
+    np.save(tmp_path / "eval_0.npy", images())
+    with pytest.raises(ToolFailed) as caught:
+        run_file({"export": tmp_path, "data": tmp_path}, {"runtime": "executorch"}, "model.pte", tmp_path / "out")
+    lines = Path(__file__).read_text("utf-8").splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if text.strip() == "return F.pad(x, (0, 1))")
+    said = f"the executorch runtime on model.pte, at constant_pad_nd of '0' (at {__file__}:{line}), ended with "
+    assert caught.value.message.startswith(said)
+    assert "Failed to create StaticConstantPad node" in caught.value.message
+    assert "quantize.overrides" in caught.value.hint
+
+
+def test_recurrent_layers_are_refused_by_name_where_they_are_most_of_the_weights():
+    from pocketforge.errors import ModelError
+    from pocketforge.stages.quantize import check_recurrent
+
+    def program(width: int) -> Any:
+        net = Net(lambda m, x: m.fc(m.rnn(x)[0].flatten(1)), rnn=nn.LSTM(8, width), fc=nn.Linear(3 * width, 64))
+        return torch.export.export(net.eval(), (torch.zeros(1, 3, 8),))
+
+    for scheme in ("static_int8", "dynamic_int8"):
+        with pytest.raises(
+            ModelError, match=r"(?s)would leave \d+% of the weights in float: lstm of 'rnn' \(at .*fp16"
+        ):
+            check_recurrent(program(64), scheme)
+    check_recurrent(program(4), "static_int8")
 
 
 def test_a_stage_s_error_is_the_one_that_it_was_raised_from():

@@ -66,7 +66,8 @@ def run(
             sys.stderr.write(stderr)
         if code != 0 or not answer.exists():
             on = f" on {where}" if start else ""
-            raise ToolFailed([f"the {request.session} runtime on {request.model.name}{on}"], code or 1, stderr)
+            what = f"the {request.session} runtime on {request.model.name}{on}"
+            raise ToolFailed([what], code or 1, _without_frames(stderr))
         found = json.loads(answer.read_text(encoding="utf-8"))
     return RunAnswer(
         inputs=tuple(found["inputs"]),
@@ -79,6 +80,17 @@ def run(
         modules=tuple(found["modules"]),
         cpus=tuple(found["cpus"]),
     )
+
+
+def _without_frames(stderr: str) -> str:
+    """What the runtime said, without the Python frames that its error came through: a user is shown the last lines."""
+    kept: list[str] = []
+    inside = False
+    for line in stderr.splitlines():
+        inside = line.startswith("Traceback") or (inside and line.startswith(" "))
+        if not inside and line != (kept[-1] if kept else None):
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def _plain(argv: list[str], environment: dict[str, str], what: str, where: str, timeout_s: float) -> tuple[int, str]:

@@ -10,6 +10,7 @@ a wrong channel.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,19 +54,26 @@ class Equality:
     def differs(self, edit: KeepChannels) -> bool:
         """Whether the model after `edit` computes something else. Raises whatever its forward raises."""
         with torch.no_grad():  # with its norms: a stale size shows only there
-            apply_edits(copy.deepcopy(self.module), [edit])(*_copies(self.example))
+            apply_edits(_twin(self.module), [edit])(*_copies(self.example))
         return any(not _same(trial, edit) for trial in self.trials)
 
 
 def telling_inputs(example: Inputs, samples: Iterable[Inputs]) -> Inputs:
     """The first sample that fits the example and is not all alike, else the example, else random numbers."""
-    for sample in (*samples, example):
+    for sample in itertools.chain(samples, [example]):
         fits = len(sample) == len(example) and all(
             a.shape == b.shape and a.dtype == b.dtype for a, b in zip(sample, example, strict=True)
         )
         if fits and all(x.numel() < 2 or bool((x != x.flatten()[0]).any()) for x in sample):
             return tuple(x.detach().clone() for x in sample)
     return tuple(_random(x, 0) for x in example)
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """A copy of the modules that shares their parameters, which are replaced and never written into: a check copies the
+    model several times. Buffers are its own, as a forward may count in them.
+    """
+    return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 
 def tensors_of(output: Any) -> list[Tensor]:
@@ -115,9 +123,9 @@ def _with_random_weights(module: nn.Module) -> nn.Module:
 def _trial(module: nn.Module, inputs: Inputs) -> _Trial | None:
     """With doubles where the model computes in them; None where its answer is no number at all."""
     for dtype in (torch.float64, torch.float32):
-        trial = _Trial(module, inputs, dtype)
         with suppress(Exception):  # a float32 made inside meets doubles; random inputs that its forward refuses
-            found = [x for x in _answers(copy.deepcopy(module), trial) if x.is_floating_point()]
+            trial = _Trial(copy.deepcopy(module).to(dtype), inputs, dtype)
+            found = [x for x in _answers(_twin(trial.module), trial) if x.is_floating_point()]
             if any(bool(torch.isfinite(x).any()) for x in found):
                 return trial
     return None
@@ -126,11 +134,11 @@ def _trial(module: nn.Module, inputs: Inputs) -> _Trial | None:
 def _answers(module: nn.Module, trial: _Trial) -> list[Tensor]:
     inputs = (x.to(trial.dtype) if x.is_floating_point() else x for x in _copies(trial.inputs))
     with torch.no_grad(), _AffineNorms():
-        return tensors_of(module.to(trial.dtype)(*inputs))
+        return tensors_of(module(*inputs))
 
 
 def _same(trial: _Trial, edit: KeepChannels) -> bool:
-    found = _answers(apply_edits(copy.deepcopy(trial.module), [edit]), trial)
+    found = _answers(apply_edits(_twin(trial.module), [edit]), trial)
     wanted = _answers(_zeroed(trial.module, edit), trial)
     return len(found) == len(wanted) and all(
         _close(a, b, _TOLERANCE[trial.dtype]) for a, b in zip(found, wanted, strict=True)
@@ -151,14 +159,17 @@ def _close(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
 
 def _zeroed(module: nn.Module, edit: KeepChannels) -> nn.Module:
     """A copy of the whole module with zeros wherever `edit` keeps nothing."""
-    whole = copy.deepcopy(module)
-    tensors = dict(whole.named_parameters()) | dict(whole.named_buffers())
+    whole = _twin(module)
+    tensors = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers())
     for name, dims in edit.tensors.items():
+        value = tensors[name].detach().clone()
         for dim, kept in dims.items():
-            keep = torch.zeros(tensors[name].shape[dim], dtype=torch.bool)
+            keep = torch.zeros(value.shape[dim], dtype=torch.bool)
             keep[list(kept)] = True
-            shape = [-1 if d == dim else 1 for d in range(tensors[name].ndim)]
-            tensors[name].data.mul_(keep.view(shape))
+            value.mul_(keep.view([-1 if d == dim else 1 for d in range(value.ndim)]))
+        owner, _, last = name.rpartition(".")
+        given = nn.Parameter(value) if isinstance(tensors[name], nn.Parameter) else value
+        setattr(whole.get_submodule(owner), last, given)
     return whole
 
 

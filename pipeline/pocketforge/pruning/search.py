@@ -98,7 +98,7 @@ class Reach:
                 if dep.is_triggered_by(function):
                     try:
                         fresh = self._arrive(dep, _mapped(dep, found, budget))
-                    except (IndexError, TypeError) as error:  # mappings over sizes that were not found
+                    except (IndexError, TypeError, ZeroDivisionError) as error:  # over sizes that were not found
                         self.lost[source, function] = type(error).__name__
                         continue
                     if fresh:

@@ -14,12 +14,16 @@ from typing import Any
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
-from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import propagate_annotation
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from pocketforge.quantization.layers import op_name
+from pocketforge.rewrites.graph import full_arguments
 
 CLAMPS = ("hardtanh", "hardtanh_", "relu6", "relu6_")
+EXTREMES = ("maximum", "minimum")
+PADS = ("pad", "constant_pad_nd")
 LAYERS = ("conv1d", "conv2d", "linear")
 LARGE = 1e15
 # What makes ordinary values of masked ones again.
@@ -49,8 +53,38 @@ class ClampingQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
                 _annotate(node)
             _annotate(layer, input_qspec_map=given)
             _annotate(clamp, output_qspec=config.output_activation)
+        for node in model.graph.nodes:
+            if op_name(node) in EXTREMES and not _annotated(node) and (wanted is None or wanted(node)):
+                _share_inputs(node, config.input_activation)
         annotated: torch.fx.GraphModule = super().annotate(model)
+        _share_with_pads(annotated)
         return annotated
+
+
+def _share_inputs(node: torch.fx.Node, spec: Any) -> None:
+    """Both inputs and the output in the same levels: left in float, TFLite's converter takes one's levels for both."""
+    first, second = node.args
+    if isinstance(first, torch.fx.Node) and isinstance(second, torch.fx.Node) and first is not second:
+        shared = SharedQuantizationSpec((first, node))
+        _annotate(node, input_qspec_map={first: spec, second: shared}, output_qspec=shared)
+
+
+def _share_with_pads(model: torch.fx.GraphModule) -> None:
+    """What is padded by zeros keeps its levels, as a pooling does: they hold a zero, and XNNPACK's pad asks for it."""
+    pads = [node for node in model.graph.nodes if op_name(node) in PADS and not _annotated(node) and _pads_zeros(node)]
+    for _ in range(len(pads)):  # each may be what the next, or a pooling before the next, waits for
+        for node in pads:
+            source: Any = node.args[0]
+            if not _annotated(node) and _annotated(source) and source.meta[Q_ANNOTATION_KEY].output_qspec is not None:
+                shared = SharedQuantizationSpec(source)
+                _annotate(node, input_qspec_map={source: shared}, output_qspec=shared)
+        propagate_annotation(model)
+
+
+def _pads_zeros(node: torch.fx.Node) -> bool:
+    given = full_arguments(node)
+    mode, value = given[2:4] if op_name(node) == "pad" else ("constant", given[2])
+    return mode == "constant" and not value and min(given[1], default=0) >= 0
 
 
 def _is_integer(node: torch.fx.Node) -> bool:

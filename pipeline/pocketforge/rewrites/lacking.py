@@ -7,7 +7,7 @@ import math
 import torch
 from torch.fx import Node
 
-from pocketforge.rewrites.graph import Editor, full_arguments, op_name, shape_of
+from pocketforge.rewrites.graph import Editor, full_arguments, op_name, per_axis, shape_of
 
 aten = torch.ops.aten
 _MAX_POOLS = {1: aten.max_pool1d.default, 2: aten.max_pool2d.default}
@@ -48,6 +48,26 @@ def _largest_of_windows(editor: Editor, source: object, axis: int, before: int, 
         part = editor.call(aten.slice.Tensor, source, axis, start, stop, like=like)
         parts.append(editor.call(aten.amax.default, part, [axis], True, like=like))
     return parts[0] if after == 1 else editor.call(aten.cat.default, parts, axis, like=like)
+
+
+def averages_of_slices(editor: Editor) -> None:
+    """A three-dimensional average along one axis (local response norm) as slices: ExecuTorch has no such kernel."""
+    for node in editor.nodes():
+        if op_name(node) != "avg_pool3d":
+            continue
+        source, kernel, stride, padding, ceil_mode, *_, divisor = full_arguments(node)
+        kernels, before = per_axis(kernel, 3), shape_of(source)
+        wide = [axis for axis, size in enumerate(kernels) if size > 1]
+        strides = per_axis(stride, 3) if stride else kernels
+        if len(wide) != 1 or max(strides) > 1 or any(per_axis(padding, 3)) or ceil_mode or divisor:
+            continue
+        axis, size = len(before) - 3 + wide[0], kernels[wide[0]]
+        count = before[axis] - size + 1
+        made = editor.call(aten.slice.Tensor, source, axis, 0, count, like=node)
+        for start in range(1, size):
+            part = editor.call(aten.slice.Tensor, source, axis, start, start + count, like=node)
+            made = editor.call(aten.add.Tensor, made, part, like=node)
+        editor.replace(node, editor.call(aten.mul.Tensor, made, 1 / size, like=node))
 
 
 def gelu_by_tanh(editor: Editor) -> None:

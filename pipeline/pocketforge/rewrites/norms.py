@@ -32,14 +32,20 @@ def behind_shared_outputs(editor: Editor) -> None:
     that layer with the norm folded in.
     """
     for node in editor.nodes():
-        source = node.args[0] if op_name(node) == "batch_norm" else None
-        if not isinstance(source, Node) or len(source.users) == 1 or not is_constant(node.args[3]):
+        if op_name(node) != "batch_norm" or not is_constant(node.args[3]):
             continue
-        kind = op_name(source)
-        if kind in (*CONVOLUTIONS, *TRANSPOSED) and len(shape_of(source)) in _DEPTHWISE:
-            _as_depthwise(editor, node, source)
-        elif kind == "linear" and len(shape_of(source)) == 2:
-            _as_linear(editor, node, source)
+        # Norms in a row are folded one after the other: then the last stands behind the layer itself.
+        chain = [node.args[0]]
+        while isinstance(chain[-1], Node) and op_name(chain[-1]) == "batch_norm" and is_constant(chain[-1].args[3]):
+            chain.append(chain[-1].args[0])
+        *between, layer = chain
+        if not isinstance(layer, Node) or all(len(each.users) == 1 for each in chain):
+            continue
+        kind = op_name(layer)
+        if kind in (*CONVOLUTIONS, *TRANSPOSED) and len(shape_of(layer)) in _DEPTHWISE:
+            _as_depthwise(editor, node, chain[0])
+        elif kind == "linear" and len(shape_of(layer)) == 2:
+            _as_linear(editor, node, layer, between)
 
 
 def scale_and_shift(editor: Editor, node: Node) -> tuple[Tensor, Tensor]:
@@ -68,14 +74,18 @@ def _as_depthwise(editor: Editor, node: Node, source: Node) -> None:
     editor.replace(node, made)
 
 
-def _as_linear(editor: Editor, node: Node, source: Node) -> None:
-    scale, shift = scale_and_shift(editor, node)
-    given, weight, bias = full_arguments(source)
+def _as_linear(editor: Editor, node: Node, layer: Node, between: list[Node]) -> None:
+    """between: norms on the way from the layer, the nearest to `node` first."""
+    given, weight, bias = full_arguments(layer)
     if not is_constant(weight) or not (bias is None or is_constant(bias)):
         return
     old = editor.value(weight)
-    moved = shift if bias is None else shift + editor.value(bias).double() * scale
+    values = old.double()
+    moved = values.new_zeros(len(values)) if bias is None else editor.value(bias).double()
+    for norm in (*reversed(between), node):
+        scale, shift = scale_and_shift(editor, norm)
+        values, moved = values * scale[:, None], moved * scale + shift
     name = f"{_module_name(node)}.folded"
-    folded = editor.constant(f"{name}.weight", (old.double() * scale[:, None]).to(old.dtype), node)
+    folded = editor.constant(f"{name}.weight", values.to(old.dtype), node)
     shifted = editor.constant(f"{name}.bias", moved.to(old.dtype), node)
     editor.replace(node, editor.call(aten.linear.default, given, folded, shifted, like=node))

@@ -15,12 +15,14 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pocketforge.errors import StageFailed
-from pocketforge.rewrites import lacking, norms, plain_ops, pooling, quantized, transposed, weights
+from pocketforge.rewrites import lacking, norms, outputs, plain_ops, pooling, quantized, transposed, weights
 from pocketforge.rewrites.graph import Editor
 
 # Who the graph is rewritten for: the quantizer, whose graph serves all runtimes; what folds batch norm into weights
 # that are then rounded or clustered; the exporter of a runtime.
 QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX = "quantizer", "folder", "executorch", "tflite", "onnx"
+# An exporter of a graph that is quantized already.
+EXECUTORCH_INT8 = "executorch, int8"
 EVERYONE = (QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX)
 # What is left of the two functions' equality in float32, whose sums are made in another order.
 SAME_DB = 100.0
@@ -38,9 +40,12 @@ REWRITES = (
     Rewrite(plain_ops.write_defaults, EVERYONE),
     Rewrite(plain_ops.without_alpha, EVERYONE),
     Rewrite(plain_ops.explicit_padding, EVERYONE),
+    Rewrite(plain_ops.cut_by_slices, (QUANTIZER, EXECUTORCH)),
     Rewrite(plain_ops.integer_constants, (QUANTIZER,)),
     Rewrite(plain_ops.prelu_in_four_dimensions, (QUANTIZER, EXECUTORCH)),
+    Rewrite(outputs.without_copies, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.plain_max_pools, EVERYONE),
+    Rewrite(lacking.averages_of_slices, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.gelu_by_tanh, (EXECUTORCH,)),
     Rewrite(lacking.plain_subtractions, (TFLITE,)),
     Rewrite(weights.compute_once, (QUANTIZER, FOLDER, EXECUTORCH)),
@@ -56,7 +61,7 @@ REWRITES = (
     Rewrite(pooling.nearest_by_index, (TFLITE,)),
     Rewrite(pooling.plain_average_pools, (ONNX,)),
     Rewrite(quantized.keep_fixed_scales, (TFLITE,)),
-    Rewrite(quantized.one_reader_each, (TFLITE,)),
+    Rewrite(quantized.one_reader_each, (TFLITE, EXECUTORCH_INT8)),
 )
 
 

@@ -67,6 +67,25 @@ def explicit_padding(editor: Editor) -> None:
         editor.replace(node, made)
 
 
+def cut_by_slices(editor: Editor) -> None:
+    """Padding by less than nothing, as slices and the padding that is left: ExecuTorch's kernel refuses to cut."""
+    for node in editor.nodes():
+        if op_name(node) not in ("pad", "constant_pad_nd"):
+            continue
+        source, pads, *how = full_arguments(node)
+        if min(pads, default=0) >= 0 or (op_name(node) == "pad" and how[0] != "constant"):
+            continue
+        made, axes = source, len(shape_of(source))
+        for number in range(len(pads) // 2):
+            axis, before, after = axes - 1 - number, pads[2 * number], pads[2 * number + 1]
+            if min(before, after) < 0:
+                stop = shape_of(made)[axis] - max(0, -after)
+                made = editor.call(aten.slice.Tensor, made, axis, max(0, -before), stop, like=node)
+        left, value = [max(0, pad) for pad in pads], how[-1] or 0.0
+        made = editor.call(aten.constant_pad_nd.default, made, left, value, like=node) if any(left) else made
+        editor.replace(node, made)
+
+
 def prelu_in_four_dimensions(editor: Editor) -> None:
     """PReLU over [N, C, H, W], whatever its input's shape: XNNPACK takes no other, and its pass fails on them."""
     for node in editor.nodes():

@@ -1,4 +1,4 @@
-"""What TFLite's converter wants of a quantized graph: ops with a fixed scale have it, each value one reader."""
+"""What exporters want of a quantized graph: ops with a fixed scale have it, each value one reader."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ SAME_SCALE = (
 
 
 def one_reader_each(editor: Editor) -> None:
-    """De-quantize a value anew for each of its readers: litert-torch's layout pass marks the op, not the edge.
+    """De-quantize a value anew for each of its readers: the layout passes of litert-torch and XNNPACK mark the op, not
+    the edge.
 
-    Where one reader takes a map as NHWC and another as NCHW, it would fail, or hand one the other's.
+    Where one reader takes a map as NHWC and another (an output, a float op) as NCHW, they fail, or give one the
+    other's.
     """
     for node in editor.nodes():
         if op_name(node) != "dequantize_per_tensor" or node.kwargs or len(node.users) < 2:
             continue
-        if is_constant(node.args[0]):
+        if is_constant(node.args[0]) or isinstance(node.args[1], Node):  # a weight; a range that is found at run time
             continue
         for user in list(node.users)[1:]:
             user.replace_input_with(node, editor.after(node, node.target, *node.args, like=node))  # type: ignore[arg-type]

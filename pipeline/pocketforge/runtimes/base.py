@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
+# What an exporter may leave beside its file: a list of {op, handle, layer}, by which a runtime's errors are understood.
+NODES = "nodes.json"
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One input or output of a file: what an app must feed or will get. scale/zero_point for int8 IO only.

@@ -14,11 +14,13 @@ from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPar
 from executorch.devtools.backend_debug import get_delegation_info
 from executorch.exir import to_edge_transform_and_lower
 from executorch.exir.dialects._ops import ops as edge_ops  # noqa: PLC2701 - no public name
+from executorch.exir.lowered_backend_module import LoweredBackendModule
 from executorch.exir.passes.quantize_io_pass import quantize_input, quantize_output
 
 from pocketforge.errors import StageFailed
-from pocketforge.rewrites.passes import EXECUTORCH, rewritten
-from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
+from pocketforge.rewrites.graph import op_name, where
+from pocketforge.rewrites.passes import EXECUTORCH, EXECUTORCH_INT8, rewritten
+from pocketforge.runtimes.base import NODES, ExportRequest, ExportResult, TensorSpec, output_tensors
 from pocketforge.runtimes.executorch_half import in_half
 
 # Left to the portable kernels these run orders of magnitude slower than in XNNPACK.
@@ -37,7 +39,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             "portable kernels in each inference, and the layers computed by them too",
             'use scheme = "static_int8", or "dynamic_int8" for linear layers',
         )
-    program = request.program if request.is_int8 else rewritten(request.program, EXECUTORCH)
+    program = rewritten(request.program, EXECUTORCH_INT8 if request.is_int8 else EXECUTORCH)
     program = in_half(program) if request.scheme == "fp16" else program
     inputs = [
         TensorSpec(
@@ -55,6 +57,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     )
     # Before to_executorch(), which changes the program it is called on.
     delegation, warnings = _delegation(edge)
+    (out / NODES).write_text(json.dumps(_nodes(edge)), "utf-8")
     (out / "model.pte").write_bytes(edge.to_executorch().buffer)
     return ExportResult({"model": "model.pte"}, inputs, outputs, {"delegation": delegation}, warnings)
 
@@ -81,6 +84,18 @@ def _io(specs: list[TensorSpec]) -> list[dict[str, Any]]:
     return [
         {"name": s.name, **({"scale": s.scale, "zero_point": s.zero_point} if s.scale is not None else {})}
         for s in specs
+    ]
+
+
+def _nodes(edge: Any) -> list[dict[str, Any]]:
+    """What the runtime's errors call by a number or by its operator, and the layer that it is of."""
+    program = edge.exported_program().graph_module
+    lowered = [part for part in program.children() if isinstance(part, LoweredBackendModule)]
+    return [
+        {"op": op_name(node), "handle": node.meta.get("debug_handle"), "layer": where(node)}
+        for graph in (program.graph, *(part.original_module.graph for part in lowered))
+        for node in graph.nodes
+        if node.op == "call_function" and op_name(node) not in ("executorch_call_delegate", "getitem")
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from pocketforge.errors import PocketforgeError, StageFailed, first_line
+from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
 from pocketforge.quantization.bias_correction import copy_biases, correct_biases
 from pocketforge.quantization.calibration import calibration_samples
 from pocketforge.quantization.converted import write_converted, write_float_form
@@ -22,9 +23,12 @@ from pocketforge.quantization.mixed import choose
 from pocketforge.quantization.pt2e import quantize_graph
 from pocketforge.recipe.quantize import Quantize, quantize_entry
 from pocketforge.rewrites.blame import layer_of
+from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
 
 Emit = Callable[[float, str], None]
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+MOST_IN_FLOAT = 0.5  # of the weights: more, and the file is a float file by another name
 
 
 def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
@@ -64,6 +68,7 @@ def _int8(
     out: Path,
     emit: Emit,
 ) -> dict[str, Any]:
+    check_recurrent(program, quantize.scheme)
     samples = calibration_samples(inputs["data"], quantize)
     schemes, more = None, {}
     if quantize.scheme == "mixed":
@@ -91,6 +96,27 @@ def _int8(
     more |= {"repairs": repairs} if repairs else {}
     emit(0.7, "converting")
     return write_converted(graphs, program.example_inputs[0], quantize, inputs["data"], out, _evaluating(emit), more)
+
+
+def check_recurrent(program: ExportedProgram, scheme: str) -> None:
+    """Raises ModelError where most weights are in recurrent layers, which no quantizer here makes int8.
+
+    Where they are the smaller part, they stay in float as other layers may.
+    """
+    module: Any = program.module()
+    sizes: dict[torch.fx.Node, int] = {}
+    for node in module.graph.nodes:
+        if op_name(node) in RECURRENT:
+            read = [given for given in node.all_input_nodes if given.op == "get_attr"]
+            sizes[node] = sum(operator.attrgetter(str(given.target))(module).numel() for given in read)
+    everything = sum(parameter.numel() for parameter in module.parameters())
+    if sum(sizes.values()) > MOST_IN_FLOAT * everything:
+        layers = ", ".join(where(node) for node in sizes)
+        raise ModelError(
+            f"{scheme} would leave {sum(sizes.values()) / everything:.0%} of the weights in float: {layers}; recurrent "
+            "layers have no int8 form here",
+            'scheme = "fp32", or "fp16" (half the bytes; onnx and tflite)',
+        )
 
 
 def _weight_only(

@@ -6,7 +6,7 @@ Every lane starts from the traced graph and is compared with these outputs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pocketforge.model import load
 from pocketforge.model.evaluate import evaluate
 from pocketforge.model.lazy import settle
 from pocketforge.model.weights import check_finite
+from pocketforge.pruning.equality import telling_inputs
 from pocketforge.pruning.subject import open_checkpoint
 
 Emit = Callable[[float, str], None]
@@ -93,6 +94,8 @@ def load_traced(
     module = checkpoint.module
     example = example_for(spec, load.example_inputs(definition, resolve), data)
     check_samples(example, data)
+    # Rewrites are compared on it: zeros, which a recipe's shapes and many definitions give, would tell nothing.
+    example = telling_inputs(example, _samples(inputs["data"]))
     settle(module, example, spec.get("seed", 0))
     check_finite(module.state_dict(), definition)
     program = load.trace(module, example)
@@ -102,12 +105,19 @@ def load_traced(
 def example_for(
     spec: Mapping[str, Any], from_definition: tuple[Tensor, ...] | None, data: Mapping[str, Any]
 ) -> tuple[Tensor, ...]:
-    """Batch-1 inputs to trace with: the recipe's model.input, else example_inputs(), else the samples' own shape."""
+    """Batch-1 inputs as the model takes: the recipe's model.input, else example_inputs(), else the samples' shape."""
     if spec["inputs"]:
         return tuple(_zeros(i["shape"], i["dtype"]) for i in spec["inputs"])
     if from_definition is not None:
         return tuple(tensor[:1] for tensor in from_definition)
     return tuple(_zeros([1, *i["shape"]], i["dtype"]) for i in data["inputs"])
+
+
+def _samples(data: Path) -> Iterator[tuple[Tensor, ...]]:
+    """The eval samples, one at a time."""
+    arrays = load_samples(data, "eval")
+    for index in range(len(arrays[0])):
+        yield tuple(torch.from_numpy(np.array(array[index : index + 1])) for array in arrays)
 
 
 def _zeros(shape: list[int], dtype: str) -> Tensor:

@@ -20,8 +20,9 @@ from pocketforge.devices import host, legacy
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.outputs import Output, stored_outputs
-from pocketforge.errors import ModelError, PocketforgeError, ToolMissing
+from pocketforge.errors import ModelError, PocketforgeError, ToolFailed, ToolMissing
 from pocketforge.files import hash_file
+from pocketforge.measure.dead_files import with_layer
 from pocketforge.measure.file_checks import (
     Graph,
     check,
@@ -139,7 +140,10 @@ def run_file(
         inputs=tuple(sample_paths(inputs["data"], "eval")),
         outputs=out,
     )
-    answer = host.run(request, python=python) if python else host.run(request)
+    try:
+        answer = host.run(request, python=python) if python else host.run(request)
+    except ToolFailed as error:
+        raise with_layer(error, inputs["export"]) from None
     return answer, stored_outputs(out, answer.outputs)
 
 
