@@ -1,0 +1,62 @@
+"""Runs storms (tests/storm/*.py) and prints what they found.
+
+    python tests/storm/run.py                        all of them, in build/storm; goes on where it stopped
+    python tests/storm/run.py recipes --minutes 5    one, for so long
+    python tests/storm/run.py recipes --only 17      one trial of it, with what was wrong
+    python tests/storm/run.py --table                what the results hold
+
+Exits with 1 when anything was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "pipeline"), str(TESTS.parent)]
+# Two storms may run beside each other; and a process that has computed with several threads cannot be forked.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POCKETFORGE_TRAINING_THREADS"):
+    os.environ[variable] = "1"
+
+from storm import harness  # noqa: E402 - found through the path above
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("storms", nargs="*", metavar="STORM", help=f"of {', '.join(harness.STORMS)}; all when left out")
+    parser.add_argument("--work", type=Path, default=TESTS.parent / "build" / "storm", help="results, and what is built")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, help="so many trials of each  [default: the storm's own]")
+    parser.add_argument("--only", type=int, help="one trial by its number, anew")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="of each storm at most")
+    parser.add_argument("--table", action="store_true", help="print what the results hold, and run nothing")
+    options = parser.parse_args()
+    unknown = set(options.storms) - set(harness.STORMS)
+    if unknown:
+        parser.error(f"no storm {', '.join(sorted(unknown))}; there are {', '.join(harness.STORMS)}")
+    work = options.work.absolute()
+    if options.only is not None:
+        work = work / "only"
+    if not options.table:
+        for name in options.storms or harness.STORMS:
+            storm = harness.load(name)
+            if options.only is not None:
+                harness.results_file(work, name).unlink(missing_ok=True)
+            numbers = range(options.count) if options.count else None if options.only is None else [options.only]
+            ends = time.monotonic() + 60 * options.minutes
+            harness.run(storm, work, numbers, seed=options.seed, ends=ends)
+    if options.only is not None:
+        found = [line for name in options.storms for line in harness.read(harness.results_file(work, name))]
+        print("\n".join(f"{line['kind']}: {line['wrong'] or 'right'}\n{line['note']}" for line in found))
+    else:
+        print(harness.table(work))
+        found = [line for name in harness.STORMS for line in harness.read(harness.results_file(work, name))]
+    return 1 if any(line["wrong"] for line in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
