@@ -8,9 +8,10 @@ import multiprocessing
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
 
 from release_build import Done
 from warm_server import in_process
@@ -25,7 +26,11 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2
 @contextlib.contextmanager
 def forked_stages() -> Iterator[None]:
     """Stages are forks of this process, which has imported what they need."""
-    before, worker.context = worker.context, lambda _: multiprocessing.get_context("fork")
+
+    def context(preload: Sequence[str]) -> Any:
+        return multiprocessing.get_context("fork")
+
+    before, worker.context = worker.context, context
     try:
         yield
     finally:

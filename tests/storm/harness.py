@@ -1,7 +1,7 @@
 """A storm: many trials from a seed, each judged, a JSON line each; goes on where an earlier run stopped.
 
-Trials run in a child that was forked from this process with everything imported. A trial that ends the child (a crash, a
-hang) is one wrong trial, and the next child goes on after it. A trial's number and the seed make it again: `--only 17`.
+Trials run in a child that was forked from this process with everything imported. A trial that ends the child (a crash,
+a hang) is one wrong trial, and the next child goes on after it. Number and seed make a trial again: `--only 17`.
 """
 
 from __future__ import annotations
@@ -102,9 +102,7 @@ def run(
     results.with_suffix(".begun").unlink(missing_ok=True)
 
 
-def _judge(
-    storm: Storm, trial: Callable[..., Trial], wanted: list[int], results: Path, seed: int, ends: float
-) -> None:
+def _judge(storm: Storm, trial: Callable[..., Trial], wanted: list[int], results: Path, seed: int, ends: float) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for number in wanted:
         if time.monotonic() > ends:
@@ -118,7 +116,13 @@ def _judge(
         finally:
             signal.alarm(0)
             shutil.rmtree(folder, ignore_errors=True)
-        line = {"number": number, "seed": seed, "kind": found.kind, "wrong": found.wrong[:300], "note": found.note[:600]}
+        line = {
+            "number": number,
+            "seed": seed,
+            "kind": found.kind,
+            "wrong": found.wrong[:300],
+            "note": found.note[:600],
+        }
         write(results, {**line, "cpu_s": round(_cpu_s() - before, 3)})
 
 

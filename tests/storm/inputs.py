@@ -1,4 +1,4 @@
-"""Hostile weights, arrays, images and labels through `check`: refused by name with exit code 2, or read; no code runs."""
+"""Hostile weights, arrays, images and labels through `check`: refused by name, or read. No code runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from storm import hostile, shop
+from storm import hostile, hostile_arrays, hostile_images, hostile_weights, shop
 from storm.commands import badly_said, command
 from storm.harness import Storm, Trial
 from storm.hostile import Hostile
@@ -50,9 +49,24 @@ def build():
 """
 CLASSES = ("ant", "bee", "cow", "dog")
 # What says without a name which file is meant.
-KEYS = {"weights": "model.weights:", "arrays": "data(.source)?: |traced with input", "images": "data.source:", "labels": "data[.]"}
+KEYS = {
+    "weights": "model.weights:",
+    "arrays": "data(.source)?: |traced with input",
+    "images": "data.source:",
+    "labels": "data[.]",
+}
 # Names of good images that are hard to print or to store.
-NAMES = (b"\xff\xfe", "a\x1b[31mb".encode(), b"a\nb", "é".encode("latin-1"), b"x" * 230, "\u202eabc".encode(), b"-rf", b" ", b"a\tb")
+NAMES = (
+    b"\xff\xfe",
+    b"a\x1b[31mb",
+    b"a\nb",
+    "é".encode("latin-1"),
+    b"x" * 230,
+    "\u202eabc".encode(),
+    b"-rf",
+    b" ",
+    b"a\tb",
+)
 
 
 class Inputs:
@@ -102,10 +116,14 @@ class Inputs:
             made, suffix = self._weights(marker, rng)
             first, name = "weights.safetensors", f"hostile{suffix}"
         elif what == "arrays":
-            made = hostile.arrays_odd(self._x, self._y, marker, rng) if rng.random() < 0.6 else self._any(self._npz, what, rng)
+            made = (
+                hostile_arrays.arrays_odd(self._x, self._y, marker, rng)
+                if rng.random() < 0.6
+                else self._any(self._npz, what, rng)
+            )
             first, name = "samples.npz", "hostile.npz"
         else:
-            made, first, name = hostile.labels(rng), "labels.txt", "hostile.txt"
+            made, first, name = hostile_arrays.labels(rng), "labels.txt", "hostile.txt"
         (work / first).unlink()
         made.place(work / name)
         recipe = work / "recipe.toml"
@@ -116,11 +134,11 @@ class Inputs:
         draw = rng.random()
         torch_suffix = rng.choice((".pt", ".pth", ".bin", ".ckpt"))
         if draw < 0.25:
-            return hostile.weights_header(self._safetensors, rng), ".safetensors"
+            return hostile_weights.weights_header(self._safetensors, rng), ".safetensors"
         if draw < 0.45:
-            return hostile.weights_pickled(marker, rng), torch_suffix
+            return hostile_weights.weights_pickled(marker, rng), torch_suffix
         if draw < 0.65:
-            return hostile.weights_odd(self._state, rng), torch_suffix
+            return hostile_weights.weights_odd(self._state, rng), torch_suffix
         if draw < 0.8:
             return self._any(self._pt, "weights (torch)", rng), torch_suffix
         return self._any(self._safetensors, "weights", rng), ".safetensors"
@@ -150,7 +168,7 @@ class Inputs:
                 return Hostile("images: a folder's name", refused=False), ""
             shutil.copy(os.fsencode(target / "0.ppm"), os.path.join(os.fsencode(target), raw + b".ppm"))
             return Hostile("images: a file's name", refused=False), ""
-        suffix, made = hostile.images(rng)
+        suffix, made = hostile_images.images(rng)
         made.place(target / f"hostile{suffix}")
         # What is no file is passed over by every reader of folders.
         return Hostile(made.kind, made.content, made.make, made.refused and made.make is None), f"hostile{suffix}"

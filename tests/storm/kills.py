@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from release_build import SOURCES
-
-from pocketforge.cli.main import main
 from storm import shop
 from storm.commands import forked_stages
 from storm.harness import Storm, Trial
 from storm.programs import Ended, adopt_orphans, descendants, orphans_left, start, wait
 from storm.shop import Shop
+
+from pocketforge.cli.main import main
 
 # QUIT, HUP and KILL end a build as they find it; it answers the other two.
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -65,7 +65,9 @@ class Kills:
             if hit:
                 break
             seconds /= 2
-        note = f"{kind}; after {moment * seconds:.3f} s, {'hit' if hit else 'too late'}: {ended.code}\n{ended.said[-300:]}"
+        note = (
+            f"{kind}; after {moment * seconds:.3f} s, {'hit' if hit else 'too late'}: {ended.code}\n{ended.said[-300:]}"
+        )
         wrong = self._judge(made, ended, sent, whom, with_old, hit) or self._judge_again(made, scratch)
         return Trial(f"{sent.name} to {whom}", wrong, note)
 
@@ -80,9 +82,7 @@ class Kills:
         if with_old:
             shutil.copytree(self._earlier.out, made.out)
 
-    def _judge(
-        self, made: Shop, ended: Ended, sent: signal.Signals, whom: str, with_old: bool, hit: bool
-    ) -> str:
+    def _judge(self, made: Shop, ended: Ended, sent: signal.Signals, whom: str, with_old: bool, hit: bool) -> str:
         if left := orphans_left(PATIENCE_S):
             return f"still running after {PATIENCE_S:.0f} s: {len(left)} processes"
         if "Traceback" in ended.said:
@@ -111,8 +111,8 @@ class Kills:
             return "the next build hangs"
         if done.code != 0:
             return f"the next build ends with {done.code}: {done.stderr.strip()[:150]}"
-        if made.built() != self._new:
-            return "the next build is another"
+        if other := shop.difference(made.built(), self._new):
+            return f"the next build is another: {other}"
         wrong = shop.whole_release(made.out) or shop.damaged(made.cache)
         return wrong or shop.leftovers(made, scratch.iterdir())
 
@@ -129,7 +129,12 @@ def _fork(made: Shop, scratch: Path) -> Callable[[Path], int]:
 
 
 def _program(made: Shop, scratch: Path) -> Callable[[Path], int]:
-    environment = {**os.environ, "POCKETFORGE_CACHE_DIR": str(made.cache), "PYTHONPATH": SOURCES, "TMPDIR": str(scratch)}
+    environment = {
+        **os.environ,
+        "POCKETFORGE_CACHE_DIR": str(made.cache),
+        "PYTHONPATH": SOURCES,
+        "TMPDIR": str(scratch),
+    }
 
     def do() -> int:
         os.chdir(made.folder)

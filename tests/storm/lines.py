@@ -15,17 +15,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from storm import shop
+from storm.commands import remember_the_machine
+from storm.harness import Storm, Trial
+from storm.programs import forked
+from storm.shop import Shop
+
 from pocketforge import files
 from pocketforge.commands import build as build_command
 from pocketforge.facts import gather
 from pocketforge.results import release
 from pocketforge.run import store as store_module
 from pocketforge.run.store import Store
-from storm import shop
-from storm.commands import remember_the_machine
-from storm.harness import Storm, Trial
-from storm.programs import forked
-from storm.shop import Shop
 
 # Further modules of these rooms are traced when their names have one of the words.
 TRACED = [Path(m.__file__ or "").resolve() for m in (store_module, release, build_command, files)]
@@ -169,7 +170,8 @@ def _build(
     def judge_again(folder: Path) -> str:
         made = here(folder)
         wrong = shop.whole_release(made.out) or shop.damaged(made.cache) or shop.leftovers(made)
-        return wrong or ("" if made.built() == new else "the next build is another")
+        other = shop.difference(made.built(), new)
+        return wrong or (f"the next build is another: {other}" if other else "")
 
     def do(folder: Path) -> int:
         return here(folder).build(*words).code
@@ -214,7 +216,8 @@ def store_scenario() -> Scenario:
     def judge(folder: Path, killed: bool) -> str:
         wrong = shop.damaged(folder / "cache")
         store = Store(folder / "cache")
-        for key in store.keys():
+        keys = store.keys()
+        for key in keys:
             entry = store.get(key) if not wrong else None
             if entry is not None and (entry.files / "sub" / "a").read_bytes() not in allowed[key]:
                 return "a wrong byte"

@@ -30,6 +30,7 @@ def start(do: Callable[[], int], said: Path) -> int:
     """A fork that does it, in a session of its own, with what it says in a file; its process id."""
     sys.stdout.flush()
     sys.stderr.flush()
+    said.write_bytes(b"")  # it may be killed before it says anything
     child = os.fork()
     if child:
         return child
@@ -38,7 +39,7 @@ def start(do: Callable[[], int], said: Path) -> int:
         os.setsid()
         signal.alarm(0)
         default_signals()
-        descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         code = do()

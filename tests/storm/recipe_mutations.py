@@ -22,11 +22,13 @@ NUMBERS: tuple[Any, ...] = (
     *(0.0, -0.0, 0.5, 1.0, -1.0, 1.5, 98.0, 1e-12, 1e-300, 1e18, 1e30, 1e308, -1e30, math.inf, -math.inf, math.nan),
 )  # fmt: skip
 STRANGE: tuple[str, ...] = (
-    *("", " ", "\x00", "a\x00b", "\x1b[31mred\x1b[0m", "\r\n", "\x7f", "\u202e", "\u2028", "\ufeff", "é", "日本", "🙂"),
-    *("-rf", "--help", "..", "../..", "/", "//", "~", "~nobody", "con", "a/b", "a\\b", "*", "[", "{", "%s", "{0}", "$HOME"),
-    *(f"{'x' * 252}", "y" * 300, "z" * 5000, "w" * 100_000, "é" * 200, "a" * 255, "/" + "b" * 4096, "c/" * 3000),
-    *("nan", "inf", "1e999", "true", "null", "None", "auto", "digits", "digits:x", "npz:", "npz:/", "imagefolder:.", "cifar10:."),
-    *("/dev/null", "/dev/zero", "npz:/dev/zero", "fifo", "npz:fifo", "loop", "imagefolder:loop", "/proc/self/mem", "npz:/dev/null", "/etc", "imagefolder:/proc/self/fd", "model.py:", ":", "model.py:build"),
+    *("", " ", "\x00", "a\x00b", "\x1b[31mred\x1b[0m", "\r\n", "\x7f", "\u202e", "\u2028", "\ufeff", "é", "日本"),
+    *("🙂", "-rf", "--help", "..", "../..", "/", "//", "~", "~nobody", "con", "a/b", "a\\b", "*", "[", "{", "%s"),
+    *("{0}", "$HOME", f"{'x' * 252}", "y" * 300, "z" * 5000, "w" * 100_000, "é" * 200, "a" * 255),
+    *("/" + "b" * 4096, "c/" * 3000, "nan", "inf", "1e999", "true", "null", "None", "auto", "digits", "digits:x"),
+    *("npz:", "npz:/", "imagefolder:.", "cifar10:.", "/dev/null", "/dev/zero", "npz:/dev/zero", "fifo"),
+    *("npz:fifo", "loop", "imagefolder:loop", "/proc/self/mem", "npz:/dev/null", "/etc"),
+    *("imagefolder:/proc/self/fd", "model.py:", ":", "model.py:build"),
 )  # fmt: skip
 DATES = (
     datetime.date(2026, 11, 28),
@@ -137,7 +139,7 @@ def some_value(rng: random.Random) -> Any:
     if kind == "date":
         return rng.choice(DATES)
     if kind == "array":
-        one = rng.choice((rng.choice(NUMBERS), rng.choice(STRANGE), {}, [], True))
+        one: Any = rng.choice((rng.choice(NUMBERS), rng.choice(STRANGE), {}, [], True))
         return [one] * rng.choice((0, 1, 2, 3, 1000))
     if kind == "table":
         return {rng.choice(STRANGE): rng.choice(NUMBERS)} if rng.random() < 0.7 else {}
@@ -189,7 +191,9 @@ def misspell_key(tree: dict[str, Any], rng: random.Random) -> None:
     path = rng.choice(keys)
     table, key = at(tree, path[:-1]), path[-1]
     place = rng.randrange(len(key))
-    other = rng.choice((key[:place] + key[place + 1 :], key[:place] + key[place] + key[place:], key.upper(), rng.choice(STRANGE)))
+    other = rng.choice(
+        (key[:place] + key[place + 1 :], key[:place] + key[place] + key[place:], key.upper(), rng.choice(STRANGE))
+    )
     table[other] = table.pop(key)
 
 
@@ -213,7 +217,9 @@ def swap_names(tree: dict[str, Any], rng: random.Random) -> None:
     if isinstance(targets, list) and len(targets) > 1 and all(isinstance(t, dict) for t in targets):
         one, other = rng.sample(targets, 2)
         name = str(one.get("name", "a"))
-        other["name"] = rng.choice((name.upper(), f"{name}.ort", f"{name}.json", f"{name}.onnx", "SHA256SUMS", "report"))
+        other["name"] = rng.choice(
+            (name.upper(), f"{name}.ort", f"{name}.json", f"{name}.onnx", "SHA256SUMS", "report")
+        )
 
 
 GRAMMAR: dict[str, Callable[[dict[str, Any], random.Random], None]] = {
@@ -259,7 +265,9 @@ def bits_flipped(text: bytes, rng: random.Random) -> bytes:
 
 def bytes_inserted(text: bytes, rng: random.Random) -> bytes:
     start = rng.randrange(len(text))
-    more = rng.choice((b"\x00", b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\x1b[2J", b'"""', b"[[", b"]]", b"=", b".", b"\r"))
+    more = rng.choice(
+        (b"\x00", b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\x1b[2J", b'"""', b"[[", b"]]", b"=", b".", b"\r")
+    )
     return text[:start] + more + text[start:]
 
 

@@ -11,10 +11,11 @@ from typing import Any
 SHARES = ("max_accuracy_drop", "min_argmax_agreement", "min_integer_agreement")
 # More of these than anyone can run, store or wait for.
 MOST_OF = {
-    "epochs": 1e6, "steps": 1e5, "processes": 1e4, "rounds": 1e4, "warmup": 1e9, "min_samples": 1e9, "batch_size": 1e9,
-    "calibration_samples": 1e12, "eval_samples": 1e12, "early_stop_epochs": 1e9, "step_epochs": 1e9, "warmup_epochs": 1e6,
-    "shift": 1e6, "round_to": 1e6, "count": 1e6, "min_seconds": 1e7, "spacing_seconds": 1e7, "time_limit_s": 1e9,
-    "cool_timeout_s": 1e9, "memory_limit_bytes": 1e18, "max_battery_c": 1e3, "group_size": 1e9, "max_dead_channels": 1e12,
+    "epochs": 1e6, "steps": 1e5, "processes": 1e4, "rounds": 1e4, "warmup": 1e9, "min_samples": 1e9,
+    "batch_size": 1e9, "calibration_samples": 1e12, "eval_samples": 1e12, "early_stop_epochs": 1e9,
+    "step_epochs": 1e9, "warmup_epochs": 1e6, "shift": 1e6, "round_to": 1e6, "count": 1e6, "min_seconds": 1e7,
+    "spacing_seconds": 1e7, "time_limit_s": 1e9, "cool_timeout_s": 1e9, "memory_limit_bytes": 1e18,
+    "max_battery_c": 1e3, "group_size": 1e9, "max_dead_channels": 1e12,
 }  # fmt: skip
 NO_LESS_THAN_0 = ("max_diff_ratio", "max_dead_channels", "max_steps", "max_steps_from_graph")
 NEVER_0 = ("size_bytes", "gzip_bytes", "latency_ms", "load_ms", "peak_rss_bytes", "instructions", "estimated_cycles",

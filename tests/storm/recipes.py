@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from release_build import ROOT
-
 from storm.commands import badly_said, command, remember_the_machine
 from storm.harness import Storm, Trial
 from storm.recipe_mutations import mutate

@@ -28,7 +28,9 @@ from storm import harness  # noqa: E402 - found through the path above
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("storms", nargs="*", metavar="STORM", help=f"of {', '.join(harness.STORMS)}; all when left out")
-    parser.add_argument("--work", type=Path, default=TESTS.parent / "build" / "storm", help="results, and what is built")
+    parser.add_argument(
+        "--work", type=Path, default=TESTS.parent / "build" / "storm", help="results, and what is built"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, help="so many trials of each  [default: the storm's own]")
     parser.add_argument("--only", type=int, help="one trial by its number, anew")

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from release_build import Done
+from storm.commands import command, remember_the_machine
+from storm.programs import forked
 
 from pocketforge.errors import DamagedEntry
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.run.store import Store
-from storm.commands import command, remember_the_machine
-from storm.programs import forked
 
 MODEL = """\
 import json
@@ -145,29 +145,37 @@ class Shop:
         """What a finished build left: the same for the same files, whatever it took."""
         report = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
         (target,) = report["targets"]
-        found = {"verdict": report["verdict"], "accuracy": report["reference"]["accuracy"], "files": target["artifacts"]}
+        files = {artifact["path"]: _lasting(artifact) for artifact in target["artifacts"]}
+        found = {"verdict": report["verdict"], "accuracy": report["reference"]["accuracy"], "files": files}
         if (self.out / "release").is_dir():
             found["release"] = release_files(self.out)
         return found
 
 
 def release_files(out: Path) -> dict[str, Any]:
-    """Name → hash, or a sidecar's content but for its times."""
-    return {path.name: _without_times(path) for path in sorted((out / "release").iterdir())}
+    """Name → what every build of the same files gives: a hash, a sidecar's content. Sums are `whole_release`'s."""
+    paths = [path for path in sorted((out / "release").iterdir()) if path.name != "SHA256SUMS"]
+    return {path.name: _content(path) for path in paths}
 
 
-def _without_times(path: Path) -> Any:
-    if path.suffix != ".json":
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    sidecar = json.loads(path.read_text(encoding="utf-8"))
-    del sidecar["latency_ms"]
-    return sidecar
+def _content(path: Path) -> Any:
+    if path.suffix == ".json":
+        return _lasting(json.loads(path.read_text(encoding="utf-8")))
+    # ONNX Runtime's converter orders constants otherwise from run to run.
+    return path.stat().st_size if path.suffix == ".ort" else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def import_toolchain() -> None:
-    """What stages of such a build import; forks of this process have it."""
+def _lasting(about: dict[str, Any]) -> dict[str, Any]:
+    """Of a file without its times; of an .ort file without what hangs on the order of its constants."""
+    is_ort = str(about.get("path", about.get("file"))).endswith(".ort")
+    gone = {"latency_ms", *(("sha256", "gzip_bytes") if is_ort else ())}
+    return {name: value for name, value in about.items() if name not in gone}
+
+
+def import_toolchain(*runtimes: str) -> None:
+    """What stages of such a build import, for ONNX if no runtimes are named; forks of this process have it."""
     gc.disable()
-    preloads = [*(stage.preload for stage in STAGES.values()), RUNTIMES["onnx"].preload]
+    preloads = [stage.preload for stage in STAGES.values()] + [RUNTIMES[name].preload for name in runtimes or ("onnx",)]
     for name in dict.fromkeys(name for preload in preloads for name in preload):
         importlib.import_module(name)
     gc.enable()
@@ -199,13 +207,24 @@ def reference_apart(base: Path, **versions: int) -> None:
 
     def do() -> int:
         import_toolchain()
-        reference(base, **versions)
+        reference(base, "npz", **versions)
         return 0
 
     if (_reference_folder(base, "npz", versions) / "answer.json").exists():
         return
     ended = forked(do, base / "said")
     assert ended.code == 0, ended.said
+
+
+def difference(found: Any, wanted: Any, path: str = "") -> str:
+    """Where two things that were built differ first; nothing where they are alike."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted({*found, *wanted}):
+            where = difference(found.get(key), wanted.get(key), f"{path}/{key}")
+            if where:
+                return where
+        return ""
+    return "" if found == wanted else f"{path}: {str(found)[:60]} for {str(wanted)[:60]}"
 
 
 def whole_release(out: Path) -> str:
@@ -235,8 +254,8 @@ def whole_release(out: Path) -> str:
             if not release.exists():
                 return "a report says PASS, and there is no release"
             wanted = {a["path"]: a["sha256"] for t in said["targets"] for a in t["artifacts"]}
-            found = dict(reversed(line.split("  ")) for line in (release / "SHA256SUMS").read_text().splitlines())
-            if wanted != found:
+            sums = (line.partition("  ") for line in (release / "SHA256SUMS").read_text("utf-8").splitlines())
+            if wanted != {name: digest for digest, _, name in sums}:
                 return "a report says PASS of another release"
     return ""
 
@@ -244,7 +263,8 @@ def whole_release(out: Path) -> str:
 def damaged(cache: Path) -> str:
     """The first stored result that is not what was stored."""
     store = Store(cache)
-    for key in store.keys():
+    keys = store.keys()
+    for key in keys:
         try:
             store.get(key)
         except DamagedEntry as damage:

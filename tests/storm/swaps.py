@@ -15,20 +15,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pocketforge import events
-from pocketforge.commands.build import build
-from pocketforge.errors import PocketforgeError
-from pocketforge.recipe.toml import load_recipe
 from storm import shop
 from storm.commands import forked_stages
 from storm.harness import Storm, Trial
 from storm.shop import FILES, Shop, content
 
+from pocketforge import events
+from pocketforge.commands.build import build
+from pocketforge.errors import PocketforgeError
+from pocketforge.recipe.toml import load_recipe
+
 # Of two data sources; each file in the one that reads it.
-CASES = [(("npz", name)) for name in FILES if name != "function.py"] + [("function", "function.py"), ("function", "samples.npz")]
+CASES = [(("npz", name)) for name in FILES if name != "function.py"] + [
+    ("function", "function.py"),
+    ("function", "samples.npz"),
+]
 STAGES = ("data", "reference", "export", "verify", "bench")
 # In the order in which a build meets them.
-MOMENTS = ("BuildStarted", *(f"{event} {stage}" for stage in STAGES for event in ("StepStarted", "StepDone", "StepFinished")))
+MOMENTS = (
+    "BuildStarted",
+    *(f"{event} {stage}" for stage in STAGES for event in ("StepStarted", "StepDone", "StepFinished")),
+)
 HOWS = ("replaced", "overwritten", "replaced, same time", "overwritten, same time", "linked elsewhere")
 AFTERWARDS = "after the build"
 
@@ -139,7 +146,9 @@ def _merge(source: Path, target: Path) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("fingerprints*"))
 
 
-def _build(made: Shop, emit: events.Emit = events.ignore, *, refresh: bool = False) -> dict[str, Any] | PocketforgeError:
+def _build(
+    made: Shop, emit: events.Emit = events.ignore, *, refresh: bool = False
+) -> dict[str, Any] | PocketforgeError:
     """What it left, or its first error."""
     shutil.rmtree(made.out, ignore_errors=True)
     try:
@@ -156,8 +165,8 @@ def _compare(what: str, found: dict[str, Any] | PocketforgeError, wanted: dict[s
         return f"{what} fails: {str(found)[:150]}"
     if found["verdict"] != wanted["verdict"]:
         return f"{what} has a wrong verdict: {found['verdict']} for {wanted['verdict']}"
-    differ = [key for key in wanted if found.get(key) != wanted[key]]
-    return f"{what} has other {', '.join(differ)}" if differ else ""
+    other = shop.difference(found, wanted)
+    return f"{what} is another: {other}" if other else ""
 
 
 def prepare(base: Path) -> Callable[[int, random.Random, Path], Trial]:
