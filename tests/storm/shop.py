@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from release_build import Done
-from storm.commands import command, remember_the_machine
-from storm.programs import forked
 
 from pocketforge.errors import DamagedEntry
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.run.store import Store
+from storm.commands import command, remember_the_machine
+from storm.programs import forked
 
 MODEL = """\
 import json
