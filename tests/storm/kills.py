@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from release_build import SOURCES
+
+from pocketforge.cli.main import main
 from storm import shop
 from storm.commands import forked_stages
 from storm.harness import Storm, Trial
 from storm.programs import Ended, adopt_orphans, descendants, orphans_left, start, wait
 from storm.shop import Shop
-
-from pocketforge.cli.main import main
 
 # QUIT, HUP and KILL end a build as they find it; it answers the other two.
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -153,7 +153,7 @@ def _killed(
     hit = _stat(build) != "Z"
     targets: list[int] = [build]
     if whom == "stage":
-        targets = descendants(build)[:1] or [build]
+        targets = sorted(descendants(build))[-1:] or [build]  # the youngest: before it are a program's servers
     with contextlib.suppress(ProcessLookupError):
         if whom == "group" and hit:
             os.killpg(build, sent)
