@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 from release_build import on_the_host
-from storm import shop
-from storm.commands import badly_said, command
-from storm.harness import Storm, Trial
-from storm.programs import forked
 
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.errors import ToolFailed
+from storm import shop
+from storm.commands import badly_said, command
+from storm.harness import Storm, Trial, begin
+from storm.programs import forked
 
 LIMIT_S = 120
 RUNTIME_S = 40.0
@@ -89,6 +89,7 @@ class Files:
         kind, content = mutate(whole, other, rng)
         mutated = folder / f"mutated{path.suffix}"
         mutated.write_bytes(content)
+        begin(f"{path.suffix}: {kind}")
         words = ("inspect", mutated, *(["--json"] if rng.random() < 0.3 else []))
         done = command(*words, cache=folder / "cache", cwd=folder, timeout_s=30)
         wrong, note = badly_said(done, names=mutated.name), ""

@@ -28,6 +28,10 @@ from typing import Any
 STORMS = ("recipes", "lines", "inputs", "files", "swaps", "kills")
 
 
+# Where the trial of this process says what it is about.
+_unjudged: list[Path] = []
+
+
 @dataclass(frozen=True)
 class Trial:
     """What was tried, and what was wrong; nothing when all was right."""
@@ -96,7 +100,7 @@ def run(
         if left and status != 0:
             name = signal.Signals(os.WTERMSIG(status)).name
             wrong = f"hang: more than {storm.limit_s} s" if name == "SIGALRM" else f"crash: {name}"
-            write(results, {"number": left[0], "seed": seed, "kind": _begun(results), "wrong": wrong, "note": ""})
+            write(results, {"number": left[0], "seed": seed, **_begun(results), "wrong": wrong})
             left = left[1:]
         wanted = left
     results.with_suffix(".begun").unlink(missing_ok=True)
@@ -107,7 +111,8 @@ def _judge(storm: Storm, trial: Callable[..., Trial], wanted: list[int], results
     for number in wanted:
         if time.monotonic() > ends:
             return
-        begin(results, "?")
+        _unjudged[:] = [results.with_suffix(".begun")]
+        begin("?")
         before = _cpu_s()
         folder = Path(tempfile.mkdtemp(prefix=f"storm-{storm.name}-"))
         signal.alarm(storm.limit_s)
@@ -126,14 +131,15 @@ def _judge(storm: Storm, trial: Callable[..., Trial], wanted: list[int], results
         write(results, {**line, "cpu_s": round(_cpu_s() - before, 3)})
 
 
-def begin(results: Path, kind: str) -> None:
-    """For the line of a trial that ends its process."""
-    results.with_suffix(".begun").write_text(kind, encoding="utf-8")
+def begin(kind: str, note: str = "") -> None:
+    """What a trial is about, for its line if it ends its process."""
+    for path in _unjudged:
+        path.write_text(json.dumps({"kind": kind, "note": note[:600]}), encoding="utf-8")
 
 
-def _begun(results: Path) -> str:
-    path = results.with_suffix(".begun")
-    return path.read_text(encoding="utf-8") if path.exists() else "?"
+def _begun(results: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads(results.with_suffix(".begun").read_text(encoding="utf-8"))
+    return found
 
 
 def _cpu_s() -> float:
@@ -173,6 +179,9 @@ def table(work: Path) -> str:
         minutes = sum(float(r.get("cpu_s", 0)) for r in found) / 60
         command = f"`nox -s storm -- {name}`"
         rows.append(f"| {storm.about} | {len(found):,} | {len(wrong):,} | {minutes:.1f} | {command} |")
+        # What ended badly outside of our own processes, and was told well.
+        outside = collections.Counter(r["note"] for r in found if re.match("outside: .*(SIG|does not end)", r["note"]))
+        kinds += [f"{count} × {name}: {note}" for note, count in sorted(outside.items())]
         groups = collections.defaultdict(list)
         for r in wrong:
             groups[_alike(str(r["wrong"]))].append(r)

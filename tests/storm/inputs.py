@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from storm import hostile, hostile_arrays, hostile_images, hostile_weights, shop
 from storm.commands import badly_said, command
-from storm.harness import Storm, Trial
+from storm.harness import Storm, Trial, begin
 from storm.hostile import Hostile
 from storm.shop import Shop, content
 
@@ -95,6 +96,7 @@ class Inputs:
             made, name = self._images(work, rng)
         else:
             made, name = self._file(what, work, marker, rng)
+        begin(made.kind)
         try:
             done = command("check", "recipe.toml", cache=self._base / "cache", cwd=work, timeout_s=LIMIT_S / 2)
         except subprocess.TimeoutExpired:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from release_build import ROOT
+
 from storm.commands import badly_said, command, remember_the_machine
-from storm.harness import Storm, Trial
+from storm.harness import Storm, Trial, begin
 from storm.recipe_mutations import mutate
 from storm.recipe_nonsense import nonsense
 
@@ -39,13 +40,14 @@ def prepare(base: Path) -> Callable[[int, random.Random, Path], Trial]:
         kind, mutated = mutate(text, parsed[path], rng)
         recipe = path.with_name("storm.toml")
         recipe.write_bytes(mutated)
+        shown = mutated[:400].decode("utf-8", "backslashreplace")
+        begin(kind, shown)
         done = command("plan", recipe, *(["--json"] if number % 2 else []), cache=base / "cache", cwd=folder)
         wrong = badly_said(done, codes=(0, 2))
         if not wrong and done.code == 0:
             found = nonsense(tomllib.loads(recipe.read_text(encoding="utf-8")))  # every kind of line end is read as one
             wrong = f"accepted: {found[0]}" if found else ""
-        shown = mutated[:400].decode("utf-8", "backslashreplace") if wrong else ""
-        return Trial(kind, wrong, shown)
+        return Trial(kind, wrong, shown if wrong else "")
 
     return trial
 
