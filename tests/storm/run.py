@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,11 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POCKETFORGE_TRAINING_THR
     os.environ[variable] = "1"
 
 from storm import harness  # noqa: E402 - found through the path above
+
+
+# A shell's background hands down an ignored SIGINT; a command that hangs is ended by one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def main() -> int:
