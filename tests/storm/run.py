@@ -25,7 +25,6 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POCKETFORGE_TRAINING_THR
 
 from storm import harness  # noqa: E402 - found through the path above
 
-
 # A shell's background hands down an ignored SIGINT; a command that hangs is ended by one.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
