@@ -64,11 +64,19 @@ def load(name: str) -> Storm:
 
 
 def run(
-    storm: Storm, work: Path, numbers: Iterable[int] | None = None, *, seed: int = 0, ends: float = float("inf")
+    storm: Storm,
+    work: Path,
+    numbers: Iterable[int] | None = None,
+    *,
+    seed: int = 0,
+    ends: float = float("inf"),
+    results: Path | None = None,
 ) -> None:
-    """Judge every trial of `numbers` (by default all) that has no line yet. ends: by time.monotonic(), no trial begins
-    after it."""
-    results = results_file(work, storm.name)
+    """Judge every trial of `numbers` (by default all) that has no line yet in `results` (by default the storm's own).
+
+    work: results, and what the storm builds once. ends: by time.monotonic(), no trial begins after it.
+    """
+    results = results or results_file(work, storm.name)
     done = {int(r["number"]) for r in read(results) if r["seed"] == seed}
     if numbers is None and storm.count:
         numbers = range(storm.count)

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -38,6 +39,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, help="so many trials of each  [default: the storm's own]")
+    parser.add_argument("--first", type=int, default=0, help="with --count: from this number on")
     parser.add_argument("--only", type=int, help="one trial by its number, anew")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="of each storm at most")
     parser.add_argument("--table", action="store_true", help="print what the results hold, and run nothing")
@@ -46,18 +48,19 @@ def main() -> int:
     if unknown:
         parser.error(f"no storm {', '.join(sorted(unknown))}; there are {', '.join(harness.STORMS)}")
     work = options.work.absolute()
-    if options.only is not None:
-        work = work / "only"
+    results = harness.results_file(work, "only") if options.only is not None else None
+    if results is not None:
+        results.unlink(missing_ok=True)
     if not options.table:
         for name in options.storms or harness.STORMS:
             storm = harness.load(name)
-            if options.only is not None:
-                harness.results_file(work, name).unlink(missing_ok=True)
-            numbers = range(options.count) if options.count else None if options.only is None else [options.only]
+            numbers: Sequence[int] | None = None if options.only is None else [options.only]
+            if options.count:
+                numbers = range(options.first, options.first + options.count)
             ends = time.monotonic() + 60 * options.minutes
-            harness.run(storm, work, numbers, seed=options.seed, ends=ends)
-    if options.only is not None:
-        found = [line for name in options.storms for line in harness.read(harness.results_file(work, name))]
+            harness.run(storm, work, numbers, seed=options.seed, ends=ends, results=results)
+    if results is not None:
+        found = harness.read(results)
         print("\n".join(f"{line['kind']}: {line['wrong'] or 'right'}\n{line['note']}" for line in found))
     else:
         print(harness.table(work))
