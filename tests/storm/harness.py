@@ -7,6 +7,7 @@ a hang) is one wrong trial, and the next child goes on after it. Number and seed
 from __future__ import annotations
 
 import collections
+import ctypes
 import importlib
 import json
 import os
@@ -28,6 +29,7 @@ from typing import Any
 STORMS = ("recipes", "lines", "inputs", "files", "swaps", "kills")
 
 
+_PR_SET_PDEATHSIG = 1
 # Where the trial of this process says what it is about.
 _unjudged: list[Path] = []
 
@@ -116,6 +118,7 @@ def run(
 
 def _judge(storm: Storm, trial: Callable[..., Trial], wanted: list[int], results: Path, seed: int, ends: float) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # whoever ends the storm ends its trial
     for number in wanted:
         if time.monotonic() > ends:
             return
