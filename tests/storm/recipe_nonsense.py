@@ -46,12 +46,17 @@ def nonsense(tree: Mapping[str, Any]) -> list[str]:
 
 
 def _names(tree: Mapping[str, Any]) -> Iterator[str]:
-    named = [tree, *_tables(tree.get("target")), *_tables(tree.get("device"))]
-    for table in named:
+    # A target's name is followed by an ending of its sidecar, as long as .ort.json.
+    named = [
+        (tree, 255),
+        *((t, 246) for t in _tables(tree.get("target"))),
+        *((d, 255) for d in _tables(tree.get("device"))),
+    ]
+    for table, most in named:
         name = table.get("name", "")
         if any(ord(letter) < 32 or ord(letter) == 127 or letter in "/\u2028\u2029\u202e" for letter in name):
             yield f"name {name[:40]!r}: no file can be called so"
-        if len(name.encode()) > 240:
+        if len(name.encode()) > most:
             yield f"name of {len(name.encode())} bytes: no file can be called so"
     if tree.get("name") in (".", ".."):
         yield "name . is a folder"

@@ -45,7 +45,7 @@ def prepare(base: Path) -> Callable[[int, random.Random, Path], Trial]:
         done = command("plan", recipe, *(["--json"] if number % 2 else []), cache=base / "cache", cwd=folder)
         wrong = badly_said(done, codes=(0, 2))
         if not wrong and done.code == 0:
-            found = nonsense(tomllib.loads(recipe.read_text(encoding="utf-8")))  # every kind of line end is read as one
+            found = nonsense(tomllib.loads(recipe.read_text(encoding="utf-8-sig")))  # as Notepad writes it
             wrong = f"accepted: {found[0]}" if found else ""
         return Trial(kind, wrong, shown if wrong else "")
 
