@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import signal
 import tomllib
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def some_wrong(base: Path) -> lines.Lines:
     def trial(number: int, rng: random.Random, folder: Path) -> Trial:
         assert list(folder.iterdir()) == []
         if number == 2:
-            os.kill(os.getpid(), 11)
+            os.kill(os.getpid(), signal.SIGKILL)
         while number == 4:
             pass
         return Trial("a kind", "wrong: 7" if number == 5 else "")
@@ -90,7 +91,7 @@ def test_a_trial_that_ends_its_process_is_wrong_and_the_others_go_on(tmp_path: P
     storm = Storm("recipes", "", 8, 1, some_wrong)
     harness.run(storm, tmp_path, range(4))
     found = wrong(storm, tmp_path, range(8))
-    assert found == ["2, ?: crash: SIGSEGV", "4, ?: hang: more than 1 s", "5, a kind: wrong: 7"]
+    assert found == ["2, ?: crash: SIGKILL", "4, ?: hang: more than 1 s", "5, a kind: wrong: 7"]
     assert "| 8 | 3 |" in harness.table(tmp_path)
 
 
