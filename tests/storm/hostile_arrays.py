@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from storm.hostile import Hostile, Touch, npy, of_any_kind, saved, zipped
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
 from storm.hostile import Hostile, of_any_kind
 
 

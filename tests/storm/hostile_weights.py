@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from storm.hostile import Hostile, Touch, npy, zipped
 
 

@@ -15,18 +15,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from storm import shop
-from storm.commands import remember_the_machine
-from storm.harness import Storm, Trial
-from storm.programs import forked
-from storm.shop import Shop
-
 from pocketforge import files
 from pocketforge.commands import build as build_command
 from pocketforge.facts import gather
 from pocketforge.results import release
 from pocketforge.run import store as store_module
 from pocketforge.run.store import Store
+from storm import shop
+from storm.commands import remember_the_machine
+from storm.harness import Storm, Trial
+from storm.programs import forked
+from storm.shop import Shop
 
 # Further modules of these rooms are traced when their names have one of the words.
 TRACED = [Path(m.__file__ or "").resolve() for m in (store_module, release, build_command, files)]

@@ -31,7 +31,6 @@ def test_mutated_recipes_are_refused_in_words_or_mean_something(tmp_path: Path) 
     assert wrong(harness.load("recipes"), tmp_path, range(150)) == []
 
 
-@pytest.mark.xfail(reason="a killed store leaves what the next one does not sweep: issue 14 mends it", strict=True)
 def test_a_store_killed_at_a_line_is_whole(tmp_path: Path) -> None:
     def some(base: Path) -> lines.Lines:
         return lines.Lines(base, [lines.store_scenario()])
