@@ -125,13 +125,18 @@ def _judge(storm: Storm, trial: Callable[..., Trial], wanted: list[int], results
         _unjudged[:] = [results.with_suffix(".begun")]
         begin("?")
         before = _cpu_s()
-        folder = Path(tempfile.mkdtemp(prefix=f"storm-{storm.name}-"))
+        tempfile.tempdir = None
+        top = Path(tempfile.mkdtemp(prefix=f"storm-{storm.name}-"))
+        folder, scratch = top / "trial", top / "tmp"
+        folder.mkdir()
+        scratch.mkdir()
+        tempfile.tempdir = str(scratch)  # an error's log outlives its command
         signal.alarm(storm.limit_s)
         try:
             found = trial(number, random.Random(f"{seed}/{storm.name}/{number}"), folder)
         finally:
             signal.alarm(0)
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(top, ignore_errors=True)
         line = {
             "number": number,
             "seed": seed,

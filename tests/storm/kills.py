@@ -105,10 +105,13 @@ class Kills:
         return ""
 
     def _judge_again(self, made: Shop, scratch: Path) -> str:
+        before, tempfile.tempdir = tempfile.tempdir, str(scratch)  # where the killed one had its own
         try:
             done = made.build(timeout_s=60, env={"TMPDIR": str(scratch)})
         except subprocess.TimeoutExpired:
             return "the next build hangs"
+        finally:
+            tempfile.tempdir = before
         if done.code != 0:
             return f"the next build ends with {done.code}: {done.stderr.strip()[:150]}"
         if other := shop.difference(made.built(), self._new):
