@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -38,6 +39,7 @@ def start(do: Callable[[], int], said: Path) -> int:
     try:
         os.setsid()
         signal.alarm(0)
+        atexit._clear()  # what the parent does at its end
         default_signals()
         descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
         os.dup2(descriptor, 1)
@@ -49,6 +51,7 @@ def start(do: Callable[[], int], said: Path) -> int:
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):
+            atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)

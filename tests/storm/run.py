@@ -48,6 +48,8 @@ def main() -> int:
     if unknown:
         parser.error(f"no storm {', '.join(sorted(unknown))}; there are {', '.join(harness.STORMS)}")
     work = options.work.absolute()
+    # Benchmarks of a storm are no figures, and wait for nobody's.
+    os.environ.setdefault("POCKETFORGE_LOCKS_DIR", str(work / "locks"))
     results = harness.results_file(work, "only") if options.only is not None else None
     if results is not None:
         results.unlink(missing_ok=True)
