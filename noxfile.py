@@ -137,6 +137,14 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session
+def storm(session: nox.Session) -> None:
+    """Kills, swaps, mutated and hostile files: what docs/reliability.md says, again. `-- recipes --minutes 5` for a
+    part of it; goes on where it stopped (build/storm)."""
+    install_everything(session, *group("test"))
+    session.run("python", "tests/storm/run.py", *session.posargs)
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Our channel pruning beside Torch-Pruning's own pruner and torch's: accuracy at equal MACs. Half an hour."""
     install_everything(session)

@@ -52,16 +52,17 @@ def in_process(
     timeout: float = 600,
     env: dict[str, str] | None = None,
     hidden: Collection[str] = (),
+    stages: contextlib.AbstractContextManager[None] | None = None,
 ) -> Done:
     """As `release_build.pocketforge`, without a new process for the command line.
 
     What `main` changes of this process is put back: signal handlers, environment, folder, stdout and stderr.
-    hidden: packages that stages find not installed.
+    hidden: packages that stages find not installed. stages: where they come from, if not from the warm server.
     """
     argv = [str(a) for a in args]
     with contextlib.ExitStack() as stack:
         stack.enter_context(_as_it_was({**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), **(env or {})}, cwd))
-        stack.enter_context(warm_stages(hidden))
+        stack.enter_context(stages or warm_stages(hidden))
         out, err = (stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2))
         with _streams(out, err), _at_most(timeout, argv):
             code = _exit_code(argv)
