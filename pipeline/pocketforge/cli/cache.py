@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pocketforge.cli.options import cache_option, json_option, print_json
-from pocketforge.errors import RecipeError
+from pocketforge.errors import EXIT_OK, EXIT_STAGE, RecipeError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -76,7 +76,7 @@ def list_entries(cache: Path, as_json: bool) -> None:
 def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
     """Compare every stored file with its recorded hash.
 
-    Damaged results are removed, and the exit code is 1: the next build makes them again.
+    Damaged results are removed, and the exit code is 3: the next build makes them again.
     """
     from pocketforge.errors import DamagedEntry
     from pocketforge.run.store import Store
@@ -98,7 +98,7 @@ def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
         print_json({"whole": len(keys) - len(damaged), "damaged": damaged})
     else:
         click.echo(f"{len(keys) - len(damaged)} results whole, {len(damaged)} damaged")
-    ctx.exit(1 if damaged else 0)
+    ctx.exit(EXIT_STAGE if damaged else EXIT_OK)
 
 
 @command.command("clear")

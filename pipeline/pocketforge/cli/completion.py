@@ -17,8 +17,8 @@ def command(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from pocketforge.cli.main import cli
+    from pocketforge.cli.main import COMPLETE_VARIABLE, cli
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "pocketforge", "_POCKETFORGE_COMPLETE").source())
+    click.echo(kind(cli, {}, "pocketforge", COMPLETE_VARIABLE).source())

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pocketforge.cli.options import json_option, print_json
+from pocketforge.cli.options import json_option, json_text, print_json
 from pocketforge.errors import EXIT_INTERRUPTED
+from pocketforge.streams import reader_gone
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -160,7 +161,7 @@ def watch(ctx: click.Context, serial: str, interval: float, count: int | None, a
     """Watch a connected phone's clocks, temperatures and battery.
 
     A dropped link is said, and tried again at each look. On a terminal the table is redrawn; elsewhere, one line is
-    printed for each look. ^C ends it with exit code 130, as everywhere.
+    printed for each look. ^C ends it with exit code 130, as everywhere, and a reader that leaves (`| head`) with 0.
     """
     from pocketforge.devices.phones import open_phone, phone_facts
 
@@ -190,28 +191,28 @@ def _looks(link: Any, facts: PhoneFacts, interval: float, count: int | None) -> 
         at = time.monotonic()
         yield at - start, look(link, cpus)
         made += 1
-        if made == count:
+        if made == count or reader_gone(sys.stdout):
             return
         time.sleep(max(0.0, at + interval - time.monotonic()))
 
 
 def _watch_json(link: Any, facts: PhoneFacts, interval: float, count: int | None) -> None:
-    import json
-
     for at, reading in _looks(link, facts, interval, count):
         row: dict[str, Any] = {"time_s": round(at, 3), "lost": reading.lost}
         if reading.clocks is not None and reading.heat is not None:
             clocks = reading.clocks.to_json()
             del clocks["time_in_state"]  # long, and of use only as a difference
             row |= {"clocks": clocks, "heat": reading.heat.to_json()}
-        click.echo(json.dumps(row, sort_keys=True, allow_nan=False))
+        click.echo(json_text(row))
 
 
 def _watch_table(link: Any, facts: PhoneFacts, interval: float, count: int | None) -> None:
     from rich.live import Live
 
+    from pocketforge.report.tables import console
+
     last: Reading | None = None
-    with Live(auto_refresh=False) as live:
+    with Live(console=console(), auto_refresh=False) as live:
         for _, reading in _looks(link, facts, interval, count):
             # What was last seen stays on the screen while the link is down, under the word that it is.
             last = reading if not reading.lost else last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -11,7 +12,10 @@ from typing import Any
 
 import click
 
-from pocketforge.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, PocketforgeError
+from pocketforge import streams
+from pocketforge.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STAGE, EXIT_USAGE, PocketforgeError
+
+COMPLETE_VARIABLE = "_POCKETFORGE_COMPLETE"
 
 # Name → (module, one line of help): `--help` lists them without importing them.
 COMMANDS = {
@@ -39,8 +43,22 @@ COMMANDS = {
 }
 
 
+class _SystemsError(Exception):
+    """Carries an error past click, which takes any EOFError for the end of stdin, and any EPIPE for that of stdout."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class LazyGroup(click.Group):
     """Loads a command's module when it is called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (EOFError, OSError) as error:
+            raise _SystemsError(error) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -90,7 +108,7 @@ def cli(ctx: click.Context) -> None:
     Start with `pocketforge init MODEL.py`, then `pocketforge build RECIPE.toml`.
 
     Exit codes: 0 built and every budget kept, 1 the gate failed, 2 wrong usage, recipe or model, 3 a stage failed,
-    4 a device failed, 130 interrupted.
+    4 a device failed, 70 an internal error, 130 interrupted.
     """
     from pocketforge.run.scratch import own_tmpdir
 
@@ -98,7 +116,10 @@ def cli(ctx: click.Context) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code. Every error becomes one message on stderr."""
+    """Run the command line; returns the exit code. Every error becomes one message on stderr.
+
+    Who reads stdout or stderr may leave at any time (`| head`, `| grep -q`): the code is the same.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         # A shell starts what runs in the background with SIGINT ignored: that stays.
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -106,7 +127,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read when onnxruntime is first imported, in whichever of our processes that is: a build tells nobody anything.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        code: Any = cli.main(args=argv, prog_name="pocketforge", standalone_mode=False)
+        with streams.guarded():
+            return _run(argv)
+    except streams.OutputLostError as error:
+        with contextlib.suppress(Exception), streams.guarded():
+            _say_error(f"cannot write to stdout: {error}")
+        return EXIT_STAGE
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        # Colour codes in what is echoed are foreign, and made visible (streams.py): click would take them out.
+        code: Any = cli.main(args=argv, prog_name="pocketforge", standalone_mode=False, color=True)
     except click.ClickException as error:
         error.show()
         return EXIT_USAGE
@@ -114,13 +146,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         click.echo("interrupted; what was finished is kept, and the next run goes on from there", err=True)
         return EXIT_INTERRUPTED
     except PocketforgeError as error:
-        click.echo(f"error: {error}", err=True)
+        _say_error(str(error))
         return error.exit_code
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python would complain again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+    except _SystemsError as error:
+        return _unforeseen(error.error, argv)
+    except SystemExit as error:
+        if COMPLETE_VARIABLE in os.environ:
+            raise  # how click ends what a shell asks while one types
+        return _unforeseen(error, argv)
+    except streams.OutputLostError:
+        raise
+    except Exception as error:
+        return _unforeseen(error, argv)
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _unforeseen(error: BaseException, argv: Sequence[str] | None) -> int:
+    from pocketforge import crash
+
+    line, code = crash.tell(error, sys.argv[1:] if argv is None else argv)
+    _say_error(line)
+    return code
+
+
+def _say_error(text: str) -> None:
+    """One message. Lines after its first are indented, so that none in a foreign name passes for a line of ours."""
+    first, *rest = text.split("\n")
+    for line in (f"error: {first}", *(line if line.startswith("  ") else f"  {line}" for line in rest)):
+        click.echo(line, err=True)
 
 
 def _interrupt(signum: int, frame: Any) -> None:

@@ -71,7 +71,12 @@ def default_out(out: Path | None, name: str) -> Path:
 
 
 def print_json(data: object) -> None:
+    click.echo(json_text(data, indent=1))
+
+
+def json_text(data: object, indent: int | None = None) -> str:
+    """JSON that goes through a terminal as it is: of all control characters JSON lets DEL alone stand for itself."""
     import json
 
     # NaN and Infinity are not JSON: a result that may hold them says null instead.
-    click.echo(json.dumps(data, indent=1, sort_keys=True, allow_nan=False))
+    return json.dumps(data, indent=indent, sort_keys=True, allow_nan=False).replace("\x7f", "\\u007f")

@@ -299,13 +299,11 @@ def _show_study(found: dict[str, Any]) -> None:
 
 
 def _show(table: Table) -> None:
-    from rich.markup import escape
-
     from pocketforge.report import tables
 
-    made = tables.table(escape(table.title), *table.columns, numbers=table.numbers)
+    made = tables.table(table.title, *table.columns, numbers=table.numbers)
     for row in table.rows:
-        made.add_row(*map(escape, row))
+        made.add_row(*row)
     tables.console().print(made)
 
 
