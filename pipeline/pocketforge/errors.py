@@ -62,7 +62,8 @@ class RecipeError(PocketforgeError):
 
     def __init__(self, message: str, hint: str = "", faults: Sequence[str] = ()) -> None:
         super().__init__(message, hint)
-        self.faults = tuple(faults)
+        # A line each: a key of the file may have a newline in it, and what follows would pass for a line of ours.
+        self.faults = tuple(fault.replace("\n", "\\n") for fault in faults)
 
     def __str__(self) -> str:
         lines = [self.message, *(f"  {fault}" for fault in self.faults)]

@@ -15,6 +15,8 @@ from pocketforge.errors import EXIT_OK, EXIT_STAGE, RecipeError
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
+_MOST = 1e18
+
 
 class Quantity(click.ParamType[float]):
     """A number with a unit, as in 30d or 5GB."""
@@ -28,7 +30,10 @@ class Quantity(click.ParamType[float]):
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", str(value).strip())
         if not found or found[2].lower() not in self.units:
             self.fail(f"wanted a number and a unit, as in {self.example}; found {value!r}", param, ctx)
-        return float(found[1]) * self.units[found[2].lower()]
+        number = float(found[1]) * self.units[found[2].lower()]
+        if number > _MOST:
+            self.fail(f"wanted at most {_MOST:g} of its smallest unit, found {value!r}", param, ctx)
+        return number
 
 
 @click.group("cache")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pocketforge.cli.options import json_option, json_text, print_json
+from pocketforge.cli.options import FiniteRange, json_option, json_text, print_json
 from pocketforge.errors import EXIT_INTERRUPTED
 from pocketforge.streams import reader_gone
 
@@ -152,9 +152,9 @@ def _ranges(cpus: Sequence[int]) -> str:
 @click.command("watch")
 @serial_argument
 @click.option(
-    "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between two looks."
+    "--interval", type=FiniteRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between two looks."
 )
-@click.option("--count", "-n", type=click.IntRange(1), help="End after so many looks.  [default: at ^C]")
+@click.option("--count", "-n", type=click.IntRange(1, 1_000_000_000), help="End after so many looks.  [default: at ^C]")
 @click.option("--json", "as_json", is_flag=True, help="Print each look as a line of JSON.")
 @click.pass_context
 def watch(ctx: click.Context, serial: str, interval: float, count: int | None, as_json: bool) -> None:

@@ -51,7 +51,9 @@ def show(report: Path, as_json: bool) -> None:
     "--with", "other", metavar="TARGET", help="Compare it with this target of AFTER.  [default: its namesake]"
 )
 @click.option("--device", "-d", help="Only this emulated device.")
-@click.option("--rows", default=12, show_default=True, type=click.IntRange(1), help="Functions shown at most.")
+@click.option(
+    "--rows", default=12, show_default=True, type=click.IntRange(1, 1_000_000), help="Functions shown at most."
+)
 @json_option
 def compare(
     before: Path, after: Path, target: str | None, other: str | None, device: str | None, rows: int, as_json: bool

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pocketforge.cli.console import progress
-from pocketforge.cli.options import cache_option, json_option, print_json, progress_option, recipe_argument
+from pocketforge.cli.options import FiniteRange, cache_option, json_option, print_json, progress_option, recipe_argument
 
 if TYPE_CHECKING:
     from pocketforge import events
@@ -55,7 +55,7 @@ def command() -> None:
 @recipe_argument
 @out_option
 @click.option(
-    "--max-accuracy-drop", type=click.FloatRange(0, 1, max_open=True), default=0.01, show_default=True,
+    "--max-accuracy-drop", type=FiniteRange(0, 1, max_open=True), default=0.01, show_default=True,
     help='What one layer may cost, for the ratios that ratio = "auto" would take.',
 )  # fmt: skip
 @cache_option
@@ -99,7 +99,7 @@ def sensitivity(
 )  # fmt: skip
 @click.option("--step", default="", metavar="STEP", help="Step of a range of --ratios.  [default: 0.1]")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings of each cell.")
-@click.option("--epochs", type=click.IntRange(1), help="Epochs of every fine-tuning.  [default: the recipe's]")
+@click.option("--epochs", type=click.IntRange(1, 10_000), help="Epochs of every fine-tuning.  [default: the recipe's]")
 @click.option("--methods", type=_Choices(METHODS), default=",".join(METHODS), show_default=True, help="To compare.")
 @click.option(
     "--by", type=_Choices(BASES), default=",".join(BASES), show_default=True, help="What a share is a share of."

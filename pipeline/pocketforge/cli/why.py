@@ -16,7 +16,11 @@ from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK
 @click.argument("target")
 @click.argument("recipe", type=RecipePath(), default="recipe.toml")
 @click.option(
-    "--samples", type=click.IntRange(1), default=100, show_default=True, help="How many eval samples, from the first."
+    "--samples",
+    type=click.IntRange(1, 10_000_000),
+    default=100,
+    show_default=True,
+    help="How many eval samples, from the first.",
 )
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path, file_okay=False),

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import RecipeError
+from pocketforge.facts.processors import check_threads
 from pocketforge.files import hash_file, is_special
 from pocketforge.plan.roles import calibration_role, loss_role, profile_role, runner_role, teacher_role
 from pocketforge.plan.steps import Facts, Phone
@@ -38,6 +39,7 @@ def gather(recipe: Recipe, cache: Path | None = None) -> Facts:
     from pocketforge.devices.legacy import legacy_version
     from pocketforge.model.files import definition_files, module_files
 
+    check_threads(recipe)
     hashes = HashMemory(cache / "v1" / "fingerprints.json" if cache else None)
     _check_named(recipe)
     definition = definition_files(recipe.model.definition, recipe.resolve)
