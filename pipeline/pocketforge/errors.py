@@ -115,6 +115,12 @@ class ToolFailed(StageFailed):
         self.returncode = returncode
         self.stderr_tail = tail
 
+    @property
+    def signal(self) -> str:
+        """The signal that ended the program, in words; empty where it ended by itself. What it had said before is at
+        most what it was doing."""
+        return describe_exit(self.returncode) if self.returncode < 0 else ""
+
 
 class ToolMissing(StageFailed):
     """A package or a program that a stage needs is not installed; `hint` says how to get it."""

@@ -100,9 +100,8 @@ def reason_of(error: ToolFailed) -> str:
     lines = [line for line in error.stderr_tail.splitlines() if line.strip() and line[0] not in " \t"]
     lines = [line for line in lines if not line.startswith("Traceback")]
     # The runner ends with the exception's own name and text, which the traceback had with its module.
-    ended = describe_exit(error.returncode)
     if not lines:
-        return ended
+        return describe_exit(error.returncode)
     said = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if not after or not line.endswith(after)]
     # Killed by a signal, a program said at most what it was doing: the signal is why it ended.
-    return "\n  ".join([ended, *said[-4:]] if error.returncode < 0 else said[-4:])
+    return "\n  ".join([error.signal, *said[-4:]] if error.signal else said[-4:])

@@ -28,7 +28,7 @@ from pocketforge.devices.emulator.launch import Order, launch
 from pocketforge.devices.emulator.parts import SETUP, Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
 from pocketforge.devices.profiles import Cluster, DeviceProfile
-from pocketforge.errors import DeviceError, DeviceUnavailable
+from pocketforge.errors import DeviceError, DeviceUnavailable, describe_exit
 from pocketforge.files import hash_file
 
 # How far two windows may be apart, as a fraction. ONNX Runtime's allocator does not settle wholly.
@@ -140,14 +140,14 @@ def _by_log(reader: Path) -> Way:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.2)
             if process.returncode:
-                raise _unreadable(stderr) from None
+                raise _unreadable(stderr, process.returncode) from None
             raise
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
         if process.returncode:
-            raise _unreadable(stderr)
+            raise _unreadable(stderr, process.returncode)
         result.append(_text(stdout))
 
 
@@ -183,7 +183,9 @@ def basic_blocks(translated: Iterable[tuple[int, int, Words]]) -> list[tuple[int
     return [(address, executions, tuple(words)) for address, executions, words in blocks]
 
 
-def _unreadable(stderr: BinaryIO) -> DeviceError:
+def _unreadable(stderr: BinaryIO, returncode: int) -> DeviceError:
+    if returncode < 0:
+        return DeviceError(f"the reader of qemu's log ended with {describe_exit(returncode)}")
     return DeviceError(
         f"qemu's log cannot be counted: {_text(stderr).strip()}", "another version of qemu may write another log"
     )
