@@ -17,6 +17,7 @@ from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, suggest
 from pocketforge.registries import RUNTIMES
 from pocketforge.run.store import Entry, Store
+from pocketforge.runtimes.describe import contents_of, format_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,14 @@ def given_file(path: Path, inputs: Sequence[Path]) -> File:
         raise RecipeError(f"cannot tell the runtime of {path.name}", f"known endings: {known}, and .toml for a recipe")
     if not path.is_file():
         raise RecipeError(f"no model file at {path}")
+    found = format_of(path)
+    if found != path.suffix.removeprefix("."):
+        raise RecipeError(
+            f"{path.name} is a .{found} file by its content",
+            f"give it that ending, so that its runtime runs it: .{found}",
+        )
     if not inputs:
+        contents_of(path)  # whatever samples it were given, a damaged file does not run
         raise RecipeError(
             f"{path.name} needs samples to run on: --inputs SAMPLES.npy for each of its inputs, samples first",
             "real samples: timings on zeros or noise are not those of your data",

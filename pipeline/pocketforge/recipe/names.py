@@ -5,12 +5,17 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import stat
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 Runtime = Literal["executorch", "tflite", "onnx"]
 Layout = Literal["NCHW", "NHWC"]
-_MOST_NESTED = 32
+_MOST_BYTES, _MOST_NESTED, _MOST_PARTS = 2**20, 32, 50
+_DEEP_KEY = re.compile(
+    r"""(?<![\w"'-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){""" f"{_MOST_PARTS - 1}}}", re.ASCII
+)
 _LONGEST = 200
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
@@ -19,6 +24,21 @@ def check_name(name: str, what: str) -> None:
     """Names become file names in release/ and in logs."""
     if not _NAME.match(name):
         raise ValueError(f"{what} must be letters, digits, '.', '_' or '-' (it names files), found {name!r}")
+
+
+def check_file(path: Path) -> None:
+    """Before a TOML file is read: a FIFO or a device may never end, and no file of a user's hand is that large."""
+    about = path.stat()
+    if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+        raise ValueError("it is no regular file (a pipe, a socket or a device)")
+    if about.st_size > _MOST_BYTES:
+        raise ValueError(f"wanted at most {_MOST_BYTES:,} bytes, found {about.st_size:,}")
+
+
+def check_keys(text: str) -> None:
+    """Before TOML is parsed: tomllib takes the square of a dotted key's parts in time."""
+    if _DEEP_KEY.search(text):
+        raise ValueError(f"a key has {_MOST_PARTS} parts or more")
 
 
 def check_args(args: Mapping[str, Any], what: str = "args") -> None:

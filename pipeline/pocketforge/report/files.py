@@ -25,8 +25,9 @@ def load_report(path: Path) -> Report:
         return report
     except FileNotFoundError:
         raise RecipeError(f"no report at {file}", hint) from None
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot read the report {file}: {error}", hint) from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecipeError(f"cannot read the report {file}: {reason}", hint) from None
 
 
 def _check(report: Report) -> None:
