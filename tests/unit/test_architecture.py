@@ -265,6 +265,11 @@ def test_the_screen_that_shows_foreign_text_as_it_is_has_no_rival() -> None:
     assert not wrong, told(wrong)
 
 
+def test_what_is_echoed_goes_through_one_place_that_makes_a_line_of_it() -> None:
+    wrong = [path.name for path in (PACKAGE / "cli").glob("*.py") if "click.echo(" in path.read_text(encoding="utf-8")]
+    assert wrong == ["options.py"]
+
+
 def test_nothing_imports_the_package_s_own_face() -> None:
     assert not (wrong := [i for i in IMPORTS if i.name == "pocketforge"]), told(wrong)
 

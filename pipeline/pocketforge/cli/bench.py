@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pocketforge.cli.options import FiniteRange, RecipePath, cache_option, json_option, print_json
+from pocketforge.cli.options import FiniteRange, RecipePath, cache_option, echo, json_option, print_json
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, DamagedEntry, RecipeError, StoreError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def command(
     asked = Asked(device, profile, cores, str(calibration.absolute()) if calibration else "")
 
     def say(text: str) -> None:
-        click.echo(text, err=True)
+        echo(text, err=True)
 
     resolve = recipe.resolve if recipe else Path
     devices = chosen_devices(asked, known, say, resolve)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pocketforge.cli.options import cache_option, json_option, print_json
+from pocketforge.cli.options import cache_option, echo, json_option, print_json
 from pocketforge.errors import EXIT_OK, EXIT_STAGE, RecipeError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -45,7 +45,7 @@ def command() -> None:
 @cache_option
 def show_dir(cache: Path) -> None:
     """Print the folder that results are stored in."""
-    click.echo(cache)
+    echo(cache)
 
 
 @command.command("list")
@@ -95,14 +95,14 @@ def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
             whole = store.get(key) is not None
         except DamagedEntry as error:
             whole = False
-            click.echo(f"{error.message}; removed", err=True)
+            echo(f"{error.message}; removed", err=True)
         if not whole:
             store.discard(key)
             damaged.append(key)
     if as_json:
         print_json({"whole": len(keys) - len(damaged), "damaged": damaged})
     else:
-        click.echo(f"{len(keys) - len(damaged)} results whole, {len(damaged)} damaged")
+        echo(f"{len(keys) - len(damaged)} results whole, {len(damaged)} damaged")
     ctx.exit(EXIT_STAGE if damaged else EXIT_OK)
 
 
@@ -132,9 +132,9 @@ def clear(cache: Path, older_than: float | None, keep_bytes: float | None, yes: 
     if as_json:
         print_json({"removed": done.removed, "bytes": done.size_bytes, "in_use": done.in_use})
         return
-    click.echo(f"removed {done.removed} results, {done.size_bytes:,} bytes")
+    echo(f"removed {done.removed} results, {done.size_bytes:,} bytes")
     if done.in_use:
-        click.echo(f"left {done.in_use} results that a running command uses", err=True)
+        echo(f"left {done.in_use} results that a running command uses", err=True)
 
 
 def _agreed(question: str) -> bool:
@@ -143,7 +143,7 @@ def _agreed(question: str) -> bool:
     except click.Abort:
         if sys.stdin.isatty():
             raise  # ^C
-        click.echo(err=True)
+        echo(err=True)
         raise RecipeError(
             "nobody is here to be asked, so nothing was removed", "--yes removes without asking"
         ) from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pocketforge.cli.options import echo_lines
+
 
 @click.command("completion")
 @click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
@@ -21,4 +23,4 @@ def command(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "pocketforge", COMPLETE_VARIABLE).source())
+    echo_lines(kind(cli, {}, "pocketforge", COMPLETE_VARIABLE).source())

@@ -10,10 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import click
-
 from pocketforge import events
-from pocketforge.cli.options import json_text
+from pocketforge.cli.options import echo, echo_error, json_text
 from pocketforge.streams import printable
 
 
@@ -30,7 +28,7 @@ def progress(mode: str) -> Iterator[events.Emit]:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    echo(text, err=True)
 
 
 def _json(event: events.Event) -> None:
@@ -40,7 +38,7 @@ def _json(event: events.Event) -> None:
 def _warnings(event: events.Event) -> None:
     match event:
         case events.Warned(message):
-            _say(f"warning: {printable(message)}")
+            echo_error(message, "warning")
         case events.Waiting(message):
             _say(f"waiting: {message}")
 

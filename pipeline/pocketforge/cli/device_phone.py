@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pocketforge.cli.options import FiniteRange, json_option, json_text, print_json
+from pocketforge.cli.options import FiniteRange, echo, echo_lines, json_option, json_text, print_json
 from pocketforge.errors import EXIT_INTERRUPTED
 from pocketforge.streams import reader_gone
 
@@ -59,7 +59,7 @@ def show(serial: str, as_json: bool) -> None:
         )
         return
     for name, text in (*_about(facts), *_matched(found), *_heat_rows(heat)):
-        click.echo(f"{name:<{_WIDTH}} {text}")
+        echo(f"{name:<{_WIDTH}} {text}")
 
 
 def _about(facts: PhoneFacts) -> Iterator[tuple[str, str]]:
@@ -174,7 +174,7 @@ def watch(ctx: click.Context, serial: str, interval: float, count: int | None, a
             _watch_table(link, facts, interval, count)
         else:
             for _, reading in _looks(link, facts, interval, count):
-                click.echo(_line(facts, reading))
+                echo(_line(facts, reading))
     except KeyboardInterrupt:
         # Nothing is half done here, so nothing is said; only the exit code is as of any interrupted command.
         ctx.exit(EXIT_INTERRUPTED)
@@ -203,7 +203,7 @@ def _watch_json(link: Any, facts: PhoneFacts, interval: float, count: int | None
             clocks = reading.clocks.to_json()
             del clocks["time_in_state"]  # long, and of use only as a difference
             row |= {"clocks": clocks, "heat": reading.heat.to_json()}
-        click.echo(json_text(row))
+        echo_lines(json_text(row))
 
 
 def _watch_table(link: Any, facts: PhoneFacts, interval: float, count: int | None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from pocketforge import streams
+from pocketforge.cli.options import echo, echo_error
 from pocketforge.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STAGE, EXIT_USAGE, PocketforgeError
 
 COMPLETE_VARIABLE = "_POCKETFORGE_COMPLETE"
@@ -90,9 +91,9 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     from pocketforge.facts.gather import installed_versions
     from pocketforge.version import version
 
-    click.echo(f"pocketforge {version()}")
+    echo(f"pocketforge {version()}")
     for name, found in installed_versions().items():
-        click.echo(f"  {name} {found if found != 'none' else 'not installed'}")
+        echo(f"  {name} {found if found != 'none' else 'not installed'}")
     ctx.exit()
 
 
@@ -131,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(argv)
     except streams.OutputLostError as error:
         with contextlib.suppress(Exception), streams.guarded():
-            _say_error(f"cannot write to stdout: {error}")
+            echo_error(f"cannot write to stdout: {error}")
         return EXIT_STAGE
 
 
@@ -143,10 +144,10 @@ def _run(argv: Sequence[str] | None) -> int:
         error.show()
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was finished is kept, and the next run goes on from there", err=True)
+        echo("interrupted; what was finished is kept, and the next run goes on from there", err=True)
         return EXIT_INTERRUPTED
     except PocketforgeError as error:
-        _say_error(str(error))
+        echo_error(str(error))
         return error.exit_code
     except _SystemsError as error:
         return _unforeseen(error.error, argv)
@@ -165,15 +166,8 @@ def _unforeseen(error: BaseException, argv: Sequence[str] | None) -> int:
     from pocketforge import crash
 
     line, code = crash.tell(error, sys.argv[1:] if argv is None else argv)
-    _say_error(line)
+    echo_error(line)
     return code
-
-
-def _say_error(text: str) -> None:
-    """One message. Lines after its first are indented, so that none in a foreign name passes for a line of ours."""
-    first, *rest = text.split("\n")
-    for line in (f"error: {first}", *(line if line.startswith("  ") else f"  {line}" for line in rest)):
-        click.echo(line, err=True)
 
 
 def _interrupt(signum: int, frame: Any) -> None:

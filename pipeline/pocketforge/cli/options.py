@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pocketforge.streams import printable
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -76,13 +78,30 @@ cache_option: Callable[[F], F] = click.option(
 )  # fmt: skip
 
 
+def echo(text: object = "", *, err: bool = False) -> None:
+    """A line: names in it that hold newlines make no second one."""
+    click.echo(printable(str(text)), err=err)
+
+
+def echo_error(text: str, kind: str = "error") -> None:
+    """One message on stderr. Lines after its first are indented: none in a foreign name passes for a line of ours."""
+    first, *rest = text.split("\n")
+    for line in (f"{kind}: {first}", *(line if line.startswith("  ") else f"  {line}" for line in rest)):
+        echo(line, err=True)
+
+
+def echo_lines(text: str) -> None:
+    """Text of ours that has several lines: a table, a script."""
+    click.echo(text)
+
+
 def default_out(out: Path | None, name: str) -> Path:
     """The output folder of a recipe's build, unless one was given."""
     return out if out is not None else Path("build", name)
 
 
 def print_json(data: object) -> None:
-    click.echo(json_text(data, indent=1))
+    echo_lines(json_text(data, indent=1))
 
 
 def json_text(data: object, indent: int | None = None) -> str:

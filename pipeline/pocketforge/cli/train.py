@@ -12,7 +12,7 @@ import click
 
 from pocketforge import events
 from pocketforge.cli.console import progress
-from pocketforge.cli.options import FiniteRange, json_option, print_json, progress_option, recipe_argument
+from pocketforge.cli.options import FiniteRange, echo, json_option, print_json, progress_option, recipe_argument
 
 
 @click.command("train")
@@ -102,6 +102,6 @@ def command(
         print_json(result)
         return
     last = result["history"][-1]
-    click.echo(f"trained  {result['train_samples']} samples, {epochs} epochs, last loss {last['loss']:.4f}")
-    click.echo(f"top-1    {result['eval_accuracy']:.4f} on {result['eval_samples']} held-out samples")
-    click.echo(f"weights  {result['weights']}")
+    echo(f"trained  {result['train_samples']} samples, {epochs} epochs, last loss {last['loss']:.4f}")
+    echo(f"top-1    {result['eval_accuracy']:.4f} on {result['eval_samples']} held-out samples")
+    echo(f"weights  {result['weights']}")

@@ -13,9 +13,14 @@ from pocketforge.records import Report, Verdict
 SCHEMA = Path(__file__).with_name("schema.json")
 
 
+def report_file(path: Path) -> Path:
+    """report.json of a folder; a file is one itself."""
+    return path / "report.json" if path.is_dir() else path
+
+
 def load_report(path: Path) -> Report:
     """A report from its file or its folder. Raises RecipeError when there is none, or it is not a report."""
-    file = path / "report.json" if path.is_dir() else path
+    file = report_file(path)
     hint = "pocketforge build writes one into build/NAME/report.json"
     try:
         refuse_special(file)

@@ -45,7 +45,7 @@ def _agreement(agreement: Sequence[Mapping[str, Any]]) -> Table:
     for pair in agreement:
         made.add_row(
             *pair["targets"],
-            *([pair["output"]] * several),
+            *([pair.get("output", "")] * several),
             _number(pair["argmax_agreement"], ".4f"),
             *([_number(pair.get("integer_agreement"), ".4f")] * exact),
             _number(pair["sqnr_db"], ".1f"),
