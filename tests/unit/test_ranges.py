@@ -129,8 +129,9 @@ NONSENSE = [
      "data.preprocess: resize must be [height, width] of at most 16,777,216 pixels in all, "
      "found [1000000, 1000000000000000000]"),
     ("data.preprocess", {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
-     "data: preprocess.mean must be of values scaled to 0..1, at most 2, found [123.675, 116.28, 103.53]; did you mean "
+     "data: preprocess.mean must be of values scaled to 0..1, found [123.675, 116.28, 103.53]; did you mean "
      "[0.485, 0.456, 0.406]? (scale = 0 leaves values as they are)"),
+    ("data.preprocess.std[0]", 5000, "data: preprocess.std must be of values scaled to 0..1, found [5000.0, 0.5, 0.5]"),
     ("model.input[0].shape", [1, 10**6, 10**6],
      "model.input[0]: shape must have at most 8 dimensions and 268,435,456 values in all, found [1, 1000000, 1000000]"),
     ("compress[0].epochs", 10**30, "compress[0].epochs: wanted an integer of at most 64 bits, found one of 100"),

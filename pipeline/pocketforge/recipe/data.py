@@ -12,8 +12,9 @@ from pocketforge.recipe.ranges import COUNT, INNER_SHARE, Range, check_path, che
 
 # Of one sample: 200 MB as float32 RGB. Anything larger is a slip, and would fill memory in the middle of a build.
 _MOST_PIXELS = 4096 * 4096
-# What images are scaled to is 0 to 1; a mean of 124 is of 0 to 255.
-_MOST_OF_SCALED = 2.0
+# The largest raw value of each source of images. A mean of 124 is of 0 to 255, not of what is scaled to 0 to 1.
+_LARGEST = {"digits": 16.0, "cifar10": 255.0, "imagefolder": 65_535.0}
+_SLACK = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +107,18 @@ class Data:
         self._check_units(kind)
 
     def _check_units(self, kind: str) -> None:
-        """mean and std of images are of what they are scaled to."""
+        """mean and std of images are of what they are scaled to: by default 0..1."""
         found = self.preprocess
-        if kind not in ("digits", "cifar10", "imagefolder") or found is None or found.scale is not None:
+        if kind not in _LARGEST or found is None:
             return
+        top = 1.0 if found.scale is None else _LARGEST[kind] / (found.scale or 1.0)
         for name in ("mean", "std"):
             values = getattr(found, name)
-            if any(abs(value) > _MOST_OF_SCALED for value in values):
+            if any(abs(value) > _SLACK * top for value in values):
+                meant = [round(value / 255, 4) for value in values]
+                hint = f"; did you mean {meant}? (scale = 0 leaves values as they are)" if found.scale is None else ""
                 raise ValueError(
-                    f"preprocess.{name} must be of values scaled to 0..1, at most {_MOST_OF_SCALED:g}, found "
-                    f"{list(values)}; did you mean {[round(value / 255, 4) for value in values]}? (scale = 0 leaves "
-                    "values as they are)"
+                    f"preprocess.{name} must be of values scaled to 0..{top:g}, found {list(values)}{hint}"
                 )
 
 
