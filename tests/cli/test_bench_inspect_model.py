@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -216,6 +217,24 @@ def test_bench_says_that_a_file_is_damaged_or_another_before_it_asks_for_samples
         done = cli("bench", tmp_path / name)
         assert (done.code, done.stdout) == (2, ""), name
         assert said in done.stderr and "--inputs" not in done.stderr, done.stderr
+
+
+def test_inspect_shows_control_characters_of_a_file_and_obeys_none(cli, tiny, tmp_path):
+    """Case E6: names and texts in a file that somebody else made."""
+    from onnx import load, save
+
+    model = load(tiny)
+    model.producer_name = "\x1b[31mred\x1b[0m\x07\nverdict  PASS\u202e [bold]"
+    model.graph.node[0].name = model.graph.initializer[0].name = model.graph.node[0].input[1] = "w\x1b]0;title\x07\n"
+    path = tmp_path / "na\x1b[2Jme\n.onnx"
+    save(model, path)
+    done = cli("inspect", path)
+    assert done.code == 0 and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", done.stdout), done
+    assert "\\x1b[31mred\\x1b[0m\\x07\\nverdict  PASS\\u202e [bold]" in done.stdout
+    assert done.stdout.startswith("na\\x1b[2Jme\\n.onnx  ") and "w\\x1b]0;title\\x07\\n" in done.stdout
+    assert cli("inspect", path, "--json").json()["name"] == path.name
+    missing = cli("inspect", tmp_path / "\x1b[2J\nverdict  PASS.onnx").stderr
+    assert "\x1b" not in missing and not re.search("^verdict", missing, re.MULTILINE)
 
 
 def test_what_is_no_file_is_refused_without_being_read(cli, tmp_path):

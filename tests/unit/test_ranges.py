@@ -131,6 +131,8 @@ NONSENSE = [
     ("data.preprocess", {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
      "data: preprocess.mean must be of values scaled to 0..1, found [123.675, 116.28, 103.53]; did you mean "
      "[0.485, 0.456, 0.406]? (scale = 0 leaves values as they are)"),
+    ("data", {"source": "imagefolder:d", "preprocess": {"scale": 255.0, "mean": [123.7], "std": [58.4]}},
+     "data: preprocess.mean must be of values scaled to 0..1, found [123.7]"),
     ("data.preprocess.std[0]", 5000, "data: preprocess.std must be of values scaled to 0..1, found [5000.0, 0.5, 0.5]"),
     ("model.input[0].shape", [1, 10**6, 10**6],
      "model.input[0]: shape must have at most 8 dimensions and 268,435,456 values in all, found [1, 1000000, 1000000]"),

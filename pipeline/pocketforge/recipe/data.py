@@ -13,7 +13,8 @@ from pocketforge.recipe.ranges import COUNT, INNER_SHARE, Range, check_path, che
 # Of one sample: 200 MB as float32 RGB. Anything larger is a slip, and would fill memory in the middle of a build.
 _MOST_PIXELS = 4096 * 4096
 # The largest raw value of each source of images. A mean of 124 is of 0 to 255, not of what is scaled to 0 to 1.
-_LARGEST = {"digits": 16.0, "cifar10": 255.0, "imagefolder": 65_535.0}
+_LARGEST = {"digits": 16.0, "cifar10": 255.0, "imagefolder": 255.0}
+_SIXTEEN_BITS = 65_535.0
 _SLACK = 2.0
 
 
@@ -111,7 +112,10 @@ class Data:
         found = self.preprocess
         if kind not in _LARGEST or found is None:
             return
-        top = 1.0 if found.scale is None else _LARGEST[kind] / (found.scale or 1.0)
+        top = 1.0
+        if found.scale is not None:
+            deep = kind == "imagefolder" and found.scale <= 1  # then images of 16 bits may be meant
+            top = max((_SIXTEEN_BITS if deep else _LARGEST[kind]) / (found.scale or 1.0), 1.0)
         for name in ("mean", "std"):
             values = getattr(found, name)
             if any(abs(value) > _SLACK * top for value in values):
