@@ -14,12 +14,14 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from pocketforge.errors import EXIT_INTERNAL, EXIT_STAGE, first_line
+from pocketforge.errors import EXIT_INTERNAL, EXIT_STAGE, EXIT_USAGE, first_line
 from pocketforge.folders import cache_dir
 from pocketforge.version import version
 
 DEBUG_VARIABLE = "POCKETFORGE_DEBUG"
 _KEPT = 20
+# A path that no system opens: whoever wrote it mends it, and a traceback would not help.
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 # Ours to mend, even though the system said it: we asked it for something that makes no sense.
 _OUR_FAULT = (errno.EINVAL, errno.EBADF, errno.EFAULT)
 
@@ -30,6 +32,8 @@ def tell(error: BaseException, argv: Sequence[str]) -> tuple[str, int]:
     A system that refuses (a file that cannot be read, no memory, no processes) is no fault of the program: exit code 3.
     With POCKETFORGE_DEBUG set the traceback is on stderr, too.
     """
+    if isinstance(error, OSError) and error.errno in _NO_PATH:
+        return f"{_shown(error.filename)}{error.strerror}", EXIT_USAGE
     log = _write(error, argv)
     if os.environ.get(DEBUG_VARIABLE) and sys.stderr is not None:
         traceback.print_exception(error)
@@ -37,9 +41,12 @@ def tell(error: BaseException, argv: Sequence[str]) -> tuple[str, int]:
     if isinstance(error, MemoryError):
         return f"out of memory; {where}", EXIT_STAGE
     if isinstance(error, OSError) and error.errno and error.errno not in _OUR_FAULT:
-        place = f"cannot use {os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        return f"{place}{error.strerror or error}; {where}", EXIT_STAGE
+        return f"{_shown(error.filename)}{error.strerror or error}; {where}", EXIT_STAGE
     return f"internal error: {first_line(error)}; {where}", EXIT_INTERNAL
+
+
+def _shown(name: object) -> str:
+    return f"cannot use {os.fsdecode(name)}: " if isinstance(name, str | bytes | os.PathLike) else ""
 
 
 def _write(error: BaseException, argv: Sequence[str]) -> Path | None:

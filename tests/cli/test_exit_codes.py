@@ -47,6 +47,7 @@ def raising(error: BaseException):
         (OSError(22, "Invalid argument"), 70, "internal error: OSError"),
         (PermissionError(13, "Permission denied", "/a/b"), 3, "cannot use /a/b: Permission denied"),
         (FileNotFoundError(2, "No such file or directory", "/a\nb"), 3, r"cannot use /a"),
+        (OSError(5, "Input/output error", b"/a"), 3, "cannot use /a: Input/output error"),
         (OSError(24, "Too many open files"), 3, "Too many open files"),
         (BrokenPipeError(32, "Broken pipe"), 3, "Broken pipe; "),
         (MemoryError(), 3, "out of memory"),
@@ -63,6 +64,17 @@ def test_what_nobody_foresaw_is_one_line_with_a_log(cli, cache, monkeypatch, err
     assert log.parent == cache / "logs" and log.stat().st_mode & 0o077 == 0
     text = log.read_text()
     assert "summaries" in text and "arguments: ['cache', 'list']" in text
+
+
+def test_a_path_that_no_system_opens_is_wrong_usage(cli, tmp_path):
+    for path in ("n" * 300, "a/" * 3000):
+        for args in (
+            ("plan",), ("check",), ("bench",), ("bench", path + ".onnx"), ("gate",), ("report",), ("inspect",),
+            ("model", "show"), ("sparse", "pack"), ("codebook", "unpack"), ("device", "profiles"), ("why", "t"),
+        ):  # fmt: skip
+            done = cli(*args, *([path] if args[-1] != path + ".onnx" else []))
+            assert (done.code, done.stdout) == (2, ""), (args, done)
+            assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 5, done.stderr
 
 
 def test_the_log_is_written_elsewhere_where_the_cache_is_none_and_old_ones_go(cli, cache, tmp_path, monkeypatch):
