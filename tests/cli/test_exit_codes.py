@@ -133,6 +133,23 @@ def test_a_full_disk_under_stdout_is_told(cache, capsys, monkeypatch):
         assert capsys.readouterr().err == "error: cannot write to stdout: No space left on device\n", arguments
 
 
+def test_an_installation_that_is_not_whole_is_said_in_one_line(cache, tmp_path):
+    """Case E1: not even the command line can be imported (here another click is found first)."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "click.py").write_text("")
+    path = os.pathsep.join([str(tmp_path / "other"), SOURCES])
+    done = subprocess.run(
+        [sys.executable, "-m", "pocketforge", "plan"],
+        env={**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), "PYTHONPATH": path},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 70 and done.stdout == ""
+    assert re.fullmatch(r"error: internal error: AttributeError: module 'click'.*the traceback is in .*\n", done.stderr)
+
+
 def test_the_program_itself_without_streams_and_with_a_reader_that_leaves(cache, tmp_path):
     environment = {**os.environ, "POCKETFORGE_CACHE_DIR": str(cache), "PYTHONPATH": SOURCES}
     program = f"{sys.executable} -m pocketforge plan"

@@ -160,7 +160,11 @@ def test_every_fault_of_a_recipe_is_told_at_once_with_its_path(place: Place) -> 
     ("changes", "more", "says"),
     [
         ([('name = "small"\n', "")], "", r"name: missing"),
-        ([("calibration_samples = 10", "calibration_samples = 0")], "", r"data: calibration_samples must be 1 to .*, found 0"),
+        (
+            [("calibration_samples = 10", "calibration_samples = 0")],
+            "",
+            r"data: calibration_samples must be 1 to .*, found 0",
+        ),
         ([('"npz:data.npz"', '"parquet:data"')], "", r"data: source must be .*imagefolder:DIR.* found 'parquet:data'"),
         ([('runtime = "onnx"', 'runtime = "onnx"\nlayout = "NHWC"')], "", r"target\[0\]: layout NHWC is for runtime"),
         ([], '[[target]]\nname = "small_onnx"\nruntime = "tflite"\n', r"names must be unique, found 'small_onnx' 2 t"),
