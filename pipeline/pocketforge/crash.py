@@ -40,7 +40,7 @@ def tell(error: BaseException, argv: Sequence[str]) -> tuple[str, int]:
     where = f"the traceback is in {log}" if log else f"no log could be written; {DEBUG_VARIABLE}=1 shows the traceback"
     if isinstance(error, MemoryError):
         return f"out of memory; {where}", EXIT_STAGE
-    if isinstance(error, OSError) and error.errno and error.errno not in _OUR_FAULT:
+    if isinstance(error, OSError) and error.errno and (error.errno not in _OUR_FAULT or error.filename):
         return f"{_shown(error.filename)}{error.strerror or error}; {where}", EXIT_STAGE
     return f"internal error: {first_line(error)}; {where}", EXIT_INTERNAL
 
