@@ -25,7 +25,8 @@ from pocketforge.recipe.recipe import TaskMetric
 from pocketforge.recipe.toml import load_recipe, parse_recipe
 
 TABLES: tuple[Any, ...] = (
-    face.Recipe, face.Model, face.InputSpec, face.Data, face.Preprocess, face.SplitFolders, face.Budget, face.Target, face.Verify,
+    face.Recipe, face.Model, face.InputSpec, face.Data, face.Preprocess, face.SplitFolders, face.Budget, face.Target,
+    face.Verify,
     target.OutputLimits, quantize.Quantize, quantize.Override, *compress.KINDS.values(), compress.Goal,
     compress.Distill, compress.Teacher, compress.LayerPair, *device.KINDS.values(),
 )  # fmt: skip
