@@ -15,13 +15,23 @@ _NAMES = ("big", "mid", "little")
 _PRIME = "prime"
 
 
-def choose(facts: PhoneFacts, cores: str) -> tuple[int, ...]:
+def choose(facts: PhoneFacts, cores: str, threads: int = 1) -> tuple[int, ...]:
     """The CPUs that `cores` means on this phone, lowest first: "big" (or "prime"), "mid", "little", "all", or numbers
-    as "0-3,7".
+    as "0-3,7". threads: so many have to have one each.
 
     A name means those of its CPUs that are online; CPUs that are named by number must all be. "all" is () where the
     phone tells nothing of its CPUs. Raises BadCores, listing what the phone has.
     """
+    found = _chosen(facts, cores)
+    if found and threads > len(found):
+        raise BadCores(
+            f"{threads} threads on {len(found)} CPUs ({as_list(found)}, which {cores!r} means on this phone)",
+            f"threads beyond them only wait for each other: set {len(found)} or fewer, or choose more cores",
+        )
+    return found
+
+
+def _chosen(facts: PhoneFacts, cores: str) -> tuple[int, ...]:
     if cores == ALL:
         return tuple(sorted(set(_cpus(facts)) - set(facts.offline)))
     if cores == _PRIME:

@@ -187,7 +187,7 @@ def measure(
     """
     _check(jobs, plan, order)
     facts = read_facts(link)
-    cpus = choose(facts, plan.cores)
+    cpus = choose(facts, plan.cores, plan.threads)
     pinned = cpus if plan.cores != "all" else ()
     first = read_heat(link)
     refuse_faked(link.serial, first)

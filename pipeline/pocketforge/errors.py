@@ -13,7 +13,8 @@ PocketforgeError                 exit 3   base; never raised itself
     ├── DeviceUnavailable        exit 4
     └── DeviceTimeout            exit 4
 
-A failed gate is a result, not an exception: exit 1. Success 0, wrong usage 2, interrupt 130.
+A failed gate, or another verdict that is no (`why`, a comparison), is a result, not an exception: exit 1, and nothing
+else exits 1. Success 0, wrong usage 2, interrupt 130. What nothing here explains is our own fault: 70 (crash.py).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ EXIT_GATE_FAILED = 1
 EXIT_USAGE = 2
 EXIT_STAGE = 3
 EXIT_DEVICE = 4
+EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
 
 
@@ -61,7 +63,8 @@ class RecipeError(PocketforgeError):
 
     def __init__(self, message: str, hint: str = "", faults: Sequence[str] = ()) -> None:
         super().__init__(message, hint)
-        self.faults = tuple(faults)
+        # A line each: a key of the file may have a newline in it, and what follows would pass for a line of ours.
+        self.faults = tuple(fault.replace("\n", "\\n") for fault in faults)
 
     def __str__(self) -> str:
         lines = [self.message, *(f"  {fault}" for fault in self.faults)]
@@ -121,6 +124,12 @@ class ToolFailed(StageFailed):
         self.returncode = returncode
         self.stderr_tail = tail
 
+    @property
+    def signal(self) -> str:
+        """The signal that ended the program, in words; empty where it ended by itself. What it had said before is at
+        most what it was doing."""
+        return describe_exit(self.returncode) if self.returncode < 0 else ""
+
 
 class ToolMissing(StageFailed):
     """A package or a program that a stage needs is not installed; `hint` says how to get it."""
@@ -157,6 +166,21 @@ def first_line(error: BaseException) -> str:
     return f"{type(innermost).__name__}: {lines[0] if lines else 'no message'}"
 
 
+# What each signal mostly means for a program that runs models.
+_SIGNALS = {
+    # The kernel's out-of-memory killer sends it, and leaves no other trace in the process.
+    "SIGKILL": "killed; often out of memory",
+    "SIGILL": "illegal instruction; is it made for a processor that has more than this one?",
+    "SIGSEGV": "crashed: it read or wrote outside its memory",
+    "SIGBUS": "crashed: a file that it had mapped was cut, or the disk or shared memory is full",
+    "SIGABRT": "it gave up by itself",
+    "SIGFPE": "crashed: an integer was divided by zero",
+    "SIGSYS": "a system call is forbidden here",
+    "SIGXCPU": "its limit on processor time was reached",
+    "SIGXFSZ": "its limit on the size of files was reached",
+}
+
+
 def describe_exit(returncode: int) -> str:
     """Say in words how a process ended; negative codes are signals, as in `subprocess`."""
     if returncode >= 0:
@@ -167,5 +191,4 @@ def describe_exit(returncode: int) -> str:
         name = signal.Signals(-returncode).name
     except ValueError:
         name = f"signal {-returncode}"
-    # The kernel's out-of-memory killer sends SIGKILL and leaves no other trace in the process.
-    return f"{name} (killed; often out of memory)" if name == "SIGKILL" else name
+    return f"{name} ({_SIGNALS[name]})" if name in _SIGNALS else name

@@ -140,7 +140,7 @@ def explain_os_error(error: OSError, place: Path, option: str = "--cache-dir") -
             f"choose a folder you can write to with {option}"
             + (" or POCKETFORGE_CACHE_DIR" if option == "--cache-dir" else ""),
         )
-    return StoreError(f"cannot use {place}: {error}", f"choose another folder with {option}")
+    return StoreError(f"cannot use {place}: {error.strerror or error}", f"choose another folder with {option}")
 
 
 def resolver(data_root: Path | None) -> Resolve:

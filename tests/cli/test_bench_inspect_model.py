@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -201,6 +203,61 @@ def test_bench_without_samples_asks_for_them(cli, tiny):
     assert "tiny.onnx needs samples to run on: --inputs SAMPLES.npy" in done.stderr
 
 
+def test_bench_says_that_a_file_is_damaged_or_another_before_it_asks_for_samples(cli, tiny, tmp_path):
+    """Case E11: nobody makes samples for a file that cannot run."""
+    whole = tiny.read_bytes()
+    for name, content, said in (
+        ("cut.onnx", whole[: len(whole) // 2], "found one that is truncated or damaged"),
+        ("empty.onnx", b"", "found an empty file"),
+        ("other.tflite", whole, "other.tflite is a .onnx file by its content"),
+        ("noise.pte", b"nothing of the kind", "wanted the identifier ET12"),
+        ("lfs.tflite", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        done = cli("bench", tmp_path / name)
+        assert (done.code, done.stdout) == (2, ""), name
+        assert said in done.stderr and "--inputs" not in done.stderr, done.stderr
+
+
+def test_inspect_shows_control_characters_of_a_file_and_obeys_none(cli, tiny, tmp_path):
+    """Case E6: names and texts in a file that somebody else made."""
+    from onnx import load, save
+
+    model = load(tiny)
+    model.producer_name = "\x1b[31mred\x1b[0m\x07\nverdict  PASS\u202e [bold]"
+    model.graph.node[0].name = model.graph.initializer[0].name = model.graph.node[0].input[1] = "w\x1b]0;title\x07\n"
+    path = tmp_path / "na\x1b[2Jme\n.onnx"
+    save(model, path)
+    done = cli("inspect", path)
+    assert done.code == 0 and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", done.stdout), done
+    assert "\\x1b[31mred\\x1b[0m\\x07\\nverdict  PASS\\u202e [bold]" in done.stdout
+    assert done.stdout.startswith("na\\x1b[2Jme\\n.onnx  ") and "w\\x1b]0;title\\x07\\n" in done.stdout
+    assert cli("inspect", path, "--json").json()["name"] == path.name
+    missing = cli("inspect", tmp_path / "\x1b[2J\nverdict  PASS.onnx").stderr
+    assert "\x1b" not in missing and not re.search("^verdict", missing, re.MULTILINE)
+
+
+def test_what_is_no_file_is_refused_without_being_read(cli, tmp_path):
+    os.mkfifo(tmp_path / "fifo.onnx")
+    os.mkfifo(tmp_path / "report.json")
+    os.mkfifo(tmp_path / "mine.toml")
+    for args, said in (
+        (("inspect", tmp_path / "fifo.onnx"), "found it is no regular file"),
+        (("inspect", "/dev/zero"), "found it is no regular file"),
+        (("bench", tmp_path / "fifo.onnx"), "no model file at"),
+        (("report", tmp_path), "it is no regular file"),
+        (("gate", "/dev/zero"), "it is no regular file"),
+        (("device", "profiles", tmp_path / "mine.toml"), "it is no regular file"),
+        (("plan", tmp_path / "mine.toml"), "it is no regular file"),
+        (("sparse", "pack", "/dev/zero", "-o", tmp_path / "x"), "it is no regular file"),
+        (("codebook", "unpack", tmp_path / "fifo.onnx"), "it is no regular file"),
+        (("device", "calibrate", "--from", tmp_path / "report.json"), "it is no regular file"),
+    ):
+        done = cli(*args)
+        assert (done.code, done.stdout) == (2, ""), (args, done)
+        assert said in done.stderr, (args, done.stderr)
+
+
 def test_bench_says_which_shape_was_wanted(cli, tiny, tmp_path):
     np.save(tmp_path / "wide.npy", np.zeros((8, 5), np.float32))
     done = cli("bench", tiny, "--inputs", tmp_path / "wide.npy")
@@ -264,7 +321,7 @@ def test_bench_of_a_damaged_file_gives_the_runtimes_own_words(cli, tiny, samples
         (["shipped:digits_cnn", "--inputs", "samples.npy"], "--inputs is for a model FILE"),
         (["shipped:digits_cnn", "-t", "digits_onx_fp32"], "did you mean 'digits_onnx_fp32'?"),
         (["shipped:digits_cnn", "-t", "digits_onnx_fp32"], "is not built, or changed since\n  hint: pocketforge build"),
-        (["tiny.onnx", "--inputs", "samples.npy", "--samples", "3"], "x>=10"),
+        (["tiny.onnx", "--inputs", "samples.npy", "--samples", "3"], "10<=x<=10000000"),
         (["tiny.onnx", "--inputs", "samples.npy", "--processes", "2"], "x<=1000"),
     ],
 )
@@ -324,7 +381,7 @@ def test_shipped_models_are_read_and_never_written(cli, tmp_path):
 def test_what_bench_cannot_be_asked_of_devices(cli, tmp_path, words, said):
     np.save(tmp_path / "x.npy", np.zeros((1, 4), np.float32))
     file = tmp_path / "model.tflite"
-    file.write_bytes(b"not a model")
+    file.write_bytes(b"\0\0\0\0TFL3: as far as anybody looks")
     done = cli("bench", file, "--inputs", tmp_path / "x.npy", *(w.format(file=file) for w in words))
     assert done.code == 2 and said in done.stderr, done.stderr
     assert "Traceback" not in done.stderr

@@ -61,7 +61,7 @@ def test_verify_finds_removes_and_reports_a_damaged_result(cli, stored):
     key = "2" * 64
     (stored.get(key).files / "file").write_bytes(b"y" * 200)
     done = cli("cache", "verify")
-    assert done.code == 1
+    assert done.code == 3
     assert done.stdout == "2 results whole, 1 damaged\n"
     assert "222222222222 is damaged (file does not match its hash); removed" in done.stderr
     assert not stored.has(key)
@@ -72,7 +72,7 @@ def test_verify_as_json_names_the_damaged_result(cli, stored):
     key = "3" * 64
     (stored.get(key).files / "file").unlink()
     done = cli("cache", "verify", "--json")
-    assert done.code == 1 and done.json() == {"whole": 2, "damaged": [key]}
+    assert done.code == 3 and done.json() == {"whole": 2, "damaged": [key]}
 
 
 def answer(monkeypatch, text):

@@ -29,6 +29,7 @@ FOUND = {
     "labels": 10,
     "inputs": [{"name": "input", "shape": [1, 1, 32, 32], "dtype": "float32"}],
     "outputs": [{"name": "output", "shape": [1, 10]}],
+    "data": [],
     "parameters": 1234,
     "macs": 5678,
     "accuracy": {"accuracy_top1": 0.5},

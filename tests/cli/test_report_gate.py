@@ -16,6 +16,7 @@ from release_build import SOURCES
 
 from pocketforge.recipe import Budget
 from pocketforge.records import Artifact, Check, GateResult, Measurement, Report, StepRecord, TargetRecord
+from pocketforge.report.validity import first_fault
 
 HASH = "a" * 64
 FAST = tuple(1.0 + 0.001 * (i % 7) for i in range(200))
@@ -282,3 +283,47 @@ def test_every_number_can_be_read_in_a_terminal(write, columns):
     assert {"PASS", "FAIL", "run"} <= words
     if columns == 80:
         assert {"static_int8", "accuracy_top1", "built", "quantize"} <= words
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("targets.0.facts", {"runtimes": 3}, "report.targets[0].facts.runtimes: wanted object, found 3"),
+        ("targets.0.runtime", 3, 'report.targets[0].runtime: wanted ["executorch"'),
+        ("steps.0.lane", {}, "report.steps[0].lane: wanted string, found {}"),
+        ("steps.0.status", ["x"], 'found ["x"]'),
+        ("agreement", [{}], "report.agreement[0]."),
+        ("warnings.0", 7, "report.warnings[0]: wanted string, found 7"),
+    ],
+)
+def test_what_is_no_whole_report_is_said_to_be_none(cli, write, path, value, said):
+    file = write(make(warnings=("one",)))
+    spoilt = json.loads(file.read_text())
+    for hashed in (*spoilt["targets"], *spoilt["steps"]):  # short ones here
+        for each in hashed.get("artifacts", [hashed]):
+            each["key"] = HASH
+    spoilt |= {"gates": [], "environment": {"host": "here"}}
+    assert first_fault(spoilt) == ""
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+    place = spoilt
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    file.write_text(json.dumps(spoilt))
+    done = cli("report", file)
+    assert done.code == 2 and said in done.stderr, done
+
+
+def test_control_characters_of_a_report_are_shown_and_its_json_stays_json(cli, write):
+    evil = "a\x1b[2J\x07\u202eb\nverdict  PASS\x7f[red]"
+    report = make(verdict="FAIL", warnings=(evil,))
+    targets = (dataclasses.replace(report.targets[0], name=evil, status="failed", error=evil), *report.targets[1:])
+    file = write(dataclasses.replace(report, targets=targets, recipe=evil))
+    for args in (("report", file), ("gate", file), ("report", "compare", file, file)):
+        done = cli(*args)
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", done.stdout + done.stderr), done
+        assert not re.search("^verdict  PASS", done.stdout + done.stderr, re.MULTILINE)
+    shown = cli("report", file).stdout
+    assert r"a\x1b[2J\x07\u202eb" in shown and r"\x7f[red]" in shown
+    found = cli("report", file, "--json")
+    assert found.json()["recipe"] == evil and "\x7f" not in found.stdout and "\x1b" not in found.stdout

@@ -160,7 +160,11 @@ def test_every_fault_of_a_recipe_is_told_at_once_with_its_path(place: Place) -> 
     ("changes", "more", "says"),
     [
         ([('name = "small"\n', "")], "", r"name: missing"),
-        ([("calibration_samples = 10", "calibration_samples = 0")], "", r"data: .*more than 0, found 0"),
+        (
+            [("calibration_samples = 10", "calibration_samples = 0")],
+            "",
+            r"data: calibration_samples must be 1 to .*, found 0",
+        ),
         ([('"npz:data.npz"', '"parquet:data"')], "", r"data: source must be .*imagefolder:DIR.* found 'parquet:data'"),
         ([('runtime = "onnx"', 'runtime = "onnx"\nlayout = "NHWC"')], "", r"target\[0\]: layout NHWC is for runtime"),
         ([], '[[target]]\nname = "small_onnx"\nruntime = "tflite"\n', r"names must be unique, found 'small_onnx' 2 t"),
@@ -554,7 +558,7 @@ def test_bench_of_what_is_not_built(place: Place) -> None:
     place.refused("bench", "recipe.toml", "-t", "small_onx", says=(r"no target is named 'small_onx'; did you mean",))
     place.refused("bench", "model.py", says=(r"cannot tell the runtime of model\.py", r"hint: known endings: \.onnx"))
     place.write("model.onnx", "garbage")
-    place.refused("bench", "model.onnx", says=(r"model\.onnx needs samples to run on: --inputs", "hint: real samples"))
+    place.refused("bench", "model.onnx", says=(r"model\.onnx: wanted a whole \.onnx file", "hint: Copy or download"))
     np.save(place.folder / "x.npy", np.zeros((20, 4), np.float32))
     place.refused("bench", "model.onnx", "--inputs", "x.npy", code=3, says=(r"model\.onnx.*INVALID_PROTOBUF",))
 

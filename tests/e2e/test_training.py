@@ -190,7 +190,14 @@ class TwoOutputs(nn.Linear):
 )
 def test_what_cannot_be_trained(module, samples, settings, words):
     with pytest.raises(ModelError, match=words):
-        fit(module, samples, Finetune(**{"epochs": 1, **settings}))
+        fit(module, samples, made(**settings))
+
+
+def made(*, lr=5e-4, epochs=1, optimizer="adamw"):
+    """Settings that may have a rate that no recipe may ask for: one that may would take long to diverge."""
+    settings = Finetune(epochs=epochs, optimizer=optimizer)
+    object.__setattr__(settings, "lr", lr)
+    return settings
 
 
 def test_the_learning_rate_of_every_step():

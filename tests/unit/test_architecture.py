@@ -20,8 +20,8 @@ BENCH = ROOT / "android_bench"
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "errors events stats metrics version folders registries",
-        "files recipe",
+        "errors events stats metrics version folders registries streams",
+        "files recipe crash",
         "records plan model devices figures rewrites",
         "data run estimation",
         "facts results training",
@@ -36,7 +36,7 @@ ROW = {room: number for number, row in enumerate(LAYERS) for room in row}
 # Files that may lie at the package's root; all else has a room.
 ROOT_FILES = {
     "__init__", "__main__", "version", "errors", "events", "stats", "records", "metrics", "registries", "files",
-    "folders", "figures",
+    "folders", "figures", "streams", "crash",
 }  # fmt: skip
 # What a plan is made of costs nothing to import: no package but the standard library.
 STANDARD_LIBRARY_ONLY = ("recipe/", "plan/", "records.py", "registries.py", "errors.py", "events.py", "folders.py")
@@ -258,6 +258,16 @@ def test_contributing_tells_of_every_room_in_the_order_of_layers() -> None:
     assert sorted(rooms_told) == sorted(ROW)
     rows = [ROW[name] for name in rooms_told]
     assert rows == sorted(rows)
+
+
+def test_the_screen_that_shows_foreign_text_as_it_is_has_no_rival() -> None:
+    wrong = only_in(of("rich.console", "rich.markup", "rich.get_console", "rich.print"), inside("report/tables.py"))
+    assert not wrong, told(wrong)
+
+
+def test_what_is_echoed_goes_through_one_place_that_makes_a_line_of_it() -> None:
+    wrong = [path.name for path in (PACKAGE / "cli").glob("*.py") if "click.echo(" in path.read_text(encoding="utf-8")]
+    assert wrong == ["options.py"]
 
 
 def test_nothing_imports_the_package_s_own_face() -> None:

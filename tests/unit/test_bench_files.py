@@ -25,7 +25,7 @@ KILL = "import os, signal, sys; print({words!r}, file=sys.stderr, flush=True); o
     [
         # Case E7: the words are of a warning, the signal is why it ended.
         (KILL.format(words="[W:onnxruntime] a node has no kernel", name="SIGSEGV"),
-         "SIGSEGV\n  [W:onnxruntime] a node has no kernel"),
+         "SIGSEGV (crashed: it read or wrote outside its memory)\n  [W:onnxruntime] a node has no kernel"),
         (KILL.format(words="", name="SIGKILL"), "SIGKILL (killed; often out of memory)"),
         ("raise ValueError('no such shape')", "ValueError: no such shape"),
         ("import os; os._exit(7)", "exit code 7"),

@@ -315,10 +315,10 @@ RULES = [
      "module.py:function, found 'digitz'"),
     ("data.source", "npz:", "data: source 'npz' needs a place after a colon, as in npz:NAME"),
     ("data.source", "npz", "data: source 'npz' needs a place after a colon, as in npz:NAME"),
-    ("data.eval_fraction", 1.0, "data: eval_fraction must be between 0 and 1, found 1.0"),
-    ("data.eval_fraction", 0, "data: eval_fraction must be between 0 and 1, found 0.0"),
-    ("data.eval_samples", 0, "data: eval_samples must be more than 0, found 0"),
-    ("data.calibration_samples", -1, "data: calibration_samples must be more than 0, found -1"),
+    ("data.eval_fraction", 1.0, "data: eval_fraction must be more than 0 and less than 1, found 1.0"),
+    ("data.eval_fraction", 0, "data: eval_fraction must be more than 0 and less than 1, found 0.0"),
+    ("data.eval_samples", 0, "data: eval_samples must be 1 to 10,000,000, found 0"),
+    ("data.calibration_samples", -1, "data: calibration_samples must be 1 to 10,000,000, found -1"),
     ("data.preprocess.resize", [32], "data.preprocess: resize must be [height, width], found [32]"),
     ("data.preprocess.std", [0.5], "data.preprocess: mean and std must be equally long, found 3 and 1"),
     ("data.preprocess.std[0]", 0, "data.preprocess: std must be more than 0, found [0.0, 0.5, 0.5]"),
@@ -333,19 +333,19 @@ RULES = [
      "found [2, 3, 32, 32]"),
     ("model.input[0].shape", [], "model.input[0]: shape must begin with a batch of 1 (files are batch-1), found []"),
     ("model.input[0].shape[3]", 0, "model.input[0]: shape must have no empty dimension, found [1, 3, 32, 0]"),
-    ("compress[0].epochs", 0, "compress[0]: epochs must be more than 0, found 0"),
-    ("compress[0].lr", 0, "compress[0]: lr must be more than 0, found 0.0"),
+    ("compress[0].epochs", 0, "compress[0]: epochs must be 1 to 10,000, found 0"),
+    ("compress[0].lr", 0, "compress[0]: lr must be more than 0 and at most 100, found 0.0"),
     (
         "compress[0].batch_size",
         1,
         "compress[0]: batch_size must be 2 or more (batch norm needs 2 samples in each process), found 1",
     ),
     ("compress[0].label_smoothing", 1, "compress[0]: label_smoothing must be 0 or more and less than 1, found 1.0"),
-    ("compress[0].weight_decay", -1, "compress[0]: weight_decay must be 0 or more, found -1.0"),
-    ("device[0].threads", 0, "device[0]: threads must be more than 0, found 0"),
-    ("device[0].min_samples", 0, "device[0]: min_samples must be more than 0, found 0"),
-    ("device[0].warmup", -1, "device[0]: warmup, min_seconds and spacing_seconds must be 0 or more"),
-    ("device[0].spacing_seconds", -0.5, "device[0]: warmup, min_seconds and spacing_seconds must be 0 or more"),
+    ("compress[0].weight_decay", -1, "compress[0]: weight_decay must be 0 to 10, found -1.0"),
+    ("device[0].threads", 0, "device[0]: threads must be 1 to 1,024, found 0"),
+    ("device[0].min_samples", 0, "device[0]: min_samples must be 1 to 10,000,000, found 0"),
+    ("device[0].warmup", -1, "device[0]: warmup must be 0 to 100,000, found -1"),
+    ("device[0].spacing_seconds", -0.5, "device[0]: spacing_seconds must be 0 to 86,400 seconds, found -0.5"),
     ("device[0].processes", 2, "device[0]: processes must be 3 or more, to see how far they lie apart, found 2"),
 ]  # fmt: skip
 
@@ -561,7 +561,10 @@ def plain(recipe: Recipe) -> dict[str, Any]:
 
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,6}", fullmatch=True)
-floats = st.floats(allow_nan=False, allow_infinity=False)
+decibels = st.floats(-200, 300).map(lambda value: value + 0.0)
+bytes_ = st.floats(0, 2**50, exclude_min=True)
+# No path has a NUL.
+paths = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5)
 
 
 @st.composite
@@ -576,7 +579,7 @@ def good_recipes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Recipe:
             layout=draw(st.sampled_from(["NCHW", "NHWC"])) if runtime == "tflite" else "NCHW",
             io=draw(st.sampled_from(["float32", "int8"])) if quantize.is_static else "float32",
             opset=draw(st.none() | st.integers(18, 23)) if runtime == "onnx" else None,
-            verify=Verify(min_sqnr_db=draw(st.none() | floats)),
+            verify=Verify(min_sqnr_db=draw(st.none() | decibels)),
         )
 
     targets = tuple(target(n) for n in draw(st.lists(names, min_size=1, max_size=4, unique=True)))
@@ -585,12 +588,12 @@ def good_recipes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Recipe:
         model=Model(
             draw(st.sampled_from(["m.py", "timm:x"])), args=draw(st.dictionaries(st.text(), st.text(), max_size=2))
         ),
-        data=Data("digits", labels=draw(st.text(max_size=5)), eval_samples=draw(st.integers(1, 9999))),
+        data=Data("digits", labels=draw(paths), eval_samples=draw(st.integers(1, 9999))),
         targets=targets,
         seed=draw(st.integers(0, 2**32 - 1)),
         budgets=tuple(
             Budget("size_bytes", limit, draw(st.sampled_from(["", *(t.name for t in targets)])))
-            for limit in draw(st.lists(floats, max_size=3))
+            for limit in draw(st.lists(bytes_, max_size=3))
         ),
     )
 

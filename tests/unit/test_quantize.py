@@ -60,7 +60,7 @@ def recipe(*targets: Target, **changed: Any) -> Recipe:
             {"scheme": "static_int8", "calibration": "percentile", "percentile": 20.0},
             "percentile must be more than 50 and at most 100, found 20.0",
         ),
-        ({"scheme": "static_int8", "calibration_samples": 0}, "calibration_samples must be 1 or more, found 0"),
+        ({"scheme": "static_int8", "calibration_samples": 0}, "calibration_samples must be 1 to 10,000,000, found 0"),
         ({"scheme": "static_int8", "weight_bits": 9}, "weight_bits must be 2 to 8, found 9"),
         (
             {"scheme": "weight_only_int4", "group_size": 24},
@@ -83,7 +83,7 @@ def recipe(*targets: Target, **changed: Any) -> Recipe:
         ({"scheme": "mixed", "minimize": "estimated_latency_ms"}, "estimated_latency_ms is not known layer by layer"),
         (
             {"scheme": "qat_int8", "freeze_observers": 1.5},
-            "freeze_observers must be a share of the epochs, 0 to 1, found 1.5",
+            "freeze_observers must be 0 to 1, found 1.5; did you mean 0.015?",
         ),
         ({"scheme": "static_int8", "repairs": ("equalize", "equalize")}, "repairs must be named once each"),
     ],

@@ -101,6 +101,11 @@ def test_cores_by_name_and_number() -> None:
     assert choose(facts(), "all") == (0, 1, 2, 3, 4, 5, 6, 7) and choose(facts(), "0-3,7") == (0, 1, 2, 3, 7)
     assert choose(facts(offline=(4, 5)), "mid") == (6,) and choose(facts(offline=(7,)), "all") == tuple(range(7))
     assert mask(choose(facts(), "4-7")) == "f0"
+    assert choose(facts(), "mid", 3) == (4, 5, 6)
+    with pytest.raises(BadCores, match=r"4 threads on 3 CPUs \(4-6, which 'mid' means on this phone\)"):
+        choose(facts(), "mid", 4)
+    with pytest.raises(BadCores, match=r"2 threads on 1 CPUs"):
+        choose(facts(), "big", 2)
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_a_budget_on_every_device_is_of_those_that_count() -> None:
     [
         ({"cores": "big"}, "cores: an x86 host has none"),
         ({"calibration": "mine.json"}, "calibration: an x86 host has none"),
-        ({"max_steps": -1.0}, "max_steps must be 0 or more, found -1"),
+        ({"max_steps": -1.0}, "max_steps must be 0 to 65,536 steps of the output's scale, found -1"),
     ],
 )
 def test_settings_that_a_host_does_not_have(settings: dict[str, Any], fault: str) -> None:

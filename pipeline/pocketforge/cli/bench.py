@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pocketforge.cli.options import RecipePath, cache_option, json_option, print_json
+from pocketforge.cli.options import FiniteRange, RecipePath, cache_option, echo, json_option, print_json
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, DamagedEntry, RecipeError, StoreError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     help="On a phone: compare with this target or file in one session, A B B A. PASS when WHAT is not slower.",
 )  # fmt: skip
 @click.option(
-    "--tolerance", type=click.FloatRange(0, 1000), default=5.0, show_default=True, metavar="PERCENT",
+    "--tolerance", type=FiniteRange(0, 100), default=5.0, show_default=True, metavar="PERCENT",
     help="With --against: how much slower WHAT may be.",
 )  # fmt: skip
 @click.option(
@@ -69,12 +69,14 @@ if TYPE_CHECKING:
     "--processes", type=click.IntRange(3, 1000),
     help="On the host: time each file in so many new processes.  [default: recipe's, else 5]",
 )  # fmt: skip
-@click.option("--threads", type=click.IntRange(1, 64), help="Threads of the runtime.  [default: recipe's, else 1]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the runtime.  [default: recipe's, else 1]")
 @click.option(
-    "--samples", type=click.IntRange(10), help="At least so many inferences in all.  [default: recipe's, else 100]"
+    "--samples",
+    type=click.IntRange(10, 10_000_000),
+    help="At least so many inferences in all.  [default: recipe's, else 100]",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(0),
+    "--seconds", type=FiniteRange(0, 86_400),
     help="Seconds at least: on the host in all, on a phone each round.  [default: recipe's, else 0.5; on a phone 1]",
 )  # fmt: skip
 @cache_option
@@ -113,6 +115,7 @@ def command(
     from pocketforge.cli.bench_devices import Asked, chosen_devices, with_options
     from pocketforge.commands.bench import bench_files
     from pocketforge.commands.bench_files import given_file, stored_files
+    from pocketforge.facts.processors import check_threads_option
     from pocketforge.measure.ab import MIN_BLOCKS
     from pocketforge.recipe.device import AdbDevice, HostDevice
     from pocketforge.recipe.toml import load_recipe
@@ -128,11 +131,13 @@ def command(
     asked = Asked(device, profile, cores, str(calibration.absolute()) if calibration else "")
 
     def say(text: str) -> None:
-        click.echo(text, err=True)
+        echo(text, err=True)
 
     resolve = recipe.resolve if recipe else Path
     devices = chosen_devices(asked, known, say, resolve)
     emulated = any(d.via == "emulator" for d in devices)
+    if any(d.via == "host" for d in devices):
+        check_threads_option(threads)
     if emulated and (threads or 1) > 1:
         raise RecipeError(f"counts and estimates of an emulated device are of 1 thread, found --threads {threads}")
     if explain and not emulated:

@@ -10,6 +10,8 @@ from pocketforge.cli.console import progress
 from pocketforge.cli.options import (
     cache_option,
     default_out,
+    echo,
+    echo_error,
     jobs_option,
     json_option,
     out_option,
@@ -70,10 +72,10 @@ def command(
         from pocketforge.report.terminal import show_report
 
         show_report(built.report)
-        click.echo(f"report   {built.report_path}")
-        click.echo(f"release  {built.release}" if built.release else "release  none: the gate did not pass")
+        echo(f"report   {built.report_path}")
+        echo(f"release  {built.release}" if built.release else "release  none: the gate did not pass")
         if built.checkpoint:
-            click.echo(f"model    {built.checkpoint}")
+            echo(f"model    {built.checkpoint}")
     for error in built.errors:
-        click.echo(f"error: {error}", err=True)
+        echo_error(str(error))
     ctx.exit(built.exit_code)

@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
-from pocketforge.cli.options import cache_option, json_option, print_json
-from pocketforge.errors import RecipeError
+from pocketforge.cli.options import cache_option, echo, json_option, print_json
+from pocketforge.errors import EXIT_OK, EXIT_STAGE, RecipeError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+_MOST = 1e18
 
 
 class Quantity(click.ParamType[float]):
@@ -28,7 +30,10 @@ class Quantity(click.ParamType[float]):
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", str(value).strip())
         if not found or found[2].lower() not in self.units:
             self.fail(f"wanted a number and a unit, as in {self.example}; found {value!r}", param, ctx)
-        return float(found[1]) * self.units[found[2].lower()]
+        number = float(found[1]) * self.units[found[2].lower()]
+        if number > _MOST:
+            self.fail(f"wanted at most {_MOST:g} of its smallest unit, found {value!r}", param, ctx)
+        return number
 
 
 @click.group("cache")
@@ -40,7 +45,7 @@ def command() -> None:
 @cache_option
 def show_dir(cache: Path) -> None:
     """Print the folder that results are stored in."""
-    click.echo(cache)
+    echo(cache)
 
 
 @command.command("list")
@@ -76,7 +81,7 @@ def list_entries(cache: Path, as_json: bool) -> None:
 def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
     """Compare every stored file with its recorded hash.
 
-    Damaged results are removed, and the exit code is 1: the next build makes them again.
+    Damaged results are removed, and the exit code is 3: the next build makes them again.
     """
     from pocketforge.errors import DamagedEntry
     from pocketforge.run.store import Store
@@ -90,15 +95,15 @@ def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
             whole = store.get(key) is not None
         except DamagedEntry as error:
             whole = False
-            click.echo(f"{error.message}; removed", err=True)
+            echo(f"{error.message}; removed", err=True)
         if not whole:
             store.discard(key)
             damaged.append(key)
     if as_json:
         print_json({"whole": len(keys) - len(damaged), "damaged": damaged})
     else:
-        click.echo(f"{len(keys) - len(damaged)} results whole, {len(damaged)} damaged")
-    ctx.exit(1 if damaged else 0)
+        echo(f"{len(keys) - len(damaged)} results whole, {len(damaged)} damaged")
+    ctx.exit(EXIT_STAGE if damaged else EXIT_OK)
 
 
 @command.command("clear")
@@ -127,9 +132,9 @@ def clear(cache: Path, older_than: float | None, keep_bytes: float | None, yes: 
     if as_json:
         print_json({"removed": done.removed, "bytes": done.size_bytes, "in_use": done.in_use})
         return
-    click.echo(f"removed {done.removed} results, {done.size_bytes:,} bytes")
+    echo(f"removed {done.removed} results, {done.size_bytes:,} bytes")
     if done.in_use:
-        click.echo(f"left {done.in_use} results that a running command uses", err=True)
+        echo(f"left {done.in_use} results that a running command uses", err=True)
 
 
 def _agreed(question: str) -> bool:
@@ -138,7 +143,7 @@ def _agreed(question: str) -> bool:
     except click.Abort:
         if sys.stdin.isatty():
             raise  # ^C
-        click.echo(err=True)
+        echo(err=True)
         raise RecipeError(
             "nobody is here to be asked, so nothing was removed", "--yes removes without asking"
         ) from None

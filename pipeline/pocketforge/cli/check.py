@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pocketforge.cli.console import progress
-from pocketforge.cli.options import cache_option, json_option, print_json, progress_option, recipe_argument
+from pocketforge.cli.options import cache_option, echo, json_option, print_json, progress_option, recipe_argument
 
 
 @click.command("check")
@@ -31,5 +31,5 @@ def command(recipe: Path, cache: Path, progress_mode: str, as_json: bool) -> Non
         return
     from pocketforge.report.terminal import show_check
 
-    click.echo(f"{recipe}: good")
+    echo(f"{recipe}: good")
     show_check(found)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import json_option, print_json
+from pocketforge.cli.options import echo, json_option, print_json
 from pocketforge.cli.sparse import ENDING, dense_name, force_option, output_option, percent, show_unpacked, target_file
 
 PACKED = ".codebook.safetensors"
@@ -41,11 +41,11 @@ def pack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
         return
     packed = [row for row in found["tensors"] if row["encoding"] == "codebook"]
     dense, size = found["dense_bytes"], found["codebook_bytes"]
-    click.echo(f"wrote     {target}")
-    click.echo(f"packed    {len(packed)} of {len(found['tensors'])} tensors")
-    click.echo(f"dense     {dense:,} bytes, gzip {found['gzip_bytes']:,}")
-    click.echo(f"codebook  {size:,} bytes ({percent(size, dense)} of dense), gzip {found['codebook_gzip_bytes']:,}")
-    click.echo(f"entropy   {found['entropy_bytes']:,} bytes: what coding each index by its frequency would reach")
+    echo(f"wrote     {target}")
+    echo(f"packed    {len(packed)} of {len(found['tensors'])} tensors")
+    echo(f"dense     {dense:,} bytes, gzip {found['gzip_bytes']:,}")
+    echo(f"codebook  {size:,} bytes ({percent(size, dense)} of dense), gzip {found['codebook_gzip_bytes']:,}")
+    echo(f"entropy   {found['entropy_bytes']:,} bytes: what coding each index by its frequency would reach")
 
 
 @command.command("unpack")

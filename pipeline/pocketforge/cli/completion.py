@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pocketforge.cli.options import echo_lines
+
 
 @click.command("completion")
 @click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
@@ -17,8 +19,8 @@ def command(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from pocketforge.cli.main import cli
+    from pocketforge.cli.main import COMPLETE_VARIABLE, cli
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "pocketforge", "_POCKETFORGE_COMPLETE").source())
+    echo_lines(kind(cli, {}, "pocketforge", COMPLETE_VARIABLE).source())

@@ -6,14 +6,13 @@ What a failed step has to say is said once, at the end, by the command.
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-import click
-
 from pocketforge import events
+from pocketforge.cli.options import echo, echo_error, json_text
+from pocketforge.streams import printable
 
 
 @contextlib.contextmanager
@@ -29,17 +28,17 @@ def progress(mode: str) -> Iterator[events.Emit]:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    echo(text, err=True)
 
 
 def _json(event: events.Event) -> None:
-    _say(json.dumps(events.to_json(event)))
+    _say(json_text(events.to_json(event)))
 
 
 def _warnings(event: events.Event) -> None:
     match event:
         case events.Warned(message):
-            _say(f"warning: {message}")
+            echo_error(message, "warning")
         case events.Waiting(message):
             _say(f"waiting: {message}")
 
@@ -64,8 +63,9 @@ def _plain(event: events.Event) -> None:
 
 @contextlib.contextmanager
 def _bars() -> Iterator[events.Emit]:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from pocketforge.report.tables import console, words
 
     bars = Progress(
         SpinnerColumn(),
@@ -73,7 +73,7 @@ def _bars() -> Iterator[events.Emit]:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[news]}", markup=False),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console(stderr=True),
         transient=True,
     )
     tasks: dict[tuple[str, str], Any] = {}
@@ -89,19 +89,19 @@ def _bars() -> Iterator[events.Emit]:
                 tasks[stage, lane] = bars.add_task(f"{stage} {_short(lane)}", total=1.0, news="")
             case events.StepProgress(stage, lane, fraction, message):
                 if (stage, lane) in tasks:
-                    bars.update(tasks[stage, lane], completed=fraction, news=message)
+                    bars.update(tasks[stage, lane], completed=fraction, news=printable(message))
             case events.StepFinished(stage, lane, _, wall_s):
                 close(stage, lane)
-                bars.console.print(f"  [green]done[/]    {stage:<10} {_short(lane)}  {wall_s:.1f} s", highlight=False)
+                bars.console.print(words(("  done    ", "green"), f"{stage:<10} {_short(lane)}  {wall_s:.1f} s"))
             case events.StepFailed(stage, lane):
                 close(stage, lane)
-                bars.console.print(f"  [red]failed[/]  {stage:<10} {_short(lane)}", highlight=False)
+                bars.console.print(words(("  failed  ", "red"), f"{stage:<10} {_short(lane)}"))
             case events.StepSkipped(stage, lane, _, because):
-                bars.console.print(f"  skipped {stage:<10} {_short(lane)}: {because}", markup=False, highlight=False)
+                bars.console.print(f"  skipped {stage:<10} {_short(lane)}: {because}")
             case events.Warned(message):
-                bars.console.print(f"  warning: {message}", markup=False, style="yellow", highlight=False)
+                bars.console.print(f"  warning: {message}", style="yellow")
             case events.Waiting(message):
-                bars.console.print(f"  waiting: {message}", markup=False, highlight=False)
+                bars.console.print(f"  waiting: {message}")
 
     with bars:
         yield emit

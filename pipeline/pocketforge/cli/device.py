@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pocketforge.cli import device_calibrate, device_doctor, device_phone, device_profiles
-from pocketforge.cli.options import json_option, print_json
+from pocketforge.cli.options import echo, json_option, print_json
 from pocketforge.errors import PocketforgeError, RecipeError
 
 
@@ -61,7 +61,8 @@ def list_devices(as_json: bool) -> None:
         print_json(rows)
         return
     for row in rows:
-        click.echo(f"{row['name']:<16} {row['kind']:<12} {row['state']}\n{'':<16} {row['what']}")
+        echo(f"{row['name']:<16} {row['kind']:<12} {row['state']}")
+        echo(f"{'':<16} {row['what']}")
 
 
 def _phones() -> list[dict[str, str]]:
@@ -115,7 +116,7 @@ def setup(name: str, given: Path | None, refresh: bool) -> None:
     elif name == "x86-emulator":
         from pocketforge.devices.x86 import qemu
 
-        click.echo(qemu.setup(lambda text: click.echo(text, err=True), given=given, refresh=refresh))
+        echo(qemu.setup(lambda text: echo(text, err=True), given=given, refresh=refresh))
     elif name != "tflite-runtime":
         raise RecipeError(f"nothing named {name!r} can be set up", "known: tflite-runtime, emulator, x86-emulator")
     elif given is not None or refresh:
@@ -123,15 +124,15 @@ def setup(name: str, given: Path | None, refresh: bool) -> None:
     else:
         from pocketforge.devices import legacy
 
-        click.echo(f"setting up {', '.join(legacy.REQUIREMENTS)} in {legacy.legacy_folder()}", err=True)
-        click.echo(legacy.setup_legacy())
+        echo(f"setting up {', '.join(legacy.REQUIREMENTS)} in {legacy.legacy_folder()}", err=True)
+        echo(legacy.setup_legacy())
 
 
 def _setup_emulator(given: Path | None, refresh: bool) -> None:
     from pocketforge.devices.emulator import parts, provision
 
-    provision.setup(lambda text: click.echo(text, err=True), given=given, refresh=refresh)
-    click.echo(parts.emulator_folder())
+    provision.setup(lambda text: echo(text, err=True), given=given, refresh=refresh)
+    echo(parts.emulator_folder())
 
 
 command.add_command(device_calibrate.command)

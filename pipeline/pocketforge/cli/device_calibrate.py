@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pocketforge.cli.options import json_option, print_json
+from pocketforge.cli.options import echo, echo_lines, json_option, print_json
 
 if TYPE_CHECKING:
     from pocketforge.device_calibration.calibrate import Outcome
@@ -74,9 +74,9 @@ def command(
     if as_json:
         print_json(outcome.to_json())
     else:
-        click.echo(printed.markdown(outcome) if markdown else printed.text(outcome))
+        echo_lines(printed.markdown(outcome) if markdown else printed.text(outcome))
     if out is not None:
-        click.echo(f"wrote {out}", err=True)
+        echo(f"wrote {out}", err=True)
 
 
 def _measure(folder: Path, serial: str, cores: str, as_json: bool) -> None:
@@ -87,8 +87,8 @@ def _measure(folder: Path, serial: str, cores: str, as_json: bool) -> None:
         print_json({"manifest": str(path), "left": left})
         return
     for text in left:
-        click.echo(f"not measured: {text}")
-    click.echo(f"Then: pocketforge device calibrate --from {path} --profile NAME --out FILE")
+        echo(f"not measured: {text}")
+    echo(f"Then: pocketforge device calibrate --from {path} --profile NAME --out FILE")
 
 
 def _write_suite(folder: Path, as_json: bool) -> None:
@@ -99,12 +99,12 @@ def _write_suite(folder: Path, as_json: bool) -> None:
         print_json([{"file": f"{m.name}.tflite", "sha256": m.sha256, "input": m.input} for m in made])
         return
     size = sum(len(m.data) for m in made)
-    click.echo(f"{len(made)} files, {size / 1e6:.1f} MB, and {folder / MANIFEST}")
-    click.echo(
+    echo(f"{len(made)} files, {size / 1e6:.1f} MB, and {folder / MANIFEST}")
+    echo(
         "On the phone: pin one core (taskset), fix its clock if you can, let it cool; for each file 10 warm-up and at "
         "least 50 timed inferences with one thread; write the median to latency_ms, and device, core and GHz."
     )
-    click.echo(f"Then: pocketforge device calibrate --from {folder / MANIFEST} --profile NAME --out FILE")
+    echo(f"Then: pocketforge device calibrate --from {folder / MANIFEST} --profile NAME --out FILE")
 
 
 def _fit(tables: tuple[str, ...], profile: str, recount: bool) -> Outcome:
@@ -129,7 +129,7 @@ def _fit(tables: tuple[str, ...], profile: str, recount: bool) -> Outcome:
         if not reason:
             shipped.append(m)
         elif m.kind == "model":
-            click.echo(f"left out: {m.name} {m.precision} on {m.device}, {m.core}: {reason}", err=True)
+            echo(f"left out: {m.name} {m.precision} on {m.device}, {m.core}: {reason}", err=True)
     jobs.append((shipped, None, ""))
     store = CountStore() if recount else CountStore.load(datasets.COUNTS)
     count = None
@@ -144,4 +144,4 @@ def _fit(tables: tuple[str, ...], profile: str, recount: bool) -> Outcome:
 
 
 def _news(line: str) -> None:
-    click.echo(line, err=True)
+    echo(line, err=True)

@@ -7,7 +7,7 @@ import dataclasses
 import click
 
 from pocketforge.cli.device_phone import serial_argument
-from pocketforge.cli.options import json_option, print_json
+from pocketforge.cli.options import echo, json_option, print_json
 from pocketforge.errors import EXIT_DEVICE, EXIT_OK
 
 
@@ -29,9 +29,9 @@ def command(ctx: click.Context, serial: str, as_json: bool) -> None:
         if as_json:
             continue
         mark = {"ok": "ok", "warn": "warn", "missing": "MISSING"}[row.state]
-        click.echo(f"{mark:<8} {row.name:<17} {row.found}")
+        echo(f"{mark:<8} {row.name:<17} {row.found}")
         if row.state != "ok" and row.fix:
-            click.echo(f"{'':<8} {'':<17} do: {row.fix}")
+            echo(f"{'':<8} {'':<17} do: {row.fix}")
     if as_json:
         print_json([dataclasses.asdict(row) for row in found])
     ctx.exit(EXIT_DEVICE if any(row.state == "missing" for row in found) else EXIT_OK)

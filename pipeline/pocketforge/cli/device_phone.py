@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pocketforge.cli.options import json_option, print_json
+from pocketforge.cli.options import FiniteRange, echo, echo_lines, json_option, json_text, print_json
 from pocketforge.errors import EXIT_INTERRUPTED
+from pocketforge.streams import reader_gone
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,7 +59,7 @@ def show(serial: str, as_json: bool) -> None:
         )
         return
     for name, text in (*_about(facts), *_matched(found), *_heat_rows(heat)):
-        click.echo(f"{name:<{_WIDTH}} {text}")
+        echo(f"{name:<{_WIDTH}} {text}")
 
 
 def _about(facts: PhoneFacts) -> Iterator[tuple[str, str]]:
@@ -151,16 +152,16 @@ def _ranges(cpus: Sequence[int]) -> str:
 @click.command("watch")
 @serial_argument
 @click.option(
-    "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between two looks."
+    "--interval", type=FiniteRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between two looks."
 )
-@click.option("--count", "-n", type=click.IntRange(1), help="End after so many looks.  [default: at ^C]")
+@click.option("--count", "-n", type=click.IntRange(1, 1_000_000_000), help="End after so many looks.  [default: at ^C]")
 @click.option("--json", "as_json", is_flag=True, help="Print each look as a line of JSON.")
 @click.pass_context
 def watch(ctx: click.Context, serial: str, interval: float, count: int | None, as_json: bool) -> None:
     """Watch a connected phone's clocks, temperatures and battery.
 
     A dropped link is said, and tried again at each look. On a terminal the table is redrawn; elsewhere, one line is
-    printed for each look. ^C ends it with exit code 130, as everywhere.
+    printed for each look. ^C ends it with exit code 130, as everywhere, and a reader that leaves (`| head`) with 0.
     """
     from pocketforge.devices.phones import open_phone, phone_facts
 
@@ -173,7 +174,7 @@ def watch(ctx: click.Context, serial: str, interval: float, count: int | None, a
             _watch_table(link, facts, interval, count)
         else:
             for _, reading in _looks(link, facts, interval, count):
-                click.echo(_line(facts, reading))
+                echo(_line(facts, reading))
     except KeyboardInterrupt:
         # Nothing is half done here, so nothing is said; only the exit code is as of any interrupted command.
         ctx.exit(EXIT_INTERRUPTED)
@@ -190,28 +191,28 @@ def _looks(link: Any, facts: PhoneFacts, interval: float, count: int | None) -> 
         at = time.monotonic()
         yield at - start, look(link, cpus)
         made += 1
-        if made == count:
+        if made == count or reader_gone(sys.stdout):
             return
         time.sleep(max(0.0, at + interval - time.monotonic()))
 
 
 def _watch_json(link: Any, facts: PhoneFacts, interval: float, count: int | None) -> None:
-    import json
-
     for at, reading in _looks(link, facts, interval, count):
         row: dict[str, Any] = {"time_s": round(at, 3), "lost": reading.lost}
         if reading.clocks is not None and reading.heat is not None:
             clocks = reading.clocks.to_json()
             del clocks["time_in_state"]  # long, and of use only as a difference
             row |= {"clocks": clocks, "heat": reading.heat.to_json()}
-        click.echo(json.dumps(row, sort_keys=True, allow_nan=False))
+        echo_lines(json_text(row))
 
 
 def _watch_table(link: Any, facts: PhoneFacts, interval: float, count: int | None) -> None:
     from rich.live import Live
 
+    from pocketforge.report.tables import console
+
     last: Reading | None = None
-    with Live(auto_refresh=False) as live:
+    with Live(console=console(), auto_refresh=False) as live:
         for _, reading in _looks(link, facts, interval, count):
             # What was last seen stays on the screen while the link is down, under the word that it is.
             last = reading if not reading.lost else last

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pocketforge.cli.options import json_option, print_json
+from pocketforge.cli.options import echo, json_option, print_json
 from pocketforge.errors import PocketforgeError
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def command(profile: str | None, as_json: bool) -> None:
         return
     width = max(len(name) for name in (*shipped_profiles(), *shipped_hosts()))
     for found in profiles:
-        click.echo(f"{found.name:<{width}}  {found.title}: {found.soc}")
-        click.echo(f"{'':<{width}}  {'; '.join(_cores(c) for c in found.clusters)}")
+        echo(f"{found.name:<{width}}  {found.title}: {found.soc}")
+        echo(f"{'':<{width}}  {'; '.join(_cores(c) for c in found.clusters)}")
     for host in hosts:
-        click.echo(f"{host.name:<{width}}  {host.title}: outputs alone")
-        click.echo(f"{'':<{width}}  {host.examples}; {_played(host)}")
+        echo(f"{host.name:<{width}}  {host.title}: outputs alone")
+        echo(f"{'':<{width}}  {host.examples}; {_played(host)}")
 
 
 def _played(host: X86Host) -> str:
@@ -63,8 +63,8 @@ def _played(host: X86Host) -> str:
 
 
 def _show_host(host: X86Host) -> None:
-    click.echo(f"{host.name}: {host.title}")
-    click.echo(f"kernels: {host.kernels}; {_played(host)}")
+    echo(f"{host.name}: {host.title}")
+    echo(f"kernels: {host.kernels}; {_played(host)}")
     _table(host, host.sources)
 
 
@@ -73,20 +73,20 @@ def _cores(cluster: Cluster) -> str:
 
 
 def _show(profile: DeviceProfile) -> None:
-    click.echo(f"{profile.name}: {profile.title}")
+    echo(f"{profile.name}: {profile.title}")
     _table(profile, profile.sources)
     if profile.android is not None:
-        click.echo("\nnames of its phones")
+        echo("\nnames of its phones")
         _table(profile.android, profile.android.sources)
     for cluster in profile.clusters:
-        click.echo(f"\n{_cores(cluster)}")
+        echo(f"\n{_cores(cluster)}")
         _table(cluster, cluster.sources)
 
 
 def _table(facts: DeviceProfile | Cluster | AndroidNames | X86Host, sources: dict[str, Source] | Any) -> None:
     for field, source in sources.items():
-        click.echo(f"  {field:<28} {_text(field, getattr(facts, field))}")
-        click.echo(f"  {'':<28} {source.status}: {source.source}")
+        echo(f"  {field:<28} {_text(field, getattr(facts, field))}")
+        echo(f"  {'':<28} {source.status}: {source.source}")
 
 
 def _text(field: str, value: Any) -> str:

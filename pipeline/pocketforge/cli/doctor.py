@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import cache_option, json_option, print_json
+from pocketforge.cli.options import cache_option, echo, json_option, print_json
 
 
 @click.command("doctor")
@@ -28,10 +28,10 @@ def command(ctx: click.Context, cache: Path, imports: bool, as_json: bool) -> No
         if as_json:
             continue
         mark = {"ok": "ok", "missing": "MISSING", "untested": "UNTESTED", "optional": "-"}[row["state"]]
-        click.echo(f"{mark:<8} {row['name']:<15} {row['found']}")
+        echo(f"{mark:<8} {row['name']:<15} {row['found']}")
         if row["state"] != "ok" and row["get"]:
             get = "get the tested one" if row["state"] == "untested" else "get it"
-            click.echo(f"{'':<8} {'':<15} {get}: {row['get']}")
+            echo(f"{'':<8} {'':<15} {get}: {row['get']}")
     if as_json:
         print_json(found)
     ctx.exit(3 if any(row["state"] == "missing" for row in found) else 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import RecipePath, json_option, print_json
+from pocketforge.cli.options import RecipePath, echo_error, json_option, print_json
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE
 
 
@@ -25,20 +25,23 @@ def command(ctx: click.Context, report: Path, recipe: Path | None, as_json: bool
 
     from pocketforge.recipe.toml import load_recipe
     from pocketforge.report.files import load_report
+    from pocketforge.report.validity import shown
     from pocketforge.results.gate import judge
 
     loaded = load_report(report)
-    gates = loaded.gates if recipe is None else judge(load_recipe(recipe), loaded.measurements)
-    if as_json:
-        print_json([dataclasses.asdict(g) for g in gates])
-    else:
-        from pocketforge.report.terminal import show_gates
+    asked = None if recipe is None else load_recipe(recipe)
+    with shown(report):
+        gates = loaded.gates if asked is None else judge(asked, loaded.measurements)
+        if as_json:
+            print_json([dataclasses.asdict(g) for g in gates])
+        else:
+            from pocketforge.report.terminal import show_gates
 
-        show_gates(gates)
+            show_gates(gates)
     if loaded.verdict == "ERROR":
-        click.echo("error: the build behind this report did not finish: its stages failed", err=True)
+        echo_error("the build behind this report did not finish: its stages failed")
         ctx.exit(EXIT_STAGE)
     wrong = [t.name for t in loaded.targets if t.status != "built"]
     if wrong:
-        click.echo(f"error: targets that failed verify: {', '.join(wrong)}", err=True)
+        echo_error(f"targets that failed verify: {', '.join(wrong)}")
     ctx.exit(EXIT_GATE_FAILED if wrong or any(g.blocks for g in gates) else EXIT_OK)

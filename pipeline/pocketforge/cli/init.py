@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from pocketforge.cli.console import progress
-from pocketforge.cli.options import cache_option, progress_option
+from pocketforge.cli.options import cache_option, echo, progress_option
 from pocketforge.errors import RecipeError
 
 TEMPLATE = """\
@@ -159,13 +159,13 @@ def command(
         target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RecipeError(f"cannot write {target}: {error.strerror}") from None
-    click.echo(f"wrote {target}")
+    echo(f"wrote {target}")
     with progress(progress_mode) as emit:
         found = check(loaded, cache, emit)
     from pocketforge.report.terminal import show_check
 
     show_check(found)
-    click.echo(f"next: pocketforge build {target}")
+    echo(f"next: pocketforge build {target}")
 
 
 def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -11,7 +12,11 @@ from typing import Any
 
 import click
 
-from pocketforge.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, PocketforgeError
+from pocketforge import streams
+from pocketforge.cli.options import echo, echo_error
+from pocketforge.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STAGE, EXIT_USAGE, PocketforgeError
+
+COMPLETE_VARIABLE = "_POCKETFORGE_COMPLETE"
 
 # Name → (module, one line of help): `--help` lists them without importing them.
 COMMANDS = {
@@ -39,8 +44,22 @@ COMMANDS = {
 }
 
 
+class _SystemsError(Exception):
+    """Carries an error past click, which takes any EOFError for the end of stdin, and any EPIPE for that of stdout."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class LazyGroup(click.Group):
     """Loads a command's module when it is called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (EOFError, OSError) as error:
+            raise _SystemsError(error) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -72,9 +91,9 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     from pocketforge.facts.gather import installed_versions
     from pocketforge.version import version
 
-    click.echo(f"pocketforge {version()}")
+    echo(f"pocketforge {version()}")
     for name, found in installed_versions().items():
-        click.echo(f"  {name} {found if found != 'none' else 'not installed'}")
+        echo(f"  {name} {found if found != 'none' else 'not installed'}")
     ctx.exit()
 
 
@@ -90,7 +109,7 @@ def cli(ctx: click.Context) -> None:
     Start with `pocketforge init MODEL.py`, then `pocketforge build RECIPE.toml`.
 
     Exit codes: 0 built and every budget kept, 1 the gate failed, 2 wrong usage, recipe or model, 3 a stage failed,
-    4 a device failed, 130 interrupted.
+    4 a device failed, 70 an internal error, 130 interrupted.
     """
     from pocketforge.run.scratch import own_tmpdir
 
@@ -98,7 +117,10 @@ def cli(ctx: click.Context) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code. Every error becomes one message on stderr."""
+    """Run the command line; returns the exit code. Every error becomes one message on stderr.
+
+    Who reads stdout or stderr may leave at any time (`| head`, `| grep -q`): the code is the same.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         # A shell starts what runs in the background with SIGINT ignored: that stays.
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -106,21 +128,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read when onnxruntime is first imported, in whichever of our processes that is: a build tells nobody anything.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        code: Any = cli.main(args=argv, prog_name="pocketforge", standalone_mode=False)
+        with streams.guarded():
+            return _run(argv)
+    except streams.OutputLostError as error:
+        with contextlib.suppress(Exception), streams.guarded():
+            echo_error(f"cannot write to stdout: {error}")
+        return EXIT_STAGE
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        # Colour codes in what is echoed are foreign, and made visible (streams.py): click would take them out.
+        code: Any = cli.main(args=argv, prog_name="pocketforge", standalone_mode=False, color=True)
     except click.ClickException as error:
         error.show()
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was finished is kept, and the next run goes on from there", err=True)
+        echo("interrupted; what was finished is kept, and the next run goes on from there", err=True)
         return EXIT_INTERRUPTED
     except PocketforgeError as error:
-        click.echo(f"error: {error}", err=True)
+        echo_error(str(error))
         return error.exit_code
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python would complain again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+    except _SystemsError as error:
+        return _unforeseen(error.error, argv)
+    except SystemExit as error:
+        if COMPLETE_VARIABLE in os.environ:
+            raise  # how click ends what a shell asks while one types
+        return _unforeseen(error, argv)
+    except streams.OutputLostError:
+        raise
+    except Exception as error:
+        return _unforeseen(error, argv)
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _unforeseen(error: BaseException, argv: Sequence[str] | None) -> int:
+    from pocketforge import crash
+
+    line, code = crash.tell(error, sys.argv[1:] if argv is None else argv)
+    echo_error(line)
+    return code
 
 
 def _interrupt(signum: int, frame: Any) -> None:

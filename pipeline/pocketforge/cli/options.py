@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from pocketforge.streams import printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -29,6 +32,16 @@ class RecipePath(click.ParamType[Path]):
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(incomplete, type="file")]
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range: nan and inf, which every comparison lets through, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
 
 
 recipe_argument: Callable[[F], F] = click.argument("recipe", type=RecipePath())
@@ -65,13 +78,35 @@ cache_option: Callable[[F], F] = click.option(
 )  # fmt: skip
 
 
+def echo(text: object = "", *, err: bool = False) -> None:
+    """A line: names in it that hold newlines make no second one."""
+    click.echo(printable(str(text)), err=err)
+
+
+def echo_error(text: str, kind: str = "error") -> None:
+    """One message on stderr. Lines after its first are indented: none in a foreign name passes for a line of ours."""
+    first, *rest = text.split("\n")
+    for line in (f"{kind}: {first}", *(line if line.startswith("  ") else f"  {line}" for line in rest)):
+        echo(line, err=True)
+
+
+def echo_lines(text: str) -> None:
+    """Text of ours that has several lines: a table, a script."""
+    click.echo(text)
+
+
 def default_out(out: Path | None, name: str) -> Path:
     """The output folder of a recipe's build, unless one was given."""
     return out if out is not None else Path("build", name)
 
 
 def print_json(data: object) -> None:
+    echo_lines(json_text(data, indent=1))
+
+
+def json_text(data: object, indent: int | None = None) -> str:
+    """JSON that goes through a terminal as it is: of all control characters JSON lets DEL alone stand for itself."""
     import json
 
     # NaN and Infinity are not JSON: a result that may hold them says null instead.
-    click.echo(json.dumps(data, indent=1, sort_keys=True, allow_nan=False))
+    return json.dumps(data, indent=indent, sort_keys=True, allow_nan=False).replace("\x7f", "\\u007f")

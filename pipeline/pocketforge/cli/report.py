@@ -39,8 +39,10 @@ def show(report: Path, as_json: bool) -> None:
         print_json(loaded.to_json())
         return
     from pocketforge.report.terminal import show_report
+    from pocketforge.report.validity import shown
 
-    show_report(loaded)
+    with shown(report):
+        show_report(loaded)
 
 
 @command.command("compare")
@@ -51,7 +53,9 @@ def show(report: Path, as_json: bool) -> None:
     "--with", "other", metavar="TARGET", help="Compare it with this target of AFTER.  [default: its namesake]"
 )
 @click.option("--device", "-d", help="Only this emulated device.")
-@click.option("--rows", default=12, show_default=True, type=click.IntRange(1), help="Functions shown at most.")
+@click.option(
+    "--rows", default=12, show_default=True, type=click.IntRange(1, 1_000_000), help="Functions shown at most."
+)
 @json_option
 def compare(
     before: Path, after: Path, target: str | None, other: str | None, device: str | None, rows: int, as_json: bool
@@ -67,10 +71,14 @@ def compare(
 
     if other and not target:
         raise RecipeError("--with says which target of AFTER: name the one of BEFORE with --target")
-    found = compare_reports(load_report(before), load_report(after), target=target, other=other, device=device)
-    if as_json:
-        print_json(found)
-        return
-    from pocketforge.report.emulated import show_comparison
+    from pocketforge.report.validity import shown
 
-    show_comparison(found, rows)
+    reports = load_report(before), load_report(after)
+    with shown(before), shown(after):
+        found = compare_reports(*reports, target=target, other=other, device=device)
+        if as_json:
+            print_json(found)
+            return
+        from pocketforge.report.emulated import show_comparison
+
+        show_comparison(found, rows)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pocketforge.cli.options import json_option, print_json
+from pocketforge.cli.options import echo, json_option, print_json
 from pocketforge.errors import RecipeError
 
 ENDING, PACKED = ".safetensors", ".sparse.safetensors"
@@ -48,14 +48,14 @@ def pack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
         print_json({**found, "file": str(target)})
         return
     zeros, values, dense = found["zeros"], found["values"], found["dense_bytes"]
-    click.echo(f"wrote   {target}")
-    click.echo(f"zeros   {zeros:,} of {values:,} values ({percent(zeros, values)})")
-    click.echo(f"dense   {dense:,} bytes, gzip {found['gzip_bytes']:,}")
-    click.echo(
+    echo(f"wrote   {target}")
+    echo(f"zeros   {zeros:,} of {values:,} values ({percent(zeros, values)})")
+    echo(f"dense   {dense:,} bytes, gzip {found['gzip_bytes']:,}")
+    echo(
         f"sparse  {found['sparse_bytes']:,} bytes ({percent(found['sparse_bytes'], dense)} of dense), "
         f"gzip {found['sparse_gzip_bytes']:,}"
     )
-    click.echo(f"stored  {_encodings(found['tensors'])}")
+    echo(f"stored  {_encodings(found['tensors'])}")
 
 
 @command.command("unpack")
@@ -85,8 +85,8 @@ def show_unpacked(found: dict[str, Any], target: Path, as_json: bool) -> None:
     if as_json:
         print_json({**found, "file": str(target)})
         return
-    click.echo(f"wrote   {target}")
-    click.echo(f"dense   {found['dense_bytes']:,} bytes, the same as were packed (sha256 {found['sha256'][:12]})")
+    echo(f"wrote   {target}")
+    echo(f"dense   {found['dense_bytes']:,} bytes, the same as were packed (sha256 {found['sha256'][:12]})")
 
 
 def target_file(file: Path, output: Path | None, default: str, force: bool) -> Path:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pocketforge.cli.console import progress
-from pocketforge.cli.options import cache_option, json_option, print_json, progress_option, recipe_argument
+from pocketforge.cli.options import (
+    FiniteRange,
+    cache_option,
+    echo,
+    json_option,
+    print_json,
+    progress_option,
+    recipe_argument,
+)
 
 if TYPE_CHECKING:
     from pocketforge import events
@@ -55,7 +63,7 @@ def command() -> None:
 @recipe_argument
 @out_option
 @click.option(
-    "--max-accuracy-drop", type=click.FloatRange(0, 1, max_open=True), default=0.01, show_default=True,
+    "--max-accuracy-drop", type=FiniteRange(0, 1, max_open=True), default=0.01, show_default=True,
     help='What one layer may cost, for the ratios that ratio = "auto" would take.',
 )  # fmt: skip
 @cache_option
@@ -87,8 +95,8 @@ def sensitivity(
         print_json({**found, "max_accuracy_drop": max_accuracy_drop, "chosen": chosen})
         return
     _show(sensitivity_table(found, chosen))
-    click.echo(f'auto: the ratios that ratio = "auto" takes with max_accuracy_drop = {max_accuracy_drop:g}')
-    click.echo(f"written to {folder}: sensitivity.json, sensitivity.png")
+    echo(f'auto: the ratios that ratio = "auto" takes with max_accuracy_drop = {max_accuracy_drop:g}')
+    echo(f"written to {folder}: sensitivity.json, sensitivity.png")
 
 
 @command.command("pruning")
@@ -99,7 +107,7 @@ def sensitivity(
 )  # fmt: skip
 @click.option("--step", default="", metavar="STEP", help="Step of a range of --ratios.  [default: 0.1]")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings of each cell.")
-@click.option("--epochs", type=click.IntRange(1), help="Epochs of every fine-tuning.  [default: the recipe's]")
+@click.option("--epochs", type=click.IntRange(1, 10_000), help="Epochs of every fine-tuning.  [default: the recipe's]")
 @click.option("--methods", type=_Choices(METHODS), default=",".join(METHODS), show_default=True, help="To compare.")
 @click.option(
     "--by", type=_Choices(BASES), default=",".join(BASES), show_default=True, help="What a share is a share of."
@@ -165,7 +173,7 @@ def pruning(
         print_json(found)
         return
     _show_study(found)
-    click.echo(f"written to {folder}: {', '.join(written)}")
+    echo(f"written to {folder}: {', '.join(written)}")
 
 
 @command.command("layers")
@@ -198,7 +206,7 @@ def layers(recipe: Path, target: str, out: Path | None, cache: Path, progress_mo
         print_json(found)
         return
     console().print(layers_table(found, f"{loaded.name}: what each layer costs"))
-    click.echo(f"written to {folder}: layers.json, layers.png")
+    echo(f"written to {folder}: layers.json, layers.png")
 
 
 @command.command("quantizers")
@@ -239,7 +247,7 @@ def quantizers(
         print_json(found)
         return
     _show(quantizer_table(found))
-    click.echo(f"written to {folder}: quantizers.json, quantizers.csv, quantizers.png")
+    echo(f"written to {folder}: quantizers.json, quantizers.csv, quantizers.png")
 
 
 def _news(mode: str, emit: events.Emit, study: str) -> tuple[Callable[[str], None], Callable[[float, str], None]]:
@@ -256,7 +264,7 @@ def _news(mode: str, emit: events.Emit, study: str) -> tuple[Callable[[str], Non
         if mode == "json":
             emit(events.StepProgress("study", study, 0.0, words))
         elif mode != "none":
-            click.echo(words, err=True)
+            echo(words, err=True)
 
     def watch(fraction: float, words: str) -> None:
         if mode != "json":  # a line for every batch would be too many
@@ -293,19 +301,17 @@ def _show_study(found: dict[str, Any]) -> None:
     for table in (accuracy_table(found), cost_table(found), verdict_table(found)):
         if table is not None:
             _show(table)
-            click.echo()
+            echo()
     for words in faults(found):
-        click.echo(f"note: {words}")
+        echo(f"note: {words}")
 
 
 def _show(table: Table) -> None:
-    from rich.markup import escape
-
     from pocketforge.report import tables
 
-    made = tables.table(escape(table.title), *table.columns, numbers=table.numbers)
+    made = tables.table(table.title, *table.columns, numbers=table.numbers)
     for row in table.rows:
-        made.add_row(*map(escape, row))
+        made.add_row(*row)
     tables.console().print(made)
 
 

@@ -12,30 +12,38 @@ import click
 
 from pocketforge import events
 from pocketforge.cli.console import progress
-from pocketforge.cli.options import json_option, print_json, progress_option, recipe_argument
+from pocketforge.cli.options import FiniteRange, echo, json_option, print_json, progress_option, recipe_argument
 
 
 @click.command("train")
 @recipe_argument
-@click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="Passes over the train split.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True, help="Learning rate.")
-@click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True, help="Samples a step.")
-@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True, help="Optimizer.")
-@click.option("--weight-decay", type=click.FloatRange(0), default=1e-2, show_default=True, help="Weight decay.")
 @click.option(
-    "--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+    "--epochs", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Passes over the train split."
+)
+@click.option("--lr", type=FiniteRange(0, 100, min_open=True), default=3e-3, show_default=True, help="Learning rate.")
+@click.option("--batch-size", type=click.IntRange(2, 65_536), default=64, show_default=True, help="Samples a step.")
+@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True, help="Optimizer.")
+@click.option("--weight-decay", type=FiniteRange(0, 10), default=1e-2, show_default=True, help="Weight decay.")
+@click.option(
+    "--label-smoothing", type=FiniteRange(0, 1, max_open=True), default=0.0, show_default=True,
     help="Share of the label that is spread over all classes.",
 )  # fmt: skip
-@click.option("--shift", type=click.IntRange(0), default=0, show_default=True, help="Random shift in pixels (images).")
 @click.option(
-    "--warmup-epochs", type=click.FloatRange(0), default=0.0, show_default=True, help="Epochs in which lr rises from 0."
+    "--shift", type=click.IntRange(0, 1024), default=0, show_default=True, help="Random shift in pixels (images)."
 )
 @click.option(
-    "--ema-decay", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+    "--warmup-epochs",
+    type=FiniteRange(0, 10_000),
+    default=0.0,
+    show_default=True,
+    help="Epochs in which lr rises from 0.",
+)
+@click.option(
+    "--ema-decay", type=FiniteRange(0, 1, max_open=True), default=0.0, show_default=True,
     help="Keep a moving average of the weights (0: off).",
 )  # fmt: skip
 @click.option(
-    "--clip-norm", type=click.FloatRange(0), default=0.0, show_default=True,
+    "--clip-norm", type=FiniteRange(0, 1e9), default=0.0, show_default=True,
     help="Largest norm of all gradients (0: off).",
 )  # fmt: skip
 @progress_option
@@ -94,6 +102,6 @@ def command(
         print_json(result)
         return
     last = result["history"][-1]
-    click.echo(f"trained  {result['train_samples']} samples, {epochs} epochs, last loss {last['loss']:.4f}")
-    click.echo(f"top-1    {result['eval_accuracy']:.4f} on {result['eval_samples']} held-out samples")
-    click.echo(f"weights  {result['weights']}")
+    echo(f"trained  {result['train_samples']} samples, {epochs} epochs, last loss {last['loss']:.4f}")
+    echo(f"top-1    {result['eval_accuracy']:.4f} on {result['eval_samples']} held-out samples")
+    echo(f"weights  {result['weights']}")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pocketforge.cli.console import progress
-from pocketforge.cli.options import RecipePath, cache_option, json_option, print_json, progress_option
+from pocketforge.cli.options import RecipePath, cache_option, echo, json_option, print_json, progress_option
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK
 
 
@@ -16,7 +16,11 @@ from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK
 @click.argument("target")
 @click.argument("recipe", type=RecipePath(), default="recipe.toml")
 @click.option(
-    "--samples", type=click.IntRange(1), default=100, show_default=True, help="How many eval samples, from the first."
+    "--samples",
+    type=click.IntRange(1, 10_000_000),
+    default=100,
+    show_default=True,
+    help="How many eval samples, from the first.",
 )
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path, file_okay=False),
@@ -49,7 +53,7 @@ def command(
         print_json(found)
     else:
         _show(found)
-        click.echo(f"written to {folder}: {', '.join(path.name for path in written)}")
+        echo(f"written to {folder}: {', '.join(path.name for path in written)}")
     return EXIT_GATE_FAILED if found["first_bad_stage"] else EXIT_OK
 
 
@@ -59,5 +63,5 @@ def _show(found: dict[str, Any]) -> None:
 
     for table in parity_tables(found):
         console().print(table)
-        click.echo()
-    click.echo(found["sentence"])
+        echo()
+    echo(found["sentence"])

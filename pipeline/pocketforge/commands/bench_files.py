@@ -18,6 +18,7 @@ from pocketforge.recipe import Recipe, suggest
 from pocketforge.registries import RUNTIMES
 from pocketforge.run.reuse import reusable
 from pocketforge.run.store import Entry, Store
+from pocketforge.runtimes.describe import contents_of, format_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,14 @@ def given_file(path: Path, inputs: Sequence[Path]) -> File:
         raise RecipeError(f"cannot tell the runtime of {path.name}", f"known endings: {known}, and .toml for a recipe")
     if not path.is_file():
         raise RecipeError(f"no model file at {path}")
+    found = format_of(path)
+    if found != path.suffix.removeprefix("."):
+        raise RecipeError(
+            f"{path.name} is a .{found} file by its content",
+            f"give it that ending, so that its runtime runs it: .{found}",
+        )
     if not inputs:
+        contents_of(path)  # whatever samples it were given, a damaged file does not run
         raise RecipeError(
             f"{path.name} needs samples to run on: --inputs SAMPLES.npy for each of its inputs, samples first",
             "real samples: timings on zeros or noise are not those of your data",
@@ -102,9 +110,8 @@ def reason_of(error: ToolFailed) -> str:
     lines = [line for line in error.stderr_tail.splitlines() if line.strip() and line[0] not in " \t"]
     lines = [line for line in lines if not line.startswith("Traceback")]
     # The runner ends with the exception's own name and text, which the traceback had with its module.
-    ended = describe_exit(error.returncode)
     if not lines:
-        return ended
+        return describe_exit(error.returncode)
     said = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if not after or not line.endswith(after)]
     # Killed by a signal, a program said at most what it was doing: the signal is why it ended.
-    return "\n  ".join([ended, *said[-4:]] if error.returncode < 0 else said[-4:])
+    return "\n  ".join([error.signal, *said[-4:]] if error.signal else said[-4:])

@@ -18,7 +18,7 @@ from pocketforge.devices import legacy, phones
 from pocketforge.devices.emulator import parts, provision
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.x86 import qemu as x86_qemu
-from pocketforge.errors import DeviceUnavailable, StoreError
+from pocketforge.errors import DeviceUnavailable, StoreError, describe_exit
 from pocketforge.facts import pins
 from pocketforge.facts.gather import COMPRESS_LIBRARIES, host_identity, installed_versions
 from pocketforge.recipe.backends import BACKENDS
@@ -133,7 +133,9 @@ def import_trouble(modules: list[str]) -> str:
     if done.returncode == 0:
         return ""
     lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-    return f"installed, but does not import: {lines[-1] if lines else f'exit code {done.returncode}'}"
+    if done.returncode < 0:  # whatever it said was not why
+        lines = []
+    return f"installed, but does not import: {lines[-1] if lines else describe_exit(done.returncode)}"
 
 
 def _python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

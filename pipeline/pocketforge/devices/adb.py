@@ -94,7 +94,7 @@ def run(request: RunRequest, *, pause: Pause = time.sleep) -> RunAnswer:
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch, _failures(request.model):
         link = open_phone(request.serial)
         facts = read_facts(link)
-        cpus = choose(facts, request.cores or "big")
+        cpus = choose(facts, request.cores or "big", request.threads)
         with open_workplace(link, _quiet, facts=facts, pause=pause) as place:
             asked: dict[str, Any] = {
                 "sha256": request.sha256, "cpus": cpus, "threads": request.threads, "timeout_s": request.time_limit_s,

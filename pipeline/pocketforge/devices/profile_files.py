@@ -16,9 +16,9 @@ from pocketforge.devices.fact_tables import FactReader, Kinds, mismatch
 from pocketforge.devices.profiles import AndroidNames, Cluster, DeviceProfile
 from pocketforge.devices.x86.hosts import X86Host, hosts_folder, is_host, parse_host, shipped_hosts
 from pocketforge.errors import RecipeError
-from pocketforge.files import refuse_special
 from pocketforge.folders import shipped_dir
 from pocketforge.recipe import suggest
+from pocketforge.recipe.names import check_file, check_keys
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -123,12 +123,14 @@ def load_any(name_or_path: str | Path) -> DeviceProfile | X86Host:
     """As `load_profile`, of an ARM device or an x86 host."""
     path = find_profile(name_or_path) if isinstance(name_or_path, str) else name_or_path
     try:
-        refuse_special(path)
-        content = path.read_text(encoding="utf-8")
+        check_file(path)
+        content = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise RecipeError(f"no device profile at {path}", "pocketforge device profiles lists those shipped") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    except UnicodeDecodeError:
+        raise RecipeError(f"cannot read the device profile {path}: it is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise RecipeError(f"cannot read the device profile {path}: {reason}") from None
     raw = _toml(content, str(path))
     return parse_host(raw, str(path)) if is_host(raw) else _parse(raw, str(path))
@@ -141,6 +143,7 @@ def parse_profile(text: str, origin: str = "device profile") -> DeviceProfile:
 
 def _toml(text: str, origin: str) -> dict[str, Any]:
     try:
+        check_keys(text)
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         # Not only TOMLDecodeError: an integer of thousands of digits is Python's own ValueError.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import subprocess
 import tempfile
 from pathlib import Path
 
-from pocketforge.errors import DeviceTimeout, DeviceUnavailable
+from pocketforge.errors import DeviceTimeout, DeviceUnavailable, describe_exit
 
 # ELF's numbers of machines. Source: the System V ABI's e_machine.
 X86_64, AARCH64 = 62, 183
@@ -29,11 +30,15 @@ def run(argv: list[str], *, hint: str = "") -> subprocess.CompletedProcess[bytes
     # QEMU_CPU and the like in the user's environment would change the answer.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("QEMU_")}
     try:
-        return subprocess.run(argv, capture_output=True, check=False, timeout=_TIMEOUT_S, env=environment)
+        done = subprocess.run(argv, capture_output=True, check=False, timeout=_TIMEOUT_S, env=environment)
     except OSError as error:
         raise DeviceUnavailable(f"cannot run {argv[0]}: {error.strerror}", hint) from None
     except subprocess.TimeoutExpired:
         raise DeviceTimeout(f"{' '.join(argv)} did not end within {_TIMEOUT_S:.0f} s") from None
+    # An instruction that the emulated processor lacks is an answer; any other signal is qemu's own trouble.
+    if done.returncode < 0 and done.returncode != -signal.SIGILL:
+        raise DeviceUnavailable(f"{argv[0]} ended with {describe_exit(done.returncode)}", hint)
+    return done
 
 
 def _elf(code: bytes, machine: int) -> bytes:

@@ -156,7 +156,7 @@ def load(path: Path) -> Calibration:
         )
     except OSError as error:
         raise RecipeError(f"cannot read the calibration file {path}: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RecipeError(
             f"{path} is not a calibration file: {error}", hint="make one with `pocketforge device calibrate`"
         ) from error

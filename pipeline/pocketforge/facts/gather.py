@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import RecipeError
+from pocketforge.facts.processors import check_threads
 from pocketforge.files import is_special
 from pocketforge.plan.roles import calibration_role, loss_role, profile_role, runner_role, teacher_role
 from pocketforge.plan.steps import Facts, Phone, ReadFiles
@@ -46,6 +47,7 @@ def gather(recipe: Recipe, cache: Path | None = None, *, refresh: bool = False) 
     """
     from pocketforge.devices.legacy import legacy_version
 
+    check_threads(recipe)
     _check_named(recipe)
     emulated = [d for d in recipe.devices if isinstance(d, EmulatedDevice)]
     phones = [d for d in recipe.devices if isinstance(d, AdbDevice)]

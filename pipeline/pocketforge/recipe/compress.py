@@ -5,21 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pocketforge.recipe.names import Runtime, positive
+from pocketforge.recipe.names import Runtime, check_args
+from pocketforge.recipe.ranges import INNER_SHARE, SHARE_BELOW_ONE, Range, check_path, check_ranges
 
 Auto = Literal["auto"]
 
 
-def _fraction(value: float, what: str, *, zero: bool = False) -> None:
-    if not (0 <= value < 1 if zero else 0 < value < 1):
-        raise ValueError(f"{what} must be {'0 or more' if zero else 'more than 0'} and less than 1, found {value}")
-
-
-def _not_negative(value: float, what: str) -> None:
-    if value < 0:
-        raise ValueError(f"{what} must be 0 or more, found {value}")
+_EPOCHS = Range(1, 10_000)
+_WEIGHT = Range(0, 1e9, open_low=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +31,14 @@ class Goal:
     device: str = "host"
     runtime: Runtime | None = None
 
+    RANGES: ClassVar[Mapping[str, Range]] = {"limit": Range(0, 1e18, open_low=True), "removed": INNER_SHARE}
+
     def __post_init__(self) -> None:
         if (self.limit is None) == (self.removed is None):
             raise ValueError(
                 "a goal needs limit (the most that may be left) or removed (the share to remove), not both"
             )
-        if self.limit is not None:
-            positive(self.limit, "limit")
-        if self.removed is not None:
-            _fraction(self.removed, "removed")
+        check_ranges(self)
         if self.runtime and self.metric in ("macs", "parameters"):
             raise ValueError(f"runtime is for metrics of an exported file, found metric {self.metric!r}")
         if self.metric == "latency_ms" and self.device != "host":
@@ -77,22 +71,21 @@ class PruneUnstructured:
     schedule: Literal["once", "cubic"] = "once"
     protect: tuple[str, ...] = ()
 
+    RANGES: ClassVar[Mapping[str, Range]] = {"amount": INNER_SHARE, "amounts": SHARE_BELOW_ONE, "n_m": Range(1, 1024)}
+
     def __post_init__(self) -> None:
         given = [name for name in ("amount", "amounts", "n_m") if getattr(self, name) not in (None, {}, ())]
         if not given:
             raise ValueError("prune_unstructured needs amount, amounts or n_m")
         if self.n_m and len(given) > 1:
             raise ValueError(f"n_m fixes the share of zeros by itself: leave out {' and '.join(given[:-1])}")
-        if self.amount is not None:
-            _fraction(self.amount, "amount")
-        for name, amount in self.amounts.items():
-            _fraction(amount, f"amounts.{name}", zero=True)
         if self.amounts and self.scope == "global":
             raise ValueError('amounts are for scope = "local": a global ranking has one amount')
         if self.n_m and (len(self.n_m) != 2 or not 0 < self.n_m[0] < self.n_m[1]):
             raise ValueError(f"n_m must be [n, m] with 0 < n < m, as in [2, 4], found {list(self.n_m)}")
         if self.n_m and self.schedule != "once":
             raise ValueError("schedule cubic raises an amount step by step: it has no meaning for n_m")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +112,25 @@ class PruneChannels:
     max_ratio: float = 0.9
     max_accuracy_drop: float = 0.01
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "ratio": INNER_SHARE,
+        "ratios": SHARE_BELOW_ONE,
+        "head_ratio": SHARE_BELOW_ONE,
+        "round_to": Range(1, 1024),
+        "steps": Range(1, 100),
+        "max_ratio": INNER_SHARE,
+        "max_accuracy_drop": SHARE_BELOW_ONE,
+    }
+
     def __post_init__(self) -> None:
         given = [n for n in ("ratio", "ratios", "goal") if getattr(self, n) not in (None, {})]
         if not given and not self.head_ratio:
             raise ValueError("prune_channels needs ratio, ratios, goal or head_ratio")
         if self.goal is not None and len(given) > 1:
             raise ValueError(f"a goal decides how much is pruned: leave out {' and '.join(given[:-1])}")
-        if isinstance(self.ratio, float):
-            _fraction(self.ratio, "ratio")
-        for name, ratio in self.ratios.items():
-            _fraction(ratio, f"ratios.{name}", zero=True)
         if self.ratio == "auto" and (self.scope == "global" or self.ratios):
             raise ValueError('ratio = "auto" finds a ratio for each layer: use scope = "local" and no ratios')
-        _fraction(self.head_ratio, "head_ratio", zero=True)
-        _fraction(self.max_ratio, "max_ratio")
-        _fraction(self.max_accuracy_drop, "max_accuracy_drop", zero=True)
-        positive(self.round_to, "round_to")
-        positive(self.steps, "steps")
+        check_ranges(self)
         if self.finetune is not None and self.steps == 1:
             raise ValueError("finetune inside prune_channels runs between its steps: set steps to 2 or more")
 
@@ -161,14 +156,13 @@ class DropLayers:
     classifier: str = ""
     protect: tuple[str, ...] = ()
 
+    RANGES: ClassVar[Mapping[str, Range]] = {"count": Range(1, 10_000), "ratio": INNER_SHARE}
+
     def __post_init__(self) -> None:
         given = [n for n in ("count", "ratio", "goal") if getattr(self, n) is not None]
         if len(given) != 1:
             raise ValueError(f"drop_layers needs one of count, ratio and goal, found {' and '.join(given) or 'none'}")
-        if self.count is not None:
-            positive(self.count, "count")
-        if self.ratio is not None:
-            _fraction(self.ratio, "ratio")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +177,9 @@ class Teacher:
     def __post_init__(self) -> None:
         if not self.weights:
             raise ValueError("a teacher must be trained: weights names its weights file")
+        check_path(self.definition.partition(":")[2] or self.definition, "definition")
+        check_path(self.weights, "weights")
+        check_args(self.args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +211,22 @@ class Distill:
     attention: tuple[LayerPair, ...] = ()
     attention_weight: float = 1000.0
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "temperature": Range(0, 1000, open_low=True),
+        "alpha": Range(0, 1, open_low=True, share=True),
+        "dkd_alpha": _WEIGHT,
+        "dkd_beta": _WEIGHT,
+        "hint_weight": _WEIGHT,
+        "attention_weight": _WEIGHT,
+    }
+
     def __post_init__(self) -> None:
-        positive(self.temperature, "temperature")
         if not 0 < self.alpha <= 1:
             raise ValueError(
                 f"alpha, the teacher's share of the loss, must be more than 0 and at most 1, found {self.alpha}: "
                 "with 0 it would be training on labels alone, which is a finetune without distill"
             )
-        for name in ("dkd_alpha", "dkd_beta", "hint_weight", "attention_weight"):
-            positive(getattr(self, name), name)
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,25 +263,36 @@ class Finetune:
     loss: str = ""
     distill: Distill | None = None
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "epochs": _EPOCHS,
+        "lr": Range(0, 100, open_low=True),
+        "weight_decay": Range(0, 10),
+        "momentum": SHARE_BELOW_ONE,
+        "batch_size": Range(1, 65_536),
+        "label_smoothing": SHARE_BELOW_ONE,
+        "step_epochs": _EPOCHS,
+        "gamma": Range(0, 1, open_low=True),
+        "warmup_epochs": Range(0, 10_000),
+        "ema_decay": SHARE_BELOW_ONE,
+        "clip_norm": Range(0, 1e9),
+        "shift": Range(0, 1024, unit="pixels"),
+        "early_stop_epochs": Range(0, 10_000),
+        "validation_fraction": INNER_SHARE,
+        "processes": Range(1, 64),
+    }
+
     def __post_init__(self) -> None:
-        for name in ("epochs", "lr", "step_epochs", "processes"):
-            positive(getattr(self, name), name)
-        for name in ("weight_decay", "warmup_epochs", "clip_norm", "shift", "early_stop_epochs"):
-            _not_negative(getattr(self, name), name)
-        for name in ("label_smoothing", "momentum", "ema_decay"):
-            _fraction(getattr(self, name), name, zero=True)
+        check_ranges(self)
         if self.batch_size < 2 * self.processes:
             raise ValueError(
                 f"batch_size must be {2 * self.processes} or more (batch norm needs 2 samples in each process), found "
                 f"{self.batch_size}"
             )
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma must be more than 0 and at most 1, found {self.gamma}")
-        _fraction(self.validation_fraction, "validation_fraction")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be less than epochs ({self.epochs}), found {self.warmup_epochs}")
         if self.loss and not (self.loss.partition(":")[0].endswith(".py") and self.loss.partition(":")[2]):
             raise ValueError(f"loss must be file.py:function, found {self.loss!r} (left out: the task's own)")
+        check_path(self.loss.partition(":")[0], "loss")
         if self.loss and self.label_smoothing:
             raise ValueError("label_smoothing is of the task's own loss: leave it out beside loss")
 

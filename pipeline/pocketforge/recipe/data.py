@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pocketforge.recipe.names import Layout, positive
+from pocketforge.recipe.names import Layout
+from pocketforge.recipe.ranges import COUNT, INNER_SHARE, Range, check_path, check_ranges
+
+# Of one sample: 200 MB as float32 RGB. Anything larger is a slip, and would fill memory in the middle of a build.
+_MOST_PIXELS = 4096 * 4096
+# The largest raw value of each source of images. A mean of 124 is of 0 to 255, not of what is scaled to 0 to 1.
+_LARGEST = {"digits": 16.0, "cifar10": 255.0, "imagefolder": 255.0}
+_SIXTEEN_BITS = 65_535.0
+_SLACK = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +33,26 @@ class Preprocess:
     std: tuple[float, ...] = ()
     layout: Layout = "NCHW"
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "scale": Range(0, 1e9),
+        "mean": Range(-1e6, 1e6),
+        "std": Range(1e-6, 1e6),
+    }
+
     def __post_init__(self) -> None:
         if self.resize and (len(self.resize) != 2 or min(self.resize) < 1):
             raise ValueError(f"resize must be [height, width], found {list(self.resize)}")
+        if self.resize and self.resize[0] * self.resize[1] > _MOST_PIXELS:
+            raise ValueError(
+                f"resize must be [height, width] of at most {_MOST_PIXELS:,} pixels in all, found {list(self.resize)}"
+            )
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean and std must be equally long, found {len(self.mean)} and {len(self.std)}")
         if any(value <= 0 for value in self.std):
             raise ValueError(f"std must be more than 0, found {list(self.std)}")
         if self.scale is not None and self.scale < 0:
             raise ValueError(f"scale must be 0 (leave as is) or more, found {self.scale}")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +85,12 @@ class Data:
     preprocess: Preprocess | None = None
     split_folders: SplitFolders | None = None
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "eval_fraction": INNER_SHARE,
+        "eval_samples": COUNT,
+        "calibration_samples": COUNT,
+    }
+
     def __post_init__(self) -> None:
         kind, colon, rest = self.source.partition(":")
         if kind not in ("digits", "cifar10", "imagefolder", "npz") and not kind.endswith(".py"):
@@ -76,10 +102,28 @@ class Data:
             raise ValueError(f"source {kind!r} needs a place after a colon, as in {kind}:NAME")
         if self.split_folders is not None and kind != "imagefolder":
             raise ValueError(f"split_folders is for source imagefolder:DIR, found {self.source!r}")
-        if not 0 < self.eval_fraction < 1:
-            raise ValueError(f"eval_fraction must be between 0 and 1, found {self.eval_fraction}")
-        positive(self.eval_samples, "eval_samples")
-        positive(self.calibration_samples, "calibration_samples")
+        check_path(self.source, "source")
+        check_path(self.labels, "labels")
+        check_ranges(self)
+        self._check_units(kind)
+
+    def _check_units(self, kind: str) -> None:
+        """mean and std of images are of what they are scaled to: by default 0..1."""
+        found = self.preprocess
+        if kind not in _LARGEST or found is None:
+            return
+        top = 1.0
+        if found.scale is not None:
+            deep = kind == "imagefolder" and found.scale <= 1  # then images of 16 bits may be meant
+            top = max((_SIXTEEN_BITS if deep else _LARGEST[kind]) / (found.scale or 1.0), 1.0)
+        for name in ("mean", "std"):
+            values = getattr(found, name)
+            if any(abs(value) > _SLACK * top for value in values):
+                meant = [round(value / 255, 4) for value in values]
+                hint = f"; did you mean {meant}? (scale = 0 leaves values as they are)" if found.scale is None else ""
+                raise ValueError(
+                    f"preprocess.{name} must be of values scaled to 0..{top:g}, found {list(values)}{hint}"
+                )
 
 
 def data_spec(data: Data, seed: int, task: str) -> dict[str, Any]:

@@ -8,11 +8,25 @@ adb is a real device that gets hot: what it measured says at which clock, and ro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pocketforge.recipe.names import check_name, positive
+from pocketforge.recipe.names import check_name
+from pocketforge.recipe.ranges import (
+    COUNT,
+    COUNT_OR_NONE,
+    DECIBELS,
+    SECONDS,
+    SHARE,
+    STEPS_OF_OUTPUT,
+    THREADS,
+    TIME_LIMIT_S,
+    Range,
+    check_path,
+    check_ranges,
+)
 
 # What only a device that keeps time can give, and what only an emulated one gives.
 MEASURED_METRICS = frozenset({"latency_ms", "load_ms", "peak_rss_bytes"})
@@ -27,6 +41,8 @@ X86_PREFIX = "x86-"
 
 # Rounds on a phone, or processes on the host, that a verdict needs: with fewer, how far they lie apart is chance.
 LEAST_ROUNDS = 3
+_ROUNDS = Range(LEAST_ROUNDS, 1000)
+_WARMUP = Range(0, 100_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +61,22 @@ class HostDevice:
     min_samples: int = 100
     min_seconds: float = 0.5
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "threads": THREADS,
+        "processes": _ROUNDS,
+        "spacing_seconds": SECONDS,
+        "warmup": _WARMUP,
+        "min_samples": COUNT,
+        "min_seconds": SECONDS,
+    }
+
     def __post_init__(self) -> None:
         check_name(self.name, "name")
-        positive(self.threads, "threads")
-        positive(self.min_samples, "min_samples")
         if self.processes < LEAST_ROUNDS:
             raise ValueError(
                 f"processes must be {LEAST_ROUNDS} or more, to see how far they lie apart, found {self.processes}"
             )
-        if self.warmup < 0 or self.min_seconds < 0 or self.spacing_seconds < 0:
-            raise ValueError("warmup, min_seconds and spacing_seconds must be 0 or more")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +103,16 @@ class EmulatedDevice:
     time_limit_s: float = 1800.0
     memory_limit_bytes: int = 4 * 2**30
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "threads": Range(1, 1),
+        "eval_samples": COUNT_OR_NONE,
+        "min_sqnr_db": DECIBELS,
+        "min_argmax_agreement": SHARE,
+        "max_steps": STEPS_OF_OUTPUT,
+        "time_limit_s": TIME_LIMIT_S,
+        "memory_limit_bytes": Range(2**20, 2**50, unit="bytes"),
+    }
+
     def __post_init__(self) -> None:
         if not self.profile:
             raise ValueError("profile is empty: `pocketforge device profiles` lists those that ship")
@@ -92,12 +124,9 @@ class EmulatedDevice:
                 f"threads: counts and estimates of an emulated device are of 1 thread, found {self.threads}; "
                 "how threads share a phone's cores can be measured only on the phone"
             )
-        if self.eval_samples < 0:
-            raise ValueError(f"eval_samples must be 0 (all) or more, found {self.eval_samples}")
-        positive(self.time_limit_s, "time_limit_s")
-        positive(self.memory_limit_bytes, "memory_limit_bytes")
-        if self.max_steps is not None and self.max_steps < 0:
-            raise ValueError(f"max_steps must be 0 or more, found {self.max_steps}")
+        check_path(self.profile, "profile")
+        check_path(self.calibration, "calibration")
+        check_ranges(self)
         for name in ("cores", "calibration"):
             if self.plays_x86 and getattr(self, name):
                 raise ValueError(f"{name}: an x86 host has none: its outputs are compared, nothing of it is estimated")
@@ -143,6 +172,21 @@ class AdbDevice:
     cool_timeout_s: float = 600.0
     time_limit_s: float = 1800.0
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "threads": THREADS,
+        "warmup": _WARMUP,
+        "rounds": _ROUNDS,
+        "min_samples": COUNT,
+        "min_seconds": SECONDS,
+        "eval_samples": COUNT_OR_NONE,
+        "min_sqnr_db": DECIBELS,
+        "min_argmax_agreement": SHARE,
+        "max_thermal_status": Range(0, 6),
+        "max_battery_c": Range(0, 60, unit="°C"),
+        "cool_timeout_s": SECONDS,
+        "time_limit_s": TIME_LIMIT_S,
+    }
+
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", PurePath(self.profile).stem if self.profile else "phone")
@@ -151,16 +195,16 @@ class AdbDevice:
             raise ValueError(
                 f"rounds must be {LEAST_ROUNDS} or more, to see how far they lie apart, found {self.rounds}"
             )
-        for name in ("threads", "min_samples", "time_limit_s"):
-            positive(getattr(self, name), name)
-        for name in ("warmup", "min_seconds", "eval_samples", "cool_timeout_s"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more, found {getattr(self, name)}")
         for runtime in self.runner_libraries:
             if runtime not in self.runners:
                 raise ValueError(f"runner_libraries.{runtime} is of a runner, and runners has none for {runtime}")
         if not 0 <= self.max_thermal_status <= 6:
             raise ValueError(f"max_thermal_status must be 0 (none) to 6 (shutdown), found {self.max_thermal_status}")
+        check_path(self.profile, "profile")
+        for key in ("runners", "runner_libraries"):
+            for runtime, path in getattr(self, key).items():
+                check_path(path, f"{key}.{runtime}")
+        check_ranges(self)
         if not self.cores:
             raise ValueError("cores is empty: big, mid, little, all or a list as 4-6,7")
 

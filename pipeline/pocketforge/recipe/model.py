@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pocketforge.recipe.names import check_name
+from pocketforge.recipe.names import check_args, check_name
+from pocketforge.recipe.ranges import check_path
 
 SHARED_DEFINITIONS = ("torchvision:", "timm:", "transformers:")
+
+# One sample of 1 GB. Anything larger is a slip.
+_MOST_DIMENSIONS, _MOST_VALUES = 8, 2**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,11 @@ class InputSpec:
             raise ValueError(f"shape must begin with a batch of 1 (files are batch-1), found {list(self.shape)}")
         if min(self.shape) < 1:
             raise ValueError(f"shape must have no empty dimension, found {list(self.shape)}")
+        if len(self.shape) > _MOST_DIMENSIONS or math.prod(self.shape) > _MOST_VALUES:
+            raise ValueError(
+                f"shape must have at most {_MOST_DIMENSIONS} dimensions and {_MOST_VALUES:,} values in all, found "
+                f"{list(self.shape)}"
+            )
         if self.name:
             check_name(self.name, "an input's name")
 
@@ -59,7 +68,6 @@ class Model:
             check_name(name, "an output's name")
         if len(set(self.outputs)) < len(self.outputs):
             raise ValueError(f"outputs need names of their own, found {', '.join(self.outputs)}")
-        try:
-            json.dumps(self.args, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"args must be plain strings, numbers, booleans, arrays and tables: {error}") from None
+        check_path(self.definition.partition(":")[2] or self.definition, "definition")
+        check_path(self.weights, "weights")
+        check_args(self.args)

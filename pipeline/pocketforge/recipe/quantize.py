@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pocketforge.recipe.backends import BACKENDS, BackendName
 from pocketforge.recipe.compress import Finetune, compress_entry
+from pocketforge.recipe.ranges import COUNT, SHARE, SHARE_BELOW_ONE, Range, range_faults
 
 Scheme = Literal[
     "fp32",
@@ -94,6 +95,17 @@ class Quantize:
     max_accuracy_drop: float = 0.005
     minimize: Literal["size_bytes", "estimated_latency_ms"] = "size_bytes"
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "percentile": Range(50, 100, open_low=True),
+        "calibration_samples": COUNT,
+        "weight_bits": Range(2, 8),
+        "group_size": Range(16, 65_536),
+        "entries": Range(2, 256, unit="(an index is a byte or less)"),
+        "freeze_batch_norm": SHARE,
+        "freeze_observers": SHARE,
+        "max_accuracy_drop": SHARE_BELOW_ONE,
+    }
+
     def __post_init__(self) -> None:
         faults = [*self._fault_keys(), *self._fault_ranges(), *self._fault_training()]
         if faults:
@@ -139,22 +151,9 @@ class Quantize:
         return faults
 
     def _fault_ranges(self) -> list[str]:
-        faults = []
-        if not 50 < self.percentile <= 100:
-            faults.append(f"percentile must be more than 50 and at most 100, found {self.percentile}")
-        if self.calibration_samples is not None and self.calibration_samples < 1:
-            faults.append(f"calibration_samples must be 1 or more, found {self.calibration_samples}")
-        if not 2 <= self.weight_bits <= 8:
-            faults.append(f"weight_bits must be 2 to 8, found {self.weight_bits}")
-        if self.group_size < 16 or self.group_size & (self.group_size - 1):
+        faults = range_faults(self)
+        if self.group_size & (self.group_size - 1):
             faults.append(f"group_size must be 16, 32, 64 or another power of two above, found {self.group_size}")
-        if not 2 <= self.entries <= 256:
-            faults.append(f"entries must be 2 to 256 (an index is a byte or less), found {self.entries}")
-        if not 0 <= self.max_accuracy_drop < 1:
-            faults.append(f"max_accuracy_drop must be 0 or more and less than 1, found {self.max_accuracy_drop}")
-        for name in ("freeze_batch_norm", "freeze_observers"):
-            if not 0 <= getattr(self, name) <= 1:
-                faults.append(f"{name} must be a share of the epochs, 0 to 1, found {getattr(self, name)}")
         if len(set(self.repairs)) < len(self.repairs):
             faults.append(f"repairs must be named once each, found {', '.join(self.repairs)}")
         return faults

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pocketforge.recipe.budget import Budget
-from pocketforge.recipe.compress import Compress, Finetune, PruneUnstructured
+from pocketforge.recipe.budget import METRIC_LIMITS, Budget
+from pocketforge.recipe.compress import Compress, Finetune, PruneChannels, PruneUnstructured
 from pocketforge.recipe.data import Data
 from pocketforge.recipe.device import (
     EMULATED_METRICS,
@@ -32,6 +32,8 @@ TaskMetric = Literal[
     "accuracy_top1", "accuracy_top5", "macro_f1", "mean_absolute_error", "root_mean_square_error", "r2", "correlation"
 ]
 CLASSIFICATION_METRICS = frozenset({"accuracy_top1", "accuracy_top5", "macro_f1"})
+
+MOST_PARTS = 200  # each is a process and a model of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,9 @@ class Recipe:
 
     def _fault_compress(self) -> list[str]:
         faults = []
+        parts = sum(entry.steps if isinstance(entry, PruneChannels) else 1 for entry in self.compress)
+        if parts > MOST_PARTS:
+            faults.append(f"compress: wanted at most {MOST_PARTS} steps in all, found {parts}")
         changed = False
         for index, entry in enumerate(self.compress):
             where = f"compress[{index}]"
@@ -152,6 +157,9 @@ class Recipe:
         for index, budget in enumerate(self.budgets):
             if self.task != "classification" and budget.metric in ("accuracy_top1", "accuracy_drop"):
                 faults.append(f"budget[{index}].metric: {budget.metric} needs task classification; use metric")
+            if budget.metric == "metric":
+                fault = METRIC_LIMITS[self.task_metric].fault(budget.limit, f"limit of metric ({self.task_metric})")
+                faults += [f"budget[{index}]: {fault}"] if fault else []
             for what, name, known in (
                 ("target", budget.target, [t.name for t in self.targets]),
                 ("device", budget.device, [n for d in self.devices for n in budget_names(d)]),

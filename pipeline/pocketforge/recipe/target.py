@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pocketforge.recipe.names import Layout, Runtime, check_name
 from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.ranges import (
+    COUNT_OR_NONE,
+    DECIBELS,
+    SHARE,
+    STEPS_OF_OUTPUT,
+    Range,
+    check_ranges,
+)
 from pocketforge.recipe.support import refusal
+
+_RATIO = Range(0, 10, share=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +35,20 @@ class OutputLimits:
     min_graph_sqnr_db: float | None = None
     max_steps_from_graph: float | None = None
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "min_sqnr_db": DECIBELS,
+        "max_diff_ratio": _RATIO,
+        "min_channel_sqnr_db": DECIBELS,
+        "min_region_sqnr_db": DECIBELS,
+        "max_dead_channels": COUNT_OR_NONE,
+        "min_integer_agreement": SHARE,
+        "min_graph_sqnr_db": DECIBELS,
+        "max_steps_from_graph": STEPS_OF_OUTPUT,
+    }
+
     def __post_init__(self) -> None:
         check_name(self.name, "name")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +76,21 @@ class Verify:
     outputs: tuple[OutputLimits, ...] = ()
     tflite_runtime: Literal["report", "require", "skip"] = "report"
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "min_sqnr_db": DECIBELS,
+        "max_diff_ratio": _RATIO,
+        "min_channel_sqnr_db": DECIBELS,
+        "min_region_sqnr_db": DECIBELS,
+        "max_dead_channels": COUNT_OR_NONE,
+        "min_argmax_agreement": SHARE,
+        "min_integer_agreement": SHARE,
+        "max_accuracy_drop": SHARE,
+        "min_graph_sqnr_db": DECIBELS,
+        "max_steps_from_graph": STEPS_OF_OUTPUT,
+    }
+
     def __post_init__(self) -> None:
+        check_ranges(self)
         names = [each.name for each in self.outputs]
         twice = {name for name in names if names.count(name) > 1}
         if twice:

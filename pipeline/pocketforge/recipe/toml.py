@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 import tomllib
 import types
 import typing
@@ -23,13 +24,15 @@ from pocketforge.errors import RecipeError
 from pocketforge.recipe.compress import KINDS, Auto, Compress
 from pocketforge.recipe.device import KINDS as DEVICE_KINDS
 from pocketforge.recipe.device import Device
-from pocketforge.recipe.names import suggest
+from pocketforge.recipe.names import check_file, check_keys, suggest
 from pocketforge.recipe.recipe import Recipe
 
 # TOML writes arrays of tables in the singular: [[target]].
 _TABLE_NAMES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
 # Set by us, never by the file.
 _HIDDEN = {"folder"}
+# No recipe comes near these; one that passes them would take minutes to refuse.
+_MOST_ENTRIES, _MOST_FAULTS, _MOST_KEYS, _MOST_LETTERS = 1000, 50, 20, 1000
 _WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "a table"}
 
 
@@ -43,21 +46,30 @@ class _WrongValue(ValueError):
 
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe file; raises RecipeError with every fault found."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise RecipeError(f"cannot read the recipe {path}: it is no regular file (a pipe, a socket or a device)")
     try:
-        text = path.read_text(encoding="utf-8")
+        check_file(path)
+        # With or without a byte-order mark, as some editors of Windows write it.
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise RecipeError(f"no recipe file at {path}", "pocketforge init MODEL.py writes one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    except (OSError, ValueError) as error:  # UnicodeDecodeError is one, a NUL in the path another, and check_file's
+        reason = error.strerror if isinstance(error, OSError) else _not_text(error)
         raise RecipeError(f"cannot read the recipe {path}: {reason}") from None
-    return parse_recipe(text, str(path), str(path.resolve().parent))
+    return parse_recipe(text, str(path), os.path.dirname(os.path.realpath(path)))
+
+
+def _short(fault: str) -> str:
+    return fault if len(fault) <= _MOST_LETTERS else f"{fault[:_MOST_LETTERS]} …"
+
+
+def _not_text(error: ValueError) -> str:
+    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def parse_recipe(text: str, origin: str = "recipe", folder: str = "") -> Recipe:
     """As `load_recipe`, from text; `folder` is what the recipe's relative paths are relative to."""
     try:
+        check_keys(text)
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         # Not only TOMLDecodeError: an integer of thousands of digits is Python's own ValueError.
@@ -65,9 +77,10 @@ def parse_recipe(text: str, origin: str = "recipe", folder: str = "") -> Recipe:
     try:
         recipe = _converter().structure(raw, Recipe)
     except BaseValidationError as error:
-        faults = sorted(set(_faults(error, "")))
+        faults = sorted({_short(fault) for fault in _faults(error, "")})
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise RecipeError(f"{origin} has {count}:", faults=faults) from None
+        more = [f"… and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
+        raise RecipeError(f"{origin} has {count}:", faults=[*faults[:_MOST_FAULTS], *more]) from None
     return dataclasses.replace(recipe, folder=folder)
 
 
@@ -112,6 +125,8 @@ def _array_hook(cls: Any, converter: cattrs.Converter) -> Any:
     def hook(value: Any, _: Any) -> Any:
         if not isinstance(value, list):
             raise _wrong("an array", value)
+        if len(value) > _MOST_ENTRIES:
+            raise _WrongValue(f"wanted at most {_MOST_ENTRIES:,} entries, found {len(value):,}")
         return tuple(structure(value, as_list))
 
     return hook
@@ -120,6 +135,8 @@ def _array_hook(cls: Any, converter: cattrs.Converter) -> Any:
 def _exact(value: Any, _: Any, *, wanted: type) -> Any:
     if type(value) is not wanted:
         raise _wrong(_WORDS[wanted], value)
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise _WrongValue(f"wanted an integer of at most 64 bits, found one of {value.bit_length()}")
     return value
 
 
@@ -132,7 +149,7 @@ def _number(value: Any) -> float:
         raise _WrongValue("wanted a finite number, found an integer too large for one") from None
     if not math.isfinite(number):
         raise _WrongValue(f"wanted a finite number, found {value}")
-    return number
+    return number + 0.0  # -0.0 is 0.0, in keys too
 
 
 def _ratio(value: Any) -> float | str:
@@ -181,9 +198,14 @@ def _literal(value: Any, cls: Any) -> Any:
 
 
 def _wrong(wanted: str, value: Any) -> _WrongValue:
-    shown = repr(value) if isinstance(value, str | int | float | bool) else ""
+    shown = repr(value) if isinstance(value, str | int | float | bool) and not _endless(value) else ""
     found = _WORDS.get(type(value), f"a {type(value).__name__}")
     return _WrongValue(f"wanted {wanted}, found {found} {shown}".rstrip())
+
+
+def _endless(value: Any) -> bool:
+    """A number whose digits Python refuses to write (hexadecimal ones may have as many as they like)."""
+    return isinstance(value, int) and value.bit_length() > _MOST_ENTRIES
 
 
 def _has_origin(kind: Any) -> Callable[[Any], bool]:
@@ -208,7 +230,9 @@ def _faults(error: BaseException, path: str) -> list[str]:
     if isinstance(error, ForbiddenExtraKeysError):
         known = [_TABLE_NAMES.get(f.name, f.name) for f in dataclasses.fields(error.cl) if f.name not in _HIDDEN]
         where = path.lstrip(".") + "." if path else ""
-        return [f"{where}{key}: unknown key{suggest(key, known)}" for key in sorted(error.extra_fields)]
+        extra = sorted(error.extra_fields)
+        more = [f"{where}…: {len(extra) - _MOST_KEYS} more unknown keys"] if len(extra) > _MOST_KEYS else []
+        return [*(f"{where}{key}: unknown key{suggest(key, known)}" for key in extra[:_MOST_KEYS]), *more]
     if isinstance(error, KeyError):
         key = str(error.args[0])
         return [f"{(path + '.' + key).lstrip('.')}: missing"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from pocketforge.report.tables import table
@@ -34,7 +33,7 @@ def _states(states: Sequence[Mapping[str, Any]]) -> Table:
         ]
         if "accuracy_top1" in state:
             cells.append(f"{state['accuracy_top1']:.4f}")
-        made.add_row(escape(state["label"]), *cells)
+        made.add_row(state["label"], *cells)
     return made
 
 
@@ -44,7 +43,7 @@ def _storage(states: Sequence[Mapping[str, Any]]) -> Table:
     columns["sparse gzip"] = "sparse_gzip_bytes"
     made = table("compression: its weights file", "after", *columns, numbers=tuple(columns))
     for state in states:
-        made.add_row(escape(state["label"]), *(f"{state[key]:,}" for key in columns.values()))
+        made.add_row(state["label"], *(f"{state[key]:,}" for key in columns.values()))
     return made
 
 
@@ -59,7 +58,5 @@ def _runtimes(states: Sequence[Mapping[str, Any]]) -> Table:
             ratio = ("", "")
             if "ratio" in found:
                 ratio = (f"{found['ratio']:.2f}", f"{found['ratio_low']:.2f}–{found['ratio_high']:.2f}")
-            made.add_row(
-                escape(state["label"]), runtime, f"{found['size_bytes']:,}", f"{found['latency_ms']:.3f}", *ratio
-            )
+            made.add_row(state["label"], runtime, f"{found['size_bytes']:,}", f"{found['latency_ms']:.3f}", *ratio)
     return made

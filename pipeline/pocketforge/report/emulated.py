@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from pocketforge.records import TargetRecord
-from pocketforge.report.tables import against_host, console, table
+from pocketforge.report.tables import against_host, console, table, told
 from pocketforge.results.emulated import doubt
 
 _NUMBERS = ("top-1", "dB to host", "instructions", "estimated cycles", "estimated ms")
@@ -27,7 +26,7 @@ def emulated_tables(targets: Sequence[TargetRecord]) -> list[Table]:
         "target", "device", *_NUMBERS, "interval ms", "core model", numbers=(*_NUMBERS, "interval ms"),
     )  # fmt: skip
     for name, device, about in rows:
-        made.add_row(escape(name), escape(device), *_cells(about))
+        made.add_row(name, device, *_cells(about))
     return [made, *([_x86(hosts)] if hosts else [])]
 
 
@@ -41,12 +40,12 @@ def _x86(rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Table:
     for name, device, about in rows:
         verified = about.get("verify")
         if not verified:
-            made.add_row(escape(name), escape(device), "", "", "", "", "")
+            made.add_row(name, device, "", "", "", "", "")
             continue
         top1 = verified["device"]["accuracy"].get("accuracy_top1")
         steps = verified["host"].get("max_steps")
         made.add_row(
-            escape(name), escape(device), verified["kernels"]["kernels"], verified["kernels"]["how"],
+            name, device, verified["kernels"]["kernels"], verified["kernels"]["how"],
             "" if top1 is None else f"{top1:.4f}", f"{verified['host']['sqnr_db']:.1f}",
             "" if steps is None else f"{steps:g}",
         )  # fmt: skip
@@ -75,7 +74,7 @@ def show_comparison(found: Sequence[Mapping[str, Any]], rows: int) -> None:
         one, two = pair["instructions"]
         names = pair["target"] if pair["target"] == pair["other"] else f"{pair['target']} → {pair['other']}"
         title = f"{names} on {pair['device']}: {one:,} → {two:,} instructions ({_change(one, two)})"
-        screen.print(escape(title))
+        screen.print(title)
         for what, one_of in (("classes", "class"), ("functions", "function")):
             changed = pair[what]
             shown = changed if len(changed) <= rows else [*changed[: rows - rows // 2], *changed[-(rows // 2) :]]
@@ -86,7 +85,7 @@ def show_comparison(found: Sequence[Mapping[str, Any]], rows: int) -> None:
             for row in shown:
                 difference = row["after"] - row["before"]
                 made.add_row(
-                    escape(row["name"]),
+                    row["name"],
                     f"{row['before']:,}",
                     f"{row['after']:,}",
                     f"{difference:+,}",
@@ -111,24 +110,24 @@ def show_emulated(results: Sequence[Mapping[str, Any]], *, explain: bool) -> Non
     )  # fmt: skip
     for row in results:
         _, _, counted, *estimated = _cells({"counts": row["counts"], "estimate": row["estimate"]})
-        made.add_row(escape(row["name"]), escape(row["device"]), row["runtime"], counted, *estimated)
+        made.add_row(row["name"], row["device"], row["runtime"], counted, *estimated)
     screen.print(made)
     classes = list(results[0]["counts"]["by_class"])
     shares = table("share of instructions, %", "file", "device", *classes, numbers=classes)
     for row in results:
         counts = row["counts"]
         share = (f"{100 * counts['by_class'].get(name, 0) / counts['instructions']:.1f}" for name in classes)
-        shares.add_row(escape(row["name"]), escape(row["device"]), *share)
+        shares.add_row(row["name"], row["device"], *share)
     screen.print(shares)
     for row in results:
         where = f"{row['name']} on {row['device']}"
         if not row["counts"]["conclusive"]:
-            screen.print(f"[yellow]warning[/]  {escape(where)}: {escape(doubt(row['counts']))}")
+            told(screen, "warning", "yellow", f"{where}: {doubt(row['counts'])}")
         if "refused" in row["estimate"]:
-            screen.print(f"[yellow]refused[/]  {escape(where)}: {escape(row['estimate']['refused'])}")
+            told(screen, "refused", "yellow", f"{where}: {row['estimate']['refused']}")
         elif explain:
             from pocketforge.estimation.estimate import Estimate
             from pocketforge.estimation.explain import explain as lines_of
 
             for line in [where, *lines_of(Estimate.from_json(row["estimate"]))]:
-                screen.print(escape(line))
+                screen.print(line)

@@ -13,9 +13,14 @@ from pocketforge.records import Report, Verdict
 SCHEMA = Path(__file__).with_name("schema.json")
 
 
+def report_file(path: Path) -> Path:
+    """report.json of a folder; a file is one itself."""
+    return path / "report.json" if path.is_dir() else path
+
+
 def load_report(path: Path) -> Report:
     """A report from its file or its folder. Raises RecipeError when there is none, or it is not a report."""
-    file = path / "report.json" if path.is_dir() else path
+    file = report_file(path)
     hint = "pocketforge build writes one into build/NAME/report.json"
     try:
         refuse_special(file)
@@ -25,8 +30,9 @@ def load_report(path: Path) -> Report:
         return report
     except FileNotFoundError:
         raise RecipeError(f"no report at {file}", hint) from None
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot read the report {file}: {error}", hint) from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecipeError(f"cannot read the report {file}: {reason}", hint) from None
 
 
 def _check(report: Report) -> None:

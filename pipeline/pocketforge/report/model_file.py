@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
-from pocketforge.report.tables import console, table, weights_lines
+from pocketforge.report.tables import console, table, weights_lines, words
 
 if TYPE_CHECKING:
     from pocketforge.runtimes.describe import Description, TensorInfo
@@ -16,22 +14,22 @@ if TYPE_CHECKING:
 def show_description(found: Description, *, layers: bool) -> None:
     """Everything `describe` found in a file."""
     screen = console()
-    screen.print(f"[bold]{escape(found.name)}[/]  {found.format}")
+    screen.print(words((found.name, "bold"), f"  {found.format}"))
     screen.print(f"sha256 {found.sha256}")
     screen.print(f"{found.size_bytes:,} bytes, {found.gzip_bytes:,} with gzip -9, {found.parameters:,} parameters")
     for side, tensors in (("input", found.inputs), ("output", found.outputs)):
         for tensor in tensors:
-            screen.print(f"{side:<7} {escape(_tensor(tensor))}")
+            screen.print(f"{side:<7} {_tensor(tensor)}")
     made = table("ops", "op", "count", numbers=("count",))
     for op, count in found.ops.items():
-        made.add_row(escape(op), str(count))
+        made.add_row(op, str(count))
     screen.print(made)
     for number, delegate in enumerate(found.delegation):
         inner = ", ".join(f"{op} {count}" for op, count in delegate.ops.items())
-        screen.print(f"delegate {number}: {escape(delegate.name)}: {escape(inner) or 'its ops cannot be read'}")
+        screen.print(f"delegate {number}: {delegate.name}: {inner or 'its ops cannot be read'}")
     if found.undelegated_ops:
         left = ", ".join(f"{op} {count}" for op, count in found.undelegated_ops.items())
-        screen.print(f"not delegated: {escape(left)}")
+        screen.print(f"not delegated: {left}")
     weights = ", ".join(f"{dtype} {size:,} bytes" for dtype, size in found.dtypes.items())
     screen.print(f"weights: {weights or 'none'}")
     if layers and found.weights:
@@ -41,16 +39,16 @@ def show_description(found: Description, *, layers: bool) -> None:
         made = table("", *names, "shape", "dtype", "parameters", "bytes", numbers=("parameters", "bytes"))
         for weight in found.weights:
             made.add_row(
-                *([escape(weight.layer)] if apart else []),
-                escape(weight.name),
-                escape(str(list(weight.shape))),
+                *([weight.layer] if apart else []),
+                weight.name,
+                str(list(weight.shape)),
                 weight.dtype,
                 f"{weight.parameters:,}",
                 f"{weight.size_bytes:,}",
             )
         screen.print(made)
     for name, value in found.metadata.items():
-        screen.print(f"{escape(name)}: {escape(str(value)[:200])}")
+        screen.print(f"{name}: {str(value)[:200]}")
 
 
 def _tensor(tensor: TensorInfo) -> str:
@@ -63,22 +61,22 @@ def _tensor(tensor: TensorInfo) -> str:
 def show_model(found: Mapping[str, Any]) -> None:
     """What `summarize` found in a PyTorch model."""
     screen = console()
-    made = table(f"{escape(found['recipe'])}: layers", "layer", "kind", "output", "parameters", numbers=("parameters",))
+    made = table(f"{found['recipe']}: layers", "layer", "kind", "output", "parameters", numbers=("parameters",))
     for layer in found["layers"]:
-        made.add_row(escape(layer["name"]), layer["kind"], escape(str(layer["output"])), f"{layer['parameters']:,}")
+        made.add_row(layer["name"], layer["kind"], str(layer["output"]), f"{layer['parameters']:,}")
     screen.print(made)
     for tensor in found["inputs"]:
-        screen.print(f"input {tensor['dtype']} {escape(str(tensor['shape']))}")
+        screen.print(f"input {tensor['dtype']} {tensor['shape']}")
     screen.print(f"{found['parameters']:,} parameters, {found['macs']:,} MACs")
     for line in weights_lines(found):
-        screen.print(escape(line))
+        screen.print(line)
     for edit in found.get("edits", ()):
         if edit["edit"] == "replace":
             by = dict(edit["by"])
             what = f"{by.pop('kind')}{f' {by}' if by else ''}"
-            screen.print(f"edit    {escape(edit['module'])} replaced by {escape(what)}")
+            screen.print(f"edit    {edit['module']} replaced by {what}")
         else:
             kept = ", ".join(f"{name} {dims}" for name, dims in edit["kept"].items())
-            screen.print(f"edit    channels kept, by tensor and dimension: {escape(kept)}")
+            screen.print(f"edit    channels kept, by tensor and dimension: {kept}")
     for name, count in found.get("masked_weights", {}).items():
-        screen.print(f"mask    {escape(name)}: {count:,} weights stay zero")
+        screen.print(f"mask    {name}: {count:,} weights stay zero")

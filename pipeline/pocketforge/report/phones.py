@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from pocketforge.records import TargetRecord
@@ -26,9 +25,9 @@ def phone_tables(targets: Sequence[TargetRecord]) -> list[Table]:
         verified, bench = about.get("verify"), about.get("bench")
         top1 = verified["device"]["accuracy"].get("accuracy_top1") if verified else None
         made.add_row(
-            escape(name),
-            escape(device),
-            escape(told(about["phone"])),
+            name,
+            device,
+            told(about["phone"]),
             "" if top1 is None else f"{top1:.4f}",
             against_host(verified) if verified else "",
             *(_timed(bench["samples_ms"], bench["how"]) if bench else ("", "", "", "", "")),
@@ -44,8 +43,8 @@ def show_phones(results: Sequence[Mapping[str, Any]]) -> None:
     for row in results:
         p50, noise, clock, rounds, cores = _timed(row["samples_ms"], row["how"])
         made.add_row(
-            escape(row["name"]),
-            escape(row["device"]),
+            row["name"],
+            row["device"],
             str(row["samples"]),
             p50,
             noise,
@@ -59,12 +58,12 @@ def show_phones(results: Sequence[Mapping[str, Any]]) -> None:
         )
     screen.print(made)
     for row in {row["serial"]: row for row in results}.values():
-        screen.print(escape(f"{row['device']}: {told(row['phone'])}, {row['serial']}; by {row['runtime']}"))
+        screen.print(f"{row['device']}: {told(row['phone'])}, {row['serial']}; by {row['runtime']}")
         for difference in row["phone"]["differs"]:
-            screen.print(escape(f"  is not the profile's phone: {difference}"))
+            screen.print(f"  is not the profile's phone: {difference}")
     for row in results:
         for text in remarks(row["how"]):
-            screen.print(escape(f"{row['name']} on {row['device']}: {text}"))
+            screen.print(f"{row['name']} on {row['device']}: {text}")
 
 
 def show_compared(results: Sequence[Mapping[str, Any]]) -> None:
@@ -72,9 +71,7 @@ def show_compared(results: Sequence[Mapping[str, Any]]) -> None:
     screen = console()
     for row in results:
         ours, theirs = (("?" if p50 is None else milliseconds(p50)) for p50 in row["p50_ms"])
-        screen.print(
-            escape(f"{row['name']} {ours} ms, {row['against']} {theirs} ms on {row['device']} ({told(row['phone'])})")
-        )
+        screen.print(f"{row['name']} {ours} ms, {row['against']} {theirs} ms on {row['device']} ({told(row['phone'])})")
         if row["same_file"]:
             floor = row["noise_floor"]
             screen.print(
@@ -82,12 +79,12 @@ def show_compared(results: Sequence[Mapping[str, Any]]) -> None:
                 f"± {floor['half_width_percent']:.2f} % ({floor['blocks']} blocks); "
                 f"noise floor {floor['session_percent']:.2f} %"
             )
-            screen.print(escape(f"  kept in {row['kept_in']}"))
+            screen.print(f"  kept in {row['kept_in']}")
         else:
-            screen.print(escape(f"  {row['verdict']}: {row['reason']}"))
+            screen.print(f"  {row['verdict']}: {row['reason']}")
         for side in ("file", "against"):
             for text in remarks(row["how"][side]):
-                screen.print(escape(f"  {text}"))
+                screen.print(f"  {text}")
 
 
 def told(phone: Mapping[str, Any]) -> str:

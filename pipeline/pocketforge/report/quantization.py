@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from pocketforge.records import TargetRecord
@@ -33,7 +32,7 @@ def layers_table(study: Mapping[str, Any], title: str, left_float: Sequence[str]
         for which in ("only_quantized", "only_float"):
             cells += [f"{row[which]['drop']:+.4f}", f"{row[which]['sqnr_db']:.1f}"]
         chosen = "float" if row["name"] in left_float else "int8" if left_float else ""
-        made.add_row(escape(row["name"]), row["op"], *cells, chosen)
+        made.add_row(row["name"], row["op"], *cells, chosen)
     return made
 
 
@@ -45,8 +44,8 @@ def _agreement(agreement: Sequence[Mapping[str, Any]]) -> Table:
     made = table("the same quantization in two files", *names, *numbers, numbers=numbers)
     for pair in agreement:
         made.add_row(
-            *(escape(name) for name in pair["targets"]),
-            *([escape(pair["output"])] * several),
+            *pair["targets"],
+            *([pair.get("output", "")] * several),
             _number(pair["argmax_agreement"], ".4f"),
             *([_number(pair.get("integer_agreement"), ".4f")] * exact),
             _number(pair["sqnr_db"], ".1f"),

@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
+
+from pocketforge.streams import as_is, printable
 
 
-def console() -> Console:
+class Screen(Console):
+    """A console that takes text for what it is: names out of files have no markup, and their control characters show.
+
+    What is written to it is a line each (`words` for one with colours); a `Text` of ours may have several.
+    """
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(printable(text), **how)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
+
+
+def console(*, stderr: bool = False) -> Screen:
     """Stdout, to draw tables on; as wide as they want when it is a file, where nothing needs to fit a window."""
-    found = Console(highlight=False, soft_wrap=True)
-    return found if found.is_terminal else Console(highlight=False, soft_wrap=True, width=1000)
+    file = as_is(sys.stderr if stderr else sys.stdout)
+    found = Screen(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if stderr or found.is_terminal:
+        return found
+    return Screen(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, width=1000)
+
+
+def words(*parts: str | tuple[str, str]) -> Text:
+    """A line of which some parts have a style: (text, style)."""
+    return Text.assemble(
+        *(printable(part) if isinstance(part, str) else (printable(part[0]), part[1]) for part in parts)
+    )
+
+
+def told(screen: Console, word: str, style: str, text: str) -> None:
+    """A word with a style, and text that may have several lines, all of them beside it."""
+    first, *rest = text.split("\n")
+    screen.print(words((f"{word:<9}", style), first))
+    for line in rest:
+        screen.print(f"{'':<9}{line}")
 
 
 def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
@@ -22,7 +59,7 @@ def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
         number = column in numbers
         # Its unit goes on a second line, where the numbers are short.
         header = "\n".join(column.rsplit(" ", 1)) if number else column
-        made.add_column(header, justify="right" if number else "left", overflow="fold", no_wrap=number)
+        made.add_column(Text(header), justify="right" if number else "left", overflow="fold", no_wrap=number)
     return made
 
 

@@ -7,13 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pocketforge.recipe import HIGHER_IS_BETTER
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
-from pocketforge.report.tables import console, milliseconds, short_lane, table, weights_lines
+from pocketforge.report.tables import Screen, console, milliseconds, short_lane, table, told, weights_lines, words
 from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import latency_interval
 from pocketforge.stats import percentile
@@ -67,7 +65,7 @@ def show_report(report: Report) -> None:
         screen.print(made)
     evidence = [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets)
     for line in [*weights_lines(report.reference), *evidence]:
-        screen.print(escape(line))
+        screen.print(line)
     if report.gates:
         screen.print()
         _print_gates(screen, report.gates)
@@ -75,16 +73,16 @@ def show_report(report: Report) -> None:
         for check in target.checks:
             if not check.passed:
                 said = f"{target.name}: {check.name}: wanted {check.wanted}, found {check.found}"
-                screen.print(f"[red]wrong[/]    {escape(said)}")
+                told(screen, "wrong", "red", said)
         if target.error:
-            screen.print(f"[red]failed[/]   {escape(f'{target.name}: {target.error}')}")
+            told(screen, "failed", "red", f"{target.name}: {target.error}")
         if "why" in target.facts:
-            screen.print(f"[red]why[/]      {escape(target.name)}: {escape(target.facts['why']['sentence'])}")
+            told(screen, "why", "red", f"{target.name}: {target.facts['why']['sentence']}")
     for note in report.data:
-        screen.print(f"data     {escape(note)}")
+        told(screen, "data", "", note)
     for warning in report.warnings:
-        screen.print(f"[yellow]warning[/]  {escape(warning)}")
-    screen.print(f"verdict  {_coloured(report.verdict)}  ({report.wall_s:.1f} s)")
+        told(screen, "warning", "yellow", warning)
+    screen.print(words("verdict  ", _coloured(report.verdict), f"  ({report.wall_s:.1f} s)"))
 
 
 def _evidence(target: TargetRecord) -> list[str]:
@@ -130,10 +128,10 @@ def _files(report: Report) -> Table:
     for target in report.targets:
         found = {m.metric: m for m in report.measurements if m.target == target.name}
         made.add_row(
-            escape(target.name),
+            target.name,
             target.runtime,
             target.scheme,
-            _coloured(target.status),
+            words(_coloured(target.status)),
             _count(found.get("size_bytes")),
             _count(found.get("gzip_bytes")),
         )
@@ -153,8 +151,8 @@ def _measurements(report: Report) -> Table:
         for device in devices:
             found = {m.metric: m for m in kept if m.target == target.name and m.device in ("", device)}
             made.add_row(
-                escape(target.name),
-                *([escape(device)] if len(devices) > 1 else []),
+                target.name,
+                *([device] if len(devices) > 1 else []),
                 *(_value(found.get(metric), form) for metric, (_, form) in columns.items()),
                 *(_latency(found.get("latency_ms")) if "latency_ms" in measured else ()),
             )
@@ -182,7 +180,7 @@ def show_gates(gates: Sequence[GateResult]) -> None:
         screen.print("no budgets")
 
 
-def _print_gates(screen: Console, gates: Sequence[GateResult]) -> None:
+def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
     made = table("budgets", "verdict", "target", "metric", "limit", "found", numbers=("limit", "found"))
     reasons = []
     for gate in gates:
@@ -192,14 +190,14 @@ def _print_gates(screen: Console, gates: Sequence[GateResult]) -> None:
             metric += f"{part} on {gate.device}"
         sign = "≥" if gate.budget.metric in HIGHER_IS_BETTER else "≤"
         made.add_row(
-            _coloured(gate.verdict) + (" (warning)" if gate.budget.severity == "warning" else ""),
-            escape(gate.target),
+            words(_coloured(gate.verdict), " (warning)" if gate.budget.severity == "warning" else ""),
+            gate.target,
             metric,
             f"{sign} {gate.budget.limit:,.10g}",
             "" if gate.value is None else f"{gate.value:,.6g}" if gate.value < 1e6 else f"{gate.value:,.0f}",
         )
         if gate.reason:
-            reasons.append(f"{_coloured(gate.verdict)} {escape(f'{gate.target}: {metric}: {gate.reason}')}")
+            reasons.append(words(_coloured(gate.verdict), f" {gate.target}: {metric}: {gate.reason}"))
     screen.print(made)
     for reason in reasons:
         screen.print(reason)
@@ -211,7 +209,7 @@ def _steps(report: Report) -> Table:
     made = table("steps", "stage", "lane", "state", *numbers, numbers=numbers)
     for step in report.steps:
         peak = f"{step.peak_rss_bytes:,}" if step.peak_rss_bytes else ""
-        made.add_row(step.stage, escape(short_lane(step.lane)), _coloured(step.status), f"{step.wall_s:.1f}", peak)
+        made.add_row(step.stage, short_lane(step.lane), words(_coloured(step.status)), f"{step.wall_s:.1f}", peak)
     return made
 
 
@@ -221,21 +219,19 @@ def show_plan(
     """Each step, the beginning of its key, whether its result is stored; then what data and weights were taken as."""
     made = table("plan", "stage", "lane", "key", "stored")
     for row in rows:
-        made.add_row(
-            row["stage"], escape(row["lane"].replace("+", " + ")), row["key"][:16], "yes" if row["stored"] else "no"
-        )
+        made.add_row(row["stage"], row["lane"].replace("+", " + "), row["key"][:16], "yes" if row["stored"] else "no")
     screen = console()
     screen.print(made)
     to_run = sum(not row["stored"] for row in rows)
     screen.print(f"{len(rows)} steps, {to_run} to run")
     for note in notes:
-        screen.print(f"data  {escape(note)}")
+        screen.print(f"data  {note}")
     for line in weights_lines({"weights": weights or {}}):
-        screen.print(escape(line))
+        screen.print(line)
 
 
-def _coloured(word: str) -> str:
-    return f"[{_COLOURS.get(word, 'default')}]{escape(word)}[/]"
+def _coloured(word: str) -> tuple[str, str]:
+    return word, _COLOURS.get(word, "default")
 
 
 def _count(measurement: Measurement | None) -> str:
@@ -270,7 +266,7 @@ def show_check(found: Mapping[str, Any]) -> None:
         lines[metric] = f"{value:.4f}"
     lines["targets"] = ", ".join(found["targets"])
     for name, text in lines.items():
-        screen.print(f"  {name:<16} {escape(text)}")
+        screen.print(f"  {name:<16} {text}")
 
 
 def show_cache(rows: Sequence[Mapping[str, Any]], place: str) -> None:
@@ -280,10 +276,10 @@ def show_cache(rows: Sequence[Mapping[str, Any]], place: str) -> None:
         made = table("", "key", "stage", "bytes", "last used", "lane", numbers=("bytes",))
         for row in rows:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(row["last_used"])))
-            lane = escape(short_lane(row["lane"]))
+            lane = short_lane(row["lane"])
             made.add_row(row["key"][:12], row["stage"], f"{row['size_bytes']:,}", used, lane)
         screen.print(made)
-    screen.print(f"{len(rows)} results, {sum(int(r['size_bytes']) for r in rows):,} bytes in {escape(place)}")
+    screen.print(f"{len(rows)} results, {sum(int(r['size_bytes']) for r in rows):,} bytes in {place}")
 
 
 def show_bench(results: Sequence[Mapping[str, Any]]) -> None:
@@ -293,7 +289,7 @@ def show_bench(results: Sequence[Mapping[str, Any]]) -> None:
     made = table("benchmark (via host)", "file", *columns, numbers=columns)
     for row in results:
         made.add_row(
-            escape(row["name"]),
+            row["name"],
             str(len(row["processes"])),
             str(row["samples"]),
             milliseconds(row["min_ms"]),
@@ -307,8 +303,8 @@ def show_bench(results: Sequence[Mapping[str, Any]]) -> None:
     made = table("", "file", "device", "runtime", *numbers, numbers=numbers)
     for row in results:
         made.add_row(
-            escape(row["name"]),
-            escape(row["device"]),
+            row["name"],
+            row["device"],
             row["runtime"],
             str(row["threads"]),
             f"{row['load_ms']:.1f}",

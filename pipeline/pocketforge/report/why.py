@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
-from pocketforge.report.tables import table
+from pocketforge.report.tables import table, words
 from pocketforge.why.words import layer_rows, stage_rows
 
 _COLOURS = {"BAD": "red", "ok": "green", "first bad": "red"}
@@ -18,7 +17,7 @@ def parity_tables(found: Mapping[str, Any]) -> list[Table]:
     """found: the content of why.json."""
     samples = f"{found['samples']} eval samples"
     stages = table(
-        escape(f"{found['target']} ({found['runtime']}, {found['scheme']}), {samples}"),
+        f"{found['target']} ({found['runtime']}, {found['scheme']}), {samples}",
         "stage", "from first dB", "from before dB", "argmax agrees", "verdict",
         numbers=("from first dB", "from before dB", "argmax agrees"),
     )  # fmt: skip
@@ -26,7 +25,7 @@ def parity_tables(found: Mapping[str, Any]) -> list[Table]:
     if not found["layers"]:
         return [stages]
     layers = table(
-        escape(f"layers of {found['layers_of']}, against the stage before ({found['layer_samples']} samples)"),
+        f"layers of {found['layers_of']}, against the stage before ({found['layer_samples']} samples)",
         "layer", "op", "SQNR dB", "own dB", "",
         numbers=("SQNR dB", "own dB"),
     )  # fmt: skip
@@ -36,5 +35,4 @@ def parity_tables(found: Mapping[str, Any]) -> list[Table]:
 
 def _fill(table: Table, rows: list[list[str]]) -> None:
     for *cells, last in rows:
-        colour = _COLOURS.get(last)
-        table.add_row(*map(escape, cells), f"[{colour}]{last}[/]" if colour else escape(last))
+        table.add_row(*cells, words((last, _COLOURS.get(last, ""))))

@@ -141,13 +141,21 @@ class Parser(Protocol):
     def parse(self, data: bytes, file_format: str) -> Contents: ...
 
 
-def describe(path: Path) -> Description:
-    """Describe the model file at `path`; raise ModelError for anything else, ToolMissing without its package."""
+def format_of(path: Path) -> str:
+    """The format of a model file by its content, unparsed. Raises ModelError as `describe` does."""
+    return detect(_read(path), path)
+
+
+def contents_of(path: Path) -> Contents:
+    """What a model file holds: it is whole. Raises as `describe`."""
     data = _read(path)
-    file_format = detect(data, path)
+    return _parsed(data, detect(data, path), path)
+
+
+def _parsed(data: bytes, file_format: str, path: Path) -> Contents:
     try:
         parser = cast(Parser, importlib.import_module(PARSERS[file_format]))
-        contents = parser.parse(data, file_format)
+        return parser.parse(data, file_format)
     except ImportError as error:
         package = PACKAGES[file_format]
         raise ToolMissing(f"reading .{file_format} files needs {package}: {error}", f"pip install {package}") from error
@@ -157,6 +165,13 @@ def describe(path: Path) -> Description:
             f"({type(error).__name__}: {_short(error)}; {len(data)} bytes)",
             "Copy or download it again and compare the SHA-256, or export it again.",
         ) from error
+
+
+def describe(path: Path) -> Description:
+    """Describe the model file at `path`; raise ModelError for anything else, ToolMissing without its package."""
+    data = _read(path)
+    file_format = detect(data, path)
+    contents = _parsed(data, file_format, path)
     dtypes: dict[str, int] = {}
     for weight in contents.weights:
         dtypes[weight.dtype] = dtypes.get(weight.dtype, 0) + weight.size_bytes

@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pocketforge.errors import describe_exit
 from pocketforge.runtimes.describe import (
     BITS,
     Contents,
@@ -305,7 +306,7 @@ def _flatc(payload: bytes, schema: str) -> dict[str, Any]:
             raise ValueError(f"flatc did not finish in {_SECONDS} s") from error
         text = source.with_suffix(".json")
         if done.returncode or not text.is_file():
-            raise ValueError(f"flatc cannot read {payload[4:8]!r} by {schema} (exit code {done.returncode})")
+            raise ValueError(f"flatc cannot read {payload[4:8]!r} by {schema} ({describe_exit(done.returncode)})")
         tables: dict[str, Any] = json.loads(_finite_json(text.read_bytes()))
     return tables
 

@@ -215,6 +215,8 @@ def check_legacy(
         lines = [line for line in error.message.splitlines() if line.strip()]
         # Some errors end in a line that says nothing ("Registration failed.").
         said = next((line for line in reversed(lines) if "Error: " in line), lines[-1])
+        if isinstance(error, ToolFailed) and error.signal and error.signal not in said:
+            said = f"{error.signal}; last it said: {said}"
         found["runtimes"][name] = f"does not work: {said}"
         return [check(name, "loads and runs", said, False)] if required else []
     measured = against.measure(outputs, spec)

@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -116,7 +117,14 @@ def _wait(started: list[subprocess.Popen[bytes]], folder: Path, argv: list[str])
         if any(codes):
             # The others notice within moments that one is gone, and fail with less telling words.
             time.sleep(_POLL_S)
-            raise _told(folder) or ToolFailed(argv[:3], next(filter(None, codes)), "a training process was killed")
+            codes = [process.poll() for process in started]
+            told = _told(folder)
+            # Not SIGABRT: gloo ends a process so, that lost another.
+            killed = next((code for code in codes if code is not None and code < 0 and code != -signal.SIGABRT), 0)
+            # What the others say of one that a signal ended is only that it is gone.
+            if told is not None and not (killed and type(told) is StageFailed):
+                raise told
+            raise ToolFailed(argv[:3], killed or next(filter(None, codes)), "a training process was killed")
         time.sleep(_POLL_S)
 
 

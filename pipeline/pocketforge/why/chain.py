@@ -104,7 +104,8 @@ class Chain:
                 _, outputs = files.run_file(self.file, session, self.paths, self.scratch / "lowered")
             except ToolFailed as error:
                 # Some ops run in optimized kernels only: the file as an app runs it is still there to look at.
-                return Form("lowered", "", missing=f"{about} does not run it: {error.message.splitlines()[-1]}")
+                said = error.signal or error.message.splitlines()[-1]
+                return Form("lowered", "", missing=f"{about} does not run it: {said}")
             return Form("lowered", f"{self.file.name} in {about}", outputs=outputs)
         from pocketforge.model.evaluate import evaluate
         from pocketforge.runtimes.tap_executorch import lower

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pocketforge.devices.emulator.packages import OFFLINE, Packages
 from pocketforge.devices.emulator.pinned import OLDEST_QEMU, QEMU_PACKAGES
-from pocketforge.errors import DeviceUnavailable, ToolFailed, ToolMissing
+from pocketforge.errors import DeviceUnavailable, ToolFailed, ToolMissing, describe_exit
 from pocketforge.files import hash_file
 
 # By the processor that is played. ARM's came first and has the short name.
@@ -82,9 +82,9 @@ def _examine(path: Path, guest: Guest, size: int, mtime_ns: int) -> Qemu:
     except subprocess.TimeoutExpired:
         raise UnfitQemuError(f"did not say its version in {_TIMEOUT_S} s") from None
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        lines = done.stderr.strip().splitlines() if done.returncode > 0 else []
         # Where a dynamically linked one lacks its libraries, the loader says which, here.
-        raise UnfitQemuError(f"does not start: {lines[-1]}")
+        raise UnfitQemuError(f"does not start: {lines[-1] if lines else describe_exit(done.returncode)}")
     version = parse_version(done.stdout, guest)
     if not new_enough(version):
         raise UnfitQemuError(f"is version {version}; {_OLDEST} or newer is needed")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pocketforge.devices.emulator.parts import SETUP
-from pocketforge.errors import DeviceError, DeviceUnavailable
+from pocketforge.errors import DeviceError, DeviceUnavailable, describe_exit
 
 # A larger pipe holds some 13,000 lines: qemu and the reader wake each other up less often.
 PIPE_BYTES = 1 << 20
@@ -58,18 +58,20 @@ def read(reader: Path, items: str) -> Way:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.2)
             if process.returncode:
-                raise _unreadable(stderr) from None
+                raise _unreadable(stderr, process.returncode) from None
             raise
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
         if process.returncode:
-            raise _unreadable(stderr)
+            raise _unreadable(stderr, process.returncode)
         result.append(text_of(stdout))
 
 
-def _unreadable(stderr: BinaryIO) -> DeviceError:
+def _unreadable(stderr: BinaryIO, returncode: int) -> DeviceError:
+    if returncode < 0:
+        return DeviceError(f"the reader of qemu's log ended with {describe_exit(returncode)}")
     return DeviceError(
         f"qemu's log cannot be counted: {text_of(stderr).strip()}", "another version of qemu may write another log"
     )
