@@ -6,12 +6,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from release_build import SOURCES
 
-from pocketforge import crash
 from pocketforge.cli.main import COMMANDS, main
 from pocketforge.errors import ModelError, StoreError
 from pocketforge.run.store import Store
@@ -60,7 +60,9 @@ def test_what_nobody_foresaw_is_one_line_with_a_log(cli, cache, monkeypatch, err
     first, *rest = done.stderr.splitlines()
     assert re.match(f"error: {said}", first), done.stderr
     assert all(line.startswith("  ") for line in rest) and "Traceback" not in done.stderr
-    log = Path(re.search(r"the traceback is in (\S+)", done.stderr)[1])
+    told = re.search(r"the traceback is in (\S+)", done.stderr)
+    assert told, done.stderr
+    log = Path(told[1])
     assert log.parent == cache / "logs" and log.stat().st_mode & 0o077 == 0
     text = log.read_text()
     assert "summaries" in text and "arguments: ['cache', 'list']" in text
@@ -89,9 +91,9 @@ def test_the_log_is_written_elsewhere_where_the_cache_is_none_and_old_ones_go(cl
         path.unlink()
     logs.rmdir()
     logs.write_text("in the way")
-    monkeypatch.setattr(crash.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     assert f"the traceback is in {tmp_path}/error-" in cli("cache", "list").stderr
-    monkeypatch.setattr(crash.tempfile, "gettempdir", lambda: str(logs / "x"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(logs / "x"))
     done = cli("cache", "list")
     assert done.code == 70 and len(done.stderr.splitlines()) == 1
     monkeypatch.setenv("POCKETFORGE_DEBUG", "1")
