@@ -84,6 +84,16 @@ def locks_of_a_worker(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["POCKETFORGE_LOCKS_DIR"] = str(tmp_path_factory.mktemp("locks"))
 
 
+@pytest.fixture(autouse=True)
+def signals_of_a_test() -> Iterator[None]:
+    """A command that is interrupted ignores what comes after; programs that later tests start would inherit that."""
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    for number, handler in before:
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
 @pytest.fixture
 def repo_root() -> Path:
     return ROOT

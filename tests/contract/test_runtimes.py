@@ -198,7 +198,9 @@ def _plain(tensor: Any) -> dict[str, Any]:
 def test_the_exporter_writes_what_it_says(runtime, exported):
     for case in exported.values():
         assert set(case.result.files) == ({"model", "ort"} if runtime == "onnx" else {"model"})
-        assert {p.name for p in case.folder.iterdir()} == set(case.result.files.values())
+        # For the words of a file that is dead at load (measure/dead_files.py).
+        beside = {"nodes.json"} if runtime == "executorch" else set()
+        assert {p.name for p in case.folder.iterdir()} == set(case.result.files.values()) | beside
         assert case.model.suffix == RUNTIMES[runtime].suffix
         assert case.result.warnings == []
 

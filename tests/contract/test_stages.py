@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -188,6 +189,9 @@ class Ran:
     elsewhere: set[str]
 
 
+_MEMORY = re.compile(r"/proc/\d+/mem")
+
+
 class _Writes:
     """Files opened for writing by Python code, from an audit hook (hooks cannot be removed, so there is one)."""
 
@@ -200,6 +204,8 @@ class _Writes:
             return
         if event == "open":
             path, mode, flags = arguments
+            if isinstance(path, str) and _MEMORY.fullmatch(path):
+                return  # of the emulator's process, no file on a disk
             writes = (
                 any(c in mode for c in "wax+") if isinstance(mode, str) else bool(flags & (os.O_WRONLY | os.O_RDWR))
             )

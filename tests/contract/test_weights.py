@@ -675,7 +675,7 @@ def test_lazy_layers_in_stages_and_checkpoints(place: Path) -> None:
     x = X[:1]
     wanted = net(x)
     torch.save({"net": net.state_dict()}, place / "w.pt")
-    inputs = {"data_root": place, "weights": place / "w.pt"}
+    inputs = {"data_root": place, "weights": place / "w.pt", "data": place}
     spec: dict[str, Any] = {
         "definition": "lazy.py",
         "args": {},
@@ -683,13 +683,14 @@ def test_lazy_layers_in_stages_and_checkpoints(place: Path) -> None:
         "inputs": [{"shape": list(x.shape), "dtype": "float32"}],
     }
     data = {"inputs": [{"shape": list(x.shape[1:]), "dtype": "float32"}]}
+    np.save(place / "eval_0.npy", x.numpy())
     program, parameters, _, weights = load_traced(inputs, spec, data)
     assert torch.equal(program.module()(x), wanted)
     assert parameters == sum(value.numel() for value in net.parameters())
     assert weights == {"file": "w.pt", "key": "net", "done": ["taken from 'net'"]}
     # Without weights a first input tells the sizes, and the seed the values.
     spec["seed"] = 5
-    drawn = [load_traced({"data_root": place}, spec, data)[0].module()(x) for _ in range(2)]
+    drawn = [load_traced({"data_root": place, "data": place}, spec, data)[0].module()(x) for _ in range(2)]
     assert torch.equal(*drawn)
     checkpoint = open_checkpoint(inputs, spec)
     assert type(checkpoint.module[0]) is nn.Conv2d and checkpoint.module[0].in_channels == 2

@@ -513,7 +513,8 @@ def test_a_pt2_is_taken_and_a_damaged_one_refused(place: Place, traced: Path) ->
     place.recipe(('definition = "model.py"\nweights = "weights.safetensors"', 'definition = "model.pt2"'))
     done = place.run("check", "recipe.toml", "--json")
     assert done.code == 0, done.stderr
-    assert done.stdout == wanted
+    # It holds its weights: none were read.
+    assert json.loads(done.stdout) == {k: v for k, v in json.loads(wanted).items() if k != "weights"}
     place = Place(place.folder, place.cache, frozenset(stored(place.cache)))
     whole = traced.read_bytes()
     (place.folder / "model.pt2").write_bytes(whole[: len(whole) // 2])

@@ -26,6 +26,7 @@ from pocketforge.facts.gather import gather
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.results.report import make_report
+from pocketforge.run.opened import NOTES
 from pocketforge.run.store import Store
 from pocketforge.run.walk import run_plan
 
@@ -221,7 +222,8 @@ def test_a_finetune_killed_in_mid_training_ends_with_the_same_weights(built: Com
     )
     partial = cache / "v1" / "partial"
     deadline = time.monotonic() + 300
-    while not any(p.is_file() and not p.name.startswith(".") for p in partial.rglob("*")):  # a draft is no state yet
+    # A draft is no state yet, nor is the list of what the user's code opened.
+    while not any(p.is_file() and not p.name.startswith(".") and p.name != NOTES for p in partial.rglob("*")):
         assert killed.poll() is None and time.monotonic() < deadline, "no epoch was saved before the training ended"
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)

@@ -84,6 +84,7 @@ def test_a_stage_lives_as_in_a_program_of_its_own(folder: Path) -> None:
     for life in told:
         environment = life["environment"]
         assert environment.pop("POCKETFORGE_CACHE_DIR").startswith(str(folder / "cache"))
+        assert str(folder / "cache") in environment.pop("POCKETFORGE_READS"), "its own folders are no inputs"
         assert "/pocketforge-" in environment.pop("TMPDIR"), "each stage has one of its own"
         # What a server is to import, and where the program finds the checkout, is for those processes only; torch sets
         # the third when it is imported, to a folder in TMPDIR.

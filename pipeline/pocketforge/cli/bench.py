@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     help="On a phone: compare with this target or file in one session, A B B A. PASS when WHAT is not slower.",
 )  # fmt: skip
 @click.option(
-    "--tolerance", type=FiniteRange(0, 100), default=5.0, show_default=True, metavar="PERCENT",
+    "--tolerance", type=FiniteRange(0, 1000), default=5.0, show_default=True, metavar="PERCENT",
     help="With --against: how much slower WHAT may be.",
 )  # fmt: skip
 @click.option(

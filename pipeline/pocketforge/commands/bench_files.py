@@ -57,8 +57,8 @@ def stored_files(recipe: Recipe, cache: Path, names: Sequence[str]) -> list[File
 
 
 def _stored(store: Store, fits: Collection[str], key: str, what: str) -> Entry:
-    entry = store.get(key) if key in fits else None
-    if entry is None:
+    entry = store.get(key)  # first: of a damaged one nothing is known, and that is said
+    if entry is None or key not in fits:
         raise RecipeError(f"{what} is not built, or changed since", "pocketforge build RECIPE builds it")
     return entry
 

@@ -11,7 +11,6 @@ import atexit
 import contextlib
 import fcntl
 import multiprocessing
-import multiprocessing.util
 import os
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ _PREFIX = "pocketforge-"
 _LOCK, _UNLOCKED = ".lock", ".lock.new"
 _DAY_S = 86_400
 _LONGEST_SOCKET_BYTES, _SOCKET_NAME_BYTES = 107, len("/listener-abcdefgh")
+_SHORT = Path("/tmp")  # noqa: S108 - folders in it are made by mkdtemp
 # The folder that stands in for a TMPDIR in this process, until it ends: sockets in it may be in use by then.
 _stand_ins: dict[str, Path] = {}
 _outer: list[str] = []
@@ -103,14 +103,16 @@ def own_tmpdir() -> Iterator[None]:
 
 def _use_for_sockets(folder: Path) -> None:
     """multiprocessing keeps its sockets in a folder of its own, pymp-…, which outlives a kill. Ours serves as well, but
-    where the path is so long that a socket's, of at most 107 bytes, would not fit with the few letters more.
+    where the path is so long that a socket's, of at most 107 bytes, does not fit: there one in /tmp does.
     """
     config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
     if config.get("tempdir") is None:
-        if len(os.fsencode(folder)) + _SOCKET_NAME_BYTES <= _LONGEST_SOCKET_BYTES:
-            config["tempdir"] = str(folder)
-        else:
-            multiprocessing.util.get_temp_dir()  # beside ours
+        if len(os.fsencode(folder)) + _SOCKET_NAME_BYTES > _LONGEST_SOCKET_BYTES:
+            sweep(_SHORT)
+            marked = Marked(where=str(_SHORT))
+            atexit.register(marked.remove)
+            folder = marked.path
+        config["tempdir"] = str(folder)
 
 
 def lasting_tmpdir() -> str:
