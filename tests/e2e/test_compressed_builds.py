@@ -222,8 +222,10 @@ def test_a_finetune_killed_in_mid_training_ends_with_the_same_weights(built: Com
     )
     partial = cache / "v1" / "partial"
     deadline = time.monotonic() + 300
-    # A draft is no state yet, nor is the list of what the user's code opened.
-    while not any(p.is_file() and not p.name.startswith(".") and p.name != NOTES for p in partial.rglob("*")):
+    # A draft is no state yet, nor are the notes of what it began with and of what the user's code opened.
+    while not any(
+        p.is_file() and not p.name.startswith(".") and p.name not in (NOTES, "began.json") for p in partial.rglob("*")
+    ):
         assert killed.poll() is None and time.monotonic() < deadline, "no epoch was saved before the training ended"
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)

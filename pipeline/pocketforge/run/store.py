@@ -344,9 +344,8 @@ def _make(root: Path) -> None:
     for name in _FOLDERS:
         (root / name).mkdir(parents=True, exist_ok=True)
     # mkdir succeeds on an existing folder of a read-only disk.
-    probe = root / "tmp" / f"probe-{uuid.uuid4().hex}"
-    probe.touch()
-    probe.unlink()
+    # A file without a name, where the disk has such: a kill leaves nothing.
+    tempfile.TemporaryFile(dir=root / "tmp").close()
 
 
 def _entry_dir(root: Path, key: str) -> Path:
