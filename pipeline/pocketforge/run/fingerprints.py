@@ -94,7 +94,8 @@ class Fingerprints:
     """Hashes of files; remembered in `folder` (a store's), or nowhere. Use it as a context or call `close`."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._lock = threading.Lock()
+        # One that its own thread may take again: a ^C on the way out of `with` leaves it taken, and `close` comes then.
+        self._lock = threading.RLock()
         self._path = folder / FILE if folder is not None else None
         self._today = int(time.time()) // _DAY_S
         self._new: dict[int, tuple[Stamp, str]] = {}
