@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,12 @@ def _exchange_call() -> Callable[[bytes, bytes], int] | None:
     if hasattr(libc, "renamex_np"):
         return lambda one, other: int(libc.renamex_np(one, other, ctypes.c_uint(2)))  # RENAME_SWAP
     return None
+
+
+def check_writable(folder: Path) -> None:
+    """Raises OSError where no file can be made. The one that is tried has no name, where the disk has such: a kill
+    leaves nothing."""
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 def sync_tree(folder: Path) -> None:

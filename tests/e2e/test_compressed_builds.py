@@ -26,6 +26,7 @@ from pocketforge.facts.gather import gather
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.results.report import make_report
+from pocketforge.run.build_inputs import BEGAN
 from pocketforge.run.opened import NOTES
 from pocketforge.run.store import Store
 from pocketforge.run.walk import run_plan
@@ -224,7 +225,7 @@ def test_a_finetune_killed_in_mid_training_ends_with_the_same_weights(built: Com
     deadline = time.monotonic() + 300
     # A draft is no state yet, nor are the notes of what it began with and of what the user's code opened.
     while not any(
-        p.is_file() and not p.name.startswith(".") and p.name not in (NOTES, "began.json") for p in partial.rglob("*")
+        p.is_file() and not p.name.startswith(".") and p.name not in (NOTES, BEGAN) for p in partial.rglob("*")
     ):
         assert killed.poll() is None and time.monotonic() < deadline, "no epoch was saved before the training ended"
         time.sleep(0.02)

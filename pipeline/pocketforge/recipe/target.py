@@ -77,16 +77,9 @@ class Verify:
     tflite_runtime: Literal["report", "require", "skip"] = "report"
 
     RANGES: ClassVar[Mapping[str, Range]] = {
-        "min_sqnr_db": DECIBELS,
-        "max_diff_ratio": _RATIO,
-        "min_channel_sqnr_db": DECIBELS,
-        "min_region_sqnr_db": DECIBELS,
-        "max_dead_channels": COUNT_OR_NONE,
+        **OutputLimits.RANGES,
         "min_argmax_agreement": SHARE,
-        "min_integer_agreement": SHARE,
         "max_accuracy_drop": SHARE,
-        "min_graph_sqnr_db": DECIBELS,
-        "max_steps_from_graph": STEPS_OF_OUTPUT,
     }
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pocketforge import events
-from pocketforge.files import exchange, explain_os_error, sync, sync_tree
+from pocketforge.files import check_writable, exchange, explain_os_error, sync, sync_tree
 from pocketforge.run.locks import hold
 
 REPORT, RELEASE, FAILED, CHECKPOINT, WHY = "report.json", "release", "failed", "checkpoint", "why"
@@ -48,10 +48,7 @@ def take(out: Path, emit: events.Emit = events.ignore) -> Iterator[bool]:
                 emit(events.Waiting(f"{holder} builds into {out}; this build goes on when it is done"))
 
             waited = stack.enter_context(hold(out / ".pocketforge.lock", waits))
-            # Now, not after the build: can it be written to?
-            probe = out / f".probe-{uuid.uuid4().hex}"
-            probe.touch()
-            probe.unlink()
+            check_writable(out)  # now, not after the build
             _tidy(out)
         except OSError as error:
             raise explain_os_error(error, out, "--out") from error

@@ -18,7 +18,7 @@ from pocketforge.run.reuse import difference, needs_of
 from pocketforge.run.store import Entry, Store
 
 # In half-done work: of which files it is.
-_BEGAN = "began.json"
+BEGAN = "began.json"
 
 
 class BuildInputs:
@@ -71,14 +71,14 @@ class BuildInputs:
         """Whether half-done work in `folder` is of the files that there are now, or there is none."""
         if not any(folder.iterdir()):
             return True
-        began = folder / _BEGAN
+        began = folder / BEGAN
         signed = began.is_file() and began.read_text("utf-8") == self._signature(step, watch)
         return signed and still_as_noted(read_notes(folder / NOTES))
 
     def sign(self, step: Step, watch: Watch, folder: Path) -> None:
         """Note in `folder` of which files the work in it is. Raises StoreError."""
         try:
-            (folder / _BEGAN).write_text(self._signature(step, watch), "utf-8")
+            (folder / BEGAN).write_text(self._signature(step, watch), "utf-8")
         except OSError as error:
             raise explain_os_error(error, folder) from error
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pocketforge.errors import DamagedEntry, StoreError
-from pocketforge.files import exchange, explain_os_error, hash_file
+from pocketforge.files import check_writable, exchange, explain_os_error, hash_file
 from pocketforge.run.pins import Pin, unless_pinned
 
 LAYOUT = "v1"
@@ -344,8 +344,7 @@ def _make(root: Path) -> None:
     for name in _FOLDERS:
         (root / name).mkdir(parents=True, exist_ok=True)
     # mkdir succeeds on an existing folder of a read-only disk.
-    # A file without a name, where the disk has such: a kill leaves nothing.
-    tempfile.TemporaryFile(dir=root / "tmp").close()
+    check_writable(root / "tmp")
 
 
 def _entry_dir(root: Path, key: str) -> Path:
