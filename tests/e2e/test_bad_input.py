@@ -249,10 +249,10 @@ def test_data_that_would_run_code_when_read(place: Place) -> None:
 
 
 def test_a_sample_that_is_not_a_number(place: Place) -> None:
-    samples = np.load(place.folder / "data.npz")
-    x = samples["x"]
+    with np.load(place.folder / "data.npz") as samples:
+        x, y = samples["x"], samples["y"]
     x[:, 2] = np.nan
-    np.savez(place.folder / "data.npz", x=x, y=samples["y"])
+    np.savez(place.folder / "data.npz", x=x, y=y)
     place.refused(says=(r"data\.source: sample '\d+' has 1 values that are NaN or infinite in input 0",))
 
 
