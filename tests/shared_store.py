@@ -81,7 +81,10 @@ class DigitsParts:
         steps = {name: plan.step(key) for name, key in keys.items()}
         folders = self._folders({key for step in steps.values() for key in step.needs.values()})
         return {
-            name: ({role: folders[key] for role, key in step.needs.items()} | dict(step.paths), dict(step.spec))
+            name: (
+                {role: folders[key] for role, key in step.needs.items()} | dict(step.paths),
+                dict(step.spec) if isinstance(step.spec, dict) else step.spec,
+            )
             for name, step in steps.items()
         }
 

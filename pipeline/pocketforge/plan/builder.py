@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pocketforge.plan.steps import Facts, Step
+from pocketforge.plan.steps import Facts, Step, spec_json
 from pocketforge.recipe import Recipe
 from pocketforge.registries import RUNTIMES, STAGES
+from pocketforge.specs.base import Spec
 
 _FORMAT = 2
 
@@ -43,7 +44,7 @@ class Steps:
         self,
         stage: str,
         lane: str,
-        spec: Mapping[str, Any],
+        spec: Spec | Mapping[str, Any],
         needs: Mapping[str, str],
         *,
         reads: tuple[str, ...] = (),
@@ -59,7 +60,7 @@ class Steps:
             "format": _FORMAT,
             "stage": stage,
             "version": info.version,
-            "spec": spec,
+            "spec": spec_json(spec),
             "needs": dict(needs),
             "files": {role: self.facts.digests[role] for role in reads if role in self.facts.digests},
             "libraries": {name: self.facts.versions.get(name, "none") for name in (*info.libraries, *also)},

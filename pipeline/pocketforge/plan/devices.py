@@ -12,6 +12,7 @@ from pocketforge.plan.roles import calibration_role, profile_role, runner_role
 from pocketforge.plan.steps import Emulated, OnPhone
 from pocketforge.recipe import Recipe, Target
 from pocketforge.recipe.device import AdbDevice, EmulatedDevice, HostDevice
+from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
 
 
 def calibration_paths(build: Steps, device: EmulatedDevice) -> dict[str, Path]:
@@ -57,7 +58,7 @@ def add_emulated(
     count = build.add(
         "count",
         target.name,
-        {**shared, "device": place},
+        CountSpec(target.runtime, build.facts.emulator, EmulatedPlace(**place)),
         {role: needs[role] for role in ("data", "export")},
         reads=(role,),
         paths=profile,
@@ -66,7 +67,7 @@ def add_emulated(
     estimate = build.add(
         "estimate",
         target.name,
-        {"device": {"cores": device.cores}},
+        EstimateSpec(device.cores),
         {"export": needs["export"], "count": count},
         reads=(role, "core models", calibration_role(device.calibration)),
         paths={**profile, **calibration_paths(build, device)},

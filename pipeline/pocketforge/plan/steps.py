@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge.recipe import Target
+from pocketforge.specs.base import Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ class Facts:
     files: Mapping[str, ReadFiles] = field(default_factory=dict)
 
 
+def spec_json(spec: Spec | Mapping[str, Any]) -> dict[str, Any]:
+    """A step's spec as its key and its record have it."""
+    return spec.to_json() if isinstance(spec, Spec) else dict(spec)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One run of one stage.
@@ -89,7 +95,7 @@ class Step:
 
     stage: str
     lane: str
-    spec: Mapping[str, Any]
+    spec: Any  # of specs/; a mapping where a stage has none yet
     needs: Mapping[str, str]
     key: str
     paths: Mapping[str, Path] = field(default_factory=dict)

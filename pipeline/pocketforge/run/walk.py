@@ -21,7 +21,7 @@ from typing import Any
 
 from pocketforge import events
 from pocketforge.errors import ChangedInput, DamagedEntry, PocketforgeError, StageFailed, StoreError, describe_exit
-from pocketforge.plan.steps import Plan, Step
+from pocketforge.plan.steps import Plan, Step, spec_json
 from pocketforge.records import StepRecord
 from pocketforge.registries import STAGES
 from pocketforge.run import worker
@@ -284,7 +284,7 @@ class _Run:
                 "lane": step.lane,
                 "wall_s": round(time.monotonic() - started, 3),
                 "peak_rss_bytes": peak_rss_bytes,
-                "spec": dict(step.spec),
+                "spec": spec_json(step.spec),
                 "inputs": found,
             }
             entry = self.store.publish(step.key, out, meta)
@@ -324,7 +324,7 @@ class _Run:
             ours, theirs = self._context.Pipe(duplex=False)
             process = self._context.Process(
                 target=worker.stage_main,
-                args=(stage.module, dict(inputs), dict(step.spec), out, log, temporary, theirs, noted, self.store.root),
+                args=(stage.module, dict(inputs), step.spec, out, log, temporary, theirs, noted, self.store.root),
                 name=step.name,
             )
             try:

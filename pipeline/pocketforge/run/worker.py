@@ -36,6 +36,7 @@ from pocketforge.errors import (
 from pocketforge.files import explain_os_error
 from pocketforge.folders import safe_path
 from pocketforge.run import tracker
+from pocketforge.specs.base import Spec
 
 PRELOAD_VARIABLE = "POCKETFORGE_PRELOAD"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -80,7 +81,7 @@ def kill_fork_server() -> None:
 def stage_main(
     module: str,
     inputs: Mapping[str, Path],
-    spec: Mapping[str, Any],
+    spec: Spec | Mapping[str, Any],
     out: Path,
     log: Path,
     scratch: Path,

@@ -6,33 +6,32 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.measure.on_emulator import count_file
+from pocketforge.specs.count import CountSpec
 
 Emit = Callable[[float, str], None]
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: "data", "export", "profile"; spec: runtime, device (cores, time_limit_s, memory_limit_bytes).
+def run(inputs: Mapping[str, Path], spec: CountSpec, out: Path, emit: Emit) -> None:
+    """inputs: "data", "export", "profile".
 
     Writes counts.json (see devices/emulator/counts.py). Windows that differ are a result, not an error. Raises
     ToolFailed, DeviceUnavailable, DeviceTimeout.
     """
-    device = spec["device"]
     exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
     emit(0.0, "warming up")
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         counts = count_file(
             inputs["export"] / exported["files"]["model"],
-            spec["runtime"],
+            spec.runtime,
             sample_paths(inputs["data"], "eval"),
             inputs["profile"],
-            device["cores"],
+            spec.device.cores,
             scratch=Path(scratch),
-            time_limit_s=device["time_limit_s"],
-            memory_limit_bytes=device["memory_limit_bytes"],
+            time_limit_s=spec.device.time_limit_s,
+            memory_limit_bytes=spec.device.memory_limit_bytes,
         )
     (out / "counts.json").write_text(json.dumps(counts.to_json(), sort_keys=True), "utf-8")
     emit(1.0, f"{counts.instructions:,} instructions")

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from pocketforge.devices.emulator.counts import Counts
 from pocketforge.measure.on_emulator import estimate_file
+from pocketforge.specs.count import EstimateSpec
 
 Emit = Callable[[float, str], None]
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: "export", "count", "profile", and "calibration" where the device names one; spec: device (cores).
+def run(inputs: Mapping[str, Path], spec: EstimateSpec, out: Path, emit: Emit) -> None:
+    """inputs: "export", "count", "profile", and "calibration" where the device names one.
 
     Writes estimate.json: the estimate with its interval, or {"refused": why} where the model does not reach.
     """
     exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
     counts = Counts.from_json(json.loads((inputs["count"] / "counts.json").read_text("utf-8")))
     model = inputs["export"] / exported["files"]["model"]
-    found = estimate_file(model, counts, inputs["profile"], spec["device"]["cores"], inputs.get("calibration"))
+    found = estimate_file(model, counts, inputs["profile"], spec.cores, inputs.get("calibration"))
     (out / "estimate.json").write_text(json.dumps(found, indent=1, sort_keys=True), "utf-8")
     emit(1.0, found.get("refused") or f"{found['latency_ms']:.3f} ms estimated")
