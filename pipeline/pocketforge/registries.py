@@ -146,14 +146,52 @@ DEVICES = {
     "adb": "pocketforge.devices.adb",
 }
 
-# A kind of data → the module that opens it.
-SOURCES = {
-    "digits": "pocketforge.data.digits",
-    "cifar10": "pocketforge.data.cifar10",
-    "imagefolder": "pocketforge.data.imagefolder",
-    "npz": "pocketforge.data.npz",
-    "function": "pocketforge.data.function",
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """A kind of data, written `NAME:PLACE` in a recipe's data.source (`function` is written `module.py:function`).
+
+    Attributes:
+        module: What finds its files and reads them: a data.base.SourceModule.
+        place: What stands after the colon, in capitals: DIR and FILE are paths of the recipe, which must be there, and
+            of a DIR the listing decides which files are read; another word is the module's own. Empty: nothing does.
+        largest: The largest raw value of its images, which becomes 1.0; 0 where samples are no images.
+        largest_deep: The same for images of 16 bits, which the source may have too; 0 where it has none.
+        split_folders: Whether the recipe may say which of its folders are splits.
+        preprocess: TOML that `pocketforge init` writes for it in place of a commented-out [data.preprocess].
+        libraries: Distributions whose versions are part of the key of what reads it, besides those of the stages.
+    """
+
+    module: str
+    place: str = ""
+    largest: float = 0.0
+    largest_deep: float = 0.0
+    split_folders: bool = False
+    preprocess: str = ""
+    libraries: tuple[str, ...] = ()
+
+    def with_library(self, distribution: str) -> SourceInfo:
+        """The source as a plug-in's."""
+        return dataclasses.replace(self, libraries=(*self.libraries, distribution))
+
+
+_DIGITS_PREPROCESS = """\
+[data.preprocess]
+resize = [32, 32] # height, width; bilinear
+scale = 16.0 # the raw value that becomes 1.0
+mean = [0.5]
+std = [0.5]"""
+
+_SOURCES: dict[str, SourceInfo] = {
+    "digits": SourceInfo("pocketforge.data.digits", largest=16.0, preprocess=_DIGITS_PREPROCESS),
+    "cifar10": SourceInfo("pocketforge.data.cifar10", "DIR", largest=255.0),
+    "imagefolder": SourceInfo(
+        "pocketforge.data.imagefolder", "DIR", largest=255.0, largest_deep=65_535.0, split_folders=True
+    ),
+    "npz": SourceInfo("pocketforge.data.npz", "FILE"),
+    "function": SourceInfo("pocketforge.data.function", "module.py:function"),
 }
+SOURCES = Registry("sources", SourceInfo, _SOURCES, SourceInfo.with_library)
 
 # A type of [[compress]] that prunes → its method.
 METHODS = {

@@ -321,7 +321,8 @@ def test_every_module_that_a_registry_names_is_there() -> None:
 
     named = [*(s.module for s in STAGES.values()), *(r.module for r in RUNTIMES.values())]
     named += [f"pocketforge.runtimes.sessions.{r.session}" for r in RUNTIMES.values()]
-    named += [module for registry in (DEVICES, METHODS, READERS, SOURCES) for module in registry.values()]
+    named += [source.module for source in SOURCES.values()]
+    named += [module for registry in (DEVICES, METHODS, READERS) for module in registry.values()]
     assert [n for n in named if not is_module(n)] == []
 
 
