@@ -12,7 +12,7 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,10 @@ def _converter() -> cattrs.Converter:
 def _table_hook(cls: Any, converter: cattrs.Converter) -> Any:
     names = {f.name: _TABLE_NAMES.get(f.name, f.name) for f in dataclasses.fields(cls)}
     overrides = {name: override(rename=key) for name, key in names.items() if key != name}
+    # cattrs strips what a type is annotated with, so it is told by the field.
+    hints = typing.get_type_hints(cls, include_extras=True)
+    known = {name: named for name in names if (named := _names_of(hints[name])) is not None}
+    overrides |= {name: override(struct_hook=functools.partial(_name, known=named)) for name, named in known.items()}
     overrides |= {name: override(omit=True) for name in _HIDDEN if name in names}
     structure = make_dict_structure_fn(cls, converter, **overrides)  # type: ignore[arg-type]
 
@@ -189,7 +193,24 @@ def _kind(name: Any, known: Mapping[str, Any], at: str) -> Any:
 
 
 def _literal(value: Any, cls: Any) -> Any:
-    known = typing.get_args(cls)
+    return _one_of(value, typing.get_args(cls))
+
+
+def _name(value: Any, _: Any, *, known: Iterable[str]) -> Any:
+    """A name of something that can be plugged in."""
+    return _one_of(value, tuple(known))
+
+
+def _names_of(hint: Any) -> Iterable[str] | None:
+    """What a type is annotated with, or the required part of an optional one: the names that it may be."""
+    for part in (hint, *typing.get_args(hint)):
+        if typing.get_origin(part) is typing.Annotated:
+            names: Iterable[str] = part.__metadata__[0]
+            return names
+    return None
+
+
+def _one_of(value: Any, known: tuple[str, ...]) -> Any:
     if type(value) is not str:
         raise _wrong(f"one of {', '.join(map(repr, known))}", value)
     if value not in known:
