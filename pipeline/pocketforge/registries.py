@@ -1,11 +1,15 @@
 """What can be plugged in: visible dicts of name → where it is, imported on use.
 
-This module imports nothing but the standard library: it is read before anything heavy is.
+A Registry also holds the rows of installed packages (plugins.py). This module imports nothing but the standard
+library: it is read before anything heavy is.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+
+from pocketforge.plugins import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,16 @@ class RuntimeInfo:
     preload: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
 
+    def with_library(self, distribution: str) -> RuntimeInfo:
+        """The runtime as a plug-in's, whose version is part of what exports to it and of what runs it."""
+        return dataclasses.replace(
+            self,
+            export_libraries=(*self.export_libraries, distribution),
+            run_libraries=(*self.run_libraries, distribution),
+        )
 
-RUNTIMES: dict[str, RuntimeInfo] = {
+
+_RUNTIMES: dict[str, RuntimeInfo] = {
     "executorch": RuntimeInfo(
         "pocketforge.runtimes.executorch",
         "executorch",
@@ -125,6 +137,7 @@ RUNTIMES: dict[str, RuntimeInfo] = {
         beside=("ort",),
     ),
 }
+RUNTIMES = Registry("runtimes", RuntimeInfo, _RUNTIMES, RuntimeInfo.with_library)
 
 # A kind of device → the module that runs files on it.
 DEVICES = {

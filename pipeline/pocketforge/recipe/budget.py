@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
+from pocketforge.plugins import Registry
 from pocketforge.recipe.names import NameOf
 from pocketforge.recipe.ranges import DECIBELS, SHARE_BELOW_ONE, Range
 
@@ -94,7 +95,7 @@ def _error(title: str) -> Metric:
     )
 
 
-METRICS: dict[str, Metric] = {
+_METRICS = {
     "size_bytes": Metric("bytes", "lower", "file", "bytes", ",.0f", _BYTES),
     "gzip_bytes": Metric("bytes", "lower", "file", "gzip -9", ",.0f", _BYTES),
     "accuracy_top1": Metric(
@@ -123,6 +124,7 @@ METRICS: dict[str, Metric] = {
     "parameters": Metric("", "lower", "model", "parameters", ",.0f", _MANY),
     "macs": Metric("", "lower", "model", "MACs", ",.0f", _MANY),
 }
+METRICS = Registry("metrics", Metric, _METRICS)
 # A budget on it is on the metric that the recipe's own `metric` names.
 THE_TASKS = "metric"
 
