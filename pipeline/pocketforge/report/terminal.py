@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pocketforge.recipe import HIGHER_IS_BETTER
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
+from pocketforge.registries import DEVICES
 from pocketforge.report.tables import Screen, console, milliseconds, short_lane, table, told, weights_lines, words
 from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import latency_interval
@@ -45,8 +46,7 @@ _COLUMNS = {
 def show_report(report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     from pocketforge.report.compression import compression_tables
-    from pocketforge.report.emulated import emulated_tables
-    from pocketforge.report.phones import phone_tables
+    from pocketforge.report.devices import device_tables
     from pocketforge.report.quantization import quantization_tables
 
     screen = console()
@@ -59,8 +59,7 @@ def show_report(report: Report) -> None:
     if report.measurements:
         screen.print()
         screen.print(_measurements(report))
-    tables = [*quantization_tables(report.targets, report.agreement), *emulated_tables(report.targets)]
-    for made in [*tables, *phone_tables(report.targets)]:
+    for made in [*quantization_tables(report.targets, report.agreement), *device_tables(report.targets)]:
         screen.print()
         screen.print(made)
     evidence = [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets)
@@ -140,7 +139,7 @@ def _files(report: Report) -> Table:
 
 def _measurements(report: Report) -> Table:
     """One row for each target and device that keeps time."""
-    kept = [m for m in report.measurements if m.via != "emulator"]
+    kept = [m for m in report.measurements if m.via not in DEVICES or DEVICES[m.via].keeps_time]
     measured = {m.metric for m in kept}
     columns = {metric: how for metric, how in _COLUMNS.items() if metric in measured}
     numbers = [*(title for title, _ in columns.values()), *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured))]

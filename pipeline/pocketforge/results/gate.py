@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pocketforge.recipe import HIGHER_IS_BETTER, Budget, Recipe
 from pocketforge.recipe.device import MEASURED_METRICS
 from pocketforge.records import GateResult, Measurement, Verdict
+from pocketforge.registries import DEVICES
 from pocketforge.results.latency import latency_interval, load_range, what_settles
 from pocketforge.stats import Interval
 
@@ -22,7 +23,7 @@ def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResu
     found = {
         (m.metric, m.target, m.device): m
         for m in measurements
-        if not (m.metric in MEASURED_METRICS and m.via == "emulator")
+        if m.metric not in MEASURED_METRICS or DEVICES[m.via].keeps_time
     }
     results = []
     for budget in recipe.budgets:

@@ -6,7 +6,6 @@ fails the stage; one whose outputs differ is a result, which verdict.json names.
 
 from __future__ import annotations
 
-import importlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from pocketforge.files import hash_file
 from pocketforge.measure.file_checks import check, check_limits, measure, measure_parity, summary, write_checked
 from pocketforge.measure.kernels_judged import judged_on, limits_there, place_in_words, with_steps
 from pocketforge.metrics import accuracy
-from pocketforge.registries import DEVICES, RUNTIMES
+from pocketforge.registries import DEVICES, RUNTIMES, load
 
 Emit = Callable[[float, str], None]
 
@@ -45,7 +44,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     where = place_in_words(inputs, device)
     emit(0.0, f"{samples} samples on {where}")
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
-        answer = importlib.import_module(DEVICES[device["via"]]).run(
+        answer = load(DEVICES[device["via"]].runner).run(
             RunRequest(
                 session=RUNTIMES[spec["runtime"]].session,
                 model=model,
