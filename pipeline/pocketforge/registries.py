@@ -1,13 +1,17 @@
 """What can be plugged in: visible dicts of name → where it is, imported on use.
 
-This module imports nothing but the standard library: it is read before anything heavy is.
+A Registry also holds the rows of installed packages (plugins.py). This module imports nothing but the standard
+library: it is read before anything heavy is.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from dataclasses import dataclass
 from typing import Any
+
+from pocketforge.plugins import Registry
 
 
 def load(place: str) -> Any:
@@ -98,8 +102,16 @@ class RuntimeInfo:
     preload: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
 
+    def with_library(self, distribution: str) -> RuntimeInfo:
+        """The runtime as a plug-in's, whose version is part of what exports to it and of what runs it."""
+        return dataclasses.replace(
+            self,
+            export_libraries=(*self.export_libraries, distribution),
+            run_libraries=(*self.run_libraries, distribution),
+        )
 
-RUNTIMES: dict[str, RuntimeInfo] = {
+
+_RUNTIMES: dict[str, RuntimeInfo] = {
     "executorch": RuntimeInfo(
         "pocketforge.runtimes.executorch",
         "executorch",
@@ -134,6 +146,7 @@ RUNTIMES: dict[str, RuntimeInfo] = {
         beside=("ort",),
     ),
 }
+RUNTIMES = Registry("runtimes", RuntimeInfo, _RUNTIMES, RuntimeInfo.with_library)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +163,8 @@ class DeviceInfo:
             for nothing.
         about: Under what name the report's facts of a target hold what is known of such devices; empty for nothing.
         tables: Function that shows this in the terminal (`ShowTables` of report/devices.py); empty for nothing.
+        libraries: Distributions whose versions are part of the keys of the steps there; a package that brings the row
+            is one by itself.
     """
 
     entry: str
@@ -160,9 +175,14 @@ class DeviceInfo:
     facts: str = ""
     about: str = ""
     tables: str = ""
+    libraries: tuple[str, ...] = ()
+
+    def with_library(self, name: str) -> DeviceInfo:
+        """The row as a package brings it: results there change with the package's version."""
+        return dataclasses.replace(self, libraries=(*self.libraries, name))
 
 
-DEVICES: dict[str, DeviceInfo] = {
+_DEVICES: dict[str, DeviceInfo] = {
     "host": DeviceInfo(
         entry="pocketforge.recipe.device:HostDevice",
         runner="pocketforge.devices.host",
@@ -191,6 +211,7 @@ DEVICES: dict[str, DeviceInfo] = {
         tables="pocketforge.report.phones:phone_tables",
     ),
 }
+DEVICES = Registry("devices", DeviceInfo, _DEVICES, DeviceInfo.with_library)
 
 # A kind of data → the module that opens it.
 SOURCES = {

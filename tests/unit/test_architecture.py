@@ -21,7 +21,9 @@ BENCH = ROOT / "android_bench"
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "errors events stats metrics version folders registries streams",
+        "errors events stats metrics version folders streams",
+        "plugins",
+        "registries",
         "files recipe crash",
         "specs outcomes",
         "records plan model devices figures rewrites",
@@ -38,7 +40,7 @@ ROW = {room: number for number, row in enumerate(LAYERS) for room in row}
 # Files that may lie at the package's root; all else has a room.
 ROOT_FILES = {
     "__init__", "__main__", "version", "errors", "events", "stats", "records", "metrics", "registries", "files",
-    "folders", "figures", "streams", "crash",
+    "folders", "figures", "streams", "crash", "plugins",
 }  # fmt: skip
 # What a plan is made of costs nothing to import: no package but the standard library.
 STANDARD_LIBRARY_ONLY = (
@@ -47,6 +49,7 @@ STANDARD_LIBRARY_ONLY = (
     "plan/",
     "records.py",
     "registries.py",
+    "plugins.py",
     "errors.py",
     "events.py",
     "folders.py",

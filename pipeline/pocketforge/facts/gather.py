@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +23,7 @@ from pocketforge.files import is_special
 from pocketforge.plan.roles import loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
 from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
-from pocketforge.registries import RUNTIMES, STAGES
+from pocketforge.registries import RUNTIMES, STAGES, RuntimeInfo
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import look_at
 from pocketforge.run.store import LAYOUT
@@ -158,10 +158,10 @@ def _definition_place(definition: str) -> str:
 COMPRESS_LIBRARIES = ("torch-pruning", "accelerate", "tensorboard", "matplotlib")
 
 
-def installed_versions() -> dict[str, str]:
+def installed_versions(runtimes: Mapping[str, RuntimeInfo] = RUNTIMES) -> dict[str, str]:
     """Versions of every distribution that any stage calls; `none` where one is not installed. Imports none."""
     names = {name for stage in STAGES.values() for name in stage.libraries}
-    for runtime in RUNTIMES.values():
+    for runtime in runtimes.values():
         names.update(runtime.export_libraries, runtime.run_libraries)
     versions = {}
     for name in sorted(names | {"torchvision", "timm", "transformers"} | set(COMPRESS_LIBRARIES)):

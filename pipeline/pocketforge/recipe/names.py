@@ -8,9 +8,12 @@ import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-Runtime = Literal["executorch", "tflite", "onnx"]
+from pocketforge.registries import RUNTIMES
+
+# A name of a registry, checked against its rows where a recipe is read (toml.py): those of plug-ins are in it too.
+Runtime = Annotated[str, RUNTIMES]
 Layout = Literal["NCHW", "NHWC"]
 _MOST_BYTES, _MOST_NESTED, _MOST_PARTS = 2**20, 32, 50
 _DEEP_KEY = re.compile(
