@@ -7,18 +7,9 @@ library: it is read before anything heavy is.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from dataclasses import dataclass
-from typing import Any
 
 from pocketforge.plugins import Registry
-
-
-def load(place: str) -> Any:
-    """What `module:name` names, or a module. Who asks says in a Protocol what it has to be."""
-    module, _, name = place.partition(":")
-    loaded = importlib.import_module(module)
-    return getattr(loaded, name) if name else loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +142,7 @@ RUNTIMES = Registry("runtimes", RuntimeInfo, _RUNTIMES, RuntimeInfo.with_library
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """One kind of [[device]]: where each of its parts is, as `module:name`, loaded by who needs it.
+    """One kind of [[device]]: where each of its parts is, as `module:name`, imported by who needs it.
 
     Attributes:
         entry: The dataclass of its table in a recipe (a `Device` of recipe/device.py).

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Protocol
 
 from pocketforge.plan.steps import Facts
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.device import Device
-from pocketforge.registries import DEVICES, load
+from pocketforge.registries import DEVICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def look_up(recipe: Recipe, facts: Facts) -> Looked:
     for via, info in DEVICES.items():
         devices = [device for device in recipe.devices if device.via == via]
         if devices and info.facts:
-            look: LookUp = load(info.facts)
+            look: LookUp = resolve_name(info.facts)
             looked = look(recipe, devices, facts)
             facts = looked.facts
             files |= looked.files

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from typing import Protocol
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.steps import OnDevice
 from pocketforge.recipe import Target
 from pocketforge.recipe.device import Device
-from pocketforge.registries import DEVICES, load
+from pocketforge.registries import DEVICES
 
 
 class AddSteps(Protocol):
@@ -25,5 +26,5 @@ class AddSteps(Protocol):
 
 def add_steps(via: str) -> AddSteps:
     """Of one kind of device."""
-    add: AddSteps = load(DEVICES[via].steps)
+    add: AddSteps = resolve_name(DEVICES[via].steps)
     return add

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from pkgutil import resolve_name
 from typing import ClassVar, Literal, Protocol
 
+from pocketforge.recipe.budget import Place, place_of
 from pocketforge.recipe.names import check_name
 from pocketforge.recipe.ranges import (
     COUNT,
@@ -27,15 +29,7 @@ from pocketforge.recipe.ranges import (
     check_path,
     check_ranges,
 )
-from pocketforge.registries import DEVICES, load
-
-# What only a device that keeps time can give, and what only an emulated one gives.
-MEASURED_METRICS = frozenset({"latency_ms", "load_ms", "peak_rss_bytes"})
-EMULATED_METRICS = frozenset({"instructions", "estimated_cycles", "estimated_latency_ms"})
-PER_DEVICE_METRICS = MEASURED_METRICS | EMULATED_METRICS
-# Of the file's outputs: measured on the host, and on each emulated device and phone too, whose kernels are others.
-OUTPUT_METRICS = frozenset({"accuracy_top1", "accuracy_drop", "metric", "parity_sqnr_db"})
-
+from pocketforge.registries import DEVICES
 
 # How the profiles of x86 hosts are called, shipped ones and a user's own.
 X86_PREFIX = "x86-"
@@ -45,12 +39,14 @@ LEAST_ROUNDS = 3
 _ROUNDS = Range(LEAST_ROUNDS, 1000)
 _WARMUP = Range(0, 100_000)
 
-# What a device can give: times, counts and estimates from them, outputs of its own.
-Gives = Literal["measured", "emulated", "outputs"]
-
 
 class Device(Protocol):
-    """What every entry of [[device]] has: a frozen dataclass of its kind, `via`, which the registry names."""
+    """What every entry of [[device]] has: a frozen dataclass of its kind, `via`, which the registry names.
+
+    GIVES: the places of metrics (`Metric.place`) that some device of the kind gives.
+    """
+
+    GIVES: ClassVar[frozenset[Place]]
 
     @property
     def name(self) -> str:
@@ -63,8 +59,8 @@ class Device(Protocol):
         ...
 
     @property
-    def gives(self) -> frozenset[Gives]:
-        """The groups of metrics that a budget can be on here."""
+    def gives(self) -> frozenset[Place]:
+        """The places of metrics that a budget can be on here."""
         ...
 
     @property
@@ -93,6 +89,7 @@ class HostDevice:
     min_samples: int = 100
     min_seconds: float = 0.5
 
+    GIVES: ClassVar[frozenset[Place]] = frozenset({"timed"})
     RANGES: ClassVar[Mapping[str, Range]] = {
         "threads": THREADS,
         "processes": _ROUNDS,
@@ -111,8 +108,8 @@ class HostDevice:
         check_ranges(self)
 
     @property
-    def gives(self) -> frozenset[Gives]:
-        return frozenset({"measured"})
+    def gives(self) -> frozenset[Place]:
+        return self.GIVES
 
     @property
     def budget_names(self) -> tuple[str, ...]:
@@ -146,6 +143,7 @@ class EmulatedDevice:
     time_limit_s: float = 1800.0
     memory_limit_bytes: int = 4 * 2**30
 
+    GIVES: ClassVar[frozenset[Place]] = frozenset({"outputs", "emulated"})
     RANGES: ClassVar[Mapping[str, Range]] = {
         "threads": Range(1, 1),
         "eval_samples": COUNT_OR_NONE,
@@ -180,8 +178,8 @@ class EmulatedDevice:
         return PurePath(self.profile).name.startswith(X86_PREFIX)
 
     @property
-    def gives(self) -> frozenset[Gives]:
-        return frozenset({"outputs"}) if self.plays_x86 else frozenset({"outputs", "emulated"})
+    def gives(self) -> frozenset[Place]:
+        return frozenset({"outputs"}) if self.plays_x86 else self.GIVES
 
     @property
     def budget_names(self) -> tuple[str, ...]:
@@ -226,6 +224,7 @@ class AdbDevice:
     cool_timeout_s: float = 600.0
     time_limit_s: float = 1800.0
 
+    GIVES: ClassVar[frozenset[Place]] = frozenset({"outputs", "timed"})
     RANGES: ClassVar[Mapping[str, Range]] = {
         "threads": THREADS,
         "warmup": _WARMUP,
@@ -263,8 +262,8 @@ class AdbDevice:
             raise ValueError("cores is empty: big, mid, little, all or a list as 4-6,7")
 
     @property
-    def gives(self) -> frozenset[Gives]:
-        return frozenset({"outputs", "measured"})
+    def gives(self) -> frozenset[Place]:
+        return self.GIVES
 
     @property
     def budget_names(self) -> tuple[str, ...]:
@@ -280,7 +279,7 @@ class _Kinds(Mapping[str, type[Device]]):
     """`via` → the dataclass of such entries; one that a package adds is imported when a recipe has it."""
 
     def __getitem__(self, via: str) -> type[Device]:
-        entry: type[Device] = load(DEVICES[via].entry)
+        entry: type[Device] = resolve_name(DEVICES[via].entry)
         return entry
 
     def __iter__(self) -> Iterator[str]:
@@ -295,9 +294,4 @@ KINDS: Mapping[str, type[Device]] = _Kinds()
 
 def gives(device: Device, metric: str) -> bool:
     """Whether a device gives a metric of its own."""
-    groups: dict[Gives, frozenset[str]] = {
-        "measured": MEASURED_METRICS,
-        "emulated": EMULATED_METRICS,
-        "outputs": OUTPUT_METRICS,
-    }
-    return any(metric in groups[group] for group in device.gives)
+    return place_of(metric) in device.gives

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pkgutil import resolve_name
 from typing import Protocol
 
 from rich.table import Table
 
 from pocketforge.records import TargetRecord
-from pocketforge.registries import DEVICES, load
+from pocketforge.registries import DEVICES
 
 
 class ShowTables(Protocol):
@@ -24,6 +25,6 @@ def device_tables(targets: Sequence[TargetRecord]) -> list[Table]:
     tables: list[Table] = []
     for info in DEVICES.values():
         if info.tables:
-            show: ShowTables = load(info.tables)
+            show: ShowTables = resolve_name(info.tables)
             tables += show(targets)
     return tables

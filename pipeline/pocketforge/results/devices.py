@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import Any, Protocol
 
 from pocketforge.plan.steps import Facts, Lane, OnDevice
-from pocketforge.registries import DEVICES, load
+from pocketforge.registries import DEVICES
 from pocketforge.run.walk import Outcome
 
 
@@ -68,6 +69,6 @@ def results_of(lane: Lane, outcome: Outcome, known: Facts) -> dict[str, DeviceRe
     """Device → what it found, in that order."""
     results: dict[str, DeviceResult] = {}
     for device, on in in_order(lane):
-        read: ReadDevice = load(DEVICES[on.via].results)
+        read: ReadDevice = resolve_name(DEVICES[on.via].results)
         results[device] = read(device, on, outcome, known)
     return results

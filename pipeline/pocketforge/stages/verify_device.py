@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from pocketforge.files import hash_file
 from pocketforge.measure.file_checks import check, check_limits, measure, measure_parity, summary, write_checked
 from pocketforge.measure.kernels_judged import judged_on, limits_there, place_in_words, with_steps
 from pocketforge.metrics import accuracy
-from pocketforge.registries import DEVICES, RUNTIMES, load
+from pocketforge.registries import DEVICES, RUNTIMES
 
 Emit = Callable[[float, str], None]
 
@@ -44,7 +45,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     where = place_in_words(inputs, device)
     emit(0.0, f"{samples} samples on {where}")
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
-        answer = load(DEVICES[device["via"]].runner).run(
+        answer = resolve_name(DEVICES[device["via"]].runner).run(
             RunRequest(
                 session=RUNTIMES[spec["runtime"]].session,
                 model=model,
