@@ -8,9 +8,10 @@ import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-Runtime = Literal["executorch", "tflite", "onnx"]
+# A name of RUNTIMES, to which installed packages may add: toml.py and Target look it up.
+Runtime = Annotated[str, "runtime"]
 Layout = Literal["NCHW", "NHWC"]
 _MOST_BYTES, _MOST_NESTED, _MOST_PARTS = 2**20, 32, 50
 _DEEP_KEY = re.compile(

@@ -12,7 +12,7 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from pocketforge.errors import RecipeError
 from pocketforge.recipe.compress import KINDS, Auto, Compress
 from pocketforge.recipe.device import KINDS as DEVICE_KINDS
 from pocketforge.recipe.device import Device
-from pocketforge.recipe.names import check_file, check_keys, suggest
+from pocketforge.recipe.names import Runtime, check_file, check_keys, suggest
 from pocketforge.recipe.recipe import Recipe
+from pocketforge.registries import RUNTIMES
 
 # TOML writes arrays of tables in the singular: [[target]].
 _TABLE_NAMES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
@@ -91,6 +92,7 @@ def _converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, functools.partial(_exact, wanted=kind))
     converter.register_structure_hook(float, lambda value, _: _number(value))
     converter.register_structure_hook_func(_has_origin(typing.Literal), _literal)
+    converter.register_structure_hook_func(lambda cls: cls == Runtime, lambda value, _: _word(value, RUNTIMES))
     converter.register_structure_hook_func(_is_optional, lambda value, t: converter.structure(value, _required(t)))
     converter.register_structure_hook_func(lambda cls: cls == float | Auto | None, lambda value, _: _ratio(value))
     converter.register_structure_hook_func(_has_origin(dict), functools.partial(_exact, wanted=dict))
@@ -188,8 +190,11 @@ def _kind(name: Any, known: Mapping[str, Any], at: str) -> Any:
     return known[name]
 
 
-def _literal(value: Any, cls: Any) -> Any:
-    known = typing.get_args(cls)
+def _literal(value: Any, cls: Any) -> str:
+    return _word(value, typing.get_args(cls))
+
+
+def _word(value: Any, known: Collection[str]) -> str:
     if type(value) is not str:
         raise _wrong(f"one of {', '.join(map(repr, known))}", value)
     if value not in known:
