@@ -1,13 +1,18 @@
 """What can be plugged in: visible dicts of name → where it is, imported on use.
 
-This module imports nothing but the standard library: it is read before anything heavy is.
+A Registry also holds the rows of installed packages (plugins.py). This module imports nothing but the standard
+library: it is read before anything heavy is.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from pocketforge.errors import PluginFailed
+from pocketforge.plugins import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +245,16 @@ class RuntimeInfo:
     def _packages(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.export_libraries, *self.run_libraries)))
 
+    def with_library(self, distribution: str) -> RuntimeInfo:
+        """The runtime as a plug-in's, whose version is part of what exports to it and of what runs it."""
+        return dataclasses.replace(
+            self,
+            export_libraries=(*self.export_libraries, distribution),
+            run_libraries=(*self.run_libraries, distribution),
+        )
 
-RUNTIMES: dict[str, RuntimeInfo] = {
+
+_RUNTIMES: dict[str, RuntimeInfo] = {
     "executorch": RuntimeInfo(
         module="pocketforge.runtimes.executorch",
         session="executorch",
@@ -335,17 +348,21 @@ RUNTIMES: dict[str, RuntimeInfo] = {
         native=NativeRunner("onnxruntime", tolerance=1e-3, io="name"),
     ),
 }
+RUNTIMES = Registry("runtimes", RuntimeInfo, _RUNTIMES, RuntimeInfo.with_library)
 
 
 def file_formats() -> dict[str, tuple[str, FileFormat]]:
-    """Ending → runtime and format. Raises ValueError for an ending of two runtimes."""
-    found: dict[str, tuple[str, FileFormat]] = {}
+    """Ending → runtime and format. Raises PluginFailed for an ending that a plug-in gives to a second runtime."""
+    formats: dict[str, tuple[str, FileFormat]] = {}
     for runtime, info in RUNTIMES.items():
         for each in info.formats:
-            if each.suffix in found:
-                raise ValueError(f"{each.suffix} files are of runtime {found[each.suffix][0]} and of {runtime}")
-            found[each.suffix] = runtime, each
-    return found
+            if each.suffix in formats:
+                raise PluginFailed(
+                    f"{each.suffix} files are of runtime {formats[each.suffix][0]} and of runtime {runtime}",
+                    f"pip uninstall the package that brings runtime {runtime}, or ask its author for another ending",
+                )
+            formats[each.suffix] = runtime, each
+    return formats
 
 
 def runtime_of(session: str) -> str:
@@ -363,14 +380,52 @@ DEVICES = {
     "adb": "pocketforge.devices.adb",
 }
 
-# A kind of data → the module that opens it.
-SOURCES = {
-    "digits": "pocketforge.data.digits",
-    "cifar10": "pocketforge.data.cifar10",
-    "imagefolder": "pocketforge.data.imagefolder",
-    "npz": "pocketforge.data.npz",
-    "function": "pocketforge.data.function",
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """A kind of data, written `NAME:PLACE` in a recipe's data.source (`function` is written `module.py:function`).
+
+    Attributes:
+        module: What finds its files and reads them: a data.base.SourceModule.
+        place: What stands after the colon, in capitals: DIR and FILE are paths of the recipe, which must be there, and
+            of a DIR the listing decides which files are read; another word is the module's own. Empty: nothing does.
+        largest: The largest raw value of its images, which becomes 1.0; 0 where samples are no images.
+        largest_deep: The same for images of 16 bits, which the source may have too; 0 where it has none.
+        split_folders: Whether the recipe may say which of its folders are splits.
+        preprocess: TOML that `pocketforge init` writes for it in place of a commented-out [data.preprocess].
+        libraries: Distributions whose versions are part of the key of what reads it, besides those of the stages.
+    """
+
+    module: str
+    place: str = ""
+    largest: float = 0.0
+    largest_deep: float = 0.0
+    split_folders: bool = False
+    preprocess: str = ""
+    libraries: tuple[str, ...] = ()
+
+    def with_library(self, distribution: str) -> SourceInfo:
+        """The source as a plug-in's."""
+        return dataclasses.replace(self, libraries=(*self.libraries, distribution))
+
+
+_DIGITS_PREPROCESS = """\
+[data.preprocess]
+resize = [32, 32] # height, width; bilinear
+scale = 16.0 # the raw value that becomes 1.0
+mean = [0.5]
+std = [0.5]"""
+
+_SOURCES: dict[str, SourceInfo] = {
+    "digits": SourceInfo("pocketforge.data.digits", largest=16.0, preprocess=_DIGITS_PREPROCESS),
+    "cifar10": SourceInfo("pocketforge.data.cifar10", "DIR", largest=255.0),
+    "imagefolder": SourceInfo(
+        "pocketforge.data.imagefolder", "DIR", largest=255.0, largest_deep=65_535.0, split_folders=True
+    ),
+    "npz": SourceInfo("pocketforge.data.npz", "FILE"),
+    "function": SourceInfo("pocketforge.data.function", "module.py:function"),
 }
+SOURCES = Registry("sources", SourceInfo, _SOURCES, SourceInfo.with_library)
 
 # A type of [[compress]] that prunes → its method.
 METHODS = {

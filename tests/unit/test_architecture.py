@@ -20,7 +20,9 @@ BENCH = ROOT / "android_bench"
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "errors events stats metrics version folders registries streams",
+        "errors events stats metrics version folders streams",
+        "plugins",
+        "registries",
         "files recipe crash",
         "specs outcomes",
         "records plan model devices figures rewrites",
@@ -37,7 +39,7 @@ ROW = {room: number for number, row in enumerate(LAYERS) for room in row}
 # Files that may lie at the package's root; all else has a room.
 ROOT_FILES = {
     "__init__", "__main__", "version", "errors", "events", "stats", "records", "metrics", "registries", "files",
-    "folders", "figures", "streams", "crash",
+    "folders", "figures", "streams", "crash", "plugins",
 }  # fmt: skip
 # What a plan is made of costs nothing to import: no package but the standard library.
 STANDARD_LIBRARY_ONLY = (
@@ -46,6 +48,7 @@ STANDARD_LIBRARY_ONLY = (
     "plan/",
     "records.py",
     "registries.py",
+    "plugins.py",
     "errors.py",
     "events.py",
     "folders.py",
@@ -324,7 +327,8 @@ def test_every_module_that_a_registry_names_is_there() -> None:
             named += [runtime.why.tap or runtime.why.lowered]
         named += [f"pocketforge.runtimes.sessions.{session}" for session in sessions]
         named += [m for each in runtime.formats for m in (each.parser, each.traffic) if m]
-    named += [module for registry in (DEVICES, METHODS, SOURCES) for module in registry.values()]
+    named += [source.module for source in SOURCES.values()]
+    named += [module for registry in (DEVICES, METHODS) for module in registry.values()]
     assert [n for n in named if not is_module(n)] == []
 
 

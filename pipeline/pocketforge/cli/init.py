@@ -31,7 +31,7 @@ task = "classification" # or "regression"
 # dtype = "float32"
 
 [data]
-# Real, labelled samples: digits | cifar10:DIR | imagefolder:DIR | npz:FILE | module.py:function
+# Real, labelled samples: {sources}
 source = {data}
 # labels = "labels.txt" # one class name a line
 eval_fraction = 0.3 # held out for verify; never used for calibration or training
@@ -100,12 +100,6 @@ PREPROCESS = """\
 # color = "rgb"
 # mean = [0.485, 0.456, 0.406] # after scaling to 0..1
 # std = [0.229, 0.224, 0.225]"""
-PREPROCESS_DIGITS = """\
-[data.preprocess]
-resize = [32, 32] # height, width; bilinear
-scale = 16.0 # the raw value that becomes 1.0
-mean = [0.5]
-std = [0.5]"""
 
 
 @click.command("init")
@@ -163,16 +157,20 @@ def command(
 
 def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> str:
     """The recipe, with paths relative to where it will lie."""
+    from pocketforge.recipe.data import FUNCTION, parse_source, written_sources
+    from pocketforge.registries import SOURCES
+
     folder = target.resolve().parent
 
     def relative(path: Path) -> str:
         return Path(os.path.relpath(path.resolve(), folder)).as_posix()
 
-    kind, colon, place = data.partition(":")
-    if colon and kind in ("cifar10", "imagefolder", "npz"):
+    kind, place = parse_source(data)
+    if SOURCES[kind].place in ("DIR", "FILE") and place:
         data = f"{kind}:{relative(Path(place))}"
-    elif colon and kind.endswith(".py"):
-        data = f"{relative(Path(kind))}:{place}"
+    elif kind == FUNCTION and ".py:" in data:
+        file, _, function = data.partition(":")
+        data = f"{relative(Path(file))}:{function}"
     name = re.sub("[^A-Za-z0-9_-]", "_", _model_name(model)).strip("-_") or "model"
     targets = [
         _target(name, runtime, info, first=number == 0) for number, (runtime, info) in enumerate(RUNTIMES.items())
@@ -188,7 +186,8 @@ def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> s
         ),
         data=_quoted(data),
         compress="" if model.suffix == ".pt2" else COMPRESS,
-        preprocess=PREPROCESS_DIGITS if data == "digits" else PREPROCESS,
+        sources=" | ".join(written_sources()),
+        preprocess=SOURCES[kind].preprocess or PREPROCESS,
     )
 
 

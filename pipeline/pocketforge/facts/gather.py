@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,8 +22,9 @@ from pocketforge.files import is_special
 from pocketforge.plan.roles import calibration_role, loss_role, profile_role, runner_role, teacher_role
 from pocketforge.plan.steps import Facts, Phone, ReadFiles
 from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
+from pocketforge.recipe.data import FUNCTION, parse_source
 from pocketforge.recipe.device import X86_PREFIX, AdbDevice, EmulatedDevice
-from pocketforge.registries import RUNTIMES, STAGES
+from pocketforge.registries import RUNTIMES, SOURCES, STAGES, RuntimeInfo
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import look_at
 from pocketforge.run.store import LAYOUT
@@ -207,10 +208,10 @@ def _named_files(recipe: Recipe) -> dict[str, str]:
         elif isinstance(device, AdbDevice):
             for key, files in (("runners", device.runners), ("runner_libraries", device.runner_libraries)):
                 named |= {f"device[{index}].{key}.{runtime}": file for runtime, file in files.items()}
-    kind, _, place = recipe.data.source.partition(":")
-    if kind.endswith(".py"):
-        named["data.source"] = kind
-    elif place:
+    kind, place = parse_source(recipe.data.source)
+    if kind == FUNCTION:
+        named["data.source"] = place.partition(":")[0]
+    elif SOURCES[kind].place in ("DIR", "FILE"):
         named["data.source"] = place
     return {where: path for where, path in named.items() if path}
 
@@ -226,11 +227,12 @@ def _definition_place(definition: str) -> str:
 COMPRESS_LIBRARIES = ("torch-pruning", "accelerate", "tensorboard", "matplotlib")
 
 
-def installed_versions() -> dict[str, str]:
+def installed_versions(runtimes: Mapping[str, RuntimeInfo] = RUNTIMES) -> dict[str, str]:
     """Versions of every distribution that any stage calls; `none` where one is not installed. Imports none."""
     names = {name for stage in STAGES.values() for name in stage.libraries}
-    for runtime in RUNTIMES.values():
+    for runtime in runtimes.values():
         names.update(runtime.export_libraries, runtime.run_libraries)
+    names.update(*(source.libraries for source in SOURCES.values()))
     versions = {}
     for name in sorted(names | {"torchvision", "timm", "transformers"} | set(COMPRESS_LIBRARIES)):
         try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import ClassVar, Literal
 
+from pocketforge.recipe.budget import Place, place_of
 from pocketforge.recipe.names import check_name
 from pocketforge.recipe.ranges import (
     COUNT,
@@ -27,14 +28,6 @@ from pocketforge.recipe.ranges import (
     check_path,
     check_ranges,
 )
-
-# What only a device that keeps time can give, and what only an emulated one gives.
-MEASURED_METRICS = frozenset({"latency_ms", "load_ms", "peak_rss_bytes"})
-EMULATED_METRICS = frozenset({"instructions", "estimated_cycles", "estimated_latency_ms"})
-PER_DEVICE_METRICS = MEASURED_METRICS | EMULATED_METRICS
-# Of the file's outputs: measured on the host, and on each emulated device and phone too, whose kernels are others.
-OUTPUT_METRICS = frozenset({"accuracy_top1", "accuracy_drop", "metric", "parity_sqnr_db"})
-
 
 # How the profiles of x86 hosts are called, shipped ones and a user's own.
 X86_PREFIX = "x86-"
@@ -61,6 +54,7 @@ class HostDevice:
     min_samples: int = 100
     min_seconds: float = 0.5
 
+    GIVES: ClassVar[frozenset[Place]] = frozenset({"timed"})
     RANGES: ClassVar[Mapping[str, Range]] = {
         "threads": THREADS,
         "processes": _ROUNDS,
@@ -103,6 +97,7 @@ class EmulatedDevice:
     time_limit_s: float = 1800.0
     memory_limit_bytes: int = 4 * 2**30
 
+    GIVES: ClassVar[frozenset[Place]] = frozenset({"outputs", "emulated"})
     RANGES: ClassVar[Mapping[str, Range]] = {
         "threads": Range(1, 1),
         "eval_samples": COUNT_OR_NONE,
@@ -172,6 +167,7 @@ class AdbDevice:
     cool_timeout_s: float = 600.0
     time_limit_s: float = 1800.0
 
+    GIVES: ClassVar[frozenset[Place]] = frozenset({"outputs", "timed"})
     RANGES: ClassVar[Mapping[str, Range]] = {
         "threads": THREADS,
         "warmup": _WARMUP,
@@ -220,11 +216,10 @@ KINDS: dict[str, type[HostDevice] | type[EmulatedDevice] | type[AdbDevice]] = {
 
 def gives(device: Device, metric: str) -> bool:
     """Whether a device gives a metric of its own."""
-    if metric in OUTPUT_METRICS:
-        return device.via != "host"
+    place = place_of(metric)
     if isinstance(device, EmulatedDevice) and device.plays_x86:
-        return False
-    return (device.via == "emulator") == (metric in EMULATED_METRICS)
+        return place == "outputs"
+    return place in device.GIVES
 
 
 def budget_names(device: Device) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from pocketforge.recipe import HIGHER_IS_BETTER
+from pocketforge.recipe import METRICS
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
 from pocketforge.report.tables import Screen, console, milliseconds, short_lane, table, told, weights_lines, words
 from pocketforge.results.kernels import in_words
@@ -29,16 +29,6 @@ _COLOURS = {
     "reused": "green",
     "rejected": "red",
     "skipped": "yellow",
-}
-# Measured values in a report's table; a column that nothing was measured for is left out.
-_COLUMNS = {
-    "accuracy_top1": ("top-1", ".4f"),
-    "mean_absolute_error": ("MAE", ".4g"),
-    "root_mean_square_error": ("RMSE", ".4g"),
-    "r2": ("R²", ".4f"),
-    "accuracy_drop": ("drop", "+.4f"),
-    "parity_sqnr_db": ("SQNR dB", ".1f"),
-    "load_ms": ("load ms", ".1f"),
 }
 
 
@@ -142,8 +132,12 @@ def _measurements(report: Report) -> Table:
     """One row for each target and device that keeps time."""
     kept = [m for m in report.measurements if m.via != "emulator"]
     measured = {m.metric for m in kept}
-    columns = {metric: how for metric, how in _COLUMNS.items() if metric in measured}
-    numbers = [*(title for title, _ in columns.values()), *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured))]
+    # A column that nothing was measured for is left out.
+    columns = {name: metric for name, metric in METRICS.items() if metric.column and name in measured}
+    numbers = [
+        *(metric.title for metric in columns.values()),
+        *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured)),
+    ]
     devices = list(dict.fromkeys(m.device for m in kept if m.device)) or [""]
     names = ("target", "device") if len(devices) > 1 else ("target",)
     made = table("measured", *names, *numbers, numbers=numbers)
@@ -153,7 +147,7 @@ def _measurements(report: Report) -> Table:
             made.add_row(
                 target.name,
                 *([device] if len(devices) > 1 else []),
-                *(_value(found.get(metric), form) for metric, (_, form) in columns.items()),
+                *(_value(found.get(name), metric.form) for name, metric in columns.items()),
                 *(_latency(found.get("latency_ms")) if "latency_ms" in measured else ()),
             )
     return made
@@ -188,12 +182,11 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
         if gate.device:
             part = f" {gate.budget.percentile}" if metric == "latency_ms" else ""
             metric += f"{part} on {gate.device}"
-        sign = "≥" if gate.budget.metric in HIGHER_IS_BETTER else "≤"
         made.add_row(
             words(_coloured(gate.verdict), " (warning)" if gate.budget.severity == "warning" else ""),
             gate.target,
             metric,
-            f"{sign} {gate.budget.limit:,.10g}",
+            f"{_sign(gate)} {gate.budget.limit:,.10g}".lstrip(),
             "" if gate.value is None else f"{gate.value:,.6g}" if gate.value < 1e6 else f"{gate.value:,.0f}",
         )
         if gate.reason:
@@ -201,6 +194,12 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
     screen.print(made)
     for reason in reasons:
         screen.print(reason)
+
+
+def _sign(gate: GateResult) -> str:
+    """Which way the limit is: of `metric` only what was measured says which one that is."""
+    name = gate.budget.metric if gate.measurement is None else gate.measurement.metric
+    return METRICS[name].sign if name in METRICS else ""
 
 
 def _steps(report: Report) -> Table:

@@ -10,28 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pocketforge.plan.steps import Facts, Lane, Plan
-from pocketforge.recipe import Recipe
+from pocketforge.recipe import METRICS, Recipe
 from pocketforge.recipe.shipped_names import file_name
 from pocketforge.records import Artifact, Check, Measurement, Report, StepRecord, TargetRecord, Via
 from pocketforge.results.agreement import compare_files
 from pocketforge.results.emulated import device_checks, emulated_facts, emulated_values, refusals
+from pocketforge.results.file_metrics import file_values
 from pocketforge.results.gate import judge
 from pocketforge.results.kernels import judged_on
 from pocketforge.results.phones import phone_facts, phone_values, phone_warnings
 from pocketforge.run.walk import Outcome
 from pocketforge.stats import percentile, percentile_interval
-
-_UNITS = {
-    "size_bytes": "bytes",
-    "gzip_bytes": "bytes",
-    "parity_sqnr_db": "dB",
-    "latency_ms": "ms",
-    "load_ms": "ms",
-    "peak_rss_bytes": "bytes",
-    "instructions": "instructions",
-    "estimated_cycles": "cycles",
-    "estimated_latency_ms": "ms",
-}
 
 
 def make_report(
@@ -233,11 +222,14 @@ def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcom
     found: list[Measurement] = []
 
     def add(metric: str, value: float, via: Via = "host", **more: Any) -> None:
-        unit = _UNITS.get(metric, "")
+        unit = METRICS[metric].unit
         found.append(Measurement(metric, float(value), unit, lane.target.name, model.sha256, via, **more))
 
     add("size_bytes", model.size_bytes)
     add("gzip_bytes", model.gzip_bytes)
+    exported = outcome.read(lane.export, "export.json") or {}
+    for metric, own in file_values(outcome.entries[lane.export].files / exported["files"][model.kind]):
+        add(metric, own)
     if reference:
         add("parameters", reference["parameters"], "pytorch")
         add("macs", reference["macs"], "pytorch")
