@@ -31,7 +31,7 @@ from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.emulator import parts
 from pocketforge.devices.emulator.arrays import described, read_outputs, write_inputs
 from pocketforge.devices.emulator.device import run_answer
-from pocketforge.devices.emulator.native_runners import native_runner
+from pocketforge.devices.emulator.native_runners import named, native_runner
 from pocketforge.devices.phones import open_phone, phone_errors
 from pocketforge.errors import DeviceError, RecipeError, ToolFailed
 from pocketforge.files import hash_file
@@ -159,7 +159,9 @@ def bundle_of(runtime: str, runner: str = "", library: str = "") -> Bundle:
     a runtime whose files run on no phone."""
     known = {info.session for info in RUNTIMES.values() if info.native is not None}
     if runtime not in known:
-        raise DeviceError(f"there is no runner of {runtime} for phones", f"there are: {', '.join(sorted(known))}")
+        raise DeviceError(
+            f"there is no runner of {named(runtime)} for phones", f"there are: {', '.join(sorted(known))}"
+        )
     if runner:
         tool = foreign.tool_of(Path(runner).name)
         with phone_errors():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pocketforge.errors import DeviceError
-from pocketforge.registries import RUNTIMES, NativeRunner
+from pocketforge.registries import RUNTIMES, NativeRunner, runtime_of
 
 
 def native_runner(session: str) -> NativeRunner:
@@ -11,5 +11,10 @@ def native_runner(session: str) -> NativeRunner:
     known = {info.session: info.native for info in RUNTIMES.values() if info.native is not None}
     if session not in known:
         names = ", ".join(sorted(known))
-        raise DeviceError(f"the emulator has no runner for {session}", f"it runs files of {names}")
+        raise DeviceError(f"the emulator has no runner for {named(session)}", f"it runs files of {names}")
     return known[session]
+
+
+def named(session: str) -> str:
+    """What to call a session: the runtime, where it is a module of a plug-in's."""
+    return runtime_of(session) if "." in session else session
