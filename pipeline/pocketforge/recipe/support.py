@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pocketforge.recipe.quantize import STATIC, Quantize
+from pocketforge.registries import RUNTIMES
 
 How = Literal["native", "emulated", "refused"]
 
@@ -75,7 +76,15 @@ SCHEMES: dict[str, dict[str, Support]] = {
 
 def support(runtime: str, quantize: Quantize) -> Support:
     """What `quantize` is in `runtime`'s files."""
-    return SCHEMES[quantize.scheme][runtime]
+    known = SCHEMES[quantize.scheme].get(runtime)
+    if known is None:  # a plug-in's: its row answers for itself
+        answers = RUNTIMES[runtime].schemes
+        stated = answers.get(quantize.scheme)
+        if stated is None:
+            known = Support("refused", "its plug-in has no answer for it", ", ".join(answers) or "another runtime")
+        else:
+            known = Support(stated.how, stated.why, stated.nearest)
+    return known
 
 
 def refusal(runtime: str, quantize: Quantize) -> str:
