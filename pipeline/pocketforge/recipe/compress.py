@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from pocketforge.recipe.model import definition_place
 from pocketforge.recipe.names import Runtime, check_args
 from pocketforge.recipe.ranges import INNER_SHARE, SHARE_BELOW_ONE, Range, check_path, check_ranges
 
@@ -181,6 +182,9 @@ class Teacher:
         check_path(self.weights, "weights")
         check_args(self.args)
 
+    def named_files(self) -> dict[str, str]:
+        return {"definition": definition_place(self.definition), "weights": self.weights}
+
 
 @dataclass(frozen=True, slots=True)
 class LayerPair:
@@ -295,6 +299,13 @@ class Finetune:
         check_path(self.loss.partition(":")[0], "loss")
         if self.loss and self.label_smoothing:
             raise ValueError("label_smoothing is of the task's own loss: leave it out beside loss")
+
+    def named_files(self) -> dict[str, str]:
+        teacher = self.distill.teacher if self.distill else None
+        of_teacher = teacher.named_files() if teacher else {}
+        return {f"distill.teacher.{key}": file for key, file in of_teacher.items()} | {
+            "loss": self.loss.partition(":")[0]
+        }
 
 
 Compress = PruneUnstructured | PruneChannels | DropLayers | Finetune

@@ -121,6 +121,14 @@ class Data:
         check_ranges(self)
         self._check_units(info)
 
+    def named_files(self) -> dict[str, str]:
+        kind, place = parse_source(self.source)
+        if kind == FUNCTION:
+            place = place.partition(":")[0]
+        elif SOURCES[kind].place not in ("DIR", "FILE"):
+            place = ""
+        return {"labels": self.labels, "source": place}
+
     def _check_units(self, info: SourceInfo) -> None:
         """mean and std of images are of what they are scaled to: by default 0..1."""
         asked = self.preprocess

@@ -15,6 +15,13 @@ SHARED_DEFINITIONS = ("torchvision:", "timm:", "transformers:")
 _MOST_DIMENSIONS, _MOST_VALUES = 8, 2**28
 
 
+def definition_place(definition: str) -> str:
+    """The file or folder that a definition names; empty for a library's model."""
+    if not definition.startswith(SHARED_DEFINITIONS):
+        return definition
+    return definition.partition(":")[2] if definition.startswith("transformers:") else ""
+
+
 @dataclass(frozen=True, slots=True)
 class InputSpec:
     """One model input: `shape` with its batch dimension of 1 first, in the PyTorch model's layout."""
@@ -71,3 +78,6 @@ class Model:
         check_path(self.definition.partition(":")[2] or self.definition, "definition")
         check_path(self.weights, "weights")
         check_args(self.args)
+
+    def named_files(self) -> dict[str, str]:
+        return {"weights": self.weights, "definition": definition_place(self.definition)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pocketforge.recipe.device import (
     gives,
 )
 from pocketforge.recipe.model import Model
-from pocketforge.recipe.names import check_name, suggest
+from pocketforge.recipe.names import NamesFiles, check_name, suggest
 from pocketforge.recipe.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
@@ -217,6 +217,23 @@ class Recipe:
             if target.quantize.finetune is not None:
                 found.append((f"target[{index}].quantize.finetune", target.quantize.finetune))
         return found
+
+    def tables_with_files(self) -> Iterator[tuple[str, NamesFiles]]:
+        """Every table that may name files of the user's, with its place."""
+        yield "model", self.model
+        yield "data", self.data
+        yield from self.finetunes()
+        for index, device in enumerate(self.devices):
+            yield f"device[{index}]", device
+
+    def named_files(self) -> dict[str, Path]:
+        """Place of a key → the file or folder that it names."""
+        return {
+            f"{where}.{key}": self.resolve(file)
+            for where, table in self.tables_with_files()
+            for key, file in table.named_files().items()
+            if file
+        }
 
     def resolve(self, path: str) -> Path:
         """An absolute path for a path written in the recipe."""
