@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pocketforge.errors import ToolMissing
+from pocketforge.outcomes.tensors import TensorSpec as TensorSpec
 from pocketforge.registries import RUNTIMES
 
 if TYPE_CHECKING:
@@ -18,21 +19,6 @@ if TYPE_CHECKING:
 
 # What an exporter may leave beside its file: a list of {op, handle, layer}, by which a runtime's errors are understood.
 NODES = "nodes.json"
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One input or output of a file: what an app must feed or will get. scale/zero_point for int8 IO only.
-
-    Integers and booleans without a scale (an argmax, a mask) stand for themselves.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    layout: str = ""
-    scale: float | None = None
-    zero_point: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
