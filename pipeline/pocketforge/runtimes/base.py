@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pocketforge.errors import ToolMissing
 from pocketforge.outcomes.tensors import TensorSpec as TensorSpec
+from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.registries import RUNTIMES
 
 if TYPE_CHECKING:
@@ -60,7 +61,12 @@ class ExportRequest:
     @property
     def is_weight_only(self) -> bool:
         """Whether the weights are stored as levels and scales, and everything is computed in float32."""
-        return self.scheme in ("weight_only_int8", "weight_only_int4")
+        return SCHEMES[self.scheme].weights == "levels"
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the weights are stored in half precision, by the runtime's own converter."""
+        return SCHEMES[self.scheme].weights == "float16"
 
     @property
     def is_dynamic(self) -> bool:
