@@ -6,10 +6,10 @@ fails the stage; one whose outputs differ is a result, which verdict.json names.
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 
@@ -75,7 +75,7 @@ def _run_there(
     """Run the file on the first samples; its outputs go into `out`."""
     device = spec.device
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
-        answer: RunAnswer = importlib.import_module(DEVICES[device.via]).run(
+        answer: RunAnswer = resolve_name(DEVICES[device.via].runner).run(
             RunRequest(
                 session=RUNTIMES[spec.runtime].session,
                 model=model,
