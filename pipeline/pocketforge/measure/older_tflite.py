@@ -52,9 +52,7 @@ def run_older(
     measured = measure(outputs, truth)
     checks = check_limits(measured, limits)
     wrong = ", ".join(f"{each.name} {each.found}" for each in checks if not each.passed)
-    return OlderRun(
-        f"wrong: {wrong}" if wrong else "works", measured, tuple(named(each, NAME) for each in checks)
-    )
+    return OlderRun(f"wrong: {wrong}" if wrong else "works", measured, tuple(named(each, NAME) for each in checks))
 
 
 def _last_words(error: PocketforgeError) -> str:

@@ -1,4 +1,4 @@
-"""Whether a file's weights are stored as its scheme says: parity alone cannot tell from a float file, which is nearer."""
+"""Whether a file's weights are stored as its scheme says: parity alone cannot tell, as a float file is nearer."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from pocketforge.plan.roles import calibration_role, profile_role, runner_role
 from pocketforge.plan.steps import Emulated, OnDevice, Timed
 from pocketforge.recipe import Target
 from pocketforge.recipe.device import AdbDevice, Device, EmulatedDevice, HostDevice
-from pocketforge.registries import RUNTIMES
 from pocketforge.recipe.limits import DeviceLimits
+from pocketforge.registries import RUNTIMES
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
 from pocketforge.specs.verify_device import VerifiedPlace, VerifyDeviceSpec
 

@@ -37,7 +37,7 @@ def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -
     if quantize.info.studies_layers:
         needs["layers"] = add_layer_study(build, recipe, target, source)
     elif quantize.finetune is None:
-        return build.add("quantize", target.name, spec, needs)
+        return build.add("quantize", target.name, spec, needs, also=quantize.info.libraries)
     reads, more, also = training_reads(recipe, quantize.finetune) if quantize.finetune else ((), {}, ())
     return build.add(
         "quantize",
@@ -46,7 +46,7 @@ def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -
         needs,
         reads=("data", "labels", *reads),
         paths={**paths, **more},
-        also=also,
+        also=(*also, *quantize.info.libraries),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pocketforge.recipe.backends import BACKENDS, BackendName
 from pocketforge.recipe.compress import Finetune, compress_entry
@@ -13,23 +13,14 @@ from pocketforge.recipe.names import suggest
 from pocketforge.recipe.ranges import COUNT, SHARE, SHARE_BELOW_ONE, Range, range_faults
 from pocketforge.recipe.schemes import SCHEMES, SchemeInfo, schemes_with
 
-Scheme = Literal[
-    "fp32",
-    "fp16",
-    "static_int8",
-    "dynamic_int8",
-    "weight_only_int8",
-    "weight_only_int4",
-    "qat_int8",
-    "mixed",
-    "codebook",
-]
+Scheme = Annotated[str, SCHEMES]
 LayerScheme = Literal["fp32", "static_int8", "dynamic_int8"]
 Calibration = Literal["histogram", "minmax", "entropy", "percentile", "mse"]
 Repair = Literal["equalize", "bias_correction"]
 
 # The range of a layer over fewer real samples than these says little of what it will meet.
 LEAST_CALIBRATION_SAMPLES = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Override:
@@ -97,6 +88,9 @@ class Quantize:
     def _fault_keys(self) -> list[str]:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         faults = []
+        if not self.info.keys <= set(KEYS):  # a plug-in's row
+            unknown = ", ".join(sorted(self.info.keys - set(KEYS)))
+            return [f"scheme {self.scheme} cannot be used: its row names keys that no `quantize` table has: {unknown}"]
         # A key that another scheme would silently ignore is a mistake.
         for key in KEYS:
             value = getattr(self, key)
@@ -130,7 +124,9 @@ class Quantize:
         if distill is not None and (distill.hints or distill.attention):
             faults.append("finetune.distill: hints and attention are for a [[compress]] finetune: use method kd or dkd")
         if self.settings.precision != "fp32":
-            faults.append(f"finetune.precision must be fp32 with scheme {self.scheme}, found {self.settings.precision!r}")
+            faults.append(
+                f"finetune.precision must be fp32 with scheme {self.scheme}, found {self.settings.precision!r}"
+            )
         if any(override.scheme == "dynamic_int8" for override in self.overrides):
             faults.append("overrides: dynamic_int8 cannot be trained for: use fp32 for the layer")
         return faults
@@ -184,9 +180,6 @@ class Quantize:
 
 
 KEYS = tuple(field.name for field in dataclasses.fields(Quantize) if field.name != "scheme")
-for _name, _info in SCHEMES.items():
-    if not _info.keys <= set(KEYS):
-        raise ValueError(f"scheme {_name}: a `quantize` table has no key {', '.join(sorted(_info.keys - set(KEYS)))}")
 
 
 def quantize_entry(spec: Mapping[str, Any]) -> Quantize:

@@ -6,10 +6,12 @@ here and never compares names. docs/extending.md says what else a new scheme nee
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pocketforge.plugins import Registry
 from pocketforge.recipe import default_limits as limits
 
 How = Literal["native", "emulated", "refused"]
@@ -53,11 +55,12 @@ class SchemeInfo:
         limits: Of `verify`: a file's outputs against PyTorch's.
         on_device: Of `verify_device`: against the same file's on the host.
         on_x86: The same on another x86 host.
-        support: Runtime → what it makes of it, for Pocketforge's own runtimes, each of them.
+        support: Runtime → what it makes of it. Ours say it of each of our runtimes; any other is refused by its name.
         trained_limits: Of `verify`, where the target was trained (`quantize.finetune`) and so is another model than the
             reference; None where training is no choice.
         calibrates: Whether ranges come from calibration samples.
         studies_layers: Whether it needs the study of what each layer costs.
+        libraries: Distributions that make it beside those of its stage; their versions are part of keys.
     """
 
     family: Family
@@ -74,6 +77,7 @@ class SchemeInfo:
     trained_limits: Mapping[str, float] | None = None
     calibrates: bool = False
     studies_layers: bool = False
+    libraries: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Parity alone cannot tell a file of float weights from what was asked for: it is nearer.
@@ -83,6 +87,10 @@ class SchemeInfo:
             raise ValueError("calibrates: only a static scheme's ranges come from samples")
         if (self.family != "float") != bool(self.stage):
             raise ValueError(f"stage: wanted one for a {self.family} scheme, found {self.stage!r}")
+
+    def with_library(self, distribution: str) -> SchemeInfo:
+        """A plug-in's row names its package for keys."""
+        return dataclasses.replace(self, libraries=tuple(dict.fromkeys((*self.libraries, distribution))))
 
     @property
     def computes_in_integers(self) -> bool:
@@ -118,7 +126,7 @@ _INT8 = ("int8", "uint8")
 _OF_STATIC = frozenset({"backend", "per_channel", "weight_bits", "overrides"})
 _OF_CALIBRATION = frozenset({"calibration", "calibration_samples", "percentile"})
 
-SCHEMES: dict[str, SchemeInfo] = {
+_SCHEMES: dict[str, SchemeInfo] = {
     "fp32": SchemeInfo(
         family="float",
         weights="float32",
@@ -265,6 +273,9 @@ SCHEMES: dict[str, SchemeInfo] = {
         trained_limits={**limits.TRAINED, "min_graph_sqnr_db": limits.FEW_BITS["min_graph_sqnr_db"]},
     ),
 }
+
+
+SCHEMES = Registry("schemes", SchemeInfo, _SCHEMES, SchemeInfo.with_library)
 
 
 def schemes_with(key: str) -> frozenset[str]:

@@ -26,8 +26,9 @@ def run(inputs: Mapping[str, Path], spec: DataSpec, out: Path, emit: Emit) -> No
     """Read, split and preprocess the data.
 
     inputs: "data_root" (the folder that the source's relative paths are relative to), "labels" (a text file);
-    both may be absent. Writes into `out`: calibration_K.npy and eval_K.npy for each model input K (N samples first, no other batch
-    dimension), eval_targets.npy (int64 labels, or float32), data.json. Raises ModelError for data that does not fit.
+    both may be absent. Writes into `out`: calibration_K.npy and eval_K.npy for each model input K (N samples first, no
+    other batch dimension), eval_targets.npy (int64 labels, or float32), data.json. Raises ModelError for data that does
+    not fit.
     """
     emit(0.0, f"reading {spec.source}")
     dataset = open_dataset(spec, resolver(inputs.get("data_root")), inputs.get("labels"))

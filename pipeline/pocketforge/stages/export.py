@@ -35,9 +35,7 @@ def run(inputs: Mapping[str, Path], spec: ExportSpec, out: Path, emit: Emit) -> 
         raise
     except Exception as error:
         raise exporters_words(error, request, spec.runtime) from error
-    exported = Exported(
-        result.files, tuple(result.inputs), tuple(result.outputs), result.facts, tuple(result.warnings)
-    )
+    exported = Exported(result.files, tuple(result.inputs), tuple(result.outputs), result.facts, tuple(result.warnings))
     files.write(out, exported)
     emit(1.0, f"{exported.model_in(out).stat().st_size} bytes")
 

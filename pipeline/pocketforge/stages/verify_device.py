@@ -69,9 +69,7 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: Emi
     emit(1.0, f"{summary(against_host)} against the host")
 
 
-def _run_there(
-    inputs: Mapping[str, Path], spec: VerifyDeviceSpec, model: Path, samples: int, out: Path
-) -> RunAnswer:
+def _run_there(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, model: Path, samples: int, out: Path) -> RunAnswer:
     """Run the file on the first samples; its outputs go into `out`."""
     device = spec.device
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
