@@ -1,0 +1,24 @@
+"""What stages are told of the real samples that they train or judge by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pocketforge.specs.base import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling(Spec):
+    """A recipe's data, and what they are for.
+
+    Attributes:
+        data: What stage `data` is told, from which `data.dataset.open_dataset` opens the samples.
+        seed: Of what is drawn at random: the order of samples, a layer's dropout.
+        task: "classification" or "regression".
+    """
+
+    data: Mapping[str, Any]
+    seed: int
+    task: str
