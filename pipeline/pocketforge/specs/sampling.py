@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pocketforge.specs.base import Spec
+from pocketforge.specs.data import DataSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +18,6 @@ class Sampling(Spec):
         task: "classification" or "regression".
     """
 
-    data: Mapping[str, Any]
+    data: DataSpec
     seed: int
     task: str
