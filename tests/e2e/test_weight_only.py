@@ -28,6 +28,8 @@ from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.runtimes.base import ExportRequest
 from pocketforge.runtimes.describe import describe
 from pocketforge.runtimes.stored_weights import Matcher
+from pocketforge.specs.base import Spec
+from pocketforge.specs.quantize import QuantizeSpec
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 INT8, INT4, FP16, FP32 = (Quantize(s) for s in ("weight_only_int8", "weight_only_int4", "fp16", "fp32"))
@@ -41,7 +43,7 @@ STORED = {
 SIZE = {"int8": 0.42, "int4": 0.30, "float16": 0.60}
 
 
-def run_stage(name: str, inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path) -> None:
+def run_stage(name: str, inputs: Mapping[str, Path], spec: Spec | Mapping[str, Any], out: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
         importlib.import_module(STAGES[name].module).run(inputs, spec, out, lambda fraction, text="": None)
@@ -58,7 +60,10 @@ class Lane:
     def inputs(self, how: Quantize) -> dict[str, Path]:
         if how.scheme in ("fp32", "fp16"):
             return self.trunk
-        return {**self.trunk, "quantize": self._once(f"quantize-{how.scheme}", "quantize", self.trunk, how.spec())}
+        return {
+            **self.trunk,
+            "quantize": self._once(f"quantize-{how.scheme}", "quantize", self.trunk, QuantizeSpec(how.settled())),
+        }
 
     def export(self, runtime: str, how: Quantize, layout: str = "NCHW", take: str = "") -> Path:
         spec = {"runtime": runtime, "scheme": how.scheme, "layout": layout, "model_layout": "NCHW", "io": "float32",
@@ -76,7 +81,7 @@ class Lane:
         folder = self.export(runtime, how, layout, take)
         return folder / json.loads((folder / "export.json").read_text("utf-8"))["files"][role]
 
-    def _once(self, name: str, stage: str, inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> Path:
+    def _once(self, name: str, stage: str, inputs: Mapping[str, Path], spec: Spec | Mapping[str, Any]) -> Path:
         if name not in self.ran:
             (self.root / name).mkdir()
             run_stage(stage, inputs, spec, self.root / name)

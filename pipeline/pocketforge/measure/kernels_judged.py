@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from pocketforge.devices.kernels import kernels_of
 from pocketforge.devices.profile_files import load_any
 from pocketforge.devices.x86.device import NATIVE, player
 from pocketforge.devices.x86.hosts import X86Host
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.recipe.limits import Limits, device_limits, x86_limits
 
 EMULATED = "emulated"
@@ -50,8 +51,8 @@ def with_steps(
     """
     if quantized is None:
         return dict(parity)
-    known = json.loads((quantized / "quantize.json").read_text("utf-8"))["outputs"]
-    scales = {t["name"]: each["scale"] for t, each in zip(tensors, known, strict=True) if each.get("scale")}
+    levels = files.read(quantized, Quantized).outputs
+    scales = {t["name"]: each.scale for t, each in zip(tensors, levels, strict=True) if each and each.scale}
     # Whole numbers, but for the last bits of floats: a limit that is met exactly is met.
     outputs = [
         {**each, "max_steps": round(each["max_abs_diff"] / scales[each["name"]], 3)}

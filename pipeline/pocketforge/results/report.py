@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.plan.steps import Facts, Lane, Plan
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.shipped_names import file_name
@@ -160,7 +162,8 @@ def _target_record(lane: Lane, outcome: Outcome, known: Facts, why: dict[str, st
     target = lane.target
     exported = outcome.read(lane.export, "export.json")
     verified = outcome.read(lane.verify, "verify.json")
-    quantized = outcome.read(lane.quantize, "quantize.json") if lane.quantize else None
+    entry = outcome.entries.get(lane.quantize)
+    quantized = files.read(entry.files, Quantized) if entry else None
     emulated = [key for keys in lane.emulated.values() for key in keys.keys]
     on_phones = [key for keys in lane.phones.values() for key in (keys.verify, keys.bench)]
     on_devices = (*lane.bench.values(), *emulated, *on_phones)
@@ -174,11 +177,8 @@ def _target_record(lane: Lane, outcome: Outcome, known: Facts, why: dict[str, st
     if why:
         facts["why"] = why
     if quantized:
-        facts["numerics"] = quantized["numerics"]
-        facts |= {name: quantized[name] for name in ("mixed", "codebook", "repairs") if name in quantized}
-        facts["quantized_layers"] = len(quantized["quantized"])
-        facts["float_layers"] = quantized["float"]
-        warnings += [f"stayed float: {layer}" for layer in quantized["float"]]
+        facts |= _quantized_facts(quantized)
+        warnings += [f"stayed float: {layer}" for layer in quantized.left_float]
     if verified:
         checks = tuple(Check(**c) for c in verified["checks"])
         facts["runtimes"] = verified["runtimes"]
@@ -205,6 +205,16 @@ def _target_record(lane: Lane, outcome: Outcome, known: Facts, why: dict[str, st
         facts=facts,
         error="" if wrong else errors[0] if errors else "",
     )
+
+
+def _quantized_facts(quantized: Quantized) -> dict[str, Any]:
+    parts = {"mixed": quantized.mixed, "codebook": quantized.codebook, "repairs": quantized.repairs}
+    return {
+        "numerics": quantized.numerics,
+        **{name: files.to_json(part) for name, part in parts.items() if part is not None},
+        "quantized_layers": len(quantized.quantized),
+        "float_layers": quantized.left_float,
+    }
 
 
 def _artifacts(lane: Lane, exported: dict[str, Any], outcome: Outcome) -> tuple[Artifact, ...]:

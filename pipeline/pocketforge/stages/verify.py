@@ -34,6 +34,8 @@ from pocketforge.measure.file_checks import (
     write_checked,
 )
 from pocketforge.metrics import accuracy
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.recipe.limits import Limits, verify_limits
 from pocketforge.registries import RUNTIMES
 from pocketforge.runtimes.describe import describe
@@ -121,10 +123,8 @@ def _read_wanted(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> Wanted:
 
 def read_graph(quantized: Path, tensors: Sequence[Mapping[str, Any]]) -> Graph:
     """What the quantized graph answered, from stage quantize's folder. tensors: the reference's, for their names."""
-    scales = json.loads((quantized / "quantize.json").read_text("utf-8"))["outputs"]
-    known = {
-        tensor["name"]: float(each["scale"]) for tensor, each in zip(tensors, scales, strict=True) if "scale" in each
-    }
+    levels = files.read(quantized, Quantized).outputs
+    known = {tensor["name"]: each.scale for tensor, each in zip(tensors, levels, strict=True) if each}
     return Graph(stored_outputs(quantized, [{"name": tensor["name"]} for tensor in tensors]), known)
 
 
@@ -174,16 +174,16 @@ def check_weights(path: Path, scheme: str, quantized: Path | None) -> list[dict[
     name = "int8 weights" if STORED[scheme] == _INT8 else f"{' or '.join(STORED[scheme])} weights"
     # Biases and scales are wider.
     wanted = f"at least {LEAST_STORED_SHARE:.0%} of the weights' bytes"
-    layers = json.loads((quantized / "quantize.json").read_text("utf-8"))["layers"] if quantized else []
-    left_float = [layer for layer in layers if layer["scheme"] == "fp32"]
+    layers = files.read(quantized, Quantized).layers if quantized else ()
+    left_float = [layer for layer in layers if layer.scheme == "fp32"]
     if share >= LEAST_STORED_SHARE or not left_float:
         return [check(name, wanted, f"{share:.1%}", share >= LEAST_STORED_SHARE)]
     # What stayed float, four bytes a value, does not excuse the rest: of the quantized layers' own weights, a byte a
     # value (half a one of 4 bits), as much has to be there.
     each = 0.5 if scheme == "weight_only_int4" else 1.0
-    due = each * sum({layer["name"]: layer["weights"] for layer in layers if layer["scheme"] != "fp32"}.values())
+    due = each * sum({layer.name: layer.weights for layer in layers if layer.scheme != "fp32"}.values())
     found = sum(stored.get(dtype, 0) for dtype in STORED[scheme])
-    names = ", ".join(layer["name"] for layer in left_float)
+    names = ", ".join(layer.name for layer in left_float)
     wanted = f"at least {LEAST_STORED_SHARE:.0%} of {due:,.0f} bytes, which the quantized layers' weights take"
     said = f"{found / max(due, 1):.1%} (float: {names})"
     return [check(name, wanted, said, found > 0 and found >= LEAST_STORED_SHARE * due)]
