@@ -13,25 +13,10 @@ from typing import Literal
 
 from pocketforge.plugins import Registry
 from pocketforge.recipe import default_limits as limits
+from pocketforge.registries import SchemeSupport
 
-How = Literal["native", "emulated", "refused"]
 Family = Literal["float", "static", "dynamic", "stored"]
 Weights = Literal["float32", "float16", "int8", "levels", "codebook"]
-
-
-@dataclass(frozen=True, slots=True)
-class Support:
-    """What a runtime makes of a scheme.
-
-    Attributes:
-        how: native: the runtime's own kernels for it. emulated: right numbers, computed in float. refused: not written.
-        why: In words.
-        nearest: Of a refused one, what to ask for instead; else empty.
-    """
-
-    how: How
-    why: str
-    nearest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +40,8 @@ class SchemeInfo:
         limits: Of `verify`: a file's outputs against PyTorch's.
         on_device: Of `verify_device`: against the same file's on the host.
         on_x86: The same on another x86 host.
-        support: Runtime → what it makes of it. Ours say it of each of our runtimes; any other is refused by its name.
+        support: Runtime → what it makes of it. Ours say it of each of our runtimes; a plug-in's runtime
+            has answers of its own (RuntimeInfo.schemes), and is refused by its name without.
         trained_limits: Of `verify`, where the target was trained (`quantize.finetune`) and so is another model than the
             reference; None where training is no choice.
         calibrates: Whether ranges come from calibration samples.
@@ -73,7 +59,7 @@ class SchemeInfo:
     limits: Mapping[str, float]
     on_device: Mapping[str, float]
     on_x86: Mapping[str, float]
-    support: Mapping[str, Support]
+    support: Mapping[str, SchemeSupport]
     trained_limits: Mapping[str, float] | None = None
     calibrates: bool = False
     studies_layers: bool = False
@@ -109,19 +95,19 @@ class SchemeInfo:
         return self.computes_in_integers and not self.is_trained
 
 
-def _in_all(how: How, why: str) -> dict[str, Support]:
-    return {runtime: Support(how, why) for runtime in ("executorch", "tflite", "onnx")}
+def _in_all(how: Literal["native", "emulated"], why: str) -> dict[str, SchemeSupport]:
+    return {runtime: SchemeSupport(how, why) for runtime in ("executorch", "tflite", "onnx")}
 
 
-_NO_WEIGHT_ONLY = Support(
+_NO_WEIGHT_ONLY = SchemeSupport(
     "refused",
     "XNNPACK takes no float inputs with int8 or int4 weights from ExecuTorch, so portable kernels would unpack them in "
     "each inference",
     "static_int8, or dynamic_int8 for linear layers",
 )
-_WIDENED = Support("emulated", "half-precision weights, widened when the file is loaded, computed in float32")
-_DEQUANTIZED = Support("emulated", "int8 weights, de-quantized when the file is loaded, computed in float32")
-_CLUSTERED = Support("emulated", "clustered float32 weights: smaller in gzip (a download) only")
+_WIDENED = SchemeSupport("emulated", "half-precision weights, widened when the file is loaded, computed in float32")
+_DEQUANTIZED = SchemeSupport("emulated", "int8 weights, de-quantized when the file is loaded, computed in float32")
+_CLUSTERED = SchemeSupport("emulated", "clustered float32 weights: smaller in gzip (a download) only")
 _INT8 = ("int8", "uint8")
 _OF_STATIC = frozenset({"backend", "per_channel", "weight_bits", "overrides"})
 _OF_CALIBRATION = frozenset({"calibration", "calibration_samples", "percentile"})
@@ -152,7 +138,7 @@ _SCHEMES: dict[str, SchemeInfo] = {
         on_device=limits.INTEGER_ON_DEVICE,
         on_x86=limits.FLOAT_ON_X86,
         support={
-            "executorch": Support(
+            "executorch": SchemeSupport(
                 "native",
                 "linear layers in half precision; a model of mostly convolutions fails: XNNPACK keeps their weights "
                 "fp32",
@@ -214,11 +200,11 @@ _SCHEMES: dict[str, SchemeInfo] = {
         on_x86=limits.FLOAT_ON_X86,
         support={
             "executorch": _NO_WEIGHT_ONLY,
-            "tflite": Support(
+            "tflite": SchemeSupport(
                 "emulated",
                 "int4 weights, unpacked in each inference, and not by XNNPACK: slower than fp32, 2 to 7 times here",
             ),
-            "onnx": Support(
+            "onnx": SchemeSupport(
                 "emulated",
                 "int4 weights, de-quantized when the file is loaded, computed in float32; a byte each in .ort",
             ),
@@ -266,7 +252,7 @@ _SCHEMES: dict[str, SchemeInfo] = {
         support={
             "executorch": _CLUSTERED,
             "tflite": _CLUSTERED,
-            "onnx": Support(
+            "onnx": SchemeSupport(
                 "emulated", "indices and centroids, looked up when the file is loaded, computed in float32"
             ),
         },

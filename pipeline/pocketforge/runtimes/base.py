@@ -99,9 +99,7 @@ def load_exporter(runtime: str) -> Exporter:
     try:
         exporter: Any = importlib.import_module(info.module)
     except ImportError as error:
-        raise ToolMissing(
-            f"the {runtime} exporter cannot be imported: {error}", f"pip install 'pocketforge[{info.extra}]'"
-        ) from error
+        raise ToolMissing(f"the {runtime} exporter cannot be imported: {error}", info.install) from error
     return cast(Exporter, exporter)
 
 
