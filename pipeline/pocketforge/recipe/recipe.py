@@ -19,7 +19,7 @@ from pocketforge.recipe.device import (
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.model import Model
 from pocketforge.recipe.names import NamesFiles, check_name, suggest
-from pocketforge.recipe.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES
+from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
 from pocketforge.registries import RUNTIMES
@@ -131,9 +131,9 @@ class Recipe:
         faults: list[Fault] = []
         for index, target in enumerate(self.targets):
             quantize, where = target.quantize, f"target[{index}].quantize"
-            if quantize.scheme == "qat_int8" and self.model.definition.endswith(".pt2"):
+            if quantize.info.is_trained and self.model.definition.endswith(".pt2"):
                 faults.append(Fault("a .pt2 is a traced graph and cannot be trained: give the .py definition", where))
-            if quantize.scheme in CALIBRATED:
+            if quantize.info.calibrates:
                 used = quantize.calibration_samples or self.data.calibration_samples
                 if used > self.data.calibration_samples:
                     most = self.data.calibration_samples
