@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pocketforge.data import open_source
 from pocketforge.data.base import Array, Source
@@ -19,6 +20,9 @@ from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.recipe import Preprocess, Recipe, data_spec
 from pocketforge.specs.data import DataSpec
+
+# Of a checked sample: a class number, or real numbers.
+Target: TypeAlias = int | NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __iter__(self) -> Iterator[tuple[tuple[Array, ...], Any]]:
+    def __iter__(self) -> Iterator[tuple[tuple[Array, ...], Target]]:
         return (self[index] for index in range(len(self)))
 
     @property
@@ -46,7 +50,7 @@ class Samples:
     def name(self, position: int) -> str:
         return self.source.ids[self.indices[position]]
 
-    def __getitem__(self, position: int) -> tuple[tuple[Array, ...], Any]:
+    def __getitem__(self, position: int) -> tuple[tuple[Array, ...], Target]:
         """Raises ModelError for an unreadable sample, NaN or inf, or a label out of range."""
         index = self.indices[position]
         raw, target = self.source.sample(index)
@@ -55,7 +59,7 @@ class Samples:
         except ModelError as error:
             raise ModelError(f"{error.message} ({self.where})", error.hint) from error
 
-    def _checked(self, raw: tuple[Array, ...], target: Any, where: str) -> tuple[tuple[Array, ...], Any]:
+    def _checked(self, raw: tuple[Array, ...], target: object, where: str) -> tuple[tuple[Array, ...], Target]:
         try:
             inputs = apply(self.preprocess, self.value_max, raw)
         except ModelError as error:

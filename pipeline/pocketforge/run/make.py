@@ -15,6 +15,7 @@ from pocketforge.plan.steps import Step, spec_json
 from pocketforge.registries import STAGES
 from pocketforge.run.build_inputs import BuildInputs
 from pocketforge.run.inputs import Watch
+from pocketforge.run.made import Made
 from pocketforge.run.opened import NOTES
 from pocketforge.run.processes import Listener, Processes
 from pocketforge.run.scratch import scratch
@@ -64,15 +65,9 @@ class Maker:
                 self.store.forget_partial(step.key)
                 raise
             notes.unlink(missing_ok=True)
-            meta = {
-                "stage": step.stage,
-                "lane": step.lane,
-                "wall_s": round(time.monotonic() - started, 3),
-                "peak_rss_bytes": peak_rss_bytes,
-                "spec": spec_json(step.spec),
-                "inputs": read,
-            }
-            entry = self.store.publish(step.key, out, meta)
+            wall_s = round(time.monotonic() - started, 3)
+            made = Made(step.stage, step.lane, wall_s, peak_rss_bytes, spec_json(step.spec), read)
+            entry = self.store.publish(step.key, out, made.to_json())
         if resumable:
             self.store.forget_partial(step.key)
         return entry

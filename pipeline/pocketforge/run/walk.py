@@ -15,25 +15,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketforge import events
 from pocketforge.errors import DamagedEntry, PocketforgeError, StageFailed, StoreError
-from pocketforge.outcomes import files
-from pocketforge.outcomes.files import Kind
+from pocketforge.outcomes.verify import Verdict
 from pocketforge.plan.steps import Plan, Step
 from pocketforge.records import StepRecord
 from pocketforge.run.build_inputs import BuildInputs
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
+from pocketforge.run.made import made
 from pocketforge.run.make import Maker
 from pocketforge.run.processes import Processes
 from pocketforge.run.scratch import own_tmpdir
 from pocketforge.run.store import Entry, Store
 
-# A stage that measured something wrong says so in this file of its result ({"passed": …, "reasons": […]});
-# what would build on it is then not run.
-VERDICT_FILE = "verdict.json"
+if TYPE_CHECKING:
+    from pocketforge.outcomes.files import Kind
+
 # Whoever removes files under a build (rm -r) gets them made again so often.
 _TRIES = 3
 
@@ -48,6 +48,8 @@ class Outcome:
 
     def result(self, key: str, kind: type[Kind]) -> Kind | None:
         """What a step's file of this kind says; None when it has no result. Raises as `outcomes.files.read`."""
+        from pocketforge.outcomes import files  # with cattrs, which a walk does not need
+
         entry = self.entries.get(key)
         return None if entry is None else files.read(entry.files, kind)
 
@@ -161,9 +163,15 @@ class _Run:
     def _reused(self, step: Step, entry: Entry) -> None:
         self.store.touch(step.key)
         # The record first: a step whose entry is there counts as passed unless its record says otherwise.
-        wall_s, peak_rss_bytes = float(entry.meta.get("wall_s", 0.0)), int(entry.meta.get("peak_rss_bytes", 0))
+        about = made(entry)
         self.outcome.records[step.key] = StepRecord(
-            step.stage, step.lane, step.key, "reused", wall_s, _rejection(entry), peak_rss_bytes=peak_rss_bytes
+            step.stage,
+            step.lane,
+            step.key,
+            "reused",
+            about.wall_s,
+            _rejection(entry),
+            peak_rss_bytes=about.peak_rss_bytes,
         )
         self.outcome.entries[step.key] = entry
         self.emit(events.StepReused(step.stage, step.lane, step.key))
@@ -226,20 +234,20 @@ class _Run:
             self.emit(events.StepFailed(step.stage, step.lane, step.key, error.message, str(log)))
             return
         # As it is stored: a build that reuses the result says the same.
-        wall_s = float(entry.meta["wall_s"])
+        about = made(entry)
         rejection = _rejection(entry)
         self.outcome.records[step.key] = StepRecord(
             step.stage,
             step.lane,
             step.key,
             "rejected" if rejection else "run",
-            wall_s,
+            about.wall_s,
             rejection,
             str(log),
-            int(entry.meta["peak_rss_bytes"]),
+            about.peak_rss_bytes,
         )
         self.outcome.entries[step.key] = entry
-        self.emit(events.StepFinished(step.stage, step.lane, step.key, wall_s))
+        self.emit(events.StepFinished(step.stage, step.lane, step.key, about.wall_s))
 
     @contextlib.contextmanager
     def _alone(self, step: Step) -> Iterator[None]:
@@ -285,8 +293,10 @@ def one_at_each_place(ready: Iterable[Step], running: Iterable[Step]) -> list[St
 
 
 def _rejection(entry: Entry) -> str:
-    """Why a stage's own verdict is no, or nothing when it passed or gives none."""
-    if VERDICT_FILE not in entry.hashes:
+    """Why a stage's own verdict is no, or nothing when it passed or gives none. What would build on it is not run."""
+    if Verdict.FILE not in entry.hashes:
         return ""
-    verdict = json.loads((entry.files / VERDICT_FILE).read_text(encoding="utf-8"))
-    return "" if verdict["passed"] else "; ".join(verdict["reasons"])
+    from pocketforge.outcomes import files
+
+    verdict = files.read(entry.files, Verdict)
+    return "" if verdict.passed else "; ".join(verdict.reasons)
