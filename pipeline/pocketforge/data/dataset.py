@@ -27,7 +27,17 @@ Target: TypeAlias = int | NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """One split, in the split's order: `samples[i]` is (the model's inputs without batch, the target)."""
+    """One split, in the split's order: `samples[i]` is (the model's inputs without batch, the target).
+
+    Attributes:
+        source: Where raw samples are read, when they are asked for.
+        indices: Those of the source's samples that are the split, in its order.
+        preprocess: From a raw sample to the model's input; None feeds arrays as they are.
+        task: "classification" or "regression".
+        classes: How many classes there are; 0 where that is not known.
+        where: The source as the recipe names it, for errors.
+        value_max: The raw value that becomes 1.0; 0 leaves values as they are.
+    """
 
     source: Source
     indices: Sequence[int]
@@ -75,7 +85,16 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """An opened source with its split. `labels`: class names from the labels file, else the source's, else ()."""
+    """An opened source with its split.
+
+    Attributes:
+        source: The samples.
+        split: Which of them calibrate, train and evaluate.
+        preprocess: From a raw sample to the model's input; None feeds arrays as they are.
+        labels: Class names from the labels file, else the source's, else ().
+        task: "classification" or "regression".
+        where: The source as the recipe names it, for errors.
+    """
 
     source: Source
     split: Split

@@ -24,7 +24,13 @@ def definition_place(definition: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One model input: `shape` with its batch dimension of 1 first, in the PyTorch model's layout."""
+    """One model input.
+
+    Attributes:
+        shape: With its batch dimension of 1 first, in the PyTorch model's layout.
+        name: In the shipped files; empty for the name that the traced model gives it.
+        dtype: Of its values.
+    """
 
     shape: tuple[int, ...]
     name: str = ""
@@ -48,9 +54,15 @@ class InputSpec:
 class Model:
     """Where the model comes from.
 
-    definition: `file.py` (with `build(**args)`), `file.pt2` (a torch.export archive), `torchvision:NAME`,
-    `timm:NAME` or `transformers:DIR`. weights: safetensors, or a PyTorch checkpoint. weights_key: which of several
-    in it (keys with dots between: `ema`, `state_dict.ema_model`; `.` is the file's top).
+    Attributes:
+        definition: `file.py` (with `build(**args)`), `file.pt2` (a torch.export archive), `torchvision:NAME`,
+            `timm:NAME` or `transformers:DIR`.
+        weights: File of safetensors or a PyTorch checkpoint; empty where the definition brings its own, or has none.
+        args: What `build` or the library's constructor is called with: plain values.
+        inputs: In the model's order; empty: as `example_inputs()` or the data give them.
+        outputs: Their names in the shipped files, in the model's order; empty for the runtimes' own.
+        weights_key: Which of several weights in the file (keys with dots between: `ema`, `state_dict.ema_model`; `.` is
+            the file's top); empty where only one fits.
     """
 
     definition: str

@@ -29,7 +29,21 @@ MOST_PARTS = 200  # each is a process and a model of its own
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole build: one model and its data, compressed once, shipped as many targets."""
+    """A whole build: one model and its data, compressed once, shipped as many targets.
+
+    Attributes:
+        name: Of the build and its output folder.
+        model: Where the model comes from.
+        data: Real samples.
+        targets: The files to ship, one or more.
+        seed: Splits, calibration and training follow from it.
+        task: What targets of samples are: class numbers or real numbers.
+        metric: What `metric` in budgets and reports is; None for the task's own.
+        compress: What is done to the model before anything is quantized, in order.
+        devices: Where files run, one or more.
+        budgets: Limits that the gate holds the build to.
+        folder: The recipe file's own, absolute: paths are relative to it. Set by the loader.
+    """
 
     name: str
     model: Model

@@ -40,7 +40,13 @@ _TRIES = 3
 
 @dataclass(slots=True)
 class Outcome:
-    """How every step of a plan ended. `entries` holds the results of those that did not fail."""
+    """How every step of a plan ended.
+
+    Attributes:
+        entries: Key → result, of steps that did not fail.
+        records: Key → how it went, for the report.
+        errors: Key → what a step that failed met.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     records: dict[str, StepRecord] = field(default_factory=dict)
