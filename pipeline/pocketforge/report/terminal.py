@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,18 @@ from rich.table import Table
 
 from pocketforge.recipe import METRICS
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
-from pocketforge.report.tables import Screen, console, milliseconds, short_lane, table, told, weights_lines, words
+from pocketforge.report.budget_words import budget_name, figure, limit
+from pocketforge.report.tables import (
+    Screen,
+    console,
+    milliseconds,
+    screen_of,
+    short_lane,
+    table,
+    told,
+    weights_lines,
+    words,
+)
 from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import latency_interval
 from pocketforge.stats import percentile
@@ -32,14 +44,25 @@ _COLOURS = {
 }
 
 
+def write(report: Report) -> str:
+    """What `show_report` prints, as text for a file: as wide as the tables want, and without colours."""
+    text = io.StringIO()
+    _draw(screen_of(text), report)
+    return text.getvalue().rstrip("\n")
+
+
 def show_report(report: Report) -> None:
+    """Print what was built, in the terminal's width and colours."""
+    _draw(console(), report)
+
+
+def _draw(screen: Screen, report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     from pocketforge.report.compression import compression_tables
     from pocketforge.report.emulated import emulated_tables
     from pocketforge.report.phones import phone_tables
     from pocketforge.report.quantization import quantization_tables
 
-    screen = console()
     screen.print(_steps(report))
     screen.print()
     for made in compression_tables(report.compression):
@@ -178,28 +201,19 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
     made = table("budgets", "verdict", "target", "metric", "limit", "found", numbers=("limit", "found"))
     reasons = []
     for gate in gates:
-        metric: str = gate.budget.metric
-        if gate.device:
-            part = f" {gate.budget.percentile}" if metric == "latency_ms" else ""
-            metric += f"{part} on {gate.device}"
+        metric = budget_name(gate)
         made.add_row(
             words(_coloured(gate.verdict), " (warning)" if gate.budget.severity == "warning" else ""),
             gate.target,
             metric,
-            f"{_sign(gate)} {gate.budget.limit:,.10g}".lstrip(),
-            "" if gate.value is None else f"{gate.value:,.6g}" if gate.value < 1e6 else f"{gate.value:,.0f}",
+            limit(gate),
+            figure(gate.value),
         )
         if gate.reason:
             reasons.append(words(_coloured(gate.verdict), f" {gate.target}: {metric}: {gate.reason}"))
     screen.print(made)
     for reason in reasons:
         screen.print(reason)
-
-
-def _sign(gate: GateResult) -> str:
-    """Which way the limit is: of `metric` only what was measured says which one that is."""
-    name = gate.budget.metric if gate.measurement is None else gate.measurement.metric
-    return METRICS[name].sign if name in METRICS else ""
 
 
 def _steps(report: Report) -> Table:
