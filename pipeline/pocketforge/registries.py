@@ -139,12 +139,70 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
 }
 RUNTIMES = Registry("runtimes", RuntimeInfo, _RUNTIMES, RuntimeInfo.with_library)
 
-# A kind of device → the module that runs files on it.
-DEVICES = {
-    "host": "pocketforge.devices.host",
-    "emulator": "pocketforge.devices.emulator.device",
-    "adb": "pocketforge.devices.adb",
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """One kind of [[device]]: where each of its parts is, as `module:name`, imported by who needs it.
+
+    Attributes:
+        entry: The dataclass of its table in a recipe (a `Device` of recipe/device.py).
+        runner: What runs a file there; a module that has `run` (`DeviceRunner` of devices/base.py).
+        steps: Function that lays out what a target's file goes through there (`AddSteps` of plan/kinds.py).
+        results: Function that reads what these steps wrote (`ReadDevice` of results/devices.py).
+        keeps_time: Whether what it measures is a real device's time. What an emulated one takes says nothing of any.
+        facts: Function that looks up what its steps depend on outside the recipe (`LookUp` of facts/kinds.py); empty
+            for nothing.
+        about: Under what name the report's facts of a target hold what is known of such devices; empty for nothing.
+        tables: Function that shows this in the terminal (`ShowTables` of report/devices.py); empty for nothing.
+        libraries: Distributions whose versions are part of the keys of the steps there; a package that brings the row
+            is one by itself.
+    """
+
+    entry: str
+    runner: str
+    steps: str
+    results: str
+    keeps_time: bool
+    facts: str = ""
+    about: str = ""
+    tables: str = ""
+    libraries: tuple[str, ...] = ()
+
+    def with_library(self, name: str) -> DeviceInfo:
+        """The row as a package brings it: results there change with the package's version."""
+        return dataclasses.replace(self, libraries=(*self.libraries, name))
+
+
+_DEVICES: dict[str, DeviceInfo] = {
+    "host": DeviceInfo(
+        entry="pocketforge.recipe.device:HostDevice",
+        runner="pocketforge.devices.host",
+        steps="pocketforge.plan.devices:add_host",
+        results="pocketforge.results.host:read",
+        keeps_time=True,
+    ),
+    "emulator": DeviceInfo(
+        entry="pocketforge.recipe.device:EmulatedDevice",
+        runner="pocketforge.devices.emulator.device",
+        steps="pocketforge.plan.devices:add_emulator",
+        results="pocketforge.results.emulated:read",
+        keeps_time=False,
+        facts="pocketforge.facts.emulated:look_up",
+        about="emulated",
+        tables="pocketforge.report.emulated:emulated_tables",
+    ),
+    "adb": DeviceInfo(
+        entry="pocketforge.recipe.device:AdbDevice",
+        runner="pocketforge.devices.adb",
+        steps="pocketforge.plan.devices:add_phone",
+        results="pocketforge.results.phones:read",
+        keeps_time=True,
+        facts="pocketforge.facts.phones:look_up",
+        about="phones",
+        tables="pocketforge.report.phones:phone_tables",
+    ),
 }
+DEVICES = Registry("devices", DeviceInfo, _DEVICES, DeviceInfo.with_library)
 
 # A kind of data → the module that opens it.
 SOURCES = {

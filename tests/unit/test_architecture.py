@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -321,7 +322,13 @@ def test_every_module_that_a_registry_names_is_there() -> None:
 
     named = [*(s.module for s in STAGES.values()), *(r.module for r in RUNTIMES.values())]
     named += [f"pocketforge.runtimes.sessions.{r.session}" for r in RUNTIMES.values()]
-    named += [module for registry in (DEVICES, METHODS, READERS, SOURCES) for module in registry.values()]
+    named += [module for registry in (METHODS, READERS, SOURCES) for module in registry.values()]
+    named += [
+        str(place).partition(":")[0]
+        for info in DEVICES.values()
+        for part, place in dataclasses.asdict(info).items()
+        if place and part not in ("about", "keeps_time")
+    ]
     assert [n for n in named if not is_module(n)] == []
 
 

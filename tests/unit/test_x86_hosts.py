@@ -141,15 +141,15 @@ FACTS = Facts(
 
 
 def verify_keys(recipe: Recipe = RECIPE, facts: Facts = FACTS) -> list[str]:
-    return [lane.emulated["old"].verify for lane in make_plan(recipe, facts).lanes]
+    return [lane.on["old"].verify for lane in make_plan(recipe, facts).lanes]
 
 
 def test_a_host_adds_one_step_to_each_target_and_counts_nothing() -> None:
     plan = make_plan(RECIPE, FACTS)
     stages = [step.stage for step in plan.steps]
     assert stages.count("verify_device") == 2 and not {"count", "estimate"} & set(stages)
-    assert [lane.emulated["old"].keys for lane in plan.lanes] == [(key,) for key in verify_keys()]
-    quantized = plan.step(plan.lanes[1].emulated["old"].verify)
+    assert [lane.on["old"].keys for lane in plan.lanes] == [(key,) for key in verify_keys()]
+    quantized = plan.step(plan.lanes[1].on["old"].verify)
     assert quantized.needs["quantize"] == plan.lanes[1].quantize, "what a step of the output is"
 
 
@@ -168,7 +168,7 @@ def test_what_the_step_depends_on(changes: dict[str, Any], whose: str) -> None:
     changed = dataclasses.replace(FACTS, **changes)
     one, two = make_plan(RECIPE, FACTS).lanes[1], make_plan(RECIPE, changed).lanes[1]
     assert (one.verify != two.verify) == (whose == "verify's too")
-    assert (one.emulated["old"].verify != two.emulated["old"].verify) == (whose != "none")
+    assert (one.on["old"].verify != two.on["old"].verify) == (whose != "none")
 
 
 @pytest.mark.parametrize("metric", ["instructions", "estimated_latency_ms", "latency_ms"])

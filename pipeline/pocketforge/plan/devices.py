@@ -9,9 +9,10 @@ from typing import Any
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.roles import calibration_role, profile_role, runner_role
-from pocketforge.plan.steps import Emulated, OnPhone
+from pocketforge.plan.steps import Emulated, OnDevice, Timed
 from pocketforge.recipe import Recipe, Target
-from pocketforge.recipe.device import AdbDevice, EmulatedDevice, HostDevice
+from pocketforge.recipe.device import AdbDevice, Device, EmulatedDevice, HostDevice
+from pocketforge.registries import RUNTIMES
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
 
 
@@ -30,31 +31,36 @@ def place_of(device: EmulatedDevice) -> dict[str, Any]:
     }
 
 
-def add_bench(build: Steps, target: Target, device: HostDevice, needs: Mapping[str, str], also: tuple[str, ...]) -> str:
-    """The key of a benchmark on this machine. also: the distributions that run the file."""
+def add_host(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
+    """A benchmark on this machine: `verify` ran the file here already."""
+    assert isinstance(device, HostDevice)
     how = dataclasses.asdict(device)
     del how["name"]
-    return build.add(
+    bench = build.add(
         "bench",
         target.name,
         {"runtime": target.runtime, "device": how, "host": build.facts.host},
         {role: needs[role] for role in ("data", "export")},
-        also=also,
+        also=RUNTIMES[target.runtime].run_libraries,
         after=(needs["verify"],),
         exclusive=True,
     )
+    return Timed(device.via, "", bench)
 
 
-def add_emulated(
-    build: Steps, recipe: Recipe, target: Target, device: EmulatedDevice, needs: Mapping[str, str]
-) -> Emulated:
-    """needs: the keys of `data`, `reference`, `export` and `verify`. What is counted is what verify let pass."""
+def add_emulator(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
+    """Outputs compared on a profile's cores, and what verify let pass counted; of an x86 host the outputs alone."""
+    assert isinstance(device, EmulatedDevice)
+    return _add_x86(build, target, device, needs) if device.plays_x86 else _add_arm(build, target, device, needs)
+
+
+def _add_arm(build: Steps, target: Target, device: EmulatedDevice, needs: Mapping[str, str]) -> Emulated:
     role = profile_role(device.profile)
     profile: dict[str, Path] = {"profile": build.facts.profiles[device.profile]}
     place = place_of(device)
     # What runs there is not the Python packages: the emulator's own parts say what it is.
     shared: dict[str, Any] = {"runtime": target.runtime, "emulator": build.facts.emulator}
-    verify = _add_verify(build, recipe, target, {**shared, "device": place}, device, needs, (role,), profile)
+    verify = _add_verify(build, build.recipe, target, {**shared, "device": place}, device, needs, (role,), profile)
     count = build.add(
         "count",
         target.name,
@@ -72,19 +78,10 @@ def add_emulated(
         reads=(role, "core models", calibration_role(device.calibration)),
         paths={**profile, **calibration_paths(build, device)},
     )
-    return Emulated(verify, count, estimate)
+    return Emulated(device.via, verify, count, estimate)
 
 
-def add_x86(
-    build: Steps,
-    recipe: Recipe,
-    target: Target,
-    device: EmulatedDevice,
-    needs: Mapping[str, str],
-    also: tuple[str, ...],
-) -> Emulated:
-    """needs: the keys of `data`, `reference`, `export`, `verify` and, where there is one, `quantize`. also: the
-    distributions that run the file: those of this environment run it there too."""
+def _add_x86(build: Steps, target: Target, device: EmulatedDevice, needs: Mapping[str, str]) -> OnDevice:
     role = profile_role(device.profile)
     spec: dict[str, Any] = {
         "runtime": target.runtime,
@@ -92,11 +89,17 @@ def add_x86(
         "device": place_of(device),
     }
     paths = {"profile": build.facts.profiles[device.profile]}
-    return Emulated(_add_verify(build, recipe, target, spec, device, needs, (role,), paths, also=also))
+    # The distributions of this environment run the file there too.
+    also = RUNTIMES[target.runtime].run_libraries
+    return OnDevice(
+        device.via, _add_verify(build, build.recipe, target, spec, device, needs, (role,), paths, also=also)
+    )
 
 
-def add_phone(build: Steps, recipe: Recipe, target: Target, device: AdbDevice, needs: Mapping[str, str]) -> OnPhone:
-    """needs: the keys of `data`, `reference`, `export` and `verify`. What is timed is what verify let pass."""
+def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
+    """Outputs compared on a phone; what verify let pass is timed."""
+    assert isinstance(device, AdbDevice)
+    recipe = build.recipe
     files = {
         "runner": device.runners.get(target.runtime, ""),
         "runner_library": device.runner_libraries.get(target.runtime, ""),
@@ -136,7 +139,7 @@ def add_phone(build: Steps, recipe: Recipe, target: Target, device: AdbDevice, n
         after=(verify,),
         place=where,
     )
-    return OnPhone(verify, bench)
+    return Timed(device.via, verify, bench)
 
 
 def _add_verify(

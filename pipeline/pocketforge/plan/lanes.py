@@ -7,11 +7,10 @@ from pathlib import Path
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import add_compress, add_gains, definition_libraries
-from pocketforge.plan.devices import add_bench, add_emulated, add_phone, add_x86
+from pocketforge.plan.kinds import add_steps
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, Plan, Source
 from pocketforge.recipe import Recipe, Target, data_spec
-from pocketforge.recipe.device import EmulatedDevice, HostDevice
 from pocketforge.registries import RUNTIMES
 
 
@@ -96,17 +95,6 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: Source) -> L
         {**trunk, "export": export},
         also=runtime.run_libraries,
     )
-    bench = {}
-    emulated = {}
-    phones = {}
-    keys = {**trunk, "export": export, "verify": verify}
-    for device in recipe.devices:
-        if isinstance(device, HostDevice):
-            bench[device.name] = add_bench(build, target, device, keys, runtime.run_libraries)
-        elif isinstance(device, EmulatedDevice) and device.plays_x86:
-            emulated[device.name] = add_x86(build, recipe, target, device, keys, runtime.run_libraries)
-        elif isinstance(device, EmulatedDevice):
-            emulated[device.name] = add_emulated(build, recipe, target, device, keys)
-        else:
-            phones[device.name] = add_phone(build, recipe, target, device, keys)
-    return Lane(target, quantize, export, verify, bench, emulated, phones)
+    needs = {**trunk, "export": export, "verify": verify}
+    on = {device.name: add_steps(device.via)(build, target, device, needs) for device in recipe.devices}
+    return Lane(target, quantize, export, verify, on)

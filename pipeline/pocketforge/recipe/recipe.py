@@ -14,7 +14,6 @@ from pocketforge.recipe.device import (
     Device,
     EmulatedDevice,
     HostDevice,
-    budget_names,
     gives,
 )
 from pocketforge.recipe.model import Model
@@ -154,7 +153,7 @@ class Recipe:
                 faults += [f"budget[{index}]: {fault}"] if fault else []
             for what, name, known in (
                 ("target", budget.target, [t.name for t in self.targets]),
-                ("device", budget.device, [n for d in self.devices for n in budget_names(d)]),
+                ("device", budget.device, [n for d in self.devices for n in d.budget_names]),
             ):
                 if name and name not in known:
                     faults.append(f"budget[{index}].{what}: no {what} is named {name!r}{suggest(name, known)}")
@@ -167,7 +166,7 @@ class Recipe:
         wanted = {"latency_ms": "estimated_latency_ms"}.get(budget.metric, "instructions")
         if self.devices_of(budget):
             return []
-        device = next((d for d in self.devices if budget.device in budget_names(d)), None)
+        device = next((d for d in self.devices if budget.device in d.budget_names), None)
         if device is None:
             # One that is not there at all is said elsewhere.
             return [] if budget.device else [f"budget[{index}]: no [[device]] of the recipe gives {budget.metric}"]
@@ -191,7 +190,7 @@ class Recipe:
         """Names of the devices that a budget holds for; [""] where the metric is of no device."""
         if not budget.device and place_of(budget.metric) not in ("timed", "emulated"):
             return [""]
-        named = [d for d in self.devices if not budget.device or budget.device in budget_names(d)]
+        named = [d for d in self.devices if not budget.device or budget.device in d.budget_names]
         return [d.name for d in named if gives(d, budget.metric)]
 
     def finetunes(self) -> list[tuple[str, Finetune]]:

@@ -6,11 +6,11 @@ fails the stage; one whose outputs differ is a result, which verdict.json names.
 
 from __future__ import annotations
 
-import importlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     where = place_in_words(inputs, device)
     emit(0.0, f"{samples} samples on {where}")
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
-        answer = importlib.import_module(DEVICES[device["via"]]).run(
+        answer = resolve_name(DEVICES[device["via"]].runner).run(
             RunRequest(
                 session=RUNTIMES[spec["runtime"]].session,
                 model=model,
