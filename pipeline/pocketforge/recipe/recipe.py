@@ -18,7 +18,7 @@ from pocketforge.recipe.device import (
 )
 from pocketforge.recipe.model import Model
 from pocketforge.recipe.names import check_name, suggest
-from pocketforge.recipe.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES
+from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
 
@@ -125,9 +125,9 @@ class Recipe:
         faults = []
         for index, target in enumerate(self.targets):
             quantize, where = target.quantize, f"target[{index}].quantize"
-            if quantize.scheme == "qat_int8" and self.model.definition.endswith(".pt2"):
+            if quantize.info.is_trained and self.model.definition.endswith(".pt2"):
                 faults.append(f"{where}: a .pt2 is a traced graph and cannot be trained: give the .py definition")
-            if quantize.scheme in CALIBRATED:
+            if quantize.info.calibrates:
                 used = quantize.calibration_samples or self.data.calibration_samples
                 if used > self.data.calibration_samples:
                     faults.append(

@@ -16,7 +16,6 @@ from torch import nn
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.model.evaluate import evaluate
 from pocketforge.pruning.subject import open_checkpoint
-from pocketforge.recipe.quantize import STATIC
 from pocketforge.why.taps import Tap, pair, taps_of
 
 Array = NDArray[Any]
@@ -82,11 +81,11 @@ def prepared(inputs: Mapping[str, Path], spec: Mapping[str, Any], traced: Form, 
     quantize = quantize_entry(settings)
     if not quantize.is_int8:
         return _stored(inputs, "folded", "prepared", "float graph with the de-quantized weights", traced)
-    if quantize.scheme == "qat_int8" or quantize.repairs:
+    if quantize.info.is_trained or quantize.repairs:
         return _stored(inputs, "unfolded", "prepared", "float weights behind their quantize ops, as stored", traced)
     summary = json.loads((inputs["quantize"] / "quantize.json").read_text("utf-8"))
     schemes = {layer["name"]: layer["scheme"] for layer in summary["layers"]}
-    schemes[pt2e.NO_LAYER] = "static_int8" if quantize.scheme in STATIC else "fp32"
+    schemes[pt2e.NO_LAYER] = "static_int8" if quantize.is_static else "fp32"
     samples = [a[: quantize.calibration_samples] for a in load_samples(inputs["data"], "calibration")]
 
     from pocketforge.why.prepared import prepare_again
