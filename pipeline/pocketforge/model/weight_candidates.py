@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pocketforge.model.weight_files import plain
 from pocketforge.model.weight_forms import whole_name
@@ -27,8 +26,8 @@ class Candidate:
 
     label: str
     full: str
-    state: dict[str, Any]
-    versions: dict[str, dict[str, Any]]
+    state: dict[str, object]
+    versions: dict[str, dict[str, object]]
     aside: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
 
@@ -37,7 +36,7 @@ def candidates(states: Sequence[StateDict], wanted: Iterable[str]) -> list[Candi
     """wanted: the model's names. As it stands in the file comes before what is taken off or put together."""
     names = set(wanted)
     wholes = names | {whole_name(name) for name in names}
-    found: dict[tuple[Any, ...], Candidate] = {}
+    found: dict[tuple[object, ...], Candidate] = {}
     # An optimizer's state has a small dict for each parameter.
     largest = sorted(states, key=lambda s: -len(s.values))[:_MOST_STRANGERS]
     for state in states[:_MOST_STATES]:

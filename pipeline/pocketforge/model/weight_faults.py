@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +68,7 @@ def _near(name: str, others: Sequence[str]) -> str:
     return f" (near it: {plain(near[0], _ENTRY)})" if near else ""
 
 
-def shape_of(value: Any) -> torch.Size | None:
+def shape_of(value: object) -> torch.Size | None:
     """The shape, or None of what has none yet (lazy), or has several (nested)."""
     try:
         return value.shape if isinstance(value, Tensor) else None
@@ -112,7 +111,7 @@ def kind_fault(name: str, found: Tensor, wanted: Tensor) -> str:
     return ""
 
 
-def quick_faults(shapes: Mapping[str, torch.Size | None], state: Mapping[str, Any], optional: set[str]) -> Faults:
+def quick_faults(shapes: Mapping[str, torch.Size | None], state: Mapping[str, object], optional: set[str]) -> Faults:
     """By names and shapes alone: what orders candidates. Torch, with the module's hooks, has the last word."""
     faults = Faults(
         missing=[name for name in shapes if name not in state and name not in optional],

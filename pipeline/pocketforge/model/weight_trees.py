@@ -6,7 +6,6 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -23,8 +22,8 @@ class StateDict:
     `_metadata`. beside: names of what is no tensor."""
 
     path: tuple[str, ...]
-    values: dict[str, Any]
-    versions: dict[str, dict[str, Any]]
+    values: dict[str, object]
+    versions: dict[str, dict[str, object]]
     beside: tuple[str, ...] = ()
 
     @property
@@ -49,7 +48,7 @@ def is_averaged(label: str) -> bool:
     return _AVERAGED.search(label) is not None
 
 
-def find(tree: Any) -> tuple[list[StateDict], list[Other]]:
+def find(tree: object) -> tuple[list[StateDict], list[Other]]:
     """Every mapping that holds tensors by name, outermost first, and what else holds weights."""
     states: list[StateDict] = []
     others: list[Other] = []
@@ -71,15 +70,15 @@ def find(tree: Any) -> tuple[list[StateDict], list[Other]]:
     return sorted(states, key=lambda s: len(s.path)), others
 
 
-def _walk(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), tree)])
+def _walk(tree: object) -> Iterator[tuple[tuple[str, ...], object]]:
+    waiting: deque[tuple[tuple[str, ...], object]] = deque([((), tree)])
     count = 0
     # Two names may lead to one dict, and a hostile file's dict to itself: depth and number end it.
     while waiting and count < _MOST:
         path, node = waiting.popleft()
         count += 1
         yield path, node
-        children: list[tuple[Any, Any]] = []
+        children: list[tuple[object, object]] = []
         if isinstance(node, Mapping):
             children = list(node.items())
         elif isinstance(node, (list, tuple)) and not all(isinstance(v, Tensor) for v in node):
@@ -89,18 +88,18 @@ def _walk(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
                 waiting.append(((*path, str(key)), child))
 
 
-def _holds(value: Any) -> bool:
+def _holds(value: object) -> bool:
     return isinstance(value, (Mapping, list, tuple))
 
 
-def _versions(node: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
+def _versions(node: Mapping[object, object]) -> dict[str, dict[str, object]]:
     found = getattr(node, "_metadata", None)
     if not isinstance(found, Mapping):
         return {}
     return {k: dict(v) for k, v in found.items() if isinstance(k, str) and isinstance(v, Mapping)}
 
 
-def summarize(tree: Any) -> str:
+def summarize(tree: object) -> str:
     """What a tree is, for a file that holds no state dict."""
     if isinstance(tree, Mapping):
         some = [f"{plain(str(k), 40)!r} ({_kind(v)})" for k, v in list(tree.items())[:8]]
@@ -108,7 +107,7 @@ def summarize(tree: Any) -> str:
     return _kind(tree)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, Unread):
         return "a NumPy value" if value.kind.startswith("numpy.") else f"an object of {value.kind}"
     if isinstance(value, Tensor):
