@@ -20,8 +20,15 @@ _MOST_PREFIXES, _MOST_STATES, _MOST_STRANGERS = 8, 2000, 8
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Tensors under the names that they would be loaded by. label: the weights_key that chooses it; full: with a prefix
-    that all of its names have. aside: other entries of the same state dict. done: how it came from the file, in words.
+    """Tensors under the names that they would be loaded by.
+
+    Attributes:
+        label: The weights_key that chooses it.
+        full: The label, with a prefix that all of its names have.
+        state: Tensors by name; also what set_extra_state() takes.
+        versions: Torch's `_metadata`: module name → its version.
+        aside: Other entries of the same state dict.
+        done: How it came from the file, in words.
     """
 
     label: str

@@ -17,7 +17,16 @@ _ENTRY = 100  # a name from a file may be of any length
 
 @dataclass(slots=True)
 class Faults:
-    """What does not fit. said: torch's own words, of a module's hooks for instance."""
+    """What does not fit.
+
+    Attributes:
+        missing: Names that the model wants and the file lacks.
+        unexpected: Names that the model does not know.
+        shapes: Tensors of another shape, in words.
+        kinds: Tensors of another kind of numbers, in words.
+        untied: Names of one tensor in the model whose values differ in the file.
+        said: Torch's own words, of a module's hooks for instance.
+    """
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)

@@ -79,8 +79,13 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """tree: dicts and lists of tensors and plain values, as in the file. unread: kinds of the objects that were not
-    made. metadata: the texts beside safetensors' tensors."""
+    """What a weights file holds.
+
+    Attributes:
+        tree: Dicts and lists of tensors and plain values, as in the file.
+        unread: Kinds of the objects that were not made.
+        metadata: The texts beside safetensors' tensors.
+    """
 
     tree: object
     unread: tuple[str, ...] = ()

@@ -21,7 +21,18 @@ _MOST_TRIES = 12
 
 @dataclass(slots=True)
 class Reading:
-    """A candidate in the model's form, and why it does not fit."""
+    """A candidate in the model's form, and why it does not fit.
+
+    Attributes:
+        label: The candidate's.
+        full: The candidate's.
+        state: What torch is given to load.
+        versions: The candidate's.
+        aside: The candidate's.
+        done: How it came from the file and to the model's form, in words.
+        faults: Why it does not fit; of one that torch takes, none.
+        named: How many of its names the model has.
+    """
 
     label: str
     full: str

@@ -18,8 +18,14 @@ _AVERAGED = re.compile(r"(^|[._\s-])(ema|swa|averaged|average|shadow|polyak)($|[
 
 @dataclass(frozen=True, slots=True)
 class StateDict:
-    """Tensors by name. path: the keys that lead to it. values: also what set_extra_state() takes. versions: torch's
-    `_metadata`. beside: names of what is no tensor."""
+    """Tensors by name.
+
+    Attributes:
+        path: The keys that lead to it.
+        values: Tensors; also what set_extra_state() takes.
+        versions: Torch's `_metadata`: module name → its version.
+        beside: Names of what is no tensor.
+    """
 
     path: tuple[str, ...]
     values: dict[str, object]
@@ -33,7 +39,12 @@ class StateDict:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """Something else that holds weights: `what` it is, in words."""
+    """Something else that holds weights.
+
+    Attributes:
+        path: The keys that lead to it.
+        what: In words, what it is.
+    """
 
     path: tuple[str, ...]
     what: str

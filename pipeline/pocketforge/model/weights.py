@@ -21,7 +21,13 @@ from pocketforge.model.weight_trees import Other, StateDict, find, is_averaged, 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was loaded: the file, what of it (a `weights_key`), and what was done to it, in words."""
+    """What was loaded.
+
+    Attributes:
+        file: Its name.
+        key: What of it (a `weights_key`).
+        done: What was done to it, in words.
+    """
 
     file: str
     key: str
