@@ -12,6 +12,7 @@ import cattrs
 from cattrs.gen import make_dict_unstructure_fn
 
 from pocketforge.errors import StageFailed
+from pocketforge.files import json_text
 
 
 class Outcome(Protocol):
@@ -44,8 +45,7 @@ def read(folder: Path, kind: type[Kind]) -> Kind:
 
 def write(folder: Path, outcome: Outcome) -> None:
     """Write it into `folder`. The same outcome gives the same bytes."""
-    text = json.dumps(_finite(_converter().unstructure(outcome)), indent=1, sort_keys=True, allow_nan=False)
-    (folder / outcome.FILE).write_text(text, "utf-8")
+    (folder / outcome.FILE).write_text(json_text(_finite(_converter().unstructure(outcome))), "utf-8")
 
 
 def to_json(outcome: Any) -> Any:

@@ -21,16 +21,16 @@ from pocketforge.specs.trained import ModelSource
 def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -> str:
     """Lay out the steps that quantize a target; returns the key of the last, empty where there is nothing to do.
 
-    fp16 has none: each runtime's own converter rounds the weights, and there is nothing to choose.
+    Some schemes have none (fp16: each runtime's own converter rounds the weights): SchemeInfo.stage says it.
     """
     quantize = target.quantize
-    if quantize.scheme in ("fp32", "fp16"):
+    if not quantize.info.stage:
         return ""
     settled = quantize.settled()
     needs = {"data": source.data, "reference": source.reference}
     sampling = _sampling(recipe)
     paths = {"data_root": Path(recipe.folder), **_labels(recipe)}
-    if quantize.scheme == "qat_int8":
+    if quantize.info.stage == "qat":
         checkpoint = {"checkpoint": source.checkpoint} if source.checkpoint else {}
         reads, more, also = training_reads(recipe, quantize.settings)
         return build.add(
@@ -42,10 +42,10 @@ def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -
             paths={**source.paths, **paths, **more},
             also=(*source.also, *also),
         )
-    if quantize.scheme == "mixed":
+    if quantize.info.studies_layers:
         needs["layers"] = add_layer_study(build, recipe, target, source)
     elif quantize.finetune is None:
-        return build.add("quantize", target.name, QuantizeSpec(settled), needs)
+        return build.add("quantize", target.name, QuantizeSpec(settled), needs, also=quantize.info.libraries)
     reads, more, also = training_reads(recipe, quantize.finetune) if quantize.finetune else ((), {}, ())
     return build.add(
         "quantize",
@@ -54,7 +54,7 @@ def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -
         needs,
         reads=("data", "labels", *reads),
         paths={**paths, **more},
-        also=also,
+        also=(*also, *quantize.info.libraries),
     )
 
 

@@ -28,16 +28,12 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
         lane.target.name,
         {
             "target": lane.target.name,
-            "scheme": verify.spec["scheme"],
-            "trained": bool(verify.spec.get("trained")),
-            "task": verify.spec["task"],
-            "limits": verify.spec["limits"],
-            "model": {
-                name: reference.spec[name]
-                for name in ("definition", "args", "seed", "weights_key")
-                if name in reference.spec
-            },
-            "export": dict(export.spec),
+            "scheme": verify.spec.scheme,
+            "trained": verify.spec.trained,
+            "task": verify.spec.task,
+            "limits": verify.spec.limits,
+            "model": dataclasses.asdict(reference.spec.model),
+            "export": dataclasses.asdict(export.spec),
             "quantize": settings,
             "samples": samples,
         },

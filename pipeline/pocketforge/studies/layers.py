@@ -12,7 +12,7 @@ from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerStudy
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, Target, suggest
-from pocketforge.recipe.quantize import STATIC, Quantize
+from pocketforge.recipe.quantize import Quantize
 from pocketforge.run.part import run_part
 
 
@@ -33,14 +33,14 @@ def _chosen(recipe: Recipe, name: str) -> Target:
         raise RecipeError(f"the recipe has no target {name!r}{suggest(name, known)}")
     if name:
         return known[name]
-    static = [target for target in recipe.targets if target.quantize.scheme in STATIC]
+    static = [target for target in recipe.targets if target.quantize.is_static]
     return static[0] if static else Target("layers", recipe.targets[0].runtime)
 
 
 def _mixed(target: Target) -> Target:
     """The target with scheme mixed, on its own backend and calibration."""
     quantize = target.quantize
-    if quantize.scheme not in STATIC:
+    if not quantize.is_static:
         return dataclasses.replace(target, quantize=Quantize("mixed"))
     kept = {k: getattr(quantize, k) for k in ("per_channel", "calibration", "backend", "percentile", "weight_bits")}
     return dataclasses.replace(target, quantize=Quantize("mixed", **kept))

@@ -17,7 +17,6 @@ from pocketforge.model.evaluate import evaluate
 from pocketforge.outcomes import files
 from pocketforge.outcomes.quantize import Quantized
 from pocketforge.pruning.subject import open_checkpoint
-from pocketforge.recipe.quantize import STATIC
 from pocketforge.why.taps import Tap, pair, taps_of
 
 Array = NDArray[Any]
@@ -82,10 +81,10 @@ def prepared(inputs: Mapping[str, Path], spec: Mapping[str, Any], traced: Form, 
     quantize = quantize_entry(spec["quantize"])
     if not quantize.is_int8:
         return _stored(inputs, "folded", "prepared", "float graph with the de-quantized weights", traced)
-    if quantize.scheme == "qat_int8" or quantize.repairs:
+    if quantize.info.is_trained or quantize.repairs:
         return _stored(inputs, "unfolded", "prepared", "float weights behind their quantize ops, as stored", traced)
     schemes = {layer.name: layer.scheme for layer in files.read(inputs["quantize"], Quantized).layers}
-    schemes[pt2e.NO_LAYER] = "static_int8" if quantize.scheme in STATIC else "fp32"
+    schemes[pt2e.NO_LAYER] = "static_int8" if quantize.is_static else "fp32"
     samples = [a[: quantize.calibration_samples] for a in load_samples(inputs["data"], "calibration")]
 
     from pocketforge.why.prepared import prepare_again
