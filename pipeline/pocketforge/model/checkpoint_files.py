@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from pocketforge.errors import ModelError
 from pocketforge.model.files import definition_files
@@ -57,7 +58,7 @@ class CheckpointFile:
     seed: int
     edits: Sequence[Mapping[str, object]]
     inputs: tuple[CheckpointInput, ...] = ()
-    weights: Mapping[str, object] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
     lazy: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 

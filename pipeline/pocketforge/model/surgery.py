@@ -100,7 +100,7 @@ class Checkpoint:
     edits: list[Edit]
     masks: dict[str, Tensor] = field(default_factory=dict)
     inputs: list[CheckpointInput] = field(default_factory=list)
-    weights: dict[str, object] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
     lazy: dict[str, list[int]] = field(default_factory=dict)
 
 
