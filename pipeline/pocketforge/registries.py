@@ -47,11 +47,11 @@ STAGES: dict[str, StageInfo] = {
     "gains": StageInfo("pocketforge.stages.gains", 2, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 5, ("torch", "numpy"), _TRACE, user_code=True),
     "layers": StageInfo(
-        "pocketforge.stages.layers", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+        "pocketforge.stages.layers", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        6,
+        7,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -59,7 +59,7 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        3,
+        4,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from shared_store import DigitsParts
 
 from pocketforge.errors import StageFailed
 from pocketforge.metrics import parity
-from pocketforge.quantization.encodings import Encoding, in_nibbles, load_encodings, save_encodings
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.verify import Verified
+from pocketforge.quantization.encodings import Encoding, in_nibbles, load_encodings, save_encodings
 from pocketforge.recipe import Data, Preprocess, Verify
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import RUNTIMES, STAGES
@@ -34,6 +33,7 @@ from pocketforge.runtimes.stored_weights import Matcher
 from pocketforge.specs.base import Spec
 from pocketforge.specs.data import data_spec
 from pocketforge.specs.export import ExportSpec
+from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.reference import ReferenceSpec
 from pocketforge.specs.trained import ModelSource
 from pocketforge.specs.verify import VerifySpec
@@ -67,7 +67,10 @@ class Lane:
     def inputs(self, how: Quantize) -> dict[str, Path]:
         if not how.info.stage:
             return self.trunk
-        return {**self.trunk, "quantize": self._once(f"quantize-{how.scheme}", "quantize", self.trunk, how.spec())}
+        return {
+            **self.trunk,
+            "quantize": self._once(f"quantize-{how.scheme}", "quantize", self.trunk, QuantizeSpec(how.settled())),
+        }
 
     def export(self, runtime: str, how: Quantize, layout: str = "NCHW", take: str = "") -> Path:
         spec = ExportSpec(runtime, how.scheme, layout, model_layout="NCHW", io="float32", opset=None)

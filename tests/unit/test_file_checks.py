@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ import pytest
 from pocketforge.devices.outputs import Output
 from pocketforge.measure.file_checks import Graph, Truth, check_limits, check_promise, measure, measure_parity
 from pocketforge.measure.weights_check import check_weights
+from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.quantize import Quantized, QuantizedLayer
 from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.outcomes.verify import Measured
@@ -195,10 +196,7 @@ def test_what_stayed_float_excuses_no_other_layer(tmp_path: Path, stored: int, p
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["big"], ["y"])], "g", [], [y], kept)
     path = tmp_path / "model.onnx"
     onnx.save(onnx.helper.make_model(graph), path)
-    layers = [
-        {"name": "big", "op": "linear", "scheme": "fp32", "weights": 4000},
-        {"name": "int", "op": "linear", "scheme": "static_int8", "weights": 1000},
-    ]
-    (tmp_path / "quantize.json").write_text(json.dumps({"layers": layers}), encoding="utf-8")
+    layers = (QuantizedLayer("big", "linear", "fp32", 4000), QuantizedLayer("int", "linear", "static_int8", 1000))
+    files.write(tmp_path, Quantized("static_int8", "", layers, (None,)))
     (found,) = check_weights(path, "static_int8", tmp_path)
     assert found.passed == passes and found.found.endswith("(float: big)")

@@ -104,9 +104,9 @@ def test_every_fault_is_said_at_once() -> None:
 def test_a_spec_is_plain_data_and_comes_back(runtime: str) -> None:
     @given(quantizations(runtime))
     def whatever_is_asked(quantize: Quantize) -> None:
-        spec = quantize.spec()
-        again = quantize_entry(json.loads(json.dumps(spec)) | {"seed": 3, "task": "classification"})
-        assert again.spec() == spec
+        settled = quantize.settled()
+        again = quantize_entry(json.loads(json.dumps(dataclasses.asdict(settled))))
+        assert again == settled == settled.settled()
         assert (again.scheme, again.by_channel, again.overrides) == (
             quantize.scheme, quantize.by_channel, quantize.overrides,
         )  # fmt: skip
@@ -114,16 +114,11 @@ def test_a_spec_is_plain_data_and_comes_back(runtime: str) -> None:
     whatever_is_asked()
 
 
-def test_a_spec_holds_what_the_scheme_depends_on_and_nothing_else() -> None:
-    assert Quantize("fp16").spec() == {"scheme": "fp16"}
-    assert Quantize("dynamic_int8").spec() == {
-        "scheme": "dynamic_int8",
-        "per_channel": True,
-        "weight_bits": 8,
-        "overrides": [],
-    }
-    assert Quantize("static_int8", backend="qnnpack").spec()["per_channel"] is False
-    assert Quantize("qat_int8").spec() == Quantize("qat_int8", finetune=Finetune()).spec()
+def test_what_gives_equal_files_settles_to_equal_settings() -> None:
+    assert Quantize("fp16").settled() == Quantize("fp16")
+    assert Quantize("dynamic_int8").settled() == Quantize("dynamic_int8", per_channel=True)
+    assert Quantize("static_int8", backend="qnnpack").settled().per_channel is False
+    assert Quantize("qat_int8").settled() == Quantize("qat_int8", finetune=Finetune()).settled()
 
 
 def test_a_backend_is_what_torch_documents() -> None:

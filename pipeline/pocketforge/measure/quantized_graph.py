@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from pocketforge.devices.outputs import named_outputs
 from pocketforge.measure.file_checks import Graph
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 
 
 def read_graph(quantized: Path, names: Sequence[str]) -> Graph:
@@ -17,5 +18,5 @@ def read_graph(quantized: Path, names: Sequence[str]) -> Graph:
 
 def output_scales(quantized: Path, names: Sequence[str]) -> dict[str, float]:
     """Output → the real value of one level, of those that the graph quantizes."""
-    outputs = json.loads((quantized / "quantize.json").read_text("utf-8"))["outputs"]
-    return {name: float(each["scale"]) for name, each in zip(names, outputs, strict=True) if each.get("scale")}
+    levels = files.read(quantized, Quantized).outputs
+    return {name: each.scale for name, each in zip(names, levels, strict=True) if each and each.scale}

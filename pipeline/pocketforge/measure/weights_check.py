@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pocketforge.measure.file_checks import check
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.verify import FileCheck
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.runtimes.describe import describe
@@ -24,15 +25,15 @@ def check_weights(path: Path, scheme: str, quantized: Path | None) -> list[FileC
     stored = sum(bytes_of.get(dtype, 0) for dtype in info.stored_as)
     share = stored / total if total else 0.0
     name = "int8 weights" if info.weights == "int8" else f"{' or '.join(info.stored_as)} weights"
-    layers = json.loads((quantized / "quantize.json").read_text("utf-8"))["layers"] if quantized else []
-    left_float = [layer["name"] for layer in layers if layer["scheme"] == "fp32"]
+    layers = files.read(quantized, Quantized).layers if quantized else ()
+    left_float = [layer.name for layer in layers if layer.scheme == "fp32"]
     if share >= LEAST_STORED_SHARE or not left_float:
         # Biases and scales are wider.
         wanted = f"at least {LEAST_STORED_SHARE:.0%} of the weights' bytes"
         return [check(name, wanted, f"{share:.1%}", share >= LEAST_STORED_SHARE)]
     # What stayed float, four bytes a value, does not excuse the rest: of the quantized layers' own weights, a byte a
     # value (half a one of 4 bits), as much has to be there.
-    weights = {layer["name"]: layer["weights"] for layer in layers if layer["scheme"] != "fp32"}
+    weights = {layer.name: layer.weights for layer in layers if layer.scheme != "fp32"}
     due = info.bits / 8 * sum(weights.values())
     wanted = f"at least {LEAST_STORED_SHARE:.0%} of {due:,.0f} bytes, which the quantized layers' weights take"
     found = f"{stored / max(due, 1):.1%} (float: {', '.join(left_float)})"

@@ -28,6 +28,7 @@ class Outcome(Protocol):
 _LARGEST = 1e308
 
 Kind = TypeVar("Kind", bound=Outcome)
+Part = TypeVar("Part")
 
 
 def read(folder: Path, kind: type[Kind]) -> Kind:
@@ -50,6 +51,11 @@ def write(folder: Path, outcome: Outcome) -> None:
 def to_json(outcome: Any) -> Any:
     """As it stands in a file, and in a report."""
     return _converter().unstructure(outcome)
+
+
+def from_json(value: object, kind: type[Part]) -> Part:
+    """The inverse of `to_json`. Raises cattrs.BaseValidationError."""
+    return _converter().structure(value, kind)
 
 
 @functools.cache

@@ -22,7 +22,7 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
     reference, export, verify = plan.step(plan.reference), plan.step(lane.export), plan.step(lane.verify)
     runtime = RUNTIMES[lane.target.runtime]
     quantized = plan.step(lane.quantize) if lane.quantize else None
-    settings = dict(quantized.spec.get("quantize", quantized.spec)) if quantized else {}
+    settings = dataclasses.asdict(quantized.spec.quantize) if quantized else {}
     return build.add(
         "why",
         lane.target.name,

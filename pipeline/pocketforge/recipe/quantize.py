@@ -163,29 +163,19 @@ class Quantize:
         """Whether each output channel has a scale of its own."""
         return BACKENDS[self.backend].per_channel if self.per_channel is None else self.per_channel
 
-    def spec(self) -> dict[str, Any]:
-        """What a step depends on, as plain JSON values: keys of other schemes left out, defaults filled in."""
-        kept = {key: value for key, value in dataclasses.asdict(self).items()
-                if key == "scheme" or key in self.info.keys}  # fmt: skip
-        for key in ("overrides", "repairs"):
-            if key in kept:
-                kept[key] = list(kept[key])
-        if self.info.is_trained:
-            kept["finetune"] = dataclasses.asdict(self.settings)
-        if "per_channel" in kept:
-            kept["per_channel"] = self.by_channel
-        if kept.get("calibration") != "percentile":
-            kept.pop("percentile", None)
-        return kept
+    def settled(self) -> Quantize:
+        """With what it leaves to the backend and to training filled in: those that give equal files are equal."""
+        per_channel = self.by_channel if "per_channel" in self.info.keys else None
+        finetune = self.settings if self.info.is_trained else self.finetune
+        return dataclasses.replace(self, per_channel=per_channel, finetune=finetune)
 
 
 KEYS = tuple(field.name for field in dataclasses.fields(Quantize) if field.name != "scheme")
 
 
-def quantize_entry(spec: Mapping[str, Any]) -> Quantize:
-    """A Quantize back from `Quantize.spec` (a step's spec holds it so, perhaps beside other things)."""
-    known = {f.name for f in dataclasses.fields(Quantize)}
-    values = {name: value for name, value in spec.items() if name in known}
+def quantize_entry(fields: Mapping[str, Any]) -> Quantize:
+    """A Quantize back from `dataclasses.asdict`."""
+    values = dict(fields)
     values["overrides"] = tuple(Override(**o) for o in values.get("overrides", ()))
     values["repairs"] = tuple(values.get("repairs", ()))
     if values.get("finetune"):
