@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from pocketforge.plan.steps import Emulated, OnDevice, Timed
 from pocketforge.recipe import Recipe, Target
 from pocketforge.recipe.device import AdbDevice, Device, EmulatedDevice, HostDevice
 from pocketforge.registries import RUNTIMES
+from pocketforge.specs.bench import BenchSpec, Sitting
+from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
 
 
@@ -34,12 +35,10 @@ def place_of(device: EmulatedDevice) -> dict[str, Any]:
 def add_host(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
     """A benchmark on this machine: `verify` ran the file here already."""
     assert isinstance(device, HostDevice)
-    how = dataclasses.asdict(device)
-    del how["name"]
     bench = build.add(
         "bench",
         target.name,
-        {"runtime": target.runtime, "device": how, "host": build.facts.host},
+        BenchSpec(target.runtime, build.facts.host, Sitting.of(device)),
         {role: needs[role] for role in ("data", "export")},
         also=RUNTIMES[target.runtime].run_libraries,
         after=(needs["verify"],),
@@ -116,23 +115,14 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
         "time_limit_s": device.time_limit_s,
     }
     # Another phone, another Android on it or another build of our runners gives other results.
-    shared: dict[str, Any] = {
-        "runtime": target.runtime,
-        "phone": phone.identity,
-        "emulator": "" if files["runner"] else build.facts.emulator,
-    }
+    emulator = "" if files["runner"] else build.facts.emulator
+    shared: dict[str, Any] = {"runtime": target.runtime, "phone": phone.identity, "emulator": emulator}
     named = {**shared, "device": {**place, "name": device.name}}
     verify = _add_verify(build, recipe, target, named, device, needs, reads, paths, where)
     bench = build.add(
         "bench_phone",
         target.name,
-        {
-            **shared,
-            "device": {
-                **place,
-                **{name: getattr(device, name) for name in _MEASURING},
-            },
-        },
+        BenchPhoneSpec(target.runtime, phone.identity, emulator, phone.serial, Rounds.of(device)),
         {role: needs[role] for role in ("data", "export")},
         reads=reads,
         paths=paths,
@@ -179,9 +169,3 @@ def _add_verify(
         place=place,
         also=also,
     )
-
-
-# How a phone measures: whatever changes what comes out of it.
-_MEASURING = (
-    "warmup", "rounds", "min_samples", "min_seconds", "max_thermal_status", "max_battery_c", "cool_timeout_s",
-)  # fmt: skip

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketforge import events
 from pocketforge.errors import ChangedInput, DamagedEntry, PocketforgeError, StageFailed, StoreError, describe_exit
@@ -32,6 +32,9 @@ from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
 from pocketforge.run.opened import NOTES
 from pocketforge.run.scratch import own_tmpdir, scratch
 from pocketforge.run.store import Entry, Store
+
+if TYPE_CHECKING:
+    from pocketforge.outcomes.files import Kind
 
 # A stage that measured something wrong says so in this file of its result ({"passed": …, "reasons": […]});
 # what would build on it is then not run.
@@ -49,6 +52,13 @@ class Outcome:
     entries: dict[str, Entry] = field(default_factory=dict)
     records: dict[str, StepRecord] = field(default_factory=dict)
     errors: dict[str, PocketforgeError] = field(default_factory=dict)
+
+    def result(self, key: str, kind: type[Kind]) -> Kind | None:
+        """What a step's file of this kind says; None when it has no result. Raises as `outcomes.files.read`."""
+        from pocketforge.outcomes import files
+
+        entry = self.entries.get(key)
+        return None if entry is None else files.read(entry.files, kind)
 
     def read(self, key: str, name: str) -> dict[str, Any] | None:
         """What a step wrote into one of its JSON files; None when it has no result."""
