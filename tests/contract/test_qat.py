@@ -19,6 +19,7 @@ from torch import nn  # noqa: E402
 
 from pocketforge.errors import ModelError, StageFailed  # noqa: E402
 from pocketforge.model.weights import save_weights  # noqa: E402
+from pocketforge.outcomes.qat import BatchNormNumbers  # noqa: E402
 from pocketforge.pruning.unstructured import MaskConstraint  # noqa: E402
 from pocketforge.recipe import Data, Preprocess, data_spec  # noqa: E402
 from pocketforge.recipe.compress import Distill, Finetune  # noqa: E402
@@ -124,9 +125,9 @@ def trained(net):
 
 def test_the_guard_knows_the_model_s_own_numbers(graph):
     report = graph.guard.report()
-    assert {each["eps"] for each in report["batch_norm"].values()} == {EPS}
-    assert report["batch_norm"]["norm"] == {"eps": EPS, "momentum": MOMENTUM}
-    assert sorted(report["dropout"].values()) == [P, 0.25]
+    assert {each.eps for each in report.batch_norm.values()} == {EPS}
+    assert report.batch_norm["norm"] == BatchNormNumbers(EPS, MOMENTUM)
+    assert sorted(report.dropout.values()) == [P, 0.25]
     assert graph.folded_before == ["hidden"]
     # As trained: behind every switch, and what scales the weights of a fused convolution too.
     for mode in (True, False, True):

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pocketforge.errors import ModelError
+from pocketforge.metrics import Array
 
 
 def evaluate(
-    module: Callable[..., Any],
-    samples: list[NDArray[Any]],
+    module: Callable[..., object],
+    samples: list[Array],
     progress: Callable[[float], None],
     limit: int | None = None,
-) -> list[NDArray[Any]]:
+) -> list[Array]:
     """Run (the first `limit`) samples one at a time; returns one array an output, samples first.
 
     samples: one array an input, samples first. Raises ModelError when the outputs are not tensors.
     """
     count = min(len(samples[0]), limit or len(samples[0]))
-    found: list[list[NDArray[Any]]] = []
+    found: list[list[Array]] = []
     with torch.no_grad():
         for index in range(count):
             feeds = [torch.from_numpy(np.array(array[index : index + 1])) for array in samples]
@@ -40,12 +39,12 @@ def evaluate(
     return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
-def _batched(output: torch.Tensor, number: int) -> NDArray[Any]:
+def _batched(output: torch.Tensor, number: int) -> Array:
     """One sample's output. Raises ModelError where it has no batch axis: files are batch-1, and say so."""
     if output.dim() == 0 or output.shape[0] != 1:
         raise ModelError(
             f"output {number} of forward() must have a batch of 1 first, found shape {list(output.shape)}",
             "keep the batch axis: no squeeze(), no mean over it; a value that no sample changes is not an output",
         )
-    values: NDArray[Any] = output.detach().numpy()
+    values: Array = output.detach().numpy()
     return values

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pocketforge.model.weight_files import plain
 from pocketforge.model.weight_forms import whole_name
@@ -21,14 +20,21 @@ _MOST_PREFIXES, _MOST_STATES, _MOST_STRANGERS = 8, 2000, 8
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Tensors under the names that they would be loaded by. label: the weights_key that chooses it; full: with a prefix
-    that all of its names have. aside: other entries of the same state dict. done: how it came from the file, in words.
+    """Tensors under the names that they would be loaded by.
+
+    Attributes:
+        label: The weights_key that chooses it.
+        full: The label, with a prefix that all of its names have.
+        state: Tensors by name; also what set_extra_state() takes.
+        versions: Torch's `_metadata`: module name → its version.
+        aside: Other entries of the same state dict.
+        done: How it came from the file, in words.
     """
 
     label: str
     full: str
-    state: dict[str, Any]
-    versions: dict[str, dict[str, Any]]
+    state: dict[str, object]
+    versions: dict[str, dict[str, object]]
     aside: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
 
@@ -37,7 +43,7 @@ def candidates(states: Sequence[StateDict], wanted: Iterable[str]) -> list[Candi
     """wanted: the model's names. As it stands in the file comes before what is taken off or put together."""
     names = set(wanted)
     wholes = names | {whole_name(name) for name in names}
-    found: dict[tuple[Any, ...], Candidate] = {}
+    found: dict[tuple[object, ...], Candidate] = {}
     # An optimizer's state has a small dict for each parameter.
     largest = sorted(states, key=lambda s: -len(s.values))[:_MOST_STRANGERS]
     for state in states[:_MOST_STATES]:

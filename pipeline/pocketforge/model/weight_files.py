@@ -12,7 +12,6 @@ import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -61,15 +60,15 @@ class Unread:
     """Stands where a file holds an object that is not plain data: its class is not imported, nothing of it runs."""
 
     kind = "object"
-    state: Any = None
+    state: object = None
 
-    def __new__(cls, *_: Any, **__: Any) -> Unread:
+    def __new__(cls, *_: object, **__: object) -> Unread:
         return object.__new__(cls)
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         """Takes what the object's own class would have been called with."""
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         self.state = state
 
     @property
@@ -80,10 +79,15 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """tree: dicts and lists of tensors and plain values, as in the file. unread: kinds of the objects that were not
-    made. metadata: the texts beside safetensors' tensors."""
+    """What a weights file holds.
 
-    tree: Any
+    Attributes:
+        tree: Dicts and lists of tensors and plain values, as in the file.
+        unread: Kinds of the objects that were not made.
+        metadata: The texts beside safetensors' tensors.
+    """
+
+    tree: object
     unread: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
 

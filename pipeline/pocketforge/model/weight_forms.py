@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +27,8 @@ def whole_name(name: str) -> str:
 
 
 def to_form_of(
-    module: nn.Module, shapes: Mapping[str, torch.Size | None], given: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
+    module: nn.Module, shapes: Mapping[str, torch.Size | None], given: Mapping[str, object]
+) -> tuple[dict[str, object], list[str]]:
     """`given` with every tensor in the form that `module`, whose names and shapes are `shapes`, has it in; and what was
     done.
 
@@ -74,7 +73,7 @@ def _owner_and_last(name: str) -> tuple[str, str]:
     return (f"{owner}." if owner else ""), last
 
 
-def _parts(state: Mapping[str, Any], *names: str) -> list[Tensor] | None:
+def _parts(state: Mapping[str, object], *names: str) -> list[Tensor] | None:
     found = [state.get(name) for name in names]
     plain = [v for v in found if isinstance(v, Tensor) and v.is_floating_point() and v.layout is torch.strided]
     if len(plain) < len(names) or any(v.is_quantized or v.is_meta or v.is_nested for v in plain):
@@ -87,7 +86,7 @@ def _wide(value: Tensor) -> Tensor:
     return value.to(torch.float32) if value.dtype.itemsize < torch.float32.itemsize else value
 
 
-def _masked(place: _Place, state: Mapping[str, Any]) -> _Made:
+def _masked(place: _Place, state: Mapping[str, object]) -> _Made:
     """torch.nn.utils.prune: `weight_orig` × `weight_mask`."""
     names = f"{place.at}{place.last}_orig", f"{place.at}{place.last}_mask"
     found = _parts(state, names[0])
@@ -97,7 +96,7 @@ def _masked(place: _Place, state: Mapping[str, Any]) -> _Made:
     return _wide(found[0]) * mask.to(torch.float32), names
 
 
-def _normed(place: _Place, state: Mapping[str, Any]) -> _Made:
+def _normed(place: _Place, state: Mapping[str, object]) -> _Made:
     """Weight norm: v × g / |v|, over the dimensions that g has one value for."""
     for names in (_old(place.at, place.last), _new(place.at, place.last)):
         found = _parts(state, *names)
@@ -122,7 +121,7 @@ def _new(at: str, last: str) -> tuple[str, str]:
     return f"{at}{_NEW}{last}.original0", f"{at}{_NEW}{last}.original1"
 
 
-def _spectral(place: _Place, state: Mapping[str, Any]) -> _Made:
+def _spectral(place: _Place, state: Mapping[str, object]) -> _Made:
     """Spectral norm as it is in eval mode: weight / (u · W v)."""
     old, new = f"{place.at}{place.last}", f"{place.at}{_NEW}{place.last}"
     for names in ((f"{old}_orig", f"{old}_u", f"{old}_v"), (f"{new}.original", f"{new}.0._u", f"{new}.0._v")):
@@ -138,14 +137,14 @@ def _spectral(place: _Place, state: Mapping[str, Any]) -> _Made:
     return None
 
 
-_MAKERS: dict[str, Callable[[_Place, Mapping[str, Any]], _Made]] = {
+_MAKERS: dict[str, Callable[[_Place, Mapping[str, object]], _Made]] = {
     "pruning mask(s) applied": _masked,
     "spectral norm(s) applied": _spectral,
     "weight norm(s) applied": _normed,
 }
 
 
-def _split(name: str, shapes: Mapping[str, torch.Size | None], state: dict[str, Any]) -> bool:
+def _split(name: str, shapes: Mapping[str, torch.Size | None], state: dict[str, object]) -> bool:
     """Fill the `name` that the model's weight norm wants, and its partner, from the other form or from the whole."""
     whole = whole_name(name)
     old, new = _old(*_owner_and_last(whole)), _new(*_owner_and_last(whole))

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +21,19 @@ from pocketforge.model.weight_trees import Other, StateDict, find, is_averaged, 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was loaded: the file, what of it (a `weights_key`), and what was done to it, in words."""
+    """What was loaded.
+
+    Attributes:
+        file: Its name.
+        key: What of it (a `weights_key`).
+        done: What was done to it, in words.
+    """
 
     file: str
     key: str
     done: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {"file": self.file, "key": self.key, "done": list(self.done)}
 
 
@@ -187,11 +192,15 @@ def check_finite(state: Mapping[str, Tensor], where: str) -> None:
         raise _not_numbers(where, bad, len(state))
 
 
-def _check_loaded(loaded: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> None:
+def _check_loaded(loaded: Mapping[str, object], given: Mapping[str, object], path: Path) -> None:
     """`check_finite` of what was loaded; where the file had a finite number, its cast did not hold it."""
     floats = {n: v for n, v in loaded.items() if isinstance(v, Tensor) and v.is_floating_point()}
     bad = {name: count for name, value in floats.items() if (count := _not_finite(value))}
-    fine = [n for n in bad if isinstance(given.get(n), Tensor) and not _not_finite(given[n].to(torch.float64))]
+    fine = []
+    for name in bad:
+        value = given.get(name)
+        if isinstance(value, Tensor) and not _not_finite(value.to(torch.float64)):
+            fine.append(name)
     if fine:
         dtype = str(floats[fine[0]].dtype).removeprefix("torch.")
         raise ModelError(

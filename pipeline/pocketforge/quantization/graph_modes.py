@@ -24,7 +24,13 @@ _BATCH_NORM = "batch_norm.default"
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """One place of dropout: `place` is its number in the graph's order and the module it is in."""
+    """One place of dropout.
+
+    Attributes:
+        place: Its number in the graph's order and the module it is in.
+        p: The share of values that are dropped.
+        training: Whether they are.
+    """
 
     place: str
     p: float
@@ -33,8 +39,16 @@ class Dropout:
 
 @dataclass(frozen=True, slots=True)
 class BatchNorm:
-    """One batch norm with running statistics. scaled_with_eps: eps of the running variance that scales the weights of
-    the convolution before it, where PT2E has fused the two for training; else None."""
+    """One batch norm with running statistics.
+
+    Attributes:
+        name: Of its module.
+        eps: Added to the variance.
+        momentum: The share of a batch in the running statistics.
+        training: Whether it takes the batch's statistics.
+        scaled_with_eps: Of the running variance that scales the weights of the convolution before it, where PT2E has
+            fused the two for training; else None.
+    """
 
     name: str
     eps: float

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -258,7 +257,7 @@ def _keep_off_zero(graph: GraphModule) -> None:
                 weight[near] = torch.where(weight[near] < 0, -_SMALLEST_BN_WEIGHT, _SMALLEST_BN_WEIGHT)
 
 
-def _first(answer: Any) -> Tensor:
+def _first(answer: object) -> Tensor:
     while isinstance(answer, tuple | list) and answer:
         answer = answer[0]
     if not isinstance(answer, Tensor):

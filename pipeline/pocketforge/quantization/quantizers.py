@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pocketforge.metrics import Array
 
 Floats = NDArray[np.float32]
 MAX_ENTRIES = 256
@@ -19,10 +20,13 @@ _ITERATIONS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """indices: uint8, the weight's shape. table: float32 (groups, entries), one group or one a channel (dimension 0).
+    """A weight in few levels.
 
-    stored_floats: how many float32 values a file needs besides the indices (scales of a uniform quantizer, levels of
-    the others).
+    Attributes:
+        indices: Into the table, of the weight's shape.
+        table: The levels, of shape (groups, entries): one group, or one a channel (dimension 0).
+        stored_floats: How many float32 values a file needs besides the indices (scales of a uniform quantizer, levels
+            of the others).
     """
 
     indices: NDArray[np.uint8]
@@ -130,7 +134,7 @@ def _lloyd(
     ordered: NDArray[np.float64], sums: NDArray[np.float64], squares: NDArray[np.float64], levels: NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float64]]:
     """Squared error and levels when cells no longer change. sums, squares: running sums of the ordered values."""
-    before: NDArray[Any] = np.empty(0)
+    before: Array = np.empty(0)
     error = np.inf
     for _ in range(_ITERATIONS):
         levels = np.sort(levels)

@@ -79,7 +79,7 @@ def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: Emit) -> _Trained:
     model = spec.model.to_json()
     resolve = resolver(inputs.get("data_root"))
     checkpoint = open_checkpoint(inputs, model)
-    data = open_dataset(spec.sampling.data.to_json(), resolve, inputs.get("labels"))
+    data = open_dataset(spec.sampling.data, resolve, inputs.get("labels"))
     emit(0.0, "preparing the training graph")
     with deterministic(seed, 1):
         training = TrainingGraph(checkpoint.module, range_batches(data), spec.quantize)

@@ -207,7 +207,7 @@ def _finetuned(
 
     inputs = run.inputs
     resolve = resolver(inputs.get("data_root"))
-    data = open_dataset(run.sampling.data.to_json(), resolve, inputs.get("labels"))
+    data = open_dataset(run.sampling.data, resolve, inputs.get("labels"))
     with contextlib.ExitStack() as around:
         return finetune_centroids(
             clustered,
