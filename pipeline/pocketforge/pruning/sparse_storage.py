@@ -121,12 +121,12 @@ def _smallest(name: str, tensor: Tensor) -> tuple[SparseTensor, dict[str, Tensor
     zeros = 0
     if tensor.dtype in ITEM_BYTES and tensor.data:
         bits = tensor.bits()
-        kept = np.flatnonzero(bits)
-        zeros = tensor.count - len(kept)
-        values = Tensor(tensor.dtype, (len(kept),), bits[kept].tobytes())
+        places = np.flatnonzero(bits)
+        zeros = tensor.count - len(places)
+        values = Tensor(tensor.dtype, (len(places),), bits[places].tobytes())
         mask = np.packbits(bits != 0, bitorder="little")
         candidates["bitmask"] = {f"bitmask.mask:{name}": _index(mask), f"bitmask.values:{name}": values}
-        rows, gaps = _compressed_rows(kept, *_rows_and_columns(tensor.shape))
+        rows, gaps = _compressed_rows(places, *_rows_and_columns(tensor.shape))
         candidates["csr"] = {
             f"csr.rows:{name}": _index(rows),
             f"csr.gaps:{name}": _index(gaps),

@@ -13,10 +13,10 @@ from pocketforge.recipe.quantize import Quantize
 def calibration_samples(data: Path, quantize: Quantize) -> Samples:
     """Those that the target uses, one array a model input. Raises ModelError when there are fewer than it asks for."""
     arrays = load_samples(data, "calibration")
-    wanted = quantize.calibration_samples
-    if wanted is not None and len(arrays[0]) < wanted:
+    most = quantize.calibration_samples
+    if most is not None and len(arrays[0]) < most:
         raise ModelError(
-            f"quantize.calibration_samples: wanted {wanted}, the data has {len(arrays[0])} calibration samples",
+            f"quantize.calibration_samples: wanted {most}, the data has {len(arrays[0])} calibration samples",
             "raise data.calibration_samples",
         )
-    return [array[:wanted] for array in arrays]
+    return [array[:most] for array in arrays]

@@ -38,7 +38,7 @@ def float_weights(graph: torch.fx.GraphModule) -> dict[str, NDArray[np.float32]]
     """
     state = graph.state_dict()
     fixed = _fixed_embeddings(graph.graph)
-    found = {}
+    weights = {}
     for name in weights_of(graph.graph):
         weight = state[name]
         if weight.dtype != torch.float32 or weight.dim() < 2 or name in fixed:
@@ -46,13 +46,13 @@ def float_weights(graph: torch.fx.GraphModule) -> dict[str, NDArray[np.float32]]
         values = weight.detach().numpy()
         if not np.isfinite(values).all():
             raise StageFailed(f"the weight {name} holds NaN or infinity", "train again, or check the checkpoint")
-        found[name] = values
-    if not found:
+        weights[name] = values
+    if not weights:
         raise StageFailed(
             "the model has no convolution, linear layer or embedding with a float32 weight of its own to cluster",
             'use scheme = "fp32" for this model',
         )
-    return found
+    return weights
 
 
 def _fixed_embeddings(graph: torch.fx.Graph) -> set[str]:
@@ -74,19 +74,19 @@ def cluster(graph: torch.fx.GraphModule, entries: int, emit: Emit = silent) -> d
     if not 2 <= entries <= 256:
         raise ValueError(f"entries must be 2 to 256, found {entries}")
     weights = float_weights(graph)
-    found = {}
+    books = {}
     for number, (name, weight) in enumerate(weights.items()):
         emit(number / len(weights), f"clustering {name}")
         quantized = kmeans(weight, entries)
         book = Codebook(quantized.indices, quantized.table[0])
         if book.packed_bytes < weight.nbytes:
-            found[name] = book
-    if not found:
+            books[name] = book
+    if not books:
         raise StageFailed(
             f"a codebook of {entries} entries is larger than each of the model's {len(weights)} weights",
             'lower quantize.entries, or use scheme = "fp32" for this model',
         )
-    return found
+    return books
 
 
 def with_weights(graph: torch.fx.GraphModule, weights: Mapping[str, NDArray[np.float32]]) -> torch.fx.GraphModule:
@@ -221,11 +221,11 @@ class _Shared(nn.Module):
 
     def codebooks(self) -> dict[str, Codebook]:
         """As they are now."""
-        found = {}
+        books = {}
         for number, (name, levels) in enumerate(self._levels().items()):
             indices = self.get_buffer(f"indices_{number}").numpy().astype(np.uint8)
-            found[name] = Codebook(indices, levels.detach().numpy().copy())
-        return found
+            books[name] = Codebook(indices, levels.detach().numpy().copy())
+        return books
 
 
 def batched(module: Callable[..., Any]) -> Callable[..., Any]:

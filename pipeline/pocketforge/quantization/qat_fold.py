@@ -57,10 +57,10 @@ def fold_trained(graph: GraphModule) -> None:
     """
     seen: set[str] = set()
     for norm in [n for n in graph.graph.nodes if op_name(n) == "batch_norm"]:
-        found = _training_form(norm)
-        if found is None:
+        form = _training_form(norm)
+        if form is None:
             continue
-        conv, product, bias = found
+        conv, product, bias = form
         weight = product.args[0]
         assert isinstance(weight, Node)
         if str(weight.target) in seen:

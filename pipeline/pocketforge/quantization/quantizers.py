@@ -37,8 +37,8 @@ class Quantized:
     def values(self) -> Floats:
         """What the weight becomes; float32, the weight's shape."""
         groups = np.arange(len(self.table)).reshape(-1, *[1] * (self.indices.ndim - 1))
-        found: Floats = self.table[groups if len(self.table) > 1 else 0, self.indices]
-        return found
+        levels: Floats = self.table[groups if len(self.table) > 1 else 0, self.indices]
+        return levels
 
 
 def uniform(weight: Floats, entries: int, *, per_channel: bool = False) -> Quantized:
@@ -94,8 +94,8 @@ def kmeans(weight: Floats, entries: int) -> Quantized:
 def nearest(values: Floats, levels: Floats) -> NDArray[np.uint8]:
     """Index of the nearest of the ascending `levels`, at most 256."""
     wide = levels.astype(np.float64)
-    found: NDArray[np.uint8] = np.searchsorted((wide[1:] + wide[:-1]) / 2, values).astype(np.uint8)
-    return found
+    indices: NDArray[np.uint8] = np.searchsorted((wide[1:] + wide[:-1]) / 2, values).astype(np.uint8)
+    return indices
 
 
 def _least_error(values: Floats, entries: int) -> NDArray[np.float64]:
