@@ -39,7 +39,7 @@ BITS: dict[int, np.dtype[np.unsignedinteger[Any]]] = {
 UNSIGNED = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 Bits = NDArray[np.unsignedinteger[Any]]
 # What a codec says of a tensor.
-Row = TypeVar("Row")
+TensorRow = TypeVar("TensorRow")
 
 
 class Damaged(Exception):
@@ -47,7 +47,7 @@ class Damaged(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class StoredTensor:
     """A tensor as a file holds it.
 
     Attributes:
@@ -71,7 +71,7 @@ class Tensor:
         return np.frombuffer(self.data, BITS[ITEM_BYTES[self.dtype]])
 
 
-class Entry(NamedTuple):
+class HeaderEntry(NamedTuple):
     """A tensor's entry in a header. offsets: of its first byte and behind its last, in the data."""
 
     dtype: str
@@ -80,7 +80,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Codec(Generic[Row]):
+class Codec(Generic[TensorRow]):
     """One way to store tensors smaller.
 
     Attributes:
@@ -94,12 +94,12 @@ class Codec(Generic[Row]):
     format: str
     stored: str
     wanted: str
-    encode: Callable[[str, Tensor], tuple[Row, dict[str, Tensor]]]
-    decode: Callable[[str, Entry, Mapping[str, Tensor]], bytes]
+    encode: Callable[[str, StoredTensor], tuple[TensorRow, dict[str, StoredTensor]]]
+    decode: Callable[[str, HeaderEntry, Mapping[str, StoredTensor]], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Packed(Generic[Row]):
+class Packed(Generic[TensorRow]):
     """A packed file, and what is to be said of it.
 
     Attributes:
@@ -114,7 +114,7 @@ class Packed(Generic[Row]):
     dense_bytes: int
     gzip_bytes: int
     packed_gzip_bytes: int
-    rows: tuple[Row, ...]
+    rows: tuple[TensorRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +144,17 @@ class Opened:
     """
 
     header: str
-    entries: Mapping[str, Entry]
-    parts: Mapping[str, Tensor]
+    entries: Mapping[str, HeaderEntry]
+    parts: Mapping[str, StoredTensor]
     sha256: str
 
 
-def dense(name: str, tensor: Tensor) -> dict[str, Tensor]:
+def dense(name: str, tensor: StoredTensor) -> dict[str, StoredTensor]:
     """The part that holds a tensor as it was."""
     return {f"dense:{name}": tensor}
 
 
-def pack(data: bytes, codec: Codec[Row], name: str = "the weights") -> Packed[Row]:
+def pack(data: bytes, codec: Codec[TensorRow], name: str = "the weights") -> Packed[TensorRow]:
     """A safetensors file as `codec` stores it. The same input gives the same bytes. name: of the file, for messages.
 
     Raises ModelError when it is damaged, no safetensors file, or packed so already.
@@ -168,7 +168,7 @@ def pack(data: bytes, codec: Codec[Row], name: str = "the weights") -> Packed[Ro
         ) from error
     if codec.format in (metadata.get("format"), *metadata):
         raise ModelError(f"{name} is stored {codec.stored} already", "unpack gives the dense file back")
-    parts: dict[str, Tensor] = {}
+    parts: dict[str, StoredTensor] = {}
     rows = []
     for key, tensor in tensors.items():
         row, chosen = codec.encode(key, tensor)
@@ -235,12 +235,12 @@ def open_packed(packed: bytes, codec: Codec[Any]) -> Opened:
     return Opened(metadata["header"], entries, parts, metadata["sha256"])
 
 
-def _by_place(entries: Iterable[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
+def _by_place(entries: Iterable[tuple[str, HeaderEntry]]) -> list[tuple[str, HeaderEntry]]:
     """In the order of their data. An empty one comes first."""
     return sorted(entries, key=lambda item: (item[1].offsets, item[0]))
 
 
-def _parse(data: bytes) -> tuple[str, dict[str, Tensor], dict[str, str]]:
+def _parse(data: bytes) -> tuple[str, dict[str, StoredTensor], dict[str, str]]:
     """The header's text, the tensors in the order of their data, and the metadata. Raises Damaged."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
@@ -250,7 +250,7 @@ def _parse(data: bytes) -> tuple[str, dict[str, Tensor], dict[str, str]]:
     except UnicodeDecodeError as error:
         raise Damaged("its header is no text") from error
     metadata, entries = _entries(header)
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     end = 8 + length
     # Tensors lie one after another, without gaps: the header and they are the whole file.
     for name, (dtype, shape, offsets) in _by_place(entries.items()):
@@ -260,13 +260,13 @@ def _parse(data: bytes) -> tuple[str, dict[str, Tensor], dict[str, str]]:
         size = ITEM_BYTES.get(dtype)
         if size is not None and offsets[1] - offsets[0] != math.prod(shape) * size:
             raise Damaged(f"{name} has {offsets[1] - offsets[0]} bytes, {dtype} {list(shape)} needs another number")
-        tensors[name] = Tensor(dtype, shape, data[end - (offsets[1] - offsets[0]) : end])
+        tensors[name] = StoredTensor(dtype, shape, data[end - (offsets[1] - offsets[0]) : end])
     if end != len(data):
         raise Damaged(f"{len(data) - end} bytes belong to no tensor")
     return header, tensors, metadata
 
 
-def _entries(header: str) -> tuple[dict[str, str], dict[str, Entry]]:
+def _entries(header: str) -> tuple[dict[str, str], dict[str, HeaderEntry]]:
     """The metadata, and type, shape and offsets of each tensor. Raises Damaged."""
     try:
         content = json.loads(header)
@@ -276,7 +276,7 @@ def _entries(header: str) -> tuple[dict[str, str], dict[str, Entry]]:
             shape, (begin, end) = entry["shape"], entry["data_offsets"]
             if not isinstance(entry["dtype"], str) or not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
                 raise ValueError(f"the entry of {name} is no type, shape and offsets")
-            entries[name] = Entry(entry["dtype"], tuple(shape), (begin, end))
+            entries[name] = HeaderEntry(entry["dtype"], tuple(shape), (begin, end))
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its metadata are not text")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -284,7 +284,7 @@ def _entries(header: str) -> tuple[dict[str, str], dict[str, Entry]]:
     return metadata, entries
 
 
-def _serialized(parts: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def _serialized(parts: Mapping[str, StoredTensor], metadata: Mapping[str, str]) -> bytes:
     # The widest types first, as safetensors does: each tensor then lies at a multiple of its own item's size.
     order = sorted(parts, key=lambda name: (-ITEM_BYTES.get(parts[name].dtype, 0), name))
     content: dict[str, object] = {"__metadata__": dict(metadata)}
@@ -297,6 +297,6 @@ def _serialized(parts: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byt
     return b"".join([len(header).to_bytes(8, "little"), header, *(parts[name].data for name in order)])
 
 
-def header_entry(part: Tensor, begin: int = 0) -> dict[str, object]:
+def header_entry(part: StoredTensor, begin: int = 0) -> dict[str, object]:
     """A tensor's entry in a header. begin: where its data do."""
     return {"dtype": part.dtype, "shape": list(part.shape), "data_offsets": [begin, begin + len(part.data)]}

@@ -48,7 +48,7 @@ class Reading:
         return -self.named, self.faults.count if self.named else -len(self.state)
 
 
-class Target:
+class LoadTarget:
     """The module to load into, and what it wants."""
 
     def __init__(self, module: nn.Module) -> None:

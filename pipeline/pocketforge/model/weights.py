@@ -15,7 +15,7 @@ from pocketforge.model.lazy import settle_loaded
 from pocketforge.model.weight_candidates import TOP, Candidate, candidates, short
 from pocketforge.model.weight_faults import listed, shape_of
 from pocketforge.model.weight_files import SAVE_SNIPPET, Content, plain, read_content
-from pocketforge.model.weight_target import Reading, Target, equal
+from pocketforge.model.weight_target import LoadTarget, Reading, equal
 from pocketforge.model.weight_trees import Other, StateDict, find, is_averaged, summarize
 
 
@@ -48,7 +48,7 @@ def load_weights(module: nn.Module, path: Path, key: str = "") -> Loaded:
     states, others = find(content.tree)
     if not states:
         raise _no_state_dict(path, content, others)
-    target = Target(module)
+    target = LoadTarget(module)
     known = [_restored(state, content, target) for state in states]
     fitting = _chosen(candidates(known, target.shapes), key, path, states, others)
     readings = sorted((target.reading(candidate) for candidate in fitting), key=lambda r: r.faults.count)
@@ -81,7 +81,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {name: value for name, value in states[0].values.items() if isinstance(value, Tensor)}
 
 
-def _restored(state: StateDict, content: Content, target: Target) -> StateDict:
+def _restored(state: StateDict, content: Content, target: LoadTarget) -> StateDict:
     """With the names that safetensors' save_model() left out because they share a kept one's memory."""
     if state.path or not content.metadata:
         return state

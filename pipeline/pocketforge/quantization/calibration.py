@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import ModelError
-from pocketforge.quantization.pt2e import Samples
+from pocketforge.metrics import Arrays
 from pocketforge.recipe.quantize import Quantize
 
 
-def calibration_samples(data: Path, quantize: Quantize) -> Samples:
+def calibration_samples(data: Path, quantize: Quantize) -> Arrays:
     """Those that the target uses, one array a model input. Raises ModelError when there are fewer than it asks for."""
     arrays = load_samples(data, "calibration")
     most = quantize.calibration_samples

@@ -17,7 +17,7 @@ from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, Observe
 
 from pocketforge.errors import ModelError
 from pocketforge.metrics import Array
-from pocketforge.quantization.layers import op_name, owner
+from pocketforge.quantization.weighted import op_name, owner
 from pocketforge.recipe.backends import Backend
 
 # XNNPACK's configuration never goes below a scale of 2^-12, which wrecks layers with small activations; observers'

@@ -21,9 +21,9 @@ from pocketforge.model import load
 from pocketforge.model.weights import check_finite
 from pocketforge.quantization import graph_modes, pt2e
 from pocketforge.quantization.fake_quantize import fake_quantizers
-from pocketforge.quantization.layers import op_name
 from pocketforge.quantization.qat_fold import fold_trained, fold_where_not_trained
 from pocketforge.quantization.qat_guard import Guard
+from pocketforge.quantization.weighted import op_name
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.training.constraint import WeightConstraint
 

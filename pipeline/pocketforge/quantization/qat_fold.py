@@ -15,7 +15,7 @@ from torchao.quantization.pt2e.utils import fold_bn_weights_into_conv_node, fold
 
 from pocketforge.errors import ModelError
 from pocketforge.quantization.graph_modes import tensor
-from pocketforge.quantization.layers import op_name, owner
+from pocketforge.quantization.weighted import op_name, owner
 
 
 def fold_where_not_trained(graph: GraphModule, schemes: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, grouped_order, ungrouped_order
 from pocketforge.quantization.fold import fold_batch_norm
-from pocketforge.quantization.layers import op_name
+from pocketforge.quantization.weighted import op_name
 from pocketforge.recipe.quantize import Quantize
 
 # Of each op that computes with a weight: which argument it is, and the axis of its output channels. An embedding's are
