@@ -26,20 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketforge.files import read_whole, write_whole
-from pocketforge.model.packed_weights import (
+from pocketforge.model.packed_weights import Codec, Unpacked, dense, pack, unpack_file
+from pocketforge.model.tensor_files import (
     BITS,
     ITEM_BYTES,
     UNSIGNED,
     Bits,
-    Codec,
     Damaged,
     HeaderEntry,
     StoredTensor,
-    Unpacked,
-    dense,
     header_entry,
-    pack,
-    unpack_file,
 )
 
 

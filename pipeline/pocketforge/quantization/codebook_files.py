@@ -28,20 +28,14 @@ from safetensors.numpy import save
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.files import read_whole, write_whole
 from pocketforge.metrics import Array
-from pocketforge.model.packed_weights import (
+from pocketforge.model.packed_weights import Codec, Packed, Unpacked, dense, open_packed, pack, unpack_file
+from pocketforge.model.tensor_files import (
     BITS,
     UNSIGNED,
     Bits,
-    Codec,
     Damaged,
     HeaderEntry,
-    Packed,
     StoredTensor,
-    Unpacked,
-    dense,
-    open_packed,
-    pack,
-    unpack_file,
 )
 from pocketforge.outcomes import files
 from pocketforge.outcomes.quantize import CodebookSizes, PackedTensor
