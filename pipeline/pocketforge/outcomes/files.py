@@ -28,7 +28,7 @@ class Outcome(Protocol):
 _LARGEST = 1e308
 
 Kind = TypeVar("Kind", bound=Outcome)
-Part = TypeVar("Part")
+Piece = TypeVar("Piece")
 
 
 def read(folder: Path, kind: type[Kind]) -> Kind:
@@ -53,7 +53,7 @@ def to_json(outcome: Any) -> Any:
     return _converter().unstructure(outcome)
 
 
-def from_json(value: object, kind: type[Part]) -> Part:
+def from_json(value: object, kind: type[Piece]) -> Piece:
     """The inverse of `to_json`. Raises cattrs.BaseValidationError."""
     return _converter().structure(value, kind)
 

@@ -18,7 +18,7 @@ from pocketforge.outcomes import files
 from pocketforge.outcomes.qat import QatTraining
 from pocketforge.outcomes.quantize import TrainedFor
 from pocketforge.pruning.subject import open_checkpoint
-from pocketforge.quantization.converted import Notes, write_converted
+from pocketforge.quantization.converted import QuantizeNotes, write_converted
 from pocketforge.quantization.qat import SMALLEST_BATCH, Freezing, Inputs, TrainingGraph
 from pocketforge.specs.qat import QatSpec
 from pocketforge.training.batches import Batches
@@ -123,7 +123,7 @@ def _convert(trained: _Trained, inputs: Mapping[str, Path], spec: QatSpec, out: 
             # The weights kept are not the last ones: neither are their ranges.
             training.measure_again()
         graphs, sqnr_db = training.convert()
-        notes = Notes(qat=TrainedFor(epochs, trained.train_samples))
+        notes = QuantizeNotes(qat=TrainedFor(epochs, trained.train_samples))
         quantized = write_converted(
             graphs, example, quantize, inputs["data"], out, lambda f: emit(0.9 + 0.1 * f, "eval"), notes
         )

@@ -20,7 +20,7 @@ from pocketforge.outcomes.quantize import CodebookChoice, Quantized, Repairs
 from pocketforge.quantization.bias_correction import copy_biases, correct_biases
 from pocketforge.quantization.calibration import calibration_samples
 from pocketforge.quantization.codebook_files import Codebook
-from pocketforge.quantization.converted import Notes, write_converted, write_float_form
+from pocketforge.quantization.converted import QuantizeNotes, write_converted, write_float_form
 from pocketforge.quantization.equalization import equalize
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.layer_study import Scorer
@@ -135,7 +135,7 @@ def make_int8(run: Run) -> Quantized:
         rewrite(graph, QUANTIZER)  # the nodes that the converted graph has
         corrected = correct_biases(graph, folded, samples)
         copy_biases(folded, unfolded)
-    notes = Notes(
+    notes = QuantizeNotes(
         mixed=chosen.summary if chosen else None,
         repairs=Repairs(equalized, corrected) if equalized or corrected else None,
     )
@@ -192,7 +192,7 @@ def make_codebook(run: Run) -> Quantized:
     state = clustered.state_dict()
     rest = {name: tensor.numpy() for name, tensor in state.items() if name not in codebooks}
     sizes = save_codebooks(codebooks, rest, run.out)
-    notes = Notes(codebook=CodebookChoice(sizes, describe(graph, codebooks), tuple(history)))
+    notes = QuantizeNotes(codebook=CodebookChoice(sizes, describe(graph, codebooks), tuple(history)))
     example, data = run.program.example_inputs[0], run.inputs["data"]
     return write_float_form(clustered, example, quantize, codebooks, data, run.out, run.evaluating, notes)
 
