@@ -21,13 +21,14 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.files import refuse_special
 from pocketforge.registries import FileFormat, file_formats
 
 JSON_VERSION = 1
+Item = TypeVar("Item")
 
 BITS: dict[str, int] = (
     {"bool": 8, "bfloat16": 16, "complex64": 64, "complex128": 128}
@@ -240,6 +241,13 @@ def stored_bytes(dtype: str, shape: Sequence[int]) -> int | None:
 def is_parameter(dtype: str, shape: Sequence[int], *, quantized: bool) -> bool:
     """Whether a constant is a weight: see the module's docstring."""
     return len(shape) > 0 and (quantized or dtype not in ("int32", "int64", "bool", "string"))
+
+
+def item_at(items: Sequence[Item], index: int) -> Item:
+    """Of a list that a file names places of. Raises IndexError: Python would read a negative one from its end."""
+    if index < 0:
+        raise IndexError(f"negative index {index}")
+    return items[index]
 
 
 def by_count(counts: Mapping[str, int]) -> dict[str, int]:

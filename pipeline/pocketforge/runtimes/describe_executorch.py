@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from pocketforge.errors import describe_exit
 from pocketforge.runtimes.describe import (
@@ -26,6 +26,7 @@ from pocketforge.runtimes.describe import (
     WeightInfo,
     elements,
     is_parameter,
+    item_at,
     stored_bytes,
 )
 from pocketforge.runtimes.executorch_tables import (
@@ -37,8 +38,6 @@ from pocketforge.runtimes.executorch_tables import (
     XnnGraph,
     build,
 )
-
-Item = TypeVar("Item")
 
 _PROGRAM_SCHEMA = "exir/_serialize/program.fbs"
 _XNNPACK_SCHEMA = "backends/xnnpack/serialization/schema.fbs"
@@ -149,7 +148,7 @@ def _count_kernels(plan: Plan, counts: Counter[str]) -> dict[int, str]:
     for instruction in plan.instructions:
         if instruction.instr_args_type == "KernelCall":
             call = instruction.instr_args
-            operator = _at(plan.operators, call.op_index)
+            operator = item_at(plan.operators, call.op_index)
             name = ".".join(part for part in (operator.name, operator.overload) if part)
             for value in call.args:
                 layers.setdefault(value, f"{name}_{counts[name]}")
@@ -180,8 +179,8 @@ def _add_constants(plan: Plan, layers: dict[int, str], program: Program, stored:
 def _check_constant(program: Program, buffer: int, size: int, *, mutable: bool) -> None:
     constants = program.tables.constant_segment
     if not mutable and constants is not None and constants.offsets:
-        segment = _at(program.segments, constants.segment_index)
-        if _at(constants.offsets, buffer) + size > len(segment):
+        segment = item_at(program.segments, constants.segment_index)
+        if item_at(constants.offsets, buffer) + size > len(segment):
             raise ValueError(f"constant {buffer} ends outside of its segment")
 
 
@@ -189,8 +188,8 @@ def delegate_blob(delegate: Delegate, program: Program) -> bytes:
     """What its backend runs."""
     where = delegate.processed
     if where.location == "SEGMENT":
-        return _at(program.segments, where.index)
-    return bytes(_at(program.tables.backend_delegate_data, where.index).data)
+        return item_at(program.segments, where.index)
+    return bytes(item_at(program.tables.backend_delegate_data, where.index).data)
 
 
 def xnnpack_graph(blob: bytes) -> XnnGraph | None:
@@ -226,13 +225,13 @@ def _read_delegate(delegate: Delegate, prefix: str, program: Program, stored: _S
             tensor, scales = values.get(identity, (None, None))
             if tensor is None or not tensor.constant_buffer_idx:
                 continue
-            entry = _at(graph.constant_data, tensor.constant_buffer_idx)
+            entry = item_at(graph.constant_data, tensor.constant_buffer_idx)
             if stored.is_new(_stored_at(entry, place, program, stored)):
                 shape, dtype = tuple(tensor.dims), xnnpack_dtype(tensor.datatype)
                 name = f"{layer}.{_ROLES.get(field, field.removesuffix('_id'))}"
                 stored.add(name, shape, dtype, entry.size, layer, quantized=scales is not None)
             if scales is not None and scales.scale_buffer_idx:
-                entry = _at(graph.constant_data, scales.scale_buffer_idx)
+                entry = item_at(graph.constant_data, scales.scale_buffer_idx)
                 if stored.is_new(_stored_at(entry, place, program, stored)):
                     stored.other["quantization_bytes"] += entry.size
     return dict(counts)
@@ -255,13 +254,13 @@ def _stored_at(entry: XnnData, place: _Place, program: Program, stored: _Stored)
         return (place.prefix, entry.offset)
     if key not in program.named:
         stored.external.add(key)
-    elif entry.size > len(_at(program.segments, program.named[key])):
+    elif entry.size > len(item_at(program.segments, program.named[key])):
         raise ValueError(f"constant data {key} is shorter than {entry.size} bytes")
     return key
 
 
 def _interface(plan: Plan, index: int, name: str) -> TensorInfo:
-    value = _at(plan.values, index)
+    value = item_at(plan.values, index)
     tensor = value.tensor
     if tensor is None:
         return TensorInfo(name, (), _VALUES.get(value.val_type, value.val_type))
@@ -271,7 +270,7 @@ def _interface(plan: Plan, index: int, name: str) -> TensorInfo:
 
 
 def _constant_value(plan: Plan, index: int) -> str:
-    value = _at(plan.values, index)
+    value = item_at(plan.values, index)
     tensor = value.tensor
     if tensor is not None:
         return f"{dtype_of(tensor.scalar_type)}{tensor.sizes}"
@@ -289,13 +288,6 @@ def xnnpack_dtype(datatype: str) -> str:
     """XNNPACK names quantization in the type: qc, qb, qd, qp are per channel, per block, dynamic, packed."""
     short = datatype.removeprefix("xnn_datatype_")
     return _XNNPACK_FLOATS.get(short) or re.sub(r"^q[bcdp]?(?=u?int)", "", short)
-
-
-def _at(items: list[Item], index: int) -> Item:
-    # Python would read a negative index from the end of the list, and hide the damage.
-    if index < 0:
-        raise IndexError(f"negative index {index}")
-    return items[index]
 
 
 def _flatc(payload: bytes, schema: str) -> object:
