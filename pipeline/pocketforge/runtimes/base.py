@@ -89,7 +89,7 @@ class ExportResult:
     files: dict[str, str]
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, object] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -116,7 +116,7 @@ def output_tensors(program: ExportedProgram, names: Sequence[str]) -> list[Tenso
     found = []
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     for name, output in zip(names, program.graph_signature.user_outputs, strict=True):
-        value: Any = values.get(str(output))
+        value: torch.Tensor = values.get(str(output))
         shape = tuple(int(n) for n in value.shape)
         found.append(TensorSpec(name, shape, str(value.dtype).removeprefix("torch.")))
     return found

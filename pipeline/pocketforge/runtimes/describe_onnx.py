@@ -12,8 +12,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
+from pocketforge.runtimes import onnx_ort_objects as ort
 from pocketforge.runtimes.describe import (
     Contents,
     Quantization,
@@ -23,6 +25,9 @@ from pocketforge.runtimes.describe import (
     is_parameter,
     stored_bytes,
 )
+
+if TYPE_CHECKING:
+    import onnx
 
 _DTYPES = {"float": "float32", "double": "float64"}
 # Which inputs hold scales and zero points. Operators outside of ONNX's own domain have no schema in `onnx` to ask.
@@ -58,7 +63,7 @@ class _Constant:
     shape: tuple[int, ...]
     dtype: str
     size: int
-    tensor: Any  # as the file holds it; decoded only where a scale or zero point is shown
+    tensor: onnx.TensorProto | ort.Tensor  # as the file holds it; decoded only where a scale or zero point is shown
 
 
 @dataclasses.dataclass(slots=True)
@@ -176,13 +181,13 @@ def _with_quantization(info: TensorInfo, graph: _Graph, op: str) -> TensorInfo:
     return info
 
 
-def _values(constant: _Constant) -> Iterable[Any]:
+def _values(constant: _Constant) -> list[float]:
     if hasattr(constant.tensor, "RawDataAsNumpy"):
-        raw: Iterable[Any] = constant.tensor.RawDataAsNumpy().view(constant.dtype).ravel()
+        raw: list[float] = constant.tensor.RawDataAsNumpy().view(constant.dtype).ravel().tolist()
         return raw
     from onnx import numpy_helper
 
-    decoded: Iterable[Any] = numpy_helper.to_array(constant.tensor).ravel()
+    decoded: list[float] = numpy_helper.to_array(constant.tensor).ravel().tolist()
     return decoded
 
 
@@ -221,7 +226,7 @@ def _read_onnx(data: bytes, graph: _Graph) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if value}
 
 
-def _add_onnx_graph(proto: Any, graph: _Graph) -> None:
+def _add_onnx_graph(proto: onnx.GraphProto, graph: _Graph) -> None:
     for initializer in proto.initializer:
         _add_onnx_constant(initializer.name, initializer, graph)
     for sparse in proto.sparse_initializer:
@@ -240,7 +245,7 @@ def _add_onnx_graph(proto: Any, graph: _Graph) -> None:
                 _add_onnx_graph(inner, graph)
 
 
-def _add_onnx_constant(name: str, tensor: Any, graph: _Graph) -> None:
+def _add_onnx_constant(name: str, tensor: onnx.TensorProto, graph: _Graph) -> None:
     import onnx
 
     name, shape, dtype = _text(name), tuple(int(size) for size in tensor.dims), _onnx_dtype(tensor.data_type)
@@ -251,7 +256,7 @@ def _add_onnx_constant(name: str, tensor: Any, graph: _Graph) -> None:
     graph.constants[name] = _Constant(shape, dtype, _stored(dtype, shape, in_file, name), tensor)
 
 
-def _onnx_info(value: Any) -> TensorInfo:
+def _onnx_info(value: onnx.ValueInfoProto) -> TensorInfo:
     name = _text(value.name)
     if value.type.WhichOneof("value") != "tensor_type":
         return TensorInfo(name, (), str(value.type.WhichOneof("value")).removesuffix("_type"))
@@ -304,7 +309,7 @@ def _read_ort(data: bytes, graph: _Graph) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if value}
 
 
-def _ort_schema() -> Any:
+def _ort_schema() -> ModuleType:
     """The flatbuffer reader inside of onnxruntime: it imports itself by a top-level name, so the path must have it."""
     spec = importlib.util.find_spec("onnxruntime")
     if spec is None or spec.origin is None:
@@ -317,7 +322,7 @@ def _ort_schema() -> Any:
         sys.path.remove(folder)
 
 
-def _add_ort_graph(fbs: Any, proto: Any, graph: _Graph, dtypes: dict[int, str]) -> dict[str, TensorInfo]:
+def _add_ort_graph(fbs: ModuleType, proto: ort.Graph, graph: _Graph, dtypes: dict[int, str]) -> dict[str, TensorInfo]:
     for i in range(proto.InitializersLength()):
         tensor = proto.Initializers(i)
         _add_ort_constant(tensor, graph, dtypes)
@@ -342,7 +347,7 @@ def _add_ort_graph(fbs: Any, proto: Any, graph: _Graph, dtypes: dict[int, str]) 
     }
 
 
-def _add_ort_constant(tensor: Any, graph: _Graph, dtypes: dict[int, str]) -> str:
+def _add_ort_constant(tensor: ort.Tensor, graph: _Graph, dtypes: dict[int, str]) -> str:
     name, dtype = _text(tensor.Name()), _ort_dtype(dtypes, tensor.DataType())
     shape = tuple(int(tensor.Dims(i)) for i in range(tensor.DimsLength()))
     external = tensor.ExternalDataOffset() >= 0
@@ -354,7 +359,7 @@ def _add_ort_constant(tensor: Any, graph: _Graph, dtypes: dict[int, str]) -> str
     return name
 
 
-def _ort_info(fbs: Any, value: Any, dtypes: dict[int, str]) -> TensorInfo:
+def _ort_info(fbs: ModuleType, value: ort.ValueInfo, dtypes: dict[int, str]) -> TensorInfo:
     name, kind = _text(value.Name()), value.Type()
     if kind is None or kind.ValueType() != fbs.TypeInfoValue.TypeInfoValue.tensor_type:
         return TensorInfo(name, (), "unknown" if kind is None else "not a tensor")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -20,13 +19,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketforge.errors import StageFailed
+from pocketforge.metrics import Array
 from pocketforge.quantization.codebook_files import Codebook, load_codebooks, pack_bits
 
 # ONNX has UINT4 since then; below it, and for more than 16 entries, an index takes a byte.
 UINT4_OPSET, UINT4_ENTRIES = 21, 16
 
 
-def apply_codebooks(model: onnx.ModelProto, encodings: Path) -> dict[str, Any]:
+def apply_codebooks(model: onnx.ModelProto, encodings: Path) -> dict[str, int]:
     """Replace each weight that has a codebook, in place. encodings: the quantize step's folder.
 
     A weight is found by its values: the exporter keeps convolutions' and most linear layers' weights under their own
@@ -82,7 +82,7 @@ def _by_values(
     return found
 
 
-def _digest(values: NDArray[Any]) -> bytes:
+def _digest(values: Array) -> bytes:
     array = np.ascontiguousarray(values, np.float32)
     return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).digest()
 

@@ -11,7 +11,6 @@ saturate their 16-bit sums where the processor has no VNNI; uint8 × uint8 is ex
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pocketforge.errors import StageFailed
+from pocketforge.metrics import Array
 
 ZERO_POINT = 128
 # Names of our own have a slash: a user's cannot.
@@ -106,7 +106,7 @@ def _linear(node: onnx.NodeProto, x: tuple[str, str, str], weight: tuple[str, st
     return made
 
 
-def _weights(graph: onnx.GraphProto, constants: dict[str, NDArray[Any]]) -> dict[str, _Weight]:
+def _weights(graph: onnx.GraphProto, constants: dict[str, Array]) -> dict[str, _Weight]:
     """Value name → int8 weight: outputs of DequantizeLinear on a constant, and of a Transpose behind one."""
     found: dict[str, _Weight] = {}
     for node in graph.node:
@@ -126,7 +126,7 @@ def _weights(graph: onnx.GraphProto, constants: dict[str, NDArray[Any]]) -> dict
     return found
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
+def _constants(graph: onnx.GraphProto) -> dict[str, Array]:
     found = {i.name: np.asarray(numpy_helper.to_array(i)) for i in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -134,8 +134,9 @@ def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: float) -> Any:
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+def _attribute(node: onnx.NodeProto, name: str, default: float) -> float:
+    value: float = next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+    return value
 
 
 def _drop_unused(graph: onnx.GraphProto, candidates: set[str]) -> None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from pocketforge.errors import ModelError
 from pocketforge.registries import file_formats
@@ -37,7 +37,7 @@ class Reader(Protocol):
         ...
 
 
-def traffic_of(path: Path) -> dict[str, Any]:
+def traffic_of(path: Path) -> dict[str, list[dict[str, object]]]:
     """{"operators": [{kind, weight_bytes, input_bytes, output_bytes, rows}, …]} of a model file.
 
     Raises ModelError for a format that is not read, or shapes that are not fixed.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pocketforge.metrics import Part
+from pocketforge.metrics import Array, Part
 from pocketforge.why.layers import LayerDifference
 
 _BETTER_DB = 10.0  # a repair that wins less than this explains nothing
@@ -68,7 +66,7 @@ def _small_channel(row: LayerDifference, part: Part) -> str:
     return f"{said}: scale its channels alike, or return them as outputs of their own"
 
 
-def compare_weights(before: NDArray[Any] | None, here: NDArray[Any] | None, share: float) -> str:
+def compare_weights(before: Array | None, here: Array | None, share: float) -> str:
     """Words on a weight that differs by more than `share` of its largest value; empty where it does not."""
     if before is None or here is None:
         return ""

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pocketforge.metrics import LEAST_VALUES, PERFECT_SQNR_DB, Part
+from pocketforge.metrics import LEAST_VALUES, PERFECT_SQNR_DB, Array, Part
 from pocketforge.why.taps import Tap, Tapped
 
-Array = NDArray[Any]
 _LEAST_VARIATION = 1e-5  # of a channel's largest value: an SQNR against less would measure float32's own rounding
 
 

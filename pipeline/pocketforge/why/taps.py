@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
+from pocketforge.metrics import Array
 from pocketforge.quantization.layers import WEIGHTED, op_name, owner
 
 OTHERS = (
@@ -23,7 +22,7 @@ OTHERS = (
     "scaled_dot_product_attention", "gelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "embedding",
 )  # fmt: skip
 _BEHIND = ("batch_norm", "relu", "relu6", "hardtanh", "clamp", "dropout")
-Values = Mapping[str, NDArray[Any]]
+Values = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ class Tapped(Interpreter):  # type: ignore[misc]
             self.run(*feeds)
         return self.values
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         """The node's value, or the clean one of the layer that ends here."""
         value = super().run_node(n)
         if n in self._keeps:
