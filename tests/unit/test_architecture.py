@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -320,6 +321,12 @@ def test_every_module_that_a_registry_names_is_there() -> None:
     from pocketforge.registries import DEVICES, METHODS, RUNTIMES, SOURCES, STAGES
 
     named = [*(s.module for s in STAGES.values()), *(r.module for r in RUNTIMES.values())]
+    named += [
+        str(place).partition(":")[0]
+        for info in DEVICES.values()
+        for part, place in dataclasses.asdict(info).items()
+        if place and part not in ("about", "keeps_time")
+    ]
     for runtime in RUNTIMES.values():
         sessions = [runtime.session]
         if runtime.why is not None:
@@ -328,7 +335,7 @@ def test_every_module_that_a_registry_names_is_there() -> None:
         named += [f"pocketforge.runtimes.sessions.{session}" for session in sessions]
         named += [m for each in runtime.formats for m in (each.parser, each.traffic) if m]
     named += [source.module for source in SOURCES.values()]
-    named += [module for registry in (DEVICES, METHODS) for module in registry.values()]
+    named += list(METHODS.values())
     assert [n for n in named if not is_module(n)] == []
 
 

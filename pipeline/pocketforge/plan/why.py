@@ -9,6 +9,7 @@ from pocketforge.plan.builder import Steps
 from pocketforge.plan.steps import Facts, Lane, Plan
 from pocketforge.recipe import Recipe, suggest
 from pocketforge.registries import RUNTIMES
+from pocketforge.specs.trained import ModelSource
 from pocketforge.specs.why import WhySpec
 
 SAMPLES = 100
@@ -33,12 +34,7 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
             trained=target.quantize.finetune is not None,
             task=build.recipe.task,
             limits=target.verify,
-            model={
-                "definition": model.definition,
-                "args": model.args,
-                "seed": build.recipe.seed,
-                "weights_key": model.weights_key,
-            },
+            model=ModelSource(model.definition, model.args, build.recipe.seed, model.weights_key),
             quantize=target.quantize if lane.quantize else None,
             samples=samples,
         ),

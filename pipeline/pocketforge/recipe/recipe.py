@@ -14,12 +14,11 @@ from pocketforge.recipe.device import (
     Device,
     EmulatedDevice,
     HostDevice,
-    budget_names,
     gives,
 )
 from pocketforge.recipe.model import Model
 from pocketforge.recipe.names import check_name, suggest
-from pocketforge.recipe.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES
+from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
 from pocketforge.registries import RUNTIMES
@@ -127,9 +126,9 @@ class Recipe:
         faults = []
         for index, target in enumerate(self.targets):
             quantize, where = target.quantize, f"target[{index}].quantize"
-            if quantize.scheme == "qat_int8" and self.model.definition.endswith(".pt2"):
+            if quantize.info.is_trained and self.model.definition.endswith(".pt2"):
                 faults.append(f"{where}: a .pt2 is a traced graph and cannot be trained: give the .py definition")
-            if quantize.scheme in CALIBRATED:
+            if quantize.info.calibrates:
                 used = quantize.calibration_samples or self.data.calibration_samples
                 if used > self.data.calibration_samples:
                     faults.append(
@@ -167,7 +166,7 @@ class Recipe:
                 faults += [f"budget[{index}]: {fault}"] if fault else []
             for what, name, known in (
                 ("target", budget.target, [t.name for t in self.targets]),
-                ("device", budget.device, [n for d in self.devices for n in budget_names(d)]),
+                ("device", budget.device, [n for d in self.devices for n in d.budget_names]),
             ):
                 if name and name not in known:
                     faults.append(f"budget[{index}].{what}: no {what} is named {name!r}{suggest(name, known)}")
@@ -180,7 +179,7 @@ class Recipe:
         wanted = {"latency_ms": "estimated_latency_ms"}.get(budget.metric, "instructions")
         if self.devices_of(budget):
             return []
-        device = next((d for d in self.devices if budget.device in budget_names(d)), None)
+        device = next((d for d in self.devices if budget.device in d.budget_names), None)
         if device is None:
             # One that is not there at all is said elsewhere.
             return [] if budget.device else [f"budget[{index}]: no [[device]] of the recipe gives {budget.metric}"]
@@ -204,7 +203,7 @@ class Recipe:
         """Names of the devices that a budget holds for; [""] where the metric is of no device."""
         if not budget.device and place_of(budget.metric) not in ("timed", "emulated"):
             return [""]
-        named = [d for d in self.devices if not budget.device or budget.device in budget_names(d)]
+        named = [d for d in self.devices if not budget.device or budget.device in d.budget_names]
         return [d.name for d in named if gives(d, budget.metric)]
 
     def finetunes(self) -> list[tuple[str, Finetune]]:

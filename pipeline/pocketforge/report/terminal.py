@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pocketforge.recipe import METRICS
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
+from pocketforge.registries import DEVICES
 from pocketforge.report.tables import Screen, console, milliseconds, short_lane, table, told, weights_lines, words
 from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import latency_interval
@@ -35,8 +36,7 @@ _COLOURS = {
 def show_report(report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     from pocketforge.report.compression import compression_tables
-    from pocketforge.report.emulated import emulated_tables
-    from pocketforge.report.phones import phone_tables
+    from pocketforge.report.devices import device_tables
     from pocketforge.report.quantization import quantization_tables
 
     screen = console()
@@ -49,8 +49,7 @@ def show_report(report: Report) -> None:
     if report.measurements:
         screen.print()
         screen.print(_measurements(report))
-    tables = [*quantization_tables(report.targets, report.agreement), *emulated_tables(report.targets)]
-    for made in [*tables, *phone_tables(report.targets)]:
+    for made in [*quantization_tables(report.targets, report.agreement), *device_tables(report.targets)]:
         screen.print()
         screen.print(made)
     evidence = [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets)
@@ -130,7 +129,7 @@ def _files(report: Report) -> Table:
 
 def _measurements(report: Report) -> Table:
     """One row for each target and device that keeps time."""
-    kept = [m for m in report.measurements if m.via != "emulator"]
+    kept = [m for m in report.measurements if m.via not in DEVICES or DEVICES[m.via].keeps_time]
     measured = {m.metric for m in kept}
     # A column that nothing was measured for is left out.
     columns = {name: metric for name, metric in METRICS.items() if metric.column and name in measured}

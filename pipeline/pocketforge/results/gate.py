@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pocketforge.recipe import METRICS, Budget, Recipe
 from pocketforge.recipe.budget import THE_TASKS
 from pocketforge.records import GateResult, Measurement, Verdict
+from pocketforge.registries import DEVICES
 from pocketforge.results.latency import latency_interval, load_range, what_settles
 from pocketforge.stats import Interval
 
@@ -20,7 +21,9 @@ from pocketforge.stats import Interval
 def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResult, ...]:
     """Every budget against every target and device it names (all of them where it names none)."""
     timed = {name for name, metric in METRICS.items() if metric.place == "timed"}
-    found = {(m.metric, m.target, m.device): m for m in measurements if not (m.metric in timed and m.via == "emulator")}
+    found = {
+        (m.metric, m.target, m.device): m for m in measurements if m.metric not in timed or DEVICES[m.via].keeps_time
+    }
     results = []
     for budget in recipe.budgets:
         metric = recipe.task_metric if budget.metric == THE_TASKS else budget.metric

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.target import Verify
 from pocketforge.specs.base import Spec
+from pocketforge.specs.trained import ModelSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class WhySpec(Spec):
         trained: Whether the scheme's form was trained: its limits are wider then.
         task: The recipe's; argmax is compared in classification only.
         limits: What verify held the file to.
-        model: definition, args, seed and weights_key, as stage `reference` has them.
+        model: Where the model comes from, as stage `reference` has it.
         quantize: How the target was quantized; None where no step did.
         samples: How many of the eval split, from its beginning.
     """
@@ -33,6 +32,6 @@ class WhySpec(Spec):
     trained: bool
     task: str
     limits: Verify
-    model: Mapping[str, Any]
+    model: ModelSource
     quantize: Quantize | None
     samples: int

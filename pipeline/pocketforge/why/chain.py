@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,10 @@ import numpy as np
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.errors import ToolFailed
 from pocketforge.model.evaluate import evaluate
+from pocketforge.outcomes import files as outcome_files
+from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.quantize import Quantized
+from pocketforge.outcomes.reference import Reference
 from pocketforge.registries import RUNTIMES, PlainSession
 from pocketforge.runtimes.taps import lowering
 from pocketforge.specs.why import WhySpec
@@ -42,14 +45,12 @@ class ModelOutput:
 
 
 def _read_outputs(inputs: Mapping[str, Path]) -> tuple[ModelOutput, ...]:
-    tensors = json.loads((inputs["reference"] / "reference.json").read_text("utf-8"))["outputs"]
+    tensors = outcome_files.read(inputs["reference"], Reference).outputs
     quantized = inputs.get("quantize")
-    scales: list[dict[str, float]] = [{} for _ in tensors]
-    if quantized is not None:
-        scales = json.loads((quantized / "quantize.json").read_text("utf-8"))["outputs"]
+    levels = outcome_files.read(quantized, Quantized).outputs if quantized is not None else (None,) * len(tensors)
     return tuple(
-        ModelOutput(tensor["name"], not tensor["dtype"].startswith("float"), each.get("scale"))
-        for tensor, each in zip(tensors, scales, strict=True)
+        ModelOutput(tensor.name, not tensor.dtype.startswith("float"), each.scale if each else None)
+        for tensor, each in zip(tensors, levels, strict=True)
     )
 
 
@@ -63,8 +64,7 @@ class Chain:
         self.emit = emit
         self.runtime = spec.runtime
         self.why = RUNTIMES[spec.runtime].why
-        exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
-        self.file = inputs["export"] / exported["files"]["model"]
+        self.file = outcome_files.read(inputs["export"], Exported).model_in(inputs["export"])
         self.outputs = _read_outputs(inputs)
         self.samples = [
             np.array(np.load(path, mmap_mode="r")[: spec.samples]) for path in sample_paths(inputs["data"], "eval")

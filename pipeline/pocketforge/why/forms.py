@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,9 @@ from torch import nn
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.metrics import Array
 from pocketforge.model.evaluate import evaluate
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.pruning.subject import open_checkpoint
-from pocketforge.recipe.quantize import STATIC
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.why import WhySpec
 from pocketforge.why.taps import Tap, pair, taps_of
@@ -60,9 +61,9 @@ class Form:
 def eager(inputs: Mapping[str, Path], spec: WhySpec) -> Form:
     """The module with its trained weights, as stage reference opens it."""
     about = "the PyTorch module with the trained weights"
-    if str(spec.model["definition"]).endswith(".pt2"):
+    if spec.model.definition.endswith(".pt2"):
         return Form("eager", about, missing="the definition is a traced graph already")
-    return Form("eager", about, module=open_checkpoint(inputs, spec.model).module.eval())
+    return Form("eager", about, module=open_checkpoint(inputs, dataclasses.asdict(spec.model)).module.eval())
 
 
 def exported(inputs: Mapping[str, Path]) -> Form:
@@ -87,11 +88,10 @@ def prepared(inputs: Mapping[str, Path], spec: WhySpec, traced: Form, progress: 
 
     if not quantize.is_int8:
         return _stored(inputs, "folded", "prepared", "float graph with the de-quantized weights", traced)
-    if quantize.scheme == "qat_int8" or quantize.repairs:
+    if quantize.info.is_trained or quantize.repairs:
         return _stored(inputs, "unfolded", "prepared", "float weights behind their quantize ops, as stored", traced)
-    summary = json.loads((inputs["quantize"] / "quantize.json").read_text("utf-8"))
-    schemes = {layer["name"]: layer["scheme"] for layer in summary["layers"]}
-    schemes[pt2e.NO_LAYER] = "static_int8" if quantize.scheme in STATIC else "fp32"
+    schemes = {layer.name: layer.scheme for layer in files.read(inputs["quantize"], Quantized).layers}
+    schemes[pt2e.NO_LAYER] = "static_int8" if quantize.is_static else "fp32"
     samples = [a[: quantize.calibration_samples] for a in load_samples(inputs["data"], "calibration")]
 
     from pocketforge.why.prepared import prepare_again
