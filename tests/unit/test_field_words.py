@@ -30,17 +30,14 @@ NOT_YET = {
     "quantization",
     "recipe",
     "records",
-    "registries",
     "report",
     "results",
     "rewrites",
     "run",
-    "runtimes",
     "stages",
     "stats",
     "studies",
     "training",
-    "why",
 }
 
 

@@ -20,8 +20,14 @@ from pocketforge.quantization.encodings import Encoding, grouped_order
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An encoded weight as a constant of the file: of `shape`, with the weight's axes (those of size 1 left out) in
-    the order of `order`."""
+    """An encoded weight as a constant of the file.
+
+    Attributes:
+        name: The weight's, in PyTorch.
+        encoding: Its levels and scales.
+        shape: The constant's.
+        order: The weight's axes (those of size 1 left out) as they lie in the constant.
+    """
 
     name: str
     encoding: Encoding

@@ -20,7 +20,15 @@ from pocketforge.runtimes.describe import BITS
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """One operator's bytes."""
+    """One operator's bytes.
+
+    Attributes:
+        kind: The file's name for it, as CONV_2D.
+        weight_bytes: Read of stored weights.
+        input_bytes: Read of activations.
+        output_bytes: Written.
+        rows: Output positions that each use all of its weights (see above); 0 where none do.
+    """
 
     kind: str
     weight_bytes: int

@@ -57,7 +57,24 @@ def feeds(samples: Sequence[Array], index: int) -> list[Tensor]:
 
 @dataclass(slots=True)
 class Difference:
-    """Sums over samples of one layer's outputs here (y) and in the stage before (x), in float64."""
+    """Sums over samples of one layer's outputs here (y) and in the stage before (x), in float64.
+
+    Attributes:
+        count: How many values were added.
+        x: Sum of x.
+        xx: Sum of x².
+        y: Sum of y.
+        yy: Sum of y².
+        xy: Sum of x·y.
+        turned: Sum of squared differences with y's height and width swapped, of square images.
+        finite: Whether every value was a finite number.
+        square: Whether `turned` was summed.
+        low: Least value of x, of y.
+        high: Largest value of x, of y.
+        noise: Sum of squared differences.
+        channels: For each channel: sum of x, of x², of squared differences, largest |x|, count. Empty where there are
+            no channels.
+    """
 
     count: int = 0
     x: float = 0.0
@@ -168,7 +185,14 @@ def _db(signal: float, noise: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class LayerDifference:
-    """seen: with the inputs that come; own: with those of the stage before, so what this layer adds by itself."""
+    """One layer in two stages.
+
+    Attributes:
+        layer: Its name in the traced graph.
+        op: What it computes.
+        seen: With the inputs that come.
+        own: With those of the stage before, so what this layer adds by itself; None where a stage takes none.
+    """
 
     layer: str
     op: str

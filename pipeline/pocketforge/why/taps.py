@@ -27,9 +27,15 @@ Values = Mapping[str, Array]
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """A layer's output in a graph. node: whose value it is; same: other nodes that hold the same value.
+    """A layer's output in a graph.
 
-    weight: shape of the layer's weight, empty where it has none or it is not known.
+    Attributes:
+        layer: The module's name, or the node's.
+        op: What it computes.
+        anchor: The node that computes it.
+        node: Whose value the output is, behind what belongs to the layer.
+        same: Nodes that hold the same value.
+        weight: Shape of the layer's weight; empty where it has none or it is not known.
     """
 
     layer: str
