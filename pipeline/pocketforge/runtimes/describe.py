@@ -120,6 +120,26 @@ class DelegateInfo:
     ops: dict[str, int]
 
 
+@dataclasses.dataclass(slots=True)
+class OtherBytes:
+    """Bytes of a file's constants that are no parameters (see above).
+
+    Attributes:
+        quantization_bytes: Of scales and zero points.
+        other_constant_bytes: Of shapes, axes, limits.
+        opaque_delegate_bytes: Of delegates that cannot be looked into: weights, or what else.
+    """
+
+    quantization_bytes: int = 0
+    other_constant_bytes: int = 0
+    opaque_delegate_bytes: int = 0
+
+    def metadata(self, dynamic: int) -> dict[str, str]:
+        """As a description's metadata has them. dynamic: operators on activations that are quantized at run time."""
+        about = {name: str(size) for name, size in dataclasses.asdict(self).items() if size}
+        return about | ({"dynamically_quantized_ops": str(dynamic)} if dynamic else {})
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contents:
     """What a format's parser reads out of the bytes.

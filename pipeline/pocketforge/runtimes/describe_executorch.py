@@ -22,6 +22,7 @@ from pocketforge.runtimes.describe import (
     BITS,
     Contents,
     DelegateInfo,
+    OtherBytes,
     TensorInfo,
     WeightInfo,
     elements,
@@ -62,7 +63,7 @@ class _Stored:
 
     def __init__(self) -> None:
         self.weights: list[WeightInfo] = []
-        self.other: Counter[str] = Counter()
+        self.other = OtherBytes()
         self.external: set[str] = set()
         self.dynamic = 0
         self._seen: set[object] = set()
@@ -79,13 +80,11 @@ class _Stored:
         if is_parameter(dtype, shape, quantized=quantized):
             self.weights.append(WeightInfo(name, shape, dtype, elements(shape), size, layer))
         else:
-            self.other["other_constant_bytes"] += size
+            self.other.other_constant_bytes += size
 
     def metadata(self) -> dict[str, str]:
         """What a description says beside the weights."""
-        about = {key: str(size) for key, size in self.other.items() if size}
-        if self.dynamic:
-            about["dynamically_quantized_ops"] = str(self.dynamic)
+        about = self.other.metadata(self.dynamic)
         if self.external:
             about["external_data"] = ", ".join(sorted(self.external))
         return about
@@ -208,7 +207,7 @@ def _read_delegate(delegate: Delegate, prefix: str, program: Program, stored: _S
     blob = delegate_blob(delegate, program)
     graph = xnnpack_graph(blob) if delegate.id == "XnnpackBackend" else None
     if graph is None:
-        stored.other["opaque_delegate_bytes"] += len(blob)
+        stored.other.opaque_delegate_bytes += len(blob)
         return {}
     place = _Place(blob, int.from_bytes(blob[18:22], "little") if blob[4:8] == b"XH00" else 0, prefix)
     values = {tensor.id_out: (tensor, scales) for tensor, scales in (value.parts for value in graph.xvalues)}
@@ -233,7 +232,7 @@ def _read_delegate(delegate: Delegate, prefix: str, program: Program, stored: _S
             if scales is not None and scales.scale_buffer_idx:
                 entry = item_at(graph.constant_data, scales.scale_buffer_idx)
                 if stored.is_new(_stored_at(entry, place, program, stored)):
-                    stored.other["quantization_bytes"] += entry.size
+                    stored.other.quantization_bytes += entry.size
     return dict(counts)
 
 

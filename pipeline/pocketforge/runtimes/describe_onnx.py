@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pocketforge.runtimes import onnx_ort_objects as ort
 from pocketforge.runtimes.describe import (
     Contents,
+    OtherBytes,
     Quantization,
     TensorInfo,
     WeightInfo,
@@ -84,17 +85,14 @@ def parse(data: bytes, file_format: str) -> Contents:
     if graph.external:
         metadata["external_data"] = ", ".join(sorted(graph.external))
     weights, other = _weights(graph)
-    dynamic = _dynamic_ops(graph)
-    if dynamic:
-        metadata["dynamically_quantized_ops"] = str(dynamic)
-    metadata |= {key: str(size) for key, size in other.items() if size}
+    metadata |= other.metadata(_dynamic_ops(graph))
     ops = Counter(node.op if not node.domain else f"{node.domain}.{node.op}" for node in graph.nodes)
     inputs = (_with_quantization(info, graph, "DequantizeLinear") for info in graph.inputs)
     outputs = (_with_quantization(info, graph, "QuantizeLinear") for info in graph.outputs)
     return Contents(tuple(inputs), tuple(outputs), dict(ops), weights, metadata)
 
 
-def _weights(graph: _Graph) -> tuple[tuple[WeightInfo, ...], dict[str, int]]:
+def _weights(graph: _Graph) -> tuple[tuple[WeightInfo, ...], OtherBytes]:
     layers: dict[str, str] = {}
     scales: set[str] = set()
     quantized: set[str] = set()
@@ -120,16 +118,16 @@ def _weights(graph: _Graph) -> tuple[tuple[WeightInfo, ...], dict[str, int]]:
             scales |= set(node.inputs)
     scales |= _scales_of_casts(graph)
     weights = []
-    other = {"quantization_bytes": 0, "other_constant_bytes": 0}
+    other = OtherBytes()
     for name, constant in graph.constants.items():
         if name in scales:
-            other["quantization_bytes"] += constant.size
+            other.quantization_bytes += constant.size
         elif is_parameter(constant.dtype, constant.shape, quantized=name in quantized):
             count = elements(constant.shape)
             layer = layers.get(name, "")
             weights.append(WeightInfo(name, constant.shape, constant.dtype, count, constant.size, layer))
         else:
-            other["other_constant_bytes"] += constant.size
+            other.other_constant_bytes += constant.size
     return tuple(weights), other
 
 

@@ -9,6 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from pocketforge.runtimes.describe import (
     Contents,
+    OtherBytes,
     Quantization,
     TensorInfo,
     WeightInfo,
@@ -39,7 +40,7 @@ def parse(data: bytes, file_format: str) -> Contents:
     names = [_operator_name(code) for code in model.operatorCodes or ()]
     ops: Counter[str] = Counter()
     weights: list[WeightInfo] = []
-    other = {"quantization_bytes": 0, "other_constant_bytes": 0}
+    other = OtherBytes()
     seen_buffers: set[int] = set()
     dynamic = 0
     for subgraph in model.subgraphs:
@@ -64,14 +65,11 @@ def parse(data: bytes, file_format: str) -> Contents:
                 continue
             seen_buffers.add(tensor.buffer)
             if index in scales:
-                other["quantization_bytes"] += size
+                other.quantization_bytes += size
                 continue
             _add_constant(weights, other, tensor, size, layers.get(index, ""))
     inputs_info, outputs_info = _interface(model)
-    metadata = _metadata(model, data)
-    metadata |= {key: str(size) for key, size in other.items() if size}
-    if dynamic:
-        metadata["dynamically_quantized_ops"] = str(dynamic)
+    metadata = _metadata(model, data) | other.metadata(dynamic)
     custom = sorted(name.removeprefix("custom:") for name in ops if name.startswith("custom:"))
     if custom:
         metadata["custom_ops"] = ", ".join(custom)
@@ -100,16 +98,16 @@ def _is_dynamic(subgraph: Graph, inputs: Sequence[int]) -> bool:
     return bool(values == schema.TensorType.FLOAT32 and weights == schema.TensorType.INT8)
 
 
-def _add_constant(weights: list[WeightInfo], other: dict[str, int], tensor: Tensor, size: int, layer: str) -> None:
+def _add_constant(weights: list[WeightInfo], other: OtherBytes, tensor: Tensor, size: int, layer: str) -> None:
     shape, dtype, quantization = _shape(tensor), _dtype(tensor), _quantization(tensor)
     expected = stored_bytes(dtype, shape)
     if tensor.sparsity is None and expected is not None and expected != size:
         raise ValueError(f"tensor {_text(tensor.name)} of {dtype}{list(shape)} needs {expected} bytes, has {size}")
     if quantization:
         # A float32 scale for each channel; zero points are 64-bit in the schema.
-        other["quantization_bytes"] += 4 * len(quantization.scales) + 8 * len(quantization.zero_points)
+        other.quantization_bytes += 4 * len(quantization.scales) + 8 * len(quantization.zero_points)
     if not is_parameter(dtype, shape, quantized=quantization is not None):
-        other["other_constant_bytes"] += size
+        other.other_constant_bytes += size
         return
     weights.append(WeightInfo(_text(tensor.name), shape, dtype, elements(shape), size, layer))
 
