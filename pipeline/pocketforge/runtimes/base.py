@@ -123,10 +123,10 @@ def load_exporter(runtime: str) -> Exporter:
 
 def output_tensors(program: ExportedProgram, names: Sequence[str]) -> list[TensorSpec]:
     """The program's outputs under `names`: shapes, batch first, and dtypes as PyTorch has them."""
-    found = []
+    specs = []
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     for name, output in zip(names, program.graph_signature.user_outputs, strict=True):
         value: torch.Tensor = values.get(str(output))
         shape = tuple(int(n) for n in value.shape)
-        found.append(TensorSpec(name, shape, str(value.dtype).removeprefix("torch.")))
-    return found
+        specs.append(TensorSpec(name, shape, str(value.dtype).removeprefix("torch.")))
+    return specs

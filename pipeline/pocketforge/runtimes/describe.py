@@ -286,9 +286,9 @@ def detect(data: bytes, path: Path) -> str:
 
 
 def _has_identifier(data: bytes, file_format: FileFormat) -> bool:
-    stated, wanted = data[4:8], file_format.identifier
-    rest = stated[len(wanted) :]
-    return bool(wanted) and stated.startswith(wanted) and (not rest or rest.isdigit())
+    stated, identifier = data[4:8], file_format.identifier
+    rest = stated[len(identifier) :]
+    return bool(identifier) and stated.startswith(identifier) and (not rest or rest.isdigit())
 
 
 def to_json(description: Description) -> dict[str, object]:

@@ -158,9 +158,9 @@ def _scales_of_casts(graph: _Graph) -> set[str]:
 
 def _dynamic_ops(graph: _Graph) -> int:
     """How many operators work on activations that are quantized at run time."""
-    made = {node.outputs[0] for node in graph.nodes if node.op == "DynamicQuantizeLinear"}
+    ranged = {node.outputs[0] for node in graph.nodes if node.op == "DynamicQuantizeLinear"}
     return sum(
-        node.op == "DynamicQuantizeMatMul" or (node.op in _INTEGER_PRODUCTS and node.inputs[0] in made)
+        node.op == "DynamicQuantizeMatMul" or (node.op in _INTEGER_PRODUCTS and node.inputs[0] in ranged)
         for node in graph.nodes
     )
 
@@ -189,12 +189,12 @@ def _values(constant: _Constant) -> list[float]:
     return decoded
 
 
-def _stored(dtype: str, shape: tuple[int, ...], found: int | None, name: str) -> int:
-    """Bytes of a tensor; `found` is None where the data is not raw bytes in this file."""
+def _stored(dtype: str, shape: tuple[int, ...], in_file: int | None, name: str) -> int:
+    """Bytes of a tensor; `in_file` is None where the data is not raw bytes in this file."""
     expected = stored_bytes(dtype, shape)
-    if found is not None and expected is not None and found != expected:
-        raise ValueError(f"tensor {name} of {dtype}{list(shape)} needs {expected} bytes, has {found}")
-    return expected or found or 0
+    if in_file is not None and expected is not None and in_file != expected:
+        raise ValueError(f"tensor {name} of {dtype}{list(shape)} needs {expected} bytes, has {in_file}")
+    return expected or in_file or 0
 
 
 # --- .onnx ---------------------------------------------------------------------------------------------------------

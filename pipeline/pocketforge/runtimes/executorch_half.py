@@ -32,10 +32,10 @@ class _InHalf(torch.nn.Module):  # type: ignore[misc]
 def in_half(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """The program in half precision. Raises StageFailed when its file would not be smaller, or it does not trace."""
     module: torch.fx.GraphModule = copy.deepcopy(program).module()
-    kept, total = _bytes_kept_wide(module)
-    if total and kept > (1 - LEAST_HALVED) * total:
+    wide, total = _bytes_kept_wide(module)
+    if total and wide > (1 - LEAST_HALVED) * total:
         raise StageFailed(
-            f"fp16 would not make the .pte smaller: XNNPACK keeps convolutions' weights in float32, {kept / total:.0%} "
+            f"fp16 would not make the .pte smaller: XNNPACK keeps convolutions' weights in float32, {wide / total:.0%} "
             "of this model's",
             'use scheme = "static_int8", or runtime "tflite" or "onnx" for fp16',
         )

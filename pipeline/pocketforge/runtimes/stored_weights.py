@@ -84,14 +84,14 @@ class Matcher:
         """The weight whose values `constant` (float32) holds; None when it is none of them."""
         if constant.dtype != np.float32 or not constant.size:
             return None
-        found = None
+        placed = None
         # Weights with the same values all count as found: converters keep one copy of equal constants.
         for name, encoding, values in self._by_content.get(_fingerprint(constant), []):
             order = _order_of(values, constant)
             if order is not None:
                 self._left.pop(name, None)
-                found = found or Placed(name, encoding, tuple(int(n) for n in constant.shape), order)
-        return found
+                placed = placed or Placed(name, encoding, tuple(int(n) for n in constant.shape), order)
+        return placed
 
 
 def in_half(constant: Array) -> NDArray[np.float16] | None:
@@ -127,5 +127,5 @@ def _order_of(values: NDArray[np.float32], constant: Array) -> tuple[int, ...] |
 
 
 def _ordered(array: Array, order: tuple[int, ...]) -> Array:
-    kept = sorted(order)
-    return array.squeeze().transpose([kept.index(axis) for axis in order])
+    axes = sorted(order)
+    return array.squeeze().transpose([axes.index(axis) for axis in order])

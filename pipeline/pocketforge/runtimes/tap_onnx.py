@@ -30,7 +30,7 @@ _BEHIND = ("BatchNormalization", "Relu", "Clip", "QuantizeLinear", "Cast")
 class _Graph:
     """A file's nodes by what they give and by what they read, its stored tensors, and its outputs' names so far."""
 
-    made: dict[str, onnx.NodeProto]
+    makers: dict[str, onnx.NodeProto]
     readers: dict[str, list[onnx.NodeProto]]
     constants: dict[str, onnx.TensorProto]
     outputs: list[str]
@@ -41,15 +41,15 @@ class _Graph:
         for node in graph.node:
             for name in node.input:
                 readers.setdefault(name, []).append(node)
-        made = {name: node for node in graph.node for name in node.output}
-        return _Graph(made, readers, {i.name: i for i in graph.initializer}, [v.name for v in graph.output])
+        makers = {name: node for node in graph.node for name in node.output}
+        return _Graph(makers, readers, {i.name: i for i in graph.initializer}, [v.name for v in graph.output])
 
     def constant(self, name: str) -> Array | None:
         """A stored value; None for what is computed."""
         if name in self.constants:
             return np.asarray(numpy_helper.to_array(self.constants[name]))
-        if name in self.made and self.made[name].op_type == "Constant":
-            return np.asarray(numpy_helper.to_array(self.made[name].attribute[0].t))
+        if name in self.makers and self.makers[name].op_type == "Constant":
+            return np.asarray(numpy_helper.to_array(self.makers[name].attribute[0].t))
         return None
 
 
@@ -104,10 +104,10 @@ def _weight(node: onnx.NodeProto, graph: _Graph) -> tuple[int, ...] | None:
     """Shape of a layer's weight, through what de-quantizes or turns it; None when it is computed from the input."""
     name = node.input[3] if node.op_type == "QLinearConv" else node.input[1]
     while name not in graph.constants:
-        if name not in graph.made or not graph.made[name].input:
+        if name not in graph.makers or not graph.makers[name].input:
             value = graph.constant(name)
             return None if value is None else tuple(value.shape)
-        name = graph.made[name].input[0]
+        name = graph.makers[name].input[0]
     return tuple(int(n) for n in graph.constants[name].dims)
 
 

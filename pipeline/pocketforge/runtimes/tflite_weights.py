@@ -34,20 +34,20 @@ def store_encodings(data: bytes, encodings: Mapping[str, Encoding]) -> tuple[byt
     matcher = Matcher(encodings)
     slow = []
     for graph in model.subgraphs:
-        made: list[Operator] = []
+        operators: list[Operator] = []
         for index, constant in _float_constants(model, graph):
             placed = matcher.find(constant)
             if placed is None:
                 continue
             graph.tensors[index].buffer = 0
-            made += (
+            operators += (
                 _groups(model, graph, placed, index)
                 if placed.encoding.group_size
                 else _channels(model, graph, placed, index)
             )
             if placed.encoding.bits == 4 and (placed.encoding.group_size or len(placed.shape) > 2):
                 slow.append(placed.name)
-        graph.operators = [*made, *graph.operators]
+        graph.operators = [*operators, *graph.operators]
     drop_unused(model)
     return packed(model), matcher.missing, slow
 
@@ -57,28 +57,28 @@ def store_halves(data: bytes) -> tuple[bytes, int]:
     model = unpacked(data)
     count = 0
     for graph in model.subgraphs:
-        made = []
+        operators = []
         for index, constant in _float_constants(model, graph):
             half = in_half(constant)
             if half is None:
                 continue
             graph.tensors[index].buffer = 0
             stored = _add_tensor(model, graph, half.shape, _TYPES.FLOAT16, _name(graph, index, "half"), half)
-            made.append(_dequantize(model, stored, index, _HALF))
+            operators.append(_dequantize(model, stored, index, _HALF))
             count += 1
-        graph.operators = [*made, *graph.operators]
+        graph.operators = [*operators, *graph.operators]
     drop_unused(model)
     return packed(model), count
 
 
 def _float_constants(model: Model, graph: Graph) -> list[tuple[int, NDArray[np.float32]]]:
-    found = []
+    constants = []
     for index, tensor in enumerate(graph.tensors):
         raw = model.buffers[tensor.buffer].data
         if tensor.type == _TYPES.FLOAT32 and raw is not None and len(raw):
             shape = [] if tensor.shape is None else [int(n) for n in tensor.shape]
-            found.append((index, np.frombuffer(bytes(raw), np.float32).reshape(shape)))
-    return found
+            constants.append((index, np.frombuffer(bytes(raw), np.float32).reshape(shape)))
+    return constants
 
 
 def _channels(model: Model, graph: Graph, placed: Placed, index: int) -> list[Operator]:
@@ -102,21 +102,21 @@ def _groups(model: Model, graph: Graph, placed: Placed, index: int) -> list[Oper
     scales = placed.encoding.scales.reshape(-1, 1)
     factors = _add_tensor(model, graph, scales.shape, _TYPES.FLOAT32, _name(graph, index, "scales"), scales)
     product = _add_tensor(model, graph, rows.shape, _TYPES.FLOAT32, _name(graph, index, "rows"))
-    made = [
+    operators = [
         _dequantize(model, stored, floats, _INT4),
         _operator(model, schema.BuiltinOperator.MUL, [floats, factors], product, "MulOptions"),
     ]
     if placed.rows_permutation != tuple(range(len(placed.order))):
         axes = _add_tensor(model, graph, placed.rows_shape, _TYPES.FLOAT32, _name(graph, index, "axes"))
-        made.append(_reshape(model, graph, product, axes))
+        operators.append(_reshape(model, graph, product, axes))
         moved_shape = tuple(placed.rows_shape[i] for i in placed.rows_permutation)
         product = _add_tensor(model, graph, moved_shape, _TYPES.FLOAT32, _name(graph, index, "moved"))
         order = np.array(placed.rows_permutation, np.int32)
         permutation = _add_tensor(model, graph, order.shape, _TYPES.INT32, _name(graph, index, "order"), order)
-        made.append(
+        operators.append(
             _operator(model, schema.BuiltinOperator.TRANSPOSE, [axes, permutation], product, "TransposeOptions")
         )
-    return [*made, _reshape(model, graph, product, index)]
+    return [*operators, _reshape(model, graph, product, index)]
 
 
 def _name(graph: Graph, index: int, part: str) -> bytes:
@@ -153,17 +153,17 @@ def _reshape(model: Model, graph: Graph, source: int, target: int) -> Operator:
     shape = [int(n) for n in graph.tensors[target].shape]
     name = (graph.tensors[target].name or b"") + b"/shape"
     sizes = _add_tensor(model, graph, (len(shape),), _TYPES.INT32, name, np.array(shape, np.int32))
-    made = _operator(model, schema.BuiltinOperator.RESHAPE, [source, sizes], target, "ReshapeOptions")
+    operator = _operator(model, schema.BuiltinOperator.RESHAPE, [source, sizes], target, "ReshapeOptions")
     options = schema.ReshapeOptionsT()
     options.newShape = shape
-    made.builtinOptions = options
-    return made
+    operator.builtinOptions = options
+    return operator
 
 
 def _operator(model: Model, builtin: int, inputs: list[int], output: int, options: str, version: int = 1) -> Operator:
-    made: Operator = schema.OperatorT()
-    made.opcodeIndex = operator_code(model, builtin, version)
-    made.inputs, made.outputs = inputs, [output]
-    made.builtinOptionsType = getattr(schema.BuiltinOptions, options)
-    made.builtinOptions = getattr(schema, f"{options}T")()
-    return made
+    operator: Operator = schema.OperatorT()
+    operator.opcodeIndex = operator_code(model, builtin, version)
+    operator.inputs, operator.outputs = inputs, [output]
+    operator.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+    operator.builtinOptions = getattr(schema, f"{options}T")()
+    return operator

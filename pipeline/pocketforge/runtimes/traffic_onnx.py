@@ -67,8 +67,8 @@ class _Graph:
 
     def _integer(self, node: onnx.NodeProto) -> bool:
         """Whether an operator's first input is stored as integers."""
-        made = self.maker.get(node.input[0]) if node.input else None
-        return made is not None and made.op_type == "DequantizeLinear"
+        maker = self.maker.get(node.input[0]) if node.input else None
+        return maker is not None and maker.op_type == "DequantizeLinear"
 
     def _only_reader(self, name: str) -> onnx.NodeProto | None:
         if self.readers[name] != 1 or name in self.outputs:
@@ -78,8 +78,8 @@ class _Graph:
 
     def _through(self, name: str) -> str:
         """The tensor that is stored: behind a dequantize, the integers."""
-        made = self.maker.get(name)
-        return made.input[0] if made is not None and made.op_type == "DequantizeLinear" else name
+        maker = self.maker.get(name)
+        return maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" else name
 
     def _rows(self, node: onnx.NodeProto, named: list[str]) -> int:
         shape = self._shape(node.output[0])

@@ -35,11 +35,11 @@ def operators(model: Model) -> Iterator[tuple[Operator, Moved]]:
     graph = model.subgraphs[0]
     # XNNPACK unpacks a constant once, when the file is loaded: what it makes is constant too.
     constant = {i for i, tensor in enumerate(graph.tensors) if model.buffers[tensor.buffer].data is not None}
-    found = [(kind_of(model, o), o, _indices(o.inputs), _indices(o.outputs)) for o in graph.operators or ()]
-    readers = Counter(i for _, _, inputs, _ in found for i in inputs)
-    convolved = Counter(i for kind, _, inputs, _ in found if kind in _PADDED for i in inputs[:1])
+    entries = [(kind_of(model, o), o, _indices(o.inputs), _indices(o.outputs)) for o in graph.operators or ()]
+    readers = Counter(i for _, _, inputs, _ in entries for i in inputs)
+    convolved = Counter(i for kind, _, inputs, _ in entries if kind in _PADDED for i in inputs[:1])
     unpadded: dict[int, int] = {}
-    for kind, operator, inputs, outputs in found:
+    for kind, operator, inputs, outputs in entries:
         if kind in ("DEQUANTIZE", "QUANTIZE") and set(inputs) <= constant:
             constant |= set(outputs)
             continue

@@ -35,8 +35,8 @@ class GraphSource:
     def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """See Source."""
         given = None if clean is None else {k: torch.from_numpy(np.array(v)) for k, v in clean.items()}
-        found = self._tapped.look(feeds(self._samples, index), given)
-        return {layer: value.numpy() for layer, value in found.items()}
+        outputs = self._tapped.look(feeds(self._samples, index), given)
+        return {layer: value.numpy() for layer, value in outputs.items()}
 
 
 class StoredSource:
@@ -139,8 +139,8 @@ class Difference:
         judged = (varies > count * (_LEAST_VARIATION * peak) ** 2) & (count >= LEAST_VALUES) & (noise > 0)
         if not judged.any():
             return None
-        found = np.where(judged, varies, 1.0) / np.where(judged, noise, 1e-300)
-        index = int(found.argmin())
+        ratios = np.where(judged, varies, 1.0) / np.where(judged, noise, 1e-300)
+        index = int(ratios.argmin())
         return Part(f"channel {index}", _db(float(varies[index]), float(noise[index])))
 
     @property
@@ -179,8 +179,8 @@ class Difference:
 
 
 def _db(signal: float, noise: float) -> float:
-    found = PERFECT_SQNR_DB if noise <= 0 else 10 * math.log10(max(signal, 1e-300) / noise)
-    return max(-PERFECT_SQNR_DB, min(found, PERFECT_SQNR_DB))
+    ratio_db = PERFECT_SQNR_DB if noise <= 0 else 10 * math.log10(max(signal, 1e-300) / noise)
+    return max(-PERFECT_SQNR_DB, min(ratio_db, PERFECT_SQNR_DB))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +212,12 @@ def compare(
     seen: dict[str, Difference] = {}
     own: dict[str, Difference] = {}
     for index in range(count):
-        wanted = before.look(index)
-        runs = [(seen, here.look(index))] + ([(own, here.look(index, wanted))] if forced else [])
-        for sums, found in runs:
+        outputs_before = before.look(index)
+        runs = [(seen, here.look(index))] + ([(own, here.look(index, outputs_before))] if forced else [])
+        for sums, outputs in runs:
             for layer in layers:
-                if layer in wanted and layer in found and wanted[layer].size == found[layer].size:
-                    sums.setdefault(layer, Difference()).add(wanted[layer], found[layer])
+                if layer in outputs_before and layer in outputs and outputs_before[layer].size == outputs[layer].size:
+                    sums.setdefault(layer, Difference()).add(outputs_before[layer], outputs[layer])
     return [LayerDifference(layer, op, seen[layer], own.get(layer)) for layer, op in layers.items() if layer in seen]
 
 

@@ -32,13 +32,13 @@ def prepare_again(
         samples = [array[:1] for array in samples]
     prepared = pt2e.prepare(program, quantize, schemes)
     pt2e.calibrate(prepared, samples, progress)
-    made: dict[int, FakeQuantize] = {}
+    fakes: dict[int, FakeQuantize] = {}
     # An op that must keep its input's scale (a pooling) shares the observer, under a name of its own.
     for name, module in list(prepared.named_modules(remove_duplicate=False)):
         if name.startswith("activation_post_process"):
-            if id(module) not in made:
-                made[id(module)] = FakeQuantize(module)
-            setattr(prepared, name, made[id(module)])
+            if id(module) not in fakes:
+                fakes[id(module)] = FakeQuantize(module)
+            setattr(prepared, name, fakes[id(module)])
     return prepared
 
 

@@ -21,9 +21,9 @@ def main(request_path: str, answer_path: str) -> int:
     import numpy as np
 
     model = Path(request.model)
-    found = hashlib.sha256(model.read_bytes()).hexdigest()
-    if found != request.sha256:
-        print(f"{model.name} changed: wanted SHA-256 {request.sha256}, found {found}", file=sys.stderr)
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    if digest != request.sha256:
+        print(f"{model.name} changed: wanted SHA-256 {request.sha256}, found {digest}", file=sys.stderr)
         return 3
     session_module = load_session_module(request.session)
     if hasattr(session_module, "alone"):
@@ -82,7 +82,7 @@ def feeds(session, arrays, index):
     """One sample with its batch axis, in the dtype and layout that the file takes."""
     import numpy as np
 
-    found = []
+    prepared = []
     for array, info in zip(arrays, session.inputs, strict=True):
         sample = np.asarray(array[index : index + 1])
         shape = tuple(info["shape"])
@@ -94,8 +94,8 @@ def feeds(session, arrays, index):
             limits = np.iinfo(info["dtype"])
             levels = np.rint(sample / info["scale"]) + info["zero_point"]
             sample = np.clip(levels, limits.min, limits.max)
-        found.append(np.ascontiguousarray(sample.astype(info["dtype"])))
-    return found
+        prepared.append(np.ascontiguousarray(sample.astype(info["dtype"])))
+    return prepared
 
 
 def run_all(session, arrays, folder):
