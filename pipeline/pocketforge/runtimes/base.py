@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from pocketforge.errors import ToolMissing
 from pocketforge.outcomes.tensors import TensorSpec as TensorSpec
-from pocketforge.recipe.schemes import SCHEMES
+from pocketforge.recipe.schemes import SCHEMES, SchemeInfo
 from pocketforge.registries import RUNTIMES
 
 if TYPE_CHECKING:
@@ -69,14 +69,19 @@ class ExportRequest:
         return self.unfolded is not None
 
     @property
+    def info(self) -> SchemeInfo:
+        """What is known of the target's scheme."""
+        return SCHEMES[self.scheme]
+
+    @property
     def is_weight_only(self) -> bool:
         """Whether the weights are stored as levels and scales, and everything is computed in float32."""
-        return SCHEMES[self.scheme].weights == "levels"
+        return self.info.weights == "levels"
 
     @property
     def is_half(self) -> bool:
         """Whether the weights are stored in half precision, by the runtime's own converter."""
-        return SCHEMES[self.scheme].weights == "float16"
+        return self.info.weights == "float16"
 
     @property
     def is_dynamic(self) -> bool:

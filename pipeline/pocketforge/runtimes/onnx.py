@@ -81,11 +81,11 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             )
     _drop_build_traces(model)
     path = out / "model.onnx"
-    if request.is_weight_only or request.scheme == "fp16":
+    if request.is_weight_only or request.is_half:
         warnings = _write_small_weights(request, model, path)
     else:
         warnings = []
-        if request.scheme == "codebook" and request.encodings is not None:
+        if request.info.weights == "codebook" and request.encodings is not None:
             apply_codebooks(model, request.encodings)
         _write(model, path)
         export_ort(path, out)
@@ -107,8 +107,9 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
 
 def _opset(request: ExportRequest) -> int:
     """The one asked for, else the first that has the types which the scheme stores. Raises StageFailed."""
-    least = {"weight_only_int4": INT4_OPSET, "codebook": UINT4_OPSET}.get(request.scheme, DEFAULT_OPSET)
-    if request.scheme == "weight_only_int4" and (request.opset or least) < least:
+    small = request.is_weight_only and request.info.bits <= 4
+    least = INT4_OPSET if small else UINT4_OPSET if request.info.weights == "codebook" else DEFAULT_OPSET
+    if small and (request.opset or least) < least:
         raise StageFailed(f"ONNX has 4-bit weights from opset {least} on, found opset {request.opset}", "leave it out")
     return request.opset or least
 

@@ -92,7 +92,7 @@ def write_ort(source: Path, target: Path, *, keep_casts: bool) -> None:
 
 def _channels(graph: onnx.GraphProto, placed: Placed, name: str, *, when_run: bool) -> list[onnx.NodeProto]:
     """One scale, or one for each output channel: the levels lie as the weight did."""
-    levels = _store_levels(graph, placed.levels, name, byte_each=when_run or placed.encoding.bits == 8)
+    levels = _store_levels(graph, placed.levels, name, byte_each=when_run or placed.encoding.bits > 4)
     scales, axis = placed.encoding.scales, placed.axis
     if when_run:
         scales = scales.reshape(()) if axis is None else scales
@@ -103,7 +103,7 @@ def _channels(graph: onnx.GraphProto, placed: Placed, name: str, *, when_run: bo
 
 def _groups(graph: onnx.GraphProto, placed: Placed, name: str, *, when_run: bool) -> list[onnx.NodeProto]:
     """A scale for each group of inputs: a row for each group, reshaped to the weight behind its scales."""
-    levels = _store_levels(graph, placed.encoding.rows(), name, byte_each=when_run or placed.encoding.bits == 8)
+    levels = _store_levels(graph, placed.encoding.rows(), name, byte_each=when_run or placed.encoding.bits > 4)
     scales = placed.encoding.scales.reshape(-1)
     nodes = _times_scales(graph, levels, scales if when_run else scales[:, None], f"{name}/rows", 0, when_run=when_run)
     value = f"{name}/rows"
