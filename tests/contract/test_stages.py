@@ -25,11 +25,19 @@ from pocketforge.plan.compress import sensitivity_settings
 from pocketforge.plan.steps import spec_json
 from pocketforge.recipe import Data, Preprocess, Verify, data_spec
 from pocketforge.recipe.compress import Finetune, PruneChannels
+from pocketforge.recipe.limits import DeviceLimits
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
+from pocketforge.specs import data as data_specs
 from pocketforge.specs.bench import BenchSpec, Sitting
 from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
+from pocketforge.specs.layers import LayersSpec
+from pocketforge.specs.qat import QatSpec
+from pocketforge.specs.quantize import QuantizeSpec
+from pocketforge.specs.sampling import Sampling
+from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.verify_device import VerifyDeviceSpec
 
 pytest.importorskip("torch")
 
@@ -74,6 +82,7 @@ DATA = Data(
     calibration_samples=8,
     preprocess=Preprocess(resize=(12, 12), mean=(0.5,), std=(0.5,)),
 )
+STATIC = Quantize("static_int8", calibration="minmax").settled()
 SPECS: dict[str, Any] = {
     "data": data_spec(DATA, 0, "classification"),
     "finetune": {
@@ -92,7 +101,7 @@ SPECS: dict[str, Any] = {
         "task": "classification",
         "metric": "accuracy_top1",
     },
-    "quantize": Quantize("static_int8", calibration="minmax").spec(),
+    "quantize": QuantizeSpec(STATIC),
     "export": {
         "runtime": "onnx",
         "scheme": "static_int8",
@@ -119,10 +128,12 @@ SPECS |= {
     "sensitivity": {**SAMPLED, "prune": sensitivity_settings(CHANNELS)},
     "gains": {**MODEL_SPEC, "labels": ["finetune", "prune_channels"], "runtimes": ["onnx"], "model_layout": "NCHW"},
 }
-STATIC = Quantize("static_int8", calibration="minmax").spec()
+SAMPLING = Sampling(data_specs.data_spec(DATA, 0, "classification"), 0, "classification")
 SPECS |= {
-    "layers": {**STATIC, **SAMPLED},
-    "qat": {**SAMPLED, "quantize": Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256)).spec()},
+    "layers": LayersSpec(STATIC, SAMPLING),
+    "qat": QatSpec(
+        ModelSource("model.py", {}, 0), SAMPLING, Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256))
+    ),
     "why": {
         "target": "t",
         "scheme": "static_int8",
@@ -130,20 +141,18 @@ SPECS |= {
         "limits": asdict(Verify()),
         "model": {name: MODEL_SPEC[name] for name in ("definition", "args", "seed")},
         "export": SPECS["export"],
-        "quantize": STATIC,
+        "quantize": asdict(STATIC),
         "samples": 8,
     },
 }
-PLACE = {"via": "emulator", "cores": "", "time_limit_s": 600.0, "memory_limit_bytes": 2**32}
+PLACE = EmulatedPlace("emulator", "", 600.0, 2**32)
 SPECS |= {
-    "verify_device": {
-        **{name: SPECS["verify"][name] for name in ("runtime", "scheme", "task", "metric")},
-        "device": {**PLACE, "eval_samples": 4, "limits": {"min_sqnr_db": 20.0, "min_argmax_agreement": None}},
-        "emulator": "test",
-    },
+    "verify_device": VerifyDeviceSpec(
+        "onnx", "static_int8", "classification", PLACE, 4, DeviceLimits(min_sqnr_db=20.0), emulator="test"
+    ),
     "bench_phone": BenchPhoneSpec("tflite", "test", "test", "", Rounds("big", 1, 1, 3, 6, 0.0, 0, 38.0, 60.0, 300.0)),
     # Counting ONNX Runtime takes ten times as long, most of it while it loads: see COUNTED.
-    "count": CountSpec("tflite", "test", EmulatedPlace("emulator", "", 600.0, 2**32)),
+    "count": CountSpec("tflite", "test", PLACE),
     "estimate": EstimateSpec(""),
 }
 # Files whose bytes are not promised: serialized graphs hold the order of hash tables (see tests/e2e/test_release.py for

@@ -25,7 +25,7 @@ from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts
 from pocketforge.recipe import Budget, Data, Model, Recipe, Target
 from pocketforge.recipe.device import EmulatedDevice, HostDevice
-from pocketforge.recipe.limits import x86_limits
+from pocketforge.recipe.limits import DeviceLimits, x86_limits
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.results.gate import judge
 from pocketforge.results.kernels import in_words
@@ -216,12 +216,12 @@ def test_a_file_that_is_called_otherwise_than_it_is(tmp_path: Path, name: str, s
 
 
 def test_limits_are_tighter_than_on_another_architecture() -> None:
-    floats = x86_limits("fp32", {})
-    assert floats == x86_limits("weight_only_int4", {}) and floats.common["min_sqnr_db"] == 60.0
+    floats = x86_limits("fp32")
+    assert floats == x86_limits("weight_only_int4") and floats.common["min_sqnr_db"] == 60.0
     assert "max_steps" not in floats.common
-    integers = x86_limits("dynamic_int8", {"min_sqnr_db": None, "max_steps": 1.0}).common
+    integers = x86_limits("dynamic_int8", DeviceLimits(max_steps=1.0)).common
     assert integers["min_sqnr_db"] == 40.0 and integers["max_steps"] == 1.0
-    assert x86_limits("dynamic_int8", {}).common["max_steps"] == 3.0
+    assert x86_limits("dynamic_int8").common["max_steps"] == 3.0
 
 
 def test_without_a_qemu_the_set_up_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

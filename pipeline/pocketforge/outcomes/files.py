@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import cattrs
+from cattrs.gen import make_dict_unstructure_fn
 
 from pocketforge.errors import StageFailed
+from pocketforge.files import json_text
 
 
 class Outcome(Protocol):
-    """A frozen dataclass that one file of a step's folder holds. FILE: that file's name."""
+    """A frozen dataclass that one file of a step's folder holds. FILE: that file's name.
+
+    A class with OMIT_UNSET = True, here or inside, leaves out the keys of fields that have their default.
+    """
 
     FILE: ClassVar[str]
 
 
+# Beyond any figure, and still a number that every reader of JSON takes.
+_LARGEST = 1e308
+
 Kind = TypeVar("Kind", bound=Outcome)
+Part = TypeVar("Part")
 
 
 def read(folder: Path, kind: type[Kind]) -> Kind:
@@ -35,13 +45,17 @@ def read(folder: Path, kind: type[Kind]) -> Kind:
 
 def write(folder: Path, outcome: Outcome) -> None:
     """Write it into `folder`. The same outcome gives the same bytes."""
-    text = json.dumps(_converter().unstructure(outcome), indent=1, sort_keys=True)
-    (folder / outcome.FILE).write_text(text, "utf-8")
+    (folder / outcome.FILE).write_text(json_text(_finite(_converter().unstructure(outcome))), "utf-8")
 
 
 def to_json(outcome: Any) -> Any:
     """As it stands in a file, and in a report."""
     return _converter().unstructure(outcome)
+
+
+def from_json(value: object, kind: type[Part]) -> Part:
+    """The inverse of `to_json`. Raises cattrs.BaseValidationError."""
+    return _converter().structure(value, kind)
 
 
 @functools.cache
@@ -51,7 +65,20 @@ def _converter() -> cattrs.Converter:
     for plain in (str, int, bool, float):
         converter.register_structure_hook(plain, functools.partial(_exact, wanted=plain))
     converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: value)
+    converter.register_unstructure_hook_factory(
+        lambda kind: getattr(kind, "OMIT_UNSET", False) is True,
+        lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True),
+    )
     return converter
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: the largest numbers stand for them; NaN is the worst."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return -_LARGEST if math.isnan(value) else math.copysign(_LARGEST, value)
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _exact(value: Any, _: Any, wanted: type) -> Any:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.roles import calibration_role, profile_role, runner_role
 from pocketforge.plan.steps import Emulated, OnDevice, Timed
-from pocketforge.recipe import Recipe, Target
+from pocketforge.recipe import Target
 from pocketforge.recipe.device import AdbDevice, Device, EmulatedDevice, HostDevice
-from pocketforge.registries import RUNTIMES
+from pocketforge.recipe.limits import DeviceLimits
+from pocketforge.registries import DEVICES, RUNTIMES
 from pocketforge.specs.bench import BenchSpec, Sitting
 from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
+from pocketforge.specs.places import PhonePlace
+from pocketforge.specs.verify_device import VerifyDeviceSpec
 
 
 def calibration_paths(build: Steps, device: EmulatedDevice) -> dict[str, Path]:
@@ -22,14 +25,9 @@ def calibration_paths(build: Steps, device: EmulatedDevice) -> dict[str, Path]:
     return {"calibration": build.recipe.resolve(device.calibration)} if device.calibration else {}
 
 
-def place_of(device: EmulatedDevice) -> dict[str, Any]:
+def place_of(device: EmulatedDevice) -> EmulatedPlace:
     """Where a file runs, as part of a step's spec. The profile itself is a file that the step reads."""
-    return {
-        "via": device.via,
-        "cores": device.cores,
-        "time_limit_s": device.time_limit_s,
-        "memory_limit_bytes": device.memory_limit_bytes,
-    }
+    return EmulatedPlace(device.via, device.cores, device.time_limit_s, device.memory_limit_bytes)
 
 
 def add_host(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
@@ -56,14 +54,13 @@ def add_emulator(build: Steps, target: Target, device: Device, needs: Mapping[st
 def _add_arm(build: Steps, target: Target, device: EmulatedDevice, needs: Mapping[str, str]) -> Emulated:
     role = profile_role(device.profile)
     profile: dict[str, Path] = {"profile": build.facts.profiles[device.profile]}
-    place = place_of(device)
     # What runs there is not the Python packages: the emulator's own parts say what it is.
-    shared: dict[str, Any] = {"runtime": target.runtime, "emulator": build.facts.emulator}
-    verify = _add_verify(build, build.recipe, target, {**shared, "device": place}, device, needs, (role,), profile)
+    spec = _judged(build, target, device, build.facts.emulator)
+    verify = add_verify(build, target, spec, Reads((role,), profile), needs)
     count = build.add(
         "count",
         target.name,
-        CountSpec(target.runtime, build.facts.emulator, EmulatedPlace(**place)),
+        CountSpec(target.runtime, build.facts.emulator, place_of(device)),
         {role: needs[role] for role in ("data", "export")},
         reads=(role,),
         paths=profile,
@@ -81,18 +78,11 @@ def _add_arm(build: Steps, target: Target, device: EmulatedDevice, needs: Mappin
 
 
 def _add_x86(build: Steps, target: Target, device: EmulatedDevice, needs: Mapping[str, str]) -> OnDevice:
-    role = profile_role(device.profile)
-    spec: dict[str, Any] = {
-        "runtime": target.runtime,
-        "emulator": build.facts.x86[device.profile],
-        "device": place_of(device),
-    }
     paths = {"profile": build.facts.profiles[device.profile]}
     # The distributions of this environment run the file there too.
-    also = RUNTIMES[target.runtime].run_libraries
-    return OnDevice(
-        device.via, _add_verify(build, build.recipe, target, spec, device, needs, (role,), paths, also=also)
-    )
+    reads = Reads((profile_role(device.profile),), paths, RUNTIMES[target.runtime].run_libraries)
+    spec = _judged(build, target, device, build.facts.x86[device.profile])
+    return OnDevice(device.via, add_verify(build, target, spec, reads, needs))
 
 
 def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
@@ -107,18 +97,26 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
     paths = {role: recipe.resolve(file) for role, file in files.items() if file}
     phone = build.facts.phones[device.name]
     where = f"phone {phone.serial}"
-    place: dict[str, Any] = {
-        "via": device.via,
-        "serial": phone.serial,
-        "cores": device.cores,
-        "threads": device.threads,
-        "time_limit_s": device.time_limit_s,
-    }
+    place = PhonePlace(device.via, device.cores, device.time_limit_s, device.name, phone.serial, device.threads)
     # Another phone, another Android on it or another build of our runners gives other results.
     emulator = "" if files["runner"] else build.facts.emulator
-    shared: dict[str, Any] = {"runtime": target.runtime, "phone": phone.identity, "emulator": emulator}
-    named = {**shared, "device": {**place, "name": device.name}}
-    verify = _add_verify(build, recipe, target, named, device, needs, reads, paths, where)
+    limits = DeviceLimits(device.min_sqnr_db, device.min_argmax_agreement)
+    verify = add_verify(
+        build,
+        target,
+        VerifyDeviceSpec(
+            target.runtime,
+            target.quantize.scheme,
+            recipe.task,
+            place,
+            device.eval_samples,
+            limits,
+            emulator,
+            phone.identity,
+        ),
+        Reads(reads, paths, place=where),
+        needs,
+    )
     bench = build.add(
         "bench_phone",
         target.name,
@@ -132,40 +130,46 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
     return Timed(device.via, verify, bench)
 
 
-def _add_verify(
-    build: Steps,
-    recipe: Recipe,
-    target: Target,
-    spec: dict[str, Any],
-    device: EmulatedDevice | AdbDevice,
-    needs: Mapping[str, str],
-    reads: tuple[str, ...],
-    paths: Mapping[str, Path],
-    place: str = "",
-    also: tuple[str, ...] = (),
-) -> str:
-    """The key of the step that compares a file's outputs on a device with the host's. spec: what it runs in, and
-    "device", where."""
-    limits: dict[str, float | None] = {
-        "min_sqnr_db": device.min_sqnr_db,
-        "min_argmax_agreement": device.min_argmax_agreement,
-    }
-    if isinstance(device, EmulatedDevice):
-        limits["max_steps"] = device.max_steps
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What a step on a device reads beside other steps' folders, and what it has to itself.
+
+    Attributes:
+        roles: Of the user's files and of profiles, whose content goes into its key.
+        paths: Role → where it is, as the stage's inputs have it.
+        libraries: Distributions whose versions go into its key.
+        place: What only one step at a time can use, in words; empty for nothing.
+    """
+
+    roles: tuple[str, ...] = ()
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    libraries: tuple[str, ...] = ()
+    place: str = ""
+
+
+def _judged(build: Steps, target: Target, device: EmulatedDevice, emulator: str) -> VerifyDeviceSpec:
+    limits = DeviceLimits(device.min_sqnr_db, device.min_argmax_agreement, device.max_steps)
+    return VerifyDeviceSpec(
+        target.runtime,
+        target.quantize.scheme,
+        build.recipe.task,
+        place_of(device),
+        device.eval_samples,
+        limits,
+        emulator,
+    )
+
+
+def add_verify(build: Steps, target: Target, spec: VerifyDeviceSpec, reads: Reads, needs: Mapping[str, str]) -> str:
+    """The key of the step that compares a file's outputs on a device, of any kind, with the host's."""
     return build.add(
         "verify_device",
         target.name,
-        {
-            **spec,
-            "scheme": target.quantize.scheme,
-            "task": recipe.task,
-            "metric": recipe.task_metric,
-            "device": {**spec["device"], "eval_samples": device.eval_samples, "limits": limits},
-        },
+        spec,
         # The quantized graph says what a step of the output is.
         {role: needs[role] for role in ("data", "reference", "export", "verify", "quantize") if role in needs},
-        reads=reads,
-        paths=paths,
-        place=place,
-        also=also,
+        reads=reads.roles,
+        paths=reads.paths,
+        also=(*DEVICES[spec.device.via].libraries, *reads.libraries),
+        place=reads.place,
     )

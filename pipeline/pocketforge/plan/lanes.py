@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from pocketforge.plan.builder import Steps
@@ -10,18 +9,23 @@ from pocketforge.plan.compress import add_compress, add_gains, definition_librar
 from pocketforge.plan.kinds import add_steps
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, Plan, Source
-from pocketforge.recipe import Recipe, Target, data_spec
+from pocketforge.recipe import Recipe, Target
 from pocketforge.registries import RUNTIMES
+from pocketforge.specs.data import data_spec
+from pocketforge.specs.export import ExportSpec
+from pocketforge.specs.reference import ReferenceSpec
+from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.verify import VerifySpec
 
 
 def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     """Lay out every step of a build. Equal inputs give equal plans."""
     build = Steps(recipe, facts)
     folder = Path(recipe.folder)
-    sampling = data_spec(recipe.data, recipe.seed, recipe.task)
     data_paths = {"data_root": folder}
     if recipe.data.labels:
         data_paths["labels"] = recipe.resolve(recipe.data.labels)
+    sampling = data_spec(recipe.data, recipe.seed, recipe.task)
     data = build.add("data", TRUNK, sampling, {}, reads=("data", "labels"), paths=data_paths)
 
     model_paths = {"data_root": folder}
@@ -36,13 +40,13 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     reference = build.add(
         "reference",
         TRUNK,
-        {
-            **model,
-            "inputs": [dataclasses.asdict(i) for i in recipe.model.inputs],
-            "outputs": list(recipe.model.outputs),
-            "task": recipe.task,
-            "metric": recipe.task_metric,
-        },
+        ReferenceSpec(
+            ModelSource(recipe.model.definition, recipe.model.args, recipe.seed, recipe.model.weights_key),
+            recipe.model.inputs,
+            recipe.model.outputs,
+            recipe.task,
+            recipe.task_metric,
+        ),
         {"data": data, **trunk},
         reads=("definition",) + (() if trunk else ("weights",)),
         paths=model_paths,
@@ -65,33 +69,31 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: Source) -> L
     export = build.add(
         "export",
         target.name,
-        {
-            "runtime": target.runtime,
-            "scheme": target.quantize.scheme,
-            "layout": target.layout,
-            "model_layout": recipe.data.preprocess.layout if recipe.data.preprocess else "NCHW",
-            "io": target.io,
-            "opset": target.opset,
-        },
+        ExportSpec(
+            runtime=target.runtime,
+            scheme=target.quantize.scheme,
+            layout=target.layout,
+            model_layout=recipe.data.preprocess.layout if recipe.data.preprocess else "NCHW",
+            io=target.io,
+            opset=target.opset,
+        ),
         export_needs,
         also=runtime.export_libraries,
         preload=runtime.preload,
     )
-    legacy = target.runtime == "tflite" and target.verify.tflite_runtime != "skip"
+    legacy = "tflite_runtime" in runtime.target_keys and target.verify.tflite_runtime != "skip"
     verify = build.add(
         "verify",
         target.name,
-        {
-            "runtime": target.runtime,
-            "scheme": target.quantize.scheme,
-            "trained": target.quantize.finetune is not None,
-            "task": recipe.task,
-            "metric": recipe.task_metric,
-            "limits": dataclasses.asdict(target.verify),
-            # A verdict is of the kernels that it came from: another processor's may compute something else.
-            "kernels": build.facts.kernels,
-            "tflite_runtime": build.facts.tflite_runtime if legacy else "skip",
-        },
+        VerifySpec(
+            runtime=target.runtime,
+            scheme=target.quantize.scheme,
+            trained=target.quantize.finetune is not None,
+            task=recipe.task,
+            limits=target.verify,
+            kernels=build.facts.kernels,
+            legacy=build.facts.tflite_runtime if legacy else "",
+        ),
         {**trunk, "export": export},
         also=runtime.run_libraries,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -80,7 +81,13 @@ class Facts:
 
 def spec_json(spec: Spec | Mapping[str, Any]) -> dict[str, Any]:
     """A step's spec as its key and its record have it."""
-    return spec.to_json() if isinstance(spec, Spec) else dict(spec)
+    if isinstance(spec, Spec):
+        return spec.to_json()
+    return {name: dataclasses.asdict(each) if _is_table(each) else each for name, each in spec.items()}
+
+
+def _is_table(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 @dataclass(frozen=True, slots=True)

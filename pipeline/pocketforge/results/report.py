@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.plan.steps import Facts, Lane, Plan
 from pocketforge.recipe import METRICS, Recipe
 from pocketforge.recipe.shipped_names import file_name
@@ -153,7 +155,7 @@ def _target_record(
     target = lane.target
     exported = outcome.read(lane.export, "export.json")
     verified = outcome.read(lane.verify, "verify.json")
-    quantized = outcome.read(lane.quantize, "quantize.json") if lane.quantize else None
+    quantized = outcome.result(lane.quantize, Quantized) if lane.quantize else None
     on_devices = [key for _, on in in_order(lane) for key in on.keys]
     keys = [k for k in (lane.quantize, lane.export, lane.verify, *on_devices) if k]
     errors = [outcome.errors[k].message for k in keys if k in outcome.errors]
@@ -165,11 +167,8 @@ def _target_record(
     if why:
         facts["why"] = why
     if quantized:
-        facts["numerics"] = quantized["numerics"]
-        facts |= {name: quantized[name] for name in ("mixed", "codebook", "repairs") if name in quantized}
-        facts["quantized_layers"] = len(quantized["quantized"])
-        facts["float_layers"] = quantized["float"]
-        warnings += [f"stayed float: {layer}" for layer in quantized["float"]]
+        facts |= _quantized_facts(quantized)
+        warnings += [f"stayed float: {layer}" for layer in quantized.left_float]
     if verified:
         checks = tuple(Check(**c) for c in verified["checks"])
         facts["runtimes"] = verified["runtimes"]
@@ -194,6 +193,16 @@ def _target_record(
         facts=facts,
         error="" if wrong else errors[0] if errors else "",
     )
+
+
+def _quantized_facts(quantized: Quantized) -> dict[str, Any]:
+    parts = {"mixed": quantized.mixed, "codebook": quantized.codebook, "repairs": quantized.repairs}
+    return {
+        "numerics": quantized.numerics,
+        **{name: files.to_json(part) for name, part in parts.items() if part is not None},
+        "quantized_layers": len(quantized.quantized),
+        "float_layers": quantized.left_float,
+    }
 
 
 def _artifacts(lane: Lane, exported: dict[str, Any], outcome: Outcome) -> tuple[Artifact, ...]:

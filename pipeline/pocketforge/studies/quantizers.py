@@ -10,6 +10,7 @@ import functools
 import gzip
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +130,7 @@ class _Subject:
             values[weight_name] = weight if kept else quantized.values
             packed += [weight.tobytes()] if kept else parts
             entropy += weight.nbytes if kept else ideal
-            layers.append({"name": weight_name, "float": kept, **weight_error(weight, values[weight_name])})
+            layers.append({"name": weight_name, "float": kept, **asdict(weight_error(weight, values[weight_name]))})
         graph = with_weights(self.graph, values)
         rest = [array.tobytes() for array in self.rest.values()]
         before, after = (np.concatenate([w.reshape(-1) for w in side.values()]) for side in (self.weights, values))
@@ -137,8 +138,8 @@ class _Subject:
         return {
             "quantizer": name,
             "bits": bits,
-            "weight_mse": whole["mse"],
-            "weight_sqnr_db": whole["sqnr_db"],
+            "weight_mse": whole.mse,
+            "weight_sqnr_db": whole.sqnr_db,
             "output_sqnr_db": parity(self._run(graph, self.calibration), self.outputs)["sqnr_db"],
             "accuracy": self._accuracy(graph),
             "packed_bytes": sum(map(len, packed)) + sum(map(len, rest)),
