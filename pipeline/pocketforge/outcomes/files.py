@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import cattrs
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from pocketforge.errors import StageFailed
 
 
 class Outcome(Protocol):
-    """A frozen dataclass that one file of a step's folder holds. FILE: that file's name."""
+    """A frozen dataclass that one file of a step's folder holds. FILE: that file's name.
+
+    A class with OMIT_UNSET = True, here or inside, leaves out the keys of fields that have their default. Of one with
+    FLAT, the keys of the field that it names stand beside the others, not inside.
+    """
 
     FILE: ClassVar[str]
 
 
+# Beyond any figure, and still a number that every reader of JSON takes.
+_LARGEST = 1e308
+
 Kind = TypeVar("Kind", bound=Outcome)
+Part = TypeVar("Part")
 
 
 def read(folder: Path, kind: type[Kind]) -> Kind:
@@ -35,7 +47,7 @@ def read(folder: Path, kind: type[Kind]) -> Kind:
 
 def write(folder: Path, outcome: Outcome) -> None:
     """Write it into `folder`. The same outcome gives the same bytes."""
-    text = json.dumps(_converter().unstructure(outcome), indent=1, sort_keys=True)
+    text = json.dumps(_finite(_converter().unstructure(outcome)), indent=1, sort_keys=True, allow_nan=False)
     (folder / outcome.FILE).write_text(text, "utf-8")
 
 
@@ -44,13 +56,60 @@ def to_json(outcome: Any) -> Any:
     return _converter().unstructure(outcome)
 
 
+def from_json(value: Any, kind: type[Part]) -> Part:
+    """A dataclass of an outcome as it stands in a report. Raises cattrs.BaseValidationError."""
+    return _converter().structure(value, kind)
+
+
 @functools.cache
 def _converter() -> cattrs.Converter:
     # A missing key is a fault, unless its field has a default; so is one that no field is of.
     converter = cattrs.Converter(forbid_extra_keys=True)
     for plain in (str, int, bool, float):
         converter.register_structure_hook(plain, functools.partial(_exact, wanted=plain))
+    converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: value)
+    converter.register_unstructure_hook_factory(
+        lambda kind: getattr(kind, "OMIT_UNSET", False) is True,
+        lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True),
+    )
+    _add_flat(converter)
     return converter
+
+
+def _add_flat(converter: cattrs.Converter) -> None:
+    """Classes with FLAT."""
+
+    def to_json(kind: Any) -> Any:
+        plain = make_dict_unstructure_fn(kind, converter)
+
+        def flattened(outcome: Any) -> dict[str, Any]:
+            values = plain(outcome)
+            within: dict[str, Any] = values.pop(kind.FLAT)
+            return within | values
+
+        return flattened
+
+    def from_json(kind: Any) -> Any:
+        plain = make_dict_structure_fn(kind, converter)
+        own = {field.name for field in dataclasses.fields(kind)} - {kind.FLAT}
+
+        def gathered(values: Mapping[str, Any], _: Any) -> Any:
+            within = {key: value for key, value in values.items() if key not in own}
+            return plain({**{key: values[key] for key in values if key in own}, kind.FLAT: within}, kind)
+
+        return gathered
+
+    converter.register_unstructure_hook_factory(lambda kind: hasattr(kind, "FLAT"), to_json)
+    converter.register_structure_hook_factory(lambda kind: hasattr(kind, "FLAT"), from_json)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: the largest numbers stand for them; NaN is the worst."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return -_LARGEST if math.isnan(value) else math.copysign(_LARGEST, value)
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _exact(value: Any, _: Any, wanted: type) -> Any:

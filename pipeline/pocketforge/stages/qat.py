@@ -15,14 +15,17 @@ from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.model.load import load_exported
+from pocketforge.outcomes.files import to_json
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.quantization.converted import write_converted
 from pocketforge.quantization.qat import SMALLEST_BATCH, Freezing, Inputs, TrainingGraph
 from pocketforge.recipe.quantize import quantize_entry
+from pocketforge.specs.trained import ModelSource
 from pocketforge.training.batches import Batches
 from pocketforge.training.distributed import together
 from pocketforge.training.loop import deterministic, fit
 from pocketforge.training.losses import user_loss
+from pocketforge.training.options import FitOptions
 from pocketforge.training.teacher import open_teacher
 
 Emit = Callable[[float, str], None]
@@ -58,7 +61,8 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
             'give the .py definition and its weights, or use scheme = "static_int8"',
         )
     resolve = resolver(inputs.get("data_root"))
-    checkpoint = open_checkpoint(inputs, spec)
+    model = ModelSource(spec["definition"], spec["args"], spec["seed"], spec.get("weights_key", ""))
+    checkpoint = open_checkpoint(inputs, model)
     data = open_dataset(spec["data"], resolve, inputs.get("labels"))
     example = tuple(load_exported(inputs["reference"] / "model.pt2").example_inputs[0])
     emit(0.0, "preparing the training graph")
@@ -67,7 +71,7 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
     teacher, about_teacher = None, None
     if settings.distill is not None:
         teacher, about_teacher = open_teacher(
-            settings.distill, checkpoint.module, data, inputs, spec, resolve, default=checkpoint.module
+            settings.distill, checkpoint.module, data, inputs, model, resolve, default=checkpoint.module
         )
     masks = None
     if checkpoint.masks:
@@ -80,15 +84,17 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
             training.graph,
             data.train,
             settings,
-            seed=spec["seed"],
-            task=spec.get("task", "classification"),
-            loss=loss,
-            teacher=teacher,
-            constraint=Freezing(training, masks),
-            partial=inputs.get("partial"),
-            logs=inputs.get("logs"),
-            check=training.check,
-            emit=lambda fraction, message: emit(_TRAINED * fraction, message),
+            FitOptions(
+                seed=spec["seed"],
+                task=spec.get("task", "classification"),
+                loss=loss,
+                teacher=teacher,
+                constraint=Freezing(training, masks),
+                partial=inputs.get("partial"),
+                logs=inputs.get("logs"),
+                check=training.check,
+                emit=lambda fraction, message: emit(_TRAINED * fraction, message),
+            ),
         )
     if torch.distributed.is_initialized() and torch.distributed.get_rank():
         return
@@ -109,9 +115,9 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
         "settings": {name: value for name, value in asdict(settings).items() if name != "type"},
         "freeze_batch_norm": quantize.freeze_batch_norm,
         "freeze_observers": quantize.freeze_observers,
-        "history": history,
+        "history": to_json(history),
         "stopped_early": len(history) < settings.epochs,
-        "teacher": about_teacher,
+        "teacher": to_json(about_teacher),
         "masked_parameters": sorted(checkpoint.masks),
         "batch_norm_folded_before": training.folded_before,
         "guard": training.guard.report(),

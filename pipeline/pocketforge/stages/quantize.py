@@ -13,6 +13,8 @@ import torch
 from torch.export import ExportedProgram
 
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
+from pocketforge.outcomes.files import to_json
+from pocketforge.outcomes.train import Epoch
 from pocketforge.quantization.bias_correction import copy_biases, correct_biases
 from pocketforge.quantization.calibration import calibration_samples
 from pocketforge.quantization.converted import write_converted, write_float_form
@@ -150,11 +152,12 @@ def _codebook(
     from pocketforge.quantization.codebook import cluster, describe, finetune_centroids, with_codebooks
     from pocketforge.quantization.codebook_files import save_codebooks
     from pocketforge.training.losses import user_loss
+    from pocketforge.training.options import FitOptions
 
     graph = fold_batch_norm(program)
     codebooks = cluster(graph, quantize.entries, lambda f, text: emit(0.3 * f, text))
     clustered = with_codebooks(graph, codebooks)
-    history: list[dict[str, float]] = []
+    history: tuple[Epoch, ...] = ()
     if quantize.finetune is not None:
         resolve = resolver(inputs.get("data_root"))
         data = open_dataset(spec["data"], resolve, inputs.get("labels"))
@@ -165,18 +168,20 @@ def _codebook(
                 codebooks,
                 data.train,
                 quantize.finetune,
-                seed=spec["seed"],
-                task=spec["task"],
-                loss=around.enter_context(user_loss(given, resolve)) if given else None,
-                partial=inputs.get("partial"),
-                logs=inputs.get("logs"),
-                emit=lambda f, text: emit(0.3 + 0.5 * f, text),
+                FitOptions(
+                    seed=spec["seed"],
+                    task=spec["task"],
+                    loss=around.enter_context(user_loss(given, resolve)) if given else None,
+                    partial=inputs.get("partial"),
+                    logs=inputs.get("logs"),
+                    emit=lambda f, text: emit(0.3 + 0.5 * f, text),
+                ),
             )
     state = clustered.state_dict()
     rest = {name: tensor.numpy() for name, tensor in state.items() if name not in codebooks}
     sizes = save_codebooks(codebooks, rest, out)
     layers = describe(graph, codebooks)
-    more = {"codebook": {"sizes": sizes, "weights": layers, "history": history}}
+    more = {"codebook": {"sizes": sizes, "weights": layers, "history": to_json(history)}}
     example = program.example_inputs[0]
     return write_float_form(clustered, example, quantize, codebooks, inputs["data"], out, _evaluating(emit), more)
 

@@ -24,6 +24,7 @@ from pocketforge.model.lazy import settle
 from pocketforge.model.weights import check_finite
 from pocketforge.pruning.equality import telling_inputs
 from pocketforge.pruning.subject import open_checkpoint
+from pocketforge.specs.trained import ModelSource
 
 Emit = Callable[[float, str], None]
 
@@ -90,7 +91,8 @@ def load_traced(
         check_samples(example, data)
         module = program.module()
         return program, load.count_parameters(module), load.count_macs(module, example), {}
-    checkpoint = open_checkpoint(inputs, spec)
+    model = ModelSource(definition, spec["args"], spec["seed"], spec.get("weights_key", ""))
+    checkpoint = open_checkpoint(inputs, model)
     module = checkpoint.module
     example = example_for(spec, load.example_inputs(definition, resolve), data)
     check_samples(example, data)

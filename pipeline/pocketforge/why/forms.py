@@ -17,6 +17,7 @@ from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.model.evaluate import evaluate
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.recipe.quantize import STATIC
+from pocketforge.specs.trained import ModelSource
 from pocketforge.why.taps import Tap, pair, taps_of
 
 Array = NDArray[Any]
@@ -55,7 +56,7 @@ def eager(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> Form:
     about = "the PyTorch module with the trained weights"
     if spec["model"]["definition"].endswith(".pt2"):
         return Form("eager", about, missing="the definition is a traced graph already")
-    return Form("eager", about, module=open_checkpoint(inputs, spec["model"]).module.eval())
+    return Form("eager", about, module=open_checkpoint(inputs, ModelSource(**spec["model"])).module.eval())
 
 
 def exported(inputs: Mapping[str, Path]) -> Form:
