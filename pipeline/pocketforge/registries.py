@@ -1,11 +1,15 @@
 """What can be plugged in: visible dicts of name → where it is, imported on use.
 
-This module imports nothing but the standard library: it is read before anything heavy is.
+A Registry also holds the rows of installed packages (plugins.py). This module imports nothing but the standard
+library: it is read before anything heavy is.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+
+from pocketforge.plugins import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +38,20 @@ _PT2E = (
 _TRACE = ("torch", "torch.export", "torch._dynamo", "safetensors.torch", "torch.utils.flop_counter")
 
 STAGES: dict[str, StageInfo] = {
-    "data": StageInfo("pocketforge.stages.data", 1, ("numpy", "pillow", "scikit-learn"), user_code=True),
+    "data": StageInfo("pocketforge.stages.data", 2, ("numpy", "pillow", "scikit-learn"), user_code=True),
     "finetune": StageInfo(
         "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),
     "prune": StageInfo("pocketforge.stages.prune", 4, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 3, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "gains": StageInfo("pocketforge.stages.gains", 3, ("torch", "numpy"), _TRACE, user_code=True),
-    "reference": StageInfo("pocketforge.stages.reference", 4, ("torch", "numpy"), _TRACE, user_code=True),
+    "reference": StageInfo("pocketforge.stages.reference", 5, ("torch", "numpy"), _TRACE, user_code=True),
     "layers": StageInfo(
-        "pocketforge.stages.layers", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+        "pocketforge.stages.layers", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        6,
+        7,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -55,20 +59,20 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        3,
+        4,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
         user_code=True,
     ),
-    "export": StageInfo("pocketforge.stages.export", 6, ("torch",), _TRACE),
-    "verify": StageInfo("pocketforge.stages.verify", 4, ("numpy",)),
+    "export": StageInfo("pocketforge.stages.export", 7, ("torch",), _TRACE),
+    "verify": StageInfo("pocketforge.stages.verify", 5, ("numpy",)),
     "why": StageInfo("pocketforge.stages.why", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
-    "verify_device": StageInfo("pocketforge.stages.verify_device", 2, ("numpy",)),
+    "verify_device": StageInfo("pocketforge.stages.verify_device", 3, ("numpy",)),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
     "count": StageInfo("pocketforge.stages.count", 1, ("numpy", "capstone", "pyelftools")),
-    "estimate": StageInfo("pocketforge.stages.estimate", 1, ("numpy", "capstone")),
+    "estimate": StageInfo("pocketforge.stages.estimate", 2, ("numpy", "capstone")),
 }
 
 
@@ -89,8 +93,16 @@ class RuntimeInfo:
     preload: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
 
+    def with_library(self, distribution: str) -> RuntimeInfo:
+        """The runtime as a plug-in's, whose version is part of what exports to it and of what runs it."""
+        return dataclasses.replace(
+            self,
+            export_libraries=(*self.export_libraries, distribution),
+            run_libraries=(*self.run_libraries, distribution),
+        )
 
-RUNTIMES: dict[str, RuntimeInfo] = {
+
+_RUNTIMES: dict[str, RuntimeInfo] = {
     "executorch": RuntimeInfo(
         "pocketforge.runtimes.executorch",
         "executorch",
@@ -125,13 +137,85 @@ RUNTIMES: dict[str, RuntimeInfo] = {
         beside=("ort",),
     ),
 }
+RUNTIMES = Registry("runtimes", RuntimeInfo, _RUNTIMES, RuntimeInfo.with_library)
 
-# A kind of device → the module that runs files on it.
-DEVICES = {
-    "host": "pocketforge.devices.host",
-    "emulator": "pocketforge.devices.emulator.device",
-    "adb": "pocketforge.devices.adb",
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """One kind of [[device]]: where each of its parts is, as `module:name`, imported by who needs it.
+
+    Attributes:
+        entry: The dataclass of its table in a recipe (a `Device` of recipe/device.py).
+        runner: What runs a file there; a module that has `run` (`DeviceRunner` of devices/base.py).
+        steps: Function that lays out what a target's file goes through there (`AddSteps` of plan/kinds.py).
+        results: Function that reads what these steps wrote (`ReadDevice` of results/devices.py).
+        keeps_time: Whether what it measures is a real device's time. What an emulated one takes says nothing of any.
+        facts: Function that looks up what its steps depend on outside the recipe (`LookUp` of facts/kinds.py); empty
+            for nothing.
+        about: Under what name the report's facts of a target hold what is known of such devices; empty for nothing.
+        tables: Function that shows this in the terminal (`ShowTables` of report/devices.py); empty for nothing.
+        libraries: Distributions whose versions are part of the keys of the steps there; a package that brings the row
+            is one by itself.
+        bench: What `pocketforge bench` does with it (`BenchOn` of commands/bench_kinds.py); empty where it cannot.
+        bench_table: Function that shows these rows in the terminal (`ShowRows` of report/bench.py).
+        words_with_names: Whether --device takes `KIND:WHICH` beside the kind's name.
+    """
+
+    entry: str
+    runner: str
+    steps: str
+    results: str
+    keeps_time: bool
+    facts: str = ""
+    about: str = ""
+    tables: str = ""
+    libraries: tuple[str, ...] = ()
+    bench: str = ""
+    bench_table: str = ""
+    words_with_names: bool = False
+
+    def with_library(self, name: str) -> DeviceInfo:
+        """The row as a package brings it: results there change with the package's version."""
+        return dataclasses.replace(self, libraries=(*self.libraries, name))
+
+
+_DEVICES: dict[str, DeviceInfo] = {
+    "host": DeviceInfo(
+        entry="pocketforge.recipe.device:HostDevice",
+        runner="pocketforge.devices.host",
+        steps="pocketforge.plan.devices:add_host",
+        results="pocketforge.results.host:read",
+        keeps_time=True,
+        bench="pocketforge.commands.bench_host:BENCH",
+        bench_table="pocketforge.report.bench:show_host",
+    ),
+    "emulator": DeviceInfo(
+        entry="pocketforge.recipe.device:EmulatedDevice",
+        runner="pocketforge.devices.emulator.device",
+        steps="pocketforge.plan.devices:add_emulator",
+        results="pocketforge.results.emulated:read",
+        keeps_time=False,
+        facts="pocketforge.facts.emulated:look_up",
+        about="emulated",
+        tables="pocketforge.report.emulated:emulated_tables",
+        bench="pocketforge.commands.bench_emulated:BENCH",
+        bench_table="pocketforge.report.emulated:show_emulated",
+    ),
+    "adb": DeviceInfo(
+        entry="pocketforge.recipe.device:AdbDevice",
+        runner="pocketforge.devices.adb",
+        steps="pocketforge.plan.devices:add_phone",
+        results="pocketforge.results.phones:read",
+        keeps_time=True,
+        facts="pocketforge.facts.phones:look_up",
+        about="phones",
+        tables="pocketforge.report.phones:phone_tables",
+        bench="pocketforge.commands.bench_phones:BENCH",
+        bench_table="pocketforge.report.phones:show_phones",
+        words_with_names=True,
+    ),
 }
+DEVICES = Registry("devices", DeviceInfo, _DEVICES, DeviceInfo.with_library)
 
 # A kind of data → the module that opens it.
 SOURCES = {

@@ -27,9 +27,18 @@ from pocketforge.recipe import Data, Preprocess, Verify, data_spec
 from pocketforge.recipe.compress import Finetune, PruneChannels
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
+from pocketforge.specs import data as data_specs
+from pocketforge.specs.bench import BenchSpec, Sitting
+from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
+from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
 from pocketforge.specs.gains import GainsSpec
+from pocketforge.specs.layers import LayersSpec
 from pocketforge.specs.prune import PruneSpec
+from pocketforge.specs.qat import QatSpec
+from pocketforge.specs.quantize import QuantizeSpec
+from pocketforge.specs.sampling import Sampling
 from pocketforge.specs.sensitivity import SensitivitySpec, studied
+from pocketforge.specs.trained import ModelSource
 
 pytest.importorskip("torch")
 
@@ -74,6 +83,7 @@ DATA = Data(
     calibration_samples=8,
     preprocess=Preprocess(resize=(12, 12), mean=(0.5,), std=(0.5,)),
 )
+STATIC = Quantize("static_int8", calibration="minmax").settled()
 SPECS: dict[str, Any] = {
     "data": data_spec(DATA, 0, "classification"),
     "finetune": finetune_spec(DATA, Finetune(epochs=1, batch_size=256)),
@@ -86,7 +96,7 @@ SPECS: dict[str, Any] = {
         "task": "classification",
         "metric": "accuracy_top1",
     },
-    "quantize": Quantize("static_int8", calibration="minmax").spec(),
+    "quantize": QuantizeSpec(STATIC),
     "export": {
         "runtime": "onnx",
         "scheme": "static_int8",
@@ -103,19 +113,7 @@ SPECS: dict[str, Any] = {
         "limits": asdict(Verify(max_accuracy_drop=1.0, min_argmax_agreement=0.0)),
         "tflite_runtime": "skip",
     },
-    "bench": {
-        "runtime": "onnx",
-        "device": {
-            "via": "host",
-            "threads": 1,
-            "processes": 4,
-            "spacing_seconds": 0.0,
-            "warmup": 1,
-            "min_samples": 10,
-            "min_seconds": 0.0,
-        },
-        "host": "test",
-    },
+    "bench": BenchSpec("onnx", "test", Sitting(1, 4, 0.0, 1, 10, 0.0)),
 }
 MODEL_SPEC = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "task": "classification"}
 SAMPLED = {**MODEL_SPEC, "data": data_spec(DATA, 0, "classification")}
@@ -127,10 +125,12 @@ SPECS |= {
         model_source(), (), "classification", ("finetune", "prune_channels"), ("onnx",), "NCHW", host="test"
     ),
 }
-STATIC = Quantize("static_int8", calibration="minmax").spec()
+SAMPLING = Sampling(data_specs.data_spec(DATA, 0, "classification"), 0, "classification")
 SPECS |= {
-    "layers": {**STATIC, **SAMPLED},
-    "qat": {**SAMPLED, "quantize": Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256)).spec()},
+    "layers": LayersSpec(STATIC, SAMPLING),
+    "qat": QatSpec(
+        ModelSource("model.py", {}, 0), SAMPLING, Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256))
+    ),
     "why": {
         "target": "t",
         "scheme": "static_int8",
@@ -138,7 +138,7 @@ SPECS |= {
         "limits": asdict(Verify()),
         "model": {name: MODEL_SPEC[name] for name in ("definition", "args", "seed")},
         "export": SPECS["export"],
-        "quantize": STATIC,
+        "quantize": asdict(STATIC),
         "samples": 8,
     },
 }
@@ -149,27 +149,10 @@ SPECS |= {
         "device": {**PLACE, "eval_samples": 4, "limits": {"min_sqnr_db": 20.0, "min_argmax_agreement": None}},
         "emulator": "test",
     },
-    "bench_phone": {
-        "runtime": "tflite",
-        "phone": "test",
-        "device": {
-            "serial": "",
-            "cores": "big",
-            "threads": 1,
-            "warmup": 1,
-            "rounds": 3,
-            "min_samples": 6,
-            "min_seconds": 0.0,
-            "max_thermal_status": 0,
-            "max_battery_c": 38.0,
-            "cool_timeout_s": 60.0,
-            "time_limit_s": 300.0,
-        },
-        "emulator": "test",
-    },
+    "bench_phone": BenchPhoneSpec("tflite", "test", "test", "", Rounds("big", 1, 1, 3, 6, 0.0, 0, 38.0, 60.0, 300.0)),
     # Counting ONNX Runtime takes ten times as long, most of it while it loads: see COUNTED.
-    "count": {"runtime": "tflite", "device": PLACE, "emulator": "test"},
-    "estimate": {"device": {"cores": ""}},
+    "count": CountSpec("tflite", "test", EmulatedPlace("emulator", "", 600.0, 2**32)),
+    "estimate": EstimateSpec(""),
 }
 # Files whose bytes are not promised: serialized graphs hold the order of hash tables (see tests/e2e/test_release.py for
 # what ships), and measured times are never equal.

@@ -191,6 +191,7 @@ def layers(recipe: Path, target: str, out: Path | None, cache: Path, progress_mo
     train samples, never on eval samples. Writes layers.json and layers.png. The result is stored: a target of scheme
     mixed goes on from it.
     """
+    from pocketforge.outcomes.files import to_json
     from pocketforge.recipe.toml import load_recipe
     from pocketforge.report.quantization import layers_table
     from pocketforge.report.tables import console
@@ -199,14 +200,15 @@ def layers(recipe: Path, target: str, out: Path | None, cache: Path, progress_mo
 
     loaded = load_recipe(recipe)
     with progress(progress_mode) as emit:
-        found = study(loaded, target, cache, emit)
+        costs = study(loaded, target, cache, emit)
     folder = _folder(out, loaded.name)
-    _write_json(folder / "layers.json", found)
-    layer_bars(found, folder / "layers.png")
+    content = to_json(costs)
+    _write_json(folder / "layers.json", content)
+    layer_bars(costs, folder / "layers.png")
     if as_json:
-        print_json(found)
+        print_json(content)
         return
-    console().print(layers_table(found, f"{loaded.name}: what each layer costs"))
+    console().print(layers_table(costs, f"{loaded.name}: what each layer costs"))
     echo(f"written to {folder}: layers.json, layers.png")
 
 

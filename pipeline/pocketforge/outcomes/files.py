@@ -14,6 +14,7 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from pocketforge.errors import StageFailed
+from pocketforge.files import json_text
 
 
 class Outcome(Protocol):
@@ -30,7 +31,7 @@ class Outcome(Protocol):
 _LARGEST = 1e308
 
 Kind = TypeVar("Kind", bound=Outcome)
-Part = TypeVar("Part")
+Piece = TypeVar("Piece")
 
 
 def read(folder: Path, kind: type[Kind]) -> Kind:
@@ -47,8 +48,7 @@ def read(folder: Path, kind: type[Kind]) -> Kind:
 
 def write(folder: Path, outcome: Outcome) -> None:
     """Write it into `folder`. The same outcome gives the same bytes."""
-    text = json.dumps(_finite(_converter().unstructure(outcome)), indent=1, sort_keys=True, allow_nan=False)
-    (folder / outcome.FILE).write_text(text, "utf-8")
+    (folder / outcome.FILE).write_text(json_text(_finite(_converter().unstructure(outcome))), "utf-8")
 
 
 def to_json(outcome: Any) -> Any:
@@ -56,8 +56,8 @@ def to_json(outcome: Any) -> Any:
     return _converter().unstructure(outcome)
 
 
-def from_json(value: Any, kind: type[Part]) -> Part:
-    """A dataclass of an outcome as it stands in a report. Raises cattrs.BaseValidationError."""
+def from_json(value: object, kind: type[Piece]) -> Piece:
+    """The inverse of `to_json`. Raises cattrs.BaseValidationError."""
     return _converter().structure(value, kind)
 
 

@@ -22,22 +22,18 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
     reference, export, verify = plan.step(plan.reference), plan.step(lane.export), plan.step(lane.verify)
     runtime = RUNTIMES[lane.target.runtime]
     quantized = plan.step(lane.quantize) if lane.quantize else None
-    settings = dict(quantized.spec.get("quantize", quantized.spec)) if quantized else {}
+    settings = dataclasses.asdict(quantized.spec.quantize) if quantized else {}
     return build.add(
         "why",
         lane.target.name,
         {
             "target": lane.target.name,
-            "scheme": verify.spec["scheme"],
-            "trained": bool(verify.spec.get("trained")),
-            "task": verify.spec["task"],
-            "limits": verify.spec["limits"],
-            "model": {
-                name: reference.spec[name]
-                for name in ("definition", "args", "seed", "weights_key")
-                if name in reference.spec
-            },
-            "export": dict(export.spec),
+            "scheme": verify.spec.scheme,
+            "trained": verify.spec.trained,
+            "task": verify.spec.task,
+            "limits": verify.spec.limits,
+            "model": dataclasses.asdict(reference.spec.model),
+            "export": dataclasses.asdict(export.spec),
             "quantize": settings,
             "samples": samples,
         },

@@ -6,7 +6,8 @@ Method: Han, Mao & Dally 2016, "Deep Compression" (weight sharing, and fine-tuni
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,16 +17,20 @@ from torch.func import functional_call
 
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.metrics import PERFECT_SQNR_DB
+from pocketforge.outcomes.quantize import ClusteredWeight
 from pocketforge.outcomes.train import Epoch
 from pocketforge.quantization.codebook_files import Codebook
 from pocketforge.quantization.fold import deep_copy
-from pocketforge.quantization.layers import op_name
 from pocketforge.quantization.quantizers import kmeans
 from pocketforge.quantization.weight_only import weights_of
+from pocketforge.quantization.weighted import op_name
 from pocketforge.recipe.compress import Finetune
 from pocketforge.training.batches import TrainSamples
 from pocketforge.training.loop import fit
 from pocketforge.training.options import NO_OPTIONS, Emit, FitOptions, silent
+
+# What a graph answers.
+Answer: TypeAlias = Tensor | tuple[Tensor, ...]
 
 
 def float_weights(graph: torch.fx.GraphModule) -> dict[str, NDArray[np.float32]]:
@@ -36,7 +41,7 @@ def float_weights(graph: torch.fx.GraphModule) -> dict[str, NDArray[np.float32]]
     """
     state = graph.state_dict()
     fixed = _fixed_embeddings(graph.graph)
-    found = {}
+    weights = {}
     for name in weights_of(graph.graph):
         weight = state[name]
         if weight.dtype != torch.float32 or weight.dim() < 2 or name in fixed:
@@ -44,13 +49,13 @@ def float_weights(graph: torch.fx.GraphModule) -> dict[str, NDArray[np.float32]]
         values = weight.detach().numpy()
         if not np.isfinite(values).all():
             raise StageFailed(f"the weight {name} holds NaN or infinity", "train again, or check the checkpoint")
-        found[name] = values
-    if not found:
+        weights[name] = values
+    if not weights:
         raise StageFailed(
             "the model has no convolution, linear layer or embedding with a float32 weight of its own to cluster",
             'use scheme = "fp32" for this model',
         )
-    return found
+    return weights
 
 
 def _fixed_embeddings(graph: torch.fx.Graph) -> set[str]:
@@ -72,19 +77,19 @@ def cluster(graph: torch.fx.GraphModule, entries: int, emit: Emit = silent) -> d
     if not 2 <= entries <= 256:
         raise ValueError(f"entries must be 2 to 256, found {entries}")
     weights = float_weights(graph)
-    found = {}
+    books = {}
     for number, (name, weight) in enumerate(weights.items()):
         emit(number / len(weights), f"clustering {name}")
         quantized = kmeans(weight, entries)
         book = Codebook(quantized.indices, quantized.table[0])
         if book.packed_bytes < weight.nbytes:
-            found[name] = book
-    if not found:
+            books[name] = book
+    if not books:
         raise StageFailed(
             f"a codebook of {entries} entries is larger than each of the model's {len(weights)} weights",
             'lower quantize.entries, or use scheme = "fp32" for this model',
         )
-    return found
+    return books
 
 
 def with_weights(graph: torch.fx.GraphModule, weights: Mapping[str, NDArray[np.float32]]) -> torch.fx.GraphModule:
@@ -102,29 +107,46 @@ def with_codebooks(graph: torch.fx.GraphModule, codebooks: Mapping[str, Codebook
     return with_weights(graph, {name: book.values() for name, book in codebooks.items()})
 
 
-def describe(graph: torch.fx.GraphModule, codebooks: Mapping[str, Codebook]) -> list[dict[str, Any]]:
-    """What clustering cost each weight of the float `graph`: {name, shape, values, entries, bits, entropy_bits,
-    float_bytes, packed_bytes, mse, sqnr_db}; entries 0 for a weight that stays float.
+def describe(graph: torch.fx.GraphModule, codebooks: Mapping[str, Codebook]) -> tuple[ClusteredWeight, ...]:
+    """What clustering cost each weight of the float `graph`."""
+    return tuple(_cost(name, weight, codebooks.get(name)) for name, weight in float_weights(graph).items())
+
+
+@dataclass(frozen=True, slots=True)
+class WeightError:
+    """How far a weight's values are from what they were.
+
+    Attributes:
+        mse: Mean squared error.
+        sqnr_db: 10·log10(Σ weight² / Σ error²).
     """
-    rows = []
-    for name, weight in float_weights(graph).items():
-        row = {"name": name, "shape": list(weight.shape), "values": weight.size, "float_bytes": weight.nbytes}
-        book = codebooks.get(name)
-        if book is None:
-            rows.append({**row, "entries": 0, "bits": 32, "entropy_bits": 32.0, "packed_bytes": weight.nbytes,
-                         "mse": 0.0, "sqnr_db": PERFECT_SQNR_DB})  # fmt: skip
-            continue
-        rows.append({**row, "entries": len(book.centroids), "bits": book.bits, "entropy_bits": book.entropy_bits,
-                     "packed_bytes": book.packed_bytes, **weight_error(weight, book.values())})  # fmt: skip
-    return rows
+
+    mse: float
+    sqnr_db: float
 
 
-def weight_error(weight: NDArray[np.float32], values: NDArray[np.float32]) -> dict[str, float]:
-    """mse, and sqnr_db = 10·log10(Σ weight² / Σ error²)."""
+def weight_error(weight: NDArray[np.float32], values: NDArray[np.float32]) -> WeightError:
+    """Of `values` in place of `weight`."""
     wide = weight.astype(np.float64)
     noise, signal = float(((values - wide) ** 2).sum()), float((wide**2).sum())
     sqnr = 10 * float(np.log10(max(signal, 1e-300) / noise)) if noise else PERFECT_SQNR_DB
-    return {"mse": noise / weight.size, "sqnr_db": min(sqnr, PERFECT_SQNR_DB)}
+    return WeightError(noise / weight.size, min(sqnr, PERFECT_SQNR_DB))
+
+
+def _cost(name: str, weight: NDArray[np.float32], book: Codebook | None) -> ClusteredWeight:
+    error = WeightError(0.0, PERFECT_SQNR_DB) if book is None else weight_error(weight, book.values())
+    return ClusteredWeight(
+        name=name,
+        shape=weight.shape,
+        values=weight.size,
+        float_bytes=weight.nbytes,
+        entries=len(book.centroids) if book else 0,
+        bits=book.bits if book else 32,
+        entropy_bits=book.entropy_bits if book else 32.0,
+        packed_bytes=book.packed_bytes if book else weight.nbytes,
+        mse=error.mse,
+        sqnr_db=error.sqnr_db,
+    )
 
 
 def finetune_centroids(
@@ -182,7 +204,7 @@ class _Shared(nn.Module):
             for number, (name, centroids) in enumerate(zip(self._names, self.centroids, strict=True))
         }
 
-    def forward(self, *inputs: Tensor) -> Any:
+    def forward(self, *inputs: Tensor) -> Answer:
         weights = {}
         for number, (name, levels) in enumerate(self._levels().items()):
             indices = self.get_buffer(f"indices_{number}")
@@ -196,32 +218,33 @@ class _Shared(nn.Module):
 
     def codebooks(self) -> dict[str, Codebook]:
         """As they are now."""
-        found = {}
+        books = {}
         for number, (name, levels) in enumerate(self._levels().items()):
             indices = self.get_buffer(f"indices_{number}").numpy().astype(np.uint8)
-            found[name] = Codebook(indices, levels.detach().numpy().copy())
-        return found
+            books[name] = Codebook(indices, levels.detach().numpy().copy())
+        return books
 
 
-def batched(module: Callable[..., Any]) -> Callable[..., Any]:
+def batched(module: Callable[..., Answer]) -> Callable[..., Answer]:
     """A batch-1 graph as one of any batch: mapped over the samples (torch.vmap), computed together.
 
     It raises ModelError for a graph that cannot be: one whose steps depend on values.
     """
 
-    def one(*sample: Tensor) -> Any:
+    def one(*sample: Tensor) -> Answer:
         answer = module(*(tensor[None] for tensor in sample))
         return tuple(part[0] for part in answer) if isinstance(answer, tuple | list) else answer[0]
 
     mapped = torch.vmap(one)
 
-    def run(*inputs: Tensor) -> Any:
+    def run(*inputs: Tensor) -> Answer:
         try:
-            return mapped(*inputs)
+            answer: Answer = mapped(*inputs)
         except RuntimeError as error:
             raise ModelError(
                 f"the model cannot be computed for several samples at once: {str(error).strip().splitlines()[0]}",
                 "forward() must be plain tensor code: no branching on values, no .item(), no random numbers",
             ) from error
+        return answer
 
     return run

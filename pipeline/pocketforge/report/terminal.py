@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,21 @@ from typing import Any
 
 from rich.table import Table
 
-from pocketforge.recipe import HIGHER_IS_BETTER
+from pocketforge.recipe import METRICS
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
-from pocketforge.report.tables import Screen, console, milliseconds, short_lane, table, told, weights_lines, words
+from pocketforge.registries import DEVICES
+from pocketforge.report.budget_words import budget_name, figure, limit
+from pocketforge.report.tables import (
+    Screen,
+    console,
+    milliseconds,
+    screen_of,
+    short_lane,
+    table,
+    told,
+    weights_lines,
+    words,
+)
 from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import latency_interval
 from pocketforge.stats import percentile
@@ -30,26 +43,26 @@ _COLOURS = {
     "rejected": "red",
     "skipped": "yellow",
 }
-# Measured values in a report's table; a column that nothing was measured for is left out.
-_COLUMNS = {
-    "accuracy_top1": ("top-1", ".4f"),
-    "mean_absolute_error": ("MAE", ".4g"),
-    "root_mean_square_error": ("RMSE", ".4g"),
-    "r2": ("R²", ".4f"),
-    "accuracy_drop": ("drop", "+.4f"),
-    "parity_sqnr_db": ("SQNR dB", ".1f"),
-    "load_ms": ("load ms", ".1f"),
-}
+
+
+def write(report: Report) -> str:
+    """What `show_report` prints, as text for a file: as wide as the tables want, and without colours."""
+    text = io.StringIO()
+    _draw(screen_of(text), report)
+    return text.getvalue().rstrip("\n")
 
 
 def show_report(report: Report) -> None:
+    """Print what was built, in the terminal's width and colours."""
+    _draw(console(), report)
+
+
+def _draw(screen: Screen, report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     from pocketforge.report.compression import compression_tables
-    from pocketforge.report.emulated import emulated_tables
-    from pocketforge.report.phones import phone_tables
+    from pocketforge.report.devices import device_tables
     from pocketforge.report.quantization import quantization_tables
 
-    screen = console()
     screen.print(_steps(report))
     screen.print()
     for made in compression_tables(report.compression):
@@ -59,8 +72,7 @@ def show_report(report: Report) -> None:
     if report.measurements:
         screen.print()
         screen.print(_measurements(report))
-    tables = [*quantization_tables(report.targets, report.agreement), *emulated_tables(report.targets)]
-    for made in [*tables, *phone_tables(report.targets)]:
+    for made in [*quantization_tables(report.targets, report.agreement), *device_tables(report.targets)]:
         screen.print()
         screen.print(made)
     evidence = [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets)
@@ -140,10 +152,14 @@ def _files(report: Report) -> Table:
 
 def _measurements(report: Report) -> Table:
     """One row for each target and device that keeps time."""
-    kept = [m for m in report.measurements if m.via != "emulator"]
+    kept = [m for m in report.measurements if m.via not in DEVICES or DEVICES[m.via].keeps_time]
     measured = {m.metric for m in kept}
-    columns = {metric: how for metric, how in _COLUMNS.items() if metric in measured}
-    numbers = [*(title for title, _ in columns.values()), *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured))]
+    # A column that nothing was measured for is left out.
+    columns = {name: metric for name, metric in METRICS.items() if metric.column and name in measured}
+    numbers = [
+        *(metric.title for metric in columns.values()),
+        *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured)),
+    ]
     devices = list(dict.fromkeys(m.device for m in kept if m.device)) or [""]
     names = ("target", "device") if len(devices) > 1 else ("target",)
     made = table("measured", *names, *numbers, numbers=numbers)
@@ -153,7 +169,7 @@ def _measurements(report: Report) -> Table:
             made.add_row(
                 target.name,
                 *([device] if len(devices) > 1 else []),
-                *(_value(found.get(metric), form) for metric, (_, form) in columns.items()),
+                *(_value(found.get(name), metric.form) for name, metric in columns.items()),
                 *(_latency(found.get("latency_ms")) if "latency_ms" in measured else ()),
             )
     return made
@@ -184,17 +200,13 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
     made = table("budgets", "verdict", "target", "metric", "limit", "found", numbers=("limit", "found"))
     reasons = []
     for gate in gates:
-        metric: str = gate.budget.metric
-        if gate.device:
-            part = f" {gate.budget.percentile}" if metric == "latency_ms" else ""
-            metric += f"{part} on {gate.device}"
-        sign = "≥" if gate.budget.metric in HIGHER_IS_BETTER else "≤"
+        metric = budget_name(gate)
         made.add_row(
             words(_coloured(gate.verdict), " (warning)" if gate.budget.severity == "warning" else ""),
             gate.target,
             metric,
-            f"{sign} {gate.budget.limit:,.10g}",
-            "" if gate.value is None else f"{gate.value:,.6g}" if gate.value < 1e6 else f"{gate.value:,.0f}",
+            limit(gate),
+            figure(gate.value),
         )
         if gate.reason:
             reasons.append(words(_coloured(gate.verdict), f" {gate.target}: {metric}: {gate.reason}"))
@@ -280,38 +292,3 @@ def show_cache(rows: Sequence[Mapping[str, Any]], place: str) -> None:
             made.add_row(row["key"][:12], row["stage"], f"{row['size_bytes']:,}", used, lane)
         screen.print(made)
     screen.print(f"{len(rows)} results, {sum(int(r['size_bytes']) for r in rows):,} bytes in {place}")
-
-
-def show_bench(results: Sequence[Mapping[str, Any]]) -> None:
-    """Timings of files, each with the interval of its median over processes; then what ran them."""
-    screen = console()
-    columns = ("processes", "samples", "min ms", "p50 ms", "95 % interval", "p90 ms", "p99 ms")
-    made = table("benchmark (via host)", "file", *columns, numbers=columns)
-    for row in results:
-        made.add_row(
-            row["name"],
-            str(len(row["processes"])),
-            str(row["samples"]),
-            milliseconds(row["min_ms"]),
-            milliseconds(row["p50_ms"]),
-            _bound(row["p50_low_ms"]) + "–" + _bound(row["p50_high_ms"]),
-            milliseconds(row["p90_ms"]),
-            milliseconds(row["p99_ms"]),
-        )
-    screen.print(made)
-    numbers = ("threads", "load ms", "peak bytes")
-    made = table("", "file", "device", "runtime", *numbers, numbers=numbers)
-    for row in results:
-        made.add_row(
-            row["name"],
-            row["device"],
-            row["runtime"],
-            str(row["threads"]),
-            f"{row['load_ms']:.1f}",
-            f"{row['peak_rss_bytes']:,}",
-        )
-    screen.print(made)
-
-
-def _bound(value: float | None) -> str:
-    return "?" if value is None else milliseconds(value)  # too few samples to bound it

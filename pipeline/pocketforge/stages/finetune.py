@@ -79,7 +79,7 @@ def train(inputs: Mapping[str, Path], spec: FinetuneSpec, out: Path, emit: Emit)
     outcome = TrainOutcome(
         train_samples=len(data.train),
         parameters=count_parameters(module),
-        settings={name: value for name, value in dataclasses.asdict(settings).items() if name != "type"},
+        settings=settings,
         history=history,
         stopped_early=len(history) < settings.epochs,
         teacher=about_teacher,

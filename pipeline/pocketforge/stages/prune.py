@@ -139,9 +139,7 @@ class _Counter(_Candidates):
         self.subject.emit(0.5, f"candidate {self.count}: {counts.instructions:,} instructions")
         if self.metric == "instructions":
             return float(counts.instructions)
-        estimate = estimate_file(trial.path, counts, self.profile, device.cores, self.calibration)
-        if "refused" in estimate:
-            raise ModelError(
-                f"no latency is estimated for a candidate: {estimate['refused']}", "use metric instructions"
-            )
-        return float(estimate["latency_ms"])
+        estimated = estimate_file(trial.path, counts, self.profile, device.cores, self.calibration)
+        if estimated.estimate is None:
+            raise ModelError(f"no latency is estimated for a candidate: {estimated.refused}", "use metric instructions")
+        return estimated.estimate.latency_ms

@@ -10,6 +10,7 @@ import functools
 import gzip
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from pocketforge.plan.lanes import make_plan
 from pocketforge.quantization.codebook import batched, float_weights, weight_error, with_weights
 from pocketforge.quantization.codebook_files import entropy_bits, pack_bits
 from pocketforge.quantization.fold import fold_batch_norm
-from pocketforge.quantization.quantizers import QUANTIZERS, Quantized
+from pocketforge.quantization.quantizers import QUANTIZERS, QuantizedWeight
 from pocketforge.recipe import Recipe
 from pocketforge.run.part import run_part
 from pocketforge.run.reuse import origin_of
@@ -129,7 +130,7 @@ class _Subject:
             values[weight_name] = weight if kept else quantized.values
             packed += [weight.tobytes()] if kept else parts
             entropy += weight.nbytes if kept else ideal
-            layers.append({"name": weight_name, "float": kept, **weight_error(weight, values[weight_name])})
+            layers.append({"name": weight_name, "float": kept, **asdict(weight_error(weight, values[weight_name]))})
         graph = with_weights(self.graph, values)
         rest = [array.tobytes() for array in self.rest.values()]
         before, after = (np.concatenate([w.reshape(-1) for w in side.values()]) for side in (self.weights, values))
@@ -137,8 +138,8 @@ class _Subject:
         return {
             "quantizer": name,
             "bits": bits,
-            "weight_mse": whole["mse"],
-            "weight_sqnr_db": whole["sqnr_db"],
+            "weight_mse": whole.mse,
+            "weight_sqnr_db": whole.sqnr_db,
             "output_sqnr_db": parity(self._run(graph, self.calibration), self.outputs)["sqnr_db"],
             "accuracy": self._accuracy(graph),
             "packed_bytes": sum(map(len, packed)) + sum(map(len, rest)),
@@ -162,7 +163,7 @@ class _Subject:
         return np.concatenate(found)
 
 
-def _stored(quantized: Quantized) -> bytes:
+def _stored(quantized: QuantizedWeight) -> bytes:
     """What a file would hold besides the indices. A uniform quantizer's levels follow from a scale: its largest one."""
     table = quantized.table if quantized.stored_floats == quantized.table.size else quantized.table[:, -1]
     return table.astype(np.float32).tobytes()

@@ -13,6 +13,7 @@ from pocketforge.data.dataset import Dataset
 from pocketforge.errors import ModelError
 from pocketforge.model.load import build_model
 from pocketforge.model.weights import load_weights
+from pocketforge.outcomes.reference import WeightsRead
 from pocketforge.outcomes.train import TeacherFacts
 from pocketforge.recipe.compress import Distill
 from pocketforge.specs.trained import ModelSource
@@ -40,7 +41,7 @@ def open_teacher(
     """
     if data.task != "classification":
         raise ModelError(f"distill compares classes: it is for task classification, found {data.task}")
-    weights: Mapping[str, object] | None = None
+    weights: WeightsRead | None = None
     if distill.teacher is None and default is not None:
         name, module = "the model before quantization", copy.deepcopy(default)
     else:
@@ -51,12 +52,12 @@ def open_teacher(
         answer = module(*example)
     measured = top1(module, batches_of(data.calibration, BATCH))
     check_teacher(measured, (answer[0] if isinstance(answer, tuple) else answer).shape[1], len(data.calibration))
-    return loss, TeacherFacts(name, measured, weights or None)
+    return loss, TeacherFacts(name, measured, weights)
 
 
 def _built(
     distill: Distill, inputs: Mapping[str, Path], model: ModelSource, resolve: Callable[[str], Path]
-) -> tuple[str, nn.Module, Mapping[str, object] | None]:
+) -> tuple[str, nn.Module, WeightsRead | None]:
     """The teacher's name, itself, and how its weights were read."""
     given = distill.teacher
     args: Mapping[str, object]
@@ -67,5 +68,6 @@ def _built(
         definition = str(inputs["definition"]) if "definition" in inputs else name
     module = build_model(definition, args, resolve, seed=model.seed)
     if "teacher_weights" in inputs:
-        return name, module, load_weights(module, inputs["teacher_weights"], key).to_json()
+        loaded = load_weights(module, inputs["teacher_weights"], key)
+        return name, module, WeightsRead(loaded.file, loaded.key, loaded.done)
     return name, module, None

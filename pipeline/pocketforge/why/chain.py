@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.errors import ToolFailed
+from pocketforge.outcomes import files as outcome_files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.why import files, forms
 from pocketforge.why.forms import Form
 
@@ -33,12 +35,10 @@ class ModelOutput:
 def _read_outputs(inputs: Mapping[str, Path]) -> tuple[ModelOutput, ...]:
     tensors = json.loads((inputs["reference"] / "reference.json").read_text("utf-8"))["outputs"]
     quantized = inputs.get("quantize")
-    scales: list[dict[str, Any]] = [{} for _ in tensors]
-    if quantized is not None:
-        scales = json.loads((quantized / "quantize.json").read_text("utf-8"))["outputs"]
+    levels = outcome_files.read(quantized, Quantized).outputs if quantized is not None else (None,) * len(tensors)
     return tuple(
-        ModelOutput(tensor["name"], not tensor["dtype"].startswith("float"), each.get("scale"))
-        for tensor, each in zip(tensors, scales, strict=True)
+        ModelOutput(tensor["name"], not tensor["dtype"].startswith("float"), each.scale if each else None)
+        for tensor, each in zip(tensors, levels, strict=True)
     )
 
 

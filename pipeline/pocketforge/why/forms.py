@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,9 @@ from torch import nn
 
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.model.evaluate import evaluate
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.pruning.subject import open_checkpoint
-from pocketforge.recipe.quantize import STATIC
 from pocketforge.specs.trained import ModelSource
 from pocketforge.why.taps import Tap, pair, taps_of
 
@@ -79,15 +79,13 @@ def prepared(inputs: Mapping[str, Path], spec: Mapping[str, Any], traced: Form, 
     from pocketforge.quantization import pt2e
     from pocketforge.recipe.quantize import quantize_entry
 
-    settings = {k: v for k, v in spec["quantize"].items() if k not in ("data", "seed", "task")}
-    quantize = quantize_entry(settings)
+    quantize = quantize_entry(spec["quantize"])
     if not quantize.is_int8:
         return _stored(inputs, "folded", "prepared", "float graph with the de-quantized weights", traced)
-    if quantize.scheme == "qat_int8" or quantize.repairs:
+    if quantize.info.is_trained or quantize.repairs:
         return _stored(inputs, "unfolded", "prepared", "float weights behind their quantize ops, as stored", traced)
-    summary = json.loads((inputs["quantize"] / "quantize.json").read_text("utf-8"))
-    schemes = {layer["name"]: layer["scheme"] for layer in summary["layers"]}
-    schemes[pt2e.NO_LAYER] = "static_int8" if quantize.scheme in STATIC else "fp32"
+    schemes = {layer.name: layer.scheme for layer in files.read(inputs["quantize"], Quantized).layers}
+    schemes[pt2e.NO_LAYER] = "static_int8" if quantize.is_static else "fp32"
     samples = [a[: quantize.calibration_samples] for a in load_samples(inputs["data"], "calibration")]
 
     from pocketforge.why.prepared import prepare_again

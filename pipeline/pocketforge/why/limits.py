@@ -8,14 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pocketforge.recipe.limits import verify_limits
+from pocketforge.recipe.schemes import SCHEMES
 
 STAGES = ("eager", "exported", "prepared", "converted", "lowered", "runtime")
-
-FLOAT_SCHEMES = frozenset({"fp32"})
-# In these, the file's numbers are first seen in the lowered stage: no graph before it computes with them.
-LOWERED_SCHEMES = frozenset({"fp16"})
-# Stored in few bits, computed in float: behind the de-quantized graph only the order of sums differs.
-STORED_SCHEMES = frozenset({"weight_only_int8", "weight_only_int4", "codebook"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +50,10 @@ def limit_for(stage: str, before: str, spec: Mapping[str, Any], output: str = ""
     The stage that first computes with the scheme's numbers may cost what verify lets the scheme cost: its defaults,
     and what the recipe says of all outputs and of this one.
     """
-    scheme = spec["scheme"]
-    first = "lowered" if scheme in LOWERED_SCHEMES else "prepared"
-    pays = scheme not in FLOAT_SCHEMES and (stage == first or (before == "exported" and stage == "converted"))
-    known = verify_limits(spec)
+    scheme = SCHEMES[spec["scheme"]]
+    first = scheme.first_seen
+    pays = bool(first) and (stage == first or (before == "exported" and stage == "converted"))
+    known = verify_limits(spec["scheme"], spec["limits"], trained=spec.get("trained", False))
     limits = known.of(output)
     if pays:
         return Limit(
@@ -69,9 +64,10 @@ def limit_for(stage: str, before: str, spec: Mapping[str, Any], output: str = ""
             limits["min_integer_agreement"],
             limits["max_diff_ratio"],
         )
-    if scheme in FLOAT_SCHEMES or stage in ("eager", "exported"):
+    if not first or stage in ("eager", "exported"):
         return _SAME
-    if stage == "converted" or scheme in STORED_SCHEMES:
+    if stage == "converted" or scheme.family == "stored":
+        # Stored in few bits, computed in float: behind the de-quantized graph only the order of sums differs.
         return _CONVERTED
     return Limit(
         limits.get("min_graph_sqnr_db", _ROUNDED_DB),
