@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch.func import functional_call
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.metrics import PERFECT_SQNR_DB
 from pocketforge.outcomes.quantize import ClusteredWeight
+from pocketforge.outcomes.train import Epoch
 from pocketforge.quantization.codebook_files import Codebook
 from pocketforge.quantization.fold import deep_copy
 from pocketforge.quantization.quantizers import kmeans
@@ -26,8 +26,8 @@ from pocketforge.quantization.weight_only import weights_of
 from pocketforge.quantization.weighted import op_name
 from pocketforge.recipe.compress import Finetune
 from pocketforge.training.batches import TrainSamples
-from pocketforge.training.loop import Emit, History, fit, silent
-from pocketforge.training.losses import Loss
+from pocketforge.training.loop import fit
+from pocketforge.training.options import NO_OPTIONS, Emit, FitOptions, silent
 
 # What a graph answers.
 Answer: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -154,25 +154,19 @@ def finetune_centroids(
     codebooks: Mapping[str, Codebook],
     samples: TrainSamples,
     settings: Finetune,
-    *,
-    seed: int = 0,
-    task: str = "classification",
-    loss: Loss | None = None,
-    partial: Path | None = None,
-    logs: Path | None = None,
-    emit: Emit = silent,
-) -> tuple[torch.fx.GraphModule, dict[str, Codebook], History]:
+    options: FitOptions = NO_OPTIONS,
+) -> tuple[torch.fx.GraphModule, dict[str, Codebook], tuple[Epoch, ...]]:
     """Train the values that weights share; which weight shares which stays. Returns a graph with the new weights, its
     codebooks, and the history of `fit`.
 
     graph: a traced batch-1 graph in eval mode, batch norm folded; it stays as it was. A centroid's gradient is the sum
     over its weights, as in Han et al. 2016; a centroid that is exactly 0 (what pruning removed) stays 0. Biases and
     other parameters of one dimension train too; statistics and weights without a codebook do not. Dropout is off, as
-    the graph is traced in eval mode. settings, partial, loss: as `fit` has them; deterministic and resumable as it is.
+    the graph is traced in eval mode. settings, options: as `fit` has them; deterministic and resumable as it is.
     Raises ModelError as `fit` does.
     """
     module = _Shared(graph, codebooks)
-    history = fit(module, samples, settings, seed=seed, task=task, loss=loss, partial=partial, logs=logs, emit=emit)
+    history = fit(module, samples, settings, options)
     trained = module.codebooks()
     values = {name: book.values() for name, book in trained.items()}
     for name, parameter in module.trained():
