@@ -22,21 +22,15 @@ NOT_YET = {
     "events",
     "measure",
     "metrics",
-    "model",
     "pruning",
-    "quantization",
     "recipe",
     "records",
-    "registries",
     "report",
     "results",
-    "rewrites",
-    "runtimes",
     "stages",
     "stats",
     "studies",
     "training",
-    "why",
 }
 
 
