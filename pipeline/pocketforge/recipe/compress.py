@@ -22,13 +22,8 @@ _WEIGHT = Range(0, 1e9, open_low=True)
 class Goal:
     """How far to prune: until `metric` is at most `limit`, or until the share `removed` of it is gone.
 
-    Attributes:
-        metric: What is to fall. latency_ms is timed on the host, instructions and estimated_latency_ms are of an
-            emulated device, each of the exported candidate.
-        limit: The most that may be left, in the metric's unit; None with `removed`.
-        removed: The share to take away, between 0 and 1; None with `limit`.
-        device: `host`, or the name of an emulated device of the recipe.
-        runtime: That candidates are exported to; None: the first target's.
+    latency_ms is measured: the candidate is exported to `runtime` (default: the first target's) and timed on the host.
+    instructions and estimated_latency_ms are of the exported candidate on `device`, an emulated one of the recipe.
     """
 
     metric: Literal["macs", "parameters", "latency_ms", "instructions", "estimated_latency_ms"]
@@ -72,16 +67,10 @@ class Goal:
 class PruneUnstructured:
     """`type = "prune_unstructured"`: set single weights of conv and linear layers to zero; masks hold from then on.
 
-    Attributes:
-        type: Always `prune_unstructured`.
-        scope: global ranks all layers' weights together, local each layer's own.
-        criterion: What a weight is worth. l1 and l2 rank single weights alike; taylor is |weight × gradient| on
-            calibration samples (Molchanov et al. 2017).
-        amount: Share of zeros, between 0 and 1; None with `amounts` or `n_m`.
-        amounts: Layer name pattern → share of zeros, for scope local.
-        n_m: [2, 4] keeps the 2 largest of every 4 neighbouring inputs; empty for none.
-        schedule: cubic: from 0 to amount during the fine-tuning that follows (Zhu & Gupta 2017).
-        protect: Patterns of layers that are left alone.
+    amount: share of zeros. scope: global ranks all layers' weights together, local each layer's own. amounts: layer
+    name pattern → amount (local). n_m: [2, 4] keeps the 2 largest of every 4 neighbouring inputs. criterion l1 and l2
+    rank single weights alike; taylor is |weight × gradient| on calibration samples (Molchanov et al. 2017).
+    schedule cubic: from 0 to amount during the fine-tuning that follows (Zhu & Gupta 2017).
     """
 
     type: Literal["prune_unstructured"] = "prune_unstructured"
@@ -114,22 +103,10 @@ class PruneUnstructured:
 class PruneChannels:
     """`type = "prune_channels"`: remove whole channels and all that depends on them (DepGraph, Fang et al. 2023).
 
-    How much: one of `ratio`, `ratios` and `goal`.
-
-    Attributes:
-        type: Always `prune_channels`.
-        importance: What a group of channels is worth.
-        scope: local takes the same share of each layer, global ranks all layers' channels together.
-        ratio: Share of each layer's channels; `auto`: per layer, from a sensitivity study.
-        ratios: Layer name pattern → share of its channels.
-        head_ratio: Share of the attention heads.
-        goal: Until it holds.
-        round_to: The channels that are left are a multiple of it (the micro-kernels' tiles).
-        steps: In how many parts.
-        finetune: What happens after each part but the last; None for nothing.
-        protect: Patterns of layers whose channels stay.
-        max_ratio: The most that a global ranking may take from one layer.
-        max_accuracy_drop: For `auto`: the most that pruning one layer alone may cost, as a share of the samples.
+    How much: `ratio` of each layer's channels ("auto": per layer, from a sensitivity study, with an accuracy loss of at
+    most `max_accuracy_drop` a layer), `ratios` (layer name pattern → ratio), or a `goal`. head_ratio: share of the
+    attention heads. round_to: what is left is a multiple of it (the micro-kernels' tiles). steps: in how many steps,
+    with `finetune` after each but the last. max_ratio: the most that a global ranking may take from one layer.
     """
 
     type: Literal["prune_channels"] = "prune_channels"
@@ -173,21 +150,11 @@ class PruneChannels:
 class DropLayers:
     """`type = "drop_layers"`: remove whole blocks; what is left computes as if they had never been there.
 
-    How many: one of `count`, `ratio` and `goal`.
-
-    Attributes:
-        type: Always `drop_layers`.
-        blocks: Candidates by module name pattern, with + between those that go together; empty: residual blocks that
-            keep their input's shape.
-        importance: Of a block: the rise of the loss without it (loss), 1 - cosine similarity of its input and output
-            (cosine), or |weight × gradient| over its weights (taylor).
-        count: So many blocks.
-        ratio: Blocks that have this share of the MACs.
-        goal: Until it holds.
-        replace: What stands in for a block: nothing (identity), or a linear or 1×1 map fitted to what it computed
-            (fit).
-        classifier: The linear layer to fit again where a removed block changed its width; empty: the last one.
-        protect: Patterns of blocks that stay.
+    blocks: candidates by module name pattern (default: residual blocks that keep their input's shape). importance of a
+    block: the rise of the loss without it (loss), 1 - cosine similarity of its input and output (cosine), or
+    |weight × gradient| over its weights (taylor). How many: `count`, `ratio` (share of the MACs) or a `goal`. replace:
+    what stands in for a block, nothing (identity) or a linear or 1×1 map fitted to what the block computed (fit).
+    classifier: the linear layer to fit again where a removed block changed its width (default: the last one).
     """
 
     type: Literal["drop_layers"] = "drop_layers"
@@ -211,14 +178,7 @@ class DropLayers:
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """Another model to learn from. It must be trained.
-
-    Attributes:
-        definition: As the model's.
-        weights: As the model's, and required.
-        args: As the model's.
-        weights_key: As the model's.
-    """
+    """Another model to learn from. It must be trained: weights are required. weights_key: as the model's."""
 
     definition: str
     weights: str
@@ -238,12 +198,7 @@ class Teacher:
 
 @dataclass(frozen=True, slots=True)
 class LayerPair:
-    """Two layers whose outputs are compared.
-
-    Attributes:
-        student: Module name in the model that is trained.
-        teacher: Module name in the teacher.
-    """
+    """Two layers by module name, whose outputs are compared."""
 
     student: str
     teacher: str
@@ -253,18 +208,10 @@ class LayerPair:
 class Distill:
     """`distill` of a finetune: learn from a teacher's outputs, not only from labels.
 
-    Attributes:
-        teacher: Another model; None: the model as it was before `[[compress]]`.
-        method: kd: alpha × T² × KL(teacher ‖ student at temperature T) + (1 - alpha) × the labels' loss (Hinton et al.
-            2015). dkd: target and non-target parts weighted apart (Zhao et al. 2022).
-        temperature: T.
-        alpha: The teacher's share of the loss.
-        dkd_alpha: Weight of dkd's target part.
-        dkd_beta: Weight of dkd's other part.
-        hints: Layers whose outputs shall be equal, through a learned 1×1 map (FitNets, Romero et al. 2015).
-        hint_weight: Of that mean square error in the loss.
-        attention: Layers whose attention maps shall be equal (Zagoruyko & Komodakis 2017).
-        attention_weight: Of that distance in the loss.
+    teacher: another model; by default the model as it was before `[[compress]]`. method kd: alpha × T² × KL(teacher ‖
+    student at temperature T) + (1 - alpha) × the labels' loss (Hinton et al. 2015). dkd: target and non-target parts
+    weighted dkd_alpha and dkd_beta (Zhao et al. 2022). hints: mean square error between named layers through a learned
+    1×1 map (FitNets, Romero et al. 2015). attention: distance of attention maps (Zagoruyko & Komodakis 2017).
     """
 
     teacher: Teacher | None = None
@@ -300,29 +247,12 @@ class Distill:
 class Finetune:
     """`type = "finetune"`: train on the train split, with labels and, with `distill`, a teacher.
 
-    Attributes:
-        type: Always `finetune`.
-        epochs: Passes over the train split.
-        optimizer: As in torch.optim.
-        lr: Learning rate at its highest.
-        weight_decay: As in torch.optim.
-        momentum: Of sgd.
-        batch_size: Samples a step, of all processes together.
-        label_smoothing: As in torch's cross_entropy.
-        schedule: lr falls to 0 along a cosine, or by × gamma every step_epochs.
-        step_epochs: Of schedule step.
-        gamma: Of schedule step.
-        warmup_epochs: So long lr rises linearly from 0.
-        ema_decay: The weights kept are an exponential moving average of the weights; 0 keeps the last.
-        clip_norm: Largest norm of all gradients together; 0 for none.
-        shift: Images move by up to so many pixels, anew each epoch.
-        early_stop_epochs: Stop after so many epochs without a lower loss on `validation_fraction`, and keep the best
-            weights; 0 trains to the end.
-        validation_fraction: Share of the train split, between 0 and 1.
-        precision: Of the computation, through accelerate; bf16 may give other last bits each time.
-        processes: Data-parallel, through accelerate; several may give other last bits each time.
-        loss: `file.py:function` (outputs, targets) → scalar tensor; empty for the task's own.
-        distill: Learn from a teacher too; None from labels alone.
+    lr, weight_decay and momentum (sgd) as in torch.optim. schedule: lr falls to 0 along a cosine, or by × gamma every
+    step_epochs. warmup_epochs: lr rises linearly from 0. ema_decay: the weights kept are an exponential moving average
+    (0: off). clip_norm: largest norm of all gradients (0: off). shift: images move by up to so many pixels.
+    early_stop_epochs: stop after so many epochs without a lower loss on `validation_fraction` of the train split and
+    keep the best weights (0: off). precision and processes: through accelerate; more than one process, or a lower
+    precision, may give other last bits. loss: of the task, or `file.py:function` (outputs, targets) → scalar tensor.
     """
 
     type: Literal["finetune"] = "finetune"
