@@ -327,27 +327,6 @@ KINDS: dict[str, type[Compress]] = {
 }
 
 
-def compress_entry(fields: Mapping[str, Any]) -> Compress:
-    """An entry back from `dataclasses.asdict` (a step's spec holds it so)."""
-    values = dict(fields)
-    if values.get("goal"):
-        values["goal"] = Goal(**values["goal"])
-    if values.get("finetune"):
-        values["finetune"] = compress_entry(values["finetune"])
-    if values.get("distill"):
-        values["distill"] = _distill(values["distill"])
-    return KINDS[values["type"]](**values)
-
-
-def _distill(fields: Mapping[str, Any]) -> Distill:
-    values = dict(fields)
-    if values.get("teacher"):
-        values["teacher"] = Teacher(**values["teacher"])
-    for name in ("hints", "attention"):
-        values[name] = tuple(LayerPair(**pair) for pair in values[name])
-    return Distill(**values)
-
-
 def cubic_amount(amount: float, progress: float) -> float:
     """Share of zeros when `progress` (0 to 1) of the schedule is done: amount × (1 - (1 - progress)³).
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pocketforge.recipe.backends import BACKENDS, BackendName
-from pocketforge.recipe.compress import Finetune, compress_entry
+from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.names import suggest
 from pocketforge.recipe.ranges import COUNT, SHARE, SHARE_BELOW_ONE, Range, range_faults
 from pocketforge.recipe.schemes import SCHEMES, SchemeInfo, schemes_with
@@ -187,15 +187,3 @@ class Quantize:
 
 
 KEYS = tuple(field.name for field in dataclasses.fields(Quantize) if field.name != "scheme")
-
-
-def quantize_entry(fields: Mapping[str, Any]) -> Quantize:
-    """A Quantize back from `dataclasses.asdict`."""
-    values = dict(fields)
-    values["overrides"] = tuple(Override(**o) for o in values.get("overrides", ()))
-    values["repairs"] = tuple(values.get("repairs", ()))
-    if values.get("finetune"):
-        finetune = compress_entry(values["finetune"])
-        assert isinstance(finetune, Finetune)
-        values["finetune"] = finetune
-    return Quantize(**values)
