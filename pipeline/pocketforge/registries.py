@@ -79,7 +79,7 @@ STAGES: dict[str, StageInfo] = {
     "verify_device": StageInfo("pocketforge.stages.verify_device", 3, ("numpy",)),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
     "count": StageInfo("pocketforge.stages.count", 1, ("numpy", "capstone", "pyelftools")),
-    "estimate": StageInfo("pocketforge.stages.estimate", 1, ("numpy", "capstone")),
+    "estimate": StageInfo("pocketforge.stages.estimate", 2, ("numpy", "capstone")),
 }
 
 
@@ -393,6 +393,9 @@ class DeviceInfo:
         tables: Function that shows this in the terminal (`ShowTables` of report/devices.py); empty for nothing.
         libraries: Distributions whose versions are part of the keys of the steps there; a package that brings the row
             is one by itself.
+        bench: What `pocketforge bench` does with it (`BenchOn` of commands/bench_kinds.py); empty where it cannot.
+        bench_table: Function that shows these rows in the terminal (`ShowRows` of report/bench.py).
+        words_with_names: Whether --device takes `KIND:WHICH` beside the kind's name.
     """
 
     entry: str
@@ -404,6 +407,9 @@ class DeviceInfo:
     about: str = ""
     tables: str = ""
     libraries: tuple[str, ...] = ()
+    bench: str = ""
+    bench_table: str = ""
+    words_with_names: bool = False
 
     def with_library(self, name: str) -> DeviceInfo:
         """The row as a package brings it: results there change with the package's version."""
@@ -417,6 +423,8 @@ _DEVICES: dict[str, DeviceInfo] = {
         steps="pocketforge.plan.devices:add_host",
         results="pocketforge.results.host:read",
         keeps_time=True,
+        bench="pocketforge.commands.bench_host:BENCH",
+        bench_table="pocketforge.report.bench:show_host",
     ),
     "emulator": DeviceInfo(
         entry="pocketforge.recipe.device:EmulatedDevice",
@@ -427,6 +435,8 @@ _DEVICES: dict[str, DeviceInfo] = {
         facts="pocketforge.facts.emulated:look_up",
         about="emulated",
         tables="pocketforge.report.emulated:emulated_tables",
+        bench="pocketforge.commands.bench_emulated:BENCH",
+        bench_table="pocketforge.report.emulated:show_emulated",
     ),
     "adb": DeviceInfo(
         entry="pocketforge.recipe.device:AdbDevice",
@@ -437,6 +447,9 @@ _DEVICES: dict[str, DeviceInfo] = {
         facts="pocketforge.facts.phones:look_up",
         about="phones",
         tables="pocketforge.report.phones:phone_tables",
+        bench="pocketforge.commands.bench_phones:BENCH",
+        bench_table="pocketforge.report.phones:show_phones",
+        words_with_names=True,
     ),
 }
 DEVICES = Registry("devices", DeviceInfo, _DEVICES, DeviceInfo.with_library)

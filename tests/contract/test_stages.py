@@ -25,14 +25,19 @@ from pocketforge.plan.compress import sensitivity_settings
 from pocketforge.plan.steps import spec_json
 from pocketforge.recipe import Data, Preprocess, Verify, data_spec
 from pocketforge.recipe.compress import Finetune, PruneChannels
+from pocketforge.recipe.limits import DeviceLimits
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
 from pocketforge.specs import data as data_specs
+from pocketforge.specs.bench import BenchSpec, Sitting
+from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
+from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
 from pocketforge.specs.layers import LayersSpec
 from pocketforge.specs.qat import QatSpec
 from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
 from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.verify_device import VerifyDeviceSpec
 
 pytest.importorskip("torch")
 
@@ -113,19 +118,7 @@ SPECS: dict[str, Any] = {
         "limits": asdict(Verify(max_accuracy_drop=1.0, min_argmax_agreement=0.0)),
         "tflite_runtime": "skip",
     },
-    "bench": {
-        "runtime": "onnx",
-        "device": {
-            "via": "host",
-            "threads": 1,
-            "processes": 4,
-            "spacing_seconds": 0.0,
-            "warmup": 1,
-            "min_samples": 10,
-            "min_seconds": 0.0,
-        },
-        "host": "test",
-    },
+    "bench": BenchSpec("onnx", "test", Sitting(1, 4, 0.0, 1, 10, 0.0)),
 }
 MODEL_SPEC = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "task": "classification"}
 SAMPLED = {**MODEL_SPEC, "data": data_spec(DATA, 0, "classification")}
@@ -152,34 +145,15 @@ SPECS |= {
         "samples": 8,
     },
 }
-PLACE = {"via": "emulator", "cores": "", "time_limit_s": 600.0, "memory_limit_bytes": 2**32}
+PLACE = EmulatedPlace("emulator", "", 600.0, 2**32)
 SPECS |= {
-    "verify_device": {
-        **{name: SPECS["verify"][name] for name in ("runtime", "scheme", "task", "metric")},
-        "device": {**PLACE, "eval_samples": 4, "limits": {"min_sqnr_db": 20.0, "min_argmax_agreement": None}},
-        "emulator": "test",
-    },
-    "bench_phone": {
-        "runtime": "tflite",
-        "phone": "test",
-        "device": {
-            "serial": "",
-            "cores": "big",
-            "threads": 1,
-            "warmup": 1,
-            "rounds": 3,
-            "min_samples": 6,
-            "min_seconds": 0.0,
-            "max_thermal_status": 0,
-            "max_battery_c": 38.0,
-            "cool_timeout_s": 60.0,
-            "time_limit_s": 300.0,
-        },
-        "emulator": "test",
-    },
+    "verify_device": VerifyDeviceSpec(
+        "onnx", "static_int8", "classification", PLACE, 4, DeviceLimits(min_sqnr_db=20.0), emulator="test"
+    ),
+    "bench_phone": BenchPhoneSpec("tflite", "test", "test", "", Rounds("big", 1, 1, 3, 6, 0.0, 0, 38.0, 60.0, 300.0)),
     # Counting ONNX Runtime takes ten times as long, most of it while it loads: see COUNTED.
-    "count": {"runtime": "tflite", "device": PLACE, "emulator": "test"},
-    "estimate": {"device": {"cores": ""}},
+    "count": CountSpec("tflite", "test", PLACE),
+    "estimate": EstimateSpec(""),
 }
 # Files whose bytes are not promised: serialized graphs hold the order of hash tables (see tests/e2e/test_release.py for
 # what ships), and measured times are never equal.

@@ -119,7 +119,7 @@ class _Trunk:
             spec["host"] = self.build.facts.host
         if goal is not None and goal.emulated:
             device = next(d for d in self.recipe.devices if d.name == goal.device and isinstance(d, EmulatedDevice))
-            spec |= {"emulator": self.build.facts.emulator, "device": place_of(device)}
+            spec |= {"emulator": self.build.facts.emulator, "device": dataclasses.asdict(place_of(device))}
             reads = (*reads, profile_role(device.profile), "core models", calibration_role(device.calibration))
             paths |= {"profile": self.build.facts.profiles[device.profile], **calibration_paths(self.build, device)}
         needs = {**self.needs, **({"sensitivity": study} if study else {})}

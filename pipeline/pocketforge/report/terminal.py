@@ -278,38 +278,3 @@ def show_cache(rows: Sequence[Mapping[str, Any]], place: str) -> None:
             made.add_row(row["key"][:12], row["stage"], f"{row['size_bytes']:,}", used, lane)
         screen.print(made)
     screen.print(f"{len(rows)} results, {sum(int(r['size_bytes']) for r in rows):,} bytes in {place}")
-
-
-def show_bench(results: Sequence[Mapping[str, Any]]) -> None:
-    """Timings of files, each with the interval of its median over processes; then what ran them."""
-    screen = console()
-    columns = ("processes", "samples", "min ms", "p50 ms", "95 % interval", "p90 ms", "p99 ms")
-    made = table("benchmark (via host)", "file", *columns, numbers=columns)
-    for row in results:
-        made.add_row(
-            row["name"],
-            str(len(row["processes"])),
-            str(row["samples"]),
-            milliseconds(row["min_ms"]),
-            milliseconds(row["p50_ms"]),
-            _bound(row["p50_low_ms"]) + "–" + _bound(row["p50_high_ms"]),
-            milliseconds(row["p90_ms"]),
-            milliseconds(row["p99_ms"]),
-        )
-    screen.print(made)
-    numbers = ("threads", "load ms", "peak bytes")
-    made = table("", "file", "device", "runtime", *numbers, numbers=numbers)
-    for row in results:
-        made.add_row(
-            row["name"],
-            row["device"],
-            row["runtime"],
-            str(row["threads"]),
-            f"{row['load_ms']:.1f}",
-            f"{row['peak_rss_bytes']:,}",
-        )
-    screen.print(made)
-
-
-def _bound(value: float | None) -> str:
-    return "?" if value is None else milliseconds(value)  # too few samples to bound it

@@ -105,12 +105,10 @@ def _counter(
         subject.emit(0.5, f"candidate {count}: {counts.instructions:,} instructions")
         if metric == "instructions":
             return float(counts.instructions)
-        estimate = estimate_file(trial.path, counts, profile, device["cores"], inputs.get("calibration"))
-        if "refused" in estimate:
-            raise ModelError(
-                f"no latency is estimated for a candidate: {estimate['refused']}", "use metric instructions"
-            )
-        return float(estimate["latency_ms"])
+        estimated = estimate_file(trial.path, counts, profile, device["cores"], inputs.get("calibration"))
+        if estimated.estimate is None:
+            raise ModelError(f"no latency is estimated for a candidate: {estimated.refused}", "use metric instructions")
+        return estimated.estimate.latency_ms
 
     return measure
 
