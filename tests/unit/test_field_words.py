@@ -25,7 +25,6 @@ NOT_YET = {
     "measure",
     "metrics",
     "plan",
-    "pruning",
     "recipe",
     "records",
     "registries",
@@ -36,7 +35,6 @@ NOT_YET = {
     "stages",
     "stats",
     "studies",
-    "training",
     "why",
 }
 

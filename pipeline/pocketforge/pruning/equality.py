@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import NotImplementedType
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from pocketforge.model.surgery import KeepChannels, apply_edits
 
 Inputs = tuple[Tensor, ...]
-Optional = Tensor | None
+_Weight: TypeAlias = Tensor | None
 # Of the largest value: what double precision leaves, and float32 where the model insists on it.
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 
@@ -197,8 +198,8 @@ class _AffineNorms(TorchFunctionMode):
 def _trailing(
     x: Tensor,
     normalized_shape: Sequence[int],
-    weight: Optional = None,
-    bias: Optional = None,
+    weight: _Weight = None,
+    bias: _Weight = None,
     *_: object,
     **__: object,
 ) -> Tensor:
@@ -208,19 +209,19 @@ def _trailing(
     return y if bias is None else y + bias
 
 
-def _rms(x: Tensor, normalized_shape: Sequence[int], weight: Optional = None, *_: object, **__: object) -> Tensor:
+def _rms(x: Tensor, normalized_shape: Sequence[int], weight: _Weight = None, *_: object, **__: object) -> Tensor:
     return _trailing(x, normalized_shape, weight)
 
 
 def _grouped(
-    x: Tensor, num_groups: int, weight: Optional = None, bias: Optional = None, *_: object, **__: object
+    x: Tensor, num_groups: int, weight: _Weight = None, bias: _Weight = None, *_: object, **__: object
 ) -> Tensor:
     by_group = torch.linspace(0.75, 1.25, num_groups, dtype=x.dtype, device=x.device)
     y = (x.reshape(x.shape[0], num_groups, -1) * by_group.view(1, -1, 1)).reshape(x.shape)
     return _per_channel(y, weight, bias)
 
 
-def _per_channel(x: Tensor, weight: Optional, bias: Optional) -> Tensor:
+def _per_channel(x: Tensor, weight: _Weight, bias: _Weight) -> Tensor:
     shape = (1, -1, *[1] * (x.ndim - 2))
     y = x if weight is None else x * weight.view(shape)
     return y if bias is None else y + bias.view(shape)
@@ -230,8 +231,8 @@ def _batch(
     x: Tensor,
     mean: Tensor | None,
     var: Tensor | None,
-    weight: Optional = None,
-    bias: Optional = None,
+    weight: _Weight = None,
+    bias: _Weight = None,
     training: bool = False,
     *_: object,
     **__: object,
@@ -255,17 +256,17 @@ def _raw_batch(
 
 def _instance(
     x: Tensor,
-    mean: Optional = None,
-    var: Optional = None,
-    weight: Optional = None,
-    bias: Optional = None,
+    mean: _Weight = None,
+    var: _Weight = None,
+    weight: _Weight = None,
+    bias: _Weight = None,
     *_: object,
     **__: object,
 ) -> Tensor:
     return _per_channel(x, weight, bias)
 
 
-def _raw_instance(x: Tensor, weight: Optional, bias: Optional, *_: object, **__: object) -> Tensor:
+def _raw_instance(x: Tensor, weight: _Weight, bias: _Weight, *_: object, **__: object) -> Tensor:
     return _per_channel(x, weight, bias)
 
 
