@@ -25,6 +25,7 @@ from trunk_specs import finetune_spec, model_source, sampling
 from pocketforge.plan.steps import spec_json
 from pocketforge.recipe import Data, Preprocess, Verify, data_spec
 from pocketforge.recipe.compress import Finetune, PruneChannels
+from pocketforge.recipe.limits import DeviceLimits
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
 from pocketforge.specs import data as data_specs
@@ -39,6 +40,7 @@ from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
 from pocketforge.specs.sensitivity import SensitivitySpec, studied
 from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.verify_device import VerifyDeviceSpec
 
 pytest.importorskip("torch")
 
@@ -142,16 +144,14 @@ SPECS |= {
         "samples": 8,
     },
 }
-PLACE = {"via": "emulator", "cores": "", "time_limit_s": 600.0, "memory_limit_bytes": 2**32}
+PLACE = EmulatedPlace("emulator", "", 600.0, 2**32)
 SPECS |= {
-    "verify_device": {
-        **{name: SPECS["verify"][name] for name in ("runtime", "scheme", "task", "metric")},
-        "device": {**PLACE, "eval_samples": 4, "limits": {"min_sqnr_db": 20.0, "min_argmax_agreement": None}},
-        "emulator": "test",
-    },
+    "verify_device": VerifyDeviceSpec(
+        "onnx", "static_int8", "classification", PLACE, 4, DeviceLimits(min_sqnr_db=20.0), emulator="test"
+    ),
     "bench_phone": BenchPhoneSpec("tflite", "test", "test", "", Rounds("big", 1, 1, 3, 6, 0.0, 0, 38.0, 60.0, 300.0)),
     # Counting ONNX Runtime takes ten times as long, most of it while it loads: see COUNTED.
-    "count": CountSpec("tflite", "test", EmulatedPlace("emulator", "", 600.0, 2**32)),
+    "count": CountSpec("tflite", "test", PLACE),
     "estimate": EstimateSpec(""),
 }
 # Files whose bytes are not promised: serialized graphs hold the order of hash tables (see tests/e2e/test_release.py for

@@ -18,6 +18,7 @@ from pocketforge.cli.options import (
     progress_option,
     recipe_argument,
 )
+from pocketforge.registries import RUNTIMES
 
 if TYPE_CHECKING:
     from pocketforge import events
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 METHODS = ("channels", "layers", "unstructured", "both")
 BASES = ("parameters", "macs")
-RUNTIMES = ("executorch", "tflite", "onnx")
 BITS = ("2", "3", "4", "5", "6", "7", "8")
 
 
@@ -113,7 +113,9 @@ def sensitivity(
 @click.option(
     "--by", type=_Choices(BASES), default=",".join(BASES), show_default=True, help="What a share is a share of."
 )
-@click.option("--runtimes", type=_Choices(RUNTIMES), help="To export to and to time in.  [default: the targets']")
+@click.option(
+    "--runtimes", type=_Choices(tuple(RUNTIMES)), help="To export to and to time in.  [default: the targets']"
+)
 @click.option("--rounds", type=click.IntRange(2, 50), default=4, show_default=True, help="How often files are timed.")
 @out_option
 @cache_option

@@ -81,7 +81,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: Source) -> L
         also=runtime.export_libraries,
         preload=runtime.preload,
     )
-    legacy = target.runtime == "tflite" and target.verify.tflite_runtime != "skip"
+    legacy = "tflite_runtime" in runtime.target_keys and target.verify.tflite_runtime != "skip"
     verify = build.add(
         "verify",
         target.name,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pocketforge.recipe.names import Layout, Runtime, check_name
+from pocketforge.recipe.names import Layout, Runtime, check_name, suggest
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.ranges import (
     COUNT_OR_NONE,
@@ -17,13 +17,27 @@ from pocketforge.recipe.ranges import (
     check_ranges,
 )
 from pocketforge.recipe.support import refusal
+from pocketforge.registries import RUNTIMES, RuntimeInfo
 
 _RATIO = Range(0, 10, share=True)
 
 
 @dataclass(frozen=True, slots=True)
 class OutputLimits:
-    """Limits of one output of several, by its name; unset ones are those of all outputs."""
+    """Limits of one output of several, by its name; unset ones are those of all outputs.
+
+    Attributes:
+        name: Of the output.
+        min_sqnr_db: Least SQNR against the PyTorch reference, in dB.
+        max_diff_ratio: Largest absolute difference from the reference over its largest magnitude, or over a channel's
+            largest range where that is less.
+        min_channel_sqnr_db: As min_sqnr_db, of the worst channel.
+        min_region_sqnr_db: As min_sqnr_db, of the worst row or column of an image-like output.
+        max_dead_channels: So many channels may answer one value where the reference varies.
+        min_integer_agreement: Share of equal values of an integer or boolean output, 0 to 1.
+        min_graph_sqnr_db: Least SQNR against the quantized graph in PyTorch, not the model before it, in dB.
+        max_steps_from_graph: Largest difference from that graph, in steps of the output's scale.
+    """
 
     name: str
     min_sqnr_db: float | None = None
@@ -55,12 +69,21 @@ class OutputLimits:
 class Verify:
     """When a file that loads counts as wrong. Unset limits take the scheme's default (see docs/recipe.md).
 
-    max_diff_ratio: largest absolute difference from the PyTorch reference over the reference's largest magnitude, or
-    over a channel's largest range where that is less. min_channel_sqnr_db, min_region_sqnr_db: of the worst channel,
-    the worst row or column. max_dead_channels: how many may answer one value where the reference varies.
-    min_integer_agreement: share of equal values of an integer or boolean output. min_graph_sqnr_db,
-    max_steps_from_graph: against the quantized graph in PyTorch, not the model before it; steps are of the output's
-    scale.
+    Attributes:
+        min_sqnr_db: Least SQNR against the PyTorch reference, in dB.
+        max_diff_ratio: Largest absolute difference from the reference over its largest magnitude, or over a channel's
+            largest range where that is less.
+        min_channel_sqnr_db: As min_sqnr_db, of the worst channel.
+        min_region_sqnr_db: As min_sqnr_db, of the worst row or column of an image-like output.
+        max_dead_channels: So many channels may answer one value where the reference varies.
+        min_argmax_agreement: Share of samples with the same largest class as the reference, 0 to 1.
+        min_integer_agreement: Share of equal values of an integer or boolean output, 0 to 1.
+        max_accuracy_drop: The most that the task's metric may be worse than the PyTorch model's.
+        min_graph_sqnr_db: Least SQNR against the quantized graph in PyTorch, not the model before it, in dB.
+        max_steps_from_graph: Largest difference from that graph, in steps of the output's scale.
+        outputs: Limits of single outputs.
+        tflite_runtime: Of .tflite files: whether the older tflite-runtime must run them too (`require`), is asked if it
+            is set up (`report`), or is not asked (`skip`).
     """
 
     min_sqnr_db: float | None = None
@@ -92,7 +115,17 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One file to ship: a runtime and how it is quantized. Names are unique in a recipe."""
+    """One file to ship: a runtime and how it is quantized. Names are unique in a recipe.
+
+    Attributes:
+        name: Of the file, without its ending.
+        runtime: Name in RUNTIMES.
+        quantize: How; float32 by default.
+        layout: Of the file's image inputs and outputs.
+        io: Type of the values that the file takes and gives.
+        opset: ONNX operator set, 18 to 23; None for the exporter's.
+        verify: When the file counts as wrong.
+    """
 
     name: str
     runtime: Runtime
@@ -104,8 +137,15 @@ class Target:
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
-        if self.layout == "NHWC" and self.runtime != "tflite":
-            raise ValueError(f"layout NHWC is for runtime tflite; {self.runtime} files keep the model's NCHW")
+        runtime = RUNTIMES.get(self.runtime)
+        if runtime is None:
+            raise ValueError(f"runtime: unknown value {self.runtime!r}{suggest(self.runtime, RUNTIMES)}")
+        if self.layout not in runtime.layouts:
+            others = _runtimes(lambda info: self.layout in info.layouts)
+            raise ValueError(
+                f"layout {self.layout} is for runtime {others}; {self.runtime} files keep the model's "
+                f"{' or '.join(runtime.layouts)}"
+            )
         if self.io == "int8" and not self.quantize.is_static:
             raise ValueError(
                 f"io int8 needs a static int8 scheme: files of {self.quantize.scheme} take and give float32"
@@ -113,9 +153,19 @@ class Target:
         why = refusal(self.runtime, self.quantize)
         if why:
             raise ValueError(why)
-        if self.opset is not None and self.runtime != "onnx":
-            raise ValueError(f"opset is for runtime onnx, found runtime {self.runtime!r}")
+        if self.opset is not None and "opset" not in runtime.target_keys:
+            raise ValueError(f"opset is for runtime {_having('opset')}, found runtime {self.runtime!r}")
         if self.opset is not None and not 18 <= self.opset <= 23:
             raise ValueError(f"opset must be 18 to 23 (what the exporter honours), found {self.opset}")
-        if self.verify.tflite_runtime == "require" and self.runtime != "tflite":
-            raise ValueError(f"verify.tflite_runtime is for runtime tflite, found runtime {self.runtime!r}")
+        if self.verify.tflite_runtime == "require" and "tflite_runtime" not in runtime.target_keys:
+            having = _having("tflite_runtime")
+            raise ValueError(f"verify.tflite_runtime is for runtime {having}, found runtime {self.runtime!r}")
+
+
+def _having(key: str) -> str:
+    """The runtimes that a key of [[target]] is for."""
+    return _runtimes(lambda info: key in info.target_keys)
+
+
+def _runtimes(wanted: Callable[[RuntimeInfo], bool]) -> str:
+    return " or ".join(name for name, info in RUNTIMES.items() if wanted(info))
