@@ -22,7 +22,6 @@ NOT_YET = {
     "events",
     "measure",
     "metrics",
-    "pruning",
     "recipe",
     "records",
     "report",
@@ -30,7 +29,6 @@ NOT_YET = {
     "stages",
     "stats",
     "studies",
-    "training",
 }
 
 
