@@ -129,6 +129,11 @@ class Registry(Mapping[str, Row], Generic[Row]):
 _registries: dict[str, Registry[Any]] = {}
 
 
+def registries() -> tuple[Registry[Any], ...]:
+    """Those whose rooms are loaded."""
+    return tuple(_registries.values())
+
+
 def installed(group: str = "") -> list[Plugin]:
     """Installed packages' rows for a group, or for all under our prefix: sorted, from their metadata alone."""
     from importlib import metadata

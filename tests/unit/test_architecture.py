@@ -318,17 +318,24 @@ def test_the_bench_of_phones_imports_the_standard_library_and_itself_only() -> N
 
 
 def test_every_module_that_a_registry_names_is_there() -> None:
-    from pocketforge.registries import DEVICES, METHODS, READERS, RUNTIMES, SOURCES, STAGES
+    from pocketforge.registries import DEVICES, METHODS, RUNTIMES, SOURCES, STAGES
 
     named = [*(s.module for s in STAGES.values()), *(r.module for r in RUNTIMES.values())]
-    named += [f"pocketforge.runtimes.sessions.{r.session}" for r in RUNTIMES.values()]
-    named += [module for registry in (METHODS, READERS, SOURCES) for module in registry.values()]
     named += [
         place.partition(":")[0]
         for info in DEVICES.values()
         for part, place in dataclasses.asdict(info).items()
         if isinstance(place, str) and place and part != "about"
     ]
+    for runtime in RUNTIMES.values():
+        sessions = [runtime.session]
+        if runtime.why is not None:
+            sessions += [runtime.why.plain.session] if runtime.why.plain else []
+            named += [runtime.why.tap or runtime.why.lowered]
+        named += [f"pocketforge.runtimes.sessions.{session}" for session in sessions]
+        named += [m for each in runtime.formats for m in (each.parser, each.traffic) if m]
+    named += [source.module for source in SOURCES.values()]
+    named += list(METHODS.values())
     assert [n for n in named if not is_module(n)] == []
 
 

@@ -27,14 +27,11 @@ NOT_YET = {
     "plan",
     "pruning",
     "recipe",
-    "registries",
     "run",
-    "runtimes",
     "stages",
     "stats",
     "studies",
     "training",
-    "why",
 }
 
 

@@ -58,8 +58,7 @@ def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
         yield _engines()
     for name, runtime in runtimes.items():
         needed = list(dict.fromkeys((*runtime.export_libraries, *runtime.run_libraries)))
-        get = f"pip install 'pocketforge[{runtime.extra}]'"
-        yield look.at(name, needed, [*runtime.preload, runtime.module], get)
+        yield look.at(name, needed, [*runtime.preload, runtime.module], runtime.install)
     use = "for [[compress]] and studies"
     yield look.at("compress", COMPRESS_LIBRARIES, _COMPRESS_MODULES, "pip install 'pocketforge[compress]'", use)
     yield from _plugins()

@@ -23,7 +23,8 @@ from pocketforge.files import is_special
 from pocketforge.plan.roles import loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
 from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
-from pocketforge.registries import RUNTIMES, STAGES, RuntimeInfo
+from pocketforge.recipe.data import FUNCTION, parse_source
+from pocketforge.registries import RUNTIMES, SOURCES, STAGES, RuntimeInfo
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import look_at
 from pocketforge.run.store import LAYOUT
@@ -139,10 +140,10 @@ def _named_files(recipe: Recipe) -> dict[str, str]:
         named[f"{where}.loss"] = entry.loss.partition(":")[0]
     for index, device in enumerate(recipe.devices):
         named |= {f"device[{index}].{key}": file for key, file in device.named_files().items()}
-    kind, _, place = recipe.data.source.partition(":")
-    if kind.endswith(".py"):
-        named["data.source"] = kind
-    elif place:
+    kind, place = parse_source(recipe.data.source)
+    if kind == FUNCTION:
+        named["data.source"] = place.partition(":")[0]
+    elif SOURCES[kind].place in ("DIR", "FILE"):
         named["data.source"] = place
     return {where: path for where, path in named.items() if path}
 
@@ -163,6 +164,7 @@ def installed_versions(runtimes: Mapping[str, RuntimeInfo] = RUNTIMES) -> dict[s
     names = {name for stage in STAGES.values() for name in stage.libraries}
     for runtime in runtimes.values():
         names.update(runtime.export_libraries, runtime.run_libraries)
+    names.update(*(source.libraries for source in SOURCES.values()))
     versions = {}
     for name in sorted(names | {"torchvision", "timm", "transformers"} | set(COMPRESS_LIBRARIES)):
         try:

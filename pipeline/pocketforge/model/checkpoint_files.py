@@ -91,8 +91,8 @@ def read_checkpoint_file(folder: Path) -> CheckpointFile:
 
 
 def write_checkpoint_file(content: CheckpointFile, folder: Path) -> None:
-    told = {key: value for key, value in asdict(content).items() if value or key in _WANTED}
-    text = json.dumps({"format": FORMAT, **told}, indent=1, sort_keys=True)
+    entries = {key: value for key, value in asdict(content).items() if value or key in _WANTED}
+    text = json.dumps({"format": FORMAT, **entries}, indent=1, sort_keys=True)
     (folder / CHECKPOINT).write_text(text + "\n", "utf-8")
 
 

@@ -92,10 +92,10 @@ def transformers_model(folder: Path, args: Mapping[str, object], seed: int) -> n
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if saved:
-                model, found = auto.from_pretrained(
+                model, loading = auto.from_pretrained(
                     folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
                 )
-                missing = sorted(found["missing_keys"])
+                missing = sorted(loading["missing_keys"])
             else:
                 model, missing = auto.from_config(config), []
     except Exception as error:

@@ -22,7 +22,7 @@ def evaluate(
     samples: one array an input, samples first. Raises ModelError when the outputs are not tensors.
     """
     count = min(len(samples[0]), limit or len(samples[0]))
-    found: list[list[Array]] = []
+    rows: list[list[Array]] = []
     with torch.no_grad():
         for index in range(count):
             feeds = [torch.from_numpy(np.array(array[index : index + 1])) for array in samples]
@@ -33,10 +33,10 @@ def evaluate(
                     f"forward() must return a tensor or a tuple of tensors, found {type(answer).__name__}",
                     "return the logits",
                 )
-            found.append([_batched(o, number) for number, o in enumerate(outputs)])
+            rows.append([_batched(o, number) for number, o in enumerate(outputs)])
             if index % max(1, count // 20) == 0:
                 progress(index / count)
-    return [np.concatenate(column) for column in zip(*found, strict=True)]
+    return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
 def _batched(output: torch.Tensor, number: int) -> Array:

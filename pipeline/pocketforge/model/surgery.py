@@ -148,10 +148,10 @@ def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _keep(module: nn.Module, edit: KeepChannels) -> None:
-    for name, kept in edit.tensors.items():
+    for name, dimensions in edit.tensors.items():
         owner, last = _tensor_owner(module, name)
         old = getattr(owner, last)
-        new = keep_indices(old.detach(), kept, name)
+        new = keep_indices(old.detach(), dimensions, name)
         if isinstance(old, nn.Parameter):
             setattr(owner, last, nn.Parameter(new, requires_grad=old.requires_grad))
         else:
@@ -192,14 +192,14 @@ def keep_indices(tensor: Tensor, kept: Mapping[int, Sequence[int]], name: str = 
 
 def keep_masks(masks: Mapping[str, Tensor], edits: Sequence[Edit], module: nn.Module) -> dict[str, Tensor]:
     """Masks after `edits` (made on `module` already): cut as the weights were; of replaced modules dropped."""
-    found = dict(masks)
+    cut = dict(masks)
     for edit in edits:
         if isinstance(edit, KeepChannels):
-            found = {n: keep_indices(m, edit.tensors[n], n) if n in edit.tensors else m for n, m in found.items()}
+            cut = {n: keep_indices(m, edit.tensors[n], n) if n in edit.tensors else m for n, m in cut.items()}
         else:
-            found = {n: m for n, m in found.items() if not n.startswith(f"{edit.module}.")}
+            cut = {n: m for n, m in cut.items() if not n.startswith(f"{edit.module}.")}
     sizes = {name: value.shape for name, value in module.state_dict().items()}
-    return {name: mask for name, mask in found.items() if sizes.get(name) == mask.shape}
+    return {name: mask for name, mask in cut.items() if sizes.get(name) == mask.shape}
 
 
 def record_kept(module: nn.Module, prune: Callable[[nn.Module], None]) -> KeepChannels:
@@ -232,26 +232,26 @@ def record_kept(module: nn.Module, prune: Callable[[nn.Module], None]) -> KeepCh
 
 def _plain_attributes(module: nn.Module) -> dict[str, object]:
     """Attributes that decide shapes, as JSON can hold them: integers, floats and tuples of integers."""
-    found: dict[str, object] = {}
+    attributes: dict[str, object] = {}
     for name, value in vars(module).items():
         if type(value) in (int, float) or (
             isinstance(value, tuple) and value and all(type(item) is int for item in value)
         ):
-            found[name] = tuple(value) if isinstance(value, tuple) else value
-    return found
+            attributes[name] = tuple(value) if isinstance(value, tuple) else value
+    return attributes
 
 
 def _kept_of(values: Tensor, shape: torch.Size, name: str) -> dict[int, tuple[int, ...]]:
     where = torch.unravel_index(values, shape)
-    kept: dict[int, tuple[int, ...]] = {}
+    by_dimension: dict[int, tuple[int, ...]] = {}
     for dim, size in enumerate(shape):
         first = where[dim].movedim(dim, 0).reshape(values.shape[dim], -1)
         if not (first == first[:, :1]).all():
             raise ValueError(f"pruning {name} did not select whole slices of dimension {dim}")
         indices = tuple(int(i) for i in first[:, 0])
         if indices != tuple(range(size)):
-            kept[dim] = indices
-    return kept
+            by_dimension[dim] = indices
+    return by_dimension
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, resolve: Callable[[str], Path] | None = None) -> None:
@@ -315,7 +315,7 @@ def load_checkpoint(
 def edit_to_json(edit: Edit) -> dict[str, Any]:
     if isinstance(edit, Replace):
         return {"edit": "replace", "module": edit.module, "by": edit.by}
-    tensors = {name: {str(dim): list(kept) for dim, kept in dims.items()} for name, dims in edit.tensors.items()}
+    tensors = {name: {str(dim): list(indices) for dim, indices in dims.items()} for name, dims in edit.tensors.items()}
     return {"edit": "keep_channels", "tensors": tensors, "attributes": edit.attributes}
 
 
@@ -326,7 +326,7 @@ def edit_from_json(data: Mapping[str, Any]) -> Edit:
             return Replace(str(data["module"]), dict(data["by"]))
         if data["edit"] == "keep_channels":
             tensors = {
-                str(name): {int(dim): tuple(int(i) for i in kept) for dim, kept in dims.items()}
+                str(name): {int(dim): tuple(int(i) for i in indices) for dim, indices in dims.items()}
                 for name, dims in data["tensors"].items()
             }
             return KeepChannels(tensors, {str(name): dict(v) for name, v in data["attributes"].items()})

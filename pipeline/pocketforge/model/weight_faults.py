@@ -127,7 +127,7 @@ def quick_faults(shapes: Mapping[str, torch.Size | None], state: Mapping[str, ob
         unexpected=[name for name in state if name not in shapes],
     )
     for name, shape in shapes.items():
-        found = shape_of(state.get(name))
-        if shape is not None and found is not None and found != shape:
-            faults.shapes.append(f"{name} {list(found)} instead of {list(shape)}")
+        in_file = shape_of(state.get(name))
+        if shape is not None and in_file is not None and in_file != shape:
+            faults.shapes.append(f"{name} {list(in_file)} instead of {list(shape)}")
     return faults

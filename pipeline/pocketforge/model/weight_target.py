@@ -48,7 +48,7 @@ class Reading:
         return -self.named, self.faults.count if self.named else -len(self.state)
 
 
-class Target:
+class LoadTarget:
     """The module to load into, and what it wants."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -101,12 +101,12 @@ class Target:
 
     def casts(self, state: Mapping[str, object]) -> list[str]:
         """Numbers of another width, which loading turns into the model's."""
-        found: Counter[tuple[str, str]] = Counter()
+        counts: Counter[tuple[str, str]] = Counter()
         for name, value in state.items():
-            wanted = self.wanted.get(name)
-            if isinstance(value, Tensor) and isinstance(wanted, Tensor) and value.dtype != wanted.dtype:
-                found[str(value.dtype).removeprefix("torch."), str(wanted.dtype).removeprefix("torch.")] += 1
-        return [f"{count} tensors cast from {old} to {new}" for (old, new), count in found.items()]
+            own = self.wanted.get(name)
+            if isinstance(value, Tensor) and isinstance(own, Tensor) and value.dtype != own.dtype:
+                counts[str(value.dtype).removeprefix("torch."), str(own.dtype).removeprefix("torch.")] += 1
+        return [f"{count} tensors cast from {old} to {new}" for (old, new), count in counts.items()]
 
     def tied_to(self, state: Mapping[str, object]) -> dict[str, str]:
         """Names that the file lacks, and another name of the same memory in the model that it has."""

@@ -104,10 +104,10 @@ def _holds(value: object) -> bool:
 
 
 def _versions(node: Mapping[object, object]) -> dict[str, dict[str, object]]:
-    found = getattr(node, "_metadata", None)
-    if not isinstance(found, Mapping):
+    metadata = getattr(node, "_metadata", None)
+    if not isinstance(metadata, Mapping):
         return {}
-    return {k: dict(v) for k, v in found.items() if isinstance(k, str) and isinstance(v, Mapping)}
+    return {k: dict(v) for k, v in metadata.items() if isinstance(k, str) and isinstance(v, Mapping)}
 
 
 def summarize(tree: object) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar
+
+from pocketforge.outcomes.reference import WeightsRead
+from pocketforge.recipe.compress import Finetune
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,12 @@ class TeacherFacts:
     Attributes:
         definition: The teacher's definition, or in words who it was.
         accuracy_top1: Its own, on the calibration samples, 0 to 1.
-        weights: How its weights were read (model/weights.py's Loaded, as JSON); empty where it had none.
+        weights: How its weights were read; None where it came without a file.
     """
 
     definition: str
     accuracy_top1: float
-    weights: Mapping[str, object] | None = None
+    weights: WeightsRead | None = None
 
     OMIT_UNSET: ClassVar[bool] = True
 
@@ -67,7 +69,7 @@ class TrainOutcome:
     Attributes:
         train_samples: So many samples of the train split were there, those held out included.
         parameters: Of the trained model.
-        settings: The entry of [[compress]], but for its type.
+        settings: The entry of [[compress]].
         history: Epoch by epoch.
         stopped_early: Whether there were fewer epochs than asked for.
         teacher: None without one.
@@ -76,7 +78,7 @@ class TrainOutcome:
 
     train_samples: int
     parameters: int
-    settings: Mapping[str, object]
+    settings: Finetune
     history: tuple[Epoch, ...]
     stopped_early: bool
     teacher: TeacherFacts | None = None

@@ -23,7 +23,7 @@ from torchao.quantization.pt2e.quantizer import (
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-from pocketforge.quantization.layers import op_name
+from pocketforge.quantization.weighted import op_name
 from pocketforge.rewrites.graph import first_input, full_arguments
 
 CLAMPS = ("hardtanh", "hardtanh_", "relu6", "relu6_")

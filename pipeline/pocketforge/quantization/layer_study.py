@@ -15,12 +15,12 @@ import torch
 
 from pocketforge.data.dataset import open_dataset
 from pocketforge.files import resolver
-from pocketforge.metrics import Array, accuracy, parity
+from pocketforge.metrics import Array, Arrays, accuracy, parity
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerCost, LayerStudy, Score
 from pocketforge.outcomes.reference import Reference
-from pocketforge.quantization.layers import WEIGHTED, count_weights, layers_of, op_name, owner
-from pocketforge.quantization.pt2e import Samples, calibrate, convert, layer_schemes, prepare, quantize_graph
+from pocketforge.quantization.pt2e import calibrate, convert, layer_schemes, prepare, quantize_graph
+from pocketforge.quantization.weighted import WEIGHTED, count_weights, layers_of, op_name, owner
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.rewrites.graph import first_input
 from pocketforge.specs.sampling import Sampling
@@ -38,7 +38,7 @@ class Scorer:
     def __init__(
         self,
         program: torch.export.ExportedProgram,
-        samples: Samples,
+        samples: Arrays,
         quantize: Quantize,
         inputs: Mapping[str, Path],
         sampling: Sampling,

@@ -17,7 +17,7 @@ from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, Observe
 
 from pocketforge.errors import ModelError
 from pocketforge.metrics import Array
-from pocketforge.quantization.layers import op_name, owner
+from pocketforge.quantization.weighted import op_name, owner
 from pocketforge.recipe.backends import Backend
 
 # XNNPACK's configuration never goes below a scale of 2^-12, which wrecks layers with small activations; observers'
@@ -208,14 +208,14 @@ class EntropyActivation(_WithoutZeros):
         magnitudes = _of_magnitudes(counts, edges, size)
         best, least = self.bins, np.inf
         # From the widest down: two spikes without anything between them are no reason to cut one off.
-        for kept in range(self.bins, 0, -1):
-            width = min(high, kept * size) - max(low, -kept * size)
-            levels = round((self.levels[1] - self.levels[0] + 1) * kept * size / width)
-            if kept < levels:
+        for count in range(self.bins, 0, -1):
+            width = min(high, count * size) - max(low, -count * size)
+            levels = round((self.levels[1] - self.levels[0] + 1) * count * size / width)
+            if count < levels:
                 continue
-            divergence = divergence_when_cut(magnitudes, kept, levels)
+            divergence = divergence_when_cut(magnitudes, count, levels)
             if divergence < least - 1e-9:
-                best, least = kept, divergence
+                best, least = count, divergence
         return _pair([max(low, -best * size), min(high, best * size)])
 
 

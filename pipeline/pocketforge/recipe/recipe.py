@@ -21,6 +21,7 @@ from pocketforge.recipe.names import check_name, suggest
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
+from pocketforge.registries import RUNTIMES
 
 MOST_PARTS = 200  # each is a process and a model of its own
 
@@ -43,7 +44,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         faults = [*self._fault_names(), *self._fault_task(), *self._fault_compress()]
-        faults += [*self._fault_quantize(), *self._fault_budgets()]
+        faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets()]
         if faults:
             raise ValueError("\n".join(faults))
 
@@ -140,6 +141,18 @@ class Recipe:
                         "or more: ranges of fewer are chance; raise calibration_samples"
                     )
         return faults
+
+    def _fault_cores(self) -> list[str]:
+        """ARM cores, emulated or a phone's, and a runtime that has no program for them."""
+        hosts = {d.name for d in self.devices if isinstance(d, HostDevice)} | _x86_hosts(self.devices)
+        cores = [d.name for d in self.devices if d.name not in hosts]
+        native = [name for name, info in RUNTIMES.items() if info.native is not None] if cores else []
+        return [
+            f"target[{index}].runtime: {target.runtime} has no program for ARM cores, so it cannot run on device "
+            f"{cores[0]!r}; runtimes with one: {', '.join(native)}"
+            for index, target in enumerate(self.targets)
+            if cores and target.runtime not in native
+        ]
 
     def _fault_budgets(self) -> list[str]:
         faults = []

@@ -13,25 +13,10 @@ from typing import Literal
 
 from pocketforge.plugins import Registry
 from pocketforge.recipe import default_limits as limits
+from pocketforge.registries import SchemeSupport
 
-How = Literal["native", "emulated", "refused"]
 Family = Literal["float", "static", "dynamic", "stored"]
 Weights = Literal["float32", "float16", "int8", "levels", "codebook"]
-
-
-@dataclass(frozen=True, slots=True)
-class Support:
-    """What a runtime makes of a scheme.
-
-    Attributes:
-        how: native: the runtime's own kernels for it. emulated: right numbers, computed in float. refused: not written.
-        why: In words.
-        nearest: Of a refused one, what to ask for instead; else empty.
-    """
-
-    how: How
-    why: str
-    nearest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +33,19 @@ class SchemeInfo:
         stored_as: Data types of which most of a file's weight bytes must be, as `verify` reads them from the file.
             Empty where they are float32, or may be (codebook): nothing in a file's types tells then.
         bits: Of one weight, as the scheme means it; a file may take a whole byte for fewer.
-        stage: What makes it: `quantize`, `qat`, or empty where the exporter rounds, or nobody.
+        stage: Which stage makes it: `quantize`, `qat`, or empty where the exporter rounds, or nobody.
+        make: Of stage `quantize` the function that makes it, as `module:function` (Make in stages/quantize.py); else
+            empty.
+        numerics: What the file's numbers are, in words; {granularity}, {bits}, {backend}, {group_size} and {entries}
+            are put in (quantization/converted.py).
         first_seen: The form of the model in which the file's numbers are first seen (why/limits.py): `prepared`,
             `lowered` where no graph before it computes with them, empty where they are the model's own.
         keys: The keys of a `quantize` table that are for it; any other is refused.
         limits: Of `verify`: a file's outputs against PyTorch's.
         on_device: Of `verify_device`: against the same file's on the host.
         on_x86: The same on another x86 host.
-        support: Runtime → what it makes of it. Ours say it of each of our runtimes; any other is refused by its name.
+        support: Runtime → what it makes of it. Ours say it of each of our runtimes; a plug-in's runtime
+            has answers of its own (RuntimeInfo.schemes), and is refused by its name without.
         trained_limits: Of `verify`, where the target was trained (`quantize.finetune`) and so is another model than the
             reference; None where training is no choice.
         calibrates: Whether ranges come from calibration samples.
@@ -68,12 +58,14 @@ class SchemeInfo:
     stored_as: tuple[str, ...]
     bits: int
     stage: Literal["", "quantize", "qat"]
+    make: str
+    numerics: str
     first_seen: Literal["", "prepared", "lowered"]
     keys: frozenset[str]
     limits: Mapping[str, float]
     on_device: Mapping[str, float]
     on_x86: Mapping[str, float]
-    support: Mapping[str, Support]
+    support: Mapping[str, SchemeSupport]
     trained_limits: Mapping[str, float] | None = None
     calibrates: bool = False
     studies_layers: bool = False
@@ -83,6 +75,8 @@ class SchemeInfo:
         # Parity alone cannot tell a file of float weights from what was asked for: it is nearer.
         if bool(self.stored_as) == (self.weights in ("float32", "codebook")):
             raise ValueError(f"stored_as: wanted data types for {self.weights} weights, and none for float32's")
+        if (self.stage == "quantize") != bool(self.make):
+            raise ValueError(f"make: wanted a function for stage quantize and for no other, found {self.make!r}")
         if self.calibrates and self.family != "static":
             raise ValueError("calibrates: only a static scheme's ranges come from samples")
         if (self.family != "float") != bool(self.stage):
@@ -109,20 +103,23 @@ class SchemeInfo:
         return self.computes_in_integers and not self.is_trained
 
 
-def _in_all(how: How, why: str) -> dict[str, Support]:
-    return {runtime: Support(how, why) for runtime in ("executorch", "tflite", "onnx")}
+def _in_all(how: Literal["native", "emulated"], why: str) -> dict[str, SchemeSupport]:
+    return {runtime: SchemeSupport(how, why) for runtime in ("executorch", "tflite", "onnx")}
 
 
-_NO_WEIGHT_ONLY = Support(
+_NO_WEIGHT_ONLY = SchemeSupport(
     "refused",
     "XNNPACK takes no float inputs with int8 or int4 weights from ExecuTorch, so portable kernels would unpack them in "
     "each inference",
     "static_int8, or dynamic_int8 for linear layers",
 )
-_WIDENED = Support("emulated", "half-precision weights, widened when the file is loaded, computed in float32")
-_DEQUANTIZED = Support("emulated", "int8 weights, de-quantized when the file is loaded, computed in float32")
-_CLUSTERED = Support("emulated", "clustered float32 weights: smaller in gzip (a download) only")
+_WIDENED = SchemeSupport("emulated", "half-precision weights, widened when the file is loaded, computed in float32")
+_DEQUANTIZED = SchemeSupport("emulated", "int8 weights, de-quantized when the file is loaded, computed in float32")
+_CLUSTERED = SchemeSupport("emulated", "clustered float32 weights: smaller in gzip (a download) only")
 _INT8 = ("int8", "uint8")
+_MAKE_INT8 = "pocketforge.stages.quantize:make_int8"
+_MAKE_WEIGHT_ONLY = "pocketforge.stages.quantize:make_weight_only"
+_STATIC_NUMERICS = "static int8, {granularity} weights{bits}, backend {backend}"
 _OF_STATIC = frozenset({"backend", "per_channel", "weight_bits", "overrides"})
 _OF_CALIBRATION = frozenset({"calibration", "calibration_samples", "percentile"})
 
@@ -133,6 +130,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=(),
         bits=32,
         stage="",
+        make="",
+        numerics="the numbers of the trained model",
         first_seen="",
         keys=frozenset(),
         limits=limits.FLOAT32,
@@ -146,13 +145,15 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=("float16",),
         bits=16,
         stage="",  # each runtime's own converter rounds the weights, and there is nothing to choose
+        make="",
+        numerics="weights in half precision",
         first_seen="lowered",
         keys=frozenset(),
         limits=limits.FLOAT16,
         on_device=limits.INTEGER_ON_DEVICE,
         on_x86=limits.FLOAT_ON_X86,
         support={
-            "executorch": Support(
+            "executorch": SchemeSupport(
                 "native",
                 "linear layers in half precision; a model of mostly convolutions fails: XNNPACK keeps their weights "
                 "fp32",
@@ -167,6 +168,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=_INT8,
         bits=8,
         stage="quantize",
+        make=_MAKE_INT8,
+        numerics=_STATIC_NUMERICS,
         first_seen="prepared",
         keys=_OF_STATIC | _OF_CALIBRATION | {"repairs"},
         limits=limits.STATIC,
@@ -181,6 +184,9 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=_INT8,
         bits=8,
         stage="quantize",
+        make=_MAKE_INT8,
+        numerics="dynamic int8 in linear layers: {granularity} int8 weights{bits}, activations by each inference's "
+        "range",
         first_seen="prepared",
         keys=frozenset({"per_channel", "weight_bits", "overrides"}),
         limits=limits.DYNAMIC,
@@ -194,6 +200,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=("int8",),
         bits=8,
         stage="quantize",
+        make=_MAKE_WEIGHT_ONLY,
+        numerics="weights in int8 ({granularity}), all else computed in float32",
         first_seen="prepared",
         keys=frozenset({"per_channel"}),
         limits=limits.EIGHT_BITS,
@@ -207,6 +215,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=("int4", "int8"),  # the .ort format has no 4-bit type: there they take a byte each
         bits=4,
         stage="quantize",
+        make=_MAKE_WEIGHT_ONLY,
+        numerics="weights in int4 (a scale for each {group_size} inputs of a channel), all else in float32",
         first_seen="prepared",
         keys=frozenset({"group_size"}),
         limits=limits.FEW_BITS,
@@ -214,11 +224,11 @@ _SCHEMES: dict[str, SchemeInfo] = {
         on_x86=limits.FLOAT_ON_X86,
         support={
             "executorch": _NO_WEIGHT_ONLY,
-            "tflite": Support(
+            "tflite": SchemeSupport(
                 "emulated",
                 "int4 weights, unpacked in each inference, and not by XNNPACK: slower than fp32, 2 to 7 times here",
             ),
-            "onnx": Support(
+            "onnx": SchemeSupport(
                 "emulated",
                 "int4 weights, de-quantized when the file is loaded, computed in float32; a byte each in .ort",
             ),
@@ -230,6 +240,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=_INT8,
         bits=8,
         stage="qat",
+        make="",
+        numerics=f"{_STATIC_NUMERICS}; trained with fake quantization",
         first_seen="prepared",
         keys=_OF_STATIC | {"finetune", "freeze_batch_norm", "freeze_observers"},
         limits=limits.TRAINED,
@@ -243,6 +255,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=_INT8,
         bits=8,
         stage="quantize",
+        make=_MAKE_INT8,
+        numerics=f"{_STATIC_NUMERICS}; float where measured to be needed",
         first_seen="prepared",
         keys=_OF_STATIC | _OF_CALIBRATION | {"max_accuracy_drop", "minimize"},
         limits=limits.STATIC,
@@ -258,6 +272,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=(),
         bits=32,
         stage="quantize",
+        make="pocketforge.stages.quantize:make_codebook",
+        numerics="each weight one of at most {entries} values of its layer, computed in float32",
         first_seen="prepared",
         keys=frozenset({"entries", "finetune"}),
         limits=limits.FEW_BITS,
@@ -266,7 +282,7 @@ _SCHEMES: dict[str, SchemeInfo] = {
         support={
             "executorch": _CLUSTERED,
             "tflite": _CLUSTERED,
-            "onnx": Support(
+            "onnx": SchemeSupport(
                 "emulated", "indices and centroids, looked up when the file is loaded, computed in float32"
             ),
         },

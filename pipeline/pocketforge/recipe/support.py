@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 from pocketforge.recipe.quantize import Quantize
-from pocketforge.recipe.schemes import SCHEMES, Support
+from pocketforge.registries import RUNTIMES, SchemeSupport
 
 
-def support(runtime: str, quantize: Quantize) -> Support:
-    """What `quantize` is in `runtime`'s files. A runtime that nobody has an answer for is refused by its name."""
-    known = SCHEMES[quantize.scheme].support.get(runtime)
-    return known or Support("refused", f"nobody has said what {runtime} makes of it", "scheme fp32")
+def support(runtime: str, quantize: Quantize) -> SchemeSupport:
+    """What `quantize` is in `runtime`'s files: the scheme's row says it, or else the runtime's (a plug-in's)."""
+    of_runtime = RUNTIMES[runtime].schemes
+    known = quantize.info.support.get(runtime) or of_runtime.get(quantize.scheme)
+    if known is None:
+        nearest = ", ".join(of_runtime) or "another runtime"
+        known = SchemeSupport("refused", "neither the scheme's row nor the runtime's has an answer for it", nearest)
+    return known
 
 
 def refusal(runtime: str, quantize: Quantize) -> str:

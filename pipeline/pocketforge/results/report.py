@@ -56,7 +56,7 @@ def make_report(
         gates=gates,
         reference=reference or Empty(),
         compression=compression or Empty(),
-        agreement=tuple(compare_files(plan, outcome, recipe.task)),
+        agreement=tuple(compare_files(plan, outcome)),
         environment={**facts.versions, "host": facts.host},
         warnings=(
             *(f"{target.name}: {warning}" for target in targets for warning in target.warnings),

@@ -1,7 +1,7 @@
-"""What is inside a model file: operators, tensors, weights and delegates of .pte, .tflite, .onnx and .ort.
+"""What is inside a model file: its operators, tensors, weights and delegates.
 
-The format is recognised by content, then by extension; its parser is imported on use, so that no toolchain is
-loaded for a file that does not need it. Nothing here runs a model.
+The format is recognised by content, then by extension (registries.FileFormat says how); its parser is imported on use,
+so that no toolchain is loaded for a file that does not need it. Nothing here runs a model.
 
 What counts as a parameter: the elements of every stored constant tensor, zeros included, each stored tensor once (two
 layers that share their bytes count once). Not parameters: quantization scales and zero points, unquantized integer
@@ -17,23 +17,18 @@ import hashlib
 import importlib
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.files import refuse_special
+from pocketforge.registries import FileFormat, file_formats
 
 JSON_VERSION = 1
-
-PARSERS: dict[str, str] = {
-    "pte": "pocketforge.runtimes.describe_executorch",
-    "tflite": "pocketforge.runtimes.describe_tflite",
-    "onnx": "pocketforge.runtimes.describe_onnx",
-    "ort": "pocketforge.runtimes.describe_onnx",
-}
-PACKAGES: dict[str, str] = {"pte": "executorch", "tflite": "ai-edge-litert", "onnx": "onnx", "ort": "onnxruntime"}
+Item = TypeVar("Item")
 
 BITS: dict[str, int] = (
     {"bool": 8, "bfloat16": 16, "complex64": 64, "complex128": 128}
@@ -43,7 +38,6 @@ BITS: dict[str, int] = (
 )
 """Bits of one element, by dtype, in the names every format is translated to (PyTorch's and NumPy's)."""
 
-_IDENTIFIERS: dict[bytes, str] = {b"TFL3": "tflite", b"ORTM": "ort"}
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a zip archive (a PyTorch checkpoint or .pt2?)"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file that it stands for"),
@@ -60,7 +54,13 @@ _DAMAGE = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Quantization:
-    """Affine quantization of one tensor: real = scale * (stored - zero_point); `axis` is None for per-tensor."""
+    """Affine quantization of one tensor: real = scale * (stored - zero_point).
+
+    Attributes:
+        scales: One, or one for each place of `axis`.
+        zero_points: As many as scales.
+        axis: None for one scale for the whole tensor.
+    """
 
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
@@ -69,7 +69,15 @@ class Quantization:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """An input or output. A dynamic dimension is its symbol or "?"; `bounded`: sizes are upper bounds (.pte)."""
+    """An input or output.
+
+    Attributes:
+        name: The file's own.
+        shape: A dynamic dimension is its symbol or "?".
+        dtype: PyTorch's and NumPy's name.
+        quantization: None where values are real.
+        bounded: Whether sizes are upper bounds (.pte).
+    """
 
     name: str
     shape: tuple[int | str, ...]
@@ -80,7 +88,16 @@ class TensorInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WeightInfo:
-    """A stored weight tensor; `layer` is the operator that reads it, e.g. "CONV_2D_0" (its place among its kind)."""
+    """A stored weight tensor.
+
+    Attributes:
+        name: The file's own.
+        shape: As the file holds it.
+        dtype: PyTorch's and NumPy's name.
+        parameters: How many elements it has.
+        size_bytes: What it takes in the file.
+        layer: The operator that reads it, e.g. "CONV_2D_0" (its place among its kind); empty where none is known to.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -92,15 +109,50 @@ class WeightInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DelegateInfo:
-    """One delegated partition and its operators by count (empty where the blob is opaque to us)."""
+    """One delegated partition.
+
+    Attributes:
+        name: The backend's.
+        ops: Operator → how often it is in there; empty where the blob is opaque to us.
+    """
 
     name: str
     ops: dict[str, int]
 
 
+@dataclasses.dataclass(slots=True)
+class OtherBytes:
+    """Bytes of a file's constants that are no parameters (see above).
+
+    Attributes:
+        quantization_bytes: Of scales and zero points.
+        other_constant_bytes: Of shapes, axes, limits.
+        opaque_delegate_bytes: Of delegates that cannot be looked into: weights, or what else.
+    """
+
+    quantization_bytes: int = 0
+    other_constant_bytes: int = 0
+    opaque_delegate_bytes: int = 0
+
+    def metadata(self, dynamic: int) -> dict[str, str]:
+        """As a description's metadata has them. dynamic: operators on activations that are quantized at run time."""
+        about = {name: str(size) for name, size in dataclasses.asdict(self).items() if size}
+        return about | ({"dynamically_quantized_ops": str(dynamic)} if dynamic else {})
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contents:
-    """What a format's parser reads out of the bytes."""
+    """What a format's parser reads out of the bytes.
+
+    Attributes:
+        inputs: In the order of the file.
+        outputs: In the order of the file.
+        ops: Operator → how often, those inside of delegates included.
+        weights: Each stored tensor once.
+        metadata: What else the file says of itself, by name, as text.
+        delegation: Partitions that a backend runs; none where the runtime delegates when it loads the file.
+        undelegated_ops: Operators left to kernels, where there is delegation.
+    """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -113,10 +165,23 @@ class Contents:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Description:
-    """A model file, described. `ops` are all operators, those inside of delegates included, most frequent first.
+    """A model file, described.
 
-    `dtypes` maps a weight dtype to its bytes, and adds up to the bytes of `weights`. `delegation` and
-    `undelegated_ops` are empty for .tflite, .onnx and .ort, where the runtime delegates when it loads the file.
+    Attributes:
+        format: As in `pte`.
+        name: The file's.
+        sha256: Of its bytes, in hexadecimal.
+        size_bytes: Of the file.
+        gzip_bytes: What it takes in a download.
+        inputs: As of Contents.
+        outputs: As of Contents.
+        ops: As of Contents, most frequent first.
+        dtypes: A weight's dtype → its bytes; they add up to those of `weights`.
+        weights: As of Contents.
+        parameters: Elements of all weights.
+        delegation: As of Contents; empty for .tflite, .onnx and .ort.
+        undelegated_ops: As of Contents, most frequent first.
+        metadata: As of Contents.
     """
 
     format: str
@@ -153,12 +218,18 @@ def contents_of(path: Path) -> Contents:
 
 
 def _parsed(data: bytes, file_format: str, path: Path) -> Contents:
+    runtime, known = file_formats()[f".{file_format}"]
+    if not known.parser:
+        raise ModelError(
+            f"{path}: what is in a .{file_format} file is not told: runtime {runtime} has no parser for it",
+            "give its row in RUNTIMES one (docs/extending.md)",
+        )
     try:
-        parser = cast(Parser, importlib.import_module(PARSERS[file_format]))
+        parser = cast(Parser, importlib.import_module(known.parser))
         return parser.parse(data, file_format)
     except ImportError as error:
-        package = PACKAGES[file_format]
-        raise ToolMissing(f"reading .{file_format} files needs {package}: {error}", f"pip install {package}") from error
+        hint = f"pip install {known.package}"
+        raise ToolMissing(f"reading .{file_format} files needs {known.package}: {error}", hint) from error
     except _DAMAGE as error:
         raise ModelError(
             f"{path}: wanted a whole .{file_format} file, found one that is truncated or damaged "
@@ -194,33 +265,35 @@ def describe(path: Path) -> Description:
 
 
 def detect(data: bytes, path: Path) -> str:
-    """The format of `data`: by its file identifier, then (ONNX has none) by its first field and its extension."""
-    identifier = data[4:8]
-    if identifier in _IDENTIFIERS:
-        return _IDENTIFIERS[identifier]
-    if identifier[:2] == b"ET" and identifier[2:].isdigit():
-        return "pte"
+    """The format of `data`: by its identifier, then by what such files start with, then by its extension."""
+    formats = [each for _, each in file_formats().values()]
+    known = next((each for each in formats if _has_identifier(data, each)), None)
+    known = known or next((each for each in formats if each.start and re.match(each.start, data, re.DOTALL)), None)
+    if known is not None:
+        return known.name
+    any_of_them = f"a model file ({', '.join(each.suffix for each in formats)})"
     for start, what in _FOREIGN:
-        if data.startswith(start) or (start == b"ET01" and identifier == start):
-            raise ModelError(
-                f"{path}: wanted a model file (.pte, .tflite, .onnx, .ort), found {what}",
-                "Give the exported model file itself.",
-            )
-    extension = path.suffix.lower().lstrip(".")
-    # An ONNX ModelProto is written field by field in order: ir_version first, so tag 0x08 and a small version.
-    if extension == "onnx" or (data[:1] == b"\x08" and len(data) > 2 and 0 < data[1] < 64):
-        return "onnx"
-    wanted = {"pte": "ET12", "tflite": "TFL3", "ort": "ORTM"}.get(extension)
-    detail = f"the identifier {wanted} at byte 4" if wanted else "a model file (.pte, .tflite, .onnx, .ort)"
+        if data.startswith(start):
+            raise ModelError(f"{path}: wanted {any_of_them}, found {what}", "Give the exported model file itself.")
+    named = next((each for each in formats if each.suffix == path.suffix.lower()), None)
+    if named is not None and not named.identifier:
+        return named.name
+    detail = f"the identifier {named.example} at byte 4" if named is not None else any_of_them
     raise ModelError(
         f"{path}: wanted {detail}, found bytes {data[:8]!r} ({len(data)} bytes)",
         "Check that the download or the export finished, and that this is the exported model itself.",
     )
 
 
-def to_json(description: Description) -> dict[str, Any]:
+def _has_identifier(data: bytes, file_format: FileFormat) -> bool:
+    stated, identifier = data[4:8], file_format.identifier
+    rest = stated[len(identifier) :]
+    return bool(identifier) and stated.startswith(identifier) and (not rest or rest.isdigit())
+
+
+def to_json(description: Description) -> dict[str, object]:
     """The description as plain JSON types, with a version."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(description)))
+    plain: dict[str, object] = json.loads(json.dumps(dataclasses.asdict(description)))
     return {"version": JSON_VERSION, **plain}
 
 
@@ -239,6 +312,13 @@ def stored_bytes(dtype: str, shape: Sequence[int]) -> int | None:
 def is_parameter(dtype: str, shape: Sequence[int], *, quantized: bool) -> bool:
     """Whether a constant is a weight: see the module's docstring."""
     return len(shape) > 0 and (quantized or dtype not in ("int32", "int64", "bool", "string"))
+
+
+def item_at(items: Sequence[Item], index: int) -> Item:
+    """Of a list that a file names places of. Raises IndexError: Python would read a negative one from its end."""
+    if index < 0:
+        raise IndexError(f"negative index {index}")
+    return items[index]
 
 
 def by_count(counts: Mapping[str, int]) -> dict[str, int]:

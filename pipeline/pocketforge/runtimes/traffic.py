@@ -11,16 +11,24 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from pocketforge.errors import ModelError
-from pocketforge.registries import READERS
+from pocketforge.registries import file_formats
 from pocketforge.runtimes.describe import BITS
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """One operator's bytes."""
+    """One operator's bytes.
+
+    Attributes:
+        kind: The file's name for it, as CONV_2D.
+        weight_bytes: Read of stored weights.
+        input_bytes: Read of activations.
+        output_bytes: Written.
+        rows: Output positions that each use all of its weights (see above); 0 where none do.
+    """
 
     kind: str
     weight_bytes: int
@@ -30,23 +38,23 @@ class Moved:
 
 
 class Reader(Protocol):
-    """A module of `READERS`."""
+    """A module that `FileFormat.traffic` names."""
 
     def read(self, path: Path) -> Iterable[Moved]:
         """Raises ValueError for a shape that is not fixed."""
         ...
 
 
-def traffic_of(path: Path) -> dict[str, Any]:
+def traffic_of(path: Path) -> dict[str, list[dict[str, object]]]:
     """{"operators": [{kind, weight_bytes, input_bytes, output_bytes, rows}, …]} of a model file.
 
     Raises ModelError for a format that is not read, or shapes that are not fixed.
     """
-    module = READERS.get(path.suffix)
-    if module is None:
-        known = ", ".join(READERS)
+    readers = {suffix: each.traffic for suffix, (_, each) in file_formats().items() if each.traffic}
+    if path.suffix not in readers:
+        known = ", ".join(readers)
         raise ModelError(f"what the operators of {path.name} move is known for {known}, not for {path.suffix}")
-    reader = cast(Reader, importlib.import_module(module))
+    reader = cast(Reader, importlib.import_module(readers[path.suffix]))
     try:
         return {"operators": [asdict(moved) for moved in reader.read(path)]}
     except ValueError as error:

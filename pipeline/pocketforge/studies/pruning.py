@@ -99,7 +99,7 @@ class _Study:
         libraries = sorted({name for stage in stages for name in STAGES[stage].libraries})
         self.about = {
             "version": VERSION,
-            "model": model_spec(recipe),
+            "model": model_spec(recipe).to_json(),
             "files": dict(facts.digests),
             "stages": {stage: STAGES[stage].version for stage in stages},
             "libraries": {name: facts.versions.get(name, "none") for name in libraries},
@@ -178,7 +178,7 @@ class _Study:
         cell: dict[str, Any] = {**dataclasses.asdict(ask), "error": "", "note": ""}
         try:
             module, masks, cell["note"] = self._pruned(ask)
-            zeros = measure_zeros(module)["zeros"] if masks else 0
+            zeros = measure_zeros(module).zeros if masks else 0
             cell |= {
                 "parameters": count_parameters(module),
                 "macs": count_macs(module, self.bench.example),

@@ -17,15 +17,14 @@ from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.emulator import parts
 from pocketforge.devices.emulator.arrays import described, read_outputs, write_inputs
 from pocketforge.devices.emulator.launch import Mode, Order, launch
+from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.profile_files import load_any, load_profile
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.devices.x86 import device as x86
 from pocketforge.devices.x86.hosts import X86Host
-from pocketforge.errors import DeviceError, RecipeError
-
-PACKAGES = {"tflite": "ai-edge-litert", "onnx": "onnxruntime", "executorch": "executorch"}
-"""Session → what its runtime is called with a version behind it, as on the host."""
+from pocketforge.errors import RecipeError
+from pocketforge.specs.count import EmulatedPlace
 
 # As many as the host prepares for timing.
 _TIMED_SAMPLES = 32
@@ -54,15 +53,17 @@ class Target:
 
 
 def run(request: RunRequest) -> RunAnswer:
-    """Run or time one file on the x86 host, or the cluster `request.cores` of `request.profile`.
+    """Run or time one file on the x86 host, or the cluster `place.cores` of the profile.
 
     Raises ToolFailed with the runtime's own words, DeviceUnavailable, DeviceTimeout, DeviceError (too much memory, a
     session that has no native runner), RecipeError (no such profile or cluster).
     """
-    profile = load_any(request.profile)
+    place, named = request.place, request.files["profile"]
+    assert isinstance(place, EmulatedPlace)
+    profile = load_any(named)
     if isinstance(profile, X86Host):
         return x86.run(request, profile)
-    target = target_of(request.profile, request.cores, request.time_limit_s, request.memory_limit_bytes)
+    target = target_of(named, place.cores, place.time_limit_s, place.memory_limit_bytes)
     mode: Mode = "time" if request.samples else "run"
     limit = _TIMED_SAMPLES if request.samples else 0
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
@@ -96,7 +97,7 @@ def run_answer(answer: Mapping[str, Any], session: str, cpus: tuple[int, ...] = 
         peak_rss_bytes=answer["peak_rss_bytes"],
         loaded_rss_bytes=answer["loaded_rss_bytes"],
         samples_ms=tuple(answer["samples_ms"]),
-        runtime=f"{PACKAGES[session]} {answer['runtime_version']}",
+        runtime=f"{native_runner(session).package} {answer['runtime_version']}",
         modules=(),
         cpus=cpus,
     )
@@ -119,9 +120,7 @@ def raw_inputs(
 
     The model is loaded once on the device to ask it for its inputs. Raises as `run`.
     """
-    if runtime not in PACKAGES:
-        known = ", ".join(sorted(PACKAGES))
-        raise DeviceError(f"the emulator has no runner for {runtime}", f"it runs files of {known}")
+    native_runner(runtime)  # before anything is started
     order = Order(runtime=runtime, model=model, sha256="", inputs=(), outputs=folder, mode="describe")
     inputs, _ = described(target.start(order), runtime)
     return write_inputs(inputs, samples, folder, model=model.name, limit=limit)
