@@ -175,7 +175,7 @@ def _target_record(
         facts["files"] = verified["files"]
         warnings += [f"{name}: {state}" for name, state in verified["runtimes"].items() if state != "works"]
         facts["kernels"] = judged_on(verified["kernels"], results)
-    checks += tuple(Check(**c) for c in device_checks(lane, outcome))
+    checks += tuple(device_checks(lane, outcome))
     for device, result in results.items():
         if table := DEVICES[lane.on[device].via].about:
             facts.setdefault(table, {})[device] = dict(result.about)
