@@ -33,9 +33,19 @@ _EXIT_LIBRARY = 69
 class Order:
     """What a runner is to do; see android_bench/runner/README.md.
 
-    inputs: raw little-endian files, one an input of the model, samples back to back. outputs: folder for
-    outputs_0.bin …, made if absent. sha256: of the model, "" for any. samples, time_ms: of mode time; windows: of
-    mode count; gate: a socket among those passed on, where it waits before the first window (0: nowhere).
+    Attributes:
+        runtime: Which runner.
+        model: The file.
+        sha256: What it must be; empty for any.
+        inputs: Raw little-endian files, one an input of the model, samples back to back.
+        outputs: Folder for outputs_0.bin …, made if absent.
+        mode: `describe` the file, `run` every sample, `time` inferences or `count` them.
+        threads: Of the runtime.
+        warmup: Inferences before the first that is timed or counted.
+        samples: Of mode time: so many at least.
+        windows: Of mode count: so many inferences are counted.
+        time_ms: Of mode time: so long at least.
+        gate: Of mode count: a socket among those passed on, where the runner waits before the first window; 0 for none.
     """
 
     runtime: str
