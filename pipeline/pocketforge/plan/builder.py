@@ -17,7 +17,7 @@ from typing import Any
 from pocketforge.plan.steps import Facts, Step, spec_json
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.data import parse_source
-from pocketforge.registries import RUNTIMES, SOURCES, STAGES
+from pocketforge.registries import RUNTIMES, SOURCES, stage_info
 from pocketforge.specs.base import Spec
 
 _FORMAT = 2
@@ -57,7 +57,7 @@ class Steps:
         preload: tuple[str, ...] = (),
         place: str = "",
     ) -> str:
-        info = STAGES[stage]
+        info = stage_info(stage)
         if "data" in reads:
             also = (*also, *self._source_libraries)
         covers = {

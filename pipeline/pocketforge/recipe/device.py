@@ -75,9 +75,17 @@ class Device(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostDevice:
-    """This machine: a file is timed in several new processes, which begin `spacing_seconds` apart or more.
+    """This machine: a file is timed in several new processes, one after another.
 
-    In each `warmup` inferences, then timed ones: at least `min_samples` and `min_seconds` of them in all processes.
+    Attributes:
+        name: What budgets and reports call it.
+        via: Its kind.
+        threads: Of the runtime.
+        processes: So many; their spread is what a verdict rests on.
+        spacing_seconds: From the start of one to the start of the next, at least.
+        warmup: Inferences in each before the first that counts.
+        min_samples: Timed inferences of all processes together, at least.
+        min_seconds: Timed seconds of all processes together, at least.
     """
 
     name: str = "host"
@@ -123,11 +131,19 @@ class HostDevice:
 class EmulatedDevice:
     """A device profile's cores, emulated; or an x86 host (a profile called x86-…), whose outputs alone are compared.
 
-    profile: a shipped profile's name, or a .toml file of one. cores: which of its clusters; the fastest when empty.
-    eval_samples: at most so many are run there, all when 0. min_sqnr_db, min_argmax_agreement: how near the outputs
-    must be to the same file's on the host; max_steps: how far apart at most, in steps of a quantized output; by scheme
-    when absent. calibration: a file of `pocketforge device calibrate`
-    that estimates use; the shipped one when empty. time_limit_s: for each file on this device.
+    Attributes:
+        profile: A shipped profile's name, or a .toml file of one.
+        name: What budgets and reports call it; the profile's when empty.
+        via: Its kind.
+        cores: Which of its clusters; the fastest when empty.
+        threads: Always 1.
+        eval_samples: At most so many are run there; all when 0.
+        min_sqnr_db: How near the outputs must be to the same file's on the host; by scheme when absent.
+        min_argmax_agreement: Share of samples with the same largest score; by scheme when absent.
+        max_steps: How far apart at most, in steps of a quantized output; by scheme when absent.
+        calibration: A file of `pocketforge device calibrate` that estimates use; the shipped one when empty.
+        time_limit_s: For each file on this device.
+        memory_limit_bytes: Of the emulator and the program in it.
     """
 
     profile: str
@@ -193,14 +209,27 @@ class EmulatedDevice:
 class AdbDevice:
     """A phone over adb.
 
-    serial: which one; when empty, the connected phone that is the profile's, else the only one. profile: which device
-    it stands for; budgets may name it, and what the phone has otherwise is said. required: without such a phone, is it
-    an error, or left out with a warning? cores: big, mid, little, all or a list as 4-6,7. rounds: so many, each of
-    `min_seconds` at least, `min_samples` inferences in all at least; rounds in which the phone slowed are repeated and
-    do not count. eval_samples, min_sqnr_db, min_argmax_agreement: as of an emulated device. runners: runtime → a runner
-    of your own for that runtime; runner_libraries: runtime → the library that it loads, where it takes one.
-    max_thermal_status (0 none … 6), max_battery_c: what the phone must have cooled down to, in at most cool_timeout_s.
-    time_limit_s: for each run on this phone, cooling apart.
+    Attributes:
+        name: What budgets and reports call it; the profile's when empty.
+        via: Its kind.
+        serial: Which one; when empty, the connected phone that is the profile's, else the only one.
+        profile: Which device it stands for; budgets may name it, and what the phone has otherwise is said.
+        required: Whether it is an error when no such phone is there; else it is left out with a warning.
+        cores: big, mid, little, all or a list as 4-6,7.
+        threads: Of the runtime.
+        warmup: Inferences in each round before the first that counts.
+        rounds: So many; rounds in which the phone slowed are repeated and do not count.
+        min_samples: Timed inferences in all, at least.
+        min_seconds: Timed seconds of each round, at least.
+        eval_samples: At most so many are run there; all when 0.
+        min_sqnr_db: As of an emulated device.
+        min_argmax_agreement: As of an emulated device.
+        runners: Runtime → a runner of your own for that runtime.
+        runner_libraries: Runtime → the library that this runner loads, where it takes one.
+        max_thermal_status: What the phone must have cooled down to: 0 (none) to 6 (shutdown).
+        max_battery_c: Likewise of its battery, in °C.
+        cool_timeout_s: So long it may take for that.
+        time_limit_s: For each run on this phone, cooling apart.
     """
 
     name: str = ""

@@ -23,7 +23,7 @@ from pocketforge import events
 from pocketforge.errors import ChangedInput, DamagedEntry, PocketforgeError, StageFailed, StoreError, describe_exit
 from pocketforge.plan.steps import Plan, Step, spec_json
 from pocketforge.records import StepRecord
-from pocketforge.registries import STAGES
+from pocketforge.registries import stage_info
 from pocketforge.run import worker
 from pocketforge.run.build_inputs import BuildInputs
 from pocketforge.run.fingerprints import Fingerprints
@@ -271,7 +271,7 @@ class _Run:
     def _make(self, step: Step, log: Path, started: float) -> Entry:
         inputs = {role: self.outcome.entries[key].files for role, key in step.needs.items()} | dict(step.paths)
         watch = self._inputs.watch(step)
-        resumable = STAGES[step.stage].resumable
+        resumable = stage_info(step.stage).resumable
         if resumable:
             inputs |= {"partial": self._partial(step, watch), "logs": log.with_suffix("")}
         with self.store.workspace() as out:
@@ -317,7 +317,7 @@ class _Run:
         self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path, temporary: Path, notes: Path
     ) -> int:
         """Returns the process's peak resident memory in bytes. notes: of what the user's code opens."""
-        stage = STAGES[step.stage]
+        stage = stage_info(step.stage)
         noted = notes if stage.user_code else None
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
