@@ -11,6 +11,7 @@ from PIL import Image
 from pocketforge.data.dataset import preprocess_from
 from pocketforge.data.preprocess import apply, describe
 from pocketforge.errors import ModelError
+from pocketforge.outcomes.files import to_json
 from pocketforge.recipe import Data, Preprocess
 from pocketforge.specs.data import data_spec
 
@@ -57,7 +58,7 @@ def follow(description, image):
     ],
 )
 def test_the_description_is_enough_to_do_it_again(preprocess):
-    description = describe(preprocess, 255.0)
+    description = to_json(describe(preprocess, 255.0))
     assert json.loads(json.dumps(description)) == description
     (result,) = apply(preprocess, 255.0, (RGB,))
     assert result.dtype == np.float32 and result.flags.c_contiguous
@@ -104,7 +105,7 @@ def test_without_preprocessing_numbers_pass_as_they_are():
     result = apply(None, 0.0, (tokens, floats))
     assert result[0].dtype == np.int64 and np.array_equal(result[0], tokens)
     assert result[1].dtype == np.float32
-    assert describe(None, 0.0) == {"input": None, "output": None, "steps": []}
+    assert to_json(describe(None, 0.0)) == {"input": None, "output": None, "steps": []}
 
 
 @pytest.mark.parametrize(

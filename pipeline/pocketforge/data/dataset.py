@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pocketforge.data import open_source
 from pocketforge.data.base import Array, Source
@@ -20,10 +21,23 @@ from pocketforge.files import Resolve
 from pocketforge.recipe import Preprocess, Recipe, data_spec
 from pocketforge.specs.data import DataSpec
 
+# Of a checked sample: a class number, or real numbers.
+Target: TypeAlias = int | NDArray[np.float32]
+
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """One split, in the split's order: `samples[i]` is (the model's inputs without batch, the target)."""
+    """One split, in the split's order: `samples[i]` is (the model's inputs without batch, the target).
+
+    Attributes:
+        source: Where raw samples are read, when they are asked for.
+        indices: Those of the source's samples that are the split, in its order.
+        preprocess: From a raw sample to the model's input; None feeds arrays as they are.
+        task: "classification" or "regression".
+        classes: How many classes there are; 0 where that is not known.
+        where: The source as the recipe names it, for errors.
+        value_max: The raw value that becomes 1.0; 0 leaves values as they are.
+    """
 
     source: Source
     indices: Sequence[int]
@@ -36,7 +50,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __iter__(self) -> Iterator[tuple[tuple[Array, ...], Any]]:
+    def __iter__(self) -> Iterator[tuple[tuple[Array, ...], Target]]:
         return (self[index] for index in range(len(self)))
 
     @property
@@ -46,7 +60,7 @@ class Samples:
     def name(self, position: int) -> str:
         return self.source.ids[self.indices[position]]
 
-    def __getitem__(self, position: int) -> tuple[tuple[Array, ...], Any]:
+    def __getitem__(self, position: int) -> tuple[tuple[Array, ...], Target]:
         """Raises ModelError for an unreadable sample, NaN or inf, or a label out of range."""
         index = self.indices[position]
         raw, target = self.source.sample(index)
@@ -55,7 +69,7 @@ class Samples:
         except ModelError as error:
             raise ModelError(f"{error.message} ({self.where})", error.hint) from error
 
-    def _checked(self, raw: tuple[Array, ...], target: Any, where: str) -> tuple[tuple[Array, ...], Any]:
+    def _checked(self, raw: tuple[Array, ...], target: object, where: str) -> tuple[tuple[Array, ...], Target]:
         try:
             inputs = apply(self.preprocess, self.value_max, raw)
         except ModelError as error:
@@ -71,7 +85,16 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """An opened source with its split. `labels`: class names from the labels file, else the source's, else ()."""
+    """An opened source with its split.
+
+    Attributes:
+        source: The samples.
+        split: Which of them calibrate, train and evaluate.
+        preprocess: From a raw sample to the model's input; None feeds arrays as they are.
+        labels: Class names from the labels file, else the source's, else ().
+        task: "classification" or "regression".
+        where: The source as the recipe names it, for errors.
+    """
 
     source: Source
     split: Split
