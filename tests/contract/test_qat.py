@@ -24,7 +24,7 @@ from pocketforge.pruning.unstructured import MaskConstraint  # noqa: E402
 from pocketforge.recipe import Data, Preprocess  # noqa: E402
 from pocketforge.recipe.compress import Distill, Finetune  # noqa: E402
 from pocketforge.recipe.quantize import Override, Quantize  # noqa: E402
-from pocketforge.specs.data import data_spec as specs_data_spec  # noqa: E402
+from pocketforge.specs.data import data_spec  # noqa: E402
 from pocketforge.specs.qat import QatSpec  # noqa: E402
 from pocketforge.specs.reference import ReferenceSpec  # noqa: E402
 from pocketforge.specs.sampling import Sampling  # noqa: E402
@@ -365,14 +365,14 @@ class Folder:
         (root / "model.py").write_text(MODEL.format(tests=str(Path(__file__).parent)))
         save_weights(module, root / "weights.safetensors")
         digits = Data("digits", eval_samples=1000, calibration_samples=100, preprocess=Preprocess(scale=16.0))
-        self.samples = Sampling(specs_data_spec(digits, 0, "classification"), 0, "classification")
+        self.samples = Sampling(data_spec(digits, 0, "classification"), 0, "classification")
+        model = ReferenceSpec(ModelSource("model.py", {}, 0), (), (), "classification", "accuracy_top1")
         self.inputs = {"data_root": root, "weights": root / "weights.safetensors"}
         for name in ("data", "reference"):
             (root / name).mkdir()
         data.run(self.inputs, self.samples.data, root / "data", lambda *_: None)
         self.inputs["data"] = root / "data"
-        traced = ReferenceSpec(ModelSource("model.py", {}, 0), (), (), "classification", "accuracy_top1")
-        reference.run(self.inputs, traced, root / "reference", lambda *_: None)
+        reference.run(self.inputs, model, root / "reference", lambda *_: None)
         self.inputs["reference"] = root / "reference"
 
     def run(self, name, quantize, emit=lambda *_: None, **more):
@@ -451,7 +451,7 @@ def test_kill_9_in_an_epoch_changes_no_byte(folder, whole, settings):
 def test_the_stage_refuses_a_traced_definition_and_too_little_data(folder):
     with pytest.raises(ModelError, match=r"model\.pt2 is a traced graph"):
         stage.run(folder.inputs, QatSpec(ModelSource("model.pt2", {}, 0), folder.samples, QAT), folder.root, print)
-    few = specs_data_spec(Data("digits", eval_fraction=0.94, calibration_samples=85), 0, "classification")
+    few = data_spec(Data("digits", eval_fraction=0.94, calibration_samples=85), 0, "classification")
     spec = QatSpec(ModelSource("model.py", {}, 0), Sampling(few, 0, "classification"), QAT)
     with pytest.raises(ModelError, match="needs 16 samples or more to train on, the train split has 9"):
         stage.train(folder.inputs, spec, folder.root, lambda *_: None)

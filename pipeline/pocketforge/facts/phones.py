@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """A phone that adb lists. facts: None where it cannot be asked, and `told` says why. profile: the shipped one's
-    name, "" where none is of this phone."""
+    """A phone that adb lists.
+
+    Attributes:
+        serial: As adb lists it.
+        told: Line of words: which phone it is, or why it cannot be asked.
+        facts: What it is; None where it cannot be asked.
+        profile: Name of the shipped profile that is of this phone; empty where none is.
+    """
 
     serial: str
     told: str

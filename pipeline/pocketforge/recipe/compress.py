@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from pocketforge.recipe.model import definition_place
 from pocketforge.recipe.names import Runtime, check_args
 from pocketforge.recipe.ranges import INNER_SHARE, SHARE_BELOW_ONE, Range, check_path, check_ranges
 
@@ -191,6 +192,9 @@ class Teacher:
         check_path(self.weights, "weights")
         check_args(self.args)
 
+    def named_files(self) -> dict[str, str]:
+        return {"definition": definition_place(self.definition), "weights": self.weights}
+
 
 @dataclass(frozen=True, slots=True)
 class LayerPair:
@@ -306,6 +310,13 @@ class Finetune:
         if self.loss and self.label_smoothing:
             raise ValueError("label_smoothing is of the task's own loss: leave it out beside loss")
 
+    def named_files(self) -> dict[str, str]:
+        teacher = self.distill.teacher if self.distill else None
+        of_teacher = teacher.named_files() if teacher else {}
+        return {f"distill.teacher.{key}": file for key, file in of_teacher.items()} | {
+            "loss": self.loss.partition(":")[0]
+        }
+
 
 Compress = PruneUnstructured | PruneChannels | DropLayers | Finetune
 KINDS: dict[str, type[Compress]] = {
@@ -314,27 +325,6 @@ KINDS: dict[str, type[Compress]] = {
     "drop_layers": DropLayers,
     "finetune": Finetune,
 }
-
-
-def compress_entry(fields: Mapping[str, Any]) -> Compress:
-    """An entry back from `dataclasses.asdict` (a step's spec holds it so)."""
-    values = dict(fields)
-    if values.get("goal"):
-        values["goal"] = Goal(**values["goal"])
-    if values.get("finetune"):
-        values["finetune"] = compress_entry(values["finetune"])
-    if values.get("distill"):
-        values["distill"] = _distill(values["distill"])
-    return KINDS[values["type"]](**values)
-
-
-def _distill(fields: Mapping[str, Any]) -> Distill:
-    values = dict(fields)
-    if values.get("teacher"):
-        values["teacher"] = Teacher(**values["teacher"])
-    for name in ("hints", "attention"):
-        values[name] = tuple(LayerPair(**pair) for pair in values[name])
-    return Distill(**values)
 
 
 def cubic_amount(amount: float, progress: float) -> float:

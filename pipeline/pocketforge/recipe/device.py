@@ -75,9 +75,17 @@ class Device(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostDevice:
-    """This machine: a file is timed in several new processes, which begin `spacing_seconds` apart or more.
+    """This machine: a file is timed in several new processes.
 
-    In each `warmup` inferences, then timed ones: at least `min_samples` and `min_seconds` of them in all processes.
+    Attributes:
+        name: What budgets and reports call it.
+        via: Always `host`.
+        threads: Of the runtime; as many processors are the process's.
+        processes: How many; an interval of latencies is of them.
+        spacing_seconds: From the start of one to the start of the next, at least.
+        warmup: Inferences before the timed ones in each.
+        min_samples: At least so many timed inferences in all processes together.
+        min_seconds: At least so long, in all processes together.
     """
 
     name: str = "host"
@@ -123,11 +131,19 @@ class HostDevice:
 class EmulatedDevice:
     """A device profile's cores, emulated; or an x86 host (a profile called x86-…), whose outputs alone are compared.
 
-    profile: a shipped profile's name, or a .toml file of one. cores: which of its clusters; the fastest when empty.
-    eval_samples: at most so many are run there, all when 0. min_sqnr_db, min_argmax_agreement: how near the outputs
-    must be to the same file's on the host; max_steps: how far apart at most, in steps of a quantized output; by scheme
-    when absent. calibration: a file of `pocketforge device calibrate`
-    that estimates use; the shipped one when empty. time_limit_s: for each file on this device.
+    Attributes:
+        profile: A shipped profile's name, or a .toml file of one.
+        name: What budgets and reports call it; empty: as the profile.
+        via: Always `emulator`.
+        cores: Which of the profile's clusters; empty: the fastest.
+        threads: Only 1: how threads share a phone's cores cannot be emulated.
+        eval_samples: At most so many are run there; 0: all.
+        min_sqnr_db: Least SQNR of the outputs against the same file's on the host, in dB; None: by scheme.
+        min_argmax_agreement: Share of samples with the same top class there and on the host; None: by scheme.
+        max_steps: Largest difference from the host, in steps of a quantized output; None: by scheme.
+        calibration: File of `pocketforge device calibrate` that estimates use; empty: the shipped one.
+        time_limit_s: For each file on this device.
+        memory_limit_bytes: Of the emulator's process.
     """
 
     profile: str
@@ -193,14 +209,28 @@ class EmulatedDevice:
 class AdbDevice:
     """A phone over adb.
 
-    serial: which one; when empty, the connected phone that is the profile's, else the only one. profile: which device
-    it stands for; budgets may name it, and what the phone has otherwise is said. required: without such a phone, is it
-    an error, or left out with a warning? cores: big, mid, little, all or a list as 4-6,7. rounds: so many, each of
-    `min_seconds` at least, `min_samples` inferences in all at least; rounds in which the phone slowed are repeated and
-    do not count. eval_samples, min_sqnr_db, min_argmax_agreement: as of an emulated device. runners: runtime → a runner
-    of your own for that runtime; runner_libraries: runtime → the library that it loads, where it takes one.
-    max_thermal_status (0 none … 6), max_battery_c: what the phone must have cooled down to, in at most cool_timeout_s.
-    time_limit_s: for each run on this phone, cooling apart.
+    Attributes:
+        name: What budgets and reports call it; empty: as the profile, else `phone`.
+        via: Always `adb`.
+        serial: Which phone; empty: the connected one that is the profile's, else the only one.
+        profile: Which device it stands for: budgets may name it, and what the phone has otherwise is said. Empty for
+            none.
+        required: Whether it is an error that there is no such phone; else the device is left out with a warning.
+        cores: `big`, `mid`, `little`, `all`, or a list as `4-6,7`.
+        threads: Of the runtime.
+        warmup: Inferences before each round.
+        rounds: How many; rounds in which the phone slowed are repeated and do not count.
+        min_samples: At least so many timed inferences in all rounds together.
+        min_seconds: At least so long each round.
+        eval_samples: At most so many are run there for their outputs; 0: all.
+        min_sqnr_db: As of an emulated device.
+        min_argmax_agreement: As of an emulated device.
+        runners: Runtime → a program of the user's own that runs its files.
+        runner_libraries: Runtime → the library that this program loads, where it takes one.
+        max_thermal_status: Android's, 0 (none) to 6, down to which the phone must have cooled before a round.
+        max_battery_c: Battery temperature in °C, the same.
+        cool_timeout_s: How long to wait for that.
+        time_limit_s: For each run on this phone, cooling apart.
     """
 
     name: str = ""
