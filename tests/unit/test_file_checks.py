@@ -187,7 +187,8 @@ def test_every_limit_of_every_scheme_is_a_key_of_a_recipe_and_of_a_figure_that_t
         assert set(info.on_device) | set(info.on_x86) <= {*Verify.RANGES, "max_steps"}
     every = dict.fromkeys([*Verify.RANGES, "max_steps"], 0.0)
     names = {field.name for field in dataclasses.fields(OutputFigures)} - {"name", "dtype", "where"}
-    output = OutputFigures("y", "float32", {}, **dict.fromkeys(names, 1.0))
+    figures: dict[str, Any] = dict.fromkeys(names, 1.0)
+    output = OutputFigures("y", "float32", {}, **figures)
     checks = check_limits(Measured((output,), argmax_agreement=1.0, accuracy_drop=1.0), Limits(every))
     assert len(checks) == len(every) + 1, "integers are also held against the graph's"
 

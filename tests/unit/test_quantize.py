@@ -167,8 +167,9 @@ def test_a_row_that_lacks_something_is_no_row(scheme: str, changed: dict[str, An
     """At import, not in the middle of a build: parity alone would pass a file whose weights nobody looks at."""
     with pytest.raises(ValueError, match=re.escape(said)):
         dataclasses.replace(SCHEMES[scheme], **changed)
+    rest: dict[str, Any] = {f.name: None for f in dataclasses.fields(SchemeInfo) if f.name != "limits"}
     with pytest.raises(TypeError, match="limits"):
-        SchemeInfo(**{f.name: None for f in dataclasses.fields(SchemeInfo) if f.name != "limits"})
+        SchemeInfo(**rest)
 
 
 def test_a_row_with_a_key_that_no_table_has_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
