@@ -169,8 +169,8 @@ def stage_inputs(folder: Path) -> dict[str, Path]:
     shapes = {"x": (1, INPUTS), "y": (1, OUTPUTS)}
     x, y = (TensorSpec(name, shape, "float32") for name, shape in shapes.items())
     files.write(roles["export"], Exported({"model": "model.onnx"}, (x,), (y,)))
-    x, y = (ModelTensor(name, shape, "float32") for name, shape in shapes.items())
-    files.write(roles["reference"], Reference(0, 0, {}, SAMPLES, (x,), (y,)))
+    takes, gives = (ModelTensor(name, shape, "float32") for name, shape in shapes.items())
+    files.write(roles["reference"], Reference(0, 0, {}, SAMPLES, (takes,), (gives,)))
     files.write(roles["quantize"], Quantized("static_int8", "", (), (OutputLevels(0.5, 0),)))
     return roles
 
