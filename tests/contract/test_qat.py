@@ -21,11 +21,12 @@ from pocketforge.errors import ModelError, StageFailed  # noqa: E402
 from pocketforge.model.weights import save_weights  # noqa: E402
 from pocketforge.outcomes.qat import BatchNormNumbers  # noqa: E402
 from pocketforge.pruning.unstructured import MaskConstraint  # noqa: E402
-from pocketforge.recipe import Data, Preprocess, data_spec  # noqa: E402
+from pocketforge.recipe import Data, Preprocess  # noqa: E402
 from pocketforge.recipe.compress import Distill, Finetune  # noqa: E402
 from pocketforge.recipe.quantize import Override, Quantize  # noqa: E402
-from pocketforge.specs.data import data_spec as specs_data_spec  # noqa: E402
+from pocketforge.specs.data import data_spec  # noqa: E402
 from pocketforge.specs.qat import QatSpec  # noqa: E402
+from pocketforge.specs.reference import ReferenceSpec  # noqa: E402
 from pocketforge.specs.sampling import Sampling  # noqa: E402
 from pocketforge.specs.trained import ModelSource  # noqa: E402
 from pocketforge.training.loop import fit  # noqa: E402
@@ -364,15 +365,15 @@ class Folder:
         (root / "model.py").write_text(MODEL.format(tests=str(Path(__file__).parent)))
         save_weights(module, root / "weights.safetensors")
         digits = Data("digits", eval_samples=1000, calibration_samples=100, preprocess=Preprocess(scale=16.0))
-        self.sampling = data_spec(digits, 0, "classification")
-        self.samples = Sampling(specs_data_spec(digits, 0, "classification"), 0, "classification")
-        self.base = {"definition": "model.py", "args": {}, "seed": 0, "task": "classification"}
+        self.samples = Sampling(data_spec(digits, 0, "classification"), 0, "classification")
+        model = ReferenceSpec(ModelSource("model.py", {}, 0), (), (), "classification", "accuracy_top1")
         self.inputs = {"data_root": root, "weights": root / "weights.safetensors"}
-        more = {"inputs": [], "outputs": [], "metric": "accuracy_top1"}
-        for name, run, spec in (("data", data.run, self.sampling), ("reference", reference.run, self.base | more)):
+        for name in ("data", "reference"):
             (root / name).mkdir()
-            run(self.inputs, spec, root / name, lambda *_: None)
-            self.inputs[name] = root / name
+        data.run(self.inputs, self.samples.data, root / "data", lambda *_: None)
+        self.inputs["data"] = root / "data"
+        reference.run(self.inputs, model, root / "reference", lambda *_: None)
+        self.inputs["reference"] = root / "reference"
 
     def run(self, name, quantize, emit=lambda *_: None, **more):
         out = self.root / name
@@ -450,7 +451,7 @@ def test_kill_9_in_an_epoch_changes_no_byte(folder, whole, settings):
 def test_the_stage_refuses_a_traced_definition_and_too_little_data(folder):
     with pytest.raises(ModelError, match=r"model\.pt2 is a traced graph"):
         stage.run(folder.inputs, QatSpec(ModelSource("model.pt2", {}, 0), folder.samples, QAT), folder.root, print)
-    few = specs_data_spec(Data("digits", eval_fraction=0.94, calibration_samples=85), 0, "classification")
+    few = data_spec(Data("digits", eval_fraction=0.94, calibration_samples=85), 0, "classification")
     spec = QatSpec(ModelSource("model.py", {}, 0), Sampling(few, 0, "classification"), QAT)
     with pytest.raises(ModelError, match="needs 16 samples or more to train on, the train split has 9"):
         stage.train(folder.inputs, spec, folder.root, lambda *_: None)

@@ -335,7 +335,7 @@ def test_every_module_that_a_registry_names_is_there() -> None:
         named += [f"pocketforge.runtimes.sessions.{session}" for session in sessions]
         named += [m for each in runtime.formats for m in (each.parser, each.traffic) if m]
     named += [source.module for source in SOURCES.values()]
-    named += list(METHODS.values())
+    named += METHODS.values()
     assert [n for n in named if not is_module(n)] == []
 
 

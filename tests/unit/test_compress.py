@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from pocketforge.recipe.compress import (
     PruneChannels,
     PruneUnstructured,
     Teacher,
-    compress_entry,
     cubic_amount,
 )
 from pocketforge.recipe.toml import parse_recipe
@@ -190,8 +190,8 @@ def test_a_teacher_that_is_the_unpruned_model_needs_weights() -> None:
         Finetune(distill=Distill(Teacher("t.py", "t.safetensors", {"n": 1}), hints=(LayerPair("a", "b"),))),
     ],
 )
-def test_an_entry_comes_back_from_a_steps_spec(entry: Any) -> None:
-    assert compress_entry(dataclasses.asdict(entry)) == entry
+def test_an_entry_reaches_the_process_of_a_stage_as_it_is(entry: Any) -> None:
+    assert pickle.loads(pickle.dumps(entry)) == entry
 
 
 @given(st.floats(0.01, 0.99), st.lists(st.floats(-1, 2), min_size=2, max_size=9))

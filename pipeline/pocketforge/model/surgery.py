@@ -95,7 +95,7 @@ class Checkpoint:
 
     module: nn.Module
     definition: str
-    args: dict[str, object]
+    args: Mapping[str, object]
     seed: int
     edits: list[Edit]
     masks: dict[str, Tensor] = field(default_factory=dict)
