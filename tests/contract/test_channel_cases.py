@@ -18,8 +18,9 @@ from pocketforge.errors import ModelError
 from pocketforge.model.surgery import KeepChannels
 from pocketforge.pruning import channels, graph, importance, subject, tracing
 from pocketforge.pruning.base import Pruned, Subject
+from pocketforge.pruning.depgraph import Index
 from pocketforge.pruning.equality import tensors_of
-from pocketforge.pruning.search import Budget, Index, Reach, SearchLimitError
+from pocketforge.pruning.search import Budget, Reach, SearchLimitError
 from pocketforge.recipe.compress import PruneChannels
 from pocketforge.recipe.model import InputSpec
 from pocketforge.specs.trained import ModelSource

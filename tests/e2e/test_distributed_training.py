@@ -17,7 +17,6 @@ from pocketforge.stages.finetune import run
 DATA = Data("digits", eval_samples=1000, preprocess=Preprocess())
 PLAIN = """
 from torch import nn
-from trunk_specs import finetune_spec
 def build(hidden=24, classes=10):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 """

@@ -21,6 +21,7 @@ from pocketforge.errors import ModelError
 from pocketforge.model.load import build_model
 from pocketforge.model.surgery import Checkpoint, load_checkpoint, save_checkpoint
 from pocketforge.model.weights import load_weights
+from pocketforge.outcomes.files import to_json
 from pocketforge.recipe import Data, Model, Preprocess, Recipe, Target
 from pocketforge.recipe.compress import Finetune, PruneUnstructured
 from pocketforge.stages.finetune import run
@@ -143,7 +144,7 @@ def test_train_from_recipe_learns_and_the_finetune_stage_goes_on_from_it(tmp_pat
     assert bytes_of[0] == bytes_of[1]
     report = json.loads((tmp_path / "one" / "train.json").read_text())
     assert report["history"][0]["train_accuracy"] > 0.9
-    assert set(spec["finetune"]) - {"type"} == set(report["settings"])
+    assert report["settings"] == to_json(spec.settings)
     assert report["teacher"] is None and report["stopped_early"] is False
     same = load_checkpoint(tmp_path / "one", resolve=recipe.resolve)
     assert same.definition == "model.py" and not same.module.training
@@ -391,7 +392,7 @@ def test_precision_goes_through_accelerate_and_leaves_nothing_behind():
     plain = trained(settings)
     lower = [trained(replace(settings, precision="bf16")) for _ in range(2)]
     assert content(lower[0][0]) == content(lower[1][0]) != content(plain[0])
-    assert lower[0][1][-1]["loss"] == pytest.approx(plain[1][-1]["loss"], rel=0.05)
+    assert lower[0][1][-1].loss == pytest.approx(plain[1][-1].loss, rel=0.05)
     assert lower[0][0][0].weight.dtype == torch.float32
     assert AcceleratorState._shared_state == {} == PartialState._shared_state
     assert content(trained(settings)[0]) == content(plain[0])

@@ -16,18 +16,11 @@ NOT_YET = {
     "cli",
     "commands",
     "device_calibration",
-    "devices",
     "errors",
     "estimation",
     "events",
-    "pruning",
-    "recipe",
-    "records",
-    "report",
-    "results",
     "stats",
     "studies",
-    "training",
 }
 
 

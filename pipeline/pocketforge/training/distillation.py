@@ -204,8 +204,8 @@ def _logits(output: object, who: str) -> Tensor:
     if isinstance(output, tuple | list) and len(output) == 1:
         output = output[0]
     if not isinstance(output, Tensor) or output.ndim != 2:
-        found = f"shape {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise ModelError(f"distillation needs a {who} that returns logits (batch, classes), found {found}")
+        form = f"shape {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(f"distillation needs a {who} that returns logits (batch, classes), found {form}")
     return output
 
 
