@@ -23,15 +23,15 @@ from phone import MakePhone
 from trunk_specs import finetune_spec, model_source, sampling
 
 from pocketforge.plan.steps import spec_json
-from pocketforge.recipe import Data, Preprocess, Verify, data_spec
+from pocketforge.recipe import Data, Preprocess, Verify
 from pocketforge.recipe.compress import Finetune, PruneChannels
 from pocketforge.recipe.limits import DeviceLimits
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
-from pocketforge.specs import data as data_specs
 from pocketforge.specs.bench import BenchSpec, Sitting
 from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
+from pocketforge.specs.data import data_spec
 from pocketforge.specs.gains import GainsSpec
 from pocketforge.specs.layers import LayersSpec
 from pocketforge.specs.prune import PruneSpec
@@ -118,7 +118,6 @@ SPECS: dict[str, Any] = {
     "bench": BenchSpec("onnx", "test", Sitting(1, 4, 0.0, 1, 10, 0.0)),
 }
 MODEL_SPEC = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "task": "classification"}
-SAMPLED = {**MODEL_SPEC, "data": data_spec(DATA, 0, "classification")}
 CHANNELS = PruneChannels(ratio=0.5)
 SPECS |= {
     "prune": PruneSpec(model_source(), (), sampling(DATA), CHANNELS),
@@ -127,7 +126,7 @@ SPECS |= {
         model_source(), (), "classification", ("finetune", "prune_channels"), ("onnx",), "NCHW", host="test"
     ),
 }
-SAMPLING = Sampling(data_specs.data_spec(DATA, 0, "classification"), 0, "classification")
+SAMPLING = Sampling(data_spec(DATA, 0, "classification"), 0, "classification")
 SPECS |= {
     "layers": LayersSpec(STATIC, SAMPLING),
     "qat": QatSpec(

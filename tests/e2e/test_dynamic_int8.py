@@ -22,12 +22,13 @@ from pocketforge.errors import StageFailed
 from pocketforge.files import resolver
 from pocketforge.outcomes import files
 from pocketforge.outcomes.quantize import Quantized
-from pocketforge.recipe import Data, Preprocess, Verify, data_spec
+from pocketforge.recipe import Data, Preprocess, Verify
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.runtimes.base import ExportRequest
 from pocketforge.runtimes.describe import Description, describe
 from pocketforge.specs.base import Spec
+from pocketforge.specs.data import data_spec
 from pocketforge.specs.quantize import QuantizeSpec
 
 MODEL = """\
