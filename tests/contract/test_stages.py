@@ -13,7 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,16 +31,17 @@ from pocketforge.registries import STAGES
 from pocketforge.specs.bench import BenchSpec, Sitting
 from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
-from pocketforge.specs.data import data_spec
+from pocketforge.specs.export import ExportSpec
 from pocketforge.specs.gains import GainsSpec
 from pocketforge.specs.layers import LayersSpec
 from pocketforge.specs.prune import PruneSpec
 from pocketforge.specs.qat import QatSpec
 from pocketforge.specs.quantize import QuantizeSpec
-from pocketforge.specs.sampling import Sampling
+from pocketforge.specs.reference import ReferenceSpec
 from pocketforge.specs.sensitivity import SensitivitySpec, studied
-from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.verify import VerifySpec
 from pocketforge.specs.verify_device import VerifyDeviceSpec
+from pocketforge.specs.why import WhySpec
 
 pytest.importorskip("torch")
 
@@ -87,37 +88,21 @@ DATA = Data(
 )
 STATIC = Quantize("static_int8", calibration="minmax").settled()
 SPECS: dict[str, Any] = {
-    "data": data_spec(DATA, 0, "classification"),
+    "data": sampling(DATA).data,
     "finetune": finetune_spec(DATA, Finetune(epochs=1, batch_size=256)),
-    "reference": {
-        "definition": "model.py",
-        "args": {},
-        "seed": 0,
-        "inputs": [],
-        "outputs": [],
-        "task": "classification",
-        "metric": "accuracy_top1",
-    },
+    "reference": ReferenceSpec(model_source(), (), (), "classification", "accuracy_top1"),
     "quantize": QuantizeSpec(STATIC),
-    "export": {
-        "runtime": "onnx",
-        "scheme": "static_int8",
-        "layout": "NCHW",
-        "model_layout": "NCHW",
-        "io": "float32",
-        "opset": None,
-    },
-    "verify": {
-        "runtime": "onnx",
-        "scheme": "static_int8",
-        "task": "classification",
-        "metric": "accuracy_top1",
-        "limits": asdict(Verify(max_accuracy_drop=1.0, min_argmax_agreement=0.0)),
-        "tflite_runtime": "skip",
-    },
+    "export": ExportSpec("onnx", "static_int8", "NCHW", "NCHW", "float32", None),
+    "verify": VerifySpec(
+        "onnx",
+        "static_int8",
+        trained=False,
+        task="classification",
+        limits=Verify(max_accuracy_drop=1.0, min_argmax_agreement=0.0),
+        kernels="test",
+    ),
     "bench": BenchSpec("onnx", "test", Sitting(1, 4, 0.0, 1, 10, 0.0)),
 }
-MODEL_SPEC = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "task": "classification"}
 CHANNELS = PruneChannels(ratio=0.5)
 SPECS |= {
     "prune": PruneSpec(model_source(), (), sampling(DATA), CHANNELS),
@@ -126,22 +111,20 @@ SPECS |= {
         model_source(), (), "classification", ("finetune", "prune_channels"), ("onnx",), "NCHW", host="test"
     ),
 }
-SAMPLING = Sampling(data_spec(DATA, 0, "classification"), 0, "classification")
 SPECS |= {
-    "layers": LayersSpec(STATIC, SAMPLING),
-    "qat": QatSpec(
-        ModelSource("model.py", {}, 0), SAMPLING, Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256))
+    "layers": LayersSpec(STATIC, sampling(DATA)),
+    "qat": QatSpec(model_source(), sampling(DATA), Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256))),
+    "why": WhySpec(
+        target="t",
+        runtime="onnx",
+        scheme="static_int8",
+        trained=False,
+        task="classification",
+        limits=Verify(),
+        model=model_source(),
+        quantize=STATIC,
+        samples=8,
     ),
-    "why": {
-        "target": "t",
-        "scheme": "static_int8",
-        "task": "classification",
-        "limits": asdict(Verify()),
-        "model": {name: MODEL_SPEC[name] for name in ("definition", "args", "seed")},
-        "export": SPECS["export"],
-        "quantize": asdict(STATIC),
-        "samples": 8,
-    },
 }
 PLACE = EmulatedPlace("emulator", "", 600.0, 2**32)
 SPECS |= {
@@ -277,7 +260,7 @@ def ran(
             found[stage] = ours
             if stage == "export":
                 counted.mkdir()
-                module.run(inputs, {**SPECS[stage], "runtime": "tflite"}, counted, lambda *_: None)
+                module.run(inputs, replace(SPECS[stage], runtime="tflite"), counted, lambda *_: None)
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pocketforge.recipe import Target
 from pocketforge.specs.base import Spec
+from pocketforge.specs.trained import ModelSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,15 +256,15 @@ class Source:
     """What lanes start from.
 
     Attributes:
-        model: The model's own part of specs: definition, args, seed.
-        paths: Role → the user's own path.
-        also: Distribution that the model's definition comes from, if one.
-        data: Key of the step that reads the samples.
+        model: Where the model comes from.
+        paths: Role → the user's own path: of its weights, and what relative paths are of.
+        also: The distribution that it comes from, if it is a library's.
+        data: Key of the step that reads the data.
         reference: Key of the step that traces the model.
-        checkpoint: Key of the last step that compressed the model; empty where nothing does.
+        checkpoint: Key of the last step that compresses the model; empty where none does.
     """
 
-    model: Mapping[str, Any]
+    model: ModelSource
     paths: Mapping[str, Path]
     also: tuple[str, ...]
     data: str
