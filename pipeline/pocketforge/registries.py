@@ -393,6 +393,7 @@ class DeviceInfo:
         tables: Function that shows this in the terminal (`ShowTables` of report/devices.py); empty for nothing.
         libraries: Distributions whose versions are part of the keys of the steps there; a package that brings the row
             is one by itself.
+        stages: Name → the stages that only such devices have.
         bench: What `pocketforge bench` does with it (`BenchOn` of commands/bench_kinds.py); empty where it cannot.
         bench_table: Function that shows these rows in the terminal (`ShowRows` of report/bench.py).
         words_with_names: Whether --device takes `KIND:WHICH` beside the kind's name.
@@ -407,13 +408,18 @@ class DeviceInfo:
     about: str = ""
     tables: str = ""
     libraries: tuple[str, ...] = ()
+    stages: Mapping[str, StageInfo] = field(default_factory=dict)
     bench: str = ""
     bench_table: str = ""
     words_with_names: bool = False
 
-    def with_library(self, name: str) -> DeviceInfo:
-        """The row as a package brings it: results there change with the package's version."""
-        return dataclasses.replace(self, libraries=(*self.libraries, name))
+    def with_library(self, distribution: str) -> DeviceInfo:
+        """The kind as a package brings it: results there change with the package's version."""
+        stages = {
+            name: dataclasses.replace(stage, libraries=(*stage.libraries, distribution))
+            for name, stage in self.stages.items()
+        }
+        return dataclasses.replace(self, libraries=(*self.libraries, distribution), stages=stages)
 
 
 _DEVICES: dict[str, DeviceInfo] = {
@@ -453,6 +459,13 @@ _DEVICES: dict[str, DeviceInfo] = {
     ),
 }
 DEVICES = Registry("devices", DeviceInfo, _DEVICES, DeviceInfo.with_library)
+
+
+def stage_info(name: str) -> StageInfo:
+    """A stage of ours, or one that a kind of device brings. Raises KeyError for a name that none has."""
+    if name in STAGES:
+        return STAGES[name]
+    return next((info.stages[name] for info in DEVICES.values() if name in info.stages), None) or STAGES[name]
 
 
 @dataclass(frozen=True, slots=True)

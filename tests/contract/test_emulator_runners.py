@@ -23,7 +23,7 @@ from pocketforge.device_calibration import micro_models
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.devices.emulator import device, pinned
-from pocketforge.devices.emulator.launch import Order, environment, launch, prefix
+from pocketforge.devices.emulator.launch import Machine, Order, environment, launch, prefix
 from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
 from pocketforge.devices.profile_files import load_profile
@@ -242,7 +242,7 @@ def test_every_dtype_goes_in_and_comes_out(emulator, tmp_path, number, dtype):
     sent = np.random.default_rng(0).integers(0, 2, (2, 1, 2, 3)).astype(dtype)
     sent.tofile(tmp_path / "in.bin")
     order = Order("onnx", model, "", (tmp_path / "in.bin",), tmp_path / "out", "run")
-    answer = launch(emulator, PROFILE, PROFILE.cluster(), order, timeout_s=60, memory_limit_bytes=0)
+    answer = launch(Machine(emulator, PROFILE, PROFILE.cluster(), 60), order)
     assert [(t["dtype"], t["shape"]) for t in answer["inputs"]] == [(dtype, [1, 2, 3])]
     np.testing.assert_array_equal(np.fromfile(tmp_path / "out" / "outputs_0.bin", dtype), sent.ravel())
 

@@ -16,7 +16,6 @@ NOT_YET = {
     "cli",
     "commands",
     "device_calibration",
-    "devices",
     "errors",
     "estimation",
     "events",

@@ -23,9 +23,14 @@ from pocketforge.runtimes.describe import contents_of, format_of
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A model file to benchmark, and samples for it: one .npy for each of its inputs.
+    """A model file to benchmark.
 
-    entries: the stored results that these are of, which stay as long as this is kept.
+    Attributes:
+        name: The target's, or the file's.
+        path: Where it lies.
+        runtime: That runs it.
+        inputs: Samples: a .npy for each of its inputs.
+        entries: The stored results that these are of, which stay as long as this is kept.
     """
 
     name: str
