@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pocketforge.estimation.core_model import CoreModel, load_core
-from pocketforge.estimation.decode import UNKNOWN, Instruction, decode
+from pocketforge.estimation.decode import decode
+from pocketforge.estimation.instruction import UNKNOWN, Instruction
 from pocketforge.estimation.scoreboard import BlockTime, time_block
 
 COVER = 0.9995

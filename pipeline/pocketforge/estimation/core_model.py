@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketforge.errors import RecipeError
-from pocketforge.estimation.decode import Instruction
+from pocketforge.estimation.instruction import Instruction
 
 FOLDER = Path(__file__).parent / "core_models"
 ORDERS = ("in-order", "out-of-order")

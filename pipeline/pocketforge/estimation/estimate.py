@@ -15,11 +15,11 @@ from pocketforge.errors import DeviceError
 from pocketforge.estimation.blocks import CountsLike, TimedBlock, Work, run_blocks
 from pocketforge.estimation.calibration_file import Calibration, Chosen, Span, shipped
 from pocketforge.estimation.core_model import load_core
-from pocketforge.estimation.decode import UNKNOWN
 from pocketforge.estimation.fitting import Terms, split, terms_of
+from pocketforge.estimation.instruction import UNKNOWN
 from pocketforge.estimation.traffic import Caches, Traffic
 
-VERSION = "1"
+VERSION = "2"
 """Of the model: tables, scoreboard, terms. Part of the keys of steps that estimate."""
 
 MOST_UNKNOWN = 0.01
