@@ -19,7 +19,6 @@ NOT_YET = {
     "device_calibration",
     "devices",
     "errors",
-    "estimation",
     "events",
     "facts",
     "measure",

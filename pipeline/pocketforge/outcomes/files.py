@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import cattrs
+from cattrs.gen import make_dict_unstructure_fn
 
 from pocketforge.errors import StageFailed
 
 
 class Outcome(Protocol):
-    """A frozen dataclass that one file of a step's folder holds. FILE: that file's name."""
+    """A frozen dataclass that one file of a step's folder holds. FILE: that file's name.
+
+    A class with OMIT_UNSET = True, here or inside, leaves out the keys of fields that have their default.
+    """
 
     FILE: ClassVar[str]
 
 
+# Beyond any figure, and still a number that every reader of JSON takes.
+_LARGEST = 1e308
+
 Kind = TypeVar("Kind", bound=Outcome)
+Plain = TypeVar("Plain")
 
 
 def read(folder: Path, kind: type[Kind]) -> Kind:
@@ -35,7 +44,7 @@ def read(folder: Path, kind: type[Kind]) -> Kind:
 
 def write(folder: Path, outcome: Outcome) -> None:
     """Write it into `folder`. The same outcome gives the same bytes."""
-    text = json.dumps(_converter().unstructure(outcome), indent=1, sort_keys=True)
+    text = json.dumps(_finite(_converter().unstructure(outcome)), indent=1, sort_keys=True, allow_nan=False)
     (folder / outcome.FILE).write_text(text, "utf-8")
 
 
@@ -44,13 +53,35 @@ def to_json(outcome: Any) -> Any:
     return _converter().unstructure(outcome)
 
 
+def from_json(data: object, kind: type[Plain]) -> Plain:
+    """Parsed JSON or TOML as a `kind`, checked as a step's file is. Raises ValueError with every key that is wrong."""
+    try:
+        return _converter().structure(data, kind)
+    except cattrs.BaseValidationError as error:
+        raise ValueError("; ".join(cattrs.transform_error(error))) from None
+
+
 @functools.cache
 def _converter() -> cattrs.Converter:
     # A missing key is a fault, unless its field has a default; so is one that no field is of.
     converter = cattrs.Converter(forbid_extra_keys=True)
     for plain in (str, int, bool, float):
         converter.register_structure_hook(plain, functools.partial(_exact, wanted=plain))
+    converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: value)
+    converter.register_unstructure_hook_factory(
+        lambda kind: getattr(kind, "OMIT_UNSET", False) is True,
+        lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True),
+    )
     return converter
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: the largest numbers stand for them; NaN is the worst."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return -_LARGEST if math.isnan(value) else math.copysign(_LARGEST, value)
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _exact(value: Any, _: Any, wanted: type) -> Any:
