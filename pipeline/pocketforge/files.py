@@ -52,14 +52,17 @@ def read_whole(path: Path) -> bytes:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` in place of what was there. Raises StoreError, and then leaves nothing behind."""
+def write_whole(path: Path, data: bytes, option: str = "--output") -> None:
+    """Put `data` in place of what was there, in one rename. Raises StoreError, and then leaves nothing behind.
+
+    option: what chooses another place, for the error.
+    """
     partial = path.with_name(f".{uuid.uuid4().hex}.part")  # the name may be as long as names can be
     try:
         partial.write_bytes(data)
         os.replace(partial, path)
     except OSError as error:
-        raise explain_os_error(error, path.parent, "--output") from error
+        raise explain_os_error(error, path.parent, option) from error
     finally:
         with contextlib.suppress(OSError):  # the error above says what is wrong with the place
             partial.unlink()

@@ -59,6 +59,8 @@ def from_json(data: object, kind: type[Plain]) -> Plain:
         return _converter().structure(data, kind)
     except cattrs.BaseValidationError as error:
         raise ValueError("; ".join(cattrs.transform_error(error))) from None
+    except (AttributeError, TypeError) as error:  # a list or a word, where a table is wanted
+        raise ValueError(f"wanted the keys of {kind.__name__}, found {type(data).__name__}: {error}") from None
 
 
 @functools.cache
