@@ -32,6 +32,7 @@ from pocketforge.model.evaluate import evaluate
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.pt2e import prepare
 from pocketforge.recipe.quantize import Quantize
+from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.stages import export, quantize, reference
 
 RUNTIMES = ("onnx", "executorch", "tflite")
@@ -126,7 +127,7 @@ def _with_quantized(lane: str, inputs: dict[str, Path], folder: Path) -> dict[st
     if scheme not in ("static_int8", "dynamic_int8"):
         return inputs
     entry = Quantize(scheme, calibration="minmax") if scheme == "static_int8" else Quantize(scheme)
-    _stage(quantize, inputs, entry.spec(), folder / scheme)
+    _stage(quantize, inputs, QuantizeSpec(entry.settled()), folder / scheme)
     return {**inputs, "quantize": folder / scheme}
 
 

@@ -6,6 +6,7 @@ PocketforgeError                 exit 3   base; never raised itself
 │   └── ChangedInput             exit 2   a file changed while the build read it (nothing of it is stored)
 ├── StoreError                   exit 3   the cache or output folder cannot be read or written
 │   └── DamagedEntry             exit 3   a stored file is not what was stored (builds make it again)
+├── PluginFailed                 exit 3   an installed plug-in cannot be used (which package's)
 ├── StageFailed                  exit 3   a stage ended badly (stage, lane, log path)
 │   ├── ToolFailed               exit 3   a program we ran failed (argv, exit code, stderr tail)
 │   └── ToolMissing              exit 3   a package or program is not installed (how to get it)
@@ -98,6 +99,10 @@ class DamagedEntry(StoreError):
         super().__init__(f"stored result {key[:12]} is damaged ({name} does not match its hash)")
         self.key = key
         self.name = name
+
+
+class PluginFailed(PocketforgeError):
+    """What an installed package adds to Pocketforge cannot be used; `message` names the package."""
 
 
 class StageFailed(PocketforgeError):

@@ -1,21 +1,32 @@
 """What can be plugged in: visible dicts of name → where it is, imported on use.
 
-This module imports nothing but the standard library: it is read before anything heavy is.
+A Registry also holds the rows of installed packages (plugins.py). This module imports nothing but the standard
+library: it is read before anything heavy is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pocketforge.errors import PluginFailed
+from pocketforge.plugins import Registry
 
 
 @dataclass(frozen=True, slots=True)
 class StageInfo:
-    """`version` changes when a stage's results would: it is part of every key.
+    """A stage: one kind of step of a build.
 
-    libraries: distributions whose versions are part of the key (a runtime adds its own, see RUNTIMES).
-    preload: modules worth importing once, before the processes of several stages are forked from it.
-    resumable: its inputs also hold `partial`, a folder that outlives a kill, to go on from, and `logs`, a folder for
-    what it wants to tell that is no result. user_code: it runs the user's code, so what that opens is noted.
+    Attributes:
+        module: Where its `run` is.
+        version: Changes when the stage's results would; it is part of every key.
+        libraries: Distributions whose versions are part of the key (a runtime adds its own, see RUNTIMES).
+        preload: Modules worth importing once, before the processes of several stages are forked from it.
+        resumable: Its inputs also hold `partial`, a folder that outlives a kill, to go on from, and `logs`, a folder
+            for what it wants to tell that is no result.
+        user_code: It runs the user's code, so what that opens is noted.
     """
 
     module: str
@@ -34,20 +45,20 @@ _PT2E = (
 _TRACE = ("torch", "torch.export", "torch._dynamo", "safetensors.torch", "torch.utils.flop_counter")
 
 STAGES: dict[str, StageInfo] = {
-    "data": StageInfo("pocketforge.stages.data", 1, ("numpy", "pillow", "scikit-learn"), user_code=True),
+    "data": StageInfo("pocketforge.stages.data", 2, ("numpy", "pillow", "scikit-learn"), user_code=True),
     "finetune": StageInfo(
         "pocketforge.stages.finetune", 3, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),
     "prune": StageInfo("pocketforge.stages.prune", 3, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 2, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "gains": StageInfo("pocketforge.stages.gains", 2, ("torch", "numpy"), _TRACE, user_code=True),
-    "reference": StageInfo("pocketforge.stages.reference", 4, ("torch", "numpy"), _TRACE, user_code=True),
+    "reference": StageInfo("pocketforge.stages.reference", 5, ("torch", "numpy"), _TRACE, user_code=True),
     "layers": StageInfo(
-        "pocketforge.stages.layers", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+        "pocketforge.stages.layers", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        6,
+        7,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -55,17 +66,17 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        3,
+        4,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
         user_code=True,
     ),
-    "export": StageInfo("pocketforge.stages.export", 6, ("torch",), _TRACE),
-    "verify": StageInfo("pocketforge.stages.verify", 4, ("numpy",)),
-    "why": StageInfo("pocketforge.stages.why", 2, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
+    "export": StageInfo("pocketforge.stages.export", 7, ("torch",), _TRACE),
+    "verify": StageInfo("pocketforge.stages.verify", 5, ("numpy",)),
+    "why": StageInfo("pocketforge.stages.why", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
-    "verify_device": StageInfo("pocketforge.stages.verify_device", 2, ("numpy",)),
+    "verify_device": StageInfo("pocketforge.stages.verify_device", 3, ("numpy",)),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
     "count": StageInfo("pocketforge.stages.count", 1, ("numpy", "capstone", "pyelftools")),
     "estimate": StageInfo("pocketforge.stages.estimate", 1, ("numpy", "capstone")),
@@ -73,85 +84,409 @@ STAGES: dict[str, StageInfo] = {
 
 
 @dataclass(frozen=True, slots=True)
-class RuntimeInfo:
-    """`suffix` of the file an app ships; distributions that export it and that run it; how to install them.
+class FileFormat:
+    """A kind of model file that a runtime loads.
 
-    preload: modules worth importing once, before the processes of several exports are forked from it.
-    beside: roles of the files that an export writes beside the model file; each ships as NAME.ROLE.
+    Attributes:
+        suffix: Its ending, with the dot. Without the dot it is the format's name in what is said of a file.
+        parser: Module that tells what is in such a file (runtimes/describe.py has its contract); empty: nothing does,
+            and `inspect` and verify's check of stored weights refuse the file by name.
+        package: Distribution that the parser reads with, to be named where it is missing.
+        identifier: The first bytes of the four at place 4 by which such a file is known, whatever its ending is; digits
+            may follow them. Empty where the format has none.
+        example: The whole identifier, for a message that says what was wanted.
+        start: Pattern of bytes that such files start with, where they have no identifier. Empty where they start with
+            nothing of their own: then the ending says it.
+        traffic: Module that tells what each operator moves (runtimes/traffic.py has its contract); empty: nothing does,
+            and estimates do without.
+    """
+
+    suffix: str
+    parser: str = ""
+    package: str = ""
+    identifier: bytes = b""
+    example: str = ""
+    start: bytes = b""
+    traffic: str = ""
+
+    @property
+    def name(self) -> str:
+        """As in `pte`."""
+        return self.suffix.removeprefix(".")
+
+
+@dataclass(frozen=True, slots=True)
+class NativeRunner:
+    """The program of android_bench/runner that runs a runtime's files on ARM cores, emulated and of phones.
+
+    Attributes:
+        package: Distribution whose arm64 library it loads; what it says it ran on, before the version.
+        tolerance: How far the counts of two inferences may be apart, as a fraction.
+        io: Where the file says of its inputs and outputs what their integers stand for: `tensor` (the format has a
+            place for it), or in the metadata that our exporter writes, by the tensor's `name` or by its `place`.
+    """
+
+    package: str
+    tolerance: float
+    io: Literal["tensor", "name", "place"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSession:
+    """A session that runs a file without what makes it fast: as the format's specification says it.
+
+    Attributes:
+        session: As of RuntimeInfo.
+        about: In words, behind "FILE in …".
+    """
+
+    session: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """How `why` looks into a runtime's files. One of tap and lowered is given.
+
+    Attributes:
+        graph: Which of the quantize step's graphs the exporter starts from: `folded` (weights stored as integers) or
+            `unfolded` (float weights behind their quantize ops).
+        plain: How a file is run without what makes it fast; None where lowered is given.
+        tap: Module with `tap_file(path, copy) -> list[FileTap]` (runtimes/taps.py): writes a file that also gives its
+            layers' outputs. Empty where a file cannot be made to.
+        lowered: Module with `lower` and `with_outputs` (runtimes/taps.py): for files that hold no layers, the graph
+            lowered again with its layers' outputs as further ones. Empty where `tap` is given.
+    """
+
+    graph: Literal["folded", "unfolded"]
+    plain: PlainSession | None = None
+    tap: str = ""
+    lowered: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.tap) == bool(self.lowered) or bool(self.tap) != bool(self.plain):
+            raise ValueError("why: give a tap and a plain session, or else a lowered form")
+
+
+@dataclass(frozen=True, slots=True)
+class SchemeSupport:
+    """What a runtime makes of a quantization scheme.
+
+    Attributes:
+        how: `native`: the runtime's own kernels for it. `emulated`: right numbers, computed in float. `refused`: no
+            file is written.
+        why: In words: what is computed how, or why it is refused.
+        nearest: Of a refused one, what to ask for instead.
+    """
+
+    how: Literal["native", "emulated", "refused"]
+    why: str
+    nearest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeInfo:
+    """All that anybody looks up by a runtime's name. What it lacks is None or empty here, and refused by its name.
+
+    Modules are dotted names, imported on use, of Pocketforge or of any installed package.
+
+    Attributes:
+        module: Its exporter (`export(request, out)`, runtimes/base.py): the only importer of its toolchain.
+        session: What opens one file with the runtime alone, in a new process: a file of runtimes/sessions without its
+            ending, or, with a dot in it, a module of a package. It is loaded by path and may import the standard
+            library, NumPy and the runtime only.
+        formats: Kinds of file that it loads; the first is the one an app ships.
+        export_libraries: Distributions that export to it; their versions are part of keys.
+        run_libraries: Distributions that run its files; their versions are part of keys.
+        title: What it is called, in words.
+        extra: The extra of our package that brings its toolchain; empty: the libraries' own names are to be installed.
+        preload: Modules worth importing once, before the processes of several exports are forked from it.
+        beside: Roles of the files that an export writes beside the model file; each ships as NAME.ROLE.
+        layouts: Layouts of images that its files can take.
+        target_keys: Keys of [[target]] and of its `verify` table that are for this runtime alone.
+        hints: Commented lines of a new recipe's target.
+        why: How its files are looked into; None: `why` compares outputs only, not layers.
+        native: What runs its files on ARM cores; None: neither the emulator nor phones can.
+        schemes: Of a plug-in's runtime, scheme → what it makes of it; one that is not there is refused. Those of
+            Pocketforge's own are in recipe/support.py, side by side.
     """
 
     module: str
     session: str
-    suffix: str
+    formats: tuple[FileFormat, ...]
     export_libraries: tuple[str, ...]
     run_libraries: tuple[str, ...]
-    extra: str
+    title: str
+    extra: str = ""
     preload: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    layouts: tuple[Literal["NCHW", "NHWC"], ...] = ("NCHW",)
+    target_keys: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    why: Why | None = None
+    native: NativeRunner | None = None
+    schemes: Mapping[str, SchemeSupport] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.formats:
+            raise ValueError(f"{self.module}: formats is empty; the first is the file that an app ships")
+
+    @property
+    def suffix(self) -> str:
+        """Of the file that an app ships."""
+        return self.formats[0].suffix
+
+    @property
+    def install(self) -> str:
+        """What to type where its toolchain is missing."""
+        return f"pip install 'pocketforge[{self.extra}]'" if self.extra else f"pip install {' '.join(self._packages)}"
+
+    @property
+    def _packages(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.export_libraries, *self.run_libraries)))
+
+    def with_library(self, distribution: str) -> RuntimeInfo:
+        """The runtime as a plug-in's, whose version is part of what exports to it and of what runs it."""
+        return dataclasses.replace(
+            self,
+            export_libraries=(*self.export_libraries, distribution),
+            run_libraries=(*self.run_libraries, distribution),
+        )
 
 
-RUNTIMES: dict[str, RuntimeInfo] = {
+_RUNTIMES: dict[str, RuntimeInfo] = {
     "executorch": RuntimeInfo(
-        "pocketforge.runtimes.executorch",
-        "executorch",
-        ".pte",
-        ("executorch", "torchao"),
-        ("executorch", "torch"),
-        "executorch",
-        (
+        module="pocketforge.runtimes.executorch",
+        session="executorch",
+        formats=(
+            FileFormat(
+                ".pte",
+                parser="pocketforge.runtimes.describe_executorch",
+                package="executorch",
+                identifier=b"ET",
+                example="ET12",
+                traffic="pocketforge.runtimes.traffic_executorch",
+            ),
+        ),
+        export_libraries=("executorch", "torchao"),
+        run_libraries=("executorch", "torch"),
+        title="ExecuTorch + XNNPACK",
+        extra="executorch",
+        preload=(
             "executorch.exir",
             "executorch.backends.xnnpack.partition.xnnpack_partitioner",
             "executorch.devtools.backend_debug",
             "pocketforge.runtimes.executorch_patterns",
         ),
+        why=Why("folded", lowered="pocketforge.runtimes.tap_executorch"),
+        native=NativeRunner("executorch", tolerance=1e-4, io="place"),
     ),
     "tflite": RuntimeInfo(
-        "pocketforge.runtimes.tflite",
-        "tflite",
-        ".tflite",
-        ("litert-torch", "ai-edge-litert", "torchao"),
-        ("ai-edge-litert",),
-        "tflite",
-        ("litert_torch",),
+        module="pocketforge.runtimes.tflite",
+        session="tflite",
+        formats=(
+            FileFormat(
+                ".tflite",
+                parser="pocketforge.runtimes.describe_tflite",
+                package="ai-edge-litert",
+                identifier=b"TFL3",
+                example="TFL3",
+                traffic="pocketforge.runtimes.traffic_tflite",
+            ),
+        ),
+        export_libraries=("litert-torch", "ai-edge-litert", "torchao"),
+        run_libraries=("ai-edge-litert",),
+        title="LiteRT",
+        extra="tflite",
+        preload=("litert_torch",),
+        layouts=("NCHW", "NHWC"),
+        target_keys=("tflite_runtime",),
+        hints=(
+            'layout = "NHWC" # as most Android code feeds images',
+            'io = "int8" # int8 inputs and outputs instead of float32',
+        ),
+        why=Why(
+            "unfolded",
+            plain=PlainSession("tflite_reference", "LiteRT's reference kernels, no delegate"),
+            tap="pocketforge.runtimes.tap_tflite",
+        ),
+        native=NativeRunner("ai-edge-litert", tolerance=1e-4, io="tensor"),
     ),
     "onnx": RuntimeInfo(
-        "pocketforge.runtimes.onnx",
-        "onnx",
-        ".onnx",
-        ("onnx", "onnxscript", "onnxruntime"),
-        ("onnxruntime",),
-        "onnx",
-        ("onnx", "onnxscript", "torch.onnx"),
+        module="pocketforge.runtimes.onnx",
+        session="onnx",
+        formats=(
+            FileFormat(
+                ".onnx",
+                parser="pocketforge.runtimes.describe_onnx",
+                package="onnx",
+                # A ModelProto is written field by field in order: ir_version first, so tag 0x08 and a small version.
+                start=rb"\x08[\x01-\x3f].",
+                traffic="pocketforge.runtimes.traffic_onnx",
+            ),
+            FileFormat(
+                ".ort",
+                parser="pocketforge.runtimes.describe_onnx",
+                package="onnxruntime",
+                identifier=b"ORTM",
+                example="ORTM",
+            ),
+        ),
+        export_libraries=("onnx", "onnxscript", "onnxruntime"),
+        run_libraries=("onnxruntime",),
+        title="ONNX Runtime",
+        extra="onnx",
+        preload=("onnx", "onnxscript", "torch.onnx"),
         beside=("ort",),
+        target_keys=("opset",),
+        why=Why(
+            "folded",
+            plain=PlainSession("onnx_reference", "ONNX Runtime, no graph optimization"),
+            tap="pocketforge.runtimes.tap_onnx",
+        ),
+        # Its allocator does not settle wholly.
+        native=NativeRunner("onnxruntime", tolerance=1e-3, io="name"),
     ),
 }
+RUNTIMES = Registry("runtimes", RuntimeInfo, _RUNTIMES, RuntimeInfo.with_library)
 
-# A kind of device → the module that runs files on it.
-DEVICES = {
-    "host": "pocketforge.devices.host",
-    "emulator": "pocketforge.devices.emulator.device",
-    "adb": "pocketforge.devices.adb",
-}
 
-# A kind of data → the module that opens it.
-SOURCES = {
-    "digits": "pocketforge.data.digits",
-    "cifar10": "pocketforge.data.cifar10",
-    "imagefolder": "pocketforge.data.imagefolder",
-    "npz": "pocketforge.data.npz",
-    "function": "pocketforge.data.function",
+def file_formats() -> dict[str, tuple[str, FileFormat]]:
+    """Ending → runtime and format. Raises PluginFailed for an ending that a plug-in gives to a second runtime."""
+    formats: dict[str, tuple[str, FileFormat]] = {}
+    for runtime, info in RUNTIMES.items():
+        for each in info.formats:
+            if each.suffix in formats:
+                raise PluginFailed(
+                    f"{each.suffix} files are of runtime {formats[each.suffix][0]} and of runtime {runtime}",
+                    f"pip uninstall the package that brings runtime {runtime}, or ask its author for another ending",
+                )
+            formats[each.suffix] = runtime, each
+    return formats
+
+
+def runtime_of(session: str) -> str:
+    """The runtime whose files a session opens. Raises KeyError for a session of none."""
+    for runtime, info in RUNTIMES.items():
+        if session == info.session or (info.why and info.why.plain and session == info.why.plain.session):
+            return runtime
+    raise KeyError(session)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """One kind of [[device]]: where each of its parts is, as `module:name`, imported by who needs it.
+
+    Attributes:
+        entry: The dataclass of its table in a recipe (a `Device` of recipe/device.py).
+        runner: What runs a file there; a module that has `run` (`DeviceRunner` of devices/base.py).
+        steps: Function that lays out what a target's file goes through there (`AddSteps` of plan/kinds.py).
+        results: Function that reads what these steps wrote (`ReadDevice` of results/devices.py).
+        keeps_time: Whether what it measures is a real device's time. What an emulated one takes says nothing of any.
+        facts: Function that looks up what its steps depend on outside the recipe (`LookUp` of facts/kinds.py); empty
+            for nothing.
+        about: Under what name the report's facts of a target hold what is known of such devices; empty for nothing.
+        tables: Function that shows this in the terminal (`ShowTables` of report/devices.py); empty for nothing.
+        libraries: Distributions whose versions are part of the keys of the steps there; a package that brings the row
+            is one by itself.
+    """
+
+    entry: str
+    runner: str
+    steps: str
+    results: str
+    keeps_time: bool
+    facts: str = ""
+    about: str = ""
+    tables: str = ""
+    libraries: tuple[str, ...] = ()
+
+    def with_library(self, name: str) -> DeviceInfo:
+        """The row as a package brings it: results there change with the package's version."""
+        return dataclasses.replace(self, libraries=(*self.libraries, name))
+
+
+_DEVICES: dict[str, DeviceInfo] = {
+    "host": DeviceInfo(
+        entry="pocketforge.recipe.device:HostDevice",
+        runner="pocketforge.devices.host",
+        steps="pocketforge.plan.devices:add_host",
+        results="pocketforge.results.host:read",
+        keeps_time=True,
+    ),
+    "emulator": DeviceInfo(
+        entry="pocketforge.recipe.device:EmulatedDevice",
+        runner="pocketforge.devices.emulator.device",
+        steps="pocketforge.plan.devices:add_emulator",
+        results="pocketforge.results.emulated:read",
+        keeps_time=False,
+        facts="pocketforge.facts.emulated:look_up",
+        about="emulated",
+        tables="pocketforge.report.emulated:emulated_tables",
+    ),
+    "adb": DeviceInfo(
+        entry="pocketforge.recipe.device:AdbDevice",
+        runner="pocketforge.devices.adb",
+        steps="pocketforge.plan.devices:add_phone",
+        results="pocketforge.results.phones:read",
+        keeps_time=True,
+        facts="pocketforge.facts.phones:look_up",
+        about="phones",
+        tables="pocketforge.report.phones:phone_tables",
+    ),
 }
+DEVICES = Registry("devices", DeviceInfo, _DEVICES, DeviceInfo.with_library)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """A kind of data, written `NAME:PLACE` in a recipe's data.source (`function` is written `module.py:function`).
+
+    Attributes:
+        module: What finds its files and reads them: a data.base.SourceModule.
+        place: What stands after the colon, in capitals: DIR and FILE are paths of the recipe, which must be there, and
+            of a DIR the listing decides which files are read; another word is the module's own. Empty: nothing does.
+        largest: The largest raw value of its images, which becomes 1.0; 0 where samples are no images.
+        largest_deep: The same for images of 16 bits, which the source may have too; 0 where it has none.
+        split_folders: Whether the recipe may say which of its folders are splits.
+        preprocess: TOML that `pocketforge init` writes for it in place of a commented-out [data.preprocess].
+        libraries: Distributions whose versions are part of the key of what reads it, besides those of the stages.
+    """
+
+    module: str
+    place: str = ""
+    largest: float = 0.0
+    largest_deep: float = 0.0
+    split_folders: bool = False
+    preprocess: str = ""
+    libraries: tuple[str, ...] = ()
+
+    def with_library(self, distribution: str) -> SourceInfo:
+        """The source as a plug-in's."""
+        return dataclasses.replace(self, libraries=(*self.libraries, distribution))
+
+
+_DIGITS_PREPROCESS = """\
+[data.preprocess]
+resize = [32, 32] # height, width; bilinear
+scale = 16.0 # the raw value that becomes 1.0
+mean = [0.5]
+std = [0.5]"""
+
+_SOURCES: dict[str, SourceInfo] = {
+    "digits": SourceInfo("pocketforge.data.digits", largest=16.0, preprocess=_DIGITS_PREPROCESS),
+    "cifar10": SourceInfo("pocketforge.data.cifar10", "DIR", largest=255.0),
+    "imagefolder": SourceInfo(
+        "pocketforge.data.imagefolder", "DIR", largest=255.0, largest_deep=65_535.0, split_folders=True
+    ),
+    "npz": SourceInfo("pocketforge.data.npz", "FILE"),
+    "function": SourceInfo("pocketforge.data.function", "module.py:function"),
+}
+SOURCES = Registry("sources", SourceInfo, _SOURCES, SourceInfo.with_library)
 
 # A type of [[compress]] that prunes → its method.
 METHODS = {
     "prune_unstructured": "pocketforge.pruning.unstructured",
     "prune_channels": "pocketforge.pruning.channels",
     "drop_layers": "pocketforge.pruning.layers",
-}
-
-# A model file's ending → what reads its operators' memory traffic.
-READERS: dict[str, str] = {
-    ".tflite": "pocketforge.runtimes.traffic_tflite",
-    ".onnx": "pocketforge.runtimes.traffic_onnx",
-    ".pte": "pocketforge.runtimes.traffic_executorch",
 }

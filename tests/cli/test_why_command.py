@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from warm_server import in_process, warm_stages
 
 from pocketforge.commands.why import explain_failures
 from pocketforge.facts.gather import gather
+from pocketforge.outcomes.why import Explained, FormFound, LayerFound
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.why import with_why
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.run.store import Store
 from pocketforge.run.walk import run_plan
+from pocketforge.specs.why import WhySpec
 from pocketforge.why.words import sentence, stage_rows
 
 MODEL = """\
@@ -77,8 +80,10 @@ def test_the_step_reads_what_the_lane_reads_and_is_in_no_build(tiny):
     one, other = longer.step(keys["tiny_onnx"]), longer.step(keys["tiny_int8"])
     assert one.needs == {"data": plan.data, "reference": plan.reference, "export": float_lane.export}
     assert other.needs == {**one.needs, "export": int8_lane.export, "quantize": int8_lane.quantize}
-    assert one.spec["quantize"] == {} and other.spec["quantize"]["scheme"] == "static_int8"
-    assert one.spec["limits"]["min_sqnr_db"] == 201.0
+    assert isinstance(one.spec, WhySpec) and isinstance(other.spec, WhySpec)
+    assert one.spec.quantize is None and other.spec.quantize is not None
+    assert other.spec.quantize.scheme == "static_int8"
+    assert one.spec.limits.min_sqnr_db == 201.0
     assert longer.steps[: len(plan.steps)] == plan.steps
     fewer = with_why(plan, recipe, facts, ("tiny_onnx",), samples=7)[1]["tiny_onnx"]
     assert fewer != one.key
@@ -114,21 +119,16 @@ def test_a_good_target_from_the_command_line_and_a_wrong_one_in_a_build(tiny, tm
 
 
 def test_the_words_of_a_bad_stage():
-    stage = {"name": "lowered", "missing": "", "before": "converted", "bad": True, "reasons": ["SQNR 4.0 dB"],
-             "sqnr_db": 4.0, "sqnr_db_from_first": 3.0, "argmax_agreement": 0.5}  # fmt: skip
-    first = {"name": "eager", "missing": "", "before": "", "bad": False, "reasons": [], "sqnr_db": None,
-             "sqnr_db_from_first": None, "argmax_agreement": None}  # fmt: skip
-    layers = [
-        {"layer": "a", "op": "conv2d", "sqnr_db": 31.0, "own_sqnr_db": None, "channel_sqnr_db": None},
-        {"layer": "b", "op": "conv2d", "sqnr_db": 4.1, "own_sqnr_db": None, "channel_sqnr_db": None},
-    ]
-    found = {"stages": [first, stage], "first_bad_stage": "lowered", "first_bad_layer": "b", "layers": layers,
-             "layers_of": "lowered", "layer_limit_db": 10.0, "layers_missing": "",
-             "likely": "a wrong scale"}  # fmt: skip
+    first = FormFound("eager", "the module", "", "logits")
+    bad = FormFound("lowered", "plain", "", "logits", "converted", 3.0, 4.0, 0.5, 0.5, 0.5, bad=True,
+                    reasons=("SQNR 4.0 dB",))  # fmt: skip
+    layers = tuple(LayerFound(name, "conv2d", db, None, "", None, None, None) for name, db in (("a", 31.0), ("b", 4.1)))
+    found = Explained("t", "onnx", "fp32", 20, 16, (first, bad), "lowered", "logits", "lowered", layers, "", 10.0, "b",
+                      "a wrong scale")  # fmt: skip
     assert sentence(found) == (
         "first bad stage: lowered (SQNR 4.0 dB); first bad layer: b (conv2d): SQNR 4.1 dB, 31.0 dB before it; likely a "
         "wrong scale"
     )
-    assert [row[-1] for row in stage_rows(found)] == ["–", "BAD"]
-    found |= {"first_bad_layer": "", "layers": [], "layers_missing": "no op is known"}
+    assert [row[-1] for row in stage_rows(found.stages)] == ["–", "BAD"]
+    found = dataclasses.replace(found, first_bad_layer="", layers=(), layers_missing="no op is known")
     assert sentence(found) == "first bad stage: lowered (SQNR 4.0 dB); layer not resolved: no op is known"

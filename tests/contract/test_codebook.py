@@ -204,14 +204,14 @@ def test_a_constant_weight_is_a_codebook_of_one():
 
 def test_the_description_adds_up(digits):
     books = codebook.cluster(digits.graph, 256)
-    rows = {row["name"]: row for row in codebook.describe(digits.graph, books)}
+    rows = {row.name: row for row in codebook.describe(digits.graph, books)}
     assert list(rows) == list(digits.weights)
-    assert rows["stem.0.weight"]["entries"] == 0 and rows["stem.0.weight"]["mse"] == 0
+    assert rows["stem.0.weight"].entries == 0 and rows["stem.0.weight"].mse == 0
     for name, book in books.items():
         row = rows[name]
-        assert (row["entries"], row["bits"], row["packed_bytes"]) == (256, 8, book.indices.size + 1024)
-        assert row["mse"] == pytest.approx(float(((book.values() - digits.weights[name]) ** 2).mean()), rel=1e-3)
-        assert 6 < row["entropy_bits"] <= 8 and row["sqnr_db"] > 35
+        assert (row.entries, row.bits, row.packed_bytes) == (256, 8, book.indices.size + 1024)
+        assert row.mse == pytest.approx(float(((book.values() - digits.weights[name]) ** 2).mean()), rel=1e-3)
+        assert 6 < row.entropy_bits <= 8 and row.sqnr_db > 35
 
 
 # Fine-tuning
@@ -342,7 +342,7 @@ def test_an_onnx_file_with_codebooks_is_small_and_computes_the_same(digits, onnx
     graph = codebook.with_codebooks(digits.graph, books)
     rest = {name: value.numpy() for name, value in graph.state_dict().items() if name not in books}
     sizes = save_codebooks(books, rest, tmp_path)
-    assert sizes["codebook_bytes"] < share * sizes["dense_bytes"]
+    assert sizes.codebook_bytes < share * sizes.dense_bytes
     model = exported(graph, torch.zeros(1, 1, 32, 32))
     plain = len(model.SerializeToString())
     assert apply_codebooks(model, tmp_path) == {"weights": len(books), "uint4": 0, "uint8": 0, kind: len(books)}

@@ -85,7 +85,7 @@ def connected(make_shared_phone: MakePhone) -> Phone:
 def device(request: pytest.FixtureRequest) -> ModuleType:
     if request.param != "host":
         request.getfixturevalue({"emulator": "emulator", "adb": "connected"}[request.param])
-    return importlib.import_module(DEVICES[request.param])
+    return importlib.import_module(DEVICES[request.param].runner)
 
 
 @pytest.fixture(params=["host", "emulator"])
@@ -93,13 +93,13 @@ def timing(request: pytest.FixtureRequest) -> ModuleType:
     """Those that time by `run`; a phone is timed in rounds, by `adb.measure` (tests/phone)."""
     if request.param == "emulator":
         request.getfixturevalue("emulator")
-    return importlib.import_module(DEVICES[request.param])
+    return importlib.import_module(DEVICES[request.param].runner)
 
 
 @pytest.fixture
 def host() -> ModuleType:
     """The device that keeps time: what is measured is its alone (an emulated one's times mean nothing)."""
-    return importlib.import_module(DEVICES["host"])
+    return importlib.import_module(DEVICES["host"].runner)
 
 
 def request_for(model: Path, data: Path, out: Path, **more: Any) -> RunRequest:
@@ -127,13 +127,13 @@ def test_a_run_answers_every_sample(device, model, samples, tmp_path):
     assert [(t["name"], t["dtype"], t["shape"]) for t in answer.outputs] == [("y", "float32", [1, 3])]
     assert answer.samples_ms == ()
     assert answer.runtime == f"onnxruntime {importlib.metadata.version('onnxruntime')}"
-    if device.__name__ == DEVICES["host"]:
+    if device.__name__ == DEVICES["host"].runner:
         assert {"onnxruntime", "numpy"} <= set(answer.modules) and "pocketforge" not in answer.modules
 
 
 def test_a_phone_is_not_timed_by_a_single_run(connected, model, samples, tmp_path):
     with pytest.raises(DeviceError, match="timed in rounds"):
-        importlib.import_module(DEVICES["adb"]).run(request_for(model, samples, tmp_path / "out", samples=5))
+        importlib.import_module(DEVICES["adb"].runner).run(request_for(model, samples, tmp_path / "out", samples=5))
 
 
 def test_timing_takes_at_least_the_samples_asked_for(timing, model, samples, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,11 @@ import torch
 from shared_store import DigitsParts
 
 from pocketforge.errors import ModelError, StageFailed
+from pocketforge.outcomes.layers import LayerCost, LayerStudy, Score
 from pocketforge.recipe import data_spec
 from pocketforge.recipe.quantize import Override, Quantize
+from pocketforge.specs.data import data_spec as specs_data_spec
+from pocketforge.specs.sampling import Sampling
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
@@ -40,17 +42,15 @@ class Shop:
 
     def __init__(self, folder: Path, parts: DigitsParts) -> None:
         recipe, self.data = parts.recipe, folder
-        sampling = data_spec(
-            dataclasses.replace(recipe.data, eval_samples=50, calibration_samples=32), 0, "classification"
-        )
+        few = dataclasses.replace(recipe.data, eval_samples=50, calibration_samples=32)
         root = {"data_root": Path(recipe.folder)}
-        data.run(root, sampling, self.data, quiet)
+        data.run(root, data_spec(few, 0, "classification"), self.data, quiet)
         self.program = torch.export.load(parts.reference / "model.pt2")
         self.inputs = {**root, "data": self.data, "reference": parts.reference}
-        self.spec = {"data": sampling, "task": "classification", "seed": 0}
+        self.sampling = Sampling(specs_data_spec(few, 0, "classification"), 0, "classification")
 
     def scorer(self, quantize: Quantize) -> Scorer:
-        return Scorer(self.program, calibration_samples(self.data, quantize), quantize, self.inputs, self.spec)
+        return Scorer(self.program, calibration_samples(self.data, quantize), quantize, self.inputs, self.sampling)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,7 +71,7 @@ def scorer(shop: Shop) -> Scorer:
 
 
 @pytest.fixture(scope="module")
-def found(scorer: Scorer) -> dict[str, Any]:
+def found(scorer: Scorer) -> LayerStudy:
     return study(scorer, quiet)
 
 
@@ -81,54 +81,57 @@ def test_switching_layers_is_what_converting_them_so_gives(shop: Shop, scorer: S
     board = Switchboard(unfolded)
     whole = scorer.score(board.only(board.layers))
     base = layer_schemes(unfolded.graph, HARD)
-    assert whole["sqnr_db"] == pytest.approx(scorer.converted(base)["sqnr_db"], abs=0.05)
-    assert scorer.score(board.only([]))["sqnr_db"] > 100, "with everything off it is the float model"
+    assert whole.sqnr_db == pytest.approx(scorer.converted(base).sqnr_db, abs=0.05)
+    assert scorer.score(board.only([])).sqnr_db > 100, "with everything off it is the float model"
     # Activations next to a float layer keep their ranges in both, so one weight in float is nearly the same thing.
     name = "inverted.conv.6"
     switched = scorer.score(board.only([layer for layer in board.layers if layer != name]))
-    assert switched["sqnr_db"] == pytest.approx(scorer.converted({**base, name: "fp32"})["sqnr_db"], abs=1.0)
+    assert switched.sqnr_db == pytest.approx(scorer.converted({**base, name: "fp32"}).sqnr_db, abs=1.0)
 
 
-def test_the_study_has_every_layer_both_ways(found: dict[str, Any]) -> None:
-    names = [row["name"] for row in found["layers"]]
+def test_the_study_has_every_layer_both_ways(found: LayerStudy) -> None:
+    names = [row.name for row in found.layers]
     assert len(names) == len(set(names)) == 13 and names[0] == "stem.0" and names[-1] == "classifier"
-    assert 150 < found["samples"] < 250 and found["float"] > 0.97
-    for row in found["layers"]:
-        assert row["weights"] > 0
+    assert 150 < found.samples < 250 and found.float > 0.97
+    for row in found.layers:
+        assert row.weights > 0
         # One layer alone does less harm than all, and sparing one never undoes it all.
-        assert row["only_quantized"]["sqnr_db"] > found["all_quantized"]["sqnr_db"]
-        assert row["only_float"]["sqnr_db"] > found["all_quantized"]["sqnr_db"] - 1
+        assert row.only_quantized.sqnr_db > found.all_quantized.sqnr_db
+        assert row.only_float.sqnr_db > found.all_quantized.sqnr_db - 1
 
 
-def test_the_choice_keeps_the_accuracy_with_fewer_bytes(scorer: Scorer, found: dict[str, Any]) -> None:
-    everything = scorer.converted(layer_schemes(scorer.program.module().graph, HARD))  # type: ignore[arg-type]
-    assert everything["drop"] > 0.02, "the setting is meant to be too hard for all layers"
+def test_the_choice_keeps_the_accuracy_with_fewer_bytes(scorer: Scorer, found: LayerStudy) -> None:
+    everything = scorer.converted(layer_schemes(scorer.program.module().graph, HARD))
+    assert everything.drop > 0.02, "the setting is meant to be too hard for all layers"
     chosen = mixed.choose(found, scorer, HARD, quiet)
     summary = chosen.summary
-    assert summary["drop"] <= HARD.max_accuracy_drop < everything["drop"]
-    assert scorer.converted(chosen.schemes)["drop"] == summary["drop"], "the choice was measured as it will ship"
-    assert 0 < len(summary["float_layers"]) < len(found["layers"])
-    assert summary["weight_bytes_all_int8"] < summary["weight_bytes"] < 4 * summary["weight_bytes_all_int8"]
-    again = Quantize("static_int8", weight_bits=3, overrides=tuple(Override(**o) for o in summary["overrides"]))
-    assert layer_schemes(scorer.program.module().graph, again) == chosen.schemes  # type: ignore[arg-type]
-    print(json.dumps({k: v for k, v in summary.items() if k not in ("study", "tried")}))
+    assert summary.drop <= HARD.max_accuracy_drop < everything.drop
+    assert scorer.converted(chosen.schemes).drop == summary.drop, "the choice was measured as it will ship"
+    assert 0 < len(summary.float_layers) < len(found.layers)
+    assert summary.weight_bytes_all_int8 < summary.weight_bytes < 4 * summary.weight_bytes_all_int8
+    again = Quantize(
+        "static_int8", weight_bits=3, overrides=tuple(Override(o.modules, "fp32") for o in summary.overrides)
+    )
+    assert layer_schemes(scorer.program.module().graph, again) == chosen.schemes
+    print(dataclasses.replace(summary, tried=()))
 
 
 def test_a_goal_that_nothing_meets_is_an_error(
-    scorer: Scorer, found: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    scorer: Scorer, found: LayerStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impossible = dataclasses.replace(HARD, max_accuracy_drop=0.0)
-    monkeypatch.setattr(scorer, "converted", lambda schemes: {"drop": 0.5, "metric": 0.4, "sqnr_db": 1.0})
+    monkeypatch.setattr(scorer, "converted", lambda schemes: Score(drop=0.5, metric=0.4, sqnr_db=1.0))
     with pytest.raises(StageFailed, match="no layer can be int8 within max_accuracy_drop = 0 ") as caught:
         mixed.choose(found, scorer, impossible, quiet)
     assert "qat_int8" in caught.value.hint
 
 
 def test_the_order_is_harm_for_each_byte() -> None:
+    fine, coarse = Score(0.0, 1.0, 60.0), Score(0.0, 1.0, 20.0)
     rows = [
-        {"name": "small", "weights": 10, "only_quantized": {"sqnr_db": 20.0}},
-        {"name": "large", "weights": 1000, "only_quantized": {"sqnr_db": 20.0}},
-        {"name": "fine", "weights": 10, "only_quantized": {"sqnr_db": 60.0}},
+        LayerCost("small", "linear", 10, coarse, fine),
+        LayerCost("large", "linear", 1000, coarse, fine),
+        LayerCost("fine", "linear", 10, fine, fine),
     ]
     assert mixed.by_harm(rows) == ["small", "large", "fine"]
 
@@ -147,7 +150,7 @@ def test_overrides_are_patterns_and_the_last_counts(shop: Shop) -> None:
     assert schemes["down1.conv.3"] == schemes["stem.0"] == schemes[NO_LAYER] == "static_int8"
     assert schemes["classifier"] == "dynamic_int8"
     folded, unfolded = quantize_graph(shop.program, calibration_samples(shop.data, quantize), quantize)
-    made = {each["name"]: each["scheme"] for each in describe(unfolded.graph)["layers"]}
+    made = {each.name: each.scheme for each in describe(unfolded)[0]}
     assert made == {name: scheme for name, scheme in schemes.items() if name != NO_LAYER}
     sample = torch.from_numpy(calibration_samples(shop.data, quantize)[0][:1].copy())
     assert torch.equal(folded(sample), unfolded(sample))
@@ -163,4 +166,4 @@ def test_overrides_are_patterns_and_the_last_counts(shop: Shop) -> None:
 )
 def test_overrides_that_cannot_be(shop: Shop, overrides: tuple[Override, ...], said: str) -> None:
     with pytest.raises(ModelError, match=said):
-        layer_schemes(shop.program.module().graph, Quantize("static_int8", overrides=overrides))  # type: ignore[arg-type]
+        layer_schemes(shop.program.module().graph, Quantize("static_int8", overrides=overrides))

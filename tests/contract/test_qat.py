@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,10 @@ from pocketforge.pruning.unstructured import MaskConstraint  # noqa: E402
 from pocketforge.recipe import Data, Preprocess, data_spec  # noqa: E402
 from pocketforge.recipe.compress import Distill, Finetune  # noqa: E402
 from pocketforge.recipe.quantize import Override, Quantize  # noqa: E402
+from pocketforge.specs.data import data_spec as specs_data_spec  # noqa: E402
+from pocketforge.specs.qat import QatSpec  # noqa: E402
+from pocketforge.specs.sampling import Sampling  # noqa: E402
+from pocketforge.specs.trained import ModelSource  # noqa: E402
 from pocketforge.training.loop import fit  # noqa: E402
 
 with warnings.catch_warnings():
@@ -234,8 +238,8 @@ def test_the_file_computes_what_was_trained(trained):
         assert float((found.argmax(1) == trained["simulated"].argmax(1)).float().mean()) >= 0.99
         left = {node.target.__name__ for node in converted.graph.nodes if node.op == "call_function"}
         assert not [name for name in left if name.startswith(("batch_norm", "mul", "div", "sqrt"))]
-    summary = pt2e.describe(trained["graphs"][1].graph)
-    assert len(summary["quantized"]) == 4 and not summary["float"]
+    layers, _ = pt2e.describe(trained["graphs"][1])
+    assert [layer.scheme for layer in layers] == ["static_int8"] * 4
     for name, value in trained["module"].state_dict().items():
         assert torch.equal(value, trained["before"][name]), name
     assert trained["history"][-1]["train_accuracy"] > 0.7
@@ -278,8 +282,9 @@ def test_layers_that_stay_float_keep_no_training_form(net):
     assert sorted(training.folded_before) == ["conv", "hidden"]
     fit(training.graph, digits(128), Finetune(epochs=1), constraint=Freezing(training, None), check=training.check)
     (folded, unfolded), sqnr = training.convert()
-    summary = pt2e.describe(unfolded.graph)
-    assert summary["float"] == ["conv2d (conv)", "linear (classifier)"] and len(summary["quantized"]) == 2
+    layers, _ = pt2e.describe(unfolded)
+    assert [layer.label for layer in layers if layer.scheme == "fp32"] == ["conv2d (conv)", "linear (classifier)"]
+    assert len(layers) == 4
     left = {node.target.__name__ for node in folded.graph.nodes if node.op == "call_function"}
     assert not [name for name in left if name.startswith(("batch_norm", "mul", "div", "sqrt"))] and sqnr > 30
 
@@ -351,10 +356,9 @@ class Folder:
         self.root = root
         (root / "model.py").write_text(MODEL.format(tests=str(Path(__file__).parent)))
         save_weights(module, root / "weights.safetensors")
-        self.sampling = data_spec(
-            Data("digits", eval_samples=1000, calibration_samples=100, preprocess=Preprocess(scale=16.0)),
-            0, "classification",
-        )  # fmt: skip
+        digits = Data("digits", eval_samples=1000, calibration_samples=100, preprocess=Preprocess(scale=16.0))
+        self.sampling = data_spec(digits, 0, "classification")
+        self.samples = Sampling(specs_data_spec(digits, 0, "classification"), 0, "classification")
         self.base = {"definition": "model.py", "args": {}, "seed": 0, "task": "classification"}
         self.inputs = {"data_root": root, "weights": root / "weights.safetensors"}
         more = {"inputs": [], "outputs": [], "metric": "accuracy_top1"}
@@ -366,7 +370,7 @@ class Folder:
     def run(self, name, quantize, emit=lambda *_: None, **more):
         out = self.root / name
         out.mkdir(exist_ok=True)
-        spec = {**self.base, "data": self.sampling, "quantize": json.loads(json.dumps(quantize.spec()))}
+        spec = QatSpec(ModelSource("model.py", {}, 0), self.samples, quantize.settled())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stage.run({**self.inputs, **more}, spec, out, emit)
@@ -438,12 +442,13 @@ def test_kill_9_in_an_epoch_changes_no_byte(folder, whole, settings):
 
 def test_the_stage_refuses_a_traced_definition_and_too_little_data(folder):
     with pytest.raises(ModelError, match=r"model\.pt2 is a traced graph"):
-        stage.run(folder.inputs, {**folder.base, "definition": "model.pt2", "quantize": QAT.spec()}, folder.root, print)
-    few = data_spec(Data("digits", eval_fraction=0.94, calibration_samples=85), 0, "classification")
+        stage.run(folder.inputs, QatSpec(ModelSource("model.pt2", {}, 0), folder.samples, QAT), folder.root, print)
+    few = specs_data_spec(Data("digits", eval_fraction=0.94, calibration_samples=85), 0, "classification")
+    spec = QatSpec(ModelSource("model.py", {}, 0), Sampling(few, 0, "classification"), QAT)
     with pytest.raises(ModelError, match="needs 16 samples or more to train on, the train split has 9"):
-        stage.train(folder.inputs, {**folder.base, "data": few, "quantize": QAT.spec()}, folder.root, lambda *_: None)
+        stage.train(folder.inputs, spec, folder.root, lambda *_: None)
 
 
 def test_no_settings_are_finetune_s_defaults():
     assert QAT.settings == Finetune()
-    assert QAT.spec()["finetune"] == asdict(Finetune())
+    assert QAT.settled().finetune == Finetune()

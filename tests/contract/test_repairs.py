@@ -106,7 +106,7 @@ def test_equalizing_keeps_the_function_and_makes_the_ranges_equal():
     report = equalize(graph, [samples])
     torch.testing.assert_close(answers(graph, samples), wanted, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(answers(program.module(), samples), wanted)  # whose weights are its own
-    assert [pair["layers"] for pair in report["pairs"]] == [["0", "2"], ["2", "4"], ["4", "7"]]
+    assert [pair.layers for pair in report.pairs] == [("0", "2"), ("2", "4"), ("4", "7")]
     for pair in find_pairs(graph):
         first = graph.get_parameter(str(pair.first.args[1].target)).flatten(1).abs().amax(1)
         weight = graph.get_parameter(str(pair.second.args[1].target))
@@ -135,7 +135,7 @@ def test_what_reaches_relu6s_cap_is_left_alone():
     after = graph.get_parameter("0.weight")
     torch.testing.assert_close(after[0], before[0])
     assert after[1].abs().max() > 5 * before[1].abs().max()
-    assert report["pairs"][0]["channels_near_cap"] >= 1
+    assert report.pairs[0].channels_near_cap >= 1
     with pytest.raises(ModelError, match=r"equalize: the model has ReLU6[\s\S]*calibration_samples"):
         equalize(graph, [samples[:0]])
 
@@ -218,9 +218,9 @@ def test_bias_correction_takes_the_mean_error_off(mobilenet, spoilt):
     torch.testing.assert_close(answers(other, rest), answers(corrected, rest))  # the file's two forms stay one
     torch.testing.assert_close(answers(program.module(), rest), float32)  # what was traced is as it was
     layers = [node for node in program.graph.nodes if op_name(node) in ("conv2d", "linear")]
-    assert [entry["node"] for entry in report["layers"]] == [node.name for node in layers]
-    assert "features.1.conv.0.0" in [entry["layer"] for entry in report["layers"]]
-    assert report["without_bias"] == [] and report["samples"] == 8
+    assert [entry.node for entry in report.layers] == [node.name for node in layers]
+    assert "features.1.conv.0.0" in [entry.layer for entry in report.layers]
+    assert report.without_bias == () and report.samples == 8
     # By the definition: each layer's mean output on these samples is the float one's.
     layer_means: list[dict[str, list[torch.Tensor]]] = [{}, {}]
     for graph, means in zip((program.module(), corrected), layer_means, strict=True):
@@ -254,8 +254,8 @@ def test_batch_norm_need_not_be_folded_for_bias_correction(quantized):
     samples = np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype(np.float32)
     folded, _ = quantize_graph(program, [samples], QNNPACK)
     report = correct_biases(program.module(), folded, [samples])
-    assert [entry["layer"] for entry in report["layers"]] == ["0"]
-    assert report["layers"][0]["mean_shift"] < 0.05
-    assert report["without_bias"] == ["4"]
+    assert [entry.layer for entry in report.layers] == ["0"]
+    assert report.layers[0].mean_shift < 0.05
+    assert report.without_bias == ("4",)
     with pytest.raises(ModelError, match="no calibration samples"):
         correct_biases(program.module(), folded, [samples[:0]])

@@ -224,9 +224,9 @@ def test_layers_that_are_called_twice_are_int_8_in_both_calls():
     net, samples = made("a shared tower"), images()
     program = torch.export.export(net, (torch.from_numpy(samples[:1]),))
     _, unfolded = pt2e.quantize_graph(program, [samples], Quantize("static_int8", calibration="minmax"))
-    said = pt2e.describe(unfolded.graph)
-    assert said["float"] == []
-    assert said["quantized"] == ["conv2d (conv)", "conv2d (conv)", "linear (fc)", "linear (fc)"]
+    layers, _ = pt2e.describe(unfolded)
+    assert [layer.label for layer in layers] == ["conv2d (conv)", "conv2d (conv)", "linear (fc)", "linear (fc)"]
+    assert {layer.scheme for layer in layers} == {"static_int8"}
     assert least_db(answers(unfolded, samples), answers(net, samples)) >= 30
 
 

@@ -138,10 +138,12 @@ def graphs() -> dict[str, Any]:
         folded, unfolded = pt2e.quantize_graph(float32, images, Quantize("static_int8", calibration="minmax"))
         example = (torch.from_numpy(images[0][:1]),)
         int8 = [torch.export.export(m, example) for m in (folded, unfolded)]
+        levels = pt2e.describe(unfolded)[1][0]
+        assert levels is not None
         two, words = Two().eval(), Words().eval()
         return {
             "fp32": (float32, None, images, _answers(net, images), 0.0),
-            "int8": (*int8, images, _answers(folded, images), pt2e.describe(unfolded.graph)["outputs"][0]["scale"]),
+            "int8": (*int8, images, _answers(folded, images), levels.scale),
             "two": (_traced(two, pair), None, pair, _answers(two, pair), 0.0),
             "words": (_traced(words, ids), None, ids, _answers(words, ids), 0.0),
         }

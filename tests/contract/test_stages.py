@@ -22,10 +22,17 @@ import pytest
 from phone import MakePhone
 
 from pocketforge.plan.compress import sensitivity_settings
+from pocketforge.plan.steps import spec_json
 from pocketforge.recipe import Data, Preprocess, Verify, data_spec
 from pocketforge.recipe.compress import Finetune, PruneChannels
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
+from pocketforge.specs import data as data_specs
+from pocketforge.specs.layers import LayersSpec
+from pocketforge.specs.qat import QatSpec
+from pocketforge.specs.quantize import QuantizeSpec
+from pocketforge.specs.sampling import Sampling
+from pocketforge.specs.trained import ModelSource
 
 pytest.importorskip("torch")
 
@@ -70,7 +77,8 @@ DATA = Data(
     calibration_samples=8,
     preprocess=Preprocess(resize=(12, 12), mean=(0.5,), std=(0.5,)),
 )
-SPECS: dict[str, dict[str, Any]] = {
+STATIC = Quantize("static_int8", calibration="minmax").settled()
+SPECS: dict[str, Any] = {
     "data": data_spec(DATA, 0, "classification"),
     "finetune": {
         "definition": "model.py",
@@ -88,7 +96,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "task": "classification",
         "metric": "accuracy_top1",
     },
-    "quantize": Quantize("static_int8", calibration="minmax").spec(),
+    "quantize": QuantizeSpec(STATIC),
     "export": {
         "runtime": "onnx",
         "scheme": "static_int8",
@@ -127,10 +135,12 @@ SPECS |= {
     "sensitivity": {**SAMPLED, "prune": sensitivity_settings(CHANNELS)},
     "gains": {**MODEL_SPEC, "labels": ["finetune", "prune_channels"], "runtimes": ["onnx"], "model_layout": "NCHW"},
 }
-STATIC = Quantize("static_int8", calibration="minmax").spec()
+SAMPLING = Sampling(data_specs.data_spec(DATA, 0, "classification"), 0, "classification")
 SPECS |= {
-    "layers": {**STATIC, **SAMPLED},
-    "qat": {**SAMPLED, "quantize": Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256)).spec()},
+    "layers": LayersSpec(STATIC, SAMPLING),
+    "qat": QatSpec(
+        ModelSource("model.py", {}, 0), SAMPLING, Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256))
+    ),
     "why": {
         "target": "t",
         "scheme": "static_int8",
@@ -138,7 +148,7 @@ SPECS |= {
         "limits": asdict(Verify()),
         "model": {name: MODEL_SPEC[name] for name in ("definition", "args", "seed")},
         "export": SPECS["export"],
-        "quantize": STATIC,
+        "quantize": asdict(STATIC),
         "samples": 8,
     },
 }
@@ -316,7 +326,8 @@ def test_it_has_a_run(stage):
 
 
 def test_its_spec_is_plain_data(stage):
-    assert json.loads(json.dumps(SPECS[stage])) == json.loads(json.dumps(SPECS[stage], sort_keys=True))
+    content = spec_json(SPECS[stage])
+    assert json.loads(json.dumps(content)) == json.loads(json.dumps(content, sort_keys=True))
 
 
 def test_it_writes_only_into_its_folder(ran, stage):

@@ -20,11 +20,15 @@ from pocketforge.data.dataset import open_dataset
 from pocketforge.devices.legacy import legacy_python
 from pocketforge.errors import StageFailed
 from pocketforge.files import resolver
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.recipe import Data, Preprocess, Verify, data_spec
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.runtimes.base import ExportRequest
 from pocketforge.runtimes.describe import Description, describe
+from pocketforge.specs.base import Spec
+from pocketforge.specs.quantize import QuantizeSpec
 
 MODEL = """\
 import torch
@@ -42,7 +46,7 @@ DIGITS = Data("digits", eval_samples=200, preprocess=Preprocess(resize=(28, 28),
 PARAMETERS = 784 * 256 + 256 + 256 * 10 + 10
 
 
-def run_stage(name: str, inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path) -> None:
+def run_stage(name: str, inputs: Mapping[str, Path], spec: Spec | Mapping[str, Any], out: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
         importlib.import_module(STAGES[name].module).run(inputs, spec, out, quiet)
@@ -61,7 +65,9 @@ class Lane:
     ran: dict[str, Path] = field(default_factory=dict)
 
     def quantize(self, how: Quantize) -> Path:
-        return self._once(f"quantize-{how.scheme}-{how.per_channel}", "quantize", self.trunk, how.spec())
+        return self._once(
+            f"quantize-{how.scheme}-{how.per_channel}", "quantize", self.trunk, QuantizeSpec(how.settled())
+        )
 
     def inputs(self, how: Quantize) -> dict[str, Path]:
         return self.trunk | ({"quantize": self.quantize(how)} if how.is_int8 else {})
@@ -85,7 +91,7 @@ class Lane:
         out = self._once(f"verify-{exported.name}-{legacy}", "verify", inputs, spec)
         return {**json.loads((out / "verify.json").read_text(encoding="utf-8")), "folder": out}
 
-    def _once(self, name: str, stage: str, inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> Path:
+    def _once(self, name: str, stage: str, inputs: Mapping[str, Path], spec: Spec | Mapping[str, Any]) -> Path:
         if name not in self.ran:
             out = self.root / name
             out.mkdir()
@@ -222,9 +228,9 @@ def test_the_same_inputs_give_the_same_bytes(lanes, runtime):
 
 def test_convolutions_stay_float_and_are_named(lanes, runtime):
     lane = lanes["conv_linear"]
-    summary = json.loads((lane.quantize(DYNAMIC) / "quantize.json").read_text(encoding="utf-8"))
-    assert summary["quantized"] == ["linear (7)"]
-    assert summary["float"] == ["conv2d (0)", "conv2d (3)"]  # what a build's warnings and report name
+    summary = files.read(lane.quantize(DYNAMIC), Quantized)
+    assert summary.quantized == ["linear (7)"]
+    assert summary.left_float == ["conv2d (0)", "conv2d (3)"]  # what a build's warnings and report name
     assert [c for c in lane.verify(runtime, DYNAMIC)["checks"] if not c["passed"]] == []
     found = describe(model_file(runtime, lane.export(runtime, DYNAMIC)))
     dtypes = {len(w.shape): w.dtype for w in found.weights if len(w.shape) > 1}
@@ -234,8 +240,9 @@ def test_convolutions_stay_float_and_are_named(lanes, runtime):
 
 def test_static_int8_is_untouched(lanes):
     lane, static = lanes["conv_linear"], Quantize("static_int8")
-    summary = json.loads((lane.quantize(static) / "quantize.json").read_text(encoding="utf-8"))
-    assert len(summary["quantized"]) == 3 and summary["float"] == [] and summary["outputs"][0]["scale"] > 0
+    summary = files.read(lane.quantize(static), Quantized)
+    (levels,) = summary.outputs
+    assert len(summary.quantized) == 3 and summary.left_float == [] and levels is not None and levels.scale > 0
     found = describe(model_file("onnx", lane.export("onnx", static)))
     assert "dynamically_quantized_ops" not in found.metadata
     assert {w.dtype for w in found.weights if len(w.shape) > 1} == {"uint8"}
@@ -246,12 +253,11 @@ def test_static_int8_is_untouched(lanes):
     steps, agreement = measured["max_steps_from_graph"], measured["graph_argmax_agreement"]
     simulated = np.load(lane.quantize(static) / "outputs_0.npy")
     outputs = np.load(verified["folder"] / "model" / "outputs_0.npy")[: len(simulated)]
-    scale = summary["outputs"][0]["scale"]
-    assert np.abs(outputs - simulated).mean() < 0.25 * scale and steps < 8 and agreement >= 0.95
+    assert np.abs(outputs - simulated).mean() < 0.25 * levels.scale and steps < 8 and agreement >= 0.95
     # After four epochs the best two classes of many samples are within a step: either is right there. Where they are
     # further apart than both can move, nothing may tip.
     best = np.sort(simulated, axis=1)[:, -2:]
-    clear = best[:, 1] - best[:, 0] > 2.01 * steps * scale
+    clear = best[:, 1] - best[:, 0] > 2.01 * steps * levels.scale
     assert clear.mean() > 0.25 and (outputs.argmax(1) == simulated.argmax(1))[clear].all()
 
 

@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 from shared_store import DigitsParts
 
-from pocketforge.recipe import data_spec
 from pocketforge.recipe.compress import Distill, Finetune
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import RUNTIMES, STAGES
+from pocketforge.specs.data import data_spec
+from pocketforge.specs.qat import QatSpec
+from pocketforge.specs.quantize import QuantizeSpec
+from pocketforge.specs.sampling import Sampling
+from pocketforge.specs.trained import ModelSource
 
 torch = pytest.importorskip("torch")
 
@@ -30,7 +34,7 @@ class Lane:
     def __init__(self, root: Path, parts: DigitsParts) -> None:
         recipe = parts.recipe
         self.root = root
-        self.sampling = data_spec(recipe.data, recipe.seed, recipe.task)
+        self.sampling = Sampling(data_spec(recipe.data, recipe.seed, recipe.task), recipe.seed, recipe.task)
         self.model = {"definition": "model.py", "args": {}, "task": recipe.task}
         self.inputs = {
             "data_root": Path(recipe.folder),
@@ -48,15 +52,16 @@ class Lane:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
                 run = importlib.import_module(STAGES[stage].module).run
-                run({**self.inputs, **more}, json.loads(json.dumps(spec)), out, lambda *_: None)
+                run({**self.inputs, **more}, spec, out, lambda *_: None)
         return out
 
     def quantize(self, **how) -> Path:
-        return self.run("quantize", Quantize("static_int8", **how).spec(), "ptq")
+        return self.run("quantize", QuantizeSpec(Quantize("static_int8", **how).settled()), "ptq")
 
     def qat(self, **how) -> Path:
         quantize = Quantize("qat_int8", finetune=TRAINING, **how)
-        return self.run("qat", {**self.model, "seed": 0, "data": self.sampling, "quantize": quantize.spec()})
+        model = ModelSource("model.py", {}, 0)
+        return self.run("qat", QatSpec(model, self.sampling, quantize.settled()))
 
     def accuracy(self, folder: Path) -> float:
         """Top-1 of the converted graph on the first eval samples (as many as the stage keeps)."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,23 @@ from shared_store import DigitsParts
 
 from pocketforge.errors import StageFailed
 from pocketforge.metrics import parity
+from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.verify import Verified
 from pocketforge.quantization.encodings import Encoding, in_nibbles, load_encodings, save_encodings
-from pocketforge.recipe import Data, Preprocess, Verify, data_spec
+from pocketforge.recipe import Data, Preprocess, Verify
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.runtimes.base import ExportRequest
 from pocketforge.runtimes.describe import describe
 from pocketforge.runtimes.stored_weights import Matcher
+from pocketforge.specs.base import Spec
+from pocketforge.specs.data import data_spec
+from pocketforge.specs.export import ExportSpec
+from pocketforge.specs.quantize import QuantizeSpec
+from pocketforge.specs.reference import ReferenceSpec
+from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.verify import VerifySpec
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 INT8, INT4, FP16, FP32 = (Quantize(s) for s in ("weight_only_int8", "weight_only_int4", "fp16", "fp32"))
@@ -41,7 +50,7 @@ STORED = {
 SIZE = {"int8": 0.42, "int4": 0.30, "float16": 0.60}
 
 
-def run_stage(name: str, inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path) -> None:
+def run_stage(name: str, inputs: Mapping[str, Path], spec: Spec | Mapping[str, Any], out: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
         importlib.import_module(STAGES[name].module).run(inputs, spec, out, lambda fraction, text="": None)
@@ -56,27 +65,28 @@ class Lane:
     ran: dict[str, Path] = field(default_factory=dict)
 
     def inputs(self, how: Quantize) -> dict[str, Path]:
-        if how.scheme in ("fp32", "fp16"):
+        if not how.info.stage:
             return self.trunk
-        return {**self.trunk, "quantize": self._once(f"quantize-{how.scheme}", "quantize", self.trunk, how.spec())}
+        return {
+            **self.trunk,
+            "quantize": self._once(f"quantize-{how.scheme}", "quantize", self.trunk, QuantizeSpec(how.settled())),
+        }
 
     def export(self, runtime: str, how: Quantize, layout: str = "NCHW", take: str = "") -> Path:
-        spec = {"runtime": runtime, "scheme": how.scheme, "layout": layout, "model_layout": "NCHW", "io": "float32",
-                "opset": None}  # fmt: skip
+        spec = ExportSpec(runtime, how.scheme, layout, model_layout="NCHW", io="float32", opset=None)
         return self._once(f"export-{runtime}-{how.scheme}-{layout}{take}", "export", self.inputs(how), spec)
 
-    def verify(self, runtime: str, how: Quantize, layout: str = "NCHW") -> dict[str, Any]:
-        spec = {"runtime": runtime, "scheme": how.scheme, "task": "classification", "metric": "accuracy_top1",
-                "limits": asdict(Verify()), "tflite_runtime": "skip"}  # fmt: skip
+    def verify(self, runtime: str, how: Quantize, layout: str = "NCHW") -> tuple[Verified, Path]:
+        spec = VerifySpec(runtime, how.scheme, False, "classification", Verify(), kernels="any")
         inputs = {**self.inputs(how), "export": self.export(runtime, how, layout)}
         out = self._once(f"verify-{runtime}-{how.scheme}-{layout}", "verify", inputs, spec)
-        return {**json.loads((out / "verify.json").read_text("utf-8")), "folder": out}
+        return files.read(out, Verified), out
 
     def file(self, runtime: str, how: Quantize, role: str = "model", take: str = "", layout: str = "NCHW") -> Path:
         folder = self.export(runtime, how, layout, take)
-        return folder / json.loads((folder / "export.json").read_text("utf-8"))["files"][role]
+        return folder / files.read(folder, Exported).files[role]
 
-    def _once(self, name: str, stage: str, inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> Path:
+    def _once(self, name: str, stage: str, inputs: Mapping[str, Path], spec: Spec | Mapping[str, Any]) -> Path:
         if name not in self.ran:
             (self.root / name).mkdir()
             run_stage(stage, inputs, spec, self.root / name)
@@ -100,8 +110,7 @@ def lanes(digits_parts: DigitsParts, tmp_path_factory: pytest.TempPathFactory) -
         (root / folder).mkdir()
     data = data_spec(Data("digits", eval_samples=150, preprocess=preprocess), 0, "classification")
     run_stage("data", inputs, data, root / "data")
-    spec = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "outputs": [], "task": "classification",
-            "metric": "accuracy_top1"}  # fmt: skip
+    spec = ReferenceSpec(ModelSource("model.py", {}, 0), (), (), "classification", "accuracy_top1")
     run_stage("reference", inputs, spec, root / "reference")
     return {"digits_cnn": cnn, "mlp_digits": Lane(root, {"data": root / "data", "reference": root / "reference"})}
 
@@ -112,19 +121,19 @@ def test_the_file_is_small_and_computes_what_was_simulated(lanes, runtime, how):
     lane = lanes["digits_cnn"]
     # The other order of channels once, where there is one.
     layout = "NHWC" if (runtime, how) == ("tflite", INT8) else "NCHW"
-    found = lane.verify(runtime, how, layout)
-    assert [c for c in found["checks"] if not c["passed"]] == []
+    found, folder = lane.verify(runtime, how, layout)
+    assert [check for check in found.checks if not check.passed] == []
     whole = describe(lane.file("onnx", FP32))  # the smallest float file
-    for role, measured in found["files"].items():
+    for role, measured in found.files.items():
         stored = STORED[how.scheme][role]
-        outputs = np.load(found["folder"] / role / "outputs_0.npy")
+        outputs = np.load(folder / role / "outputs_0.npy")
         simulated = np.load(lane.inputs(how).get("quantize", lane.trunk["reference"]) / "outputs_0.npy")
         against = parity(outputs[: len(simulated)], simulated)
         print(f"{runtime} {role} {how.scheme}: {against} {measured}")
         # The same weights in the same order of layers: only the order of sums may differ.
         assert against["sqnr_db"] > (50 if how is FP16 else 100)
         assert against["argmax_agreement"] >= 0.99
-        assert measured["accuracy"]["accuracy_top1"] > 0.97
+        assert measured.accuracy["accuracy_top1"] > 0.97
         file = describe(lane.file(runtime, how, role, layout=layout))
         assert file.parameters == whole.parameters
         assert {t.dtype for t in (*file.inputs, *file.outputs)} == {"float32"}
@@ -143,7 +152,7 @@ def test_the_same_inputs_give_the_same_bytes(lanes, runtime):
 
 def test_what_is_slow_or_larger_than_it_says_is_warned_of(lanes):
     def warned(runtime: str, how: Quantize) -> str:
-        return "\n".join(json.loads((lanes["mlp_digits"].export(runtime, how) / "export.json").read_text())["warnings"])
+        return "\n".join(files.read(lanes["mlp_digits"].export(runtime, how), Exported).warnings)
 
     assert "4-bit weights unpacked at each inference" in warned("tflite", INT4) and "fc1" in warned("tflite", INT4)
     assert "a byte each in model.ort" in warned("onnx", INT4)
@@ -152,9 +161,9 @@ def test_what_is_slow_or_larger_than_it_says_is_warned_of(lanes):
 
 def test_fp16_of_linear_layers_in_executorch(lanes):
     lane = lanes["mlp_digits"]
-    found = lane.verify("executorch", FP16)
-    assert [c for c in found["checks"] if not c["passed"]] == []
-    assert 50 < found["files"]["model"]["sqnr_db"] < 110  # it computes in half precision, too
+    found, _ = lane.verify("executorch", FP16)
+    assert [check for check in found.checks if not check.passed] == []
+    assert 50 < (found.files["model"].sqnr_db or 0) < 110  # it computes in half precision, too
     small, large = (describe(lane.file("executorch", how)) for how in (FP16, FP32))
     assert small.size_bytes < 0.55 * large.size_bytes and {*small.dtypes} == {"float16"}
 

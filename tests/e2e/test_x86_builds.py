@@ -27,6 +27,8 @@ from pocketforge.devices.x86 import cpuid, qemu
 from pocketforge.devices.x86.device import player
 from pocketforge.devices.x86.hosts import X86Host
 from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import OutputLevels, Quantized
 from pocketforge.stages import verify_device
 
 SCHEMA = json.loads((ROOT / "pipeline" / "pocketforge" / "report" / "schema.json").read_text(encoding="utf-8"))
@@ -159,7 +161,7 @@ def stage_inputs(folder: Path) -> dict[str, Path]:
                "outputs": [{"name": "y", "dtype": "float32", "shape": [1, OUTPUTS]}]}  # fmt: skip
     (roles["export"] / "export.json").write_text(json.dumps({"files": {"model": "model.onnx"}, **tensors}))
     (roles["reference"] / "reference.json").write_text(json.dumps(tensors))
-    (roles["quantize"] / "quantize.json").write_text(json.dumps({"outputs": [{"name": "y", "scale": 0.5}]}))
+    files.write(roles["quantize"], Quantized("static_int8", "", (), (OutputLevels(0.5, 0),)))
     return roles
 
 

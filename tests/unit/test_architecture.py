@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,9 @@ BENCH = ROOT / "android_bench"
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "errors events stats metrics version folders registries streams",
+        "errors events stats metrics version folders streams",
+        "plugins",
+        "registries",
         "files recipe crash",
         "specs outcomes",
         "records plan model devices figures rewrites",
@@ -37,7 +40,7 @@ ROW = {room: number for number, row in enumerate(LAYERS) for room in row}
 # Files that may lie at the package's root; all else has a room.
 ROOT_FILES = {
     "__init__", "__main__", "version", "errors", "events", "stats", "records", "metrics", "registries", "files",
-    "folders", "figures", "streams", "crash",
+    "folders", "figures", "streams", "crash", "plugins",
 }  # fmt: skip
 # What a plan is made of costs nothing to import: no package but the standard library.
 STANDARD_LIBRARY_ONLY = (
@@ -46,6 +49,7 @@ STANDARD_LIBRARY_ONLY = (
     "plan/",
     "records.py",
     "registries.py",
+    "plugins.py",
     "errors.py",
     "events.py",
     "folders.py",
@@ -314,11 +318,24 @@ def test_the_bench_of_phones_imports_the_standard_library_and_itself_only() -> N
 
 
 def test_every_module_that_a_registry_names_is_there() -> None:
-    from pocketforge.registries import DEVICES, METHODS, READERS, RUNTIMES, SOURCES, STAGES
+    from pocketforge.registries import DEVICES, METHODS, RUNTIMES, SOURCES, STAGES
 
     named = [*(s.module for s in STAGES.values()), *(r.module for r in RUNTIMES.values())]
-    named += [f"pocketforge.runtimes.sessions.{r.session}" for r in RUNTIMES.values()]
-    named += [module for registry in (DEVICES, METHODS, READERS, SOURCES) for module in registry.values()]
+    named += [
+        str(place).partition(":")[0]
+        for info in DEVICES.values()
+        for part, place in dataclasses.asdict(info).items()
+        if place and part not in ("about", "keeps_time")
+    ]
+    for runtime in RUNTIMES.values():
+        sessions = [runtime.session]
+        if runtime.why is not None:
+            sessions += [runtime.why.plain.session] if runtime.why.plain else []
+            named += [runtime.why.tap or runtime.why.lowered]
+        named += [f"pocketforge.runtimes.sessions.{session}" for session in sessions]
+        named += [m for each in runtime.formats for m in (each.parser, each.traffic) if m]
+    named += [source.module for source in SOURCES.values()]
+    named += list(METHODS.values())
     assert [n for n in named if not is_module(n)] == []
 
 

@@ -21,10 +21,11 @@ from pocketforge.errors import ModelError, RecipeError
 from pocketforge.estimation import calibration_file
 from pocketforge.facts.gather import gather
 from pocketforge.files import hash_file, json_text, read_whole
-from pocketforge.recipe import Data, Preprocess, data_spec
+from pocketforge.recipe import Data, Preprocess
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.report.files import load_report
 from pocketforge.runtimes.describe import describe as describe_file
+from pocketforge.specs.data import data_spec
 from pocketforge.stages.data import run
 
 RNG = np.random.default_rng(0)

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save, save_file
 
 from pocketforge.errors import ModelError, StoreError
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import CodebookSizes
 from pocketforge.quantization.codebook_files import (
     FILE,
-    FORMAT,
     Codebook,
     bits_for,
     decode,
@@ -45,12 +46,12 @@ def raw_file(tensors: dict[str, tuple[str, tuple[int, ...], bytes]], metadata=No
     return len(header).to_bytes(8, "little") + header + b"".join(data for _, _, data in tensors.values())
 
 
-def there_and_back(data: bytes, folder: Path) -> tuple[bytes, dict]:
+def there_and_back(data: bytes, folder: Path) -> tuple[bytes, CodebookSizes]:
     dense, packed, back = folder / "dense", folder / "packed", folder / "back"
     dense.write_bytes(data)
     found = encode(dense, packed)
-    assert found["codebook_bytes"] == packed.stat().st_size
-    assert decode(packed, back)["sha256"] == hashlib.sha256(data).hexdigest()
+    assert found.codebook_bytes == packed.stat().st_size
+    assert decode(packed, back).sha256 == hashlib.sha256(data).hexdigest()
     return back.read_bytes(), found
 
 
@@ -77,16 +78,16 @@ def test_any_file_comes_back_byte_for_byte(tmp_path_factory, content, metadata, 
     data = raw_file(content, metadata, spaces)
     back, found = there_and_back(data, tmp_path_factory.mktemp("any"))
     assert back == data
-    assert {row["name"] for row in found["tensors"]} == set(content)
-    for row in found["tensors"]:
-        dtype, shape, raw = content[row["name"]]
-        assert row["codebook_bytes"] <= row["dense_bytes"] == len(raw)
+    assert {row.name for row in found.tensors} == set(content)
+    for row in found.tensors:
+        dtype, shape, raw = content[row.name]
+        assert row.codebook_bytes <= row.dense_bytes == len(raw)
         size = ITEM_BYTES[dtype]
         distinct = {raw[i : i + size] for i in range(0, len(raw), size)}
-        if row["encoding"] == "codebook":
-            assert row["entries"] == len(distinct) <= 256
-            assert row["codebook_bytes"] == len(distinct) * size + math.ceil(math.prod(shape) * row["bits"] / 8)
-            assert 0 <= row["entropy_bits"] <= row["bits"]
+        if row.encoding == "codebook":
+            assert row.entries == len(distinct) <= 256
+            assert row.codebook_bytes == len(distinct) * size + math.ceil(math.prod(shape) * row.bits / 8)
+            assert 0 <= row.entropy_bits <= row.bits
 
 
 @given(st.integers(1, 8), st.lists(st.integers(0, 255), max_size=70))
@@ -123,14 +124,14 @@ def test_clustered_weights_get_small(clustered, tmp_path):
     packed = tmp_path / "packed.safetensors"
     found = encode(clustered, packed)
     original = clustered.read_bytes()
-    rows = {row["name"]: row for row in found["tensors"]}
-    assert rows["down2.conv.0.weight"]["encoding"] == "codebook"
-    assert rows["down2.conv.0.weight"]["bits"] == 4
-    assert rows["classifier.weight"]["encoding"] == "dense"
+    rows = {row.name: row for row in found.tensors}
+    assert rows["down2.conv.0.weight"].encoding == "codebook"
+    assert rows["down2.conv.0.weight"].bits == 4
+    assert rows["classifier.weight"].encoding == "dense"
     # 4 bits of 32, besides tables, float vectors and headers.
-    assert len(original) / 8 < found["codebook_bytes"] < len(original) / 4 < found["dense_bytes"]
-    assert found["codebook_gzip_bytes"] < found["gzip_bytes"] < found["dense_bytes"]
-    assert found["entropy_bytes"] < found["codebook_bytes"]
+    assert len(original) / 8 < found.codebook_bytes < len(original) / 4 < found.dense_bytes
+    assert found.codebook_gzip_bytes < found.gzip_bytes < found.dense_bytes
+    assert found.entropy_bytes < found.codebook_bytes
     decode(packed, tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == original
     # It is a safetensors file, whose parts anyone can put together.
@@ -177,7 +178,7 @@ def test_codebooks_of_a_step_come_back_by_name(tmp_path):
     for name, book in books.items():
         assert np.array_equal(found[name].values(), book.values())
         assert found[name].indices.dtype == np.uint8 and (np.diff(found[name].centroids) > 0).all()
-    assert json.loads((tmp_path / "weights.json").read_text()) == json.loads(json.dumps(summary))
+    assert files.read(tmp_path, CodebookSizes) == summary and summary.codebooks == ("a.weight", "b.weight")
     decode(tmp_path / FILE, tmp_path / "dense")
     dense = load_file(tmp_path / "dense")
     assert set(dense) == {*books, *rest}
@@ -224,14 +225,35 @@ def test_an_index_beyond_the_table_and_another_version_are_refused(tmp_path):
     encode(tmp_path / "dense", tmp_path / "packed")
     parts = load_file(tmp_path / "packed")
     text = (tmp_path / "packed").read_bytes()
-    about = json.loads(text[8 : 8 + int.from_bytes(text[:8], "little")])["__metadata__"][FORMAT]
+    about = json.loads(text[8 : 8 + int.from_bytes(text[:8], "little")])["__metadata__"]
     parts["codebook.indices:w"][:] = 255
-    (tmp_path / "bad").write_bytes(save(parts, {FORMAT: about}))
+    (tmp_path / "bad").write_bytes(save(parts, about))
     with pytest.raises(ModelError, match="an index of w is beyond its 3 values"):
         decode(tmp_path / "bad", tmp_path / "none")
-    (tmp_path / "bad").write_bytes(save(parts, {FORMAT: json.dumps({**json.loads(about), "version": 2})}))
+    (tmp_path / "bad").write_bytes(save(parts, {**about, "version": "2"}))
     with pytest.raises(ModelError, match="it has version 2, this Pocketforge reads version 1"):
         decode(tmp_path / "bad", tmp_path / "none")
+
+
+def test_files_of_before_one_container_are_still_read(tmp_path):
+    """They have one key of metadata, with JSON, and dense tensors as bytes."""
+    dense = save({"few": np.tile(np.arange(3, dtype=np.float32), 500), "many": np.arange(9, dtype=np.float64)})
+    length = int.from_bytes(dense[:8], "little")
+    about = {"header": dense[8 : 8 + length].decode(), "sha256": hashlib.sha256(dense).hexdigest(), "version": 1}
+    parts = {
+        "codebook.centroids:few": np.arange(3, dtype=np.float32),
+        "codebook.indices:few": pack_bits(np.tile(np.arange(3, dtype=np.uint8), 500), 2),
+        "dense:many": np.frombuffer(np.arange(9, dtype=np.float64).tobytes(), np.uint8),
+    }
+    old = save(parts, {"pocketforge-codebook": json.dumps(about, sort_keys=True)})
+    (tmp_path / "old").write_bytes(old)
+    decode(tmp_path / "old", tmp_path / "dense")
+    assert (tmp_path / "dense").read_bytes() == dense
+    with pytest.raises(ModelError, match="is stored with codebooks already"):
+        encode(tmp_path / "old", tmp_path / "out")
+    (tmp_path / "old").write_bytes(save(parts, {"pocketforge-codebook": json.dumps({**about, "version": 2})}))
+    with pytest.raises(ModelError, match="it has version 2, this Pocketforge reads version 1"):
+        decode(tmp_path / "old", tmp_path / "none")
 
 
 def test_wrong_files_are_said(tmp_path):

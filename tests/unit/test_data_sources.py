@@ -14,8 +14,9 @@ from PIL import Image
 from pocketforge.data import fingerprint_files, open_source
 from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.errors import ModelError
-from pocketforge.recipe import Data, Preprocess, data_spec
+from pocketforge.recipe import Data, Preprocess
 from pocketforge.registries import SOURCES
+from pocketforge.specs.data import data_spec
 from pocketforge.stages.data import run
 
 RNG = np.random.default_rng(0)

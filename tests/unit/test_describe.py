@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import subprocess
 import sys
@@ -10,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from pocketforge.errors import EXIT_USAGE, ModelError, ToolMissing
+from pocketforge.registries import file_formats
 from pocketforge.runtimes import describe as module
 from pocketforge.runtimes.describe import (
-    PACKAGES,
-    PARSERS,
     Contents,
     DelegateInfo,
     TensorInfo,
@@ -89,8 +89,15 @@ class _Parser:
         return self.outcome
 
 
+def _name_parser(monkeypatch: pytest.MonkeyPatch, file_format: str, parser: str) -> None:
+    formats = file_formats()
+    runtime, known = formats[f".{file_format}"]
+    formats[f".{file_format}"] = runtime, dataclasses.replace(known, parser=parser)
+    monkeypatch.setattr(module, "file_formats", lambda: formats)
+
+
 def _with_parser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outcome: Contents | BaseException) -> Path:
-    monkeypatch.setitem(PARSERS, "tflite", "fake_parser")
+    _name_parser(monkeypatch, "tflite", "fake_parser")
     monkeypatch.setitem(sys.modules, "fake_parser", _Parser(outcome))
     path = tmp_path / "model.tflite"
     path.write_bytes(b"\0\0\0\0TFL3" + bytes(100))
@@ -112,17 +119,18 @@ def test_other_exceptions_are_not_called_damage(monkeypatch: pytest.MonkeyPatch,
         describe(_with_parser(monkeypatch, tmp_path, KeyboardInterrupt()))
 
 
-@pytest.mark.parametrize("file_format", PARSERS)
+@pytest.mark.parametrize("file_format", [each.name for _, each in file_formats().values()])
 def test_missing_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file_format: str
 ) -> None:
-    monkeypatch.setitem(PARSERS, file_format, "no_such_module_of_pocketforge")
+    _name_parser(monkeypatch, file_format, "no_such_module_of_pocketforge")
+    package = file_formats()[f".{file_format}"][1].package
     starts = {"pte": b"\0\0\0\0ET12", "tflite": b"\0\0\0\0TFL3", "ort": b"\0\0\0\0ORTM", "onnx": b"\x08\x0a\x12\x07"}
     path = tmp_path / f"model.{file_format}"
     path.write_bytes(starts[file_format] + bytes(100))
-    with pytest.raises(ToolMissing, match=f"reading .{file_format} files needs {PACKAGES[file_format]}") as caught:
+    with pytest.raises(ToolMissing, match=f"reading .{file_format} files needs {package}") as caught:
         describe(path)
-    assert caught.value.hint == f"pip install {PACKAGES[file_format]}"
+    assert caught.value.hint == f"pip install {package}"
 
 
 def test_totals_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -165,9 +173,16 @@ def test_sizes() -> None:
     assert by_count({"b": 1, "a": 1, "c": 5}) == {"c": 5, "a": 1, "b": 1}
 
 
-def test_every_parser_exists() -> None:
-    assert set(PARSERS) == set(PACKAGES)
-    assert all(importlib.util.find_spec(name) for name in PARSERS.values())
+def test_every_parser_exists_and_names_its_package() -> None:
+    formats = [each for _, each in file_formats().values()]
+    assert all(importlib.util.find_spec(each.parser) and each.package for each in formats)
+
+
+def test_a_format_without_a_parser_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = _with_parser(monkeypatch, tmp_path, ValueError())
+    _name_parser(monkeypatch, "tflite", "")
+    with pytest.raises(ModelError, match="runtime tflite has no parser for it"):
+        describe(path)
 
 
 def test_importing_is_light() -> None:

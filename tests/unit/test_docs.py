@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
-import typing
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,8 @@ from pocketforge import recipe
 from pocketforge.cli.main import COMMANDS
 from pocketforge.recipe import compress, device, quantize
 from pocketforge.recipe.backends import BACKENDS
-from pocketforge.recipe.limits import DEFAULT_LIMITS
-from pocketforge.recipe.support import SCHEMES
+from pocketforge.recipe.budget import budget_metrics
+from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import RUNTIMES
 
@@ -53,7 +52,7 @@ def test_every_recipe_key_is_in_the_reference(part: type) -> None:
 
 def test_every_budget_metric_is_in_the_reference() -> None:
     table = REFERENCE[REFERENCE.index("## `[[budget]]`") :]
-    for metric in typing.get_args(recipe.BudgetMetric):
+    for metric in budget_metrics():
         assert f"`{metric}`" in table, metric
 
 
@@ -61,19 +60,19 @@ def test_the_reference_names_verifys_real_default_limits() -> None:
     lines = REFERENCE[REFERENCE.index("`verify` limits decide") :].splitlines()
     header = next(line for line in lines if line.startswith("| scheme |"))
     names = [cell.strip(" `") for cell in header.split("|")[2:-1]]
-    for scheme, limits in DEFAULT_LIMITS.items():
+    for scheme, info in SCHEMES.items():
         row = next(line for line in lines if line.startswith(f"| {scheme} |"))
         cells = [cell.strip() for cell in row.split("|")[2:-1]]
         found = {name: float(cell) for name, cell in zip(names, cells, strict=True) if cell != "-"}
-        assert found == limits, scheme
+        assert found == info.limits, scheme
 
 
 def test_the_quantization_guide_says_what_each_runtime_makes_of_each_scheme() -> None:
     tables = QUANTIZATION.splitlines()
-    for scheme, runtimes in SCHEMES.items():
+    for scheme, info in SCHEMES.items():
         row = next(line for line in tables if line.startswith(f"| `{scheme}` |"))
         cells = [cell.strip() for cell in row.split("|")[2:-1]]
-        assert [cell.partition(":")[0] for cell in cells[:3]] == [runtimes[r].how for r in RUNTIMES], scheme
+        assert [cell.partition(":")[0] for cell in cells[:3]] == [info.support[r].how for r in RUNTIMES], scheme
     for name, backend in BACKENDS.items():
         row = next(line for line in tables if line.startswith(f"| `{name}` |"))
         assert backend.about in row, name

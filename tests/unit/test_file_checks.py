@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,20 @@ import numpy as np
 import pytest
 
 from pocketforge.devices.outputs import Output
-from pocketforge.measure.file_checks import Graph, check_limits, check_promise, measure, measure_parity
-from pocketforge.metrics import accuracy
-from pocketforge.recipe.limits import DEFAULT_LIMITS, Limits, device_limits, verify_limits
+from pocketforge.measure.file_checks import Graph, Truth, check_limits, check_promise, measure, measure_parity
+from pocketforge.measure.weights_check import check_weights
+from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.quantize import Quantized, QuantizedLayer
+from pocketforge.outcomes.reference import ModelTensor, Reference
+from pocketforge.outcomes.tensors import TensorSpec
+from pocketforge.outcomes.verify import Measured
+from pocketforge.recipe.limits import Limits, device_limits, verify_limits
+from pocketforge.recipe.schemes import SCHEMES
+from pocketforge.recipe.target import OutputLimits, Verify
 from pocketforge.recipe.toml import parse_recipe
-from pocketforge.stages.verify import check_weights
 
-REGRESSION = {"task": "regression"}
+REGRESSION = "regression"
 
 
 def outputs(**arrays: Any) -> list[Output]:
@@ -27,12 +33,18 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def failed(measured: dict[str, Any], limits: Limits) -> dict[str, str]:
-    return {c["name"]: c["found"] for c in check_limits(measured, limits) if not c["passed"]}
+def measured_of(
+    found: list[Output], reference: list[Output], targets: np.ndarray, task: str, graph: Graph | None = None
+) -> Measured:
+    return measure(found, Truth(tuple(reference), targets, task, graph))
+
+
+def failed(measured: Measured, limits: Limits) -> dict[str, str]:
+    return {each.name: each.found for each in check_limits(measured, limits) if not each.passed}
 
 
 def of_scheme(scheme: str, **limits: Any) -> Limits:
-    return verify_limits({"scheme": scheme, "limits": limits})
+    return verify_limits(scheme, Verify(**limits))
 
 
 # A limit met exactly is met
@@ -47,11 +59,9 @@ def test_a_drop_of_exactly_the_limit_passes(right: int, passes: bool) -> None:
         return np.where(np.arange(50)[:, None] < hits, [[2.0, 1.0]], [[1.0, 2.0]]).astype(np.float32)
 
     assert 44 / 50 - 43 / 50 > 0.02
-    before = accuracy(scores(44), targets, "classification")
-    task = {"task": "classification"}
-    measured = measure(outputs(y=scores(right)), outputs(y=scores(44)), targets, before, task)
+    measured = measured_of(outputs(y=scores(right)), outputs(y=scores(44)), targets, "classification")
     limits = Limits({"max_accuracy_drop": 0.02, "min_argmax_agreement": 0.98})
-    assert measured["accuracy_drop"] == (0.02 if passes else 0.04)
+    assert measured.accuracy_drop == (0.02 if passes else 0.04)
     assert ("accuracy_drop" not in failed(measured, limits)) == passes
     assert ("argmax_agreement" not in failed(measured, limits)) == passes
 
@@ -62,8 +72,8 @@ def test_a_drop_of_exactly_the_limit_passes(right: int, passes: bool) -> None:
 def test_the_worst_output_decides_and_is_named() -> None:
     boxes, scores = normal(20, 4, 9), normal(20, 3, 9, seed=1)
     reference = outputs(boxes=boxes, scores=scores)
-    measured = measure(outputs(boxes=boxes + 1e-3, scores=0 * scores), reference, np.zeros((20, 4, 9)), {}, REGRESSION)
-    assert measured["worst_output"] == "scores" and measured["sqnr_db"] < 1
+    measured = measured_of(outputs(boxes=boxes + 1e-3, scores=0 * scores), reference, np.zeros((20, 4, 9)), REGRESSION)
+    assert measured.worst_output == "scores" and measured.sqnr_db < 1
     wrong = failed(measured, of_scheme("static_int8"))
     named = ("sqnr_db", "max_diff_ratio", "channel_sqnr_db", "dead_channels")
     assert set(wrong) == {f"{name} of scores" for name in named}
@@ -72,10 +82,10 @@ def test_the_worst_output_decides_and_is_named() -> None:
 
 def test_limits_of_one_output_are_its_own() -> None:
     rough = normal(30, 4) + 0.2 * normal(30, 4, seed=2)
-    measured = measure(
-        outputs(a=rough, b=rough), outputs(a=normal(30, 4), b=normal(30, 4)), np.zeros((30, 4)), {}, REGRESSION
+    measured = measured_of(
+        outputs(a=rough, b=rough), outputs(a=normal(30, 4), b=normal(30, 4)), np.zeros((30, 4)), REGRESSION
     )
-    limits = of_scheme("static_int8", min_sqnr_db=30.0, outputs=[{"name": "a", "min_sqnr_db": 5.0}])
+    limits = of_scheme("static_int8", min_sqnr_db=30.0, outputs=(OutputLimits("a", min_sqnr_db=5.0),))
     assert set(failed(measured, limits)) == {"sqnr_db of b"}
 
 
@@ -83,10 +93,8 @@ def test_integers_are_right_or_wrong() -> None:
     top = np.arange(400).reshape(20, 20) % 7
     nearly = top.copy()
     nearly[0, :10] += 1
-    measured = measure(outputs(top=nearly.astype(np.int32)), outputs(top=top), np.zeros((20, 20)), {}, REGRESSION)
-    assert (
-        measured["integer_agreement"] == 390 / 400 and measured["worst_output"] == "top" and "sqnr_db" not in measured
-    )
+    measured = measured_of(outputs(top=nearly.astype(np.int32)), outputs(top=top), np.zeros((20, 20)), REGRESSION)
+    assert measured.integer_agreement == 390 / 400 and measured.worst_output == "top" and measured.sqnr_db is None
     assert failed(measured, of_scheme("fp32")) == {"integer_agreement": "0.975"}
     assert failed(measured, of_scheme("static_int8")) == {}
     assert failed(measured, of_scheme("static_int8", min_integer_agreement=0.975)) == {}, "a limit met exactly is met"
@@ -96,20 +104,22 @@ def test_an_output_of_another_shape_is_not_compared_and_not_passed_over() -> Non
     """What a converter that moves channels leaves: the contract says it, and nothing ends in NumPy's words."""
     reference = outputs(y=normal(20, 5, 8, 8), top=np.zeros((20, 8, 8), np.int64))
     moved = outputs(y=normal(20, 8, 8, 5), top=np.zeros((20, 8, 8), np.int32))
-    measured = measure(moved, reference, np.zeros((20, 5, 8, 8)), {}, REGRESSION)
-    assert "accuracy" not in measured and [o["name"] for o in measured["outputs"]] == ["top"]
-    promise = {"outputs": [{"name": "y", "shape": [1, 5, 8, 8]}, {"name": "top", "shape": [1, 8, 8]}]}
-    (found,) = check_promise({"outputs": [{"name": "y", "shape": [1, 8, 8, 5]}, promise["outputs"][1]]}, promise)
-    assert not found["passed"] and found["wanted"] == "y [1, 5, 8, 8]; top [1, 8, 8]"
-    assert check_promise(promise, promise) == []
+    measured = measured_of(moved, reference, np.zeros((20, 5, 8, 8)), REGRESSION)
+    assert not measured.accuracy and [output.name for output in measured.outputs] == ["top"]
+    top = ModelTensor("top", (1, 8, 8), "int64")
+    promise = Reference(0, 0, {}, 20, (), (ModelTensor("y", (1, 5, 8, 8), "float32"), top))
+    seen = TensorSpec("top", (1, 8, 8), "int32")
+    (found,) = check_promise(Exported({}, (), (TensorSpec("y", (1, 8, 8, 5), "float32"), seen)), promise)
+    assert not found.passed and found.wanted == "y [1, 5, 8, 8]; top [1, 8, 8]"
+    assert check_promise(Exported({}, (), (TensorSpec("y", (1, 5, 8, 8), "float32"), seen)), promise) == []
 
 
 def test_a_device_is_held_to_the_host_in_every_output() -> None:
     host = outputs(a=normal(20, 4), top=np.zeros((20, 6), np.int64))
     there = outputs(a=host[0].values, top=np.ones((20, 6), np.int64))
     measured = measure_parity(there, host, classes=True)
-    assert measured["argmax_agreement"] == 1.0
-    assert failed(measured, device_limits("static_int8", {"min_sqnr_db": None})) == {"integer_agreement of top": "0"}
+    assert measured.argmax_agreement == 1.0
+    assert failed(measured, device_limits("static_int8")) == {"integer_agreement of top": "0"}
 
 
 # Its own quantized graph
@@ -123,8 +133,8 @@ def near_graph(steps: float, cost_steps: float, scheme: str = "static_int8", **l
     graph = reference + np.where(where < 0.2, cost_steps * scale, 0).astype(np.float32)
     file = graph + np.where(where > 0.95, steps * scale, 0).astype(np.float32)
     held = Graph(outputs(y=graph[:100]), {"y": scale})
-    measured = measure(outputs(y=file), outputs(y=reference), np.zeros((200, 6)), {}, REGRESSION, held)
-    assert measured["max_steps_from_graph"] == pytest.approx(steps, abs=0.01)
+    measured = measured_of(outputs(y=file), outputs(y=reference), np.zeros((200, 6)), REGRESSION, held)
+    assert measured.max_steps_from_graph == pytest.approx(steps, abs=0.01)
     return failed(measured, of_scheme(scheme, **limits))
 
 
@@ -169,9 +179,7 @@ verify = { max_dead_channels = 2, outputs = [{ name = "scores", min_sqnr_db = 8 
 
 
 def test_every_limit_of_every_scheme_is_a_key_of_a_recipe() -> None:
-    from pocketforge.recipe.target import Verify
-
-    assert {name for limits in DEFAULT_LIMITS.values() for name in limits} <= set(Verify.__dataclass_fields__)
+    assert {name for info in SCHEMES.values() for name in info.limits} <= set(Verify.__dataclass_fields__)
 
 
 # Int8 weights
@@ -188,10 +196,7 @@ def test_what_stayed_float_excuses_no_other_layer(tmp_path: Path, stored: int, p
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["big"], ["y"])], "g", [], [y], kept)
     path = tmp_path / "model.onnx"
     onnx.save(onnx.helper.make_model(graph), path)
-    layers = [
-        {"name": "big", "op": "linear", "scheme": "fp32", "weights": 4000},
-        {"name": "int", "op": "linear", "scheme": "static_int8", "weights": 1000},
-    ]
-    (tmp_path / "quantize.json").write_text(json.dumps({"layers": layers}), encoding="utf-8")
+    layers = (QuantizedLayer("big", "linear", "fp32", 4000), QuantizedLayer("int", "linear", "static_int8", 1000))
+    files.write(tmp_path, Quantized("static_int8", "", layers, (None,)))
     (found,) = check_weights(path, "static_int8", tmp_path)
-    assert found["passed"] == passes and found["found"].endswith("(float: big)")
+    assert found.passed == passes and found.found.endswith("(float: big)")

@@ -18,8 +18,9 @@ from pocketforge.data.split_words import role_of, roles_of
 from pocketforge.errors import ModelError
 from pocketforge.facts.gather import gather
 from pocketforge.plan.lanes import make_plan
-from pocketforge.recipe import Data, SplitFolders, data_spec
+from pocketforge.recipe import Data, SplitFolders
 from pocketforge.recipe.toml import load_recipe
+from pocketforge.specs.data import data_spec
 from pocketforge.stages.data import run
 
 

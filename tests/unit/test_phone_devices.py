@@ -90,15 +90,13 @@ def test_steps_on_one_phone_go_one_after_another(tmp_path, small_recipe_text):
     second = '\n[[target]]\nname = "other"\nruntime = "tflite"\n'
     recipe = load(tmp_path, small_recipe_text + second + PHONE + 'cores = "little"\n')
     plan = make_plan(recipe, facts(recipe, {"pixel4": Phone("S1", "a phone")}))
-    steps = {
-        key: plan.step(key) for lane in plan.lanes for keys in lane.phones.values() for key in (keys.verify, keys.bench)
-    }
+    steps = {key: plan.step(key) for lane in plan.lanes for keys in lane.of_kind("adb").values() for key in keys.keys}
     assert {s.place for s in steps.values()} == {"phone S1"} and len(steps) == 4
     assert not any(s.exclusive for s in steps.values())
     for lane in plan.lanes:
-        keys = lane.phones["pixel4"]
-        assert plan.step(keys.bench).after == (keys.verify,)
-        assert plan.step(keys.bench).spec["device"]["cores"] == "little"
+        keys = lane.on["pixel4"]
+        assert plan.step(keys.keys[-1]).after == (keys.verify,)
+        assert plan.step(keys.keys[-1]).spec["device"]["cores"] == "little"
     free = one_at_each_place(list(steps.values()), [])
     assert len(free) == 1
     assert one_at_each_place(list(steps.values()), free) == []
@@ -109,7 +107,7 @@ def test_steps_on_one_phone_go_one_after_another(tmp_path, small_recipe_text):
 def test_another_phone_or_another_android_is_measured_again(tmp_path, small_recipe_text):
     recipe = load(tmp_path, small_recipe_text + PHONE)
     keys = {
-        name: make_plan(recipe, facts(recipe, {"pixel4": phone})).lanes[0].phones["pixel4"]
+        name: make_plan(recipe, facts(recipe, {"pixel4": phone})).lanes[0].on["pixel4"]
         for name, phone in {
             "one": Phone("S1", "build 1"),
             "again": Phone("S1", "build 1"),
@@ -118,7 +116,7 @@ def test_another_phone_or_another_android_is_measured_again(tmp_path, small_reci
         }.items()
     }
     assert keys["one"] == keys["again"]
-    assert len({k.bench for k in keys.values()}) == len({k.verify for k in keys.values()}) == 3
+    assert len({k.keys[-1] for k in keys.values()}) == len({k.verify for k in keys.values()}) == 3
 
 
 def test_a_phone_that_need_not_be_there_is_left_out_with_its_budgets(tmp_path, small_recipe_text):

@@ -63,7 +63,7 @@ def by_role(plan: Plan) -> Names:
         keys |= {f"export:{name}": lane.export, f"verify:{name}": lane.verify}
         if lane.quantize:
             keys[f"quantize:{name}"] = lane.quantize
-        keys |= {f"bench:{name}:{device}": key for device, key in lane.bench.items()}
+        keys |= {f"bench:{name}:{device}": key for device, on in lane.on.items() for key in on.keys}
     return keys
 
 
@@ -149,7 +149,7 @@ def test_targets_that_differ_in_name_only_share_every_step() -> None:
 def test_a_benchmark_runs_alone_and_after_its_verification() -> None:
     plan = make_plan(RECIPE, FACTS)
     for lane in plan.lanes:
-        bench = plan.step(lane.bench["host"])
+        bench = plan.step(lane.on["host"].keys[-1])
         assert bench.exclusive
         assert bench.after == (lane.verify,)
         assert bench.needs["export"] == lane.export
@@ -388,8 +388,10 @@ def test_every_lane_is_complete_and_every_step_serves_a_lane(recipe: Recipe) -> 
     assert [lane.target for lane in plan.lanes] == list(recipe.targets)
     served = {plan.data, plan.reference, *(c.key for c in plan.changes), *filter(None, [plan.gains])}
     for lane in plan.lanes:
-        assert list(lane.bench) == [d.name for d in recipe.devices]
-        keys = [k for k in (lane.quantize, lane.export, lane.verify, *lane.bench.values()) if k]
+        assert list(lane.on) == [d.name for d in recipe.devices]
+        keys = [
+            k for k in (lane.quantize, lane.export, lane.verify, *(k for on in lane.on.values() for k in on.keys)) if k
+        ]
         assert bool(lane.quantize) == (lane.target.quantize.scheme not in ("fp32", "fp16"))
         assert all(lane.target.name in steps[k].lane.split("+") for k in keys)
         served.update(keys)
@@ -421,7 +423,7 @@ def emulated_keys(recipe: Recipe = EMULATED, facts: Facts = PHONE_FACTS) -> dict
     return {
         f"{stage}:{lane.target.name}": getattr(keys, stage)
         for lane in lanes
-        for keys in lane.emulated.values()
+        for keys in lane.of_kind("emulator").values()
         for stage in ("verify", "count", "estimate")
     }
 

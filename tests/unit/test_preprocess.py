@@ -11,7 +11,8 @@ from PIL import Image
 from pocketforge.data.dataset import preprocess_from
 from pocketforge.data.preprocess import apply, describe
 from pocketforge.errors import ModelError
-from pocketforge.recipe import Data, Preprocess, data_spec
+from pocketforge.recipe import Data, Preprocess
+from pocketforge.specs.data import data_spec
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (9, 7, 3), dtype=np.uint8)
@@ -123,4 +124,4 @@ def test_what_does_not_fit(plan, inputs, words):
 def test_preprocess_survives_json():
     plan = Preprocess(resize=(4, 3), mean=(0.5,), std=(0.2,), color="grayscale")
     spec = data_spec(Data("digits", preprocess=plan), 0, "classification")
-    assert preprocess_from(json.loads(json.dumps(spec))["preprocess"]) == plan
+    assert preprocess_from(json.loads(json.dumps(spec.to_json()))["preprocess"]) == plan

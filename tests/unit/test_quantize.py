@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,8 +17,9 @@ from pocketforge.plan.steps import Facts
 from pocketforge.recipe import Data, Model, Recipe, Target
 from pocketforge.recipe.backends import BACKENDS, STORED_LEVELS
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair
-from pocketforge.recipe.quantize import Override, Quantize, Scheme, quantize_entry
-from pocketforge.recipe.support import SCHEMES, refusal, support
+from pocketforge.recipe.quantize import KEYS, Override, Quantize, Scheme, quantize_entry
+from pocketforge.recipe.schemes import SCHEMES, schemes_with
+from pocketforge.recipe.support import refusal, support
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import RUNTIMES
 
@@ -103,9 +104,9 @@ def test_every_fault_is_said_at_once() -> None:
 def test_a_spec_is_plain_data_and_comes_back(runtime: str) -> None:
     @given(quantizations(runtime))
     def whatever_is_asked(quantize: Quantize) -> None:
-        spec = quantize.spec()
-        again = quantize_entry(json.loads(json.dumps(spec)) | {"seed": 3, "task": "classification"})
-        assert again.spec() == spec
+        settled = quantize.settled()
+        again = quantize_entry(json.loads(json.dumps(dataclasses.asdict(settled))))
+        assert again == settled == settled.settled()
         assert (again.scheme, again.by_channel, again.overrides) == (
             quantize.scheme, quantize.by_channel, quantize.overrides,
         )  # fmt: skip
@@ -113,16 +114,11 @@ def test_a_spec_is_plain_data_and_comes_back(runtime: str) -> None:
     whatever_is_asked()
 
 
-def test_a_spec_holds_what_the_scheme_depends_on_and_nothing_else() -> None:
-    assert Quantize("fp16").spec() == {"scheme": "fp16"}
-    assert Quantize("dynamic_int8").spec() == {
-        "scheme": "dynamic_int8",
-        "per_channel": True,
-        "weight_bits": 8,
-        "overrides": [],
-    }
-    assert Quantize("static_int8", backend="qnnpack").spec()["per_channel"] is False
-    assert Quantize("qat_int8").spec() == Quantize("qat_int8", finetune=Finetune()).spec()
+def test_what_gives_equal_files_settles_to_equal_settings() -> None:
+    assert Quantize("fp16").settled() == Quantize("fp16")
+    assert Quantize("dynamic_int8").settled() == Quantize("dynamic_int8", per_channel=True)
+    assert Quantize("static_int8", backend="qnnpack").settled().per_channel is False
+    assert Quantize("qat_int8").settled() == Quantize("qat_int8", finetune=Finetune()).settled()
 
 
 def test_a_backend_is_what_torch_documents() -> None:
@@ -139,11 +135,11 @@ def test_a_backend_is_what_torch_documents() -> None:
 
 
 def test_every_scheme_is_known_in_every_runtime_and_a_refusal_says_what_is_nearest() -> None:
-    assert set(SCHEMES) == set(get_args(Scheme))
-    for scheme in get_args(Scheme):
-        runtimes = SCHEMES[scheme]
-        assert list(runtimes) == list(RUNTIMES), scheme
-        for runtime, found in runtimes.items():
+    assert [key for key in KEYS if not schemes_with(key)] == [], "keys of no scheme"
+    for scheme, info in SCHEMES.items():
+        assert info.keys <= set(KEYS), scheme
+        assert list(info.support) == list(RUNTIMES), scheme
+        for runtime, found in info.support.items():
             assert found.why, (scheme, runtime)
             assert bool(found.nearest) == (found.how == "refused"), (scheme, runtime)
             assert bool(refusal(runtime, Quantize(scheme))) == (found.how == "refused")
@@ -151,7 +147,9 @@ def test_every_scheme_is_known_in_every_runtime_and_a_refusal_says_what_is_neare
 
 
 def test_a_refused_scheme_is_a_fault_of_the_recipe() -> None:
-    runtime, scheme = next((r, s) for s, rs in SCHEMES.items() for r, found in rs.items() if found.how == "refused")
+    runtime, scheme = next(
+        (r, s) for s, info in SCHEMES.items() for r, found in info.support.items() if found.how == "refused"
+    )
     text = f"""
 name = "any"
 [model]

@@ -19,7 +19,8 @@ from safetensors import deserialize, safe_open
 from safetensors.numpy import load_file, save_file
 
 from pocketforge.errors import ModelError, StoreError
-from pocketforge.pruning.sparse_storage import ITEM_BYTES, decode, encode
+from pocketforge.model.packed_weights import ITEM_BYTES
+from pocketforge.pruning.sparse_storage import SparseSizes, decode, encode
 
 DIGITS = Path(__file__).parents[2] / "models/digits_cnn/weights.safetensors"
 
@@ -34,11 +35,11 @@ def raw_file(tensors: dict[str, tuple[str, tuple[int, ...], bytes]], metadata=No
     return len(header).to_bytes(8, "little") + header + b"".join(data for _, _, data in tensors.values())
 
 
-def there_and_back(data: bytes, folder: Path) -> tuple[bytes, dict]:
+def there_and_back(data: bytes, folder: Path) -> tuple[bytes, SparseSizes]:
     dense, packed, back = folder / "dense", folder / "packed", folder / "back"
     dense.write_bytes(data)
     found = encode(dense, packed)
-    assert decode(packed, back)["sha256"] == hashlib.sha256(data).hexdigest()
+    assert decode(packed, back).sha256 == hashlib.sha256(data).hexdigest()
     return back.read_bytes(), found
 
 
@@ -75,12 +76,12 @@ def test_any_file_comes_back_byte_for_byte(tmp_path_factory, content, metadata, 
         name: sum(not any(raw[i : i + ITEM_BYTES[dtype]]) for i in range(0, len(raw), ITEM_BYTES[dtype]))
         for name, (dtype, _, raw) in content.items()
     }
-    assert {row["name"]: row["zeros"] for row in found["tensors"]} == zeros
-    assert found["values"] == sum(math.prod(shape) for _, shape, _ in content.values())
+    assert {row.name: row.zeros for row in found.tensors} == zeros
+    assert found.values == sum(math.prod(shape) for _, shape, _ in content.values())
     # Never more than the dense data, and every tensor has one of the three forms.
-    for row in found["tensors"]:
-        assert row["sparse_bytes"] <= row["dense_bytes"]
-        assert row["encoding"] in ("dense", "bitmask", "csr")
+    for row in found.tensors:
+        assert row.sparse_bytes <= row.dense_bytes
+        assert row.encoding in ("dense", "bitmask", "csr")
     # It is a safetensors file: the library that all others read them with agrees.
     deserialize((folder / "packed").read_bytes())
 
@@ -104,16 +105,16 @@ def test_each_tensor_takes_the_form_that_is_smallest_for_it(tmp_path, share, enc
     values[random.random(values.shape) < share] = 0
     save_file({"w": values}, tmp_path / "w.safetensors")
     found = encode(tmp_path / "w.safetensors", tmp_path / "packed")
-    (row,) = found["tensors"]
-    assert row["encoding"] == encoding
+    (row,) = found.tensors
+    assert row.encoding == encoding
     kept = int((values != 0).sum())
     expected = {
         "dense": 4 * values.size,
         "bitmask": 4 * kept + values.size // 8,
         "csr": 5 * kept + 2 * 65,  # a byte a gap; 65 row pointers of two bytes
     }
-    assert row["sparse_bytes"] == min(expected.values()) == expected[encoding]
-    assert (row["zeros"], row["values"]) == (values.size - kept, values.size)
+    assert row.sparse_bytes == min(expected.values()) == expected[encoding]
+    assert (row.zeros, row.values) == (values.size - kept, values.size)
 
 
 def test_a_little_sparse_tensor_is_a_bitmask_only_where_that_pays(tmp_path):
@@ -123,7 +124,7 @@ def test_a_little_sparse_tensor_is_a_bitmask_only_where_that_pays(tmp_path):
         values = np.ones(8000, kind)
         values[:800] = 0  # 10 %
         raw = raw_file({"w": (dtype, values.shape, values.tobytes())})
-        encodings[dtype] = there_and_back(raw, tmp_path)[1]["tensors"][0]["encoding"]
+        encodings[dtype] = there_and_back(raw, tmp_path)[1].tensors[0].encoding
     assert encodings == {"F32": "bitmask", "I8": "dense"}
 
 
@@ -133,14 +134,14 @@ def test_minus_zero_and_nan_payloads_are_values(tmp_path):
     data = raw_file({"w": ("F32", (4000,), bits.tobytes())})
     back, found = there_and_back(data, tmp_path)
     assert back == data
-    assert found["zeros"] == 3996 and found["tensors"][0]["encoding"] != "dense"
+    assert found.zeros == 3996 and found.tensors[0].encoding != "dense"
 
 
 def test_types_that_are_not_known_stay_dense(tmp_path):
     data = raw_file({"packed": ("F4", (2, 500), bytes(500)), "known": ("F16", (500,), bytes(1000))})
     back, found = there_and_back(data, tmp_path)
     assert back == data
-    assert [(r["encoding"], r["zeros"], r["sparse_bytes"]) for r in found["tensors"]] == [
+    assert [(r.encoding, r.zeros, r.sparse_bytes) for r in found.tensors] == [
         ("dense", 0, 500),
         ("bitmask", 500, 63),
     ]
@@ -163,13 +164,13 @@ def test_the_same_file_gives_the_same_bytes_and_sizes_are_those_of_the_files(tmp
     second = encode(tmp_path / "pruned.safetensors", tmp_path / "b")
     assert first == second and (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     dense, packed = (tmp_path / "pruned.safetensors").read_bytes(), (tmp_path / "a").read_bytes()
-    assert first["dense_bytes"] == len(dense) and first["sparse_bytes"] == len(packed)
+    assert first.dense_bytes == len(dense) and first.sparse_bytes == len(packed)
     assert gzip.decompress(gzip.compress(dense, 9, mtime=0)) == dense
-    assert first["gzip_bytes"] == len(gzip.compress(dense, 9, mtime=0))
-    assert first["sparse_gzip_bytes"] == len(gzip.compress(packed, 9, mtime=0))
-    assert first["zeros"] == sum(int((value == 0).sum()) for value in values.values())
+    assert first.gzip_bytes == len(gzip.compress(dense, 9, mtime=0))
+    assert first.sparse_gzip_bytes == len(gzip.compress(packed, 9, mtime=0))
+    assert first.zeros == sum(int((value == 0).sum()) for value in values.values())
     # 80 % of nearly all weights are gone, and the form itself costs little.
-    assert first["sparse_bytes"] < 0.4 * first["dense_bytes"]
+    assert first.sparse_bytes < 0.4 * first.dense_bytes
 
 
 def test_what_is_written_says_what_it_is(tmp_path):
@@ -191,8 +192,8 @@ def packed(tmp_path_factory) -> tuple[bytes, bytes]:
     values["bitmask"][random.random((40, 60)) < 0.5] = 0
     values["csr"][random.random((40, 60)) < 0.98] = 0
     save_file(values, folder / "dense")
-    rows = encode(folder / "dense", folder / "sparse")["tensors"]
-    assert {row["name"]: row["encoding"] for row in rows} == {name: name for name in values}
+    rows = encode(folder / "dense", folder / "sparse").tensors
+    assert {row.name: row.encoding for row in rows} == {name: name for name in values}
     return (folder / "dense").read_bytes(), (folder / "sparse").read_bytes()
 
 
@@ -303,7 +304,7 @@ def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
 def test_it_needs_no_torch(repo_root):
     code = (
         "import sys, pocketforge.pruning.sparse_storage as s; assert 'torch' not in sys.modules, 'torch'; "
-        "print(s.VERSION)"
+        "print(s.CODEC.format)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "pocketforge-sparse\n"), done.stderr

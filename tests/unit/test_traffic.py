@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketforge.errors import ModelError
-from pocketforge.registries import READERS
+from pocketforge.registries import file_formats
 from pocketforge.runtimes.traffic import size_of, traffic_of
 
 
 def test_a_format_that_is_not_read_names_those_that_are() -> None:
-    with pytest.raises(ModelError, match=r"known for \.tflite, \.onnx, \.pte, not for \.ort"):
+    with pytest.raises(ModelError, match=r"known for \.pte, \.tflite, \.onnx, not for \.ort"):
         traffic_of(Path("model.ort"))
-    assert set(READERS) == {".tflite", ".onnx", ".pte"}
+    assert {suffix for suffix, (_, each) in file_formats().items() if each.traffic} == {".tflite", ".onnx", ".pte"}
 
 
 @given(st.lists(st.integers(0, 64), max_size=4))

@@ -25,7 +25,7 @@ from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts
 from pocketforge.recipe import Budget, Data, Model, Recipe, Target
 from pocketforge.recipe.device import EmulatedDevice, HostDevice
-from pocketforge.recipe.limits import x86_limits
+from pocketforge.recipe.limits import DeviceLimits, x86_limits
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.results.gate import judge
 from pocketforge.results.kernels import in_words
@@ -141,15 +141,15 @@ FACTS = Facts(
 
 
 def verify_keys(recipe: Recipe = RECIPE, facts: Facts = FACTS) -> list[str]:
-    return [lane.emulated["old"].verify for lane in make_plan(recipe, facts).lanes]
+    return [lane.on["old"].verify for lane in make_plan(recipe, facts).lanes]
 
 
 def test_a_host_adds_one_step_to_each_target_and_counts_nothing() -> None:
     plan = make_plan(RECIPE, FACTS)
     stages = [step.stage for step in plan.steps]
     assert stages.count("verify_device") == 2 and not {"count", "estimate"} & set(stages)
-    assert [lane.emulated["old"].keys for lane in plan.lanes] == [(key,) for key in verify_keys()]
-    quantized = plan.step(plan.lanes[1].emulated["old"].verify)
+    assert [lane.on["old"].keys for lane in plan.lanes] == [(key,) for key in verify_keys()]
+    quantized = plan.step(plan.lanes[1].on["old"].verify)
     assert quantized.needs["quantize"] == plan.lanes[1].quantize, "what a step of the output is"
 
 
@@ -168,7 +168,7 @@ def test_what_the_step_depends_on(changes: dict[str, Any], whose: str) -> None:
     changed = dataclasses.replace(FACTS, **changes)
     one, two = make_plan(RECIPE, FACTS).lanes[1], make_plan(RECIPE, changed).lanes[1]
     assert (one.verify != two.verify) == (whose == "verify's too")
-    assert (one.emulated["old"].verify != two.emulated["old"].verify) == (whose != "none")
+    assert (one.on["old"].verify != two.on["old"].verify) == (whose != "none")
 
 
 @pytest.mark.parametrize("metric", ["instructions", "estimated_latency_ms", "latency_ms"])
@@ -216,12 +216,12 @@ def test_a_file_that_is_called_otherwise_than_it_is(tmp_path: Path, name: str, s
 
 
 def test_limits_are_tighter_than_on_another_architecture() -> None:
-    floats = x86_limits("fp32", {})
-    assert floats == x86_limits("weight_only_int4", {}) and floats.common["min_sqnr_db"] == 60.0
+    floats = x86_limits("fp32")
+    assert floats == x86_limits("weight_only_int4") and floats.common["min_sqnr_db"] == 60.0
     assert "max_steps" not in floats.common
-    integers = x86_limits("dynamic_int8", {"min_sqnr_db": None, "max_steps": 1.0}).common
+    integers = x86_limits("dynamic_int8", DeviceLimits(max_steps=1.0)).common
     assert integers["min_sqnr_db"] == 40.0 and integers["max_steps"] == 1.0
-    assert x86_limits("dynamic_int8", {}).common["max_steps"] == 3.0
+    assert x86_limits("dynamic_int8").common["max_steps"] == 3.0
 
 
 def test_without_a_qemu_the_set_up_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

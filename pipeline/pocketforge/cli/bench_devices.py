@@ -85,6 +85,8 @@ def _outputs_alone(device: Device, say: Callable[[str], None]) -> bool:
 def with_options(device: Device, options: Mapping[str, Any]) -> Device:
     """A phone with what the options say of it; other devices take theirs where they run. options: as AdbDevice names
     them, None where nothing was said."""
-    if device.via != "adb":
+    from pocketforge.recipe.device import AdbDevice
+
+    if not isinstance(device, AdbDevice):
         return device
     return dataclasses.replace(device, **{name: value for name, value in options.items() if value is not None})

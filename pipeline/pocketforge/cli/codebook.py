@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import echo, json_option, print_json
-from pocketforge.cli.sparse import ENDING, dense_name, force_option, output_option, percent, show_unpacked, target_file
+from pocketforge.cli.options import echo, print_json
+from pocketforge.cli.packing import dense_name, file_to_file, packed_name, percent, show_unpacked, target_file
 
 PACKED = ".codebook.safetensors"
 
@@ -23,36 +24,32 @@ def command() -> None:
 
 
 @command.command("pack")
-@click.argument("file", type=click.Path(path_type=Path))
-@output_option
-@force_option
-@json_option
+@file_to_file
 def pack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
     """Write a safetensors file with codebooks.
 
     Shows what that saves, beside what gzip would.
     """
-    target = target_file(file, output, f"{file.name.removesuffix(ENDING)}{PACKED}", force)
+    target = target_file(file, output, packed_name(file, PACKED), force)
     from pocketforge.quantization.codebook_files import encode
 
-    found = encode(file, target)
+    sizes = encode(file, target)
     if as_json:
-        print_json({**found, "file": str(target)})
+        fields = dataclasses.asdict(sizes)
+        del fields["codebooks"]  # of a build's: nobody clustered this one
+        print_json({**fields, "file": str(target)})
         return
-    packed = [row for row in found["tensors"] if row["encoding"] == "codebook"]
-    dense, size = found["dense_bytes"], found["codebook_bytes"]
+    packed = [tensor for tensor in sizes.tensors if tensor.encoding == "codebook"]
+    dense, size = sizes.dense_bytes, sizes.codebook_bytes
     echo(f"wrote     {target}")
-    echo(f"packed    {len(packed)} of {len(found['tensors'])} tensors")
-    echo(f"dense     {dense:,} bytes, gzip {found['gzip_bytes']:,}")
-    echo(f"codebook  {size:,} bytes ({percent(size, dense)} of dense), gzip {found['codebook_gzip_bytes']:,}")
-    echo(f"entropy   {found['entropy_bytes']:,} bytes: what coding each index by its frequency would reach")
+    echo(f"packed    {len(packed)} of {len(sizes.tensors)} tensors")
+    echo(f"dense     {dense:,} bytes, gzip {sizes.gzip_bytes:,}")
+    echo(f"codebook  {size:,} bytes ({percent(size, dense)} of dense), gzip {sizes.codebook_gzip_bytes:,}")
+    echo(f"entropy   {sizes.entropy_bytes:,} bytes: what coding each index by its frequency would reach")
 
 
 @command.command("unpack")
-@click.argument("file", type=click.Path(path_type=Path))
-@output_option
-@force_option
-@json_option
+@file_to_file
 def unpack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
     """Write the dense file back, byte for byte.
 
@@ -61,4 +58,4 @@ def unpack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
     target = target_file(file, output, dense_name(file, PACKED), force)
     from pocketforge.quantization.codebook_files import decode
 
-    show_unpacked(decode(file, target), target, as_json)
+    show_unpacked(decode(file, target), "codebook", target, as_json)

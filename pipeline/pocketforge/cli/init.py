@@ -12,6 +12,9 @@ import click
 from pocketforge.cli.console import progress
 from pocketforge.cli.options import cache_option, echo, progress_option
 from pocketforge.errors import RecipeError
+from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.support import refusal
+from pocketforge.registries import RUNTIMES, RuntimeInfo
 
 TEMPLATE = """\
 # A Pocketforge recipe. `pocketforge check {recipe}` tests it, `pocketforge build {recipe}` builds it.
@@ -28,7 +31,7 @@ task = "classification" # or "regression"
 # dtype = "float32"
 
 [data]
-# Real, labelled samples: digits | cifar10:DIR | imagefolder:DIR | npz:FILE | module.py:function
+# Real, labelled samples: {sources}
 source = {data}
 # labels = "labels.txt" # one class name a line
 eval_fraction = 0.3 # held out for verify; never used for calibration or training
@@ -39,23 +42,7 @@ calibration_samples = 100 # fix the int8 ranges
 {preprocess}
 
 {compress}# One [[target]] is one file to ship. Delete what you do not need.
-[[target]]
-name = "{name}_executorch_int8"
-runtime = "executorch" # ExecuTorch + XNNPACK, .pte
-quantize = {{ scheme = "static_int8" }} # or leave it out for fp32
-
-[[target]]
-name = "{name}_tflite_int8"
-runtime = "tflite" # LiteRT, .tflite
-quantize = {{ scheme = "static_int8" }}
-# layout = "NHWC" # as most Android code feeds images
-# io = "int8" # int8 inputs and outputs instead of float32
-
-[[target]]
-name = "{name}_onnx_int8"
-runtime = "onnx" # ONNX Runtime, .onnx and .ort
-quantize = {{ scheme = "static_int8" }}
-
+{targets}
 # [[device]] # where files are timed; by default this host, one thread
 # name = "host"
 # threads = 1
@@ -75,7 +62,7 @@ limit = 0.02
 # [[budget]]
 # metric = "size_bytes"
 # limit = 4_000_000
-# target = "{name}_tflite_int8"
+# target = "{one_target}"
 
 # [[budget]]
 # metric = "latency_ms"
@@ -83,6 +70,12 @@ limit = 0.02
 # limit = 20
 """
 
+TARGET = """\
+[[target]]
+name = "{target}"
+runtime = "{runtime}" # {about}
+{lines}
+"""
 MODEL = """\
 definition = {definition} # has build(**args), and optionally example_inputs()
 {weights}
@@ -107,12 +100,6 @@ PREPROCESS = """\
 # color = "rgb"
 # mean = [0.485, 0.456, 0.406] # after scaling to 0..1
 # std = [0.229, 0.224, 0.225]"""
-PREPROCESS_DIGITS = """\
-[data.preprocess]
-resize = [32, 32] # height, width; bilinear
-scale = 16.0 # the raw value that becomes 1.0
-mean = [0.5]
-std = [0.5]"""
 
 
 @click.command("init")
@@ -170,18 +157,27 @@ def command(
 
 def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> str:
     """The recipe, with paths relative to where it will lie."""
+    from pocketforge.recipe.data import FUNCTION, parse_source, written_sources
+    from pocketforge.registries import SOURCES
+
     folder = target.resolve().parent
 
     def relative(path: Path) -> str:
         return Path(os.path.relpath(path.resolve(), folder)).as_posix()
 
-    kind, colon, place = data.partition(":")
-    if colon and kind in ("cifar10", "imagefolder", "npz"):
+    kind, place = parse_source(data)
+    if SOURCES[kind].place in ("DIR", "FILE") and place:
         data = f"{kind}:{relative(Path(place))}"
-    elif colon and kind.endswith(".py"):
-        data = f"{relative(Path(kind))}:{place}"
+    elif kind == FUNCTION and ".py:" in data:
+        file, _, function = data.partition(":")
+        data = f"{relative(Path(file))}:{function}"
     name = re.sub("[^A-Za-z0-9_-]", "_", _model_name(model)).strip("-_") or "model"
+    targets = [
+        _target(name, runtime, info, first=number == 0) for number, (runtime, info) in enumerate(RUNTIMES.items())
+    ]
     return TEMPLATE.format(
+        targets="\n".join(targets),
+        one_target=_target_name(name, list(RUNTIMES)[1]),
         recipe=target.name,
         name=name,
         model=(ARCHIVE if model.suffix == ".pt2" else MODEL).format(
@@ -190,7 +186,25 @@ def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> s
         ),
         data=_quoted(data),
         compress="" if model.suffix == ".pt2" else COMPRESS,
-        preprocess=PREPROCESS_DIGITS if data == "digits" else PREPROCESS,
+        sources=" | ".join(written_sources()),
+        preprocess=SOURCES[kind].preprocess or PREPROCESS,
+    )
+
+
+def _target_name(name: str, runtime: str) -> str:
+    return f"{name}_{runtime}_int8"
+
+
+def _target(name: str, runtime: str, info: RuntimeInfo, *, first: bool) -> str:
+    """A [[target]] of a runtime. first: of the recipe, so with what the others need not say again."""
+    lines = [f'quantize = {{ scheme = "static_int8" }}{" # or leave it out for fp32" if first else ""}']
+    if why := refusal(runtime, Quantize("static_int8")):
+        lines = [f"# {why}"]
+    return TARGET.format(
+        target=_target_name(name, runtime),
+        runtime=runtime,
+        about=f"{info.title}, {' and '.join(each.suffix for each in info.formats)}",
+        lines="\n".join([*lines, *(f"# {hint}" for hint in info.hints)]),
     )
 
 

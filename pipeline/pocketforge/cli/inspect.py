@@ -14,9 +14,9 @@ from pocketforge.cli.options import json_option, print_json
 @click.option("--layers/--no-layers", default=True, show_default=True, help="List every weight.")
 @json_option
 def command(file: Path, layers: bool, as_json: bool) -> None:
-    """Show what is in a .pte, .tflite, .onnx or .ort file.
+    """Show what is in an exported model file.
 
-    Its inputs and outputs, ops, dtypes, weights, and for a .pte what runs delegated. The file is read, not run.
+    Its inputs and outputs, ops, dtypes, weights, and what runs delegated where the file says so. It is read, not run.
     """
     from pocketforge.runtimes.describe import describe, to_json
 

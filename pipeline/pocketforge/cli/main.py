@@ -36,7 +36,7 @@ COMMANDS = {
     "sparse": ("pocketforge.cli.sparse", "Store pruned weights without their zeros, and get them back."),
     "why": ("pocketforge.cli.why", "Find the stage and the layer where a target's numbers break."),
     "cache": ("pocketforge.cli.cache", "Show, verify and clear stored results."),
-    "inspect": ("pocketforge.cli.inspect", "Show what is in a .pte, .tflite, .onnx or .ort file."),
+    "inspect": ("pocketforge.cli.inspect", "Show what is in an exported model file."),
     "train": ("pocketforge.cli.train", "Train a recipe's model from scratch and write its weights."),
     "init": ("pocketforge.cli.init", "Write a commented recipe for a model file, and check it."),
     "doctor": ("pocketforge.cli.doctor", "Say what is installed, what is missing, and how to get it."),

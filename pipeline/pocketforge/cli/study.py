@@ -18,6 +18,7 @@ from pocketforge.cli.options import (
     progress_option,
     recipe_argument,
 )
+from pocketforge.registries import RUNTIMES
 from pocketforge.studies.settings import BASES, METHODS, Basis, Method
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pocketforge.studies.pruning_study import PruningStudy
     from pocketforge.studies.tables import Table
 
-RUNTIMES = ("executorch", "tflite", "onnx")
 BITS = ("2", "3", "4", "5", "6", "7", "8")
 
 
@@ -112,7 +112,9 @@ def sensitivity(
 @click.option(
     "--by", type=_Choices(BASES), default=",".join(BASES), show_default=True, help="What a share is a share of."
 )
-@click.option("--runtimes", type=_Choices(RUNTIMES), help="To export to and to time in.  [default: the targets']")
+@click.option(
+    "--runtimes", type=_Choices(tuple(RUNTIMES)), help="To export to and to time in.  [default: the targets']"
+)
 @click.option("--rounds", type=click.IntRange(2, 50), default=4, show_default=True, help="How often files are timed.")
 @out_option
 @cache_option
@@ -190,6 +192,7 @@ def layers(recipe: Path, target: str, out: Path | None, cache: Path, progress_mo
     train samples, never on eval samples. Writes layers.json and layers.png. The result is stored: a target of scheme
     mixed goes on from it.
     """
+    from pocketforge.outcomes.files import to_json
     from pocketforge.recipe.toml import load_recipe
     from pocketforge.report.quantization import layers_table
     from pocketforge.report.tables import console
@@ -198,14 +201,15 @@ def layers(recipe: Path, target: str, out: Path | None, cache: Path, progress_mo
 
     loaded = load_recipe(recipe)
     with progress(progress_mode) as emit:
-        found = study(loaded, target, cache, emit)
+        costs = study(loaded, target, cache, emit)
     folder = _folder(out, loaded.name)
-    _write_json(folder / "layers.json", found)
-    layer_bars(found, folder / "layers.png")
+    content = to_json(costs)
+    _write_json(folder / "layers.json", content)
+    layer_bars(costs, folder / "layers.png")
     if as_json:
-        print_json(found)
+        print_json(content)
         return
-    console().print(layers_table(found, f"{loaded.name}: what each layer costs"))
+    console().print(layers_table(costs, f"{loaded.name}: what each layer costs"))
     echo(f"written to {folder}: layers.json, layers.png")
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pocketforge.cli.console import progress
 from pocketforge.cli.options import RecipePath, cache_option, echo, json_option, print_json, progress_option
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK
+
+if TYPE_CHECKING:
+    from pocketforge.outcomes.why import Explained
 
 
 @click.command("why")
@@ -42,6 +45,7 @@ def command(
     """
     from pocketforge.cli.options import default_out
     from pocketforge.commands.why import why, write
+    from pocketforge.outcomes.files import to_json
     from pocketforge.recipe.toml import load_recipe
 
     loaded = load_recipe(recipe)
@@ -50,18 +54,18 @@ def command(
     folder = out if out is not None else default_out(None, loaded.name) / "why" / target
     written = write(found, folder)
     if as_json:
-        print_json(found)
+        print_json(to_json(found))
     else:
         _show(found)
         echo(f"written to {folder}: {', '.join(path.name for path in written)}")
-    return EXIT_GATE_FAILED if found["first_bad_stage"] else EXIT_OK
+    return EXIT_GATE_FAILED if found.first_bad_stage else EXIT_OK
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(found: Explained) -> None:
     from pocketforge.report.tables import console
     from pocketforge.report.why import parity_tables
 
     for table in parity_tables(found):
         console().print(table)
         echo()
-    echo(found["sentence"])
+    echo(found.sentence)

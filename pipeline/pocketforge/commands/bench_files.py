@@ -15,7 +15,7 @@ from pocketforge.facts.gather import gather
 from pocketforge.files import refuse_special
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, suggest
-from pocketforge.registries import RUNTIMES
+from pocketforge.registries import file_formats
 from pocketforge.run.reuse import reusable
 from pocketforge.run.store import Entry, Store
 from pocketforge.runtimes.describe import contents_of, format_of
@@ -68,7 +68,7 @@ def given_file(path: Path, inputs: Sequence[Path]) -> File:
 
     Raises RecipeError for a file that is not there or of no known kind, and for samples that cannot be fed.
     """
-    runtimes = {info.suffix: name for name, info in RUNTIMES.items()} | {".ort": "onnx"}
+    runtimes = {suffix: runtime for suffix, (runtime, _) in file_formats().items()}
     if path.suffix not in runtimes:
         known = ", ".join(sorted(runtimes))
         raise RecipeError(f"cannot tell the runtime of {path.name}", f"known endings: {known}, and .toml for a recipe")

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pocketforge import plugins
 from pocketforge.devices import legacy, phones
 from pocketforge.devices.emulator import parts, provision
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.x86 import qemu as x86_qemu
-from pocketforge.errors import DeviceUnavailable, StoreError, describe_exit
+from pocketforge.errors import DeviceUnavailable, PluginFailed, StoreError, describe_exit
 from pocketforge.facts import pins
 from pocketforge.facts.gather import COMPRESS_LIBRARIES, host_identity, installed_versions
 from pocketforge.recipe.backends import BACKENDS
@@ -45,18 +46,22 @@ def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
     work; optional: absent, and only needed on request. Each row comes as soon as it is known: importing a toolchain
     takes a while.
     """
-    look = Look(installed_versions(), pins.required(), imports)
+    try:
+        runtimes = dict(RUNTIMES)
+    except PluginFailed:  # said below, with the others
+        runtimes = dict(RUNTIMES.ours)
+    look = Look(installed_versions(runtimes), pins.required(), imports)
     yield _row("python", "ok" if sys.version_info >= (3, 11) else "missing", platform.python_version(), "Python 3.11")
     yield _row("host", "ok", f"{host_identity()}, {kernels_here()} kernels")
     yield look.at("torch", ["torch"], ["torch"], look.pip(["torch"]))
     if imports and look.versions["torch"] != "none":
         yield _engines()
-    for name, runtime in RUNTIMES.items():
+    for name, runtime in runtimes.items():
         needed = list(dict.fromkeys((*runtime.export_libraries, *runtime.run_libraries)))
-        get = f"pip install 'pocketforge[{runtime.extra}]'"
-        yield look.at(name, needed, [*runtime.preload, runtime.module], get)
+        yield look.at(name, needed, [*runtime.preload, runtime.module], runtime.install)
     use = "for [[compress]] and studies"
     yield look.at("compress", COMPRESS_LIBRARIES, _COMPRESS_MODULES, "pip install 'pocketforge[compress]'", use)
+    yield from _plugins()
     ready = legacy.legacy_python()
     yield _row(
         "tflite-runtime",
@@ -114,6 +119,18 @@ def _said(told: Mapping[str, str]) -> str:
     if told["state"] != "ok":
         return f"{told['name']}: wanted {wanted}, found {told['found']} ({told['state']})"
     return f"{told['name']} {told['found']}" + (" (pinned)" if told["wanted"].startswith("==") else "")
+
+
+def _plugins() -> Iterator[Row]:
+    """A row for each installed package that adds to our registries."""
+    by_package: dict[tuple[str, str], list[tuple[plugins.Plugin, str]]] = {}
+    for plugin, fault in plugins.examine():
+        by_package.setdefault((plugin.distribution, plugin.version), []).append((plugin, fault))
+    for (name, version), rows in by_package.items():
+        faults = [fault for _, fault in rows if fault]
+        found = f"{version}: {', '.join(f'{plugin.group} {plugin.name}' for plugin, _ in rows)}"
+        get = f"pip install --upgrade {name}, or pip uninstall {name}"
+        yield _row(f"plug-in {name}", "missing" if faults else "ok", "; ".join(faults) or found, get)
 
 
 def _adb() -> Row:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pocketforge import events
 from pocketforge.errors import PocketforgeError
 from pocketforge.facts.gather import gather
 from pocketforge.files import explain_os_error
+from pocketforge.outcomes.files import read, to_json
+from pocketforge.outcomes.why import Explained
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Plan
 from pocketforge.plan.why import SAMPLES, with_why
@@ -22,8 +22,8 @@ from pocketforge.run.walk import Outcome
 
 def why(
     recipe: Recipe, target: str, cache: Path, *, samples: int = SAMPLES, emit: events.Emit = events.ignore
-) -> dict[str, Any]:
-    """The content of why.json for one target, from the store or found now. Raises the first error that a step met."""
+) -> Explained:
+    """What stage `why` finds of one target, from the store or found now. Raises the first error that a step met."""
     facts = gather(recipe, cache)
     plan, keys = with_why(make_plan(recipe, facts), recipe, facts, (target,), samples)
     return _found(run_part(plan, (keys[target],), cache, "why", emit), keys[target])
@@ -56,11 +56,11 @@ def explain_failures(
         except PocketforgeError as error:
             found[name] = {"sentence": f"not explained: {error.message}", "path": ""}
             continue
-        found[name] = {"sentence": explained["sentence"], "path": str(path.relative_to(out))}
+        found[name] = {"sentence": explained.sentence, "path": str(path.relative_to(out))}
     return found
 
 
-def write(found: Mapping[str, Any], folder: Path, name: str = "why") -> list[Path]:
+def write(found: Explained, folder: Path, name: str = "why") -> list[Path]:
     """NAME.json and NAME.png; the picture is left out where matplotlib is not installed. Raises StoreError."""
     from pocketforge.errors import ToolMissing
     from pocketforge.why.plot import layers_plot
@@ -68,7 +68,7 @@ def write(found: Mapping[str, Any], folder: Path, name: str = "why") -> list[Pat
     path = folder / f"{name}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(to_json(found), indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise explain_os_error(error, folder, "--out") from error
     written = [path]
@@ -83,6 +83,5 @@ def _is_wrong(outcome: Outcome, key: str) -> bool:
     return key in outcome.entries and record is not None and bool(record.message)
 
 
-def _found(outcome: Outcome, key: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((outcome.entries[key].files / "why.json").read_text("utf-8"))
-    return content
+def _found(outcome: Outcome, key: str) -> Explained:
+    return read(outcome.entries[key].files, Explained)

@@ -5,25 +5,23 @@ Importing this package costs the standard library only; numpy comes with a sourc
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 
 from pocketforge.data.base import Source
-from pocketforge.data.files import fingerprint_files, look_at, parse_source
+from pocketforge.data.files import fingerprint_files, look_at, source_of
 from pocketforge.files import Resolve
+from pocketforge.recipe.data import parse_source
 from pocketforge.registries import SOURCES
 
 __all__ = ["SOURCES", "Resolve", "Source", "fingerprint_files", "look_at", "open_source", "parse_source"]
 
 
 def open_source(source: str, resolve: Resolve, split_folders: Mapping[str, Sequence[str]] | None = None) -> Source:
-    """Open `digits`, `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE` or `module.py:function`.
+    """Open `digits`, `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE`, `module.py:function`, or what is installed.
 
     `resolve` makes a path written in the recipe absolute; `split_folders` (of image folders only) is what the recipe
     says of them. Raises ModelError when the data is missing or malformed, ToolMissing when the source's library is not
     installed.
     """
-    kind, place = parse_source(source)
-    more = {} if split_folders is None else {"split_folders": split_folders}
-    opened: Source = importlib.import_module(SOURCES[kind]).open_place(place, resolve, **more)
-    return opened
+    module, place = source_of(source, resolve, split_folders)
+    return module.open_place(place)

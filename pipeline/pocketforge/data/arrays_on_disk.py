@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def create_samples(path: Path, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+def create_samples(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
     """A new array file to fill, mapped: samples may be larger than memory. Raises OSError when the disk is full."""
-    array: NDArray[Any] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     # All its blocks now: writing through a map to a disk without space is no error but the end of the process (SIGBUS).
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pocketforge.files import Resolve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,12 +22,13 @@ SplitName = Literal["train", "eval"]
 class Source(Protocol):
     """Labelled samples, read one at a time.
 
-    ids: a stable name a sample (its index, or its relative path): the split goes by these.
-    split: the official split of each sample, where the source has one.
-    labels: class names in label order, () when unknown.
-    value_max: the raw value that preprocessing scales to 1.0; 0 leaves values as they are.
-    as_images: samples are images, scaled and laid out even when the recipe asks for no preprocessing.
-    reading: what was done to make a raw sample from its file, as steps of the sidecar's preprocessing.
+    Attributes:
+        ids: A stable name a sample (its index, or its relative path): the split goes by these.
+        split: The official split of each sample, where the source has one.
+        labels: Class names in label order, () when unknown.
+        value_max: The raw value that preprocessing scales to 1.0; 0 leaves values as they are.
+        as_images: Samples are images, scaled and laid out even when the recipe asks for no preprocessing.
+        reading: What was done to make a raw sample from its file, as steps of the sidecar's preprocessing.
     """
 
     @property
@@ -56,6 +61,53 @@ class Source(Protocol):
 
     def notes(self) -> Sequence[str]:
         """What the user should hear of the samples that were read so far."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a recipe says that its samples are.
+
+    Attributes:
+        written: What stands after the source's word and the colon: `photos` of `imagefolder:photos`.
+        resolve: Makes a path written in the recipe absolute.
+        split_folders: Split (`train`, `eval`) → its folders, as the recipe says; None where it says nothing.
+    """
+
+    written: str
+    resolve: Resolve
+    split_folders: Mapping[str, Sequence[str]] | None = None
+
+    @property
+    def path(self) -> Path:
+        """For sources whose place is a file or a folder."""
+        return self.resolve(self.written)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFiles:
+    """The files whose content a source reads: they go into the keys of the steps that read the data.
+
+    Attributes:
+        paths: The files, sorted.
+        notes: What was taken as what and what was passed over, for the user.
+        layout: A digest of what the files' places say besides (split and class of each); empty where they say nothing.
+    """
+
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+    layout: str = ""
+
+
+class SourceModule(Protocol):
+    """A module of `SOURCES`. It is imported before anything heavy is: NumPy comes inside its functions."""
+
+    def files(self, place: Place) -> SourceFiles:
+        """Raises ModelError when the data is not there, ToolMissing when the library that brings it is not."""
+        ...
+
+    def open_place(self, place: Place) -> Source:
+        """Raises ModelError when the data is missing or malformed, ToolMissing without the source's library."""
         ...
 
 

@@ -18,6 +18,7 @@ from pocketforge.data.targets import class_number, real_target
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.recipe import Preprocess, Recipe, data_spec
+from pocketforge.specs.data import DataSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,13 @@ class Dataset:
         return self.samples(self.split.eval)
 
 
-def open_dataset(spec: Mapping[str, Any], resolve: Resolve, labels_file: Path | None = None) -> Dataset:
+def open_dataset(spec: DataSpec | Mapping[str, Any], resolve: Resolve, labels_file: Path | None = None) -> Dataset:
     """Open the data of a data stage's spec (see `data_spec`).
 
     Raises ModelError for missing or malformed data, too few samples, or a labels file that does not fit.
     """
+    if isinstance(spec, DataSpec):
+        spec = spec.to_json()
     source = open_source(spec["source"], resolve, spec.get("split_folders"))
     split = split_samples(
         source.ids,

@@ -3,58 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-from pocketforge.data.base import Array, PlainSource, SplitName
+from pocketforge.data.base import Place, Source, SourceFiles
 from pocketforge.data.image_layout import list_images
-from pocketforge.data.read_image import STEPS, read_image
-from pocketforge.errors import ModelError
-from pocketforge.files import Resolve
 
 
-class ImageFolder(PlainSource):
-    """As `read_image` gives them; decoded when asked for. Classes in sorted order, as torchvision's ImageFolder."""
-
-    value_max = 255.0
-    as_images = True
-    reading = STEPS
-
-    def __init__(self, folder: Path, split_folders: Mapping[str, Sequence[str]] | None = None) -> None:
-        found = list_images(folder, split_folders)
-        self.labels = found.classes
-        order = {name: index for index, name in enumerate(found.classes)}
-        self.ids = [path.relative_to(folder).as_posix() for _, _, path in found.images]
-        self.split: list[SplitName | None] = [split for split, _, _ in found.images]
-        self._targets = [order[name] for _, name, _ in found.images]
-        self._paths = [path for _, _, path in found.images]
-        self._animated: set[str] = set()
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def sample(self, index: int) -> tuple[tuple[Array, ...], Any]:
-        pixels, animated = read_image(self._paths[index])
-        if animated:
-            self._animated.add(self.ids[index])
-        return (pixels,), self._targets[index]
-
-    def notes(self) -> tuple[str, ...]:
-        if not self._animated:
-            return ()
-        some = ", ".join(ascii(name)[1:-1] for name in sorted(self._animated)[:3])
-        return (f"{len(self._animated)} images have several frames, of which the first is read: {some}",)
-
-    def digest(self, index: int) -> str:
-        # Of the file, not of the pixels: decoding every image of a large set would take minutes, and copies are what
-        # leaks from train into eval. An image saved a second time in another format is not recognised.
-        try:
-            return hashlib.sha256(self._paths[index].read_bytes()).hexdigest()
-        except OSError as error:
-            raise ModelError(f"data.source: {self._paths[index]} cannot be read: {error.strerror or error}") from error
+def files(place: Place) -> SourceFiles:
+    """Raises ModelError for a folder without classes or images."""
+    found = list_images(place.path, place.split_folders)
+    inside = len(str(place.path))  # where the folder lies says nothing
+    told = "".join(f"{split}\0{name}\0{str(path)[inside:]}\0" for split, name, path in found.images)
+    layout = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()
+    return SourceFiles(tuple(path for _, _, path in found.images), found.notes, layout)
 
 
-def open_place(place: str, resolve: Resolve, split_folders: Mapping[str, Sequence[str]] | None = None) -> ImageFolder:
+def open_place(place: Place) -> Source:
     """Raises ModelError for a folder without classes or images, ToolMissing without Pillow."""
-    return ImageFolder(resolve(place), split_folders)
+    from pocketforge.data.image_samples import ImageFolder
+
+    return ImageFolder(place.path, place.split_folders)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pocketforge.data.arrays import ArraySource
-from pocketforge.data.base import Array, SplitName
+from pocketforge.data.base import Array, Place, SourceFiles, SplitName
 from pocketforge.data.files import existing_file
 from pocketforge.errors import ModelError
-from pocketforge.files import Resolve
+
+if TYPE_CHECKING:
+    from pocketforge.data.arrays import ArraySource
 
 
-def open_place(place: str, resolve: Resolve) -> ArraySource:
+def files(place: Place) -> SourceFiles:
+    """Raises ModelError for a missing file."""
+    return SourceFiles((existing_file(place.path, "npz"),))
+
+
+def open_place(place: Place) -> ArraySource:
     """Reads the whole file into memory. Raises ModelError for a missing, damaged or incomplete file."""
-    path = existing_file(resolve(place), "npz")
+    import numpy as np
+
+    path = existing_file(place.path, "npz")
     reading = ""
     arrays: dict[str, Array] = {}
     try:
@@ -38,6 +45,8 @@ def open_place(place: str, resolve: Resolve) -> ArraySource:
 
 
 def _from_arrays(arrays: dict[str, Array], path: Path) -> ArraySource:
+    from pocketforge.data.arrays import ArraySource
+
     has_eval = any(name.startswith("x_eval") or name == "y_eval" for name in arrays)
     parts: list[tuple[SplitName | None, list[Array], Array]] = [
         ("train" if has_eval else None, _inputs(arrays, "x", path), _wanted(arrays, "y", path))

@@ -30,11 +30,13 @@ from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.emulator import parts
 from pocketforge.devices.emulator.arrays import described, read_outputs, write_inputs
-from pocketforge.devices.emulator.device import PACKAGES, run_answer
+from pocketforge.devices.emulator.device import run_answer
+from pocketforge.devices.emulator.native_runners import named, native_runner
 from pocketforge.devices.phones import open_phone, phone_errors
 from pocketforge.errors import DeviceError, RecipeError, ToolFailed
 from pocketforge.files import hash_file
 from pocketforge.recipe.device import LEAST_ROUNDS
+from pocketforge.registries import RUNTIMES
 from pocketforge.stats import percentile
 
 Say = Callable[[str], None]
@@ -147,11 +149,19 @@ def measure(
         with _failures(*(file.model for file in files)):
             link = open_phone(serial)
             found = session.measure(link, jobs, plan, say, timeout_s=how.time_limit_s, pause=pause)
-    return [_result(found, job, PACKAGES[file.session], how) for job, file in zip(jobs, files, strict=True)]
+    return [
+        _result(found, job, native_runner(file.session).package, how) for job, file in zip(jobs, files, strict=True)
+    ]
 
 
 def bundle_of(runtime: str, runner: str = "", library: str = "") -> Bundle:
-    """What is pushed to run files of one runtime. Raises RecipeError for a runner that cannot be used."""
+    """What is pushed to run files of one runtime. Raises RecipeError for a runner that cannot be used, DeviceError for
+    a runtime whose files run on no phone."""
+    known = {info.session for info in RUNTIMES.values() if info.native is not None}
+    if runtime not in known:
+        raise DeviceError(
+            f"there is no runner of {named(runtime)} for phones", f"there are: {', '.join(sorted(known))}"
+        )
     if runner:
         tool = foreign.tool_of(Path(runner).name)
         with phone_errors():

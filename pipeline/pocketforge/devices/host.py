@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -12,10 +13,26 @@ from pathlib import Path
 
 from pocketforge.devices import watched
 from pocketforge.devices.base import RunAnswer, RunRequest
-from pocketforge.errors import DeviceTimeout, ToolFailed
+from pocketforge.errors import DeviceTimeout, ToolFailed, ToolMissing
+from pocketforge.registries import runtime_of
 
 RUNNER = Path(__file__).parents[1] / "runtimes" / "sessions" / "runner.py"
 TIMEOUT_S = 1800
+
+
+def session_file(session: str) -> str:
+    """What the runner loads for a RuntimeInfo's `session` or its plain one: a file beside itself by its name, or the
+    path of a package's module. Raises ToolMissing for a module that is nowhere.
+    """
+    if "." not in session:
+        return session
+    try:
+        spec = importlib.util.find_spec(session)
+    except ImportError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ToolMissing(f"there is no module {session}, which opens model files", "install its package again")
+    return spec.origin
 
 
 def run(
@@ -40,7 +57,7 @@ def run(
         order.write_text(
             json.dumps(
                 {
-                    "session": request.session,
+                    "session": session_file(request.session),
                     "model": os.fspath(request.model),
                     "sha256": request.sha256,
                     "inputs": [os.fspath(p) for p in request.inputs],
@@ -66,7 +83,8 @@ def run(
             sys.stderr.write(stderr)
         if code != 0 or not answer.exists():
             on = f" on {where}" if start else ""
-            what = f"the {request.session} runtime on {request.model.name}{on}"
+            runtime = request.session if "." not in request.session else runtime_of(request.session)
+            what = f"the {runtime} runtime on {request.model.name}{on}"
             raise ToolFailed([what], code or 1, _without_frames(stderr))
         found = json.loads(answer.read_text(encoding="utf-8"))
     return RunAnswer(

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pocketforge.metrics import real_values
+from pocketforge.metrics import Array, real_values
+from pocketforge.outcomes.tensors import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output on the samples, samples first.
+    """One output on the samples.
 
-    values: real values where the file gives levels of a scale. dtype: of the values; integers and booleans that stand
-    for themselves (an argmax, a mask, indices) are right or wrong, not near.
+    Integers and booleans that stand for themselves (an argmax, a mask, indices) are right or wrong, not near.
+
+    Attributes:
+        name: The output's.
+        values: Samples first; real values where the file gives levels of a scale.
     """
 
     name: str
-    values: NDArray[Any]
+    values: Array
 
     @property
     def is_exact(self) -> bool:
@@ -34,13 +36,22 @@ class Output:
         return Output(self.name, self.values[:count])
 
 
-def stored_outputs(folder: Path, tensors: Sequence[Mapping[str, Any]]) -> tuple[Output, ...]:
-    """Every output that lies in `folder`. tensors: their names, and scale and zero point where they have them."""
-    found = []
-    for number, tensor in enumerate(tensors):
-        values = np.load(folder / f"outputs_{number}.npy", mmap_mode="r")
-        found.append(Output(str(tensor["name"]), real_values(values, tensor.get("scale"), tensor.get("zero_point"))))
-    return tuple(found)
+def stored_outputs(folder: Path, tensors: Sequence[TensorSpec]) -> tuple[Output, ...]:
+    """Every output of a file that lies in `folder`, by what the file says of them."""
+    return tuple(
+        Output(tensor.name, real_values(_values(folder, number), tensor.scale, tensor.zero_point))
+        for number, tensor in enumerate(tensors)
+    )
+
+
+def named_outputs(folder: Path, names: Iterable[str]) -> tuple[Output, ...]:
+    """Every output that a graph in PyTorch gave, real values all of them."""
+    return tuple(Output(name, _values(folder, number)) for number, name in enumerate(names))
+
+
+def _values(folder: Path, number: int) -> Array:
+    values: Array = np.load(folder / f"outputs_{number}.npy", mmap_mode="r")
+    return values
 
 
 def paired(here: Sequence[Output], wanted: Sequence[Output]) -> list[tuple[Output, Output]]:

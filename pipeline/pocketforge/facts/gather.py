@@ -10,25 +10,24 @@ import dataclasses
 import functools
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import RecipeError
+from pocketforge.facts.kinds import look_up
 from pocketforge.facts.processors import check_threads
 from pocketforge.files import is_special
-from pocketforge.plan.roles import calibration_role, loss_role, profile_role, runner_role, teacher_role
-from pocketforge.plan.steps import Facts, Phone, ReadFiles
+from pocketforge.plan.roles import loss_role, teacher_role
+from pocketforge.plan.steps import Facts, ReadFiles
 from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
-from pocketforge.recipe.device import X86_PREFIX, AdbDevice, EmulatedDevice
-from pocketforge.registries import RUNTIMES, STAGES
+from pocketforge.recipe.data import FUNCTION, parse_source
+from pocketforge.registries import RUNTIMES, SOURCES, STAGES, RuntimeInfo
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import look_at
 from pocketforge.run.store import LAYOUT
-
-ESTIMATION = Path(__file__).parents[1] / "estimation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +48,16 @@ def gather(recipe: Recipe, cache: Path | None = None, *, refresh: bool = False) 
 
     check_threads(recipe)
     _check_named(recipe)
-    emulated = [d for d in recipe.devices if isinstance(d, EmulatedDevice)]
-    phones = [d for d in recipe.devices if isinstance(d, AdbDevice)]
-    profiles, x86 = _profiles(recipe, emulated) if emulated else ({}, {})
     notes: list[str] = []
-    roles = _model_roles(recipe, notes) | _device_roles(recipe, emulated, phones, profiles)
+    machine = Facts({}, installed_versions(), host_identity(), legacy_version(), kernels=kernels_here())
+    looked = look_up(recipe, machine)
+    roles = _model_roles(recipe, notes) | {role: _exactly(*paths) for role, paths in looked.files.items()}
     files = _look_at_all(roles, cache / LAYOUT if cache and not refresh else None)
-    return Facts(
-        {role: found.digest for role, found in files.items()},
-        installed_versions(),
-        host_identity(),
-        legacy_version(),
-        _emulator_identity() if any(not d.plays_x86 for d in emulated) or phones else "none",
-        profiles,
-        _phones(recipe, phones) if phones else {},
-        kernels_here(),
-        x86,
-        tuple(notes),
-        files,
+    return dataclasses.replace(
+        looked.facts,
+        digests={role: read.digest for role, read in files.items()},
+        data_notes=tuple(notes),
+        files=files,
     )
 
 
@@ -128,54 +119,6 @@ def _definition(recipe: Recipe, definition: str, *more: str) -> _Role:
     return _Role(functools.partial(_plainly, files), recipe.resolve(place) if kind == "transformers" else None)
 
 
-def _device_roles(
-    recipe: Recipe, emulated: Sequence[EmulatedDevice], phones: Sequence[AdbDevice], profiles: dict[str, Path]
-) -> dict[str, _Role]:
-    """The files that decide what devices are and what runs on them."""
-    paths = {profile_role(name): path for name, path in profiles.items()}
-    paths |= {calibration_role(d.calibration): recipe.resolve(d.calibration) for d in emulated if d.calibration}
-    for device in phones:
-        programs = (*device.runners.values(), *device.runner_libraries.values())
-        paths |= {runner_role(file): recipe.resolve(file) for file in programs}
-    roles = {role: _exactly(path) for role, path in paths.items()}
-    if emulated:
-        roles["core models"] = _exactly(*(p for p in ESTIMATION.rglob("*") if p.suffix in (".toml", ".json")))
-    return roles
-
-
-def _phones(recipe: Recipe, devices: Sequence[AdbDevice]) -> dict[str, Phone]:
-    from pocketforge.facts.phones import find_phones
-
-    return find_phones(devices, recipe.resolve)
-
-
-def _profiles(recipe: Recipe, devices: Sequence[EmulatedDevice]) -> tuple[dict[str, Path], dict[str, str]]:
-    """The devices' profiles and their files, and what plays the x86 hosts among them. Each is read, so that its faults
-    are said before anything runs."""
-    from pocketforge.devices.profile_files import find_profile, load_any
-    from pocketforge.devices.profiles import DeviceProfile
-    from pocketforge.devices.x86.device import identity
-
-    found = {device.profile: find_profile(device.profile, recipe.resolve) for device in devices}
-    x86 = {}
-    for device in devices:
-        profile = load_any(found[device.profile])
-        if isinstance(profile, DeviceProfile) == device.plays_x86:
-            kind = "an ARM device" if device.plays_x86 else "an x86 host"
-            raise RecipeError(
-                f"device {device.name!r}: {found[device.profile]} is a profile of {kind}",
-                f"files of x86 hosts are called {X86_PREFIX}….toml, and those of ARM devices are not",
-            )
-        try:
-            if isinstance(profile, DeviceProfile):
-                profile.cluster(device.cores)
-            else:
-                x86[device.profile] = identity(profile)
-        except ValueError as error:
-            raise RecipeError(f"device {device.name!r}: {error}") from None
-    return found, x86
-
-
 def _check_named(recipe: Recipe) -> None:
     """Raises RecipeError for every file that the recipe names and that is not there, or cannot be read to its end."""
     named = {where: recipe.resolve(path) for where, path in _named_files(recipe).items()}
@@ -187,12 +130,6 @@ def _check_named(recipe: Recipe) -> None:
         raise RecipeError("the recipe names what is no regular file:", faults=special)
 
 
-def _emulator_identity() -> str:
-    from pocketforge.devices.emulator import parts
-
-    return parts.identity()
-
-
 def _named_files(recipe: Recipe) -> dict[str, str]:
     named = {"model.weights": recipe.model.weights, "data.labels": recipe.data.labels}
     named["model.definition"] = _definition_place(recipe.model.definition)
@@ -202,15 +139,11 @@ def _named_files(recipe: Recipe) -> dict[str, str]:
             named[f"{where}.distill.teacher.weights"] = entry.distill.teacher.weights
         named[f"{where}.loss"] = entry.loss.partition(":")[0]
     for index, device in enumerate(recipe.devices):
-        if isinstance(device, EmulatedDevice):
-            named[f"device[{index}].calibration"] = device.calibration
-        elif isinstance(device, AdbDevice):
-            for key, files in (("runners", device.runners), ("runner_libraries", device.runner_libraries)):
-                named |= {f"device[{index}].{key}.{runtime}": file for runtime, file in files.items()}
-    kind, _, place = recipe.data.source.partition(":")
-    if kind.endswith(".py"):
-        named["data.source"] = kind
-    elif place:
+        named |= {f"device[{index}].{key}": file for key, file in device.named_files().items()}
+    kind, place = parse_source(recipe.data.source)
+    if kind == FUNCTION:
+        named["data.source"] = place.partition(":")[0]
+    elif SOURCES[kind].place in ("DIR", "FILE"):
         named["data.source"] = place
     return {where: path for where, path in named.items() if path}
 
@@ -226,11 +159,12 @@ def _definition_place(definition: str) -> str:
 COMPRESS_LIBRARIES = ("torch-pruning", "accelerate", "tensorboard", "matplotlib")
 
 
-def installed_versions() -> dict[str, str]:
+def installed_versions(runtimes: Mapping[str, RuntimeInfo] = RUNTIMES) -> dict[str, str]:
     """Versions of every distribution that any stage calls; `none` where one is not installed. Imports none."""
     names = {name for stage in STAGES.values() for name in stage.libraries}
-    for runtime in RUNTIMES.values():
+    for runtime in runtimes.values():
         names.update(runtime.export_libraries, runtime.run_libraries)
+    names.update(*(source.libraries for source in SOURCES.values()))
     versions = {}
     for name in sorted(names | {"torchvision", "timm", "transformers"} | set(COMPRESS_LIBRARIES)):
         try:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from pocketforge.devices.match import compare, match
 from pocketforge.devices.profiles import DeviceProfile
 from pocketforge.errors import DeviceError, DeviceUnavailable, RecipeError
-from pocketforge.plan.steps import Phone
+from pocketforge.facts.kinds import Looked
+from pocketforge.plan.roles import runner_role
+from pocketforge.plan.steps import Facts, Phone
 from pocketforge.recipe import Recipe
-from pocketforge.recipe.device import AdbDevice, Device, budget_names
+from pocketforge.recipe.device import AdbDevice, Device
 
 if TYPE_CHECKING:
     from pocketforge.devices.phones import PhoneFacts
@@ -127,6 +129,18 @@ def _phone(phone: Connected, profile: DeviceProfile | None) -> Phone:
     return Phone(phone.serial, phone.identity, phone.facts.to_json(), differs)
 
 
+def look_up(recipe: Recipe, devices: Sequence[Device], facts: Facts) -> Looked:
+    """Which phones they are, the emulator's parts (our runners are pushed from there), and runners of the user's."""
+    from pocketforge.devices.emulator import parts
+
+    phones = [device for device in devices if isinstance(device, AdbDevice)]
+    programs = [file for device in phones for file in device.named_files().values()]
+    return Looked(
+        dataclasses.replace(facts, phones=find_phones(phones, recipe.resolve), emulator=parts.identity()),
+        {runner_role(file): [recipe.resolve(file)] for file in programs},
+    )
+
+
 def add_phones(recipe: Recipe, asked: Sequence[str]) -> Recipe:
     """The recipe with a device for each phone of `asked` that it has none for. Raises as `asked_phones`."""
     new = asked_phones(asked, recipe.devices, resolve=recipe.resolve)
@@ -147,7 +161,7 @@ def asked_phones(
     ready = [p for p in there if p.facts is not None]
     told = "".join(f"\n  {p.told}" for p in there)
     taken = {p.serial for p in find_phones([d for d in have if isinstance(d, AdbDevice)], resolve).values()}
-    names = {name for device in have for name in budget_names(device)}
+    names = {name for device in have for name in device.budget_names}
     new: list[AdbDevice] = []
     for word in words:
         kind, _, serial = word.partition(":")

@@ -12,6 +12,7 @@ import cattrs
 from cattrs.gen import make_dict_unstructure_fn
 
 from pocketforge.errors import StageFailed
+from pocketforge.files import json_text
 
 
 class Outcome(Protocol):
@@ -27,7 +28,7 @@ class Outcome(Protocol):
 _LARGEST = 1e308
 
 Kind = TypeVar("Kind", bound=Outcome)
-Plain = TypeVar("Plain")
+Part = TypeVar("Part")
 
 
 def read(folder: Path, kind: type[Kind]) -> Kind:
@@ -44,8 +45,7 @@ def read(folder: Path, kind: type[Kind]) -> Kind:
 
 def write(folder: Path, outcome: Outcome) -> None:
     """Write it into `folder`. The same outcome gives the same bytes."""
-    text = json.dumps(_finite(_converter().unstructure(outcome)), indent=1, sort_keys=True, allow_nan=False)
-    (folder / outcome.FILE).write_text(text, "utf-8")
+    (folder / outcome.FILE).write_text(json_text(_finite(_converter().unstructure(outcome))), "utf-8")
 
 
 def to_json(outcome: Any) -> Any:
@@ -53,14 +53,14 @@ def to_json(outcome: Any) -> Any:
     return _converter().unstructure(outcome)
 
 
-def from_json(data: object, kind: type[Plain]) -> Plain:
-    """Parsed JSON or TOML as a `kind`, checked as a step's file is. Raises ValueError with every key that is wrong."""
+def from_json(value: object, kind: type[Part]) -> Part:
+    """The inverse of `to_json`, for JSON and TOML. Raises ValueError with every key that is wrong."""
     try:
-        return _converter().structure(data, kind)
+        return _converter().structure(value, kind)
     except cattrs.BaseValidationError as error:
         raise ValueError("; ".join(cattrs.transform_error(error))) from None
     except (AttributeError, TypeError) as error:  # a list or a word, where a table is wanted
-        raise ValueError(f"wanted the keys of {kind.__name__}, found {type(data).__name__}: {error}") from None
+        raise ValueError(f"wanted the keys of {kind.__name__}, found {type(value).__name__}: {error}") from None
 
 
 @functools.cache

@@ -16,7 +16,8 @@ from typing import Any
 
 from pocketforge.plan.steps import Facts, Step, spec_json
 from pocketforge.recipe import Recipe
-from pocketforge.registries import RUNTIMES, STAGES
+from pocketforge.recipe.data import parse_source
+from pocketforge.registries import RUNTIMES, SOURCES, STAGES
 from pocketforge.specs.base import Spec
 
 _FORMAT = 2
@@ -30,6 +31,7 @@ class Steps:
         self.facts = facts
         self._steps: dict[str, Step] = {}
         self._roots = user_folders(recipe)
+        self._source_libraries = SOURCES[parse_source(recipe.data.source)[0]].libraries
 
     def steps(self) -> tuple[Step, ...]:
         return tuple(self._steps.values())
@@ -56,6 +58,8 @@ class Steps:
         place: str = "",
     ) -> str:
         info = STAGES[stage]
+        if "data" in reads:
+            also = (*also, *self._source_libraries)
         covers = {
             "format": _FORMAT,
             "stage": stage,

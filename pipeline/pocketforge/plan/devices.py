@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.roles import calibration_role, profile_role, runner_role
-from pocketforge.plan.steps import Emulated, OnPhone
-from pocketforge.recipe import Recipe, Target
-from pocketforge.recipe.device import AdbDevice, EmulatedDevice, HostDevice
+from pocketforge.plan.steps import Emulated, OnDevice, Timed
+from pocketforge.recipe import Target
+from pocketforge.recipe.device import AdbDevice, Device, EmulatedDevice, HostDevice
+from pocketforge.recipe.limits import DeviceLimits
+from pocketforge.registries import RUNTIMES
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
+from pocketforge.specs.verify_device import VerifiedPlace, VerifyDeviceSpec
 
 
 def calibration_paths(build: Steps, device: EmulatedDevice) -> dict[str, Path]:
@@ -30,35 +34,38 @@ def place_of(device: EmulatedDevice) -> dict[str, Any]:
     }
 
 
-def add_bench(build: Steps, target: Target, device: HostDevice, needs: Mapping[str, str], also: tuple[str, ...]) -> str:
-    """The key of a benchmark on this machine. also: the distributions that run the file."""
+def add_host(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
+    """A benchmark on this machine: `verify` ran the file here already."""
+    assert isinstance(device, HostDevice)
     how = dataclasses.asdict(device)
     del how["name"]
-    return build.add(
+    bench = build.add(
         "bench",
         target.name,
         {"runtime": target.runtime, "device": how, "host": build.facts.host},
         {role: needs[role] for role in ("data", "export")},
-        also=also,
+        also=RUNTIMES[target.runtime].run_libraries,
         after=(needs["verify"],),
         exclusive=True,
     )
+    return Timed(device.via, "", bench)
 
 
-def add_emulated(
-    build: Steps, recipe: Recipe, target: Target, device: EmulatedDevice, needs: Mapping[str, str]
-) -> Emulated:
-    """needs: the keys of `data`, `reference`, `export` and `verify`. What is counted is what verify let pass."""
+def add_emulator(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
+    """Outputs compared on a profile's cores, and what verify let pass counted; of an x86 host the outputs alone."""
+    assert isinstance(device, EmulatedDevice)
+    return _add_x86(build, target, device, needs) if device.plays_x86 else _add_arm(build, target, device, needs)
+
+
+def _add_arm(build: Steps, target: Target, device: EmulatedDevice, needs: Mapping[str, str]) -> Emulated:
     role = profile_role(device.profile)
     profile: dict[str, Path] = {"profile": build.facts.profiles[device.profile]}
-    place = place_of(device)
     # What runs there is not the Python packages: the emulator's own parts say what it is.
-    shared: dict[str, Any] = {"runtime": target.runtime, "emulator": build.facts.emulator}
-    verify = _add_verify(build, recipe, target, {**shared, "device": place}, device, needs, (role,), profile)
+    verify = _add_verify(build, target, _judged_on(device), build.facts.emulator, _Reads((role,), profile), needs)
     count = build.add(
         "count",
         target.name,
-        CountSpec(target.runtime, build.facts.emulator, EmulatedPlace(**place)),
+        CountSpec(target.runtime, build.facts.emulator, EmulatedPlace(**place_of(device))),
         {role: needs[role] for role in ("data", "export")},
         reads=(role,),
         paths=profile,
@@ -72,31 +79,21 @@ def add_emulated(
         reads=(role, "core models", calibration_role(device.calibration)),
         paths={**profile, **calibration_paths(build, device)},
     )
-    return Emulated(verify, count, estimate)
+    return Emulated(device.via, verify, count, estimate)
 
 
-def add_x86(
-    build: Steps,
-    recipe: Recipe,
-    target: Target,
-    device: EmulatedDevice,
-    needs: Mapping[str, str],
-    also: tuple[str, ...],
-) -> Emulated:
-    """needs: the keys of `data`, `reference`, `export`, `verify` and, where there is one, `quantize`. also: the
-    distributions that run the file: those of this environment run it there too."""
-    role = profile_role(device.profile)
-    spec: dict[str, Any] = {
-        "runtime": target.runtime,
-        "emulator": build.facts.x86[device.profile],
-        "device": place_of(device),
-    }
+def _add_x86(build: Steps, target: Target, device: EmulatedDevice, needs: Mapping[str, str]) -> OnDevice:
     paths = {"profile": build.facts.profiles[device.profile]}
-    return Emulated(_add_verify(build, recipe, target, spec, device, needs, (role,), paths, also=also))
+    # The distributions of this environment run the file there too.
+    reads = _Reads((profile_role(device.profile),), paths, RUNTIMES[target.runtime].run_libraries)
+    verify = _add_verify(build, target, _judged_on(device), build.facts.x86[device.profile], reads, needs)
+    return OnDevice(device.via, verify)
 
 
-def add_phone(build: Steps, recipe: Recipe, target: Target, device: AdbDevice, needs: Mapping[str, str]) -> OnPhone:
-    """needs: the keys of `data`, `reference`, `export` and `verify`. What is timed is what verify let pass."""
+def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
+    """Outputs compared on a phone; what verify let pass is timed."""
+    assert isinstance(device, AdbDevice)
+    recipe = build.recipe
     files = {
         "runner": device.runners.get(target.runtime, ""),
         "runner_library": device.runner_libraries.get(target.runtime, ""),
@@ -118,8 +115,27 @@ def add_phone(build: Steps, recipe: Recipe, target: Target, device: AdbDevice, n
         "phone": phone.identity,
         "emulator": "" if files["runner"] else build.facts.emulator,
     }
-    named = {**shared, "device": {**place, "name": device.name}}
-    verify = _add_verify(build, recipe, target, named, device, needs, reads, paths, where)
+    verify = build.add(
+        "verify_device",
+        target.name,
+        VerifyDeviceSpec(
+            runtime=target.runtime,
+            scheme=target.quantize.scheme,
+            task=recipe.task,
+            device=VerifiedPlace(
+                **place,
+                name=device.name,
+                eval_samples=device.eval_samples,
+                limits=DeviceLimits(device.min_sqnr_db, device.min_argmax_agreement),
+            ),
+            emulator="" if files["runner"] else build.facts.emulator,
+            phone=phone.identity,
+        ),
+        _compared(needs),
+        reads=reads,
+        paths=paths,
+        place=where,
+    )
     bench = build.add(
         "bench_phone",
         target.name,
@@ -136,46 +152,54 @@ def add_phone(build: Steps, recipe: Recipe, target: Target, device: AdbDevice, n
         after=(verify,),
         place=where,
     )
-    return OnPhone(verify, bench)
+    return Timed(device.via, verify, bench)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reads:
+    """What a step reads beside other steps' folders.
+
+    Attributes:
+        roles: Of the user's files and of profiles, whose content goes into its key.
+        paths: Role → where it is.
+        libraries: Distributions whose versions go into its key.
+    """
+
+    roles: tuple[str, ...]
+    paths: Mapping[str, Path]
+    libraries: tuple[str, ...] = ()
+
+
+def _judged_on(device: EmulatedDevice) -> VerifiedPlace:
+    """Where and how a file's outputs are compared. The profile itself is a file that the step reads."""
+    return VerifiedPlace(
+        via=device.via,
+        cores=device.cores,
+        eval_samples=device.eval_samples,
+        limits=DeviceLimits(device.min_sqnr_db, device.min_argmax_agreement, device.max_steps),
+        time_limit_s=device.time_limit_s,
+        memory_limit_bytes=device.memory_limit_bytes,
+    )
 
 
 def _add_verify(
-    build: Steps,
-    recipe: Recipe,
-    target: Target,
-    spec: dict[str, Any],
-    device: EmulatedDevice | AdbDevice,
-    needs: Mapping[str, str],
-    reads: tuple[str, ...],
-    paths: Mapping[str, Path],
-    place: str = "",
-    also: tuple[str, ...] = (),
+    build: Steps, target: Target, device: VerifiedPlace, emulator: str, reads: _Reads, needs: Mapping[str, str]
 ) -> str:
-    """The key of the step that compares a file's outputs on a device with the host's. spec: what it runs in, and
-    "device", where."""
-    limits: dict[str, float | None] = {
-        "min_sqnr_db": device.min_sqnr_db,
-        "min_argmax_agreement": device.min_argmax_agreement,
-    }
-    if isinstance(device, EmulatedDevice):
-        limits["max_steps"] = device.max_steps
+    """The key of the step that compares a file's outputs on an emulated device with the host's."""
     return build.add(
         "verify_device",
         target.name,
-        {
-            **spec,
-            "scheme": target.quantize.scheme,
-            "task": recipe.task,
-            "metric": recipe.task_metric,
-            "device": {**spec["device"], "eval_samples": device.eval_samples, "limits": limits},
-        },
-        # The quantized graph says what a step of the output is.
-        {role: needs[role] for role in ("data", "reference", "export", "verify", "quantize") if role in needs},
-        reads=reads,
-        paths=paths,
-        place=place,
-        also=also,
+        VerifyDeviceSpec(target.runtime, target.quantize.scheme, build.recipe.task, device, emulator),
+        _compared(needs),
+        reads=reads.roles,
+        paths=reads.paths,
+        also=reads.libraries,
     )
+
+
+def _compared(needs: Mapping[str, str]) -> dict[str, str]:
+    """What outputs on a device are compared with. The quantized graph says what a step of the output is."""
+    return {role: needs[role] for role in ("data", "reference", "export", "verify", "quantize") if role in needs}
 
 
 # How a phone measures: whatever changes what comes out of it.

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import add_compress, add_gains, definition_libraries
-from pocketforge.plan.devices import add_bench, add_emulated, add_phone, add_x86
+from pocketforge.plan.kinds import add_steps
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, Plan, Source
-from pocketforge.recipe import Recipe, Target, data_spec
-from pocketforge.recipe.device import EmulatedDevice, HostDevice
+from pocketforge.recipe import Recipe, Target
 from pocketforge.registries import RUNTIMES
+from pocketforge.specs.data import data_spec
+from pocketforge.specs.export import ExportSpec
+from pocketforge.specs.reference import ReferenceSpec
+from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.verify import VerifySpec
 
 
 def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     """Lay out every step of a build. Equal inputs give equal plans."""
     build = Steps(recipe, facts)
     folder = Path(recipe.folder)
-    sampling = data_spec(recipe.data, recipe.seed, recipe.task)
     data_paths = {"data_root": folder}
     if recipe.data.labels:
         data_paths["labels"] = recipe.resolve(recipe.data.labels)
+    sampling = data_spec(recipe.data, recipe.seed, recipe.task)
     data = build.add("data", TRUNK, sampling, {}, reads=("data", "labels"), paths=data_paths)
 
     model_paths = {"data_root": folder}
@@ -37,13 +40,13 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     reference = build.add(
         "reference",
         TRUNK,
-        {
-            **model,
-            "inputs": [dataclasses.asdict(i) for i in recipe.model.inputs],
-            "outputs": list(recipe.model.outputs),
-            "task": recipe.task,
-            "metric": recipe.task_metric,
-        },
+        ReferenceSpec(
+            ModelSource(recipe.model.definition, recipe.model.args, recipe.seed, recipe.model.weights_key),
+            recipe.model.inputs,
+            recipe.model.outputs,
+            recipe.task,
+            recipe.task_metric,
+        ),
         {"data": data, **trunk},
         reads=("definition",) + (() if trunk else ("weights",)),
         paths=model_paths,
@@ -66,47 +69,34 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: Source) -> L
     export = build.add(
         "export",
         target.name,
-        {
-            "runtime": target.runtime,
-            "scheme": target.quantize.scheme,
-            "layout": target.layout,
-            "model_layout": recipe.data.preprocess.layout if recipe.data.preprocess else "NCHW",
-            "io": target.io,
-            "opset": target.opset,
-        },
+        ExportSpec(
+            runtime=target.runtime,
+            scheme=target.quantize.scheme,
+            layout=target.layout,
+            model_layout=recipe.data.preprocess.layout if recipe.data.preprocess else "NCHW",
+            io=target.io,
+            opset=target.opset,
+        ),
         export_needs,
         also=runtime.export_libraries,
         preload=runtime.preload,
     )
-    legacy = target.runtime == "tflite" and target.verify.tflite_runtime != "skip"
+    legacy = "tflite_runtime" in runtime.target_keys and target.verify.tflite_runtime != "skip"
     verify = build.add(
         "verify",
         target.name,
-        {
-            "runtime": target.runtime,
-            "scheme": target.quantize.scheme,
-            "trained": target.quantize.finetune is not None,
-            "task": recipe.task,
-            "metric": recipe.task_metric,
-            "limits": dataclasses.asdict(target.verify),
-            # A verdict is of the kernels that it came from: another processor's may compute something else.
-            "kernels": build.facts.kernels,
-            "tflite_runtime": build.facts.tflite_runtime if legacy else "skip",
-        },
+        VerifySpec(
+            runtime=target.runtime,
+            scheme=target.quantize.scheme,
+            trained=target.quantize.finetune is not None,
+            task=recipe.task,
+            limits=target.verify,
+            kernels=build.facts.kernels,
+            legacy=build.facts.tflite_runtime if legacy else "",
+        ),
         {**trunk, "export": export},
         also=runtime.run_libraries,
     )
-    bench = {}
-    emulated = {}
-    phones = {}
-    keys = {**trunk, "export": export, "verify": verify}
-    for device in recipe.devices:
-        if isinstance(device, HostDevice):
-            bench[device.name] = add_bench(build, target, device, keys, runtime.run_libraries)
-        elif isinstance(device, EmulatedDevice) and device.plays_x86:
-            emulated[device.name] = add_x86(build, recipe, target, device, keys, runtime.run_libraries)
-        elif isinstance(device, EmulatedDevice):
-            emulated[device.name] = add_emulated(build, recipe, target, device, keys)
-        else:
-            phones[device.name] = add_phone(build, recipe, target, device, keys)
-    return Lane(target, quantize, export, verify, bench, emulated, phones)
+    needs = {**trunk, "export": export, "verify": verify}
+    on = {device.name: add_steps(device.via)(build, target, device, needs) for device in recipe.devices}
+    return Lane(target, quantize, export, verify, on)

@@ -2,68 +2,83 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import training_reads
 from pocketforge.plan.steps import Source
-from pocketforge.recipe import Recipe, Target, data_spec
+from pocketforge.recipe import Recipe, Target
+from pocketforge.recipe.quantize import Quantize
+from pocketforge.specs.data import data_spec
+from pocketforge.specs.layers import LayersSpec
+from pocketforge.specs.qat import QatSpec
+from pocketforge.specs.quantize import QuantizeSpec
+from pocketforge.specs.sampling import Sampling
+from pocketforge.specs.trained import ModelSource
 
 
 def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -> str:
     """Lay out the steps that quantize a target; returns the key of the last, empty where there is nothing to do.
 
-    fp16 has none: each runtime's own converter rounds the weights, and there is nothing to choose.
+    Some schemes have none (fp16: each runtime's own converter rounds the weights): SchemeInfo.stage says it.
     """
     quantize = target.quantize
-    if quantize.scheme in ("fp32", "fp16"):
+    if not quantize.info.stage:
         return ""
-    spec = quantize.spec()
+    settled = quantize.settled()
     needs = {"data": source.data, "reference": source.reference}
-    sampling = {"data": data_spec(recipe.data, recipe.seed, recipe.task), "seed": recipe.seed, "task": recipe.task}
+    sampling = _sampling(recipe)
     paths = {"data_root": Path(recipe.folder), **_labels(recipe)}
-    if quantize.scheme == "qat_int8":
+    if quantize.info.stage == "qat":
         checkpoint = {"checkpoint": source.checkpoint} if source.checkpoint else {}
         reads, more, also = training_reads(recipe, quantize.settings)
         return build.add(
             "qat",
             target.name,
-            {**source.model, **sampling, "quantize": spec},
+            QatSpec(ModelSource(**source.model), sampling, settled),
             {**needs, **checkpoint},
             reads=("definition", "data", "labels", *(() if checkpoint else ("weights",)), *reads),
             paths={**source.paths, **paths, **more},
             also=(*source.also, *also),
         )
-    if quantize.scheme == "mixed":
+    if quantize.info.studies_layers:
         needs["layers"] = add_layer_study(build, recipe, target, source)
     elif quantize.finetune is None:
-        return build.add("quantize", target.name, spec, needs)
+        return build.add("quantize", target.name, QuantizeSpec(settled), needs, also=quantize.info.libraries)
     reads, more, also = training_reads(recipe, quantize.finetune) if quantize.finetune else ((), {}, ())
     return build.add(
         "quantize",
         target.name,
-        {**spec, **sampling},
+        QuantizeSpec(settled, sampling),
         needs,
         reads=("data", "labels", *reads),
         paths={**paths, **more},
-        also=also,
+        also=(*also, *quantize.info.libraries),
     )
 
 
 def add_layer_study(build: Steps, recipe: Recipe, target: Target, source: Source) -> str:
     """The step that measures what quantizing each layer costs."""
-    spec = target.quantize.spec()
-    for key in ("max_accuracy_drop", "minimize", "overrides"):  # what is chosen from it is no part of it
-        spec.pop(key, None)
-    sampling = {"data": data_spec(recipe.data, recipe.seed, recipe.task), "seed": recipe.seed, "task": recipe.task}
+    default = Quantize()
+    studied = dataclasses.replace(  # what is chosen from it is no part of it
+        target.quantize.settled(),
+        max_accuracy_drop=default.max_accuracy_drop,
+        minimize=default.minimize,
+        overrides=(),
+    )
     return build.add(
         "layers",
         target.name,
-        {**spec, **sampling},
+        LayersSpec(studied, _sampling(recipe)),
         {"data": source.data, "reference": source.reference},
         reads=("data", "labels"),
         paths={"data_root": Path(recipe.folder), **_labels(recipe)},
     )
+
+
+def _sampling(recipe: Recipe) -> Sampling:
+    return Sampling(data_spec(recipe.data, recipe.seed, recipe.task), recipe.seed, recipe.task)
 
 
 def _labels(recipe: Recipe) -> dict[str, Path]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Facts:
     the connected phone that it is. kernels: those of this machine (devices/kernels.py), on which `verify` runs. x86:
     profiles of x86 hosts → what plays them, or `none`. data_notes: what the data's folders were taken as, and which
     files were passed over; in no key. files: role → the files that `digests` is of.
+    devices: device → what runs there, in words that change when its results would, where its kind has no field above.
     """
 
     digests: Mapping[str, str]
@@ -74,11 +76,18 @@ class Facts:
     x86: Mapping[str, str] = field(default_factory=dict)
     data_notes: tuple[str, ...] = ()
     files: Mapping[str, ReadFiles] = field(default_factory=dict)
+    devices: Mapping[str, str] = field(default_factory=dict)
 
 
 def spec_json(spec: Spec | Mapping[str, Any]) -> dict[str, Any]:
     """A step's spec as its key and its record have it."""
-    return spec.to_json() if isinstance(spec, Spec) else dict(spec)
+    if isinstance(spec, Spec):
+        return spec.to_json()
+    return {name: dataclasses.asdict(each) if _is_table(each) else each for name, each in spec.items()}
+
+
+def _is_table(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +122,25 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """The keys of one target's steps; `quantize` is empty for a float target, `bench` maps device → key.
+    """The keys of one target's steps.
 
-    emulated: device → its steps. phones: device → its two.
+    Attributes:
+        target: The target that they build.
+        quantize: Key of the step that quantizes; empty for a float target.
+        export: Key of the step that writes the file.
+        verify: Key of the step that runs the file here and compares it with the model.
+        on: Name of a [[device]] → its steps.
     """
 
     target: Target
     quantize: str
     export: str
     verify: str
-    bench: Mapping[str, str]
-    emulated: Mapping[str, Emulated] = field(default_factory=dict)
-    phones: Mapping[str, OnPhone] = field(default_factory=dict)
+    on: Mapping[str, OnDevice]
+
+    def of_kind(self, via: str) -> dict[str, OnDevice]:
+        """Device → its steps, of the devices of one kind."""
+        return {name: steps for name, steps in self.on.items() if steps.via == via}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,25 +174,46 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Emulated:
-    """The keys of one target's steps on one emulated device; an x86 host has the first alone."""
+class OnDevice:
+    """The keys of one target's steps on one device. A kind with further steps has a class of its own.
 
+    Attributes:
+        via: The kind of device, a name of DEVICES.
+        verify: Key of the step that compares the file's outputs there with those here; empty where none does.
+    """
+
+    via: str
     verify: str
-    count: str = ""
-    estimate: str = ""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Those that there are."""
-        return tuple(key for key in (self.verify, self.count, self.estimate) if key)
+        """Those that there are, in the order in which the steps run."""
+        named = [getattr(self, field.name) for field in fields(self) if field.name != "via"]
+        return tuple(key for key in named if key)
 
 
 @dataclass(frozen=True, slots=True)
-class OnPhone:
-    """The keys of one target's steps on one phone."""
+class Timed(OnDevice):
+    """On a device that keeps time: this host, or a phone.
 
-    verify: str
+    Attributes:
+        bench: Key of the step that times the file.
+    """
+
     bench: str
+
+
+@dataclass(frozen=True, slots=True)
+class Emulated(OnDevice):
+    """On an emulated device. An x86 host that is played has no further steps: its class is `OnDevice`.
+
+    Attributes:
+        count: Key of the step that counts instructions.
+        estimate: Key of the step that estimates cycles and time from them.
+    """
+
+    count: str
+    estimate: str
 
 
 @dataclass(frozen=True, slots=True)

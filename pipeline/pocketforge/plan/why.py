@@ -9,6 +9,8 @@ from pocketforge.plan.builder import Steps
 from pocketforge.plan.steps import Facts, Lane, Plan
 from pocketforge.recipe import Recipe, suggest
 from pocketforge.registries import RUNTIMES
+from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.why import WhySpec
 
 SAMPLES = 100
 
@@ -19,28 +21,23 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
     It reads what the lane's own steps read, so it has whatever the model went through. samples: of the eval split,
     from its beginning.
     """
-    reference, export, verify = plan.step(plan.reference), plan.step(lane.export), plan.step(lane.verify)
-    runtime = RUNTIMES[lane.target.runtime]
-    quantized = plan.step(lane.quantize) if lane.quantize else None
-    settings = dict(quantized.spec.get("quantize", quantized.spec)) if quantized else {}
+    reference, export, target = plan.step(plan.reference), plan.step(lane.export), lane.target
+    runtime = RUNTIMES[target.runtime]
+    model = build.recipe.model
     return build.add(
         "why",
-        lane.target.name,
-        {
-            "target": lane.target.name,
-            "scheme": verify.spec["scheme"],
-            "trained": bool(verify.spec.get("trained")),
-            "task": verify.spec["task"],
-            "limits": verify.spec["limits"],
-            "model": {
-                name: reference.spec[name]
-                for name in ("definition", "args", "seed", "weights_key")
-                if name in reference.spec
-            },
-            "export": dict(export.spec),
-            "quantize": settings,
-            "samples": samples,
-        },
+        target.name,
+        WhySpec(
+            target=target.name,
+            runtime=target.runtime,
+            scheme=target.quantize.scheme,
+            trained=target.quantize.finetune is not None,
+            task=build.recipe.task,
+            limits=target.verify,
+            model=ModelSource(model.definition, model.args, build.recipe.seed, model.weights_key),
+            quantize=target.quantize if lane.quantize else None,
+            samples=samples,
+        ),
         {**reference.needs, **export.needs, "data": plan.data, "reference": plan.reference, "export": lane.export},
         reads=tuple(reference.files),
         paths=reference.paths,

@@ -8,40 +8,40 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from pocketforge.errors import ModelError
+from pocketforge.metrics import Array
+from pocketforge.outcomes.quantize import BiasCorrection, CorrectedLayer
 from pocketforge.quantization.layers import op_name, owner
 
-Samples = Sequence[np.ndarray[Any, Any]]
+Samples = Sequence[Array]
 CORRECTED = ("conv1d", "conv2d", "conv3d", "linear")
 MOST_SAMPLES = 64  # a mean settles soon, and the values of all samples at one place of the graph are held at once
 
 
 def correct_biases(
     float_graph: torch.fx.GraphModule, converted: torch.fx.GraphModule, samples: Samples
-) -> dict[str, Any]:
+) -> BiasCorrection:
     """Correct the biases of `converted`'s quantized layers, in place.
 
     float_graph: the same eval graph before it was prepared, batch norm folded or not; its layers' nodes have the same
-    names. samples: one array a model input, samples first; the first MOST_SAMPLES are used. Returns the report: each
-    layer's mean absolute shift, as a share of the float output's standard deviation, and the quantized layers that
-    have no bias to correct. Raises ModelError without samples.
+    names. samples: one array a model input, samples first; the first MOST_SAMPLES are used. Raises ModelError without
+    samples.
     """
     used = min(len(samples[0]), MOST_SAMPLES)
     if not used:
         raise ModelError("bias_correction: there are no calibration samples", "set data.calibration_samples")
     quantized = {n.name: n for n in converted.graph.nodes if op_name(n) in CORRECTED and _is_quantized(n)}
-    wanted = _means(float_graph, samples, used, set(quantized))
+    means = _means(float_graph, samples, used, set(quantized))
     corrected, without = [], []
     with torch.no_grad():
         for node, values in lockstep(converted, samples, used):
-            if node.name not in wanted:
+            if node.name not in means:
                 continue
-            mean, deviation, layer = wanted[node.name]
+            mean, deviation, layer = means[node.name]
             shift = torch.stack([_by_channel(v, node).mean(1) for v in values]).mean(0) - mean
             bias = _bias(converted, node)
             if bias is None:
@@ -51,8 +51,8 @@ def correct_biases(
             for value in values:  # what follows sees the corrected layer
                 value.sub_(shift.view(-1, *[1] * (value.dim() - 2)) if op_name(node) != "linear" else shift)
             share = float((shift.abs() / deviation.clamp(min=1e-12)).mean())
-            corrected.append({"layer": layer, "node": node.name, "mean_shift": share})
-    return {"samples": used, "layers": corrected, "without_bias": without}
+            corrected.append(CorrectedLayer(layer, node.name, share))
+    return BiasCorrection(used, tuple(corrected), tuple(without))
 
 
 def copy_biases(source: torch.fx.GraphModule, target: torch.fx.GraphModule) -> None:
@@ -76,7 +76,7 @@ def lockstep(
     """
     inputs = iter(samples)
     last_use = {given: node for node in graph.graph.nodes for given in node.all_input_nodes}
-    env: dict[torch.fx.Node, list[Any]] = {}
+    env: dict[torch.fx.Node, list[torch.Tensor]] = {}
     for node in graph.graph.nodes:
         if node.op == "placeholder":
             array = next(inputs)
@@ -99,15 +99,15 @@ def _means(
     graph: torch.fx.GraphModule, samples: Samples, count: int, names: set[str]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor, str]]:
     """Mean and standard deviation of each channel of the named nodes' outputs, and each one's layer."""
-    found = {}
+    means = {}
     with torch.no_grad():
         # A batch norm that is not folded yet is part of what a layer gives, once it is: the node after counts.
         for node, values in lockstep(graph, samples, count):
             named = node if node.name in names else _layer_before_norm(node, names)
             if named is not None:
                 flat = torch.cat([_by_channel(v, named) for v in values], 1)
-                found[named.name] = (flat.mean(1), flat.std(1, correction=0), owner(named))
-    return found
+                means[named.name] = (flat.mean(1), flat.std(1, correction=0), owner(named))
+    return means
 
 
 def _layer_before_norm(node: torch.fx.Node, names: set[str]) -> torch.fx.Node | None:

@@ -6,6 +6,7 @@ Method: Han, Mao & Dally 2016, "Deep Compression" (weight sharing, and fine-tuni
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.func import functional_call
 
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.metrics import PERFECT_SQNR_DB
+from pocketforge.outcomes.quantize import ClusteredWeight
 from pocketforge.quantization.codebook_files import Codebook
 from pocketforge.quantization.fold import deep_copy
 from pocketforge.quantization.layers import op_name
@@ -102,29 +104,46 @@ def with_codebooks(graph: torch.fx.GraphModule, codebooks: Mapping[str, Codebook
     return with_weights(graph, {name: book.values() for name, book in codebooks.items()})
 
 
-def describe(graph: torch.fx.GraphModule, codebooks: Mapping[str, Codebook]) -> list[dict[str, Any]]:
-    """What clustering cost each weight of the float `graph`: {name, shape, values, entries, bits, entropy_bits,
-    float_bytes, packed_bytes, mse, sqnr_db}; entries 0 for a weight that stays float.
+def describe(graph: torch.fx.GraphModule, codebooks: Mapping[str, Codebook]) -> tuple[ClusteredWeight, ...]:
+    """What clustering cost each weight of the float `graph`."""
+    return tuple(_cost(name, weight, codebooks.get(name)) for name, weight in float_weights(graph).items())
+
+
+@dataclass(frozen=True, slots=True)
+class WeightError:
+    """How far a weight's values are from what they were.
+
+    Attributes:
+        mse: Mean squared error.
+        sqnr_db: 10·log10(Σ weight² / Σ error²).
     """
-    rows = []
-    for name, weight in float_weights(graph).items():
-        row = {"name": name, "shape": list(weight.shape), "values": weight.size, "float_bytes": weight.nbytes}
-        book = codebooks.get(name)
-        if book is None:
-            rows.append({**row, "entries": 0, "bits": 32, "entropy_bits": 32.0, "packed_bytes": weight.nbytes,
-                         "mse": 0.0, "sqnr_db": PERFECT_SQNR_DB})  # fmt: skip
-            continue
-        rows.append({**row, "entries": len(book.centroids), "bits": book.bits, "entropy_bits": book.entropy_bits,
-                     "packed_bytes": book.packed_bytes, **weight_error(weight, book.values())})  # fmt: skip
-    return rows
+
+    mse: float
+    sqnr_db: float
 
 
-def weight_error(weight: NDArray[np.float32], values: NDArray[np.float32]) -> dict[str, float]:
-    """mse, and sqnr_db = 10·log10(Σ weight² / Σ error²)."""
+def weight_error(weight: NDArray[np.float32], values: NDArray[np.float32]) -> WeightError:
+    """Of `values` in place of `weight`."""
     wide = weight.astype(np.float64)
     noise, signal = float(((values - wide) ** 2).sum()), float((wide**2).sum())
     sqnr = 10 * float(np.log10(max(signal, 1e-300) / noise)) if noise else PERFECT_SQNR_DB
-    return {"mse": noise / weight.size, "sqnr_db": min(sqnr, PERFECT_SQNR_DB)}
+    return WeightError(noise / weight.size, min(sqnr, PERFECT_SQNR_DB))
+
+
+def _cost(name: str, weight: NDArray[np.float32], book: Codebook | None) -> ClusteredWeight:
+    error = WeightError(0.0, PERFECT_SQNR_DB) if book is None else weight_error(weight, book.values())
+    return ClusteredWeight(
+        name=name,
+        shape=weight.shape,
+        values=weight.size,
+        float_bytes=weight.nbytes,
+        entries=len(book.centroids) if book else 0,
+        bits=book.bits if book else 32,
+        entropy_bits=book.entropy_bits if book else 32.0,
+        packed_bytes=book.packed_bytes if book else weight.nbytes,
+        mse=error.mse,
+        sqnr_db=error.sqnr_db,
+    )
 
 
 def finetune_centroids(

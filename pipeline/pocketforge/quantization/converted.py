@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,16 @@ import torch
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import StageFailed
 from pocketforge.model.evaluate import evaluate
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import (
+    CodebookChoice,
+    MixedChoice,
+    OutputLevels,
+    Quantized,
+    QuantizedLayer,
+    Repairs,
+    TrainedFor,
+)
 from pocketforge.quantization.layers import count_weights, layers_of
 from pocketforge.quantization.pt2e import Graphs, describe
 from pocketforge.recipe.backends import BACKENDS
@@ -23,6 +32,23 @@ from pocketforge.recipe.quantize import Quantize
 SIMULATED_SAMPLES = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What quantize.json says beside the graph: how it was made.
+
+    Attributes:
+        mixed: Of scheme `mixed`.
+        repairs: Where any was asked for.
+        codebook: Of scheme `codebook`.
+        qat: Of scheme `qat_int8`.
+    """
+
+    mixed: MixedChoice | None = None
+    repairs: Repairs | None = None
+    codebook: CodebookChoice | None = None
+    qat: TrainedFor | None = None
+
+
 def write_converted(
     graphs: Graphs,
     example: tuple[torch.Tensor, ...],
@@ -30,25 +56,23 @@ def write_converted(
     data: Path,
     out: Path,
     progress: Callable[[float], None],
-    more: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    notes: Notes = Notes(),
+) -> Quantized:
     """Write folded.pt2, unfolded.pt2, outputs_0.npy … (the graph on the first eval samples) and quantize.json.
 
-    example: the batch-1 inputs to trace with; data: the data stage's folder; more: for quantize.json. Returns that
-    file's content. Raises StageFailed when no layer is quantized.
+    example: the batch-1 inputs to trace with; data: the data stage's folder. Returns what quantize.json says. Raises
+    StageFailed when no layer is quantized.
     """
     folded, unfolded = graphs
-    summary: dict[str, Any] = describe(unfolded.graph)
-    if not summary["quantized"]:
-        raise _nothing_quantized(summary["float"], quantize)
-    summary |= {"scheme": quantize.scheme, "numerics": numerics(quantize), **(more or {})}
-    for layer in summary["layers"]:
-        layer["weights"] = count_weights(unfolded, layer["name"])
+    layers, outputs = describe(unfolded)
+    quantized = _quantized(quantize, layers, outputs, notes)
+    if not quantized.quantized:
+        raise _nothing_quantized(quantized.left_float, quantize)
     for name, module in (("folded", folded), ("unfolded", unfolded)):
         torch.export.save(torch.export.export(module, example), out / f"{name}.pt2")
     write_outputs(folded, data, out, progress)
-    (out / "quantize.json").write_text(json.dumps(summary, indent=1, sort_keys=True), "utf-8")
-    return summary
+    files.write(out, quantized)
+    return quantized
 
 
 def write_float_form(
@@ -59,33 +83,44 @@ def write_float_form(
     data: Path,
     out: Path,
     progress: Callable[[float], None],
-    more: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    notes: Notes = Notes(),
+) -> Quantized:
     """As `write_converted`, for a float graph whose weights are the values that the file will hold in another form.
 
     stored: names of the weights that will; there is no unfolded.pt2.
     """
-    layers = [
-        {
-            "name": layer.name,
-            "op": layer.op,
-            "scheme": quantize.scheme if f"{layer.name}.weight" in stored else "fp32",
-            "weights": count_weights(graph, layer.name),
-        }
+    layers = tuple(
+        QuantizedLayer(
+            name=layer.name,
+            op=layer.op,
+            scheme=quantize.scheme if f"{layer.name}.weight" in stored else "fp32",
+            weights=count_weights(graph, layer.name),
+        )
         for layer in layers_of(graph.graph)
-    ]
-    summary: dict[str, Any] = {
-        "scheme": quantize.scheme,
-        "numerics": numerics(quantize),
-        "quantized": [f"{each['op']} ({each['name']})" for each in layers if each["scheme"] != "fp32"],
-        "float": [f"{each['op']} ({each['name']})" for each in layers if each["scheme"] == "fp32"],
-        "layers": layers,
-        **(more or {}),
-    }
+    )
     torch.export.save(torch.export.export(graph, example), out / "folded.pt2")
-    summary["outputs"] = [{} for _ in range(write_outputs(graph, data, out, progress))]
-    (out / "quantize.json").write_text(json.dumps(summary, indent=1, sort_keys=True), "utf-8")
-    return summary
+    count = write_outputs(graph, data, out, progress)
+    quantized = _quantized(quantize, layers, (None,) * count, notes)
+    files.write(out, quantized)
+    return quantized
+
+
+def _quantized(
+    quantize: Quantize,
+    layers: tuple[QuantizedLayer, ...],
+    outputs: tuple[OutputLevels | None, ...],
+    notes: Notes,
+) -> Quantized:
+    return Quantized(
+        scheme=quantize.scheme,
+        numerics=numerics(quantize),
+        layers=layers,
+        outputs=outputs,
+        mixed=notes.mixed,
+        repairs=notes.repairs,
+        codebook=notes.codebook,
+        qat=notes.qat,
+    )
 
 
 def write_outputs(graph: torch.nn.Module, data: Path, out: Path, progress: Callable[[float], None]) -> int:
@@ -109,8 +144,8 @@ def numerics(quantize: Quantize) -> str:
     if quantize.scheme == "dynamic_int8":
         return f"dynamic int8 in linear layers: {granularity} int8 weights{bits}, activations by each inference's range"
     how = {"qat_int8": "trained with fake quantization", "mixed": "float where measured to be needed"}
-    said = f"static int8, {granularity} weights{bits}, backend {quantize.backend} ({BACKENDS[quantize.backend].about})"
-    return f"{said}; {how[quantize.scheme]}" if quantize.scheme in how else said
+    words = f"static int8, {granularity} weights{bits}, backend {quantize.backend} ({BACKENDS[quantize.backend].about})"
+    return f"{words}; {how[quantize.scheme]}" if quantize.scheme in how else words
 
 
 def _nothing_quantized(left_float: list[str], quantize: Quantize) -> StageFailed:

@@ -13,15 +13,17 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from pocketforge.errors import ModelError
+from pocketforge.metrics import Array
+from pocketforge.outcomes.quantize import Equalization, EqualizedPair
 from pocketforge.quantization.layers import op_name, owner
+from pocketforge.rewrites.graph import first_input
 
-Samples = Sequence[np.ndarray[Any, Any]]
+Samples = Sequence[Array]
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 LAYERS = (*CONVOLUTIONS, "linear")
 CAPPED = ("relu6", "relu6_", "hardtanh", "hardtanh_")
@@ -51,19 +53,24 @@ SETTLED = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two layers' nodes; cap: the ReLU6 between them, if one is."""
+    """Two layers whose channels can be rescaled against each other.
+
+    Attributes:
+        first: Its output channels are divided by the factors.
+        second: Its input channels are multiplied with them.
+        cap: The ReLU6 between them; None where none is.
+    """
 
     first: torch.fx.Node
     second: torch.fx.Node
     cap: torch.fx.Node | None
 
 
-def equalize(graph: torch.fx.GraphModule, samples: Samples) -> dict[str, Any]:
+def equalize(graph: torch.fx.GraphModule, samples: Samples) -> Equalization:
     """Equalize all pairs of layers in `graph`, in place: an eval graph with batch norm folded and weights of its own.
 
-    samples: one array a model input, samples first; only models with a ReLU6 are run on them. Returns the report:
-    each pair's layers, the range of its factors, and how many channels a near cap left alone. Raises ModelError for
-    a model with a ReLU6 and no samples.
+    samples: one array a model input, samples first; only models with a ReLU6 are run on them. Raises ModelError for a
+    model with a ReLU6 and no samples.
     """
     pairs = find_pairs(graph)
     for layer in {node for pair in pairs for node in (pair.first, pair.second)}:
@@ -84,20 +91,20 @@ def equalize(graph: torch.fx.GraphModule, samples: Samples) -> dict[str, Any]:
                 moved = max(moved, float((factor.log().abs()).max()))
             if moved < SETTLED:
                 break
-    found = []
+    equalized = []
     for pair in pairs:
         factors = product[id(pair)]
         near_cap = int((seen[pair.cap] > HEADROOM * CAP).sum()) if pair.cap is not None else 0
-        found.append(
-            {
-                "layers": [owner(pair.first), owner(pair.second)],
-                "channels": len(factors),
-                "least_factor": float(factors.min()),
-                "largest_factor": float(factors.max()),
-                "channels_near_cap": near_cap,
-            }
+        equalized.append(
+            EqualizedPair(
+                layers=(owner(pair.first), owner(pair.second)),
+                channels=len(factors),
+                least_factor=float(factors.min()),
+                largest_factor=float(factors.max()),
+                channels_near_cap=near_cap,
+            )
         )
-    return {"pairs": found}
+    return Equalization(tuple(equalized))
 
 
 def find_pairs(graph: torch.fx.GraphModule) -> list[Pair]:
@@ -146,8 +153,9 @@ def _flattens(node: torch.fx.Node, source: torch.fx.Node) -> bool:
     return bool(after[1] == (before[1] if op_name(node) in ("mean", "squeeze") else before[1:].numel()))
 
 
-def _value(graph: torch.fx.GraphModule, node: Any) -> torch.Tensor:
-    value: torch.Tensor = operator.attrgetter(node.target)(graph)
+def _value(graph: torch.fx.GraphModule, node: object) -> torch.Tensor:
+    assert isinstance(node, torch.fx.Node)
+    value: torch.Tensor = operator.attrgetter(str(node.target))(graph)
     return value
 
 
@@ -208,22 +216,22 @@ def _before_caps(
     Magnitude, as a channel that happens to be negative on all of them may be as far above 0 on others.
     """
     seen: dict[torch.fx.Node, torch.Tensor] = {}
-    wanted = set(caps)
+    watched = set(caps)
 
     class Watch(torch.fx.Interpreter):
-        def run_node(self, n: torch.fx.Node) -> Any:
-            if n in wanted:
-                value = self.env[n.args[0]].detach()  # type: ignore[index]
-                found = value.movedim(1 if value.dim() > 2 else -1, 0).flatten(1).abs().amax(1)
-                seen[n] = torch.maximum(seen[n], found) if n in seen else found
+        def run_node(self, n: torch.fx.Node) -> object:
+            if n in watched:
+                value = self.env[first_input(n)].detach()
+                widest = value.movedim(1 if value.dim() > 2 else -1, 0).flatten(1).abs().amax(1)
+                seen[n] = torch.maximum(seen[n], widest) if n in seen else widest
             return super().run_node(n)
 
-    if wanted and not len(samples[0]):
+    if watched and not len(samples[0]):
         raise ModelError(
             "equalize: the model has ReLU6, whose channels are measured on calibration samples, and there are none",
             "set data.calibration_samples to one or more",
         )
-    if wanted:
+    if watched:
         with torch.no_grad():
             for index in range(len(samples[0])):
                 Watch(graph).run(*(torch.from_numpy(np.array(a[index : index + 1])) for a in samples))

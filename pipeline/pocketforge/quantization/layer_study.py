@@ -10,18 +10,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pocketforge.data.dataset import open_dataset
 from pocketforge.files import resolver
-from pocketforge.metrics import accuracy, parity
+from pocketforge.metrics import Array, accuracy, parity
+from pocketforge.outcomes.layers import LayerCost, LayerStudy, Score
 from pocketforge.quantization.layers import WEIGHTED, count_weights, layers_of, op_name, owner
 from pocketforge.quantization.pt2e import Samples, calibrate, convert, layer_schemes, prepare, quantize_graph
 from pocketforge.recipe.quantize import Quantize
+from pocketforge.rewrites.graph import first_input
+from pocketforge.specs.sampling import Sampling
 
 VERSION = 1
 # Multiply-accumulates that one question may cost, by which the number of samples follows: seconds on one core.
@@ -39,11 +40,11 @@ class Scorer:
         samples: Samples,
         quantize: Quantize,
         inputs: Mapping[str, Path],
-        spec: Mapping[str, Any],
+        sampling: Sampling,
     ) -> None:
-        """inputs: data_root, labels (may be absent), reference; spec: data, task."""
-        self.program, self.samples, self.quantize, self.task = program, samples, quantize, spec["task"]
-        data = open_dataset(spec["data"], resolver(inputs.get("data_root")), inputs.get("labels"))
+        """inputs: data_root, labels (may be absent), reference."""
+        self.program, self.samples, self.quantize, self.task = program, samples, quantize, sampling.task
+        data = open_dataset(sampling.data.to_json(), resolver(inputs.get("data_root")), inputs.get("labels"))
         macs = _macs(inputs["reference"])
         count = int(min(MOST_SAMPLES, max(FEWEST_SAMPLES, QUESTION_MACS / max(macs, 1))))
         parts = (data.calibration, data.train)
@@ -53,37 +54,37 @@ class Scorer:
         self.reference = self.answers(_unguarded(program.module()))
         self.baseline = self._metric(self.reference)
 
-    def answers(self, graph: Callable[..., Any]) -> NDArray[Any]:
+    def answers(self, graph: Callable[..., object]) -> Array:
         """The graph's first output for every sample; in batches, where the traced graph takes them."""
         count = len(self.arrays[0])
         size = _BATCH if self._takes_batches(graph) else 1
         with torch.no_grad():
-            found = [
+            batches = [
                 _first(graph(*(torch.from_numpy(a[start : start + size]) for a in self.arrays)))
                 for start in range(0, count, size)
             ]
-        return np.concatenate([part.numpy() for part in found])
+        return np.concatenate([batch.numpy() for batch in batches])
 
-    def score(self, graph: Callable[..., Any]) -> dict[str, float]:
-        """drop: of top-1 (a regression: relative growth of the mean error); sqnr_db against the float model."""
+    def score(self, graph: Callable[..., object]) -> Score:
+        """How far the graph is from the float model."""
         answers = self.answers(graph)
-        found = self._metric(answers)
+        metric = self._metric(answers)
         higher = self.task == "classification"
-        drop = self.baseline - found if higher else found / max(self.baseline, 1e-12) - 1
+        drop = self.baseline - metric if higher else metric / max(self.baseline, 1e-12) - 1
         near = parity(answers, self.reference, classes=higher)
-        return {"drop": drop, "metric": found, "sqnr_db": float(near["sqnr_db"])}
+        return Score(drop, metric, float(near["sqnr_db"]))
 
-    def converted(self, schemes: Mapping[str, str]) -> dict[str, float]:
+    def converted(self, schemes: Mapping[str, str]) -> Score:
         """`score` of the graph that really is quantized so."""
         prepared = prepare(self.program, self.quantize, schemes)
         calibrate(prepared, self.samples)
         return self.score(_unguarded(convert(prepared, fold=False)))
 
-    def _metric(self, answers: NDArray[Any]) -> float:
+    def _metric(self, answers: Array) -> float:
         name = "accuracy_top1" if self.task == "classification" else "mean_absolute_error"
         return float(accuracy(answers, self.targets, self.task)[name])
 
-    def _takes_batches(self, graph: Callable[..., Any]) -> bool:
+    def _takes_batches(self, graph: Callable[..., object]) -> bool:
         """Whether two samples at once give what each gives alone: some graphs hold the batch of 1 in a shape."""
         pair = [torch.from_numpy(a[:2]) for a in self.arrays]
         with torch.no_grad():
@@ -109,15 +110,15 @@ class Switchboard:
                 near = {*_owners(_before(node)), *(name for end in ends for name in _owners(_after(end)))}
                 self.near.update(dict.fromkeys((node, *ends), near))
 
-    def only(self, quantized: Collection[str]) -> Callable[..., Any]:
+    def only(self, quantized: Collection[str]) -> Callable[..., object]:
         """The graph with these layers in int8, all others in float.
 
         Activations that an int8 layer takes or gives are quantized; those that no layer does (between an addition and
         a pooling) where all layers are.
         """
-        wanted = set(quantized)
-        full = wanted.issuperset(self.layers)
-        return _runnable(self.graph, {n for n, near in self.near.items() if not (near & wanted or full)})
+        on = set(quantized)
+        full = on.issuperset(self.layers)
+        return _runnable(self.graph, {n for n, near in self.near.items() if not (near & on or full)})
 
 
 class _Switched(torch.fx.Interpreter):
@@ -125,17 +126,17 @@ class _Switched(torch.fx.Interpreter):
         super().__init__(graph)
         self.off = off
 
-    def run_node(self, n: torch.fx.Node) -> Any:
+    def run_node(self, n: torch.fx.Node) -> object:
         """A node that is off gives its input back."""
         if n in self.off:
-            return self.env[n.args[0]]  # type: ignore[index]
+            return self.env[first_input(n)]
         if n.op == "call_module" and str(n.target).startswith("_guards"):
             return None
         return super().run_node(n)
 
 
-def study(scorer: Scorer, emit: Callable[[float, str], None]) -> dict[str, Any]:
-    """The content of layers.json: per layer its weight, and the model's drop and SQNR with only it in int8 or float."""
+def study(scorer: Scorer, emit: Callable[[float, str], None]) -> LayerStudy:
+    """What the model loses with only one layer in int8, and with only one in float; of each that can be int8."""
     _, unfolded = quantize_graph(
         scorer.program, scorer.samples, scorer.quantize, progress=lambda f: emit(0.1 * f, "calibrating")
     )
@@ -144,25 +145,20 @@ def study(scorer: Scorer, emit: Callable[[float, str], None]) -> dict[str, Any]:
     # A module that is called twice is one layer.
     layers = list({layer.name: layer for layer in layers_of(unfolded.graph) if layer.name in quantizable}.values())
     names = [layer.name for layer in layers]
-    rows = []
+    costs = []
     for number, layer in enumerate(layers):
         emit(0.1 + 0.9 * number / len(layers), layer.name)
-        rows.append(
-            {
-                "name": layer.name,
-                "op": layer.op,
-                "weights": count_weights(unfolded, layer.name),
-                "only_quantized": scorer.score(board.only([layer.name])),
-                "only_float": scorer.score(board.only([name for name in names if name != layer.name])),
-            }
+        costs.append(
+            LayerCost(
+                name=layer.name,
+                op=layer.op,
+                weights=count_weights(unfolded, layer.name),
+                only_quantized=scorer.score(board.only([layer.name])),
+                only_float=scorer.score(board.only([name for name in names if name != layer.name])),
+            )
         )
-    return {
-        "version": VERSION,
-        "samples": len(scorer.targets),
-        "float": scorer.baseline,
-        "all_quantized": scorer.score(board.only(names)),
-        "layers": rows,
-    }
+    all_quantized = scorer.score(board.only(names))
+    return LayerStudy(VERSION, len(scorer.targets), scorer.baseline, all_quantized, tuple(costs))
 
 
 def _is_quantize(node: torch.fx.Node) -> bool:
@@ -204,20 +200,20 @@ def _owners(nodes: Iterable[torch.fx.Node]) -> list[str]:
     return [owner(node) for node in nodes if op_name(node) in WEIGHTED]
 
 
-def _first(answer: Any) -> torch.Tensor:
-    found = answer[0] if isinstance(answer, tuple | list) else answer
-    assert isinstance(found, torch.Tensor)
-    return found
+def _first(answer: object) -> torch.Tensor:
+    first = answer[0] if isinstance(answer, tuple | list) else answer
+    assert isinstance(first, torch.Tensor)
+    return first
 
 
-def _unguarded(module: Any) -> Callable[..., Any]:
+def _unguarded(module: torch.fx.GraphModule) -> Callable[..., object]:
     """A traced graph that does not insist on the batch of 1 that it was traced with."""
     return _runnable(module, set())
 
 
-def _runnable(graph: torch.fx.GraphModule, off: set[torch.fx.Node]) -> Callable[..., Any]:
-    switched: Callable[..., Any] = _Switched(graph, off).run
-    return switched
+def _runnable(graph: torch.fx.GraphModule, off: set[torch.fx.Node]) -> Callable[..., object]:
+    run: Callable[..., object] = _Switched(graph, off).run
+    return run
 
 
 def _macs(reference: Path) -> int:

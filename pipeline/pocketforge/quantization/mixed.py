@@ -7,11 +7,12 @@ Hessian: the noise that a layer's quantization adds to the output is measured in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pocketforge.errors import StageFailed
+from pocketforge.outcomes.layers import LayerCost, LayerStudy
+from pocketforge.outcomes.quantize import Assignment, FloatOverride, MixedChoice
 from pocketforge.quantization.layer_study import Scorer
 from pocketforge.quantization.pt2e import NO_LAYER, layer_schemes
 from pocketforge.recipe.quantize import Quantize
@@ -22,68 +23,73 @@ _FLOAT_BYTES, _INT8_BYTES = 4, 1
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """schemes: of every layer, for `quantize_graph`. summary: what was measured, and the choice as `overrides`."""
+    """An assignment that keeps the accuracy.
+
+    Attributes:
+        schemes: Of every layer, for `quantize_graph`.
+        summary: What was measured, and the choice as `overrides`.
+    """
 
     schemes: dict[str, str]
-    summary: dict[str, Any]
+    summary: MixedChoice
 
 
-def choose(study: Mapping[str, Any], scorer: Scorer, quantize: Quantize, emit: Callable[[float, str], None]) -> Chosen:
+def choose(study: LayerStudy, scorer: Scorer, quantize: Quantize, emit: Callable[[float, str], None]) -> Chosen:
     """The assignment with the fewest bytes found whose drop is at most quantize.max_accuracy_drop.
 
     Layers become float one after the other, those first whose quantization does most harm a byte, until the drop is
     within the limit; then each that costs nothing becomes int8 again. Raises StageFailed when only a float model keeps
     the accuracy.
     """
-    base = layer_schemes(scorer.program.module().graph, quantize)  # type: ignore[arg-type]
-    rows = [row for row in study["layers"] if base.get(row["name"]) == "static_int8"]
-    order = by_harm(rows)
+    base = layer_schemes(scorer.program.module().graph, quantize)
+    costs = [cost for cost in study.layers if base.get(cost.name) == "static_int8"]
+    order = by_harm(costs)
+    weights = {cost.name: cost.weights for cost in costs}
     limit = quantize.max_accuracy_drop + _TOLERANCE
-    tried: list[dict[str, Any]] = []
+    tried: list[Assignment] = []
 
-    def score(names: Sequence[str]) -> float:
-        emit(min(0.9, len(tried) / (2 * len(rows) + 1)), f"{len(names)} of {len(rows)} layers in float")
-        found = scorer.converted({**base, **dict.fromkeys(names, "fp32")})
-        tried.append({"float": list(names), **found})
-        return float(found["drop"])
+    def drop(names: Sequence[str]) -> float:
+        emit(min(0.9, len(tried) / (2 * len(costs) + 1)), f"{len(names)} of {len(costs)} layers in float")
+        score = scorer.converted({**base, **dict.fromkeys(names, "fp32")})
+        tried.append(Assignment(tuple(names), score.drop, score.metric, score.sqnr_db))
+        return score.drop
 
-    count = _fewest(order, lambda names: score(names) <= limit)
+    count = _fewest(order, lambda names: drop(names) <= limit)
     if count == len(order):
         raise StageFailed(
             f"mixed: no layer can be int8 within max_accuracy_drop = {quantize.max_accuracy_drop:g} "
-            f"({len(tried)} assignments measured on {study['samples']} samples)",
+            f"({len(tried)} assignments measured on {study.samples} samples)",
             "allow a larger drop, train with qat_int8, or ship fp32",
         )
     left_float = list(order[:count])
-    for name in sorted(left_float, key=lambda n: -_weights(rows, n)):
+    for name in sorted(left_float, key=lambda n: -weights[n]):
         fewer = [other for other in left_float if other != name]
-        if score(fewer) <= limit:
+        if drop(fewer) <= limit:
             left_float = fewer
-    final = next(each for each in reversed(tried) if set(each["float"]) == set(left_float))
-    summary = {
-        "study": dict(study),
-        "max_accuracy_drop": quantize.max_accuracy_drop,
-        "drop": final["drop"],
-        "sqnr_db": final["sqnr_db"],
-        "float_layers": left_float,
-        "weight_bytes": sum(_weights(rows, n) * (_FLOAT_BYTES if n in left_float else _INT8_BYTES) for n in order),
-        "weight_bytes_all_int8": sum(_weights(rows, n) for n in order) * _INT8_BYTES,
-        "tried": tried,
-        # To be pasted into a recipe with scheme static_int8: the same file, without measuring again.
-        "overrides": [{"modules": name, "scheme": "fp32"} for name in left_float],
-    }
+    final = next(each for each in reversed(tried) if set(each.float) == set(left_float))
+    summary = MixedChoice(
+        study=study,
+        max_accuracy_drop=quantize.max_accuracy_drop,
+        drop=final.drop,
+        sqnr_db=final.sqnr_db,
+        float_layers=tuple(left_float),
+        weight_bytes=sum(weights[n] * (_FLOAT_BYTES if n in left_float else _INT8_BYTES) for n in order),
+        weight_bytes_all_int8=sum(weights[n] for n in order) * _INT8_BYTES,
+        tried=tuple(tried),
+        overrides=tuple(FloatOverride(name) for name in left_float),
+    )
     schemes = {**base, **dict.fromkeys(left_float, "fp32"), NO_LAYER: base[NO_LAYER]}
     return Chosen(schemes, summary)
 
 
-def by_harm(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def by_harm(costs: Sequence[LayerCost]) -> list[str]:
     """Layer names, those first whose quantization adds most noise to the output for each byte that float would cost."""
 
-    def harm(row: Mapping[str, Any]) -> float:
-        noise: float = 10 ** (-row["only_quantized"]["sqnr_db"] / 10)
-        return noise / max(1, int(row["weights"]))
+    def harm(cost: LayerCost) -> float:
+        noise: float = 10 ** (-cost.only_quantized.sqnr_db / 10)
+        return noise / max(1, cost.weights)
 
-    return [row["name"] for row in sorted(rows, key=lambda row: (-harm(row), row["name"]))]
+    return [cost.name for cost in sorted(costs, key=lambda cost: (-harm(cost), cost.name))]
 
 
 def _fewest(order: Sequence[str], holds: Callable[[Sequence[str]], bool]) -> int:
@@ -100,7 +106,3 @@ def _fewest(order: Sequence[str], holds: Callable[[Sequence[str]], bool]) -> int
         else:
             low = middle
     return high
-
-
-def _weights(rows: Sequence[Mapping[str, Any]], name: str) -> int:
-    return int(next(row["weights"] for row in rows if row["name"] == name))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +16,18 @@ from torchao.quantization.pt2e.quantizer import ComposableQuantizer, Quantizer
 
 import pocketforge.quantization.patterns  # noqa: F401  torchao traces its patterns once, not for every graph
 from pocketforge.errors import ModelError
+from pocketforge.metrics import Array
+from pocketforge.outcomes.quantize import OutputLevels, QuantizedLayer
 from pocketforge.quantization.clamps import ClampingQuantizer
 from pocketforge.quantization.dynamic import dynamic_config
 from pocketforge.quantization.fake_quantize import training_config
-from pocketforge.quantization.layers import WEIGHTED, layers_of, matching, op_name, owner
+from pocketforge.quantization.layers import WEIGHTED, count_weights, layers_of, matching, op_name, owner
 from pocketforge.quantization.numerics import static_config
 from pocketforge.quantization.observers import name_observers
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
 
-Samples = Sequence[np.ndarray[Any, Any]]
+Samples = Sequence[Array]
 Graphs = tuple[torch.fx.GraphModule, torch.fx.GraphModule]
 DYNAMIC_OPS = ("linear", "addmm")
 NO_LAYER = ""  # in schemes: what is of no layer (an addition, a pooling)
@@ -44,9 +45,9 @@ def layer_schemes(graph: torch.fx.Graph, quantize: Quantize) -> dict[str, str]:
         layer.name: "static_int8" if static else "dynamic_int8" if layer.op in DYNAMIC_OPS else "fp32"
         for layer in layers
     }
-    wanted = matching([o.modules for o in quantize.overrides], layers, "quantize.overrides")
+    overridden = matching([o.modules for o in quantize.overrides], layers, "quantize.overrides")
     for override in quantize.overrides:
-        schemes |= dict.fromkeys(wanted[override.modules], override.scheme)
+        schemes |= dict.fromkeys(overridden[override.modules], override.scheme)
     for layer in layers:
         if schemes[layer.name] == "dynamic_int8" and layer.op not in DYNAMIC_OPS:
             raise ModelError(
@@ -68,11 +69,11 @@ def make_quantizer(quantize: Quantize, schemes: Mapping[str, str], *, qat: bool 
         return lambda node: schemes.get(owner(node), schemes[NO_LAYER]) == scheme
 
     parts: list[Quantizer] = []
-    found = set(schemes.values())
-    if "dynamic_int8" in found:
+    asked = set(schemes.values())
+    if "dynamic_int8" in asked:
         dynamic = dynamic_config(per_channel=quantize.by_channel, weight_bits=quantize.weight_bits)
         parts.append(XNNPACKQuantizer().set_global(dynamic).set_filter_function(only("dynamic_int8")))
-    if "static_int8" in found:
+    if "static_int8" in asked:
         static = training_config(quantize) if qat else static_config(quantize)
         parts.append(ClampingQuantizer().set_global(static).set_filter_function(only("static_int8")))
     return parts[0] if len(parts) == 1 else ComposableQuantizer(parts)
@@ -82,7 +83,7 @@ def prepare(
     program: torch.export.ExportedProgram, quantize: Quantize, schemes: Mapping[str, str] | None = None
 ) -> torch.fx.GraphModule:
     """The traced graph, rewritten for the quantizer, with observers. It shares weights with `program`."""
-    module: Any = program.module()
+    module = program.module()
     rewrite(module, QUANTIZER)
     given = layer_schemes(module.graph, quantize) if schemes is None else schemes
     prepared: torch.fx.GraphModule = prepare_pt2e(module, make_quantizer(quantize, given))
@@ -115,8 +116,7 @@ def quantize_graph(
     Returns (folded, unfolded): int8 weights stored, for ExecuTorch and ONNX; float weights behind their quantize
     ops, for TFLite's converter. Both compute the same. Raises ModelError as `layer_schemes` and the observers do.
     """
-    graph: Any = program.module().graph
-    schemes = layer_schemes(graph, quantize) if schemes is None else schemes
+    schemes = layer_schemes(program.module().graph, quantize) if schemes is None else schemes
     # Weights are observed when the graph runs: once is enough where no activation is.
     if "static_int8" not in schemes.values():
         samples = [array[:1] for array in samples]
@@ -138,32 +138,32 @@ def convert(prepared: torch.fx.GraphModule, *, fold: bool) -> torch.fx.GraphModu
     return converted
 
 
-def describe(graph: torch.fx.Graph) -> dict[str, Any]:
-    """Which layers compute in int8 and how, which stayed float, and the outputs' scales and zero points.
+def describe(unfolded: torch.fx.GraphModule) -> tuple[tuple[QuantizedLayer, ...], tuple[OutputLevels | None, ...]]:
+    """Which layers compute in int8 and how, and the outputs' levels.
 
-    graph: unfolded, as folding loses the weights' names, by which layers are named.
+    Not of a folded graph: folding loses the weights' names, by which layers are named.
     """
     layers = []
-    for node in graph.nodes:
+    for node in unfolded.graph.nodes:
         if op_name(node) not in WEIGHTED:
             continue
         sources = [a for a in node.args[:2] if isinstance(a, torch.fx.Node)]
         scheme = "fp32"
         if sources and all("dequantize" in str(a.target) for a in sources):
             scheme = "dynamic_int8" if _measured(sources[0]) else "static_int8"
-        layers.append({"name": owner(node), "op": op_name(node), "scheme": scheme})
-    outputs = []
-    for value in next(n for n in graph.nodes if n.op == "output").args[0]:
-        if isinstance(value, torch.fx.Node) and "dequantize_per_tensor" in str(value.target):
-            outputs.append({"scale": float(value.args[1]), "zero_point": int(value.args[2])})
-        else:
-            outputs.append({})
-    return {
-        "quantized": [f"{each['op']} ({each['name']})" for each in layers if each["scheme"] != "fp32"],
-        "float": [f"{each['op']} ({each['name']})" for each in layers if each["scheme"] == "fp32"],
-        "layers": layers,
-        "outputs": outputs,
-    }
+        name = owner(node)
+        layers.append(QuantizedLayer(name, op_name(node), scheme, count_weights(unfolded, name)))
+    outputs = unfolded.graph.output_node().args[0]
+    assert isinstance(outputs, tuple | list)
+    return tuple(layers), tuple(map(_levels, outputs))
+
+
+def _levels(output: object) -> OutputLevels | None:
+    if not isinstance(output, torch.fx.Node) or "dequantize_per_tensor" not in str(output.target):
+        return None
+    _, scale, zero_point = output.args[:3]
+    assert isinstance(scale, float | int) and isinstance(zero_point, int)
+    return OutputLevels(float(scale), zero_point)
 
 
 def _measured(dequantize: torch.fx.Node) -> bool:

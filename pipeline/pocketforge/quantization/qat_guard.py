@@ -4,13 +4,12 @@ parameter's identity. Tools that switch or rewrite a graph lose them without a w
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.fx import GraphModule
 
 from pocketforge.errors import StageFailed
+from pocketforge.outcomes.qat import BatchNormNumbers, Guarded
 from pocketforge.quantization.graph_modes import batch_norms, dropouts
 
 _HINT = "a fault of the training graph, not of your model: please report it; static_int8 does not train"
@@ -60,13 +59,13 @@ class Guard:
             listed = "\n  ".join(faults)
             raise StageFailed(f"the graph in training is not the model any more, {when}:\n  {listed}", _HINT)
 
-    def report(self) -> dict[str, Any]:
-        """What was compared, as plain JSON values."""
-        return {
-            "dropout": {each.place: each.p for each in self.dropouts},
-            "batch_norm": {n: {"eps": b.eps, "momentum": b.momentum} for n, b in self.batch_norms.items()},
-            "parameters": len(self.parameters),
-        }
+    def report(self) -> Guarded:
+        """What was compared."""
+        return Guarded(
+            dropout={each.place: each.p for each in self.dropouts},
+            batch_norm={name: BatchNormNumbers(each.eps, each.momentum) for name, each in self.batch_norms.items()},
+            parameters=len(self.parameters),
+        )
 
     def _fault_dropouts(self, graph: GraphModule, training: bool) -> list[str]:
         found = dropouts(graph)

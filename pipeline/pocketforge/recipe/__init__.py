@@ -6,22 +6,22 @@ A module a table; `toml.py` is the only door in. Paths in a recipe are relative 
 
 from __future__ import annotations
 
-from pocketforge.recipe.budget import HIGHER_IS_BETTER, Budget, BudgetMetric
+from pocketforge.recipe.budget import METRICS, Budget, BudgetMetric, Metric, Task, TaskMetric
 from pocketforge.recipe.data import Data, Preprocess, SplitFolders, data_spec
 from pocketforge.recipe.model import SHARED_DEFINITIONS, InputSpec, Model
 from pocketforge.recipe.names import Layout, Runtime, suggest
-from pocketforge.recipe.recipe import CLASSIFICATION_METRICS, Recipe, Task, TaskMetric
+from pocketforge.recipe.recipe import Recipe
 from pocketforge.recipe.target import Target, Verify
 
 __all__ = [
-    "CLASSIFICATION_METRICS",
-    "HIGHER_IS_BETTER",
+    "METRICS",
     "SHARED_DEFINITIONS",
     "Budget",
     "BudgetMetric",
     "Data",
     "InputSpec",
     "Layout",
+    "Metric",
     "Model",
     "Preprocess",
     "Recipe",

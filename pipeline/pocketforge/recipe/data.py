@@ -9,13 +9,26 @@ from typing import Any, ClassVar, Literal
 
 from pocketforge.recipe.names import Layout
 from pocketforge.recipe.ranges import COUNT, INNER_SHARE, Range, check_path, check_ranges
+from pocketforge.registries import SOURCES, SourceInfo
 
 # Of one sample: 200 MB as float32 RGB. Anything larger is a slip, and would fill memory in the middle of a build.
 _MOST_PIXELS = 4096 * 4096
-# The largest raw value of each source of images. A mean of 124 is of 0 to 255, not of what is scaled to 0 to 1.
-_LARGEST = {"digits": 16.0, "cifar10": 255.0, "imagefolder": 255.0}
-_SIXTEEN_BITS = 65_535.0
+# A mean of 124 is of 0 to 255, not of what is scaled to 0 to 1.
 _SLACK = 2.0
+# The source that has no word of its own: a file of the user's code begins it.
+FUNCTION = "function"
+
+
+def parse_source(source: str) -> tuple[str, str]:
+    """A source's kind (a name of SOURCES) and its place: `npz:a.npz` → ("npz", "a.npz")."""
+    word, _, place = source.partition(":")
+    return (word, place) if word != FUNCTION and word in SOURCES else (FUNCTION, source)
+
+
+def written_sources() -> list[str]:
+    """How each source is written in a recipe."""
+    named = [f"{name}:{info.place}".rstrip(":") for name, info in SOURCES.items() if name != FUNCTION]
+    return [*named, SOURCES[FUNCTION].place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,35 +105,36 @@ class Data:
     }
 
     def __post_init__(self) -> None:
-        kind, colon, rest = self.source.partition(":")
-        if kind not in ("digits", "cifar10", "imagefolder", "npz") and not kind.endswith(".py"):
-            raise ValueError(
-                "source must be digits, cifar10:DIR, imagefolder:DIR, npz:FILE or module.py:function, "
-                f"found {self.source!r}"
-            )
-        if kind != "digits" and not (colon and rest):
-            raise ValueError(f"source {kind!r} needs a place after a colon, as in {kind}:NAME")
-        if self.split_folders is not None and kind != "imagefolder":
-            raise ValueError(f"split_folders is for source imagefolder:DIR, found {self.source!r}")
+        kind, _ = parse_source(self.source)
+        info = SOURCES[kind]
+        word, _, after = self.source.partition(":")
+        if kind == FUNCTION and not word.endswith(".py"):
+            *others, last = written_sources()
+            raise ValueError(f"source must be {', '.join(others)} or {last}, found {self.source!r}")
+        if info.place and not after:
+            raise ValueError(f"source {word!r} needs a place after a colon, as in {word}:NAME")
+        if self.split_folders is not None and not info.split_folders:
+            able = " or ".join(f"{name}:{row.place}" for name, row in SOURCES.items() if row.split_folders)
+            raise ValueError(f"split_folders is for source {able}, found {self.source!r}")
         check_path(self.source, "source")
         check_path(self.labels, "labels")
         check_ranges(self)
-        self._check_units(kind)
+        self._check_units(info)
 
-    def _check_units(self, kind: str) -> None:
+    def _check_units(self, info: SourceInfo) -> None:
         """mean and std of images are of what they are scaled to: by default 0..1."""
-        found = self.preprocess
-        if kind not in _LARGEST or found is None:
+        asked = self.preprocess
+        if not info.largest or asked is None:
             return
         top = 1.0
-        if found.scale is not None:
-            deep = kind == "imagefolder" and found.scale <= 1  # then images of 16 bits may be meant
-            top = max((_SIXTEEN_BITS if deep else _LARGEST[kind]) / (found.scale or 1.0), 1.0)
+        if asked.scale is not None:
+            deep = info.largest_deep and asked.scale <= 1  # then images of 16 bits may be meant
+            top = max((info.largest_deep if deep else info.largest) / (asked.scale or 1.0), 1.0)
         for name in ("mean", "std"):
-            values = getattr(found, name)
+            values = getattr(asked, name)
             if any(abs(value) > _SLACK * top for value in values):
                 meant = [round(value / 255, 4) for value in values]
-                hint = f"; did you mean {meant}? (scale = 0 leaves values as they are)" if found.scale is None else ""
+                hint = f"; did you mean {meant}? (scale = 0 leaves values as they are)" if asked.scale is None else ""
                 raise ValueError(
                     f"preprocess.{name} must be of values scaled to 0..{top:g}, found {list(values)}{hint}"
                 )

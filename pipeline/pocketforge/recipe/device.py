@@ -8,11 +8,13 @@ adb is a real device that gets hot: what it measured says at which clock, and ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import ClassVar, Literal
+from pkgutil import resolve_name
+from typing import ClassVar, Literal, Protocol
 
+from pocketforge.recipe.budget import Place, place_of
 from pocketforge.recipe.names import check_name
 from pocketforge.recipe.ranges import (
     COUNT,
@@ -27,14 +29,7 @@ from pocketforge.recipe.ranges import (
     check_path,
     check_ranges,
 )
-
-# What only a device that keeps time can give, and what only an emulated one gives.
-MEASURED_METRICS = frozenset({"latency_ms", "load_ms", "peak_rss_bytes"})
-EMULATED_METRICS = frozenset({"instructions", "estimated_cycles", "estimated_latency_ms"})
-PER_DEVICE_METRICS = MEASURED_METRICS | EMULATED_METRICS
-# Of the file's outputs: measured on the host, and on each emulated device and phone too, whose kernels are others.
-OUTPUT_METRICS = frozenset({"accuracy_top1", "accuracy_drop", "metric", "parity_sqnr_db"})
-
+from pocketforge.registries import DEVICES
 
 # How the profiles of x86 hosts are called, shipped ones and a user's own.
 X86_PREFIX = "x86-"
@@ -43,6 +38,39 @@ X86_PREFIX = "x86-"
 LEAST_ROUNDS = 3
 _ROUNDS = Range(LEAST_ROUNDS, 1000)
 _WARMUP = Range(0, 100_000)
+
+
+class Device(Protocol):
+    """What every entry of [[device]] has: a frozen dataclass of its kind, `via`, which the registry names.
+
+    GIVES: the places of metrics (`Metric.place`) that some device of the kind gives.
+    """
+
+    GIVES: ClassVar[frozenset[Place]]
+
+    @property
+    def name(self) -> str:
+        """What budgets and reports call it."""
+        ...
+
+    @property
+    def via(self) -> str:
+        """Its kind, a name of DEVICES."""
+        ...
+
+    @property
+    def gives(self) -> frozenset[Place]:
+        """The places of metrics that a budget can be on here."""
+        ...
+
+    @property
+    def budget_names(self) -> tuple[str, ...]:
+        """What a budget may call it."""
+        ...
+
+    def named_files(self) -> dict[str, str]:
+        """Key of the entry → a file that it names, as it is written there; those that are empty are not looked for."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +89,7 @@ class HostDevice:
     min_samples: int = 100
     min_seconds: float = 0.5
 
+    GIVES: ClassVar[frozenset[Place]] = frozenset({"timed"})
     RANGES: ClassVar[Mapping[str, Range]] = {
         "threads": THREADS,
         "processes": _ROUNDS,
@@ -77,6 +106,17 @@ class HostDevice:
                 f"processes must be {LEAST_ROUNDS} or more, to see how far they lie apart, found {self.processes}"
             )
         check_ranges(self)
+
+    @property
+    def gives(self) -> frozenset[Place]:
+        return self.GIVES
+
+    @property
+    def budget_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def named_files(self) -> dict[str, str]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +143,7 @@ class EmulatedDevice:
     time_limit_s: float = 1800.0
     memory_limit_bytes: int = 4 * 2**30
 
+    GIVES: ClassVar[frozenset[Place]] = frozenset({"outputs", "emulated"})
     RANGES: ClassVar[Mapping[str, Range]] = {
         "threads": Range(1, 1),
         "eval_samples": COUNT_OR_NONE,
@@ -135,6 +176,17 @@ class EmulatedDevice:
     def plays_x86(self) -> bool:
         """Whether it is an x86 host: known by the profile's name, so that a recipe is checked without reading files."""
         return PurePath(self.profile).name.startswith(X86_PREFIX)
+
+    @property
+    def gives(self) -> frozenset[Place]:
+        return frozenset({"outputs"}) if self.plays_x86 else self.GIVES
+
+    @property
+    def budget_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def named_files(self) -> dict[str, str]:
+        return {"calibration": self.calibration}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +224,7 @@ class AdbDevice:
     cool_timeout_s: float = 600.0
     time_limit_s: float = 1800.0
 
+    GIVES: ClassVar[frozenset[Place]] = frozenset({"outputs", "timed"})
     RANGES: ClassVar[Mapping[str, Range]] = {
         "threads": THREADS,
         "warmup": _WARMUP,
@@ -208,26 +261,37 @@ class AdbDevice:
         if not self.cores:
             raise ValueError("cores is empty: big, mid, little, all or a list as 4-6,7")
 
+    @property
+    def gives(self) -> frozenset[Place]:
+        return self.GIVES
 
-Device = HostDevice | EmulatedDevice | AdbDevice
+    @property
+    def budget_names(self) -> tuple[str, ...]:
+        """Also that of the profile that it stands for."""
+        return tuple(dict.fromkeys((self.name, PurePath(self.profile).stem if self.profile else self.name)))
 
-KINDS: dict[str, type[HostDevice] | type[EmulatedDevice] | type[AdbDevice]] = {
-    "host": HostDevice,
-    "emulator": EmulatedDevice,
-    "adb": AdbDevice,
-}
+    def named_files(self) -> dict[str, str]:
+        kinds = {"runners": self.runners, "runner_libraries": self.runner_libraries}
+        return {f"{key}.{runtime}": file for key, files in kinds.items() for runtime, file in files.items()}
+
+
+class _Kinds(Mapping[str, type[Device]]):
+    """`via` → the dataclass of such entries; one that a package adds is imported when a recipe has it."""
+
+    def __getitem__(self, via: str) -> type[Device]:
+        entry: type[Device] = resolve_name(DEVICES[via].entry)
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(DEVICES)
+
+    def __len__(self) -> int:
+        return len(DEVICES)
+
+
+KINDS: Mapping[str, type[Device]] = _Kinds()
 
 
 def gives(device: Device, metric: str) -> bool:
     """Whether a device gives a metric of its own."""
-    if metric in OUTPUT_METRICS:
-        return device.via != "host"
-    if isinstance(device, EmulatedDevice) and device.plays_x86:
-        return False
-    return (device.via == "emulator") == (metric in EMULATED_METRICS)
-
-
-def budget_names(device: Device) -> tuple[str, ...]:
-    """What a budget may call a device: its name, and for a phone also that of the profile that it stands for."""
-    profile = PurePath(device.profile).stem if isinstance(device, AdbDevice) and device.profile else device.name
-    return tuple(dict.fromkeys((device.name, profile)))
+    return place_of(metric) in device.gives

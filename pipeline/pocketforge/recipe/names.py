@@ -6,11 +6,15 @@ import difflib
 import math
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-Runtime = Literal["executorch", "tflite", "onnx"]
+from pocketforge.registries import RUNTIMES
+
+# A name of a registry, checked against its rows where a recipe is read (toml.py): those of plug-ins are in it too.
+Runtime = Annotated[str, RUNTIMES]
 Layout = Literal["NCHW", "NHWC"]
 _MOST_BYTES, _MOST_NESTED, _MOST_PARTS = 2**20, 32, 50
 _DEEP_KEY = re.compile(
@@ -18,6 +22,26 @@ _DEEP_KEY = re.compile(
 )
 _LONGEST = 200
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class NameOf(Collection[str]):
+    """Stands in Annotated[str, …]: the word is one of these names, which are asked for when a recipe is read.
+
+    Attributes:
+        known: Gives the names.
+    """
+
+    known: Callable[[], Iterable[str]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.known())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == known for known in self)
 
 
 def check_name(name: str, what: str) -> None:

@@ -5,49 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pocketforge.recipe.backends import BACKENDS, BackendName
 from pocketforge.recipe.compress import Finetune, compress_entry
+from pocketforge.recipe.names import suggest
 from pocketforge.recipe.ranges import COUNT, SHARE, SHARE_BELOW_ONE, Range, range_faults
+from pocketforge.recipe.schemes import SCHEMES, SchemeInfo, schemes_with
 
-Scheme = Literal[
-    "fp32",
-    "fp16",
-    "static_int8",
-    "dynamic_int8",
-    "weight_only_int8",
-    "weight_only_int4",
-    "qat_int8",
-    "mixed",
-    "codebook",
-]
+Scheme = Annotated[str, SCHEMES]
 LayerScheme = Literal["fp32", "static_int8", "dynamic_int8"]
 Calibration = Literal["histogram", "minmax", "entropy", "percentile", "mse"]
 Repair = Literal["equalize", "bias_correction"]
 
-STATIC = frozenset({"static_int8", "qat_int8", "mixed"})  # activations' ranges are fixed before the file is written
-CALIBRATED = frozenset({"static_int8", "mixed"})
 # The range of a layer over fewer real samples than these says little of what it will meet.
 LEAST_CALIBRATION_SAMPLES = 8
-# A key that another scheme would silently ignore is a mistake: each says whose it is.
-_BELONGS: dict[str, frozenset[str]] = {
-    "backend": STATIC,
-    "per_channel": STATIC | {"dynamic_int8", "weight_only_int8"},
-    "calibration": CALIBRATED,
-    "calibration_samples": CALIBRATED,
-    "percentile": CALIBRATED,
-    "weight_bits": STATIC | {"dynamic_int8"},
-    "group_size": frozenset({"weight_only_int4"}),
-    "entries": frozenset({"codebook"}),
-    "overrides": STATIC | {"dynamic_int8"},
-    "repairs": frozenset({"static_int8"}),
-    "finetune": frozenset({"qat_int8", "codebook"}),
-    "freeze_batch_norm": frozenset({"qat_int8"}),
-    "freeze_observers": frozenset({"qat_int8"}),
-    "max_accuracy_drop": frozenset({"mixed"}),
-    "minimize": frozenset({"mixed"}),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +79,8 @@ class Quantize:
     }
 
     def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise ValueError(f"scheme: unknown value {self.scheme!r}{suggest(self.scheme, SCHEMES)}")
         faults = [*self._fault_keys(), *self._fault_ranges(), *self._fault_training()]
         if faults:
             raise ValueError("\n".join(faults))
@@ -114,19 +88,24 @@ class Quantize:
     def _fault_keys(self) -> list[str]:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         faults = []
-        for key, schemes in _BELONGS.items():
+        if not self.info.keys <= set(KEYS):  # a plug-in's row
+            unknown = ", ".join(sorted(self.info.keys - set(KEYS)))
+            return [f"scheme {self.scheme} cannot be used: its row names keys that no `quantize` table has: {unknown}"]
+        # A key that another scheme would silently ignore is a mistake.
+        for key in KEYS:
             value = getattr(self, key)
-            if value != defaults[key] and self.scheme not in schemes:
+            if value != defaults[key] and key not in self.info.keys:
                 shown = value if isinstance(value, str | int | float) else "one"
-                faults.append(f"{key} is for scheme {' or '.join(sorted(schemes))}, found {key} {shown!r} with scheme "
-                              f"{self.scheme!r}")  # fmt: skip
-        if self.scheme in STATIC and self.per_channel not in (None, BACKENDS[self.backend].per_channel):
+                faults.append(f"{key} is for scheme {' or '.join(sorted(schemes_with(key)))}, found {key} {shown!r} "
+                              f"with scheme {self.scheme!r}")  # fmt: skip
+        if self.is_static and self.per_channel not in (None, BACKENDS[self.backend].per_channel):
             if self.backend == "qnnpack":
                 faults.append("backend qnnpack has one scale for each weight: per_channel = true is backend xnnpack's")
             if self.backend == "fbgemm":
                 faults.append("backend fbgemm has a scale for each channel: per_channel = false is backend qnnpack's")
-        if self.scheme != "qat_int8" and self.finetune is not None and self.finetune.distill is not None:
-            faults.append("finetune.distill is for scheme qat_int8")
+        if not self.info.is_trained and self.finetune is not None and self.finetune.distill is not None:
+            always = sorted(name for name, info in SCHEMES.items() if info.is_trained)
+            faults.append(f"finetune.distill is for scheme {' or '.join(always)}")
         if self.percentile != defaults["percentile"] and self.calibration != "percentile":
             faults.append(f"percentile is for calibration percentile, found calibration {self.calibration!r}")
         if self.minimize == "estimated_latency_ms":
@@ -138,14 +117,16 @@ class Quantize:
 
     def _fault_training(self) -> list[str]:
         """What training with fake quantization cannot do: its graph has no layers to watch, and no layer is dynamic."""
-        if self.scheme != "qat_int8":
+        if not self.info.is_trained:
             return []
         faults = []
         distill = self.settings.distill
         if distill is not None and (distill.hints or distill.attention):
             faults.append("finetune.distill: hints and attention are for a [[compress]] finetune: use method kd or dkd")
         if self.settings.precision != "fp32":
-            faults.append(f"finetune.precision must be fp32 with scheme qat_int8, found {self.settings.precision!r}")
+            faults.append(
+                f"finetune.precision must be fp32 with scheme {self.scheme}, found {self.settings.precision!r}"
+            )
         if any(override.scheme == "dynamic_int8" for override in self.overrides):
             faults.append("overrides: dynamic_int8 cannot be trained for: use fp32 for the layer")
         return faults
@@ -159,13 +140,18 @@ class Quantize:
         return faults
 
     @property
+    def info(self) -> SchemeInfo:
+        """What is known of its scheme."""
+        return SCHEMES[self.scheme]
+
+    @property
     def is_int8(self) -> bool:
         """Whether the file computes in int8, if not everywhere."""
-        return self.scheme in STATIC or self.scheme == "dynamic_int8"
+        return self.info.computes_in_integers
 
     @property
     def is_static(self) -> bool:
-        return self.scheme in STATIC
+        return self.info.family == "static"
 
     @property
     def settings(self) -> Finetune:
@@ -177,26 +163,19 @@ class Quantize:
         """Whether each output channel has a scale of its own."""
         return BACKENDS[self.backend].per_channel if self.per_channel is None else self.per_channel
 
-    def spec(self) -> dict[str, Any]:
-        """What a step depends on, as plain JSON values: keys of other schemes left out, defaults filled in."""
-        kept = {key: value for key, value in dataclasses.asdict(self).items()
-                if key == "scheme" or self.scheme in _BELONGS[key]}  # fmt: skip
-        for key in ("overrides", "repairs"):
-            if key in kept:
-                kept[key] = list(kept[key])
-        if self.scheme == "qat_int8":
-            kept["finetune"] = dataclasses.asdict(self.settings)
-        if "per_channel" in kept:
-            kept["per_channel"] = self.by_channel
-        if kept.get("calibration") != "percentile":
-            kept.pop("percentile", None)
-        return kept
+    def settled(self) -> Quantize:
+        """With what it leaves to the backend and to training filled in: those that give equal files are equal."""
+        per_channel = self.by_channel if "per_channel" in self.info.keys else None
+        finetune = self.settings if self.info.is_trained else self.finetune
+        return dataclasses.replace(self, per_channel=per_channel, finetune=finetune)
 
 
-def quantize_entry(spec: Mapping[str, Any]) -> Quantize:
-    """A Quantize back from `Quantize.spec` (a step's spec holds it so, perhaps beside other things)."""
-    known = {f.name for f in dataclasses.fields(Quantize)}
-    values = {name: value for name, value in spec.items() if name in known}
+KEYS = tuple(field.name for field in dataclasses.fields(Quantize) if field.name != "scheme")
+
+
+def quantize_entry(fields: Mapping[str, Any]) -> Quantize:
+    """A Quantize back from `dataclasses.asdict`."""
+    values = dict(fields)
     values["overrides"] = tuple(Override(**o) for o in values.get("overrides", ()))
     values["repairs"] = tuple(values.get("repairs", ()))
     if values.get("finetune"):

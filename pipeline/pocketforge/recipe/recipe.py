@@ -6,32 +6,22 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pocketforge.recipe.budget import METRIC_LIMITS, Budget
+from pocketforge.recipe.budget import METRICS, THE_TASKS, Budget, Task, TaskMetric, place_of
 from pocketforge.recipe.compress import Compress, Finetune, PruneChannels, PruneUnstructured
 from pocketforge.recipe.data import Data
 from pocketforge.recipe.device import (
-    EMULATED_METRICS,
-    MEASURED_METRICS,
-    PER_DEVICE_METRICS,
     Device,
     EmulatedDevice,
     HostDevice,
-    budget_names,
     gives,
 )
 from pocketforge.recipe.model import Model
 from pocketforge.recipe.names import check_name, suggest
-from pocketforge.recipe.quantize import CALIBRATED, LEAST_CALIBRATION_SAMPLES
+from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
-
-Task = Literal["classification", "regression"]
-TaskMetric = Literal[
-    "accuracy_top1", "accuracy_top5", "macro_f1", "mean_absolute_error", "root_mean_square_error", "r2", "correlation"
-]
-CLASSIFICATION_METRICS = frozenset({"accuracy_top1", "accuracy_top5", "macro_f1"})
+from pocketforge.registries import RUNTIMES
 
 MOST_PARTS = 200  # each is a process and a model of its own
 
@@ -54,7 +44,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         faults = [*self._fault_names(), *self._fault_task(), *self._fault_compress()]
-        faults += [*self._fault_quantize(), *self._fault_budgets()]
+        faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets()]
         if faults:
             raise ValueError("\n".join(faults))
 
@@ -80,7 +70,7 @@ class Recipe:
 
     def _fault_task(self) -> list[str]:
         faults = []
-        if self.metric and (self.metric in CLASSIFICATION_METRICS) != (self.task == "classification"):
+        if self.metric and METRICS[self.metric].task != self.task:
             faults.append(f"metric {self.metric!r} is not a metric of task {self.task!r}")
         if self.compress and self.model.definition.endswith(".pt2"):
             faults.append("compress: a .pt2 is a traced graph and cannot be changed: give the .py definition")
@@ -136,9 +126,9 @@ class Recipe:
         faults = []
         for index, target in enumerate(self.targets):
             quantize, where = target.quantize, f"target[{index}].quantize"
-            if quantize.scheme == "qat_int8" and self.model.definition.endswith(".pt2"):
+            if quantize.info.is_trained and self.model.definition.endswith(".pt2"):
                 faults.append(f"{where}: a .pt2 is a traced graph and cannot be trained: give the .py definition")
-            if quantize.scheme in CALIBRATED:
+            if quantize.info.calibrates:
                 used = quantize.calibration_samples or self.data.calibration_samples
                 if used > self.data.calibration_samples:
                     faults.append(
@@ -152,17 +142,31 @@ class Recipe:
                     )
         return faults
 
+    def _fault_cores(self) -> list[str]:
+        """ARM cores, emulated or a phone's, and a runtime that has no program for them."""
+        hosts = {d.name for d in self.devices if isinstance(d, HostDevice)} | _x86_hosts(self.devices)
+        cores = [d.name for d in self.devices if d.name not in hosts]
+        native = [name for name, info in RUNTIMES.items() if info.native is not None] if cores else []
+        return [
+            f"target[{index}].runtime: {target.runtime} has no program for ARM cores, so it cannot run on device "
+            f"{cores[0]!r}; runtimes with one: {', '.join(native)}"
+            for index, target in enumerate(self.targets)
+            if cores and target.runtime not in native
+        ]
+
     def _fault_budgets(self) -> list[str]:
         faults = []
         for index, budget in enumerate(self.budgets):
-            if self.task != "classification" and budget.metric in ("accuracy_top1", "accuracy_drop"):
-                faults.append(f"budget[{index}].metric: {budget.metric} needs task classification; use metric")
-            if budget.metric == "metric":
-                fault = METRIC_LIMITS[self.task_metric].fault(budget.limit, f"limit of metric ({self.task_metric})")
+            metric = METRICS.get(budget.metric)
+            if metric and metric.task and metric.task != self.task:
+                faults.append(f"budget[{index}].metric: {budget.metric} needs task {metric.task}; use metric")
+            if budget.metric == THE_TASKS:
+                allowed = METRICS[self.task_metric].limits
+                fault = allowed.fault(budget.limit, f"limit of metric ({self.task_metric})")
                 faults += [f"budget[{index}]: {fault}"] if fault else []
             for what, name, known in (
                 ("target", budget.target, [t.name for t in self.targets]),
-                ("device", budget.device, [n for d in self.devices for n in budget_names(d)]),
+                ("device", budget.device, [n for d in self.devices for n in d.budget_names]),
             ):
                 if name and name not in known:
                     faults.append(f"budget[{index}].{what}: no {what} is named {name!r}{suggest(name, known)}")
@@ -171,21 +175,22 @@ class Recipe:
 
     def _fault_place(self, budget: Budget, index: int) -> list[str]:
         """A budget that no device of the recipe can give a value for."""
+        place = place_of(budget.metric)
         wanted = {"latency_ms": "estimated_latency_ms"}.get(budget.metric, "instructions")
         if self.devices_of(budget):
             return []
-        device = next((d for d in self.devices if budget.device in budget_names(d)), None)
+        device = next((d for d in self.devices if budget.device in d.budget_names), None)
         if device is None:
             # One that is not there at all is said elsewhere.
             return [] if budget.device else [f"budget[{index}]: no [[device]] of the recipe gives {budget.metric}"]
-        if device.name in _x86_hosts(self.devices) and budget.metric in PER_DEVICE_METRICS:
+        if device.name in _x86_hosts(self.devices) and place in ("timed", "emulated"):
             return [f"budget[{index}]: {_outputs_alone(budget.metric, device.name)}"]
-        if budget.metric in MEASURED_METRICS:
+        if place == "timed":
             return [
                 f"budget[{index}]: {budget.metric} is measured, and {device.name!r} is emulated: use {wanted}, or a "
                 "device that keeps time"
             ]
-        if budget.metric in EMULATED_METRICS:
+        if place == "emulated":
             return [f'budget[{index}]: {budget.metric} comes from a device with via = "emulator", found {device.via!r}']
         return [f"budget[{index}]: {budget.metric} without a device is the host's: leave out {device.name!r}"]
 
@@ -196,9 +201,9 @@ class Recipe:
 
     def devices_of(self, budget: Budget) -> list[str]:
         """Names of the devices that a budget holds for; [""] where the metric is of no device."""
-        if not budget.device and budget.metric not in PER_DEVICE_METRICS:
+        if not budget.device and place_of(budget.metric) not in ("timed", "emulated"):
             return [""]
-        named = [d for d in self.devices if not budget.device or budget.device in budget_names(d)]
+        named = [d for d in self.devices if not budget.device or budget.device in d.budget_names]
         return [d.name for d in named if gives(d, budget.metric)]
 
     def finetunes(self) -> list[tuple[str, Finetune]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pocketforge.recipe.names import Layout, Runtime, check_name
+from pocketforge.recipe.names import Layout, Runtime, check_name, suggest
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.ranges import (
     COUNT_OR_NONE,
@@ -17,6 +17,7 @@ from pocketforge.recipe.ranges import (
     check_ranges,
 )
 from pocketforge.recipe.support import refusal
+from pocketforge.registries import RUNTIMES, RuntimeInfo
 
 _RATIO = Range(0, 10, share=True)
 
@@ -104,8 +105,15 @@ class Target:
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
-        if self.layout == "NHWC" and self.runtime != "tflite":
-            raise ValueError(f"layout NHWC is for runtime tflite; {self.runtime} files keep the model's NCHW")
+        runtime = RUNTIMES.get(self.runtime)
+        if runtime is None:
+            raise ValueError(f"runtime: unknown value {self.runtime!r}{suggest(self.runtime, RUNTIMES)}")
+        if self.layout not in runtime.layouts:
+            others = _runtimes(lambda info: self.layout in info.layouts)
+            raise ValueError(
+                f"layout {self.layout} is for runtime {others}; {self.runtime} files keep the model's "
+                f"{' or '.join(runtime.layouts)}"
+            )
         if self.io == "int8" and not self.quantize.is_static:
             raise ValueError(
                 f"io int8 needs a static int8 scheme: files of {self.quantize.scheme} take and give float32"
@@ -113,9 +121,19 @@ class Target:
         why = refusal(self.runtime, self.quantize)
         if why:
             raise ValueError(why)
-        if self.opset is not None and self.runtime != "onnx":
-            raise ValueError(f"opset is for runtime onnx, found runtime {self.runtime!r}")
+        if self.opset is not None and "opset" not in runtime.target_keys:
+            raise ValueError(f"opset is for runtime {_having('opset')}, found runtime {self.runtime!r}")
         if self.opset is not None and not 18 <= self.opset <= 23:
             raise ValueError(f"opset must be 18 to 23 (what the exporter honours), found {self.opset}")
-        if self.verify.tflite_runtime == "require" and self.runtime != "tflite":
-            raise ValueError(f"verify.tflite_runtime is for runtime tflite, found runtime {self.runtime!r}")
+        if self.verify.tflite_runtime == "require" and "tflite_runtime" not in runtime.target_keys:
+            having = _having("tflite_runtime")
+            raise ValueError(f"verify.tflite_runtime is for runtime {having}, found runtime {self.runtime!r}")
+
+
+def _having(key: str) -> str:
+    """The runtimes that a key of [[target]] is for."""
+    return _runtimes(lambda info: key in info.target_keys)
+
+
+def _runtimes(wanted: Callable[[RuntimeInfo], bool]) -> str:
+    return " or ".join(name for name, info in RUNTIMES.items() if wanted(info))

@@ -12,7 +12,7 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import cattrs
 from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
-from pocketforge.errors import RecipeError
+from pocketforge.errors import PluginFailed, RecipeError
 from pocketforge.recipe.compress import KINDS, Auto, Compress
 from pocketforge.recipe.device import KINDS as DEVICE_KINDS
 from pocketforge.recipe.device import Device
@@ -91,6 +91,7 @@ def _converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, functools.partial(_exact, wanted=kind))
     converter.register_structure_hook(float, lambda value, _: _number(value))
     converter.register_structure_hook_func(_has_origin(typing.Literal), _literal)
+    converter.register_structure_hook_func(_has_origin(typing.Annotated), _registered)
     converter.register_structure_hook_func(_is_optional, lambda value, t: converter.structure(value, _required(t)))
     converter.register_structure_hook_func(lambda cls: cls == float | Auto | None, lambda value, _: _ratio(value))
     converter.register_structure_hook_func(_has_origin(dict), functools.partial(_exact, wanted=dict))
@@ -105,8 +106,16 @@ def _converter() -> cattrs.Converter:
 
 def _table_hook(cls: Any, converter: cattrs.Converter) -> Any:
     names = {f.name: _TABLE_NAMES.get(f.name, f.name) for f in dataclasses.fields(cls)}
-    overrides = {name: override(rename=key) for name, key in names.items() if key != name}
-    overrides |= {name: override(omit=True) for name in _HIDDEN if name in names}
+    # cattrs looks at types without what they are annotated with: names of registries would be any text.
+    plain, hints = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
+    overrides = {
+        name: override(
+            rename=key if key != name else None,
+            omit=True if name in _HIDDEN else None,
+            struct_hook=_hook_of(hints[name], converter) if hints[name] != plain[name] else None,
+        )
+        for name, key in names.items()
+    }
     structure = make_dict_structure_fn(cls, converter, **overrides)  # type: ignore[arg-type]
 
     def hook(value: Any, _: Any) -> Any:
@@ -115,6 +124,10 @@ def _table_hook(cls: Any, converter: cattrs.Converter) -> Any:
         return structure(value, cls)
 
     return hook
+
+
+def _hook_of(hint: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    return lambda value, _: converter.structure(value, hint)
 
 
 def _array_hook(cls: Any, converter: cattrs.Converter) -> Any:
@@ -189,7 +202,16 @@ def _kind(name: Any, known: Mapping[str, Any], at: str) -> Any:
 
 
 def _literal(value: Any, cls: Any) -> Any:
-    known = typing.get_args(cls)
+    return _word(value, typing.get_args(cls))
+
+
+def _registered(value: Any, cls: Any) -> str:
+    """A name of the registry that the type is annotated with (recipe/names.py)."""
+    (registry,) = typing.get_args(cls)[1:]
+    return _word(value, registry)
+
+
+def _word(value: Any, known: Collection[str]) -> str:
     if type(value) is not str:
         raise _wrong(f"one of {', '.join(map(repr, known))}", value)
     if value not in known:
@@ -223,6 +245,8 @@ def _required(cls: Any) -> Any:
 
 def _faults(error: BaseException, path: str) -> list[str]:
     """Flatten cattrs' nested groups into `path: what is wrong` lines."""
+    if isinstance(error, PluginFailed):
+        raise error from None  # not the recipe's fault
     if isinstance(error, BaseValidationError):
         return [line for inner in error.exceptions for line in _faults(inner, path + _step(inner))]
     path += getattr(error, "at", "")

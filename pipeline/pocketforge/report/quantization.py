@@ -7,6 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from pocketforge.outcomes.files import from_json
+from pocketforge.outcomes.layers import LayerStudy
+from pocketforge.outcomes.quantize import MixedChoice
 from pocketforge.records import TargetRecord
 from pocketforge.report.tables import table
 
@@ -19,20 +22,21 @@ def quantization_tables(targets: Sequence[TargetRecord], agreement: Sequence[Map
         mixed = target.facts.get("mixed")
         if mixed and mixed not in shown:
             shown.append(mixed)
-            made.append(layers_table(mixed["study"], f"{target.name}: what each layer costs", mixed["float_layers"]))
+            choice = from_json(mixed, MixedChoice)
+            made.append(layers_table(choice.study, f"{target.name}: what each layer costs", choice.float_layers))
     return [*made, *([_agreement(agreement)] if agreement else [])]
 
 
-def layers_table(study: Mapping[str, Any], title: str, left_float: Sequence[str] = ()) -> Table:
+def layers_table(study: LayerStudy, title: str, left_float: Sequence[str] = ()) -> Table:
     """Drop and SQNR with only that layer in int8, and with only that layer in float; what was chosen, if it was."""
     numbers = ("weights", "only int8 drop", "only int8 dB", "only float drop", "only float dB")
-    made = table(f"{title} ({study['samples']} samples)", "layer", "op", *numbers, "chosen", numbers=numbers)
-    for row in study["layers"]:
-        cells = [f"{row['weights']:,}"]
-        for which in ("only_quantized", "only_float"):
-            cells += [f"{row[which]['drop']:+.4f}", f"{row[which]['sqnr_db']:.1f}"]
-        chosen = "float" if row["name"] in left_float else "int8" if left_float else ""
-        made.add_row(row["name"], row["op"], *cells, chosen)
+    made = table(f"{title} ({study.samples} samples)", "layer", "op", *numbers, "chosen", numbers=numbers)
+    for layer in study.layers:
+        cells = [f"{layer.weights:,}"]
+        for score in (layer.only_quantized, layer.only_float):
+            cells += [f"{score.drop:+.4f}", f"{score.sqnr_db:.1f}"]
+        chosen = "float" if layer.name in left_float else "int8" if left_float else ""
+        made.add_row(layer.name, layer.op, *cells, chosen)
     return made
 
 

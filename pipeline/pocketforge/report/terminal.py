@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.table import Table
 
-from pocketforge.recipe import HIGHER_IS_BETTER
+from pocketforge.recipe import METRICS
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
+from pocketforge.registries import DEVICES
 from pocketforge.report.tables import Screen, console, milliseconds, short_lane, table, told, weights_lines, words
 from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import latency_interval
@@ -30,23 +31,12 @@ _COLOURS = {
     "rejected": "red",
     "skipped": "yellow",
 }
-# Measured values in a report's table; a column that nothing was measured for is left out.
-_COLUMNS = {
-    "accuracy_top1": ("top-1", ".4f"),
-    "mean_absolute_error": ("MAE", ".4g"),
-    "root_mean_square_error": ("RMSE", ".4g"),
-    "r2": ("R²", ".4f"),
-    "accuracy_drop": ("drop", "+.4f"),
-    "parity_sqnr_db": ("SQNR dB", ".1f"),
-    "load_ms": ("load ms", ".1f"),
-}
 
 
 def show_report(report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     from pocketforge.report.compression import compression_tables
-    from pocketforge.report.emulated import emulated_tables
-    from pocketforge.report.phones import phone_tables
+    from pocketforge.report.devices import device_tables
     from pocketforge.report.quantization import quantization_tables
 
     screen = console()
@@ -59,8 +49,7 @@ def show_report(report: Report) -> None:
     if report.measurements:
         screen.print()
         screen.print(_measurements(report))
-    tables = [*quantization_tables(report.targets, report.agreement), *emulated_tables(report.targets)]
-    for made in [*tables, *phone_tables(report.targets)]:
+    for made in [*quantization_tables(report.targets, report.agreement), *device_tables(report.targets)]:
         screen.print()
         screen.print(made)
     evidence = [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets)
@@ -140,10 +129,14 @@ def _files(report: Report) -> Table:
 
 def _measurements(report: Report) -> Table:
     """One row for each target and device that keeps time."""
-    kept = [m for m in report.measurements if m.via != "emulator"]
+    kept = [m for m in report.measurements if m.via not in DEVICES or DEVICES[m.via].keeps_time]
     measured = {m.metric for m in kept}
-    columns = {metric: how for metric, how in _COLUMNS.items() if metric in measured}
-    numbers = [*(title for title, _ in columns.values()), *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured))]
+    # A column that nothing was measured for is left out.
+    columns = {name: metric for name, metric in METRICS.items() if metric.column and name in measured}
+    numbers = [
+        *(metric.title for metric in columns.values()),
+        *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured)),
+    ]
     devices = list(dict.fromkeys(m.device for m in kept if m.device)) or [""]
     names = ("target", "device") if len(devices) > 1 else ("target",)
     made = table("measured", *names, *numbers, numbers=numbers)
@@ -153,7 +146,7 @@ def _measurements(report: Report) -> Table:
             made.add_row(
                 target.name,
                 *([device] if len(devices) > 1 else []),
-                *(_value(found.get(metric), form) for metric, (_, form) in columns.items()),
+                *(_value(found.get(name), metric.form) for name, metric in columns.items()),
                 *(_latency(found.get("latency_ms")) if "latency_ms" in measured else ()),
             )
     return made
@@ -188,12 +181,11 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
         if gate.device:
             part = f" {gate.budget.percentile}" if metric == "latency_ms" else ""
             metric += f"{part} on {gate.device}"
-        sign = "≥" if gate.budget.metric in HIGHER_IS_BETTER else "≤"
         made.add_row(
             words(_coloured(gate.verdict), " (warning)" if gate.budget.severity == "warning" else ""),
             gate.target,
             metric,
-            f"{sign} {gate.budget.limit:,.10g}",
+            f"{_sign(gate)} {gate.budget.limit:,.10g}".lstrip(),
             "" if gate.value is None else f"{gate.value:,.6g}" if gate.value < 1e6 else f"{gate.value:,.0f}",
         )
         if gate.reason:
@@ -201,6 +193,12 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
     screen.print(made)
     for reason in reasons:
         screen.print(reason)
+
+
+def _sign(gate: GateResult) -> str:
+    """Which way the limit is: of `metric` only what was measured says which one that is."""
+    name = gate.budget.metric if gate.measurement is None else gate.measurement.metric
+    return METRICS[name].sign if name in METRICS else ""
 
 
 def _steps(report: Report) -> Table:

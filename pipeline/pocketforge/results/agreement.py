@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.plan.steps import Lane, Plan
 from pocketforge.run.walk import Outcome
 
@@ -85,6 +87,7 @@ def _comparable(one: Lane, other: Lane) -> bool:
 
 def _scales(lane: Lane, outcome: Outcome, names: Sequence[str]) -> dict[str, float]:
     """Output → its scale, of those that have one."""
-    quantized = outcome.read(lane.quantize, "quantize.json") if lane.quantize else None
-    outputs = quantized["outputs"] if quantized else ()
-    return {name: float(each["scale"]) for name, each in zip(names, outputs, strict=False) if "scale" in each}
+    if lane.quantize not in outcome.entries:
+        return {}
+    levels = files.read(outcome.entries[lane.quantize].files, Quantized).outputs
+    return {name: each.scale for name, each in zip(names, levels, strict=False) if each}

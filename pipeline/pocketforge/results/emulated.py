@@ -6,10 +6,10 @@ What verify_device found is the same on phones (phones.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from pocketforge.plan.steps import Lane
+from pocketforge.plan.steps import Emulated, Facts, Lane, OnDevice
+from pocketforge.results.devices import DeviceResult, Value, in_order
 from pocketforge.run.walk import Outcome
 
 # Functions under this share of an inference are summed up in reports; count's own result has them all.
@@ -19,64 +19,52 @@ LEAST_SHARE = 0.002
 _KEPT = ("instructions", "windows", "conclusive", "doubts", "by_class", "libraries", "qemu", "cpu")
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """One value of one device, and how it came about."""
-
-    metric: str
-    value: float
-    device: str
-    how: dict[str, Any] = field(default_factory=dict)
-    samples: tuple[float, ...] = ()
-
-
-def emulated_facts(lane: Lane, outcome: Outcome) -> dict[str, Any]:
-    """device → "verify" (against the host), "counts" (by class and by function), "estimate"; what ended is in it."""
-    found: dict[str, Any] = {}
-    for device, keys in lane.emulated.items():
-        about: dict[str, Any] = {} if keys.count else {"architecture": "x86_64"}
-        verified = outcome.read(keys.verify, "verify.json")
-        counts = outcome.read(keys.count, "counts.json") if keys.count else None
-        estimate = outcome.read(keys.estimate, "estimate.json") if keys.estimate else None
-        if verified:
-            about["verify"] = {name: verified[name] for name in ("host", "device", "runtime", "kernels")}
-        if counts:
-            about["counts"] = {
-                **{name: counts[name] for name in _KEPT},
-                "by_function": _largest(counts["by_function"], counts["instructions"]),
-            }
-        if estimate:
-            about["estimate"] = {name: value for name, value in estimate.items() if name != "top"}
-        found[device] = about
-    return found
+def read(device: str, on: OnDevice, outcome: Outcome, _known: Facts) -> DeviceResult:
+    """about: "verify" (against the host), "counts" (by class and by function), "estimate"; what ended is in it."""
+    about: dict[str, Any] = {} if isinstance(on, Emulated) else {"architecture": "x86_64"}
+    verified = outcome.read(on.verify, "verify.json")
+    counts = outcome.read(on.count, "counts.json") if isinstance(on, Emulated) else None
+    estimate = outcome.read(on.estimate, "estimate.json") if isinstance(on, Emulated) else None
+    if verified:
+        about["verify"] = {name: verified[name] for name in ("host", "device", "runtime", "kernels")}
+    if counts:
+        about["counts"] = {
+            **{name: counts[name] for name in _KEPT},
+            "by_function": _largest(counts["by_function"], counts["instructions"]),
+        }
+    if estimate:
+        about["estimate"] = {name: value for name, value in estimate.items() if name != "top"}
+    refused = estimate.get("refused") if estimate else None
+    return DeviceResult(
+        about,
+        tuple(_values(device, about)),
+        (f"no estimate on {device}: {refused}",) if refused else (),
+        verified["kernels"] if verified else {},
+    )
 
 
 def device_checks(lane: Lane, outcome: Outcome) -> Iterator[dict[str, Any]]:
     """Each check that verify_device made, named with its device."""
-    on_devices = {name: keys.verify for name, keys in lane.emulated.items()}
-    on_devices |= {name: keys.verify for name, keys in lane.phones.items()}
-    for device, key in on_devices.items():
-        verified = outcome.read(key, "verify.json")
+    for device, on in in_order(lane):
+        verified = outcome.read(on.verify, "verify.json")
         for check in verified["checks"] if verified else ():
             yield {**check, "name": f"{check['name']} on {device}, against the host"}
 
 
-def emulated_values(facts: dict[str, Any]) -> Iterator[Value]:
-    """Every value of `emulated_facts` that a budget can be on."""
-    for device, about in facts.items():
-        verified, counts, estimate = (about.get(name) for name in ("verify", "counts", "estimate"))
-        if verified:
-            yield from verified_values(verified, device)
-        if counts:
-            how = {"conclusive": counts["conclusive"], "reason": "" if counts["conclusive"] else doubt(counts)}
-            how |= {name: counts[name] for name in ("by_class", "windows", "qemu", "cpu")}
-            yield Value("instructions", counts["instructions"], device, how)
-        if counts and estimate and "refused" not in estimate:
-            about_model = {name: estimate[name] for name in ("status", "model_version", "core", "coverage")}
-            interval = [estimate["low_ms"], estimate["high_ms"]]
-            cycles = [ms * estimate["clock_ghz"] * 1e6 for ms in interval]
-            yield Value("estimated_cycles", estimate["cycles"], device, {**about_model, "interval": cycles})
-            yield Value("estimated_latency_ms", estimate["latency_ms"], device, {**about_model, "interval": interval})
+def _values(device: str, about: Mapping[str, Any]) -> Iterator[Value]:
+    verified, counts, estimate = (about.get(name) for name in ("verify", "counts", "estimate"))
+    if verified:
+        yield from verified_values(verified, device)
+    if counts:
+        how = {"conclusive": counts["conclusive"], "reason": "" if counts["conclusive"] else doubt(counts)}
+        how |= {name: counts[name] for name in ("by_class", "windows", "qemu", "cpu")}
+        yield Value("instructions", counts["instructions"], device, how)
+    if counts and estimate and "refused" not in estimate:
+        about_model = {name: estimate[name] for name in ("status", "model_version", "core", "coverage")}
+        interval = [estimate["low_ms"], estimate["high_ms"]]
+        cycles = [ms * estimate["clock_ghz"] * 1e6 for ms in interval]
+        yield Value("estimated_cycles", estimate["cycles"], device, {**about_model, "interval": cycles})
+        yield Value("estimated_latency_ms", estimate["latency_ms"], device, {**about_model, "interval": interval})
 
 
 def verified_values(verified: Mapping[str, Any], device: str) -> Iterator[Value]:
@@ -96,14 +84,6 @@ def doubt(counts: Mapping[str, Any]) -> str:
     """Why counts are not conclusive."""
     differ = f"windows of one inference differ: {', '.join(f'{w:,}' for w in counts['windows'])}"
     return "; ".join(counts["doubts"]) or differ
-
-
-def refusals(facts: dict[str, Any]) -> Iterator[str]:
-    """Estimates that the core model refused, as warnings."""
-    for device, about in facts.items():
-        refused = about.get("estimate", {}).get("refused")
-        if refused:
-            yield f"no estimate on {device}: {refused}"
 
 
 def _largest(by_function: dict[str, int], total: int) -> dict[str, int]:

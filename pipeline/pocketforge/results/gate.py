@@ -10,23 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pocketforge.recipe import HIGHER_IS_BETTER, Budget, Recipe
-from pocketforge.recipe.device import MEASURED_METRICS
+from pocketforge.recipe import METRICS, Budget, Recipe
+from pocketforge.recipe.budget import THE_TASKS
 from pocketforge.records import GateResult, Measurement, Verdict
+from pocketforge.registries import DEVICES
 from pocketforge.results.latency import latency_interval, load_range, what_settles
 from pocketforge.stats import Interval
 
 
 def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResult, ...]:
     """Every budget against every target and device it names (all of them where it names none)."""
+    timed = {name for name, metric in METRICS.items() if metric.place == "timed"}
     found = {
-        (m.metric, m.target, m.device): m
-        for m in measurements
-        if not (m.metric in MEASURED_METRICS and m.via == "emulator")
+        (m.metric, m.target, m.device): m for m in measurements if m.metric not in timed or DEVICES[m.via].keeps_time
     }
     results = []
     for budget in recipe.budgets:
-        metric = recipe.task_metric if budget.metric == "metric" else budget.metric
+        metric = recipe.task_metric if budget.metric == THE_TASKS else budget.metric
         targets = [budget.target] if budget.target else [t.name for t in recipe.targets]
         for target in targets:
             for device in recipe.devices_of(budget):
@@ -49,10 +49,10 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
         reason = _undecided(measurement, interval, budget)
         if reason:
             return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", reason)
-    kept = value >= budget.limit if metric in HIGHER_IS_BETTER else value <= budget.limit
+    kept = METRICS[metric].keeps(value, budget.limit)
     verdict = "PASS" if kept else "FAIL"
     if not kept:
-        side = "under the minimum" if metric in HIGHER_IS_BETTER else "over the maximum"
+        side = "under the minimum" if METRICS[metric].better == "higher" else "over the maximum"
         reason = f"{abs(value - budget.limit):.6g} {measurement.unit} {side}".replace("  ", " ")
     return GateResult(budget, target, device, measurement, value, verdict, reason)
 

@@ -5,27 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
-from pocketforge.devices.kernels import UNKNOWN, kernels_of
-from pocketforge.plan.steps import Facts, Lane
-from pocketforge.run.walk import Outcome
+from pocketforge.devices.kernels import UNKNOWN
+from pocketforge.results.devices import DeviceResult
 
 HERE = "this machine"
 
 
-def judged_on(lane: Lane, outcome: Outcome, facts: Facts) -> list[dict[str, str]]:
-    """device, kernels and how ("this machine", "emulated", "phone") of everything whose outputs were compared."""
-    verified = outcome.read(lane.verify, "verify.json")
-    if not verified:
-        return []
-    found = [{"device": "host", "kernels": verified["kernels"], "how": HERE}]
-    for device, keys in lane.emulated.items():
-        if there := outcome.read(keys.verify, "verify.json"):
-            found.append({"device": device, **there["kernels"]})
-    for device, on_phone in lane.phones.items():
-        if outcome.read(on_phone.verify, "verify.json"):
-            features: Iterable[str] = facts.phones[device].about.get("features") or ()
-            found.append({"device": device, "kernels": kernels_of(tuple(features)), "how": "phone"})
-    return found
+def judged_on(here: str, on_devices: Mapping[str, DeviceResult]) -> list[dict[str, str]]:
+    """device, kernels and how ("this machine", "emulated", "phone") of everything whose outputs were compared.
+
+    here: the kernels of this machine, on which `verify` ran the file.
+    """
+    elsewhere = [{"device": device, **result.kernels} for device, result in on_devices.items() if result.kernels]
+    return [{"device": "host", "kernels": here, "how": HERE}, *elsewhere]
 
 
 def in_words(judged: Iterable[Mapping[str, str]]) -> str:

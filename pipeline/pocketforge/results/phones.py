@@ -7,27 +7,33 @@ from statistics import median
 from typing import Any
 
 from pocketforge.devices import noise_floors
-from pocketforge.plan.steps import Facts, Lane
-from pocketforge.results.emulated import Value, verified_values
+from pocketforge.devices.kernels import kernels_of
+from pocketforge.plan.steps import Facts, OnDevice, Timed
+from pocketforge.results.devices import DeviceResult, Value
+from pocketforge.results.emulated import verified_values
 from pocketforge.run.walk import Outcome
 from pocketforge.stats import geometric_interval
 
 
-def phone_facts(lane: Lane, outcome: Outcome, facts: Facts) -> dict[str, Any]:
-    """device → "phone" (which it is), "verify" (against the host), "bench" (its rounds); what ended is in it."""
-    found: dict[str, Any] = {}
-    for device, keys in lane.phones.items():
-        phone = facts.phones[device]
-        about: dict[str, Any] = {"phone": phone.to_json()}
-        verified = outcome.read(keys.verify, "verify.json")
-        bench = outcome.read(keys.bench, "bench.json")
-        if verified:
-            about["verify"] = {name: verified[name] for name in ("host", "device", "runtime")}
-        if bench:
-            floor = noise_floors.load(phone.serial, phone.identity, bench["how"]["cores"])
-            about["bench"] = {**bench, "how": {**bench["how"], **noise(bench["how"]["rounds"], floor)}}
-        found[device] = about
-    return found
+def read(device: str, on: OnDevice, outcome: Outcome, known: Facts) -> DeviceResult:
+    """about: "phone" (which it is), "verify" (against the host), "bench" (its rounds); what ended is in it."""
+    assert isinstance(on, Timed)
+    phone = known.phones[device]
+    about: dict[str, Any] = {"phone": phone.to_json()}
+    verified = outcome.read(on.verify, "verify.json")
+    bench = outcome.read(on.bench, "bench.json")
+    if verified:
+        about["verify"] = {name: verified[name] for name in ("host", "device", "runtime")}
+    if bench:
+        floor = noise_floors.load(phone.serial, phone.identity, bench["how"]["cores"])
+        about["bench"] = {**bench, "how": {**bench["how"], **noise(bench["how"]["rounds"], floor)}}
+    kernels = kernels_of(tuple(phone.about.get("features") or ())) if verified else ""
+    return DeviceResult(
+        about,
+        tuple(_values(device, about)),
+        tuple(_warnings(device, about)),
+        {"kernels": kernels, "how": "phone"} if kernels else {},
+    )
 
 
 def noise(rounds: Sequence[Mapping[str, Any]], floor: noise_floors.NoiseFloor | None) -> dict[str, Any]:
@@ -44,33 +50,28 @@ def noise(rounds: Sequence[Mapping[str, Any]], floor: noise_floors.NoiseFloor | 
     return {"noise_floor": between, "noise_floor_from": f"the medians of {len(medians)} rounds"}
 
 
-def phone_values(facts: dict[str, Any], sha256: str) -> Iterator[Value]:
-    """Every value of `phone_facts` that a budget can be on; `sha256` is the file's that they must be of."""
-    for device, about in facts.items():
-        if "verify" in about:
-            yield from verified_values(about["verify"], device)
-        if "bench" not in about:
-            continue
-        bench = about["bench"]
-        if bench["sha256"] != sha256:
-            raise AssertionError(f"benchmark on {device} is of another file")
-        samples = tuple(bench["samples_ms"])
-        if samples:
-            yield Value("latency_ms", median(samples), device, bench["how"], samples)
-            # A runner of the user's may not tell.
-            for metric in ("load_ms", "peak_rss_bytes"):
-                if bench[metric] is not None:
-                    yield Value(metric, bench[metric], device, bench["how"])
+def _values(device: str, about: Mapping[str, Any]) -> Iterator[Value]:
+    if "verify" in about:
+        yield from verified_values(about["verify"], device)
+    if "bench" not in about:
+        return
+    bench = about["bench"]
+    samples, how, sha256 = tuple(bench["samples_ms"]), bench["how"], bench["sha256"]
+    if samples:
+        yield Value("latency_ms", median(samples), device, how, samples, sha256)
+        # A runner of the user's may not tell.
+        for metric in ("load_ms", "peak_rss_bytes"):
+            if bench[metric] is not None:
+                yield Value(metric, bench[metric], device, how, sha256=sha256)
 
 
-def phone_warnings(facts: dict[str, Any]) -> Iterator[str]:
+def _warnings(device: str, about: Mapping[str, Any]) -> Iterator[str]:
     """What differs from the profile, rounds that were throttled, and what the session said."""
-    for device, about in facts.items():
-        for difference in about["phone"]["differs"]:
-            yield f"{device} is not the profile's phone: {difference}"
-        if "bench" in about:
-            for remark in remarks(about["bench"]["how"]):
-                yield f"{device}: {remark}"
+    for difference in about["phone"]["differs"]:
+        yield f"{device} is not the profile's phone: {difference}"
+    if "bench" in about:
+        for remark in remarks(about["bench"]["how"]):
+            yield f"{device}: {remark}"
 
 
 def remarks(how: Mapping[str, Any]) -> Iterator[str]:

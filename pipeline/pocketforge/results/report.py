@@ -9,29 +9,21 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.plan.steps import Facts, Lane, Plan
-from pocketforge.recipe import Recipe
+from pocketforge.recipe import METRICS, Recipe
 from pocketforge.recipe.shipped_names import file_name
 from pocketforge.records import Artifact, Check, Measurement, Report, StepRecord, TargetRecord, Via
+from pocketforge.registries import DEVICES
 from pocketforge.results.agreement import compare_files
-from pocketforge.results.emulated import device_checks, emulated_facts, emulated_values, refusals
+from pocketforge.results.devices import DeviceResult, in_order, results_of
+from pocketforge.results.emulated import device_checks
+from pocketforge.results.file_metrics import file_values
 from pocketforge.results.gate import judge
 from pocketforge.results.kernels import judged_on
-from pocketforge.results.phones import phone_facts, phone_values, phone_warnings
 from pocketforge.run.walk import Outcome
-from pocketforge.stats import percentile, percentile_interval
-
-_UNITS = {
-    "size_bytes": "bytes",
-    "gzip_bytes": "bytes",
-    "parity_sqnr_db": "dB",
-    "latency_ms": "ms",
-    "load_ms": "ms",
-    "peak_rss_bytes": "bytes",
-    "instructions": "instructions",
-    "estimated_cycles": "cycles",
-    "estimated_latency_ms": "ms",
-}
+from pocketforge.stats import percentile_interval
 
 
 def make_report(
@@ -48,9 +40,10 @@ def make_report(
     targets = []
     reference = outcome.read(plan.reference, "reference.json") or {}
     for lane in plan.lanes:
-        record = _target_record(lane, outcome, facts, (why or {}).get(lane.target.name))
+        on_devices = results_of(lane, outcome, facts)
+        record = _target_record(lane, outcome, on_devices, (why or {}).get(lane.target.name))
         targets.append(record)
-        measurements += _measure(lane, record, reference, outcome)
+        measurements += _measure(lane, record, reference, outcome, on_devices)
     gates = judge(recipe, measurements)
     verdict: Literal["PASS", "FAIL", "ERROR"]
     if outcome.errors:
@@ -156,14 +149,14 @@ def _step_record(key: str, stage: str, lane: str, outcome: Outcome) -> StepRecor
     return outcome.records.get(key) or StepRecord(stage, lane, key, "skipped", message="the build stopped before it")
 
 
-def _target_record(lane: Lane, outcome: Outcome, known: Facts, why: dict[str, str] | None = None) -> TargetRecord:
+def _target_record(
+    lane: Lane, outcome: Outcome, results: Mapping[str, DeviceResult], why: dict[str, str] | None = None
+) -> TargetRecord:
     target = lane.target
     exported = outcome.read(lane.export, "export.json")
     verified = outcome.read(lane.verify, "verify.json")
-    quantized = outcome.read(lane.quantize, "quantize.json") if lane.quantize else None
-    emulated = [key for keys in lane.emulated.values() for key in keys.keys]
-    on_phones = [key for keys in lane.phones.values() for key in (keys.verify, keys.bench)]
-    on_devices = (*lane.bench.values(), *emulated, *on_phones)
+    quantized = outcome.result(lane.quantize, Quantized) if lane.quantize else None
+    on_devices = [key for _, on in in_order(lane) for key in on.keys]
     keys = [k for k in (lane.quantize, lane.export, lane.verify, *on_devices) if k]
     errors = [outcome.errors[k].message for k in keys if k in outcome.errors]
     records = [outcome.records[k] for k in keys if k in outcome.records]
@@ -174,24 +167,19 @@ def _target_record(lane: Lane, outcome: Outcome, known: Facts, why: dict[str, st
     if why:
         facts["why"] = why
     if quantized:
-        facts["numerics"] = quantized["numerics"]
-        facts |= {name: quantized[name] for name in ("mixed", "codebook", "repairs") if name in quantized}
-        facts["quantized_layers"] = len(quantized["quantized"])
-        facts["float_layers"] = quantized["float"]
-        warnings += [f"stayed float: {layer}" for layer in quantized["float"]]
+        facts |= _quantized_facts(quantized)
+        warnings += [f"stayed float: {layer}" for layer in quantized.left_float]
     if verified:
         checks = tuple(Check(**c) for c in verified["checks"])
         facts["runtimes"] = verified["runtimes"]
         facts["files"] = verified["files"]
         warnings += [f"{name}: {state}" for name, state in verified["runtimes"].items() if state != "works"]
-        facts["kernels"] = judged_on(lane, outcome, known)
+        facts["kernels"] = judged_on(verified["kernels"], results)
     checks += tuple(Check(**c) for c in device_checks(lane, outcome))
-    if lane.emulated:
-        facts["emulated"] = emulated_facts(lane, outcome)
-        warnings += refusals(facts["emulated"])
-    if lane.phones:
-        facts["phones"] = phone_facts(lane, outcome, known)
-        warnings += phone_warnings(facts["phones"])
+    for device, result in results.items():
+        if table := DEVICES[lane.on[device].via].about:
+            facts.setdefault(table, {})[device] = dict(result.about)
+        warnings += result.warnings
     wrong = any(not c.passed for c in checks)
     complete = verified is not None and all(k in outcome.entries for k in on_devices)
     return TargetRecord(
@@ -205,6 +193,16 @@ def _target_record(lane: Lane, outcome: Outcome, known: Facts, why: dict[str, st
         facts=facts,
         error="" if wrong else errors[0] if errors else "",
     )
+
+
+def _quantized_facts(quantized: Quantized) -> dict[str, Any]:
+    parts = {"mixed": quantized.mixed, "codebook": quantized.codebook, "repairs": quantized.repairs}
+    return {
+        "numerics": quantized.numerics,
+        **{name: files.to_json(part) for name, part in parts.items() if part is not None},
+        "quantized_layers": len(quantized.quantized),
+        "float_layers": quantized.left_float,
+    }
 
 
 def _artifacts(lane: Lane, exported: dict[str, Any], outcome: Outcome) -> tuple[Artifact, ...]:
@@ -225,7 +223,13 @@ def _artifacts(lane: Lane, exported: dict[str, Any], outcome: Outcome) -> tuple[
     return tuple(found)
 
 
-def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcome: Outcome) -> list[Measurement]:
+def _measure(
+    lane: Lane,
+    record: TargetRecord,
+    reference: dict[str, Any],
+    outcome: Outcome,
+    on_devices: Mapping[str, DeviceResult],
+) -> list[Measurement]:
     """Every measurement of a lane, each with the hash of the file it was taken from."""
     if not record.artifacts:
         return []
@@ -233,11 +237,14 @@ def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcom
     found: list[Measurement] = []
 
     def add(metric: str, value: float, via: Via = "host", **more: Any) -> None:
-        unit = _UNITS.get(metric, "")
+        unit = METRICS[metric].unit
         found.append(Measurement(metric, float(value), unit, lane.target.name, model.sha256, via, **more))
 
     add("size_bytes", model.size_bytes)
     add("gzip_bytes", model.gzip_bytes)
+    exported = outcome.read(lane.export, "export.json") or {}
+    for metric, own in file_values(outcome.entries[lane.export].files / exported["files"][model.kind]):
+        add(metric, own)
     if reference:
         add("parameters", reference["parameters"], "pytorch")
         add("macs", reference["macs"], "pytorch")
@@ -253,18 +260,9 @@ def _measure(lane: Lane, record: TargetRecord, reference: dict[str, Any], outcom
         if "sqnr_db" in measured:
             several = {"output": measured["worst_output"]} if len(measured.get("outputs", ())) > 1 else {}
             add("parity_sqnr_db", measured["sqnr_db"], how={**how, **several})
-    for device, key in lane.bench.items():
-        bench = outcome.read(key, "bench.json")
-        if bench is None:
-            continue
-        if bench["sha256"] != model.sha256:
-            raise AssertionError(f"benchmark of {lane.target.name} is of another file")
-        samples = tuple(bench["samples_ms"])
-        add("latency_ms", percentile(samples, "p50"), device=device, samples=samples, how=bench["how"])
-        add("load_ms", bench["load_ms"], device=device, how=bench["how"])
-        add("peak_rss_bytes", bench["peak_rss_bytes"], device=device, how=bench["how"])
-    for value in emulated_values(record.facts.get("emulated", {})):
-        add(value.metric, value.value, "emulator", device=value.device, how=value.how)
-    for value in phone_values(record.facts.get("phones", {}), model.sha256):
-        add(value.metric, value.value, "adb", device=value.device, how=value.how, samples=value.samples)
+    for value in (value for result in on_devices.values() for value in result.values):
+        if value.sha256 not in ("", model.sha256):
+            raise AssertionError(f"benchmark of {lane.target.name} on {value.device} is of another file")
+        via = lane.on[value.device].via
+        add(value.metric, value.value, via, device=value.device, how=dict(value.how), samples=value.samples)
     return found

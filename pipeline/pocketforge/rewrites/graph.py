@@ -43,6 +43,13 @@ def full_arguments(node: Node) -> list[Any]:
     return found
 
 
+def first_input(node: Node) -> Node:
+    """The node whose value an op takes first."""
+    first = node.args[0]
+    assert isinstance(first, Node)
+    return first
+
+
 def shape_of(node: object) -> tuple[int, ...]:
     """Of the tensor that a node gives, as tracing found it; empty where it gives none."""
     return tuple(int(n) for n in getattr(node.meta.get("val"), "shape", ())) if isinstance(node, Node) else ()

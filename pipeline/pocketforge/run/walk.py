@@ -21,6 +21,8 @@ from typing import Any
 
 from pocketforge import events
 from pocketforge.errors import ChangedInput, DamagedEntry, PocketforgeError, StageFailed, StoreError, describe_exit
+from pocketforge.outcomes import files
+from pocketforge.outcomes.files import Kind
 from pocketforge.plan.steps import Plan, Step, spec_json
 from pocketforge.records import StepRecord
 from pocketforge.registries import STAGES
@@ -49,6 +51,11 @@ class Outcome:
     entries: dict[str, Entry] = field(default_factory=dict)
     records: dict[str, StepRecord] = field(default_factory=dict)
     errors: dict[str, PocketforgeError] = field(default_factory=dict)
+
+    def result(self, key: str, kind: type[Kind]) -> Kind | None:
+        """What a step's file of this kind says; None when it has no result. Raises as `outcomes.files.read`."""
+        entry = self.entries.get(key)
+        return None if entry is None else files.read(entry.files, kind)
 
     def read(self, key: str, name: str) -> dict[str, Any] | None:
         """What a step wrote into one of its JSON files; None when it has no result."""

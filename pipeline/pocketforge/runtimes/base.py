@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pocketforge.errors import ToolMissing
+from pocketforge.outcomes.tensors import TensorSpec as TensorSpec
+from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.registries import RUNTIMES
 
 if TYPE_CHECKING:
@@ -18,21 +20,6 @@ if TYPE_CHECKING:
 
 # What an exporter may leave beside its file: a list of {op, handle, layer}, by which a runtime's errors are understood.
 NODES = "nodes.json"
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One input or output of a file: what an app must feed or will get. scale/zero_point for int8 IO only.
-
-    Integers and booleans without a scale (an argmax, a mask) stand for themselves.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    layout: str = ""
-    scale: float | None = None
-    zero_point: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +61,12 @@ class ExportRequest:
     @property
     def is_weight_only(self) -> bool:
         """Whether the weights are stored as levels and scales, and everything is computed in float32."""
-        return self.scheme in ("weight_only_int8", "weight_only_int4")
+        return SCHEMES[self.scheme].weights == "levels"
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the weights are stored in half precision, by the runtime's own converter."""
+        return SCHEMES[self.scheme].weights == "float16"
 
     @property
     def is_dynamic(self) -> bool:
@@ -107,9 +99,7 @@ def load_exporter(runtime: str) -> Exporter:
     try:
         exporter: Any = importlib.import_module(info.module)
     except ImportError as error:
-        raise ToolMissing(
-            f"the {runtime} exporter cannot be imported: {error}", f"pip install 'pocketforge[{info.extra}]'"
-        ) from error
+        raise ToolMissing(f"the {runtime} exporter cannot be imported: {error}", info.install) from error
     return cast(Exporter, exporter)
 
 

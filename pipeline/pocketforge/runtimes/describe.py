@@ -1,7 +1,7 @@
-"""What is inside a model file: operators, tensors, weights and delegates of .pte, .tflite, .onnx and .ort.
+"""What is inside a model file: its operators, tensors, weights and delegates.
 
-The format is recognised by content, then by extension; its parser is imported on use, so that no toolchain is
-loaded for a file that does not need it. Nothing here runs a model.
+The format is recognised by content, then by extension (registries.FileFormat says how); its parser is imported on use,
+so that no toolchain is loaded for a file that does not need it. Nothing here runs a model.
 
 What counts as a parameter: the elements of every stored constant tensor, zeros included, each stored tensor once (two
 layers that share their bytes count once). Not parameters: quantization scales and zero points, unquantized integer
@@ -17,23 +17,17 @@ import hashlib
 import importlib
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.files import refuse_special
+from pocketforge.registries import FileFormat, file_formats
 
 JSON_VERSION = 1
-
-PARSERS: dict[str, str] = {
-    "pte": "pocketforge.runtimes.describe_executorch",
-    "tflite": "pocketforge.runtimes.describe_tflite",
-    "onnx": "pocketforge.runtimes.describe_onnx",
-    "ort": "pocketforge.runtimes.describe_onnx",
-}
-PACKAGES: dict[str, str] = {"pte": "executorch", "tflite": "ai-edge-litert", "onnx": "onnx", "ort": "onnxruntime"}
 
 BITS: dict[str, int] = (
     {"bool": 8, "bfloat16": 16, "complex64": 64, "complex128": 128}
@@ -43,7 +37,6 @@ BITS: dict[str, int] = (
 )
 """Bits of one element, by dtype, in the names every format is translated to (PyTorch's and NumPy's)."""
 
-_IDENTIFIERS: dict[bytes, str] = {b"TFL3": "tflite", b"ORTM": "ort"}
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a zip archive (a PyTorch checkpoint or .pt2?)"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file that it stands for"),
@@ -153,12 +146,18 @@ def contents_of(path: Path) -> Contents:
 
 
 def _parsed(data: bytes, file_format: str, path: Path) -> Contents:
+    runtime, known = file_formats()[f".{file_format}"]
+    if not known.parser:
+        raise ModelError(
+            f"{path}: what is in a .{file_format} file is not told: runtime {runtime} has no parser for it",
+            "give its row in RUNTIMES one (docs/extending.md)",
+        )
     try:
-        parser = cast(Parser, importlib.import_module(PARSERS[file_format]))
+        parser = cast(Parser, importlib.import_module(known.parser))
         return parser.parse(data, file_format)
     except ImportError as error:
-        package = PACKAGES[file_format]
-        raise ToolMissing(f"reading .{file_format} files needs {package}: {error}", f"pip install {package}") from error
+        hint = f"pip install {known.package}"
+        raise ToolMissing(f"reading .{file_format} files needs {known.package}: {error}", hint) from error
     except _DAMAGE as error:
         raise ModelError(
             f"{path}: wanted a whole .{file_format} file, found one that is truncated or damaged "
@@ -194,33 +193,35 @@ def describe(path: Path) -> Description:
 
 
 def detect(data: bytes, path: Path) -> str:
-    """The format of `data`: by its file identifier, then (ONNX has none) by its first field and its extension."""
-    identifier = data[4:8]
-    if identifier in _IDENTIFIERS:
-        return _IDENTIFIERS[identifier]
-    if identifier[:2] == b"ET" and identifier[2:].isdigit():
-        return "pte"
+    """The format of `data`: by its identifier, then by what such files start with, then by its extension."""
+    formats = [each for _, each in file_formats().values()]
+    known = next((each for each in formats if _has_identifier(data, each)), None)
+    known = known or next((each for each in formats if each.start and re.match(each.start, data, re.DOTALL)), None)
+    if known is not None:
+        return known.name
+    any_of_them = f"a model file ({', '.join(each.suffix for each in formats)})"
     for start, what in _FOREIGN:
-        if data.startswith(start) or (start == b"ET01" and identifier == start):
-            raise ModelError(
-                f"{path}: wanted a model file (.pte, .tflite, .onnx, .ort), found {what}",
-                "Give the exported model file itself.",
-            )
-    extension = path.suffix.lower().lstrip(".")
-    # An ONNX ModelProto is written field by field in order: ir_version first, so tag 0x08 and a small version.
-    if extension == "onnx" or (data[:1] == b"\x08" and len(data) > 2 and 0 < data[1] < 64):
-        return "onnx"
-    wanted = {"pte": "ET12", "tflite": "TFL3", "ort": "ORTM"}.get(extension)
-    detail = f"the identifier {wanted} at byte 4" if wanted else "a model file (.pte, .tflite, .onnx, .ort)"
+        if data.startswith(start):
+            raise ModelError(f"{path}: wanted {any_of_them}, found {what}", "Give the exported model file itself.")
+    named = next((each for each in formats if each.suffix == path.suffix.lower()), None)
+    if named is not None and not named.identifier:
+        return named.name
+    detail = f"the identifier {named.example} at byte 4" if named is not None else any_of_them
     raise ModelError(
         f"{path}: wanted {detail}, found bytes {data[:8]!r} ({len(data)} bytes)",
         "Check that the download or the export finished, and that this is the exported model itself.",
     )
 
 
-def to_json(description: Description) -> dict[str, Any]:
+def _has_identifier(data: bytes, file_format: FileFormat) -> bool:
+    stated, wanted = data[4:8], file_format.identifier
+    rest = stated[len(wanted) :]
+    return bool(wanted) and stated.startswith(wanted) and (not rest or rest.isdigit())
+
+
+def to_json(description: Description) -> dict[str, object]:
     """The description as plain JSON types, with a version."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(description)))
+    plain: dict[str, object] = json.loads(json.dumps(dataclasses.asdict(description)))
     return {"version": JSON_VERSION, **plain}
 
 

@@ -40,7 +40,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             'use scheme = "static_int8", or "dynamic_int8" for linear layers',
         )
     program = rewritten(request.program, EXECUTORCH_INT8 if request.is_int8 else EXECUTORCH)
-    program = in_half(program) if request.scheme == "fp16" else program
+    program = in_half(program) if request.is_half else program
     inputs = [
         TensorSpec(
             name, tuple(t.shape), str(t.dtype).removeprefix("torch."), request.file_layout if t.dim() == 4 else ""

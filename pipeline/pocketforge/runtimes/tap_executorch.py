@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -19,20 +18,19 @@ from executorch.exir.lowered_backend_module import LoweredBackendModule
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-Run = Callable[..., Any]
 
-
-def lower(program: ExportedProgram, pte: Path | None = None) -> Run:
+def lower(program: ExportedProgram, file: Path | None = None) -> Callable[..., Sequence[torch.Tensor] | torch.Tensor]:
     """The edge program as a function of the inputs: what was given to XNNPACK runs as PyTorch's ops.
 
-    pte: where to write the file, if it is wanted too.
+    file: where to write the .pte, if it is wanted too.
     """
     edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
     # to_executorch() changes the program that it is called on.
-    kept = copy.deepcopy(edge.exported_program()) if pte is not None else edge.exported_program()
-    if pte is not None:
-        pte.write_bytes(edge.to_executorch().buffer)
-    module: Any = kept.module()
+    traced = copy.deepcopy(edge.exported_program()) if file is not None else edge.exported_program()
+    if file is not None:
+        file.write_bytes(edge.to_executorch().buffer)
+    module = traced.module()
+    assert isinstance(module, GraphModule)
     for name, child in list(module.named_children()):
         if isinstance(child, LoweredBackendModule):
             setattr(module, name, _Delegate(child.original_module.module()))
@@ -40,7 +38,7 @@ def lower(program: ExportedProgram, pte: Path | None = None) -> Run:
         if node.target is executorch_call_delegate:
             node.op, node.target, node.args = "call_module", str(node.args[0].target), node.args[1:]
     module.recompile()
-    run: Run = module
+    run: Callable[..., Sequence[torch.Tensor] | torch.Tensor] = module
     return run
 
 

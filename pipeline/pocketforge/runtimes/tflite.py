@@ -107,7 +107,7 @@ def _split_outputs(module: torch.nn.Module) -> None:
 
 def _store_weights(request: ExportRequest, data: bytes, encodings: Mapping[str, Encoding]) -> tuple[bytes, list[str]]:
     """The file with its weights in the scheme's form, and what to warn of."""
-    if request.scheme == "fp16":
+    if request.is_half:
         data, count = store_halves(data)
         return data, [] if count else ["no weight fits half precision: the file holds float32"]
     if not encodings:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from pocketforge.errors import ModelError
-from pocketforge.registries import READERS
+from pocketforge.registries import file_formats
 from pocketforge.runtimes.describe import BITS
 
 
@@ -30,7 +30,7 @@ class Moved:
 
 
 class Reader(Protocol):
-    """A module of `READERS`."""
+    """A module that `FileFormat.traffic` names."""
 
     def read(self, path: Path) -> Iterable[Moved]:
         """Raises ValueError for a shape that is not fixed."""
@@ -42,11 +42,11 @@ def traffic_of(path: Path) -> dict[str, Any]:
 
     Raises ModelError for a format that is not read, or shapes that are not fixed.
     """
-    module = READERS.get(path.suffix)
-    if module is None:
-        known = ", ".join(READERS)
+    readers = {suffix: each.traffic for suffix, (_, each) in file_formats().items() if each.traffic}
+    if path.suffix not in readers:
+        known = ", ".join(readers)
         raise ModelError(f"what the operators of {path.name} move is known for {known}, not for {path.suffix}")
-    reader = cast(Reader, importlib.import_module(module))
+    reader = cast(Reader, importlib.import_module(readers[path.suffix]))
     try:
         return {"operators": [asdict(moved) for moved in reader.read(path)]}
     except ValueError as error:

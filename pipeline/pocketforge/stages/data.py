@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,35 +13,39 @@ from pocketforge.data.dataset import Dataset, Samples, open_dataset
 from pocketforge.data.labels import repeated_names
 from pocketforge.data.preprocess import describe
 from pocketforge.errors import ModelError
-from pocketforge.files import json_text, resolver
+from pocketforge.files import resolver
+from pocketforge.metrics import Array
+from pocketforge.outcomes import files
+from pocketforge.outcomes.data import ClassCount, Counts, Preprocessing, Sampled, SampleTensor
+from pocketforge.specs.data import DataSpec
 
 Emit = Callable[[float, str], None]
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: DataSpec, out: Path, emit: Emit) -> None:
     """Read, split and preprocess the data.
 
     inputs: "data_root" (the folder that the source's relative paths are relative to), "labels" (a text file);
-    both may be absent. spec: source, seed, eval_fraction, eval_samples, calibration_samples, preprocess, task.
-    Writes into `out`: calibration_K.npy and eval_K.npy for each model input K (N samples first, no other batch
-    dimension), eval_targets.npy (int64 labels, or float32), data.json. Raises ModelError for data that does not fit.
+    both may be absent. Writes into `out`: calibration_K.npy and eval_K.npy for each model input K (N samples first, no
+    other batch dimension), eval_targets.npy (int64 labels, or float32), data.json. Raises ModelError for data that does
+    not fit.
     """
-    emit(0.0, f"reading {spec['source']}")
+    emit(0.0, f"reading {spec.source}")
     dataset = open_dataset(spec, resolver(inputs.get("data_root")), inputs.get("labels"))
     total = len(dataset.calibration) + len(dataset.eval)
     _write(dataset.calibration, out, "calibration", lambda done: emit(done / total, "calibration samples"))
     start = len(dataset.calibration)
     targets = _write(dataset.eval, out, "eval", lambda done: emit((start + done) / total, "eval samples"))
     np.save(out / "eval_targets.npy", targets)
-    (out / "data.json").write_text(json_text(_summary(dataset, spec, out, targets)), "utf-8")
+    files.write(out, _sampled(dataset, spec.source, out, targets))
     emit(1.0, f"{start} calibration and {len(dataset.eval)} eval samples")
 
 
-def _write(samples: Samples, out: Path, name: str, progress: Callable[[int], None]) -> Any:
+def _write(samples: Samples, out: Path, name: str, progress: Callable[[int], None]) -> Array:
     """Stream one split to `name`_K.npy; the targets come back as an array (they are small)."""
     first, first_target = samples[0]
     # Memory-mapped: 1000 images of 224×224 are 600 MB, and a phone-sized build machine need not hold them.
-    files: list[Any] = [
+    arrays_on_disk = [
         create_samples(out / f"{name}_{number}.npy", array.dtype, (len(samples), *array.shape))
         for number, array in enumerate(first)
     ]
@@ -51,21 +54,23 @@ def _write(samples: Samples, out: Path, name: str, progress: Callable[[int], Non
     for position in range(len(samples)):
         arrays, target = (first, first_target) if position == 0 else samples[position]
         _check_same(arrays, np.shape(target), first, np.shape(first_target), samples.name(position))
-        for file, array in zip(files, arrays, strict=True):
+        for file, array in zip(arrays_on_disk, arrays, strict=True):
             file[position] = array
         targets.append(target)
         if (position + 1) % step == 0:
             progress(position + 1)
-    for file in files:
+    for file in arrays_on_disk:
         file.flush()
     return np.asarray(targets, np.int64 if samples.task == "classification" else np.float32)
 
 
-def _check_same(arrays: Any, target: Any, first: Any, first_target: Any, name: str) -> None:
-    found = [(array.shape, array.dtype) for array in arrays]
-    wanted = [(array.shape, array.dtype) for array in first]
-    if found != wanted or target != first_target:
-        words = [", ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (wanted, found)]
+def _check_same(
+    arrays: Sequence[Array], target: tuple[int, ...], first: Sequence[Array], first_target: tuple[int, ...], name: str
+) -> None:
+    """target, first_target: shapes of what is compared with the first output."""
+    shapes, wanted = ([(array.shape, array.dtype) for array in side] for side in (arrays, first))
+    if shapes != wanted or target != first_target:
+        words = [", ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (wanted, shapes)]
         raise ModelError(
             f"data.source: sample {name!r} has shape {words[1]} (target {target}), the first has {words[0]} "
             f"(target {first_target})",
@@ -73,33 +78,40 @@ def _check_same(arrays: Any, target: Any, first: Any, first_target: Any, name: s
         )
 
 
-def _summary(dataset: Dataset, spec: Mapping[str, Any], out: Path, targets: Any) -> dict[str, Any]:
-    """What data.json holds."""
+def _sampled(dataset: Dataset, source: str, out: Path, targets: Array) -> Sampled:
+    """What data.json says."""
     splits = {"calibration": dataset.calibration, "train": dataset.train, "eval": dataset.eval}
     arrays = [np.load(path, mmap_mode="r") for path in sorted(out.glob("eval_[0-9]*.npy"), key=_number)]
-    histogram: list[dict[str, Any]] | None = None
-    if dataset.task == "classification":
-        counts = np.bincount(targets, minlength=len(dataset.labels))
-        names = dataset.labels or tuple(str(number) for number in range(len(counts)))
-        histogram = [{"label": names[number], "count": int(count)} for number, count in enumerate(counts)]
-    return {
-        "version": 1,
-        "source": spec["source"],
-        "task": dataset.task,
-        "labels": list(dataset.labels),
-        "counts": {
-            "source": len(dataset.source),
-            **{name: len(samples) for name, samples in splits.items()},
-            "held_out": len(dataset.split.held_out),
-            "duplicates_dropped": len(dataset.split.duplicates),
-        },
-        "ids_sha256": {name: _ids_digest(samples.ids) for name, samples in splits.items()},
-        "inputs": [{"shape": list(array.shape[1:]), "dtype": str(array.dtype)} for array in arrays],
-        "targets": {"shape": list(targets.shape[1:]), "dtype": str(targets.dtype)},
-        "preprocess": describe(dataset.preprocess, dataset.value_max, dataset.source.reading),
-        "eval_histogram": histogram,
-        "notes": [note for note in (*dataset.source.notes(), repeated_names(dataset.labels)) if note],
-    }
+    return Sampled(
+        source=source,
+        task=dataset.task,
+        labels=tuple(dataset.labels),
+        counts=Counts(
+            source=len(dataset.source),
+            calibration=len(dataset.calibration),
+            train=len(dataset.train),
+            eval=len(dataset.eval),
+            held_out=len(dataset.split.held_out),
+            duplicates_dropped=len(dataset.split.duplicates),
+        ),
+        ids_sha256={name: _ids_digest(samples.ids) for name, samples in splits.items()},
+        inputs=tuple(_tensor(array) for array in arrays),
+        targets=_tensor(targets),
+        preprocess=Preprocessing(**describe(dataset.preprocess, dataset.value_max, dataset.source.reading)),
+        eval_histogram=_histogram(dataset.labels, targets) if dataset.task == "classification" else None,
+        notes=tuple(note for note in (*dataset.source.notes(), repeated_names(dataset.labels)) if note),
+    )
+
+
+def _tensor(array: Array) -> SampleTensor:
+    """What one sample of an array is."""
+    return SampleTensor(tuple(array.shape[1:]), str(array.dtype))
+
+
+def _histogram(labels: Sequence[str], targets: Array) -> tuple[ClassCount, ...]:
+    counts = np.bincount(targets, minlength=len(labels))
+    names = labels or [str(number) for number in range(len(counts))]
+    return tuple(ClassCount(names[number], int(count)) for number, count in enumerate(counts))
 
 
 def _number(path: Path) -> int:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pocketforge.errors import PocketforgeError, StageFailed, first_line
+from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.reference import Reference
 from pocketforge.registries import RUNTIMES
 from pocketforge.rewrites.blame import layer_of
 from pocketforge.runtimes.base import ExportRequest, load_exporter
+from pocketforge.specs.export import ExportSpec
 
 Emit = Callable[[float, str], None]
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: "reference", "quantize" (but for fp32 and fp16); spec: runtime, scheme, layout, model_layout, io, opset.
+def run(inputs: Mapping[str, Path], spec: ExportSpec, out: Path, emit: Emit) -> None:
+    """inputs: "reference", "quantize" (where a step quantized the model).
 
     Writes the runtime's files and export.json (their roles, inputs, outputs, facts, warnings). Raises StageFailed
     with the toolchain's words, ToolMissing when the toolchain is not installed.
     """
-    emit(0.0, f"loading {spec['runtime']}'s exporter")
-    exporter = load_exporter(spec["runtime"])
+    emit(0.0, f"loading {spec.runtime}'s exporter")
+    exporter = load_exporter(spec.runtime)
     request = load_request(inputs, spec)
     emit(0.3, "exporting")
     try:
@@ -33,9 +34,10 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     except (PocketforgeError, OSError):
         raise
     except Exception as error:
-        raise exporters_words(error, request, spec["runtime"]) from error
-    (out / "export.json").write_text(json.dumps(dataclasses.asdict(result), indent=1, sort_keys=True), "utf-8")
-    emit(1.0, f"{(out / result.files['model']).stat().st_size} bytes")
+        raise exporters_words(error, request, spec.runtime) from error
+    exported = Exported(result.files, tuple(result.inputs), tuple(result.outputs), result.facts, tuple(result.warnings))
+    files.write(out, exported)
+    emit(1.0, f"{exported.model_in(out).stat().st_size} bytes")
 
 
 def exporters_words(error: Exception, request: ExportRequest, runtime: str) -> StageFailed:
@@ -49,9 +51,9 @@ def exporters_words(error: Exception, request: ExportRequest, runtime: str) -> S
     )
 
 
-def load_request(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> ExportRequest:
+def load_request(inputs: Mapping[str, Path], spec: ExportSpec) -> ExportRequest:
     """What the exporter gets, from the folders of the earlier stages."""
-    summary = json.loads((inputs["reference"] / "reference.json").read_text("utf-8"))
+    reference = files.read(inputs["reference"], Reference)
     if "quantize" in inputs:
         # Registers the quantized ops that a converted graph holds; loading one fails without it.
         import torchao.quantization.pt2e  # noqa: F401
@@ -66,12 +68,12 @@ def load_request(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> ExportR
         program=program,
         unfolded=unfolded,
         example=tuple(program.example_inputs[0]),
-        input_names=tuple(i["name"] for i in summary["inputs"]),
-        output_names=tuple(o["name"] for o in summary["outputs"]),
-        layout=spec["layout"],
-        io=spec["io"],
-        opset=spec["opset"],
-        model_layout=spec["model_layout"],
-        scheme=spec["scheme"],
+        input_names=tuple(tensor.name for tensor in reference.inputs),
+        output_names=tuple(tensor.name for tensor in reference.outputs),
+        layout=spec.layout,
+        io=spec.io,
+        opset=spec.opset,
+        model_layout=spec.model_layout,
+        scheme=spec.scheme,
         encodings=inputs["quantize"] if "quantize" in inputs and unfolded is None else None,
     )

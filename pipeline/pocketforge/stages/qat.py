@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,16 @@ from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.model.load import load_exported
+from pocketforge.outcomes import files
+from pocketforge.outcomes.qat import QatTraining
+from pocketforge.outcomes.quantize import TrainedFor
 from pocketforge.pruning.subject import open_checkpoint
-from pocketforge.quantization.converted import write_converted
+from pocketforge.quantization.converted import Notes, write_converted
 from pocketforge.quantization.qat import SMALLEST_BATCH, Freezing, Inputs, TrainingGraph
-from pocketforge.recipe.quantize import quantize_entry
+from pocketforge.specs.qat import QatSpec
 from pocketforge.training.batches import Batches
 from pocketforge.training.distributed import together
-from pocketforge.training.loop import deterministic, fit
+from pocketforge.training.loop import History, deterministic, fit
 from pocketforge.training.losses import user_loss
 from pocketforge.training.teacher import open_teacher
 
@@ -31,43 +33,61 @@ _TRAINED = 0.85  # share of the work
 _RANGE_BATCH, _RANGE_BATCHES = 50, 4
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: Emit) -> None:
     """Train with fake quantization and convert.
 
     inputs: as of stage finetune ("data_root", "definition", "checkpoint" or "weights", "labels", "teacher_weights",
-    "partial", "logs"), and "data" and "reference", those stages' folders. spec: definition, args, seed, task, data (the
-    data stage's), quantize (`Quantize.spec()`; without finetune, Finetune's defaults).
+    "partial", "logs"), and "data" and "reference", those stages' folders.
     Writes what `write_converted` does, and qat.json. Raises ModelError as model, data and training do, also for a model
     that has no training graph; StageFailed when the guard finds the graph changed, or nothing is quantized.
     """
-    processes = quantize_entry(spec["quantize"]).settings.processes
+    processes = spec.quantize.settings.processes
     if processes > 1:
         together(processes, f"{__name__}:train", inputs, spec, out, emit)
     else:
         train(inputs, spec, out, emit)
 
 
-def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+def train(inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: Emit) -> None:
     """`run`, in each of its processes; the first one writes."""
-    quantize = quantize_entry(spec["quantize"])
-    settings = quantize.settings
-    if spec["definition"].endswith(".pt2"):
+    if spec.model.definition.endswith(".pt2"):
         raise ModelError(
-            f"scheme qat_int8 needs a model that can be trained; {spec['definition']} is a traced graph, fixed in the "
-            "mode that it was traced in",
+            f"scheme qat_int8 needs a model that can be trained; {spec.model.definition} is a traced graph, fixed in "
+            "the mode that it was traced in",
             'give the .py definition and its weights, or use scheme = "static_int8"',
         )
+    trained = _trained(inputs, spec, emit)
+    if torch.distributed.is_initialized() and torch.distributed.get_rank():
+        return
+    emit(_TRAINED, "converting")
+    _convert(trained, inputs, spec, out, emit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """A training graph that has been trained, and what is said of how."""
+
+    training: TrainingGraph
+    history: History
+    train_samples: int
+    teacher: Mapping[str, Any] | None
+    masked: tuple[str, ...]
+
+
+def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: Emit) -> _Trained:
+    settings, seed, task = spec.quantize.settings, spec.sampling.seed, spec.sampling.task
+    model = spec.model.to_json()
     resolve = resolver(inputs.get("data_root"))
-    checkpoint = open_checkpoint(inputs, spec)
-    data = open_dataset(spec["data"], resolve, inputs.get("labels"))
-    example = tuple(load_exported(inputs["reference"] / "model.pt2").example_inputs[0])
+    checkpoint = open_checkpoint(inputs, model)
+    data = open_dataset(spec.sampling.data.to_json(), resolve, inputs.get("labels"))
     emit(0.0, "preparing the training graph")
-    with deterministic(spec["seed"], 1):
-        training = TrainingGraph(checkpoint.module, range_batches(data), quantize)
+    with deterministic(seed, 1):
+        training = TrainingGraph(checkpoint.module, range_batches(data), spec.quantize)
     teacher, about_teacher = None, None
     if settings.distill is not None:
+        module = checkpoint.module
         teacher, about_teacher = open_teacher(
-            settings.distill, checkpoint.module, data, inputs, spec, resolve, default=checkpoint.module
+            settings.distill, module, data, inputs, {**model, "task": task}, resolve, default=module
         )
     masks = None
     if checkpoint.masks:
@@ -80,8 +100,8 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
             training.graph,
             data.train,
             settings,
-            seed=spec["seed"],
-            task=spec.get("task", "classification"),
+            seed=seed,
+            task=task,
             loss=loss,
             teacher=teacher,
             constraint=Freezing(training, masks),
@@ -90,35 +110,39 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
             check=training.check,
             emit=lambda fraction, message: emit(_TRAINED * fraction, message),
         )
-    if torch.distributed.is_initialized() and torch.distributed.get_rank():
-        return
-    emit(_TRAINED, "converting")
-    with deterministic(spec["seed"], 1):
+    return _Trained(training, history, len(data.train), about_teacher, tuple(sorted(checkpoint.masks)))
+
+
+def _convert(trained: _Trained, inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: Emit) -> None:
+    """Convert the trained graph, and write the step's files."""
+    quantize, settings, training = spec.quantize, spec.quantize.settings, trained.training
+    example = tuple(load_exported(inputs["reference"] / "model.pt2").example_inputs[0])
+    epochs = len(trained.history)
+    with deterministic(spec.sampling.seed, 1):
         if settings.ema_decay or settings.early_stop_epochs:
             # The weights kept are not the last ones: neither are their ranges.
             training.measure_again()
         graphs, sqnr_db = training.convert()
-        about = {"epochs": len(history), "train_samples": len(data.train)}
-        summary = write_converted(
-            graphs, example, quantize, inputs["data"], out, lambda f: emit(0.9 + 0.1 * f, "eval"), {"qat": about}
+        notes = Notes(qat=TrainedFor(epochs, trained.train_samples))
+        quantized = write_converted(
+            graphs, example, quantize, inputs["data"], out, lambda f: emit(0.9 + 0.1 * f, "eval"), notes
         )
-    # No times in it: the same inputs give the same bytes.
-    report = {
-        "version": 1,
-        "train_samples": len(data.train),
-        "settings": {name: value for name, value in asdict(settings).items() if name != "type"},
-        "freeze_batch_norm": quantize.freeze_batch_norm,
-        "freeze_observers": quantize.freeze_observers,
-        "history": history,
-        "stopped_early": len(history) < settings.epochs,
-        "teacher": about_teacher,
-        "masked_parameters": sorted(checkpoint.masks),
-        "batch_norm_folded_before": training.folded_before,
-        "guard": training.guard.report(),
-        "converted_sqnr_db": sqnr_db,
-    }
-    (out / "qat.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", "utf-8")
-    emit(1.0, f"{len(summary['quantized'])} layers in int8, {len(summary['float'])} in float")
+    report = QatTraining(
+        version=1,
+        train_samples=trained.train_samples,
+        settings=settings,
+        freeze_batch_norm=quantize.freeze_batch_norm,
+        freeze_observers=quantize.freeze_observers,
+        history=tuple(trained.history),
+        stopped_early=epochs < settings.epochs,
+        teacher=trained.teacher,
+        masked_parameters=trained.masked,
+        batch_norm_folded_before=tuple(training.folded_before),
+        guard=training.guard.report(),
+        converted_sqnr_db=sqnr_db,
+    )
+    files.write(out, report)
+    emit(1.0, f"{len(quantized.quantized)} layers in int8, {len(quantized.left_float)} in float")
 
 
 def range_batches(data: Dataset) -> list[Inputs]:
@@ -135,5 +159,5 @@ def range_batches(data: Dataset) -> list[Inputs]:
         )
     batches, count = Batches(samples, keep=False), min(len(samples), _RANGE_BATCH * _RANGE_BATCHES)
     starts = range(0, count, _RANGE_BATCH)
-    found = [batches.gather(range(start, min(start + _RANGE_BATCH, count)))[0] for start in starts]
-    return [inputs for inputs in found if len(inputs[0]) >= SMALLEST_BATCH]
+    gathered = [batches.gather(range(start, min(start + _RANGE_BATCH, count)))[0] for start in starts]
+    return [inputs for inputs in gathered if len(inputs[0]) >= SMALLEST_BATCH]

@@ -3,38 +3,68 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
+from pocketforge.outcomes import files
+from pocketforge.outcomes.layers import LayerStudy
+from pocketforge.outcomes.quantize import CodebookChoice, Quantized, Repairs
 from pocketforge.quantization.bias_correction import copy_biases, correct_biases
 from pocketforge.quantization.calibration import calibration_samples
-from pocketforge.quantization.converted import write_converted, write_float_form
+from pocketforge.quantization.codebook_files import Codebook
+from pocketforge.quantization.converted import Notes, write_converted, write_float_form
 from pocketforge.quantization.equalization import equalize
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.layer_study import Scorer
 from pocketforge.quantization.mixed import choose
 from pocketforge.quantization.pt2e import quantize_graph
-from pocketforge.recipe.quantize import Quantize, quantize_entry
+from pocketforge.recipe.compress import Finetune
+from pocketforge.recipe.quantize import Quantize
 from pocketforge.rewrites.blame import layer_of
 from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
+from pocketforge.specs.quantize import QuantizeSpec
+from pocketforge.specs.sampling import Sampling
+from pocketforge.training.loop import History
 
 Emit = Callable[[float, str], None]
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 MOST_IN_FLOAT = 0.5  # of the weights: more, and the file is a float file by another name
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What one run has to do with. program: the traced graph, as stage reference left it."""
+
+    program: ExportedProgram
+    spec: QuantizeSpec
+    inputs: Mapping[str, Path]
+    out: Path
+    emit: Emit
+
+    @property
+    def quantize(self) -> Quantize:
+        return self.spec.quantize
+
+    @property
+    def sampling(self) -> Sampling:
+        assert self.spec.sampling is not None, "the plan gives samples to those that judge or train"
+        return self.spec.sampling
+
+    def evaluating(self, fraction: float) -> None:
+        """Progress of the last part."""
+        self.emit(0.8 + 0.2 * fraction, "running the quantized graph")
+
+
+def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: Emit) -> None:
     """inputs: "data", "reference"; mixed also "layers" (the study's folder); mixed and a codebook with finetune
-    "data_root" and perhaps "labels"; the latter "partial", "logs". spec: `Quantize.spec()`, for these two schemes also
-    data, seed, task.
+    "data_root" and perhaps "labels"; the latter "partial", "logs".
 
     Writes what `write_converted` does, mixed also mixed.json. Weight-only schemes and codebooks write folded.pt2 (a
     float graph with the values that weights will have), weights.safetensors and weights.json (the form they are stored
@@ -42,60 +72,57 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Em
     ModelError for samples or overrides that do not fit.
     """
     torch.set_num_threads(1)
-    quantize = quantize_entry(spec)
     program = torch.export.load(inputs["reference"] / "model.pt2")
+    scheme = spec.quantize.scheme
     make = {"weight_only_int8": _weight_only, "weight_only_int4": _weight_only, "codebook": _codebook}
     try:
-        summary = make.get(quantize.scheme, _int8)(program, quantize, inputs, spec, out, emit)
+        quantized = make.get(scheme, _int8)(_Run(program, spec, inputs, out, emit))
     except (PocketforgeError, OSError, MemoryError):
         raise
     except Exception as error:  # torchao and the quantizer raise many kinds of their own
         layer = layer_of(error, list(program.graph.nodes))
         raise StageFailed(
-            f"the model could not be quantized ({quantize.scheme}){f', at {layer}' if layer else ''}: "
-            f"{first_line(error)}",
+            f"the model could not be quantized ({scheme}){f', at {layer}' if layer else ''}: {first_line(error)}",
             "keep the layer in float (quantize.overrides), write it with other operators, or try another scheme; "
             "the whole story is in the log",
         ) from error
-    emit(1.0, f"{len(summary['quantized'])} layers quantized, {len(summary['float'])} in float")
+    emit(1.0, f"{len(quantized.quantized)} layers quantized, {len(quantized.left_float)} in float")
 
 
-def _int8(
-    program: ExportedProgram,
-    quantize: Quantize,
-    inputs: Mapping[str, Path],
-    spec: Mapping[str, Any],
-    out: Path,
-    emit: Emit,
-) -> dict[str, Any]:
+def _int8(run: _Run) -> Quantized:
+    program, quantize, emit = run.program, run.quantize, run.emit
     check_recurrent(program, quantize.scheme)
-    samples = calibration_samples(inputs["data"], quantize)
-    schemes, more = None, {}
+    samples = calibration_samples(run.inputs["data"], quantize)
+    chosen = None
     if quantize.scheme == "mixed":
-        study = json.loads((inputs["layers"] / "layers.json").read_text("utf-8"))
-        scorer = Scorer(program, samples, quantize, inputs, spec)
+        study = files.read(run.inputs["layers"], LayerStudy)
+        scorer = Scorer(program, samples, quantize, run.inputs, run.sampling)
         chosen = choose(study, scorer, quantize, lambda f, text: emit(0.5 * f, text))
-        schemes, more = chosen.schemes, {"mixed": chosen.summary}
-        (out / "mixed.json").write_text(json.dumps(chosen.summary, indent=1, sort_keys=True), "utf-8")
-    repairs: dict[str, Any] = {}
+        files.write(run.out, chosen.summary)
+    equalized = corrected = None
     if "equalize" in quantize.repairs:
         emit(0.5, "equalizing layers")
         merged = fold_batch_norm(program)
-        repairs["equalize"] = equalize(merged, samples)
+        equalized = equalize(merged, samples)
         program = torch.export.export(merged, program.example_inputs[0])
+    schemes = chosen.schemes if chosen else None
     graphs = quantize_graph(
         program, samples, quantize, schemes=schemes, progress=lambda f: emit(0.5 + 0.1 * f, "calibrating")
     )
     if "bias_correction" in quantize.repairs:
         emit(0.6, "correcting biases")
         folded, unfolded = graphs
-        graph: Any = program.module()
+        graph = program.module()
         rewrite(graph, QUANTIZER)  # the nodes that the converted graph has
-        repairs["bias_correction"] = correct_biases(graph, folded, samples)
+        corrected = correct_biases(graph, folded, samples)
         copy_biases(folded, unfolded)
-    more |= {"repairs": repairs} if repairs else {}
+    notes = Notes(
+        mixed=chosen.summary if chosen else None,
+        repairs=Repairs(equalized, corrected) if equalized or corrected else None,
+    )
     emit(0.7, "converting")
-    return write_converted(graphs, program.example_inputs[0], quantize, inputs["data"], out, _evaluating(emit), more)
+    example = program.example_inputs[0]
+    return write_converted(graphs, example, quantize, run.inputs["data"], run.out, run.evaluating, notes)
 
 
 def check_recurrent(program: ExportedProgram, scheme: str) -> None:
@@ -103,7 +130,7 @@ def check_recurrent(program: ExportedProgram, scheme: str) -> None:
 
     Where they are the smaller part, they stay in float as other layers may.
     """
-    module: Any = program.module()
+    module = program.module()
     sizes: dict[torch.fx.Node, int] = {}
     for node in module.graph.nodes:
         if op_name(node) in RECURRENT:
@@ -119,67 +146,57 @@ def check_recurrent(program: ExportedProgram, scheme: str) -> None:
         )
 
 
-def _weight_only(
-    program: ExportedProgram,
-    quantize: Quantize,
-    inputs: Mapping[str, Path],
-    spec: Mapping[str, Any],
-    out: Path,
-    emit: Emit,
-) -> dict[str, Any]:
+def _weight_only(run: _Run) -> Quantized:
     from pocketforge.quantization.encodings import save_encodings
     from pocketforge.quantization.weight_only import quantize_weights
 
-    emit(0.0, "rounding weights")
-    graph, encodings = quantize_weights(program, quantize)
-    save_encodings(encodings, out)
-    example = program.example_inputs[0]
-    return write_float_form(graph, example, quantize, encodings, inputs["data"], out, _evaluating(emit))
+    run.emit(0.0, "rounding weights")
+    graph, encodings = quantize_weights(run.program, run.quantize)
+    save_encodings(encodings, run.out)
+    example = run.program.example_inputs[0]
+    return write_float_form(graph, example, run.quantize, encodings, run.inputs["data"], run.out, run.evaluating)
 
 
-def _codebook(
-    program: ExportedProgram,
-    quantize: Quantize,
-    inputs: Mapping[str, Path],
-    spec: Mapping[str, Any],
-    out: Path,
-    emit: Emit,
-) -> dict[str, Any]:
-    from pocketforge.data.dataset import open_dataset
-    from pocketforge.files import resolver
-    from pocketforge.quantization.codebook import cluster, describe, finetune_centroids, with_codebooks
+def _codebook(run: _Run) -> Quantized:
+    from pocketforge.quantization.codebook import cluster, describe, with_codebooks
     from pocketforge.quantization.codebook_files import save_codebooks
-    from pocketforge.training.losses import user_loss
 
-    graph = fold_batch_norm(program)
+    quantize, emit = run.quantize, run.emit
+    graph = fold_batch_norm(run.program)
     codebooks = cluster(graph, quantize.entries, lambda f, text: emit(0.3 * f, text))
     clustered = with_codebooks(graph, codebooks)
-    history: list[dict[str, float]] = []
+    history: History = []
     if quantize.finetune is not None:
-        resolve = resolver(inputs.get("data_root"))
-        data = open_dataset(spec["data"], resolve, inputs.get("labels"))
-        with contextlib.ExitStack() as around:
-            given = quantize.finetune.loss
-            clustered, codebooks, history = finetune_centroids(
-                clustered,
-                codebooks,
-                data.train,
-                quantize.finetune,
-                seed=spec["seed"],
-                task=spec["task"],
-                loss=around.enter_context(user_loss(given, resolve)) if given else None,
-                partial=inputs.get("partial"),
-                logs=inputs.get("logs"),
-                emit=lambda f, text: emit(0.3 + 0.5 * f, text),
-            )
+        clustered, codebooks, history = _finetuned(run, clustered, codebooks, quantize.finetune)
     state = clustered.state_dict()
     rest = {name: tensor.numpy() for name, tensor in state.items() if name not in codebooks}
-    sizes = save_codebooks(codebooks, rest, out)
-    layers = describe(graph, codebooks)
-    more = {"codebook": {"sizes": sizes, "weights": layers, "history": history}}
-    example = program.example_inputs[0]
-    return write_float_form(clustered, example, quantize, codebooks, inputs["data"], out, _evaluating(emit), more)
+    sizes = save_codebooks(codebooks, rest, run.out)
+    notes = Notes(codebook=CodebookChoice(sizes, describe(graph, codebooks), tuple(history)))
+    example, data = run.program.example_inputs[0], run.inputs["data"]
+    return write_float_form(clustered, example, quantize, codebooks, data, run.out, run.evaluating, notes)
 
 
-def _evaluating(emit: Emit) -> Callable[[float], None]:
-    return lambda fraction: emit(0.8 + 0.2 * fraction, "running the quantized graph")
+def _finetuned(
+    run: _Run, clustered: torch.fx.GraphModule, codebooks: Mapping[str, Codebook], settings: Finetune
+) -> tuple[torch.fx.GraphModule, dict[str, Codebook], History]:
+    from pocketforge.data.dataset import open_dataset
+    from pocketforge.files import resolver
+    from pocketforge.quantization.codebook import finetune_centroids
+    from pocketforge.training.losses import user_loss
+
+    inputs = run.inputs
+    resolve = resolver(inputs.get("data_root"))
+    data = open_dataset(run.sampling.data.to_json(), resolve, inputs.get("labels"))
+    with contextlib.ExitStack() as around:
+        return finetune_centroids(
+            clustered,
+            codebooks,
+            data.train,
+            settings,
+            seed=run.sampling.seed,
+            task=run.sampling.task,
+            loss=around.enter_context(user_loss(settings.loss, resolve)) if settings.loss else None,
+            partial=inputs.get("partial"),
+            logs=inputs.get("logs"),
+            emit=lambda f, text: run.emit(0.3 + 0.5 * f, text),
+        )

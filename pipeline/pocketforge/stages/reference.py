@@ -5,10 +5,10 @@ Every lane starts from the traced graph and is compared with these outputs.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,66 +17,88 @@ from torch import Tensor
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
-from pocketforge.metrics import accuracy
+from pocketforge.metrics import Array, accuracy
 from pocketforge.model import load
 from pocketforge.model.evaluate import evaluate
 from pocketforge.model.lazy import settle
 from pocketforge.model.weights import check_finite
+from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Sampled
+from pocketforge.outcomes.reference import ModelTensor, Reference, WeightsRead
 from pocketforge.pruning.equality import telling_inputs
 from pocketforge.pruning.subject import open_checkpoint
+from pocketforge.recipe.model import InputSpec
+from pocketforge.specs.reference import ReferenceSpec
 
 Emit = Callable[[float, str], None]
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: Emit) -> None:
     """Build, load, trace and evaluate the model.
 
-    inputs: "data" (stage data's folder), "data_root", "weights" or "checkpoint" (stage finetune's folder); spec:
-    definition, args, inputs, outputs, task, metric. Writes model.pt2 (batch 1), outputs_0.npy … (one an output, eval
-    samples first), reference.json. Raises ModelError where model, weights, data and labels do not fit together.
+    inputs: "data" (stage data's folder), "data_root", "weights" or "checkpoint" (stage finetune's folder). Writes
+    model.pt2 (batch 1), outputs_0.npy … (one an output, eval samples first), reference.json. Raises ModelError where
+    model, weights, data and labels do not fit together.
     """
     torch.set_num_threads(1)
-    data = json.loads((inputs["data"] / "data.json").read_text("utf-8"))
+    data = files.read(inputs["data"], Sampled)
     emit(0.0, "building the model")
-    program, parameters, macs, weights = load_traced(inputs, spec, data)
-    example = tuple(program.example_inputs[0])
-    torch.export.save(program, out / "model.pt2")
+    traced = load_traced(inputs, spec, data)
+    example = tuple(traced.program.example_inputs[0])
+    torch.export.save(traced.program, out / "model.pt2")
     emit(0.2, "running the eval samples")
-    outputs = evaluate(program.module(), load_samples(inputs["data"], "eval"), lambda f: emit(0.2 + 0.8 * f, "eval"))
+    outputs = evaluate(
+        traced.program.module(), load_samples(inputs["data"], "eval"), lambda f: emit(0.2 + 0.8 * f, "eval")
+    )
     for number, array in enumerate(outputs):
         np.save(out / f"outputs_{number}.npy", array)
-    names = output_names(spec, len(outputs))
+    names = output_names(spec.outputs, len(outputs))
     check_answers(names, outputs)
     targets = np.load(inputs["data"] / "eval_targets.npy")
-    if spec["task"] == "classification":
-        check_labels(outputs[0], targets, data["labels"])
+    if spec.task == "classification":
+        check_labels(outputs[0], targets, data.labels)
     elif outputs[0].reshape(len(targets), -1).shape != targets.reshape(len(targets), -1).shape:
         raise ModelError(f"the model's output has shape {outputs[0].shape[1:]}, the targets have {targets.shape[1:]}")
-    summary: dict[str, Any] = {
-        "parameters": parameters,
-        "macs": macs,
-        **({"weights": weights} if weights else {}),
-        "accuracy": accuracy(outputs[0], targets, spec["task"]),
-        "eval_samples": len(targets),
-        "inputs": [
-            {"name": name, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
-            for name, tensor in zip(input_names(spec, len(example)), example, strict=True)
-        ],
-        "outputs": [
-            {"name": name, "shape": [1, *array.shape[1:]], "dtype": str(array.dtype)}
+    reference = Reference(
+        parameters=traced.parameters,
+        macs=traced.macs,
+        accuracy=accuracy(outputs[0], targets, spec.task),
+        eval_samples=len(targets),
+        inputs=tuple(
+            ModelTensor(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            for name, tensor in zip(input_names(spec.inputs, len(example)), example, strict=True)
+        ),
+        outputs=tuple(
+            ModelTensor(name, (1, *array.shape[1:]), str(array.dtype))
             for name, array in zip(names, outputs, strict=True)
-        ],
-    }
-    (out / "reference.json").write_text(json.dumps(summary, indent=1, sort_keys=True), "utf-8")
-    emit(1.0, f"{spec['metric']} {summary['accuracy'][spec['metric']]:.4f}")
+        ),
+        weights=traced.weights,
+    )
+    files.write(out, reference)
+    emit(1.0, f"{spec.metric} {reference.accuracy[spec.metric]:.4f}")
 
 
-def load_traced(
-    inputs: Mapping[str, Path], spec: Mapping[str, Any], data: Mapping[str, Any]
-) -> tuple[torch.export.ExportedProgram, int, int, dict[str, Any]]:
-    """The traced batch-1 graph with the trained weights, its parameters and MACs, and how the weights were read."""
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """The model with its trained weights, as a graph.
+
+    Attributes:
+        program: Traced at batch 1.
+        parameters: How many values the model has to learn.
+        macs: Multiply-accumulates of one inference.
+        weights: How its weights were read; None where they came with it.
+    """
+
+    program: torch.export.ExportedProgram
+    parameters: int
+    macs: int
+    weights: WeightsRead | None = None
+
+
+def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) -> Traced:
+    """The traced batch-1 graph with the trained weights."""
     resolve = resolver(inputs.get("data_root"))
-    definition = spec["definition"]
+    definition = spec.model.definition
     if definition.endswith(".pt2"):
         program = load.load_exported(resolve(definition))
         check_finite({**program.state_dict}, definition)
@@ -88,29 +110,30 @@ def load_traced(
                 "torch.export.save(torch.export.export(model, (x[:1],)), FILE)",
             )
         check_samples(example, data)
-        module = program.module()
-        return program, load.count_parameters(module), load.count_macs(module, example), {}
-    checkpoint = open_checkpoint(inputs, spec)
+        graph = program.module()
+        return Traced(program, load.count_parameters(graph), load.count_macs(graph, example))
+    checkpoint = open_checkpoint(inputs, dataclasses.asdict(spec.model))
     module = checkpoint.module
-    example = example_for(spec, load.example_inputs(definition, resolve), data)
+    example = example_for(spec.inputs, load.example_inputs(definition, resolve), data)
     check_samples(example, data)
     # Rewrites are compared on it: zeros, which a recipe's shapes and many definitions give, would tell nothing.
     example = telling_inputs(example, _samples(inputs["data"]))
-    settle(module, example, spec.get("seed", 0))
+    settle(module, example, spec.model.seed)
     check_finite(module.state_dict(), definition)
     program = load.trace(module, example)
-    return program, load.count_parameters(module), load.count_macs(module, example), checkpoint.weights
+    weights = checkpoint.weights and WeightsRead(**{**checkpoint.weights, "done": tuple(checkpoint.weights["done"])})
+    return Traced(program, load.count_parameters(module), load.count_macs(module, example), weights or None)
 
 
 def example_for(
-    spec: Mapping[str, Any], from_definition: tuple[Tensor, ...] | None, data: Mapping[str, Any]
+    given: Sequence[InputSpec], from_definition: tuple[Tensor, ...] | None, data: Sampled
 ) -> tuple[Tensor, ...]:
     """Batch-1 inputs as the model takes: the recipe's model.input, else example_inputs(), else the samples' shape."""
-    if spec["inputs"]:
-        return tuple(_zeros(i["shape"], i["dtype"]) for i in spec["inputs"])
+    if given:
+        return tuple(_zeros(each.shape, each.dtype) for each in given)
     if from_definition is not None:
         return tuple(tensor[:1] for tensor in from_definition)
-    return tuple(_zeros([1, *i["shape"]], i["dtype"]) for i in data["inputs"])
+    return tuple(_zeros((1, *each.shape), each.dtype) for each in data.inputs)
 
 
 def _samples(data: Path) -> Iterator[tuple[Tensor, ...]]:
@@ -120,18 +143,18 @@ def _samples(data: Path) -> Iterator[tuple[Tensor, ...]]:
         yield tuple(torch.from_numpy(np.array(array[index : index + 1])) for array in arrays)
 
 
-def _zeros(shape: list[int], dtype: str) -> Tensor:
-    return torch.zeros(tuple(shape), dtype=getattr(torch, dtype))
+def _zeros(shape: tuple[int, ...], dtype: str) -> Tensor:
+    return torch.zeros(shape, dtype=getattr(torch, dtype))
 
 
-def check_samples(example: tuple[Tensor, ...], data: Mapping[str, Any]) -> None:
+def check_samples(example: tuple[Tensor, ...], data: Sampled) -> None:
     """Raises ModelError unless the preprocessed samples are what the model takes."""
     wanted = [(list(t.shape[1:]), str(t.dtype).removeprefix("torch.")) for t in example]
-    found = [(list(i["shape"]), i["dtype"]) for i in data["inputs"]]
-    if wanted != found:
-        said = [" and ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (wanted, found)]
+    sampled = [(list(each.shape), each.dtype) for each in data.inputs]
+    if wanted != sampled:
+        takes, are = (" and ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (wanted, sampled))
         raise ModelError(
-            f"the model takes {said[0]}, the preprocessed samples are {said[1]}",
+            f"the model takes {takes}, the preprocessed samples are {are}",
             "set data.preprocess (resize, color, layout), or the model's input shape ([[model.input]] shape = …)",
         )
 
@@ -140,22 +163,22 @@ def check_samples(example: tuple[Tensor, ...], data: Mapping[str, Any]) -> None:
 OUTPUT_DTYPES = ("float32", "int64", "int32", "uint8", "bool")
 
 
-def check_answers(names: list[str], outputs: list[np.ndarray[Any, Any]]) -> None:
+def check_answers(names: list[str], outputs: Sequence[Array]) -> None:
     """Raises ModelError for an output that no file can have, or that is not finite."""
     for name, array in zip(names, outputs, strict=True):
-        said = "the model" if len(names) == 1 else f"output {name!r} of the model"
+        whose = "the model" if len(names) == 1 else f"output {name!r} of the model"
         if str(array.dtype) not in OUTPUT_DTYPES:
             raise ModelError(
-                f"{said} answers {array.dtype}; files can hold {', '.join(OUTPUT_DTYPES)}",
+                f"{whose} answers {array.dtype}; files can hold {', '.join(OUTPUT_DTYPES)}",
                 "convert it in forward(), e.g. .float()",
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ModelError(
-                f"{said} answers NaN or infinity on real samples", "check its weights and the preprocessing"
+                f"{whose} answers NaN or infinity on real samples", "check its weights and the preprocessing"
             )
 
 
-def check_labels(outputs: np.ndarray[Any, Any], targets: np.ndarray[Any, Any], labels: list[str]) -> None:
+def check_labels(outputs: Array, targets: Array, labels: Sequence[str]) -> None:
     """Raises ModelError when the model has another number of classes than there are labels."""
     classes = int(np.prod(outputs.shape[1:]))
     if outputs.ndim != 2:
@@ -172,15 +195,14 @@ def check_labels(outputs: np.ndarray[Any, Any], targets: np.ndarray[Any, Any], l
         raise ModelError(f"the model has {classes} outputs, the data has a label {int(targets.max())}")
 
 
-def input_names(spec: Mapping[str, Any], count: int) -> list[str]:
+def input_names(inputs: Sequence[InputSpec], count: int) -> list[str]:
     """The recipe's names, else `input` (`input_0`, `input_1` … when there are several)."""
-    given = [i["name"] for i in spec["inputs"]] if spec["inputs"] else [""] * count
+    given = [each.name for each in inputs] or [""] * count
     return [name or ("input" if count == 1 else f"input_{k}") for k, name in enumerate(given)]
 
 
-def output_names(spec: Mapping[str, Any], count: int) -> list[str]:
+def output_names(given: Sequence[str], count: int) -> list[str]:
     """The recipe's names, else `output` (`output_0` …). Raises ModelError when the numbers differ."""
-    given = list(spec["outputs"])
     if given and len(given) != count:
         raise ModelError(f"model.outputs names {len(given)} outputs, the model gives {count}")
-    return given or (["output"] if count == 1 else [f"output_{k}" for k in range(count)])
+    return list(given) or (["output"] if count == 1 else [f"output_{k}" for k in range(count)])

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 from pocketforge import events
 from pocketforge.errors import RecipeError
 from pocketforge.facts.gather import gather
+from pocketforge.outcomes import files
+from pocketforge.outcomes.layers import LayerStudy
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, Target, suggest
-from pocketforge.recipe.quantize import STATIC, Quantize
+from pocketforge.recipe.quantize import Quantize
 from pocketforge.run.part import run_part
 
 
-def study(recipe: Recipe, target: str, cache: Path, emit: events.Emit = events.ignore) -> dict[str, Any]:
-    """The content of layers.json, from the store or measured now. target: a name; empty: the first static int8 one,
+def study(recipe: Recipe, target: str, cache: Path, emit: events.Emit = events.ignore) -> LayerStudy:
+    """What each layer costs, from the store or measured now. target: a name; empty: the first static int8 one,
     else static_int8 as it is by default. Raises RecipeError for an unknown target, and the first error that a step met.
     """
     asked = dataclasses.replace(recipe, targets=(_mixed(_chosen(recipe, target)),), budgets=())
     plan = make_plan(asked, gather(asked, cache))
     (key,) = (step.key for step in plan.steps if step.stage == "layers")
     outcome = run_part(plan, (key,), cache, "study", emit)
-    found: dict[str, Any] = json.loads((outcome.entries[key].files / "layers.json").read_text("utf-8"))
-    return found
+    return files.read(outcome.entries[key].files, LayerStudy)
 
 
 def _chosen(recipe: Recipe, name: str) -> Target:
@@ -34,14 +33,14 @@ def _chosen(recipe: Recipe, name: str) -> Target:
         raise RecipeError(f"the recipe has no target {name!r}{suggest(name, known)}")
     if name:
         return known[name]
-    static = [target for target in recipe.targets if target.quantize.scheme in STATIC]
+    static = [target for target in recipe.targets if target.quantize.is_static]
     return static[0] if static else Target("layers", recipe.targets[0].runtime)
 
 
 def _mixed(target: Target) -> Target:
     """The target with scheme mixed, on its own backend and calibration."""
     quantize = target.quantize
-    if quantize.scheme not in STATIC:
+    if not quantize.is_static:
         return dataclasses.replace(target, quantize=Quantize("mixed"))
     kept = {k: getattr(quantize, k) for k in ("per_channel", "calibration", "backend", "percentile", "weight_bits")}
     return dataclasses.replace(target, quantize=Quantize("mixed", **kept))

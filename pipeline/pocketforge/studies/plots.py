@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pocketforge.figures import new_figure, save_figure
+from pocketforge.outcomes.layers import LayerStudy
 from pocketforge.studies.intervals import Mean
 from pocketforge.studies.pruning_study import Latency, Measured, PruningStudy, Row
 from pocketforge.studies.quantizer_study import QuantizerStudy
@@ -182,13 +183,13 @@ def accuracy_by_size(study: QuantizerStudy, path: Path) -> Path:
     return _finish(figure, axes, path)
 
 
-def layer_bars(found: Mapping[str, Any], path: Path) -> Path:
+def layer_bars(study: LayerStudy, path: Path) -> Path:
     """SQNR of the model's output with only one layer in int8, layer by layer; all layers in int8 as a line."""
-    names = [row["name"] for row in found["layers"]]
+    names = [layer.name for layer in study.layers]
     figure, axes = new_figure(7, 1.4 + 0.22 * len(names))
-    axes.barh(range(len(names)), [row["only_quantized"]["sqnr_db"] for row in found["layers"]], color="#0072B2")
-    axes.axvline(found["all_quantized"]["sqnr_db"], color="#D55E00", label="all layers in int8")
+    axes.barh(range(len(names)), [layer.only_quantized.sqnr_db for layer in study.layers], color="#0072B2")
+    axes.axvline(study.all_quantized.sqnr_db, color="#D55E00", label="all layers in int8")
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.invert_yaxis()
-    axes.set_xlabel(f"output SQNR in dB with only that layer in int8 ({found['samples']} samples)")
+    axes.set_xlabel(f"output SQNR in dB with only that layer in int8 ({study.samples} samples)")
     return _finish(figure, axes, path)

@@ -117,7 +117,7 @@ class _Subject:
             packed += [weight.tobytes()] if kept else parts
             entropy += weight.nbytes if kept else ideal
             error = weight_error(weight, values[weight_name])
-            layers.append(LayerError(weight_name, kept, error["mse"], error["sqnr_db"]))
+            layers.append(LayerError(weight_name, kept, error.mse, error.sqnr_db))
         graph = with_weights(self.graph, values)
         rest = [array.tobytes() for array in self.rest.values()]
         before, after = (np.concatenate([w.reshape(-1) for w in side.values()]) for side in (self.weights, values))
@@ -125,8 +125,8 @@ class _Subject:
         return QuantizerRow(
             quantizer=name,
             bits=bits,
-            weight_mse=whole["mse"],
-            weight_sqnr_db=whole["sqnr_db"],
+            weight_mse=whole.mse,
+            weight_sqnr_db=whole.sqnr_db,
             output_sqnr_db=float(parity(self._run(graph, self.calibration), self.outputs)["sqnr_db"]),
             accuracy=self._accuracy(graph),
             packed_bytes=sum(map(len, packed)) + sum(map(len, rest)),

@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from typing import Any
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, ToolFailed, ToolMissing
 from pocketforge.folders import leave_working_folder
 from pocketforge.run import tracker
+from pocketforge.specs.base import Spec
 from pocketforge.training.engine import WORLD_SIZE
 
 Emit = Callable[[float, str], None]
@@ -38,7 +40,7 @@ def together(
     processes: int,
     function: str,
     inputs: Mapping[str, Path],
-    spec: Mapping[str, Any],
+    spec: Spec | Mapping[str, Any],
     out: Path,
     emit: Emit,
     *,
@@ -54,11 +56,11 @@ def together(
         request = {
             "function": function,
             "inputs": {name: os.fspath(path) for name, path in inputs.items()},
-            "spec": spec,
             "out": os.fspath(out),
             "scratch": scratch,
         }
         (folder / "request.json").write_text(json.dumps(request), "utf-8")
+        (folder / "spec.pickle").write_bytes(pickle.dumps(spec))
         reading, writing = os.pipe()
         started: list[subprocess.Popen[bytes]] = []
         try:
@@ -161,7 +163,8 @@ def main(request_file: str, progress: str) -> int:
         module, _, name = request["function"].partition(":")
         function = getattr(importlib.import_module(module), name)
         inputs = {key: Path(path) for key, path in request["inputs"].items()}
-        function(inputs, request["spec"], Path(request["out"]), emit)
+        spec = pickle.loads((scratch / "spec.pickle").read_bytes())  # noqa: S301  `together` wrote it
+        function(inputs, spec, Path(request["out"]), emit)
         # Nobody leaves while another still talks.
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()

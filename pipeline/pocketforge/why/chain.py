@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.errors import ToolFailed
+from pocketforge.model.evaluate import evaluate
+from pocketforge.outcomes import files as outcome_files
+from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.quantize import Quantized
+from pocketforge.outcomes.reference import Reference
+from pocketforge.registries import RUNTIMES, PlainSession
+from pocketforge.runtimes.taps import lowering
+from pocketforge.specs.why import WhySpec
 from pocketforge.why import files, forms
 from pocketforge.why.forms import Form
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
 Emit = Callable[[float, str], None]
 LAYER_SAMPLES = 16  # each layer has thousands of values a sample; more samples change no verdict
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """One output of the model. scale: of its step, where it is quantized."""
+    """One output of the model.
+
+    Attributes:
+        name: The output's.
+        is_exact: Whether its values stand for themselves (an argmax, a mask): right or wrong, not near.
+        scale: The real value of one level, where it is quantized.
+    """
 
     name: str
     is_exact: bool
@@ -31,31 +45,29 @@ class ModelOutput:
 
 
 def _read_outputs(inputs: Mapping[str, Path]) -> tuple[ModelOutput, ...]:
-    tensors = json.loads((inputs["reference"] / "reference.json").read_text("utf-8"))["outputs"]
+    tensors = outcome_files.read(inputs["reference"], Reference).outputs
     quantized = inputs.get("quantize")
-    scales: list[dict[str, Any]] = [{} for _ in tensors]
-    if quantized is not None:
-        scales = json.loads((quantized / "quantize.json").read_text("utf-8"))["outputs"]
+    levels = outcome_files.read(quantized, Quantized).outputs if quantized is not None else (None,) * len(tensors)
     return tuple(
-        ModelOutput(tensor["name"], not tensor["dtype"].startswith("float"), each.get("scale"))
-        for tensor, each in zip(tensors, scales, strict=True)
+        ModelOutput(tensor.name, not tensor.dtype.startswith("float"), each.scale if each else None)
+        for tensor, each in zip(tensors, levels, strict=True)
     )
 
 
 class Chain:
     """One target's forms, in order, on the first samples of the eval split."""
 
-    def __init__(self, inputs: Mapping[str, Path], spec: Mapping[str, Any], scratch: Path, emit: Emit) -> None:
+    def __init__(self, inputs: Mapping[str, Path], spec: WhySpec, scratch: Path, emit: Emit) -> None:
         self.inputs = inputs
         self.spec = spec
         self.scratch = scratch
         self.emit = emit
-        self.runtime: str = spec["export"]["runtime"]
-        exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
-        self.file = inputs["export"] / exported["files"]["model"]
+        self.runtime = spec.runtime
+        self.why = RUNTIMES[spec.runtime].why
+        self.file = outcome_files.read(inputs["export"], Exported).model_in(inputs["export"])
         self.outputs = _read_outputs(inputs)
         self.samples = [
-            np.array(np.load(path, mmap_mode="r")[: spec["samples"]]) for path in sample_paths(inputs["data"], "eval")
+            np.array(np.load(path, mmap_mode="r")[: spec.samples]) for path in sample_paths(inputs["data"], "eval")
         ]
         self.paths = self._write(len(self.samples[0]), "all")
         self.few = self._write(LAYER_SAMPLES, "few")
@@ -74,6 +86,13 @@ class Chain:
     def graph(self) -> Form:
         """The last form before the file: what the exporter was given."""
         return next(f for f in reversed(self.forms) if f.program is not None)
+
+    @property
+    def program(self) -> ExportedProgram:
+        """Of `graph`."""
+        program = self.graph.program
+        assert program is not None
+        return program
 
     def walk(self) -> None:
         """Open and run every form."""
@@ -98,19 +117,18 @@ class Chain:
         self.forms.append(form)
 
     def _lowered(self) -> Form:
-        if self.runtime in files.PLAIN:
-            session, about = files.PLAIN[self.runtime]
-            try:
-                _, outputs = files.run_file(self.file, session, self.paths, self.scratch / "lowered")
-            except ToolFailed as error:
-                # Some ops run in optimized kernels only: the file as an app runs it is still there to look at.
-                said = error.signal or error.message.splitlines()[-1]
-                return Form("lowered", "", missing=f"{about} does not run it: {said}")
-            return Form("lowered", f"{self.file.name} in {about}", outputs=outputs)
-        from pocketforge.model.evaluate import evaluate
-        from pocketforge.runtimes.tap_executorch import lower
-
-        program = self.graph.program
-        assert program is not None
-        outputs = evaluate(lower(program), self.samples, lambda _: None)
+        if self.why is None:
+            return Form("lowered", "", missing=f"runtime {self.runtime} has no plain form: its row has no `why`")
+        if self.why.plain is not None:
+            return self._in_plain_kernels(self.why.plain)
+        outputs = evaluate(lowering(self.why).lower(self.program), self.samples, lambda _: None)
         return Form("lowered", "the edge program, lowered again and run in Python", outputs=outputs)
+
+    def _in_plain_kernels(self, plain: PlainSession) -> Form:
+        try:
+            _, outputs = files.run_file(self.file, plain.session, self.paths, self.scratch / "lowered")
+        except ToolFailed as error:
+            # Some ops run in optimized kernels only: the file as an app runs it is still there to look at.
+            last_words = error.signal or error.message.splitlines()[-1]
+            return Form("lowered", "", missing=f"{plain.about} does not run it: {last_words}")
+        return Form("lowered", f"{self.file.name} in {plain.about}", outputs=outputs)

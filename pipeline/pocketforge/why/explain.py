@@ -2,57 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch.fx import Node
 
-from pocketforge.metrics import Comparison, compare
+from pocketforge.metrics import Array, Comparison, compare
+from pocketforge.outcomes.why import Explained, FormFound, LayerFound
+from pocketforge.specs.why import WhySpec
 from pocketforge.why.causes import likely
-from pocketforge.why.chain import LAYER_SAMPLES, Array, Chain, Emit, ModelOutput
+from pocketforge.why.chain import LAYER_SAMPLES, Chain, Emit, ModelOutput
 from pocketforge.why.forms import Form
 from pocketforge.why.inside import layers_of_stage
 from pocketforge.why.layers import LayerDifference, first_bad
 from pocketforge.why.limits import limit_for
-from pocketforge.why.outputs import judge_output
-from pocketforge.why.outputs import shaped as _shaped
+from pocketforge.why.outputs import Against, OutputJudged, judge_output, shaped
 from pocketforge.why.words import sentence
 
 
-def explain(inputs: Mapping[str, Path], spec: Mapping[str, Any], scratch: Path, emit: Emit) -> dict[str, Any]:
-    """What stage `why` finds, as plain JSON values (see docs/why.md). Raises ToolFailed when the file does not run."""
+def explain(inputs: Mapping[str, Path], spec: WhySpec, scratch: Path, emit: Emit) -> Explained:
+    """What stage `why` finds (see docs/why.md). Raises ToolFailed when the file does not run."""
     chain = Chain(inputs, spec, scratch, emit)
     chain.walk()
     stages = judge(chain.forms, spec, chain.outputs)
-    bad = next((s["name"] for s in stages if s["bad"]), "")
+    bad = next((form.name for form in stages if form.bad), "")
     # Without a bad stage: where most is lost, to see the scheme's own price by layer.
-    measured = [s for s in stages if s["sqnr_db"] is not None]
-    inside = bad or min(measured, key=lambda s: float(s["sqnr_db"]))["name"]
-    output = next(s["output"] for s in stages if s["name"] == inside)
+    costs = {form.name: form.sqnr_db for form in stages if form.sqnr_db is not None}
+    inside = bad or min(costs, key=lambda name: costs[name])
+    output = next(form.output for form in stages if form.name == inside)
     emit(0.8, f"looking at the layers of {inside}")
-    rows, missing, weights = layers_of_stage(chain, inside, bad=bool(bad))
+    layers = layers_of_stage(chain, inside, bad=bool(bad))
     limit = limit_for(inside, before(chain.forms, inside), spec, output)
-    able = _leading_to(chain, output, rows)
+    able = _leading_to(chain, output, layers.rows)
     worst = first_bad(able, limit.layer_db) if bad else min(able, key=lambda r: r.judged.sqnr_db, default=None)
-    found: dict[str, Any] = {
-        "target": spec["target"],
-        "runtime": chain.runtime,
-        "scheme": spec["scheme"],
-        "samples": len(chain.samples[0]),
-        "layer_samples": min(LAYER_SAMPLES, len(chain.samples[0])),
-        "stages": stages,
-        "first_bad_stage": bad,
-        "output": output,
-        "layers_of": inside,
-        "layers": [_row(row) for row in rows],
-        "layers_missing": missing,
-        "layer_limit_db": limit.layer_db,
-        "first_bad_layer": worst.layer if worst else "",
-        "likely": likely(worst, inside, weights(worst.layer), limit.layer_db) if worst and bad else "",
-    }
-    found["sentence"] = sentence(found)
-    return found
+    explained = Explained(
+        target=spec.target,
+        runtime=chain.runtime,
+        scheme=spec.scheme,
+        samples=len(chain.samples[0]),
+        layer_samples=min(LAYER_SAMPLES, len(chain.samples[0])),
+        stages=tuple(stages),
+        first_bad_stage=bad,
+        output=output,
+        layers_of=inside,
+        layers=tuple(_layer(row) for row in layers.rows),
+        layers_missing=layers.missing,
+        layer_limit_db=limit.layer_db,
+        first_bad_layer=worst.layer if worst else "",
+        likely=likely(worst, inside, layers.weights(worst.layer), limit.layer_db) if worst and bad else "",
+    )
+    return dataclasses.replace(explained, sentence=sentence(explained))
 
 
 def _leading_to(chain: Chain, output: str, rows: Sequence[LayerDifference]) -> Sequence[LayerDifference]:
@@ -73,83 +73,80 @@ def _leading_to(chain: Chain, output: str, rows: Sequence[LayerDifference]) -> S
 
 def before(chain: Sequence[Form], name: str) -> str:
     """The nearest stage before `name` that has outputs; empty for the first."""
-    there = [form.name for form in chain if form.outputs is not None]
-    return there[there.index(name) - 1] if there.index(name) else ""
+    ran = [form.name for form in chain if form.outputs is not None]
+    return ran[ran.index(name) - 1] if ran.index(name) else ""
 
 
-def judge(chain: Sequence[Form], spec: Mapping[str, Any], outputs: Sequence[ModelOutput]) -> list[dict[str, Any]]:
+def judge(chain: Sequence[Form], spec: WhySpec, outputs: Sequence[ModelOutput]) -> list[FormFound]:
     """Every stage against the first and against the one before it, with its limit and what is wrong.
 
-    A stage's figures are of its worst output, which "output" names.
+    A stage's figures are of its worst output.
     """
     rows = []
     first: Sequence[Array] | None = None
     last: Sequence[Array] | None = None
     costs = _costs(chain, spec, outputs)
     for form in chain:
-        row: dict[str, Any] = {
-            "name": form.name,
-            "about": form.about,
-            "missing": form.missing,
-            "before": "",
-            "output": outputs[0].name,
-            "sqnr_db_from_first": None,
-            "sqnr_db": None,
-            "max_abs_diff": None,
-            "argmax_agreement": None,
-            "argmax_agreement_from_first": None,
-            "bad": False,
-            "reasons": [],
-        }
-        rows.append(row)
-        if form.outputs is None:
+        row = FormFound(form.name, form.about, form.missing, outputs[0].name)
+        if form.outputs is None or first is None or last is None:
+            first = last = form.outputs if first is None else first
+            rows.append(row)
             continue
-        if first is None or last is None:
-            first = last = form.outputs
-            continue
-        row["before"] = before(chain, form.name)
-        judged = [
-            judge_output(each, form.outputs[k], last[k], first[k], limit_for(form.name, row["before"], spec, each.name),
-                         classes=spec["task"] == "classification" and k == 0, before=row["before"], costs=costs.get(k))
-            for k, each in enumerate(outputs)
-        ]  # fmt: skip
-        worst = min(judged, key=lambda found: (not found["reasons"], found["sqnr_db"]))
-        several = len(outputs) > 1
-        row |= {
-            **worst,
-            "reasons": [f"output {j['output']}: {r}" if several else r for j in judged for r in j["reasons"]],
-        }
-        for name in ("argmax_agreement", "argmax_agreement_from_first"):
-            row[name] = judged[0][name]
-        row["bad"] = bool(row["reasons"])
+        row = dataclasses.replace(row, before=before(chain, form.name))
+        judged = []
+        for number, each in enumerate(outputs):
+            limit = limit_for(form.name, row.before, spec, each.name)
+            classes = spec.task == "classification" and number == 0
+            against = Against(row.before, limit, classes, costs.get(number))
+            judged.append(judge_output(each, form.outputs[number], last[number], first[number], against))
+        rows.append(_with_worst(row, judged))
         last = form.outputs
     return rows
 
 
-def _costs(chain: Sequence[Form], spec: Mapping[str, Any], outputs: Sequence[ModelOutput]) -> dict[int, Comparison]:
+def _with_worst(row: FormFound, judged: Sequence[OutputJudged]) -> FormFound:
+    """A form's row with the figures of its worst output, the first output's argmax, and every output's reasons."""
+    worst = min(judged, key=lambda each: (not each.reasons, each.sqnr_db))
+    several = len(judged) > 1
+    reasons = tuple(f"output {each.output}: {r}" if several else r for each in judged for r in each.reasons)
+    return dataclasses.replace(
+        row,
+        output=worst.output,
+        sqnr_db=worst.sqnr_db,
+        sqnr_db_from_first=worst.sqnr_db_from_first,
+        max_abs_diff=worst.max_abs_diff,
+        argmax_agreement=judged[0].argmax_agreement,
+        argmax_agreement_from_first=judged[0].argmax_agreement_from_first,
+        bad=bool(reasons),
+        reasons=reasons,
+    )
+
+
+def _costs(chain: Sequence[Form], spec: WhySpec, outputs: Sequence[ModelOutput]) -> dict[int, Comparison]:
     """Output → how far quantizing took the graph that the file is made from."""
     forms = {form.name: form for form in chain if form.outputs is not None}
-    traced, graph = forms["exported"].outputs, forms.get("converted", forms.get("prepared"))
-    if graph is None or graph.outputs is None or traced is None:
+    exported = next(form for form in chain if form.name == "exported").outputs
+    graph = forms.get("converted", forms.get("prepared"))
+    if graph is None or graph.outputs is None or exported is None:
         return {}
-    classes = spec["task"] == "classification"
+    classes = spec.task == "classification"
     return {
-        k: compare(_shaped(graph.outputs[k], traced[k]), traced[k], classes=classes and k == 0)
+        k: compare(shaped(graph.outputs[k], exported[k]), exported[k], classes=classes and k == 0)
         for k, each in enumerate(outputs)
         if not each.is_exact
     }
 
 
-def _row(row: LayerDifference) -> dict[str, Any]:
-    d = row.judged
-    part = d.worst_channel
-    return {
-        "layer": row.layer,
-        "op": row.op,
-        "sqnr_db": row.seen.sqnr_db,
-        "own_sqnr_db": row.own.sqnr_db if row.own else None,
-        "channel": part.where if part else "",
-        "channel_sqnr_db": part.sqnr_db if part else None,
-        "range_before": [d.low[0], d.high[0]] if d.count else None,
-        "range": [d.low[1], d.high[1]] if d.count else None,
-    }
+def _layer(row: LayerDifference) -> LayerFound:
+    sums = row.judged
+    part = sums.worst_channel
+    return LayerFound(
+        layer=row.layer,
+        op=row.op,
+        sqnr_db=row.seen.sqnr_db,
+        own_sqnr_db=row.own.sqnr_db if row.own else None,
+        channel=part.where if part else "",
+        channel_sqnr_db=part.sqnr_db if part else None,
+        range_before=(sums.low[0], sums.high[0]) if sums.count else None,
+        range=(sums.low[1], sums.high[1]) if sums.count else None,
+    )

@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.files import hash_file
-from pocketforge.metrics import real_values
-from pocketforge.registries import RUNTIMES
-from pocketforge.runtimes.taps import FileTap
+from pocketforge.metrics import Array, real_values
+from pocketforge.registries import RUNTIMES, Why
+from pocketforge.runtimes.taps import FileTap, file_tapper
 from pocketforge.why.forms import Form
 
-Array = NDArray[Any]
-# How each runtime's file is run without what makes it fast; ExecuTorch's cannot be (see tap_executorch).
-PLAIN = {
-    "onnx": ("onnx_reference", "ONNX Runtime, no graph optimization"),
-    "tflite": ("tflite_reference", "LiteRT's reference kernels, no delegate"),
-}
+# Kind and dimensions of a layer's weight.
+Group = tuple[str, tuple[int, ...]]
 
 
 def run_file(path: Path, session: str, samples: Sequence[Path], out: Path) -> tuple[RunAnswer, list[Array]]:
@@ -34,22 +28,18 @@ def run_file(path: Path, session: str, samples: Sequence[Path], out: Path) -> tu
     answer = host.run(
         RunRequest(session=session, model=path, sha256=hash_file(path), inputs=tuple(samples), outputs=out)
     )
-    found = []
+    outputs = []
     for number, info in enumerate(answer.outputs):
         values = np.load(out / f"outputs_{number}.npy", mmap_mode="r")
-        found.append(real_values(values, info.get("scale"), info.get("zero_point")))
-    return answer, found
+        outputs.append(real_values(values, info.get("scale"), info.get("zero_point")))
+    return answer, outputs
 
 
-def tap_layers(runtime: str, path: Path, form: Form, out: Path) -> tuple[Path, dict[str, FileTap]]:
-    """A copy of an .onnx or .tflite file that also gives its layers' outputs, and layer → which output."""
-    if runtime == "onnx":
-        from pocketforge.runtimes.tap_onnx import tap_file
-    else:
-        from pocketforge.runtimes.tap_tflite import tap_file
+def tap_layers(how: Why, path: Path, form: Form, out: Path) -> tuple[Path, dict[str, FileTap]]:
+    """A copy of a file that also gives its layers' outputs, and layer → which output. how: with a tap."""
     out.mkdir(parents=True, exist_ok=True)
     copy = out / f"tapped{path.suffix}"
-    return copy, match(form, tap_file(path, copy))
+    return copy, match(form, file_tapper(how).tap_file(path, copy))
 
 
 def match(form: Form, taps: Sequence[FileTap]) -> dict[str, FileTap]:
@@ -57,18 +47,18 @@ def match(form: Form, taps: Sequence[FileTap]) -> dict[str, FileTap]:
 
     Converters rename everything and order parallel branches anew, so a group of another size is left out.
     """
-    theirs: dict[Any, list[FileTap]] = defaultdict(list)
+    in_file: dict[Group, list[FileTap]] = defaultdict(list)
     for tap in taps:
-        theirs[tap.kind, _size(tap.weight)].append(tap)
-    ours: dict[Any, list[str]] = defaultdict(list)
+        in_file[tap.kind, _size(tap.weight)].append(tap)
+    in_graph: dict[Group, list[str]] = defaultdict(list)
     for layer, graph_tap in form.taps.items():
         if graph_tap.weight:
-            ours["conv" if graph_tap.op.startswith("conv") else "linear", _size(graph_tap.weight)].append(layer)
-    found: dict[str, FileTap] = {}
-    for group, layers in ours.items():
-        if len(theirs[group]) == len(layers):
-            found |= dict(zip(layers, theirs[group], strict=True))
-    return {layer: found[layer] for layer in form.taps if layer in found}
+            in_graph["conv" if graph_tap.op.startswith("conv") else "linear", _size(graph_tap.weight)].append(layer)
+    matched: dict[str, FileTap] = {}
+    for group, layers in in_graph.items():
+        if len(in_file[group]) == len(layers):
+            matched |= dict(zip(layers, in_file[group], strict=True))
+    return {layer: matched[layer] for layer in form.taps if layer in matched}
 
 
 def _size(weight: Sequence[int]) -> tuple[int, ...]:
@@ -77,15 +67,15 @@ def _size(weight: Sequence[int]) -> tuple[int, ...]:
 
 
 def layer_outputs(
-    runtime: str, path: Path, session: str, taps: Mapping[str, FileTap], samples: Sequence[Path], out: Path
+    path: Path, session: str, taps: Mapping[str, FileTap], samples: Sequence[Path], out: Path
 ) -> dict[str, Array]:
     """Layer → its output in the tapped file, in PyTorch's layout."""
     _, outputs = run_file(path, session, samples, out)
-    found = {}
+    by_layer = {}
     for layer, tap in taps.items():
         values = real_values(outputs[tap.output], tap.scale, tap.zero_point)
-        found[layer] = np.moveaxis(values, -1, 1) if tap.is_nhwc and values.ndim == 4 else values
-    return found
+        by_layer[layer] = np.moveaxis(values, -1, 1) if tap.is_nhwc and values.ndim == 4 else values
+    return by_layer
 
 
 def app_session(runtime: str) -> str:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.metrics import Array
 from pocketforge.model.evaluate import evaluate
+from pocketforge.outcomes import files
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.pruning.subject import open_checkpoint
-from pocketforge.recipe.quantize import STATIC
+from pocketforge.registries import RUNTIMES
+from pocketforge.specs.why import WhySpec
 from pocketforge.why.taps import Tap, pair, taps_of
 
-Array = NDArray[Any]
 Progress = Callable[[float], None]
 
 
 @dataclass(slots=True)
 class Form:
-    """One stage of the chain. missing: why it is not there. outputs: every output on the samples, samples first.
+    """One stage of the chain.
 
-    graph and taps: of a form that PyTorch runs; layers have the names of the traced graph in all of them.
+    Attributes:
+        name: One of limits.STAGES.
+        about: What it is, in words.
+        missing: Why it is not there, in words; empty where it is.
+        outputs: Every output on the samples, samples first; None where it was not run.
+        module: Of a form that PyTorch runs.
+        program: Of a form that an exporter could start from.
+        taps: Layer → where its output is in `graph`; layers have the traced graph's names in every form.
     """
 
     name: str
@@ -50,12 +58,12 @@ class Form:
         self.outputs = evaluate(self.module, list(samples), progress)
 
 
-def eager(inputs: Mapping[str, Path], spec: Mapping[str, Any]) -> Form:
+def eager(inputs: Mapping[str, Path], spec: WhySpec) -> Form:
     """The module with its trained weights, as stage reference opens it."""
     about = "the PyTorch module with the trained weights"
-    if spec["model"]["definition"].endswith(".pt2"):
+    if spec.model.definition.endswith(".pt2"):
         return Form("eager", about, missing="the definition is a traced graph already")
-    return Form("eager", about, module=open_checkpoint(inputs, spec["model"]).module.eval())
+    return Form("eager", about, module=open_checkpoint(inputs, dataclasses.asdict(spec.model)).module.eval())
 
 
 def exported(inputs: Mapping[str, Path]) -> Form:
@@ -67,26 +75,23 @@ def exported(inputs: Mapping[str, Path]) -> Form:
     return form
 
 
-def prepared(inputs: Mapping[str, Path], spec: Mapping[str, Any], traced: Form, progress: Progress) -> Form:
+def prepared(inputs: Mapping[str, Path], spec: WhySpec, traced: Form, progress: Progress) -> Form:
     """Fake quantization with the ranges that calibration finds; of weight-only schemes, the de-quantized weights.
 
     After training with fake quantization, and after repairs, the graph cannot be made again from what is stored: then
     it is the converted one with float weights behind their quantize ops.
     """
-    if "quantize" not in inputs:
-        return Form("prepared", "", missing=f"scheme {spec['scheme']} quantizes nothing before the file is written")
+    quantize = spec.quantize
+    if quantize is None:
+        return Form("prepared", "", missing=f"scheme {spec.scheme} quantizes nothing before the file is written")
     from pocketforge.quantization import pt2e
-    from pocketforge.recipe.quantize import quantize_entry
 
-    settings = {k: v for k, v in spec["quantize"].items() if k not in ("data", "seed", "task")}
-    quantize = quantize_entry(settings)
     if not quantize.is_int8:
         return _stored(inputs, "folded", "prepared", "float graph with the de-quantized weights", traced)
-    if quantize.scheme == "qat_int8" or quantize.repairs:
+    if quantize.info.is_trained or quantize.repairs:
         return _stored(inputs, "unfolded", "prepared", "float weights behind their quantize ops, as stored", traced)
-    summary = json.loads((inputs["quantize"] / "quantize.json").read_text("utf-8"))
-    schemes = {layer["name"]: layer["scheme"] for layer in summary["layers"]}
-    schemes[pt2e.NO_LAYER] = "static_int8" if quantize.scheme in STATIC else "fp32"
+    schemes = {layer.name: layer.scheme for layer in files.read(inputs["quantize"], Quantized).layers}
+    schemes[pt2e.NO_LAYER] = "static_int8" if quantize.is_static else "fp32"
     samples = [a[: quantize.calibration_samples] for a in load_samples(inputs["data"], "calibration")]
 
     from pocketforge.why.prepared import prepare_again
@@ -99,16 +104,16 @@ def prepared(inputs: Mapping[str, Path], spec: Mapping[str, Any], traced: Form, 
     return form
 
 
-def converted(inputs: Mapping[str, Path], spec: Mapping[str, Any], traced: Form) -> Form:
-    """What the exporter is given: int8 weights stored, or, for TFLite, float ones behind their quantize ops."""
+def converted(inputs: Mapping[str, Path], spec: WhySpec, traced: Form) -> Form:
+    """What the exporter starts from: int8 weights stored, or float ones behind their quantize ops."""
     if "quantize" not in inputs or not (inputs["quantize"] / "unfolded.pt2").exists():
-        return Form("converted", "", missing=f"scheme {spec['scheme']} converts no graph")
-    name = "unfolded" if spec["export"]["runtime"] == "tflite" else "folded"
+        return Form("converted", "", missing=f"scheme {spec.scheme} converts no graph")
+    how = RUNTIMES[spec.runtime].why
+    name = how.graph if how is not None else "folded"
     return _stored(inputs, name, "converted", f"int8 ops, {name}.pt2", traced)
 
 
 def _stored(inputs: Mapping[str, Path], file: str, name: str, about: str, traced: Form) -> Form:
-
     program = torch.export.load(inputs["quantize"] / f"{file}.pt2")
     form = Form(name, about, module=program.module(), program=program)
     form.taps = renamed(traced, taps_of(form.graph.graph))
@@ -117,35 +122,36 @@ def _stored(inputs: Mapping[str, Path], file: str, name: str, about: str, traced
 
 def unique(taps: Sequence[Tap]) -> dict[str, Tap]:
     """Layer name → tap; a module that is called again gets a number."""
-    found: dict[str, Tap] = {}
+    by_name: dict[str, Tap] = {}
     for tap in taps:
-        name, count = tap.layer, 1
-        while name in found:
-            count += 1
-            name = f"{tap.layer}#{count}"
-        found[name] = tap
-    return found
+        by_name[_unused(tap.layer, by_name)] = tap
+    return by_name
+
+
+def _unused(name: str, used: Mapping[str, object]) -> str:
+    count = 1
+    numbered = name
+    while numbered in used:
+        count += 1
+        numbered = f"{name}#{count}"
+    return numbered
 
 
 def renamed(traced: Form, taps: Sequence[Tap]) -> dict[str, Tap]:
     """Taps of another graph under the names that the traced graph's layers have."""
     names = {id(tap): name for name, tap in traced.taps.items()}
-    return {names[id(wanted)]: found for wanted, found in pair(list(traced.taps.values()), taps)}
+    return {names[id(before)]: here for before, here in pair(list(traced.taps.values()), taps)}
 
 
 def eager_layers(module: nn.Module, samples: Sequence[Array], index: int) -> dict[str, Array]:
     """Outputs of the convolutions, linear layers and batch norms of a module, under their modules' names."""
-    found: dict[str, Array] = {}
+    outputs: dict[str, Array] = {}
     handles = []
 
-    def keep(name: str) -> Any:
-        def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
-            key, count = name, 1
-            while key in found:
-                count += 1
-                key = f"{name}#{count}"
+    def keep(name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
+        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
             # A copy: an activation that works in place comes next.
-            found[key] = output.detach().numpy().copy()
+            outputs[_unused(name, outputs)] = output.detach().numpy().copy()
 
         return hook
 
@@ -158,4 +164,4 @@ def eager_layers(module: nn.Module, samples: Sequence[Array], index: int) -> dic
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return outputs

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch.fx import Node
 
+from pocketforge.metrics import Array
+from pocketforge.registries import Why
+from pocketforge.runtimes.taps import lowering
 from pocketforge.why import files
 from pocketforge.why.causes import compare_weights
 from pocketforge.why.chain import Chain
@@ -16,33 +19,49 @@ from pocketforge.why.forms import Form, eager_layers, unique
 from pocketforge.why.layers import GraphSource, LayerDifference, StoredSource, compare, feeds
 from pocketforge.why.taps import Tap, taps_of
 
-Array = NDArray[Any]
-# Rows, why there are none, and layer → what is known of its weights.
-Found = tuple[list[LayerDifference], str, Callable[[str], str]]
 _SAME_WEIGHT, _QUANTIZED_WEIGHT = 1e-5, 2e-2
 _RIGHT_DB = 24.0  # every layer is nearer than a bad stage's output may be: the fault is not in what was looked at
 _NOT_IN_A_TAPPED_FILE = (
     "the runtime answers rightly when it also has to give its layers' outputs: it is a fusion across layers"
 )
 _NOT_IN_A_NEW_FILE = (
-    "a .pte gives no layer's output, and one written again from the same graph is right in every layer: the shipped "
-    "file is not what the exporter writes from it"
+    "a {suffix} gives no layer's output, and one written again from the same graph is right in every layer: the "
+    "shipped file is not what the exporter writes from it"
 )
 
 
-def layers_of_stage(chain: Chain, name: str, *, bad: bool) -> Found:
+def _nothing_known(_layer: str) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class LayersFound:
+    """The layers of one stage.
+
+    Attributes:
+        rows: One a layer, in order.
+        missing: Why there are none, in words; empty where there are.
+        weights: Layer → what is known of its weights, in words.
+    """
+
+    rows: Sequence[LayerDifference]
+    missing: str = ""
+    weights: Callable[[str], str] = _nothing_known
+
+
+def layers_of_stage(chain: Chain, name: str, *, bad: bool) -> LayersFound:
     """Compare the layers of stage `name` with those of the nearest stage before it. bad: whether its outputs differ."""
-    there = [form for form in chain.forms if form.outputs is not None]
-    here = next(form for form in there if form.name == name)
-    before = there[there.index(here) - 1]
+    ran = [form for form in chain.forms if form.outputs is not None]
+    here = next(form for form in ran if form.name == name)
+    before = ran[ran.index(here) - 1]
     count = min(len(chain.samples[0]), _count(chain))
     if here.module is not None:
         return (
             _from_module(chain, before, here, count) if before.name == "eager" else _graphs(chain, before, here, count)
         )
-    if chain.runtime in files.PLAIN:
-        return _in_file(chain, here, count, bad)
-    return _in_executorch(chain, here, count, bad)
+    if chain.why is None:
+        return LayersFound([], f"no layer of a {chain.file.suffix} file can be seen: its runtime's row has no `why`")
+    return (_in_file if chain.why.tap else _lowered_again)(chain, chain.why, here, count, bad)
 
 
 def _count(chain: Chain) -> int:
@@ -59,7 +78,7 @@ class _ModuleSource:
         return eager_layers(self._module, self._samples, index)
 
 
-def _from_module(chain: Chain, before: Form, here: Form, count: int) -> Found:
+def _from_module(chain: Chain, before: Form, here: Form, count: int) -> LayersFound:
     """Module by module: before any fusing, a module's output is the op's."""
     assert before.module is not None
     taps = unique(taps_of(here.graph.graph, raw=True))
@@ -67,18 +86,18 @@ def _from_module(chain: Chain, before: Form, here: Form, count: int) -> Found:
     source = GraphSource(here.graph, taps, chain.samples)
     layers = {name: tap.op for name, tap in taps.items() if name.partition("#")[0] in modules}
     rows = compare(_ModuleSource(before.module, chain.samples), source, layers, count, forced=True)
-    theirs, ours = before.module.state_dict(), here.graph.state_dict()
+    of_module, of_graph = before.module.state_dict(), here.graph.state_dict()
 
     def weights(layer: str) -> str:
         name = f"{layer.partition('#')[0]}.weight"
-        if name not in theirs or name not in ours:
+        if name not in of_module or name not in of_graph:
             return ""
-        return compare_weights(theirs[name].detach().numpy(), ours[name].detach().numpy(), _SAME_WEIGHT)
+        return compare_weights(of_module[name].detach().numpy(), of_graph[name].detach().numpy(), _SAME_WEIGHT)
 
-    return rows, "" if rows else "no layer of the graph has the name of a module", weights
+    return LayersFound(rows, "" if rows else "no layer of the graph has the name of a module", weights)
 
 
-def _graphs(chain: Chain, before: Form, here: Form, count: int) -> Found:
+def _graphs(chain: Chain, before: Form, here: Form, count: int) -> LayersFound:
     layers = {name: tap.op for name, tap in before.taps.items() if name in here.taps}
     one = GraphSource(before.graph, {n: before.taps[n] for n in layers}, chain.samples)
     other = GraphSource(here.graph, {n: here.taps[n] for n in layers}, chain.samples)
@@ -91,7 +110,7 @@ def _graphs(chain: Chain, before: Form, here: Form, count: int) -> Found:
         old, new = (_weight(form, form.taps[layer], chain) for form in (before, here))
         return compare_weights(old, new, _QUANTIZED_WEIGHT)
 
-    return rows, "" if rows else "no layer of one graph is found in the other", weights
+    return LayersFound(rows, "" if rows else "no layer of one graph is found in the other", weights)
 
 
 def _weight(form: Form, tap: Tap, chain: Chain) -> Array | None:
@@ -100,48 +119,46 @@ def _weight(form: Form, tap: Tap, chain: Chain) -> Array | None:
         return None
     from pocketforge.why.taps import Tapped
 
-    node: Any = tap.anchor.args[1]
+    node = tap.anchor.args[1]
+    assert isinstance(node, Node)
     seen = Tapped(form.graph, {"weight": Tap("weight", tap.op, node, node, (node,))}).look(feeds(chain.samples, 0))
     weight: Array = seen["weight"].detach().numpy()
     return weight
 
 
-def _in_file(chain: Chain, here: Form, count: int, bad: bool) -> Found:
-    """An .onnx or .tflite file that also gives its layers' outputs, plain and as an app runs it."""
-    copy, taps = files.tap_layers(chain.runtime, chain.file, chain.graph, chain.scratch / "taps")
+def _in_file(chain: Chain, how: Why, here: Form, count: int, bad: bool) -> LayersFound:
+    """A file that also gives its layers' outputs, plain and as an app runs it. how: with a tap."""
+    copy, taps = files.tap_layers(how, chain.file, chain.graph, chain.scratch / "taps")
     layers = {name: chain.graph.taps[name].op for name in taps}
     if not taps:
-        return [], "no op of the file can be told to be a certain layer of the graph", lambda _: ""
+        return LayersFound([], "no op of the file can be told to be a certain layer of the graph")
 
     def run(session: str, folder: str) -> StoredSource:
-        found = files.layer_outputs(chain.runtime, copy, session, taps, chain.few, chain.scratch / folder)
-        return StoredSource(found)
+        return StoredSource(files.layer_outputs(copy, session, taps, chain.few, chain.scratch / folder))
 
     lowered = next(form for form in chain.forms if form.name == "lowered")
     if lowered.missing:
-        return [], lowered.missing, lambda _: ""
-    plain = run(files.PLAIN[chain.runtime][0], "lowered_layers")
+        return LayersFound([], lowered.missing)
+    assert how.plain is not None  # Why sees to it
+    plain = run(how.plain.session, "lowered_layers")
     if here.name == "lowered":
         graph = GraphSource(chain.graph.graph, {n: chain.graph.taps[n] for n in layers}, chain.samples)
-        return compare(graph, plain, layers, count, forced=False), "", lambda _: ""
+        return LayersFound(compare(graph, plain, layers, count, forced=False))
     fast = run(files.app_session(chain.runtime), "runtime_layers")
     rows = compare(plain, fast, layers, count, forced=False)
     # Asked for its layers' outputs, a runtime fuses less.
-    outside = bad and rows and min(row.seen.sqnr_db for row in rows) >= _RIGHT_DB
-    return ([], _NOT_IN_A_TAPPED_FILE, lambda _: "") if outside else (rows, "", lambda _: "")
+    return _unless_all_right(rows, bad, _NOT_IN_A_TAPPED_FILE)
 
 
-def _in_executorch(chain: Chain, here: Form, count: int, bad: bool) -> Found:
+def _lowered_again(chain: Chain, how: Why, here: Form, count: int, bad: bool) -> LayersFound:
     """The graph with its layers' outputs as further outputs, lowered, run in Python and as a file."""
-    from pocketforge.runtimes.tap_executorch import lower, with_outputs
-
+    lower = lowering(how)
     form = chain.graph
-    assert form.program is not None
     layers = {name: tap.op for name, tap in form.taps.items()}
     example = tuple(torch.from_numpy(np.array(a[:1])) for a in chain.samples)
-    program = with_outputs(form.graph, [form.taps[name].node for name in layers], example)
-    path = chain.scratch / "tapped.pte"
-    run = lower(program, path)
+    program = lower.with_outputs(form.graph, [form.taps[name].node for name in layers], example)
+    path = chain.scratch / f"tapped{chain.file.suffix}"
+    run = lower.lower(program, path)
 
     class Lowered:
         def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
@@ -151,9 +168,15 @@ def _in_executorch(chain: Chain, here: Form, count: int, bad: bool) -> Found:
 
     if here.name == "lowered":
         graph = GraphSource(form.graph, form.taps, chain.samples)
-        return compare(graph, Lowered(), layers, count, forced=False), "", lambda _: ""
+        return LayersFound(compare(graph, Lowered(), layers, count, forced=False))
     _, outputs = files.run_file(path, files.app_session(chain.runtime), chain.few, chain.scratch / "runtime_layers")
     stored = StoredSource(dict(zip(layers, outputs, strict=True)))
     rows = compare(Lowered(), stored, layers, count, forced=False)
-    outside = bad and rows and min(row.seen.sqnr_db for row in rows) >= _RIGHT_DB
-    return ([], _NOT_IN_A_NEW_FILE, lambda _: "") if outside else (rows, "", lambda _: "")
+    return _unless_all_right(rows, bad, _NOT_IN_A_NEW_FILE.format(suffix=chain.file.suffix))
+
+
+def _unless_all_right(rows: Sequence[LayerDifference], bad: bool, otherwise: str) -> LayersFound:
+    """The rows; none where the stage is bad and each layer is right: then the fault is elsewhere, `otherwise` where."""
+    if bad and rows and min(row.seen.sqnr_db for row in rows) >= _RIGHT_DB:
+        return LayersFound([], otherwise)
+    return LayersFound(rows)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pocketforge.recipe.limits import verify_limits
+from pocketforge.recipe.schemes import SCHEMES
+from pocketforge.specs.why import WhySpec
 
 STAGES = ("eager", "exported", "prepared", "converted", "lowered", "runtime")
-
-FLOAT_SCHEMES = frozenset({"fp32"})
-# In these, the file's numbers are first seen in the lowered stage: no graph before it computes with them.
-LOWERED_SCHEMES = frozenset({"fp16"})
-# Stored in few bits, computed in float: behind the de-quantized graph only the order of sums differs.
-STORED_SCHEMES = frozenset({"weight_only_int8", "weight_only_int4", "codebook"})
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Of a stage's outputs against the stage before; layer_db: of one layer's.
+    """Of a stage's outputs against the stage before.
 
-    max_steps: of the output's scale, where it has one; None where steps say nothing. relative: SQNR and steps give way
-    to what quantizing itself cost, as in verify.
+    Attributes:
+        min_sqnr_db: Of a whole output.
+        min_argmax_agreement: Share of the samples, of a classifier's first output.
+        layer_db: A bad stage's layer below this SQNR is named.
+        min_channel_sqnr_db: Of an output's worst channel.
+        min_integer_agreement: Share of equal values of an output that stands for itself.
+        max_diff_ratio: The largest difference over the range of the stage before; None where it says nothing.
+        max_steps: The largest difference, in steps of the output's scale; None where steps say nothing.
+        relative: Whether SQNR and steps give way to what quantizing itself cost, as in verify.
     """
 
     min_sqnr_db: float
@@ -49,16 +50,16 @@ _ROUNDED_DB, _ROUNDED_LAYER_DB = 24.0, 20.0
 _QUANTIZED_LAYER_DB = 18.0
 
 
-def limit_for(stage: str, before: str, spec: Mapping[str, Any], output: str = "") -> Limit:
+def limit_for(stage: str, before: str, spec: WhySpec, output: str = "") -> Limit:
     """The limit of `stage` when `before` is the stage that it is compared with. spec: the step's.
 
     The stage that first computes with the scheme's numbers may cost what verify lets the scheme cost: its defaults,
     and what the recipe says of all outputs and of this one.
     """
-    scheme = spec["scheme"]
-    first = "lowered" if scheme in LOWERED_SCHEMES else "prepared"
-    pays = scheme not in FLOAT_SCHEMES and (stage == first or (before == "exported" and stage == "converted"))
-    known = verify_limits(spec)
+    scheme = SCHEMES[spec.scheme]
+    first = scheme.first_seen
+    pays = bool(first) and (stage == first or (before == "exported" and stage == "converted"))
+    known = verify_limits(spec.scheme, spec.limits, trained=spec.trained)
     limits = known.of(output)
     if pays:
         return Limit(
@@ -69,9 +70,10 @@ def limit_for(stage: str, before: str, spec: Mapping[str, Any], output: str = ""
             limits["min_integer_agreement"],
             limits["max_diff_ratio"],
         )
-    if scheme in FLOAT_SCHEMES or stage in ("eager", "exported"):
+    if not first or stage in ("eager", "exported"):
         return _SAME
-    if stage == "converted" or scheme in STORED_SCHEMES:
+    if stage == "converted" or scheme.family == "stored":
+        # Stored in few bits, computed in float: behind the de-quantized graph only the order of sums differs.
         return _CONVERTED
     return Limit(
         limits.get("min_graph_sqnr_db", _ROUNDED_DB),

@@ -2,65 +2,85 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pocketforge.metrics import PERFECT_SQNR_DB, Comparison, argmax_agreement, compare, equal_share
+from pocketforge.metrics import PERFECT_SQNR_DB, Array, Comparison, argmax_agreement, compare, equal_share
 from pocketforge.recipe.limits import least_graph_sqnr_db, most_steps_from_graph
 from pocketforge.why.chain import ModelOutput
 from pocketforge.why.limits import Limit
 
-Array = NDArray[Any]
 
+@dataclass(frozen=True, slots=True)
+class Against:
+    """What an output is held against.
 
-def judge_output(
-    output: ModelOutput,
-    here: Array,
-    last: Array,
-    first: Array,
-    limit: Limit,
-    *,
-    classes: bool,
-    before: str,
-    costs: Comparison | None,
-) -> dict[str, Any]:
-    """Its figures and the reasons why they are bad; none where it is as near as it has to be.
-
-    costs: how far quantizing itself took the output, for limits that give way to it.
+    Attributes:
+        before: Name of the form before, for what is said.
+        limit: What it may be away from that.
+        classes: Whether the output is a classifier's scores.
+        costs: How far quantizing itself took the output, for limits that give way to it; None where it took it nowhere.
     """
+
+    before: str
+    limit: Limit
+    classes: bool
+    costs: Comparison | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputJudged:
+    """One output's figures; as of outcomes.why.FormFound.
+
+    Attributes:
+        output: Its name.
+        sqnr_db: To the form before.
+        sqnr_db_from_first: To the first form.
+        reasons: Why it is bad, in words; none where it is as near as it has to be.
+        max_abs_diff: To the form before; None of integers.
+        argmax_agreement: With the form before; None where it is no classifier's.
+        argmax_agreement_from_first: With the first form.
+    """
+
+    output: str
+    sqnr_db: float
+    sqnr_db_from_first: float
+    reasons: tuple[str, ...]
+    max_abs_diff: float | None = None
+    argmax_agreement: float | None = None
+    argmax_agreement_from_first: float | None = None
+
+
+def judge_output(output: ModelOutput, here: Array, last: Array, first: Array, against: Against) -> OutputJudged:
+    """One output of a form. last, first: the same output of the form before and of the first."""
     here = shaped(here, last)
-    row: dict[str, Any] = {
-        "output": output.name,
-        "max_abs_diff": None,
-        "argmax_agreement": None,
-        "argmax_agreement_from_first": None,
-    }
+    before, limit = against.before, against.limit
     if output.is_exact:
         share = equal_share(here, last)
-        short = share < limit.min_integer_agreement
-        said = f"{share:.3f} of the values are those of {before}, at least {limit.min_integer_agreement:g}"
+        short = f"{share:.3f} of the values are those of {before}, at least {limit.min_integer_agreement:g}"
         # Of integers there is no SQNR: what is equal is exact, all else is as far as can be.
-        figures = {
-            "sqnr_db": _exactness(share),
-            "sqnr_db_from_first": _exactness(equal_share(here, shaped(first, here))),
-        }
-        return {**row, **figures, "reasons": [said] if short else []}
+        return OutputJudged(
+            output.name,
+            _exactness(share),
+            _exactness(equal_share(here, shaped(first, here))),
+            (short,) if share < limit.min_integer_agreement else (),
+        )
     here, last, first = (np.asarray(array, np.float32) for array in (here, last, shaped(first, here)))
-    step, whole = (compare(here, other, classes=classes) for other in (last, first))
-    row |= {
-        "sqnr_db": _finite(step.sqnr_db),
-        "sqnr_db_from_first": _finite(whole.sqnr_db),
-        "max_abs_diff": _finite(step.max_abs_diff),
-    }
-    reasons = _reasons(step, limit, output.scale, before, costs)
-    if classes:
-        row["argmax_agreement"] = argmax_agreement(here, last)
-        row["argmax_agreement_from_first"] = argmax_agreement(here, first)
-        if row["argmax_agreement"] < limit.min_argmax_agreement:
-            reasons.append(f"argmax agrees in {row['argmax_agreement']:.3f}, at least {limit.min_argmax_agreement:g}")
-    return {**row, "reasons": reasons}
+    step, whole = (compare(here, other, classes=against.classes) for other in (last, first))
+    reasons = _reasons(step, limit, output.scale, before, against.costs)
+    agreement = argmax_agreement(here, last) if against.classes else None
+    if agreement is not None and agreement < limit.min_argmax_agreement:
+        reasons.append(f"argmax agrees in {agreement:.3f}, at least {limit.min_argmax_agreement:g}")
+    return OutputJudged(
+        output.name,
+        _finite(step.sqnr_db),
+        _finite(whole.sqnr_db),
+        tuple(reasons),
+        _finite(step.max_abs_diff),
+        agreement,
+        argmax_agreement(here, first) if against.classes else None,
+    )
 
 
 def _reasons(step: Comparison, limit: Limit, scale: float | None, before: str, costs: Comparison | None) -> list[str]:

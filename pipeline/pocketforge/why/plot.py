@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pocketforge.figures import new_figure, save_figure
+from pocketforge.outcomes.why import Explained
 
 _TOP_DB = 100.0  # what is nearer than this is drawn here: there is nothing to see between 100 dB and no difference
 _SEEN, _OWN, _BAD, _LIMIT = "#0072B2", "#E69F00", "#D55E00", "#999999"
 
 
-def layers_plot(found: Mapping[str, Any], path: Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    name: str
+    seen_db: float
+    own_db: float | None
+
+
+def layers_plot(found: Explained, path: Path) -> Path:
     """SQNR by layer: with the inputs that come, and with those of the stage before. Raises ToolMissing, StoreError.
 
-    found: the content of why.json. Where layers could not be told apart, SQNR by stage.
+    Where layers could not be told apart, SQNR by stage.
     """
-    rows = found["layers"]
-    if not rows:
-        rows = [
-            {"layer": s["name"], "op": "", "sqnr_db": s["sqnr_db"], "own_sqnr_db": None}
-            for s in found["stages"]
-            if s["sqnr_db"] is not None
-        ]
-    marked = found["first_bad_layer"] if found["layers"] else found["first_bad_stage"]
+    rows = [_Place(each.layer, each.sqnr_db, each.own_sqnr_db) for each in found.layers]
+    rows = rows or [_Place(form.name, form.sqnr_db, None) for form in found.stages if form.sqnr_db is not None]
+    marked = found.first_bad_layer if found.layers else found.first_bad_stage
     figure, axes = new_figure(3 + 0.28 * len(rows), 4.4)
     places = range(len(rows))
-    axes.plot(places, [_shown(r["sqnr_db"]) for r in rows], color=_SEEN, marker="o", label="with the inputs that come")
-    own = [(i, _shown(r["own_sqnr_db"])) for i, r in enumerate(rows) if r["own_sqnr_db"] is not None]
+    axes.plot(places, [_shown(r.seen_db) for r in rows], color=_SEEN, marker="o", label="with the inputs that come")
+    own = [(i, _shown(r.own_db)) for i, r in enumerate(rows) if r.own_db is not None]
     if own:
         axes.plot(*zip(*own, strict=True), color=_OWN, marker="s", linestyle=":", label="with the inputs of before")
-    if found["first_bad_stage"]:
-        limit = found["layer_limit_db"]
+    stage = found.first_bad_stage
+    if stage:
+        limit = found.layer_limit_db
         axes.axhline(limit, color=_LIMIT, linestyle="--", linewidth=1, label=f"limit {limit:g} dB")
     for i, row in enumerate(rows):
-        if row["layer"] == marked:
+        if row.name == marked:
             axes.axvline(i, color=_BAD, alpha=0.35, linewidth=6)
-    axes.set_xticks(list(places), [r["layer"] for r in rows], rotation=90, fontsize=7)
+    axes.set_xticks(list(places), [r.name for r in rows], rotation=90, fontsize=7)
     axes.set_ylabel(f"SQNR in dB (above {_TOP_DB:g}: {_TOP_DB:g})")
-    stage = found["first_bad_stage"]
-    what = f"first bad stage: {stage}" if stage else f"no bad stage; most is lost in {found['layers_of']}"
-    axes.set_title(f"{found['target']} ({found['runtime']}, {found['scheme']}): {what}", fontsize=9)
+    what = f"first bad stage: {stage}" if stage else f"no bad stage; most is lost in {found.layers_of}"
+    axes.set_title(f"{found.target} ({found.runtime}, {found.scheme}): {what}", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return save_figure(figure, path)

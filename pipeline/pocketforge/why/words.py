@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pocketforge.metrics import PERFECT_SQNR_DB
+from pocketforge.outcomes.why import Explained, FormFound, LayerFound
 
 
-def sentence(found: Mapping[str, Any]) -> str:
+def sentence(found: Explained) -> str:
     """The first bad stage and layer, with the figures; or that there is none, and what costs most."""
-    bad = found["first_bad_stage"]
-    layer = found["first_bad_layer"]
-    if not bad:
-        measured = [s for s in found["stages"] if s["sqnr_db"] is not None]
+    named = found.named_layer
+    if not found.first_bad_stage:
+        measured = [form for form in found.stages if form.sqnr_db is not None]
         last = measured[-1]
-        words = f"no bad stage: {last['name']} is at {db(last['sqnr_db_from_first'])} dB from {measured[0]['before']}"
-        worst = found["layers_of"]
-        if worst and layer:
-            row = next(r for r in found["layers"] if r["layer"] == layer)
-            words += f"; {worst} costs most, in {layer} ({row['op']}) {db(_figure(row))} dB"
+        words = f"no bad stage: {last.name} is at {db(last.sqnr_db_from_first)} dB from {measured[0].before}"
+        if found.layers_of and named:
+            words += f"; {found.layers_of} costs most, in {named.layer} ({named.op}) {db(named.judged_db)} dB"
         return words
-    stage = next(s for s in found["stages"] if s["name"] == bad)
-    words = f"first bad stage: {bad} ({'; '.join(stage['reasons'])})"
-    if not layer:
-        return f"{words}; layer not resolved: {found['layers_missing']}"
-    index = next(i for i, r in enumerate(found["layers"]) if r["layer"] == layer)
-    row = found["layers"][index]
-    words += f"; first bad layer: {layer} ({row['op']}): SQNR {db(_figure(row))} dB"
-    channel = row["channel_sqnr_db"]
-    if _figure(row) >= found["layer_limit_db"] and channel is not None and channel < 0:
-        words += f" as a whole, {db(channel)} dB in {row['channel']}"
-    elif index:
-        words += f", {db(_figure(found['layers'][index - 1]))} dB before it"
-    return f"{words}; likely {found['likely']}"
+    bad = next(form for form in found.stages if form.name == found.first_bad_stage)
+    words = f"first bad stage: {bad.name} ({'; '.join(bad.reasons)})"
+    if not named:
+        return f"{words}; layer not resolved: {found.layers_missing}"
+    return f"{words}; first bad layer: {_layer_words(found, named)}; likely {found.likely}"
 
 
-def _figure(row: Mapping[str, Any]) -> float:
-    own = row["own_sqnr_db"]
-    return float(row["sqnr_db"] if own is None else own)
+def _layer_words(found: Explained, named: LayerFound) -> str:
+    words = f"{named.layer} ({named.op}): SQNR {db(named.judged_db)} dB"
+    index, channel = found.layers.index(named), named.channel_sqnr_db
+    if named.judged_db >= found.layer_limit_db and channel is not None and channel < 0:
+        return f"{words} as a whole, {db(channel)} dB in {named.channel}"
+    return f"{words}, {db(found.layers[index - 1].judged_db)} dB before it" if index else words
 
 
 def db(value: float | None) -> str:
@@ -48,38 +38,23 @@ def db(value: float | None) -> str:
     return "exact" if value >= PERFECT_SQNR_DB else f"{value:.1f}"
 
 
-def stage_rows(found: Mapping[str, Any]) -> list[list[str]]:
+def stage_rows(stages: tuple[FormFound, ...]) -> list[list[str]]:
     """Stage, SQNR from the first and from the one before, argmax agreement with it, verdict."""
     rows = []
-    for stage in found["stages"]:
-        if stage["missing"]:
-            rows.append([stage["name"], "–", "–", "–", stage["missing"]])
+    for form in stages:
+        if form.missing:
+            rows.append([form.name, "–", "–", "–", form.missing])
             continue
-        agreement = stage["argmax_agreement"]
-        verdict = "–" if stage["sqnr_db"] is None else "BAD" if stage["bad"] else "ok"
-        rows.append(
-            [
-                stage["name"],
-                db(stage["sqnr_db_from_first"]),
-                db(stage["sqnr_db"]),
-                "–" if agreement is None else f"{agreement:.3f}",
-                verdict,
-            ]
-        )
+        agreement = "–" if form.argmax_agreement is None else f"{form.argmax_agreement:.3f}"
+        verdict = "–" if form.sqnr_db is None else "BAD" if form.bad else "ok"
+        rows.append([form.name, db(form.sqnr_db_from_first), db(form.sqnr_db), agreement, verdict])
     return rows
 
 
-def layer_rows(found: Mapping[str, Any]) -> list[list[str]]:
+def layer_rows(found: Explained) -> list[list[str]]:
     """Layer, op, SQNR as it comes, SQNR by itself, and a mark at the one that is named."""
+    mark = "first bad" if found.first_bad_stage else "costs most"
     return [
-        [
-            row["layer"],
-            row["op"],
-            db(row["sqnr_db"]),
-            db(row["own_sqnr_db"]),
-            ("first bad" if found["first_bad_stage"] else "costs most")
-            if row["layer"] == found["first_bad_layer"]
-            else "",
-        ]
-        for row in found["layers"]
+        [row.layer, row.op, db(row.sqnr_db), db(row.own_sqnr_db), mark if row.layer == found.first_bad_layer else ""]
+        for row in found.layers
     ]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.errors import ToolFailed
 
 # Samples are converted so many bytes at a time.
@@ -25,18 +26,19 @@ Tensor = dict[str, Any]
 
 def described(answer: Mapping[str, Any], runtime: str) -> tuple[list[Tensor], list[Tensor]]:
     """The inputs and outputs in a runner's answer as the host's session of that runtime describes them."""
+    io = native_runner(runtime).io
     known = json.loads(answer["metadata"] or "{}")
     sides = []
     for side in ("inputs", "outputs"):
         tensors = []
         for index, found in enumerate(answer[side]):
             tensor = {"name": found["name"], "shape": found["shape"], "dtype": found["dtype"]}
-            if runtime == "tflite":
+            if io == "tensor":
                 # Tensor names end in ":0" where a converter appended it.
                 tensor["name"] = found["name"].removesuffix(":0")
                 tensor |= {key: found[key] for key in ("scale", "zero_point") if key in found}
                 tensor["in_signature"] = found["in_signature"]
-            elif runtime == "onnx":
+            elif io == "name":
                 tensor |= known.get(found["name"], {})
             else:
                 named = known.get(side, [])

@@ -23,14 +23,13 @@ from pocketforge.devices.emulator.counts import Block, Counts, agree, words_of
 from pocketforge.devices.emulator.functions import FunctionMap
 from pocketforge.devices.emulator.instructions import by_class, classify
 from pocketforge.devices.emulator.launch import Order, launch
+from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.devices.emulator.parts import SETUP, Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError
 from pocketforge.files import hash_file
 
-# How far two windows may be apart, as a fraction. ONNX Runtime's allocator does not settle wholly.
-TOLERANCES = {"tflite": 1e-4, "executorch": 1e-4, "onnx": 1e-3}
 # Inferences before the first window. The second one's allocations may still differ from the third's by some 140
 # instructions, which only a small model's tolerance notices: it is counted again, with one more.
 WARMUPS = (1, 2)
@@ -162,7 +161,7 @@ def _counts(found: Mapping[str, Any], answer: Mapping[str, Any], emulator: Emula
     by_function: dict[str, int] = {}
     for block in blocks:
         by_function[block.function] = by_function.get(block.function, 0) + block.executions * len(block.words)
-    tolerance = TOLERANCES[order.runtime]
+    tolerance = native_runner(order.runtime).tolerance
     return Counts(
         instructions=windows[-1],
         windows=windows,

@@ -17,15 +17,13 @@ from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.emulator import parts
 from pocketforge.devices.emulator.arrays import described, read_outputs, write_inputs
 from pocketforge.devices.emulator.launch import Mode, Order, launch
+from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.profile_files import load_any, load_profile
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.devices.x86 import device as x86
 from pocketforge.devices.x86.hosts import X86Host
-from pocketforge.errors import DeviceError, RecipeError
-
-PACKAGES = {"tflite": "ai-edge-litert", "onnx": "onnxruntime", "executorch": "executorch"}
-"""Session → what its runtime is called with a version behind it, as on the host."""
+from pocketforge.errors import RecipeError
 
 # As many as the host prepares for timing.
 _TIMED_SAMPLES = 32
@@ -96,7 +94,7 @@ def run_answer(answer: Mapping[str, Any], session: str, cpus: tuple[int, ...] = 
         peak_rss_bytes=answer["peak_rss_bytes"],
         loaded_rss_bytes=answer["loaded_rss_bytes"],
         samples_ms=tuple(answer["samples_ms"]),
-        runtime=f"{PACKAGES[session]} {answer['runtime_version']}",
+        runtime=f"{native_runner(session).package} {answer['runtime_version']}",
         modules=(),
         cpus=cpus,
     )
@@ -119,9 +117,7 @@ def raw_inputs(
 
     The model is loaded once on the device to ask it for its inputs. Raises as `run`.
     """
-    if runtime not in PACKAGES:
-        known = ", ".join(sorted(PACKAGES))
-        raise DeviceError(f"the emulator has no runner for {runtime}", f"it runs files of {known}")
+    native_runner(runtime)  # before anything is started
     order = Order(runtime=runtime, model=model, sha256="", inputs=(), outputs=folder, mode="describe")
     inputs, _ = described(target.start(order), runtime)
     return write_inputs(inputs, samples, folder, model=model.name, limit=limit)

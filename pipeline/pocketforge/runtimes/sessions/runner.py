@@ -67,9 +67,10 @@ def pin(threads):
 
 
 def load_session_module(name):
-    """By path: a package import would bring Pocketforge's own dependencies into the measured process."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"session_{name}", path)
+    """A file beside this one by its name, or that of another package. By path: a package import would bring
+    Pocketforge's own dependencies into the measured process."""
+    path = Path(name) if os.path.isabs(name) else Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"session_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

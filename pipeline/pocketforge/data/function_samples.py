@@ -1,0 +1,114 @@
+"""Samples that a user's function gives, whole or one at a time (function.py says which forms it may return)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pocketforge.data.arrays import NUMBERS, ArraySource, largest_value
+from pocketforge.data.base import Array, PlainSource, Source, SplitName, array_digest, plain_target
+from pocketforge.errors import ModelError
+from pocketforge.model.user_code import load_file, sibling_imports, user_error
+
+
+class SampleSequence(PlainSource):
+    """A user's sequence of (x, y): asked for a sample when it is needed."""
+
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, samples: Any, path: Path, count: int) -> None:
+        self._samples = samples
+        self._path = path
+        self.ids = [str(index) for index in range(count)]
+        self.split: list[SplitName | None] = [None] * count
+        self._dtypes: list[np.dtype[Any]] | None = None
+        self._value_max = 0.0
+
+    @property
+    def value_max(self) -> float:
+        """By the first sample; all others have to be of its type."""
+        if self._dtypes is None:
+            self.sample(0)
+        return self._value_max
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def sample(self, index: int) -> tuple[tuple[Array, ...], Any]:
+        try:
+            pair = self._samples[index]
+        except Exception as error:
+            raise user_error(error, self._path.parent, f"data.source: sample {index} of {self._path} raised") from error
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ModelError(
+                f"data.source: sample {index} of {self._path} is a {type(pair).__name__}, not a pair (x, y)"
+            )
+        inputs, target = pair
+        where = f"data.source: sample {index} of {self._path}"
+        try:
+            arrays = tuple(np.asarray(array) for array in (inputs if isinstance(inputs, tuple) else (inputs,)))
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"{where} cannot be made an array: {error}") from error
+        for array in arrays:
+            if array.dtype.kind not in NUMBERS:
+                raise ModelError(f"{where} has type {array.dtype}, not numbers")
+        dtypes = [array.dtype for array in arrays]
+        if self._dtypes is None:
+            self._dtypes, self._value_max = dtypes, largest_value(arrays)
+        elif dtypes != self._dtypes:
+            said = [", ".join(map(str, kinds)) for kinds in (dtypes, self._dtypes)]
+            raise ModelError(f"{where} has type {said[0]}, the first that was read has {said[1]}")
+        return arrays, plain_target(target)
+
+    def digest(self, index: int) -> str:
+        return array_digest(self.sample(index)[0])
+
+
+def call(path: Path, name: str) -> Source:
+    """Run the function of a file. Raises ModelError with its file and line when it fails or returns something else."""
+    with sibling_imports(path.parent):
+        function = getattr(load_file(path, "data file"), name, None)
+        if not callable(function):
+            raise ModelError(f"data.source: {path} has no function {name!r}")
+        try:
+            result = function()
+            if not _is_arrays(result) and not (hasattr(result, "__len__") and hasattr(result, "__getitem__")):
+                result = list(result)
+            count = len(result)
+        except (Exception, SystemExit) as error:
+            raise user_error(error, path.parent, f"data.source: {name}() in {path} raised") from error
+    if _is_arrays(result):
+        return _whole_arrays(result, f"{path}:{name}")
+    if isinstance(result, (dict, str, bytes)) or count == 0:
+        raise ModelError(
+            f"data.source: {name}() in {path} returned {'nothing' if result is None else f'{type(result).__name__}'}"
+            f"{'' if count else ' (empty)'}",
+            "return (x, y), (x, y, labels), or a sequence of (x, y) samples",
+        )
+    return SampleSequence(result, path, count)
+
+
+def _whole_arrays(result: Any, where: str) -> ArraySource:
+    inputs = result[0] if isinstance(result[0], tuple) else (result[0],)
+    try:
+        arrays, targets = [np.asarray(x) for x in inputs], np.asarray(result[1])
+        labels = [str(label) for label in result[2]] if len(result) == 3 else []
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"data.source: {where}: what it returned cannot be made arrays: {error}",
+            "return (x, y) or (x, y, labels): x and y with one entry a sample, labels a list of names",
+        ) from error
+    return ArraySource([(None, arrays, targets)], labels, where)
+
+
+def _is_arrays(result: Any) -> bool:
+    """(x, y[, labels]) as whole arrays, told from a tuple of samples by y: a whole y is an array or a list."""
+    if not isinstance(result, tuple) or len(result) not in (2, 3):
+        return False
+    x, y = result[0], result[1]
+    whole_x = hasattr(x, "__array__") or (
+        isinstance(x, tuple) and len(x) > 0 and all(hasattr(part, "__array__") for part in x)
+    )
+    return whole_x and (hasattr(y, "__array__") or isinstance(y, list))

@@ -1,0 +1,102 @@
+"""data.json: which samples a recipe's data gave, and how they were prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTensor:
+    """What one sample has of one model input, or of the targets.
+
+    Attributes:
+        shape: Without a batch dimension.
+        dtype: NumPy's name of it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many samples there are.
+
+    Attributes:
+        source: In all.
+        calibration: To take activation ranges from.
+        train: To train on.
+        eval: To judge files by.
+        held_out: In no split.
+        duplicates_dropped: Left out because another sample has their content.
+    """
+
+    source: int
+    calibration: int
+    train: int
+    eval: int
+    held_out: int
+    duplicates_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """From a raw sample to the model's input, in steps that an app can follow.
+
+    Attributes:
+        input: Layout of a raw sample, HWC; None where samples are fed as they are.
+        output: Layout of the model's input, NCHW or NHWC; None as above.
+        steps: In order: `step` is a step's name, the rest are its numbers.
+    """
+
+    input: str | None
+    output: str | None
+    steps: tuple[Mapping[str, object], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCount:
+    """How often a class is among the eval samples.
+
+    Attributes:
+        label: The class's name.
+        count: Of how many samples.
+    """
+
+    label: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What stage `data` wrote.
+
+    Attributes:
+        source: As the recipe names it.
+        task: classification or regression.
+        labels: Class names, in the order of the model's outputs; empty where nobody gives them.
+        counts: Samples in all and by split.
+        ids_sha256: Split → digest of its samples' ids in order.
+        inputs: What each model input gets.
+        targets: What is compared with the first output.
+        preprocess: The steps that were taken.
+        eval_histogram: Classes among the eval samples; None for a regression.
+        notes: What the data was taken as, in words.
+        version: Of this file's keys.
+    """
+
+    FILE: ClassVar[str] = "data.json"
+
+    source: str
+    task: str
+    labels: tuple[str, ...]
+    counts: Counts
+    ids_sha256: Mapping[str, str]
+    inputs: tuple[SampleTensor, ...]
+    targets: SampleTensor
+    preprocess: Preprocessing
+    eval_histogram: tuple[ClassCount, ...] | None
+    notes: tuple[str, ...]
+    version: int = 1

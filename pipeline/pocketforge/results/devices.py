@@ -1,0 +1,74 @@
+"""What a report asks of a kind of device: what a target's steps on it found. A module a kind reads its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
+from typing import Any, Protocol
+
+from pocketforge.plan.steps import Facts, Lane, OnDevice
+from pocketforge.registries import DEVICES
+from pocketforge.run.walk import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of one device, and how it came about.
+
+    Attributes:
+        metric: Its name, as budgets have it.
+        value: In the metric's unit.
+        device: The device's name.
+        how: How it was measured, for the report and the gate.
+        samples: The raw values in measuring order, where there are several (latency in ms).
+        sha256: Of the file that was measured; empty where the step's key says which it is.
+    """
+
+    metric: str
+    value: float
+    device: str
+    how: Mapping[str, Any] = field(default_factory=dict)
+    samples: tuple[float, ...] = ()
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceResult:
+    """What one target's steps on one device found, of those that ended.
+
+    Attributes:
+        about: For the report's facts of the target, under the kind's own name (`DeviceInfo.about`) and the device's.
+        values: What budgets can be on.
+        warnings: What a user should be told of them.
+        kernels: Whose kernels the outputs are of, "kernels", and "how" these came to run; nothing where no outputs
+            were compared.
+    """
+
+    about: Mapping[str, Any] = field(default_factory=dict)
+    values: tuple[Value, ...] = ()
+    warnings: tuple[str, ...] = ()
+    kernels: Mapping[str, str] = field(default_factory=dict)
+
+
+class ReadDevice(Protocol):
+    """Function `DeviceInfo.results` of a kind."""
+
+    def __call__(self, device: str, on: OnDevice, outcome: Outcome, known: Facts, /) -> DeviceResult:
+        """on: the keys of the target's steps on this device, as the kind's own `AddSteps` laid them out."""
+        ...
+
+
+def in_order(lane: Lane) -> Iterator[tuple[str, OnDevice]]:
+    """Each device and its steps: those of a kind together, kinds as the registry has them."""
+    for via in DEVICES:
+        yield from lane.of_kind(via).items()
+
+
+def results_of(lane: Lane, outcome: Outcome, known: Facts) -> dict[str, DeviceResult]:
+    """Device → what it found, in that order."""
+    results: dict[str, DeviceResult] = {}
+    for device, on in in_order(lane):
+        read: ReadDevice = resolve_name(DEVICES[on.via].results)
+        results[device] = read(device, on, outcome, known)
+    return results

@@ -1,0 +1,24 @@
+"""What a lane's benchmarks on this host found."""
+
+from __future__ import annotations
+
+from pocketforge.plan.steps import Facts, OnDevice, Timed
+from pocketforge.results.devices import DeviceResult, Value
+from pocketforge.run.walk import Outcome
+from pocketforge.stats import percentile
+
+
+def read(device: str, on: OnDevice, outcome: Outcome, _known: Facts) -> DeviceResult:
+    """Times; what the file's outputs are on this host, `verify` says."""
+    assert isinstance(on, Timed)
+    bench = outcome.read(on.bench, "bench.json")
+    if bench is None:
+        return DeviceResult()
+    samples, how, sha256 = tuple(bench["samples_ms"]), bench["how"], bench["sha256"]
+    return DeviceResult(
+        values=(
+            Value("latency_ms", percentile(samples, "p50"), device, how, samples, sha256),
+            Value("load_ms", bench["load_ms"], device, how, sha256=sha256),
+            Value("peak_rss_bytes", bench["peak_rss_bytes"], device, how, sha256=sha256),
+        )
+    )

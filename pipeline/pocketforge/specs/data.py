@@ -1,0 +1,54 @@
+"""What `data` is told, and every stage that reads samples itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pocketforge.recipe.data import Data, Preprocess, SplitFolders
+from pocketforge.specs.base import Spec
+
+# How sources read: 2 turns images by EXIF, reads more kinds of them, sees more splits, divides uint8 arrays by 255.
+READING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec(Spec):
+    """A recipe's samples: read, split and preprocessed.
+
+    No path of a labels file: what is in it goes into keys on its own.
+
+    Attributes:
+        source: Where samples come from, as `Data.source`; relative paths are of the recipe's folder.
+        eval_fraction: Share of the samples to evaluate on, 0 to 1, where the source has no split of its own.
+        eval_samples: The most samples to evaluate on.
+        calibration_samples: So many train samples are set apart to calibrate with.
+        preprocess: From a raw sample to the model's input; None leaves arrays as they are.
+        split_folders: Which of an image folder's folders are its splits; None where their names say so.
+        seed: Of the split.
+        task: `classification` or `regression`.
+        reading: Changes when sources give other samples for the same files.
+    """
+
+    source: str
+    eval_fraction: float
+    eval_samples: int
+    calibration_samples: int
+    preprocess: Preprocess | None
+    split_folders: SplitFolders | None
+    seed: int
+    task: str
+    reading: int = READING
+
+
+def data_spec(data: Data, seed: int, task: str) -> DataSpec:
+    """What reading, splitting and preprocessing a recipe's data depends on."""
+    return DataSpec(
+        source=data.source,
+        eval_fraction=data.eval_fraction,
+        eval_samples=data.eval_samples,
+        calibration_samples=data.calibration_samples,
+        preprocess=data.preprocess,
+        split_folders=data.split_folders,
+        seed=seed,
+        task=task,
+    )

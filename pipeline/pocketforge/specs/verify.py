@@ -1,0 +1,31 @@
+"""What `verify` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pocketforge.recipe.target import Verify
+from pocketforge.specs.base import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class VerifySpec(Spec):
+    """Stage `verify`.
+
+    Attributes:
+        runtime: Whose files are run.
+        scheme: Of the target.
+        trained: Whether the target's `quantize.finetune` trained it: it is another model than the reference then.
+        task: classification or regression.
+        limits: The target's own `verify` table; what it leaves out, the scheme says.
+        kernels: Those of this machine: a verdict is of the kernels that it came from.
+        legacy: The older TFLite runtime's environment, in words that change with it; empty where it is not asked.
+    """
+
+    runtime: str
+    scheme: str
+    trained: bool
+    task: str
+    limits: Verify
+    kernels: str
+    legacy: str = ""

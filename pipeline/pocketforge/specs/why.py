@@ -1,0 +1,37 @@
+"""What `why` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.target import Verify
+from pocketforge.specs.base import Spec
+from pocketforge.specs.trained import ModelSource
+
+
+@dataclass(frozen=True, slots=True)
+class WhySpec(Spec):
+    """Stage `why`.
+
+    Attributes:
+        target: The target's name, for what is said.
+        runtime: Of the target's file.
+        scheme: Of the target.
+        trained: Whether the scheme's form was trained: its limits are wider then.
+        task: The recipe's; argmax is compared in classification only.
+        limits: What verify held the file to.
+        model: Where the model comes from, as stage `reference` has it.
+        quantize: How the target was quantized; None where no step did.
+        samples: How many of the eval split, from its beginning.
+    """
+
+    target: str
+    runtime: str
+    scheme: str
+    trained: bool
+    task: str
+    limits: Verify
+    model: ModelSource
+    quantize: Quantize | None
+    samples: int
