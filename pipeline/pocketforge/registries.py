@@ -47,11 +47,11 @@ _TRACE = ("torch", "torch.export", "torch._dynamo", "safetensors.torch", "torch.
 STAGES: dict[str, StageInfo] = {
     "data": StageInfo("pocketforge.stages.data", 2, ("numpy", "pillow", "scikit-learn"), user_code=True),
     "finetune": StageInfo(
-        "pocketforge.stages.finetune", 3, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
+        "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),
-    "prune": StageInfo("pocketforge.stages.prune", 3, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
-    "sensitivity": StageInfo("pocketforge.stages.sensitivity", 2, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
-    "gains": StageInfo("pocketforge.stages.gains", 2, ("torch", "numpy"), _TRACE, user_code=True),
+    "prune": StageInfo("pocketforge.stages.prune", 4, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
+    "sensitivity": StageInfo("pocketforge.stages.sensitivity", 3, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
+    "gains": StageInfo("pocketforge.stages.gains", 3, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 5, ("torch", "numpy"), _TRACE, user_code=True),
     "layers": StageInfo(
         "pocketforge.stages.layers", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
@@ -79,7 +79,7 @@ STAGES: dict[str, StageInfo] = {
     "verify_device": StageInfo("pocketforge.stages.verify_device", 3, ("numpy",)),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
     "count": StageInfo("pocketforge.stages.count", 1, ("numpy", "capstone", "pyelftools")),
-    "estimate": StageInfo("pocketforge.stages.estimate", 1, ("numpy", "capstone")),
+    "estimate": StageInfo("pocketforge.stages.estimate", 2, ("numpy", "capstone")),
 }
 
 
@@ -389,6 +389,9 @@ class DeviceInfo:
         tables: Function that shows this in the terminal (`ShowTables` of report/devices.py); empty for nothing.
         libraries: Distributions whose versions are part of the keys of the steps there; a package that brings the row
             is one by itself.
+        bench: What `pocketforge bench` does with it (`BenchOn` of commands/bench_kinds.py); empty where it cannot.
+        bench_table: Function that shows these rows in the terminal (`ShowRows` of report/bench.py).
+        words_with_names: Whether --device takes `KIND:WHICH` beside the kind's name.
     """
 
     entry: str
@@ -400,6 +403,9 @@ class DeviceInfo:
     about: str = ""
     tables: str = ""
     libraries: tuple[str, ...] = ()
+    bench: str = ""
+    bench_table: str = ""
+    words_with_names: bool = False
 
     def with_library(self, name: str) -> DeviceInfo:
         """The row as a package brings it: results there change with the package's version."""
@@ -413,6 +419,8 @@ _DEVICES: dict[str, DeviceInfo] = {
         steps="pocketforge.plan.devices:add_host",
         results="pocketforge.results.host:read",
         keeps_time=True,
+        bench="pocketforge.commands.bench_host:BENCH",
+        bench_table="pocketforge.report.bench:show_host",
     ),
     "emulator": DeviceInfo(
         entry="pocketforge.recipe.device:EmulatedDevice",
@@ -423,6 +431,8 @@ _DEVICES: dict[str, DeviceInfo] = {
         facts="pocketforge.facts.emulated:look_up",
         about="emulated",
         tables="pocketforge.report.emulated:emulated_tables",
+        bench="pocketforge.commands.bench_emulated:BENCH",
+        bench_table="pocketforge.report.emulated:show_emulated",
     ),
     "adb": DeviceInfo(
         entry="pocketforge.recipe.device:AdbDevice",
@@ -433,6 +443,9 @@ _DEVICES: dict[str, DeviceInfo] = {
         facts="pocketforge.facts.phones:look_up",
         about="phones",
         tables="pocketforge.report.phones:phone_tables",
+        bench="pocketforge.commands.bench_phones:BENCH",
+        bench_table="pocketforge.report.phones:show_phones",
+        words_with_names=True,
     ),
 }
 DEVICES = Registry("devices", DeviceInfo, _DEVICES, DeviceInfo.with_library)

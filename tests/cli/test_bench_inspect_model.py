@@ -187,10 +187,10 @@ def test_bench_as_a_table_has_the_interval(cli, tiny, samples):
 
 
 def test_an_interval_that_the_samples_cannot_give_is_null_never_infinity(cli, tiny, samples, monkeypatch):
-    from pocketforge.commands import bench
+    from pocketforge.measure import bench_rows
     from pocketforge.stats import Interval
 
-    monkeypatch.setattr(bench, "latency_interval", lambda *_: Interval(1.0, -math.inf, math.inf))
+    monkeypatch.setattr(bench_rows, "latency_interval", lambda *_: Interval(1.0, -math.inf, math.inf))
     args = ("bench", tiny, "--inputs", samples, "--samples", 10, "--seconds", 0)
     (found,) = cli(*args, "--json").json()
     assert found["p50_low_ms"] is None and found["p50_high_ms"] is None

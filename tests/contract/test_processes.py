@@ -63,12 +63,12 @@ def test_each_process_is_new_and_has_its_samples(
     assert len(started) == 3 and told == pytest.approx([1 / 3, 2 / 3, 1])
     # Kept from before a process is made, seen when it is: a busy machine may take a moment in between.
     assert min(later - earlier for earlier, later in itertools.pairwise(started)) >= SPACING_S / 2
-    parts = found["how"]["processes"]
+    parts = found.how.processes
     # 32 in all are 11 in each of three.
-    assert [part["samples"] for part in parts] == [11, 11, 11] and len(found["samples_ms"]) == 33
+    assert [part.samples for part in parts] == [11, 11, 11] and len(found.samples_ms) == 33
     for number, part in enumerate(parts):
-        assert part["p50_ms"] == float(np.median(found["samples_ms"][11 * number : 11 * number + 11]))
-        assert part["load_ms"] > 0 and 0 < part["peak_rss_bytes"] <= found["peak_rss_bytes"]
+        assert part.p50_ms == float(np.median(found.samples_ms[11 * number : 11 * number + 11]))
+        assert part.load_ms > 0 and 0 < part.peak_rss_bytes <= found.peak_rss_bytes
 
 
 def test_what_other_programs_took_is_kept(request_: RunRequest) -> None:
@@ -79,7 +79,7 @@ def test_what_other_programs_took_is_kept(request_: RunRequest) -> None:
     finally:
         program.kill()
         program.wait()
-    assert 0.1 / (os.cpu_count() or 1) < found["how"]["others"] <= 1
+    assert 0.1 / (os.cpu_count() or 1) < found.how.others <= 1
 
 
 def test_a_bound_for_quick_runs_leaves_three(
@@ -87,7 +87,7 @@ def test_a_bound_for_quick_runs_leaves_three(
 ) -> None:
     monkeypatch.setenv(PROCESSES_VARIABLE, "3")
     found = time_in_processes(request_, 8, 1e9)
-    assert len(started) == len(found["how"]["processes"]) == 3
+    assert len(started) == len(found.how.processes) == 3
 
 
 @pytest.mark.parametrize("value", ["2", "0", "-4", "many", "3.5"])

@@ -19,6 +19,7 @@ from torch import nn  # noqa: E402
 
 from pocketforge.errors import ModelError, StageFailed  # noqa: E402
 from pocketforge.model.weights import save_weights  # noqa: E402
+from pocketforge.outcomes.qat import BatchNormNumbers  # noqa: E402
 from pocketforge.pruning.unstructured import MaskConstraint  # noqa: E402
 from pocketforge.recipe import Data, Preprocess, data_spec  # noqa: E402
 from pocketforge.recipe.compress import Distill, Finetune  # noqa: E402
@@ -28,6 +29,7 @@ from pocketforge.specs.qat import QatSpec  # noqa: E402
 from pocketforge.specs.sampling import Sampling  # noqa: E402
 from pocketforge.specs.trained import ModelSource  # noqa: E402
 from pocketforge.training.loop import fit  # noqa: E402
+from pocketforge.training.options import FitOptions  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # executorch's imports
@@ -111,8 +113,8 @@ def trained(net):
             seen.append({k: v for k, v in state.items() if "running" in k or k.endswith(("scale", "min_val"))})
 
     history = fit(
-        training.graph, digits(300), Finetune(epochs=2, lr=1e-3), constraint=Freezing(training, constraint),
-        check=training.check, emit=emit,
+        training.graph, digits(300), Finetune(epochs=2, lr=1e-3), FitOptions(constraint=Freezing(training, constraint),
+        check=training.check, emit=emit),
     )  # fmt: skip
     weights = {name: value.detach().clone() for name, value in training.graph.named_parameters()}
     with torch.no_grad():
@@ -124,9 +126,9 @@ def trained(net):
 
 def test_the_guard_knows_the_model_s_own_numbers(graph):
     report = graph.guard.report()
-    assert {each["eps"] for each in report["batch_norm"].values()} == {EPS}
-    assert report["batch_norm"]["norm"] == {"eps": EPS, "momentum": MOMENTUM}
-    assert sorted(report["dropout"].values()) == [P, 0.25]
+    assert {each.eps for each in report.batch_norm.values()} == {EPS}
+    assert report.batch_norm["norm"] == BatchNormNumbers(EPS, MOMENTUM)
+    assert sorted(report.dropout.values()) == [P, 0.25]
     assert graph.folded_before == ["hidden"]
     # As trained: behind every switch, and what scales the weights of a fused convolution too.
     for mode in (True, False, True):
@@ -226,7 +228,7 @@ def test_a_fault_in_training_stops_the_training():
                 node.args = (node.args[0], 0.5, *node.args[2:])
 
     with pytest.raises(StageFailed, match=r"p was 0\.1, is 0\.5"):
-        fit(training.graph, digits(64), Finetune(epochs=2), check=training.check, emit=emit)
+        fit(training.graph, digits(64), Finetune(epochs=2), FitOptions(check=training.check, emit=emit))
 
 
 def test_the_file_computes_what_was_trained(trained):
@@ -242,7 +244,7 @@ def test_the_file_computes_what_was_trained(trained):
     assert [layer.scheme for layer in layers] == ["static_int8"] * 4
     for name, value in trained["module"].state_dict().items():
         assert torch.equal(value, trained["before"][name]), name
-    assert trained["history"][-1]["train_accuracy"] > 0.7
+    assert trained["history"][-1].train_accuracy > 0.7
 
 
 def test_masks_hold_through_training_and_in_the_int8_weights(trained):
@@ -273,14 +275,19 @@ def test_ranges_are_of_the_forms_without_dropout():
         return [float(f.scale) for f in fake_quantizers(training.graph) if f.scale.numel() == 1]
 
     start = widths()
-    fit(training.graph, digits(320), Finetune(epochs=3, lr=1e-6), constraint=Freezing(training, None))
+    fit(training.graph, digits(320), Finetune(epochs=3, lr=1e-6), FitOptions(constraint=Freezing(training, None)))
     assert np.allclose(start, widths(), rtol=0.2)
 
 
 def test_layers_that_stay_float_keep_no_training_form(net):
     training = TrainingGraph(net, BATCHES, replace(QAT, overrides=(Override("conv"), Override("classifier"))))
     assert sorted(training.folded_before) == ["conv", "hidden"]
-    fit(training.graph, digits(128), Finetune(epochs=1), constraint=Freezing(training, None), check=training.check)
+    fit(
+        training.graph,
+        digits(128),
+        Finetune(epochs=1),
+        FitOptions(constraint=Freezing(training, None), check=training.check),
+    )
     (folded, unfolded), sqnr = training.convert()
     layers, _ = pt2e.describe(unfolded)
     assert [layer.label for layer in layers if layer.scheme == "fp32"] == ["conv2d (conv)", "linear (classifier)"]

@@ -20,18 +20,24 @@ from typing import Any
 
 import pytest
 from phone import MakePhone
+from trunk_specs import finetune_spec, model_source, sampling
 
-from pocketforge.plan.compress import sensitivity_settings
 from pocketforge.plan.steps import spec_json
 from pocketforge.recipe import Data, Preprocess, Verify, data_spec
 from pocketforge.recipe.compress import Finetune, PruneChannels
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
 from pocketforge.specs import data as data_specs
+from pocketforge.specs.bench import BenchSpec, Sitting
+from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
+from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
+from pocketforge.specs.gains import GainsSpec
 from pocketforge.specs.layers import LayersSpec
+from pocketforge.specs.prune import PruneSpec
 from pocketforge.specs.qat import QatSpec
 from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
+from pocketforge.specs.sensitivity import SensitivitySpec, studied
 from pocketforge.specs.trained import ModelSource
 
 pytest.importorskip("torch")
@@ -80,13 +86,7 @@ DATA = Data(
 STATIC = Quantize("static_int8", calibration="minmax").settled()
 SPECS: dict[str, Any] = {
     "data": data_spec(DATA, 0, "classification"),
-    "finetune": {
-        "definition": "model.py",
-        "args": {},
-        "seed": 0,
-        "finetune": asdict(Finetune(epochs=1, batch_size=256)),
-        "data": data_spec(DATA, 0, "classification"),
-    },
+    "finetune": finetune_spec(DATA, Finetune(epochs=1, batch_size=256)),
     "reference": {
         "definition": "model.py",
         "args": {},
@@ -113,27 +113,17 @@ SPECS: dict[str, Any] = {
         "limits": asdict(Verify(max_accuracy_drop=1.0, min_argmax_agreement=0.0)),
         "tflite_runtime": "skip",
     },
-    "bench": {
-        "runtime": "onnx",
-        "device": {
-            "via": "host",
-            "threads": 1,
-            "processes": 4,
-            "spacing_seconds": 0.0,
-            "warmup": 1,
-            "min_samples": 10,
-            "min_seconds": 0.0,
-        },
-        "host": "test",
-    },
+    "bench": BenchSpec("onnx", "test", Sitting(1, 4, 0.0, 1, 10, 0.0)),
 }
 MODEL_SPEC = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "task": "classification"}
 SAMPLED = {**MODEL_SPEC, "data": data_spec(DATA, 0, "classification")}
 CHANNELS = PruneChannels(ratio=0.5)
 SPECS |= {
-    "prune": {**SAMPLED, "prune": {k: v for k, v in asdict(CHANNELS).items() if k != "finetune"}, "part": [1, 1]},
-    "sensitivity": {**SAMPLED, "prune": sensitivity_settings(CHANNELS)},
-    "gains": {**MODEL_SPEC, "labels": ["finetune", "prune_channels"], "runtimes": ["onnx"], "model_layout": "NCHW"},
+    "prune": PruneSpec(model_source(), (), sampling(DATA), CHANNELS),
+    "sensitivity": SensitivitySpec(model_source(), (), sampling(DATA), studied(CHANNELS)),
+    "gains": GainsSpec(
+        model_source(), (), "classification", ("finetune", "prune_channels"), ("onnx",), "NCHW", host="test"
+    ),
 }
 SAMPLING = Sampling(data_specs.data_spec(DATA, 0, "classification"), 0, "classification")
 SPECS |= {
@@ -159,27 +149,10 @@ SPECS |= {
         "device": {**PLACE, "eval_samples": 4, "limits": {"min_sqnr_db": 20.0, "min_argmax_agreement": None}},
         "emulator": "test",
     },
-    "bench_phone": {
-        "runtime": "tflite",
-        "phone": "test",
-        "device": {
-            "serial": "",
-            "cores": "big",
-            "threads": 1,
-            "warmup": 1,
-            "rounds": 3,
-            "min_samples": 6,
-            "min_seconds": 0.0,
-            "max_thermal_status": 0,
-            "max_battery_c": 38.0,
-            "cool_timeout_s": 60.0,
-            "time_limit_s": 300.0,
-        },
-        "emulator": "test",
-    },
+    "bench_phone": BenchPhoneSpec("tflite", "test", "test", "", Rounds("big", 1, 1, 3, 6, 0.0, 0, 38.0, 60.0, 300.0)),
     # Counting ONNX Runtime takes ten times as long, most of it while it loads: see COUNTED.
-    "count": {"runtime": "tflite", "device": PLACE, "emulator": "test"},
-    "estimate": {"device": {"cores": ""}},
+    "count": CountSpec("tflite", "test", EmulatedPlace("emulator", "", 600.0, 2**32)),
+    "estimate": EstimateSpec(""),
 }
 # Files whose bytes are not promised: serialized graphs hold the order of hash tables (see tests/e2e/test_release.py for
 # what ships), and measured times are never equal.
@@ -326,8 +299,8 @@ def test_it_has_a_run(stage):
 
 
 def test_its_spec_is_plain_data(stage):
-    content = spec_json(SPECS[stage])
-    assert json.loads(json.dumps(content)) == json.loads(json.dumps(content, sort_keys=True))
+    spec = spec_json(SPECS[stage])
+    assert json.loads(json.dumps(spec)) == json.loads(json.dumps(spec, sort_keys=True))
 
 
 def test_it_writes_only_into_its_folder(ran, stage):

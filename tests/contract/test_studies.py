@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import functools
 import io
@@ -14,8 +13,10 @@ from typing import Any
 import pytest
 
 from pocketforge.errors import ModelError, RecipeError, ToolMissing
+from pocketforge.outcomes.sensitivity import SensitivityOutcome
 from pocketforge.recipe.compress import DropLayers, Finetune, PruneChannels
 from pocketforge.recipe.toml import load_recipe
+from pocketforge.specs.sensitivity import SensitivitySpec
 from pocketforge.studies.cells import Cells, Plain, key_of
 from pocketforge.studies.pruning_study import Cell, Measured, PruningStudy, Removed, Row
 
@@ -112,11 +113,11 @@ def bench(tiny):
 # Sensitivity
 
 
-SETTINGS = {"importance": "l2", "round_to": 2, "protect": [], "max_ratio": 0.9}
+SETTINGS = PruneChannels(ratio="auto", importance="l2", round_to=2, max_ratio=0.9)
 
 
 @pytest.fixture(scope="module")
-def measured(bench) -> dict[str, Any]:
+def measured(bench) -> SensitivityOutcome:
     from pocketforge.pruning.sensitivity import measure
     from pocketforge.training.loop import deterministic
 
@@ -127,24 +128,25 @@ def measured(bench) -> dict[str, Any]:
 def test_each_layer_is_measured_alone(bench, measured):
     from pocketforge.model.load import count_macs
     from pocketforge.pruning import channels
-    from pocketforge.pruning.subject import accuracy, mean_loss, task_loss
+    from pocketforge.training.judge import mean_loss, top1
+    from pocketforge.training.losses import task_loss
 
-    rows = {row["name"]: row for row in measured["layers"]}
+    rows = {row.name: row for row in measured.layers}
     # The blocks' outputs go with the stem's, through the additions: one row.
     assert len(rows) == 4 and {"blocks.0.conv1", "blocks.1.conv1", "blocks.2.conv1"} < set(rows)
-    assert measured["samples"] == 150 and measured["ratios"] == [0.25, 0.5, 0.75]
-    assert measured["baseline"]["accuracy_top1"] == pytest.approx(bench.accuracy(bench.module))
+    assert measured.samples == 150 and measured.ratios == (0.25, 0.5, 0.75)
+    assert measured.baseline.accuracy_top1 == pytest.approx(bench.accuracy(bench.module))
     for name, row in rows.items():
-        assert row["channels"] == 8
-        assert measured["baseline"]["macs"] > row["macs"][0] > row["macs"][1] > row["macs"][2]
+        assert row.channels == 8
+        assert measured.baseline.macs > row.macs[0] > row.macs[1] > row.macs[2]
         # What the channel pruner does with this ratio for this layer.
         subject = bench.subject(0)
         channels.prune(subject, PruneChannels(ratios={name: 0.5}, round_to=2))
-        assert row["macs"][1] == count_macs(subject.module, subject.example)
-        assert row["accuracy_top1"][1] == pytest.approx(accuracy(subject.module, bench.eval), abs=0.01)
-        assert row["loss"][1] == pytest.approx(mean_loss(subject.module, bench.eval, task_loss("classification")), 0.01)
+        assert row.macs[1] == count_macs(subject.module, subject.example)
+        assert row.accuracy_top1[1] == pytest.approx(top1(subject.module, bench.eval), abs=0.01)
+        assert row.loss[1] == pytest.approx(mean_loss(subject.module, bench.eval, task_loss("classification")), 0.01)
     shared = next(row for name, row in rows.items() if not name.endswith("conv1"))
-    assert max(row["loss"][2] for row in rows.values()) == shared["loss"][2]  # it feeds every layer
+    assert max(row.loss[2] for row in rows.values()) == shared.loss[2]  # it feeds every layer
 
 
 def test_measuring_leaves_the_model_alone_and_gives_the_same_again(bench, measured):
@@ -157,7 +159,7 @@ def test_measuring_leaves_the_model_alone_and_gives_the_same_again(bench, measur
     news = []
     subject.emit = lambda fraction, message: news.append((fraction, message))
     with deterministic(0):
-        assert json.dumps(measure(subject, SETTINGS, bench.eval, (0.25, 0.5, 0.75))) == json.dumps(measured)
+        assert measure(subject, SETTINGS, bench.eval, (0.25, 0.5, 0.75)) == measured
     assert digest_of(subject.module, {}) == before
     fractions = [fraction for fraction, _ in news]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0 and "blocks.0.conv1" in news[0][1] + news[3][1]
@@ -167,16 +169,16 @@ def test_a_ratio_that_cannot_be_is_null_and_what_cannot_be_measured_an_error(ben
     from pocketforge.pruning.sensitivity import choose_ratios, measure
 
     subject = bench.subject(0)
-    found = measure(subject, {**SETTINGS, "max_ratio": 0.95}, bench.eval[:1], (0.25, 0.94))
-    assert {row["accuracy_top1"][1] for row in found["layers"]} == {None}
-    assert all(row["accuracy_top1"][0] is not None for row in found["layers"])
+    found = measure(subject, replace(SETTINGS, max_ratio=0.95), bench.eval[:1], (0.25, 0.94))
+    assert {row.accuracy_top1[1] for row in found.layers} == {None}
+    assert all(row.accuracy_top1[0] is not None for row in found.layers)
     assert max(choose_ratios(found, 0.99).values()) == 0.25
     with pytest.raises(ModelError, match="needs samples"):
         measure(subject, SETTINGS, [])
     with pytest.raises(ModelError, match="at most max_ratio"):
-        measure(subject, {**SETTINGS, "max_ratio": 0.1}, bench.eval)
+        measure(subject, replace(SETTINGS, max_ratio=0.1), bench.eval)
     with pytest.raises(ModelError, match="no layer's channels can be pruned"):
-        measure(subject, {**SETTINGS, "protect": ["*"]}, bench.eval)
+        measure(subject, replace(SETTINGS, protect=("*",)), bench.eval)
 
 
 def test_auto_prunes_by_the_chosen_ratios(bench, measured):
@@ -202,7 +204,8 @@ def test_the_stage_reads_no_eval_sample(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Dataset, "eval", property(refuse))
     recipe = load_recipe(tiny)
-    spec = {**model_spec(recipe), "prune": {**SETTINGS, "protect": ["stem", "blocks.0", "blocks.1"]}}
+    base, protect = model_spec(recipe), ("stem", "blocks.0", "blocks.1")
+    spec = SensitivitySpec(base.model, base.model_inputs, base.sampling, replace(SETTINGS, protect=protect))
     inputs = {"data_root": tiny.parent, "weights": tiny.parent / "weights.safetensors"}
     contents = []
     for run in ("a", "b"):
@@ -245,15 +248,16 @@ def test_the_heat_map_shows_the_figures(measured, tmp_path):
     pytest.importorskip("matplotlib")
     from pocketforge.studies.plots import heat_map
 
-    chosen = {row["name"]: 0.25 for row in measured["layers"]}
+    chosen = {row.name: 0.25 for row in measured.layers}
     first = picture(heat_map(measured, chosen, tmp_path / "a.png"))
     assert min(first.shape[:2]) > 200 and first.std() > 10
     assert heat_map(measured, chosen, tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
-    worse = copy.deepcopy(measured)
-    worse["layers"][0]["accuracy_top1"][0] = 0.1
+    first_layer, *others = measured.layers
+    worse = replace(
+        measured, layers=(replace(first_layer, accuracy_top1=(0.1, *first_layer.accuracy_top1[1:])), *others)
+    )
     assert (picture(heat_map(worse, chosen, tmp_path / "c.png")) != first).any()
-    missing = copy.deepcopy(measured)
-    missing["layers"][0]["accuracy_top1"] = [None] * 3
+    missing = replace(measured, layers=(replace(first_layer, accuracy_top1=(None,) * 3), *others))
     assert picture(heat_map(missing, {}, tmp_path / "d.png")).std() > 10
 
 

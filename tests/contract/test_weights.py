@@ -31,6 +31,7 @@ from pocketforge.model.load import build_model  # noqa: E402
 from pocketforge.model.surgery import KeepChannels, apply_edits, load_checkpoint, save_checkpoint  # noqa: E402
 from pocketforge.model.weights import load_weights  # noqa: E402
 from pocketforge.pruning.subject import open_checkpoint  # noqa: E402
+from pocketforge.specs.trained import ModelSource  # noqa: E402
 from pocketforge.stages.reference import load_traced  # noqa: E402
 
 
@@ -692,7 +693,7 @@ def test_lazy_layers_in_stages_and_checkpoints(place: Path) -> None:
     spec["seed"] = 5
     drawn = [load_traced({"data_root": place, "data": place}, spec, data)[0].module()(x) for _ in range(2)]
     assert torch.equal(*drawn)
-    checkpoint = open_checkpoint(inputs, spec)
+    checkpoint = open_checkpoint(inputs, ModelSource("lazy.py", {}, seed=5))
     assert type(checkpoint.module[0]) is nn.Conv2d and checkpoint.module[0].in_channels == 2
     edit = KeepChannels({"0.weight": {0: (0, 3)}, "0.bias": {0: (0, 3)}, "3.weight": {1: tuple(range(32))}})
     apply_edits(checkpoint.module, [edit])

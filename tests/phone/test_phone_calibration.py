@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 
 import pytest
 
 from pocketforge.device_calibration import on_phone, published, suite
 from pocketforge.devices import adb
 from pocketforge.errors import RecipeError
+from pocketforge.outcomes.bench_phone import HowOnPhone, PhoneBench, RoundTimes
 
 FILES = ("dense-512-512-fp32.tflite", "dense-512-512-int8.tflite")
 
@@ -21,8 +23,8 @@ def rows(path):
 @pytest.fixture
 def short(monkeypatch):
     """qemu's times mean nothing: a few are enough."""
-    how = {**{name: getattr(on_phone.HOW, name) for name in adb.HOW}, "min_samples": 6, "min_seconds": 0.0}
-    monkeypatch.setattr(on_phone, "HOW", adb.How(**how))
+    how = dataclasses.replace(on_phone.HOW, min_samples=6, min_seconds=0.0)
+    monkeypatch.setattr(on_phone, "HOW", how)
 
 
 def test_a_suite_is_measured_and_goes_on_where_it_was_stopped(tmp_path, make_phone, short):
@@ -42,18 +44,23 @@ def test_a_suite_is_measured_and_goes_on_where_it_was_stopped(tmp_path, make_pho
     assert len(measured) == 2 and sum(bool(row["latency_ms"]) for row in rows(path).values()) == 2
 
 
+def a_round(clock_ghz):
+    return RoundTimes(0, 0, 1.0, 1, clock_ghz, False, (), (None, None), (None, None), (None, None))
+
+
 @pytest.mark.parametrize(
     ("how", "why"),
     [
         ({"conclusive": False, "reason": "1 of 6 rounds counts"}, "1 of 6 rounds counts"),
-        ({"rounds": [{"throttled": False, "clock_ghz": None}]}, "the phone does not tell its clock"),
+        ({"rounds": (a_round(clock_ghz=None),)}, "the phone does not tell its clock"),
     ],
 )
 def test_rounds_that_settle_nothing_are_no_measurement(tmp_path, make_phone, monkeypatch, how, why):
     """What a session gives there is as tests/phone/test_phone_session.py has it."""
     phone = make_phone("pixel4")
-    settled = {"conclusive": True, "reason": "", "rounds": [{"throttled": False, "clock_ghz": 2.8}]}
-    monkeypatch.setattr(adb, "measure", lambda *_: [{"samples_ms": [1.0], "how": settled | how}])
+    settled = HowOnPhone("tflite", "0" * 64, "big", (7,), 1, 1, 0.0, (), (), True, "", (a_round(clock_ghz=2.8),))
+    bench = PhoneBench("0" * 64, (1.0,), None, None, None, dataclasses.replace(settled, **how))
+    monkeypatch.setattr(adb, "measure", lambda *_: [bench])
     path, left = on_phone.measure_suite(tmp_path / "suite", phone.serial, "big", lambda text: None, FILES[:1])
     assert left == [f"{FILES[0]}: {why}"]
     assert not rows(path)[FILES[0]]["latency_ms"]

@@ -11,13 +11,14 @@ import pytest
 from pocketforge.devices import noise_floors
 from pocketforge.errors import DeviceUnavailable, RecipeError, StoreError
 from pocketforge.facts.phones import without_absent
+from pocketforge.outcomes.bench_phone import RoundTimes
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Phone
 from pocketforge.recipe.device import AdbDevice
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.records import Measurement
 from pocketforge.results.gate import judge
-from pocketforge.results.phones import noise
+from pocketforge.results.phones import Noise, noise
 from pocketforge.run.walk import one_at_each_place
 from pocketforge.stats import geometric_interval
 
@@ -96,7 +97,7 @@ def test_steps_on_one_phone_go_one_after_another(tmp_path, small_recipe_text):
     for lane in plan.lanes:
         keys = lane.on["pixel4"]
         assert plan.step(keys.keys[-1]).after == (keys.verify,)
-        assert plan.step(keys.keys[-1]).spec["device"]["cores"] == "little"
+        assert plan.step(keys.keys[-1]).spec.how.cores == "little"
     free = one_at_each_place(list(steps.values()), [])
     assert len(free) == 1
     assert one_at_each_place(list(steps.values()), free) == []
@@ -189,22 +190,20 @@ def test_rounds_that_do_not_count_have_no_samples(tmp_path, small_recipe_text):
     assert result.verdict == "PASS"
 
 
-def rounds(*medians: float, throttled: tuple[float, ...] = ()) -> list[dict[str, object]]:
-    return [{"p50_ms": ms, "throttled": ms in throttled} for ms in medians]
+def rounds(*medians: float, throttled: tuple[float, ...] = ()) -> list[RoundTimes]:
+    unknown = (None, None)
+    return [RoundTimes(i, i, ms, 20, None, ms in throttled, (), *[unknown] * 3) for i, ms in enumerate(medians)]
 
 
 def test_noise_is_what_rounds_leave_or_what_a_a_found():
     spread = geometric_interval([10.0, 10.2, 9.9])
     found = noise(rounds(10.0, 10.2, 9.9, 20.0, throttled=(20.0,)), None)
-    assert (
-        found["noise_floor"] == pytest.approx(spread.high / spread.value - 1)
-        and "3 rounds" in found["noise_floor_from"]
-    )
+    assert found.noise_floor == pytest.approx(spread.high / spread.value - 1) and "3 rounds" in found.noise_floor_from
     floor = noise_floors.NoiseFloor(0.5, "2026-11-22", "phone", "big", "m.tflite", "0" * 64)
-    assert noise(rounds(10.0, 10.2, 9.9), floor) == {"noise_floor": 0.5, "noise_floor_from": str(floor)}
+    assert noise(rounds(10.0, 10.2, 9.9), floor) == Noise(0.5, str(floor))
     small = dataclasses.replace(floor, relative=1e-6)
     assert noise(rounds(10.0, 10.2, 9.9), small) == noise(rounds(10.0, 10.2, 9.9), None)
-    assert noise(rounds(10.0), None)["noise_floor"] == 0.0
+    assert noise(rounds(10.0), None).noise_floor == 0.0
 
 
 def test_noise_floors_are_kept_for_each_phone_and_cores(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import replace
 from decimal import Decimal
 from statistics import fmean, stdev
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketforge.outcomes.sensitivity import Judged, LayerSensitivity, SensitivityOutcome
 from pocketforge.pruning.sensitivity import choose_ratios
 from pocketforge.studies.intervals import Mean, geometric_interval, mean_interval
 from pocketforge.studies.pruning_study import (
@@ -33,10 +35,10 @@ from pocketforge.studies.ratios import parse_choice, parse_ratios
 from pocketforge.studies.verdicts import judge, pairs
 
 
-def found(accuracies: list[float | None], baseline: float = 0.9) -> dict[str, Any]:
-    ratios = [0.125 * (n + 1) for n in range(len(accuracies))]
-    row = {"name": "conv", "accuracy_top1": accuracies, "loss": [1.0] * len(accuracies)}
-    return {"baseline": {"accuracy_top1": baseline, "loss": 1.0}, "ratios": ratios, "layers": [row]}
+def measured(accuracies: list[float | None], baseline: float = 0.9) -> SensitivityOutcome:
+    count = len(accuracies)
+    row = LayerSensitivity("conv", 8, tuple(accuracies), loss=(1.0,) * count, macs=(1,) * count)
+    return SensitivityOutcome(Judged(baseline, 1.0, 2), 10, tuple(0.125 * (n + 1) for n in range(count)), (row,))
 
 
 @pytest.mark.parametrize(
@@ -52,24 +54,23 @@ def found(accuracies: list[float | None], baseline: float = 0.9) -> dict[str, An
     ],
 )
 def test_auto_takes_the_largest_ratio_up_to_which_none_costs_too_much(accuracies, drop, ratio):
-    assert choose_ratios(found(accuracies), drop) == {"conv": ratio}
+    assert choose_ratios(measured(accuracies), drop) == {"conv": ratio}
 
 
 def test_auto_of_a_regression_goes_by_the_relative_rise_of_the_loss():
-    asked = {
-        "baseline": {"accuracy_top1": None, "loss": 2.0},
-        "ratios": [0.25, 0.5, 0.75],
-        "layers": [{"name": "fc", "accuracy_top1": [None] * 3, "loss": [2.01, 2.02, 2.5]}],
-    }
+    row = LayerSensitivity("fc", 8, (None,) * 3, loss=(2.01, 2.02, 2.5), macs=(1,) * 3)
+    asked = SensitivityOutcome(Judged(None, 2.0, 2), 10, (0.25, 0.5, 0.75), (row,))
     assert choose_ratios(asked, 0.01) == {"fc": 0.5}
     assert choose_ratios(asked, 0.3) == {"fc": 0.75}
+    # Against a loss that is no number nothing can be judged.
+    assert choose_ratios(replace(asked, baseline=Judged(None, None, 2)), 0.9) == {"fc": 0.0}
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.floats(0, 0.99), st.floats(0, 0.5))
 def test_auto_is_safe_and_a_larger_drop_never_prunes_less(accuracies, drop, more):
-    asked = found(list(accuracies))
+    asked = measured(list(accuracies))
     (ratio,) = choose_ratios(asked, drop).values()
-    upto = [a for r, a in zip(asked["ratios"], accuracies, strict=True) if r <= ratio]
+    upto = [a for r, a in zip(asked.ratios, accuracies, strict=True) if r <= ratio]
     assert all(0.9 - a <= drop + 1e-6 for a in upto)
     if len(upto) < len(accuracies):
         assert 0.9 - accuracies[len(upto)] > drop

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from pocketforge.cli.options import FiniteRange, RecipePath, cache_option, echo, json_option, print_json
-from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, DamagedEntry, RecipeError, StoreError
-
-if TYPE_CHECKING:
-    from pocketforge.commands.bench_files import File
-    from pocketforge.recipe.device import AdbDevice
+from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK
 
 
 @click.command("bench")
@@ -112,103 +106,39 @@ def command(
     rounds, and their outputs compared with the host's. Results are shown, not stored, and judged by nothing but
     --tolerance.
     """
-    from pocketforge.cli.bench_devices import Asked, chosen_devices, with_options
-    from pocketforge.commands.bench import bench_files
-    from pocketforge.commands.bench_files import given_file, stored_files
-    from pocketforge.facts.processors import check_threads_option
-    from pocketforge.measure.ab import MIN_BLOCKS
-    from pocketforge.recipe.device import AdbDevice, HostDevice
-    from pocketforge.recipe.toml import load_recipe
-
-    recipe = load_recipe(what) if what.suffix == ".toml" else None
-    if recipe is not None and inputs:
-        raise RecipeError("--inputs is for a model FILE; a recipe's targets run on its own eval samples")
-    if recipe is None and target:
-        raise RecipeError("--target is for a recipe, not for a model file")
-    if calibration and not profile:
-        raise RecipeError("--calibration is for estimates of a --profile", "a recipe's devices name their own")
-    known = recipe.devices if recipe else (HostDevice(),)
-    asked = Asked(device, profile, cores, str(calibration.absolute()) if calibration else "")
-
-    def say(text: str) -> None:
-        echo(text, err=True)
-
-    resolve = recipe.resolve if recipe else Path
-    devices = chosen_devices(asked, known, say, resolve)
-    emulated = any(d.via == "emulator" for d in devices)
-    if any(d.via == "host" for d in devices):
-        check_threads_option(threads)
-    if emulated and (threads or 1) > 1:
-        raise RecipeError(f"counts and estimates of an emulated device are of 1 thread, found --threads {threads}")
-    if explain and not emulated:
-        raise RecipeError("--explain is of estimates on emulated devices", "--profile NAME emulates one")
-    options = {"--against": against, "--noise-floor": noise_floor, "--runner": runner, "--rounds": rounds}
-    for option, value in options.items():
-        if value and not any(d.via == "adb" for d in devices):
-            raise RecipeError(f"{option} is for phones", "--device adb is the one that is connected")
-    if processes and not any(d.via == "host" for d in devices):
-        raise RecipeError("--processes is for the host", "a phone is timed in --rounds")
-    if runner_library and not runner:
-        raise RecipeError("--runner-library is what a --runner loads")
-    if (against or noise_floor) and rounds is not None and rounds < MIN_BLOCKS:
-        raise RecipeError(f"a comparison needs {MIN_BLOCKS} rounds or more, found --rounds {rounds}")
-    timed = {"threads": threads, "min_samples": samples, "min_seconds": seconds}
-    try:
-        files = stored_files(recipe, cache, target) if recipe else [given_file(what, inputs)]
-        runners = {file.runtime: str(runner.absolute()) for file in files} if runner else None
-        libraries = {file.runtime: str(runner_library.absolute()) for file in files} if runner_library else None
-        phone_options = timed | {"rounds": rounds, "runners": runners, "runner_libraries": libraries}
-        devices = [with_options(device, phone_options) for device in devices]
-        if against or noise_floor:
-            rival = None
-            if against and recipe is not None and against in [t.name for t in recipe.targets]:
-                (rival,) = stored_files(recipe, cache, [against])
-            elif against:
-                rival = given_file(Path(against), files[0].inputs)
-            phones = [d for d in devices if isinstance(d, AdbDevice)]
-            ctx.exit(_compare(files, rival, phones, tolerance / 100, say, resolve, as_json))
-        results = bench_files(files, devices, timed | {"processes": processes}, say, resolve=resolve)
-    except DamagedEntry as damage:
-        raise StoreError(damage.message, f"pocketforge build {what} makes it again") from None
-    if as_json:
-        print_json(results)
-        return
-    from pocketforge.report.emulated import show_emulated
-    from pocketforge.report.phones import show_phones
-    from pocketforge.report.terminal import show_bench
-
-    by_place = {via: [row for row in results if row["via"] == via] for via in ("host", "emulator", "adb")}
-    if by_place["host"]:
-        show_bench(by_place["host"])
-    if by_place["emulator"]:
-        show_emulated(by_place["emulator"], explain=explain)
-    if by_place["adb"]:
-        show_phones(by_place["adb"])
-
-
-def _compare(
-    files: Sequence[File],
-    rival: File | None,
-    phones: Sequence[AdbDevice],
-    tolerance: float,
-    say: Callable[[str], None],
-    resolve: Callable[[str], Path],
-    as_json: bool,
-) -> int:
-    """Each file with the rival, or without one with itself, on every phone; shown, and the exit code."""
-    from pocketforge.commands.bench_phones import compare_on_phone
-    from pocketforge.facts.phones import ready_phones
+    from pocketforge.commands.bench import bench
+    from pocketforge.commands.bench_request import BenchRequest
+    from pocketforge.report.bench import show_rows
     from pocketforge.report.phones import show_compared
 
-    ready = ready_phones(phones, resolve)
-    compared = [
-        compare_on_phone(file, rival or file, device, ready[device.name], tolerance, say)
-        for device in phones
-        for file in files
-    ]
+    request = BenchRequest(
+        what=what,
+        targets=target,
+        inputs=inputs,
+        devices=device,
+        profiles=profile,
+        cores=cores,
+        calibration=_absolute(calibration),
+        explain=explain,
+        against=against,
+        tolerance=tolerance / 100,
+        noise_floor=noise_floor,
+        runner=_absolute(runner),
+        runner_library=_absolute(runner_library),
+        rounds=rounds,
+        processes=processes,
+        threads=threads,
+        min_samples=samples,
+        min_seconds=seconds,
+    )
+    benched = bench(request, cache, lambda text: echo(text, err=True))
     if as_json:
-        print_json(compared)
+        print_json(benched.to_json())
     else:
-        show_compared(compared)
-    kept = all(row["same_file"] or row["verdict"] == "PASS" for row in compared)
-    return EXIT_OK if kept else EXIT_GATE_FAILED
+        show_rows(benched.rows, explain=explain)
+        show_compared(benched.compared)
+    ctx.exit(EXIT_OK if benched.passed else EXIT_GATE_FAILED)
+
+
+def _absolute(path: Path | None) -> str:
+    return str(path.absolute()) if path else ""

@@ -78,6 +78,7 @@ def sensitivity(
     samples, never on eval samples. Writes sensitivity.json and a heat map, sensitivity.png. The result is stored: a
     build with ratio = "auto" goes on from it.
     """
+    from pocketforge.outcomes.files import to_json
     from pocketforge.pruning.sensitivity import choose_ratios
     from pocketforge.recipe.toml import load_recipe
     from pocketforge.studies.plots import heat_map
@@ -86,15 +87,15 @@ def sensitivity(
 
     loaded = load_recipe(recipe)
     with progress(progress_mode) as emit:
-        found = study(loaded, cache, emit)
-    chosen = choose_ratios(found, max_accuracy_drop)
+        measured = study(loaded, cache, emit)
+    chosen = choose_ratios(measured, max_accuracy_drop)
     folder = _folder(out, loaded.name)
-    _write_json(folder / "sensitivity.json", found)
-    heat_map(found, chosen, folder / "sensitivity.png")
+    _write_json(folder / "sensitivity.json", to_json(measured))
+    heat_map(measured, chosen, folder / "sensitivity.png")
     if as_json:
-        print_json({**found, "max_accuracy_drop": max_accuracy_drop, "chosen": chosen})
+        print_json({**to_json(measured), "max_accuracy_drop": max_accuracy_drop, "chosen": chosen})
         return
-    _show(sensitivity_table(found, chosen))
+    _show(sensitivity_table(measured, chosen))
     echo(f'auto: the ratios that ratio = "auto" takes with max_accuracy_drop = {max_accuracy_drop:g}')
     echo(f"written to {folder}: sensitivity.json, sensitivity.png")
 

@@ -3,40 +3,84 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from pocketforge.commands.bench_files import File, reason_of
+from pocketforge.commands.bench_kinds import Resolve, Say
+from pocketforge.commands.bench_request import BenchRequest
 from pocketforge.devices import adb, host, noise_floors
 from pocketforge.devices.base import RunRequest
 from pocketforge.errors import DeviceError, RecipeError, StageFailed, ToolFailed
-from pocketforge.facts.phones import ready_phones
+from pocketforge.facts.phones import asked_phones, ready_phones
 from pocketforge.files import hash_file
 from pocketforge.measure import ab
+from pocketforge.measure.bench_rows import AgainstHost, ComparedRow, PhoneRow, Side, Times
 from pocketforge.metrics import parity, real_values
+from pocketforge.outcomes.bench_phone import PhoneBench, RoundTimes
 from pocketforge.plan.steps import Phone
-from pocketforge.recipe.device import AdbDevice
+from pocketforge.recipe.device import AdbDevice, Device
 from pocketforge.registries import RUNTIMES
-from pocketforge.results.latency import latency_interval
 from pocketforge.results.phones import noise
-from pocketforge.stats import PERCENTILES, percentile
-
-Say = Callable[[str], None]
+from pocketforge.specs.bench_phone import Rounds
+from pocketforge.stats import percentile
 
 _RIVAL, _OURS = "against", "file"
+_PHONES_ONLY = ("--against", "--noise-floor", "--runner", "--rounds")
 
 
-def bench_on_phone(
-    file: File, device: AdbDevice, phone: Phone, say: Say, pause: adb.Pause = time.sleep
-) -> dict[str, Any]:
+class BenchPhones:
+    """The `BenchOn` of phones."""
+
+    OPTIONS: ClassVar[Mapping[str, tuple[str, str]]] = {
+        option: (f"{option} is for phones", "--device adb is the one that is connected") for option in _PHONES_ONLY
+    }
+    # All phones measure at the same time.
+    AT_ONCE: ClassVar[bool] = True
+
+    def named(
+        self, words: Sequence[str], request: BenchRequest, have: Sequence[Device], resolve: Resolve
+    ) -> Sequence[Device]:
+        profile = ""
+        if "emulator" not in request.devices:  # else the profiles are for that
+            if len(request.profiles) > 1:
+                raise RecipeError(
+                    f"--device adb with several profiles: {', '.join(request.profiles)}", "name the one it has to be"
+                )
+            profile = "".join(request.profiles)
+        phones = asked_phones(words, have, profile, resolve)
+        return [dataclasses.replace(phone, cores=request.cores or phone.cores) for phone in phones]
+
+    def as_asked(self, device: Device, request: BenchRequest) -> Device:
+        assert isinstance(device, AdbDevice)
+        return dataclasses.replace(
+            device,
+            threads=request.threads or device.threads,
+            rounds=request.rounds or device.rounds,
+            min_samples=request.min_samples or device.min_samples,
+            min_seconds=device.min_seconds if request.min_seconds is None else request.min_seconds,
+            runners=dict.fromkeys(RUNTIMES, request.runner) if request.runner else device.runners,
+            runner_libraries=dict.fromkeys(RUNTIMES, request.runner_library)
+            if request.runner_library
+            else device.runner_libraries,
+        )
+
+    def run(self, files: Sequence[File], devices: Sequence[Device], say: Say, resolve: Resolve) -> Sequence[PhoneRow]:
+        phones = [device for device in devices if isinstance(device, AdbDevice)]
+        return [row for rows in bench_on_phones(files, phones, say, resolve) for row in rows]
+
+
+BENCH = BenchPhones()
+
+
+def bench_on_phone(file: File, device: AdbDevice, phone: Phone, say: Say, pause: adb.Pause = time.sleep) -> PhoneRow:
     """Time a file in rounds, and compare its outputs on every sample with those on the host.
 
     What runs no samples (another make's runner) is not compared. Raises StageFailed (it does not load or run),
@@ -44,41 +88,33 @@ def bench_on_phone(
     """
     measured = _measured(file, device)
     try:
-        (found,) = adb.measure(phone.serial, [measured], file.inputs, _how(device), say, pause=pause)
-        against_host = []
+        (bench,) = adb.measure(phone.serial, [measured], file.inputs, Rounds.of(device), say, pause=pause)
+        against_host: tuple[AgainstHost, ...] = ()
         if adb.bundle_of(measured.session, measured.runner, measured.library).tool is None:
             say(f"{file.name}: outputs on {device.name} and on the host")
             against_host = _against_host(file, measured, device, phone.serial, pause)
     except ToolFailed as error:
         raise StageFailed(f"{file.name} does not load or run on {device.name}: {reason_of(error)}") from None
-    samples = found["samples_ms"]
-    how = found["how"]
-    floor = noise_floors.load(phone.serial, phone.identity, how["cores"])
-    interval = latency_interval(samples, how, "p50") if samples else None
-    return {
-        "name": file.name,
-        "device": device.name,
-        "via": "adb",
-        "serial": phone.serial,
-        "phone": phone.to_json(),
-        "sha256": found["sha256"],
-        "runtime": how["runtime"],
-        "threads": how["threads"],
-        "samples": len(samples),
-        "p50_low_ms": interval.low if interval and math.isfinite(interval.low) else None,
-        "p50_high_ms": interval.high if interval and math.isfinite(interval.high) else None,
-        **{f"{p}_ms": percentile(samples, p) if samples else None for p in ("min", *PERCENTILES)},
-        "load_ms": found["load_ms"],
-        "peak_rss_bytes": found["peak_rss_bytes"],
-        "samples_ms": samples,
-        "against_host": against_host,
-        "how": {**how, **noise(how["rounds"], floor)},
-    }
+    how = bench.how
+    return PhoneRow(
+        file.name,
+        device.name,
+        device.via,
+        bench.sha256,
+        how.runtime,
+        how.threads,
+        Times.of(bench.samples_ms, how, bench.load_ms, bench.peak_rss_bytes),
+        phone.serial,
+        phone,
+        how,
+        noise(how.rounds, noise_floors.load(phone.serial, phone.identity, how.cores)),
+        against_host,
+    )
 
 
 def bench_on_phones(
-    files: Sequence[File], devices: Sequence[AdbDevice], say: Say, resolve: Callable[[str], Path]
-) -> list[list[dict[str, Any]]]:
+    files: Sequence[File], devices: Sequence[AdbDevice], say: Say, resolve: Resolve
+) -> list[list[PhoneRow]]:
     """All files on each phone, one after another; all phones at once. For each phone its results.
 
     On ^C, and when a phone fails, the others' sessions are ended too and put back what they changed. Raises as
@@ -95,7 +131,7 @@ def bench_on_phones(
         if stop.wait(seconds):
             raise Interrupted
 
-    def all_files(device: AdbDevice) -> list[dict[str, Any]]:
+    def all_files(device: AdbDevice) -> list[PhoneRow]:
         return [bench_on_phone(file, device, phones[device.name], say, pause) for file in files]
 
     with ThreadPoolExecutor(len(devices)) as pool:
@@ -115,9 +151,26 @@ class Interrupted(Exception):
     """A session was told to end."""
 
 
+def compare_on_phones(
+    files: Sequence[File],
+    rival: File | None,
+    devices: Sequence[AdbDevice],
+    request: BenchRequest,
+    say: Say,
+    resolve: Resolve,
+) -> list[ComparedRow]:
+    """Each file with the rival, or without one with itself, on every phone. Raises as `compare_on_phone`."""
+    phones = ready_phones(devices, resolve)
+    return [
+        compare_on_phone(file, rival or file, device, phones[device.name], request.tolerance, say)
+        for device in devices
+        for file in files
+    ]
+
+
 def compare_on_phone(
     file: File, rival: File, device: AdbDevice, phone: Phone, tolerance: float, say: Say
-) -> dict[str, Any]:
+) -> ComparedRow:
     """Time two files interleaved; PASS when `file` is at most `tolerance` (a fraction) slower than `rival`.
 
     The same file twice (A/A) gives the phone's noise floor, which is kept. Raises as `bench_on_phone`.
@@ -129,15 +182,14 @@ def compare_on_phone(
         )
     pair = [_measured(rival, device), _measured(file, device)]
     try:
-        one, two = adb.measure(phone.serial, pair, file.inputs, _how(device), say)
+        one, two = adb.measure(phone.serial, pair, file.inputs, Rounds.of(device), say)
     except ToolFailed as error:
         raise StageFailed(
             f"{file.name} or {rival.name} does not load or run on {device.name}: {reason_of(error)}"
         ) from None
-    same = one["sha256"] == two["sha256"]
-    cores = one["how"]["cores"]
-    rounds = _in_order(one["how"]["rounds"], two["how"]["rounds"])
-    floor = noise_floors.load(phone.serial, phone.identity, cores)
+    rounds = _in_order(one.how.rounds, two.how.rounds)
+    floor = noise_floors.load(phone.serial, phone.identity, one.how.cores)
+    same = one.sha256 == two.sha256
     compared = ab.compare(
         rounds,
         100 * tolerance,
@@ -145,44 +197,37 @@ def compare_on_phone(
         b=_OURS,
         noise_floor_percent=100 * floor.relative if floor and not same else 0.0,
     )
-    result = {
-        "name": file.name,
-        "against": rival.name,
-        "device": device.name,
-        "via": "adb",
-        "serial": phone.serial,
-        "phone": phone.to_json(),
-        "sha256": [two["sha256"], one["sha256"]],
-        "p50_ms": [_middle(two), _middle(one)],
-        "same_file": same,
-        **_plain(compared),
-        "how": {"file": two["how"], "against": one["how"]},
-    }
-    if same:
-        try:
-            found = ab.noise_floor(rounds, a=_RIVAL, b=_OURS)
-        except ValueError as error:
-            raise DeviceError(f"{device.name}: {error}", "let the phone cool down, and ask for more --rounds") from None
-        kept = noise_floors.NoiseFloor(
-            found.noise_floor, noise_floors.today(), phone.identity, cores, file.name, one["sha256"]
-        )
-        result |= {"noise_floor": _plain(found), "kept_in": str(noise_floors.save(phone.serial, kept))}
-    return result
+    row = ComparedRow(device.name, phone.serial, phone, _side(file, two), _side(rival, one), compared)
+    return _with_noise_floor(row, rounds) if same else row
 
 
-def _in_order(one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]]) -> list[ab.Round]:
+def _with_noise_floor(row: ComparedRow, rounds: Sequence[ab.Round]) -> ComparedRow:
+    """An A/A with what it says of the phone, which is kept for other sessions."""
+    try:
+        floor = ab.noise_floor(rounds, a=_RIVAL, b=_OURS)
+    except ValueError as error:
+        raise DeviceError(f"{row.device}: {error}", "let the phone cool down, and ask for more --rounds") from None
+    stored = noise_floors.NoiseFloor(
+        floor.noise_floor,
+        noise_floors.today(),
+        row.phone.identity,
+        row.against.how.cores,
+        row.file.name,
+        row.against.sha256,
+    )
+    return dataclasses.replace(row, noise_floor=floor, kept_in=str(noise_floors.save(row.serial, stored)))
+
+
+def _side(file: File, bench: PhoneBench) -> Side:
+    p50_ms = percentile(bench.samples_ms, "p50") if bench.samples_ms else None
+    return Side(file.name, bench.sha256, p50_ms, bench.how)
+
+
+def _in_order(one: Iterable[RoundTimes], two: Iterable[RoundTimes]) -> list[ab.Round]:
     """The rounds of both files as they ran."""
-    both = [(r["index"], _RIVAL, r) for r in one] + [(r["index"], _OURS, r) for r in two]
-    return [ab.Round(label, r["p50_ms"], r["throttled"]) for _, label, r in sorted(both, key=lambda item: item[0])]
-
-
-def _plain(found: ab.Comparison | ab.NoiseFloor) -> dict[str, Any]:
-    """As JSON has it, which knows no infinity: an end that nothing bounds is null."""
-    content = dataclasses.asdict(found)
-    interval = content.get("difference_percent")
-    if interval:
-        content["difference_percent"] = {k: v if math.isfinite(v) else None for k, v in interval.items()}
-    return content
+    both = [(each.index, _RIVAL, each) for each in one] + [(each.index, _OURS, each) for each in two]
+    both.sort(key=lambda item: item[0])
+    return [ab.Round(label, each.p50_ms, each.throttled) for _, label, each in both]
 
 
 def _measured(file: File, device: AdbDevice) -> adb.Measure:
@@ -195,17 +240,9 @@ def _measured(file: File, device: AdbDevice) -> adb.Measure:
     )
 
 
-def _how(device: AdbDevice) -> adb.How:
-    return adb.How(**{name: getattr(device, name) for name in adb.HOW})
-
-
-def _middle(found: Mapping[str, Any]) -> float | None:
-    return percentile(found["samples_ms"], "p50") if found["samples_ms"] else None
-
-
 def _against_host(
     file: File, measured: adb.Measure, device: AdbDevice, serial: str, pause: adb.Pause
-) -> list[dict[str, Any]]:
+) -> tuple[AgainstHost, ...]:
     """For each output: how the phone's differs from the host's, over all samples."""
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         folders = [Path(scratch, name) for name in ("host", "phone")]
@@ -223,12 +260,12 @@ def _against_host(
         )
         host.run(request, quiet=True)
         answer = adb.run(dataclasses.replace(request, outputs=folders[1]), pause=pause)
-        return [_parity(folders, index, info) for index, info in enumerate(answer.outputs)]
+        return tuple(_parity(folders, index, info) for index, info in enumerate(answer.outputs))
 
 
-def _parity(folders: Sequence[Path], index: int, info: Mapping[str, Any]) -> dict[str, Any]:
-    here, there = (
+def _parity(folders: Sequence[Path], index: int, info: Mapping[str, Any]) -> AgainstHost:
+    on_host, on_phone = (
         real_values(np.load(folder / f"outputs_{index}.npy"), info.get("scale"), info.get("zero_point"))
         for folder in folders
     )
-    return {"output": info["name"], "samples": len(here), **parity(there, here)}
+    return AgainstHost(info["name"], len(on_host), parity(on_phone, on_host))

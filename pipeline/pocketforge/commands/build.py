@@ -16,7 +16,7 @@ from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError, Stor
 from pocketforge.facts.gather import gather
 from pocketforge.facts.phones import add_phones, without_absent
 from pocketforge.files import explain_os_error
-from pocketforge.model.checkpoint_files import copy_portable
+from pocketforge.model.checkpoint_files import CheckpointInput, copy_portable
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Plan, ReadFiles
 from pocketforge.recipe import Recipe
@@ -135,7 +135,8 @@ def _write_checkpoint(recipe: Recipe, plan: Plan, outcome: Outcome, report: Repo
     """
     if not plan.changes or plan.changes[-1].key not in outcome.entries:
         return False
-    inputs = report.reference.get("inputs", ())
+    reference = report.reference.get("inputs", ())
+    inputs = [CheckpointInput(each["name"], tuple(each["shape"]), each["dtype"]) for each in reference]
     copy_portable(outcome.entries[plan.changes[-1].key].files, draft / CHECKPOINT, recipe.resolve, inputs)
     unchanged(_definition(plan), "the checkpoint's definition")
     return True

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -19,10 +18,12 @@ from pocketforge.devices import adb
 from pocketforge.devices.phones import PhoneFacts, open_phone, phone_facts
 from pocketforge.errors import DeviceError, RecipeError, StoreError
 from pocketforge.files import hash_file, refuse_special, write_whole
+from pocketforge.outcomes.bench_phone import PhoneBench
+from pocketforge.specs.bench_phone import Rounds
 
 Say = Callable[[str], None]
 # Micro-models take microseconds to tens of milliseconds: a round of half a second holds tens of the slowest.
-HOW = adb.How(
+HOW = Rounds(
     cores="", threads=1, warmup=10, rounds=3, min_samples=50, min_seconds=0.5, max_thermal_status=0, max_battery_c=38.0,
     cool_timeout_s=600.0, time_limit_s=600.0,
 )  # fmt: skip
@@ -50,15 +51,14 @@ def measure_suite(folder: Path, serial: str, cores: str, say: Say, names: Sequen
     wanted = [row for row in rows if not row["latency_ms"] and (not names or row["file"] in names)]
     for number, row in enumerate(wanted, 1):
         say(f"{number} of {len(wanted)}: {row['file']}")
-        found = _measured(folder / row["file"], row, serial, cores)
-        how = found["how"]
-        clocks = [r["clock_ghz"] for r in how["rounds"] if not r["throttled"] and r["clock_ghz"] is not None]
-        if not how["conclusive"] or not clocks:
-            left.append(f"{row['file']}: {how['reason'] or 'the phone does not tell its clock'}")
+        bench = _measured(folder / row["file"], row, serial, cores)
+        clocks = [each.clock_ghz for each in bench.how.clean if each.clock_ghz is not None]
+        if not bench.how.conclusive or not clocks:
+            left.append(f"{row['file']}: {bench.how.reason or 'the phone does not tell its clock'}")
             say(f"  {left[-1]}")
             continue
         row |= {"device": facts.model, "core": core, "GHz": f"{median(clocks):.4g}"}
-        row["latency_ms"] = f"{median(found['samples_ms']):.6g}"
+        row["latency_ms"] = f"{median(bench.samples_ms):.6g}"
         _write(path, rows)
     return path, left
 
@@ -74,7 +74,7 @@ def _core(facts: PhoneFacts, cores: str) -> str:
     return cluster.core
 
 
-def _measured(model: Path, row: dict[str, str], serial: str, cores: str) -> dict[str, Any]:
+def _measured(model: Path, row: dict[str, str], serial: str, cores: str) -> PhoneBench:
     dtype, _, shape = row["input"].partition(" ")
     if not re.fullmatch(r"(float32|int8) \d+(x\d+)*", row["input"]) or hash_file(model) != row["sha256"]:
         raise StoreError(f"{model} is not the file that the manifest names", "name a new folder for --suite")
@@ -86,8 +86,8 @@ def _measured(model: Path, row: dict[str, str], serial: str, cores: str) -> dict
         np.save(inputs, samples.astype(np.float32))
         file = adb.Measure("tflite", model, row["sha256"])
         how = dataclasses.replace(HOW, cores=cores)
-        (found,) = adb.measure(serial, [file], [inputs], how, lambda text: None)
-    return found
+        (bench,) = adb.measure(serial, [file], [inputs], how, lambda text: None)
+    return bench
 
 
 def _read(path: Path) -> list[dict[str, str]]:

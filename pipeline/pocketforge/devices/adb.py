@@ -7,7 +7,6 @@ phone down before, and marks those in which it slowed down.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import re
 import tempfile
@@ -35,8 +34,10 @@ from pocketforge.devices.emulator.native_runners import named, native_runner
 from pocketforge.devices.phones import open_phone, phone_errors
 from pocketforge.errors import DeviceError, RecipeError, ToolFailed
 from pocketforge.files import hash_file
+from pocketforge.outcomes.bench_phone import HowOnPhone, PhoneBench, RoundTimes
 from pocketforge.recipe.device import LEAST_ROUNDS
 from pocketforge.registries import RUNTIMES
+from pocketforge.specs.bench_phone import Rounds
 from pocketforge.stats import percentile
 
 Say = Callable[[str], None]
@@ -56,25 +57,6 @@ class Measure:
     sha256: str
     runner: str = ""
     library: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class How:
-    """How to time it; fields as of AdbDevice."""
-
-    cores: str
-    threads: int
-    warmup: int
-    rounds: int
-    min_samples: int
-    min_seconds: float
-    max_thermal_status: int
-    max_battery_c: float
-    cool_timeout_s: float
-    time_limit_s: float
-
-
-HOW = tuple(field.name for field in dataclasses.fields(How))
 
 
 def run(request: RunRequest, *, pause: Pause = time.sleep) -> RunAnswer:
@@ -115,12 +97,12 @@ def measure(
     serial: str,
     files: Sequence[Measure],
     samples: Sequence[Path],
-    how: How,
+    how: Rounds,
     say: Say,
     *,
     pause: Pause = time.sleep,
-) -> list[dict[str, Any]]:
-    """Time one file in rounds, or two interleaved (A B B A); for each what bench.json holds.
+) -> list[PhoneBench]:
+    """Time one file in rounds, or two interleaved (A B B A).
 
     samples: a .npy for each input. pause: as of `run`. Raises as `run`; DeviceTimeout is also a phone that stays hot.
     """
@@ -148,9 +130,9 @@ def measure(
         )
         with _failures(*(file.model for file in files)):
             link = open_phone(serial)
-            found = session.measure(link, jobs, plan, say, timeout_s=how.time_limit_s, pause=pause)
+            measured = session.measure(link, jobs, plan, say, timeout_s=how.time_limit_s, pause=pause)
     return [
-        _result(found, job, native_runner(file.session).package, how) for job, file in zip(jobs, files, strict=True)
+        _result(measured, job, native_runner(file.session).package, how) for job, file in zip(jobs, files, strict=True)
     ]
 
 
@@ -184,59 +166,57 @@ def _raw_inputs(file: Measure, samples: Sequence[Path], folder: Path) -> tuple[P
     )
 
 
-def _result(found: session.Measured, job: session.Job, package: str, how: How) -> dict[str, Any]:
-    """bench.json of one job: samples of the rounds that count, and everything about how they came about."""
-    own = [r for r in found.rounds if r.label == job.label]
-    spoilt = {r.index for r in own} - {r.index for r in found.clean()}
+def _result(measured: session.Measured, job: session.Job, package: str, how: Rounds) -> PhoneBench:
+    """Of one job: samples of the rounds that count, and everything about how they came about."""
+    own = [r for r in measured.rounds if r.label == job.label]
+    spoilt = {r.index for r in own} - {r.index for r in measured.clean()}
     clean = [r for r in own if r.index not in spoilt]
-    reason = found.shortfall
+    reason = measured.shortfall
     if len(clean) < LEAST_ROUNDS:
         reason = reason or f"{len(clean)} rounds count, a verdict needs {LEAST_ROUNDS}"
     name = job.bundle.tool.name if job.bundle.tool else package
-    kept = clean or own
-    return {
-        "sha256": found.model_sha256[job.label],
-        "samples_ms": [ms for r in clean for ms in r.samples_ms],
-        "load_ms": _known(median, [r.load_ms for r in kept]),
-        "peak_rss_bytes": _known(max, [r.peak_rss_bytes for r in kept]),
-        "loaded_rss_bytes": _known(max, [r.loaded_rss_bytes for r in kept]),
-        "how": {
-            "runtime": f"{name} {found.runtime_versions[job.label]}".strip(),
-            "runner_sha256": found.runner_sha256[job.label],
-            "cores": how.cores,
-            "cpus": list(found.cpus),
-            "threads": how.threads,
-            "warmup": how.warmup,
-            "waited_s": round(found.waited_s, 1),
-            "settings": list(found.settings),
-            "notes": list(found.notes),
-            "conclusive": not reason,
-            "reason": reason,
-            "rounds": [_round(r, r.index in spoilt) for r in own],
-        },
-    }
+    told = clean or own
+    # None where a runner does not tell.
+    loads_ms = [r.load_ms for r in told if r.load_ms is not None]
+    return PhoneBench(
+        sha256=measured.model_sha256[job.label],
+        samples_ms=tuple(ms for r in clean for ms in r.samples_ms),
+        load_ms=median(loads_ms) if loads_ms else None,
+        peak_rss_bytes=max((r.peak_rss_bytes for r in told if r.peak_rss_bytes is not None), default=None),
+        loaded_rss_bytes=max((r.loaded_rss_bytes for r in told if r.loaded_rss_bytes is not None), default=None),
+        how=HowOnPhone(
+            runtime=f"{name} {measured.runtime_versions[job.label]}".strip(),
+            runner_sha256=measured.runner_sha256[job.label],
+            cores=how.cores,
+            cpus=measured.cpus,
+            threads=how.threads,
+            warmup=how.warmup,
+            waited_s=round(measured.waited_s, 1),
+            settings=measured.settings,
+            notes=measured.notes,
+            conclusive=not reason,
+            reason=reason,
+            rounds=tuple(_round(r, r.index in spoilt) for r in own),
+        ),
+    )
 
 
-def _round(each: session.Round, spoilt: bool) -> dict[str, Any]:
+def _round(each: session.Round, spoilt: bool) -> RoundTimes:
     """spoilt: it does not count, for itself or for its block."""
-    return {
-        "index": each.index,
-        "block": each.block,
-        "p50_ms": percentile(each.samples_ms, "p50"),
-        "samples": len(each.samples_ms),
-        "clock_ghz": each.clock_ghz,
-        "throttled": spoilt,
-        "reasons": list(each.reasons) or (["another round of its block was throttled"] if spoilt else []),
-        "battery_c": [each.heat_before.battery_c, each.heat_after.battery_c],
-        "skin_c": [each.heat_before.skin_c, each.heat_after.skin_c],
-        "thermal_status": [each.heat_before.thermal_status, each.heat_after.thermal_status],
-    }
-
-
-def _known(of: Callable[[list[Any]], Any], values: Sequence[Any]) -> Any:
-    """None where a runner does not tell."""
-    told = [value for value in values if value is not None]
-    return of(told) if told else None
+    reasons = each.reasons or (("another round of its block was throttled",) if spoilt else ())
+    before, after = each.heat_before, each.heat_after
+    return RoundTimes(
+        index=each.index,
+        block=each.block,
+        p50_ms=percentile(each.samples_ms, "p50"),
+        samples=len(each.samples_ms),
+        clock_ghz=each.clock_ghz,
+        throttled=spoilt,
+        reasons=reasons,
+        battery_c=(before.battery_c, after.battery_c),
+        skin_c=(before.skin_c, after.skin_c),
+        thermal_status=(before.thermal_status, after.thermal_status),
+    )
 
 
 @contextlib.contextmanager

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pocketforge.devices.emulator.counts import Counts
 from pocketforge.errors import PocketforgeError
+
+if TYPE_CHECKING:
+    from pocketforge.estimation.outcome import Estimated
 
 
 def count_file(
@@ -48,10 +51,8 @@ def count_file(
     )
 
 
-def estimate_file(
-    model: Path, counts: Counts, profile: Path, cores: str, calibration: Path | None = None
-) -> dict[str, Any]:
-    """Cycles and latency with their interval, as JSON values; {"refused": why} outside the core model's range.
+def estimate_file(model: Path, counts: Counts, profile: Path, cores: str, calibration: Path | None = None) -> Estimated:
+    """Cycles and latency with their interval, or why the core model does not reach.
 
     calibration: a file of `pocketforge device calibrate`, the shipped one when absent. Raises RecipeError for one that
     cannot be used.
@@ -59,6 +60,7 @@ def estimate_file(
     from pocketforge.devices.profile_files import load_profile
     from pocketforge.estimation import calibration_file
     from pocketforge.estimation.estimate import estimate
+    from pocketforge.estimation.outcome import Estimated
     from pocketforge.estimation.traffic import Traffic
     from pocketforge.runtimes.traffic import traffic_of
 
@@ -66,7 +68,7 @@ def estimate_file(
     fitted = calibration_file.load(calibration) if calibration else calibration_file.shipped()
     try:
         moved = Traffic.from_json(traffic_of(model))
-        found = estimate(counts, moved, loaded, loaded.cluster(cores), calibration=fitted)
+        estimated = estimate(counts, moved, loaded, loaded.cluster(cores), calibration=fitted)
     except PocketforgeError as error:
-        return {"refused": error.message}
-    return found.to_json()
+        return Estimated(None, error.message)
+    return Estimated(estimated)

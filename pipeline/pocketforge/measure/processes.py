@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.errors import StageFailed
+from pocketforge.outcomes.bench import Bench, HowHere, ProcessTimes
 from pocketforge.recipe.device import LEAST_ROUNDS
 from pocketforge.stats import percentile
 
@@ -33,8 +33,8 @@ def time_in_processes(
     *,
     quiet: bool = False,
     progress: Callable[[float, str], None] = lambda _fraction, _text: None,
-) -> dict[str, Any]:
-    """What bench.json holds of one file; `how` lacks what only the caller knows.
+) -> Bench:
+    """One file's times; `how.host` is for the caller to say.
 
     request: `samples` and `time_s` are of all processes together, `warmup` of each. Raises as `host.run`, and
     StageFailed for an unusable POCKETFORGE_BENCH_PROCESSES.
@@ -46,39 +46,39 @@ def time_in_processes(
         request, samples=math.ceil(request.samples / processes), time_s=request.time_s / processes
     )
     answers = []
-    worked = there = 0.0
+    worked_s = all_s = 0.0
     for number in range(processes):
         began, before = time.monotonic(), _Work.now()
         answers.append(host.run(part, quiet=quiet))
         after = _Work.now()
-        worked += (after.all_s - before.all_s) - (after.ours_s - before.ours_s)
-        there += after.there_s - before.there_s
+        worked_s += (after.all_s - before.all_s) - (after.ours_s - before.ours_s)
+        all_s += after.there_s - before.there_s
         progress((number + 1) / processes, f"process {number + 1} of {processes}")
         if number + 1 < processes:
             time.sleep(max(0.0, began + spacing_s - time.monotonic()))
-    return {
-        "sha256": request.sha256,
-        "samples_ms": [ms for answer in answers for ms in answer.samples_ms],
-        "load_ms": median(answer.load_ms for answer in answers),
-        "peak_rss_bytes": max(answer.peak_rss_bytes for answer in answers),
-        "loaded_rss_bytes": max(answer.loaded_rss_bytes for answer in answers),
-        "how": {
-            "threads": request.threads,
-            "cpus": list(answers[0].cpus),
-            "warmup": request.warmup,
-            "runtime": answers[0].runtime,
-            "others": round(min(max(worked / there, 0.0), 1.0), 3) if there else 0.0,
-            "processes": [
-                {
-                    "samples": len(answer.samples_ms),
-                    "p50_ms": percentile(answer.samples_ms, "p50"),
-                    "load_ms": answer.load_ms,
-                    "peak_rss_bytes": answer.peak_rss_bytes,
-                }
+    return Bench(
+        sha256=request.sha256,
+        samples_ms=tuple(ms for answer in answers for ms in answer.samples_ms),
+        load_ms=median(answer.load_ms for answer in answers),
+        peak_rss_bytes=max(answer.peak_rss_bytes for answer in answers),
+        loaded_rss_bytes=max(answer.loaded_rss_bytes for answer in answers),
+        how=HowHere(
+            threads=request.threads,
+            cpus=answers[0].cpus,
+            warmup=request.warmup,
+            runtime=answers[0].runtime,
+            others=round(min(max(worked_s / all_s, 0.0), 1.0), 3) if all_s else 0.0,
+            processes=tuple(
+                ProcessTimes(
+                    samples=len(answer.samples_ms),
+                    p50_ms=percentile(answer.samples_ms, "p50"),
+                    load_ms=answer.load_ms,
+                    peak_rss_bytes=answer.peak_rss_bytes,
+                )
                 for answer in answers
-            ],
-        },
-    }
+            ),
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

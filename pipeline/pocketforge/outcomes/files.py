@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import cattrs
-from cattrs.gen import make_dict_unstructure_fn
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from pocketforge.errors import StageFailed
 from pocketforge.files import json_text
@@ -18,7 +20,8 @@ from pocketforge.files import json_text
 class Outcome(Protocol):
     """A frozen dataclass that one file of a step's folder holds. FILE: that file's name.
 
-    A class with OMIT_UNSET = True, here or inside, leaves out the keys of fields that have their default.
+    A class with OMIT_UNSET = True, here or inside, leaves out the keys of fields that have their default. Of one with
+    FLAT, the keys of the field that it names stand beside the others, not inside.
     """
 
     FILE: ClassVar[str]
@@ -28,7 +31,7 @@ class Outcome(Protocol):
 _LARGEST = 1e308
 
 Kind = TypeVar("Kind", bound=Outcome)
-Part = TypeVar("Part")
+Piece = TypeVar("Piece")
 
 
 def read(folder: Path, kind: type[Kind]) -> Kind:
@@ -53,7 +56,7 @@ def to_json(outcome: Any) -> Any:
     return _converter().unstructure(outcome)
 
 
-def from_json(value: object, kind: type[Part]) -> Part:
+def from_json(value: object, kind: type[Piece]) -> Piece:
     """The inverse of `to_json`, for JSON and TOML. Raises ValueError with every key that is wrong."""
     try:
         return _converter().structure(value, kind)
@@ -74,7 +77,35 @@ def _converter() -> cattrs.Converter:
         lambda kind: getattr(kind, "OMIT_UNSET", False) is True,
         lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True),
     )
+    _add_flat(converter)
     return converter
+
+
+def _add_flat(converter: cattrs.Converter) -> None:
+    """Classes with FLAT."""
+
+    def to_json(kind: Any) -> Any:
+        plain = make_dict_unstructure_fn(kind, converter)
+
+        def flattened(outcome: Any) -> dict[str, Any]:
+            values = plain(outcome)
+            within: dict[str, Any] = values.pop(kind.FLAT)
+            return within | values
+
+        return flattened
+
+    def from_json(kind: Any) -> Any:
+        plain = make_dict_structure_fn(kind, converter)
+        own = {field.name for field in dataclasses.fields(kind)} - {kind.FLAT}
+
+        def gathered(values: Mapping[str, Any], _: Any) -> Any:
+            within = {key: value for key, value in values.items() if key not in own}
+            return plain({**{key: values[key] for key in values if key in own}, kind.FLAT: within}, kind)
+
+        return gathered
+
+    converter.register_unstructure_hook_factory(lambda kind: hasattr(kind, "FLAT"), to_json)
+    converter.register_structure_hook_factory(lambda kind: hasattr(kind, "FLAT"), from_json)
 
 
 def _finite(value: Any) -> Any:

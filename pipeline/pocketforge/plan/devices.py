@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from pocketforge.recipe import Target
 from pocketforge.recipe.device import AdbDevice, Device, EmulatedDevice, HostDevice
 from pocketforge.recipe.limits import DeviceLimits
 from pocketforge.registries import RUNTIMES
+from pocketforge.specs.bench import BenchSpec, Sitting
+from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
 from pocketforge.specs.verify_device import VerifiedPlace, VerifyDeviceSpec
 
@@ -37,12 +38,10 @@ def place_of(device: EmulatedDevice) -> dict[str, Any]:
 def add_host(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
     """A benchmark on this machine: `verify` ran the file here already."""
     assert isinstance(device, HostDevice)
-    how = dataclasses.asdict(device)
-    del how["name"]
     bench = build.add(
         "bench",
         target.name,
-        {"runtime": target.runtime, "device": how, "host": build.facts.host},
+        BenchSpec(target.runtime, build.facts.host, Sitting.of(device)),
         {role: needs[role] for role in ("data", "export")},
         also=RUNTIMES[target.runtime].run_libraries,
         after=(needs["verify"],),
@@ -110,11 +109,7 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
         "time_limit_s": device.time_limit_s,
     }
     # Another phone, another Android on it or another build of our runners gives other results.
-    shared: dict[str, Any] = {
-        "runtime": target.runtime,
-        "phone": phone.identity,
-        "emulator": "" if files["runner"] else build.facts.emulator,
-    }
+    emulator = "" if files["runner"] else build.facts.emulator
     verify = build.add(
         "verify_device",
         target.name,
@@ -128,7 +123,7 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
                 eval_samples=device.eval_samples,
                 limits=DeviceLimits(device.min_sqnr_db, device.min_argmax_agreement),
             ),
-            emulator="" if files["runner"] else build.facts.emulator,
+            emulator=emulator,
             phone=phone.identity,
         ),
         _compared(needs),
@@ -139,13 +134,7 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
     bench = build.add(
         "bench_phone",
         target.name,
-        {
-            **shared,
-            "device": {
-                **place,
-                **{name: getattr(device, name) for name in _MEASURING},
-            },
-        },
+        BenchPhoneSpec(target.runtime, phone.identity, emulator, phone.serial, Rounds.of(device)),
         {role: needs[role] for role in ("data", "export")},
         reads=reads,
         paths=paths,
@@ -200,9 +189,3 @@ def _add_verify(
 def _compared(needs: Mapping[str, str]) -> dict[str, str]:
     """What outputs on a device are compared with. The quantized graph says what a step of the output is."""
     return {role: needs[role] for role in ("data", "reference", "export", "verify", "quantize") if role in needs}
-
-
-# How a phone measures: whatever changes what comes out of it.
-_MEASURING = (
-    "warmup", "rounds", "min_samples", "min_seconds", "max_thermal_status", "max_battery_c", "cool_timeout_s",
-)  # fmt: skip

@@ -35,7 +35,7 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     if recipe.model.weights_key:
         model["weights_key"] = recipe.model.weights_key
     also = definition_libraries(recipe.model.definition)
-    changes = add_compress(build, recipe, model, model_paths, also)
+    changes = add_compress(build, recipe, model_paths, also)
     trunk = {"checkpoint": changes[-1].key} if changes else {}
     reference = build.add(
         "reference",
@@ -52,7 +52,7 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
         paths=model_paths,
         also=also,
     )
-    gains = add_gains(build, recipe, model, model_paths, also, data, changes) if changes else ""
+    gains = add_gains(build, recipe, model_paths, also, data, changes) if changes else ""
     source = Source(model, model_paths, also, data, reference, trunk.get("checkpoint", ""))
     lanes = tuple(_add_lane(build, recipe, target, source) for target in recipe.targets)
     return Plan(build.steps(), data, reference, lanes, changes, gains)

@@ -22,8 +22,8 @@ from pocketforge.outcomes.quantize import (
     Repairs,
     TrainedFor,
 )
-from pocketforge.quantization.layers import count_weights, layers_of
 from pocketforge.quantization.pt2e import Graphs, describe
+from pocketforge.quantization.weighted import count_weights, layers_of
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.recipe.quantize import Quantize
 
@@ -33,7 +33,7 @@ SIMULATED_SAMPLES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Notes:
+class QuantizeNotes:
     """What quantize.json says beside the graph: how it was made.
 
     Attributes:
@@ -56,7 +56,7 @@ def write_converted(
     data: Path,
     out: Path,
     progress: Callable[[float], None],
-    notes: Notes = Notes(),
+    notes: QuantizeNotes = QuantizeNotes(),
 ) -> Quantized:
     """Write folded.pt2, unfolded.pt2, outputs_0.npy … (the graph on the first eval samples) and quantize.json.
 
@@ -83,7 +83,7 @@ def write_float_form(
     data: Path,
     out: Path,
     progress: Callable[[float], None],
-    notes: Notes = Notes(),
+    notes: QuantizeNotes = QuantizeNotes(),
 ) -> Quantized:
     """As `write_converted`, for a float graph whose weights are the values that the file will hold in another form.
 
@@ -109,7 +109,7 @@ def _quantized(
     quantize: Quantize,
     layers: tuple[QuantizedLayer, ...],
     outputs: tuple[OutputLevels | None, ...],
-    notes: Notes,
+    notes: QuantizeNotes,
 ) -> Quantized:
     return Quantized(
         scheme=quantize.scheme,

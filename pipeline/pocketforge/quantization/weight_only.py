@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, grouped_order, ungrouped_order
 from pocketforge.quantization.fold import fold_batch_norm
-from pocketforge.quantization.layers import op_name
+from pocketforge.quantization.weighted import op_name
 from pocketforge.recipe.quantize import Quantize
 
 # Of each op that computes with a weight: which argument it is, and the axis of its output channels. An embedding's are
@@ -70,15 +70,15 @@ def quantize_weights(
 
 def weights_of(graph: torch.fx.Graph) -> dict[str, int]:
     """Parameter name → axis of its output channels, in the graph's order, for every weight in `WEIGHTS`."""
-    found: dict[str, int] = {}
+    axes: dict[str, int] = {}
     for node in graph.nodes:
         position, axis = WEIGHTS.get(op_name(node), (0, -1))
         if axis < 0 or len(node.args) <= position:
             continue
         source = node.args[position]
         if _is_weight(source):
-            found.setdefault(str(source.target), axis)  # weights that two layers share are encoded once
-    return found
+            axes.setdefault(str(source.target), axis)  # weights that two layers share are encoded once
+    return axes
 
 
 def _is_weight(source: object) -> bool:

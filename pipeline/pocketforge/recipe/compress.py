@@ -51,6 +51,16 @@ class Goal:
         """Whether the metric comes from an emulated device."""
         return self.metric in ("instructions", "estimated_latency_ms")
 
+    @property
+    def timed(self) -> bool:
+        """Whether candidates are timed on the host."""
+        return self.metric == "latency_ms"
+
+    @property
+    def exported(self) -> bool:
+        """Whether the metric is of an exported file, not of the PyTorch model."""
+        return self.timed or self.emulated
+
 
 @dataclass(frozen=True, slots=True)
 class PruneUnstructured:

@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from pocketforge.measure.bench_rows import BenchRow, CountedRow
 from pocketforge.records import TargetRecord
-from pocketforge.report.tables import against_host, console, table, told
+from pocketforge.report.tables import Screen, against_host, console, table, told
 from pocketforge.results.emulated import doubt
 
 _NUMBERS = ("top-1", "dB to host", "instructions", "estimated cycles", "estimated ms")
@@ -100,34 +101,37 @@ def _change(before: int, after: int) -> str:
     return f"{after / before - 1:+.2%}" if before else "new"
 
 
-def show_emulated(results: Sequence[Mapping[str, Any]], *, explain: bool) -> None:
+def show_emulated(rows: Sequence[BenchRow], *, explain: bool) -> None:
     """What `bench` found on emulated devices: totals, instructions by class, and where the cycles go."""
     screen = console()
+    counted = [row for row in rows if isinstance(row, CountedRow)]
     numbers = ("instructions", "estimated cycles", "estimated ms", "interval ms")
-    made = table(
+    totals = table(
         "benchmark (via emulator: counts are exact; cycles and ms are estimates, not phone time)",
         "file", "device", "runtime", *numbers, "core model", numbers=numbers,
     )  # fmt: skip
-    for row in results:
-        _, _, counted, *estimated = _cells({"counts": row["counts"], "estimate": row["estimate"]})
-        made.add_row(row["name"], row["device"], row["runtime"], counted, *estimated)
-    screen.print(made)
-    classes = list(results[0]["counts"]["by_class"])
+    for row in counted:
+        _, _, *cells = _cells(row.to_json())
+        totals.add_row(row.name, row.device, row.runtime, *cells)
+    screen.print(totals)
+    classes = list(counted[0].counts.by_class)
     shares = table("share of instructions, %", "file", "device", *classes, numbers=classes)
-    for row in results:
-        counts = row["counts"]
-        share = (f"{100 * counts['by_class'].get(name, 0) / counts['instructions']:.1f}" for name in classes)
-        shares.add_row(row["name"], row["device"], *share)
+    for row in counted:
+        share = (f"{100 * row.counts.by_class.get(name, 0) / row.counts.instructions:.1f}" for name in classes)
+        shares.add_row(row.name, row.device, *share)
     screen.print(shares)
-    for row in results:
-        where = f"{row['name']} on {row['device']}"
-        if not row["counts"]["conclusive"]:
-            told(screen, "warning", "yellow", f"{where}: {doubt(row['counts'])}")
-        if "refused" in row["estimate"]:
-            told(screen, "refused", "yellow", f"{where}: {row['estimate']['refused']}")
-        elif explain:
-            from pocketforge.estimation.estimate import Estimate
-            from pocketforge.estimation.explain import explain as lines_of
+    for row in counted:
+        _explain(screen, row, explain)
 
-            for line in [where, *lines_of(Estimate.from_json(row["estimate"]))]:
-                screen.print(line)
+
+def _explain(screen: Screen, row: CountedRow, explain: bool) -> None:
+    where = f"{row.name} on {row.device}"
+    if not row.counts.conclusive:
+        told(screen, "warning", "yellow", f"{where}: {doubt(row.counts)}")
+    if row.estimated.estimate is None:
+        told(screen, "refused", "yellow", f"{where}: {row.estimated.refused}")
+    elif explain:
+        from pocketforge.estimation.explain import explain as lines_of
+
+        for line in [where, *lines_of(row.estimated.estimate)]:
+            screen.print(line)

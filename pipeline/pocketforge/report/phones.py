@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from pocketforge.measure.bench_rows import BenchRow, ComparedRow, PhoneRow
+from pocketforge.outcomes.bench_phone import RoundTimes
 from pocketforge.records import TargetRecord
 from pocketforge.report.tables import against_host, console, milliseconds, table
 from pocketforge.results.phones import remarks
@@ -30,60 +32,71 @@ def phone_tables(targets: Sequence[TargetRecord]) -> list[Table]:
             told(about["phone"]),
             "" if top1 is None else f"{top1:.4f}",
             against_host(verified) if verified else "",
-            *(_timed(bench["samples_ms"], bench["how"]) if bench else ("", "", "", "", "")),
+            *(_timed_in(bench) if bench else ("", "", "", "", "")),
         )
     return [made]
 
 
-def show_phones(results: Sequence[Mapping[str, Any]]) -> None:
+def _timed_in(bench: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    how = bench["how"]
+    rounds = [RoundTimes(**each) for each in how["rounds"]]
+    return _timed(bench["samples_ms"], how["noise_floor"], rounds, how["cores"])
+
+
+def show_phones(rows: Sequence[BenchRow], *, explain: bool) -> None:
     """What `bench` measured on phones."""
     screen = console()
+    timed = [row for row in rows if isinstance(row, PhoneRow)]
     numbers = ("samples", "p50 ms", "± noise", "p90 ms", "GHz", "rounds", "dB to host", "load ms", "peak bytes")
     made = table("benchmark (via adb: measured on the phone)", "file", "device", *numbers, "cores", numbers=numbers)
-    for row in results:
-        p50, noise, clock, rounds, cores = _timed(row["samples_ms"], row["how"])
+    for row in timed:
+        times, p90_ms = row.times, row.times.percentile_ms("p90")
+        p50, noise, clock, rounds, cores = _timed(
+            times.samples_ms, row.noise.noise_floor, row.how.rounds, row.how.cores
+        )
         made.add_row(
-            row["name"],
-            row["device"],
-            str(row["samples"]),
+            row.name,
+            row.device,
+            str(len(times.samples_ms)),
             p50,
             noise,
-            "" if row["p90_ms"] is None else milliseconds(row["p90_ms"]),
+            "" if p90_ms is None else milliseconds(p90_ms),
             clock,
             rounds,
-            f"{min(o['sqnr_db'] for o in row['against_host']):.1f}" if row["against_host"] else "not run",
-            "" if row["load_ms"] is None else f"{row['load_ms']:.1f}",
-            "" if row["peak_rss_bytes"] is None else f"{row['peak_rss_bytes']:,}",
+            f"{min(o.figures['sqnr_db'] for o in row.against_host):.1f}" if row.against_host else "not run",
+            "" if times.load_ms is None else f"{times.load_ms:.1f}",
+            "" if times.peak_rss_bytes is None else f"{times.peak_rss_bytes:,}",
             cores,
         )
     screen.print(made)
-    for row in {row["serial"]: row for row in results}.values():
-        screen.print(f"{row['device']}: {told(row['phone'])}, {row['serial']}; by {row['runtime']}")
-        for difference in row["phone"]["differs"]:
+    for row in {row.serial: row for row in timed}.values():
+        screen.print(f"{row.device}: {told(row.phone.about)}, {row.serial}; by {row.runtime}")
+        for difference in row.phone.differs:
             screen.print(f"  is not the profile's phone: {difference}")
-    for row in results:
-        for text in remarks(row["how"]):
-            screen.print(f"{row['name']} on {row['device']}: {text}")
+    for row in timed:
+        for text in remarks(row.how):
+            screen.print(f"{row.name} on {row.device}: {text}")
 
 
-def show_compared(results: Sequence[Mapping[str, Any]]) -> None:
+def show_compared(compared: Sequence[ComparedRow]) -> None:
     """Each pair of files: the difference with its interval, and the verdict."""
     screen = console()
-    for row in results:
-        ours, theirs = (("?" if p50 is None else milliseconds(p50)) for p50 in row["p50_ms"])
-        screen.print(f"{row['name']} {ours} ms, {row['against']} {theirs} ms on {row['device']} ({told(row['phone'])})")
-        if row["same_file"]:
-            floor = row["noise_floor"]
+    for row in compared:
+        ours, theirs = ("?" if side.p50_ms is None else milliseconds(side.p50_ms) for side in (row.file, row.against))
+        where = f"on {row.device} ({told(row.phone.about)})"
+        screen.print(f"{row.file.name} {ours} ms, {row.against.name} {theirs} ms {where}")
+        if row.noise_floor is not None:
+            floor = row.noise_floor
             screen.print(
-                f"  the same file, they lie {floor['bias_percent']:+.2f} % apart, "
-                f"± {floor['half_width_percent']:.2f} % ({floor['blocks']} blocks); "
-                f"noise floor {floor['session_percent']:.2f} %"
+                f"  the same file, they lie {floor.bias_percent:+.2f} % apart, "
+                f"± {floor.half_width_percent:.2f} % ({floor.blocks} blocks); "
+                f"noise floor {floor.session_percent:.2f} %"
             )
-            screen.print(f"  kept in {row['kept_in']}")
+            screen.print(f"  kept in {row.kept_in}")
         else:
-            screen.print(f"  {row['verdict']}: {row['reason']}")
-        for side in ("file", "against"):
-            for text in remarks(row["how"][side]):
+            screen.print(f"  {row.comparison.verdict}: {row.comparison.reason}")
+        for side in (row.file, row.against):
+            for text in remarks(side.how):
                 screen.print(f"  {text}")
 
 
@@ -95,14 +108,15 @@ def told(phone: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, words))
 
 
-def _timed(samples_ms: Sequence[float], how: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    rounds = how["rounds"]
-    clean = [r for r in rounds if not r["throttled"]]
-    clocks = [r["clock_ghz"] for r in clean if r["clock_ghz"] is not None]
+def _timed(
+    samples_ms: Sequence[float], noise_floor: float, rounds: Sequence[RoundTimes], cores: str
+) -> tuple[str, str, str, str, str]:
+    clean = [each for each in rounds if not each.throttled]
+    clocks = [each.clock_ghz for each in clean if each.clock_ghz is not None]
     return (
         milliseconds(percentile(samples_ms, "p50")) if samples_ms else "none",
-        f"{how['noise_floor']:.1%}",
+        f"{noise_floor:.1%}",
         f"{min(clocks):.2f}–{max(clocks):.2f}" if clocks else "?",
         f"{len(clean)} of {len(rounds)}",
-        how["cores"],
+        cores,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -31,9 +31,12 @@ class Screen(Console):
 def console(*, stderr: bool = False) -> Screen:
     """Stdout, to draw tables on; as wide as they want when it is a file, where nothing needs to fit a window."""
     file = as_is(sys.stderr if stderr else sys.stdout)
-    found = Screen(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    if stderr or found.is_terminal:
-        return found
+    screen = Screen(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return screen if stderr or screen.is_terminal else screen_of(file)
+
+
+def screen_of(file: IO[str]) -> Screen:
+    """A file to draw tables into, as wide as they want."""
     return Screen(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, width=1000)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,18 @@ from rich.table import Table
 from pocketforge.recipe import METRICS
 from pocketforge.records import GateResult, Measurement, Report, TargetRecord
 from pocketforge.registries import DEVICES
-from pocketforge.report.tables import Screen, console, milliseconds, short_lane, table, told, weights_lines, words
+from pocketforge.report.budget_words import budget_name, figure, limit
+from pocketforge.report.tables import (
+    Screen,
+    console,
+    milliseconds,
+    screen_of,
+    short_lane,
+    table,
+    told,
+    weights_lines,
+    words,
+)
 from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import latency_interval
 from pocketforge.stats import percentile
@@ -33,13 +45,24 @@ _COLOURS = {
 }
 
 
+def write(report: Report) -> str:
+    """What `show_report` prints, as text for a file: as wide as the tables want, and without colours."""
+    text = io.StringIO()
+    _draw(screen_of(text), report)
+    return text.getvalue().rstrip("\n")
+
+
 def show_report(report: Report) -> None:
+    """Print what was built, in the terminal's width and colours."""
+    _draw(console(), report)
+
+
+def _draw(screen: Screen, report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     from pocketforge.report.compression import compression_tables
     from pocketforge.report.devices import device_tables
     from pocketforge.report.quantization import quantization_tables
 
-    screen = console()
     screen.print(_steps(report))
     screen.print()
     for made in compression_tables(report.compression):
@@ -177,28 +200,19 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
     made = table("budgets", "verdict", "target", "metric", "limit", "found", numbers=("limit", "found"))
     reasons = []
     for gate in gates:
-        metric: str = gate.budget.metric
-        if gate.device:
-            part = f" {gate.budget.percentile}" if metric == "latency_ms" else ""
-            metric += f"{part} on {gate.device}"
+        metric = budget_name(gate)
         made.add_row(
             words(_coloured(gate.verdict), " (warning)" if gate.budget.severity == "warning" else ""),
             gate.target,
             metric,
-            f"{_sign(gate)} {gate.budget.limit:,.10g}".lstrip(),
-            "" if gate.value is None else f"{gate.value:,.6g}" if gate.value < 1e6 else f"{gate.value:,.0f}",
+            limit(gate),
+            figure(gate.value),
         )
         if gate.reason:
             reasons.append(words(_coloured(gate.verdict), f" {gate.target}: {metric}: {gate.reason}"))
     screen.print(made)
     for reason in reasons:
         screen.print(reason)
-
-
-def _sign(gate: GateResult) -> str:
-    """Which way the limit is: of `metric` only what was measured says which one that is."""
-    name = gate.budget.metric if gate.measurement is None else gate.measurement.metric
-    return METRICS[name].sign if name in METRICS else ""
 
 
 def _steps(report: Report) -> Table:
@@ -278,38 +292,3 @@ def show_cache(rows: Sequence[Mapping[str, Any]], place: str) -> None:
             made.add_row(row["key"][:12], row["stage"], f"{row['size_bytes']:,}", used, lane)
         screen.print(made)
     screen.print(f"{len(rows)} results, {sum(int(r['size_bytes']) for r in rows):,} bytes in {place}")
-
-
-def show_bench(results: Sequence[Mapping[str, Any]]) -> None:
-    """Timings of files, each with the interval of its median over processes; then what ran them."""
-    screen = console()
-    columns = ("processes", "samples", "min ms", "p50 ms", "95 % interval", "p90 ms", "p99 ms")
-    made = table("benchmark (via host)", "file", *columns, numbers=columns)
-    for row in results:
-        made.add_row(
-            row["name"],
-            str(len(row["processes"])),
-            str(row["samples"]),
-            milliseconds(row["min_ms"]),
-            milliseconds(row["p50_ms"]),
-            _bound(row["p50_low_ms"]) + "–" + _bound(row["p50_high_ms"]),
-            milliseconds(row["p90_ms"]),
-            milliseconds(row["p99_ms"]),
-        )
-    screen.print(made)
-    numbers = ("threads", "load ms", "peak bytes")
-    made = table("", "file", "device", "runtime", *numbers, numbers=numbers)
-    for row in results:
-        made.add_row(
-            row["name"],
-            row["device"],
-            row["runtime"],
-            str(row["threads"]),
-            f"{row['load_ms']:.1f}",
-            f"{row['peak_rss_bytes']:,}",
-        )
-    screen.print(made)
-
-
-def _bound(value: float | None) -> str:
-    return "?" if value is None else milliseconds(value)  # too few samples to bound it

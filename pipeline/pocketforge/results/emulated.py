@@ -5,9 +5,13 @@ What verify_device found is the same on phones (phones.py).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pocketforge.devices.emulator.counts import Counts
+from pocketforge.estimation.estimate import Estimate
+from pocketforge.estimation.outcome import Estimated
 from pocketforge.plan.steps import Emulated, Facts, Lane, OnDevice
 from pocketforge.results.devices import DeviceResult, Value, in_order
 from pocketforge.run.walk import Outcome
@@ -23,22 +27,26 @@ def read(device: str, on: OnDevice, outcome: Outcome, _known: Facts) -> DeviceRe
     """about: "verify" (against the host), "counts" (by class and by function), "estimate"; what ended is in it."""
     about: dict[str, Any] = {} if isinstance(on, Emulated) else {"architecture": "x86_64"}
     verified = outcome.read(on.verify, "verify.json")
-    counts = outcome.read(on.count, "counts.json") if isinstance(on, Emulated) else None
-    estimate = outcome.read(on.estimate, "estimate.json") if isinstance(on, Emulated) else None
+    counts = _counts(on, outcome)
+    estimated = outcome.result(on.estimate, Estimated) if isinstance(on, Emulated) else None
     if verified:
         about["verify"] = {name: verified[name] for name in ("host", "device", "runtime", "kernels")}
     if counts:
+        content = counts.to_json()
         about["counts"] = {
-            **{name: counts[name] for name in _KEPT},
-            "by_function": _largest(counts["by_function"], counts["instructions"]),
+            **{name: content[name] for name in _KEPT},
+            "by_function": _largest(counts.by_function, counts.instructions),
         }
-    if estimate:
-        about["estimate"] = {name: value for name, value in estimate.items() if name != "top"}
-    refused = estimate.get("refused") if estimate else None
+    if estimated:
+        about["estimate"] = estimated.to_json(blocks=False)
     return DeviceResult(
         about,
-        tuple(_values(device, about)),
-        (f"no estimate on {device}: {refused}",) if refused else (),
+        (
+            *(verified_values(verified, device) if verified else ()),
+            *(_counted(device, counts) if counts else ()),
+            *(_estimated(device, estimated.estimate) if estimated and estimated.estimate else ()),
+        ),
+        (f"no estimate on {device}: {estimated.refused}",) if estimated and estimated.refused else (),
         verified["kernels"] if verified else {},
     )
 
@@ -51,20 +59,34 @@ def device_checks(lane: Lane, outcome: Outcome) -> Iterator[dict[str, Any]]:
             yield {**check, "name": f"{check['name']} on {device}, against the host"}
 
 
-def _values(device: str, about: Mapping[str, Any]) -> Iterator[Value]:
-    verified, counts, estimate = (about.get(name) for name in ("verify", "counts", "estimate"))
-    if verified:
-        yield from verified_values(verified, device)
-    if counts:
-        how = {"conclusive": counts["conclusive"], "reason": "" if counts["conclusive"] else doubt(counts)}
-        how |= {name: counts[name] for name in ("by_class", "windows", "qemu", "cpu")}
-        yield Value("instructions", counts["instructions"], device, how)
-    if counts and estimate and "refused" not in estimate:
-        about_model = {name: estimate[name] for name in ("status", "model_version", "core", "coverage")}
-        interval = [estimate["low_ms"], estimate["high_ms"]]
-        cycles = [ms * estimate["clock_ghz"] * 1e6 for ms in interval]
-        yield Value("estimated_cycles", estimate["cycles"], device, {**about_model, "interval": cycles})
-        yield Value("estimated_latency_ms", estimate["latency_ms"], device, {**about_model, "interval": interval})
+def _counts(on: OnDevice, outcome: Outcome) -> Counts | None:
+    entry = outcome.entries.get(on.count) if isinstance(on, Emulated) else None
+    return Counts.from_json(json.loads((entry.files / "counts.json").read_text("utf-8"))) if entry else None
+
+
+def _counted(device: str, counts: Counts) -> Iterator[Value]:
+    how = {
+        "conclusive": counts.conclusive,
+        "reason": "" if counts.conclusive else doubt(counts),
+        "by_class": dict(counts.by_class),
+        "windows": list(counts.windows),
+        "qemu": counts.qemu,
+        "cpu": counts.cpu,
+    }
+    yield Value("instructions", counts.instructions, device, how)
+
+
+def _estimated(device: str, estimate: Estimate) -> Iterator[Value]:
+    core_model = {
+        "status": estimate.status,
+        "model_version": estimate.model_version,
+        "core": estimate.core,
+        "coverage": estimate.coverage,
+    }
+    interval_ms = [estimate.low_ms, estimate.high_ms]
+    cycles = [ms * estimate.clock_ghz * 1e6 for ms in interval_ms]
+    yield Value("estimated_cycles", estimate.cycles, device, {**core_model, "interval": cycles})
+    yield Value("estimated_latency_ms", estimate.latency_ms, device, {**core_model, "interval": interval_ms})
 
 
 def verified_values(verified: Mapping[str, Any], device: str) -> Iterator[Value]:
@@ -80,13 +102,13 @@ def verified_values(verified: Mapping[str, Any], device: str) -> Iterator[Value]
         yield Value("parity_sqnr_db", measured["sqnr_db"], device, {**how, **several})
 
 
-def doubt(counts: Mapping[str, Any]) -> str:
+def doubt(counts: Counts) -> str:
     """Why counts are not conclusive."""
-    differ = f"windows of one inference differ: {', '.join(f'{w:,}' for w in counts['windows'])}"
-    return "; ".join(counts["doubts"]) or differ
+    differ = f"windows of one inference differ: {', '.join(f'{window:,}' for window in counts.windows)}"
+    return "; ".join(counts.doubts) or differ
 
 
-def _largest(by_function: dict[str, int], total: int) -> dict[str, int]:
-    kept = {name: count for name, count in by_function.items() if count >= LEAST_SHARE * total}
-    rest = total - sum(kept.values())
-    return {**dict(sorted(kept.items(), key=lambda item: -item[1])), "(rest)": rest}
+def _largest(by_function: Mapping[str, int], total: int) -> dict[str, int]:
+    large = {name: count for name, count in by_function.items() if count >= LEAST_SHARE * total}
+    rest = total - sum(large.values())
+    return {**dict(sorted(large.items(), key=lambda item: -item[1])), "(rest)": rest}

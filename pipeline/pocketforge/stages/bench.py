@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.base import RunRequest
 from pocketforge.files import hash_file
 from pocketforge.measure.processes import time_in_processes
+from pocketforge.outcomes import files
 from pocketforge.registries import RUNTIMES
+from pocketforge.specs.bench import BenchSpec
 
 Emit = Callable[[float, str], None]
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: "data", "export"; spec: runtime, device (threads, processes, spacing_seconds, warmup, min_samples,
-    min_seconds).
+def run(inputs: Mapping[str, Path], spec: BenchSpec, out: Path, emit: Emit) -> None:
+    """inputs: "data", "export".
 
-    Writes bench.json: raw samples in ms in measuring order, load time (the processes' median), resident memory (their
-    largest), and how it was measured, with each process.
-    Raises ToolFailed when the file does not load or run, DeviceTimeout.
+    Writes bench.json. Raises ToolFailed when the file does not load or run, DeviceTimeout.
     """
     exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
-    device = spec["device"]
+    device = spec.device
     model = inputs["export"] / exported["files"]["model"]
-    sha256 = hash_file(model)
-    emit(0.0, f"{device['threads']} thread(s), at least {device['min_samples']} samples")
-    found = time_in_processes(
+    emit(0.0, f"{device.threads} thread(s), at least {device.min_samples} samples")
+    bench = time_in_processes(
         RunRequest(
-            session=RUNTIMES[spec["runtime"]].session,
+            session=RUNTIMES[spec.runtime].session,
             model=model,
-            sha256=sha256,
+            sha256=hash_file(model),
             inputs=tuple(sample_paths(inputs["data"], "eval")),
             outputs=out,
-            threads=device["threads"],
-            samples=device["min_samples"],
-            warmup=device["warmup"],
-            time_s=device["min_seconds"],
+            threads=device.threads,
+            samples=device.min_samples,
+            warmup=device.warmup,
+            time_s=device.min_seconds,
         ),
-        device["processes"],
-        device["spacing_seconds"],
+        device.processes,
+        device.spacing_seconds,
         progress=emit,
     )
-    summary = {**found, "how": {**found["how"], "host": spec["host"]}}
-    (out / "bench.json").write_text(json.dumps(summary, indent=1, sort_keys=True), "utf-8")
-    emit(1.0, f"{len(found['samples_ms'])} samples")
+    files.write(out, dataclasses.replace(bench, how=dataclasses.replace(bench.how, host=spec.host)))
+    emit(1.0, f"{len(bench.samples_ms)} samples")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pocketforge.devices.emulator.counts import Counts
 from pocketforge.measure.on_emulator import estimate_file
+from pocketforge.outcomes import files
 from pocketforge.specs.count import EstimateSpec
 
 Emit = Callable[[float, str], None]
@@ -16,11 +17,12 @@ Emit = Callable[[float, str], None]
 def run(inputs: Mapping[str, Path], spec: EstimateSpec, out: Path, emit: Emit) -> None:
     """inputs: "export", "count", "profile", and "calibration" where the device names one.
 
-    Writes estimate.json: the estimate with its interval, or {"refused": why} where the model does not reach.
+    Writes estimate.json.
     """
     exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
     counts = Counts.from_json(json.loads((inputs["count"] / "counts.json").read_text("utf-8")))
     model = inputs["export"] / exported["files"]["model"]
-    found = estimate_file(model, counts, inputs["profile"], spec.cores, inputs.get("calibration"))
-    (out / "estimate.json").write_text(json.dumps(found, indent=1, sort_keys=True), "utf-8")
-    emit(1.0, found.get("refused") or f"{found['latency_ms']:.3f} ms estimated")
+    estimated = estimate_file(model, counts, inputs["profile"], spec.cores, inputs.get("calibration"))
+    files.write(out, estimated)
+    estimate = estimated.estimate
+    emit(1.0, f"{estimate.latency_ms:.3f} ms estimated" if estimate else estimated.refused)

@@ -15,10 +15,11 @@ from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerStudy
 from pocketforge.outcomes.quantize import CodebookChoice, Quantized, Repairs
+from pocketforge.outcomes.train import Epoch
 from pocketforge.quantization.bias_correction import copy_biases, correct_biases
 from pocketforge.quantization.calibration import calibration_samples
 from pocketforge.quantization.codebook_files import Codebook
-from pocketforge.quantization.converted import Notes, write_converted, write_float_form
+from pocketforge.quantization.converted import QuantizeNotes, write_converted, write_float_form
 from pocketforge.quantization.equalization import equalize
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.layer_study import Scorer
@@ -31,7 +32,6 @@ from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
 from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
-from pocketforge.training.loop import History
 
 Emit = Callable[[float, str], None]
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -116,7 +116,7 @@ def _int8(run: _Run) -> Quantized:
         rewrite(graph, QUANTIZER)  # the nodes that the converted graph has
         corrected = correct_biases(graph, folded, samples)
         copy_biases(folded, unfolded)
-    notes = Notes(
+    notes = QuantizeNotes(
         mixed=chosen.summary if chosen else None,
         repairs=Repairs(equalized, corrected) if equalized or corrected else None,
     )
@@ -165,38 +165,41 @@ def _codebook(run: _Run) -> Quantized:
     graph = fold_batch_norm(run.program)
     codebooks = cluster(graph, quantize.entries, lambda f, text: emit(0.3 * f, text))
     clustered = with_codebooks(graph, codebooks)
-    history: History = []
+    history: tuple[Epoch, ...] = ()
     if quantize.finetune is not None:
         clustered, codebooks, history = _finetuned(run, clustered, codebooks, quantize.finetune)
     state = clustered.state_dict()
     rest = {name: tensor.numpy() for name, tensor in state.items() if name not in codebooks}
     sizes = save_codebooks(codebooks, rest, run.out)
-    notes = Notes(codebook=CodebookChoice(sizes, describe(graph, codebooks), tuple(history)))
+    notes = QuantizeNotes(codebook=CodebookChoice(sizes, describe(graph, codebooks), history))
     example, data = run.program.example_inputs[0], run.inputs["data"]
     return write_float_form(clustered, example, quantize, codebooks, data, run.out, run.evaluating, notes)
 
 
 def _finetuned(
     run: _Run, clustered: torch.fx.GraphModule, codebooks: Mapping[str, Codebook], settings: Finetune
-) -> tuple[torch.fx.GraphModule, dict[str, Codebook], History]:
+) -> tuple[torch.fx.GraphModule, dict[str, Codebook], tuple[Epoch, ...]]:
     from pocketforge.data.dataset import open_dataset
     from pocketforge.files import resolver
     from pocketforge.quantization.codebook import finetune_centroids
     from pocketforge.training.losses import user_loss
+    from pocketforge.training.options import FitOptions
 
     inputs = run.inputs
     resolve = resolver(inputs.get("data_root"))
-    data = open_dataset(run.sampling.data.to_json(), resolve, inputs.get("labels"))
+    data = open_dataset(run.sampling.data, resolve, inputs.get("labels"))
     with contextlib.ExitStack() as around:
         return finetune_centroids(
             clustered,
             codebooks,
             data.train,
             settings,
-            seed=run.sampling.seed,
-            task=run.sampling.task,
-            loss=around.enter_context(user_loss(settings.loss, resolve)) if settings.loss else None,
-            partial=inputs.get("partial"),
-            logs=inputs.get("logs"),
-            emit=lambda f, text: run.emit(0.3 + 0.5 * f, text),
+            FitOptions(
+                seed=run.sampling.seed,
+                task=run.sampling.task,
+                loss=around.enter_context(user_loss(settings.loss, resolve)) if settings.loss else None,
+                partial=inputs.get("partial"),
+                logs=inputs.get("logs"),
+                emit=lambda f, text: run.emit(0.3 + 0.5 * f, text),
+            ),
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pocketforge.figures import new_figure, save_figure
 from pocketforge.outcomes.layers import LayerStudy
+from pocketforge.outcomes.sensitivity import SensitivityOutcome
+from pocketforge.pruning.sensitivity import costs
 from pocketforge.studies.intervals import Mean
 from pocketforge.studies.pruning_study import Latency, Measured, PruningStudy, Row
 from pocketforge.studies.quantizer_study import QuantizerStudy
@@ -38,28 +40,22 @@ _LOOK: dict[Method, _Look] = {
 _UNITS: dict[Basis, str] = {"parameters": "parameters", "macs": "MACs"}
 
 
-def heat_map(found: Mapping[str, Any], chosen: Mapping[str, float], path: Path) -> Path:
+def heat_map(study: SensitivityOutcome, chosen: Mapping[str, float], path: Path) -> Path:
     """Layers × ratios of a sensitivity study: accuracy lost (or the loss's relative rise); chosen ratios are framed."""
-    ratios, layers, baseline = found["ratios"], found["layers"], found["baseline"]
-    by_accuracy = baseline["accuracy_top1"] is not None
-    metric = "accuracy_top1" if by_accuracy else "loss"
-    whole = baseline[metric]
-    scale = 1.0 if by_accuracy else 1 / max(whole, 1e-12)
-    values = [
-        [math.nan if v is None else (whole - v if by_accuracy else v - whole) * scale for v in row[metric]]
-        for row in layers
-    ]
+    ratios, layers = study.ratios, study.layers
+    by_accuracy = study.baseline.accuracy_top1 is not None
+    values = [[cost if math.isfinite(cost) else math.nan for cost in costs(study.baseline, row)] for row in layers]
     figure, axes = new_figure(2.5 + 0.75 * len(ratios), 1.6 + 0.3 * len(layers))
     top = max([v for row in values for v in row if not math.isnan(v)] + [1e-6])
     image = axes.imshow(values, cmap=_colours(), vmin=0, vmax=top, aspect="auto")
     axes.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
-    axes.set_yticks(range(len(layers)), [f"{row['name']} ({row['channels']})" for row in layers], fontsize=8)
+    axes.set_yticks(range(len(layers)), [f"{row.name} ({row.channels})" for row in layers], fontsize=8)
     axes.set_xlabel("share of the layer's channels removed")
     for y, row in enumerate(values):
         for x, value in enumerate(row):
             words = "–" if math.isnan(value) else f"{value:.3f}"
             axes.text(x, y, words, ha="center", va="center", fontsize=7, color="white" if value > top / 2 else "black")
-        ratio = chosen.get(layers[y]["name"], 0.0)
+        ratio = chosen.get(layers[y].name, 0.0)
         if ratio in ratios:
             axes.add_patch(_frame(ratios.index(ratio), y))
     lost = "top-1 lost" if by_accuracy else "relative rise of the loss"

@@ -92,7 +92,7 @@ class _Study:
         libraries = sorted({name for stage in stages for name in STAGES[stage].libraries})
         self.about = {
             "version": VERSION,
-            "model": model_spec(recipe),
+            "model": model_spec(recipe).to_json(),
             "files": dict(facts.digests),
             "stages": {stage: STAGES[stage].version for stage in stages},
             "libraries": {name: facts.versions.get(name, "none") for name in libraries},
@@ -178,7 +178,7 @@ class _Study:
             return dataclasses.replace(cell, error=error.message)
 
     def _measured(self, module: nn.Module, masks: dict[str, Tensor], parameters: int, macs: int) -> Pruned:
-        zeros = int(measure_zeros(module)["zeros"]) if masks else 0
+        zeros = measure_zeros(module).zeros if masks else 0
         left, macs_left = count_parameters(module), count_macs(module, self.bench.example)
         removed = Removed(1 - (left - zeros) / parameters, 1 - macs_left / macs)
         return Pruned(left, macs_left, zeros, structure_of(module, masks), removed)

@@ -25,7 +25,7 @@ from pocketforge.plan.lanes import make_plan
 from pocketforge.quantization.codebook import batched, float_weights, weight_error, with_weights
 from pocketforge.quantization.codebook_files import entropy_bits, pack_bits
 from pocketforge.quantization.fold import fold_batch_norm
-from pocketforge.quantization.quantizers import QUANTIZERS, Quantized
+from pocketforge.quantization.quantizers import QUANTIZERS, QuantizedWeight
 from pocketforge.recipe import Recipe
 from pocketforge.run.part import run_part
 from pocketforge.run.reuse import origin_of
@@ -150,7 +150,7 @@ class _Subject:
         return np.concatenate(outputs)
 
 
-def _stored(quantized: Quantized) -> bytes:
+def _stored(quantized: QuantizedWeight) -> bytes:
     """What a file would hold besides the indices. A uniform quantizer's levels follow from a scale: its largest one."""
     table = quantized.table if quantized.stored_floats == quantized.table.size else quantized.table[:, -1]
     return table.astype(np.float32).tobytes()

@@ -7,8 +7,8 @@ import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from pocketforge.outcomes.sensitivity import SensitivityOutcome
 from pocketforge.studies.intervals import Mean
 from pocketforge.studies.pruning_study import Exported, Measured, PruningStudy, Row
 from pocketforge.studies.quantizer_study import QuantizerRow, QuantizerStudy
@@ -31,24 +31,28 @@ class Table:
     numbers: tuple[str, ...] = ()
 
 
-def sensitivity_table(found: Mapping[str, Any], chosen: Mapping[str, float]) -> Table:
+def sensitivity_table(study: SensitivityOutcome, chosen: Mapping[str, float]) -> Table:
     """Layers × ratios, and what ratio = "auto" takes of each."""
-    by_accuracy = found["baseline"]["accuracy_top1"] is not None
-    metric = "accuracy_top1" if by_accuracy else "loss"
-    ratios = tuple(f"{ratio:g}" for ratio in found["ratios"])
+    by_accuracy = study.baseline.accuracy_top1 is not None
+    ratios = tuple(f"{ratio:g}" for ratio in study.ratios)
     rows = [
         (
-            row["name"],
-            str(row["channels"]),
-            *("–" if value is None else f"{value:.4f}" for value in row[metric]),
-            f"{chosen[row['name']]:g}",
+            row.name,
+            str(row.channels),
+            *(_figure(value) for value in (row.accuracy_top1 if by_accuracy else row.loss)),
+            f"{chosen[row.name]:g}",
         )
-        for row in found["layers"]
+        for row in study.layers
     ]
     what = "top-1" if by_accuracy else "loss"
-    title = f"{what} with one layer pruned; unpruned {found['baseline'][metric]:.4f} on {found['samples']} samples"
+    whole = _figure(study.baseline.accuracy_top1 if by_accuracy else study.baseline.loss)
+    title = f"{what} with one layer pruned; unpruned {whole} on {study.samples} samples"
     numbers = ("channels", *ratios, "auto")
     return Table(title, ("layer", *numbers), rows, numbers)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def accuracy_table(study: PruningStudy) -> Table:

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from pocketforge.metrics import Arrays
 from pocketforge.quantization import pt2e
 from pocketforge.recipe.quantize import Quantize
 
 
 def prepare_again(
     program: torch.export.ExportedProgram,
-    samples: pt2e.Samples,
+    samples: Arrays,
     quantize: Quantize,
     schemes: Mapping[str, str],
     progress: Callable[[float], None],

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
-from pocketforge.quantization.layers import WEIGHTED, op_name, owner
+from pocketforge.quantization.weighted import WEIGHTED, op_name, owner
 
 OTHERS = (
     "add", "sub", "mul", "cat", "mean", "avg_pool2d", "adaptive_avg_pool2d", "max_pool2d", "layer_norm", "softmax",

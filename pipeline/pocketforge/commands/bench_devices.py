@@ -1,0 +1,82 @@
+"""Which devices `pocketforge bench` runs on: what --device, --profile and --cores ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pocketforge.commands.bench_kinds import Resolve, Say, bench_on
+from pocketforge.commands.bench_request import BenchRequest
+from pocketforge.errors import RecipeError
+from pocketforge.facts.phones import connect
+from pocketforge.recipe import suggest
+from pocketforge.recipe.device import Device, EmulatedDevice
+from pocketforge.registries import DEVICES
+
+
+def chosen_devices(request: BenchRequest, known: Sequence[Device], say: Say, resolve: Resolve) -> list[Device]:
+    """Devices of the recipe (`known`) by name, and those that words of each kind mean, as the options say.
+
+    Phones have their serial. One of the recipe's that need not be there and is not is left out, and said to be.
+    Raises RecipeError for what is no device and for options that no device knows, DeviceUnavailable for a phone that is
+    not there.
+    """
+    words = _Words.of(request, known)
+    if request.cores and not (request.profiles or "adb" in words.of_kinds):
+        raise RecipeError("--cores is for an emulated device or a phone", "--profile NAME emulates one")
+    if request.devices or request.profiles:
+        of_recipe = words.of_recipe
+    else:
+        of_recipe = [device for device in known if not _outputs_alone(device, say)]
+    made: list[Device] = []
+    for via, of_kind in words.of_kinds.items():
+        made += bench_on(via).named(of_kind, request, [*of_recipe, *made], resolve)
+    devices = [*connect(of_recipe, say, resolve), *made]
+    _check_options(request, devices)
+    return [bench_on(device.via).as_asked(device, request) for device in devices]
+
+
+class _Words:
+    """What the words of --device name: devices of the recipe, and a kind's own words, in the registry's order."""
+
+    def __init__(self, of_recipe: list[Device], of_kinds: dict[str, list[str]]) -> None:
+        self.of_recipe = of_recipe
+        self.of_kinds = of_kinds
+
+    @classmethod
+    def of(cls, request: BenchRequest, known: Sequence[Device]) -> _Words:
+        """Raises RecipeError for a word that names nothing."""
+        by_name = {device.name: device for device in known}
+        of_recipe: list[Device] = []
+        by_kind: dict[str, list[str]] = {}
+        for word in request.devices:
+            via = word.partition(":")[0]
+            if word in by_name:
+                of_recipe.append(by_name[word])
+            elif via in DEVICES and DEVICES[via].bench and (word == via or DEVICES[via].words_with_names):
+                by_kind.setdefault(via, []).append(word)
+            else:
+                names = {*(via for via, info in DEVICES.items() if info.bench), *by_name}
+                raise RecipeError(f"no device is named {word!r}{suggest(word, names)}")
+        # A phone may be asked to be a profile's; else profiles are emulated.
+        if request.profiles and "adb" not in by_kind:
+            by_kind.setdefault("emulator", [])
+        return cls(of_recipe, {via: by_kind[via] for via in DEVICES if via in by_kind})
+
+
+def _outputs_alone(device: Device, say: Say) -> bool:
+    """Whether it is an x86 host that is played: a build compares outputs with it, and there is nothing to bench."""
+    played = isinstance(device, EmulatedDevice) and device.plays_x86
+    if played:
+        say(f"{device.name} is left out: nothing is counted or timed for an x86 host")
+    return played
+
+
+def _check_options(request: BenchRequest, devices: Sequence[Device]) -> None:
+    """Raises RecipeError for an option that none of the devices knows."""
+    kinds = {device.via for device in devices}
+    for via, info in DEVICES.items():
+        options = bench_on(via).OPTIONS if info.bench and via not in kinds else {}
+        for option in options:
+            if option in request.given:
+                message, hint = options[option]
+                raise RecipeError(message, hint)

@@ -1,0 +1,82 @@
+"""Files counted on emulated devices, outside a build."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from pocketforge.commands.bench_files import File, reason_of
+from pocketforge.commands.bench_kinds import Resolve, Say
+from pocketforge.commands.bench_request import BenchRequest
+from pocketforge.errors import RecipeError, StageFailed, ToolFailed
+from pocketforge.files import hash_file
+from pocketforge.measure.bench_rows import CountedRow
+from pocketforge.recipe.device import Device, EmulatedDevice
+
+
+class BenchEmulated:
+    """The `BenchOn` of emulated devices."""
+
+    OPTIONS: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "--explain": ("--explain is of estimates on emulated devices", "--profile NAME emulates one")
+    }
+    AT_ONCE: ClassVar[bool] = False
+
+    def named(
+        self, _words: Sequence[str], request: BenchRequest, _have: Sequence[Device], _resolve: Resolve
+    ) -> Sequence[Device]:
+        if not request.profiles:
+            raise RecipeError("--device emulator needs a --profile", "pocketforge device profiles lists them")
+        devices = []
+        for profile in request.profiles:
+            try:
+                devices.append(EmulatedDevice(profile, cores=request.cores, calibration=request.calibration))
+            except ValueError as error:
+                raise RecipeError(f"--profile {profile}: {error}") from None
+        return devices
+
+    def as_asked(self, device: Device, request: BenchRequest) -> Device:
+        if (request.threads or 1) > 1:
+            raise RecipeError(
+                f"counts and estimates of an emulated device are of 1 thread, found --threads {request.threads}"
+            )
+        return device
+
+    def run(self, files: Sequence[File], devices: Sequence[Device], say: Say, resolve: Resolve) -> Sequence[CountedRow]:
+        rows = []
+        for file in files:
+            for device in devices:
+                assert isinstance(device, EmulatedDevice)
+                say(f"counting {file.name} on {device.name}")
+                rows.append(_count(file, device, resolve))
+        return rows
+
+
+def _count(file: File, device: EmulatedDevice, resolve: Resolve) -> CountedRow:
+    from pocketforge.devices.profile_files import find_profile
+    from pocketforge.measure.on_emulator import count_file, estimate_file
+
+    profile = find_profile(device.profile, resolve)
+    calibration = resolve(device.calibration) if device.calibration else None
+    with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
+        try:
+            counts = count_file(
+                file.path,
+                file.runtime,
+                file.inputs,
+                profile,
+                device.cores,
+                scratch=Path(scratch),
+                time_limit_s=device.time_limit_s,
+                memory_limit_bytes=device.memory_limit_bytes,
+            )
+        except ToolFailed as error:
+            raise StageFailed(f"{file.name} does not load or run on {device.name}: {reason_of(error)}") from None
+    estimated = estimate_file(file.path, counts, profile, device.cores, calibration)
+    sha256 = hash_file(file.path)
+    return CountedRow(file.name, device.name, device.via, sha256, file.runtime, 1, counts, estimated)
+
+
+BENCH = BenchEmulated()
