@@ -17,7 +17,6 @@ NOT_YET = {
     "commands",
     "device_calibration",
     "errors",
-    "estimation",
     "events",
     "measure",
     "metrics",
