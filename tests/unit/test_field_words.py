@@ -20,8 +20,6 @@ NOT_YET = {
     "events",
     "measure",
     "metrics",
-    "recipe",
-    "stages",
     "stats",
     "studies",
 }
