@@ -18,8 +18,6 @@ NOT_YET = {
     "device_calibration",
     "errors",
     "events",
-    "measure",
-    "metrics",
     "stats",
     "studies",
 }
