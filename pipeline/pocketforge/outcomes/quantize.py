@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins  # a field named float hides the type of that name from those below it
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -177,6 +178,34 @@ class Repairs:
 
     equalize: Equalization | None = None
     bias_correction: BiasCorrection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredForm:
+    """How a weight's levels make its values, as `quantization.encodings.Encoding`.
+
+    Attributes:
+        bits: Of a level.
+        axis: Of the output channels.
+        group_size: So many inputs of a channel share a scale; 0: all do.
+    """
+
+    bits: int
+    axis: int
+    group_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredForms:
+    """weights.json of a weight-only scheme, beside the levels and scales in weights.safetensors.
+
+    Attributes:
+        weights: Parameter name → its form.
+    """
+
+    FILE: ClassVar[str] = "weights.json"
+
+    weights: Mapping[str, StoredForm]
 
 
 @dataclass(frozen=True, slots=True)
