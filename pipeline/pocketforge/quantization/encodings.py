@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from pocketforge.metrics import Array
 from pocketforge.outcomes import files
-from pocketforge.outcomes.quantize import StoredForm, StoredForms
+from pocketforge.outcomes.weights import StoredForm, StoredForms
 
 FILE = "weights.safetensors"  # of a quantize step's folder, beside weights.json
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pocketforge.outcomes.files import from_json
 from pocketforge.outcomes.layers import LayerStudy
-from pocketforge.outcomes.quantize import MixedChoice
+from pocketforge.outcomes.mixed import MixedChoice
 from pocketforge.records import TargetRecord
 from pocketforge.report.tables import table
 
