@@ -22,8 +22,9 @@ from pocketforge.model.weights import load_weights  # noqa: E402
 from pocketforge.outcomes.prune import LeftDense, Zeros  # noqa: E402
 from pocketforge.pruning.base import Pruned, Subject  # noqa: E402
 from pocketforge.pruning.unstructured import INCREMENTS, RAMP, GradualPruning, MaskConstraint, measure_zeros, prune  # noqa: E402
-from pocketforge.recipe import Data, Preprocess, data_spec  # noqa: E402
+from pocketforge.recipe import Data, Preprocess  # noqa: E402
 from pocketforge.recipe.compress import PruneUnstructured, cubic_amount  # noqa: E402
+from pocketforge.specs.data import data_spec  # noqa: E402
 from pocketforge.training.batches import Batches  # noqa: E402
 from pocketforge.training.loop import deterministic  # noqa: E402
 

@@ -26,7 +26,6 @@ NOT_YET = {
     "records",
     "report",
     "results",
-    "stages",
     "stats",
     "studies",
 }

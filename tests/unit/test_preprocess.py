@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pocketforge.data.dataset import preprocess_from
 from pocketforge.data.preprocess import apply, describe
 from pocketforge.errors import ModelError
 from pocketforge.outcomes.files import to_json
@@ -122,7 +122,8 @@ def test_what_does_not_fit(plan, inputs, words):
         apply(plan, 255.0, inputs)
 
 
-def test_preprocess_survives_json():
+def test_preprocess_goes_to_a_stage_as_it_is_and_into_keys_as_json():
     plan = Preprocess(resize=(4, 3), mean=(0.5,), std=(0.2,), color="grayscale")
     spec = data_spec(Data("digits", preprocess=plan), 0, "classification")
-    assert preprocess_from(json.loads(json.dumps(spec.to_json()))["preprocess"]) == plan
+    assert pickle.loads(pickle.dumps(spec)) == spec and spec.preprocess == plan
+    assert json.loads(json.dumps(spec.to_json()))["preprocess"]["resize"] == [4, 3]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ from pocketforge.data.split import Split, split_samples
 from pocketforge.data.targets import class_number, real_target
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
-from pocketforge.recipe import Preprocess, Recipe, data_spec
-from pocketforge.specs.data import DataSpec
+from pocketforge.recipe import Preprocess, Recipe
+from pocketforge.specs.data import DataSpec, data_spec
 
 # Of a checked sample: a class number, or real numbers.
 Target: TypeAlias = int | NDArray[np.float32]
@@ -125,41 +126,31 @@ class Dataset:
         return self.samples(self.split.eval)
 
 
-def open_dataset(spec: DataSpec | Mapping[str, Any], resolve: Resolve, labels_file: Path | None = None) -> Dataset:
-    """Open the data of a data stage's spec (see `data_spec`).
+def open_dataset(spec: DataSpec, resolve: Resolve, labels_file: Path | None = None) -> Dataset:
+    """Open the data that stage `data` is told of.
 
     Raises ModelError for missing or malformed data, too few samples, or a labels file that does not fit.
     """
-    if isinstance(spec, DataSpec):
-        spec = spec.to_json()
-    source = open_source(spec["source"], resolve, spec.get("split_folders"))
+    source = open_source(spec.source, resolve, dataclasses.asdict(spec.split_folders) if spec.split_folders else None)
     split = split_samples(
         source.ids,
         source.split,
-        seed=spec["seed"],
-        eval_fraction=spec["eval_fraction"],
-        eval_samples=spec["eval_samples"],
-        calibration_samples=spec["calibration_samples"],
+        seed=spec.seed,
+        eval_fraction=spec.eval_fraction,
+        eval_samples=spec.eval_samples,
+        calibration_samples=spec.calibration_samples,
         digest=source.digest,
     )
     labels = source.labels
-    if labels_file is not None and spec["task"] == "classification":
+    if labels_file is not None and spec.task == "classification":
         labels = _agreeing(read_labels(labels_file), source.labels, labels_file)
-    return Dataset(source, split, preprocess_from(spec["preprocess"]), labels, spec["task"], spec["source"])
+    return Dataset(source, split, spec.preprocess, labels, spec.task, spec.source)
 
 
 def open_recipe(recipe: Recipe) -> Dataset:
     """`open_dataset` for a recipe."""
     labels = recipe.resolve(recipe.data.labels) if recipe.data.labels else None
     return open_dataset(data_spec(recipe.data, recipe.seed, recipe.task), recipe.resolve, labels)
-
-
-def preprocess_from(fields: Mapping[str, Any] | None) -> Preprocess | None:
-    """A Preprocess from its JSON form."""
-    if fields is None:
-        return None
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    return Preprocess(**values)
 
 
 def _agreeing(labels: tuple[str, ...], found: tuple[str, ...], path: Path) -> tuple[str, ...]:

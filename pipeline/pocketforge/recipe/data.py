@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pocketforge.recipe.names import Layout
 from pocketforge.recipe.ranges import COUNT, INNER_SHARE, Range, check_path, check_ranges
@@ -167,16 +166,3 @@ class Data:
                 raise ValueError(
                     f"preprocess.{name} must be of values scaled to 0..{top:g}, found {list(values)}{hint}"
                 )
-
-
-def data_spec(data: Data, seed: int, task: str) -> dict[str, Any]:
-    """What reading, splitting and preprocessing a recipe's data depends on, as plain JSON values."""
-    spec = dataclasses.asdict(data)
-    # How sources read: 2 turns images by EXIF, reads more kinds of them, sees more splits, divides uint8 arrays by 255.
-    spec["reading"] = 2
-    # A path; its content is what counts, and goes into keys on its own.
-    del spec["labels"]
-    for table in ("preprocess", "split_folders"):
-        if spec[table] is not None:
-            spec[table] = {k: list(v) if isinstance(v, tuple) else v for k, v in spec[table].items()}
-    return {**spec, "seed": seed, "task": task}
