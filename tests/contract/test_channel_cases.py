@@ -391,6 +391,8 @@ def prune_or_say(given: Subject, settings: PruneChannels) -> Pruned:
 
 
 def test_the_traced_example_is_a_real_sample_whatever_zeros_were_given(tmp_path):
+    from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
+    from pocketforge.specs.reference import ReferenceSpec
     from pocketforge.stages.reference import load_traced
 
     definition = "import torch\ndef build():\n    return torch.nn.Linear(4, 2)\n"
@@ -398,11 +400,12 @@ def test_the_traced_example_is_a_real_sample_whatever_zeros_were_given(tmp_path)
     (tmp_path / "none.py").write_text(definition)
     samples = np.stack([np.zeros(4), np.arange(4)]).astype(np.float32)  # the first is all alike: the second
     np.save(tmp_path / "eval_0.npy", samples)
-    data = {"inputs": [{"shape": [4], "dtype": "float32"}]}
-    shapes = [{"name": "x", "shape": [1, 4], "dtype": "float32"}]
-    for name, inputs in (("zeros.py", []), ("none.py", []), ("none.py", shapes)):
-        spec = {"definition": name, "args": {}, "seed": 0, "inputs": inputs}
-        program, *_ = load_traced({"data": tmp_path, "data_root": tmp_path}, spec, data)
+    data = Sampled("", "regression", (), Counts(2, 0, 0, 2, 0, 0), {}, (SampleTensor((4,), "float32"),),
+                   SampleTensor((), "float32"), Preprocessing(None, None, ()), None, ())  # fmt: skip
+    shapes = (InputSpec((1, 4), "x"),)
+    for name, inputs in (("zeros.py", ()), ("none.py", ()), ("none.py", shapes)):
+        spec = ReferenceSpec(ModelSource(name, {}, 0), inputs, (), "regression", "r2")
+        program = load_traced({"data": tmp_path, "data_root": tmp_path}, spec, data).program
         assert np.array_equal(program.example_inputs[0][0], samples[1:])
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,8 @@ from phone import MakePhone, Phone
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.errors import DeviceError, DeviceTimeout, ToolFailed
 from pocketforge.registries import DEVICES
+from pocketforge.specs.count import EmulatedPlace
+from pocketforge.specs.places import HERE, PhonePlace
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -81,19 +84,42 @@ def connected(make_shared_phone: MakePhone) -> Phone:
     return make_shared_phone("pixel4")
 
 
+PLACES = {
+    "host": HERE,
+    "emulator": EmulatedPlace("emulator", "", 1800.0, 0),
+    "adb": PhonePlace("adb", "", 1800.0),
+}
+
+
+@dataclass
+class Somewhere:
+    """A kind of device whose requests need not say where."""
+
+    via: str
+
+    @property
+    def name(self) -> str:
+        return DEVICES[self.via].runner
+
+    def run(self, request: RunRequest) -> RunAnswer:
+        there = dataclasses.replace(request, place=PLACES[self.via], files={"profile": "pixel4"})
+        answer: RunAnswer = importlib.import_module(self.name).run(there)
+        return answer
+
+
 @pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> ModuleType:
+def device(request: pytest.FixtureRequest) -> Somewhere:
     if request.param != "host":
         request.getfixturevalue({"emulator": "emulator", "adb": "connected"}[request.param])
-    return importlib.import_module(DEVICES[request.param].runner)
+    return Somewhere(request.param)
 
 
 @pytest.fixture(params=["host", "emulator"])
-def timing(request: pytest.FixtureRequest) -> ModuleType:
+def timing(request: pytest.FixtureRequest) -> Somewhere:
     """Those that time by `run`; a phone is timed in rounds, by `adb.measure` (tests/phone)."""
     if request.param == "emulator":
         request.getfixturevalue("emulator")
-    return importlib.import_module(DEVICES[request.param].runner)
+    return Somewhere(request.param)
 
 
 @pytest.fixture
@@ -109,7 +135,6 @@ def request_for(model: Path, data: Path, out: Path, **more: Any) -> RunRequest:
         "sha256": sha256(model),
         "inputs": (data,),
         "outputs": out,
-        "profile": "pixel4",  # which only the emulator asks for
         **more,
     }
     return RunRequest(**values)
@@ -127,13 +152,13 @@ def test_a_run_answers_every_sample(device, model, samples, tmp_path):
     assert [(t["name"], t["dtype"], t["shape"]) for t in answer.outputs] == [("y", "float32", [1, 3])]
     assert answer.samples_ms == ()
     assert answer.runtime == f"onnxruntime {importlib.metadata.version('onnxruntime')}"
-    if device.__name__ == DEVICES["host"].runner:
+    if device.via == "host":
         assert {"onnxruntime", "numpy"} <= set(answer.modules) and "pocketforge" not in answer.modules
 
 
 def test_a_phone_is_not_timed_by_a_single_run(connected, model, samples, tmp_path):
     with pytest.raises(DeviceError, match="timed in rounds"):
-        importlib.import_module(DEVICES["adb"].runner).run(request_for(model, samples, tmp_path / "out", samples=5))
+        Somewhere("adb").run(request_for(model, samples, tmp_path / "out", samples=5))
 
 
 def test_timing_takes_at_least_the_samples_asked_for(timing, model, samples, tmp_path):
@@ -252,11 +277,13 @@ def test_where_the_user_stands_does_not_matter(device, model, samples, tmp_path)
         import importlib
         from pathlib import Path
         from pocketforge.devices.base import RunRequest
-        device = importlib.import_module({device.__name__!r})
+        from pocketforge.specs.count import EmulatedPlace
+        from pocketforge.specs.places import PhonePlace, Place
+        device = importlib.import_module({device.name!r})
         os.environ["PYTHONPATH"] = {str(tmp_path / "there")!r}
         os.chdir({str(tmp_path / "here")!r})
         device.run(RunRequest("onnx", Path({str(model)!r}), {sha256(model)!r}, (Path({str(samples)!r}),), Path("out"),
-                              profile="pixel4"))
+                              place={PLACES[device.via]!r}, files={{"profile": "pixel4"}}))
         """)
     argv = [sys.executable, "-c", program]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)

@@ -30,6 +30,7 @@ from pocketforge.devices.profile_files import load_profile
 from pocketforge.errors import DeviceError, RecipeError, ToolFailed
 from pocketforge.files import hash_file
 from pocketforge.registries import RUNTIMES
+from pocketforge.specs.count import EmulatedPlace
 
 PROFILE = load_profile("pixel4")
 PROGRAMS = {"tflite": "pf_litert", "onnx": "pf_onnxruntime", "executorch": "pf_executorch"}
@@ -101,13 +102,17 @@ def runtime(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+def place_of(cores: str) -> EmulatedPlace:
+    return EmulatedPlace("emulator", cores, 1800.0, 0)
+
+
 def request_for(runtime: str, model: Path, arrays: list[np.ndarray], folder: Path, **more: Any) -> RunRequest:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, array in enumerate(arrays):
         paths.append(folder / f"in_{number}.npy")
         np.save(paths[-1], array)
-    more = {"sha256": hash_file(model), "profile": "pixel4", **more}
+    more = {"sha256": hash_file(model), "place": place_of(""), "files": {"profile": "pixel4"}, **more}
     return RunRequest(runtime, model, inputs=tuple(paths), outputs=folder / "out", **more)
 
 
@@ -397,9 +402,9 @@ def test_a_session_without_a_runner_and_places_that_are_not(emulator, bench, tmp
     with pytest.raises(DeviceError, match="no runner for onnx_reference"):
         device.run(request_for("onnx_reference", model, bench.samples, tmp_path))
     with pytest.raises(RecipeError):
-        device.run(request_for("onnx", model, bench.samples, tmp_path, profile="pixel44"))
+        device.run(request_for("onnx", model, bench.samples, tmp_path, files={"profile": "pixel44"}))
     with pytest.raises(RecipeError, match="no cores named 'huge'; known: "):
-        device.run(request_for("onnx", model, bench.samples, tmp_path, cores="huge"))
+        device.run(request_for("onnx", model, bench.samples, tmp_path, place=place_of("huge")))
     with pytest.raises(ToolFailed, match="takes 2 inputs, 1 were given"):
         device.run(request_for("onnx", model, bench.samples[:1], tmp_path))
     with pytest.raises(ToolFailed, match=r"takes shape \[1, 4\], the samples have \[1, 5\]"):

@@ -14,7 +14,6 @@ from shared_store import DigitsParts
 
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.outcomes.layers import LayerCost, LayerStudy, Score
-from pocketforge.recipe import data_spec
 from pocketforge.recipe.quantize import Override, Quantize
 from pocketforge.specs.data import data_spec as specs_data_spec
 from pocketforge.specs.sampling import Sampling
@@ -44,7 +43,7 @@ class Shop:
         recipe, self.data = parts.recipe, folder
         few = dataclasses.replace(recipe.data, eval_samples=50, calibration_samples=32)
         root = {"data_root": Path(recipe.folder)}
-        data.run(root, data_spec(few, 0, "classification"), self.data, quiet)
+        data.run(root, specs_data_spec(few, 0, "classification"), self.data, quiet)
         self.program = torch.export.load(parts.reference / "model.pt2")
         self.inputs = {**root, "data": self.data, "reference": parts.reference}
         self.sampling = Sampling(specs_data_spec(few, 0, "classification"), 0, "classification")

@@ -21,11 +21,12 @@ from pocketforge.errors import ModelError, StageFailed  # noqa: E402
 from pocketforge.model.weights import save_weights  # noqa: E402
 from pocketforge.outcomes.qat import BatchNormNumbers  # noqa: E402
 from pocketforge.pruning.unstructured import MaskConstraint  # noqa: E402
-from pocketforge.recipe import Data, Preprocess, data_spec  # noqa: E402
+from pocketforge.recipe import Data, Preprocess  # noqa: E402
 from pocketforge.recipe.compress import Distill, Finetune  # noqa: E402
 from pocketforge.recipe.quantize import Override, Quantize  # noqa: E402
 from pocketforge.specs.data import data_spec as specs_data_spec  # noqa: E402
 from pocketforge.specs.qat import QatSpec  # noqa: E402
+from pocketforge.specs.reference import ReferenceSpec  # noqa: E402
 from pocketforge.specs.sampling import Sampling  # noqa: E402
 from pocketforge.specs.trained import ModelSource  # noqa: E402
 from pocketforge.training.loop import fit  # noqa: E402
@@ -364,15 +365,15 @@ class Folder:
         (root / "model.py").write_text(MODEL.format(tests=str(Path(__file__).parent)))
         save_weights(module, root / "weights.safetensors")
         digits = Data("digits", eval_samples=1000, calibration_samples=100, preprocess=Preprocess(scale=16.0))
-        self.sampling = data_spec(digits, 0, "classification")
         self.samples = Sampling(specs_data_spec(digits, 0, "classification"), 0, "classification")
-        self.base = {"definition": "model.py", "args": {}, "seed": 0, "task": "classification"}
         self.inputs = {"data_root": root, "weights": root / "weights.safetensors"}
-        more = {"inputs": [], "outputs": [], "metric": "accuracy_top1"}
-        for name, run, spec in (("data", data.run, self.sampling), ("reference", reference.run, self.base | more)):
+        for name in ("data", "reference"):
             (root / name).mkdir()
-            run(self.inputs, spec, root / name, lambda *_: None)
-            self.inputs[name] = root / name
+        data.run(self.inputs, self.samples.data, root / "data", lambda *_: None)
+        self.inputs["data"] = root / "data"
+        traced = ReferenceSpec(ModelSource("model.py", {}, 0), (), (), "classification", "accuracy_top1")
+        reference.run(self.inputs, traced, root / "reference", lambda *_: None)
+        self.inputs["reference"] = root / "reference"
 
     def run(self, name, quantize, emit=lambda *_: None, **more):
         out = self.root / name

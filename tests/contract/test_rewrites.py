@@ -433,9 +433,9 @@ def test_an_exporter_s_refusal_names_the_layer_its_line_and_the_innermost_cause(
 def test_a_file_that_is_dead_at_load_names_the_layer_that_its_runtime_stopped_at(tmp_path):
     """XNNPACK pads no levels into floats: what the quantizer sees to, a graph made by hand does not."""
     from pocketforge.errors import ToolFailed
+    from pocketforge.measure.on_host import run_file
     from pocketforge.runtimes import executorch
     from pocketforge.runtimes.base import ExportRequest
-    from pocketforge.stages.verify import run_file
 
     class Padded(nn.Module):
         def forward(self, x):
@@ -450,7 +450,7 @@ def test_a_file_that_is_dead_at_load_names_the_layer_that_its_runtime_stopped_at
     executorch.export(request, tmp_path)
     np.save(tmp_path / "eval_0.npy", images())
     with pytest.raises(ToolFailed) as caught:
-        run_file({"export": tmp_path, "data": tmp_path}, {"runtime": "executorch"}, "model.pte", tmp_path / "out")
+        run_file({"export": tmp_path, "data": tmp_path}, "executorch", "model.pte", tmp_path / "out")
     lines = Path(__file__).read_text("utf-8").splitlines()
     line = next(number for number, text in enumerate(lines, 1) if text.strip() == "return F.pad(x, (0, 1))")
     said = f"the executorch runtime on model.pte, at constant_pad_nd of '0' (at {__file__}:{line}), ended with "

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,22 +23,25 @@ from phone import MakePhone
 from trunk_specs import finetune_spec, model_source, sampling
 
 from pocketforge.plan.steps import spec_json
-from pocketforge.recipe import Data, Preprocess, Verify, data_spec
+from pocketforge.recipe import Data, Preprocess, Verify
 from pocketforge.recipe.compress import Finetune, PruneChannels
+from pocketforge.recipe.limits import DeviceLimits
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
-from pocketforge.specs import data as data_specs
 from pocketforge.specs.bench import BenchSpec, Sitting
 from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
+from pocketforge.specs.export import ExportSpec
 from pocketforge.specs.gains import GainsSpec
 from pocketforge.specs.layers import LayersSpec
 from pocketforge.specs.prune import PruneSpec
 from pocketforge.specs.qat import QatSpec
 from pocketforge.specs.quantize import QuantizeSpec
-from pocketforge.specs.sampling import Sampling
+from pocketforge.specs.reference import ReferenceSpec
 from pocketforge.specs.sensitivity import SensitivitySpec, studied
-from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.verify import VerifySpec
+from pocketforge.specs.verify_device import VerifyDeviceSpec
+from pocketforge.specs.why import WhySpec
 
 pytest.importorskip("torch")
 
@@ -85,38 +88,21 @@ DATA = Data(
 )
 STATIC = Quantize("static_int8", calibration="minmax").settled()
 SPECS: dict[str, Any] = {
-    "data": data_spec(DATA, 0, "classification"),
+    "data": sampling(DATA).data,
     "finetune": finetune_spec(DATA, Finetune(epochs=1, batch_size=256)),
-    "reference": {
-        "definition": "model.py",
-        "args": {},
-        "seed": 0,
-        "inputs": [],
-        "outputs": [],
-        "task": "classification",
-        "metric": "accuracy_top1",
-    },
+    "reference": ReferenceSpec(model_source(), (), (), "classification", "accuracy_top1"),
     "quantize": QuantizeSpec(STATIC),
-    "export": {
-        "runtime": "onnx",
-        "scheme": "static_int8",
-        "layout": "NCHW",
-        "model_layout": "NCHW",
-        "io": "float32",
-        "opset": None,
-    },
-    "verify": {
-        "runtime": "onnx",
-        "scheme": "static_int8",
-        "task": "classification",
-        "metric": "accuracy_top1",
-        "limits": asdict(Verify(max_accuracy_drop=1.0, min_argmax_agreement=0.0)),
-        "tflite_runtime": "skip",
-    },
+    "export": ExportSpec("onnx", "static_int8", "NCHW", "NCHW", "float32", None),
+    "verify": VerifySpec(
+        "onnx",
+        "static_int8",
+        trained=False,
+        task="classification",
+        limits=Verify(max_accuracy_drop=1.0, min_argmax_agreement=0.0),
+        kernels="test",
+    ),
     "bench": BenchSpec("onnx", "test", Sitting(1, 4, 0.0, 1, 10, 0.0)),
 }
-MODEL_SPEC = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "task": "classification"}
-SAMPLED = {**MODEL_SPEC, "data": data_spec(DATA, 0, "classification")}
 CHANNELS = PruneChannels(ratio=0.5)
 SPECS |= {
     "prune": PruneSpec(model_source(), (), sampling(DATA), CHANNELS),
@@ -125,33 +111,29 @@ SPECS |= {
         model_source(), (), "classification", ("finetune", "prune_channels"), ("onnx",), "NCHW", host="test"
     ),
 }
-SAMPLING = Sampling(data_specs.data_spec(DATA, 0, "classification"), 0, "classification")
 SPECS |= {
-    "layers": LayersSpec(STATIC, SAMPLING),
-    "qat": QatSpec(
-        ModelSource("model.py", {}, 0), SAMPLING, Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256))
+    "layers": LayersSpec(STATIC, sampling(DATA)),
+    "qat": QatSpec(model_source(), sampling(DATA), Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256))),
+    "why": WhySpec(
+        target="t",
+        runtime="onnx",
+        scheme="static_int8",
+        trained=False,
+        task="classification",
+        limits=Verify(),
+        model=model_source(),
+        quantize=STATIC,
+        samples=8,
     ),
-    "why": {
-        "target": "t",
-        "scheme": "static_int8",
-        "task": "classification",
-        "limits": asdict(Verify()),
-        "model": {name: MODEL_SPEC[name] for name in ("definition", "args", "seed")},
-        "export": SPECS["export"],
-        "quantize": asdict(STATIC),
-        "samples": 8,
-    },
 }
-PLACE = {"via": "emulator", "cores": "", "time_limit_s": 600.0, "memory_limit_bytes": 2**32}
+PLACE = EmulatedPlace("emulator", "", 600.0, 2**32)
 SPECS |= {
-    "verify_device": {
-        **{name: SPECS["verify"][name] for name in ("runtime", "scheme", "task", "metric")},
-        "device": {**PLACE, "eval_samples": 4, "limits": {"min_sqnr_db": 20.0, "min_argmax_agreement": None}},
-        "emulator": "test",
-    },
+    "verify_device": VerifyDeviceSpec(
+        "onnx", "static_int8", "classification", PLACE, 4, DeviceLimits(min_sqnr_db=20.0), emulator="test"
+    ),
     "bench_phone": BenchPhoneSpec("tflite", "test", "test", "", Rounds("big", 1, 1, 3, 6, 0.0, 0, 38.0, 60.0, 300.0)),
     # Counting ONNX Runtime takes ten times as long, most of it while it loads: see COUNTED.
-    "count": CountSpec("tflite", "test", EmulatedPlace("emulator", "", 600.0, 2**32)),
+    "count": CountSpec("tflite", "test", PLACE),
     "estimate": EstimateSpec(""),
 }
 # Files whose bytes are not promised: serialized graphs hold the order of hash tables (see tests/e2e/test_release.py for
@@ -278,7 +260,7 @@ def ran(
             found[stage] = ours
             if stage == "export":
                 counted.mkdir()
-                module.run(inputs, {**SPECS[stage], "runtime": "tflite"}, counted, lambda *_: None)
+                module.run(inputs, replace(SPECS[stage], runtime="tflite"), counted, lambda *_: None)
     return found
 
 

@@ -6,6 +6,7 @@ bits, which saturate. It gives what it gives there on any machine, so the tests 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -29,6 +30,9 @@ from pocketforge.devices.x86.hosts import X86Host
 from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable
 from pocketforge.outcomes import files
 from pocketforge.outcomes.quantize import OutputLevels, Quantized
+from pocketforge.recipe.limits import DeviceLimits
+from pocketforge.specs.count import EmulatedPlace
+from pocketforge.specs.verify_device import VerifyDeviceSpec
 from pocketforge.stages import verify_device
 
 SCHEMA = json.loads((ROOT / "pipeline" / "pocketforge" / "report" / "schema.json").read_text(encoding="utf-8"))
@@ -167,9 +171,8 @@ def stage_inputs(folder: Path) -> dict[str, Path]:
 
 def run_there(folder: Path, profile: str, **device: Any) -> dict[str, Any]:
     inputs = {**stage_inputs(folder), "profile": find_profile(profile)}
-    place = {"via": "emulator", "cores": "", "time_limit_s": 300.0, "memory_limit_bytes": 2**32, "eval_samples": 0}
-    spec = {"runtime": "onnx", "scheme": "static_int8", "task": "regression", "metric": "mean_absolute_error",
-            "device": {**place, "limits": {}, **device}}  # fmt: skip
+    place = dataclasses.replace(EmulatedPlace("emulator", "", 300.0, 2**32), **device)
+    spec = VerifyDeviceSpec("onnx", "static_int8", "regression", place, 0, DeviceLimits())
     out = folder / "out"
     out.mkdir()
     verify_device.run(inputs, spec, out, lambda *_: None)
@@ -248,7 +251,7 @@ def test_a_file_that_does_not_load_there_fails_in_the_runtimes_words(tmp_path: P
     path.write_bytes(b"no model")
     np.save(tmp_path / "x.npy", np.zeros((1, 4), np.float32))
     request = RunRequest("onnx", path, hashlib.sha256(b"no model").hexdigest(), (tmp_path / "x.npy",), tmp_path,
-                         profile="x86-sse4", memory_limit_bytes=2**32)  # fmt: skip
+                         place=EmulatedPlace("emulator", "", 300.0, 2**32), files={"profile": "x86-sse4"})  # fmt: skip
     with pytest.raises(ToolFailed) as caught:
         device.run(request)
     assert "onnx runtime on broken.onnx on x86-sse4 (qemu" in caught.value.message

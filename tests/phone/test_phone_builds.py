@@ -21,6 +21,7 @@ from warm_server import in_process
 
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.facts.phones import asked_phones, find_phones
+from pocketforge.recipe.device import AdbDevice
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.run.store import Store
 
@@ -196,7 +197,7 @@ def test_of_several_phones_one_must_be_named(shop, make_phone, monkeypatch):
     assert done.code == 4 and all(p.serial in done.stderr for p in phones) and "adb:SERIAL" in done.stderr
     monkeypatch.setenv("ANDROID_SERIAL", phones[1].serial)
     recipe = load_recipe(shop.recipe(HOST + device('profile = "pixel4"\n'), "digits_tflite_int8"))
-    (wanted,) = (d for d in recipe.devices if d.via == "adb")
+    (wanted,) = (d for d in recipe.devices if isinstance(d, AdbDevice))
     assert find_phones([wanted])["pixel4"].serial == phones[1].serial
     assert [d.serial for d in asked_phones(["adb"], [])] == [phones[1].serial]
     assert {d.serial for d in asked_phones(["adb:all"], [])} == {p.serial for p in phones}

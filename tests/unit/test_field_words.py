@@ -27,16 +27,13 @@ NOT_YET = {
     "pruning",
     "recipe",
     "records",
-    "registries",
     "report",
     "results",
     "run",
-    "runtimes",
     "stages",
     "stats",
     "studies",
     "training",
-    "why",
 }
 
 

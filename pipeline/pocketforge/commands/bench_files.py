@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.errors import RecipeError, ToolFailed, describe_exit
 from pocketforge.facts.gather import gather
 from pocketforge.files import refuse_special
+from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.files import read
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, suggest
 from pocketforge.registries import file_formats
@@ -50,8 +51,7 @@ def stored_files(recipe: Recipe, cache: Path, names: Sequence[str]) -> list[File
     for lane in plan.lanes:
         if not names or lane.target.name in names:
             entry = _stored(store, fits, lane.export, f"target {lane.target.name!r}")
-            exported = json.loads((entry.files / "export.json").read_text(encoding="utf-8"))
-            model = entry.files / exported["files"]["model"]
+            model = read(entry.files, Exported).model_in(entry.files)
             files.append(File(lane.target.name, model, lane.target.runtime, inputs, (data, entry)))
     return files
 

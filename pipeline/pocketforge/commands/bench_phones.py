@@ -30,6 +30,7 @@ from pocketforge.recipe.device import AdbDevice, Device
 from pocketforge.registries import RUNTIMES
 from pocketforge.results.phones import noise
 from pocketforge.specs.bench_phone import Rounds
+from pocketforge.specs.places import PhonePlace
 from pocketforge.stats import percentile
 
 _RIVAL, _OURS = "against", "file"
@@ -252,11 +253,8 @@ def _against_host(
             sha256=measured.sha256,
             inputs=file.inputs,
             outputs=folders[0],
-            cores=device.cores,
-            time_limit_s=device.time_limit_s,
-            serial=serial,
-            runner=measured.runner,
-            runner_library=measured.library,
+            place=PhonePlace(device.via, device.cores, device.time_limit_s, device.name, serial),
+            files={"runner": measured.runner, "runner_library": measured.library},
         )
         host.run(request, quiet=True)
         answer = adb.run(dataclasses.replace(request, outputs=folders[1]), pause=pause)

@@ -38,6 +38,7 @@ from pocketforge.outcomes.bench_phone import HowOnPhone, PhoneBench, RoundTimes
 from pocketforge.recipe.device import LEAST_ROUNDS
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.bench_phone import Rounds
+from pocketforge.specs.places import PhonePlace
 from pocketforge.stats import percentile
 
 Say = Callable[[str], None]
@@ -60,7 +61,7 @@ class Measure:
 
 
 def run(request: RunRequest, *, pause: Pause = time.sleep) -> RunAnswer:
-    """Run one file on every sample, on the cores `request.cores` of the phone `request.serial` ("": the only one).
+    """Run one file on every sample, on the cores and the phone that `place` names.
 
     pause: sleeps; may raise to end the session. Raises ToolFailed with the runner's own words, DeviceUnavailable,
     DeviceTimeout, DeviceError (a runner that only keeps time; what went wrong on the phone).
@@ -69,24 +70,26 @@ def run(request: RunRequest, *, pause: Pause = time.sleep) -> RunAnswer:
         raise DeviceError(f"{request.model.name}: a phone is timed in rounds", "devices.adb.measure does that")
     if not request.model.is_file():
         raise ToolFailed([f"running {request.model.name}"], 1, f"No such file: {request.model}")
-    bundle = bundle_of(request.session, request.runner, request.runner_library)
+    place, files = request.place, request.files
+    assert isinstance(place, PhonePlace)
+    bundle = bundle_of(request.session, str(files.get("runner", "")), str(files.get("runner_library", "")))
     if bundle.tool is not None:
         raise DeviceError(
             f"{bundle.program} is a {bundle.tool.name}, which only measures time: it runs no samples of yours",
             "leave the runner out, or give one that keeps the contract of android_bench/runner/README.md",
         )
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch, _failures(request.model):
-        link = open_phone(request.serial)
+        link = open_phone(place.serial)
         facts = read_facts(link)
-        cpus = choose(facts, request.cores or "big", request.threads)
-        with open_workplace(link, _quiet, facts=facts, pause=pause) as place:
+        cpus = choose(facts, place.cores or "big", place.threads)
+        with open_workplace(link, _quiet, facts=facts, pause=pause) as workplace:
             asked: dict[str, Any] = {
-                "sha256": request.sha256, "cpus": cpus, "threads": request.threads, "timeout_s": request.time_limit_s,
+                "sha256": request.sha256, "cpus": cpus, "threads": place.threads, "timeout_s": place.time_limit_s,
             }  # fmt: skip
-            told = session.run_once(place, bundle, request.model, **asked)
+            told = session.run_once(workplace, bundle, request.model, **asked)
             inputs, _ = described(told.said, request.session)
             raw = write_inputs(inputs, request.inputs, Path(scratch), model=request.model.name)
-            answer = session.run_once(place, bundle, request.model, raw, Path(scratch), **asked)
+            answer = session.run_once(workplace, bundle, request.model, raw, Path(scratch), **asked)
         said = dict(answer.said)
         said["outputs"] = [{**o, "file": str(f)} for o, f in zip(said["outputs"], answer.outputs, strict=True)]
         read_outputs(said, request.outputs, len(np.load(request.inputs[0], mmap_mode="r")))

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from pocketforge.specs.places import HERE, Place
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """Run `model` (its SHA-256 must be `sha256`) on every sample of `inputs`, one sample at a time.
+    """Run `model` on every sample of `inputs`, one sample at a time; or time it.
 
-    session: which runtime opens the file. inputs: one .npy per model input, samples first, without a batch axis.
-    outputs: folder for outputs_0.npy …. time_s/samples/warmup: with samples > 0, run for at least so many timed
-    inferences and so long instead, cycling through the inputs, and write no outputs. profile, cores: which emulated
-    device (a shipped profile's name or its file), and which cluster of it (its fastest when empty); the host has
-    neither. memory_limit_bytes: of the processes that run it, 0 for none; the host sets none. serial: which phone over
-    adb; `cores` is then of the phone. runner, runner_library: a
-    program of the user's to run it there, and what that loads.
+    Attributes:
+        session: Which runtime opens the file.
+        model: The file.
+        sha256: What it must be.
+        inputs: One .npy per model input, samples first, without a batch axis.
+        outputs: Folder for outputs_0.npy ….
+        threads: Of the runtime; a phone's are the place's.
+        samples: 0 to run every sample once. Else so many timed inferences at least, cycling through the inputs, and no
+            outputs are written.
+        warmup: Inferences before the first that is timed.
+        time_s: Timed seconds at least.
+        place: Where, in the words of the device's kind.
+        files: Role → a file that the place is of: an emulated device's "profile" (or a shipped profile's name), a
+            user's own "runner" and "runner_library" for a phone.
     """
 
     session: str
@@ -29,20 +39,24 @@ class RunRequest:
     samples: int = 0
     warmup: int = 0
     time_s: float = 0.0
-    profile: str = ""
-    cores: str = ""
-    time_limit_s: float = 1800.0
-    memory_limit_bytes: int = 0
-    serial: str = ""
-    runner: str = ""
-    runner_library: str = ""
+    place: Place = HERE
+    files: Mapping[str, str | Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RunAnswer:
-    """What came back: the file's own inputs and outputs as its runtime sees them, and timings in ms.
+    """What came back.
 
-    peak_rss_bytes: of the whole process that ran the file, interpreter and runtime included.
+    Attributes:
+        inputs: The file's own, as its runtime sees them: name, dtype, shape and, where there are, scale and zero point.
+        outputs: Likewise.
+        load_ms: Until the file was loaded.
+        peak_rss_bytes: Of the whole process that ran the file, interpreter and runtime included.
+        loaded_rss_bytes: The same once the file was loaded.
+        samples_ms: Every timed inference; none where outputs were asked for.
+        runtime: The runtime's package and version.
+        modules: Top-level Python modules that were loaded; none where no Python ran.
+        cpus: Those that it might run on; empty where that is not known.
     """
 
     inputs: tuple[dict[str, Any], ...]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pocketforge.devices import watched
 from pocketforge.devices.base import RunAnswer, RunRequest
@@ -35,69 +37,69 @@ def session_file(session: str) -> str:
     return spec.origin
 
 
+@dataclass(frozen=True, slots=True)
+class Under:
+    """What runs the interpreter in this machine's place.
+
+    Attributes:
+        start: What the command line begins with, an emulator of this machine's kind of processor.
+        where: What errors call it.
+        memory_limit_bytes: Of all that it takes; 0 is no limit.
+    """
+
+    start: tuple[str, ...] = ()
+    where: str = "the host"
+    memory_limit_bytes: int = 0
+
+
 def run(
     request: RunRequest,
     *,
     python: str = sys.executable,
     timeout_s: float = TIMEOUT_S,
     quiet: bool = False,
-    start: Sequence[str] = (),
-    where: str = "the host",
-    memory_limit_bytes: int = 0,
+    under: Under | None = None,
 ) -> RunAnswer:
     """Run or time one file; `python` may be another environment's interpreter. quiet: what the runtime says on the way
-    is left out; an error has it all the same. start: what the command line begins with, an emulator of this machine's
-    kind of processor that is then `where`. memory_limit_bytes: 0 for none.
+    is left out; an error has it all the same. under: what plays another processor; none does when absent.
 
     Raises ToolFailed with the runtime's own words when the file does not load or run, DeviceTimeout, DeviceError (too
     much memory).
     """
+    under = under or Under()
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         order, answer = Path(scratch, "request.json"), Path(scratch, "answer.json")
-        order.write_text(
-            json.dumps(
-                {
-                    "session": session_file(request.session),
-                    "model": os.fspath(request.model),
-                    "sha256": request.sha256,
-                    "inputs": [os.fspath(p) for p in request.inputs],
-                    "outputs": os.fspath(request.outputs),
-                    "threads": request.threads,
-                    "samples": request.samples,
-                    "warmup": request.warmup,
-                    "time_s": request.time_s,
-                }
-            ),
-            encoding="utf-8",
-        )
+        order.write_text(json.dumps(_order(request), default=os.fspath), encoding="utf-8")
         # -I: neither the user's folder nor PYTHONPATH decides what the runtime sees.
-        argv = [*start, python, "-I", os.fspath(RUNNER), os.fspath(order), os.fspath(answer)]
+        argv = [*under.start, python, "-I", os.fspath(RUNNER), os.fspath(order), os.fspath(answer)]
         # QEMU_CPU and the like would change what is emulated.
-        kept = {name: value for name, value in os.environ.items() if not (start and name.startswith("QEMU_"))}
-        environment = {**kept, "OMP_NUM_THREADS": str(request.threads), "TF_CPP_MIN_LOG_LEVEL": "2"}
-        if memory_limit_bytes:
-            code, stderr = _watched(argv, environment, request.model.name, where, timeout_s, memory_limit_bytes)
+        ours = {name: value for name, value in os.environ.items() if not (under.start and name.startswith("QEMU_"))}
+        environment = {**ours, "OMP_NUM_THREADS": str(request.threads), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        if under.memory_limit_bytes:
+            code, stderr = _watched(argv, environment, request.model.name, under, timeout_s)
         else:
-            code, stderr = _plain(argv, environment, request.model.name, where, timeout_s)
+            code, stderr = _plain(argv, environment, request.model.name, under.where, timeout_s)
         if not quiet:
             sys.stderr.write(stderr)
         if code != 0 or not answer.exists():
-            on = f" on {where}" if start else ""
+            on = f" on {under.where}" if under.start else ""
             runtime = request.session if "." not in request.session else runtime_of(request.session)
             what = f"the {runtime} runtime on {request.model.name}{on}"
             raise ToolFailed([what], code or 1, _without_frames(stderr))
-        found = json.loads(answer.read_text(encoding="utf-8"))
-    return RunAnswer(
-        inputs=tuple(found["inputs"]),
-        outputs=tuple(found["outputs"]),
-        load_ms=found["load_ms"],
-        peak_rss_bytes=found["peak_rss_bytes"],
-        loaded_rss_bytes=found["loaded_rss_bytes"],
-        samples_ms=tuple(found["samples_ms"]),
-        runtime=found["runtime"],
-        modules=tuple(found["modules"]),
-        cpus=tuple(found["cpus"]),
-    )
+        return _answer(json.loads(answer.read_text(encoding="utf-8")))
+
+
+def _order(request: RunRequest) -> dict[str, object]:
+    """What the runner reads: every field but where it runs."""
+    content = dataclasses.asdict(request)
+    del content["place"], content["files"]
+    return {**content, "session": session_file(request.session)}
+
+
+def _answer(content: dict[str, Any]) -> RunAnswer:
+    """The runner's keys are the answer's fields."""
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+    return RunAnswer(**fields)
 
 
 def _without_frames(stderr: str) -> str:
@@ -125,14 +127,14 @@ def _plain(argv: list[str], environment: dict[str, str], what: str, where: str, 
 
 
 def _watched(
-    argv: list[str], environment: dict[str, str], what: str, where: str, timeout_s: float, limit_bytes: int
+    argv: list[str], environment: dict[str, str], what: str, under: Under, timeout_s: float
 ) -> tuple[int, str]:
     """As `_plain`, with a limit on memory: what a benchmark has no use for."""
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
             argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr
         )
-        watched.wait(process, what, where, timeout_s=timeout_s, limit_bytes=limit_bytes)
+        watched.wait(process, what, under.where, timeout_s=timeout_s, limit_bytes=under.memory_limit_bytes)
         stderr.seek(0)
         lines = stderr.read().decode("utf-8", "replace").splitlines(keepends=True)
     # qemu says of each start what its processor lacks.

@@ -13,7 +13,7 @@ from pocketforge.devices.x86.hosts import X86Host
 from pocketforge.outcomes.verify import Measured, OutputFigures
 from pocketforge.outcomes.verify_device import KernelsThere
 from pocketforge.recipe.limits import DeviceLimits, Limits, device_limits, x86_limits
-from pocketforge.specs.verify_device import VerifiedPlace
+from pocketforge.specs.places import Place
 
 EMULATED = "emulated"
 
@@ -28,14 +28,14 @@ def judged_on(inputs: Mapping[str, Path]) -> KernelsThere | None:
     return KernelsThere(kernels_of(profile.features), EMULATED)
 
 
-def place_in_words(inputs: Mapping[str, Path], device: VerifiedPlace) -> str:
+def place_in_words(inputs: Mapping[str, Path], place: Place) -> str:
     """Where a file runs, for messages."""
     if "profile" not in inputs:
-        return f"{device.name} ({device.cores} cores)"
+        return place.in_words()
     profile = load_any(inputs["profile"])
     if isinstance(profile, X86Host):
         return f"{profile.name} ({profile.kernels})"
-    return f"{profile.name} ({profile.cluster(device.cores).name} cores)"
+    return f"{profile.name} ({profile.cluster(place.cores).name} cores)"
 
 
 def limits_there(inputs: Mapping[str, Path], scheme: str, asked: DeviceLimits) -> Limits:

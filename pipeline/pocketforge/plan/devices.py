@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.roles import calibration_role, profile_role, runner_role
@@ -13,11 +12,12 @@ from pocketforge.plan.steps import Emulated, OnDevice, Timed
 from pocketforge.recipe import Target
 from pocketforge.recipe.device import AdbDevice, Device, EmulatedDevice, HostDevice
 from pocketforge.recipe.limits import DeviceLimits
-from pocketforge.registries import RUNTIMES
+from pocketforge.registries import DEVICES, RUNTIMES
 from pocketforge.specs.bench import BenchSpec, Sitting
 from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
-from pocketforge.specs.verify_device import VerifiedPlace, VerifyDeviceSpec
+from pocketforge.specs.places import PhonePlace
+from pocketforge.specs.verify_device import VerifyDeviceSpec
 
 
 def calibration_paths(build: Steps, device: EmulatedDevice) -> dict[str, Path]:
@@ -25,14 +25,9 @@ def calibration_paths(build: Steps, device: EmulatedDevice) -> dict[str, Path]:
     return {"calibration": build.recipe.resolve(device.calibration)} if device.calibration else {}
 
 
-def place_of(device: EmulatedDevice) -> dict[str, Any]:
+def place_of(device: EmulatedDevice) -> EmulatedPlace:
     """Where a file runs, as part of a step's spec. The profile itself is a file that the step reads."""
-    return {
-        "via": device.via,
-        "cores": device.cores,
-        "time_limit_s": device.time_limit_s,
-        "memory_limit_bytes": device.memory_limit_bytes,
-    }
+    return EmulatedPlace(device.via, device.cores, device.time_limit_s, device.memory_limit_bytes)
 
 
 def add_host(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
@@ -60,11 +55,12 @@ def _add_arm(build: Steps, target: Target, device: EmulatedDevice, needs: Mappin
     role = profile_role(device.profile)
     profile: dict[str, Path] = {"profile": build.facts.profiles[device.profile]}
     # What runs there is not the Python packages: the emulator's own parts say what it is.
-    verify = _add_verify(build, target, _judged_on(device), build.facts.emulator, _Reads((role,), profile), needs)
+    spec = _judged(build, target, device, build.facts.emulator)
+    verify = add_verify(build, target, spec, Reads((role,), profile), needs)
     count = build.add(
         "count",
         target.name,
-        CountSpec(target.runtime, build.facts.emulator, EmulatedPlace(**place_of(device))),
+        CountSpec(target.runtime, build.facts.emulator, place_of(device)),
         {role: needs[role] for role in ("data", "export")},
         reads=(role,),
         paths=profile,
@@ -84,9 +80,9 @@ def _add_arm(build: Steps, target: Target, device: EmulatedDevice, needs: Mappin
 def _add_x86(build: Steps, target: Target, device: EmulatedDevice, needs: Mapping[str, str]) -> OnDevice:
     paths = {"profile": build.facts.profiles[device.profile]}
     # The distributions of this environment run the file there too.
-    reads = _Reads((profile_role(device.profile),), paths, RUNTIMES[target.runtime].run_libraries)
-    verify = _add_verify(build, target, _judged_on(device), build.facts.x86[device.profile], reads, needs)
-    return OnDevice(device.via, verify)
+    reads = Reads((profile_role(device.profile),), paths, RUNTIMES[target.runtime].run_libraries)
+    spec = _judged(build, target, device, build.facts.x86[device.profile])
+    return OnDevice(device.via, add_verify(build, target, spec, reads, needs))
 
 
 def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
@@ -101,35 +97,25 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
     paths = {role: recipe.resolve(file) for role, file in files.items() if file}
     phone = build.facts.phones[device.name]
     where = f"phone {phone.serial}"
-    place: dict[str, Any] = {
-        "via": device.via,
-        "serial": phone.serial,
-        "cores": device.cores,
-        "threads": device.threads,
-        "time_limit_s": device.time_limit_s,
-    }
+    place = PhonePlace(device.via, device.cores, device.time_limit_s, device.name, phone.serial, device.threads)
     # Another phone, another Android on it or another build of our runners gives other results.
     emulator = "" if files["runner"] else build.facts.emulator
-    verify = build.add(
-        "verify_device",
-        target.name,
+    limits = DeviceLimits(device.min_sqnr_db, device.min_argmax_agreement)
+    verify = add_verify(
+        build,
+        target,
         VerifyDeviceSpec(
-            runtime=target.runtime,
-            scheme=target.quantize.scheme,
-            task=recipe.task,
-            device=VerifiedPlace(
-                **place,
-                name=device.name,
-                eval_samples=device.eval_samples,
-                limits=DeviceLimits(device.min_sqnr_db, device.min_argmax_agreement),
-            ),
-            emulator=emulator,
-            phone=phone.identity,
+            target.runtime,
+            target.quantize.scheme,
+            recipe.task,
+            place,
+            device.eval_samples,
+            limits,
+            emulator,
+            phone.identity,
         ),
-        _compared(needs),
-        reads=reads,
-        paths=paths,
-        place=where,
+        Reads(reads, paths, place=where),
+        needs,
     )
     bench = build.add(
         "bench_phone",
@@ -145,47 +131,45 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
 
 
 @dataclass(frozen=True, slots=True)
-class _Reads:
-    """What a step reads beside other steps' folders.
+class Reads:
+    """What a step on a device reads beside other steps' folders, and what it has to itself.
 
     Attributes:
         roles: Of the user's files and of profiles, whose content goes into its key.
-        paths: Role → where it is.
+        paths: Role → where it is, as the stage's inputs have it.
         libraries: Distributions whose versions go into its key.
+        place: What only one step at a time can use, in words; empty for nothing.
     """
 
-    roles: tuple[str, ...]
-    paths: Mapping[str, Path]
+    roles: tuple[str, ...] = ()
+    paths: Mapping[str, Path] = field(default_factory=dict)
     libraries: tuple[str, ...] = ()
+    place: str = ""
 
 
-def _judged_on(device: EmulatedDevice) -> VerifiedPlace:
-    """Where and how a file's outputs are compared. The profile itself is a file that the step reads."""
-    return VerifiedPlace(
-        via=device.via,
-        cores=device.cores,
-        eval_samples=device.eval_samples,
-        limits=DeviceLimits(device.min_sqnr_db, device.min_argmax_agreement, device.max_steps),
-        time_limit_s=device.time_limit_s,
-        memory_limit_bytes=device.memory_limit_bytes,
+def _judged(build: Steps, target: Target, device: EmulatedDevice, emulator: str) -> VerifyDeviceSpec:
+    limits = DeviceLimits(device.min_sqnr_db, device.min_argmax_agreement, device.max_steps)
+    return VerifyDeviceSpec(
+        target.runtime,
+        target.quantize.scheme,
+        build.recipe.task,
+        place_of(device),
+        device.eval_samples,
+        limits,
+        emulator,
     )
 
 
-def _add_verify(
-    build: Steps, target: Target, device: VerifiedPlace, emulator: str, reads: _Reads, needs: Mapping[str, str]
-) -> str:
-    """The key of the step that compares a file's outputs on an emulated device with the host's."""
+def add_verify(build: Steps, target: Target, spec: VerifyDeviceSpec, reads: Reads, needs: Mapping[str, str]) -> str:
+    """The key of the step that compares a file's outputs on a device, of any kind, with the host's."""
     return build.add(
         "verify_device",
         target.name,
-        VerifyDeviceSpec(target.runtime, target.quantize.scheme, build.recipe.task, device, emulator),
-        _compared(needs),
+        spec,
+        # The quantized graph says what a step of the output is.
+        {role: needs[role] for role in ("data", "reference", "export", "verify", "quantize") if role in needs},
         reads=reads.roles,
         paths=reads.paths,
-        also=reads.libraries,
+        also=(*DEVICES[spec.device.via].libraries, *reads.libraries),
+        place=reads.place,
     )
-
-
-def _compared(needs: Mapping[str, str]) -> dict[str, str]:
-    """What outputs on a device are compared with. The quantized graph says what a step of the output is."""
-    return {role: needs[role] for role in ("data", "reference", "export", "verify", "quantize") if role in needs}

@@ -10,6 +10,7 @@ from typing import Any
 
 from pocketforge.recipe import Target
 from pocketforge.specs.base import Spec
+from pocketforge.specs.trained import ModelSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +219,18 @@ class Emulated(OnDevice):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What lanes start from: the model (its spec, the user's paths, the library it comes from) and keys of the trunk.
+    """What lanes start from.
 
-    checkpoint is empty where nothing compresses the model.
+    Attributes:
+        model: Where the model comes from.
+        paths: Role → the user's own path: of its weights, and what relative paths are of.
+        also: The distribution that it comes from, if it is a library's.
+        data: Key of the step that reads the data.
+        reference: Key of the step that traces the model.
+        checkpoint: Key of the last step that compresses the model; empty where none does.
     """
 
-    model: Mapping[str, Any]
+    model: ModelSource
     paths: Mapping[str, Path]
     also: tuple[str, ...]
     data: str

@@ -37,8 +37,8 @@ def quantize_weights(
 ) -> tuple[torch.fx.GraphModule, dict[str, Encoding]]:
     """The graph with batch norm folded and weights rounded to what the file will hold, and their encodings by name.
 
-    The program is left as it was. Biases, norms and other constants stay float. weight_only_int4: embeddings take 8
-    bits, a scale for each row, as looking up single rows of 4 bits is in no runtime. Raises StageFailed when the model
+    The program is left as it was. Biases, norms and other constants stay float. Embeddings take 8 bits at
+    least, a scale for each row, as looking up single rows of 4 bits is in no runtime. Raises StageFailed when the model
     has no weight to quantize, or one that is not finite.
     """
     module = fold_batch_norm(program)
@@ -52,8 +52,9 @@ def quantize_weights(
         values = weight.detach().numpy()
         if not np.isfinite(values).all():
             raise StageFailed(f"the weight {name} holds NaN or infinity", "train again, or check the checkpoint")
-        if quantize.scheme == "weight_only_int4" and name not in tables:
-            encoding = encode(values, axis, bits=4, group_size=group_size(values, axis, quantize.group_size))
+        if quantize.info.bits < 8 and name not in tables:
+            size = group_size(values, axis, quantize.group_size) if "group_size" in quantize.info.keys else 0
+            encoding = encode(values, axis, bits=quantize.info.bits, per_channel=quantize.by_channel, group_size=size)
         else:
             encoding = encode(values, axis, per_channel=quantize.by_channel)
         with torch.no_grad():

@@ -71,7 +71,7 @@ def make_report(
         gates=gates,
         reference=reference,
         compression=compression,
-        agreement=tuple(compare_files(plan, outcome)),
+        agreement=tuple(files.to_json(each) for each in compare_files(plan, outcome)),
         environment={**facts.versions, "host": facts.host},
         warnings=tuple(warnings),
         data=(*facts.data_notes, *(outcome.read(plan.data, "data.json") or {"notes": ()})["notes"]),

@@ -23,6 +23,7 @@ QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX = "quantizer", "folder", "executorch
 # An exporter of a graph that is quantized already.
 EXECUTORCH_INT8 = "executorch, int8"
 EVERYONE = (QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX)
+READERS = (*EVERYONE, EXECUTORCH_INT8)
 # What is left of the two functions' equality in float32, whose sums are made in another order.
 SAME_DB = 100.0
 
@@ -70,7 +71,12 @@ REWRITES = (
 
 
 def rewrite(module: GraphModule, reader: str) -> bool:
-    """Make the list's rewrites for one reader, in place. Returns whether anything was changed."""
+    """Make the list's rewrites for one reader, in place. Returns whether anything was changed.
+
+    Raises ValueError for a reader that the list does not know: none of it would be made, and nobody told.
+    """
+    if reader not in READERS:
+        raise ValueError(f"rewrites are for {', '.join(READERS)}, found {reader!r}")
     editor = Editor(module)
     for each in REWRITES:
         if reader in each.readers:

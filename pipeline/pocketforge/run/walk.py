@@ -17,12 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketforge import events
 from pocketforge.errors import ChangedInput, DamagedEntry, PocketforgeError, StageFailed, StoreError, describe_exit
-from pocketforge.outcomes import files
-from pocketforge.outcomes.files import Kind
 from pocketforge.plan.steps import Plan, Step, spec_json
 from pocketforge.records import StepRecord
 from pocketforge.registries import STAGES
@@ -34,6 +32,9 @@ from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
 from pocketforge.run.opened import NOTES
 from pocketforge.run.scratch import own_tmpdir, scratch
 from pocketforge.run.store import Entry, Store
+
+if TYPE_CHECKING:
+    from pocketforge.outcomes.files import Kind
 
 # A stage that measured something wrong says so in this file of its result ({"passed": …, "reasons": […]});
 # what would build on it is then not run.
@@ -54,6 +55,8 @@ class Outcome:
 
     def result(self, key: str, kind: type[Kind]) -> Kind | None:
         """What a step's file of this kind says; None when it has no result. Raises as `outcomes.files.read`."""
+        from pocketforge.outcomes import files  # cattrs: a plan alone needs none
+
         entry = self.entries.get(key)
         return None if entry is None else files.read(entry.files, kind)
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketforge.specs.base import Spec
+from pocketforge.specs.places import Place
 
 
 @dataclass(frozen=True, slots=True)
-class EmulatedPlace:
-    """Cores on which a file runs, emulated.
+class EmulatedPlace(Place):
+    """An emulated device, or an x86 host that is played. `cores`: its profile's fastest cluster when empty.
 
     Attributes:
-        via: The kind of device.
-        cores: Which of the profile's clusters; its fastest when empty.
-        time_limit_s: After so long an inference is given up.
         memory_limit_bytes: So much memory the program may take; 0 is no limit.
     """
 
-    via: str
-    cores: str
-    time_limit_s: float
     memory_limit_bytes: int
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pocketforge.devices.base import RunRequest
 from pocketforge.files import hash_file
 from pocketforge.measure.processes import time_in_processes
 from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.bench import BenchSpec
 
@@ -23,9 +23,9 @@ def run(inputs: Mapping[str, Path], spec: BenchSpec, out: Path, emit: Emit) -> N
 
     Writes bench.json. Raises ToolFailed when the file does not load or run, DeviceTimeout.
     """
-    exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
+    exported = files.read(inputs["export"], Exported)
     device = spec.device
-    model = inputs["export"] / exported["files"]["model"]
+    model = exported.model_in(inputs["export"])
     emit(0.0, f"{device.threads} thread(s), at least {device.min_samples} samples")
     bench = time_in_processes(
         RunRequest(

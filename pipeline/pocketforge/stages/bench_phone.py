@@ -5,7 +5,6 @@ A round in which the phone slowed down is kept, marked, and counts for nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices import adb
 from pocketforge.files import hash_file
 from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.bench_phone import BenchPhoneSpec
 
@@ -25,8 +25,8 @@ def run(inputs: Mapping[str, Path], spec: BenchPhoneSpec, out: Path, emit: Emit)
     Writes bench.json. Raises ToolFailed when the file does not load or run, DeviceUnavailable, DeviceTimeout (too hot
     for too long) and DeviceError.
     """
-    exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
-    model = inputs["export"] / exported["files"]["model"]
+    exported = files.read(inputs["export"], Exported)
+    model = exported.model_in(inputs["export"])
     file = adb.Measure(
         session=RUNTIMES[spec.runtime].session,
         model=model,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.measure.on_emulator import count_file
+from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
 from pocketforge.specs.count import CountSpec
 
 Emit = Callable[[float, str], None]
@@ -20,11 +22,11 @@ def run(inputs: Mapping[str, Path], spec: CountSpec, out: Path, emit: Emit) -> N
     Writes counts.json (see devices/emulator/counts.py). Windows that differ are a result, not an error. Raises
     ToolFailed, DeviceUnavailable, DeviceTimeout.
     """
-    exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
+    exported = files.read(inputs["export"], Exported)
     emit(0.0, "warming up")
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         counts = count_file(
-            inputs["export"] / exported["files"]["model"],
+            exported.model_in(inputs["export"]),
             spec.runtime,
             sample_paths(inputs["data"], "eval"),
             inputs["profile"],

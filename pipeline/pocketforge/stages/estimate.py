@@ -9,6 +9,7 @@ from pathlib import Path
 from pocketforge.devices.emulator.counts import Counts
 from pocketforge.measure.on_emulator import estimate_file
 from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
 from pocketforge.specs.count import EstimateSpec
 
 Emit = Callable[[float, str], None]
@@ -19,9 +20,9 @@ def run(inputs: Mapping[str, Path], spec: EstimateSpec, out: Path, emit: Emit) -
 
     Writes estimate.json.
     """
-    exported = json.loads((inputs["export"] / "export.json").read_text("utf-8"))
+    exported = files.read(inputs["export"], Exported)
     counts = Counts.from_json(json.loads((inputs["count"] / "counts.json").read_text("utf-8")))
-    model = inputs["export"] / exported["files"]["model"]
+    model = exported.model_in(inputs["export"])
     estimated = estimate_file(model, counts, inputs["profile"], spec.cores, inputs.get("calibration"))
     files.write(out, estimated)
     estimate = estimated.estimate

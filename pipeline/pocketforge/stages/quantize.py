@@ -7,6 +7,8 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Protocol
 
 import torch
 from torch.export import ExportedProgram
@@ -39,8 +41,16 @@ MOST_IN_FLOAT = 0.5  # of the weights: more, and the file is a float file by ano
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """What one run has to do with. program: the traced graph, as stage reference left it."""
+class Run:
+    """What one run has to do with.
+
+    Attributes:
+        program: The traced graph, as stage reference left it.
+        spec: What the stage is told.
+        inputs: Role → folder or file.
+        out: The folder to write into.
+        emit: Takes progress, 0 to 1, and what is being done.
+    """
 
     program: ExportedProgram
     spec: QuantizeSpec
@@ -62,6 +72,14 @@ class _Run:
         self.emit(0.8 + 0.2 * fraction, "running the quantized graph")
 
 
+class Make(Protocol):
+    """A function that a row of SCHEMES names: it gives the model the scheme's numbers."""
+
+    def __call__(self, run: Run, /) -> Quantized:
+        """Write the graph and what `converted.py` writes with it into run.out."""
+        ...
+
+
 def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: Emit) -> None:
     """inputs: "data", "reference"; mixed also "layers" (the study's folder); mixed and a codebook with finetune
     "data_root" and perhaps "labels"; the latter "partial", "logs".
@@ -74,9 +92,9 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: Emit) -
     torch.set_num_threads(1)
     program = torch.export.load(inputs["reference"] / "model.pt2")
     scheme = spec.quantize.scheme
-    make = {"weight_only_int8": _weight_only, "weight_only_int4": _weight_only, "codebook": _codebook}
+    make: Make = resolve_name(spec.quantize.info.make)
     try:
-        quantized = make.get(scheme, _int8)(_Run(program, spec, inputs, out, emit))
+        quantized = make(Run(program, spec, inputs, out, emit))
     except (PocketforgeError, OSError, MemoryError):
         raise
     except Exception as error:  # torchao and the quantizer raise many kinds of their own
@@ -89,12 +107,13 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: Emit) -
     emit(1.0, f"{len(quantized.quantized)} layers quantized, {len(quantized.left_float)} in float")
 
 
-def _int8(run: _Run) -> Quantized:
+def make_int8(run: Run) -> Quantized:
+    """Integers in layers that an int8 kernel takes: by the scheme and its overrides, or by measurement (mixed)."""
     program, quantize, emit = run.program, run.quantize, run.emit
     check_recurrent(program, quantize.scheme)
     samples = calibration_samples(run.inputs["data"], quantize)
     chosen = None
-    if quantize.scheme == "mixed":
+    if quantize.info.studies_layers:
         study = files.read(run.inputs["layers"], LayerStudy)
         scorer = Scorer(program, samples, quantize, run.inputs, run.sampling)
         chosen = choose(study, scorer, quantize, lambda f, text: emit(0.5 * f, text))
@@ -146,7 +165,8 @@ def check_recurrent(program: ExportedProgram, scheme: str) -> None:
         )
 
 
-def _weight_only(run: _Run) -> Quantized:
+def make_weight_only(run: Run) -> Quantized:
+    """Weights as levels and scales, in as many bits as the scheme says; everything is computed in float32."""
     from pocketforge.quantization.encodings import save_encodings
     from pocketforge.quantization.weight_only import quantize_weights
 
@@ -157,7 +177,8 @@ def _weight_only(run: _Run) -> Quantized:
     return write_float_form(graph, example, run.quantize, encodings, run.inputs["data"], run.out, run.evaluating)
 
 
-def _codebook(run: _Run) -> Quantized:
+def make_codebook(run: Run) -> Quantized:
+    """Each weight one of a few values of its layer."""
     from pocketforge.quantization.codebook import cluster, describe, with_codebooks
     from pocketforge.quantization.codebook_files import save_codebooks
 
@@ -177,7 +198,7 @@ def _codebook(run: _Run) -> Quantized:
 
 
 def _finetuned(
-    run: _Run, clustered: torch.fx.GraphModule, codebooks: Mapping[str, Codebook], settings: Finetune
+    run: Run, clustered: torch.fx.GraphModule, codebooks: Mapping[str, Codebook], settings: Finetune
 ) -> tuple[torch.fx.GraphModule, dict[str, Codebook], tuple[Epoch, ...]]:
     from pocketforge.data.dataset import open_dataset
     from pocketforge.files import resolver

@@ -42,7 +42,7 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: Emi
     exported = files.read(inputs["export"], Exported)
     host = stored_outputs(inputs["verify"] / "model", exported.outputs)
     count = len(host[0].values)
-    samples = min(spec.device.eval_samples or count, count)
+    samples = min(spec.eval_samples or count, count)
     where = place_in_words(inputs, spec.device)
     emit(0.0, f"{samples} samples on {where}")
     answer = _run_there(inputs, spec, exported.model_in(inputs["export"]), samples, out)
@@ -57,7 +57,7 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: Emi
     against_host = measure_parity(outputs, host, classes=truth.is_classification)
     if "quantize" in inputs:
         against_host = with_steps(against_host, output_scales(inputs["quantize"], names))
-    limits = limits_there(inputs, spec.scheme, spec.device.limits)
+    limits = limits_there(inputs, spec.scheme, spec.limits)
     checks = (
         _same_tensors("inputs", exported.inputs, answer.inputs),
         _same_tensors("outputs", exported.outputs, answer.outputs),
@@ -71,23 +71,16 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: Emi
 
 def _run_there(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, model: Path, samples: int, out: Path) -> RunAnswer:
     """Run the file on the first samples; its outputs go into `out`."""
-    device = spec.device
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
-        answer: RunAnswer = resolve_name(DEVICES[device.via].runner).run(
+        answer: RunAnswer = resolve_name(DEVICES[spec.device.via].runner).run(
             RunRequest(
                 session=RUNTIMES[spec.runtime].session,
                 model=model,
                 sha256=hash_file(model),
                 inputs=tuple(_first(path, samples, Path(scratch)) for path in sample_paths(inputs["data"], "eval")),
                 outputs=out,
-                profile=str(inputs.get("profile", "")),
-                cores=device.cores,
-                threads=device.threads,
-                time_limit_s=device.time_limit_s,
-                memory_limit_bytes=device.memory_limit_bytes,
-                serial=device.serial,
-                runner=str(inputs.get("runner", "")),
-                runner_library=str(inputs.get("runner_library", "")),
+                place=spec.device,
+                files=inputs,
             )
         )
     return answer

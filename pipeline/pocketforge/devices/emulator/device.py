@@ -24,6 +24,7 @@ from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.devices.x86 import device as x86
 from pocketforge.devices.x86.hosts import X86Host
 from pocketforge.errors import RecipeError
+from pocketforge.specs.count import EmulatedPlace
 
 # As many as the host prepares for timing.
 _TIMED_SAMPLES = 32
@@ -52,15 +53,17 @@ class Target:
 
 
 def run(request: RunRequest) -> RunAnswer:
-    """Run or time one file on the x86 host, or the cluster `request.cores` of `request.profile`.
+    """Run or time one file on the x86 host, or the cluster `place.cores` of the profile.
 
     Raises ToolFailed with the runtime's own words, DeviceUnavailable, DeviceTimeout, DeviceError (too much memory, a
     session that has no native runner), RecipeError (no such profile or cluster).
     """
-    profile = load_any(request.profile)
+    place, named = request.place, request.files["profile"]
+    assert isinstance(place, EmulatedPlace)
+    profile = load_any(named)
     if isinstance(profile, X86Host):
         return x86.run(request, profile)
-    target = target_of(request.profile, request.cores, request.time_limit_s, request.memory_limit_bytes)
+    target = target_of(named, place.cores, place.time_limit_s, place.memory_limit_bytes)
     mode: Mode = "time" if request.samples else "run"
     limit = _TIMED_SAMPLES if request.samples else 0
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:

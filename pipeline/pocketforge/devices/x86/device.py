@@ -17,6 +17,7 @@ from pocketforge.devices.emulator.parts import QEMU
 from pocketforge.devices.x86 import cpuid, qemu
 from pocketforge.devices.x86.hosts import X86Host
 from pocketforge.errors import DeviceError, DeviceUnavailable
+from pocketforge.specs.count import EmulatedPlace
 
 NATIVE = "this machine"
 
@@ -79,12 +80,7 @@ def run(request: RunRequest, profile: X86Host) -> RunAnswer:
         raise DeviceError(
             f"{profile.name} is an x86 host that is played: nothing can be timed on it", "time files on such a machine"
         )
-    found = player(profile)
-    where = f"{profile.name} ({found.version})"
-    return host.run(
-        request,
-        start=found.start,
-        timeout_s=request.time_limit_s,
-        where=where,
-        memory_limit_bytes=request.memory_limit_bytes,
-    )
+    place, played_by = request.place, player(profile)
+    assert isinstance(place, EmulatedPlace)
+    under = host.Under(played_by.start, f"{profile.name} ({played_by.version})", place.memory_limit_bytes)
+    return host.run(request, timeout_s=place.time_limit_s, under=under)
