@@ -24,9 +24,14 @@ from pocketforge.runtimes.describe import contents_of, format_of
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A model file to benchmark, and samples for it: one .npy for each of its inputs.
+    """A model file to benchmark, and samples for it.
 
-    entries: the stored results that these are of, which stay as long as this is kept.
+    Attributes:
+        name: Of the target, or of the file.
+        path: Of the model file.
+        runtime: That runs it.
+        inputs: Samples: one .npy for each of its inputs.
+        entries: The stored results that these are of, which stay as long as this is kept.
     """
 
     name: str
