@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from pocketforge.devices.answers import Tensor
 from pocketforge.specs.places import HERE, Place
 
 
@@ -59,8 +60,8 @@ class RunAnswer:
         cpus: Those that it might run on; empty where that is not known.
     """
 
-    inputs: tuple[dict[str, Any], ...]
-    outputs: tuple[dict[str, Any], ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
     load_ms: float
     peak_rss_bytes: int
     loaded_rss_bytes: int

@@ -8,44 +8,45 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketforge.devices.answers import NativeAnswer, NativeTensor, Tensor
 from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.errors import ToolFailed
 
 # Samples are converted so many bytes at a time.
 _CHUNK_BYTES = 64 * 1024 * 1024
 
-Tensor = dict[str, Any]
 
-
-def described(answer: Mapping[str, Any], runtime: str) -> tuple[list[Tensor], list[Tensor]]:
+def described(answer: NativeAnswer, runtime: str) -> tuple[list[Tensor], list[Tensor]]:
     """The inputs and outputs in a runner's answer as the host's session of that runtime describes them."""
     io = native_runner(runtime).io
     known = json.loads(answer["metadata"] or "{}")
-    sides = []
-    for side in ("inputs", "outputs"):
-        tensors = []
-        for index, found in enumerate(answer[side]):
-            tensor = {"name": found["name"], "shape": found["shape"], "dtype": found["dtype"]}
-            if io == "tensor":
-                # Tensor names end in ":0" where a converter appended it.
-                tensor["name"] = found["name"].removesuffix(":0")
-                tensor |= {key: found[key] for key in ("scale", "zero_point") if key in found}
-                tensor["in_signature"] = found["in_signature"]
-            elif io == "name":
-                tensor |= known.get(found["name"], {})
-            else:
-                named = known.get(side, [])
-                tensor |= named[index] if index < len(named) else {}
-            tensors.append(tensor)
-        sides.append(tensors)
-    return sides[0], sides[1]
+    sides = (("inputs", answer["inputs"]), ("outputs", answer["outputs"]))
+    inputs, outputs = ([_described(io, known, side, at, each) for at, each in enumerate(told)] for side, told in sides)
+    return inputs, outputs
+
+
+def _described(io: str, known: dict[str, Any], side: str, at: int, told: NativeTensor) -> Tensor:
+    """known: what the file itself holds of its inputs and outputs."""
+    tensor: Tensor = {"name": told["name"], "shape": told["shape"], "dtype": told["dtype"]}
+    if io == "tensor":
+        # Tensor names end in ":0" where a converter appended it.
+        tensor["name"] = told["name"].removesuffix(":0")
+        if "scale" in told and "zero_point" in told:
+            tensor |= {"scale": told["scale"], "zero_point": told["zero_point"]}
+        tensor["in_signature"] = told["in_signature"]
+    elif io == "name":
+        tensor |= known.get(told["name"], {})
+    else:
+        named = known.get(side, [])
+        tensor |= named[at] if at < len(named) else {}
+    return tensor
 
 
 def write_inputs(
@@ -71,10 +72,10 @@ def write_inputs(
     return tuple(written)
 
 
-def read_outputs(answer: Mapping[str, Any], folder: Path, samples: int) -> None:
+def read_outputs(outputs: Sequence[NativeTensor], folder: Path, samples: int) -> None:
     """The runner's output files as outputs_0.npy … in `folder`: samples first, without the batch axis."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index, found in enumerate(answer["outputs"]):
+    for index, found in enumerate(outputs):
         shape = tuple(found["shape"])
         if not shape:
             raise ToolFailed([f"reading output {found['name']}"], 1, "it has no batch axis")
