@@ -37,12 +37,14 @@ from pocketforge.model.load import build_model, count_macs, count_parameters
 from pocketforge.model.weights import load_weights
 from pocketforge.pruning import channels
 from pocketforge.pruning.base import Subject
-from pocketforge.pruning.subject import accuracy, gather
+from pocketforge.pruning.subject import gather
 from pocketforge.recipe.compress import Distill, Finetune, Goal, PruneChannels
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.stats import mean_interval
 from pocketforge.training.distillation import DistillationLoss
+from pocketforge.training.judge import top1
 from pocketforge.training.loop import fit
+from pocketforge.training.options import FitOptions
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "models" / "resnet_cifar" / "digits.toml"
@@ -165,7 +167,7 @@ def main() -> None:
 
     def run(name: str, prepared: Prepared, distill: bool = False) -> int:
         module, constraint, macs = prepared
-        before = accuracy(module, evaluation)
+        before = top1(module, evaluation)
         accuracies = []
         for seed in range(options.seeds):
             trained = copy.deepcopy(module)
@@ -177,8 +179,8 @@ def main() -> None:
                 teacher = DistillationLoss(
                     settings.distill, copy.deepcopy(original), trained, calibration[0][0], seed=seed
                 )
-            fit(trained, data.train, settings, seed=seed, teacher=teacher, constraint=constraint)
-            accuracies.append(accuracy(trained, evaluation))
+            fit(trained, data.train, settings, FitOptions(seed=seed, teacher=teacher, constraint=constraint))
+            accuracies.append(top1(trained, evaluation))
             print(f"{name} seed {seed}: {accuracies[-1]:.4f}", file=sys.stderr, flush=True)
         interval = mean_interval(accuracies)
         rows.append(
@@ -210,7 +212,7 @@ def main() -> None:
         run("torch-pruning, half", torch_pruning_under(original, example, half))
         run("ours, half", ours(copy.deepcopy(original), example, subject(), "global", half))
     total = count_macs(original, (example,))
-    unpruned = accuracy(original, evaluation)
+    unpruned = top1(original, evaluation)
     print(f"unpruned: top-1 {unpruned:.4f}, {total:,} MACs, {count_parameters(original):,} parameters")
     columns = ("MACs counted", "real MACs", "parameters", "before", "after")
     print("method".ljust(26), *(c.rjust(w) for c, w in zip(columns, (13, 12, 11, 7, 7), strict=True)), " ± 95 %")

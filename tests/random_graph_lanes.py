@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import json
 import math
 import re
 import tempfile
@@ -29,10 +28,17 @@ from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import PocketforgeError
 from pocketforge.metrics import PERFECT_SQNR_DB
 from pocketforge.model.evaluate import evaluate
+from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
+from pocketforge.outcomes.export import Exported
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.pt2e import prepare
 from pocketforge.recipe.quantize import Quantize
+from pocketforge.specs.base import Spec
+from pocketforge.specs.export import ExportSpec
 from pocketforge.specs.quantize import QuantizeSpec
+from pocketforge.specs.reference import ReferenceSpec
+from pocketforge.specs.trained import ModelSource
 from pocketforge.stages import export, quantize, reference
 
 RUNTIMES = ("onnx", "executorch", "tflite")
@@ -113,7 +119,7 @@ def _lane(graph: RandomGraph, lane: str, inputs: dict[str, Path], out: Path, nam
             found.append(_fold(graph, lane, inputs))
             return
         _export(lane, inputs, out)
-        model = out / json.loads((out / "export.json").read_text("utf-8"))["files"]["model"]
+        model = files.read(out, Exported).model_in(out)
         answers: Arrays = file_answers.answers(lane.partition(" ")[0], model, load_samples(inputs["data"], "eval"))
         found.append(_judged(graph, lane, inputs, answers))
 
@@ -133,8 +139,7 @@ def _with_quantized(lane: str, inputs: dict[str, Path], folder: Path) -> dict[st
 
 def _export(lane: str, inputs: dict[str, Path], out: Path) -> None:
     runtime, _, scheme = lane.partition(" ")
-    spec = {"runtime": runtime, "scheme": scheme, "layout": "NCHW", "model_layout": "NCHW", "io": "float32"}
-    _stage(export, inputs, {**spec, "opset": None}, out)
+    _stage(export, inputs, ExportSpec(runtime, scheme, "NCHW", "NCHW", "float32", None), out)
 
 
 def _fold(graph: RandomGraph, lane: str, inputs: dict[str, Path]) -> LaneResult:
@@ -245,7 +250,7 @@ def _innermost(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]} ({Path(at.filename).name}:{at.lineno})"
 
 
-def _stage(module: Any, inputs: dict[str, Path], spec: dict[str, Any], out: Path) -> None:
+def _stage(module: Any, inputs: dict[str, Path], spec: Spec, out: Path) -> None:
     if out.exists():
         return  # by an earlier call, whose lanes did not come to an end
     partial = out.with_name(f"{out.name}.part")
@@ -271,9 +276,9 @@ def _model_folder(graph: RandomGraph, folder: Path) -> dict[str, Path]:
     np.save(data / "eval_targets.npy", eager[0])
     for number, array in enumerate(eager):
         np.save(data / f"eager_{number}.npy", array)
-    shapes = [{"shape": list(d.shape[1:]), "dtype": str(d.dtype)} for d in drawn]
-    text = json.dumps({"inputs": shapes, "labels": [], "preprocess": {"output": "NCHW"}})
-    (data / "data.json").write_text(text, "utf-8")
+    samples = tuple(SampleTensor(tuple(d.shape[1:]), str(d.dtype)) for d in drawn)
+    counts, prepared = Counts(0, 0, 0, 0, 0, 0), Preprocessing(None, "NCHW", ())
+    files.write(data, Sampled("", "regression", (), counts, {}, samples, SampleTensor((), ""), prepared, None, ()))
     return inputs
 
 
@@ -282,16 +287,8 @@ def _eager(inputs: dict[str, Path]) -> Arrays:
     return load_samples(inputs["data"], "eager")
 
 
-def _reference_spec() -> dict[str, Any]:
-    return {
-        "definition": "model.py",
-        "args": {},
-        "seed": 0,
-        "inputs": [],
-        "outputs": [],
-        "task": "regression",
-        "metric": "mean_absolute_error",
-    }
+def _reference_spec() -> ReferenceSpec:
+    return ReferenceSpec(ModelSource("model.py", {}, 0), (), (), "regression", "mean_absolute_error")
 
 
 def _layer_names(graph: RandomGraph) -> list[str]:

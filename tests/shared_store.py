@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from release_build import RELEASE
 
@@ -26,6 +25,7 @@ from pocketforge.recipe.device import HostDevice
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.run.part import run_part
 from pocketforge.run.store import Store
+from pocketforge.specs.why import WhySpec
 
 SUFFIXES = {"executorch": "pte", "tflite": "tflite", "onnx": "onnx"}
 
@@ -75,7 +75,7 @@ class DigitsParts:
     def model(self, runtime: str, kind: str) -> Path:
         return self.exported(runtime, kind) / f"model.{SUFFIXES[runtime]}"
 
-    def for_why(self, *targets: str) -> Mapping[str, tuple[dict[str, Path], dict[str, Any]]]:
+    def for_why(self, *targets: str) -> Mapping[str, tuple[dict[str, Path], WhySpec]]:
         """Target → what stage `why` gets for it: its inputs by role, and its spec."""
         plan, keys = with_why(self.plan, self.recipe, self._facts, targets)
         steps = {name: plan.step(key) for name, key in keys.items()}
@@ -83,7 +83,7 @@ class DigitsParts:
         return {
             name: (
                 {role: folders[key] for role, key in step.needs.items()} | dict(step.paths),
-                dict(step.spec) if isinstance(step.spec, dict) else step.spec,
+                step.spec,
             )
             for name, step in steps.items()
         }

@@ -85,6 +85,10 @@ Event = (
     BuildStarted | StepStarted | StepProgress | StepFinished | StepReused | StepFailed | StepSkipped | Warned | Waiting
 )
 Emit = Callable[[Event], None]
+# How far one piece of work is, 0 to 1, and at what.
+Progress = Callable[[float, str], None]
+# A line for whoever waits.
+Say = Callable[[str], None]
 
 
 def to_json(event: Event) -> dict[str, Any]:

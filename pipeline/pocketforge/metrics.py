@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+# One an input or output of a model, samples first.
+Arrays = Sequence[Array]
 # An SQNR for outputs without any difference: a finite number, so that JSON can hold it.
 PERFECT_SQNR_DB = 200.0
 # A mean over fewer values says little: such channels have the whole tensor's, and none is judged by itself.

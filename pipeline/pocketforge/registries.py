@@ -47,11 +47,11 @@ _TRACE = ("torch", "torch.export", "torch._dynamo", "safetensors.torch", "torch.
 STAGES: dict[str, StageInfo] = {
     "data": StageInfo("pocketforge.stages.data", 2, ("numpy", "pillow", "scikit-learn"), user_code=True),
     "finetune": StageInfo(
-        "pocketforge.stages.finetune", 3, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
+        "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),
-    "prune": StageInfo("pocketforge.stages.prune", 3, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
-    "sensitivity": StageInfo("pocketforge.stages.sensitivity", 2, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
-    "gains": StageInfo("pocketforge.stages.gains", 2, ("torch", "numpy"), _TRACE, user_code=True),
+    "prune": StageInfo("pocketforge.stages.prune", 4, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
+    "sensitivity": StageInfo("pocketforge.stages.sensitivity", 3, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
+    "gains": StageInfo("pocketforge.stages.gains", 3, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 5, ("torch", "numpy"), _TRACE, user_code=True),
     "layers": StageInfo(
         "pocketforge.stages.layers", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
@@ -205,6 +205,8 @@ class RuntimeInfo:
         layouts: Layouts of images that its files can take.
         target_keys: Keys of [[target]] and of its `verify` table that are for this runtime alone.
         hints: Commented lines of a new recipe's target.
+        mixes_ranges: Whether one file of it may hold layers whose activations have fixed ranges and layers that find
+            theirs at run time.
         why: How its files are looked into; None: `why` compares outputs only, not layers.
         native: What runs its files on ARM cores; None: neither the emulator nor phones can.
         schemes: Of a plug-in's runtime, scheme → what it makes of it; one that is not there is refused. Those of
@@ -223,6 +225,7 @@ class RuntimeInfo:
     layouts: tuple[Literal["NCHW", "NHWC"], ...] = ("NCHW",)
     target_keys: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    mixes_ranges: bool = False
     why: Why | None = None
     native: NativeRunner | None = None
     schemes: Mapping[str, SchemeSupport] = field(default_factory=dict)
@@ -278,6 +281,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
             "executorch.devtools.backend_debug",
             "pocketforge.runtimes.executorch_patterns",
         ),
+        mixes_ranges=True,
         why=Why("folded", lowered="pocketforge.runtimes.tap_executorch"),
         native=NativeRunner("executorch", tolerance=1e-4, io="place"),
     ),

@@ -18,9 +18,12 @@ from pocketforge.errors import ModelError
 from pocketforge.model.surgery import KeepChannels
 from pocketforge.pruning import channels, graph, importance, subject, tracing
 from pocketforge.pruning.base import Pruned, Subject
+from pocketforge.pruning.depgraph import Index
 from pocketforge.pruning.equality import tensors_of
-from pocketforge.pruning.search import Budget, Index, Reach, SearchLimitError
+from pocketforge.pruning.search import Budget, Reach, SearchLimitError
 from pocketforge.recipe.compress import PruneChannels
+from pocketforge.recipe.model import InputSpec
+from pocketforge.specs.trained import ModelSource
 
 Forward = Callable[[Any, Tensor], Any]
 
@@ -117,7 +120,7 @@ def widths(module: nn.Module) -> dict[str, int]:
 
 
 def whys(found: Pruned) -> dict[str, str]:
-    return {entry["name"]: entry["why"] for entry in found.report["skipped"]}
+    return {entry.name: entry.why for entry in found.report.skipped}
 
 
 def normed(*layers: nn.Module) -> nn.Module:
@@ -189,12 +192,12 @@ def test_an_example_is_samples_or_random_never_zeros() -> None:
     batches = [((torch.randn(4, 3, 6, 6),), torch.zeros(4))]
 
     def example(shape: list[int], dtype: str = "float32") -> Tensor:
-        spec = {"inputs": [{"name": "x", "shape": shape, "dtype": dtype}]}
-        (found,) = subject.example_for(spec, {}, batches)
+        model = ModelSource("model.py", {}, seed=0)
+        (found,) = subject.example_for(model, [InputSpec(tuple(shape), "x", dtype)], {}, batches)
         assert list(found.shape) == shape and found.dtype == getattr(torch, dtype)
         return found
 
-    assert torch.equal(example([2, 3, 6, 6]), batches[0][0][0][:2])
+    assert torch.equal(example([1, 3, 6, 6]), batches[0][0][0][:1])
     assert example([1, 3, 8, 8]).std() > 0.5
     assert example([1, 3, 8, 8], "int64").sum() > 0
 
@@ -218,7 +221,7 @@ def gated(halves: Callable[[Tensor], Tensor], inside: int = 32) -> nn.Module:
 )
 def test_what_goes_along_is_counted(module: Callable[[], nn.Module], scope: str) -> None:
     left, found = pruned(module(), scope=scope)
-    assert whys(found) == {} and found.report["warnings"] == []
+    assert whys(found) == {} and found.report.warnings == ()
     if scope == "local":
         assert widths(left) == {"a": 32, "d": 8, "fc": 5}
     else:  # half of 80, to the piece
@@ -238,7 +241,7 @@ def test_concatenations_that_overlap_lose_the_share_that_was_asked() -> None:
 
     module = Net(summed, a=conv(3, 16), b=conv(3, 32), c=conv(3, 48), d=conv(48, 16), fc=nn.Linear(16, 5))
     left, found = pruned(module, ratio=0.3)
-    assert widths(left) == {"a": 8, "b": 24, "c": 32, "d": 8, "fc": 5} and found.report["warnings"] == []
+    assert widths(left) == {"a": 8, "b": 24, "c": 32, "d": 8, "fc": 5} and found.report.warnings == ()
     # Where a part of a layer cannot go, the report says so.
     module = Net(
         lambda s, x: pooled(s, s.d(torch.cat([x.new_zeros(len(x), 8, 6, 6), s.a(x).relu()], 1) + s.b(x))),
@@ -249,7 +252,7 @@ def test_concatenations_that_overlap_lose_the_share_that_was_asked() -> None:
     )
     left, found = pruned(module, ratio=0.8, round_to=1)
     assert widths(left)["b"] == widths(left)["a"] + 8
-    assert found.report["warnings"] == ["b: 19 of 64 channels left, 12.8 asked: only 56 of them can go"]
+    assert found.report.warnings == ("b: 19 of 64 channels left, 12.8 asked: only 56 of them can go",)
 
 
 def test_parts_that_go_different_ways_stay_as_wide_as_each_other() -> None:
@@ -368,7 +371,7 @@ def test_random_graphs_are_cut_right_or_skipped_by_name() -> None:
             )
             cut.append(seed)
             hold_against_zeros(whole, left, found, made.draw(2, seed=1))
-            said = {*found.report["protected"], *whys(found), *(w.split(":")[0] for w in found.report["warnings"])}
+            said = {*found.report.protected, *whys(found), *(w.split(":")[0] for w in found.report.warnings)}
             now = widths(left)
             for name, before in widths(whole).items():
                 assert name in said or abs(now[name] - before / 2) <= tile, (seed, name, before, now[name])
@@ -389,6 +392,8 @@ def prune_or_say(given: Subject, settings: PruneChannels) -> Pruned:
 
 
 def test_the_traced_example_is_a_real_sample_whatever_zeros_were_given(tmp_path):
+    from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
+    from pocketforge.specs.reference import ReferenceSpec
     from pocketforge.stages.reference import load_traced
 
     definition = "import torch\ndef build():\n    return torch.nn.Linear(4, 2)\n"
@@ -396,11 +401,12 @@ def test_the_traced_example_is_a_real_sample_whatever_zeros_were_given(tmp_path)
     (tmp_path / "none.py").write_text(definition)
     samples = np.stack([np.zeros(4), np.arange(4)]).astype(np.float32)  # the first is all alike: the second
     np.save(tmp_path / "eval_0.npy", samples)
-    data = {"inputs": [{"shape": [4], "dtype": "float32"}]}
-    shapes = [{"name": "x", "shape": [1, 4], "dtype": "float32"}]
-    for name, inputs in (("zeros.py", []), ("none.py", []), ("none.py", shapes)):
-        spec = {"definition": name, "args": {}, "seed": 0, "inputs": inputs}
-        program, *_ = load_traced({"data": tmp_path, "data_root": tmp_path}, spec, data)
+    data = Sampled("", "regression", (), Counts(2, 0, 0, 2, 0, 0), {}, (SampleTensor((4,), "float32"),),
+                   SampleTensor((), "float32"), Preprocessing(None, None, ()), None, ())  # fmt: skip
+    shapes = (InputSpec((1, 4), "x"),)
+    for name, inputs in (("zeros.py", ()), ("none.py", ()), ("none.py", shapes)):
+        spec = ReferenceSpec(ModelSource(name, {}, 0), inputs, (), "regression", "r2")
+        program = load_traced({"data": tmp_path, "data_root": tmp_path}, spec, data).program
         assert np.array_equal(program.example_inputs[0][0], samples[1:])
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.model import load
 from pocketforge.model.surgery import KeepChannels, apply_edits, edit_from_json, edit_to_json
+from pocketforge.outcomes.prune import ReachedGoal
 from pocketforge.pruning import channels
 from pocketforge.pruning.base import Pruned, Subject
 from pocketforge.recipe.compress import Goal, PruneChannels
@@ -122,16 +123,16 @@ def test_each_architecture_is_cut_in_step_and_computes_what_zeros_would_give(nam
     found = widths(module)
     assert {layer: found[layer] for layer in wanted} == wanted
     assert found["classifier"] == 5
-    assert "classifier" in pruned.report["protected"]
-    whys = [entry["why"] for entry in pruned.report["skipped"]]
+    assert "classifier" in pruned.report.protected
+    whys = [entry.why for entry in pruned.report.skipped]
     assert bool(whys) == bool(reason) and all(reason in why for why in whys), whys
     (edit,) = pruned.edits
     assert isinstance(edit, KeepChannels)
     batch = subject.batches[0][0][0]
     if name != "group norm":  # its statistics are of the channels that are left
         torch.testing.assert_close(module(batch), zeroed(whole, edit)(batch), rtol=1e-4, atol=1e-5)
-    assert pruned.report["macs"] == [load.count_macs(m, subject.example) for m in (whole, module)]
-    assert pruned.report["macs"][1] < pruned.report["macs"][0]
+    assert pruned.report.macs == tuple(load.count_macs(m, subject.example) for m in (whole, module))
+    assert pruned.report.macs[1] < pruned.report.macs[0]
     again = apply_edits(copy.deepcopy(whole), [edit_from_json(edit_to_json(edit))])
     assert torch.equal(again(batch), module(batch))
 
@@ -155,7 +156,7 @@ def test_bn_scale_removes_the_smallest_scales_and_skips_layers_without_a_norm() 
     pruned = channels.prune(subject_of(module), PruneChannels(ratio=0.5, importance="bn_scale"))
     largest = sorted(scales.argsort(descending=True)[:16].tolist())
     assert list(kept_of(pruned, "blocks.0.body.1.weight")) == largest
-    assert [s["name"] for s in pruned.report["skipped"]] == ["blocks.1.down"]
+    assert [s.name for s in pruned.report.skipped] == ["blocks.1.down"]
 
 
 def test_taylor_keeps_what_the_loss_depends_on() -> None:
@@ -234,7 +235,7 @@ def test_protected_layers_keep_their_outputs() -> None:
     module = net(CHAIN)
     pruned = channels.prune(subject_of(module), PruneChannels(ratio=0.5, protect=("blocks.1",)))
     assert [widths(module)[f"blocks.{i}.body.0"] for i in range(3)] == [16, 64, 16]
-    assert pruned.report["protected"] == ["blocks.1.body.0", "classifier"]
+    assert pruned.report.protected == ("blocks.1.body.0", "classifier")
 
 
 def test_what_cannot_be_done_is_said() -> None:
@@ -252,8 +253,8 @@ def test_layers_of_few_channels_are_left_alone_not_emptied() -> None:
     module = net([["chain", 8], ["chain", 24]])
     pruned = channels.prune(subject_of(module), PruneChannels(ratio=0.9))
     assert [widths(module)[f"blocks.{i}.body.0"] for i in range(2)] == [8, 8]
-    assert pruned.report["skipped"][0]["name"] == "blocks.0.body.0"
-    assert "8 is the least that round_to 8 leaves" in pruned.report["skipped"][0]["why"]
+    assert pruned.report.skipped[0].name == "blocks.0.body.0"
+    assert "8 is the least that round_to 8 leaves" in pruned.report.skipped[0].why
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,17 +269,17 @@ def test_a_goal_is_met_with_the_largest_model(scope: Any, metric: Any) -> None:
     blocks = [["chain", 32], ["residual", 64], ["bottleneck", 64], ["chain", 64]]
     module = net(blocks)
     pruned = channels.prune(subject_of(module), PruneChannels(scope=scope, goal=Goal(metric=metric, removed=0.4)))
-    before, after = pruned.report[metric]
-    goal = pruned.report["goal"]
-    assert goal == {"metric": metric, "limit": pytest.approx(0.6 * before), "reached": after}
-    assert after <= goal["limit"]
+    before, after = getattr(pruned.report, metric)
+    goal = pruned.report.goal
+    assert goal == ReachedGoal(metric, before, pytest.approx(0.6 * before), reached=after)
+    assert after <= goal.limit
     assert after > 0.5 * before  # 8 channels of one layer are less than a tenth of this model
 
 
 def test_a_goal_that_is_met_already_removes_nothing_and_one_out_of_reach_says_the_least() -> None:
     module = net(CHAIN)
     easy = channels.prune(subject_of(module), PruneChannels(goal=Goal(metric="macs", limit=1e9)))
-    assert easy.edits == [] and easy.report["layers"] == []
+    assert easy.edits == [] and easy.report.layers == ()
     smallest = net(CHAIN)
     channels.prune(subject_of(smallest), PruneChannels(ratios={"blocks.0": 0.9, "blocks.2": 0.9}))
     least = load.count_macs(smallest, subject_of(smallest).example)
@@ -298,7 +299,7 @@ def test_a_latency_goal_is_measured_on_a_few_candidates() -> None:
     settings = PruneChannels(goal=Goal(metric="latency_ms", limit=10.0))
     pruned = channels.prune(subject_of(module, measure=latency), settings)
     assert len(tried) <= 8
-    assert pruned.report["goal"]["reached"] == sum(widths(module).values()) / 10 <= 10.0
+    assert pruned.report.goal.reached == sum(widths(module).values()) / 10 <= 10.0
     with pytest.raises(ModelError, match="a goal on latency_ms cannot be measured here"):
         channels.prune(subject_of(net(CHAIN)), settings)
 
@@ -322,7 +323,7 @@ def test_a_goal_in_steps_takes_the_same_from_each() -> None:
     for step in range(1, 4):
         settings = PruneChannels(scope="global", goal=Goal(metric="macs", removed=0.6), steps=3)
         pruned = channels.prune(subject_of(module, step=step, steps=3), settings)
-        macs.append(pruned.report["macs"][1])
+        macs.append(pruned.report.macs[1])
     shares = [m / macs[0] for m in macs]
     assert shares[1:] == pytest.approx([0.8, 0.6, 0.4], abs=0.05)
     assert shares[3] <= 0.41
@@ -419,11 +420,11 @@ def test_whole_heads_and_hidden_units_go_and_the_embedding_stays(attention: type
     whole = copy.deepcopy(module)
     subject = subject_of(module)
     pruned = channels.prune(subject, PruneChannels(ratio=0.5, head_ratio=0.5, scope=scope))
-    heads = {entry["name"]: entry["after"] for entry in pruned.report["layers"] if entry.get("heads")}
+    heads = {entry.name: entry.after for entry in pruned.report.layers if entry.heads}
     assert sum(heads.values()) + 4 * (2 - len(heads)) == 4
     assert sum(widths(module)[f"blocks.{i}.up"] for i in range(2)) == 64
     assert module.positions.shape == (1, 4, 32) and widths(module)["patches"] == 32
-    assert "embedding stream" in pruned.report["skipped"][0]["why"]
+    assert "embedding stream" in pruned.report.skipped[0].why
     (edit,) = pruned.edits
     assert isinstance(edit, KeepChannels)
     batch = subject.batches[0][0][0]
@@ -447,7 +448,7 @@ def test_heads_alone_and_heads_that_cannot_go() -> None:
     module = Encoder(Builtin).eval()
     pruned = channels.prune(subject_of(module), PruneChannels(ratio=0.5, head_ratio=0.5))
     assert widths(module)["blocks.0.up"] == 32
-    assert [e["name"] for e in pruned.report["skipped"] if "MultiheadAttention" in e["why"]] == [
+    assert [e.name for e in pruned.report.skipped if "MultiheadAttention" in e.why] == [
         "blocks.0.attention.mha",
         "blocks.1.attention.mha",
     ]

@@ -15,8 +15,8 @@ from pocketforge.recipe.quantize import Override, Quantize  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-    from pocketforge.quantization.layers import op_name
     from pocketforge.quantization.pt2e import quantize_graph
+    from pocketforge.quantization.weighted import op_name
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

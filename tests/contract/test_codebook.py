@@ -27,9 +27,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the toolchains deprecate pa
 
 from pocketforge.model.load import build_model, trace  # noqa: E402
 from pocketforge.model.weights import load_weights  # noqa: E402
-from pocketforge.pruning.subject import accuracy, gather  # noqa: E402
+from pocketforge.pruning.subject import gather  # noqa: E402
 from pocketforge.quantization import codebook  # noqa: E402
 from pocketforge.quantization.fold import deep_copy, fold_batch_norm  # noqa: E402
+from pocketforge.training import judge  # noqa: E402
+from pocketforge.training.options import FitOptions  # noqa: E402
 
 MODELS = Path(__file__).parents[2] / "models"
 BITS = (2, 3, 4, 6, 8)
@@ -56,7 +58,7 @@ def mse(quantized: Any, weight: np.ndarray) -> float:
 
 
 def top1(graph: Any, digits: Any) -> float:
-    return accuracy(codebook.batched(graph), digits.eval)
+    return judge.top1(codebook.batched(graph), digits.eval)
 
 
 # Batch norm
@@ -224,7 +226,7 @@ FINETUNE = Finetune(epochs=2, lr=3e-3, batch_size=64)
 def finetuned(digits):
     books = codebook.cluster(digits.graph, 4)
     before = copy.deepcopy(digits.graph.state_dict())
-    found = codebook.finetune_centroids(digits.graph, books, digits.train, FINETUNE, seed=0)
+    found = codebook.finetune_centroids(digits.graph, books, digits.train, FINETUNE, FitOptions(seed=0))
     assert all(torch.equal(value, before[name]) for name, value in digits.graph.state_dict().items())
     return books, found
 
@@ -233,7 +235,7 @@ def test_fine_tuning_the_centroids_brings_back_what_2_bits_lost(digits, finetune
     books, (graph, trained, history) = finetuned
     lost = top1(codebook.with_codebooks(digits.graph, books), digits)
     assert lost < 0.7 < 0.9 < top1(graph, digits)
-    assert len(history) == 2 and history[-1]["loss"] < history[0]["loss"]
+    assert len(history) == 2 and history[-1].loss < history[0].loss
     for name, book in books.items():
         assert np.array_equal(trained[name].indices, book.indices)
         assert not np.array_equal(trained[name].centroids, book.centroids)
@@ -253,9 +255,15 @@ def test_fine_tuning_is_the_same_every_time_and_goes_on_after_a_kill(digits, fin
 
     said: list[str] = []
     with pytest.raises(Killed):
-        codebook.finetune_centroids(digits.graph, books, digits.train, FINETUNE, seed=0, partial=tmp_path, emit=kill)
+        codebook.finetune_centroids(
+            digits.graph, books, digits.train, FINETUNE, FitOptions(seed=0, partial=tmp_path, emit=kill)
+        )
     _, again, history_again = codebook.finetune_centroids(
-        digits.graph, books, digits.train, FINETUNE, seed=0, partial=tmp_path, emit=lambda _, words: said.append(words)
+        digits.graph,
+        books,
+        digits.train,
+        FINETUNE,
+        FitOptions(seed=0, partial=tmp_path, emit=lambda _, words: said.append(words)),
     )
     assert "going on after epoch 1" in said[0] and history_again == history
     for name, book in trained.items():
@@ -282,7 +290,7 @@ def test_a_centroid_of_zero_stays_zero(digits):
         weight[weight.abs() < weight.abs().quantile(0.7)] = 0
     books = codebook.cluster(graph, 4)
     settings = Finetune(epochs=1, lr=1e-3, batch_size=112)
-    trained, _, _ = codebook.finetune_centroids(graph, books, digits.train[:224], settings, seed=0)
+    trained, _, _ = codebook.finetune_centroids(graph, books, digits.train[:224], settings, FitOptions(seed=0))
     assert torch.equal(
         trained.get_parameter("down2.conv.0.weight") == 0, graph.get_parameter("down2.conv.0.weight") == 0
     )

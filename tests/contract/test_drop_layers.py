@@ -24,6 +24,7 @@ from pocketforge.errors import ModelError  # noqa: E402
 from pocketforge.model.load import build_model, count_macs, count_parameters, trace  # noqa: E402
 from pocketforge.model.surgery import Replace, Skip, apply_edits, edit_from_json, edit_to_json  # noqa: E402
 from pocketforge.model.weights import load_weights  # noqa: E402
+from pocketforge.outcomes.prune import ReachedGoal  # noqa: E402
 from pocketforge.pruning.base import Pruned, Subject  # noqa: E402
 from pocketforge.pruning.blocks import observe, residual_blocks  # noqa: E402
 from pocketforge.pruning.layers import prune  # noqa: E402
@@ -175,7 +176,7 @@ def costs(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[int, int]:
 
 def test_the_shipped_cnn_has_two_blocks_that_can_go(data: tuple[Tensor, Tensor]) -> None:
     report = prune(of_digits_cnn(data), DropLayers(count=1)).report
-    assert {c["name"] for c in report["candidates"]} == {"residual", "inverted"}
+    assert {c.name for c in report.candidates} == {"residual", "inverted"}
 
 
 class Gate(nn.Module):
@@ -275,14 +276,14 @@ def test_each_importance_drops_exactly_one_block(data: tuple[Tensor, Tensor], im
     before = of_digits_cnn(data)
     macs, parameters = costs(before.module, before.example)
     pruned = prune(before, DropLayers(count=1, importance=importance))
-    (name,) = pruned.report["dropped"]
-    (gone,) = [c for c in pruned.report["candidates"] if c["name"] == name]
-    assert gone["importance"] == min(c["importance"] for c in pruned.report["candidates"])
+    (name,) = pruned.report.dropped
+    (gone,) = [c for c in pruned.report.candidates if c.name == name]
+    assert gone.importance == min(c.importance for c in pruned.report.candidates)
     now = costs(before.module, before.example)
-    assert now == (macs - gone["macs"], parameters - gone["parameters"])
-    assert pruned.report["macs"] == [macs, now[0]] and pruned.report["parameters"] == [parameters, now[1]]
+    assert now == (macs - gone.macs, parameters - gone.parameters)
+    assert pruned.report.macs == (macs, now[0]) and pruned.report.parameters == (parameters, now[1])
     assert isinstance(before.module.get_submodule(name), Skip)
-    assert pruned.report["kept"] == [c["name"] for c in pruned.report["candidates"] if c["name"] != name]
+    assert pruned.report.kept == tuple(c.name for c in pruned.report.candidates if c.name != name)
 
 
 def test_the_importances_are_what_they_say(resnet: nn.Module, data: tuple[Tensor, Tensor]) -> None:
@@ -291,8 +292,7 @@ def test_the_importances_are_what_they_say(resnet: nn.Module, data: tuple[Tensor
     for importance in ("loss", "cosine", "taylor"):
         of = subject(copy.deepcopy(resnet), x, y)
         found[importance] = {
-            c["name"]: c["importance"]
-            for c in prune(of, DropLayers(count=1, importance=importance)).report["candidates"]
+            c.name: c.importance for c in prune(of, DropLayers(count=1, importance=importance)).report.candidates
         }
     name = "stage1.1"
     loss = functional.cross_entropy(resnet(x[:120]), y[:120])
@@ -320,8 +320,8 @@ def test_a_useless_block_goes_first_and_changes_nothing(
             parameter.zero_()
         before = resnet(x[:200])
     report = prune(subject(resnet, x, y), DropLayers(count=1, importance=importance)).report
-    assert report["dropped"] == ["stage2.1"]
-    assert report["candidates"][0]["importance"] == pytest.approx(0, abs=1e-6)
+    assert report.dropped == ("stage2.1",)
+    assert report.candidates[0].importance == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         assert torch.equal(resnet(x[:200]), before)
 
@@ -347,27 +347,27 @@ def test_the_loss_is_measured_again_after_each_removal(data: tuple[Tensor, Tenso
     of = Subject(module.eval(), (x[:1],), [((x,), target)], lambda out, wanted: (out - wanted).square().mean())
     report = prune(of, DropLayers(count=2)).report
     # Measured once, b and c would go: without b, a is the worst to keep.
-    assert [c["name"] for c in report["candidates"]] == ["b", "c", "a"]
-    assert report["dropped"] == ["b", "a"]
-    assert report["loss"][1] == pytest.approx(report["loss"][0], abs=1e-6)
+    assert [c.name for c in report.candidates] == ["b", "c", "a"]
+    assert report.dropped == ("b", "a")
+    assert report.loss[1] == pytest.approx(report.loss[0], abs=1e-6)
 
 
 def test_a_ratio_takes_at_least_that_share_of_the_macs(resnet: nn.Module, data: tuple[Tensor, Tensor]) -> None:
     of = subject(resnet, *data)
     pruned = prune(of, DropLayers(ratio=0.3))
-    macs = {c["name"]: c["macs"] for c in pruned.report["candidates"]}
-    before, after = pruned.report["macs"]
-    last = pruned.report["dropped"][-1]
+    macs = {c.name: c.macs for c in pruned.report.candidates}
+    before, after = pruned.report.macs
+    last = pruned.report.dropped[-1]
     assert after <= 0.7 * before < after + macs[last], "one block less would not have been enough"
-    assert pruned.report["goal"]["reached"] == after == count_macs(resnet, of.example)
+    assert pruned.report.goal.reached == after == count_macs(resnet, of.example)
 
 
 def test_a_goal_on_parameters(resnet: nn.Module, data: tuple[Tensor, Tensor]) -> None:
     parameters = count_parameters(resnet)
     goal = Goal("parameters", limit=parameters - 1)
     report = prune(subject(resnet, *data), DropLayers(goal=goal, importance="cosine")).report
-    assert len(report["dropped"]) == 1 and count_parameters(resnet) < parameters
-    assert report["goal"]["reached"] == report["parameters"][1]
+    assert len(report.dropped) == 1 and count_parameters(resnet) < parameters
+    assert report.goal.reached == report.parameters[1]
 
 
 def test_a_latency_goal_measures_after_each_block(resnet: nn.Module, data: tuple[Tensor, Tensor]) -> None:
@@ -379,8 +379,8 @@ def test_a_latency_goal_measures_after_each_block(resnet: nn.Module, data: tuple
 
     of = subject(resnet, *data, measure=convolutions)
     report = prune(of, DropLayers(goal=Goal("latency_ms", limit=10))).report
-    assert seen == [14, 12, 10] and len(report["dropped"]) == 2
-    assert report["goal"] == {"metric": "latency_ms", "before": 14.0, "limit": 10.0, "reached": 10.0}
+    assert seen == [14, 12, 10] and len(report.dropped) == 2
+    assert report.goal == ReachedGoal("latency_ms", before=14.0, limit=10.0, reached=10.0)
 
 
 def test_equal_inputs_give_equal_edits_and_bits(resnet: nn.Module, data: tuple[Tensor, Tensor]) -> None:
@@ -418,7 +418,7 @@ def test_a_dropped_block_is_in_no_graph(data: tuple[Tensor, Tensor]) -> None:
     block = of.module.get_submodule("inverted")
     convolutions = sum(isinstance(m, nn.Conv2d) for m in block.modules())
     report = prune(of, DropLayers(count=1, blocks=("inverted",))).report
-    assert report["dropped"] == ["inverted"]
+    assert report.dropped == ("inverted",)
     program, nodes, onnx_ops, file = export(of.module)
     said = [str(node.meta.get("nn_module_stack", "")) for node in program.graph.nodes]
     assert not any("InvertedResidual" in stack and "inverted" in stack.split("'") for stack in said)
@@ -512,14 +512,14 @@ def test_a_block_that_is_linear_is_recovered(kind: str, shape: tuple[int, ...], 
         before = module.block(x)
     of = subject(module, x, torch.zeros(96, dtype=torch.int64), 80)
     report = prune(of, DropLayers(count=1, blocks=("block",), replace="fit")).report
-    (fit,) = report["fits"]
-    assert fit["kind"] == by["kind"] and fit["error"] < 1e-4
+    (fit,) = report.fits
+    assert fit.kind == by["kind"] and fit.error < 1e-4
     for name, value in by.items():
         if name != "kind":
             assert list(getattr(module.block, name)) == value
     with torch.no_grad():
         assert torch.allclose(module.block(x), before, atol=1e-4)
-    assert report["parameters"][1] < report["parameters"][0]
+    assert report.parameters[1] < report.parameters[0]
 
 
 def test_a_fitted_map_is_used_only_where_it_lowers_the_loss(resnet: nn.Module, data: tuple[Tensor, Tensor]) -> None:
@@ -527,15 +527,15 @@ def test_a_fitted_map_is_used_only_where_it_lowers_the_loss(resnet: nn.Module, d
     for replace in ("identity", "fit"):
         module = copy.deepcopy(resnet)
         report = prune(subject(module, *data), DropLayers(count=1, blocks=("stage2.1",), replace=replace)).report
-        losses[replace] = report["loss"][1]
-        fits = report["fits"]
-    assert losses["fit"] < losses["identity"] and fits[0]["kind"] == "conv2d"
-    assert fits[0]["loss"] == pytest.approx(losses["fit"]) and fits[0]["loss_of_identity"] == losses["identity"]
+        losses[replace] = report.loss[1]
+        fits = report.fits
+    assert losses["fit"] < losses["identity"] and fits[0].kind == "conv2d"
+    assert fits[0].loss == pytest.approx(losses["fit"]) and fits[0].loss_of_identity == losses["identity"]
     with torch.no_grad():
         for parameter in resnet.stage2[1].bn2.parameters():
             parameter.zero_()
-    (fit,) = prune(subject(resnet, *data), DropLayers(count=1, blocks=("stage2.1",), replace="fit")).report["fits"]
-    assert fit["kind"] == "identity" and isinstance(resnet.stage2[1], Skip)
+    (fit,) = prune(subject(resnet, *data), DropLayers(count=1, blocks=("stage2.1",), replace="fit")).report.fits
+    assert fit.kind == "identity" and isinstance(resnet.stage2[1], Skip)
 
 
 def test_both_forms_of_the_ridge_agree() -> None:
@@ -561,8 +561,8 @@ def test_without_conv2_the_classifier_is_fitted_again(two: nn.Module, data: tupl
     before = accuracy(two, x[1200:], y[1200:])
     macs, parameters = costs(two, (x[:1],))
     pruned = prune(subject(two, x, y), DropLayers(count=1, blocks=("conv2",)))
-    refitted = pruned.report["refitted"]
-    assert refitted["classifier"] == "fc" and refitted["in_features"] == [512, 256]
+    refitted = pruned.report.refitted
+    assert refitted.classifier == "fc" and refitted.in_features == (512, 256)
     assert two.fc.in_features == 256 and two.fc.bias is not None
     assert costs(two, (x[:1],)) == (
         macs - 64 * 128 * 9 * 16 - 256 * 10,
@@ -573,7 +573,7 @@ def test_without_conv2_the_classifier_is_fitted_again(two: nn.Module, data: tupl
     untrained.conv1.load_state_dict(two.conv1.state_dict())
     chance = accuracy(untrained, x[1200:], y[1200:])
     assert before > 0.8 and chance < 0.4 and after > before - 0.1, (before, chance, after)
-    assert refitted["loss"][1] <= refitted["loss"][0]
+    assert refitted.loss[1] <= refitted.loss[0]
 
 
 def test_a_classifier_inside_the_model_keeps_what_it_said(data: tuple[Tensor, Tensor]) -> None:
@@ -586,8 +586,8 @@ def test_a_classifier_inside_the_model_keeps_what_it_said(data: tuple[Tensor, Te
         before = module(data[0][:120])
     broken = copy.deepcopy(module)
     report = prune(subject(module, *data), DropLayers(count=1, blocks=("2",), classifier="5")).report
-    assert report["refitted"]["in_features"] == [128, 64] and module[5].bias is None
-    assert "loss" not in report["refitted"], "the loss is not of this layer's output"
+    assert report.refitted.in_features == (128, 64) and module[5].bias is None
+    assert report.refitted.loss is None, "the loss is not of this layer's output"
     with torch.no_grad():
         assert (module(data[0][:120]) - before).norm() < 0.5 * (before - before.mean(0)).norm()
     with pytest.raises(ModelError, match=r"5 then gets input \[1, 64\] instead of \[1, 128\]") as caught:
@@ -639,7 +639,7 @@ def test_layers_that_return_tuples_and_take_masks(replace: Any) -> None:
     module, tokens = Encoder().eval(), torch.randint(1, 20, (60, 7))
     of = subject(module, tokens, tokens[:, 0] % 10, 40)
     pruned = prune(of, DropLayers(count=2, replace=replace))
-    assert {c["name"] for c in pruned.report["candidates"]} == {"layers.0", "layers.1", "layers.2"}
+    assert {c.name for c in pruned.report.candidates} == {"layers.0", "layers.1", "layers.2"}
     assert all(isinstance(edit, Replace) and edit.by == {"kind": "skip", "as_tuple": True} for edit in pruned.edits)
     nodes = Counter(str(node.target) for node in trace(module, of.example).graph.nodes)
     assert nodes["aten.layer_norm.default"] == 1
@@ -659,9 +659,9 @@ def test_a_real_transformers_model_loses_a_layer(tmp_path: Path, monkeypatch: py
     tokens, mask = torch.randint(0, 50, (8, 6)), torch.ones(8, 6, dtype=torch.int64)
     of = Subject(module, (tokens[:1], mask[:1]), [((tokens, mask), tokens[:, 0] % 3)], functional.cross_entropy)
     pruned = prune(of, DropLayers(count=1))
-    assert len(pruned.report["candidates"]) == 3
-    (gone,) = [c for c in pruned.report["candidates"] if c["name"] == pruned.report["dropped"][0]]
-    assert pruned.report["parameters"][0] - pruned.report["parameters"][1] == gone["parameters"] > 0
+    assert len(pruned.report.candidates) == 3
+    (gone,) = [c for c in pruned.report.candidates if c.name == pruned.report.dropped[0]]
+    assert pruned.report.parameters[0] - pruned.report.parameters[1] == gone.parameters > 0
     trace(module, of.example)
 
 
@@ -752,9 +752,9 @@ def test_blocks_the_model_needs_are_passed_over_and_said(data: tuple[Tensor, Ten
 
     torch.manual_seed(0)
     report = prune(subject(Needs(), *data), DropLayers(count=1)).report
-    assert report["dropped"] == ["middle"]
-    assert "'Skip' object has no attribute 'gamma'" in report["cannot"]["first"]
-    assert "another place" in report["cannot"]["last"]
+    assert report.dropped == ("middle",)
+    assert "'Skip' object has no attribute 'gamma'" in report.cannot["first"]
+    assert "another place" in report.cannot["last"]
     with pytest.raises(ModelError, match="count is 2, only 1 could be dropped: middle"):
         prune(subject(Needs(), *data), DropLayers(count=2))
 
@@ -762,5 +762,5 @@ def test_blocks_the_model_needs_are_passed_over_and_said(data: tuple[Tensor, Ten
 def test_a_frozen_model_can_be_ranked_and_stays_frozen(resnet: nn.Module, data: tuple[Tensor, Tensor]) -> None:
     resnet.requires_grad_(False)
     report = prune(subject(resnet, *data), DropLayers(count=1, importance="taylor")).report
-    assert all(c["importance"] > 0 for c in report["candidates"])
+    assert all(c.importance > 0 for c in report.candidates)
     assert not any(p.requires_grad for p in resnet.parameters())

@@ -217,7 +217,7 @@ def test_int8_inputs_are_quantized_as_on_the_host(emulator, tmp_path):
     model.write_bytes(micro_models.operator("conv-bn-relu", 12, 8, 16, 3, 1))
     images = np.random.default_rng(0).uniform(-1.5, 1.5, (2, 8, 12, 12)).astype(np.float32)
     (wanted, theirs), (found, ours) = both(request_for("tflite", model, [images], tmp_path / "run"))
-    assert found.inputs == wanted.inputs and found.inputs[0]["dtype"] == "int8" and found.inputs[0]["scale"] > 0
+    assert found.inputs == wanted.inputs and found.inputs[0].dtype == "int8" and (found.inputs[0].scale or 0) > 0
     assert found.outputs == wanted.outputs
     np.testing.assert_array_equal(ours[0], theirs[0])
     assert len(np.unique(ours[0])) > 10
@@ -228,7 +228,7 @@ def test_onnx_takes_the_quantization_from_the_files_metadata(emulator, tmp_path)
     model = onnx_file(tmp_path / "m.onnx", 3, [1, 4], {"in": levels, "out": levels})
     samples = [np.array([[-9.0, -0.07, 0.1, 9.0]], np.float32)]
     (wanted, theirs), (found, ours) = both(request_for("onnx", model, samples, tmp_path / "run"))
-    assert found.inputs == wanted.inputs and found.inputs[0]["scale"] == levels["scale"]
+    assert found.inputs == wanted.inputs and found.inputs[0].scale == levels["scale"]
     np.testing.assert_array_equal(ours[0], theirs[0])
     assert ours[0].tolist() == [[-128, -4, -1, 127]]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,6 +12,8 @@ from torch import Tensor, nn
 
 from pocketforge.measure.slow_layers import find_slow_layers
 from pocketforge.model.surgery import Checkpoint
+from pocketforge.outcomes.files import to_json
+from pocketforge.outcomes.gains import Flag, FloatTiming, State
 from pocketforge.pruning import channels
 from pocketforge.pruning.base import Subject
 from pocketforge.recipe.compress import PruneChannels
@@ -48,50 +49,44 @@ def pruned() -> tuple[nn.Module, nn.Module]:
     return before, after
 
 
-def states(ratio: tuple[float, float, float]) -> list[dict[str, Any]]:
-    names = ("ratio", "ratio_low", "ratio_high")
+def state(label: str, macs: int, ratio: tuple[float, float, float] | None, *, timed: bool = True) -> State:
+    timing = FloatTiming(100, 90, 1.0, (1.0, 1.0), *(ratio or ()))
+    return State(label, timed, 10, macs, 0, 10, 40, 30, 40, 30, 0.5, {"onnx": timing})
+
+
+def states(ratio: tuple[float, float, float]) -> list[State]:
     return [
-        {"label": "as given", "timed": True, "macs": 384, "runtimes": {"onnx": {}}},
-        {"label": "finetune", "timed": False, "macs": 384, "runtimes": {"onnx": {}}},
-        {
-            "label": "prune_channels",
-            "timed": True,
-            "macs": 192,
-            "runtimes": {"onnx": dict(zip(names, ratio, strict=True))},
-        },
+        state("as given", 384, None),
+        state("finetune", 384, None, timed=False),
+        state("prune_channels", 192, ratio),
     ]
 
 
-def flags_for(pruned: tuple[nn.Module, nn.Module], ratio: tuple[float, float, float], folder: Path) -> Any:
+def flags_for(pruned: tuple[nn.Module, nn.Module], ratio: tuple[float, float, float], folder: Path) -> list[Flag]:
     before, after = (Checkpoint(module, "m.py", {}, 0, []) for module in pruned)
-    return find_flags(states(ratio), [before, before, after], (torch.randn(1, 8),), {"runtimes": ["onnx"]}, folder)
+    return find_flags(states(ratio), [before, before, after], (torch.randn(1, 8),), ["onnx"], folder)
 
 
 def test_half_the_macs_and_the_same_time_is_flagged_with_its_layers(
     pruned: tuple[nn.Module, nn.Module], tmp_path: Path
 ) -> None:
     (flag,) = flags_for(pruned, (1.0, 0.98, 1.02), tmp_path)
-    assert (flag["label"], flag["runtime"], flag["verdict"], flag["macs"]) == (
-        "prune_channels",
-        "onnx",
-        "no_gain",
-        [384, 192],
-    )
+    assert (flag.label, flag.runtime, flag.verdict, flag.macs) == ("prune_channels", "onnx", "no_gain", (384, 192))
     # A linear layer of a few hundred MACs costs a call, whatever its width.
-    assert {layer["name"] for layer in flag["layers"]} <= {"first", "last"} and flag["layers"]
-    for layer in flag["layers"]:
-        assert layer["macs"][1] < layer["macs"][0] and min(layer["latency_ms"]) > 0 and layer["ratio"][2] >= 1
-    json.dumps(flag, allow_nan=False)
+    assert {layer.name for layer in flag.layers} <= {"first", "last"} and flag.layers
+    for layer in flag.layers:
+        assert layer.macs[1] < layer.macs[0] and min(layer.latency_ms) > 0 and layer.ratio[2] >= 1
+    json.dumps(to_json(flag), allow_nan=False)
 
 
 def test_a_faster_step_and_a_noisy_timer_blame_no_layer(pruned: tuple[nn.Module, nn.Module], tmp_path: Path) -> None:
     assert flags_for(pruned, (0.5, 0.4, 0.6), tmp_path) == []
     (unsettled,) = flags_for(pruned, (0.9, 0.3, 2.7), tmp_path)
-    assert unsettled["verdict"] == "unsettled" and unsettled["layers"] == []
+    assert unsettled.verdict == "unsettled" and unsettled.layers == ()
 
 
 def test_a_layer_that_really_got_faster_is_not_blamed(tmp_path: Path) -> None:
     torch.manual_seed(0)
     nets = [nn.Sequential(nn.Linear(1024, n), nn.ReLU(), nn.Linear(n, 8)).eval() for n in (8192, 128)]
     blamed = find_slow_layers(nets[0], nets[1], (torch.randn(1, 1024),), "onnx", tmp_path)
-    assert "0" not in {layer["name"] for layer in blamed}
+    assert "0" not in {layer.name for layer in blamed}

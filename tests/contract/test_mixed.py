@@ -14,9 +14,8 @@ from shared_store import DigitsParts
 
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.outcomes.layers import LayerCost, LayerStudy, Score
-from pocketforge.recipe import data_spec
 from pocketforge.recipe.quantize import Override, Quantize
-from pocketforge.specs.data import data_spec as specs_data_spec
+from pocketforge.specs.data import data_spec
 from pocketforge.specs.sampling import Sampling
 
 with warnings.catch_warnings():
@@ -44,10 +43,10 @@ class Shop:
         recipe, self.data = parts.recipe, folder
         few = dataclasses.replace(recipe.data, eval_samples=50, calibration_samples=32)
         root = {"data_root": Path(recipe.folder)}
-        data.run(root, data_spec(few, 0, "classification"), self.data, quiet)
+        self.sampling = Sampling(data_spec(few, 0, "classification"), 0, "classification")
+        data.run(root, self.sampling.data, self.data, quiet)
         self.program = torch.export.load(parts.reference / "model.pt2")
         self.inputs = {**root, "data": self.data, "reference": parts.reference}
-        self.sampling = Sampling(specs_data_spec(few, 0, "classification"), 0, "classification")
 
     def scorer(self, quantize: Quantize) -> Scorer:
         return Scorer(self.program, calibration_samples(self.data, quantize), quantize, self.inputs, self.sampling)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from trunk_specs import finetune_spec, model_source, sampling
 
 from pocketforge.errors import ModelError
 from pocketforge.model.surgery import load_checkpoint
-from pocketforge.plan.compress import sensitivity_settings
-from pocketforge.recipe import Data, Preprocess, data_spec
-from pocketforge.recipe.compress import Compress, DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
+from pocketforge.outcomes import files
+from pocketforge.outcomes.prune import ChannelsReport, PruneOutcome, ReachedGoal
+from pocketforge.outcomes.sensitivity import SensitivityOutcome
+from pocketforge.outcomes.train import TrainOutcome
+from pocketforge.recipe import Data, Preprocess
+from pocketforge.recipe.compress import DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
+from pocketforge.specs.base import Spec
+from pocketforge.specs.count import EmulatedPlace
+from pocketforge.specs.prune import PruneSpec, Pruning, Trials
+from pocketforge.specs.sensitivity import SensitivitySpec, studied
 from pocketforge.stages import finetune, prune, sensitivity
+
+DATA = Data("digits", calibration_samples=100, preprocess=Preprocess(scale=16.0))
 
 PROFILE = Path(__file__).parents[2] / "device_profiles" / "pixel4.toml"
 
@@ -53,37 +61,34 @@ class Bench:
     last: Path | None = None
     count: int = 0
 
-    @property
-    def spec(self) -> dict[str, Any]:
-        data = Data("digits", calibration_samples=100, preprocess=Preprocess(scale=16.0))
-        return {
-            "definition": "model.py", "args": self.args, "seed": 0, "task": "classification", "inputs": [],
-            "data": data_spec(data, 0, "classification"),
-        }  # fmt: skip
-
-    def run(self, stage: Any, more: Mapping[str, Any], **inputs: Path) -> Path:
+    def run(self, stage: Any, spec: Spec, **inputs: Path) -> Path:
         self.count += 1
         out = self.folder / str(self.count)
         out.mkdir()
         given = {"data_root": self.folder, **({"checkpoint": self.last} if self.last else {}), **inputs}
-        stage.run(given, {**self.spec, **more}, out, lambda _fraction, _message: None)
+        stage.run(given, spec, out, lambda _fraction, _message: None)
         return out
 
-    def prune(self, entry: Compress, part: tuple[int, int] = (1, 1), **more: Any) -> dict[str, Any]:
-        inputs = more.pop("given", {})
-        out = self.run(prune, {"prune": dataclasses.asdict(entry), "part": list(part), **more}, **inputs)
-        self.last = out
-        return json.loads((out / "prune.json").read_text(encoding="utf-8"))
+    def prune(
+        self, entry: Pruning, part: tuple[int, int] = (1, 1), trials: Trials | None = None, **inputs: Path
+    ) -> PruneOutcome:
+        spec = PruneSpec(model_source(self.args), (), sampling(DATA), entry, *part, trials)
+        self.last = self.run(prune, spec, **inputs)
+        return files.read(self.last, PruneOutcome)
 
-    def tune(self, **settings: Any) -> dict[str, Any]:
+    def tune(self, **settings: Any) -> TrainOutcome:
         entry = Finetune(**{"epochs": 2, "lr": 3e-3, **settings})
-        out = self.run(finetune, {"finetune": dataclasses.asdict(entry), "gradual": None})
-        self.last = out
-        return json.loads((out / "train.json").read_text(encoding="utf-8"))
+        self.last = self.run(finetune, finetune_spec(DATA, entry, args=self.args))
+        return files.read(self.last, TrainOutcome)
 
     def module(self) -> torch.nn.Module:
         assert self.last is not None
         return load_checkpoint(self.last, resolve=lambda path: self.folder / path).module
+
+
+def goal_of(outcome: PruneOutcome) -> ReachedGoal:
+    assert isinstance(outcome.report, ChannelsReport) and outcome.report.goal is not None
+    return outcome.report.goal
 
 
 @pytest.fixture
@@ -100,7 +105,7 @@ def test_masks_hold_through_training_and_are_cut_with_their_channels(bench: Benc
     weights = bench.module().get_submodule("second").weight
     assert int((weights == 0).sum()) == weights.numel() // 2
     found = bench.prune(PruneChannels(ratio=0.5))
-    assert found["after"]["parameters"] < found["before"]["parameters"]
+    assert found.after.parameters < found.before.parameters
     cut = bench.module().get_submodule("second").weight
     assert cut.shape == (8, 8, 3, 3)
     zeros = cut == 0
@@ -128,16 +133,15 @@ def test_an_automatic_ratio_spares_what_the_floor_does_not_allow(bench: Bench) -
     bench.tune(epochs=6)
     before = {n: bench.module().get_submodule(n).weight.shape[0] for n in ("first", "second", "hidden")}
     entry = PruneChannels(ratio="auto", max_accuracy_drop=0.02)
-    study = bench.run(sensitivity, {"prune": sensitivity_settings(entry)})
-    rows = {row["name"]: row for row in json.loads((study / "sensitivity.json").read_text("utf-8"))["layers"]}
-    assert set(rows) == set(before)
-    bench.prune(entry, given={"sensitivity": study})
+    study = bench.run(sensitivity, SensitivitySpec(model_source(), (), sampling(DATA), studied(entry)))
+    assert {row.name for row in files.read(study, SensitivityOutcome).layers} == set(before)
+    bench.prune(entry, sensitivity=study)
     after = {n: bench.module().get_submodule(n).weight.shape[0] for n in before}
     assert sum(after.values()) < sum(before.values()), "something could be spared"
     # With no floor at all, everything that may go goes.
     free = Bench(bench.folder, {}, bench.last, 50)
     free.last = study.parent / "1"
-    free.prune(dataclasses.replace(entry, max_accuracy_drop=0.999), given={"sensitivity": study})
+    free.prune(dataclasses.replace(entry, max_accuracy_drop=0.999), sensitivity=study)
     loose = {n: free.module().get_submodule(n).weight.shape[0] for n in before}
     assert all(loose[n] <= after[n] for n in before) and sum(loose.values()) < sum(after.values())
 
@@ -146,11 +150,10 @@ def test_a_latency_goal_is_met_as_measured_in_the_runtime(bench: Bench) -> None:
     bench.args = {"wide": 8192}
     found = bench.prune(
         PruneChannels(goal=Goal("latency_ms", removed=0.4), protect=("first", "second")),
-        runtime="onnx",
-        model_layout="NCHW",
+        trials=Trials("onnx", "NCHW", host="test"),
     )
-    goal = found["goal"]
-    assert goal["metric"] == "latency_ms" and 0 < goal["reached"] <= goal["limit"]
+    reached = goal_of(found)
+    assert reached.metric == "latency_ms" and 0 < reached.reached <= reached.limit
     # How many channels that takes is the timer's affair.
     assert bench.module().get_submodule("hidden").weight.shape[0] < 8192
     assert bench.module()(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
@@ -162,14 +165,11 @@ def test_a_goal_on_an_emulated_device_is_met_by_what_is_counted_there(bench: Ben
     goal = Goal("estimated_latency_ms", removed=0.3, device="pixel4")
     found = bench.prune(
         PruneChannels(goal=goal, protect=("first", "second"), round_to=1024),
-        runtime="tflite",
-        model_layout="NCHW",
-        device={"via": "emulator", "cores": "", "time_limit_s": 300.0, "memory_limit_bytes": 2**32},
-        emulator="test",
-        given={"profile": PROFILE},
+        trials=Trials("tflite", "NCHW", emulator="test", device=EmulatedPlace("emulator", "", 300.0, 2**32)),
+        profile=PROFILE,
     )
-    said = found["goal"]
-    assert said["metric"] == "estimated_latency_ms" and 0 < said["reached"] <= said["limit"]
+    reached = goal_of(found)
+    assert reached.metric == "estimated_latency_ms" and 0 < reached.reached <= reached.limit
     assert bench.module().get_submodule("hidden").weight.shape[0] == 1024
 
 
@@ -185,6 +185,6 @@ def test_a_goal_on_an_emulated_device_is_met_by_what_is_counted_there(bench: Ben
         (DropLayers(count=1), "no "),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_message(bench: Bench, entry: Compress, words: str) -> None:
+def test_what_cannot_be_done_is_said_in_one_message(bench: Bench, entry: Pruning, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         bench.prune(entry)

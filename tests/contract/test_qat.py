@@ -19,15 +19,18 @@ from torch import nn  # noqa: E402
 
 from pocketforge.errors import ModelError, StageFailed  # noqa: E402
 from pocketforge.model.weights import save_weights  # noqa: E402
+from pocketforge.outcomes.qat import BatchNormNumbers  # noqa: E402
 from pocketforge.pruning.unstructured import MaskConstraint  # noqa: E402
-from pocketforge.recipe import Data, Preprocess, data_spec  # noqa: E402
+from pocketforge.recipe import Data, Preprocess  # noqa: E402
 from pocketforge.recipe.compress import Distill, Finetune  # noqa: E402
 from pocketforge.recipe.quantize import Override, Quantize  # noqa: E402
-from pocketforge.specs.data import data_spec as specs_data_spec  # noqa: E402
+from pocketforge.specs.data import data_spec  # noqa: E402
 from pocketforge.specs.qat import QatSpec  # noqa: E402
+from pocketforge.specs.reference import ReferenceSpec  # noqa: E402
 from pocketforge.specs.sampling import Sampling  # noqa: E402
 from pocketforge.specs.trained import ModelSource  # noqa: E402
 from pocketforge.training.loop import fit  # noqa: E402
+from pocketforge.training.options import FitOptions  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # executorch's imports
@@ -111,8 +114,8 @@ def trained(net):
             seen.append({k: v for k, v in state.items() if "running" in k or k.endswith(("scale", "min_val"))})
 
     history = fit(
-        training.graph, digits(300), Finetune(epochs=2, lr=1e-3), constraint=Freezing(training, constraint),
-        check=training.check, emit=emit,
+        training.graph, digits(300), Finetune(epochs=2, lr=1e-3), FitOptions(constraint=Freezing(training, constraint),
+        check=training.check, emit=emit),
     )  # fmt: skip
     weights = {name: value.detach().clone() for name, value in training.graph.named_parameters()}
     with torch.no_grad():
@@ -124,9 +127,9 @@ def trained(net):
 
 def test_the_guard_knows_the_model_s_own_numbers(graph):
     report = graph.guard.report()
-    assert {each["eps"] for each in report["batch_norm"].values()} == {EPS}
-    assert report["batch_norm"]["norm"] == {"eps": EPS, "momentum": MOMENTUM}
-    assert sorted(report["dropout"].values()) == [P, 0.25]
+    assert {each.eps for each in report.batch_norm.values()} == {EPS}
+    assert report.batch_norm["norm"] == BatchNormNumbers(EPS, MOMENTUM)
+    assert sorted(report.dropout.values()) == [P, 0.25]
     assert graph.folded_before == ["hidden"]
     # As trained: behind every switch, and what scales the weights of a fused convolution too.
     for mode in (True, False, True):
@@ -226,7 +229,7 @@ def test_a_fault_in_training_stops_the_training():
                 node.args = (node.args[0], 0.5, *node.args[2:])
 
     with pytest.raises(StageFailed, match=r"p was 0\.1, is 0\.5"):
-        fit(training.graph, digits(64), Finetune(epochs=2), check=training.check, emit=emit)
+        fit(training.graph, digits(64), Finetune(epochs=2), FitOptions(check=training.check, emit=emit))
 
 
 def test_the_file_computes_what_was_trained(trained):
@@ -242,7 +245,7 @@ def test_the_file_computes_what_was_trained(trained):
     assert [layer.scheme for layer in layers] == ["static_int8"] * 4
     for name, value in trained["module"].state_dict().items():
         assert torch.equal(value, trained["before"][name]), name
-    assert trained["history"][-1]["train_accuracy"] > 0.7
+    assert trained["history"][-1].train_accuracy > 0.7
 
 
 def test_masks_hold_through_training_and_in_the_int8_weights(trained):
@@ -273,14 +276,19 @@ def test_ranges_are_of_the_forms_without_dropout():
         return [float(f.scale) for f in fake_quantizers(training.graph) if f.scale.numel() == 1]
 
     start = widths()
-    fit(training.graph, digits(320), Finetune(epochs=3, lr=1e-6), constraint=Freezing(training, None))
+    fit(training.graph, digits(320), Finetune(epochs=3, lr=1e-6), FitOptions(constraint=Freezing(training, None)))
     assert np.allclose(start, widths(), rtol=0.2)
 
 
 def test_layers_that_stay_float_keep_no_training_form(net):
     training = TrainingGraph(net, BATCHES, replace(QAT, overrides=(Override("conv"), Override("classifier"))))
     assert sorted(training.folded_before) == ["conv", "hidden"]
-    fit(training.graph, digits(128), Finetune(epochs=1), constraint=Freezing(training, None), check=training.check)
+    fit(
+        training.graph,
+        digits(128),
+        Finetune(epochs=1),
+        FitOptions(constraint=Freezing(training, None), check=training.check),
+    )
     (folded, unfolded), sqnr = training.convert()
     layers, _ = pt2e.describe(unfolded)
     assert [layer.label for layer in layers if layer.scheme == "fp32"] == ["conv2d (conv)", "linear (classifier)"]
@@ -357,15 +365,15 @@ class Folder:
         (root / "model.py").write_text(MODEL.format(tests=str(Path(__file__).parent)))
         save_weights(module, root / "weights.safetensors")
         digits = Data("digits", eval_samples=1000, calibration_samples=100, preprocess=Preprocess(scale=16.0))
-        self.sampling = data_spec(digits, 0, "classification")
-        self.samples = Sampling(specs_data_spec(digits, 0, "classification"), 0, "classification")
-        self.base = {"definition": "model.py", "args": {}, "seed": 0, "task": "classification"}
+        self.samples = Sampling(data_spec(digits, 0, "classification"), 0, "classification")
         self.inputs = {"data_root": root, "weights": root / "weights.safetensors"}
-        more = {"inputs": [], "outputs": [], "metric": "accuracy_top1"}
-        for name, run, spec in (("data", data.run, self.sampling), ("reference", reference.run, self.base | more)):
+        for name in ("data", "reference"):
             (root / name).mkdir()
-            run(self.inputs, spec, root / name, lambda *_: None)
-            self.inputs[name] = root / name
+        data.run(self.inputs, self.samples.data, root / "data", lambda *_: None)
+        self.inputs["data"] = root / "data"
+        traced = ReferenceSpec(ModelSource("model.py", {}, 0), (), (), "classification", "accuracy_top1")
+        reference.run(self.inputs, traced, root / "reference", lambda *_: None)
+        self.inputs["reference"] = root / "reference"
 
     def run(self, name, quantize, emit=lambda *_: None, **more):
         out = self.root / name
@@ -443,7 +451,7 @@ def test_kill_9_in_an_epoch_changes_no_byte(folder, whole, settings):
 def test_the_stage_refuses_a_traced_definition_and_too_little_data(folder):
     with pytest.raises(ModelError, match=r"model\.pt2 is a traced graph"):
         stage.run(folder.inputs, QatSpec(ModelSource("model.pt2", {}, 0), folder.samples, QAT), folder.root, print)
-    few = specs_data_spec(Data("digits", eval_fraction=0.94, calibration_samples=85), 0, "classification")
+    few = data_spec(Data("digits", eval_fraction=0.94, calibration_samples=85), 0, "classification")
     spec = QatSpec(ModelSource("model.py", {}, 0), Sampling(few, 0, "classification"), QAT)
     with pytest.raises(ModelError, match="needs 16 samples or more to train on, the train split has 9"):
         stage.train(folder.inputs, spec, folder.root, lambda *_: None)

@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     from pocketforge.quantization.bias_correction import copy_biases, correct_biases
     from pocketforge.quantization.equalization import equalize, find_pairs
     from pocketforge.quantization.fold import fold_batch_norm
-    from pocketforge.quantization.layers import op_name, owner
+    from pocketforge.quantization.weighted import op_name, owner
 
 QNNPACK = Quantize("static_int8", backend="qnnpack")  # one scale for a whole weight: what outliers hurt
 

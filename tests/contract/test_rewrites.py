@@ -205,6 +205,11 @@ def test_every_rewrite_keeps_the_function(name):
     assert least_db(answers(program.module(), samples), wanted) >= 250, "the program is left as it was"
 
 
+def test_a_reader_that_the_list_does_not_know_is_an_error():
+    with pytest.raises(ValueError, match="found 'nobody'"):
+        passes.rewrite(torch.fx.GraphModule({}, torch.fx.Graph()), "nobody")
+
+
 @pytest.mark.parametrize("name", list(NETS)[::4])
 def test_the_prepared_graph_is_the_model_and_each_weight_has_one_reader(name):
     net = made(name)
@@ -433,9 +438,9 @@ def test_an_exporter_s_refusal_names_the_layer_its_line_and_the_innermost_cause(
 def test_a_file_that_is_dead_at_load_names_the_layer_that_its_runtime_stopped_at(tmp_path):
     """XNNPACK pads no levels into floats: what the quantizer sees to, a graph made by hand does not."""
     from pocketforge.errors import ToolFailed
+    from pocketforge.measure.on_host import run_file
     from pocketforge.runtimes import executorch
     from pocketforge.runtimes.base import ExportRequest
-    from pocketforge.stages.verify import run_file
 
     class Padded(nn.Module):
         def forward(self, x):
@@ -450,7 +455,7 @@ def test_a_file_that_is_dead_at_load_names_the_layer_that_its_runtime_stopped_at
     executorch.export(request, tmp_path)
     np.save(tmp_path / "eval_0.npy", images())
     with pytest.raises(ToolFailed) as caught:
-        run_file({"export": tmp_path, "data": tmp_path}, {"runtime": "executorch"}, "model.pte", tmp_path / "out")
+        run_file({"export": tmp_path, "data": tmp_path}, "executorch", "model.pte", tmp_path / "out")
     lines = Path(__file__).read_text("utf-8").splitlines()
     line = next(number for number, text in enumerate(lines, 1) if text.strip() == "return F.pad(x, (0, 1))")
     said = f"the executorch runtime on model.pte, at constant_pad_nd of '0' (at {__file__}:{line}), ended with "

@@ -11,7 +11,7 @@ from pocketforge.run.store import Store
 
 def test_what_another_has_made_is_not_made_again(digits_parts, tmp_path, monkeypatch):
     made = digits_parts.data
-    monkeypatch.setattr("pocketforge.run.walk._Run._make", lambda *_: pytest.fail("a step ran"))
+    monkeypatch.setattr("pocketforge.run.make.Maker.make", lambda *_: pytest.fail("a step ran"))
     beside = DigitsParts(digits_parts.cache.parent, tmp_path / "no cold build")
     assert beside.data == made
     # From a cold build's cache it is copied, byte by byte; the cache is not written to.

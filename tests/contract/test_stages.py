@@ -13,31 +13,35 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from phone import MakePhone
+from trunk_specs import finetune_spec, model_source, sampling
 
-from pocketforge.plan.compress import sensitivity_settings
 from pocketforge.plan.steps import spec_json
-from pocketforge.recipe import Data, Preprocess, Verify, data_spec
+from pocketforge.recipe import Data, Preprocess, Verify
 from pocketforge.recipe.compress import Finetune, PruneChannels
 from pocketforge.recipe.limits import DeviceLimits
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
-from pocketforge.specs import data as data_specs
 from pocketforge.specs.bench import BenchSpec, Sitting
 from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
+from pocketforge.specs.export import ExportSpec
+from pocketforge.specs.gains import GainsSpec
 from pocketforge.specs.layers import LayersSpec
+from pocketforge.specs.prune import PruneSpec
 from pocketforge.specs.qat import QatSpec
 from pocketforge.specs.quantize import QuantizeSpec
-from pocketforge.specs.sampling import Sampling
-from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.reference import ReferenceSpec
+from pocketforge.specs.sensitivity import SensitivitySpec, studied
+from pocketforge.specs.verify import VerifySpec
 from pocketforge.specs.verify_device import VerifyDeviceSpec
+from pocketforge.specs.why import WhySpec
 
 pytest.importorskip("torch")
 
@@ -84,66 +88,43 @@ DATA = Data(
 )
 STATIC = Quantize("static_int8", calibration="minmax").settled()
 SPECS: dict[str, Any] = {
-    "data": data_spec(DATA, 0, "classification"),
-    "finetune": {
-        "definition": "model.py",
-        "args": {},
-        "seed": 0,
-        "finetune": asdict(Finetune(epochs=1, batch_size=256)),
-        "data": data_spec(DATA, 0, "classification"),
-    },
-    "reference": {
-        "definition": "model.py",
-        "args": {},
-        "seed": 0,
-        "inputs": [],
-        "outputs": [],
-        "task": "classification",
-        "metric": "accuracy_top1",
-    },
+    "data": sampling(DATA).data,
+    "finetune": finetune_spec(DATA, Finetune(epochs=1, batch_size=256)),
+    "reference": ReferenceSpec(model_source(), (), (), "classification", "accuracy_top1"),
     "quantize": QuantizeSpec(STATIC),
-    "export": {
-        "runtime": "onnx",
-        "scheme": "static_int8",
-        "layout": "NCHW",
-        "model_layout": "NCHW",
-        "io": "float32",
-        "opset": None,
-    },
-    "verify": {
-        "runtime": "onnx",
-        "scheme": "static_int8",
-        "task": "classification",
-        "metric": "accuracy_top1",
-        "limits": asdict(Verify(max_accuracy_drop=1.0, min_argmax_agreement=0.0)),
-        "tflite_runtime": "skip",
-    },
+    "export": ExportSpec("onnx", "static_int8", "NCHW", "NCHW", "float32", None),
+    "verify": VerifySpec(
+        "onnx",
+        "static_int8",
+        trained=False,
+        task="classification",
+        limits=Verify(max_accuracy_drop=1.0, min_argmax_agreement=0.0),
+        kernels="test",
+    ),
     "bench": BenchSpec("onnx", "test", Sitting(1, 4, 0.0, 1, 10, 0.0)),
 }
-MODEL_SPEC = {"definition": "model.py", "args": {}, "seed": 0, "inputs": [], "task": "classification"}
-SAMPLED = {**MODEL_SPEC, "data": data_spec(DATA, 0, "classification")}
 CHANNELS = PruneChannels(ratio=0.5)
 SPECS |= {
-    "prune": {**SAMPLED, "prune": {k: v for k, v in asdict(CHANNELS).items() if k != "finetune"}, "part": [1, 1]},
-    "sensitivity": {**SAMPLED, "prune": sensitivity_settings(CHANNELS)},
-    "gains": {**MODEL_SPEC, "labels": ["finetune", "prune_channels"], "runtimes": ["onnx"], "model_layout": "NCHW"},
-}
-SAMPLING = Sampling(data_specs.data_spec(DATA, 0, "classification"), 0, "classification")
-SPECS |= {
-    "layers": LayersSpec(STATIC, SAMPLING),
-    "qat": QatSpec(
-        ModelSource("model.py", {}, 0), SAMPLING, Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256))
+    "prune": PruneSpec(model_source(), (), sampling(DATA), CHANNELS),
+    "sensitivity": SensitivitySpec(model_source(), (), sampling(DATA), studied(CHANNELS)),
+    "gains": GainsSpec(
+        model_source(), (), "classification", ("finetune", "prune_channels"), ("onnx",), "NCHW", host="test"
     ),
-    "why": {
-        "target": "t",
-        "scheme": "static_int8",
-        "task": "classification",
-        "limits": asdict(Verify()),
-        "model": {name: MODEL_SPEC[name] for name in ("definition", "args", "seed")},
-        "export": SPECS["export"],
-        "quantize": asdict(STATIC),
-        "samples": 8,
-    },
+}
+SPECS |= {
+    "layers": LayersSpec(STATIC, sampling(DATA)),
+    "qat": QatSpec(model_source(), sampling(DATA), Quantize("qat_int8", finetune=Finetune(epochs=1, batch_size=256))),
+    "why": WhySpec(
+        target="t",
+        runtime="onnx",
+        scheme="static_int8",
+        trained=False,
+        task="classification",
+        limits=Verify(),
+        model=model_source(),
+        quantize=STATIC,
+        samples=8,
+    ),
 }
 PLACE = EmulatedPlace("emulator", "", 600.0, 2**32)
 SPECS |= {
@@ -279,7 +260,7 @@ def ran(
             found[stage] = ours
             if stage == "export":
                 counted.mkdir()
-                module.run(inputs, {**SPECS[stage], "runtime": "tflite"}, counted, lambda *_: None)
+                module.run(inputs, replace(SPECS[stage], runtime="tflite"), counted, lambda *_: None)
     return found
 
 
@@ -300,8 +281,8 @@ def test_it_has_a_run(stage):
 
 
 def test_its_spec_is_plain_data(stage):
-    content = spec_json(SPECS[stage])
-    assert json.loads(json.dumps(content)) == json.loads(json.dumps(content, sort_keys=True))
+    spec = spec_json(SPECS[stage])
+    assert json.loads(json.dumps(spec)) == json.loads(json.dumps(spec, sort_keys=True))
 
 
 def test_it_writes_only_into_its_folder(ran, stage):

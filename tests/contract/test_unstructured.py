@@ -19,10 +19,12 @@ from pocketforge.data.dataset import open_dataset  # noqa: E402
 from pocketforge.errors import ModelError  # noqa: E402
 from pocketforge.model.load import build_model  # noqa: E402
 from pocketforge.model.weights import load_weights  # noqa: E402
+from pocketforge.outcomes.prune import LeftDense, Zeros  # noqa: E402
 from pocketforge.pruning.base import Pruned, Subject  # noqa: E402
 from pocketforge.pruning.unstructured import INCREMENTS, RAMP, GradualPruning, MaskConstraint, measure_zeros, prune  # noqa: E402
-from pocketforge.recipe import Data, Preprocess, data_spec  # noqa: E402
+from pocketforge.recipe import Data, Preprocess  # noqa: E402
 from pocketforge.recipe.compress import PruneUnstructured, cubic_amount  # noqa: E402
+from pocketforge.specs.data import data_spec  # noqa: E402
 from pocketforge.training.batches import Batches  # noqa: E402
 from pocketforge.training.loop import deterministic  # noqa: E402
 
@@ -102,9 +104,9 @@ def test_local_zeroes_exactly_the_amount_of_every_layer(criterion, amount):
     for name, value in before.state_dict().items():
         kept = masks.get(name, torch.ones_like(value, dtype=torch.bool))
         assert torch.equal(module.state_dict()[name], torch.where(kept, value, torch.zeros_like(value))), name
-    assert {row["name"]: row["zeros"] for row in result.report["layers"]} == zeros(module)
-    assert result.report["zeros"] == sum(zeros(module).values())
-    assert result.report["share"] == result.report["zeros"] / result.report["weights"]
+    assert {row.name: row.zeros for row in result.report.layers} == zeros(module)
+    assert result.report.zeros == sum(zeros(module).values())
+    assert result.report.share == result.report.zeros / result.report.weights
     assert result.edits == []
 
 
@@ -114,8 +116,8 @@ def test_global_zeroes_exactly_the_amount_of_all_layers_together(criterion, amou
     module = net()
     result = pruned(module, scope="global", criterion=criterion, amount=amount)
     total = sum(weight(module, layer).numel() for layer in LAYERS)
-    assert sum(zeros(module).values()) == round(amount * total) == result.report["zeros"]
-    shares = [row["share"] for row in result.report["layers"]]
+    assert sum(zeros(module).values()) == round(amount * total) == result.report.zeros
+    shares = [row.share for row in result.report.layers]
     assert len(set(shares)) > 1, "a global ranking takes from each layer what is least important overall"
 
 
@@ -215,8 +217,8 @@ def test_amounts_by_layer_and_protected_layers():
     )
     wanted = {"stem": 54, "depthwise": 18, "grouped": 0, "up": 0, "line": 12, "head.0": 12, "head.2": 0}
     assert zeros(module) == wanted  # the first pattern that fits decides
-    assert {d["name"]: d["reason"] for d in result.report["left_dense"]} == {"grouped": "protected", "up": "protected"}
-    assert [row["name"] for row in result.report["layers"]] == ["stem", "depthwise", "line", "head.0", "head.2"]
+    assert {d.name: d.reason for d in result.report.left_dense} == {"grouped": "protected", "up": "protected"}
+    assert [row.name for row in result.report.layers] == ["stem", "depthwise", "line", "head.0", "head.2"]
     assert set(result.masks) == {"stem.weight", "depthwise.weight", "line.weight", "head.0.weight"}
     only = net()
     pruned(only, scope="local", amounts={"stem": 0.5})
@@ -263,7 +265,7 @@ def test_n_m_keeps_the_n_largest_of_every_m_neighbouring_inputs(kind, groups, ou
 def test_n_m_leaves_layers_dense_whose_inputs_do_not_divide():
     module = net()
     result = pruned(module, n_m=(2, 4))
-    assert {d["name"]: d["reason"] for d in result.report["left_dense"]} == {
+    assert {d.name: d.reason for d in result.report.left_dense} == {
         "stem": "1 inputs are no multiple of 4",
         "depthwise": "1 inputs are no multiple of 4",
         "head.2": "6 inputs are no multiple of 4",
@@ -321,11 +323,11 @@ def test_measure_zeros_counts_values_in_all_prunable_layers():
     module = net()
     pruned(module, scope="local", amount=0.5, protect=("up",))
     found = measure_zeros(module)
-    assert {row["name"]: row["zeros"] for row in found["layers"]} == zeros(module)
-    assert found["zeros"] == sum(zeros(module).values())
-    assert found["weights"] == sum(weight(module, layer).numel() for layer in LAYERS)
-    assert found["share"] == found["zeros"] / found["weights"]
-    assert measure_zeros(nn.ReLU()) == {"layers": [], "zeros": 0, "weights": 0, "share": 0.0}
+    assert {row.name: row.zeros for row in found.layers} == zeros(module)
+    assert found.zeros == sum(zeros(module).values())
+    assert found.weights == sum(weight(module, layer).numel() for layer in LAYERS)
+    assert found.share == found.zeros / found.weights
+    assert measure_zeros(nn.ReLU()) == Zeros((), 0, 0, 0.0)
 
 
 def train(module: nn.Module, steps: int, constraint, start: int = 1, total: int = 0, optimizer=None) -> None:
@@ -466,7 +468,7 @@ def test_prune_with_a_cubic_schedule_zeroes_nothing_itself_but_checks():
     before = {name: value.clone() for name, value in module.state_dict().items()}
     result = pruned(module, first.masks, amount=0.5, schedule="cubic")
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    assert set(result.masks) == {"stem.weight"} and result.report["zeros"] == 36
+    assert set(result.masks) == {"stem.weight"} and result.report.zeros == 36
     with pytest.raises(ModelError, match="fits no layer"):
         pruned(module, amount=0.5, schedule="cubic", protect=("nosuch",))
 
@@ -494,17 +496,17 @@ def tied() -> nn.Module:
 def test_layers_whose_weight_is_not_theirs_alone_stay_dense():
     module = tied()
     result = prune(subject(module), PruneUnstructured(amount=0.5))
-    assert result.report["left_dense"] == [{"name": "out", "reason": "it shares its weight with an embedding"}]
+    assert result.report.left_dense == (LeftDense("out", "it shares its weight with an embedding"),)
     assert int((module["embed"].weight == 0).sum()) == 0 and int((module["middle"].weight == 0).sum()) == 8
 
     parametrized = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     nn.utils.parametrize.register_parametrization(parametrized[0], "weight", Halved())
     result = prune(subject(parametrized), PruneUnstructured(amount=0.5))
-    assert result.report["left_dense"] == [{"name": "0", "reason": "its weight is computed from other parameters"}]
+    assert result.report.left_dense == (LeftDense("0", "its weight is computed from other parameters"),)
 
     shared = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     shared[1].weight = shared[0].weight
-    assert prune(subject(shared), PruneUnstructured(amount=0.5)).report["weights"] == 16
+    assert prune(subject(shared), PruneUnstructured(amount=0.5)).report.weights == 16
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -609,7 +611,7 @@ def test_a_trained_model_keeps_its_accuracy_where_random_pruning_ruins_it(digits
             module = copy.deepcopy(trained)
             asked = Subject(module, (torch.zeros(1, 1, 32, 32),), calibration, cross_entropy)
             result = prune(asked, PruneUnstructured(scope="local", criterion=criterion, amount=amount))
-            assert result.report["share"] == pytest.approx(amount, abs=1e-3)
+            assert result.report.share == pytest.approx(amount, abs=1e-3)
             found[criterion, amount] = accuracy(module, held_out)
     whole = accuracy(trained, held_out)
     assert whole > 0.97

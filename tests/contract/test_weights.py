@@ -30,7 +30,12 @@ from pocketforge.errors import ModelError  # noqa: E402
 from pocketforge.model.load import build_model  # noqa: E402
 from pocketforge.model.surgery import KeepChannels, apply_edits, load_checkpoint, save_checkpoint  # noqa: E402
 from pocketforge.model.weights import load_weights  # noqa: E402
+from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor  # noqa: E402
+from pocketforge.outcomes.reference import WeightsRead  # noqa: E402
 from pocketforge.pruning.subject import open_checkpoint  # noqa: E402
+from pocketforge.recipe.model import InputSpec  # noqa: E402
+from pocketforge.specs.reference import ReferenceSpec  # noqa: E402
+from pocketforge.specs.trained import ModelSource  # noqa: E402
 from pocketforge.stages.reference import load_traced  # noqa: E402
 
 
@@ -676,23 +681,20 @@ def test_lazy_layers_in_stages_and_checkpoints(place: Path) -> None:
     wanted = net(x)
     torch.save({"net": net.state_dict()}, place / "w.pt")
     inputs = {"data_root": place, "weights": place / "w.pt", "data": place}
-    spec: dict[str, Any] = {
-        "definition": "lazy.py",
-        "args": {},
-        "seed": 0,
-        "inputs": [{"shape": list(x.shape), "dtype": "float32"}],
-    }
-    data = {"inputs": [{"shape": list(x.shape[1:]), "dtype": "float32"}]}
+    spec = ReferenceSpec(ModelSource("lazy.py", {}, 0), (InputSpec(tuple(x.shape)),), (), "regression", "r2")
+    samples = SampleTensor(tuple(x.shape[1:]), "float32")
+    data = Sampled("", "regression", (), Counts(1, 0, 0, 1, 0, 0), {}, (samples,), SampleTensor((), "float32"),
+                   Preprocessing(None, None, ()), None, ())  # fmt: skip
     np.save(place / "eval_0.npy", x.numpy())
-    program, parameters, _, weights = load_traced(inputs, spec, data)
-    assert torch.equal(program.module()(x), wanted)
-    assert parameters == sum(value.numel() for value in net.parameters())
-    assert weights == {"file": "w.pt", "key": "net", "done": ["taken from 'net'"]}
+    traced = load_traced(inputs, spec, data)
+    assert torch.equal(traced.program.module()(x), wanted)
+    assert traced.parameters == sum(value.numel() for value in net.parameters())
+    assert traced.weights == WeightsRead("w.pt", "net", ("taken from 'net'",))
     # Without weights a first input tells the sizes, and the seed the values.
-    spec["seed"] = 5
-    drawn = [load_traced({"data_root": place, "data": place}, spec, data)[0].module()(x) for _ in range(2)]
+    spec = dataclasses.replace(spec, model=ModelSource("lazy.py", {}, 5))
+    drawn = [load_traced({"data_root": place, "data": place}, spec, data).program.module()(x) for _ in range(2)]
     assert torch.equal(*drawn)
-    checkpoint = open_checkpoint(inputs, spec)
+    checkpoint = open_checkpoint(inputs, spec.model)
     assert type(checkpoint.module[0]) is nn.Conv2d and checkpoint.module[0].in_channels == 2
     edit = KeepChannels({"0.weight": {0: (0, 3)}, "0.bias": {0: (0, 3)}, "3.weight": {1: tuple(range(32))}})
     apply_edits(checkpoint.module, [edit])

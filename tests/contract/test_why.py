@@ -14,6 +14,7 @@ import pytest
 import torch
 from shared_store import DigitsParts
 
+from pocketforge.specs.why import WhySpec
 from pocketforge.stages import why
 from pocketforge.why import files
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the toolchains deprecate pa
 
 
 # Target → what stage `why` gets for it: its inputs by role, and its spec.
-Built = Mapping[str, tuple[dict[str, Path], dict[str, Any]]]
+Built = Mapping[str, tuple[dict[str, Path], WhySpec]]
 
 
 @pytest.fixture(scope="module")

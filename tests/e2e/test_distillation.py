@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,12 +10,14 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
+from trunk_specs import finetune_spec
 
 from pocketforge.errors import ModelError
 from pocketforge.model.weights import save_weights
-from pocketforge.recipe import Data, Preprocess, data_spec
+from pocketforge.recipe import Data, Preprocess
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair, Teacher
 from pocketforge.stages.finetune import run
+from pocketforge.training.batches import batches_of
 from pocketforge.training.distillation import (
     DistillationLoss,
     attention_map,
@@ -24,14 +25,16 @@ from pocketforge.training.distillation import (
     dkd_divergence,
     kd_divergence,
 )
-from pocketforge.training.loop import accuracy, fit
+from pocketforge.training.judge import top1
+from pocketforge.training.loop import THREADS_VARIABLE, fit
+from pocketforge.training.options import FitOptions
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """These models are so small that threads only wait for each other."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pocketforge.training.loop.THREADS", 1)
+        patch.setenv(THREADS_VARIABLE, "1")
         yield
 
 
@@ -59,7 +62,7 @@ def digits():
 def teacher(digits, one_thread):
     module = mlp(256)
     fit(module, digits[0], Finetune(epochs=20, lr=5e-3))
-    assert accuracy(module, digits[1]) > 0.95
+    assert top1(module, batches_of(digits[1], 64)) > 0.95
     return module
 
 
@@ -82,8 +85,8 @@ def test_a_student_with_a_teacher_beats_the_same_student_without(digits, teacher
             student = mlp(16, seed=seed)
             loss = DistillationLoss(distill, teacher, student, example(few), seed=seed) if distill else None
             settings = Finetune(epochs=60, lr=2e-2, batch_size=50, distill=distill)
-            fit(student, few, settings, seed=seed, teacher=loss)
-            found.append(accuracy(student, test))
+            fit(student, few, settings, FitOptions(seed=seed, teacher=loss))
+            found.append(top1(student, batches_of(test, 64)))
         gains.append(found[1] - found[0])
     assert np.mean(gains) > 0.02 and min(gains) > -0.01
 
@@ -138,18 +141,18 @@ def test_with_garbage_labels_and_alpha_1_a_student_still_becomes_its_teacher(dig
     distill = Distill(method=method, alpha=1.0, dkd_beta=2.0)
     loss = DistillationLoss(distill, teacher, student, example(train))
     settings = Finetune(epochs=25, lr=1e-2, distill=distill)
-    history = fit(student, garbage, settings, teacher=loss)
-    assert accuracy(student, test) > 0.85
-    assert history[-1]["train_accuracy"] < 0.25
-    assert history[-1]["loss"] == history[-1]["teacher_loss"] < history[0]["teacher_loss"] / 5
-    assert history[-1]["label_loss"] > 2
+    history = fit(student, garbage, settings, FitOptions(teacher=loss))
+    assert top1(student, batches_of(test, 64)) > 0.85
+    assert history[-1].train_accuracy < 0.25
+    assert history[-1].loss == history[-1].teacher_loss < history[0].teacher_loss / 5
+    assert history[-1].label_loss > 2
     assert logit_error(student, teacher, test) < at_first / 3
     # The teacher is what it was, to the byte, and nothing is left hooked on.
     assert content(teacher) == before and all(p.grad is None for p in teacher.parameters())
     # The same garbage without a teacher teaches nothing.
     alone = mlp(48)
     fit(alone, garbage, Finetune(epochs=25, lr=1e-2))
-    assert accuracy(alone, test) < 0.4
+    assert top1(alone, batches_of(test, 64)) < 0.4
 
 
 def logit_error(student, teacher, samples):
@@ -194,11 +197,11 @@ def test_hints_and_attention_bring_layers_together(digits):
     assert [tuple(p.shape) for p in loss.regressors.parameters()] == [(12, 4, 1, 1), (12,)]
     regressor = loss.regressors[0].weight.detach().clone()
     names = set(small.state_dict())
-    history = fit(small, train, Finetune(epochs=6, lr=1e-2, distill=distill), teacher=loss)
+    history = fit(small, train, Finetune(epochs=6, lr=1e-2, distill=distill), FitOptions(teacher=loss))
     first, last = history[0], history[-1]
-    assert last["hint_loss"] < first["hint_loss"] * 0.7 and last["attention_loss"] < first["attention_loss"] * 0.7
-    expected = 0.9 * last["teacher_loss"] + 0.1 * last["label_loss"] + 2 * last["hint_loss"]
-    assert last["loss"] == pytest.approx(expected + 500 * last["attention_loss"], rel=1e-5)
+    assert last.hint_loss < first.hint_loss * 0.7 and last.attention_loss < first.attention_loss * 0.7
+    expected = 0.9 * last.teacher_loss + 0.1 * last.label_loss + 2 * last.hint_loss
+    assert last.loss == pytest.approx(expected + 500 * last.attention_loss, rel=1e-5)
     # The map is trained along, and is no part of the student.
     assert not torch.equal(loss.regressors[0].weight, regressor)
     assert set(small.state_dict()) == names and not small[3]._forward_hooks and not big[3]._forward_hooks
@@ -251,7 +254,7 @@ from torch import nn
 def build(hidden=24, classes=10):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 """
-DATA = data_spec(Data("digits", eval_samples=1000, preprocess=Preprocess()), 0, "classification")
+DATA = Data("digits", eval_samples=1000, preprocess=Preprocess())
 
 
 def test_the_stage_distills_from_another_model_and_says_how_good_it_was(tmp_path, teacher):
@@ -260,8 +263,7 @@ def test_the_stage_distills_from_another_model_and_says_how_good_it_was(tmp_path
     both = {"model": mlp(256, seed=9).state_dict(), "ema": teacher.state_dict()}
     torch.save(both, tmp_path / "big.pt")
     distill = Distill(Teacher("big.py", "big.pt", {"hidden": 256}, "ema"))
-    spec = {"definition": "model.py", "args": {}, "seed": 0, "task": "classification", "gradual": None, "data": DATA}
-    spec["finetune"] = asdict(Finetune(epochs=3, lr=1e-2, distill=distill))
+    spec = finetune_spec(DATA, Finetune(epochs=3, lr=1e-2, distill=distill))
     out = tmp_path / "out"
     out.mkdir()
     inputs = {"data_root": tmp_path, "teacher_weights": tmp_path / "big.pt"}
@@ -277,7 +279,7 @@ def test_the_stage_distills_from_another_model_and_says_how_good_it_was(tmp_path
     torch.save({"ema": both["model"]}, tmp_path / "big.pt")
     with pytest.raises(ModelError, match=r"of 100 calibration samples right, hardly more than chance \(10.0%\)"):
         run(inputs, spec, out, lambda *_: None)
-    regression = {**spec, "task": "regression", "data": {**DATA, "task": "regression"}}
+    regression = finetune_spec(DATA, spec.settings, task="regression")
     with pytest.raises(ModelError, match="it is for task classification, found regression"):
         run(inputs, regression, out, lambda *_: None)
 
@@ -285,8 +287,7 @@ def test_the_stage_distills_from_another_model_and_says_how_good_it_was(tmp_path
 def test_without_a_teacher_s_name_it_is_the_model_as_it_was(tmp_path, teacher):
     (tmp_path / "model.py").write_text(MODEL)
     save_weights(teacher, tmp_path / "weights.safetensors")
-    spec = {"definition": "model.py", "args": {"hidden": 256}, "seed": 0, "task": "classification", "data": DATA}
-    spec["finetune"] = asdict(Finetune(epochs=1, distill=Distill()))
+    spec = finetune_spec(DATA, Finetune(epochs=1, distill=Distill()), args={"hidden": 256})
     inputs = {"data_root": tmp_path, "teacher_weights": tmp_path / "weights.safetensors"}
     losses = []
     for start in ({}, {"weights": tmp_path / "weights.safetensors"}):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from trunk_specs import finetune_spec
 
 from pocketforge.errors import ModelError
-from pocketforge.recipe import Data, Preprocess, data_spec
+from pocketforge.recipe import Data, Preprocess
 from pocketforge.recipe.compress import Finetune
 from pocketforge.stages.finetune import run
 
-DATA = data_spec(Data("digits", eval_samples=1000, preprocess=Preprocess()), 0, "classification")
+DATA = Data("digits", eval_samples=1000, preprocess=Preprocess())
 PLAIN = """
 from torch import nn
 def build(hidden=24, classes=10):
@@ -23,7 +23,7 @@ def build(hidden=24, classes=10):
 
 
 def spec(settings: Finetune, **args):
-    return {"definition": "model.py", "args": args, "seed": 0, "finetune": asdict(settings), "data": DATA}
+    return finetune_spec(DATA, settings, args=args)
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import json
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,21 @@ from pocketforge.devices.legacy import legacy_python
 from pocketforge.errors import StageFailed
 from pocketforge.files import resolver
 from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.quantize import Quantized
-from pocketforge.recipe import Data, Preprocess, Verify, data_spec
+from pocketforge.outcomes.verify import Verified
+from pocketforge.recipe import Data, Preprocess, Verify
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.runtimes.base import ExportRequest
 from pocketforge.runtimes.describe import Description, describe
 from pocketforge.specs.base import Spec
+from pocketforge.specs.data import data_spec
+from pocketforge.specs.export import ExportSpec
 from pocketforge.specs.quantize import QuantizeSpec
+from pocketforge.specs.reference import ReferenceSpec
+from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.verify import VerifySpec
 
 MODEL = """\
 import torch
@@ -46,7 +52,7 @@ DIGITS = Data("digits", eval_samples=200, preprocess=Preprocess(resize=(28, 28),
 PARAMETERS = 784 * 256 + 256 + 256 * 10 + 10
 
 
-def run_stage(name: str, inputs: Mapping[str, Path], spec: Spec | Mapping[str, Any], out: Path) -> None:
+def run_stage(name: str, inputs: Mapping[str, Path], spec: Spec, out: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
         importlib.import_module(STAGES[name].module).run(inputs, spec, out, quiet)
@@ -63,6 +69,7 @@ class Lane:
     root: Path
     trunk: dict[str, Path]
     ran: dict[str, Path] = field(default_factory=dict)
+    verified: Path = Path()  # the last one
 
     def quantize(self, how: Quantize) -> Path:
         return self._once(
@@ -73,25 +80,18 @@ class Lane:
         return self.trunk | ({"quantize": self.quantize(how)} if how.is_int8 else {})
 
     def export(self, runtime: str, how: Quantize, take: str = "") -> Path:
-        spec: dict[str, Any] = {"runtime": runtime, "scheme": how.scheme, "layout": "NCHW", "model_layout": "NCHW"}
-        spec |= {"io": "float32", "opset": None}
+        spec = ExportSpec(runtime, how.scheme, "NCHW", "NCHW", "float32", None)
         return self._once(f"export-{runtime}-{how.scheme}-{how.per_channel}{take}", "export", self.inputs(how), spec)
 
-    def verify(self, runtime: str, how: Quantize, exported: Path | None = None, legacy: bool = False) -> dict[str, Any]:
-        spec = {
-            "runtime": runtime,
-            "scheme": how.scheme,
-            "task": "classification",
-            "metric": "accuracy_top1",
-            "limits": asdict(Verify()),
-            "tflite_runtime": "report" if legacy else "skip",
-        }
+    def verify(self, runtime: str, how: Quantize, exported: Path | None = None, legacy: bool = False) -> Verified:
+        older = "tflite-runtime 2.14.0" if legacy else ""
+        spec = VerifySpec(runtime, how.scheme, False, "classification", Verify(), kernels="any", legacy=older)
         exported = exported or self.export(runtime, how)
         inputs = {**self.inputs(how), "export": exported}
-        out = self._once(f"verify-{exported.name}-{legacy}", "verify", inputs, spec)
-        return {**json.loads((out / "verify.json").read_text(encoding="utf-8")), "folder": out}
+        self.verified = out = self._once(f"verify-{exported.name}-{legacy}", "verify", inputs, spec)
+        return files.read(out, Verified)
 
-    def _once(self, name: str, stage: str, inputs: Mapping[str, Path], spec: Spec | Mapping[str, Any]) -> Path:
+    def _once(self, name: str, stage: str, inputs: Mapping[str, Path], spec: Spec) -> Path:
         if name not in self.ran:
             out = self.root / name
             out.mkdir()
@@ -140,8 +140,8 @@ def lanes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Lane]:
         folder.mkdir()
         torch.save(module.state_dict(), folder / "weights.pt")
         (folder / "reference").mkdir()
-        stage = {"definition": "model.py", "args": {"kind": kind}, "seed": 0, "inputs": [], "outputs": []}
-        stage |= {"task": "classification", "metric": "accuracy_top1"}
+        model = ModelSource("model.py", {"kind": kind}, 0)
+        stage = ReferenceSpec(model, (), (), "classification", "accuracy_top1")
         inputs = {"data": root / "data", "data_root": root, "weights": folder / "weights.pt"}
         run_stage("reference", inputs, stage, folder / "reference")
         found[kind] = Lane(folder, {"data": root / "data", "reference": folder / "reference"})
@@ -166,16 +166,15 @@ def matrices(found: Description) -> dict[tuple[int, ...], str]:
 def test_the_pruned_mlp_keeps_its_answers_in_a_quarter_of_the_bytes(lanes, runtime, how):
     lane = lanes["mlp"]
     found = lane.verify(runtime, how)
-    wrong = [c for c in found["checks"] if not c["passed"]]
-    assert wrong == []
-    assert any(c["name"].endswith("int8 weights") for c in found["checks"])
-    for role, measured in found["files"].items():
+    assert [each for each in found.checks if not each.passed] == []
+    assert any(each.name.endswith("int8 weights") for each in found.checks)
+    for role, measured in found.files.items():
         print(f"{runtime} {role} {how.per_channel}: {measured}")
-        assert measured["argmax_agreement"] >= 0.99
-        assert measured["accuracy"]["accuracy_top1"] >= 0.9  # trained, so that agreement means something
-        assert 30 < measured["sqnr_db"] < 80  # rounded to 8 bits: neither broken nor a float file
+        assert (measured.argmax_agreement or 0) >= 0.99
+        assert measured.accuracy["accuracy_top1"] >= 0.9  # trained, so that agreement means something
+        assert 30 < (measured.sqnr_db or 0) < 80  # rounded to 8 bits: neither broken nor a float file
         # All runtimes compute the graph that was quantized, but for a step where a value lies between two.
-        assert measured["graph_sqnr_db"] > 45
+        assert (measured.graph_sqnr_db or 0) > 45
     small, large = (model_file(runtime, lane.export(runtime, q)) for q in (how, Quantize()))
     print(f"{runtime}: {small.stat().st_size} of {large.stat().st_size} bytes")
     assert small.stat().st_size < 0.4 * large.stat().st_size
@@ -183,7 +182,7 @@ def test_the_pruned_mlp_keeps_its_answers_in_a_quarter_of_the_bytes(lanes, runti
 
 def test_the_description_says_dynamic(lanes, runtime):
     folder = lanes["mlp"].export(runtime, DYNAMIC)
-    for file in json.loads((folder / "export.json").read_text(encoding="utf-8"))["files"].values():
+    for file in files.read(folder, Exported).files.values():
         found = describe(folder / file)
         assert found.metadata["dynamically_quantized_ops"] == "2"
         assert found.parameters == PARAMETERS  # scales and zero points are not parameters
@@ -231,7 +230,7 @@ def test_convolutions_stay_float_and_are_named(lanes, runtime):
     summary = files.read(lane.quantize(DYNAMIC), Quantized)
     assert summary.quantized == ["linear (7)"]
     assert summary.left_float == ["conv2d (0)", "conv2d (3)"]  # what a build's warnings and report name
-    assert [c for c in lane.verify(runtime, DYNAMIC)["checks"] if not c["passed"]] == []
+    assert [each for each in lane.verify(runtime, DYNAMIC).checks if not each.passed] == []
     found = describe(model_file(runtime, lane.export(runtime, DYNAMIC)))
     dtypes = {len(w.shape): w.dtype for w in found.weights if len(w.shape) > 1}
     assert dtypes == {4: "float32", 2: "uint8" if runtime == "onnx" else "int8"}
@@ -246,13 +245,13 @@ def test_static_int8_is_untouched(lanes):
     found = describe(model_file("onnx", lane.export("onnx", static)))
     assert "dynamically_quantized_ops" not in found.metadata
     assert {w.dtype for w in found.weights if len(w.shape) > 1} == {"uint8"}
-    verified = lane.verify("onnx", static)
-    measured = verified["files"]["model"]
+    measured = lane.verify("onnx", static).files["model"]
     # The net is another one on each kind of processor that trains it. Of 256 levels its file and its graph are seldom a
     # step apart; where a value lies between two in each of three layers, three were seen (AVX2; AVX-512: two).
-    steps, agreement = measured["max_steps_from_graph"], measured["graph_argmax_agreement"]
+    steps, agreement = measured.max_steps_from_graph, measured.graph_argmax_agreement
+    assert steps is not None and agreement is not None
     simulated = np.load(lane.quantize(static) / "outputs_0.npy")
-    outputs = np.load(verified["folder"] / "model" / "outputs_0.npy")[: len(simulated)]
+    outputs = np.load(lane.verified / "model" / "outputs_0.npy")[: len(simulated)]
     assert np.abs(outputs - simulated).mean() < 0.25 * levels.scale and steps < 8 and agreement >= 0.95
     # After four epochs the best two classes of many samples are within a step: either is right there. Where they are
     # further apart than both can move, nothing may tip.
@@ -275,7 +274,7 @@ def test_a_float_file_in_its_place_is_wrong(lanes, runtime):
     shutil.copytree(lane.export(runtime, DYNAMIC), swapped)
     shutil.copy(model_file(runtime, lane.export(runtime, Quantize())), model_file(runtime, swapped))
     found = lane.verify(runtime, DYNAMIC, swapped)
-    assert [c["name"] for c in found["checks"] if not c["passed"]] == ["int8 weights"]
+    assert [each.name for each in found.checks if not each.passed] == ["int8 weights"]
 
 
 @pytest.mark.skipif(legacy_python() is None, reason="the environment of tflite-runtime 2.14 is not set up")
@@ -283,10 +282,10 @@ def test_what_the_older_runtime_makes_of_it_is_said(lanes):
     lane = lanes["mlp"]
     name = "tflite-runtime 2.14.0"
     found = lane.verify("tflite", DYNAMIC, legacy=True)
-    assert "does not work" in found["runtimes"][name] and "FULLY_CONNECTED" in found["runtimes"][name]
+    assert "does not work" in found.runtimes[name] and "FULLY_CONNECTED" in found.runtimes[name]
     found = lane.verify("tflite", ONE_SCALE, legacy=True)
-    assert found["runtimes"][name] == "works"
-    assert found["files"]["legacy"]["argmax_agreement"] >= 0.98
+    assert found.runtimes[name] == "works"
+    assert (found.files["legacy"].argmax_agreement or 0) >= 0.98
 
 
 # What the exporters are given here is made to break them

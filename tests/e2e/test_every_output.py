@@ -11,6 +11,12 @@ import numpy as np
 import pytest
 from conftest import Done, in_process
 
+from pocketforge.outcomes import files
+from pocketforge.outcomes.verify import Verdict
+from pocketforge.outcomes.verify_device import VerifiedThere
+from pocketforge.recipe.limits import DeviceLimits
+from pocketforge.specs.places import Place
+from pocketforge.specs.verify_device import VerifyDeviceSpec
 from pocketforge.stages import verify_device
 
 # A detector's head: coordinates up to 640 and scores under a quarter, joined and cut apart again. What quantizes the
@@ -229,25 +235,21 @@ def test_a_device_is_compared_with_the_host_in_every_output(
         for step in report["steps"]
         if step["lane"] in ("trunk", "onnx_int8") and step["stage"] in ("data", "reference", "export", "verify")
     }
-    limits = {"min_sqnr_db": None, "min_argmax_agreement": None}
-    device = {"via": "host", "name": "here", "cores": "", "eval_samples": 12, "limits": limits, "time_limit_s": 60.0}
-    spec = {"runtime": "onnx", "scheme": "static_int8", "task": "regression", "device": device}
+    place = Place("host", "", 60.0)
+    spec = VerifyDeviceSpec("onnx", "static_int8", "regression", place, 12, DeviceLimits())
 
-    def judged(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def judged(name: str) -> tuple[Verdict, VerifiedThere]:
         folder = tmp_path / name
         folder.mkdir()
         verify_device.run(inputs, spec, folder, lambda fraction, message: None)
-        found = (json.loads((folder / f"{each}.json").read_text(encoding="utf-8")) for each in ("verdict", "verify"))
-        return next(found), next(found)
+        return files.read(folder, Verdict), files.read(folder, VerifiedThere)
 
     verdict, found = judged("same")
-    assert verdict["passed"], verdict
-    assert [o["name"] for o in found["host"]["outputs"]] == ["y", "top", "mask", "top32", "top8"]
-    assert found["host"]["sqnr_db"] == 200.0 and found["device"]["samples"] == 12
+    assert verdict.passed, verdict
+    assert [output.name for output in found.host.outputs] == ["y", "top", "mask", "top32", "top8"]
+    assert found.host.sqnr_db == 200.0 and found.device.samples == 12
     inputs["verify"] = Path(shutil.copytree(inputs["verify"], tmp_path / "verify"))
     mask = inputs["verify"] / "model" / "outputs_2.npy"
     np.save(mask, ~np.load(mask))
     verdict, _ = judged("other")
-    assert verdict["reasons"] == [
-        "on here ( cores), against the host: integer_agreement of mask: wanted at least 0.97, found 0"
-    ]
+    assert verdict.reasons == ("on host, against the host: integer_agreement of mask: wanted at least 0.97, found 0",)

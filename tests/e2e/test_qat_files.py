@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import warnings
 from pathlib import Path
 
@@ -12,10 +11,13 @@ import numpy as np
 import pytest
 from shared_store import DigitsParts
 
+from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
 from pocketforge.recipe.compress import Distill, Finetune
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.specs.data import data_spec
+from pocketforge.specs.export import ExportSpec
 from pocketforge.specs.qat import QatSpec
 from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
@@ -86,17 +88,9 @@ def test_training_wins_back_what_calibration_loses(lane):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_files_compute_what_was_trained(lane, runtime):
     folder = lane.qat(**HARD)
-    spec = {
-        "runtime": runtime,
-        "scheme": "qat_int8",
-        "layout": "NCHW",
-        "model_layout": "NCHW",
-        "io": "float32",
-        "opset": None,
-    }
+    spec = ExportSpec(runtime, "qat_int8", "NCHW", "NCHW", "float32", None)
     exported = lane.run("export", spec, f"export-{runtime}", quantize=folder)
-    files = json.loads((exported / "export.json").read_text("utf-8"))["files"]
-    model = exported / files["model"]
+    model = files.read(exported, Exported).model_in(exported)
     wanted = np.load(folder / "outputs_0.npy")
     (found,) = file_answers.answers(runtime, model, [np.load(lane.inputs["data"] / "eval_0.npy")[: len(wanted)]])
     agreement = float((found.argmax(1) == wanted.argmax(1)).mean())

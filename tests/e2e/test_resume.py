@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,16 @@ import pytest
 import torch
 from release_build import SOURCES
 from torch import nn
+from trunk_specs import finetune_spec
 
 from pocketforge.model.load import build_model
 from pocketforge.model.weights import save_weights
-from pocketforge.recipe import Data, Preprocess, data_spec
+from pocketforge.recipe import Data, Preprocess
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair
 from pocketforge.stages.finetune import run
 from pocketforge.training.distillation import DistillationLoss
-from pocketforge.training.loop import fit
+from pocketforge.training.loop import THREADS_VARIABLE, fit
+from pocketforge.training.options import FitOptions
 from pocketforge.training.resume import FILE
 
 ROOT = Path(__file__).parents[2]
@@ -33,30 +35,19 @@ def build(hidden=24):
     body = [nn.Linear(64, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Dropout(0.2)]
     return nn.Sequential(nn.Flatten(), *body, nn.Linear(hidden, 10))
 """
-SPEC = {
-    "definition": "model.py",
-    "args": {},
-    "seed": 0,
-    "task": "classification",
-    "gradual": None,
-    "data": data_spec(Data("digits", eval_samples=1000, preprocess=Preprocess()), 0, "classification"),
-}
+DATA = Data("digits", eval_samples=1000, preprocess=Preprocess())
 STAGE = """
-import pocketforge.training.loop
-pocketforge.training.loop.THREADS = 1
-import json, sys
+import pickle, sys
 from pathlib import Path
 from pocketforge.stages.finetune import run
-order = json.load(open(sys.argv[1]))
-run({k: Path(v) for k, v in order["inputs"].items()}, order["spec"], Path(order["out"]),
-    lambda fraction, message: print(fraction, message, flush=True))
+run(*pickle.loads(Path(sys.argv[1]).read_bytes()), lambda fraction, message: print(fraction, message, flush=True))
 """
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """Threads of a busy machine only wait for each other; the number of them is no part of what is tested here."""
-    monkeypatch.setattr("pocketforge.training.loop.THREADS", 1)
+    monkeypatch.setenv(THREADS_VARIABLE, "1")
 
 
 def test_kill_9_in_several_epochs_changes_nothing(tmp_path):
@@ -70,7 +61,7 @@ def test_kill_9_in_several_epochs_changes_nothing(tmp_path):
         epochs=6, lr=5e-3, batch_size=64, ema_decay=0.95, early_stop_epochs=5, warmup_epochs=1, shift=1,
         clip_norm=2.0, distill=Distill(alpha=0.7, hints=(LayerPair("1", "1"),)),
     )  # fmt: skip
-    spec = {**SPEC, "finetune": asdict(settings)}
+    spec = finetune_spec(DATA, settings)
     inputs = {"data_root": tmp_path, "teacher_weights": tmp_path / "teacher.safetensors"}
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -79,11 +70,10 @@ def test_kill_9_in_several_epochs_changes_nothing(tmp_path):
     killed = tmp_path / "killed"
     killed.mkdir()
     inputs = {**inputs, "partial": tmp_path / "partial", "logs": tmp_path / "logs"}
-    order = {"inputs": {k: str(v) for k, v in inputs.items()}, "spec": spec, "out": str(killed)}
-    (tmp_path / "order.json").write_text(json.dumps(order))
+    (tmp_path / "order").write_bytes(pickle.dumps((inputs, spec, killed)))
     for epoch in (2, 5):
         with subprocess.Popen(
-            [sys.executable, "-c", STAGE, str(tmp_path / "order.json")],
+            [sys.executable, "-c", STAGE, str(tmp_path / "order")],
             stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": SOURCES},
         ) as process:  # fmt: skip
             assert process.stdout is not None
@@ -165,7 +155,10 @@ def trained(samples, settings, partial=None, stop_in=0, kind="plain"):
     history = None
     with contextlib.suppress(Broken):
         history = fit(
-            module, samples, settings, seed=2, teacher=teacher, constraint=constraint, partial=partial, emit=emit
+            module,
+            samples,
+            settings,
+            FitOptions(seed=2, teacher=teacher, constraint=constraint, partial=partial, emit=emit),
         )
     return {k: v.numpy().tobytes() for k, v in module.state_dict().items()}, history, messages
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from trunk_specs import finetune_spec
 
 from pocketforge.commands.train import train_from_recipe
 from pocketforge.data.dataset import open_recipe
@@ -20,12 +21,17 @@ from pocketforge.errors import ModelError
 from pocketforge.model.load import build_model
 from pocketforge.model.surgery import Checkpoint, load_checkpoint, save_checkpoint
 from pocketforge.model.weights import load_weights
-from pocketforge.recipe import Data, Model, Preprocess, Recipe, Target, data_spec
+from pocketforge.outcomes.files import to_json
+from pocketforge.recipe import Data, Model, Preprocess, Recipe, Target
 from pocketforge.recipe.compress import Finetune, PruneUnstructured
 from pocketforge.stages.finetune import run
-from pocketforge.training.loop import accuracy, fit, held_out_part
+from pocketforge.training.batches import batches_of
+from pocketforge.training.judge import top1
+from pocketforge.training.loop import THREADS_VARIABLE, fit
 from pocketforge.training.losses import user_loss
+from pocketforge.training.options import FitOptions
 from pocketforge.training.schedule import learning_rate
+from pocketforge.training.trainer import held_out_part
 
 ROOT = Path(__file__).parents[2]
 DIGITS = Data(
@@ -43,7 +49,7 @@ def build():
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """These models are so small that threads only wait for each other."""
-    monkeypatch.setattr("pocketforge.training.loop.THREADS", 1)
+    monkeypatch.setenv(THREADS_VARIABLE, "1")
 
 
 def small_recipe(folder: Path, **changes) -> Recipe:
@@ -64,7 +70,7 @@ def trained(settings: Finetune, samples=None, **more):
     module = more.pop("module", None) or nn.Sequential(
         nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2)
     )
-    return module, fit(module, samples or two_classes(), settings, **more)
+    return module, fit(module, samples or two_classes(), settings, FitOptions(**more))
 
 
 def content(module: nn.Module) -> dict[str, bytes]:
@@ -86,7 +92,9 @@ def test_two_fits_give_the_same_bits_whatever_happened_before(tmp_path):
         torch.set_num_threads(threads)
         try:
             module = build_model("model.py", {}, recipe.resolve)
-            history = fit(module, open_recipe(recipe).train, Finetune(epochs=2, optimizer=optimizer, lr=0.01), seed=3)
+            history = fit(
+                module, open_recipe(recipe).train, Finetune(epochs=2, optimizer=optimizer, lr=0.01), FitOptions(seed=3)
+            )
             assert torch.get_num_threads() == threads and not torch.are_deterministic_algorithms_enabled()
         finally:
             torch.set_num_threads(before)
@@ -94,7 +102,7 @@ def test_two_fits_give_the_same_bits_whatever_happened_before(tmp_path):
         results.append((history, {name: value.numpy().tobytes() for name, value in module.state_dict().items()}))
     assert results[0] == results[1] and results[2] == results[3] and results[0] != results[2]
     other = build_model("model.py", {}, recipe.resolve)
-    assert fit(other, open_recipe(recipe).train, Finetune(epochs=2, lr=0.01), seed=4) != results[0][0]
+    assert fit(other, open_recipe(recipe).train, Finetune(epochs=2, lr=0.01), FitOptions(seed=4)) != results[0][0]
 
 
 def test_shifts_are_deterministic_too():
@@ -114,19 +122,14 @@ def test_train_from_recipe_learns_and_the_finetune_stage_goes_on_from_it(tmp_pat
         recipe, Finetune(epochs=8, lr=0.01), emit=lambda fraction, message: seen.append(fraction)
     )
     assert seen == sorted(seen) and seen[-1] == 1.0
-    assert result["weights"] == str(tmp_path / "weights.safetensors")
-    losses = [entry["loss"] for entry in result["history"]]
-    assert losses[-1] < losses[0] / 4 and result["eval_accuracy"] > 0.9
+    assert result.weights == str(tmp_path / "weights.safetensors")
+    losses = [epoch.loss for epoch in result.history]
+    assert losses[-1] < losses[0] / 4 and result.eval_accuracy > 0.9
     again = train_from_recipe(recipe, Finetune(epochs=8, lr=0.01))
     assert again == result
 
-    spec: dict[str, Any] = {
-        "definition": "model.py",
-        "args": {},
-        "seed": 0,
-        "finetune": asdict(Finetune(epochs=1, lr=1e-3, weight_decay=0.0, batch_size=32, label_smoothing=0.1)),
-        "data": data_spec(recipe.data, 0, "classification"),
-    }
+    settings = Finetune(epochs=1, lr=1e-3, weight_decay=0.0, batch_size=32, label_smoothing=0.1)
+    spec = finetune_spec(recipe.data, settings)
     inputs = {"data_root": tmp_path, "weights": tmp_path / "weights.safetensors"}
     bytes_of = []
     for name in ("one", "two"):
@@ -141,11 +144,11 @@ def test_train_from_recipe_learns_and_the_finetune_stage_goes_on_from_it(tmp_pat
     assert bytes_of[0] == bytes_of[1]
     report = json.loads((tmp_path / "one" / "train.json").read_text())
     assert report["history"][0]["train_accuracy"] > 0.9
-    assert set(spec["finetune"]) - {"type"} == set(report["settings"])
+    assert report["settings"] == to_json(spec.settings)
     assert report["teacher"] is None and report["stopped_early"] is False
     same = load_checkpoint(tmp_path / "one", resolve=recipe.resolve)
     assert same.definition == "model.py" and not same.module.training
-    assert accuracy(same.module, open_recipe(recipe).eval) > 0.9
+    assert top1(same.module, batches_of(open_recipe(recipe).eval, 64)) > 0.9
 
     # An earlier checkpoint wins over the weights, and the definition may come as a path.
     (tmp_path / "three").mkdir()
@@ -159,7 +162,7 @@ def test_train_from_recipe_learns_and_the_finetune_stage_goes_on_from_it(tmp_pat
 def test_a_last_batch_of_one_is_left_out(count):
     module = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
     history = fit(module, two_classes(count), Finetune(epochs=1, batch_size=32))
-    assert np.isfinite(history[0]["loss"])
+    assert np.isfinite(history[0].loss)
 
 
 def test_a_set_too_large_to_keep_is_read_again_in_every_epoch(monkeypatch):
@@ -214,7 +217,7 @@ def test_the_learning_rate_of_every_step():
     steps = Finetune(epochs=6, lr=1.0, schedule="step", step_epochs=2, gamma=0.5, warmup_epochs=0.5)
     assert [learning_rate(steps, s, 2) for s in range(12)] == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25]
     _, history = trained(Finetune(epochs=3, lr=0.1, schedule="step"))
-    assert [entry["lr"] for entry in history] == pytest.approx([0.1, 0.01, 0.001])
+    assert [entry.lr for entry in history] == pytest.approx([0.1, 0.01, 0.001])
 
 
 def test_every_setting_changes_the_training():
@@ -259,7 +262,7 @@ def test_the_average_is_of_weights_and_buffers(monkeypatch):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
     watch = Watch(module)
-    fit(module, two_classes(), Finetune(epochs=4, lr=0.05, batch_size=10, ema_decay=0.5), constraint=watch)
+    fit(module, two_classes(), Finetune(epochs=4, lr=0.05, batch_size=10, ema_decay=0.5), FitOptions(constraint=watch))
     assert len(after) == 17 and after.pop() is not None  # 16 updates, and once more for the average itself
     wanted = watch.start
     for n, values in enumerate(after, 1):
@@ -284,7 +287,7 @@ def test_masks_hold_exactly_through_momentum_weight_decay_and_averages():
         module = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
         mask = (torch.rand(16, 4) > 0.5).to(torch.uint8)
         start = module[0].weight.detach().clone()
-        fit(module, two_classes(), settings, constraint=MaskConstraint(module, {"0.weight": mask}))
+        fit(module, two_classes(), settings, FitOptions(constraint=MaskConstraint(module, {"0.weight": mask})))
         assert (module[0].weight[mask == 0] == 0).all() and int((mask == 0).sum()) > 20
         assert (module[0].weight[mask == 1] != start[mask == 1]).all()
 
@@ -307,7 +310,7 @@ def test_early_stop_holds_samples_of_train_out_and_keeps_the_best_weights():
     assert held_out_part(60, settings, 1) == (train, held_out) != held_out_part(60, settings, 2)
     assert held_out_part(60, Finetune(), 1) == (list(range(60)), [])
     module, history = trained(settings, Watched(samples), seed=1)
-    losses = [entry["validation_loss"] for entry in history]
+    losses = [entry.validation_loss for entry in history]
     best = losses.index(min(losses))
     assert len(history) == best + 9 < 60
     assert set(read) == set(range(60))
@@ -316,15 +319,15 @@ def test_early_stop_holds_samples_of_train_out_and_keeps_the_best_weights():
         logits = module(torch.from_numpy(np.stack([samples[i][0][0] for i in held_out])))
         loss = nn.functional.cross_entropy(logits, torch.tensor([samples[i][1] for i in held_out]))
     assert float(loss) == pytest.approx(losses[best], rel=1e-5) and losses[-1] > losses[best] + 0.01
-    assert history[best]["validation_accuracy"] == pytest.approx(
-        accuracy(module, [samples[i] for i in held_out]), abs=1e-6
+    assert history[best].validation_accuracy == pytest.approx(
+        top1(module, batches_of([samples[i] for i in held_out], 64)), abs=1e-6
     )
     # What was held out was not trained on: other labels there change nothing but the verdict.
     few = replace(settings, epochs=2)
     flipped = [(x, 1 - label if i in held_out else label) for i, (x, label) in enumerate(samples)]
     pairs = zip(trained(few, samples, seed=1)[1], trained(few, flipped, seed=1)[1], strict=True)
     for one, two in pairs:
-        assert one["loss"] == two["loss"] and one["validation_loss"] != two["validation_loss"]
+        assert one.loss == two.loss and one.validation_loss != two.validation_loss
 
 
 def test_regression_compares_each_value_with_its_own_target():
@@ -334,11 +337,13 @@ def test_regression_compares_each_value_with_its_own_target():
     samples = [((row,), np.float32(row @ [1.0, -2.0, 0.5, 3.0])) for row in x]
     torch.manual_seed(0)
     module = nn.Linear(4, 1)
-    history = fit(module, samples, Finetune(epochs=50, optimizer="sgd", lr=0.05, weight_decay=0.0), task="regression")
-    assert history[-1]["loss"] < 1e-3 and "train_accuracy" not in history[-1]
+    history = fit(
+        module, samples, Finetune(epochs=50, optimizer="sgd", lr=0.05, weight_decay=0.0), FitOptions(task="regression")
+    )
+    assert history[-1].loss < 1e-3 and history[-1].train_accuracy is None
     assert torch.allclose(module.weight, torch.tensor([[1.0, -2.0, 0.5, 3.0]]), atol=0.02)
     with pytest.raises(ModelError, match=r"as many values as the targets, \[64\], found shape \[64, 3\]"):
-        fit(nn.Linear(4, 3), samples, Finetune(epochs=1), task="regression")
+        fit(nn.Linear(4, 3), samples, Finetune(epochs=1), FitOptions(task="regression"))
 
 
 LOSSES = """
@@ -364,7 +369,7 @@ def test_a_loss_of_the_user_s_own(tmp_path):
         module, history = trained(settings, loss=loss)
     # Three times the loss is three times the step.
     plain, same = trained(replace(settings, lr=0.09, loss=""))
-    assert history[0]["loss"] == pytest.approx(3 * same[0]["loss"])
+    assert history[0].loss == pytest.approx(3 * same[0].loss)
     assert torch.allclose(module[0].weight, plain[0].weight, atol=1e-6)
     for name, words in {
         "each": r"the loss must be a scalar tensor, found shape \[40\]: return loss.mean\(\)",
@@ -387,7 +392,7 @@ def test_precision_goes_through_accelerate_and_leaves_nothing_behind():
     plain = trained(settings)
     lower = [trained(replace(settings, precision="bf16")) for _ in range(2)]
     assert content(lower[0][0]) == content(lower[1][0]) != content(plain[0])
-    assert lower[0][1][-1]["loss"] == pytest.approx(plain[1][-1]["loss"], rel=0.05)
+    assert lower[0][1][-1].loss == pytest.approx(plain[1][-1].loss, rel=0.05)
     assert lower[0][0][0].weight.dtype == torch.float32
     assert AcceleratorState._shared_state == {} == PartialState._shared_state
     assert content(trained(settings)[0]) == content(plain[0])
@@ -410,7 +415,9 @@ def test_tensorboard_shows_what_the_history_says(tmp_path):
     for tag, name in tags.items():
         scalars = events.Scalars(tag)
         assert [scalar.step for scalar in scalars] == [1, 2, 3]
-        assert [scalar.value for scalar in scalars] == pytest.approx([entry[name] for entry in history], rel=1e-6)
+        assert [scalar.value for scalar in scalars] == pytest.approx(
+            [getattr(entry, name) for entry in history], rel=1e-6
+        )
 
 
 def test_without_tensorboard_there_are_no_logs_and_one_message(tmp_path, monkeypatch):
@@ -428,16 +435,14 @@ def test_the_stage_holds_masks_and_grows_them(tmp_path):
     mask = (torch.rand(32, 64, generator=torch.Generator().manual_seed(0)) > 0.3).to(torch.uint8)
     module[1].weight.data.mul_(mask)
     save_checkpoint(Checkpoint(module, "model.py", {}, 0, [], {"1.weight": mask}), tmp_path / "pruned")
-    spec = {"definition": "model.py", "args": {}, "seed": 0, "task": "classification", "gradual": None}
-    spec |= {"data": data_spec(recipe.data, 0, "classification")}
     inputs = {"data_root": tmp_path, "checkpoint": tmp_path / "pruned"}
-    gradual = asdict(PruneUnstructured(amount=0.6, schedule="cubic"))
+    gradual = PruneUnstructured(amount=0.6, schedule="cubic")
     shares = []
-    for name, change in (("held", {}), ("grown", {"gradual": gradual})):
+    for name, growing in (("held", None), ("grown", gradual)):
         out = tmp_path / name
         out.mkdir()
-        settings = asdict(Finetune(epochs=2, lr=1e-2, batch_size=128, ema_decay=0.5))
-        run(inputs, {**spec, "finetune": settings, **change}, out, lambda *_: None)
+        settings = Finetune(epochs=2, lr=1e-2, batch_size=128, ema_decay=0.5)
+        run(inputs, finetune_spec(recipe.data, settings, gradual=growing), out, lambda *_: None)
         found = load_checkpoint(out, resolve=recipe.resolve)
         for parameter, held in found.masks.items():
             weight = found.module.get_parameter(parameter)
@@ -447,9 +452,9 @@ def test_the_stage_holds_masks_and_grows_them(tmp_path):
         shares.append(sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights))
     assert shares[0] == pytest.approx(float((mask == 0).sum()) / (mask.numel() + 320), abs=1e-3)
     assert shares[1] == pytest.approx(0.6, abs=1e-3)
-    settings = asdict(Finetune(epochs=2, early_stop_epochs=1))
+    spec = finetune_spec(recipe.data, Finetune(epochs=2, early_stop_epochs=1), gradual=gradual)
     with pytest.raises(ModelError, match="early_stop_epochs cannot go with schedule cubic"):
-        run(inputs, {**spec, "finetune": settings, "gradual": gradual}, tmp_path / "grown", lambda *_: None)
+        run(inputs, spec, tmp_path / "grown", lambda *_: None)
 
 
 def test_train_needs_a_place_for_the_weights(tmp_path):
@@ -466,4 +471,4 @@ def test_the_shipped_digits_weights():
     module = build_model("model.py", {}, recipe.resolve)
     load_weights(module, folder / "weights.safetensors")
     assert len(data.eval) > 500
-    assert accuracy(module, data.eval) >= 0.98
+    assert top1(module, batches_of(data.eval, 64)) >= 0.98

@@ -69,9 +69,9 @@ def test_heads_and_feed_forward_units_of_a_transformers_folder(kind: str, tmp_pa
         assert edit.attributes[attention.format(layer)] == attributes
         linear = module.get_submodule(feed_forward.format(layer))
         assert isinstance(linear, nn.Linear) and linear.out_features == 32
-    assert any("embedding stream" in entry["why"] for entry in pruned.report["skipped"])
-    assert pruned.report["parameters"][1] == load.count_parameters(module) < 0.75 * whole
-    assert pruned.report["macs"][1] < 0.6 * pruned.report["macs"][0]
+    assert any("embedding stream" in entry.why for entry in pruned.report.skipped)
+    assert pruned.report.parameters[1] == load.count_parameters(module) < 0.75 * whole
+    assert pruned.report.macs[1] < 0.6 * pruned.report.macs[0]
     with torch.no_grad():
         output = module(*INPUTS)
         exported = load.trace(module, INPUTS).module()(*INPUTS)

@@ -5,6 +5,7 @@ A file like these is what a broken exporter, a mixed-up upload or a bad edit wou
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,10 @@ import pytest
 
 from pocketforge.devices.legacy import legacy_python
 from pocketforge.errors import ToolFailed
-from pocketforge.recipe.limits import DEFAULT_LIMITS
+from pocketforge.outcomes import files
+from pocketforge.outcomes.verify import FileCheck, Measured, Verdict, Verified
+from pocketforge.recipe.schemes import SCHEMES
+from pocketforge.specs.verify import VerifySpec
 from pocketforge.stages import verify
 
 WEIGHTS = Path(__file__).parents[2] / "models" / "digits_cnn" / "weights.safetensors"
@@ -33,10 +37,9 @@ class Lane:
                 entry = release.cache / "v1" / "entries" / step["key"][:2] / step["key"]
                 self.inputs[step["stage"]] = entry / "files"
                 if step["stage"] == "verify":
-                    self.spec = json.loads((entry / "manifest.json").read_text(encoding="utf-8"))["meta"]["spec"]
-                    verified = entry / "files" / "verify.json"
-        self.spec["tflite_runtime"] = "skip"
-        self.untouched = json.loads(verified.read_text(encoding="utf-8"))["files"]
+                    self.untouched = files.read(entry / "files", Verified).files
+                    spec = json.loads((entry / "manifest.json").read_text(encoding="utf-8"))["meta"]["spec"]
+        self.spec = files.from_json({**spec, "legacy": ""}, VerifySpec)
         self.inputs = {k: v for k, v in self.inputs.items() if k in ("data", "reference", "quantize", "export")}
         self.export = folder / "export"
         shutil.copytree(self.inputs["export"], self.export)
@@ -45,20 +48,27 @@ class Lane:
     def file(self, suffix: str) -> Path:
         return self.export / f"model{suffix}"
 
-    def verify(self) -> dict[str, dict[str, Any]]:
+    def verify(self) -> dict[str, FileCheck]:
         """Run the stage; the failed checks by name. What verdict.json and verify.json say agrees."""
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir()
         verify.run(self.inputs, self.spec, self.out, lambda fraction, message: None)
-        verdict = json.loads((self.out / "verdict.json").read_text(encoding="utf-8"))
-        checks = json.loads((self.out / "verify.json").read_text(encoding="utf-8"))["checks"]
-        failed = {c["name"]: c for c in checks if not c["passed"]}
-        assert verdict["passed"] == (not failed)
-        assert verdict["reasons"] == [f"{n}: wanted {c['wanted']}, found {c['found']}" for n, c in failed.items()]
+        verdict = files.read(self.out, Verdict)
+        failed = {each.name: each for each in self.verified.checks if not each.passed}
+        assert verdict.passed == (not failed)
+        assert list(verdict.reasons) == [f"{n}: wanted {c.wanted}, found {c.found}" for n, c in failed.items()]
         return failed
 
-    def measured(self, role: str = "model") -> dict[str, Any]:
-        return json.loads((self.out / "verify.json").read_text(encoding="utf-8"))["files"][role]
+    @property
+    def verified(self) -> Verified:
+        return files.read(self.out, Verified)
+
+    def limit(self, **limits: Any) -> None:
+        """What the target's `verify` table says besides."""
+        self.spec = dataclasses.replace(self.spec, limits=dataclasses.replace(self.spec.limits, **limits))
+
+    def measured(self, role: str = "model") -> Measured:
+        return self.verified.files[role]
 
 
 @pytest.fixture
@@ -108,15 +118,14 @@ def test_files_that_nobody_touched_pass(lane, target):
     if found.file(".tflite").exists():
         edit_tflite(found.file(".tflite"), lambda model: None)
     assert found.verify() == {}
-    checks = json.loads((found.out / "verify.json").read_text(encoding="utf-8"))["checks"]
     # Each limit is a check that was made: none is passed over because of its name.
     limits = {"sqnr_db", "max_diff_ratio", "channel_sqnr_db", "dead_channels", "argmax_agreement", "accuracy_drop"}
     limits |= {"graph_sqnr_db", "max_steps_from_graph"} if target.endswith("int8") else set()
     always = {"inputs", "outputs", "layout"} | ({"int8 weights"} if target.endswith("int8") else set())
-    assert {c["name"].removeprefix("ort: ") for c in checks} == always | limits
+    assert {each.name.removeprefix("ort: ") for each in found.verified.checks} == always | limits
     # One output of ten scores: it is no map, and holds no integers.
     assert len(limits) == len(
-        DEFAULT_LIMITS[found.spec["scheme"]].keys() - {"min_region_sqnr_db", "min_integer_agreement"}
+        SCHEMES[found.spec.scheme].limits.keys() - {"min_region_sqnr_db", "min_integer_agreement"}
     )
 
 
@@ -132,7 +141,7 @@ def test_a_float_file_in_an_int8_lane(lane, target):
             found.file(suffix).write_bytes(other.file(suffix).read_bytes())
     failed = found.verify()
     assert "int8 weights" in failed
-    assert failed["int8 weights"]["found"] == "0.0%"
+    assert failed["int8 weights"].found == "0.0%"
 
 
 def test_onnx_with_one_perturbed_weight(lane):
@@ -150,8 +159,8 @@ def test_onnx_with_one_perturbed_weight(lane):
     edit_onnx(found.file(".onnx"), perturb)
     failed = found.verify()
     assert {"sqnr_db", "max_diff_ratio"} <= set(failed)
-    assert failed["sqnr_db"]["wanted"] == "at least 60" and float(failed["sqnr_db"]["found"]) < 60
-    assert found.measured()["accuracy_drop"] < 0.005, "accuracy alone would not have seen it"
+    assert failed["sqnr_db"].wanted == "at least 60" and float(failed["sqnr_db"].found) < 60
+    assert (found.measured().accuracy_drop or 0.0) < 0.005, "accuracy alone would not have seen it"
 
 
 def test_onnx_with_a_wrong_output_scale(lane):
@@ -175,8 +184,8 @@ def test_onnx_with_a_wrong_output_scale(lane):
     failed = found.verify()
     assert set(failed) == {"sqnr_db", "max_diff_ratio", "graph_sqnr_db", "max_steps_from_graph"}
     for same in ("accuracy_drop", "argmax_agreement"):
-        assert found.measured()[same] == found.untouched["model"][same]
-    assert found.measured()["max_steps_from_graph"] > 10
+        assert getattr(found.measured(), same) == getattr(found.untouched["model"], same)
+    assert (found.measured().max_steps_from_graph or 0) > 10
 
 
 def test_a_wrong_ort_beside_a_right_onnx(lane):
@@ -203,7 +212,7 @@ def test_a_wrong_ort_beside_a_right_onnx(lane):
     onnxruntime.InferenceSession(str(wrong), options, providers=["CPUExecutionProvider"])
     failed = found.verify()
     assert "ort: sqnr_db" in failed and all(name.startswith("ort: ") for name in failed)
-    assert found.measured()["sqnr_db"] > 100 > found.measured("ort")["sqnr_db"]
+    assert (found.measured().sqnr_db or 0) > 100 > (found.measured("ort").sqnr_db or 100)
 
 
 def test_tflite_with_a_wrong_weight_scale(lane):
@@ -218,7 +227,7 @@ def test_tflite_with_a_wrong_weight_scale(lane):
     edit_tflite(found.file(".tflite"), double)
     failed = found.verify()
     assert {"sqnr_db", "max_diff_ratio"} <= set(failed)
-    assert float(failed["sqnr_db"]["found"]) < 15
+    assert float(failed["sqnr_db"].found) < 15
 
 
 @pytest.mark.skipif(legacy_python() is None, reason="pocketforge device setup tflite-runtime was not run")
@@ -226,8 +235,8 @@ def test_tflite_with_a_wrong_weight_scale(lane):
 def test_tflite_that_is_wrong_is_wrong_in_the_old_runtime_too(lane, required):
     """Where the recipe requires the old runtime its checks fail as well, under its name; else it is only said."""
     found = lane("digits_tflite_fp32")
-    found.spec["tflite_runtime"] = "tflite-runtime 2.14.0"
-    found.spec["limits"] = {**found.spec["limits"], "tflite_runtime": "require" if required else "report"}
+    found.spec = dataclasses.replace(found.spec, legacy="tflite-runtime 2.14.0")
+    found.limit(tflite_runtime="require" if required else "report")
 
     def shift(model: Any) -> None:
         graph = model.subgraphs[0]
@@ -239,8 +248,7 @@ def test_tflite_that_is_wrong_is_wrong_in_the_old_runtime_too(lane, required):
     failed = found.verify()
     assert "sqnr_db" in failed
     assert ("tflite-runtime 2.14.0: sqnr_db" in failed) == required
-    runtimes = json.loads((found.out / "verify.json").read_text(encoding="utf-8"))["runtimes"]
-    assert runtimes["tflite-runtime 2.14.0"].startswith("wrong: ")
+    assert found.verified.runtimes["tflite-runtime 2.14.0"].startswith("wrong: ")
 
 
 def test_a_pte_of_other_weights(lane):
@@ -253,7 +261,7 @@ def test_a_pte_of_other_weights(lane):
     failed = found.verify()
     parity = {"sqnr_db", "max_diff_ratio", "channel_sqnr_db"}
     assert set(failed) == parity | {"argmax_agreement", "accuracy_drop"}
-    assert found.measured()["accuracy"]["accuracy_top1"] < 0.5
+    assert found.measured().accuracy["accuracy_top1"] < 0.5
 
 
 def test_a_pte_of_another_target(lane):
@@ -262,7 +270,7 @@ def test_a_pte_of_another_target(lane):
     shutil.copyfile(lane("digits_executorch_int8").file(".pte"), found.file(".pte"))
     failed = found.verify()
     assert set(failed) == {"sqnr_db", "max_diff_ratio", "channel_sqnr_db"}
-    assert 25 < float(failed["sqnr_db"]["found"]) < 60
+    assert 25 < float(failed["sqnr_db"].found) < 60
 
 
 def test_a_file_that_answers_nan(lane):
@@ -279,7 +287,7 @@ def test_a_file_that_answers_nan(lane):
     edit_onnx(found.file(".onnx"), poison)
     failed = found.verify()
     assert {"sqnr_db", "max_diff_ratio", "argmax_agreement"} <= set(failed)
-    assert found.measured()["argmax_agreement"] == 0
+    assert found.measured().argmax_agreement == 0
     # and the evidence is still JSON that every reader takes
     json.loads((found.out / "verify.json").read_text(encoding="utf-8"), parse_constant=lambda c: pytest.fail(c))
 
@@ -293,7 +301,7 @@ def test_a_layout_that_is_not_the_files(lane):
     edit_json(found.export / "export.json", lambda e: e["inputs"][0].update(layout="NHWC"))
     failed = found.verify()
     assert set(failed) == {"layout"}
-    assert (failed["layout"]["wanted"], failed["layout"]["found"]) == ("NHWC", "NCHW")
+    assert (failed["layout"].wanted, failed["layout"].found) == ("NHWC", "NCHW")
 
 
 def test_a_layout_and_shape_that_are_not_the_files(lane):
@@ -301,8 +309,8 @@ def test_a_layout_and_shape_that_are_not_the_files(lane):
     edit_json(found.export / "export.json", lambda e: e["inputs"][0].update(layout="NHWC", shape=[1, 32, 32, 1]))
     failed = found.verify()
     assert set(failed) == {"inputs"}
-    assert failed["inputs"]["wanted"] == "input float32 [1, 32, 32, 1]"
-    assert failed["inputs"]["found"] == "input float32 [1, 1, 32, 32]"
+    assert failed["inputs"].wanted == "input float32 [1, 32, 32, 1]"
+    assert failed["inputs"].found == "input float32 [1, 1, 32, 32]"
 
 
 def _rename_onnx(folder: Path) -> None:
@@ -340,7 +348,7 @@ def test_a_renamed_input(lane, target, rename):
     rename(found.export)
     failed = found.verify()
     assert set(failed) == {"inputs"}
-    assert failed["inputs"]["wanted"].startswith("input float32") and "pixel" in failed["inputs"]["found"]
+    assert failed["inputs"].wanted.startswith("input float32") and "pixel" in failed["inputs"].found
 
 
 def test_a_scale_that_is_not_the_files(lane):
@@ -349,7 +357,7 @@ def test_a_scale_that_is_not_the_files(lane):
     edit_json(found.export / "export.json", lambda e: e["outputs"][0].update(dtype="uint8", scale=0.1, zero_point=3))
     failed = found.verify()
     assert set(failed) == {"outputs", "ort: outputs"}
-    assert failed["outputs"]["wanted"].endswith("scale 0.1 zero point 3")
+    assert failed["outputs"].wanted.endswith("scale 0.1 zero point 3")
 
 
 # Files that do not run at all are not a verdict
@@ -370,21 +378,19 @@ def test_a_truncated_file_ends_the_stage(lane):
 def test_default_limits_give_way_to_the_recipes(lane):
     found = lane("digits_executorch_fp32")
     shutil.copyfile(lane("digits_executorch_int8").file(".pte"), found.file(".pte"))
-    found.spec["limits"] = {**found.spec["limits"], "min_sqnr_db": 20.0, "max_diff_ratio": 0.25}
-    found.spec["limits"]["min_channel_sqnr_db"] = 20.0
+    found.limit(min_sqnr_db=20.0, max_diff_ratio=0.25, min_channel_sqnr_db=20.0)
     assert found.verify() == {}
 
 
 def test_a_right_file_fails_stricter_limits(lane):
     found = lane("digits_onnx_int8")
     # Stricter than the defaults, and kept by these very files on this processor.
-    agreement = min(measured["argmax_agreement"] for measured in found.untouched.values())
+    agreement = min(measured.argmax_agreement or 0.0 for measured in found.untouched.values())
     strict = {"min_sqnr_db": 60.0, "min_argmax_agreement": agreement}
-    assert strict["min_argmax_agreement"] > DEFAULT_LIMITS["static_int8"]["min_argmax_agreement"]
-    found.spec["limits"] = {**found.spec["limits"], **strict}
+    assert strict["min_argmax_agreement"] > SCHEMES["static_int8"].limits["min_argmax_agreement"]
+    found.limit(**strict)
     failed = found.verify()
     assert set(failed) == {"sqnr_db", "ort: sqnr_db"}
-    assert failed["sqnr_db"]["wanted"] == "at least 60"
+    assert failed["sqnr_db"].wanted == "at least 60"
     # What was not set keeps its default.
-    limits = json.loads((found.out / "verify.json").read_text(encoding="utf-8"))["limits"]
-    assert limits == {**DEFAULT_LIMITS["static_int8"], **strict}
+    assert found.verified.limits.common == {**SCHEMES["static_int8"].limits, **strict}

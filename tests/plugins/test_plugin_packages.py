@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -18,8 +18,9 @@ from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Plan
 from pocketforge.recipe import METRICS
 from pocketforge.recipe.toml import load_recipe, parse_recipe
-from pocketforge.records import Measurement
+from pocketforge.records import Measurement, Report
 from pocketforge.registries import SOURCES
+from pocketforge.report.formats import FORMATS, format_of, writer
 from pocketforge.results.file_metrics import file_values
 from pocketforge.results.gate import judge
 from pocketforge.run.part import run_part
@@ -151,6 +152,13 @@ def test_a_metric_from_outside_is_taken_of_a_file_and_gates(install: Install, tm
         for limit in ("10", "1000")
     ]
     assert verdicts == [["FAIL"], ["PASS"]]
+
+
+def test_a_report_format_from_outside_is_found_by_its_name_and_its_ending(install: Install) -> None:
+    install("report_format")
+    assert FORMATS["csv"].ending == ".csv" and format_of(PurePath("x.csv")) == "csv"
+    report = Report("digits", "0" * 64, "PASS", (), (), (), ())
+    assert writer("csv").write(report) == "target,metric,limit,found,verdict"
 
 
 def test_the_packages_are_of_their_own_names() -> None:

@@ -12,7 +12,7 @@ from plugin_packages import installed
 from warm_server import in_process, warm_stages
 
 from pocketforge.devices import adb
-from pocketforge.devices.emulator import device
+from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.errors import DeviceError, ModelError, RecipeError
 from pocketforge.facts.gather import gather
 from pocketforge.outcomes.files import read
@@ -104,7 +104,7 @@ def test_arm_cores_and_schemes_are_refused_by_its_name(recipe: Path) -> None:
     assert f"scheme static_int8 is refused for runtime {name}" in fault and "nearest: fp32" in fault
     session = RUNTIMES[name].session
     with pytest.raises(DeviceError, match=f"the emulator has no runner for {name}"):
-        device.native_runner(session)
+        native_runner(session)
     with pytest.raises(DeviceError, match=f"there is no runner of {name} for phones"):
         adb.bundle_of(session)
     with pytest.raises(RecipeError, match="layout NHWC is for runtime tflite; numpy_net files keep the model's NCHW"):

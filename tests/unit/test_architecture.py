@@ -39,7 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 ROW = {room: number for number, row in enumerate(LAYERS) for room in row}
 # Files that may lie at the package's root; all else has a room.
 ROOT_FILES = {
-    "__init__", "__main__", "version", "errors", "events", "stats", "records", "metrics", "registries", "files",
+    "__init__", "__main__", "version", "errors", "events", "stats", "metrics", "registries", "files",
     "folders", "figures", "streams", "crash", "plugins",
 }  # fmt: skip
 # What a plan is made of costs nothing to import: no package but the standard library.
@@ -47,7 +47,7 @@ STANDARD_LIBRARY_ONLY = (
     "recipe/",
     "specs/",
     "plan/",
-    "records.py",
+    "records/",
     "registries.py",
     "plugins.py",
     "errors.py",
@@ -335,7 +335,7 @@ def test_every_module_that_a_registry_names_is_there() -> None:
         named += [f"pocketforge.runtimes.sessions.{session}" for session in sessions]
         named += [m for each in runtime.formats for m in (each.parser, each.traffic) if m]
     named += [source.module for source in SOURCES.values()]
-    named += list(METHODS.values())
+    named += METHODS.values()
     assert [n for n in named if not is_module(n)] == []
 
 

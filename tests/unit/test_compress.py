@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from pocketforge.recipe.compress import (
     PruneChannels,
     PruneUnstructured,
     Teacher,
-    compress_entry,
     cubic_amount,
 )
 from pocketforge.recipe.toml import parse_recipe
+from pocketforge.specs.finetune import FinetuneSpec
+from pocketforge.specs.prune import PruneSpec, Trials
 
 FACTS = Facts({"definition": "d", "weights": "w", "data": "x"}, {}, "host", "none")
 HEAD = """
@@ -188,8 +190,8 @@ def test_a_teacher_that_is_the_unpruned_model_needs_weights() -> None:
         Finetune(distill=Distill(Teacher("t.py", "t.safetensors", {"n": 1}), hints=(LayerPair("a", "b"),))),
     ],
 )
-def test_an_entry_comes_back_from_a_steps_spec(entry: Any) -> None:
-    assert compress_entry(dataclasses.asdict(entry)) == entry
+def test_an_entry_reaches_the_process_of_a_stage_as_it_is(entry: Any) -> None:
+    assert pickle.loads(pickle.dumps(entry)) == entry
 
 
 @given(st.floats(0.01, 0.99), st.lists(st.floats(-1, 2), min_size=2, max_size=9))
@@ -224,8 +226,10 @@ def test_a_recipe_without_compress_measures_no_gains() -> None:
 def test_several_steps_have_fine_tuning_between_them() -> None:
     plan = plan_of(PruneChannels(ratio=0.6, steps=3, finetune=Finetune(epochs=1)), Finetune())
     assert stages(plan)[1:-2] == ["prune", "finetune", "prune", "finetune", "prune", "finetune"]
-    parts = [plan.step(c.key).spec.get("part") for c in plan.changes]
-    assert parts == [[1, 3], None, [2, 3], None, [3, 3], None]
+    specs = [plan.step(c.key).spec for c in plan.changes]
+    assert [(spec.part, spec.parts) for spec in specs[::2]] == [(1, 3), (2, 3), (3, 3)]
+    assert all(isinstance(spec, PruneSpec) and spec.pruning.finetune is None for spec in specs[::2])
+    assert all(isinstance(spec, FinetuneSpec) for spec in specs[1::2])
 
 
 def test_an_automatic_ratio_gets_a_study_that_the_floor_does_not_change() -> None:
@@ -239,13 +243,13 @@ def test_gradual_pruning_is_part_of_the_finetune_after_it() -> None:
     gradual = PruneUnstructured(amount=0.8, schedule="cubic")
     plan = plan_of(gradual, Finetune())
     assert stages(plan) == ["data", "finetune", "reference", "gains"]
-    assert plan.step(plan.changes[0].key).spec["gradual"] == dataclasses.asdict(gradual)
+    assert plan.step(plan.changes[0].key).spec.gradual == gradual
 
 
 def test_a_timed_goal_runs_alone_on_its_runtime() -> None:
     timed = plan_of(DropLayers(goal=Goal("latency_ms", limit=1.0)), runtimes=("tflite", "onnx"))
     step = timed.step(timed.changes[0].key)
-    assert step.exclusive and step.spec["runtime"] == "tflite" and step.spec["host"] == "host"
+    assert step.exclusive and step.spec.trials == Trials("tflite", "NCHW", host="host")
     counted = plan_of(DropLayers(goal=Goal("macs", limit=1.0)))
     assert not counted.step(counted.changes[0].key).exclusive
 

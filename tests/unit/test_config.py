@@ -18,6 +18,7 @@ from pocketforge.errors import EXIT_USAGE, RecipeError
 from pocketforge.recipe import Budget, Data, InputSpec, Model, Preprocess, Recipe, Target, Verify
 from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.device import HostDevice
+from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.toml import load_recipe, parse_recipe
 
@@ -606,3 +607,14 @@ def test_a_good_recipe_comes_back_from_its_file_unchanged(recipe: Recipe) -> Non
 def test_a_weights_key_needs_the_file_that_it_is_in() -> None:
     with pytest.raises(ValueError, match="weights_key says which weights of a file, and weights names none: 'ema'"):
         Model("model.py", weights_key="ema")
+
+
+def test_a_fault_s_place_is_a_path_whatever_the_user_s_text_looks_like() -> None:
+    """No message is taken apart: text with a newline, or that looks like another table's fault, stays one fault."""
+    assert str(Fault("wanted 1").inside("limit").inside("budget[0]")) == "budget[0].limit: wanted 1"
+    assert str(Fault("missing", "[1]").inside("shape").inside("[0]").inside("input")) == "input[0].shape[1]: missing"
+    assert str(WrongTable(Fault("a", "x"), Fault("b"))) == "x: a\nb"
+    assert faults_of(changed("data.source", "budget[0]: x\nseed: y")) == [
+        "data: source must be digits, cifar10:DIR, imagefolder:DIR, npz:FILE or module.py:function, found "
+        r"'budget[0]: x\nseed: y'"
+    ]

@@ -16,6 +16,7 @@ from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.errors import ModelError
 from pocketforge.recipe import Data, Preprocess
 from pocketforge.registries import SOURCES
+from pocketforge.run import tracker
 from pocketforge.specs.data import data_spec
 from pocketforge.stages.data import run
 
@@ -50,6 +51,11 @@ def image(path: Path, mode: str = "RGB", size: tuple[int, int] = (6, 5)) -> None
 
 def test_every_registered_source_has_a_test_here():
     assert set(SOURCES) == {"digits", "cifar10", "imagefolder", "npz", "function"}
+
+
+def test_the_tracker_of_what_user_code_opens_knows_where_it_is_called_from():
+    package = Path(tracker.__file__).parents[1]
+    assert [name for name in (*tracker._BOUNDARIES, *tracker._BEGIN) if not (package / name).is_file()] == []
 
 
 # digits

@@ -73,7 +73,7 @@ def test_the_worst_output_decides_and_is_named() -> None:
     boxes, scores = normal(20, 4, 9), normal(20, 3, 9, seed=1)
     reference = outputs(boxes=boxes, scores=scores)
     measured = measured_of(outputs(boxes=boxes + 1e-3, scores=0 * scores), reference, np.zeros((20, 4, 9)), REGRESSION)
-    assert measured.worst_output == "scores" and measured.sqnr_db < 1
+    assert measured.worst_output == "scores" and (measured.sqnr_db or 0) < 1
     wrong = failed(measured, of_scheme("static_int8"))
     named = ("sqnr_db", "max_diff_ratio", "channel_sqnr_db", "dead_channels")
     assert set(wrong) == {f"{name} of scores" for name in named}

@@ -71,7 +71,7 @@ def test_the_sidecar_says_that_images_are_turned(tmp_path):
     source = open_source("imagefolder:d", lambda path: tmp_path / path)
     dataset = Dataset(source, Split((), (), (0,)), None, ("x",), "classification")
     said = describe(dataset.preprocess, dataset.value_max, source.reading)
-    assert said["steps"] == [
+    assert list(said.steps) == [
         {"step": "orient", "by": "exif"},
         {"step": "divide", "by": 255.0},
         {"step": "transpose", "from": "HWC", "to": "CHW"},

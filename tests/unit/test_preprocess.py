@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pocketforge.data.dataset import preprocess_from
 from pocketforge.data.preprocess import apply, describe
 from pocketforge.errors import ModelError
+from pocketforge.outcomes.files import to_json
 from pocketforge.recipe import Data, Preprocess
 from pocketforge.specs.data import data_spec
 
@@ -57,7 +58,7 @@ def follow(description, image):
     ],
 )
 def test_the_description_is_enough_to_do_it_again(preprocess):
-    description = describe(preprocess, 255.0)
+    description = to_json(describe(preprocess, 255.0))
     assert json.loads(json.dumps(description)) == description
     (result,) = apply(preprocess, 255.0, (RGB,))
     assert result.dtype == np.float32 and result.flags.c_contiguous
@@ -104,7 +105,7 @@ def test_without_preprocessing_numbers_pass_as_they_are():
     result = apply(None, 0.0, (tokens, floats))
     assert result[0].dtype == np.int64 and np.array_equal(result[0], tokens)
     assert result[1].dtype == np.float32
-    assert describe(None, 0.0) == {"input": None, "output": None, "steps": []}
+    assert to_json(describe(None, 0.0)) == {"input": None, "output": None, "steps": []}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,8 @@ def test_what_does_not_fit(plan, inputs, words):
         apply(plan, 255.0, inputs)
 
 
-def test_preprocess_survives_json():
+def test_preprocess_goes_to_a_stage_as_it_is_and_into_keys_as_json():
     plan = Preprocess(resize=(4, 3), mean=(0.5,), std=(0.2,), color="grayscale")
     spec = data_spec(Data("digits", preprocess=plan), 0, "classification")
-    assert preprocess_from(json.loads(json.dumps(spec.to_json()))["preprocess"]) == plan
+    assert pickle.loads(pickle.dumps(spec)) == spec and spec.preprocess == plan
+    assert json.loads(json.dumps(spec.to_json()))["preprocess"]["resize"] == [4, 3]

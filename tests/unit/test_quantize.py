@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import re
 from typing import Any
 
@@ -17,11 +18,12 @@ from pocketforge.plan.steps import Facts
 from pocketforge.recipe import Data, Model, Recipe, Target
 from pocketforge.recipe.backends import BACKENDS, STORED_LEVELS
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair
-from pocketforge.recipe.quantize import KEYS, Override, Quantize, Scheme, quantize_entry
+from pocketforge.recipe.quantize import KEYS, Override, Quantize, Scheme
 from pocketforge.recipe.schemes import SCHEMES, schemes_with
 from pocketforge.recipe.support import refusal, support
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import RUNTIMES
+from pocketforge.specs.quantize import QuantizeSpec
 
 FACTS = Facts({"definition": "d", "weights": "w", "data": "s"}, {"torch": "2"}, "host", "none")
 
@@ -101,11 +103,13 @@ def test_every_fault_is_said_at_once() -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_spec_is_plain_data_and_comes_back(runtime: str) -> None:
+def test_a_spec_is_plain_data_and_reaches_its_stage(runtime: str) -> None:
     @given(quantizations(runtime))
     def whatever_is_asked(quantize: Quantize) -> None:
         settled = quantize.settled()
-        again = quantize_entry(json.loads(json.dumps(dataclasses.asdict(settled))))
+        spec = QuantizeSpec(settled)
+        json.dumps(spec.to_json())
+        again = pickle.loads(pickle.dumps(spec)).quantize
         assert again == settled == settled.settled()
         assert (again.scheme, again.by_channel, again.overrides) == (
             quantize.scheme, quantize.by_channel, quantize.overrides,

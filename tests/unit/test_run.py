@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import signal
@@ -663,3 +664,14 @@ def test_an_error_in_the_listener_stops_the_build_and_its_stages(forge: Forge) -
     assert forge.left_in_tmp() == []
     for note in forge.notes(what="program"):
         until(lambda pid=note[3]: not is_alive(pid), "what the stage started is gone")  # type: ignore[misc]
+
+
+def test_a_build_that_is_over_holds_nothing_of_the_store(forge: Forge) -> None:
+    """Without waiting for Python's search for cycles: another program may clear the cache."""
+    gc.collect()
+    gc.disable()
+    try:
+        forge.run(forge.step("a"))
+        assert not [held for held in gc.get_objects() if isinstance(held, Store)]
+    finally:
+        gc.enable()

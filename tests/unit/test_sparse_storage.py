@@ -19,7 +19,7 @@ from safetensors import deserialize, safe_open
 from safetensors.numpy import load_file, save_file
 
 from pocketforge.errors import ModelError, StoreError
-from pocketforge.model.packed_weights import ITEM_BYTES
+from pocketforge.model.tensor_files import ITEM_BYTES
 from pocketforge.pruning.sparse_storage import SparseSizes, decode, encode
 
 DIGITS = Path(__file__).parents[2] / "models/digits_cnn/weights.safetensors"

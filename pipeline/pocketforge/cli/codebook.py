@@ -36,7 +36,7 @@ def pack(file: Path, output: Path | None, force: bool, as_json: bool) -> None:
     sizes = encode(file, target)
     if as_json:
         fields = dataclasses.asdict(sizes)
-        del fields["codebooks"]  # of a build's: nobody clustered this one
+        fields.pop("codebooks")  # of a build's: nobody clustered this one
         print_json({**fields, "file": str(target)})
         return
     packed = [tensor for tensor in sizes.tensors if tensor.encoding == "codebook"]

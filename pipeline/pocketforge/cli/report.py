@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import json_option, print_json
+from pocketforge.cli.options import echo_lines, json_option, print_json
 from pocketforge.errors import RecipeError
+from pocketforge.report.formats import FORMATS
 
 
 class _ShowsByDefault(click.Group):
@@ -29,20 +31,35 @@ def command() -> None:
 
 @command.command("show")
 @click.argument("report", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "form", metavar="FORMAT", help=f"How to write it: {', '.join(FORMATS.ours)}.  [default: text]"
+)
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path),
+    help="Write it into this file; its ending says the format where --format does not.",
+)  # fmt: skip
 @json_option
-def show(report: Path, as_json: bool) -> None:
-    """Show a build's report."""
-    from pocketforge.report.files import load_report
-
-    loaded = load_report(report)
-    if as_json:
-        print_json(loaded.to_json())
-        return
+def show(report: Path, form: str | None, output: Path | None, as_json: bool) -> None:
+    """Show a build's report, or write it in another format."""
+    from pocketforge.files import write_whole
+    from pocketforge.report.files import load_report, shown
+    from pocketforge.report.formats import format_of, writer
     from pocketforge.report.terminal import show_report
-    from pocketforge.report.validity import shown
 
+    if as_json and form not in (None, "json"):
+        raise RecipeError(f"--json is --format json, found --format {form} too: give one of them")
+    name = "json" if as_json else form or ("text" if output is None else format_of(output))
+    module = writer(name)
+    loaded = load_report(report)
     with shown(report):
-        show_report(loaded)
+        if name == "text" and output is None:
+            show_report(loaded)  # in the terminal's width and colours
+            return
+        text = module.write(loaded)
+    if output is None:
+        echo_lines(text)
+    else:
+        write_whole(output, f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 @command.command("compare")
@@ -71,13 +88,13 @@ def compare(
 
     if other and not target:
         raise RecipeError("--with says which target of AFTER: name the one of BEFORE with --target")
-    from pocketforge.report.validity import shown
+    from pocketforge.report.files import shown
 
     reports = load_report(before), load_report(after)
     with shown(before), shown(after):
         found = compare_reports(*reports, target=target, other=other, device=device)
         if as_json:
-            print_json(found)
+            print_json([dataclasses.asdict(each) for each in found])
             return
         from pocketforge.report.emulated import show_comparison
 

@@ -69,6 +69,7 @@ def command(
     split is trained on, never the eval or calibration split; the same recipe and options give the same weights.
     """
     from pocketforge.commands.train import train_from_recipe
+    from pocketforge.outcomes.files import to_json
     from pocketforge.recipe.compress import Finetune
     from pocketforge.recipe.toml import load_recipe
 
@@ -99,9 +100,8 @@ def command(
         )
         emit(events.StepFinished("train", loaded.name, "", time.monotonic() - started))
     if as_json:
-        print_json(result)
+        print_json(to_json(result))
         return
-    last = result["history"][-1]
-    echo(f"trained  {result['train_samples']} samples, {epochs} epochs, last loss {last['loss']:.4f}")
-    echo(f"top-1    {result['eval_accuracy']:.4f} on {result['eval_samples']} held-out samples")
-    echo(f"weights  {result['weights']}")
+    echo(f"trained  {result.train_samples} samples, {epochs} epochs, last loss {result.history[-1].loss:.4f}")
+    echo(f"top-1    {result.eval_accuracy:.4f} on {result.eval_samples} held-out samples")
+    echo(f"weights  {result.weights}")

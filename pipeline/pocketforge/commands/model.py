@@ -36,7 +36,7 @@ def summarize_checkpoint(folder: Path) -> dict[str, Any]:
         checkpoint = load_checkpoint(folder)
         if checkpoint.inputs:
             example: tuple[torch.Tensor, ...] | None = tuple(
-                torch.zeros(i["shape"], dtype=getattr(torch, i["dtype"])) for i in checkpoint.inputs
+                torch.zeros(i.shape, dtype=getattr(torch, i.dtype)) for i in checkpoint.inputs
             )
         else:
             example = load.example_inputs(checkpoint.definition, resolver(folder))

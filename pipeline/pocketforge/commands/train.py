@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
 from pocketforge.model.load import build_model, count_parameters
 from pocketforge.model.weights import check_finite, save_weights
+from pocketforge.outcomes.train import Epoch
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.compress import Finetune
-from pocketforge.training.loop import Emit, accuracy, fit, silent
+from pocketforge.training.batches import batches_of
+from pocketforge.training.judge import top1
+from pocketforge.training.loop import fit
+from pocketforge.training.options import Emit, FitOptions, silent
 
 # From scratch needs more epochs and larger steps than a finetune.
 FROM_SCRATCH = Finetune(epochs=30, lr=3e-3)
+EVAL_BATCH = 64
 
 
-def train_from_recipe(recipe: Recipe, settings: Finetune = FROM_SCRATCH, *, emit: Emit = silent) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model that was trained from scratch.
+
+    Attributes:
+        weights: The file that was written.
+        parameters: How many numbers its parameters are.
+        train_samples: Samples that it was trained on.
+        eval_samples: Samples that it was judged by.
+        eval_accuracy: Top-1 on those, 0 to 1.
+        history: Epoch by epoch.
+    """
+
+    weights: str
+    parameters: int
+    train_samples: int
+    eval_samples: int
+    eval_accuracy: float
+    history: tuple[Epoch, ...]
+
+
+def train_from_recipe(recipe: Recipe, settings: Finetune = FROM_SCRATCH, *, emit: Emit = silent) -> Trained:
     """Fit on the train split, measure on the eval split, then write `recipe.model.weights` in one rename.
 
-    The calibration split is not trained on. Returns {"weights": path, "parameters", "train_samples", "eval_samples",
-    "eval_accuracy", "history"}. Raises ModelError, also when the recipe names no safetensors weights to write.
+    The calibration split is not trained on. Raises ModelError, also when the recipe names no safetensors weights to
+    write.
     """
     if recipe.task != "classification":
         raise ModelError("training is for task classification")
@@ -33,16 +59,9 @@ def train_from_recipe(recipe: Recipe, settings: Finetune = FROM_SCRATCH, *, emit
         raise ModelError("a .pt2 is a traced graph and cannot be trained", "give the .py definition")
     data = open_recipe(recipe)
     module = build_model(recipe.model.definition, recipe.model.args, recipe.resolve, seed=recipe.seed)
-    history = fit(module, data.train, settings, seed=recipe.seed, emit=emit)
+    history = fit(module, data.train, settings, FitOptions(seed=recipe.seed, emit=emit))
     path = recipe.resolve(recipe.model.weights)
     check_finite(module.state_dict(), "the trained model")
-    measured = accuracy(module, data.eval)
+    accuracy = top1(module, batches_of(data.eval, EVAL_BATCH))
     save_weights(module, path)
-    return {
-        "weights": str(path),
-        "parameters": count_parameters(module),
-        "train_samples": len(data.train),
-        "eval_samples": len(data.eval),
-        "eval_accuracy": measured,
-        "history": history,
-    }
+    return Trained(str(path), count_parameters(module), len(data.train), len(data.eval), accuracy, history)

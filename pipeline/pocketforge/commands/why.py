@@ -45,22 +45,22 @@ def explain_failures(
     stands without it.
     """
     wrong = [lane.target.name for lane in plan.lanes if _is_wrong(outcome, lane.verify)]
-    found: dict[str, dict[str, str]] = {}
+    explanations: dict[str, dict[str, str]] = {}
     if not wrong:
-        return found
+        return explanations
     longer, keys = with_why(plan, recipe, facts, tuple(wrong))
     for name in wrong:
         try:
             explained = _found(run_part(longer, (keys[name],), cache, "why", emit), keys[name])
             path = write(explained, out / "why", name)[0]
         except PocketforgeError as error:
-            found[name] = {"sentence": f"not explained: {error.message}", "path": ""}
+            explanations[name] = {"sentence": f"not explained: {error.message}", "path": ""}
             continue
-        found[name] = {"sentence": explained.sentence, "path": str(path.relative_to(out))}
-    return found
+        explanations[name] = {"sentence": explained.sentence, "path": str(path.relative_to(out))}
+    return explanations
 
 
-def write(found: Explained, folder: Path, name: str = "why") -> list[Path]:
+def write(explained: Explained, folder: Path, name: str = "why") -> list[Path]:
     """NAME.json and NAME.png; the picture is left out where matplotlib is not installed. Raises StoreError."""
     from pocketforge.errors import ToolMissing
     from pocketforge.why.plot import layers_plot
@@ -68,12 +68,14 @@ def write(found: Explained, folder: Path, name: str = "why") -> list[Path]:
     path = folder / f"{name}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(to_json(found), indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(to_json(explained), indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
+        )
     except OSError as error:
         raise explain_os_error(error, folder, "--out") from error
     written = [path]
     with contextlib.suppress(ToolMissing):
-        written.append(layers_plot(found, folder / f"{name}.png"))
+        written.append(layers_plot(explained, folder / f"{name}.png"))
     return written
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +42,7 @@ class ArraySource(PlainSource):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def sample(self, index: int) -> tuple[tuple[Array, ...], Any]:
+    def sample(self, index: int) -> tuple[tuple[Array, ...], object]:
         number, row = self._places[index]
         _, inputs, targets = self._parts[number]
         return tuple(np.asarray(array[row]) for array in inputs), plain_target(targets[row])

@@ -17,6 +17,8 @@ else:
     Array = Any  # numpy is not imported for a name: this module has to stay light
 
 SplitName = Literal["train", "eval"]
+# How a raw sample was made, or an input is made of it: {"step": "divide", "by": 255.0}, as sidecars have it.
+PreprocessStep = Mapping[str, object]
 
 
 class Source(Protocol):
@@ -47,11 +49,11 @@ class Source(Protocol):
     def as_images(self) -> bool: ...
 
     @property
-    def reading(self) -> Sequence[Mapping[str, Any]]: ...
+    def reading(self) -> Sequence[PreprocessStep]: ...
 
     def __len__(self) -> int: ...
 
-    def sample(self, index: int) -> tuple[tuple[Array, ...], Any]:
+    def sample(self, index: int) -> tuple[tuple[Array, ...], object]:
         """The raw inputs (one H×W×C array for an image) and the target: an int label, else a float or an array."""
         ...
 
@@ -115,7 +117,7 @@ class PlainSource:
     """What most sources say of the rest: arrays that are not read from images."""
 
     as_images = False
-    reading: Sequence[Mapping[str, Any]] = ()
+    reading: Sequence[PreprocessStep] = ()
 
     def notes(self) -> Sequence[str]:
         return ()
@@ -134,7 +136,7 @@ def array_digest(inputs: Sequence[Array]) -> str:
     return digest.hexdigest()
 
 
-def plain_target(value: Any) -> Any:
+def plain_target(value: object) -> object:
     """A target as the Source protocol wants it: int for whole-number scalars, float for others, else an array.
 
     What is no number stays as it is: who takes the target says so, with the sample's name.

@@ -6,7 +6,6 @@ import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _dtype(name: Any, *args: Any) -> np.dtype[Any]:
+def _dtype(name: object, *args: object) -> np.dtype[np.uint8]:
     # Only plain bytes: an object dtype would let the file say what is built inside the array.
     if name not in ("u1", b"u1", "uint8"):
         raise pickle.UnpicklingError(f"array type {name!r} is not allowed (CIFAR-10 is uint8)")
@@ -37,7 +36,7 @@ def _dtype(name: Any, *args: Any) -> np.dtype[Any]:
 class _BatchUnpickler(pickle.Unpickler):  # noqa: S301 - it is the guard
     """A CIFAR-10 batch is a dict with a uint8 array: nothing else a pickle can name is let in."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("numpy", "ndarray"):
             return np.ndarray
         if (module, name) == ("numpy", "dtype"):
@@ -51,7 +50,7 @@ class _BatchUnpickler(pickle.Unpickler):  # noqa: S301 - it is the guard
         raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a data file")
 
 
-def _read_pickle(path: Path) -> dict[Any, Any]:
+def _read_pickle(path: Path) -> dict[object, object]:
     try:
         content = _BatchUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
     except OSError as error:
@@ -99,6 +98,8 @@ def _read_names(meta: Sequence[Path]) -> tuple[str, ...]:
         if path.suffix == ".txt":
             return read_labels(path, "data.source")
         names = _read_pickle(path).get("label_names", [])
+        if not isinstance(names, list):
+            raise ModelError(f"data.source: {path}: label_names must be a list, found a {type(names).__name__}")
         # Bytes that are no UTF-8 become what check_names refuses.
         texts = [name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name) for name in names]
         return check_names(texts, str(path))

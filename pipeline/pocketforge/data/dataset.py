@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pocketforge.data import open_source
 from pocketforge.data.base import Array, Source
@@ -17,13 +19,26 @@ from pocketforge.data.split import Split, split_samples
 from pocketforge.data.targets import class_number, real_target
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
-from pocketforge.recipe import Preprocess, Recipe, data_spec
-from pocketforge.specs.data import DataSpec
+from pocketforge.recipe import Preprocess, Recipe
+from pocketforge.specs.data import DataSpec, data_spec
+
+# Of a checked sample: a class number, or real numbers.
+Target: TypeAlias = int | NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """One split, in the split's order: `samples[i]` is (the model's inputs without batch, the target)."""
+    """One split, in the split's order: `samples[i]` is (the model's inputs without batch, the target).
+
+    Attributes:
+        source: Where raw samples are read, when they are asked for.
+        indices: Those of the source's samples that are the split, in its order.
+        preprocess: From a raw sample to the model's input; None feeds arrays as they are.
+        task: "classification" or "regression".
+        classes: How many classes there are; 0 where that is not known.
+        where: The source as the recipe names it, for errors.
+        value_max: The raw value that becomes 1.0; 0 leaves values as they are.
+    """
 
     source: Source
     indices: Sequence[int]
@@ -36,7 +51,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __iter__(self) -> Iterator[tuple[tuple[Array, ...], Any]]:
+    def __iter__(self) -> Iterator[tuple[tuple[Array, ...], Target]]:
         return (self[index] for index in range(len(self)))
 
     @property
@@ -46,7 +61,7 @@ class Samples:
     def name(self, position: int) -> str:
         return self.source.ids[self.indices[position]]
 
-    def __getitem__(self, position: int) -> tuple[tuple[Array, ...], Any]:
+    def __getitem__(self, position: int) -> tuple[tuple[Array, ...], Target]:
         """Raises ModelError for an unreadable sample, NaN or inf, or a label out of range."""
         index = self.indices[position]
         raw, target = self.source.sample(index)
@@ -55,7 +70,7 @@ class Samples:
         except ModelError as error:
             raise ModelError(f"{error.message} ({self.where})", error.hint) from error
 
-    def _checked(self, raw: tuple[Array, ...], target: Any, where: str) -> tuple[tuple[Array, ...], Any]:
+    def _checked(self, raw: tuple[Array, ...], target: object, where: str) -> tuple[tuple[Array, ...], Target]:
         try:
             inputs = apply(self.preprocess, self.value_max, raw)
         except ModelError as error:
@@ -71,7 +86,16 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """An opened source with its split. `labels`: class names from the labels file, else the source's, else ()."""
+    """An opened source with its split.
+
+    Attributes:
+        source: The samples.
+        split: Which of them calibrate, train and evaluate.
+        preprocess: From a raw sample to the model's input; None feeds arrays as they are.
+        labels: Class names from the labels file, else the source's, else ().
+        task: "classification" or "regression".
+        where: The source as the recipe names it, for errors.
+    """
 
     source: Source
     split: Split
@@ -102,41 +126,31 @@ class Dataset:
         return self.samples(self.split.eval)
 
 
-def open_dataset(spec: DataSpec | Mapping[str, Any], resolve: Resolve, labels_file: Path | None = None) -> Dataset:
-    """Open the data of a data stage's spec (see `data_spec`).
+def open_dataset(spec: DataSpec, resolve: Resolve, labels_file: Path | None = None) -> Dataset:
+    """Open the data that stage `data` is told of.
 
     Raises ModelError for missing or malformed data, too few samples, or a labels file that does not fit.
     """
-    if isinstance(spec, DataSpec):
-        spec = spec.to_json()
-    source = open_source(spec["source"], resolve, spec.get("split_folders"))
+    source = open_source(spec.source, resolve, dataclasses.asdict(spec.split_folders) if spec.split_folders else None)
     split = split_samples(
         source.ids,
         source.split,
-        seed=spec["seed"],
-        eval_fraction=spec["eval_fraction"],
-        eval_samples=spec["eval_samples"],
-        calibration_samples=spec["calibration_samples"],
+        seed=spec.seed,
+        eval_fraction=spec.eval_fraction,
+        eval_samples=spec.eval_samples,
+        calibration_samples=spec.calibration_samples,
         digest=source.digest,
     )
     labels = source.labels
-    if labels_file is not None and spec["task"] == "classification":
+    if labels_file is not None and spec.task == "classification":
         labels = _agreeing(read_labels(labels_file), source.labels, labels_file)
-    return Dataset(source, split, preprocess_from(spec["preprocess"]), labels, spec["task"], spec["source"])
+    return Dataset(source, split, spec.preprocess, labels, spec.task, spec.source)
 
 
 def open_recipe(recipe: Recipe) -> Dataset:
     """`open_dataset` for a recipe."""
     labels = recipe.resolve(recipe.data.labels) if recipe.data.labels else None
     return open_dataset(data_spec(recipe.data, recipe.seed, recipe.task), recipe.resolve, labels)
-
-
-def preprocess_from(fields: Mapping[str, Any] | None) -> Preprocess | None:
-    """A Preprocess from its JSON form."""
-    if fields is None:
-        return None
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    return Preprocess(**values)
 
 
 def _agreeing(labels: tuple[str, ...], found: tuple[str, ...], path: Path) -> tuple[str, ...]:

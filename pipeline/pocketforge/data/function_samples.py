@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -13,17 +14,26 @@ from pocketforge.errors import ModelError
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
 
 
+@runtime_checkable
+class UserSequence(Protocol):
+    """What is asked for a sample when it is needed: anything with a length and indices."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> object: ...
+
+
 class SampleSequence(PlainSource):
     """A user's sequence of (x, y): asked for a sample when it is needed."""
 
     labels: tuple[str, ...] = ()
 
-    def __init__(self, samples: Any, path: Path, count: int) -> None:
+    def __init__(self, samples: UserSequence, path: Path, count: int) -> None:
         self._samples = samples
         self._path = path
         self.ids = [str(index) for index in range(count)]
         self.split: list[SplitName | None] = [None] * count
-        self._dtypes: list[np.dtype[Any]] | None = None
+        self._dtypes: list[np.dtype[np.generic]] | None = None
         self._value_max = 0.0
 
     @property
@@ -36,7 +46,7 @@ class SampleSequence(PlainSource):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def sample(self, index: int) -> tuple[tuple[Array, ...], Any]:
+    def sample(self, index: int) -> tuple[tuple[Array, ...], object]:
         try:
             pair = self._samples[index]
         except Exception as error:
@@ -73,24 +83,27 @@ def call(path: Path, name: str) -> Source:
         if not callable(function):
             raise ModelError(f"data.source: {path} has no function {name!r}")
         try:
-            result = function()
-            if not _is_arrays(result) and not (hasattr(result, "__len__") and hasattr(result, "__getitem__")):
-                result = list(result)
-            count = len(result)
+            result: object = function()
+            samples = result if isinstance(result, UserSequence) else list(_iterable(result))
+            count = len(samples)
         except (Exception, SystemExit) as error:
             raise user_error(error, path.parent, f"data.source: {name}() in {path} raised") from error
-    if _is_arrays(result):
-        return _whole_arrays(result, f"{path}:{name}")
-    if isinstance(result, (dict, str, bytes)) or count == 0:
+    if isinstance(samples, tuple) and _is_arrays(samples):
+        return _whole_arrays(samples, f"{path}:{name}")
+    if isinstance(samples, (dict, str, bytes)) or count == 0:
         raise ModelError(
-            f"data.source: {name}() in {path} returned {'nothing' if result is None else f'{type(result).__name__}'}"
-            f"{'' if count else ' (empty)'}",
+            f"data.source: {name}() in {path} returned {type(samples).__name__}{'' if count else ' (empty)'}",
             "return (x, y), (x, y, labels), or a sequence of (x, y) samples",
         )
-    return SampleSequence(result, path, count)
+    return SampleSequence(samples, path, count)
 
 
-def _whole_arrays(result: Any, where: str) -> ArraySource:
+def _iterable(result: object) -> Iterable[object]:
+    # Whatever is none raises where it is listed, and the user hears that of his own function.
+    return cast(Iterable[object], result)
+
+
+def _whole_arrays(result: tuple[Any, ...], where: str) -> ArraySource:
     inputs = result[0] if isinstance(result[0], tuple) else (result[0],)
     try:
         arrays, targets = [np.asarray(x) for x in inputs], np.asarray(result[1])
@@ -103,9 +116,9 @@ def _whole_arrays(result: Any, where: str) -> ArraySource:
     return ArraySource([(None, arrays, targets)], labels, where)
 
 
-def _is_arrays(result: Any) -> bool:
+def _is_arrays(result: tuple[object, ...]) -> bool:
     """(x, y[, labels]) as whole arrays, told from a tuple of samples by y: a whole y is an array or a list."""
-    if not isinstance(result, tuple) or len(result) not in (2, 3):
+    if len(result) not in (2, 3):
         return False
     x, y = result[0], result[1]
     whole_x = hasattr(x, "__array__") or (

@@ -20,8 +20,13 @@ _NAMED_REASONS = 8
 
 @dataclass(frozen=True, slots=True)
 class ImageTree:
-    """A folder right under the source. images: those that lie directly in it. inside: of each folder in it → all images
-    below that, at any depth; it may have none."""
+    """A folder right under the source.
+
+    Attributes:
+        name: Of the folder.
+        images: Those that lie directly in it.
+        inside: Of each folder in it → all images below that, at any depth; it may have none.
+    """
 
     name: str
     images: tuple[Path, ...]
@@ -39,7 +44,11 @@ class ImageTree:
 
 @dataclass(slots=True)
 class PassedOver:
-    """Files that are not read, counted by the reason."""
+    """Files that are not read.
+
+    Attributes:
+        reasons: Why, in words → how many files.
+    """
 
     reasons: Counter[str] = field(default_factory=Counter)
 

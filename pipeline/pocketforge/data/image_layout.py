@@ -14,8 +14,13 @@ from pocketforge.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """classes: names, sorted. images: (official split, class name, file), sorted by path. notes: what was taken as
-    what, and what was passed over."""
+    """An image folder as it is read.
+
+    Attributes:
+        classes: Names, sorted: a class's number is its place here.
+        images: (official split, class name, file) of each, sorted by path.
+        notes: What was taken as what, and what was passed over, for the user.
+    """
 
     classes: tuple[str, ...]
     images: tuple[tuple[SplitName | None, str, Path], ...]

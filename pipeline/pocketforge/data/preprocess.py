@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketforge.data.base import Array
+from pocketforge.data.base import Array, PreprocessStep
 from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.outcomes.data import Preprocessing
 from pocketforge.recipe import Preprocess
 
 # ITU-R 601-2 luma, as Pillow's convert("L").
@@ -96,18 +96,16 @@ def _scale(image: Array, plan: Preprocess, value_max: float) -> float:
     return value_max
 
 
-def describe(
-    preprocess: Preprocess | None, value_max: float, reading: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
-    """The steps of `apply` in order, as JSON: what goes into an artifact's sidecar.
+def describe(preprocess: Preprocess | None, value_max: float, reading: Sequence[PreprocessStep] = ()) -> Preprocessing:
+    """The steps of `apply` in order, as an artifact's sidecar has them.
 
     {"input": "HWC", "output": "NCHW", "steps": [{"step": "resize", …}, {"step": "divide", "by": 255.0}, …]};
     no steps (and input and output null) when the data is fed as is. reading: steps that made the raw sample.
     """
     plan = effective(preprocess, value_max)
     if plan is None:
-        return {"input": None, "output": None, "steps": []}
-    steps: list[dict[str, Any]] = [dict(step) for step in reading]
+        return Preprocessing(None, None, ())
+    steps: list[PreprocessStep] = list(reading)
     if plan.color == "grayscale":
         steps.append({"step": "grayscale", "weights": list(LUMA)})
     elif plan.color == "rgb":
@@ -125,7 +123,7 @@ def describe(
         steps.append({"step": "normalize", "mean": list(plan.mean), "std": list(plan.std)})
     if plan.layout == "NCHW":
         steps.append({"step": "transpose", "from": "HWC", "to": "CHW"})
-    return {"input": "HWC", "output": plan.layout, "steps": steps}
+    return Preprocessing("HWC", plan.layout, tuple(steps))
 
 
 def _color(image: Array, color: str) -> Array:

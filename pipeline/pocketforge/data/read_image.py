@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pocketforge.data.base import Array
+from pocketforge.data.base import Array, PreprocessStep
 from pocketforge.data.image_files import image_formats
 from pocketforge.errors import ModelError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # What is done before the steps of `preprocess.apply`, for whom feeds a file to the model as we did.
-STEPS: tuple[dict[str, Any], ...] = ({"step": "orient", "by": "exif"},)
+STEPS: tuple[PreprocessStep, ...] = ({"step": "orient", "by": "exif"},)
 
 # Formats in which Pillow's 16-bit values are unsigned and go up to 65535 (but see _deep). FITS has signed ones.
 _SIXTEEN_BITS = frozenset({"PNG", "TIFF", "JPEG2000", "PPM"})

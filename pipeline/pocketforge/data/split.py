@@ -12,10 +12,14 @@ from pocketforge.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Indices of samples, each list in the split's own order (by hash).
+    """Indices of samples, each list in the split's own order (by hash). Disjoint, and together the whole source.
 
-    held_out: belong to eval but are over its cap; nothing uses them. duplicates: have an eval sample's content.
-    The five lists are disjoint and together cover the source.
+    Attributes:
+        calibration: Fix the int8 ranges.
+        train: Are trained on.
+        eval: Are evaluated.
+        held_out: Belong to eval but are over its cap; nothing uses them.
+        duplicates: Have an eval sample's content; nothing uses them.
     """
 
     calibration: tuple[int, ...]

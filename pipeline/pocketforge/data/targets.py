@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +11,7 @@ from pocketforge.errors import ModelError
 MOST_CLASSES = 1_000_000
 
 
-def class_number(target: Any, classes: int, where: str) -> int:
+def class_number(target: object, classes: int, where: str) -> int:
     """The target as a label: a whole number, also as a bool, as a float and in an array of one. ModelError otherwise.
 
     classes: how many there are; 0 where that is not known. where: begins the error.
@@ -36,7 +34,7 @@ def class_number(target: Any, classes: int, where: str) -> int:
     return int(number)
 
 
-def real_target(target: Any, where: str) -> NDArray[np.float32]:
+def real_target(target: object, where: str) -> NDArray[np.float32]:
     """The target as float32. Raises ModelError for what is no number, NaN or infinite."""
     try:
         with np.errstate(over="ignore"):

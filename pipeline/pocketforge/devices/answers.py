@@ -1,13 +1,12 @@
-"""What runners say, as their JSON has it: the host's (runtimes/sessions/runner.py) and the native ones
-(android_bench/runner/README.md)."""
+"""What native runners say, as their JSON has it (android_bench/runner/README.md)."""
 
 from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
 
-class Tensor(TypedDict):
-    """An input or output of a file, as its runtime sees it."""
+class NativeTensor(TypedDict):
+    """An input or output of a file. file: where the runner wrote the values, of an output that was run."""
 
     name: str
     dtype: str
@@ -15,11 +14,6 @@ class Tensor(TypedDict):
     scale: NotRequired[float]
     zero_point: NotRequired[int]
     in_signature: NotRequired[bool]
-
-
-class NativeTensor(Tensor):
-    """The same in a native runner's words. file: where it wrote the values, of an output that was run."""
-
     file: NotRequired[str]
 
 

@@ -22,8 +22,8 @@ from pocketforge.facts.processors import check_threads
 from pocketforge.files import is_special
 from pocketforge.plan.roles import loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
-from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
-from pocketforge.recipe.data import FUNCTION, parse_source
+from pocketforge.recipe import Data, Model, Recipe
+from pocketforge.recipe.compress import Finetune
 from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, STAGES, RuntimeInfo
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import look_at
@@ -32,8 +32,12 @@ from pocketforge.run.store import LAYOUT
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """What lists a role's files (with what their places say besides, if they do), and the folder whose listing decides
-    which they are, if one does."""
+    """Files that steps read under one name.
+
+    Attributes:
+        files: Lists them, with what their places say besides, if they do.
+        tree: The folder whose listing decides which they are, if one does.
+    """
 
     files: Callable[[], tuple[Iterable[Path], str]]
     tree: Path | None = None
@@ -79,32 +83,45 @@ def _plainly(files: Callable[[], Iterable[Path]]) -> tuple[Iterable[Path], str]:
 
 def _model_roles(recipe: Recipe, notes: list[str]) -> dict[str, _Role]:
     """The files that decide what the model is and what it is trained and tested on. notes: gets those of the data."""
+    roles: dict[str, _Role] = {}
+    for _, table in recipe.tables_with_files():
+        if isinstance(table, Model):
+            roles["definition"] = _definition(recipe, table.definition)
+            if table.weights:
+                roles["weights"] = _exactly(recipe.resolve(table.weights))
+        elif isinstance(table, Data):
+            roles["data"] = _data(recipe, table, notes)
+            if table.labels:
+                roles["labels"] = _exactly(recipe.resolve(table.labels))
+        elif isinstance(table, Finetune):
+            roles |= _training_roles(recipe, table)
+    return roles
+
+
+def _data(recipe: Recipe, table: Data, notes: list[str]) -> _Role:
     from pocketforge.data.files import look_at as look_at_data
     from pocketforge.data.files import source_folder
+
+    split_folders = dataclasses.asdict(table.split_folders) if table.split_folders else None
+
+    def files() -> tuple[Iterable[Path], str]:
+        read = look_at_data(table.source, recipe.resolve, split_folders)
+        notes[:] = read.notes
+        return read.paths, read.layout
+
+    return _Role(files, source_folder(table.source, recipe.resolve))
+
+
+def _training_roles(recipe: Recipe, entry: Finetune) -> dict[str, _Role]:
     from pocketforge.model.files import module_files
 
-    split_folders = dataclasses.asdict(recipe.data.split_folders) if recipe.data.split_folders else None
-
-    def data() -> tuple[Iterable[Path], str]:
-        found = look_at_data(recipe.data.source, recipe.resolve, split_folders)
-        notes[:] = found.notes
-        return found.paths, found.layout
-
-    roles = {
-        "definition": _definition(recipe, recipe.model.definition),
-        "data": _Role(data, source_folder(recipe.data.source, recipe.resolve)),
-    }
-    if recipe.model.weights:
-        roles["weights"] = _exactly(recipe.resolve(recipe.model.weights))
-    for _, entry in recipe.finetunes():
-        if entry.distill and entry.distill.teacher:
-            teacher = entry.distill.teacher
-            roles[teacher_role(teacher)] = _definition(recipe, teacher.definition, teacher.weights)
-        if entry.loss:
-            loss = recipe.resolve(entry.loss.partition(":")[0])
-            roles[loss_role(entry.loss)] = _Role(functools.partial(_plainly, functools.partial(module_files, loss)))
-    if recipe.data.labels:
-        roles["labels"] = _exactly(recipe.resolve(recipe.data.labels))
+    roles: dict[str, _Role] = {}
+    if entry.distill and entry.distill.teacher:
+        teacher = entry.distill.teacher
+        roles[teacher_role(teacher)] = _definition(recipe, teacher.definition, teacher.weights)
+    if entry.loss:
+        loss = recipe.resolve(entry.loss.partition(":")[0])
+        roles[loss_role(entry.loss)] = _Role(functools.partial(_plainly, functools.partial(module_files, loss)))
     return roles
 
 
@@ -121,38 +138,13 @@ def _definition(recipe: Recipe, definition: str, *more: str) -> _Role:
 
 def _check_named(recipe: Recipe) -> None:
     """Raises RecipeError for every file that the recipe names and that is not there, or cannot be read to its end."""
-    named = {where: recipe.resolve(path) for where, path in _named_files(recipe).items()}
+    named = recipe.named_files()
     missing = [f"{where}: no file {path}" for where, path in named.items() if not path.exists()]
     if missing:
         raise RecipeError("the recipe names files that are not there:", faults=missing)
     special = [f"{where}: {path} is a pipe, a socket or a device" for where, path in named.items() if is_special(path)]
     if special:
         raise RecipeError("the recipe names what is no regular file:", faults=special)
-
-
-def _named_files(recipe: Recipe) -> dict[str, str]:
-    named = {"model.weights": recipe.model.weights, "data.labels": recipe.data.labels}
-    named["model.definition"] = _definition_place(recipe.model.definition)
-    for where, entry in recipe.finetunes():
-        if entry.distill and entry.distill.teacher:
-            named[f"{where}.distill.teacher.definition"] = _definition_place(entry.distill.teacher.definition)
-            named[f"{where}.distill.teacher.weights"] = entry.distill.teacher.weights
-        named[f"{where}.loss"] = entry.loss.partition(":")[0]
-    for index, device in enumerate(recipe.devices):
-        named |= {f"device[{index}].{key}": file for key, file in device.named_files().items()}
-    kind, place = parse_source(recipe.data.source)
-    if kind == FUNCTION:
-        named["data.source"] = place.partition(":")[0]
-    elif SOURCES[kind].place in ("DIR", "FILE"):
-        named["data.source"] = place
-    return {where: path for where, path in named.items() if path}
-
-
-def _definition_place(definition: str) -> str:
-    """The file or folder that a definition names; empty for a library's model."""
-    if not definition.startswith(SHARED_DEFINITIONS):
-        return definition
-    return definition.partition(":")[2] if definition.startswith("transformers:") else ""
 
 
 # What [[compress]] and the studies use besides torch (the extra `compress`).

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,45 @@ CHECKPOINT, WEIGHTS, MASKS, DEFINITION = "checkpoint.json", "model.safetensors",
 _WANTED = {"definition": str, "args": dict, "seed": int, "edits": list}
 
 
-def read_checkpoint_file(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class CheckpointInput:
+    """An input that the model takes.
+
+    Attributes:
+        name: The recipe's.
+        shape: With the batch of 1 first.
+        dtype: As torch names it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFile:
+    """What checkpoint.json says.
+
+    Attributes:
+        definition: As a recipe's `model.definition`.
+        args: Of the definition's build().
+        seed: Of the random numbers that build() draws.
+        edits: In order, as `surgery.edit_to_json` writes them.
+        inputs: In a checkpoint that a build wrote for its user; else ().
+        weights: How the first ones were read (`weights.Loaded`); empty where the definition brings its own.
+        lazy: Parameters that the definition leaves open → the shapes that weights gave them.
+    """
+
+    definition: str
+    args: Mapping[str, object]
+    seed: int
+    edits: Sequence[Mapping[str, object]]
+    inputs: tuple[CheckpointInput, ...] = ()
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    lazy: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+def read_checkpoint_file(folder: Path) -> CheckpointFile:
     """The content of checkpoint.json. Raises ModelError when it is missing, damaged or of another format."""
     path = folder / CHECKPOINT
     try:
@@ -34,18 +73,26 @@ def read_checkpoint_file(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise ModelError(f"{path} has format {found!r}, this version reads {FORMAT}")
+    version = content.get("format") if isinstance(content, dict) else None
+    if version != FORMAT:
+        raise ModelError(f"{path} has format {version!r}, this version reads {FORMAT}")
     wrong = [key for key, kind in _WANTED.items() if not isinstance(content.get(key), kind)]
     wrong += [key for key in ("weights", "lazy") if not isinstance(content.get(key, {}), dict)]
     if wrong:
         raise ModelError(f"{path} is not whole: {', '.join(wrong)} missing or not of the right kind")
-    return dict(content)
+    try:
+        inputs = tuple(
+            CheckpointInput(each["name"], tuple(each["shape"]), each["dtype"]) for each in content.pop("inputs", ())
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path} is not whole: inputs are not of the right kind ({error!r})") from error
+    known = {each.name for each in fields(CheckpointFile)}
+    return CheckpointFile(**{key: value for key, value in content.items() if key in known}, inputs=inputs)
 
 
-def write_checkpoint_file(content: dict[str, Any], folder: Path) -> None:
-    text = json.dumps({"format": FORMAT, **content}, indent=1, sort_keys=True)
+def write_checkpoint_file(content: CheckpointFile, folder: Path) -> None:
+    entries = {key: value for key, value in asdict(content).items() if value or key in _WANTED}
+    text = json.dumps({"format": FORMAT, **entries}, indent=1, sort_keys=True)
     (folder / CHECKPOINT).write_text(text + "\n", "utf-8")
 
 
@@ -71,18 +118,16 @@ def bring_along(definition: str, resolve: Callable[[str], Path], folder: Path) -
 
 
 def copy_portable(
-    source: Path, to: Path, resolve: Callable[[str], Path], inputs: Sequence[dict[str, Any]] = ()
+    source: Path, to: Path, resolve: Callable[[str], Path], inputs: Sequence[CheckpointInput] = ()
 ) -> None:
     """Copy a step's checkpoint into the new folder `to`, with its definition's files, so that it loads anywhere.
 
-    inputs: {"name", "shape", "dtype"} of each, for readers that have no recipe. Raises OSError, ModelError.
+    inputs: for readers that have no recipe. Raises OSError, ModelError.
     """
     content = read_checkpoint_file(source)
     to.mkdir(parents=True)
     for name in (WEIGHTS, MASKS):
         if (source / name).is_file():
             shutil.copyfile(source / name, to / name)
-    content["definition"] = bring_along(content["definition"], resolve, to)
-    if inputs:
-        content["inputs"] = list(inputs)
-    write_checkpoint_file(content, to)
+    definition = bring_along(content.definition, resolve, to)
+    write_checkpoint_file(replace(content, definition=definition, inputs=tuple(inputs) or content.inputs), to)

@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +17,10 @@ from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.model.weight_candidates import short
 
 
-def library_model(library: str, name: str, args: Mapping[str, Any], seed: int) -> nn.Module:
+def library_model(library: str, name: str, args: Mapping[str, object], seed: int) -> nn.Module:
     """A model of torchvision or timm, with random weights. ModelError for an unknown name or wrong args."""
     package = _import(library, f"model.definition {library}:{name}")
-    fixed: dict[str, Any]
+    fixed: dict[str, object]
     if library == "torchvision":
         models = importlib.import_module("torchvision.models")
         known, fixed, make = models.list_models(), {"weights": None}, models.get_model
@@ -63,7 +62,7 @@ class LogitsOnly(nn.Module):
         return logits
 
 
-def transformers_model(folder: Path, args: Mapping[str, Any], seed: int) -> nn.Module:
+def transformers_model(folder: Path, args: Mapping[str, object], seed: int) -> nn.Module:
     """A classifier from a local folder (config.json, and weights when they lie there), wrapped to return its logits.
 
     Inputs: pixel_values for images; input_ids and attention_mask for text. `args` override the configuration.
@@ -93,10 +92,10 @@ def transformers_model(folder: Path, args: Mapping[str, Any], seed: int) -> nn.M
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if saved:
-                model, found = auto.from_pretrained(
+                model, loading = auto.from_pretrained(
                     folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
                 )
-                missing = sorted(found["missing_keys"])
+                missing = sorted(loading["missing_keys"])
             else:
                 model, missing = auto.from_config(config), []
     except Exception as error:

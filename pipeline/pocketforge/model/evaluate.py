@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pocketforge.errors import ModelError
+from pocketforge.metrics import Array
 
 
 def evaluate(
-    module: Callable[..., Any],
-    samples: list[NDArray[Any]],
+    module: Callable[..., object],
+    samples: list[Array],
     progress: Callable[[float], None],
     limit: int | None = None,
-) -> list[NDArray[Any]]:
+) -> list[Array]:
     """Run (the first `limit`) samples one at a time; returns one array an output, samples first.
 
     samples: one array an input, samples first. Raises ModelError when the outputs are not tensors.
     """
     count = min(len(samples[0]), limit or len(samples[0]))
-    found: list[list[NDArray[Any]]] = []
+    rows: list[list[Array]] = []
     with torch.no_grad():
         for index in range(count):
             feeds = [torch.from_numpy(np.array(array[index : index + 1])) for array in samples]
@@ -34,18 +33,18 @@ def evaluate(
                     f"forward() must return a tensor or a tuple of tensors, found {type(answer).__name__}",
                     "return the logits",
                 )
-            found.append([_batched(o, number) for number, o in enumerate(outputs)])
+            rows.append([_batched(o, number) for number, o in enumerate(outputs)])
             if index % max(1, count // 20) == 0:
                 progress(index / count)
-    return [np.concatenate(column) for column in zip(*found, strict=True)]
+    return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
-def _batched(output: torch.Tensor, number: int) -> NDArray[Any]:
+def _batched(output: torch.Tensor, number: int) -> Array:
     """One sample's output. Raises ModelError where it has no batch axis: files are batch-1, and say so."""
     if output.dim() == 0 or output.shape[0] != 1:
         raise ModelError(
             f"output {number} of forward() must have a batch of 1 first, found shape {list(output.shape)}",
             "keep the batch axis: no squeeze(), no mean over it; a value that no sample changes is not an output",
         )
-    values: NDArray[Any] = output.detach().numpy()
+    values: Array = output.detach().numpy()
     return values

@@ -36,15 +36,15 @@ def module_files(path: Path) -> list[Path]:
     Found by reading the code, not by running it: an import made through `importlib` with a computed name is not seen.
     """
     root = path.parent
-    found: set[Path] = set()
+    seen: set[Path] = set()
     waiting = [path]
     while waiting:
         current = waiting.pop()
-        if current in found:
+        if current in seen:
             continue
-        found.add(current)
+        seen.add(current)
         waiting.extend(_siblings(current, root))
-    return sorted(found)
+    return sorted(seen)
 
 
 def _siblings(path: Path, root: Path) -> list[Path]:

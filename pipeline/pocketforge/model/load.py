@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from pocketforge.model.user_code import load_file, sibling_imports, user_error
 
 
 def build_model(
-    definition: str, args: Mapping[str, Any], resolve: Callable[[str], Path], *, seed: int = 0
+    definition: str, args: Mapping[str, object], resolve: Callable[[str], Path], *, seed: int = 0
 ) -> nn.Module:
     """Build the module in eval mode, with the weights that the definition itself sets; `seed` is for random ones.
 
@@ -40,7 +39,7 @@ def build_model(
     return module.eval()
 
 
-def _build_from_file(path: Path, args: Mapping[str, Any], seed: int) -> nn.Module:
+def _build_from_file(path: Path, args: Mapping[str, object], seed: int) -> nn.Module:
     if not path.is_file():
         raise ModelError(f"model.definition: there is no file {path}", "paths are relative to the recipe's folder")
     with sibling_imports(path.parent):
@@ -111,7 +110,7 @@ def count_macs(module: nn.Module, example: tuple[Tensor, ...]) -> int:
 
 
 def trace(
-    module: nn.Module, example: tuple[Tensor, ...], *, dynamic_shapes: Any = None
+    module: nn.Module, example: tuple[Tensor, ...], *, dynamic_shapes: object = None
 ) -> torch.export.ExportedProgram:
     """Trace the module into a graph (`torch.export.export`, not strict) with fixed shapes, but for `dynamic_shapes`.
 

@@ -20,6 +20,8 @@ from pocketforge.model.checkpoint_files import (
     CHECKPOINT,
     MASKS,
     WEIGHTS,
+    CheckpointFile,
+    CheckpointInput,
     bring_along,
     read_checkpoint_file,
     write_checkpoint_file,
@@ -31,20 +33,28 @@ from pocketforge.model.weights import load_weights, read_weights, save_weights
 
 @dataclass(frozen=True, slots=True)
 class KeepChannels:
-    """Keep part of some tensors. tensors: state-dict name → {dimension: kept indices}; a dimension that is not named
-    stays whole. attributes: module name → {attribute: new value} (out_channels, num_features, groups …).
+    """Keep part of some tensors.
+
+    Attributes:
+        tensors: State-dict name → {dimension: kept indices}; a dimension that is not named stays whole.
+        attributes: Module name → {attribute: new value} (out_channels, num_features, groups …).
     """
 
     tensors: dict[str, dict[int, tuple[int, ...]]]
-    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attributes: dict[str, dict[str, object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Put another module in a module's place. by: {"kind": "skip" | "linear" | "conv2d", …its arguments}."""
+    """Put another module in a module's place.
+
+    Attributes:
+        module: Name of the one that goes.
+        by: {"kind": "skip" | "linear" | "conv2d", …its arguments}.
+    """
 
     module: str
-    by: dict[str, Any]
+    by: dict[str, object]
 
 
 Edit = KeepChannels | Replace
@@ -60,7 +70,7 @@ class Skip(nn.Module):
         super().__init__()
         self.as_tuple = as_tuple
 
-    def forward(self, x: Tensor, *_: Any, **__: Any) -> Any:
+    def forward(self, x: Tensor, *_: object, **__: object) -> object:
         return (x,) if self.as_tuple else x
 
 
@@ -69,19 +79,27 @@ _REPLACEMENTS: dict[str, Callable[..., nn.Module]] = {"skip": Skip, "linear": nn
 
 @dataclass(slots=True)
 class Checkpoint:
-    """A model, and how it came from its definition. `module` is in eval mode with the edits made and weights loaded.
+    """A model, and how it came from its definition.
 
-    inputs: {"name", "shape", "dtype"} of each, in a checkpoint that a build wrote for its user. weights: how the first
-    ones were read (model/weights.py's Loaded). lazy: the shapes that they gave to what the definition leaves open.
+    Attributes:
+        module: In eval mode, with the edits made and weights loaded.
+        definition: As a recipe's `model.definition`.
+        args: Of the definition's build().
+        seed: Of the random numbers that build() draws.
+        edits: In order.
+        masks: State-dict name → true where a weight may be other than zero.
+        inputs: In a checkpoint that a build wrote for its user.
+        weights: How the first ones were read (`weights.Loaded`).
+        lazy: Parameters that the definition leaves open → the shapes that weights gave them.
     """
 
     module: nn.Module
     definition: str
-    args: dict[str, Any]
+    args: Mapping[str, object]
     seed: int
     edits: list[Edit]
     masks: dict[str, Tensor] = field(default_factory=dict)
-    inputs: list[dict[str, Any]] = field(default_factory=list)
+    inputs: list[CheckpointInput] = field(default_factory=list)
     weights: dict[str, Any] = field(default_factory=dict)
     lazy: dict[str, list[int]] = field(default_factory=dict)
 
@@ -130,10 +148,10 @@ def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _keep(module: nn.Module, edit: KeepChannels) -> None:
-    for name, kept in edit.tensors.items():
+    for name, dimensions in edit.tensors.items():
         owner, last = _tensor_owner(module, name)
         old = getattr(owner, last)
-        new = keep_indices(old.detach(), kept, name)
+        new = keep_indices(old.detach(), dimensions, name)
         if isinstance(old, nn.Parameter):
             setattr(owner, last, nn.Parameter(new, requires_grad=old.requires_grad))
         else:
@@ -174,14 +192,14 @@ def keep_indices(tensor: Tensor, kept: Mapping[int, Sequence[int]], name: str = 
 
 def keep_masks(masks: Mapping[str, Tensor], edits: Sequence[Edit], module: nn.Module) -> dict[str, Tensor]:
     """Masks after `edits` (made on `module` already): cut as the weights were; of replaced modules dropped."""
-    found = dict(masks)
+    cut = dict(masks)
     for edit in edits:
         if isinstance(edit, KeepChannels):
-            found = {n: keep_indices(m, edit.tensors[n], n) if n in edit.tensors else m for n, m in found.items()}
+            cut = {n: keep_indices(m, edit.tensors[n], n) if n in edit.tensors else m for n, m in cut.items()}
         else:
-            found = {n: m for n, m in found.items() if not n.startswith(f"{edit.module}.")}
+            cut = {n: m for n, m in cut.items() if not n.startswith(f"{edit.module}.")}
     sizes = {name: value.shape for name, value in module.state_dict().items()}
-    return {name: mask for name, mask in found.items() if sizes.get(name) == mask.shape}
+    return {name: mask for name, mask in cut.items() if sizes.get(name) == mask.shape}
 
 
 def record_kept(module: nn.Module, prune: Callable[[nn.Module], None]) -> KeepChannels:
@@ -212,28 +230,28 @@ def record_kept(module: nn.Module, prune: Callable[[nn.Module], None]) -> KeepCh
     return KeepChannels(tensors, changed)
 
 
-def _plain_attributes(module: nn.Module) -> dict[str, Any]:
+def _plain_attributes(module: nn.Module) -> dict[str, object]:
     """Attributes that decide shapes, as JSON can hold them: integers, floats and tuples of integers."""
-    found: dict[str, Any] = {}
+    attributes: dict[str, object] = {}
     for name, value in vars(module).items():
         if type(value) in (int, float) or (
             isinstance(value, tuple) and value and all(type(item) is int for item in value)
         ):
-            found[name] = tuple(value) if isinstance(value, tuple) else value
-    return found
+            attributes[name] = tuple(value) if isinstance(value, tuple) else value
+    return attributes
 
 
 def _kept_of(values: Tensor, shape: torch.Size, name: str) -> dict[int, tuple[int, ...]]:
     where = torch.unravel_index(values, shape)
-    kept: dict[int, tuple[int, ...]] = {}
+    by_dimension: dict[int, tuple[int, ...]] = {}
     for dim, size in enumerate(shape):
         first = where[dim].movedim(dim, 0).reshape(values.shape[dim], -1)
         if not (first == first[:, :1]).all():
             raise ValueError(f"pruning {name} did not select whole slices of dimension {dim}")
         indices = tuple(int(i) for i in first[:, 0])
         if indices != tuple(range(size)):
-            kept[dim] = indices
-    return kept
+            by_dimension[dim] = indices
+    return by_dimension
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, resolve: Callable[[str], Path] | None = None) -> None:
@@ -246,15 +264,15 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, resolve: Callable[[str
     definition = checkpoint.definition
     if resolve is not None:
         definition = bring_along(definition, resolve, folder)
-    content = {
-        "definition": definition,
-        "args": checkpoint.args,
-        "seed": checkpoint.seed,
-        "edits": [edit_to_json(edit) for edit in checkpoint.edits],
-        **({"inputs": checkpoint.inputs} if checkpoint.inputs else {}),
-        **({"weights": checkpoint.weights} if checkpoint.weights else {}),
-        **({"lazy": checkpoint.lazy} if checkpoint.lazy else {}),
-    }
+    content = CheckpointFile(
+        definition=definition,
+        args=checkpoint.args,
+        seed=checkpoint.seed,
+        edits=[edit_to_json(edit) for edit in checkpoint.edits],
+        inputs=tuple(checkpoint.inputs),
+        weights=checkpoint.weights,
+        lazy=checkpoint.lazy,
+    )
     write_checkpoint_file(content, folder)
     save_weights(checkpoint.module, folder / WEIGHTS)
     if checkpoint.masks:
@@ -273,12 +291,9 @@ def load_checkpoint(
     """
     folder = Path(folder)
     content = read_checkpoint_file(folder)
-    definition = definition or content["definition"]
-    module = build_model(definition, content["args"], resolve or resolver(folder), seed=content["seed"])
-    if not isinstance(content["edits"], list):
-        raise ModelError(f"{folder / CHECKPOINT} holds a broken list of edits: {content['edits']!r}")
-    edits = [edit_from_json(edit) for edit in content["edits"]]
-    materialize(module, content.get("lazy", {}))
+    module = build_model(definition or content.definition, content.args, resolve or resolver(folder), seed=content.seed)
+    edits = [edit_from_json(edit) for edit in content.edits]
+    materialize(module, content.lazy)
     apply_edits(module, edits)
     load_weights(module, folder / WEIGHTS)
     masks = {}
@@ -286,21 +301,21 @@ def load_checkpoint(
         masks = read_weights(folder / MASKS)
     return Checkpoint(
         module.eval(),
-        content["definition"],
-        content["args"],
-        content["seed"],
+        content.definition,
+        dict(content.args),
+        content.seed,
         edits,
         masks,
-        list(content.get("inputs", ())),
-        dict(content.get("weights", {})),
-        dict(content.get("lazy", {})),
+        list(content.inputs),
+        dict(content.weights),
+        {name: list(shape) for name, shape in content.lazy.items()},
     )
 
 
 def edit_to_json(edit: Edit) -> dict[str, Any]:
     if isinstance(edit, Replace):
         return {"edit": "replace", "module": edit.module, "by": edit.by}
-    tensors = {name: {str(dim): list(kept) for dim, kept in dims.items()} for name, dims in edit.tensors.items()}
+    tensors = {name: {str(dim): list(indices) for dim, indices in dims.items()} for name, dims in edit.tensors.items()}
     return {"edit": "keep_channels", "tensors": tensors, "attributes": edit.attributes}
 
 
@@ -311,7 +326,7 @@ def edit_from_json(data: Mapping[str, Any]) -> Edit:
             return Replace(str(data["module"]), dict(data["by"]))
         if data["edit"] == "keep_channels":
             tensors = {
-                str(name): {int(dim): tuple(int(i) for i in kept) for dim, kept in dims.items()}
+                str(name): {int(dim): tuple(int(i) for i in indices) for dim, indices in dims.items()}
                 for name, dims in data["tensors"].items()
             }
             return KeepChannels(tensors, {str(name): dict(v) for name, v in data["attributes"].items()})

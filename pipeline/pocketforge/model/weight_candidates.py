@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pocketforge.model.weight_files import plain
 from pocketforge.model.weight_forms import whole_name
@@ -21,14 +20,21 @@ _MOST_PREFIXES, _MOST_STATES, _MOST_STRANGERS = 8, 2000, 8
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Tensors under the names that they would be loaded by. label: the weights_key that chooses it; full: with a prefix
-    that all of its names have. aside: other entries of the same state dict. done: how it came from the file, in words.
+    """Tensors under the names that they would be loaded by.
+
+    Attributes:
+        label: The weights_key that chooses it.
+        full: The label, with a prefix that all of its names have.
+        state: Tensors by name; also what set_extra_state() takes.
+        versions: Torch's `_metadata`: module name → its version.
+        aside: Other entries of the same state dict.
+        done: How it came from the file, in words.
     """
 
     label: str
     full: str
-    state: dict[str, Any]
-    versions: dict[str, dict[str, Any]]
+    state: dict[str, object]
+    versions: dict[str, dict[str, object]]
     aside: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
 
@@ -37,7 +43,7 @@ def candidates(states: Sequence[StateDict], wanted: Iterable[str]) -> list[Candi
     """wanted: the model's names. As it stands in the file comes before what is taken off or put together."""
     names = set(wanted)
     wholes = names | {whole_name(name) for name in names}
-    found: dict[tuple[Any, ...], Candidate] = {}
+    distinct: dict[tuple[object, ...], Candidate] = {}
     # An optimizer's state has a small dict for each parameter.
     largest = sorted(states, key=lambda s: -len(s.values))[:_MOST_STRANGERS]
     for state in states[:_MOST_STATES]:
@@ -48,22 +54,22 @@ def candidates(states: Sequence[StateDict], wanted: Iterable[str]) -> list[Candi
         ):
             continue
         for candidate in _of_one(state, names, wholes):
-            found.setdefault((candidate.label, *sorted((k, id(v)) for k, v in candidate.state.items())), candidate)
+            distinct.setdefault((candidate.label, *sorted((k, id(v)) for k, v in candidate.state.items())), candidate)
     for candidate in _joined(states, names):
-        found.setdefault((candidate.label, *sorted((k, id(v)) for k, v in candidate.state.items())), candidate)
-    return list(found.values())
+        distinct.setdefault((candidate.label, *sorted((k, id(v)) for k, v in candidate.state.items())), candidate)
+    return list(distinct.values())
 
 
 def _of_one(state: StateDict, names: set[str], wholes: set[str]) -> Iterator[Candidate]:
     label = state.label or TOP
-    said = [f"taken from {state.label!r}"] if state.path else []
+    words = [f"taken from {state.label!r}"] if state.path else []
     if state.beside:
-        said.append(f"left out, no tensors: {short(state.beside)}")
-    bases: list[tuple[dict[str, str], Callable[[str], str], list[str]]] = [({n: n for n in state.values}, str, said)]
+        words.append(f"left out, no tensors: {short(state.beside)}")
+    bases: list[tuple[dict[str, str], Callable[[str], str], list[str]]] = [({n: n for n in state.values}, str, words)]
     unwrapped = {_unwrap(name): name for name in state.values}
     if len(unwrapped) == len(state.values) and any(new != old for new, old in unwrapped.items()):
         wrappers = sorted({part for name in state.values for part in name.split(".")[:-1] if part in _WRAPPERS})
-        bases.append((unwrapped, _unwrap, [*said, f"{' and '.join(map(repr, wrappers))} taken out of names"]))
+        bases.append((unwrapped, _unwrap, [*words, f"{' and '.join(map(repr, wrappers))} taken out of names"]))
     for to_old, rename, done in bases:
         yield _candidate(state, label, "", to_old, rename, done)
         for prefix in _prefixes(to_old, wholes):
@@ -74,7 +80,7 @@ def _of_one(state: StateDict, names: set[str], wholes: set[str]) -> Iterator[Can
         if not any(name.startswith(added) for name in state.values):
             put = {added + name: name for name in state.values}
             yield _candidate(
-                state, label, "", put, _with(added), [*said, f"prefix {added!r} put before {len(put)} names"]
+                state, label, "", put, _with(added), [*words, f"prefix {added!r} put before {len(put)} names"]
             )
 
 
@@ -122,13 +128,13 @@ def _prefixes(names: Iterable[str], wholes: set[str]) -> list[str]:
 
 
 def _common_prefixes(names: Iterable[str]) -> list[str]:
-    found: list[str] = []
+    prefixes: list[str] = []
     rows = [name.split(".")[:-1] for name in names]
     for parts in zip(*rows, strict=False):
         if len(set(parts)) > 1:
             break
-        found.append((found[-1] if found else "") + parts[0] + ".")
-    return found
+        prefixes.append((prefixes[-1] if prefixes else "") + parts[0] + ".")
+    return prefixes
 
 
 def _joined(states: Sequence[StateDict], names: set[str]) -> Iterator[Candidate]:

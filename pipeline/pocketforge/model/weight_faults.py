@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,16 @@ _ENTRY = 100  # a name from a file may be of any length
 
 @dataclass(slots=True)
 class Faults:
-    """What does not fit. said: torch's own words, of a module's hooks for instance."""
+    """What does not fit.
+
+    Attributes:
+        missing: Names that the model wants and the file lacks.
+        unexpected: Names that the model does not know.
+        shapes: Tensors of another shape, in words.
+        kinds: Tensors of another kind of numbers, in words.
+        untied: Names of one tensor in the model whose values differ in the file.
+        said: Torch's own words, of a module's hooks for instance.
+    """
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -69,7 +77,7 @@ def _near(name: str, others: Sequence[str]) -> str:
     return f" (near it: {plain(near[0], _ENTRY)})" if near else ""
 
 
-def shape_of(value: Any) -> torch.Size | None:
+def shape_of(value: object) -> torch.Size | None:
     """The shape, or None of what has none yet (lazy), or has several (nested)."""
     try:
         return value.shape if isinstance(value, Tensor) else None
@@ -112,14 +120,14 @@ def kind_fault(name: str, found: Tensor, wanted: Tensor) -> str:
     return ""
 
 
-def quick_faults(shapes: Mapping[str, torch.Size | None], state: Mapping[str, Any], optional: set[str]) -> Faults:
+def quick_faults(shapes: Mapping[str, torch.Size | None], state: Mapping[str, object], optional: set[str]) -> Faults:
     """By names and shapes alone: what orders candidates. Torch, with the module's hooks, has the last word."""
     faults = Faults(
         missing=[name for name in shapes if name not in state and name not in optional],
         unexpected=[name for name in state if name not in shapes],
     )
     for name, shape in shapes.items():
-        found = shape_of(state.get(name))
-        if shape is not None and found is not None and found != shape:
-            faults.shapes.append(f"{name} {list(found)} instead of {list(shape)}")
+        in_file = shape_of(state.get(name))
+        if shape is not None and in_file is not None and in_file != shape:
+            faults.shapes.append(f"{name} {list(in_file)} instead of {list(shape)}")
     return faults

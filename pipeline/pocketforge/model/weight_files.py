@@ -12,7 +12,6 @@ import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -61,15 +60,15 @@ class Unread:
     """Stands where a file holds an object that is not plain data: its class is not imported, nothing of it runs."""
 
     kind = "object"
-    state: Any = None
+    state: object = None
 
-    def __new__(cls, *_: Any, **__: Any) -> Unread:
+    def __new__(cls, *_: object, **__: object) -> Unread:
         return object.__new__(cls)
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         """Takes what the object's own class would have been called with."""
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         self.state = state
 
     @property
@@ -80,10 +79,15 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """tree: dicts and lists of tensors and plain values, as in the file. unread: kinds of the objects that were not
-    made. metadata: the texts beside safetensors' tensors."""
+    """What a weights file holds.
 
-    tree: Any
+    Attributes:
+        tree: Dicts and lists of tensors and plain values, as in the file.
+        unread: Kinds of the objects that were not made.
+        metadata: The texts beside safetensors' tensors.
+    """
+
+    tree: object
     unread: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
 
@@ -121,22 +125,22 @@ def read_content(path: Path) -> Content:
 
 
 def _refuse_others(head: bytes, path: Path) -> None:
-    found = next(((what, try_) for at, magic, what, try_ in _OTHERS if head[at:].startswith(magic)), None)
+    other = next(((what, try_) for at, magic, what, try_ in _OTHERS if head[at:].startswith(magic)), None)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head:
-        found = ("empty", _AGAIN)
+        other = ("empty", _AGAIN)
     elif re.match(rb"<(!doctype|html|head|\?xml|!--)", text, re.IGNORECASE):
-        found = ("an HTML or XML page", "the download gave a page in place of the file: open its address in a browser")
+        other = ("an HTML or XML page", "the download gave a page in place of the file: open its address in a browser")
     elif text.startswith(b"{") and b"weight_map" in head:
-        found = ("an index of weights in several files", "load them where they were saved, and save one file")
+        other = ("an index of weights in several files", "load them where they were saved, and save one file")
     elif text.startswith((b"{", b"[")) and head[:1] not in b"\x80":
-        found = ("a JSON text", "name the weights file itself")
+        other = ("a JSON text", "name the weights file itself")
     elif path.suffix == ".onnx" and head[:2] not in (b"PK", b"\x80\x02"):
-        found = ("an ONNX model", "take the PyTorch weights that it was made from")
+        other = ("an ONNX model", "take the PyTorch weights that it was made from")
     elif not head.strip(b"\0"):
-        found = ("nothing but zeros", _AGAIN)
-    if found:
-        raise ModelError(f"model.weights: {path} is {found[0]}; wanted safetensors or a PyTorch checkpoint", found[1])
+        other = ("nothing but zeros", _AGAIN)
+    if other:
+        raise ModelError(f"model.weights: {path} is {other[0]}; wanted safetensors or a PyTorch checkpoint", other[1])
 
 
 def _check_zip(path: Path, size: int) -> None:
@@ -243,8 +247,8 @@ def _acts(kind: str) -> bool:
 
 
 def _not_plain(path: Path, error: Exception, stand_ins: dict[str, type[Unread]]) -> ModelError:
-    said = str(error).strip().splitlines()
-    first = next((line.strip() for line in said if "Unsupported operand" in line), "")
+    lines = str(error).strip().splitlines()
+    first = next((line.strip() for line in lines if "Unsupported operand" in line), "")
     protocol = _protocol(path)
     if first and protocol > 2:
         why = f"its pickle is of protocol {protocol}, and torch reads weights of protocol 2"
@@ -254,7 +258,7 @@ def _not_plain(path: Path, error: Exception, stand_ins: dict[str, type[Unread]])
             f"model.weights: {path} holds objects that cannot be read without their program: {kinds}", SAVE_SNIPPET
         )
     else:
-        why = re.sub(r"^.*WeightsUnpickler error: ", "", next((x for x in said if "Unpickler error" in x), said[0]))
+        why = re.sub(r"^.*WeightsUnpickler error: ", "", next((x for x in lines if "Unpickler error" in x), lines[0]))
     return ModelError(f"model.weights: {path} is not a whole PyTorch checkpoint of plain weights: {why}", SAVE_SNIPPET)
 
 

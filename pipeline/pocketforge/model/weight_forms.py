@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +27,8 @@ def whole_name(name: str) -> str:
 
 
 def to_form_of(
-    module: nn.Module, shapes: Mapping[str, torch.Size | None], given: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
+    module: nn.Module, shapes: Mapping[str, torch.Size | None], given: Mapping[str, object]
+) -> tuple[dict[str, object], list[str]]:
     """`given` with every tensor in the form that `module`, whose names and shapes are `shapes`, has it in; and what was
     done.
 
@@ -43,9 +42,9 @@ def to_form_of(
         if name in state:
             continue
         for what, make in _MAKERS.items():
-            made = make(_Place(module, *_owner_and_last(name), shapes.get(name)), state)
-            if made is not None:
-                state[name], used = made
+            converted = make(_Place(module, *_owner_and_last(name), shapes.get(name)), state)
+            if converted is not None:
+                state[name], used = converted
                 for part in used:
                     del state[part]
                 done[what] += 1
@@ -74,9 +73,9 @@ def _owner_and_last(name: str) -> tuple[str, str]:
     return (f"{owner}." if owner else ""), last
 
 
-def _parts(state: Mapping[str, Any], *names: str) -> list[Tensor] | None:
-    found = [state.get(name) for name in names]
-    plain = [v for v in found if isinstance(v, Tensor) and v.is_floating_point() and v.layout is torch.strided]
+def _parts(state: Mapping[str, object], *names: str) -> list[Tensor] | None:
+    values = [state.get(name) for name in names]
+    plain = [v for v in values if isinstance(v, Tensor) and v.is_floating_point() and v.layout is torch.strided]
     if len(plain) < len(names) or any(v.is_quantized or v.is_meta or v.is_nested for v in plain):
         return None
     return plain
@@ -87,23 +86,23 @@ def _wide(value: Tensor) -> Tensor:
     return value.to(torch.float32) if value.dtype.itemsize < torch.float32.itemsize else value
 
 
-def _masked(place: _Place, state: Mapping[str, Any]) -> _Made:
+def _masked(place: _Place, state: Mapping[str, object]) -> _Made:
     """torch.nn.utils.prune: `weight_orig` × `weight_mask`."""
     names = f"{place.at}{place.last}_orig", f"{place.at}{place.last}_mask"
-    found = _parts(state, names[0])
+    parts = _parts(state, names[0])
     mask = state.get(names[1])
-    if found is None or not isinstance(mask, Tensor) or not found[0].shape == mask.shape == place.shape:
+    if parts is None or not isinstance(mask, Tensor) or not parts[0].shape == mask.shape == place.shape:
         return None
-    return _wide(found[0]) * mask.to(torch.float32), names
+    return _wide(parts[0]) * mask.to(torch.float32), names
 
 
-def _normed(place: _Place, state: Mapping[str, Any]) -> _Made:
+def _normed(place: _Place, state: Mapping[str, object]) -> _Made:
     """Weight norm: v × g / |v|, over the dimensions that g has one value for."""
     for names in (_old(place.at, place.last), _new(place.at, place.last)):
-        found = _parts(state, *names)
-        if found is None or found[1].shape != place.shape:
+        parts = _parts(state, *names)
+        if parts is None or parts[1].shape != place.shape:
             continue
-        g, v = found
+        g, v = parts
         if g.ndim in (0, v.ndim) and all(size in (1, v.shape[d]) for d, size in enumerate(g.shape)):
             return _wide(v) * (_wide(g) / _norm(_wide(v), g.shape)), names
     return None
@@ -122,14 +121,14 @@ def _new(at: str, last: str) -> tuple[str, str]:
     return f"{at}{_NEW}{last}.original0", f"{at}{_NEW}{last}.original1"
 
 
-def _spectral(place: _Place, state: Mapping[str, Any]) -> _Made:
+def _spectral(place: _Place, state: Mapping[str, object]) -> _Made:
     """Spectral norm as it is in eval mode: weight / (u · W v)."""
     old, new = f"{place.at}{place.last}", f"{place.at}{_NEW}{place.last}"
     for names in ((f"{old}_orig", f"{old}_u", f"{old}_v"), (f"{new}.original", f"{new}.0._u", f"{new}.0._v")):
-        found = _parts(state, *names)
-        if found is None or found[0].shape != place.shape or found[0].ndim < 2:
+        parts = _parts(state, *names)
+        if parts is None or parts[0].shape != place.shape or parts[0].ndim < 2:
             continue
-        weight, u, v = (_wide(part) for part in found)
+        weight, u, v = (_wide(part) for part in parts)
         owner = dict(place.module.named_modules()).get(place.at.removesuffix("."))
         transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
         matrix = (weight.transpose(0, 1) if isinstance(owner, transposed) else weight).flatten(1)
@@ -138,14 +137,14 @@ def _spectral(place: _Place, state: Mapping[str, Any]) -> _Made:
     return None
 
 
-_MAKERS: dict[str, Callable[[_Place, Mapping[str, Any]], _Made]] = {
+_MAKERS: dict[str, Callable[[_Place, Mapping[str, object]], _Made]] = {
     "pruning mask(s) applied": _masked,
     "spectral norm(s) applied": _spectral,
     "weight norm(s) applied": _normed,
 }
 
 
-def _split(name: str, shapes: Mapping[str, torch.Size | None], state: dict[str, Any]) -> bool:
+def _split(name: str, shapes: Mapping[str, torch.Size | None], state: dict[str, object]) -> bool:
     """Fill the `name` that the model's weight norm wants, and its partner, from the other form or from the whole."""
     whole = whole_name(name)
     old, new = _old(*_owner_and_last(whole)), _new(*_owner_and_last(whole))
@@ -156,10 +155,10 @@ def _split(name: str, shapes: Mapping[str, torch.Size | None], state: dict[str, 
             for part, source in zip(mine, other, strict=True):
                 state[part] = state.pop(source)
             return True
-        found = _parts(state, whole)
-        kept = shapes[mine[0]]
-        if found is not None and whole not in shapes and kept is not None and found[0].shape == shapes[mine[1]]:
-            state[mine[0]], state[mine[1]] = _norm(_wide(found[0]), kept), found[0]
+        parts = _parts(state, whole)
+        shape = shapes[mine[0]]
+        if parts is not None and whole not in shapes and shape is not None and parts[0].shape == shapes[mine[1]]:
+            state[mine[0]], state[mine[1]] = _norm(_wide(parts[0]), shape), parts[0]
             del state[whole]
             return True
     return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +21,23 @@ _MOST_TRIES = 12
 
 @dataclass(slots=True)
 class Reading:
-    """A candidate in the model's form, and why it does not fit."""
+    """A candidate in the model's form, and why it does not fit.
+
+    Attributes:
+        label: The candidate's.
+        full: The candidate's.
+        state: What torch is given to load.
+        versions: The candidate's.
+        aside: The candidate's.
+        done: How it came from the file and to the model's form, in words.
+        faults: Why it does not fit; of one that torch takes, none.
+        named: How many of its names the model has.
+    """
 
     label: str
     full: str
-    state: dict[str, Any]
-    versions: dict[str, dict[str, Any]]
+    state: dict[str, object]
+    versions: dict[str, dict[str, object]]
     aside: tuple[str, ...]
     done: tuple[str, ...]
     faults: Faults
@@ -38,12 +48,12 @@ class Reading:
         return -self.named, self.faults.count if self.named else -len(self.state)
 
 
-class Target:
+class LoadTarget:
     """The module to load into, and what it wants."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.wanted: dict[str, Any] = dict(module.state_dict())
+        self.wanted: dict[str, Tensor] = dict(module.state_dict())  # beside them what get_extra_state() gives
         # What a refused file has overwritten is put back.
         self.before = {n: v.clone() for n, v in self.wanted.items() if isinstance(v, Tensor) and not is_lazy(v)}
         self.shapes = {name: shape_of(value) for name, value in self.wanted.items()}
@@ -59,8 +69,9 @@ class Target:
     def reading(self, candidate: Candidate) -> Reading:
         state, done = to_form_of(self.module, self.shapes, candidate.state)
         for name, value in state.items():
-            plain = isinstance(value, Tensor) and kind_of(value) not in ("nested", "without values")
-            if plain and value.layout is not torch.strided and shape_of(value) == self.shapes.get(name):
+            if not isinstance(value, Tensor) or kind_of(value) in ("nested", "without values"):
+                continue
+            if value.layout is not torch.strided and shape_of(value) == self.shapes.get(name):
                 state[name] = value.to_dense()
                 done = [*(d for d in done if "sparse" not in d), "sparse tensors made dense"]
         broken = [n for n in self.counters if isinstance(state.get(n), Tensor) and kind_of(state[n]) != "whole"]
@@ -88,27 +99,27 @@ class Target:
             len(self.shapes.keys() & state.keys()),
         )
 
-    def casts(self, state: Mapping[str, Any]) -> list[str]:
+    def casts(self, state: Mapping[str, object]) -> list[str]:
         """Numbers of another width, which loading turns into the model's."""
-        found: Counter[tuple[str, str]] = Counter()
+        counts: Counter[tuple[str, str]] = Counter()
         for name, value in state.items():
-            wanted = self.wanted.get(name)
-            if isinstance(value, Tensor) and isinstance(wanted, Tensor) and value.dtype != wanted.dtype:
-                found[str(value.dtype).removeprefix("torch."), str(wanted.dtype).removeprefix("torch.")] += 1
-        return [f"{count} tensors cast from {old} to {new}" for (old, new), count in found.items()]
+            own = self.wanted.get(name)
+            if isinstance(value, Tensor) and isinstance(own, Tensor) and value.dtype != own.dtype:
+                counts[str(value.dtype).removeprefix("torch."), str(own.dtype).removeprefix("torch.")] += 1
+        return [f"{count} tensors cast from {old} to {new}" for (old, new), count in counts.items()]
 
-    def tied_to(self, state: Mapping[str, Any]) -> dict[str, str]:
+    def tied_to(self, state: Mapping[str, object]) -> dict[str, str]:
         """Names that the file lacks, and another name of the same memory in the model that it has."""
-        places: dict[tuple[Any, ...], str] = {}
+        places: dict[tuple[object, ...], str] = {}
         for name, value in self.wanted.items():
             if name in state and (place := _place(value)):
                 places.setdefault(place, name)
         lacking = {name: _place(value) for name, value in self.wanted.items() if name not in state}
         return {name: places[place] for name, place in lacking.items() if place in places}
 
-    def untied(self, state: Mapping[str, Any]) -> list[str]:
+    def untied(self, state: Mapping[str, object]) -> list[str]:
         """Names of one tensor in the model whose values differ in the file: one of them would win."""
-        groups: dict[tuple[Any, ...], list[str]] = {}
+        groups: dict[tuple[object, ...], list[str]] = {}
         for name, value in self.wanted.items():
             if shape_of(state.get(name)) == self.shapes[name] and (place := _place(value)):
                 groups.setdefault(place, []).append(name)
@@ -129,7 +140,7 @@ class Target:
         tries = [r for r in readings if not (r.faults.kinds or r.faults.untied)]
         return [r for r in tries[:_MOST_TRIES] if self.load(r)]
 
-    def renamed_kinds(self, state: Mapping[str, Any]) -> list[str]:
+    def renamed_kinds(self, state: Mapping[str, object]) -> list[str]:
         """Tensors of another kind that a hook could put under one of the model's other names: torch would cast them."""
         lacking = [(n, v) for n, v in self.wanted.items() if n not in state and isinstance(v, Tensor)]
         faults = []
@@ -167,13 +178,13 @@ class Target:
         return True
 
 
-class _WithVersions(dict[str, Any]):
+class _WithVersions(dict[str, object]):
     """A state dict with the versions of its modules, which torch's hooks look at."""
 
-    _metadata: dict[str, dict[str, Any]]
+    _metadata: dict[str, dict[str, object]]
 
 
-def _place(value: Any) -> tuple[Any, ...] | None:
+def _place(value: object) -> tuple[object, ...] | None:
     """Where a tensor of the module lies in memory; None for one that has no values yet, or none at all."""
     if not isinstance(value, Tensor) or shape_of(value) is None or value.numel() == 0 or value.is_meta:
         return None

@@ -6,7 +6,6 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -19,12 +18,18 @@ _AVERAGED = re.compile(r"(^|[._\s-])(ema|swa|averaged|average|shadow|polyak)($|[
 
 @dataclass(frozen=True, slots=True)
 class StateDict:
-    """Tensors by name. path: the keys that lead to it. values: also what set_extra_state() takes. versions: torch's
-    `_metadata`. beside: names of what is no tensor."""
+    """Tensors by name.
+
+    Attributes:
+        path: The keys that lead to it.
+        values: Tensors; also what set_extra_state() takes.
+        versions: Torch's `_metadata`: module name → its version.
+        beside: Names of what is no tensor.
+    """
 
     path: tuple[str, ...]
-    values: dict[str, Any]
-    versions: dict[str, dict[str, Any]]
+    values: dict[str, object]
+    versions: dict[str, dict[str, object]]
     beside: tuple[str, ...] = ()
 
     @property
@@ -34,7 +39,12 @@ class StateDict:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """Something else that holds weights: `what` it is, in words."""
+    """Something else that holds weights.
+
+    Attributes:
+        path: The keys that lead to it.
+        what: In words, what it is.
+    """
 
     path: tuple[str, ...]
     what: str
@@ -49,7 +59,7 @@ def is_averaged(label: str) -> bool:
     return _AVERAGED.search(label) is not None
 
 
-def find(tree: Any) -> tuple[list[StateDict], list[Other]]:
+def find(tree: object) -> tuple[list[StateDict], list[Other]]:
     """Every mapping that holds tensors by name, outermost first, and what else holds weights."""
     states: list[StateDict] = []
     others: list[Other] = []
@@ -71,15 +81,15 @@ def find(tree: Any) -> tuple[list[StateDict], list[Other]]:
     return sorted(states, key=lambda s: len(s.path)), others
 
 
-def _walk(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), tree)])
+def _walk(tree: object) -> Iterator[tuple[tuple[str, ...], object]]:
+    waiting: deque[tuple[tuple[str, ...], object]] = deque([((), tree)])
     count = 0
     # Two names may lead to one dict, and a hostile file's dict to itself: depth and number end it.
     while waiting and count < _MOST:
         path, node = waiting.popleft()
         count += 1
         yield path, node
-        children: list[tuple[Any, Any]] = []
+        children: list[tuple[object, object]] = []
         if isinstance(node, Mapping):
             children = list(node.items())
         elif isinstance(node, (list, tuple)) and not all(isinstance(v, Tensor) for v in node):
@@ -89,18 +99,18 @@ def _walk(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
                 waiting.append(((*path, str(key)), child))
 
 
-def _holds(value: Any) -> bool:
+def _holds(value: object) -> bool:
     return isinstance(value, (Mapping, list, tuple))
 
 
-def _versions(node: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
-    found = getattr(node, "_metadata", None)
-    if not isinstance(found, Mapping):
+def _versions(node: Mapping[object, object]) -> dict[str, dict[str, object]]:
+    metadata = getattr(node, "_metadata", None)
+    if not isinstance(metadata, Mapping):
         return {}
-    return {k: dict(v) for k, v in found.items() if isinstance(k, str) and isinstance(v, Mapping)}
+    return {k: dict(v) for k, v in metadata.items() if isinstance(k, str) and isinstance(v, Mapping)}
 
 
-def summarize(tree: Any) -> str:
+def summarize(tree: object) -> str:
     """What a tree is, for a file that holds no state dict."""
     if isinstance(tree, Mapping):
         some = [f"{plain(str(k), 40)!r} ({_kind(v)})" for k, v in list(tree.items())[:8]]
@@ -108,7 +118,7 @@ def summarize(tree: Any) -> str:
     return _kind(tree)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, Unread):
         return "a NumPy value" if value.kind.startswith("numpy.") else f"an object of {value.kind}"
     if isinstance(value, Tensor):

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pocketforge.errors import ModelError
+from pocketforge.files import replace_whole
 from pocketforge.model.lazy import settle_loaded
 from pocketforge.model.weight_candidates import TOP, Candidate, candidates, short
 from pocketforge.model.weight_faults import listed, shape_of
 from pocketforge.model.weight_files import SAVE_SNIPPET, Content, plain, read_content
-from pocketforge.model.weight_target import Reading, Target, equal
+from pocketforge.model.weight_target import LoadTarget, Reading, equal
 from pocketforge.model.weight_trees import Other, StateDict, find, is_averaged, summarize
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was loaded: the file, what of it (a `weights_key`), and what was done to it, in words."""
+    """What was loaded.
+
+    Attributes:
+        file: Its name.
+        key: What of it (a `weights_key`).
+        done: What was done to it, in words.
+    """
 
     file: str
     key: str
     done: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {"file": self.file, "key": self.key, "done": list(self.done)}
 
 
@@ -43,10 +48,10 @@ def load_weights(module: nn.Module, path: Path, key: str = "") -> Loaded:
     states, others = find(content.tree)
     if not states:
         raise _no_state_dict(path, content, others)
-    target = Target(module)
+    target = LoadTarget(module)
     known = [_restored(state, content, target) for state in states]
-    found = _chosen(candidates(known, target.shapes), key, path, states, others)
-    readings = sorted((target.reading(candidate) for candidate in found), key=lambda r: r.faults.count)
+    fitting = _chosen(candidates(known, target.shapes), key, path, states, others)
+    readings = sorted((target.reading(candidate) for candidate in fitting), key=lambda r: r.faults.count)
     try:
         fits = target.fitting(readings)
         if not fits:
@@ -76,15 +81,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {name: value for name, value in states[0].values.items() if isinstance(value, Tensor)}
 
 
-def _restored(state: StateDict, content: Content, target: Target) -> StateDict:
+def _restored(state: StateDict, content: Content, target: LoadTarget) -> StateDict:
     """With the names that safetensors' save_model() left out because they share a kept one's memory."""
     if state.path or not content.metadata:
         return state
     left_out = {
-        name: kept
-        for name, kept in content.metadata.items()
-        if name not in state.values and kept in state.values
-        if target.shapes.get(name) in (None, shape_of(state.values[kept]))
+        name: partner
+        for name, partner in content.metadata.items()
+        if name not in state.values and partner in state.values
+        if target.shapes.get(name) in (None, shape_of(state.values[partner]))
     }
     if not left_out:
         return state
@@ -103,10 +108,10 @@ def _chosen(
     named = [*exact, *(c for c in found if c.full.startswith(f"{key}.") and c not in exact)]
     if named:
         return named
-    there = [f"{s.label or TOP!r} ({len(s.values)} tensors)" for s in states[:8]]
-    there += [f"{o.label or TOP!r} ({o.what})" for o in others[:4]]
+    listing = [f"{s.label or TOP!r} ({len(s.values)} tensors)" for s in states[:8]]
+    listing += [f"{o.label or TOP!r} ({o.what})" for o in others[:4]]
     raise ModelError(
-        f"model.weights_key: {path} has no weights under {key!r}; it holds {', '.join(there)}",
+        f"model.weights_key: {path} has no weights under {key!r}; it holds {', '.join(listing)}",
         "the keys that lead there, with dots between; leave weights_key out where one of them fits the model",
     )
 
@@ -187,11 +192,15 @@ def check_finite(state: Mapping[str, Tensor], where: str) -> None:
         raise _not_numbers(where, bad, len(state))
 
 
-def _check_loaded(loaded: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> None:
+def _check_loaded(loaded: Mapping[str, object], given: Mapping[str, object], path: Path) -> None:
     """`check_finite` of what was loaded; where the file had a finite number, its cast did not hold it."""
     floats = {n: v for n, v in loaded.items() if isinstance(v, Tensor) and v.is_floating_point()}
     bad = {name: count for name, value in floats.items() if (count := _not_finite(value))}
-    fine = [n for n in bad if isinstance(given.get(n), Tensor) and not _not_finite(given[n].to(torch.float64))]
+    fine = []
+    for name in bad:
+        value = given.get(name)
+        if isinstance(value, Tensor) and not _not_finite(value.to(torch.float64)):
+            fine.append(name)
     if fine:
         dtype = str(floats[fine[0]].dtype).removeprefix("torch.")
         raise ModelError(
@@ -227,9 +236,4 @@ def save_weights(module: nn.Module, path: Path) -> None:
     from safetensors.torch import save
 
     state = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(module.state_dict().items())}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(save(state))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_whole(path, save(state))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from pocketforge.outcomes.train import Epoch, TeacherFacts
 from pocketforge.recipe.compress import Finetune
 
 
@@ -47,9 +48,9 @@ class QatTraining:
         settings: As the recipe has them, else the defaults.
         freeze_batch_norm: Share of the epochs after which batch norm's statistics stayed as they were.
         freeze_observers: Share of the epochs after which ranges stayed as they were.
-        history: One entry an epoch (training/loop.py).
+        history: Epoch by epoch.
         stopped_early: Whether fewer epochs than `settings` allow were taken.
-        teacher: What is said of it (training/teacher.py); None without one.
+        teacher: None without one.
         masked_parameters: Names of those that pruning's masks hold.
         batch_norm_folded_before: Names of layers whose batch norm was folded for good before the training.
         guard: What was compared all the time.
@@ -63,9 +64,9 @@ class QatTraining:
     settings: Finetune
     freeze_batch_norm: float
     freeze_observers: float
-    history: tuple[Mapping[str, Any], ...]
+    history: tuple[Epoch, ...]
     stopped_early: bool
-    teacher: Mapping[str, Any] | None
+    teacher: TeacherFacts | None
     masked_parameters: tuple[str, ...]
     batch_norm_folded_before: tuple[str, ...]
     guard: Guarded

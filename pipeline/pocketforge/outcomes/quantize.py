@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import builtins  # a field named float hides the type of that name from those below it
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pocketforge.outcomes.layers import LayerStudy
+from pocketforge.outcomes.train import Epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,12 +271,12 @@ class CodebookChoice:
     Attributes:
         sizes: Of weights.safetensors.
         weights: In the graph's order.
-        history: Of fine-tuning the shared values, one entry an epoch (training/loop.py); empty without.
+        history: Of fine-tuning the shared values, epoch by epoch; empty without.
     """
 
     sizes: CodebookSizes
     weights: tuple[ClusteredWeight, ...]
-    history: tuple[Mapping[str, Any], ...]
+    history: tuple[Epoch, ...]
 
 
 @dataclass(frozen=True, slots=True)

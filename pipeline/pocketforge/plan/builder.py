@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from pocketforge.plan.steps import Facts, Step, spec_json
 from pocketforge.recipe import Recipe
@@ -21,6 +21,28 @@ from pocketforge.registries import RUNTIMES, SOURCES, stage_info
 from pocketforge.specs.base import Spec
 
 _FORMAT = 2
+
+
+class Further(TypedDict, total=False):
+    """What a step may have besides, as `Step` has it where it says no more here.
+
+    Attributes:
+        reads: Roles of the user's files whose content is part of the key.
+        paths: Role → the user's own path.
+        also: Distributions whose versions are part of the key, besides the stage's.
+        after: Keys of steps to wait for whose results it does not read.
+        exclusive: Nothing else may run beside it.
+        preload: Modules that the fork server imports for it, besides the stage's.
+        place: What only one step at a time can use.
+    """
+
+    reads: tuple[str, ...]
+    paths: Mapping[str, Path]
+    also: tuple[str, ...]
+    after: tuple[str, ...]
+    exclusive: bool
+    preload: tuple[str, ...]
+    place: str
 
 
 class Steps:
@@ -48,18 +70,42 @@ class Steps:
         lane: str,
         spec: Spec | Mapping[str, Any],
         needs: Mapping[str, str],
-        *,
-        reads: tuple[str, ...] = (),
-        paths: Mapping[str, Path] | None = None,
-        also: tuple[str, ...] = (),
-        after: tuple[str, ...] = (),
-        exclusive: bool = False,
-        preload: tuple[str, ...] = (),
-        place: str = "",
+        **more: Unpack[Further],
+    ) -> str:
+        """The key of a step, new or one that serves other lanes already."""
+        info = stage_info(stage)
+        reads, after = more.get("reads", ()), more.get("after", ())
+        key = self._key(stage, spec, needs, reads, more.get("also", ()))
+        known = self._steps.get(key)
+        if known is not None:
+            self._serve(known, lane, after)
+            return key
+        self._steps[key] = Step(
+            stage,
+            lane,
+            spec,
+            dict(needs),
+            key,
+            paths=dict(more.get("paths", {})),
+            after=after,
+            exclusive=more.get("exclusive", False),
+            preload=info.preload + more.get("preload", ()),
+            place=more.get("place", ""),
+            files={role: self.facts.files[role] for role in reads if role in self.facts.files},
+            roots=self._roots,
+        )
+        return key
+
+    def _key(
+        self,
+        stage: str,
+        spec: Spec | Mapping[str, Any],
+        needs: Mapping[str, str],
+        reads: tuple[str, ...],
+        also: tuple[str, ...],
     ) -> str:
         info = stage_info(stage)
-        if "data" in reads:
-            also = (*also, *self._source_libraries)
+        libraries = (*info.libraries, *also, *(self._source_libraries if "data" in reads else ()))
         covers = {
             "format": _FORMAT,
             "stage": stage,
@@ -67,26 +113,19 @@ class Steps:
             "spec": spec_json(spec),
             "needs": dict(needs),
             "files": {role: self.facts.digests[role] for role in reads if role in self.facts.digests},
-            "libraries": {name: self.facts.versions.get(name, "none") for name in (*info.libraries, *also)},
+            "libraries": {name: self.facts.versions.get(name, "none") for name in libraries},
         }
-        key = hashlib.sha256(json.dumps(covers, sort_keys=True).encode()).hexdigest()
-        known = self._steps.get(key)
-        if known is not None:
-            if lane not in known.lane.split("+"):
-                merged = dataclasses.replace(
-                    known, lane=f"{known.lane}+{lane}", after=tuple(sorted({*known.after, *after}))
-                )
-                if merged.after != known.after:
-                    # It now waits for steps that were laid out after it (and nothing reads a step that waits).
-                    del self._steps[key]
-                self._steps[key] = merged
-            return key
-        self._steps[key] = Step(
-            stage, lane, spec, dict(needs), key, dict(paths or {}), after, exclusive, info.preload + preload, place,
-            {role: self.facts.files[role] for role in reads if role in self.facts.files},
-            self._roots,
-        )  # fmt: skip
-        return key
+        return hashlib.sha256(json.dumps(covers, sort_keys=True).encode()).hexdigest()
+
+    def _serve(self, known: Step, lane: str, after: tuple[str, ...]) -> None:
+        """One step for one more lane."""
+        if lane in known.lane.split("+"):
+            return
+        merged = dataclasses.replace(known, lane=f"{known.lane}+{lane}", after=tuple(sorted({*known.after, *after})))
+        if merged.after != known.after:
+            # It now waits for steps that were laid out after it (and nothing reads a step that waits).
+            del self._steps[known.key]
+        self._steps[known.key] = merged
 
 
 def user_folders(recipe: Recipe) -> tuple[Path, ...]:

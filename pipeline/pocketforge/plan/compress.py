@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pocketforge.plan.builder import Steps
-from pocketforge.plan.devices import calibration_paths, place_of
+from pocketforge.plan.devices import calibration_paths
 from pocketforge.plan.roles import calibration_role, loss_role, profile_role, teacher_role
 from pocketforge.plan.steps import TRUNK, Change
-from pocketforge.recipe import SHARED_DEFINITIONS, Recipe, data_spec
-from pocketforge.recipe.compress import Compress, DropLayers, Finetune, PruneChannels, PruneUnstructured
+from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
+from pocketforge.recipe.compress import DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
 from pocketforge.recipe.device import EmulatedDevice
+from pocketforge.specs.count import EmulatedPlace
+from pocketforge.specs.data import data_spec
+from pocketforge.specs.finetune import FinetuneSpec
+from pocketforge.specs.gains import GainsSpec
+from pocketforge.specs.prune import PruneSpec, Pruning, Trials
+from pocketforge.specs.sampling import Sampling
+from pocketforge.specs.sensitivity import SensitivitySpec, studied
+from pocketforge.specs.trained import ModelSource
 
 
-def add_compress(
-    build: Steps, recipe: Recipe, model: Mapping[str, Any], paths: Mapping[str, Path], also: tuple[str, ...]
-) -> tuple[Change, ...]:
-    """Lay out the steps of every entry, in order. model: definition, args, seed; paths: of the user's own files."""
-    trunk = _Trunk(build, recipe, model, paths, also)
+def add_compress(build: Steps, recipe: Recipe, paths: Mapping[str, Path], also: tuple[str, ...]) -> tuple[Change, ...]:
+    """Lay out the steps of every entry, in order. paths: of the user's own files. also: libraries of the model."""
+    trunk = _Trunk(build, recipe, paths, also)
     gradual: PruneUnstructured | None = None
     for index, entry in enumerate(recipe.compress):
         if isinstance(entry, PruneUnstructured) and entry.schedule == "cubic":
@@ -43,28 +49,26 @@ def add_compress(
 def add_gains(
     build: Steps,
     recipe: Recipe,
-    model: Mapping[str, Any],
     paths: Mapping[str, Path],
     also: tuple[str, ...],
     data: str,
     changes: tuple[Change, ...],
 ) -> str:
     """The step that measures what each change bought: sizes, and latencies side by side in one sitting."""
-    runtimes = list(dict.fromkeys(target.runtime for target in recipe.targets))
-    layout = recipe.data.preprocess.layout if recipe.data.preprocess else "NCHW"
+    runtimes = tuple(dict.fromkeys(target.runtime for target in recipe.targets))
     libraries = [name for runtime in runtimes for name in build.runtime_libraries(runtime)]
     return build.add(
         "gains",
         TRUNK,
-        {
-            **model,
-            "labels": [change.label for change in changes],
-            "inputs": [dataclasses.asdict(i) for i in recipe.model.inputs],
-            "runtimes": runtimes,
-            "model_layout": layout,
-            "task": recipe.task,
-            "host": build.facts.host,
-        },
+        GainsSpec(
+            model=model_source(recipe),
+            model_inputs=recipe.model.inputs,
+            task=recipe.task,
+            labels=tuple(change.label for change in changes),
+            runtimes=runtimes,
+            model_layout=_model_layout(recipe),
+            host=build.facts.host,
+        ),
         {"data": data, **{f"state_{n}": change.key for n, change in enumerate(changes, 1)}},
         reads=("definition", "weights"),
         paths=paths,
@@ -73,24 +77,36 @@ def add_gains(
     )
 
 
+def model_source(recipe: Recipe) -> ModelSource:
+    """Where the recipe's model comes from, as stages are told it."""
+    model = recipe.model
+    return ModelSource(model.definition, model.args, recipe.seed, model.weights_key)
+
+
+def sampling_of(recipe: Recipe) -> Sampling:
+    """The recipe's samples, as stages that read them by themselves are told of them."""
+    return Sampling(data_spec(recipe.data, recipe.seed, recipe.task), recipe.seed, recipe.task)
+
+
+def _model_layout(recipe: Recipe) -> str:
+    return recipe.data.preprocess.layout if recipe.data.preprocess else "NCHW"
+
+
+@dataclass(frozen=True, slots=True)
+class _Measuring:
+    """What a step depends on because a goal is on exported files: roles and paths of files, libraries."""
+
+    trials: Trials | None = None
+    reads: tuple[str, ...] = ()
+    paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    also: tuple[str, ...] = ()
+
+
 class _Trunk:
-    def __init__(
-        self,
-        build: Steps,
-        recipe: Recipe,
-        model: Mapping[str, Any],
-        paths: Mapping[str, Path],
-        also: tuple[str, ...],
-    ) -> None:
+    def __init__(self, build: Steps, recipe: Recipe, paths: Mapping[str, Path], also: tuple[str, ...]) -> None:
         self.build, self.recipe, self.also = build, recipe, also
         self.paths = dict(paths)
-        self.sampling = data_spec(recipe.data, recipe.seed, recipe.task)
-        self.base = {
-            **model,
-            "data": self.sampling,
-            "task": recipe.task,
-            "inputs": [dataclasses.asdict(i) for i in recipe.model.inputs],
-        }
+        self.model, self.model_inputs, self.sampling = model_source(recipe), recipe.model.inputs, sampling_of(recipe)
         self.changes: list[Change] = []
 
     @property
@@ -101,30 +117,41 @@ class _Trunk:
     def reads(self) -> tuple[str, ...]:
         return ("definition", "data", "labels", *(() if self.changes else ("weights",)))
 
-    def prune(self, index: int, entry: Compress, label: str, part: tuple[int, int] = (1, 1), study: str = "") -> None:
+    def prune(self, index: int, entry: Pruning, label: str, part: tuple[int, int] = (1, 1), study: str = "") -> None:
         goal = entry.goal if isinstance(entry, PruneChannels | DropLayers) else None
-        timed = goal is not None and goal.metric == "latency_ms"
-        reads, paths = self.reads, dict(self.paths)
-        settings = dataclasses.asdict(entry)
-        # What happens between the parts is a step of its own.
-        settings.pop("finetune", None)
-        spec = {**self.base, "prune": settings, "part": list(part)}
-        also = self.also
-        if goal is not None and (timed or goal.emulated):
-            runtime = goal.runtime or self.recipe.targets[0].runtime
-            layout = self.recipe.data.preprocess.layout if self.recipe.data.preprocess else "NCHW"
-            spec |= {"runtime": runtime, "model_layout": layout}
-            also = (*also, *self.build.runtime_libraries(runtime))
-        if timed:
-            spec["host"] = self.build.facts.host
-        if goal is not None and goal.emulated:
-            device = next(d for d in self.recipe.devices if d.name == goal.device and isinstance(d, EmulatedDevice))
-            spec |= {"emulator": self.build.facts.emulator, "device": dataclasses.asdict(place_of(device))}
-            reads = (*reads, profile_role(device.profile), "core models", calibration_role(device.calibration))
-            paths |= {"profile": self.build.facts.profiles[device.profile], **calibration_paths(self.build, device)}
-        needs = {**self.needs, **({"sensitivity": study} if study else {})}
-        key = self.build.add("prune", TRUNK, spec, needs, reads=reads, paths=paths, also=also, exclusive=timed)
+        measuring = self._measuring(goal) if goal is not None else _Measuring()
+        if isinstance(entry, PruneChannels):
+            # What happens between the parts is a step of its own.
+            entry = dataclasses.replace(entry, finetune=None)
+        key = self.build.add(
+            "prune",
+            TRUNK,
+            PruneSpec(self.model, self.model_inputs, self.sampling, entry, *part, measuring.trials),
+            {**self.needs, **({"sensitivity": study} if study else {})},
+            reads=(*self.reads, *measuring.reads),
+            paths={**self.paths, **measuring.paths},
+            also=(*self.also, *measuring.also),
+            exclusive=goal is not None and goal.timed,
+        )
         self.changes.append(Change(key, index, label))
+
+    def _measuring(self, goal: Goal) -> _Measuring:
+        """What a goal takes beside the model and its samples."""
+        if not goal.exported:
+            return _Measuring()
+        runtime = goal.runtime or self.recipe.targets[0].runtime
+        libraries = self.build.runtime_libraries(runtime)
+        layout = _model_layout(self.recipe)
+        if goal.timed:
+            return _Measuring(Trials(runtime, layout, host=self.build.facts.host), also=libraries)
+        device = next(d for d in self.recipe.devices if d.name == goal.device and isinstance(d, EmulatedDevice))
+        place = EmulatedPlace(device.via, device.cores, device.time_limit_s, device.memory_limit_bytes)
+        return _Measuring(
+            Trials(runtime, layout, emulator=self.build.facts.emulator, device=place),
+            (profile_role(device.profile), "core models", calibration_role(device.calibration)),
+            {"profile": self.build.facts.profiles[device.profile], **calibration_paths(self.build, device)},
+            libraries,
+        )
 
     def prune_channels(self, index: int, entry: PruneChannels) -> None:
         study = ""
@@ -132,7 +159,7 @@ class _Trunk:
             study = self.build.add(
                 "sensitivity",
                 TRUNK,
-                {**self.base, "prune": sensitivity_settings(entry)},
+                SensitivitySpec(self.model, self.model_inputs, self.sampling, studied(entry)),
                 self.needs,
                 reads=self.reads,
                 paths=self.paths,
@@ -149,12 +176,10 @@ class _Trunk:
         if entry.distill is not None and entry.distill.teacher is None and self.recipe.model.weights:
             reads = (*reads, "weights")
             paths["teacher_weights"] = self.recipe.resolve(self.recipe.model.weights)
-        settings = dataclasses.asdict(entry)
-        spec = {**self.base, "finetune": settings, "gradual": dataclasses.asdict(gradual) if gradual else None}
         key = self.build.add(
             "finetune",
             TRUNK,
-            spec,
+            FinetuneSpec(self.model, self.model_inputs, self.sampling, entry, gradual),
             self.needs,
             reads=tuple(dict.fromkeys((*self.reads, *reads))),
             paths=self.paths | paths,
@@ -176,16 +201,6 @@ def training_reads(recipe: Recipe, entry: Finetune) -> tuple[tuple[str, ...], di
     if entry.loss:
         reads = (*reads, loss_role(entry.loss))
     return reads, paths, also
-
-
-def sensitivity_settings(entry: PruneChannels) -> dict[str, Any]:
-    """What a sensitivity study depends on: not how much is pruned in the end."""
-    return {
-        "importance": entry.importance,
-        "round_to": entry.round_to,
-        "protect": list(entry.protect),
-        "max_ratio": entry.max_ratio,
-    }
 
 
 def definition_libraries(definition: str) -> tuple[str, ...]:

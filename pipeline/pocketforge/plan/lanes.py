@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pocketforge.plan.builder import Steps
-from pocketforge.plan.compress import add_compress, add_gains, definition_libraries
+from pocketforge.plan.compress import add_compress, add_gains, definition_libraries, model_source
 from pocketforge.plan.kinds import add_steps
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, Plan, Source
@@ -14,7 +14,6 @@ from pocketforge.registries import RUNTIMES
 from pocketforge.specs.data import data_spec
 from pocketforge.specs.export import ExportSpec
 from pocketforge.specs.reference import ReferenceSpec
-from pocketforge.specs.trained import ModelSource
 from pocketforge.specs.verify import VerifySpec
 
 
@@ -31,28 +30,26 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     model_paths = {"data_root": folder}
     if recipe.model.weights:
         model_paths["weights"] = recipe.resolve(recipe.model.weights)
-    model = {"definition": recipe.model.definition, "args": recipe.model.args, "seed": recipe.seed}
-    if recipe.model.weights_key:
-        model["weights_key"] = recipe.model.weights_key
+    model = model_source(recipe)
     also = definition_libraries(recipe.model.definition)
-    changes = add_compress(build, recipe, model, model_paths, also)
+    changes = add_compress(build, recipe, model_paths, also)
     trunk = {"checkpoint": changes[-1].key} if changes else {}
     reference = build.add(
         "reference",
         TRUNK,
         ReferenceSpec(
-            ModelSource(recipe.model.definition, recipe.model.args, recipe.seed, recipe.model.weights_key),
-            recipe.model.inputs,
-            recipe.model.outputs,
-            recipe.task,
-            recipe.task_metric,
+            model=model,
+            inputs=recipe.model.inputs,
+            outputs=recipe.model.outputs,
+            task=recipe.task,
+            metric=recipe.task_metric,
         ),
         {"data": data, **trunk},
         reads=("definition",) + (() if trunk else ("weights",)),
         paths=model_paths,
         also=also,
     )
-    gains = add_gains(build, recipe, model, model_paths, also, data, changes) if changes else ""
+    gains = add_gains(build, recipe, model_paths, also, data, changes) if changes else ""
     source = Source(model, model_paths, also, data, reference, trunk.get("checkpoint", ""))
     lanes = tuple(_add_lane(build, recipe, target, source) for target in recipe.targets)
     return Plan(build.steps(), data, reference, lanes, changes, gains)

@@ -15,7 +15,6 @@ from pocketforge.specs.layers import LayersSpec
 from pocketforge.specs.qat import QatSpec
 from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
-from pocketforge.specs.trained import ModelSource
 
 
 def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -> str:
@@ -36,7 +35,7 @@ def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -
         return build.add(
             "qat",
             target.name,
-            QatSpec(ModelSource(**source.model), sampling, settled),
+            QatSpec(source.model, sampling, settled),
             {**needs, **checkpoint},
             reads=("definition", "data", "labels", *(() if checkpoint else ("weights",)), *reads),
             paths={**source.paths, **paths, **more},

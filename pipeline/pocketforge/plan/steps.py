@@ -10,15 +10,19 @@ from typing import Any
 
 from pocketforge.recipe import Target
 from pocketforge.specs.base import Spec
+from pocketforge.specs.trained import ModelSource
 
 
 @dataclass(frozen=True, slots=True)
 class Phone:
     """A phone as it is connected now, or why it is not.
 
-    identity: what decides results on it (model, Android build, kernel), in words. about: of its facts, for reports.
-    differs: what it has otherwise than the profile that it stands for. absent: why no phone is there; then nothing
-    else is known.
+    Attributes:
+        serial: As adb lists it; empty where no phone is there.
+        identity: What decides results on it (model, Android build, kernel), in words.
+        about: Of its facts, for reports.
+        differs: What it has otherwise than the profile that it stands for, in words.
+        absent: Why no phone is there, in words; then nothing else is known. Empty for one that is.
     """
 
     serial: str = ""
@@ -36,10 +40,15 @@ class Phone:
 class ReadFiles:
     """The files that a step reads under one role, as they were when their content went into its key.
 
-    marks: for each of `paths` a number that no change of the file leaves as it is (run/fingerprints.py). folders:
-    those whose listing decides which files they are, with marks of their own. racy: something changed so shortly
-    before that a later change might have the same mark. list_again: gives the paths as they are now, and what their
-    places say besides.
+    Attributes:
+        digest: SHA-256 of their content, of their names from each other, and of what else their places say.
+        list_again: Gives the paths as they are now, and what their places say besides.
+        paths: The files, sorted.
+        marks: For each path a number that no change of the file leaves as it is (run/fingerprints.py).
+        folders: Those whose listing decides which files they are.
+        folder_marks: For each folder a number of that kind.
+        tree: The folder that all those are in; None where the files are named one by one.
+        racy: Whether something changed so shortly before that a later change might have the same mark.
     """
 
     digest: str
@@ -56,13 +65,20 @@ class ReadFiles:
 class Facts:
     """What a plan depends on outside the recipe (`facts.gather` looks it up).
 
-    digests: role → SHA-256 of the content of the files a step reads. versions: distribution → version. host: the
-    processor that benchmarks run on. tflite_runtime: the older runtime's environment, or `none`. emulator: what
-    emulated devices run in, or `none`. profiles: those that the recipe's devices name → their files. phones: device →
-    the connected phone that it is. kernels: those of this machine (devices/kernels.py), on which `verify` runs. x86:
-    profiles of x86 hosts → what plays them, or `none`. data_notes: what the data's folders were taken as, and which
-    files were passed over; in no key. files: role → the files that `digests` is of.
-    devices: device → what runs there, in words that change when its results would, where its kind has no field above.
+    Attributes:
+        digests: Role → SHA-256 of the content of the files that a step reads.
+        versions: Distribution → version, `none` where it is not installed.
+        host: The processor that benchmarks run on, in words.
+        tflite_runtime: The older runtime's environment, or `none`.
+        emulator: What emulated devices run in, or `none`.
+        profiles: Profile that the recipe's devices name → its file.
+        phones: Device → the connected phone that it is.
+        kernels: Those of this machine (devices/kernels.py), on which `verify` runs.
+        x86: Profile of an x86 host → what plays it, or `none`.
+        data_notes: What the data's folders were taken as, and which files were passed over; in no key.
+        files: Role → the files that `digests` is of.
+        devices: Device → what runs there, in words that change when its results would, where its kind has no field
+            above.
     """
 
     digests: Mapping[str, str]
@@ -94,12 +110,19 @@ def _is_table(value: object) -> bool:
 class Step:
     """One run of one stage.
 
-    lane: `trunk`, or the targets it serves joined by "+". needs: role → key of the step whose folder it reads.
-    paths: role → the user's own path (where it is does not matter, its content is in the key). after: keys of
-    steps to wait for whose results it does not read; one of them must have passed. exclusive: nothing else may run
-    beside it (a benchmark). place: what only one step at a time can use (a phone). files: role → the user's files
-    whose content is in the key. roots: the user's folders (recipe.folders), from which files that his code opens are
-    named.
+    Attributes:
+        stage: Name in STAGES.
+        lane: `trunk`, or the targets it serves joined by "+".
+        spec: What the stage is told (specs/); a mapping where it has no type yet.
+        needs: Role → key of the step whose folder it reads.
+        key: SHA-256 of all that its result depends on (builder.py).
+        paths: Role → the user's own path. Where it is does not matter, its content is in the key.
+        after: Keys of steps to wait for whose results it does not read; one of them must have passed.
+        exclusive: Whether nothing else may run beside it (a benchmark).
+        preload: Modules that the fork server imports before it starts.
+        place: What only one step at a time can use (a phone); empty for none.
+        files: Role → the user's files whose content is in the key.
+        roots: The user's folders (builder.user_folders), from which files that his code opens are named.
     """
 
     stage: str
@@ -145,9 +168,15 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in an order that can be run from first to last, the trunk's keys and each target's lane.
+    """What a build does.
 
-    changes: the steps that compress the model, in order. gains: the step that measures them; empty without any.
+    Attributes:
+        steps: In an order that can be run from first to last.
+        data: Key of the step that reads the samples.
+        reference: Key of the step that traces the model.
+        lanes: One for each target.
+        changes: The steps that compress the model, in order.
+        gains: Key of the step that measures them; empty without any.
     """
 
     steps: tuple[Step, ...]
@@ -166,7 +195,13 @@ TRUNK = "trunk"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of the trunk that changed the model: its key, where in the recipe it comes from, what it is called."""
+    """One step of the trunk that changed the model.
+
+    Attributes:
+        key: Of the step.
+        entry: Index of the [[compress]] entry that it comes from.
+        label: What it is called in reports.
+    """
 
     key: str
     entry: int
@@ -218,12 +253,18 @@ class Emulated(OnDevice):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What lanes start from: the model (its spec, the user's paths, the library it comes from) and keys of the trunk.
+    """What lanes start from.
 
-    checkpoint is empty where nothing compresses the model.
+    Attributes:
+        model: Where the model comes from.
+        paths: Role → the user's own path: of its weights, and what relative paths are of.
+        also: The distribution that it comes from, if it is a library's.
+        data: Key of the step that reads the data.
+        reference: Key of the step that traces the model.
+        checkpoint: Key of the last step that compresses the model; empty where none does.
     """
 
-    model: Mapping[str, Any]
+    model: ModelSource
     paths: Mapping[str, Path]
     also: tuple[str, ...]
     data: str

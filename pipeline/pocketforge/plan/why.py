@@ -6,10 +6,10 @@ import dataclasses
 
 from pocketforge.errors import RecipeError
 from pocketforge.plan.builder import Steps
+from pocketforge.plan.compress import model_source
 from pocketforge.plan.steps import Facts, Lane, Plan
 from pocketforge.recipe import Recipe, suggest
 from pocketforge.registries import RUNTIMES
-from pocketforge.specs.trained import ModelSource
 from pocketforge.specs.why import WhySpec
 
 SAMPLES = 100
@@ -23,7 +23,6 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
     """
     reference, export, target = plan.step(plan.reference), plan.step(lane.export), lane.target
     runtime = RUNTIMES[target.runtime]
-    model = build.recipe.model
     return build.add(
         "why",
         target.name,
@@ -34,7 +33,7 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
             trained=target.quantize.finetune is not None,
             task=build.recipe.task,
             limits=target.verify,
-            model=ModelSource(model.definition, model.args, build.recipe.seed, model.weights_key),
+            model=model_source(build.recipe),
             quantize=target.quantize if lane.quantize else None,
             samples=samples,
         ),

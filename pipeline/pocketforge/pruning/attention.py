@@ -25,8 +25,14 @@ _FUSED = ("qkv", "to_qkv", "qkv_proj", "Wqkv", "c_attn", "in_proj", "query_key_v
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """layers: the names of the query, key and value layers, or of the fused one. fixed: why its heads cannot be
-    removed one by one; empty where they can.
+    """An attention module.
+
+    Attributes:
+        name: Its name.
+        layers: The names of the query, key and value layers, or of the fused one.
+        heads: How many it has.
+        head_dim: Channels of one head.
+        fixed: Why its heads cannot be removed one by one; empty where they can.
     """
 
     name: str
@@ -38,16 +44,16 @@ class Attention:
 
 def find_attention(module: nn.Module) -> list[Attention]:
     """Every attention module inside `module`, in the module's order."""
-    found = []
+    modules = []
     for name, candidate in module.named_modules():
         if isinstance(candidate, nn.MultiheadAttention):
             why = "torch.nn.MultiheadAttention computes with as many heads as fit its input's width"
-            found.append(Attention(name, (), candidate.num_heads, candidate.head_dim, why))
+            modules.append(Attention(name, (), candidate.num_heads, candidate.head_dim, why))
         elif heads := next((getattr(candidate, n) for n in _HEADS if type(getattr(candidate, n, None)) is int), 0):
             attention = _separate(name, candidate, heads) or _fused(name, candidate, heads)
             if attention is not None:
-                found.append(attention)
-    return found
+                modules.append(attention)
+    return modules
 
 
 def set_heads(module: nn.Module, attention: Attention, heads: int) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from pocketforge.model.surgery import Edit
+from pocketforge.outcomes.prune import Report
 from pocketforge.recipe.compress import Compress
+from pocketforge.training.batches import Batch, Inputs
+from pocketforge.training.losses import Loss
 
 Emit = Callable[[float, str], None]
 # The goal's metric of a candidate, where that takes an exported file: how is the caller's business (stages/prune.py).
@@ -20,16 +23,24 @@ Measure = Callable[[nn.Module], float]
 class Subject:
     """The model to prune.
 
-    module: in eval mode, loaded; methods change it in place. example: one batch-1 input. batches: calibration samples
-    as (inputs, targets). loss: of outputs and targets, a scalar. masks: of earlier unstructured pruning, by parameter
-    name. measure: a candidate's value for a goal on an exported file; None where it cannot be had. step, steps: this is
-    part `step` of `steps` (prune_channels in several steps). ratios: layer name → ratio found by a sensitivity study.
+    Attributes:
+        module: In eval mode, loaded; methods change it in place.
+        example: One input of each of the model's, batch 1.
+        batches: Calibration samples.
+        loss: Of outputs and targets, a scalar.
+        seed: Of what is drawn at random.
+        masks: Of earlier unstructured pruning, by parameter name.
+        measure: A candidate's value for a goal on an exported file; None where it cannot be had.
+        step: Which part of the entry this is, 1 to `steps`.
+        steps: In how many the entry prunes.
+        ratios: Layer → the share of its channels that a sensitivity study lets go, 0 to 1.
+        emit: Hears how far the pruning is, 0 to 1, and in words.
     """
 
     module: nn.Module
-    example: tuple[Tensor, ...]
-    batches: list[tuple[tuple[Tensor, ...], Tensor]]
-    loss: Callable[[Tensor, Tensor], Tensor]
+    example: Inputs
+    batches: list[Batch]
+    loss: Loss
     seed: int = 0
     masks: dict[str, Tensor] = field(default_factory=dict)
     measure: Measure | None = None
@@ -39,21 +50,27 @@ class Subject:
     emit: Emit = lambda _fraction, _message: None
 
 
-@dataclass(slots=True)
-class Pruned:
-    """edits: what was done to the architecture, as data (none for unstructured). masks: all that hold from now on.
+Told = TypeVar("Told", bound=Report, covariant=True)
 
-    report: what a reader wants to know, as JSON: layers with what was removed of each, the goal and what was reached.
+
+@dataclass(frozen=True, slots=True)
+class Pruned(Generic[Told]):
+    """What a method did.
+
+    Attributes:
+        report: What a reader wants to know.
+        edits: What was done to the architecture, as data; none for single weights.
+        masks: All that hold from now on, by parameter name.
     """
 
+    report: Told
     edits: list[Edit] = field(default_factory=list)
     masks: dict[str, Tensor] = field(default_factory=dict)
-    report: dict[str, Any] = field(default_factory=dict)
 
 
 class Method(Protocol):
     """A module of METHODS."""
 
-    def prune(self, subject: Subject, settings: Compress, /) -> Pruned:
+    def prune(self, subject: Subject, settings: Compress, /) -> Pruned[Report]:
         """Prune `subject.module` in place. Raises ModelError when it cannot be done; the module is then of no use."""
         ...

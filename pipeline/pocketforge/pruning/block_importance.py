@@ -3,56 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pocketforge.errors import ModelError
 from pocketforge.pruning.base import Subject
 from pocketforge.pruning.blocks import Candidate
+from pocketforge.training.batches import Batch
+from pocketforge.training.judge import mean_loss
 
 
-def outputs(subject: Subject) -> Iterator[tuple[Any, Tensor]]:
+def outputs(subject: Subject) -> Iterator[tuple[object, Tensor]]:
     """The model's output and the targets, batch by batch, without gradients."""
-    for inputs, targets in subject.batches:
+    for inputs, targets in _copies(subject):
         with torch.no_grad():
-            # Copies: in-place operations at the model's beginning would write into the samples.
-            output = subject.module(*(value.clone() for value in inputs))
+            output = subject.module(*inputs)
         yield output, targets
 
 
-def scalar(loss: Any) -> Tensor:
+def _copies(subject: Subject) -> Iterator[Batch]:
+    """In-place operations at the model's beginning would write into the samples."""
+    return ((tuple(value.clone() for value in inputs), targets) for inputs, targets in subject.batches)
+
+
+def scalar(loss: object) -> Tensor:
     """The loss as a tensor without dimensions. Raises ModelError for what is not a single number."""
     if not isinstance(loss, Tensor) or loss.numel() != 1:
-        found = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise ModelError(f"the loss must be a single number, found {found}", "reduce it, as with .mean()")
+        form = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ModelError(f"the loss must be a single number, found {form}", "reduce it, as with .mean()")
     return loss.reshape(())
 
 
-def mean_loss(subject: Subject) -> float:
-    """Mean over samples of the loss of `subject.module` as it is now."""
-    total, samples = 0.0, 0
-    for output, targets in outputs(subject):
-        total += float(scalar(subject.loss(output, targets))) * len(targets)
-        samples += len(targets)
-    return total / samples
+def calibration_loss(subject: Subject) -> float:
+    """Mean over the calibration samples of the loss of `subject.module` as it is now."""
+    return mean_loss(subject.module, _copies(subject), lambda output, targets: scalar(subject.loss(output, targets)))
 
 
 def activations(subject: Subject, candidate: Candidate) -> Iterator[tuple[Tensor, Tensor]]:
     """A candidate's input and output, batch by batch, in the model as it is now."""
     seen: list[Tensor] = []
+
+    def enter(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        # A copy: a block may write into its input, and what follows a block into its output.
+        seen.append(args[0].clone())
+
+    def leave(_module: nn.Module, _args: object, result: Tensor | Sequence[Tensor]) -> None:
+        seen.append((result if isinstance(result, Tensor) else result[0]).clone())
+
     first = subject.module.get_submodule(candidate.calls[0].name)
     last = subject.module.get_submodule(candidate.calls[-1].name)
-    handles = [
-        # Copies: a block may write into its input, and what follows a block into its output.
-        first.register_forward_pre_hook(lambda _module, args: seen.append(args[0].clone())),
-        last.register_forward_hook(
-            lambda _module, _args, result: seen.append(
-                (result[0] if isinstance(result, (tuple, list)) else result).clone()
-            )
-        ),
-    ]
+    handles = [first.register_forward_pre_hook(enter), last.register_forward_hook(leave)]
     try:
         for _ in outputs(subject):
             x, y = seen
@@ -65,7 +66,7 @@ def activations(subject: Subject, candidate: Candidate) -> Iterator[tuple[Tensor
 
 def cosine(subject: Subject, candidates: Sequence[Candidate]) -> dict[str, float]:
     """1 - mean cosine similarity of input and output, per sample, flattened. ModelError where their shapes differ."""
-    found = {}
+    importance = {}
     for candidate in candidates:
         if not candidate.keeps_shape:
             raise ModelError(
@@ -77,8 +78,8 @@ def cosine(subject: Subject, candidates: Sequence[Candidate]) -> dict[str, float
             torch.nn.functional.cosine_similarity(x.flatten(1).double(), y.flatten(1).double(), dim=1)
             for x, y in activations(subject, candidate)
         ]
-        found[candidate.name] = 1 - float(torch.cat(similar).mean())
-    return found
+        importance[candidate.name] = 1 - float(torch.cat(similar).mean())
+    return importance
 
 
 def taylor(subject: Subject, candidates: Sequence[Candidate]) -> dict[str, float]:
@@ -96,11 +97,11 @@ def taylor(subject: Subject, candidates: Sequence[Candidate]) -> dict[str, float
     try:
         for p in frozen:
             p.requires_grad_(True)
-        for inputs, targets in subject.batches if every else []:
+        for inputs, targets in _copies(subject) if every else ():
             with torch.enable_grad():
-                loss = scalar(subject.loss(subject.module(*(value.clone() for value in inputs)), targets))
-                found = torch.autograd.grad(loss * (len(targets) / samples), every, allow_unused=True)
-            for p, gradient in zip(every, found, strict=True):
+                loss = scalar(subject.loss(subject.module(*inputs), targets))
+                of_batch = torch.autograd.grad(loss * (len(targets) / samples), every, allow_unused=True)
+            for p, gradient in zip(every, of_batch, strict=True):
                 if gradient is not None:
                     gradients[id(p)] += gradient
     finally:

@@ -16,14 +16,14 @@ So `relu(x + f(x))`, `x + gamma * f(norm(x))` and `norm(x + f(x))` count; a gate
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 - upstream gives it no public name
 from torch.utils._pytree import tree_leaves  # noqa: PLC2701 - upstream gives it no public name
 from torch.utils.flop_counter import FlopCounterMode
@@ -56,8 +56,20 @@ _PRODUCTS = (
 class Call:
     """How a module ran in the observed pass. Shapes are of its first argument and its (first) output, as batch-1.
 
-    simple: exactly one argument, and the output is a bare tensor. inside: products that ran in it, all children
-    included. macs: multiply-accumulates. source, result: equal where one module's output is another's very input.
+    Attributes:
+        name: The module's.
+        order: How many modules had ended before it.
+        times: How often it ran.
+        input: The shape that it got; None where that is no tensor.
+        output: The shape that it gave; None where that is no tensor.
+        same_dtype: Both are of one floating-point type.
+        as_tuple: It answered a tuple or a list, whose first element counts.
+        simple: Exactly one argument, and the output is a bare tensor.
+        adds_input: Its input is added to what its products gave.
+        inside: Products that ran in it, all children included.
+        macs: Multiply-accumulates.
+        source: Of its input: equal to `result` of a module whose very output that is.
+        result: Of its output.
     """
 
     name: str
@@ -81,7 +93,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is dropped together, in the order in which it runs: one module, or a group of the user's ("conv2+bn2")."""
+    """What is dropped together: one module, or a group of the user's ("conv2+bn2").
+
+    Attributes:
+        name: The module's, or the group's.
+        calls: How its modules ran, in that order.
+        parameters: How many numbers their parameters are.
+    """
 
     name: str
     calls: tuple[Call, ...]
@@ -141,7 +159,7 @@ class _Frame:
                 self.computed.update(map(id, outputs))
 
 
-class _Dataflow(TorchDispatchMode):  # type: ignore[misc]  # torch's own count as Any here
+class _Dataflow(TorchDispatchMode):  # type: ignore[misc]  # torch gives it no types
     def __init__(self) -> None:
         super().__init__()
         self.frames: list[_Frame] = []
@@ -149,7 +167,13 @@ class _Dataflow(TorchDispatchMode):  # type: ignore[misc]  # torch's own count a
         # A freed tensor's id may be given to another: all live until the pass is over (it is a batch of 1).
         self.alive: list[Tensor] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: OpOverload[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         result = func(*args, **(kwargs or {}))
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
@@ -171,38 +195,28 @@ def observe(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Call]:
     stack: list[_Frame] = []
     calls: dict[str, Call] = {}
 
-    def enter(_module: nn.Module, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    def enter(_module: nn.Module, args: tuple[object, ...], _kwargs: dict[str, object]) -> None:
         first = args[0] if args and isinstance(args[0], Tensor) else None
         stack.append(_Frame(first, flow.products, counter.get_total_flops()))
         flow.frames = stack
 
-    def leave(name: str) -> Any:
-        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+    def leave(name: str) -> Callable[[nn.Module, tuple[object, ...], dict[str, object], object], None]:
+        def hook(_module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], result: object) -> None:
             frame = stack.pop()
-            output = result[0] if isinstance(result, (tuple, list)) and result else result
             if name in calls:
                 calls[name] = replace(calls[name], times=calls[name].times + 1)
                 return
+            output = result[0] if isinstance(result, tuple | list) and result else result
             tensor = output if isinstance(output, Tensor) else None
             if tensor is not None:
                 flow.alive.append(tensor)
-            source = frame.source
-            calls[name] = Call(
-                name,
-                len(calls),
-                input=frame.shape,
-                output=None if tensor is None else tuple(tensor.shape),
-                same_dtype=source is not None
-                and tensor is not None
-                and source.dtype == tensor.dtype
-                and source.is_floating_point(),
-                as_tuple=isinstance(result, (tuple, list)),
-                simple=source is not None and len(args) == 1 and not kwargs and isinstance(result, Tensor),
-                adds_input=frame.added and tensor is not None and id(tensor) in frame.direct,
+            calls[name] = replace(
+                _call(name, frame, tensor),
+                order=len(calls),
+                as_tuple=isinstance(result, tuple | list),
+                simple=frame.source is not None and len(args) == 1 and not kwargs and isinstance(result, Tensor),
                 inside=flow.products - frame.products,
                 macs=(counter.get_total_flops() - frame.macs) // 2,
-                source=None if source is None else (id(source), frame.version),
-                result=None if tensor is None else (id(tensor), tensor._version),
             )
 
         return hook
@@ -221,6 +235,22 @@ def observe(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Call]:
     return calls
 
 
+def _call(name: str, frame: _Frame, output: Tensor | None) -> Call:
+    """What is known of a call from its first argument and its output alone."""
+    source = frame.source
+    both = source is not None and output is not None and source.dtype == output.dtype
+    return Call(
+        name,
+        order=0,
+        input=frame.shape,
+        output=None if output is None else tuple(output.shape),
+        same_dtype=both and source is not None and source.is_floating_point(),
+        adds_input=frame.added and output is not None and id(output) in frame.direct,
+        source=None if source is None else (id(source), frame.version),
+        result=None if output is None else (id(output), output._version),
+    )
+
+
 @contextmanager
 def slow_attention() -> Iterator[None]:
     """Without torch's fused transformer layer, which is one opaque operation and skips the modules in it."""
@@ -234,7 +264,7 @@ def slow_attention() -> Iterator[None]:
 
 def residual_blocks(calls: Mapping[str, Call]) -> list[str]:
     """Names of the residual blocks (see the module's docstring), in the order in which they run."""
-    found = [
+    adding = [
         call.name for call in calls.values() if call.times == 1 and call.keeps_shape and call.inside and call.adds_input
     ]
 
@@ -246,7 +276,7 @@ def residual_blocks(calls: Mapping[str, Call]) -> list[str]:
             else:
                 yield name
 
-    return sorted(chosen(found), key=lambda name: calls[name].order)
+    return sorted(chosen(adding), key=lambda name: calls[name].order)
 
 
 def _outermost(names: Iterable[str]) -> list[str]:
@@ -280,7 +310,7 @@ def find_candidates(
     if not groups:
         raise ModelError("drop_layers: every candidate is protected", "protect fewer layers")
     _check_overlap(groups)
-    found = []
+    candidates = []
     for name, parts in groups:
         for part in parts:
             times = calls[part].times if part in calls else 0
@@ -292,8 +322,8 @@ def find_candidates(
                 )
         ordered = tuple(sorted((calls[part] for part in parts), key=lambda call: call.order))
         weights = {id(p): p.numel() for part in parts for p in module.get_submodule(part).parameters()}
-        found.append(Candidate(name, ordered, sum(weights.values())))
-    return sorted(found, key=lambda candidate: candidate.calls[0].order)
+        candidates.append(Candidate(name, ordered, sum(weights.values())))
+    return sorted(candidates, key=lambda candidate: candidate.calls[0].order)
 
 
 def _named(pattern: str, names: Sequence[str]) -> list[tuple[str, list[str]]]:

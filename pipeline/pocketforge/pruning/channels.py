@@ -21,7 +21,6 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -29,6 +28,7 @@ from torch import nn
 from pocketforge.errors import ModelError
 from pocketforge.model.load import count_macs, count_parameters
 from pocketforge.model.surgery import KeepChannels, apply_edits, keep_masks
+from pocketforge.outcomes.prune import ChannelsReport, Narrowed, ReachedGoal, Skipped
 from pocketforge.pruning.base import Pruned, Subject
 from pocketforge.pruning.costs import check_patterns, check_subject, matches
 from pocketforge.pruning.goals import fewest
@@ -41,12 +41,9 @@ from pocketforge.recipe.compress import Compress, PruneChannels
 _EPSILON = 1e-9
 
 
-def prune(subject: Subject, settings: Compress) -> Pruned:
+def prune(subject: Subject, settings: Compress) -> Pruned[ChannelsReport]:
     """Remove channels (and heads) of `subject.module` in place, as `settings` (a PruneChannels) says.
 
-    report: layers [{name, before, after}] in output channels, or heads of an attention module ("heads": true);
-    macs and parameters [before, after]; goal {metric, limit, reached} or None; protected; skipped [{name, why}];
-    warnings: layers whose width is not what the ratio asks, within a tile of round_to.
     Raises ModelError: a pattern that fits no layer, a ratio that would empty a layer, nothing that may be pruned, a
     goal that cannot be met (with the least reached). ToolMissing without torch-pruning.
     """
@@ -55,47 +52,43 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
     names = [name for name, _ in module.named_modules() if name]
     check_patterns(settings.protect, names, "protect")
     check_patterns(settings.ratios, names, "ratios")
-    graph, units = _find(subject, settings)
+    graph, units = find_units(subject, settings)
     while True:
         removed, goal = _choose(graph, units, subject, settings)
-        wrong = _wrong(graph, _indices(removed))
+        wrong = _wrong(graph, indices_of(removed))
         if not wrong:
             break
         _skip(units, wrong)
     subject.emit(0.8, f"removing channels in {sum(1 for count in removed.values() if count)} groups of layers")
     warnings = _width_warnings(removed, subject, settings) if settings.goal is None else []
-    edit = graph.record(_indices(removed))
-    before = _sizes(module, units), count_macs(module, example), count_parameters(module)
+    edit = graph.record(indices_of(removed))
+    widths, macs, parameters = _widths_of(module, units), count_macs(module, example), count_parameters(module)
     if edit.tensors:
         _must_run(module, edit, example)
         apply_edits(module, [edit])
-    after = _sizes(module, units), count_macs(module, example), count_parameters(module)
-    layers: list[dict[str, Any]] = [
-        {"name": name, "before": before[0][name], "after": size}
-        for name, size in after[0].items()
-        if size != before[0][name]
+    layers = [
+        Narrowed(name, widths[name], width)
+        for name, width in _widths_of(module, units).items()
+        if width != widths[name]
     ]
-    layers += [
-        {"name": unit.attention.name, "before": unit.size, "after": unit.left(removed[unit]), "heads": True}
+    heads = [
+        Narrowed(unit.attention.name, unit.size, unit.left(removed[unit]), heads=True)
         for unit in units.heads
         if unit.attention is not None and removed.get(unit)
     ]
-    return Pruned(
-        edits=[edit] if edit.tensors else [],
-        masks=keep_masks(subject.masks, [edit], module),
-        report={
-            "layers": layers,
-            "macs": [before[1], after[1]],
-            "parameters": [before[2], after[2]],
-            "goal": goal,
-            "protected": sorted(set(units.protected)),
-            "skipped": [{"name": name, "why": why} for name, why in units.skipped.items()],
-            "warnings": warnings,
-        },
+    report = ChannelsReport(
+        layers=(*layers, *heads),
+        macs=(macs, count_macs(module, example)),
+        parameters=(parameters, count_parameters(module)),
+        goal=goal,
+        protected=tuple(sorted(set(units.protected))),
+        skipped=tuple(Skipped(name, why) for name, why in units.skipped.items()),
+        warnings=tuple(warnings),
     )
+    return Pruned(report, [edit] if edit.tensors else [], keep_masks(subject.masks, [edit], module))
 
 
-def _find(subject: Subject, settings: PruneChannels) -> tuple[Dependencies, Units]:
+def find_units(subject: Subject, settings: PruneChannels) -> tuple[Dependencies, Units]:
     """The units, with those dropped that fail `Dependencies.check`."""
     samples = (
         tuple(x[: len(e)] for x, e in zip(inputs, subject.example, strict=False)) for inputs, _ in subject.batches
@@ -144,7 +137,7 @@ def _skip(units: Units, wrong: dict[Unit, str]) -> None:
 
 def _choose(
     graph: Dependencies, units: Units, subject: Subject, settings: PruneChannels
-) -> tuple[dict[Unit, int], dict[str, object] | None]:
+) -> tuple[dict[Unit, int], ReachedGoal | None]:
     """How many pieces of each unit go, and what the report says of the goal."""
     if subject.step == 1 and not units.channels and not (units.heads and settings.head_ratio):
         raise ModelError(f"prune_channels: nothing can be pruned{_reasons(units)}", "protect less, or lower round_to")
@@ -154,7 +147,7 @@ def _choose(
     order = _order(units.channels, settings)
 
     def candidate(count: int) -> nn.Module:
-        edit = graph.record(_indices(heads | _counts(order[:count])))
+        edit = graph.record(indices_of(heads | _counts(order[:count])))
         return apply_edits(copy.deepcopy(subject.module), [edit])
 
     count, goal = fewest(subject, settings.goal, len(order), candidate, _reasons(units))
@@ -176,16 +169,16 @@ def _by_ratio(units: list[Unit], subject: Subject, settings: PruneChannels) -> d
         if ratio is None and settings.scope == "global":
             ranked.append(unit)
         else:
-            removed[unit] = _local(unit, rest if ratio is None else ratio, subject, settings.round_to)
+            removed[unit] = removed_pieces(unit, rest if ratio is None else ratio, subject, settings.round_to)
     _give_back(removed, subject, settings)
     total = sum(unit.size for unit in ranked)
     # Of what is left, so that the steps together remove `rest`.
     share = rest / subject.steps / (1 - rest * (subject.step - 1) / subject.steps)
-    wanted = total - math.floor(total * (1 - share) + _EPSILON)
+    to_go = total - math.floor(total * (1 - share) + _EPSILON)
     order = _order(ranked, settings)
     gone = 0
     for unit, position in order:
-        if gone >= wanted:
+        if gone >= to_go:
             break
         gone += len(unit.pieces[position])
         removed[unit] = position + 1
@@ -195,13 +188,12 @@ def _by_ratio(units: list[Unit], subject: Subject, settings: PruneChannels) -> d
 def _named_ratio(unit: Unit, subject: Subject, settings: PruneChannels) -> float | None:
     """The ratio given for one of the unit's layers; of several, the least: none may lose more than was said."""
     if settings.ratio == "auto":
-        found = [subject.ratios[layer] for layer in unit.layers if layer in subject.ratios]
-        return min(found, default=0.0)
-    found = [r for pattern, r in settings.ratios.items() if any(matches(layer, [pattern]) for layer in unit.layers)]
-    return min(found, default=None)
+        return min((subject.ratios[layer] for layer in unit.layers if layer in subject.ratios), default=0.0)
+    ratios = settings.ratios.items()
+    return min((r for pattern, r in ratios if any(matches(layer, [pattern]) for layer in unit.layers)), default=None)
 
 
-def _local(unit: Unit, ratio: float, subject: Subject, round_to: int) -> int:
+def removed_pieces(unit: Unit, ratio: float, subject: Subject, round_to: int) -> int:
     """Pieces to remove for `ratio` of the unit's channels, of what they were before the first of several steps."""
     before = _before(unit.size, ratio, subject)
     if subject.step > 1:
@@ -225,7 +217,7 @@ def _before(size: int, ratio: float, subject: Subject) -> float:
 class _Width:
     """What was asked of a layer's width, what is left, and the units whose channels it has."""
 
-    wanted: float
+    asked: float
     left: int
     units: list[Unit]
 
@@ -237,15 +229,15 @@ def _widths(removed: dict[Unit, int], subject: Subject, settings: PruneChannels)
     for unit in units:
         for name in unit.layers:
             layers.setdefault(name, []).append(unit)
-    found = {}
-    for name, theirs in layers.items():
-        ratios = [ratio for unit in theirs if (ratio := _asked(unit, subject, settings)) is not None]
+    widths = {}
+    for name, cut in layers.items():
+        ratios = [ratio for unit in cut if (ratio := _asked(unit, subject, settings)) is not None]
         if ratios:
             width = _channels_of(subject.module, name)
             done = subject.step / subject.steps
-            wanted = _before(width, min(ratios), subject) * (1 - min(ratios) * done)
-            found[name] = _Width(wanted, width - sum(unit.widths(removed[unit])[name] for unit in theirs), theirs)
-    return found
+            asked = _before(width, min(ratios), subject) * (1 - min(ratios) * done)
+            widths[name] = _Width(asked, width - sum(unit.widths(removed[unit])[name] for unit in cut), cut)
+    return widths
 
 
 def _give_back(removed: dict[Unit, int], subject: Subject, settings: PruneChannels) -> None:
@@ -254,14 +246,14 @@ def _give_back(removed: dict[Unit, int], subject: Subject, settings: PruneChanne
     while True:
         widths = _widths(removed, subject, settings)
         for width in widths.values():
-            if width.wanted - width.left <= tile:
+            if width.asked - width.left <= tile:
                 continue
             for unit in sorted(width.units, key=lambda unit: _rounded_off(unit, removed[unit], subject, settings))[
                 ::-1
             ]:
                 fewer = {**removed, unit: removed[unit] - 1}
                 if removed[unit] and all(
-                    abs(after.wanted - after.left) <= max(tile, abs(widths[name].wanted - widths[name].left) - _EPSILON)
+                    abs(after.asked - after.left) <= max(tile, abs(widths[name].asked - widths[name].left) - _EPSILON)
                     for name, after in _widths(fewer, subject, settings).items()
                     if unit in after.units
                 ):
@@ -282,15 +274,15 @@ def _rounded_off(unit: Unit, count: int, subject: Subject, settings: PruneChanne
 
 def _width_warnings(removed: dict[Unit, int], subject: Subject, settings: PruneChannels) -> list[str]:
     """Layers whose width is further from what was asked than one tile of round_to, by name, with the reason."""
-    found = []
+    warnings = []
     for name, width in _widths(removed, subject, settings).items():
-        if abs(width.left - width.wanted) > settings.round_to + _EPSILON:
+        if abs(width.left - width.asked) > settings.round_to + _EPSILON:
             before = _channels_of(subject.module, name)
             whole = sum(unit.share()[name] for unit in width.units)
             at_a_time = max(unit.widths(1)[name] for unit in width.units)
             why = f"they go {at_a_time} at a time" if whole == before else f"only {whole} of them can go"
-            found.append(f"{name}: {width.left} of {before} channels left, {width.wanted:g} asked: {why}")
-    return found
+            warnings.append(f"{name}: {width.left} of {before} channels left, {width.asked:g} asked: {why}")
+    return warnings
 
 
 def _asked(unit: Unit, subject: Subject, settings: PruneChannels) -> float | None:
@@ -333,9 +325,9 @@ def _heads_to_remove(units: list[Unit], subject: Subject, settings: PruneChannel
             )
     if settings.scope == "local":
         return {unit: max(0, unit.size - left[unit]) for unit in units}
-    wanted = sum(unit.size - left[unit] for unit in units)
+    to_go = sum(unit.size - left[unit] for unit in units)
     ranked = sorted((score, n, position) for n, unit in enumerate(units) for position, score in enumerate(unit.scores))
-    return _counts((units[n], position) for _, n, position in ranked[: max(0, wanted)])
+    return _counts((units[n], position) for _, n, position in ranked[: max(0, to_go)])
 
 
 def _counts(order: Iterable[tuple[Unit, int]]) -> dict[Unit, int]:
@@ -345,7 +337,7 @@ def _counts(order: Iterable[tuple[Unit, int]]) -> dict[Unit, int]:
     return counts
 
 
-def _indices(removed: dict[Unit, int]) -> dict[Unit, list[int]]:
+def indices_of(removed: dict[Unit, int]) -> dict[Unit, list[int]]:
     return {unit: sorted(index for piece in unit.pieces[:count] for index in piece) for unit, count in removed.items()}
 
 
@@ -360,7 +352,7 @@ def _must_run(module: nn.Module, edit: KeepChannels, example: tuple[torch.Tensor
         ) from error
 
 
-def _sizes(module: nn.Module, units: Units) -> dict[str, int]:
+def _widths_of(module: nn.Module, units: Units) -> dict[str, int]:
     """Output channels of every layer that may lose some."""
     return {name: _channels_of(module, name) for unit in units.channels for name in unit.layers}
 

@@ -14,7 +14,8 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from types import NotImplementedType
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 from pocketforge.model.surgery import KeepChannels, apply_edits
 
 Inputs = tuple[Tensor, ...]
+_Weight: TypeAlias = Tensor | None
 # Of the largest value: what double precision leaves, and float32 where the model insists on it.
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 
@@ -48,8 +50,8 @@ class Equality:
         real = telling_inputs(example, samples)
         noise = tuple(_random(x, 1) if x.is_floating_point() else x for x in real)
         mixed = _with_random_weights(module)
-        wanted = [_trial(module, real), _trial(mixed, noise) or _trial(mixed, real)]
-        self.trials = [trial for trial in wanted if trial is not None]
+        possible = [_trial(module, real), _trial(mixed, noise) or _trial(mixed, real)]
+        self.trials = [trial for trial in possible if trial is not None]
 
     def differs(self, edit: KeepChannels) -> bool:
         """Whether the model after `edit` computes something else. Raises whatever its forward raises."""
@@ -76,7 +78,7 @@ def _twin(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 
-def tensors_of(output: Any) -> list[Tensor]:
+def tensors_of(output: object) -> list[Tensor]:
     """Every tensor in a model's output, however nested."""
     if isinstance(output, Tensor):
         return [output]
@@ -125,8 +127,8 @@ def _trial(module: nn.Module, inputs: Inputs) -> _Trial | None:
     for dtype in (torch.float64, torch.float32):
         with suppress(Exception):  # a float32 made inside meets doubles; random inputs that its forward refuses
             trial = _Trial(copy.deepcopy(module).to(dtype), inputs, dtype)
-            found = [x for x in _answers(_twin(trial.module), trial) if x.is_floating_point()]
-            if any(bool(torch.isfinite(x).any()) for x in found):
+            answers = [x for x in _answers(_twin(trial.module), trial) if x.is_floating_point()]
+            if any(bool(torch.isfinite(x).any()) for x in answers):
                 return trial
     return None
 
@@ -138,23 +140,23 @@ def _answers(module: nn.Module, trial: _Trial) -> list[Tensor]:
 
 
 def _same(trial: _Trial, edit: KeepChannels) -> bool:
-    found = _answers(apply_edits(_twin(trial.module), [edit]), trial)
-    wanted = _answers(_zeroed(trial.module, edit), trial)
-    return len(found) == len(wanted) and all(
-        _close(a, b, _TOLERANCE[trial.dtype]) for a, b in zip(found, wanted, strict=True)
+    cut = _answers(apply_edits(_twin(trial.module), [edit]), trial)
+    zeroed = _answers(_zeroed(trial.module, edit), trial)
+    return len(cut) == len(zeroed) and all(
+        _close(a, b, _TOLERANCE[trial.dtype]) for a, b in zip(cut, zeroed, strict=True)
     )
 
 
-def _close(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
-    if found.shape != wanted.shape:
+def _close(value: Tensor, reference: Tensor, tolerance: float) -> bool:
+    if value.shape != reference.shape:
         return False
-    if not wanted.is_floating_point():
-        return bool(torch.equal(found, wanted))
-    finite = torch.isfinite(wanted)
-    if not torch.equal(finite, torch.isfinite(found)):
+    if not reference.is_floating_point():
+        return bool(torch.equal(value, reference))
+    finite = torch.isfinite(reference)
+    if not torch.equal(finite, torch.isfinite(value)):
         return False
-    largest = float(wanted[finite].abs().max()) if bool(finite.any()) else 0.0
-    return bool(torch.allclose(found[finite], wanted[finite], rtol=0.0, atol=tolerance * largest + 1e-30))
+    largest = float(reference[finite].abs().max()) if bool(finite.any()) else 0.0
+    return bool(torch.allclose(value[finite], reference[finite], rtol=0.0, atol=tolerance * largest + 1e-30))
 
 
 def _zeroed(module: nn.Module, edit: KeepChannels) -> nn.Module:
@@ -163,9 +165,9 @@ def _zeroed(module: nn.Module, edit: KeepChannels) -> nn.Module:
     tensors = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers())
     for name, dims in edit.tensors.items():
         value = tensors[name].detach().clone()
-        for dim, kept in dims.items():
+        for dim, indices in dims.items():
             keep = torch.zeros(value.shape[dim], dtype=torch.bool)
-            keep[list(kept)] = True
+            keep[list(indices)] = True
             value.mul_(keep.view([-1 if d == dim else 1 for d in range(value.ndim)]))
         owner, _, last = name.rpartition(".")
         given = nn.Parameter(value) if isinstance(tensors[name], nn.Parameter) else value
@@ -182,15 +184,24 @@ class _AffineNorms(TorchFunctionMode):
     """Within it norms that compute statistics give their affine part."""
 
     def __torch_function__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         stand_in = _STAND_INS.get(func)
         answer = stand_in(*args, **(kwargs or {})) if stand_in is not None else NotImplemented
         return func(*args, **(kwargs or {})) if answer is NotImplemented else answer
 
 
 def _trailing(
-    x: Tensor, normalized_shape: Sequence[int], weight: Any = None, bias: Any = None, *_: Any, **__: Any
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: _Weight = None,
+    bias: _Weight = None,
+    *_: object,
+    **__: object,
 ) -> Tensor:
     if list(x.shape[x.ndim - len(normalized_shape) :]) != list(normalized_shape):
         raise ValueError(f"a norm over {list(normalized_shape)} was given shape {list(x.shape)}")
@@ -198,46 +209,68 @@ def _trailing(
     return y if bias is None else y + bias
 
 
-def _rms(x: Tensor, normalized_shape: Sequence[int], weight: Any = None, *_: Any, **__: Any) -> Tensor:
+def _rms(x: Tensor, normalized_shape: Sequence[int], weight: _Weight = None, *_: object, **__: object) -> Tensor:
     return _trailing(x, normalized_shape, weight)
 
 
-def _grouped(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, *_: Any, **__: Any) -> Tensor:
+def _grouped(
+    x: Tensor, num_groups: int, weight: _Weight = None, bias: _Weight = None, *_: object, **__: object
+) -> Tensor:
     by_group = torch.linspace(0.75, 1.25, num_groups, dtype=x.dtype, device=x.device)
     y = (x.reshape(x.shape[0], num_groups, -1) * by_group.view(1, -1, 1)).reshape(x.shape)
     return _per_channel(y, weight, bias)
 
 
-def _per_channel(x: Tensor, weight: Any, bias: Any) -> Tensor:
+def _per_channel(x: Tensor, weight: _Weight, bias: _Weight) -> Tensor:
     shape = (1, -1, *[1] * (x.ndim - 2))
     y = x if weight is None else x * weight.view(shape)
     return y if bias is None else y + bias.view(shape)
 
 
 def _batch(
-    x: Tensor, mean: Any, var: Any, weight: Any = None, bias: Any = None, training: bool = False, *_: Any, **__: Any
-) -> Any:
+    x: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    weight: _Weight = None,
+    bias: _Weight = None,
+    training: bool = False,
+    *_: object,
+    **__: object,
+) -> Tensor | NotImplementedType:
     # With running statistics it is affine already.
     return NotImplemented if mean is not None and not training else _per_channel(x, weight, bias)
 
 
 def _raw_batch(
-    x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool = False, *_: Any, **__: Any
-) -> Any:
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    training: bool = False,
+    *_: object,
+    **__: object,
+) -> Tensor | NotImplementedType:
     return _batch(x, mean, var, weight, bias, training)
 
 
 def _instance(
-    x: Tensor, mean: Any = None, var: Any = None, weight: Any = None, bias: Any = None, *_: Any, **__: Any
+    x: Tensor,
+    mean: _Weight = None,
+    var: _Weight = None,
+    weight: _Weight = None,
+    bias: _Weight = None,
+    *_: object,
+    **__: object,
 ) -> Tensor:
     return _per_channel(x, weight, bias)
 
 
-def _raw_instance(x: Tensor, weight: Any, bias: Any, *_: Any, **__: Any) -> Tensor:
+def _raw_instance(x: Tensor, weight: _Weight, bias: _Weight, *_: object, **__: object) -> Tensor:
     return _per_channel(x, weight, bias)
 
 
-_STAND_INS: dict[Any, Callable[..., Any]] = {
+_STAND_INS: dict[Callable[..., object], Callable[..., Tensor | NotImplementedType]] = {
     functional.layer_norm: _trailing,
     torch.layer_norm: _trailing,
     functional.rms_norm: _rms,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from pocketforge.errors import ModelError
+from pocketforge.outcomes.prune import ReachedGoal
 from pocketforge.pruning.base import Subject
 from pocketforge.pruning.costs import cost, goal_limit
 from pocketforge.recipe.compress import Goal
@@ -17,8 +18,8 @@ EXPORTED_TRIALS = 6
 
 def fewest(
     subject: Subject, goal: Goal, count: int, candidate: Callable[[int], nn.Module], excuse: str
-) -> tuple[int, dict[str, object]]:
-    """(pieces to remove, what the report says of the goal). `candidate(n)` is the model without the first n pieces.
+) -> tuple[int, ReachedGoal]:
+    """(pieces to remove, what is reached of the goal). `candidate(n)` is the model without the first n pieces.
 
     Bisects: more pieces removed never cost more. Raises ModelError when even candidate(count) is above the limit, with
     the least that can be reached and `excuse`, why it is no less.
@@ -29,9 +30,8 @@ def fewest(
 
     now = measured(0)
     limit = goal_limit(goal, now, subject.step, subject.steps)
-    report: dict[str, object] = {"metric": goal.metric, "limit": limit, "reached": now}
     if now <= limit:
-        return 0, report
+        return 0, ReachedGoal(goal.metric, now, limit, reached=now)
     least = measured(count) if count else now
     # The last step's limit must be within reach from the first on: fine-tuning in between takes hours.
     final = goal_limit(goal, now, 1, 1) if subject.step == 1 else limit
@@ -46,14 +46,13 @@ def fewest(
     while high - low > 1 and trials > 0:
         trials -= 1
         middle = (low + high) // 2
-        found = measured(middle)
-        subject.emit(0.5, f"{middle} of {count} pieces removed: {goal.metric} {_plain(found)}, wanted {_plain(limit)}")
-        if found <= limit:
-            high, reached = middle, found
+        left = measured(middle)
+        subject.emit(0.5, f"{middle} of {count} pieces removed: {goal.metric} {_plain(left)}, wanted {_plain(limit)}")
+        if left <= limit:
+            high, reached = middle, left
         else:
             low = middle
-    report["reached"] = reached
-    return high, report
+    return high, ReachedGoal(goal.metric, now, limit, reached)
 
 
 def _plain(value: float) -> str:

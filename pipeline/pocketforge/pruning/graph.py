@@ -11,19 +11,19 @@ import copy
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node as GradientFunction
 
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.model.surgery import KeepChannels, record_kept
 from pocketforge.pruning.attention import Attention, find_attention, set_heads
 from pocketforge.pruning.costs import matches
+from pocketforge.pruning.depgraph import Dependency, Handler, Item, Node, Scorer, dependency
 from pocketforge.pruning.equality import Equality, tensors_of
-from pocketforge.pruning.importance import Scorer, torch_pruning
 from pocketforge.pruning.index_maps import kind_of, shapes_of, split_starts
-from pocketforge.pruning.search import Budget, Item, Member, Place, Reach, SearchLimitError
+from pocketforge.pruning.search import Budget, Member, Place, Reach, SearchLimitError, Side
 from pocketforge.pruning.tracing import dependency_graph
 from pocketforge.pruning.units import Cut, Unit, Units, cut_channels, cut_heads
 
@@ -63,8 +63,8 @@ class Dependencies:
         for tensor in self.copy.parameters():
             if tensor.is_floating_point():  # tracing follows the gradients
                 tensor.requires_grad_(True)
-        self._outputs: set[Any] = set()
-        self._kept: list[Any] = []  # the graph holds nodes by their gradient function's identity
+        self._outputs: set[GradientFunction | None] = set()
+        self._alive: list[Tensor] = []  # the graph holds nodes by their gradient function's identity
         try:
             with torch.enable_grad():
                 self.graph, self._lost = dependency_graph(self.copy, example, self._forward)
@@ -75,7 +75,7 @@ class Dependencies:
                 f"the model's dependency graph cannot be made: {_words(error)}",
                 "prune_channels follows plain tensor code; unstructured pruning and drop_layers need no such graph",
             ) from error
-        self.names: dict[Any, str] = dict(self.graph._module2name)
+        self.names: dict[object, str] = dict(self.graph._module2name)
         self.position = {name: number for number, (name, _) in enumerate(module.named_modules())}
         self.attention = find_attention(module)
         self._inner = {layer: attention for attention in self.attention for layer in attention.layers}
@@ -83,23 +83,23 @@ class Dependencies:
         nodes = self.graph.module2node.values()
         widths = [max(shape, default=1) for node in nodes for shape in shapes_of(node.grad_fn)]
         self._widest = max([1, *widths, *(size for tensor in module.parameters() for size in tensor.shape)])
-        self._starts: dict[Any, list[int]] = {}
+        self._starts: dict[Node, list[int]] = {}
         self._equality = Equality(module, example, samples)
 
     def _forward(self, module: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
         outputs = [output for output in tensors_of(module(*example)) if output.grad_fn is not None]
         if not outputs:
             raise ModelError("the model's output depends on none of its weights: there is nothing to prune")
-        self._kept = outputs
+        self._alive = outputs
         self._outputs = {output.grad_fn for output in outputs}
         return outputs
 
     def units(self, scorer: Scorer, protect: Iterable[str], round_to: int) -> Units:
         """Everything that may be pruned, in the model's order, each with its pieces."""
-        found = Units([], [], [], {})
+        units = Units([], [], [], {})
         protect = list(protect)
         total = Budget(ALL_STEPS)
-        covered: dict[tuple[Any, Any], set[int]] = {}
+        covered: dict[Side, set[int]] = {}
         for layer, node in list(self.graph.module2node.items()):
             if not isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
                 continue
@@ -112,31 +112,28 @@ class Dependencies:
             try:
                 reach = self._reach(layer, function, indices, budget)
             except SearchLimitError:
-                found.skip(self.names[layer], "the search for what depends on its channels does not end")
+                units.skip(self.names[layer], "the search for what depends on its channels does not end")
                 continue
             finally:
                 total.left -= budget.steps - max(0, budget.left)
             for key, member in reach.members.items():
                 covered.setdefault(key, set()).update(member.roots)
-            self._add_classes(found, reach, scorer, protect, round_to)
+            self._add_classes(units, reach, scorer, protect, round_to)
         for attention in self.attention:
             if not attention.layers:
-                found.skipped.setdefault(attention.name, attention.fixed)
-        for units in (found.channels, found.heads):  # the graph goes from the outputs to the inputs
-            units.sort(key=lambda unit: self.position[unit.layers[0]])
-        found.skipped = dict(sorted(found.skipped.items(), key=lambda entry: self.position[entry[0]]))
-        return found
+                units.skipped.setdefault(attention.name, attention.fixed)
+        for several in (units.channels, units.heads):  # the graph goes from the outputs to the inputs
+            several.sort(key=lambda unit: self.position[unit.layers[0]])
+        units.skipped = dict(sorted(units.skipped.items(), key=lambda entry: self.position[entry[0]]))
+        return units
 
-    def _reach(self, layer: Any, function: Any, indices: Sequence[int], budget: Budget) -> Reach:
+    def _reach(self, layer: object, function: Handler, indices: Sequence[int], budget: Budget) -> Reach:
         node = self.graph.module2node[layer]
-        reach = Reach(node, self._root(node, function), indices, budget, self._size_of)
+        reach = Reach(node, dependency(function, node, node), indices, budget, self._size_of)
         reach.join_partitions(self._partitions)
         return reach
 
-    def _root(self, node: Any, function: Any) -> Any:
-        return torch_pruning().dependency.Dependency(function, function, source=node, target=node)
-
-    def _add_classes(self, found: Units, reach: Reach, scorer: Scorer, protect: list[str], round_to: int) -> None:
+    def _add_classes(self, units: Units, reach: Reach, scorer: Scorer, protect: list[str], round_to: int) -> None:
         """The units that a search gives: the channels that take as many of the same layers, and stop at the same."""
         members = list(reach.members.values())
         stops = [self._stop(member.dep, protect) for member in members]
@@ -152,7 +149,7 @@ class Dependencies:
         for (counts_of, whys), orbits in classes.items():
             layers = sorted({name for name, _ in counts_of}, key=self.position.__getitem__)
             if _PROTECTED in whys:
-                found.protected += layers
+                units.protected += layers
                 continue
             attention = next((self._inner[layer] for layer in layers if layer in self._inner), None)
             why = attention.fixed if attention is not None else ""
@@ -162,21 +159,21 @@ class Dependencies:
                 unit, why = self._unit(reach, orbits, layers, attention, scorer, round_to)
             if unit is None:
                 for name in [attention.name] if attention else layers:
-                    found.skip(name, why)
+                    units.skip(name, why)
             else:
-                (found.heads if attention else found.channels).append(unit)
+                (units.heads if attention else units.channels).append(unit)
 
-    def _cut_layer(self, dep: Any) -> str:
+    def _cut_layer(self, dep: Dependency) -> str:
         """The name of a convolution or linear layer whose outputs the dependency cuts; empty for everything else."""
         layer = dep.target.module
         if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)) and self._is_output(dep):
             return self.names[layer]
         return ""
 
-    def _is_output(self, dep: Any) -> bool:
+    def _is_output(self, dep: Dependency) -> bool:
         return bool(self.graph.is_out_channel_pruning_fn(dep.handler))
 
-    def _stop(self, dep: Any, protect: list[str]) -> str:
+    def _stop(self, dep: Dependency, protect: list[str]) -> str:
         """Why what reaches this place must stay; empty when it need not."""
         target, grad_fn = dep.target.module, dep.target.grad_fn
         layer = self._cut_layer(dep)
@@ -247,23 +244,23 @@ class Dependencies:
                 cuts.append(Cut(name, member.dep.handler, dim, self._is_output(member.dep), indices))
         return cuts
 
-    def _size_of(self, dep: Any) -> int:
+    def _size_of(self, dep: Dependency) -> int:
         """How many indices the dependency's target can have: a layer's channels, else the widest tensor's."""
         if dep.target.module in self.names:
             count = self.graph.get_out_channels if self._is_output(dep) else self.graph.get_in_channels
-            found: int | None = count(dep.target)
-            if found is not None:
-                return found
+            size = count(dep.target)
+            if size is not None:
+                return size
         return int(self._widest)
 
-    def _part_of(self, dep: Any, index: int) -> int:
+    def _part_of(self, dep: Dependency, index: int) -> int:
         """The part of a split that an index lies in: all parts of a chunk must lose as many."""
         node = dep.target
         if node not in self._starts:
             self._starts[node] = split_starts(node)
         return max(0, bisect_right(self._starts[node], index) - 1)
 
-    def _lost_count(self, reach: Reach, key: Any) -> str:
+    def _lost_count(self, reach: Reach, key: Side) -> str:
         """Why the channels that reach a place where the search was lost must stay."""
         node = key[0]
         on_the_way = {kind_of(other) for other, _ in reach.members if other.module not in self.names}
@@ -278,14 +275,13 @@ class Dependencies:
             if parts > 1:
                 counts: dict[int, list[int]] = {}
                 for index, root in member.roots.items():
-                    found = counts.setdefault(reach.orbit(root), [0] * parts)
-                    found[index // (channels // parts)] += 1
-                if any(len(set(found)) > 1 for found in counts.values()):
+                    counts.setdefault(reach.orbit(root), [0] * parts)[index // (channels // parts)] += 1
+                if any(len(set(of_orbit)) > 1 for of_orbit in counts.values()):
                     name = self.names[member.dep.target.module]
                     return f"its channels do not lie evenly in the {parts} groups of {name}, with those of other layers"
         return ""
 
-    def _partitions(self, dep: Any) -> tuple[int, int]:
+    def _partitions(self, dep: Dependency) -> tuple[int, int]:
         """Channels of the dependency's target, and in how many equal parts they lie, each of which must lose as many
         (grouped convolutions, norms).
         """
@@ -298,17 +294,17 @@ class Dependencies:
 
     def record(self, removed: Removed) -> KeepChannels:
         """The edit that removes these indices of these units, with all that depends on them."""
-        cuts: dict[tuple[str, Any, int], set[int]] = {}
+        cuts: dict[tuple[str, Handler, int], set[int]] = {}
         for unit, indices in removed.items():
             gone = {unit.orbits[index] for index in indices}
             for cut in unit.cuts:
-                found = [index for orbit in gone for index in cut.indices.get(orbit, ())]
-                if found:
-                    cuts.setdefault((cut.name, cut.handler, cut.dim), set()).update(found)
+                taken = [index for orbit in gone for index in cut.indices.get(orbit, ())]
+                if taken:
+                    cuts.setdefault((cut.name, cut.handler, cut.dim), set()).update(taken)
 
         def prune(twin: nn.Module) -> None:
             for (name, handler, dim), gone in cuts.items():
-                handler.__self__.pruning_dim = dim
+                setattr(handler.__self__, "pruning_dim", dim)  # noqa: B010 - of the pruner, which has no types
                 owner, _, last = name.rpartition(".")
                 target = getattr(twin.get_submodule(owner), last)
                 result = handler(target, sorted(gone))
@@ -320,7 +316,9 @@ class Dependencies:
 
         edit = record_kept(self.module, prune)
         # Torch-Pruning keeps layer norm's channels in the order of a Python set, which is not always rising.
-        tensors = {n: {dim: tuple(sorted(kept)) for dim, kept in dims.items()} for n, dims in edit.tensors.items()}
+        tensors = {
+            n: {dim: tuple(sorted(indices)) for dim, indices in dims.items()} for n, dims in edit.tensors.items()
+        }
         return KeepChannels(tensors, edit.attributes)
 
     def check(self, removed: Removed) -> str:
@@ -340,39 +338,41 @@ class Dependencies:
 
 def _restricted(reach: Reach, orbits: Iterable[int]) -> list[Member]:
     """The members of some of the orbits only, without those that they do not reach."""
-    wanted = set(orbits)
-    found = [
-        Member(m.dep, {index: root for index, root in m.roots.items() if reach.orbit(root) in wanted})
+    some = set(orbits)
+    members = [
+        Member(m.dep, {index: root for index, root in m.roots.items() if reach.orbit(root) in some})
         for m in reach.members.values()
     ]
-    return [member for member in found if member.roots]
+    return [member for member in members if member.roots]
 
 
-def _ties(module: nn.Module) -> dict[Any, str]:
+def _ties(module: nn.Module) -> dict[object, str]:
     """Modules that share a weight with another one, and why they must stay."""
-    owners: dict[int, list[tuple[Any, str]]] = {}
+    owners: dict[int, list[tuple[nn.Module, str]]] = {}
     for name, part in module.named_modules():
         for attribute, parameter in part._parameters.items():
             if parameter is not None:
                 owners.setdefault(id(parameter), []).append((part, f"{name}.{attribute}" if name else attribute))
-    ties: dict[Any, str] = {}
-    for found in owners.values():
-        if len(found) > 1:
-            names = " and ".join(name for _, name in found)
+    ties: dict[object, str] = {}
+    for sharing in owners.values():
+        if len(sharing) > 1:
+            names = " and ".join(name for _, name in sharing)
             why = f"{names} are one tensor (tied weights): it cannot be cut for one of them alone"
-            ties.update({part: why for part, _ in found})
+            ties.update({part: why for part, _ in sharing})
     return ties
 
 
-def _table(target: Any) -> bool:
+def _table(target: object) -> bool:
     """A parameter that is more than one number a channel, such as an embedding of positions."""
     return isinstance(target, nn.Parameter) and sum(size > 1 for size in target.shape) > 1
 
 
-def _fixes_width(grad_fn: Any) -> str:
+def _fixes_width(grad_fn: GradientFunction | None) -> str:
     """Why an operation that adds channels of its own fixes a width; empty for all others."""
     kind = type(grad_fn).__name__
-    if kind.startswith("ConstantPadNd") and any(grad_fn._saved_pad[4:6]):
+    if grad_fn is None:
+        return ""
+    if kind.startswith("ConstantPadNd") and any(getattr(grad_fn, "_saved_pad", ())[4:6]):
         return "a zero-padded shortcut fixes its width"
     # With one such tensor the widths are known (index_maps.py).
     if kind.startswith("CatBackward") and sum(function is None for function, _ in grad_fn.next_functions) > 1:

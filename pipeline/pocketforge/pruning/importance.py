@@ -5,30 +5,17 @@ Each gives one number a channel, divided by the group's mean, so that groups of 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.errors import ModelError
+from pocketforge.pruning.depgraph import Group, Item, Scorer, torch_pruning
 
 if TYPE_CHECKING:
     from pocketforge.pruning.base import Subject
-
-Scorer = Callable[[Any], Tensor | None]
-
-
-def torch_pruning() -> ModuleType:
-    """The library. Raises ToolMissing when it is not installed."""
-    try:
-        return importlib.import_module("torch_pruning")
-    except ImportError as error:
-        raise ToolMissing(
-            f"prune_channels needs the package torch-pruning: {error}", "pip install 'pocketforge[compress]'"
-        ) from error
 
 
 def make_scorer(name: str, seed: int) -> Scorer:
@@ -51,11 +38,11 @@ def make_scorer(name: str, seed: int) -> Scorer:
     }
     score = kinds[name]()
 
-    def finite(group: Any) -> Tensor | None:
+    def finite(group: Group) -> Tensor | None:
         # FPGMImportance of torch-pruning 1.6.1 fails on the inputs of a grouped convolution: its filters are enough.
-        found = score([item for item in group if not _grouped_input(item)] if name == "fpgm" else group)
+        scores = score([item for item in group if not _grouped_input(item)] if name == "fpgm" else group)
         # A group of zeros has no mean to divide by: all its channels matter alike, and not at all.
-        return None if found is None else torch.nan_to_num(found.detach().float(), nan=0.0, posinf=0.0, neginf=0.0)
+        return None if scores is None else torch.nan_to_num(scores.detach().float(), nan=0.0, posinf=0.0, neginf=0.0)
 
     return finite
 
@@ -83,7 +70,7 @@ def accumulate_gradients(module: nn.Module, subject: Subject) -> None:
             parameter.grad = torch.zeros_like(parameter)
 
 
-def _grouped_input(item: Any) -> bool:
+def _grouped_input(item: Item) -> bool:
     layer = item.dep.target.module
     grouped = isinstance(layer, nn.modules.conv._ConvNd) and 1 < layer.groups != layer.in_channels
-    return grouped and item.dep.handler == torch_pruning().prune_conv_in_channels
+    return grouped and bool(item.dep.handler == torch_pruning().prune_conv_in_channels)

@@ -6,23 +6,29 @@ where something else changes them, and takes a split's parts in the order in whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from torch import nn
+from torch.autograd.graph import Node as GradientFunction
 
-from pocketforge.pruning.search import Index
+from pocketforge.pruning.depgraph import Dependency, Handler, Index, IndexMapping, Node, dependency
 
 _SPLITS = ("SplitBackward", "SplitWithSizesBackward")
-Mapping = Callable[[list[Index]], list[Index]]
 
 
 class Constant:
     """Stands in a graph for a tensor that no weight made."""
 
     def __init__(self) -> None:
-        self.dependencies: list[Any] = []
-        self.module, self.grad_fn, self.pruning_dim = self, None, -1
+        self.dependencies: list[Dependency] = []
+        self.inputs: list[Node] = []
+        self.outputs: list[Node] = []
+        self.grad_fn: GradientFunction | None = None
+        self.pruning_dim = -1
+
+    @property
+    def module(self) -> object:
+        return self
 
 
 class _Shift:
@@ -31,10 +37,10 @@ class _Shift:
     def __init__(self, start: int, size: int, reverse: bool) -> None:
         self.start, self.size, self.reverse = start, size, reverse
 
-    def __call__(self, found: list[Index]) -> list[Index]:
+    def __call__(self, indices: list[Index]) -> list[Index]:
         if self.reverse:
-            return [Index(i.idx + self.start, i.root_idx) for i in found]
-        return [Index(i.idx - self.start, i.root_idx) for i in found if 0 <= i.idx - self.start < self.size]
+            return [Index(i.idx + self.start, i.root_idx) for i in indices]
+        return [Index(i.idx - self.start, i.root_idx) for i in indices if 0 <= i.idx - self.start < self.size]
 
 
 class _Halves:
@@ -43,19 +49,25 @@ class _Halves:
     def __init__(self, half: int, reverse: bool) -> None:
         self.half, self.reverse = half, reverse
 
-    def __call__(self, found: list[Index]) -> list[Index]:
+    def __call__(self, indices: list[Index]) -> list[Index]:
         if self.reverse:
-            return [Index(i.idx + more, i.root_idx) for i in found for more in (0, self.half)]
-        return [Index(i.idx % self.half, i.root_idx) for i in found]
+            return [Index(i.idx + more, i.root_idx) for i in indices for more in (0, self.half)]
+        return [Index(i.idx % self.half, i.root_idx) for i in indices]
 
 
-def kind_of(node: Any) -> str:
+def kind_of(node: Node) -> str:
     """What a node computes, as a reader knows it: glu, view, cat."""
     name = type(node.grad_fn).__name__.partition("Backward")[0]
     return name.lower() or type(node.module).__name__
 
 
-def shapes_of(grad_fn: Any) -> list[tuple[int, ...]]:
+def saved(grad_fn: GradientFunction, name: str) -> int:
+    """What autograd keeps of an operation's argument."""
+    value: int = getattr(grad_fn, f"_saved_{name}")
+    return value
+
+
+def shapes_of(grad_fn: GradientFunction | None) -> list[tuple[int, ...]]:
     """The shapes of what the operation of an autograd node gave; none for what is not one."""
     return [tuple(one.shape) for one in getattr(grad_fn, "_input_metadata", ())]
 
@@ -64,9 +76,9 @@ class ChannelDims:
     """Which dimension of what a node gives the channels lie in; None where views and sums hide it."""
 
     def __init__(self) -> None:
-        self._known: dict[Any, int | None] = {}
+        self._known: dict[Node, int | None] = {}
 
-    def of(self, node: Any) -> int | None:
+    def of(self, node: Node) -> int | None:
         """Of one node; its inputs come first, without recursion: graphs are deep."""
         path = [(node, iter(node.inputs))] if node not in self._known else []
         on_path = {node}
@@ -83,7 +95,7 @@ class ChannelDims:
                 on_path.add(after)
         return self._known[node]
 
-    def _dim(self, node: Any) -> int | None:
+    def _dim(self, node: Node) -> int | None:
         shapes = shapes_of(node.grad_fn)
         if not shapes:
             return None
@@ -100,23 +112,24 @@ class ChannelDims:
         return None
 
 
-def _through(grad_fn: Any, dim: int, given: tuple[int, ...], made: tuple[int, ...]) -> int | None:
-    """Where dimension `dim` of what an operation was given is in what it made."""
+def _through(grad_fn: GradientFunction | None, dim: int, given: tuple[int, ...], result: tuple[int, ...]) -> int | None:
+    """Where dimension `dim` of what an operation was given is in its result."""
     name = type(grad_fn).__name__
-    if name.startswith("PermuteBackward"):
-        order = [signed(d) % len(given) for d in grad_fn._saved_dims]
+    if grad_fn is not None and name.startswith("PermuteBackward"):
+        dims: tuple[int, ...] = getattr(grad_fn, "_saved_dims")  # noqa: B009 - nothing says that it has it
+        order = [signed(d) % len(given) for d in dims]
         return order.index(dim)
-    if name.startswith("TransposeBackward"):
-        one, other = (signed(d) % len(given) for d in (grad_fn._saved_dim0, grad_fn._saved_dim1))
+    if grad_fn is not None and name.startswith("TransposeBackward"):
+        one, other = (signed(saved(grad_fn, name)) % len(given) for name in ("dim0", "dim1"))
         return {one: other, other: one}.get(dim, dim)
-    if given[: dim + 1] == made[: dim + 1]:
+    if given[: dim + 1] == result[: dim + 1]:
         return dim
     after = len(given) - dim
-    if given[dim:] == made[len(made) - after :] and len(made) >= after:
-        return len(made) - after
-    if len(given) == len(made):
+    if given[dim:] == result[len(result) - after :] and len(result) >= after:
+        return len(result) - after
+    if len(given) == len(result):
         return dim
-    return 1 if len(made) == 2 and dim == 1 else None  # flattened
+    return 1 if len(result) == 2 and dim == 1 else None  # flattened
 
 
 def signed(dim: int) -> int:
@@ -124,42 +137,44 @@ def signed(dim: int) -> int:
     return dim - 2**64 if dim >= 2**63 else dim
 
 
-def edges_of(node: Any) -> list[tuple[Any, int]]:
+def edges_of(grad_fn: GradientFunction) -> list[tuple[GradientFunction | None, int]]:
     """The autograd nodes that an operation reads and the number of their output; without plain parameters."""
-    return [(f, n) for f, n in node.grad_fn.next_functions if f is None or "AccumulateGrad" not in type(f).__name__]
+    return [(f, n) for f, n in grad_fn.next_functions if f is None or "AccumulateGrad" not in type(f).__name__]
 
 
-def exact_maps(node: Any, dims: ChannelDims) -> Iterator[tuple[Any, Mapping | None]]:
+def exact_maps(node: Node, dims: ChannelDims) -> Iterator[tuple[Dependency, IndexMapping]]:
     """(dependency, mapping) of a concatenation, split or gated linear unit over channels; none for what is unknown.
 
     The mapping of a dependency that comes from the node is of its leaving, of one that goes to it of its arriving.
     """
     name = type(node.grad_fn).__name__
+    if node.grad_fn is None:
+        return
     if name.startswith("CatBackward"):
-        yield from _cat(node, dims)
+        yield from _cat(node, node.grad_fn, dims)
     elif name.startswith(_SPLITS):
-        yield from _split(node, dims)
-    elif name.startswith("GluBackward") and dims.of(node) == signed(node.grad_fn._saved_dim) % len(
-        node.grad_fn._saved_self.shape
-    ):
-        half = shapes_of(node.grad_fn)[0][dims.of(node) or 0]
-        for source in node.inputs:
-            yield from ((dep, _Halves(half, True)) for dep in node.dependencies if dep.target is source)
-            yield from ((dep, _Halves(half, False)) for dep in source.dependencies if dep.target is node)
+        yield from _split(node, node.grad_fn, dims)
+    elif name.startswith("GluBackward"):
+        shape = shapes_of(node.grad_fn)[0]
+        dim = dims.of(node)
+        if dim is not None and dim == signed(saved(node.grad_fn, "dim")) % len(shape):
+            for source in node.inputs:
+                yield from ((dep, _Halves(shape[dim], True)) for dep in node.dependencies if dep.target is source)
+                yield from ((dep, _Halves(shape[dim], False)) for dep in source.dependencies if dep.target is node)
 
 
-def _cat(node: Any, dims: ChannelDims) -> Iterator[tuple[Any, Mapping | None]]:
-    edges = edges_of(node)
-    made = shapes_of(node.grad_fn)[0]
-    dim = signed(node.grad_fn._saved_dim) % len(made)
-    there = [edge for edge in edges if edge[0] is not None]
-    if len(there) != len(node.inputs) or len(edges) - len(there) > 1 or dims.of(node) != dim:
+def _cat(node: Node, grad_fn: GradientFunction, dims: ChannelDims) -> Iterator[tuple[Dependency, IndexMapping]]:
+    edges = edges_of(grad_fn)
+    result = shapes_of(grad_fn)[0]
+    dim = signed(saved(grad_fn, "dim")) % len(result)
+    weighted = [edge for edge in edges if edge[0] is not None]
+    if len(weighted) != len(node.inputs) or len(edges) - len(weighted) > 1 or dims.of(node) != dim:
         return
     sizes = [shapes_of(f)[n][dim] if f is not None else None for f, n in edges]
-    rest = made[dim] - sum(size or 0 for size in sizes)
+    rest = result[dim] - sum(size or 0 for size in sizes)
     sources = iter(node.inputs)
     at = 0
-    passed: dict[Any, int] = {}
+    passed: dict[Node, int] = {}
     for size in sizes:
         if size is None:
             constant = next(d for d in node.dependencies if isinstance(d.target, Constant))
@@ -169,43 +184,43 @@ def _cat(node: Any, dims: ChannelDims) -> Iterator[tuple[Any, Mapping | None]]:
         source = next(sources)
         turn = passed[source] = passed.get(source, -1) + 1
         for deps, target, reverse in ((node.dependencies, source, False), (source.dependencies, node, True)):
-            found = [dep for dep in deps if dep.target is target]
-            if turn < len(found):
-                yield found[turn], _Shift(at, size, reverse)
+            between = [dep for dep in deps if dep.target is target]
+            if turn < len(between):
+                yield between[turn], _Shift(at, size, reverse)
         at += size
 
 
-def _split(node: Any, dims: ChannelDims) -> Iterator[tuple[Any, Mapping | None]]:
-    shapes = shapes_of(node.grad_fn)
-    dim = signed(node.grad_fn._saved_dim) % len(shapes[0])
+def _split(node: Node, grad_fn: GradientFunction, dims: ChannelDims) -> Iterator[tuple[Dependency, IndexMapping]]:
+    shapes = shapes_of(grad_fn)
+    dim = signed(saved(grad_fn, "dim")) % len(shapes[0])
     if not node.inputs or dims.of(node) != dim:
         return
     starts = split_starts(node)
     for reader in dict.fromkeys(node.outputs):
-        numbers = [n for f, n in getattr(reader.grad_fn, "next_functions", ()) if f is node.grad_fn]
-        there = [dep for dep in node.dependencies if dep.target is reader]
+        numbers = [n for f, n in getattr(reader.grad_fn, "next_functions", ()) if f is grad_fn]
+        away = [dep for dep in node.dependencies if dep.target is reader]
         back = [dep for dep in reader.dependencies if dep.target is node]
-        if len(numbers) == len(there) == len(back):
-            for number, out, into in zip(numbers, there, back, strict=True):
+        if len(numbers) == len(away) == len(back):
+            for number, out, into in zip(numbers, away, back, strict=True):
                 yield out, _Shift(starts[number], shapes[number][dim], False)
                 yield into, _Shift(starts[number], shapes[number][dim], True)
 
 
-def split_starts(node: Any) -> list[int]:
+def split_starts(node: Node) -> list[int]:
     """Where each part of a split begins in what is split, in the dimension that it splits; empty for all else."""
-    if not type(node.grad_fn).__name__.startswith(_SPLITS):
+    if node.grad_fn is None or not type(node.grad_fn).__name__.startswith(_SPLITS):
         return []
     shapes = shapes_of(node.grad_fn)
-    dim = signed(node.grad_fn._saved_dim) % len(shapes[0])
+    dim = signed(saved(node.grad_fn, "dim")) % len(shapes[0])
     return [sum(shape[dim] for shape in shapes[:number]) for number in range(len(shapes))]
 
 
-def with_constant(node: Any, dependency: Any, function: Any) -> Constant | None:
+def with_constant(node: Node, function: Handler) -> Constant | None:
     """Give a concatenation with one tensor that no weight made a neighbour that stands for it."""
-    if not type(node.grad_fn).__name__.startswith("CatBackward"):
+    if node.grad_fn is None or not type(node.grad_fn).__name__.startswith("CatBackward"):
         return None
-    if sum(f is None for f, _ in edges_of(node)) != 1:
+    if sum(f is None for f, _ in edges_of(node.grad_fn)) != 1:
         return None
     constant = Constant()
-    node.dependencies.append(dependency(function, function, source=node, target=constant))
+    node.dependencies.append(dependency(function, node, constant))
     return constant

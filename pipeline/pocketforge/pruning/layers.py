@@ -19,16 +19,18 @@ reached with the others. MACs of a block are those counted while it runs on one 
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from pocketforge.errors import ModelError
 from pocketforge.model.load import count_macs, count_parameters
 from pocketforge.model.surgery import Edit, keep_masks
+from pocketforge.outcomes.prune import Block, BlocksReport, ReachedGoal
 from pocketforge.pruning.base import Pruned, Subject
-from pocketforge.pruning.block_importance import cosine, mean_loss, shape_text, taylor
-from pocketforge.pruning.block_trials import BreaksError, Trial, Workbench
+from pocketforge.pruning.block_importance import calibration_loss, cosine, shape_text, taylor
+from pocketforge.pruning.block_run import BreaksError
+from pocketforge.pruning.block_trials import Trial, TrialOptions, Workbench
 from pocketforge.pruning.blocks import Candidate, find_candidates, observe, slow_attention
 from pocketforge.pruning.costs import check_subject, cost, goal_limit
 from pocketforge.recipe.compress import Compress, DropLayers
@@ -39,7 +41,7 @@ SHAPE_HINT = (
 )
 
 
-def prune(subject: Subject, settings: Compress, /) -> Pruned:
+def prune(subject: Subject, settings: Compress, /) -> Pruned[BlocksReport]:
     """Drop blocks of `subject.module` in place, least important first, until the count, ratio or goal is reached.
 
     Calibration samples are few: after a dropped block, and more so after a classifier fitted again, fine-tune.
@@ -64,34 +66,34 @@ class _Search:
                 f"{', '.join(candidate.name for candidate in self.candidates)}",
                 "lower count, or name more candidates with blocks",
             )
-        self.loss = mean_loss(subject)
+        self.loss = calibration_loss(subject)
         if not math.isfinite(self.loss):
             raise ModelError(
                 f"the loss on the calibration samples is {self.loss}",
                 "is the model trained, and its loss the right one?",
             )
-        self.bench = Workbench(
-            subject,
-            calls,
+        options = TrialOptions(
             classifier=settings.classifier,
             fit_maps=settings.replace == "fit",
-            measure=settings.importance == "loss",
+            # A map is taken only where its loss is lower than without one.
+            measure=settings.importance == "loss" or settings.replace == "fit",
             refits=any(not candidate.keeps_shape for candidate in self.candidates),
         )
+        self.bench = Workbench(subject, calls, options)
         self.dropped: list[Trial] = []
         # Of candidates without which the model, as it is now, breaks: why.
         self.broken: dict[str, str] = {}
         # As measured first; with "loss" before anything was dropped.
         self.importance: dict[str, float] = {}
 
-    def run(self) -> Pruned:
+    def run(self) -> Pruned[BlocksReport]:
         subject, settings = self.subject, self.settings
         before = count_macs(subject.module, subject.example), count_parameters(subject.module)
         if settings.importance != "loss":
             self.importance = (taylor if settings.importance == "taylor" else cosine)(subject, self.candidates)
         goal = self._goal(before[0])
         left = {candidate.name: candidate for candidate in self.candidates}
-        while len(self.dropped) != settings.count if goal is None else goal["reached"] > goal["limit"]:
+        while len(self.dropped) != settings.count if goal is None else goal.reached > goal.limit:
             trial = self._next(list(left.values()))
             if trial is None:
                 raise self._not_enough(goal)
@@ -99,49 +101,50 @@ class _Search:
             self.dropped.append(trial)
             del left[trial.candidate.name]
             if goal is not None:
-                goal["reached"] = cost(subject.module, goal["metric"], subject.example, subject.measure)
+                now = cost(subject.module, goal.metric, subject.example, subject.measure)
+                goal = dataclasses.replace(goal, reached=now)
             share = len(self.dropped) / (settings.count or len(self.candidates))
             subject.emit(share, f"dropped {trial.candidate.name}")
         self.bench.finish()
-        ranked = sorted(self.candidates, key=lambda c: (self.importance.get(c.name, math.inf), c.name))
-        after = count_macs(subject.module, subject.example), count_parameters(subject.module)
-        report = {
-            "candidates": [
-                {"name": c.name, "importance": self.importance.get(c.name), "macs": c.macs, "parameters": c.parameters}
-                for c in ranked
-            ],
-            "dropped": [trial.candidate.name for trial in self.dropped],
-            "kept": [c.name for c in ranked if c.name in left],
-            # Kept whatever their importance.
-            "cannot": {name: why for name, why in self.broken.items() if name in left},
-            "loss": [self.loss, mean_loss(subject)],
-            "macs": [before[0], after[0]],
-            "parameters": [before[1], after[1]],
-            "refitted": self.bench.refit,
-            "fits": [trial.fit for trial in self.dropped if trial.fit is not None],
-            "goal": goal,
-        }
         edits: list[Edit] = list(self.bench.edits)
-        return Pruned(edits, keep_masks(subject.masks, edits, subject.module), report)
+        return Pruned(self._report(left, before, goal), edits, keep_masks(subject.masks, edits, subject.module))
 
-    def _goal(self, macs: int) -> dict[str, Any] | None:
+    def _report(self, left: Collection[str], before: tuple[int, int], goal: ReachedGoal | None) -> BlocksReport:
+        """left: names of the blocks that are kept. before: MACs and parameters."""
+        module = self.subject.module
+        ranked = sorted(self.candidates, key=lambda c: (self.importance.get(c.name, math.inf), c.name))
+        return BlocksReport(
+            candidates=tuple(Block(c.name, self.importance.get(c.name), c.macs, c.parameters) for c in ranked),
+            dropped=tuple(trial.candidate.name for trial in self.dropped),
+            kept=tuple(c.name for c in ranked if c.name in left),
+            # Kept whatever their importance.
+            cannot={name: why for name, why in self.broken.items() if name in left},
+            loss=(self.loss, calibration_loss(self.subject)),
+            macs=(before[0], count_macs(module, self.subject.example)),
+            parameters=(before[1], count_parameters(module)),
+            refitted=self.bench.refit,
+            fits=tuple(trial.fit for trial in self.dropped if trial.fit is not None),
+            goal=goal,
+        )
+
+    def _goal(self, macs: int) -> ReachedGoal | None:
         """What decides when it is enough; None: the count does. A ratio is a goal on MACs."""
         settings = self.settings
         if settings.count is not None:
             return None
         if settings.goal is None:
             assert settings.ratio is not None
-            return {"metric": "macs", "before": macs, "limit": macs * (1 - settings.ratio), "reached": macs}
+            return ReachedGoal("macs", macs, macs * (1 - settings.ratio), reached=macs)
         metric = settings.goal.metric
         now = cost(self.subject.module, metric, self.subject.example, self.subject.measure)
-        return {"metric": metric, "before": now, "limit": goal_limit(settings.goal, now), "reached": now}
+        return ReachedGoal(metric, now, goal_limit(settings.goal, now), reached=now)
 
     def _next(self, candidates: Sequence[Candidate]) -> Trial | None:
         """The least important candidate that can go now; None when none can."""
         if self.settings.importance != "loss":
             order = sorted(candidates, key=lambda c: (self.importance[c.name], c.name))
             return next((trial for candidate in order if (trial := self._attempt(candidate))), None)
-        now = mean_loss(self.subject)
+        now = calibration_loss(self.subject)
         trials = [trial for candidate in candidates if (trial := self._attempt(candidate))]
         for trial in trials:
             if math.isfinite(trial.loss):
@@ -157,7 +160,7 @@ class _Search:
             self.broken[candidate.name] = f"{'' if candidate.keeps_shape else shapes}{error}"
             return None
 
-    def _not_enough(self, goal: dict[str, Any] | None) -> ModelError:
+    def _not_enough(self, goal: ReachedGoal | None) -> ModelError:
         names = ", ".join(trial.candidate.name for trial in self.dropped) or "none"
         reasons = [f"block {name} cannot be dropped: {why}" for name, why in self.broken.items()]
         hint = "want less, or name more candidates with blocks"
@@ -166,11 +169,11 @@ class _Search:
         if goal is None:
             if len(self.candidates) == 1:
                 return ModelError(reasons[0], hint)
-            said = f"drop_layers.count is {self.settings.count}, only {len(self.dropped)} could be dropped: {names}"
+            message = f"drop_layers.count is {self.settings.count}, only {len(self.dropped)} could be dropped: {names}"
         else:
-            wanted = "ratio" if self.settings.goal is None else "goal"
-            said = (
-                f"drop_layers: the {wanted}, {goal['metric']} of at most {goal['limit']:.6g}, cannot be met: the best "
-                f"reached is {goal['reached']:.6g} (from {goal['before']:.6g}), with these dropped: {names}"
+            asked = "ratio" if self.settings.goal is None else "goal"
+            message = (
+                f"drop_layers: the {asked}, {goal.metric} of at most {goal.limit:.6g}, cannot be met: the best "
+                f"reached is {goal.reached:.6g} (from {goal.before:.6g}), with these dropped: {names}"
             )
-        return ModelError("\n  ".join([said, *reasons]), hint)
+        return ModelError("\n  ".join([message, *reasons]), hint)

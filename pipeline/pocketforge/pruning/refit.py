@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from pocketforge.training.losses import Loss
 
 # Strengths tried, as a share of the largest eigenvalue of the inputs' moments: 1e-10 … 10.
 _STRENGTHS = torch.logspace(-10, 1, 45, dtype=torch.float64)
@@ -29,7 +30,14 @@ _LOSS_STEPS = 30
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """y = x weightᵀ + bias. error: ‖y - ŷ‖ over ‖y - mean of y‖, on the rows fitted. strength: the ridge's own."""
+    """y = x weightᵀ + bias.
+
+    Attributes:
+        weight: (outputs, inputs).
+        bias: (outputs).
+        error: ‖y - ŷ‖ over ‖y - mean of y‖, on the rows fitted.
+        strength: The ridge's.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -131,9 +139,20 @@ def ridge(x: Tensor, y: Tensor) -> Linear:
 
 @dataclass(frozen=True, slots=True)
 class MapForm:
-    """A layer that could stand for a block: the `by` of its Replace, and how rows come from activations."""
+    """A layer that could stand for a block.
 
-    by: dict[str, Any]
+    Attributes:
+        by: Of its Replace.
+        kind: Of layer, as `by` has it.
+        inputs: A batch of what enters the block → rows (rows, columns).
+        outputs: A batch of what leaves it → rows (rows, width).
+        columns: Inputs of one row.
+        width: Outputs of one row.
+        residual: It is fitted as identity plus a correction.
+    """
+
+    by: dict[str, object]
+    kind: str
     inputs: Callable[[Tensor], Tensor]
     outputs: Callable[[Tensor], Tensor]
     columns: int
@@ -145,8 +164,9 @@ class MapForm:
 
     def load(self, layer: nn.Module, fitted: Linear) -> None:
         """Put a fitted map into the layer built from `by`."""
+        shape = layer.get_parameter("weight").shape
         layer.load_state_dict(
-            {"weight": fitted.weight.reshape(layer.weight.shape).float(), "bias": fitted.bias.float()}, strict=True
+            {"weight": fitted.weight.reshape(shape).float(), "bias": fitted.bias.float()}, strict=True
         )
 
 
@@ -169,6 +189,7 @@ def map_forms(source: Sequence[int], result: Sequence[int]) -> list[MapForm]:
         forms.append(
             MapForm(
                 {"kind": "linear", "in_features": width, "out_features": outputs},
+                "linear",
                 lambda x: x.reshape(-1, width),
                 lambda y: y.reshape(-1, outputs),
                 width,
@@ -204,18 +225,34 @@ def _conv_form(channels: int, outputs: int, strides: Sequence[int], kernel: Sequ
         "stride": list(strides),
     }
     columns = channels * high * wide
-    return MapForm(by, rows, lambda y: y.permute(0, 2, 3, 1).reshape(-1, outputs), columns, outputs, residual)
+    return MapForm(by, "conv2d", rows, lambda y: y.permute(0, 2, 3, 1).reshape(-1, outputs), columns, outputs, residual)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedClassifier:
+    """A linear layer, and how it was fitted.
+
+    Attributes:
+        weight: (outputs, features).
+        bias: (outputs); None without one.
+        strength: As `outcomes.prune.Refit.strength`, and so the next three.
+        error: Of the ridge regression.
+        anchor: Weight on the distance to its solution.
+        loss: With its solution, and with the one taken.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    strength: float
+    error: float
+    anchor: float | None
+    loss: tuple[float, float] | None
 
 
 def fit_classifier(
-    features: list[Tensor],
-    logits: list[Tensor],
-    targets: list[Tensor],
-    loss: Callable[[Tensor, Tensor], Tensor] | None,
-    *,
-    bias: bool,
-) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
-    """Fit a linear layer on cached features; returns its weight, its bias and what happened, as JSON.
+    features: list[Tensor], logits: list[Tensor], targets: list[Tensor], loss: Loss | None, *, bias: bool
+) -> FittedClassifier:
+    """Fit a linear layer on cached features.
 
     features: batches (N, …, new width) that now enter it. logits: what it gave for them before (N, …, outputs).
     First a ridge regression to the old logits. Then, where `loss` is given (the layer's output is the model's), the
@@ -225,26 +262,26 @@ def fit_classifier(
     x = torch.cat([part.reshape(-1, part.shape[-1]) for part in features]).double()
     y = torch.cat([part.reshape(-1, part.shape[-1]) for part in logits]).double()
     weight, offset, strength, error = _ridge_with(x, y, bias)
-    report: dict[str, Any] = {"strength": strength, "error": error, "anchor": None}
+    used_anchor, losses = None, None
     if loss is not None and features[0].ndim == 2:
         answers = torch.cat(targets)
         answers = answers.double() if answers.is_floating_point() else answers
         before = float(loss(x @ weight.T + offset, answers))
         anchor = _best_anchor(x, y, answers, loss, bias)
         weight, offset = _minimize(x, answers, weight, offset, loss, anchor, bias)
-        report["loss"] = [before, float(loss(x @ weight.T + offset, answers))]
-        report["anchor"] = None if anchor == float("inf") else anchor
-    return weight.float(), offset.float() if bias else None, report
+        losses = before, float(loss(x @ weight.T + offset, answers))
+        used_anchor = None if anchor == float("inf") else anchor
+    return FittedClassifier(weight.float(), offset.float() if bias else None, strength, error, used_anchor, losses)
 
 
 def _ridge_with(x: Tensor, y: Tensor, bias: bool) -> tuple[Tensor, Tensor, float, float]:
     """Weight, bias (zeros without one), strength and error."""
     # Without a bias nothing may be centred: rows together with their negatives have a mean of 0.
-    found = ridge(x, y) if bias else ridge(torch.cat([x, -x]), torch.cat([y, -y]))
-    return found.weight, found.bias if bias else torch.zeros_like(found.bias), found.strength, found.error
+    fitted = ridge(x, y) if bias else ridge(torch.cat([x, -x]), torch.cat([y, -y]))
+    return fitted.weight, fitted.bias if bias else torch.zeros_like(fitted.bias), fitted.strength, fitted.error
 
 
-def _best_anchor(x: Tensor, y: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor], bias: bool) -> float:
+def _best_anchor(x: Tensor, y: Tensor, targets: Tensor, loss: Loss, bias: bool) -> float:
     """The anchor that gives the lowest loss on every fourth sample, fitted without them."""
     held = torch.arange(len(x)) % 4 == 3
     if not held.any():
@@ -262,7 +299,7 @@ def _minimize(
     targets: Tensor,
     weight: Tensor,
     offset: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     anchor: float,
     bias: bool,
 ) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from pocketforge.pruning.depgraph import Dependency, Handler, Index, Node
 
 
 class SearchLimitError(Exception):
@@ -29,13 +31,6 @@ class Budget:
             raise SearchLimitError(f"the search did not end within {self.steps:,} steps")
 
 
-class Index(NamedTuple):
-    """An index of a node's channels and the root's index that led to it, under Torch-Pruning's names."""
-
-    idx: int
-    root_idx: int
-
-
 class Place(NamedTuple):
     """The number of a member, the part of it (of a split's output), and how many indices."""
 
@@ -46,31 +41,19 @@ class Place(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """Indices of one side of one node. roots: index → the root's index that led to it first, in the order found."""
+    """Indices of one side of one node.
 
-    dep: Any
+    Attributes:
+        dep: By which they were reached.
+        roots: Index → the root's index that led to it first, in the order of the search.
+    """
+
+    dep: Dependency
     roots: dict[int, int] = field(default_factory=dict)
 
 
-class Item(tuple):  # type: ignore[type-arg]
-    """An entry of a group as Torch-Pruning's importance criteria read it: (dep, idxs), and root_idxs beside them."""
-
-    root_idxs: list[int]
-
-    @classmethod
-    def of(cls, dep: Any, idxs: list[int], root_idxs: list[int]) -> Item:
-        item = cls((dep, idxs))
-        item.root_idxs = root_idxs
-        return item
-
-    @property
-    def dep(self) -> Any:
-        return self[0]
-
-    @property
-    def idxs(self) -> list[int]:
-        found: list[int] = self[1]
-        return found
+# One side of one node.
+Side = tuple[Node, Handler]
 
 
 class Reach:
@@ -82,10 +65,15 @@ class Reach:
     """
 
     def __init__(
-        self, node: Any, root: Any, indices: Iterable[int], budget: Budget, size_of: Callable[[Any], int]
+        self,
+        node: Node,
+        root: Dependency,
+        indices: Iterable[int],
+        budget: Budget,
+        size_of: Callable[[Dependency], int],
     ) -> None:
-        self.members: dict[tuple[Any, Any], Member] = {}
-        self.lost: dict[tuple[Any, Any], str] = {}
+        self.members: dict[Side, Member] = {}
+        self.lost: dict[Side, str] = {}
         self._size_of = size_of
         self._parents = {index: index for index in indices}
         self._key = (node, root.handler)
@@ -93,11 +81,11 @@ class Reach:
         # As Torch-Pruning walks: a stack, entries noted when they are found. Its group's order is this one.
         stack = [(node, root.handler, [Index(index, index) for index in self._parents])]
         while stack:
-            source, function, found = stack.pop()
+            source, function, indices_there = stack.pop()
             for dep in source.dependencies:
                 if dep.is_triggered_by(function):
                     try:
-                        fresh = self._arrive(dep, _mapped(dep, found, budget))
+                        fresh = self._arrive(dep, _mapped(dep, indices_there, budget))
                     except (IndexError, TypeError, ZeroDivisionError) as error:  # over sizes that were not found
                         self.lost[source, function] = type(error).__name__
                         continue
@@ -108,15 +96,15 @@ class Reach:
     def root(self) -> Member:
         return self.members[self._key]
 
-    def _arrive(self, dep: Any, found: Sequence[Index]) -> list[Index]:
-        """Those of `found` that were not known of the dependency's target."""
-        if not found:
+    def _arrive(self, dep: Dependency, arrived: Sequence[Index]) -> list[Index]:
+        """Those of `arrived` that were not known of the dependency's target."""
+        if not arrived:
             return []
         key = (dep.target, dep.handler)
         member = self.members.setdefault(key, Member(dep))
         size = self._size_of(dep)
         fresh = []
-        for index in found:
+        for index in arrived:
             known = member.roots.get(index.idx)
             if known is None:
                 member.roots[index.idx] = index.root_idx
@@ -139,7 +127,7 @@ class Reach:
             self._parents[root] = root = self._parents[self._parents[root]]
         return root
 
-    def join_partitions(self, partitions: Callable[[Any], tuple[int, int]]) -> None:
+    def join_partitions(self, partitions: Callable[[Dependency], tuple[int, int]]) -> None:
         """Join what must stay in step: the channels at one place of each part.
 
         partitions: a dependency → (channels, equal parts they lie in) of its target, parts 1 where it has none.
@@ -151,7 +139,7 @@ class Reach:
                 for index, root in member.roots.items():
                     self.join(first.setdefault(index % (channels // parts), root), root)
 
-    def orbits(self, part_of: Callable[[Any, int], int]) -> dict[int, list[Place]]:
+    def orbits(self, part_of: Callable[[Dependency, int], int]) -> dict[int, list[Place]]:
         """For each orbit where it takes indices, and how many. part_of: (dependency, index) → the part of its target
         (of a split) that the index lies in, 0 in all others.
         """
@@ -159,20 +147,22 @@ class Reach:
         for number, member in enumerate(self.members.values()):
             for index, root in member.roots.items():
                 counts.setdefault(self.orbit(root), Counter())[number, part_of(member.dep, index)] += 1
-        return {o: [Place(n, part, count) for (n, part), count in sorted(found.items())] for o, found in counts.items()}
+        return {
+            o: [Place(n, part, count) for (n, part), count in sorted(places.items())] for o, places in counts.items()
+        }
 
 
-def _mapped(dep: Any, found: list[Index], budget: Budget) -> list[Index]:
-    """`found`, counted as the dependency's target counts."""
-    budget.spend(len(found) + 1)
+def _mapped(dep: Dependency, indices: list[Index], budget: Budget) -> list[Index]:
+    """The indices, counted as the dependency's target counts."""
+    budget.spend(len(indices) + 1)
     for mapping in dep.index_mapping:
-        if mapping is not None and found:
-            mapped = mapping(found)
+        if mapping is not None and indices:
+            mapped = mapping(indices)
             if any(index.root_idx is None for index in mapped):  # some mappings forget where an index came from
-                mapped = [Index(to.idx, index.root_idx) for index in found for to in mapping([index])]
+                mapped = [Index(to.idx, index.root_idx) for index in indices for to in mapping([index])]
             budget.spend(len(mapped))
-            found = mapped
-    return found
+            indices = mapped
+    return indices
 
 
 def spread(classes: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:

@@ -12,23 +12,22 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pocketforge.errors import ModelError
-from pocketforge.recipe.compress import PruneChannels
+from pocketforge.outcomes.sensitivity import Judged, LayerSensitivity, SensitivityOutcome
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from pocketforge.model.surgery import KeepChannels
     from pocketforge.pruning.base import Subject
+    from pocketforge.pruning.units import Unit
+    from pocketforge.recipe.compress import PruneChannels
+    from pocketforge.training.batches import Batch
 
-    Samples = list[tuple[tuple[Tensor, ...], Tensor]]
-
-VERSION = 1
-_METRICS = ("accuracy_top1", "loss", "macs")
 RATIOS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 # Float sums differ in their last bits with the number of samples: a drop of exactly the limit is within it.
 _TOLERANCE = 1e-9
@@ -36,9 +35,13 @@ _TOLERANCE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class _SingleCut:
-    """A unit of coupled layers that the channel pruner may cut, under the name of the first.
+    """A unit of coupled layers that the channel pruner may cut.
 
-    removed: ratio → how many pieces go; raises ModelError when none would be left. edit: ratio → the cut, as data.
+    Attributes:
+        name: Of the first of them.
+        channels: Those that it has.
+        removed: Ratio → how many pieces go; raises ModelError when none would be left.
+        edit: Ratio → the cut, as data.
     """
 
     name: str
@@ -48,67 +51,63 @@ class _SingleCut:
 
 
 def measure(
-    subject: Subject, settings: Mapping[str, Any], batches: Samples, ratios: Sequence[float] = RATIOS
-) -> dict[str, Any]:
+    subject: Subject, pruning: PruneChannels, batches: Sequence[Batch], ratios: Sequence[float] = RATIOS
+) -> SensitivityOutcome:
     """Accuracy, loss and MACs when one layer alone is pruned by each ratio, for every layer that can be.
 
-    settings: importance, round_to, protect, max_ratio, as in PruneChannels; ratios above max_ratio are left out.
-    batches: what accuracy and loss are measured on (importance is measured on the subject's own). A ratio that the
-    layer cannot be pruned by has null values. Gives the content of sensitivity.json; the accuracy of a regression is
-    null. Raises ModelError when there is nothing to measure on or no layer can be pruned.
+    pruning: its importance, round_to, protect and max_ratio count; ratios above max_ratio are left out. batches: what
+    accuracy and loss are measured on (importance is measured on the subject's own). Raises ModelError when there is
+    nothing to measure on or no layer can be pruned.
     """
     if not batches:
         raise ModelError("a sensitivity study needs samples, there are none", "raise data.calibration_samples")
-    tried = [ratio for ratio in ratios if ratio <= settings["max_ratio"]]
+    tried = [ratio for ratio in ratios if ratio <= pruning.max_ratio]
     if not tried:
         raise ModelError(
-            f"no ratio of {', '.join(map(str, ratios))} is at most max_ratio = {settings['max_ratio']}",
+            f"no ratio of {', '.join(map(str, ratios))} is at most max_ratio = {pruning.max_ratio}",
             f"raise max_ratio to {min(ratios)} or more",
         )
     whole = _judge(subject.module, subject, batches)
     rows = []
     # Found and ranked once: a copy of the model and one forward pass of the samples is all that each cut then costs.
-    cuts = _single_cuts(subject, _entry(settings))
+    cuts = _single_cuts(subject, pruning)
     if not cuts:
         raise ModelError("no layer's channels can be pruned", "protect less, or lower round_to")
     for number, cut in enumerate(cuts):
-        row: dict[str, Any] = {"name": cut.name, "channels": cut.channels}
-        row |= {metric: [] for metric in _METRICS}
         known = {0: whole}
+        judged = []
         for done, ratio in enumerate(tried):
             subject.emit((number + done / len(tried)) / len(cuts), f"{cut.name} at {ratio:g}")
-            found = _alone(subject, cut, ratio, batches, known)
-            for metric in _METRICS:
-                row[metric].append(found[metric])
-        rows.append(row)
+            judged.append(_alone(subject, cut, ratio, batches, known))
+        rows.append(
+            LayerSensitivity(
+                cut.name,
+                cut.channels,
+                accuracy_top1=tuple(one.accuracy_top1 for one in judged),
+                loss=tuple(one.loss for one in judged),
+                macs=tuple(one.macs for one in judged),
+            )
+        )
     subject.emit(1.0, f"{len(cuts)} layers at {len(tried)} ratios")
-    return {
-        "version": VERSION,
-        "baseline": whole,
-        "samples": sum(len(targets) for _, targets in batches),
-        "ratios": tried,
-        "layers": rows,
-    }
+    return SensitivityOutcome(whole, sum(len(targets) for _, targets in batches), tuple(tried), tuple(rows))
 
 
-def choose_ratios(found: Mapping[str, Any], max_accuracy_drop: float) -> dict[str, float]:
+def choose_ratios(study: SensitivityOutcome, max_accuracy_drop: float) -> dict[str, float]:
     """For each layer the largest measured ratio up to which none costs more than `max_accuracy_drop`; 0.0 if none.
 
-    found: the content of sensitivity.json. For a regression, whose accuracy is null, the drop is of the loss: it may
-    rise by that share of the baseline's.
+    For a regression, which has no accuracy, the drop is of the loss: it may rise by that share of the baseline's.
     """
-    return {
-        row["name"]: _largest(found["ratios"], _costs(found["baseline"], row), max_accuracy_drop)
-        for row in found["layers"]
-    }
+    return {row.name: _largest(study.ratios, costs(study.baseline, row), max_accuracy_drop) for row in study.layers}
 
 
-def _costs(baseline: Mapping[str, Any], row: Mapping[str, Any]) -> list[float]:
+def costs(baseline: Judged, row: LayerSensitivity) -> list[float]:
     """What each ratio costs in accuracy (or as a relative rise of the loss); infinite where it could not be pruned."""
-    if baseline["accuracy_top1"] is not None:
-        return [math.inf if a is None else baseline["accuracy_top1"] - a for a in row["accuracy_top1"]]
-    floor = max(baseline["loss"], 1e-12)
-    return [math.inf if loss is None else (loss - baseline["loss"]) / floor for loss in row["loss"]]
+    if baseline.accuracy_top1 is not None:
+        return [math.inf if a is None else baseline.accuracy_top1 - a for a in row.accuracy_top1]
+    whole = baseline.loss
+    if whole is None:  # not finite: against it nothing can be judged
+        return [math.inf] * len(row.loss)
+    return [math.inf if loss is None else (loss - whole) / max(whole, 1e-12) for loss in row.loss]
 
 
 def _largest(ratios: Sequence[float], costs: Sequence[float], limit: float) -> float:
@@ -120,7 +119,7 @@ def _largest(ratios: Sequence[float], costs: Sequence[float], limit: float) -> f
     return chosen
 
 
-def _single_cuts(subject: Subject, entry: PruneChannels) -> list[_SingleCut]:
+def _single_cuts(subject: Subject, pruning: PruneChannels) -> list[_SingleCut]:
     """What `channels.prune` would do with a ratio for one layer alone, for every layer.
 
     Its own steps one by one, because a whole prune() a ratio would build and check the dependency graph every time
@@ -128,14 +127,14 @@ def _single_cuts(subject: Subject, entry: PruneChannels) -> list[_SingleCut]:
     """
     from pocketforge.pruning import channels
 
-    graph, units = channels._find(subject, entry)
+    graph, units = channels.find_units(subject, pruning)
 
-    def single(unit: Any) -> _SingleCut:
+    def single(unit: Unit) -> _SingleCut:
         def removed(ratio: float) -> int:
-            return channels._local(unit, ratio, subject, entry.round_to)
+            return channels.removed_pieces(unit, ratio, subject, pruning.round_to)
 
         def edit(ratio: float) -> KeepChannels:
-            return graph.record(channels._indices({unit: removed(ratio)}))
+            return graph.record(channels.indices_of({unit: removed(ratio)}))
 
         return _SingleCut(unit.layers[0], unit.size, removed, edit)
 
@@ -143,34 +142,23 @@ def _single_cuts(subject: Subject, entry: PruneChannels) -> list[_SingleCut]:
 
 
 def _alone(
-    subject: Subject, cut: _SingleCut, ratio: float, batches: Samples, known: dict[int, dict[str, Any]]
-) -> dict[str, Any]:
+    subject: Subject, cut: _SingleCut, ratio: float, batches: Sequence[Batch], known: dict[int, Judged]
+) -> Judged:
     """The model with only this layer cut. known: what was measured already, by the number of channels removed."""
     from pocketforge.model.surgery import apply_edits
 
     try:
         count = cut.removed(ratio)
     except ModelError:
-        return dict.fromkeys(_METRICS)
+        return Judged()
     # Ratios that round to the same number of channels remove the same ones.
     if count not in known:
         known[count] = _judge(apply_edits(copy.deepcopy(subject.module), [cut.edit(ratio)]), subject, batches)
     return known[count]
 
 
-def _entry(settings: Mapping[str, Any]) -> PruneChannels:
-    return PruneChannels(
-        ratio=RATIOS[0],
-        importance=settings["importance"],
-        scope="local",
-        round_to=settings["round_to"],
-        protect=tuple(settings["protect"]),
-        max_ratio=settings["max_ratio"],
-    )
-
-
-def _judge(module: nn.Module, subject: Subject, batches: Samples) -> dict[str, Any]:
-    """Accuracy (null where targets are no class numbers) and loss in one pass over the samples, and the MACs."""
+def _judge(module: nn.Module, subject: Subject, batches: Sequence[Batch]) -> Judged:
+    """Accuracy (None where targets are no class numbers) and loss in one pass over the samples, and the MACs."""
     import torch
 
     from pocketforge.model.load import count_macs
@@ -185,8 +173,8 @@ def _judge(module: nn.Module, subject: Subject, batches: Samples) -> dict[str, A
             right += int((outputs.argmax(1) == targets).sum()) if classes else 0
             count += len(targets)
     mean = total / count
-    return {
-        "accuracy_top1": right / count if classes else None,
-        "loss": mean if math.isfinite(mean) else None,
-        "macs": count_macs(module, subject.example),
-    }
+    return Judged(
+        right / count if classes else None,
+        mean if math.isfinite(mean) else None,
+        count_macs(module, subject.example),
+    )

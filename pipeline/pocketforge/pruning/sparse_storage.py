@@ -26,20 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketforge.files import read_whole, write_whole
-from pocketforge.model.packed_weights import (
+from pocketforge.model.packed_weights import Codec, Unpacked, dense, pack, unpack_file
+from pocketforge.model.tensor_files import (
     BITS,
     ITEM_BYTES,
     UNSIGNED,
     Bits,
-    Codec,
     Damaged,
-    Entry,
-    Tensor,
-    Unpacked,
-    dense,
+    HeaderEntry,
+    StoredTensor,
     header_entry,
-    pack,
-    unpack_file,
 )
 
 
@@ -115,18 +111,18 @@ def decode(source: Path, to: Path) -> Unpacked:
     return unpack_file(source, to, CODEC)
 
 
-def _smallest(name: str, tensor: Tensor) -> tuple[SparseTensor, dict[str, Tensor]]:
+def _smallest(name: str, tensor: StoredTensor) -> tuple[SparseTensor, dict[str, StoredTensor]]:
     """The encoding that takes the fewest bytes, header entries included; of equal ones the simpler."""
     candidates = {"dense": dense(name, tensor)}
     zeros = 0
     if tensor.dtype in ITEM_BYTES and tensor.data:
         bits = tensor.bits()
-        kept = np.flatnonzero(bits)
-        zeros = tensor.count - len(kept)
-        values = Tensor(tensor.dtype, (len(kept),), bits[kept].tobytes())
+        places = np.flatnonzero(bits)
+        zeros = tensor.count - len(places)
+        values = StoredTensor(tensor.dtype, (len(places),), bits[places].tobytes())
         mask = np.packbits(bits != 0, bitorder="little")
         candidates["bitmask"] = {f"bitmask.mask:{name}": _index(mask), f"bitmask.values:{name}": values}
-        rows, gaps = _compressed_rows(kept, *_rows_and_columns(tensor.shape))
+        rows, gaps = _compressed_rows(places, *_rows_and_columns(tensor.shape))
         candidates["csr"] = {
             f"csr.rows:{name}": _index(rows),
             f"csr.gaps:{name}": _index(gaps),
@@ -167,14 +163,14 @@ def _compressed_rows(kept: NDArray[np.intp], rows: int, columns: int) -> tuple[B
     return pointers.astype(np.uint64), gaps.astype(np.uint64)
 
 
-def _index(values: Bits) -> Tensor:
+def _index(values: Bits) -> StoredTensor:
     """In the smallest unsigned type that holds them."""
     most = int(values.max()) if len(values) else 0
     size = next(size for size, kind in BITS.items() if most <= np.iinfo(kind).max)
-    return Tensor(UNSIGNED[size], (len(values),), values.astype(BITS[size]).tobytes())
+    return StoredTensor(UNSIGNED[size], (len(values),), values.astype(BITS[size]).tobytes())
 
 
-def _decoded(name: str, entry: Entry, parts: Mapping[str, Tensor]) -> bytes:
+def _decoded(name: str, entry: HeaderEntry, parts: Mapping[str, StoredTensor]) -> bytes:
     dtype, shape, _ = entry
     if dtype not in ITEM_BYTES:
         raise Damaged(f"{name} is missing")

@@ -5,21 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pocketforge.pruning.attention import Attention
+from pocketforge.pruning.depgraph import Handler
 from pocketforge.pruning.search import Place, spread
 
 
 @dataclass(slots=True, eq=False)
 class Cut:
-    """What a unit takes of one side of one layer. indices: orbit → the layer's indices that go with it."""
+    """What a unit takes of one side of one layer.
+
+    Attributes:
+        name: The layer's, or a parameter's.
+        handler: What cuts it.
+        dim: Of a parameter: the dimension that is cut.
+        is_output: Whether its outputs are cut.
+        indices: Orbit → the layer's indices that go with it.
+    """
 
     name: str
-    handler: Any
+    handler: Handler
     dim: int
     is_output: bool
     indices: dict[int, list[int]]
@@ -29,10 +37,16 @@ class Cut:
 class Unit:
     """Channels that go together: index i of `root`'s and what depends on it in every other layer.
 
-    root: the layer whose channels are counted. layers: all layers whose outputs are cut, in the model's order. size:
-    channels of the root now, or heads. pieces: what may be removed, as the root's indices, least important first;
-    always in this order, and each with all the indices that go with its own (partners in a gate, in other groups).
-    scores: a piece's mean importance. attention: set when the pieces are heads. orbits: root index → what it goes with.
+    Attributes:
+        root: The layer whose channels are counted.
+        layers: All layers whose outputs are cut, in the model's order.
+        size: Channels of the root now, or heads.
+        orbits: Root index → what it goes with.
+        cuts: What goes with it in every layer.
+        attention: Set when the pieces are heads.
+        pieces: What may be removed, as the root's indices, least important first; always in this order, and each with
+            all the indices that go with its own (partners in a gate, in other groups).
+        scores: A piece's mean importance.
     """
 
     root: str
@@ -57,7 +71,7 @@ class Unit:
 
     def share(self) -> dict[str, int]:
         """Output channels of each layer that are this unit's."""
-        return {name: sum(len(found) for found in part.values()) for name, part in self._outputs().items()}
+        return {name: sum(len(indices) for indices in part.values()) for name, part in self._outputs().items()}
 
     def _outputs(self) -> dict[str, dict[int, list[int]]]:
         return {cut.name: cut.indices for cut in self.cuts if cut.name in self.layers and cut.is_output}
@@ -65,9 +79,13 @@ class Unit:
 
 @dataclass(slots=True)
 class Units:
-    """channels, heads: what may be pruned. protected: layers that were asked to stay, or give the model's output.
+    """What of a model may be pruned, and what not.
 
-    skipped: layer → why it cannot be pruned.
+    Attributes:
+        channels: Those that may go.
+        heads: Of attention, those that may go.
+        protected: Layers that were asked to stay, or give the model's output.
+        skipped: Layer → why it cannot be pruned.
     """
 
     channels: list[Unit]
@@ -116,11 +134,11 @@ def cut_channels(
         members.setdefault(orbit, []).append(root)
         scores[orbit] += value
     scores = {orbit: scores[orbit] / len(members[orbit]) for orbit in orbits}
-    kinds: dict[Any, list[int]] = {}
+    kinds: dict[tuple[Place, ...], list[int]] = {}
     for orbit in sorted(orbits, key=lambda orbit: scores[orbit]):
         kinds.setdefault(tuple(orbits[orbit]), []).append(orbit)
     classes = list(kinds.values())
-    if len({len(found) for found in classes}) == 1 and math.lcm(least, len(classes)) < len(orbits):
+    if len({len(alike) for alike in classes}) == 1 and math.lcm(least, len(classes)) < len(orbits):
         step = math.lcm(least, len(classes))
     else:
         step = least

@@ -9,22 +9,21 @@ state-dict names change and deepcopy fails until `remove`, its ties fall as topk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pocketforge.errors import ModelError
+from pocketforge.outcomes.prune import LayerZeros, LeftDense, WeightsReport, Zeros
 from pocketforge.pruning.base import Pruned, Subject
 from pocketforge.pruning.costs import check_patterns, matches
 from pocketforge.recipe.compress import Compress, PruneUnstructured, cubic_amount
+from pocketforge.training.batches import Batch
 from pocketforge.training.loop import deterministic
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-Batches = Sequence[tuple[tuple[Tensor, ...], Tensor]]
+from pocketforge.training.losses import Loss
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.Linear)
@@ -46,13 +45,13 @@ class _Layer:
 
 @dataclass(slots=True)
 class _Selection:
-    """The layers to prune, and those that stay dense as {"name", "reason"}."""
+    """The layers to prune, and those that stay dense."""
 
     layers: list[_Layer] = field(default_factory=list)
-    left_dense: list[dict[str, str]] = field(default_factory=list)
+    left_dense: list[LeftDense] = field(default_factory=list)
 
 
-def prune(subject: Subject, settings: Compress) -> Pruned:
+def prune(subject: Subject, settings: Compress) -> Pruned[WeightsReport]:
     """Zero the least important weights in place: exactly round(amount × weights) of each layer, or of all (global).
 
     Weights that `subject.masks` holds at zero stay so and count towards the amount. Of equal scores the earlier weight
@@ -60,9 +59,8 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
     own; layers whose inputs are no multiple of m stay dense. With schedule cubic nothing is zeroed here, only checked
     that it can be: `GradualPruning` does it during the fine-tuning.
 
-    Report: layers [{name, weights, zeros, share}] of the layers pruned (zeros: masked), zeros, weights, share,
-    criterion, scope, schedule, n_m, left_dense [{name, reason}]. Raises ModelError: nothing to prune, a pattern that
-    fits no layer, a layer that would be left without a weight, a loss that is no scalar.
+    The report counts masked zeros of the layers pruned. Raises ModelError: nothing to prune, a pattern that fits no
+    layer, a layer that would be left without a weight, a loss that is no scalar.
     """
     assert isinstance(settings, PruneUnstructured)
     selection = _select(subject.module, settings)
@@ -76,17 +74,27 @@ def prune(subject: Subject, settings: Compress) -> Pruned:
         masks = before
     _zero(subject.module, masks)
     masks = {name: mask for name, mask in masks.items() if name in before or not mask.all()}
-    report = _report(subject.module, selection.layers, masks)
-    report |= {"criterion": settings.criterion, "scope": settings.scope, "schedule": settings.schedule}
-    return Pruned(masks=masks, report={**report, "n_m": list(settings.n_m), "left_dense": selection.left_dense})
+    zeros = _zeros(subject.module, selection.layers, masks)
+    report = WeightsReport(
+        layers=zeros.layers,
+        zeros=zeros.zeros,
+        weights=zeros.weights,
+        share=zeros.share,
+        criterion=settings.criterion,
+        scope=settings.scope,
+        schedule=settings.schedule,
+        n_m=settings.n_m,
+        left_dense=tuple(selection.left_dense),
+    )
+    return Pruned(report, masks=masks)
 
 
-def measure_zeros(module: nn.Module) -> dict[str, Any]:
-    """Zeros among the weights of all layers that could be pruned: {"layers": [{name, weights, zeros, share}], "zeros",
-    "weights", "share"}. Counted are values, masked or not; -0.0 counts as zero.
+def measure_zeros(module: nn.Module) -> Zeros:
+    """Zeros among the weights of all layers that could be pruned. Counted are values, masked or not; -0.0 counts as
+    zero.
     """
     layers = _prunable(module).layers
-    return _report(module, layers, {layer.parameter: _weight(module, layer) != 0 for layer in layers})
+    return _zeros(module, layers, {layer.parameter: _weight(module, layer) != 0 for layer in layers})
 
 
 class MaskConstraint:
@@ -128,7 +136,7 @@ class GradualPruning(MaskConstraint):
         settings: PruneUnstructured,
         masks: Mapping[str, Tensor],
         loss: Loss,
-        batches: Batches,
+        batches: Sequence[Batch],
         seed: int,
     ) -> None:
         super().__init__(module, masks)
@@ -166,7 +174,7 @@ class GradualPruning(MaskConstraint):
 
 
 def _prunable(module: nn.Module) -> _Selection:
-    found = _Selection()
+    selection = _Selection()
     embeddings = {id(m.weight) for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
     seen: set[int] = set()
     for name, layer in module.named_modules():
@@ -174,39 +182,37 @@ def _prunable(module: nn.Module) -> _Selection:
             continue
         weight = dict(layer.named_parameters(recurse=False)).get("weight")
         if weight is None:
-            found.left_dense.append({"name": name, "reason": "its weight is computed from other parameters"})
+            selection.left_dense.append(LeftDense(name, "its weight is computed from other parameters"))
         elif id(weight) in embeddings:
-            found.left_dense.append({"name": name, "reason": "it shares its weight with an embedding"})
+            selection.left_dense.append(LeftDense(name, "it shares its weight with an embedding"))
         elif id(weight) not in seen:  # a weight that two layers share is one weight
             seen.add(id(weight))
             transposed = isinstance(layer, TRANSPOSED)
             inputs = weight.shape[0] // layer.groups if transposed else weight.shape[1]
-            found.layers.append(_Layer(name, f"{name}.weight".lstrip("."), inputs, transposed))
-    return found
+            selection.layers.append(_Layer(name, f"{name}.weight".lstrip("."), inputs, transposed))
+    return selection
 
 
 def _select(module: nn.Module, settings: PruneUnstructured) -> _Selection:
-    found = _prunable(module)
-    if not found.layers:
+    prunable = _prunable(module)
+    if not prunable.layers:
         raise ModelError(
             "there is nothing to prune: the model has no convolution or linear layer with a weight of its own",
             "an archive of torch.export is a traced graph without layers: give the model's Python definition",
         )
     check_patterns(settings.protect, [name for name, _ in module.named_modules()], "prune_unstructured.protect")
-    check_patterns(settings.amounts, [layer.name for layer in found.layers], "prune_unstructured.amounts")
-    chosen = _Selection(left_dense=found.left_dense)
+    check_patterns(settings.amounts, [layer.name for layer in prunable.layers], "prune_unstructured.amounts")
+    chosen = _Selection(left_dense=prunable.left_dense)
     multiple = settings.n_m[1] if settings.n_m else 1
-    for layer in found.layers:
+    for layer in prunable.layers:
         if matches(layer.name, settings.protect):
-            chosen.left_dense.append({"name": layer.name, "reason": "protected"})
+            chosen.left_dense.append(LeftDense(layer.name, "protected"))
         elif layer.inputs % multiple:
-            chosen.left_dense.append(
-                {"name": layer.name, "reason": f"{layer.inputs} inputs are no multiple of {multiple}"}
-            )
+            chosen.left_dense.append(LeftDense(layer.name, f"{layer.inputs} inputs are no multiple of {multiple}"))
         else:
             chosen.layers.append(layer)
     if not chosen.layers:
-        reasons = ", ".join(f"{dense['name']} ({dense['reason']})" for dense in chosen.left_dense[:8])
+        reasons = ", ".join(f"{dense.name} ({dense.reason})" for dense in chosen.left_dense[:8])
         more = f" … and {len(chosen.left_dense) - 8} more" if len(chosen.left_dense) > 8 else ""
         raise ModelError(f"there is nothing to prune, every layer stays dense: {reasons}{more}", "protect fewer layers")
     if not settings.n_m and not any(
@@ -231,9 +237,9 @@ def _checked(module: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor
     shapes = {name: list(parameter.shape) for name, parameter in module.named_parameters(remove_duplicate=False)}
     for name, mask in masks.items():
         if shapes.get(name) != list(mask.shape):
-            found = f"has shape {shapes[name]}" if name in shapes else "is not there"
+            parameter = f"has shape {shapes[name]}" if name in shapes else "is not there"
             raise ModelError(
-                f"the pruning mask of {name} has shape {list(mask.shape)}, the parameter {found}",
+                f"the pruning mask of {name} has shape {list(mask.shape)}, the parameter {parameter}",
                 "masks hold for the model they were made for: was it changed since?",
             )
     return {name: mask.detach().to("cpu", torch.uint8, copy=True) for name, mask in masks.items()}
@@ -248,7 +254,7 @@ def _zero(module: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def _scores(
-    module: nn.Module, layers: list[_Layer], criterion: str, loss: Loss, batches: Batches, seed: int
+    module: nn.Module, layers: list[_Layer], criterion: str, loss: Loss, batches: Sequence[Batch], seed: int
 ) -> dict[str, Tensor]:
     """The importance of each weight, 0 or more, on the CPU, by parameter name."""
     weights = {layer.parameter: _weight(module, layer) for layer in layers}
@@ -269,7 +275,7 @@ def _scores(
     return scores
 
 
-def _gradients(module: nn.Module, names: list[str], loss: Loss, batches: Batches) -> dict[str, Tensor]:
+def _gradients(module: nn.Module, names: list[str], loss: Loss, batches: Sequence[Batch]) -> dict[str, Tensor]:
     """The sum over `batches` of the loss's gradients, in eval mode; `.grad` and all modes stay as they were."""
     if not batches:
         raise ModelError("importance needs calibration samples, there are none", "raise data.calibration_samples")
@@ -280,9 +286,9 @@ def _gradients(module: nn.Module, names: list[str], loss: Loss, batches: Batches
             device = weights[0].device
             value = loss(module(*(x.to(device) for x in inputs)), targets.to(device))
             if not isinstance(value, Tensor) or value.ndim:
-                found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                form = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
                 raise ModelError(
-                    f"the loss must be a scalar tensor, found {found}", "return its mean over the batch: loss.mean()"
+                    f"the loss must be a scalar tensor, found {form}", "return its mean over the batch: loss.mean()"
                 )
             if not value.requires_grad:
                 raise ModelError(
@@ -326,9 +332,9 @@ def _grown(
     progress: float = 1.0,
 ) -> dict[str, Tensor]:
     """The layers' masks with the zeros that `progress` of the schedule asks for; what was masked stays so."""
-    kept = {n: masks[n] if n in masks else torch.ones_like(score, dtype=torch.uint8) for n, score in scores.items()}
+    old = {n: masks[n] if n in masks else torch.ones_like(score, dtype=torch.uint8) for n, score in scores.items()}
     # Below every score: what is masked already is counted first.
-    ranked = {n: score.masked_fill(kept[n] == 0, -torch.inf) for n, score in scores.items()}
+    ranked = {n: score.masked_fill(old[n] == 0, -torch.inf) for n, score in scores.items()}
     if settings.n_m:
         n, m = settings.n_m
         chosen = [_best_of(ranked[layer.parameter], n, m, layer.transposed) for layer in layers]
@@ -345,7 +351,7 @@ def _grown(
         chosen = list(keep.split([len(flat) for flat in flats]))
     grown = {}
     for layer, keep in zip(layers, chosen, strict=True):
-        mask = kept[layer.parameter]
+        mask = old[layer.parameter]
         grown[layer.parameter] = mask & keep.view_as(mask)
         if not grown[layer.parameter].any():
             local = 'set scope = "local", ' if settings.scope == "global" else ""
@@ -377,14 +383,15 @@ def _best_of(scores: Tensor, n: int, m: int, transposed: bool) -> Tensor:
     return keep.view(last.shape).movedim(-1, inputs).contiguous()
 
 
-def _report(module: nn.Module, layers: list[_Layer], masks: Mapping[str, Tensor]) -> dict[str, Any]:
+def _zeros(module: nn.Module, layers: list[_Layer], masks: Mapping[str, Tensor]) -> Zeros:
+    """Where the masks of the layers' weights are 0; one without a mask has none."""
     rows = []
     for layer in layers:
         weights = _weight(module, layer).numel()
         zeros = int((masks[layer.parameter] == 0).sum()) if layer.parameter in masks else 0
-        rows.append({"name": layer.name, "weights": weights, "zeros": zeros, "share": _share(zeros, weights)})
-    zeros, weights = sum(row["zeros"] for row in rows), sum(row["weights"] for row in rows)
-    return {"layers": rows, "zeros": zeros, "weights": weights, "share": _share(zeros, weights)}
+        rows.append(LayerZeros(layer.name, weights, zeros, _share(zeros, weights)))
+    zeros, weights = sum(row.zeros for row in rows), sum(row.weights for row in rows)
+    return Zeros(tuple(rows), zeros, weights, _share(zeros, weights))
 
 
 def _share(zeros: int, weights: int) -> float:

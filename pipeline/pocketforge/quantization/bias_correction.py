@@ -7,23 +7,22 @@ appendix D: the empirical one, with calibration samples, layer after layer, each
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from pocketforge.errors import ModelError
-from pocketforge.metrics import Array
+from pocketforge.metrics import Arrays
 from pocketforge.outcomes.quantize import BiasCorrection, CorrectedLayer
-from pocketforge.quantization.layers import op_name, owner
+from pocketforge.quantization.weighted import op_name, owner
 
-Samples = Sequence[Array]
 CORRECTED = ("conv1d", "conv2d", "conv3d", "linear")
 MOST_SAMPLES = 64  # a mean settles soon, and the values of all samples at one place of the graph are held at once
 
 
 def correct_biases(
-    float_graph: torch.fx.GraphModule, converted: torch.fx.GraphModule, samples: Samples
+    float_graph: torch.fx.GraphModule, converted: torch.fx.GraphModule, samples: Arrays
 ) -> BiasCorrection:
     """Correct the biases of `converted`'s quantized layers, in place.
 
@@ -68,7 +67,7 @@ def copy_biases(source: torch.fx.GraphModule, target: torch.fx.GraphModule) -> N
 
 
 def lockstep(
-    graph: torch.fx.GraphModule, samples: Samples, count: int
+    graph: torch.fx.GraphModule, samples: Arrays, count: int
 ) -> Iterator[tuple[torch.fx.Node, list[torch.Tensor]]]:
     """Run the first `count` samples through `graph` side by side: after each node that computes, its values, one each.
 
@@ -96,7 +95,7 @@ def lockstep(
 
 
 def _means(
-    graph: torch.fx.GraphModule, samples: Samples, count: int, names: set[str]
+    graph: torch.fx.GraphModule, samples: Arrays, count: int, names: set[str]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor, str]]:
     """Mean and standard deviation of each channel of the named nodes' outputs, and each one's layer."""
     means = {}

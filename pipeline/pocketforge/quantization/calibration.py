@@ -6,17 +6,17 @@ from pathlib import Path
 
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import ModelError
-from pocketforge.quantization.pt2e import Samples
+from pocketforge.metrics import Arrays
 from pocketforge.recipe.quantize import Quantize
 
 
-def calibration_samples(data: Path, quantize: Quantize) -> Samples:
+def calibration_samples(data: Path, quantize: Quantize) -> Arrays:
     """Those that the target uses, one array a model input. Raises ModelError when there are fewer than it asks for."""
     arrays = load_samples(data, "calibration")
-    wanted = quantize.calibration_samples
-    if wanted is not None and len(arrays[0]) < wanted:
+    most = quantize.calibration_samples
+    if most is not None and len(arrays[0]) < most:
         raise ModelError(
-            f"quantize.calibration_samples: wanted {wanted}, the data has {len(arrays[0])} calibration samples",
+            f"quantize.calibration_samples: wanted {most}, the data has {len(arrays[0])} calibration samples",
             "raise data.calibration_samples",
         )
-    return [array[:wanted] for array in arrays]
+    return [array[:most] for array in arrays]

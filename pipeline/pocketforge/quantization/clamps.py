@@ -10,16 +10,21 @@ It also observes integer tensors, and an attention's mask with all that is added
 from __future__ import annotations
 
 import operator
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import propagate_annotation
-from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec
+from torchao.quantization.pt2e.quantizer import (
+    QuantizationAnnotation,
+    QuantizationSpec,
+    QuantizationSpecBase,
+    SharedQuantizationSpec,
+)
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-from pocketforge.quantization.layers import op_name
-from pocketforge.rewrites.graph import full_arguments
+from pocketforge.quantization.weighted import op_name
+from pocketforge.rewrites.graph import first_input, full_arguments
 
 CLAMPS = ("hardtanh", "hardtanh_", "relu6", "relu6_")
 EXTREMES = ("maximum", "minimum")
@@ -39,34 +44,34 @@ class ClampingQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
         for node in model.graph.nodes:
             if (_is_integer(node) or node in masks) and not _annotated(node):
                 _annotate(node)
-        config, wanted = self.global_config, self.filter_fn
+        config, fits = self.global_config, self.filter_fn
         for clamp in model.graph.nodes:
             layer = clamp.args[0] if op_name(clamp) in CLAMPS else None
             if not isinstance(layer, torch.fx.Node) or op_name(layer) not in LAYERS or len(layer.users) > 1:
                 continue
             parts = [clamp, layer, *layer.all_input_nodes[1:]]
-            if any(_annotated(node) for node in parts) or (wanted and not all(wanted(node) for node in parts)):
+            if any(_annotated(node) for node in parts) or (fits and not all(fits(node) for node in parts)):
                 continue
             specs = (config.input_activation, config.weight, config.bias)
             given = {node: spec for node, spec in zip(layer.args[:3], specs, strict=False) if node is not None}
             for node in parts[2:]:
                 _annotate(node)
-            _annotate(layer, input_qspec_map=given)
-            _annotate(clamp, output_qspec=config.output_activation)
+            _annotate(layer, inputs=given)
+            _annotate(clamp, output=config.output_activation)
         for node in model.graph.nodes:
-            if op_name(node) in EXTREMES and not _annotated(node) and (wanted is None or wanted(node)):
+            if op_name(node) in EXTREMES and not _annotated(node) and (fits is None or fits(node)):
                 _share_inputs(node, config.input_activation)
         annotated: torch.fx.GraphModule = super().annotate(model)
         _share_with_pads(annotated)
         return annotated
 
 
-def _share_inputs(node: torch.fx.Node, spec: Any) -> None:
+def _share_inputs(node: torch.fx.Node, spec: QuantizationSpec) -> None:
     """Both inputs and the output in the same levels: left in float, TFLite's converter takes one's levels for both."""
     first, second = node.args
     if isinstance(first, torch.fx.Node) and isinstance(second, torch.fx.Node) and first is not second:
         shared = SharedQuantizationSpec((first, node))
-        _annotate(node, input_qspec_map={first: spec, second: shared}, output_qspec=shared)
+        _annotate(node, inputs={first: spec, second: shared}, output=shared)
 
 
 def _share_with_pads(model: torch.fx.GraphModule) -> None:
@@ -74,10 +79,10 @@ def _share_with_pads(model: torch.fx.GraphModule) -> None:
     pads = [node for node in model.graph.nodes if op_name(node) in PADS and not _annotated(node) and _pads_zeros(node)]
     for _ in range(len(pads)):  # each may be what the next, or a pooling before the next, waits for
         for node in pads:
-            source: Any = node.args[0]
+            source = first_input(node)
             if not _annotated(node) and _annotated(source) and source.meta[Q_ANNOTATION_KEY].output_qspec is not None:
                 shared = SharedQuantizationSpec(source)
-                _annotate(node, input_qspec_map={source: shared}, output_qspec=shared)
+                _annotate(node, inputs={source: shared}, output=shared)
         propagate_annotation(model)
 
 
@@ -99,25 +104,32 @@ def _of_masks(model: torch.fx.GraphModule) -> set[torch.fx.Node]:
     8 bits over such a range hold nothing else, and LiteRT does not survive the scale. XNNPACK's quantizer looks for
     large numbers above zero only.
     """
-    found: set[torch.fx.Node] = set()
+    masks: set[torch.fx.Node] = set()
     for node in model.graph.nodes:
         if node.op == "get_attr":
             value = operator.attrgetter(node.target)(model)
             floats = isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() > 0
             if floats and float(value.abs().max()) > LARGE:
-                found.add(node)
+                masks.add(node)
         elif node.op == "call_function" and op_name(node) not in BOUNDED:
             numbers = [a for a in node.args if isinstance(a, float)]
-            if any(abs(n) > LARGE for n in numbers) or any(each in found for each in node.all_input_nodes):
-                found.add(node)
-    return found
+            if any(abs(n) > LARGE for n in numbers) or any(each in masks for each in node.all_input_nodes):
+                masks.add(node)
+    return masks
 
 
 def _annotated(node: torch.fx.Node) -> bool:
     return Q_ANNOTATION_KEY in node.meta and node.meta[Q_ANNOTATION_KEY]._annotated
 
 
-def _annotate(node: torch.fx.Node, **what: Any) -> None:
-    if what or Q_ANNOTATION_KEY not in node.meta:
-        node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(_annotated=True, **what)
+def _annotate(
+    node: torch.fx.Node,
+    inputs: Mapping[torch.fx.Node, QuantizationSpecBase] | None = None,
+    output: QuantizationSpecBase | None = None,
+) -> None:
+    """How a node's inputs and output are quantized; without a word of it, that they are left alone."""
+    if inputs or output or Q_ANNOTATION_KEY not in node.meta:
+        node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
+            input_qspec_map=dict(inputs or {}), output_qspec=output, _annotated=True
+        )
     node.meta[Q_ANNOTATION_KEY]._annotated = True

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,15 +18,19 @@ from torch.func import functional_call
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.metrics import PERFECT_SQNR_DB
 from pocketforge.outcomes.quantize import ClusteredWeight
+from pocketforge.outcomes.train import Epoch
 from pocketforge.quantization.codebook_files import Codebook
 from pocketforge.quantization.fold import deep_copy
-from pocketforge.quantization.layers import op_name
 from pocketforge.quantization.quantizers import kmeans
 from pocketforge.quantization.weight_only import weights_of
+from pocketforge.quantization.weighted import op_name
 from pocketforge.recipe.compress import Finetune
 from pocketforge.training.batches import TrainSamples
-from pocketforge.training.loop import Emit, History, fit, silent
-from pocketforge.training.losses import Loss
+from pocketforge.training.loop import fit
+from pocketforge.training.options import NO_OPTIONS, Emit, FitOptions, silent
+
+# What a graph answers.
+Answer: TypeAlias = Tensor | tuple[Tensor, ...]
 
 
 def float_weights(graph: torch.fx.GraphModule) -> dict[str, NDArray[np.float32]]:
@@ -38,7 +41,7 @@ def float_weights(graph: torch.fx.GraphModule) -> dict[str, NDArray[np.float32]]
     """
     state = graph.state_dict()
     fixed = _fixed_embeddings(graph.graph)
-    found = {}
+    weights = {}
     for name in weights_of(graph.graph):
         weight = state[name]
         if weight.dtype != torch.float32 or weight.dim() < 2 or name in fixed:
@@ -46,13 +49,13 @@ def float_weights(graph: torch.fx.GraphModule) -> dict[str, NDArray[np.float32]]
         values = weight.detach().numpy()
         if not np.isfinite(values).all():
             raise StageFailed(f"the weight {name} holds NaN or infinity", "train again, or check the checkpoint")
-        found[name] = values
-    if not found:
+        weights[name] = values
+    if not weights:
         raise StageFailed(
             "the model has no convolution, linear layer or embedding with a float32 weight of its own to cluster",
             'use scheme = "fp32" for this model',
         )
-    return found
+    return weights
 
 
 def _fixed_embeddings(graph: torch.fx.Graph) -> set[str]:
@@ -74,19 +77,19 @@ def cluster(graph: torch.fx.GraphModule, entries: int, emit: Emit = silent) -> d
     if not 2 <= entries <= 256:
         raise ValueError(f"entries must be 2 to 256, found {entries}")
     weights = float_weights(graph)
-    found = {}
+    books = {}
     for number, (name, weight) in enumerate(weights.items()):
         emit(number / len(weights), f"clustering {name}")
         quantized = kmeans(weight, entries)
         book = Codebook(quantized.indices, quantized.table[0])
         if book.packed_bytes < weight.nbytes:
-            found[name] = book
-    if not found:
+            books[name] = book
+    if not books:
         raise StageFailed(
             f"a codebook of {entries} entries is larger than each of the model's {len(weights)} weights",
             'lower quantize.entries, or use scheme = "fp32" for this model',
         )
-    return found
+    return books
 
 
 def with_weights(graph: torch.fx.GraphModule, weights: Mapping[str, NDArray[np.float32]]) -> torch.fx.GraphModule:
@@ -151,25 +154,19 @@ def finetune_centroids(
     codebooks: Mapping[str, Codebook],
     samples: TrainSamples,
     settings: Finetune,
-    *,
-    seed: int = 0,
-    task: str = "classification",
-    loss: Loss | None = None,
-    partial: Path | None = None,
-    logs: Path | None = None,
-    emit: Emit = silent,
-) -> tuple[torch.fx.GraphModule, dict[str, Codebook], History]:
+    options: FitOptions = NO_OPTIONS,
+) -> tuple[torch.fx.GraphModule, dict[str, Codebook], tuple[Epoch, ...]]:
     """Train the values that weights share; which weight shares which stays. Returns a graph with the new weights, its
     codebooks, and the history of `fit`.
 
     graph: a traced batch-1 graph in eval mode, batch norm folded; it stays as it was. A centroid's gradient is the sum
     over its weights, as in Han et al. 2016; a centroid that is exactly 0 (what pruning removed) stays 0. Biases and
     other parameters of one dimension train too; statistics and weights without a codebook do not. Dropout is off, as
-    the graph is traced in eval mode. settings, partial, loss: as `fit` has them; deterministic and resumable as it is.
+    the graph is traced in eval mode. settings, options: as `fit` has them; deterministic and resumable as it is.
     Raises ModelError as `fit` does.
     """
     module = _Shared(graph, codebooks)
-    history = fit(module, samples, settings, seed=seed, task=task, loss=loss, partial=partial, logs=logs, emit=emit)
+    history = fit(module, samples, settings, options)
     trained = module.codebooks()
     values = {name: book.values() for name, book in trained.items()}
     for name, parameter in module.trained():
@@ -207,7 +204,7 @@ class _Shared(nn.Module):
             for number, (name, centroids) in enumerate(zip(self._names, self.centroids, strict=True))
         }
 
-    def forward(self, *inputs: Tensor) -> Any:
+    def forward(self, *inputs: Tensor) -> Answer:
         weights = {}
         for number, (name, levels) in enumerate(self._levels().items()):
             indices = self.get_buffer(f"indices_{number}")
@@ -221,32 +218,33 @@ class _Shared(nn.Module):
 
     def codebooks(self) -> dict[str, Codebook]:
         """As they are now."""
-        found = {}
+        books = {}
         for number, (name, levels) in enumerate(self._levels().items()):
             indices = self.get_buffer(f"indices_{number}").numpy().astype(np.uint8)
-            found[name] = Codebook(indices, levels.detach().numpy().copy())
-        return found
+            books[name] = Codebook(indices, levels.detach().numpy().copy())
+        return books
 
 
-def batched(module: Callable[..., Any]) -> Callable[..., Any]:
+def batched(module: Callable[..., Answer]) -> Callable[..., Answer]:
     """A batch-1 graph as one of any batch: mapped over the samples (torch.vmap), computed together.
 
     It raises ModelError for a graph that cannot be: one whose steps depend on values.
     """
 
-    def one(*sample: Tensor) -> Any:
+    def one(*sample: Tensor) -> Answer:
         answer = module(*(tensor[None] for tensor in sample))
         return tuple(part[0] for part in answer) if isinstance(answer, tuple | list) else answer[0]
 
     mapped = torch.vmap(one)
 
-    def run(*inputs: Tensor) -> Any:
+    def run(*inputs: Tensor) -> Answer:
         try:
-            return mapped(*inputs)
+            answer: Answer = mapped(*inputs)
         except RuntimeError as error:
             raise ModelError(
                 f"the model cannot be computed for several samples at once: {str(error).strip().splitlines()[0]}",
                 "forward() must be plain tensor code: no branching on values, no .item(), no random numbers",
             ) from error
+        return answer
 
     return run

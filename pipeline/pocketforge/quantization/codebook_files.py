@@ -28,20 +28,14 @@ from safetensors.numpy import save
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.files import read_whole, write_whole
 from pocketforge.metrics import Array
-from pocketforge.model.packed_weights import (
+from pocketforge.model.packed_weights import Codec, Packed, Unpacked, dense, open_packed, pack, unpack_file
+from pocketforge.model.tensor_files import (
     BITS,
     UNSIGNED,
     Bits,
-    Codec,
     Damaged,
-    Entry,
-    Packed,
-    Tensor,
-    Unpacked,
-    dense,
-    open_packed,
-    pack,
-    unpack_file,
+    HeaderEntry,
+    StoredTensor,
 )
 from pocketforge.outcomes import files
 from pocketforge.outcomes.quantize import CodebookSizes, PackedTensor
@@ -165,7 +159,7 @@ def _sizes(packed: Packed[PackedTensor]) -> CodebookSizes:
     )
 
 
-def _smallest(name: str, tensor: Tensor) -> tuple[PackedTensor, dict[str, Tensor]]:
+def _smallest(name: str, tensor: StoredTensor) -> tuple[PackedTensor, dict[str, StoredTensor]]:
     """A codebook where that is smaller, its entries in the header included."""
     size = len(tensor.data) // tensor.count if tensor.count else 0
     if size in BITS and size * tensor.count == len(tensor.data):  # not a type whose values share bytes
@@ -177,13 +171,15 @@ def _smallest(name: str, tensor: Tensor) -> tuple[PackedTensor, dict[str, Tensor
             if row.codebook_bytes + _HEADER_BYTES < len(tensor.data):
                 dtype = "F32" if tensor.dtype == "F32" else UNSIGNED[size]
                 return row, {
-                    f"codebook.centroids:{name}": Tensor(dtype, values.shape, values.tobytes()),
-                    f"codebook.indices:{name}": Tensor("U8", packed.shape, packed.tobytes()),
+                    f"codebook.centroids:{name}": StoredTensor(dtype, values.shape, values.tobytes()),
+                    f"codebook.indices:{name}": StoredTensor("U8", packed.shape, packed.tobytes()),
                 }
     return _row(name, tensor, len(tensor.data)), dense(name, tensor)
 
 
-def _row(name: str, tensor: Tensor, size: int, entries: int = 0, bits: int = 0, entropy: float = 0.0) -> PackedTensor:
+def _row(
+    name: str, tensor: StoredTensor, size: int, entries: int = 0, bits: int = 0, entropy: float = 0.0
+) -> PackedTensor:
     return PackedTensor(
         name=name,
         dtype=tensor.dtype,
@@ -198,7 +194,7 @@ def _row(name: str, tensor: Tensor, size: int, entries: int = 0, bits: int = 0, 
     )
 
 
-def _decoded(name: str, entry: Entry, parts: Mapping[str, Tensor]) -> bytes:
+def _decoded(name: str, entry: HeaderEntry, parts: Mapping[str, StoredTensor]) -> bytes:
     try:
         indices, values = _indices_and_values(name, entry, parts)
     except (KeyError, ValueError, OverflowError) as error:  # numpy's, for sizes that no array has
@@ -206,7 +202,9 @@ def _decoded(name: str, entry: Entry, parts: Mapping[str, Tensor]) -> bytes:
     return bytes(values[indices].tobytes())
 
 
-def _indices_and_values(name: str, entry: Entry, parts: Mapping[str, Tensor]) -> tuple[NDArray[np.uint8], Bits]:
+def _indices_and_values(
+    name: str, entry: HeaderEntry, parts: Mapping[str, StoredTensor]
+) -> tuple[NDArray[np.uint8], Bits]:
     """Indices of the tensor's shape, and the bits of the values they mean."""
     values, packed = parts[f"codebook.centroids:{name}"].bits(), parts[f"codebook.indices:{name}"].data
     entries, count = len(values), math.prod(entry.shape)

@@ -22,8 +22,8 @@ from pocketforge.outcomes.quantize import (
     Repairs,
     TrainedFor,
 )
-from pocketforge.quantization.layers import count_weights, layers_of
 from pocketforge.quantization.pt2e import Graphs, describe
+from pocketforge.quantization.weighted import count_weights, layers_of
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.recipe.quantize import Quantize
 
@@ -33,7 +33,7 @@ SIMULATED_SAMPLES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Notes:
+class QuantizeNotes:
     """What quantize.json says beside the graph: how it was made.
 
     Attributes:
@@ -56,7 +56,7 @@ def write_converted(
     data: Path,
     out: Path,
     progress: Callable[[float], None],
-    notes: Notes = Notes(),
+    notes: QuantizeNotes = QuantizeNotes(),
 ) -> Quantized:
     """Write folded.pt2, unfolded.pt2, outputs_0.npy … (the graph on the first eval samples) and quantize.json.
 
@@ -83,7 +83,7 @@ def write_float_form(
     data: Path,
     out: Path,
     progress: Callable[[float], None],
-    notes: Notes = Notes(),
+    notes: QuantizeNotes = QuantizeNotes(),
 ) -> Quantized:
     """As `write_converted`, for a float graph whose weights are the values that the file will hold in another form.
 
@@ -109,7 +109,7 @@ def _quantized(
     quantize: Quantize,
     layers: tuple[QuantizedLayer, ...],
     outputs: tuple[OutputLevels | None, ...],
-    notes: Notes,
+    notes: QuantizeNotes,
 ) -> Quantized:
     return Quantized(
         scheme=quantize.scheme,
@@ -135,22 +135,19 @@ def numerics(quantize: Quantize) -> str:
     """What the file's numbers are, in words: static or dynamic, by channel or by tensor, on which backend's terms."""
     granularity = "per-channel" if quantize.by_channel else "per-tensor"
     bits = "" if quantize.weight_bits == 8 else f" of {quantize.weight_bits} bits"
-    if quantize.scheme == "weight_only_int8":
-        return f"weights in int8 ({granularity}), all else computed in float32"
-    if quantize.scheme == "weight_only_int4":
-        return f"weights in int4 (a scale for each {quantize.group_size} inputs of a channel), all else in float32"
-    if quantize.scheme == "codebook":
-        return f"each weight one of at most {quantize.entries} values of its layer, computed in float32"
-    if quantize.scheme == "dynamic_int8":
-        return f"dynamic int8 in linear layers: {granularity} int8 weights{bits}, activations by each inference's range"
-    how = {"qat_int8": "trained with fake quantization", "mixed": "float where measured to be needed"}
-    words = f"static int8, {granularity} weights{bits}, backend {quantize.backend} ({BACKENDS[quantize.backend].about})"
-    return f"{words}; {how[quantize.scheme]}" if quantize.scheme in how else words
+    backend = f"{quantize.backend} ({BACKENDS[quantize.backend].about})"
+    return quantize.info.numerics.format(
+        granularity=granularity,
+        bits=bits,
+        backend=backend,
+        group_size=quantize.group_size,
+        entries=quantize.entries,
+    )
 
 
 def _nothing_quantized(left_float: list[str], quantize: Quantize) -> StageFailed:
     left = ", ".join(left_float)
-    if quantize.scheme == "dynamic_int8" and left:
+    if quantize.info.family == "dynamic" and left:
         return StageFailed(
             f"no layer could be quantized dynamically: dynamic_int8 is for linear layers; float: {left}",
             'use scheme = "static_int8", which quantizes convolutions too, or "fp32"',

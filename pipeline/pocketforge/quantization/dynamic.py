@@ -7,11 +7,12 @@ reaches, so a graph with one would be a different model in each.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import get_symmetric_quantization_config
-from torchao.quantization.pt2e import PerChannelMinMaxObserver, PlaceholderObserver
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import QuantizationConfig
+from torchao.quantization.pt2e import ObserverBase, PerChannelMinMaxObserver, PlaceholderObserver
+from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from pocketforge.quantization.observers import SMALLEST_SCALE
 
@@ -28,7 +29,7 @@ class OneScalePerChannelObserver(PerChannelMinMaxObserver):  # type: ignore[misc
         return scale.max().expand_as(scale).contiguous(), zero_point
 
 
-def dynamic_config(*, per_channel: bool, weight_bits: int = 8) -> Any:
+def dynamic_config(*, per_channel: bool, weight_bits: int = 8) -> QuantizationConfig:
     """XNNPACK's dynamic numerics: int8 affine inputs per tensor, int8 symmetric weights in ±127, or fewer levels."""
     limit = 2 ** (weight_bits - 1) - 1
     base = get_symmetric_quantization_config(
@@ -42,6 +43,6 @@ def dynamic_config(*, per_channel: bool, weight_bits: int = 8) -> Any:
     )
 
 
-def observed(spec: Any, kind: Any) -> Any:
+def observed(spec: QuantizationSpec, kind: type[ObserverBase]) -> QuantizationSpec:
     """A quantization spec with an observer of `kind` that lets scales be small."""
     return dataclasses.replace(spec, observer_or_fake_quant_ctr=kind.with_args(eps=SMALLEST_SCALE))

@@ -10,11 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+
+from pocketforge.metrics import Array
 
 FILE, INDEX = "weights.safetensors", "weights.json"
 
@@ -23,9 +24,13 @@ FILE, INDEX = "weights.safetensors", "weights.json"
 class Encoding:
     """A weight of few levels: value = level · scale, one float32 product, the same in every runtime.
 
-    levels: int8, of the weight's shape, in ±(2^(bits-1) - 1). axis: of the output channels. scales, float32: of shape
-    [1] for the whole weight, [channels] when group_size is 0, else [channels, groups]: one for each group_size
-    consecutive inputs of a channel, where the inputs of a convolution are counted as (kernel position, input channel).
+    Attributes:
+        levels: Of the weight's shape, in ±(2^(bits-1) - 1).
+        scales: Of shape [1] for the whole weight, [channels] when group_size is 0, else [channels, groups].
+        bits: Of a level, 8 or 4.
+        axis: Of the output channels.
+        group_size: So many consecutive inputs of a channel share a scale, where the inputs of a convolution are counted
+            as (kernel position, input channel). 0: all of them do.
     """
 
     levels: NDArray[np.int8]
@@ -44,13 +49,13 @@ class Encoding:
         return np.ascontiguousarray(ungrouped_order(rows, self.levels.shape, self.axis))
 
 
-def grouped_order(weight: NDArray[Any], axis: int) -> NDArray[Any]:
+def grouped_order(weight: Array, axis: int) -> Array:
     """The weight with its output channels first, then the kernel's positions, the input channels last."""
     channels_first = np.moveaxis(weight, axis, 0)
     return np.moveaxis(channels_first, 1, -1) if weight.ndim > 2 else channels_first
 
 
-def ungrouped_order(rows: NDArray[Any], shape: tuple[int, ...], axis: int) -> NDArray[Any]:
+def ungrouped_order(rows: Array, shape: tuple[int, ...], axis: int) -> Array:
     """The inverse of `grouped_order`, from any array of as many elements."""
     ordered = rows.reshape(grouped_order(np.empty(shape, np.bool_), axis).shape)
     channels_first = np.moveaxis(ordered, -1, 1) if len(shape) > 2 else ordered
@@ -66,7 +71,7 @@ def in_nibbles(levels: NDArray[np.int8]) -> NDArray[np.uint8]:
 
 def save_encodings(encodings: Mapping[str, Encoding], folder: Path) -> None:
     """Write weights.safetensors (NAME.levels, NAME.scales) and weights.json (the rest, by name)."""
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Array] = {}
     index = {}
     for name, encoding in sorted(encodings.items()):
         arrays[f"{name}.levels"] = np.ascontiguousarray(encoding.levels)

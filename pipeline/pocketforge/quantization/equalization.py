@@ -18,12 +18,11 @@ import numpy as np
 import torch
 
 from pocketforge.errors import ModelError
-from pocketforge.metrics import Array
+from pocketforge.metrics import Arrays
 from pocketforge.outcomes.quantize import Equalization, EqualizedPair
-from pocketforge.quantization.layers import op_name, owner
+from pocketforge.quantization.weighted import op_name, owner
 from pocketforge.rewrites.graph import first_input
 
-Samples = Sequence[Array]
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 LAYERS = (*CONVOLUTIONS, "linear")
 CAPPED = ("relu6", "relu6_", "hardtanh", "hardtanh_")
@@ -66,7 +65,7 @@ class Pair:
     cap: torch.fx.Node | None
 
 
-def equalize(graph: torch.fx.GraphModule, samples: Samples) -> Equalization:
+def equalize(graph: torch.fx.GraphModule, samples: Arrays) -> Equalization:
     """Equalize all pairs of layers in `graph`, in place: an eval graph with batch norm folded and weights of its own.
 
     samples: one array a model input, samples first; only models with a ReLU6 are run on them. Raises ModelError for a
@@ -209,7 +208,7 @@ def _apply(graph: torch.fx.GraphModule, pair: Pair, factor: torch.Tensor) -> Non
 
 
 def _before_caps(
-    graph: torch.fx.GraphModule, samples: Samples, caps: Sequence[torch.fx.Node]
+    graph: torch.fx.GraphModule, samples: Arrays, caps: Sequence[torch.fx.Node]
 ) -> dict[torch.fx.Node, torch.Tensor]:
     """Each channel's largest magnitude of what comes to each ReLU6 on the samples.
 

@@ -8,15 +8,17 @@ conversion takes (±3 levels: 7/6 of it), so the file would not compute what was
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import get_symmetric_quantization_config
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import QuantizationConfig
 from torchao.quantization.pt2e import MovingAverageMinMaxObserver
 from torchao.quantization.pt2e.fake_quantize import FakeQuantize
+from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from pocketforge.quantization.observers import (
     SMALLEST_SCALE,
+    MakeObserver,
     MinMaxActivation,
     WideMinMaxObserver,
     WidePerChannelMinMaxObserver,
@@ -59,8 +61,8 @@ class CurrentPerChannelWeight(WidePerChannelMinMaxObserver):  # type: ignore[mis
 
     def record(self, x: torch.Tensor) -> None:
         low, high = torch.aminmax(x.movedim(self.ch_axis, 0).flatten(1), dim=1)
-        for value, found in ((self.min_val, low), (self.max_val, high)):
-            value.resize_(found.shape).copy_(found)
+        for value, now in ((self.min_val, low), (self.max_val, high)):
+            value.resize_(now.shape).copy_(now)
 
 
 class TrainedFakeQuantize(FakeQuantize):  # type: ignore[misc]
@@ -97,7 +99,7 @@ def fake_quantizers(graph: torch.nn.Module) -> list[TrainedFakeQuantize]:
     return [module for module in graph.modules() if isinstance(module, TrainedFakeQuantize)]
 
 
-def training_config(quantize: Quantize) -> Any:
+def training_config(quantize: Quantize) -> QuantizationConfig:
     """The configuration that PT2E's quantizer takes for training: as `numerics.static_config`, but trainable."""
     backend = BACKENDS[quantize.backend]
     base = get_symmetric_quantization_config(is_per_channel=quantize.by_channel, is_qat=True)
@@ -117,7 +119,7 @@ def training_config(quantize: Quantize) -> Any:
     )
 
 
-def _spec(base: Any, observer: Any, levels: tuple[int, int]) -> Any:
+def _spec(base: QuantizationSpec, observer: MakeObserver, levels: tuple[int, int]) -> QuantizationSpec:
     return dataclasses.replace(
         base,
         quant_min=levels[0],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torchao.quantization.pt2e.utils import _fuse_conv_bn_, _fuse_linear_bn_  # noqa: PLC2701 - upstream gives it no public name
@@ -20,13 +20,13 @@ def fold_batch_norm(program: torch.export.ExportedProgram) -> torch.fx.GraphModu
     Weights are rounded or clustered after this, not before: a factor for each channel would undo it. A batch norm
     that follows no such layer stays. What the graph no longer uses is removed. The program is left as it was.
     """
-    module: Any = deep_copy(program).module()  # .module() shares the program's tensors
+    module = deep_copy(program).module()  # .module() shares the program's tensors
     rewrite(module, FOLDER)  # torchao's fusion looks at no other reader of a layer's output or weight
     _fuse_conv_bn_(module)
     _fuse_linear_bn_(module)
     module.delete_all_unused_submodules()
     module.recompile()
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 def deep_copy(graph: T) -> T:

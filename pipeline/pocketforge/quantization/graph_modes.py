@@ -24,7 +24,13 @@ _BATCH_NORM = "batch_norm.default"
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """One place of dropout: `place` is its number in the graph's order and the module it is in."""
+    """One place of dropout.
+
+    Attributes:
+        place: Its number in the graph's order and the module it is in.
+        p: The share of values that are dropped.
+        training: Whether they are.
+    """
 
     place: str
     p: float
@@ -33,8 +39,16 @@ class Dropout:
 
 @dataclass(frozen=True, slots=True)
 class BatchNorm:
-    """One batch norm with running statistics. scaled_with_eps: eps of the running variance that scales the weights of
-    the convolution before it, where PT2E has fused the two for training; else None."""
+    """One batch norm with running statistics.
+
+    Attributes:
+        name: Of its module.
+        eps: Added to the variance.
+        momentum: The share of a batch in the running statistics.
+        training: Whether it takes the batch's statistics.
+        scaled_with_eps: Of the running variance that scales the weights of the convolution before it, where PT2E has
+            fused the two for training; else None.
+    """
 
     name: str
     eps: float
@@ -45,26 +59,26 @@ class BatchNorm:
 
 def dropouts(graph: GraphModule) -> list[Dropout]:
     """Dropout ops and attention's dropout, in the graph's order."""
-    found: list[Dropout] = []
+    places: list[Dropout] = []
     for node in graph.graph.nodes:
         kind = _kind(node)
         if kind in _DROPOUTS:
-            found.append(Dropout(f"{len(found)} ({_module_of(node)})", float(node.args[1]), bool(node.args[2])))
+            places.append(Dropout(f"{len(places)} ({_module_of(node)})", float(node.args[1]), bool(node.args[2])))
         elif kind == _ATTENTION and node.meta.get("dropout_p", _attention_p(node)):
             p = _attention_p(node)
-            found.append(Dropout(f"{len(found)} ({_module_of(node)})", p or node.meta["dropout_p"], bool(p)))
-    return found
+            places.append(Dropout(f"{len(places)} ({_module_of(node)})", p or node.meta["dropout_p"], bool(p)))
+    return places
 
 
 def batch_norms(graph: GraphModule) -> list[BatchNorm]:
     """In the graph's order; one without running statistics is the same in both forms and left out."""
     scaled = _scaling_eps(graph)
-    found = []
+    norms = []
     for node in _batch_norm_nodes(graph):
         name = _tensor_name(node.args[3]).removesuffix(".running_mean")
         eps = scaled.get(_tensor_name(node.args[4]))
-        found.append(BatchNorm(name, node.args[7], node.args[6], bool(node.args[5]), eps and eps.args[1]))  # type: ignore[arg-type]
-    return found
+        norms.append(BatchNorm(name, node.args[7], node.args[6], bool(node.args[5]), eps and eps.args[1]))  # type: ignore[arg-type]
+    return norms
 
 
 def set_form(graph: GraphModule, *, dropout: bool, batch_norm: bool) -> None:
@@ -99,8 +113,8 @@ def set_batch_norms(graph: GraphModule, numbers: dict[str, tuple[float, float]])
 def tensor(graph: GraphModule, name: str) -> torch.Tensor:
     """The parameter or buffer of that name."""
     owner, _, last = name.rpartition(".")
-    found: torch.Tensor = getattr(graph.get_submodule(owner), last)
-    return found
+    value: torch.Tensor = getattr(graph.get_submodule(owner), last)
+    return value
 
 
 def _kind(node: Node) -> str:

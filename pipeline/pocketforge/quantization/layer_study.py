@@ -7,7 +7,6 @@ of the train split were trained on, so what counts is the difference from the fl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -16,10 +15,12 @@ import torch
 
 from pocketforge.data.dataset import open_dataset
 from pocketforge.files import resolver
-from pocketforge.metrics import Array, accuracy, parity
+from pocketforge.metrics import Array, Arrays, accuracy, parity
+from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerCost, LayerStudy, Score
-from pocketforge.quantization.layers import WEIGHTED, count_weights, layers_of, op_name, owner
-from pocketforge.quantization.pt2e import Samples, calibrate, convert, layer_schemes, prepare, quantize_graph
+from pocketforge.outcomes.reference import Reference
+from pocketforge.quantization.pt2e import calibrate, convert, layer_schemes, prepare, quantize_graph
+from pocketforge.quantization.weighted import WEIGHTED, count_weights, layers_of, op_name, owner
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.rewrites.graph import first_input
 from pocketforge.specs.sampling import Sampling
@@ -37,15 +38,15 @@ class Scorer:
     def __init__(
         self,
         program: torch.export.ExportedProgram,
-        samples: Samples,
+        samples: Arrays,
         quantize: Quantize,
         inputs: Mapping[str, Path],
         sampling: Sampling,
     ) -> None:
         """inputs: data_root, labels (may be absent), reference."""
         self.program, self.samples, self.quantize, self.task = program, samples, quantize, sampling.task
-        data = open_dataset(sampling.data.to_json(), resolver(inputs.get("data_root")), inputs.get("labels"))
-        macs = _macs(inputs["reference"])
+        data = open_dataset(sampling.data, resolver(inputs.get("data_root")), inputs.get("labels"))
+        macs = files.read(inputs["reference"], Reference).macs
         count = int(min(MOST_SAMPLES, max(FEWEST_SAMPLES, QUESTION_MACS / max(macs, 1))))
         parts = (data.calibration, data.train)
         taken = [part[i] for part in parts for i in range(min(len(part), count))][:count]
@@ -214,7 +215,3 @@ def _unguarded(module: torch.fx.GraphModule) -> Callable[..., object]:
 def _runnable(graph: torch.fx.GraphModule, off: set[torch.fx.Node]) -> Callable[..., object]:
     run: Callable[..., object] = _Switched(graph, off).run
     return run
-
-
-def _macs(reference: Path) -> int:
-    return int(json.loads((reference / "reference.json").read_text("utf-8"))["macs"])

@@ -22,7 +22,7 @@ _FLOAT_BYTES, _INT8_BYTES = 4, 1
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenSchemes:
     """An assignment that keeps the accuracy.
 
     Attributes:
@@ -34,7 +34,7 @@ class Chosen:
     summary: MixedChoice
 
 
-def choose(study: LayerStudy, scorer: Scorer, quantize: Quantize, emit: Callable[[float, str], None]) -> Chosen:
+def choose(study: LayerStudy, scorer: Scorer, quantize: Quantize, emit: Callable[[float, str], None]) -> ChosenSchemes:
     """The assignment with the fewest bytes found whose drop is at most quantize.max_accuracy_drop.
 
     Layers become float one after the other, those first whose quantization does most harm a byte, until the drop is
@@ -79,7 +79,7 @@ def choose(study: LayerStudy, scorer: Scorer, quantize: Quantize, emit: Callable
         overrides=tuple(FloatOverride(name) for name in left_float),
     )
     schemes = {**base, **dict.fromkeys(left_float, "fp32"), NO_LAYER: base[NO_LAYER]}
-    return Chosen(schemes, summary)
+    return ChosenSchemes(schemes, summary)
 
 
 def by_harm(costs: Sequence[LayerCost]) -> list[str]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import get_symmetric_quantization_config
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import QuantizationConfig
 
 from pocketforge.quantization.observers import activation_observer, weight_levels, weight_observer
 from pocketforge.recipe.backends import BACKENDS, STORED_LEVELS
 from pocketforge.recipe.quantize import Quantize
 
 
-def static_config(quantize: Quantize) -> Any:
+def static_config(quantize: Quantize) -> QuantizationConfig:
     """Int8 activations per tensor and int8 weights, as the backend has them, ranges by the calibration's method."""
     backend = BACKENDS[quantize.backend]
     base = get_symmetric_quantization_config(is_per_channel=quantize.by_channel)

@@ -8,37 +8,43 @@ with TensorRT", GTC 2017). All but minmax know values by torch's running histogr
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
-from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, ObserverBase, PerChannelMinMaxObserver
 
 from pocketforge.errors import ModelError
-from pocketforge.quantization.layers import op_name, owner
+from pocketforge.metrics import Array
+from pocketforge.quantization.weighted import op_name, owner
 from pocketforge.recipe.backends import Backend
 
 # XNNPACK's configuration never goes below a scale of 2^-12, which wrecks layers with small activations; observers'
 # own default does not, and still keeps 6 / scale (ReLU6) within the int32 that runtimes compute it in.
 SMALLEST_SCALE = float(torch.finfo(torch.float32).eps)
-Array = np.ndarray[Any, Any]
+# What a QuantizationSpec takes as its `observer_or_fake_quant_ctr`.
+MakeObserver = Callable[..., ObserverBase]
 
 
-def activation_observer(calibration: str, percentile: float, backend: Backend) -> Any:
+def activation_observer(calibration: str, percentile: float, backend: Backend) -> MakeObserver:
     """The constructor that a QuantizationSpec takes for activations (`observer_or_fake_quant_ctr`), as it is.
 
     The range is laid over `backend.activation_levels`; the spec's own quant_min and quant_max say where values are
     clamped, and may be wider. percentile: for calibration "percentile" only. Raises KeyError for an unknown method.
     """
     settings = {"percentile": percentile} if calibration == "percentile" else {}
-    return METHODS[calibration].with_args(levels=backend.activation_levels, eps=SMALLEST_SCALE, **settings)
+    method = METHODS[calibration]
+    make: MakeObserver = method.with_args(levels=backend.activation_levels, eps=SMALLEST_SCALE, **settings)
+    return make
 
 
-def weight_observer(backend: Backend, per_channel: bool, weight_bits: int = 8) -> Any:
+def weight_observer(backend: Backend, per_channel: bool, weight_bits: int = 8) -> MakeObserver:
     """The constructor that a QuantizationSpec takes for weights. Its quant_min, quant_max are `weight_levels(…)`."""
     kind = WidePerChannelMinMaxObserver if per_channel else WideMinMaxObserver
     steps = backend.weight_steps if weight_bits == 8 else float(weight_levels(backend, weight_bits)[1])
-    return kind.with_args(steps=steps, eps=SMALLEST_SCALE)
+    make: MakeObserver = kind.with_args(steps=steps, eps=SMALLEST_SCALE)
+    return make
 
 
 def weight_levels(backend: Backend, weight_bits: int = 8) -> tuple[int, int]:
@@ -50,8 +56,8 @@ def weight_levels(backend: Backend, weight_bits: int = 8) -> tuple[int, int]:
 def name_observers(prepared: torch.fx.GraphModule) -> None:
     """Tell each observer what it looks at, for its error messages: the graph knows, an observer does not."""
     for node in prepared.graph.nodes:
-        found = getattr(prepared, str(node.target), None) if node.op == "call_module" else None
-        observer = getattr(found, "activation_post_process", found)  # a fake quantizer holds one
+        called = getattr(prepared, str(node.target), None) if node.op == "call_module" else None
+        observer = getattr(called, "activation_post_process", called)  # a fake quantizer holds one
         if not isinstance(observer, _Checked) or observer.where or not isinstance(node.args[0], torch.fx.Node):
             continue
         seen = node.args[0]
@@ -202,14 +208,14 @@ class EntropyActivation(_WithoutZeros):
         magnitudes = _of_magnitudes(counts, edges, size)
         best, least = self.bins, np.inf
         # From the widest down: two spikes without anything between them are no reason to cut one off.
-        for kept in range(self.bins, 0, -1):
-            width = min(high, kept * size) - max(low, -kept * size)
-            levels = round((self.levels[1] - self.levels[0] + 1) * kept * size / width)
-            if kept < levels:
+        for count in range(self.bins, 0, -1):
+            width = min(high, count * size) - max(low, -count * size)
+            levels = round((self.levels[1] - self.levels[0] + 1) * count * size / width)
+            if count < levels:
                 continue
-            divergence = divergence_when_cut(magnitudes, kept, levels)
+            divergence = divergence_when_cut(magnitudes, count, levels)
             if divergence < least - 1e-9:
-                best, least = kept, divergence
+                best, least = count, divergence
         return _pair([max(low, -best * size), min(high, best * size)])
 
 
@@ -277,7 +283,7 @@ def _of_magnitudes(counts: Array, edges: Array, size: float) -> Array:
     return magnitudes
 
 
-def _pair(values: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _pair(values: Iterable[float]) -> tuple[torch.Tensor, torch.Tensor]:
     low, high = torch.tensor([float(v) for v in values], dtype=torch.float32)
     return low, high
 
@@ -315,7 +321,7 @@ class WidePerChannelMinMaxObserver(_Weight, PerChannelMinMaxObserver):
     """A scale for each channel of a weight. torchao gives the axis to observers with PerChannel in their name only."""
 
 
-METHODS: dict[str, Any] = {
+METHODS: dict[str, type[ObserverBase]] = {
     "minmax": MinMaxActivation,
     "histogram": HistogramActivation,
     "entropy": EntropyActivation,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable
 from types import FunctionType
-from typing import Any
 
 import torch
 from executorch.backends.xnnpack.quantizer import xnnpack_quantizer_utils
@@ -25,7 +24,9 @@ def trace_once(trace: Callable[..., torch.fx.GraphModule]) -> Callable[..., torc
     traced: dict[Hashable, torch.fx.GraphModule] = {}
 
     @functools.wraps(trace)
-    def once(pattern: Any, example_inputs: tuple[Any, ...], *args: Any, **kwargs: Any) -> torch.fx.GraphModule:
+    def once(
+        pattern: torch.nn.Module, example_inputs: tuple[object, ...], *args: object, **kwargs: object
+    ) -> torch.fx.GraphModule:
         given = [*example_inputs, *args, *(value for _, value in sorted(kwargs.items()))]
         try:
             key = (_identity(pattern.fn), *sorted(kwargs), *map(_identity, given))
@@ -39,7 +40,7 @@ def trace_once(trace: Callable[..., torch.fx.GraphModule]) -> Callable[..., torc
     return once
 
 
-def _identity(value: Any) -> Hashable:
+def _identity(value: object) -> Hashable:
     """What tells a pattern's function, or one of its example inputs, from another."""
     if isinstance(value, torch.Tensor):
         return value.dtype, tuple(value.shape), value.device

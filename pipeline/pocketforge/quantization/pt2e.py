@@ -6,7 +6,7 @@ Method: Jacob et al. 2018 (affine quantization); torchao's PT2E flow and ExecuTo
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -16,18 +16,17 @@ from torchao.quantization.pt2e.quantizer import ComposableQuantizer, Quantizer
 
 import pocketforge.quantization.patterns  # noqa: F401  torchao traces its patterns once, not for every graph
 from pocketforge.errors import ModelError
-from pocketforge.metrics import Array
+from pocketforge.metrics import Arrays
 from pocketforge.outcomes.quantize import OutputLevels, QuantizedLayer
 from pocketforge.quantization.clamps import ClampingQuantizer
 from pocketforge.quantization.dynamic import dynamic_config
 from pocketforge.quantization.fake_quantize import training_config
-from pocketforge.quantization.layers import WEIGHTED, count_weights, layers_of, matching, op_name, owner
 from pocketforge.quantization.numerics import static_config
 from pocketforge.quantization.observers import name_observers
+from pocketforge.quantization.weighted import WEIGHTED, count_weights, layers_of, matching, op_name, owner
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
 
-Samples = Sequence[Array]
 Graphs = tuple[torch.fx.GraphModule, torch.fx.GraphModule]
 DYNAMIC_OPS = ("linear", "addmm")
 NO_LAYER = ""  # in schemes: what is of no layer (an addition, a pooling)
@@ -92,7 +91,7 @@ def prepare(
 
 
 def calibrate(
-    prepared: torch.fx.GraphModule, samples: Samples, progress: Callable[[float], None] = lambda _: None
+    prepared: torch.fx.GraphModule, samples: Arrays, progress: Callable[[float], None] = lambda _: None
 ) -> None:
     """Run `samples` (one array an input, samples first) through the graph, one at a time, for its observers."""
     count = len(samples[0])
@@ -105,7 +104,7 @@ def calibrate(
 
 def quantize_graph(
     program: torch.export.ExportedProgram,
-    samples: Samples,
+    samples: Arrays,
     quantize: Quantize,
     *,
     schemes: Mapping[str, str] | None = None,

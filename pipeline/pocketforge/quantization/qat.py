@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +21,9 @@ from pocketforge.model import load
 from pocketforge.model.weights import check_finite
 from pocketforge.quantization import graph_modes, pt2e
 from pocketforge.quantization.fake_quantize import fake_quantizers
-from pocketforge.quantization.layers import op_name
 from pocketforge.quantization.qat_fold import fold_trained, fold_where_not_trained
 from pocketforge.quantization.qat_guard import Guard
+from pocketforge.quantization.weighted import op_name
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.training.constraint import WeightConstraint
 
@@ -120,7 +119,6 @@ class TrainingGraph:
 
     def convert(self) -> tuple[pt2e.Graphs, float]:
         """((folded, unfolded), SQNR in dB of converted to trained graph on the calibration inputs).
-
         The training graph is used up. Raises StageFailed when conversion changed what was
         trained, or a value is not finite.
         """
@@ -129,7 +127,7 @@ class TrainingGraph:
             each.settle()
         check_finite(dict(self.graph.state_dict()), "the model trained with fake quantization")
         with torch.no_grad():
-            wanted = [_first(self.graph(*inputs)) for inputs in self._batches]
+            trained = [_first(self.graph(*inputs)) for inputs in self._batches]
         del self.graph.train, self.graph.eval
         fold_trained(self.graph)
         again = copy.deepcopy(self.graph)
@@ -137,8 +135,8 @@ class TrainingGraph:
         worst = math.inf
         for converted in graphs:
             with torch.no_grad():
-                found = [_first(converted(*inputs)) for inputs in self._batches]
-            worst = min(worst, _sqnr_db(wanted, found))
+                answers = [_first(converted(*inputs)) for inputs in self._batches]
+            worst = min(worst, _sqnr_db(trained, answers))
         if worst < CONVERTED_DB:
             raise StageFailed(
                 f"the converted graph is not what was trained: SQNR {worst:.1f} dB, wanted {CONVERTED_DB:.0f} or more",
@@ -152,10 +150,10 @@ class TrainingGraph:
         for each in fake_quantizers(self.graph):
             each.observing = each.quantizing = False
         with torch.no_grad():
-            found, wanted = _first(self.graph(*inputs)), _first(module(*inputs))
+            trained, plain = _first(self.graph(*inputs)), _first(module(*inputs))
         for each in fake_quantizers(self.graph):
             each.quantizing = True
-        db = _sqnr_db([wanted], [found])
+        db = _sqnr_db([plain], [trained])
         if db < SAME_DB:
             raise ModelError(
                 f"the model's training graph computes something else than the model does in eval mode (SQNR {db:.1f} "
@@ -258,7 +256,7 @@ def _keep_off_zero(graph: GraphModule) -> None:
                 weight[near] = torch.where(weight[near] < 0, -_SMALLEST_BN_WEIGHT, _SMALLEST_BN_WEIGHT)
 
 
-def _first(answer: Any) -> Tensor:
+def _first(answer: object) -> Tensor:
     while isinstance(answer, tuple | list) and answer:
         answer = answer[0]
     if not isinstance(answer, Tensor):

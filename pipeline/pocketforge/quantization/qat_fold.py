@@ -15,7 +15,7 @@ from torchao.quantization.pt2e.utils import fold_bn_weights_into_conv_node, fold
 
 from pocketforge.errors import ModelError
 from pocketforge.quantization.graph_modes import tensor
-from pocketforge.quantization.layers import op_name, owner
+from pocketforge.quantization.weighted import op_name, owner
 
 
 def fold_where_not_trained(graph: GraphModule, schemes: Mapping[str, str]) -> list[str]:
@@ -57,10 +57,10 @@ def fold_trained(graph: GraphModule) -> None:
     """
     seen: set[str] = set()
     for norm in [n for n in graph.graph.nodes if op_name(n) == "batch_norm"]:
-        found = _training_form(norm)
-        if found is None:
+        form = _training_form(norm)
+        if form is None:
             continue
-        conv, product, bias = found
+        conv, product, bias = form
         weight = product.args[0]
         assert isinstance(weight, Node)
         if str(weight.target) in seen:

@@ -68,11 +68,11 @@ class Guard:
         )
 
     def _fault_dropouts(self, graph: GraphModule, training: bool) -> list[str]:
-        found = dropouts(graph)
-        if len(found) != len(self.dropouts):
-            return [f"{len(self.dropouts)} dropouts became {len(found)}"]
+        now_there = dropouts(graph)
+        if len(now_there) != len(self.dropouts):
+            return [f"{len(self.dropouts)} dropouts became {len(now_there)}"]
         faults = []
-        for was, now in zip(self.dropouts, found, strict=True):
+        for was, now in zip(self.dropouts, now_there, strict=True):
             if was.p != now.p:
                 faults.append(f"dropout {was.place}: p was {was.p}, is {now.p}")
             if now.training != training:
@@ -80,9 +80,9 @@ class Guard:
         return faults
 
     def _fault_batch_norms(self, graph: GraphModule, training: bool) -> list[str]:
-        found = batch_norms(graph)
-        faults = [f"batch norm {name}: is gone" for name in sorted({*self.batch_norms} - {b.name for b in found})]
-        for now in found:
+        norms = batch_norms(graph)
+        faults = [f"batch norm {name}: is gone" for name in sorted({*self.batch_norms} - {b.name for b in norms})]
+        for now in norms:
             was = self.batch_norms.get(now.name)
             if was is None:
                 faults.append(f"batch norm {now.name}: was not in the model")
@@ -97,11 +97,11 @@ class Guard:
         return faults
 
     def _fault_parameters(self, graph: GraphModule) -> list[str]:
-        found = dict(graph.named_parameters())
-        faults = [f"parameter {name}: is gone" for name in self.parameters if name not in found]
-        faults += [f"parameter {name}: is new" for name in found if name not in self.parameters]
+        parameters = dict(graph.named_parameters())
+        faults = [f"parameter {name}: is gone" for name in self.parameters if name not in parameters]
+        faults += [f"parameter {name}: is new" for name in parameters if name not in self.parameters]
         for name, parameter in self.parameters.items():
-            if name in found and found[name] is not parameter:
+            if name in parameters and parameters[name] is not parameter:
                 faults.append(f"parameter {name}: is another object than the one in training")
             elif parameter.data_ptr() != self._places[name]:
                 faults.append(f"parameter {name}: its values are in another place")
@@ -111,7 +111,7 @@ class Guard:
                 faults.append(f"buffer {name}: is gone")
             elif buffers[name].data_ptr() != place:
                 faults.append(f"buffer {name}: its values are in another place")
-        for name, tensor in [*found.items(), *buffers.items()]:
+        for name, tensor in [*parameters.items(), *buffers.items()]:
             shared = self._theirs.get(tensor.untyped_storage().data_ptr()) if tensor.numel() else None
             if shared:
                 faults.append(f"{name}: shares its values with {shared} of the float model")

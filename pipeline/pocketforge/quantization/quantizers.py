@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pocketforge.metrics import Array
 
 Floats = NDArray[np.float32]
 MAX_ENTRIES = 256
@@ -18,11 +19,14 @@ _ITERATIONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Quantized:
-    """indices: uint8, the weight's shape. table: float32 (groups, entries), one group or one a channel (dimension 0).
+class QuantizedWeight:
+    """A weight in few levels.
 
-    stored_floats: how many float32 values a file needs besides the indices (scales of a uniform quantizer, levels of
-    the others).
+    Attributes:
+        indices: Into the table, of the weight's shape.
+        table: The levels, of shape (groups, entries): one group, or one a channel (dimension 0).
+        stored_floats: How many float32 values a file needs besides the indices (scales of a uniform quantizer, levels
+            of the others).
     """
 
     indices: NDArray[np.uint8]
@@ -33,11 +37,11 @@ class Quantized:
     def values(self) -> Floats:
         """What the weight becomes; float32, the weight's shape."""
         groups = np.arange(len(self.table)).reshape(-1, *[1] * (self.indices.ndim - 1))
-        found: Floats = self.table[groups if len(self.table) > 1 else 0, self.indices]
-        return found
+        levels: Floats = self.table[groups if len(self.table) > 1 else 0, self.indices]
+        return levels
 
 
-def uniform(weight: Floats, entries: int, *, per_channel: bool = False) -> Quantized:
+def uniform(weight: Floats, entries: int, *, per_channel: bool = False) -> QuantizedWeight:
     """Symmetric: 2 × half + 1 equidistant levels from -max|w| to max|w|, 0 among them, where half = entries / 2 - 1.
 
     As this project's int8 weights (±127): of 2^bits codes one is not used, so 2 bits have 3 levels. per_channel: a
@@ -48,10 +52,10 @@ def uniform(weight: Floats, entries: int, *, per_channel: bool = False) -> Quant
     scale = np.abs(rows).max(axis=1, keepdims=True).astype(np.float64) / half
     steps = np.rint(rows / np.where(scale > 0, scale, 1.0))
     table = (np.arange(-half, half + 1) * scale).astype(np.float32)
-    return Quantized((steps + half).astype(np.uint8).reshape(weight.shape), table, len(rows))
+    return QuantizedWeight((steps + half).astype(np.uint8).reshape(weight.shape), table, len(rows))
 
 
-def quantile(weight: Floats, entries: int) -> Quantized:
+def quantile(weight: Floats, entries: int) -> QuantizedWeight:
     """Each level stands for as many weights as any other, and is their mean. Equal weights share a level."""
     flat = weight.reshape(-1).astype(np.float64)
     edges = np.quantile(flat, np.arange(1, entries) / entries)
@@ -59,10 +63,10 @@ def quantile(weight: Floats, entries: int) -> Quantized:
     counts, sums = np.bincount(cells, minlength=entries), np.bincount(cells, flat, minlength=entries)
     used = np.flatnonzero(counts)  # equal weights can leave cells empty
     table = (sums[used] / counts[used]).astype(np.float32)
-    return Quantized(np.searchsorted(used, cells).astype(np.uint8).reshape(weight.shape), table[None], len(table))
+    return QuantizedWeight(np.searchsorted(used, cells).astype(np.uint8).reshape(weight.shape), table[None], len(table))
 
 
-def kmeans(weight: Floats, entries: int) -> Quantized:
+def kmeans(weight: Floats, entries: int) -> QuantizedWeight:
     """The levels with the least squared error that Lloyd's algorithm finds (Lloyd 1982; Han et al. 2016).
 
     It starts from the uniform quantizer's levels, from equidistant ones between the extremes (the best start in Han et
@@ -77,21 +81,21 @@ def kmeans(weight: Floats, entries: int) -> Quantized:
     flat = weight.reshape(-1)
     distinct = np.unique(flat)
     if len(distinct) <= entries:
-        return Quantized(
+        return QuantizedWeight(
             np.searchsorted(distinct, flat).astype(np.uint8).reshape(weight.shape), distinct[None], len(distinct)
         )
     pruned = int((flat == 0).sum()) * entries >= len(flat) and entries > 2
     clustered = flat[flat != 0] if pruned else flat
     levels = _least_error(np.sort(clustered), entries - pruned).astype(np.float32)
     table = np.unique(np.append(levels, np.float32(0)) if pruned else levels)
-    return Quantized(nearest(flat, table).reshape(weight.shape), table[None], len(table))
+    return QuantizedWeight(nearest(flat, table).reshape(weight.shape), table[None], len(table))
 
 
 def nearest(values: Floats, levels: Floats) -> NDArray[np.uint8]:
     """Index of the nearest of the ascending `levels`, at most 256."""
     wide = levels.astype(np.float64)
-    found: NDArray[np.uint8] = np.searchsorted((wide[1:] + wide[:-1]) / 2, values).astype(np.uint8)
-    return found
+    indices: NDArray[np.uint8] = np.searchsorted((wide[1:] + wide[:-1]) / 2, values).astype(np.uint8)
+    return indices
 
 
 def _least_error(values: Floats, entries: int) -> NDArray[np.float64]:
@@ -130,7 +134,7 @@ def _lloyd(
     ordered: NDArray[np.float64], sums: NDArray[np.float64], squares: NDArray[np.float64], levels: NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float64]]:
     """Squared error and levels when cells no longer change. sums, squares: running sums of the ordered values."""
-    before: NDArray[Any] = np.empty(0)
+    before: Array = np.empty(0)
     error = np.inf
     for _ in range(_ITERATIONS):
         levels = np.sort(levels)
@@ -154,7 +158,7 @@ def _lloyd(
     return error, levels
 
 
-QUANTIZERS: dict[str, Callable[[Floats, int], Quantized]] = {
+QUANTIZERS: dict[str, Callable[[Floats, int], QuantizedWeight]] = {
     "uniform": uniform,
     "uniform per channel": lambda weight, entries: uniform(weight, entries, per_channel=True),
     "quantile": quantile,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, grouped_order, ungrouped_order
 from pocketforge.quantization.fold import fold_batch_norm
-from pocketforge.quantization.layers import op_name
+from pocketforge.quantization.weighted import op_name
 from pocketforge.recipe.quantize import Quantize
 
 # Of each op that computes with a weight: which argument it is, and the axis of its output channels. An embedding's are
@@ -37,8 +37,8 @@ def quantize_weights(
 ) -> tuple[torch.fx.GraphModule, dict[str, Encoding]]:
     """The graph with batch norm folded and weights rounded to what the file will hold, and their encodings by name.
 
-    The program is left as it was. Biases, norms and other constants stay float. weight_only_int4: embeddings take 8
-    bits, a scale for each row, as looking up single rows of 4 bits is in no runtime. Raises StageFailed when the model
+    The program is left as it was. Biases, norms and other constants stay float. Embeddings take 8 bits at
+    least, a scale for each row, as looking up single rows of 4 bits is in no runtime. Raises StageFailed when the model
     has no weight to quantize, or one that is not finite.
     """
     module = fold_batch_norm(program)
@@ -52,8 +52,9 @@ def quantize_weights(
         values = weight.detach().numpy()
         if not np.isfinite(values).all():
             raise StageFailed(f"the weight {name} holds NaN or infinity", "train again, or check the checkpoint")
-        if quantize.scheme == "weight_only_int4" and name not in tables:
-            encoding = encode(values, axis, bits=4, group_size=group_size(values, axis, quantize.group_size))
+        if quantize.info.bits < 8 and name not in tables:
+            size = group_size(values, axis, quantize.group_size) if "group_size" in quantize.info.keys else 0
+            encoding = encode(values, axis, bits=quantize.info.bits, per_channel=quantize.by_channel, group_size=size)
         else:
             encoding = encode(values, axis, per_channel=quantize.by_channel)
         with torch.no_grad():
@@ -70,15 +71,15 @@ def quantize_weights(
 
 def weights_of(graph: torch.fx.Graph) -> dict[str, int]:
     """Parameter name → axis of its output channels, in the graph's order, for every weight in `WEIGHTS`."""
-    found: dict[str, int] = {}
+    axes: dict[str, int] = {}
     for node in graph.nodes:
         position, axis = WEIGHTS.get(op_name(node), (0, -1))
         if axis < 0 or len(node.args) <= position:
             continue
         source = node.args[position]
         if _is_weight(source):
-            found.setdefault(str(source.target), axis)  # weights that two layers share are encoded once
-    return found
+            axes.setdefault(str(source.target), axis)  # weights that two layers share are encoded once
+    return axes
 
 
 def _is_weight(source: object) -> bool:

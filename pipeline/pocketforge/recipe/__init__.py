@@ -7,7 +7,7 @@ A module a table; `toml.py` is the only door in. Paths in a recipe are relative 
 from __future__ import annotations
 
 from pocketforge.recipe.budget import METRICS, Budget, BudgetMetric, Metric, Task, TaskMetric
-from pocketforge.recipe.data import Data, Preprocess, SplitFolders, data_spec
+from pocketforge.recipe.data import Data, Preprocess, SplitFolders
 from pocketforge.recipe.model import SHARED_DEFINITIONS, InputSpec, Model
 from pocketforge.recipe.names import Layout, Runtime, suggest
 from pocketforge.recipe.recipe import Recipe
@@ -31,6 +31,5 @@ __all__ = [
     "Task",
     "TaskMetric",
     "Verify",
-    "data_spec",
     "suggest",
 ]

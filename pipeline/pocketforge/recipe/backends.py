@@ -20,9 +20,15 @@ BackendName = Literal["xnnpack", "qnnpack", "fbgemm"]
 class Backend:
     """Numerics of static int8.
 
-    activation_levels: lowest and highest int8 level that a calibrated range is laid over. Values outside of that range
-    go on to the ends of int8 (STORED_LEVELS), in torch's engine and in the three runtimes alike. weight_steps: the
-    largest magnitude of a weight is so many steps from 0 (symmetric weights). weight_levels: levels that are stored.
+    Attributes:
+        name: As in a recipe.
+        activation_levels: Lowest and highest int8 level that a calibrated range is laid over. Values outside of that
+            range go on to the ends of int8 (STORED_LEVELS), in torch's engine and in the three runtimes alike.
+        weight_steps: The largest magnitude of a weight is so many steps from 0 (symmetric weights).
+        weight_levels: Lowest and highest level that is stored.
+        per_channel: Whether each output channel has a scale of its own, where the recipe says nothing.
+        calibration: Method where the recipe says nothing.
+        about: What it is, in words, for docs.
     """
 
     name: BackendName

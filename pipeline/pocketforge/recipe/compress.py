@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from pocketforge.recipe.model import definition_place
 from pocketforge.recipe.names import Runtime, check_args
 from pocketforge.recipe.ranges import INNER_SHARE, SHARE_BELOW_ONE, Range, check_path, check_ranges
 
@@ -21,8 +22,13 @@ _WEIGHT = Range(0, 1e9, open_low=True)
 class Goal:
     """How far to prune: until `metric` is at most `limit`, or until the share `removed` of it is gone.
 
-    latency_ms is measured: the candidate is exported to `runtime` (default: the first target's) and timed on the host.
-    instructions and estimated_latency_ms are of the exported candidate on `device`, an emulated one of the recipe.
+    Attributes:
+        metric: latency_ms is measured: the candidate is exported and timed on the host. instructions and
+            estimated_latency_ms are of the exported candidate on `device`.
+        limit: The most that may be left, in the metric's unit; None where `removed` says it.
+        removed: The share to remove, 0 to 1; None where `limit` says it.
+        device: `host`, or an emulated device of the recipe.
+        runtime: What a candidate is exported to; None: the first target's.
     """
 
     metric: Literal["macs", "parameters", "latency_ms", "instructions", "estimated_latency_ms"]
@@ -51,15 +57,31 @@ class Goal:
         """Whether the metric comes from an emulated device."""
         return self.metric in ("instructions", "estimated_latency_ms")
 
+    @property
+    def timed(self) -> bool:
+        """Whether candidates are timed on the host."""
+        return self.metric == "latency_ms"
+
+    @property
+    def exported(self) -> bool:
+        """Whether the metric is of an exported file, not of the PyTorch model."""
+        return self.timed or self.emulated
+
 
 @dataclass(frozen=True, slots=True)
 class PruneUnstructured:
     """`type = "prune_unstructured"`: set single weights of conv and linear layers to zero; masks hold from then on.
 
-    amount: share of zeros. scope: global ranks all layers' weights together, local each layer's own. amounts: layer
-    name pattern → amount (local). n_m: [2, 4] keeps the 2 largest of every 4 neighbouring inputs. criterion l1 and l2
-    rank single weights alike; taylor is |weight × gradient| on calibration samples (Molchanov et al. 2017).
-    schedule cubic: from 0 to amount during the fine-tuning that follows (Zhu & Gupta 2017).
+    Attributes:
+        type: Of the entry.
+        scope: global ranks all layers' weights together, local each layer's own.
+        criterion: l1 and l2 rank single weights alike; taylor is |weight × gradient| on calibration samples (Molchanov
+            et al. 2017).
+        amount: Share of zeros, 0 to 1; None where amounts or n_m say it.
+        amounts: Layer name pattern → amount (local).
+        n_m: [2, 4] keeps the 2 largest of every 4 neighbouring inputs.
+        schedule: cubic: from 0 to amount during the fine-tuning that follows (Zhu & Gupta 2017).
+        protect: Layers that stay whole, by name pattern.
     """
 
     type: Literal["prune_unstructured"] = "prune_unstructured"
@@ -92,10 +114,22 @@ class PruneUnstructured:
 class PruneChannels:
     """`type = "prune_channels"`: remove whole channels and all that depends on them (DepGraph, Fang et al. 2023).
 
-    How much: `ratio` of each layer's channels ("auto": per layer, from a sensitivity study, with an accuracy loss of at
-    most `max_accuracy_drop` a layer), `ratios` (layer name pattern → ratio), or a `goal`. head_ratio: share of the
-    attention heads. round_to: what is left is a multiple of it (the micro-kernels' tiles). steps: in how many steps,
-    with `finetune` after each but the last. max_ratio: the most that a global ranking may take from one layer.
+    How much: ratio, ratios or a goal.
+
+    Attributes:
+        type: Of the entry.
+        importance: By which channels are ranked (pruning/importance.py).
+        scope: local: each layer loses the same share; global: the least important channel of all goes first.
+        ratio: Share of each layer's channels, 0 to 1; "auto": of each layer's its own, from a sensitivity study.
+        ratios: Layer name pattern → ratio.
+        head_ratio: Share of the attention heads, 0 to 1.
+        goal: Decides how much.
+        round_to: What is left is a multiple of it (the micro-kernels' tiles).
+        steps: In how many steps.
+        finetune: Between the steps; None trains nothing there.
+        protect: Layers that stay whole, by name pattern.
+        max_ratio: The most that a global ranking may take from one layer, 0 to 1.
+        max_accuracy_drop: Of ratio "auto": what one layer alone may cost, as a share of top-1.
     """
 
     type: Literal["prune_channels"] = "prune_channels"
@@ -139,11 +173,20 @@ class PruneChannels:
 class DropLayers:
     """`type = "drop_layers"`: remove whole blocks; what is left computes as if they had never been there.
 
-    blocks: candidates by module name pattern (default: residual blocks that keep their input's shape). importance of a
-    block: the rise of the loss without it (loss), 1 - cosine similarity of its input and output (cosine), or
-    |weight × gradient| over its weights (taylor). How many: `count`, `ratio` (share of the MACs) or a `goal`. replace:
-    what stands in for a block, nothing (identity) or a linear or 1×1 map fitted to what the block computed (fit).
-    classifier: the linear layer to fit again where a removed block changed its width (default: the last one).
+    How many: count, ratio or a goal.
+
+    Attributes:
+        type: Of the entry.
+        blocks: Candidates by module name pattern; (): residual blocks that keep their input's shape.
+        importance: Of a block: the rise of the loss without it (loss), 1 - cosine similarity of its input and output
+            (cosine), or |weight × gradient| over its weights (taylor).
+        count: How many go.
+        ratio: Share of the MACs that goes, 0 to 1.
+        goal: Decides how many.
+        replace: What stands in for a block: nothing (identity), or a linear or 1×1 map fitted to what the block
+            computed (fit).
+        classifier: The linear layer to fit again where a removed block changed its width; empty: the last one.
+        protect: Modules that stay, by name pattern.
     """
 
     type: Literal["drop_layers"] = "drop_layers"
@@ -167,7 +210,14 @@ class DropLayers:
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """Another model to learn from. It must be trained: weights are required. weights_key: as the model's."""
+    """Another model to learn from. It must be trained.
+
+    Attributes:
+        definition: As the model's.
+        weights: Its weights file.
+        args: Of the definition's build().
+        weights_key: As the model's.
+    """
 
     definition: str
     weights: str
@@ -181,10 +231,18 @@ class Teacher:
         check_path(self.weights, "weights")
         check_args(self.args)
 
+    def named_files(self) -> dict[str, str]:
+        return {"definition": definition_place(self.definition), "weights": self.weights}
+
 
 @dataclass(frozen=True, slots=True)
 class LayerPair:
-    """Two layers by module name, whose outputs are compared."""
+    """Two layers whose outputs are compared.
+
+    Attributes:
+        student: The layer's name in the model that learns.
+        teacher: The layer's name in the teacher.
+    """
 
     student: str
     teacher: str
@@ -194,10 +252,18 @@ class LayerPair:
 class Distill:
     """`distill` of a finetune: learn from a teacher's outputs, not only from labels.
 
-    teacher: another model; by default the model as it was before `[[compress]]`. method kd: alpha × T² × KL(teacher ‖
-    student at temperature T) + (1 - alpha) × the labels' loss (Hinton et al. 2015). dkd: target and non-target parts
-    weighted dkd_alpha and dkd_beta (Zhao et al. 2022). hints: mean square error between named layers through a learned
-    1×1 map (FitNets, Romero et al. 2015). attention: distance of attention maps (Zagoruyko & Komodakis 2017).
+    Attributes:
+        teacher: Another model; None: the model as it was before `[[compress]]`.
+        method: kd: alpha × T² × KL(teacher ‖ student at temperature T) + (1 - alpha) × the labels' loss (Hinton et al.
+            2015). dkd: target and non-target parts weighted by themselves (Zhao et al. 2022).
+        temperature: T.
+        alpha: The teacher's share of the loss, more than 0 and at most 1.
+        dkd_alpha: Weight of the target part.
+        dkd_beta: Weight of the other classes' part.
+        hints: Layers compared by their mean square error, through a learned 1×1 map (FitNets, Romero et al. 2015).
+        hint_weight: Of the hints' sum in the loss.
+        attention: Layers compared by their attention maps (Zagoruyko & Komodakis 2017).
+        attention_weight: Of their sum in the loss.
     """
 
     teacher: Teacher | None = None
@@ -233,12 +299,31 @@ class Distill:
 class Finetune:
     """`type = "finetune"`: train on the train split, with labels and, with `distill`, a teacher.
 
-    lr, weight_decay and momentum (sgd) as in torch.optim. schedule: lr falls to 0 along a cosine, or by × gamma every
-    step_epochs. warmup_epochs: lr rises linearly from 0. ema_decay: the weights kept are an exponential moving average
-    (0: off). clip_norm: largest norm of all gradients (0: off). shift: images move by up to so many pixels.
-    early_stop_epochs: stop after so many epochs without a lower loss on `validation_fraction` of the train split and
-    keep the best weights (0: off). precision and processes: through accelerate; more than one process, or a lower
-    precision, may give other last bits. loss: of the task, or `file.py:function` (outputs, targets) → scalar tensor.
+    More than one process, or a lower precision than fp32, may give other last bits.
+
+    Attributes:
+        type: Of the entry.
+        epochs: How often each sample is seen.
+        optimizer: As in torch.optim.
+        lr: The learning rate after the warm-up.
+        weight_decay: As in torch.optim.
+        momentum: Of sgd.
+        batch_size: Samples of one update, in all processes together.
+        label_smoothing: Of the task's own loss, 0 to 1.
+        schedule: lr falls to 0 along a cosine, or by × gamma every step_epochs.
+        step_epochs: Of schedule step.
+        gamma: Of schedule step.
+        warmup_epochs: lr rises linearly from 0 for so long.
+        ema_decay: The weights kept are an exponential moving average; 0: they are the last ones.
+        clip_norm: Largest norm of all gradients; 0: none.
+        shift: Images move by up to so many pixels.
+        early_stop_epochs: Stop after so many epochs without a lower loss on the samples held out, and keep the best
+            weights; 0: never.
+        validation_fraction: Share of the train split held out for that, 0 to 1.
+        precision: Of the forward passes, through accelerate.
+        processes: How many train together, through accelerate.
+        loss: `file.py:function`, (outputs, targets) → scalar tensor; empty: the task's.
+        distill: Learn from a teacher, too; None: from labels alone.
     """
 
     type: Literal["finetune"] = "finetune"
@@ -296,6 +381,13 @@ class Finetune:
         if self.loss and self.label_smoothing:
             raise ValueError("label_smoothing is of the task's own loss: leave it out beside loss")
 
+    def named_files(self) -> dict[str, str]:
+        teacher = self.distill.teacher if self.distill else None
+        of_teacher = teacher.named_files() if teacher else {}
+        return {f"distill.teacher.{key}": file for key, file in of_teacher.items()} | {
+            "loss": self.loss.partition(":")[0]
+        }
+
 
 Compress = PruneUnstructured | PruneChannels | DropLayers | Finetune
 KINDS: dict[str, type[Compress]] = {
@@ -304,27 +396,6 @@ KINDS: dict[str, type[Compress]] = {
     "drop_layers": DropLayers,
     "finetune": Finetune,
 }
-
-
-def compress_entry(fields: Mapping[str, Any]) -> Compress:
-    """An entry back from `dataclasses.asdict` (a step's spec holds it so)."""
-    values = dict(fields)
-    if values.get("goal"):
-        values["goal"] = Goal(**values["goal"])
-    if values.get("finetune"):
-        values["finetune"] = compress_entry(values["finetune"])
-    if values.get("distill"):
-        values["distill"] = _distill(values["distill"])
-    return KINDS[values["type"]](**values)
-
-
-def _distill(fields: Mapping[str, Any]) -> Distill:
-    values = dict(fields)
-    if values.get("teacher"):
-        values["teacher"] = Teacher(**values["teacher"])
-    for name in ("hints", "attention"):
-        values[name] = tuple(LayerPair(**pair) for pair in values[name])
-    return Distill(**values)
 
 
 def cubic_amount(amount: float, progress: float) -> float:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pocketforge.recipe.names import Layout
 from pocketforge.recipe.ranges import COUNT, INNER_SHARE, Range, check_path, check_ranges
@@ -35,8 +34,13 @@ def written_sources() -> list[str]:
 class Preprocess:
     """From a raw sample (H×W×C, the source's own range) to the model's input.
 
-    resize: [height, width], bilinear. scale: the raw value that becomes 1.0 (0 leaves values as they are;
-    by default the source's own maximum). mean/std: per channel, after scaling. layout: of the model's input.
+    Attributes:
+        resize: [height, width] in pixels, bilinear; empty leaves the size.
+        color: Channels: as they are, 3 or 1.
+        scale: The raw value that becomes 1.0; 0 leaves values as they are, None is the source's own maximum.
+        mean: Subtracted after scaling: one value, or one a channel; empty for none.
+        std: Divided by after that; as long as `mean`.
+        layout: Of the PyTorch model's input.
     """
 
     resize: tuple[int, ...] = ()
@@ -70,7 +74,12 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True)
 class SplitFolders:
-    """Which folders of an image folder are its splits, where their names do not say so. None: all are classes."""
+    """Which folders of an image folder are its splits, where their names do not say so. None: all are classes.
+
+    Attributes:
+        train: Folders that are trained on and calibrate.
+        eval: Folders that are evaluated; empty: a share of `train` is.
+    """
 
     train: tuple[str, ...] = ()
     eval: tuple[str, ...] = ()
@@ -88,7 +97,18 @@ class SplitFolders:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Real samples: `digits`, `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE` or `module.py:function`."""
+    """Real samples.
+
+    Attributes:
+        source: `digits`, `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE`, `module.py:function`, or a kind of an installed
+            package.
+        labels: Text file, one class name a line; empty for the source's own names.
+        eval_fraction: Share held out to evaluate, between 0 and 1, where the source has no official split.
+        eval_samples: At most so many are evaluated.
+        calibration_samples: So many fix the int8 ranges; none is an eval sample.
+        preprocess: What happens to a raw sample; None feeds arrays as they are, and scales images.
+        split_folders: Of image folders: which folders are splits; None goes by their names.
+    """
 
     source: str
     labels: str = ""
@@ -121,6 +141,14 @@ class Data:
         check_ranges(self)
         self._check_units(info)
 
+    def named_files(self) -> dict[str, str]:
+        kind, place = parse_source(self.source)
+        if kind == FUNCTION:
+            place = place.partition(":")[0]
+        elif SOURCES[kind].place not in ("DIR", "FILE"):
+            place = ""
+        return {"labels": self.labels, "source": place}
+
     def _check_units(self, info: SourceInfo) -> None:
         """mean and std of images are of what they are scaled to: by default 0..1."""
         asked = self.preprocess
@@ -138,16 +166,3 @@ class Data:
                 raise ValueError(
                     f"preprocess.{name} must be of values scaled to 0..{top:g}, found {list(values)}{hint}"
                 )
-
-
-def data_spec(data: Data, seed: int, task: str) -> dict[str, Any]:
-    """What reading, splitting and preprocessing a recipe's data depends on, as plain JSON values."""
-    spec = dataclasses.asdict(data)
-    # How sources read: 2 turns images by EXIF, reads more kinds of them, sees more splits, divides uint8 arrays by 255.
-    spec["reading"] = 2
-    # A path; its content is what counts, and goes into keys on its own.
-    del spec["labels"]
-    for table in ("preprocess", "split_folders"):
-        if spec[table] is not None:
-            spec[table] = {k: list(v) if isinstance(v, tuple) else v for k, v in spec[table].items()}
-    return {**spec, "seed": seed, "task": task}

@@ -15,9 +15,22 @@ SHARED_DEFINITIONS = ("torchvision:", "timm:", "transformers:")
 _MOST_DIMENSIONS, _MOST_VALUES = 8, 2**28
 
 
+def definition_place(definition: str) -> str:
+    """The file or folder that a definition names; empty for a library's model."""
+    if not definition.startswith(SHARED_DEFINITIONS):
+        return definition
+    return definition.partition(":")[2] if definition.startswith("transformers:") else ""
+
+
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One model input: `shape` with its batch dimension of 1 first, in the PyTorch model's layout."""
+    """One model input.
+
+    Attributes:
+        shape: With its batch dimension of 1 first, in the PyTorch model's layout.
+        name: In the shipped files; empty for the name that the traced model gives it.
+        dtype: Of its values.
+    """
 
     shape: tuple[int, ...]
     name: str = ""
@@ -41,9 +54,15 @@ class InputSpec:
 class Model:
     """Where the model comes from.
 
-    definition: `file.py` (with `build(**args)`), `file.pt2` (a torch.export archive), `torchvision:NAME`,
-    `timm:NAME` or `transformers:DIR`. weights: safetensors, or a PyTorch checkpoint. weights_key: which of several
-    in it (keys with dots between: `ema`, `state_dict.ema_model`; `.` is the file's top).
+    Attributes:
+        definition: `file.py` (with `build(**args)`), `file.pt2` (a torch.export archive), `torchvision:NAME`,
+            `timm:NAME` or `transformers:DIR`.
+        weights: File of safetensors or a PyTorch checkpoint; empty where the definition brings its own, or has none.
+        args: What `build` or the library's constructor is called with: plain values.
+        inputs: In the model's order; empty: as `example_inputs()` or the data give them.
+        outputs: Their names in the shipped files, in the model's order; empty for the runtimes' own.
+        weights_key: Which of several weights in the file (keys with dots between: `ema`, `state_dict.ema_model`; `.` is
+            the file's top); empty where only one fits.
     """
 
     definition: str
@@ -71,3 +90,6 @@ class Model:
         check_path(self.definition.partition(":")[2] or self.definition, "definition")
         check_path(self.weights, "weights")
         check_args(self.args)
+
+    def named_files(self) -> dict[str, str]:
+        return {"weights": self.weights, "definition": definition_place(self.definition)}

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pocketforge.registries import RUNTIMES
 
@@ -42,6 +42,14 @@ class NameOf(Collection[str]):
 
     def __contains__(self, name: object) -> bool:
         return any(name == known for known in self)
+
+
+class NamesFiles(Protocol):
+    """A table of a recipe that may name files of the user's."""
+
+    def named_files(self) -> dict[str, str]:
+        """Key of the table → the file or folder that it names, as it is written there; empty for none."""
+        ...
 
 
 def check_name(name: str, what: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pocketforge.recipe.backends import BACKENDS, BackendName
-from pocketforge.recipe.compress import Finetune, compress_entry
+from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.names import suggest
 from pocketforge.recipe.ranges import COUNT, SHARE, SHARE_BELOW_ONE, Range, range_faults
 from pocketforge.recipe.schemes import SCHEMES, SchemeInfo, schemes_with
@@ -24,7 +24,12 @@ LEAST_CALIBRATION_SAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Layers that are quantized in another way: `modules` is a shell pattern over module names (`features.0.*`)."""
+    """Layers that are quantized in another way.
+
+    Attributes:
+        modules: Shell pattern over module names (`features.0.*`).
+        scheme: Of these layers; the last override that matches counts.
+    """
 
     modules: str
     scheme: LayerScheme = "fp32"
@@ -36,18 +41,29 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Quantize:
-    """How a target's file computes. fp32: as trained. fp16: weights in half precision.
+    """How a target's file computes. A key that the scheme has no use for is refused.
 
-    static_int8: int8 weights and activations, ranges fixed by calibration. dynamic_int8: int8 weights in linear layers,
-    whose inputs are quantized at each inference by their own range; nothing is calibrated. weight_only_int8 and
-    weight_only_int4 (a scale for each group_size inputs): stored small, computed in float. qat_int8: static_int8 after
-    training with fake quantization (`finetune`). mixed: int8 where it costs nothing, by measurement. codebook: each
-    weight is one of `entries` values of its layer (k-means).
-
-    backend: numerics of the static schemes (see backends.py). per_channel: by default the backend's own. weight_bits:
-    levels of weights, stored as int8. freeze_batch_norm, freeze_observers: the share of the epochs after which batch
-    norm's statistics and the ranges stay as they are. max_accuracy_drop: what mixed may cost in all (a share of the
-    calibration and train samples). calibration_samples: how many of data.calibration_samples are used (default: all).
+    Attributes:
+        scheme: fp32: as trained. fp16: weights in half precision. static_int8: int8 weights and activations, ranges
+            fixed by calibration. dynamic_int8: int8 weights in linear layers, whose inputs are quantized at each
+            inference by their own range; nothing is calibrated. weight_only_int8 and weight_only_int4: stored small,
+            computed in float. qat_int8: static_int8 after training with fake quantization. mixed: int8 where it costs
+            nothing, by measurement. codebook: each weight is one of `entries` values of its layer (k-means).
+        per_channel: Whether each output channel has a scale of its own; None: the backend's own.
+        calibration: How ranges come from samples.
+        backend: Numerics of the static schemes (backends.py).
+        percentile: Of calibration percentile: so many percent of the values lie in the range.
+        calibration_samples: So many of data.calibration_samples are used; None: all.
+        weight_bits: Levels of weights, 2 to 8 bits, stored as int8.
+        group_size: Of weight_only_int4: so many inputs of a channel share a scale.
+        entries: Of codebook: values of a weight.
+        overrides: Layers that are quantized in another way.
+        repairs: What is done to the model around calibration, for layers that quantize badly.
+        finetune: Training of qat_int8 and codebook; None: three epochs, or none.
+        freeze_batch_norm: Share of the epochs after which batch norm's statistics stay as they are.
+        freeze_observers: Share of the epochs after which the ranges stay as they are.
+        max_accuracy_drop: What mixed may cost in all, as a share of the calibration and train samples.
+        minimize: What mixed makes small.
     """
 
     scheme: Scheme = "fp32"
@@ -171,15 +187,3 @@ class Quantize:
 
 
 KEYS = tuple(field.name for field in dataclasses.fields(Quantize) if field.name != "scheme")
-
-
-def quantize_entry(fields: Mapping[str, Any]) -> Quantize:
-    """A Quantize back from `dataclasses.asdict`."""
-    values = dict(fields)
-    values["overrides"] = tuple(Override(**o) for o in values.get("overrides", ()))
-    values["repairs"] = tuple(values.get("repairs", ()))
-    if values.get("finetune"):
-        finetune = compress_entry(values["finetune"])
-        assert isinstance(finetune, Finetune)
-        values["finetune"] = finetune
-    return Quantize(**values)

@@ -18,7 +18,16 @@ _NAME_BYTES, _PATH_BYTES = 255, 4096
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """low to high, both in it unless open. unit: said with the range. share: 98 was perhaps meant as 0.98."""
+    """What a number may be: low to high.
+
+    Attributes:
+        low: The least, in `unit`.
+        high: The most.
+        open_low: Whether `low` itself is out.
+        open_high: Whether `high` itself is out.
+        unit: Said with the range; empty for plain numbers.
+        share: Whether it is a share, of which 98 was perhaps meant as 0.98.
+    """
 
     low: float
     high: float

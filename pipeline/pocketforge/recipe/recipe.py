@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from pocketforge.recipe.device import (
     HostDevice,
     gives,
 )
+from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.model import Model
-from pocketforge.recipe.names import check_name, suggest
+from pocketforge.recipe.names import NamesFiles, check_name, suggest
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
@@ -28,7 +29,21 @@ MOST_PARTS = 200  # each is a process and a model of its own
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole build: one model and its data, compressed once, shipped as many targets."""
+    """A whole build: one model and its data, compressed once, shipped as many targets.
+
+    Attributes:
+        name: Of the build and its output folder.
+        model: Where the model comes from.
+        data: Real samples.
+        targets: The files to ship, one or more.
+        seed: Splits, calibration and training follow from it.
+        task: What targets of samples are: class numbers or real numbers.
+        metric: What `metric` in budgets and reports is; None for the task's own.
+        compress: What is done to the model before anything is quantized, in order.
+        devices: Where files run, one or more.
+        budgets: Limits that the gate holds the build to.
+        folder: The recipe file's own, absolute: paths are relative to it. Set by the loader.
+    """
 
     name: str
     model: Model
@@ -46,153 +61,161 @@ class Recipe:
         faults = [*self._fault_names(), *self._fault_task(), *self._fault_compress()]
         faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets()]
         if faults:
-            raise ValueError("\n".join(faults))
+            raise WrongTable(*faults)
 
-    def _fault_names(self) -> list[str]:
-        faults = []
+    def _fault_names(self) -> list[Fault]:
+        faults: list[Fault] = []
         try:
             check_name(self.name, "name")
         except ValueError as error:
-            faults.append(str(error))
+            faults.append(Fault(str(error)))
         if not self.targets:
-            faults.append("a recipe needs at least one [[target]]")
+            faults.append(Fault("a recipe needs at least one [[target]]"))
         if not self.devices:
-            faults.append("a recipe needs at least one [[device]] (leave the table out for the host)")
+            faults.append(Fault("a recipe needs at least one [[device]] (leave the table out for the host)"))
         for what, names in (("target", [t.name for t in self.targets]), ("device", [d.name for d in self.devices])):
             for name in sorted({n for n in names if names.count(n) > 1}):
-                faults.append(f"{what} names must be unique, found {name!r} {names.count(name)} times")
-        faults += faults_of_names(list({target.name: target for target in self.targets}.values()))
+                faults.append(Fault(f"{what} names must be unique, found {name!r} {names.count(name)} times"))
+        faults += map(Fault, faults_of_names(list({target.name: target for target in self.targets}.values())))
         if len(self.name) > LONGEST_NAME_BYTES:
-            faults.append(f"name: it names a folder, and is longer than {LONGEST_NAME_BYTES} bytes ({len(self.name)})")
+            over = f"it names a folder, and is longer than {LONGEST_NAME_BYTES} bytes ({len(self.name)})"
+            faults.append(Fault(over, "name"))
         if not 0 <= self.seed < 2**32:
-            faults.append(f"seed must be 0 to 2^32 - 1, found {self.seed}")
+            faults.append(Fault(f"seed must be 0 to 2^32 - 1, found {self.seed}"))
         return faults
 
-    def _fault_task(self) -> list[str]:
-        faults = []
+    def _fault_task(self) -> list[Fault]:
+        faults: list[Fault] = []
         if self.metric and METRICS[self.metric].task != self.task:
-            faults.append(f"metric {self.metric!r} is not a metric of task {self.task!r}")
+            faults.append(Fault(f"metric {self.metric!r} is not a metric of task {self.task!r}"))
         if self.compress and self.model.definition.endswith(".pt2"):
-            faults.append("compress: a .pt2 is a traced graph and cannot be changed: give the .py definition")
+            faults.append(Fault("a .pt2 is a traced graph and cannot be changed: give the .py definition", "compress"))
         return faults
 
-    def _fault_compress(self) -> list[str]:
-        faults = []
+    def _fault_compress(self) -> list[Fault]:
+        faults: list[Fault] = []
         parts = sum(entry.steps if isinstance(entry, PruneChannels) else 1 for entry in self.compress)
         if parts > MOST_PARTS:
-            faults.append(f"compress: wanted at most {MOST_PARTS} steps in all, found {parts}")
+            faults.append(Fault(f"wanted at most {MOST_PARTS} steps in all, found {parts}", "compress"))
         changed = False
         for index, entry in enumerate(self.compress):
             where = f"compress[{index}]"
             after = self.compress[index + 1] if index + 1 < len(self.compress) else None
             if isinstance(entry, PruneUnstructured) and entry.schedule == "cubic" and not isinstance(after, Finetune):
-                faults.append(f"{where}: schedule cubic prunes during fine-tuning: a finetune must come next")
+                faults.append(Fault("schedule cubic prunes during fine-tuning: a finetune must come next", where))
             elif isinstance(entry, PruneUnstructured) and entry.schedule == "cubic" and _stops_early(after):
                 faults.append(
-                    f"compress[{index + 1}].early_stop_epochs cannot go with schedule cubic: zeros are added until the "
-                    "last epochs, so an earlier one's weights are never sparse enough"
+                    Fault(
+                        f"compress[{index + 1}].early_stop_epochs cannot go with schedule cubic: zeros are added until "
+                        "the last epochs, so an earlier one's weights are never sparse enough"
+                    )
                 )
             goal = getattr(entry, "goal", None)
             if goal is not None and goal.emulated:
                 known = [d.name for d in self.devices if d.via == "emulator" and gives(d, goal.metric)]
                 if goal.device in _x86_hosts(self.devices):
-                    faults.append(f"{where}.goal.device: {_outputs_alone(goal.metric, goal.device)}")
+                    faults.append(Fault(_outputs_alone(goal.metric, goal.device), f"{where}.goal.device"))
                 elif goal.device not in known:
-                    faults.append(
-                        f'{where}.goal.device: no [[device]] with via = "emulator" is named {goal.device!r}'
-                        f"{suggest(goal.device, known)}"
+                    unknown = (
+                        f'no [[device]] with via = "emulator" is named {goal.device!r}{suggest(goal.device, known)}'
                     )
+                    faults.append(Fault(unknown, f"{where}.goal.device"))
             changed = changed or not isinstance(entry, Finetune)
             for inner in [finetune for place, finetune in self.finetunes() if place == where]:
                 faults += self._fault_teacher(inner, where, changed)
         for where, finetune in self.finetunes():
             if self.task != "classification" and (finetune.distill or finetune.label_smoothing):
-                faults.append(f"{where}: distill and label_smoothing are for task classification")
+                faults.append(Fault("distill and label_smoothing are for task classification", where))
         return faults
 
-    def _fault_teacher(self, entry: Finetune, where: str, changed: bool) -> list[str]:
-        faults = []
+    def _fault_teacher(self, entry: Finetune, where: str, changed: bool) -> list[Fault]:
+        faults: list[Fault] = []
         if entry.distill and entry.distill.teacher is None and not changed:
-            faults.append(
-                f"{where}.distill: the teacher is the model as it was before [[compress]], and nothing has changed it "
-                "yet: prune first, or name another teacher"
+            same = (
+                "the teacher is the model as it was before [[compress]], and nothing has changed it yet: prune first, "
+                "or name another teacher"
             )
+            faults.append(Fault(same, f"{where}.distill"))
         own = self.model.weights or self.model.definition.startswith("transformers:")  # its folder may hold them
         if entry.distill and entry.distill.teacher is None and not own:
-            faults.append(f"{where}.distill: the teacher is the recipe's model, which has no model.weights")
+            faults.append(Fault("the teacher is the recipe's model, which has no model.weights", f"{where}.distill"))
         return faults
 
-    def _fault_quantize(self) -> list[str]:
-        faults = []
+    def _fault_quantize(self) -> list[Fault]:
+        faults: list[Fault] = []
         for index, target in enumerate(self.targets):
             quantize, where = target.quantize, f"target[{index}].quantize"
             if quantize.info.is_trained and self.model.definition.endswith(".pt2"):
-                faults.append(f"{where}: a .pt2 is a traced graph and cannot be trained: give the .py definition")
+                faults.append(Fault("a .pt2 is a traced graph and cannot be trained: give the .py definition", where))
             if quantize.info.calibrates:
                 used = quantize.calibration_samples or self.data.calibration_samples
                 if used > self.data.calibration_samples:
-                    faults.append(
-                        f"{where}.calibration_samples: wanted at most data.calibration_samples "
-                        f"({self.data.calibration_samples}), found {used}"
-                    )
+                    most = self.data.calibration_samples
+                    more = f"wanted at most data.calibration_samples ({most}), found {used}"
+                    faults.append(Fault(more, f"{where}.calibration_samples"))
                 elif used < LEAST_CALIBRATION_SAMPLES:
-                    faults.append(
-                        f"{where}: {quantize.scheme} calibrates on {used} samples, wanted {LEAST_CALIBRATION_SAMPLES} "
-                        "or more: ranges of fewer are chance; raise calibration_samples"
+                    few = (
+                        f"{quantize.scheme} calibrates on {used} samples, wanted {LEAST_CALIBRATION_SAMPLES} or more: "
+                        "ranges of fewer are chance; raise calibration_samples"
                     )
+                    faults.append(Fault(few, where))
         return faults
 
-    def _fault_cores(self) -> list[str]:
+    def _fault_cores(self) -> list[Fault]:
         """ARM cores, emulated or a phone's, and a runtime that has no program for them."""
         hosts = {d.name for d in self.devices if isinstance(d, HostDevice)} | _x86_hosts(self.devices)
         cores = [d.name for d in self.devices if d.name not in hosts]
         native = [name for name, info in RUNTIMES.items() if info.native is not None] if cores else []
         return [
-            f"target[{index}].runtime: {target.runtime} has no program for ARM cores, so it cannot run on device "
-            f"{cores[0]!r}; runtimes with one: {', '.join(native)}"
+            Fault(
+                f"{target.runtime} has no program for ARM cores, so it cannot run on device {cores[0]!r}; runtimes "
+                f"with one: {', '.join(native)}",
+                f"target[{index}].runtime",
+            )
             for index, target in enumerate(self.targets)
             if cores and target.runtime not in native
         ]
 
-    def _fault_budgets(self) -> list[str]:
-        faults = []
+    def _fault_budgets(self) -> list[Fault]:
+        faults: list[Fault] = []
         for index, budget in enumerate(self.budgets):
             metric = METRICS.get(budget.metric)
             if metric and metric.task and metric.task != self.task:
-                faults.append(f"budget[{index}].metric: {budget.metric} needs task {metric.task}; use metric")
+                faults.append(Fault(f"{budget.metric} needs task {metric.task}; use metric", f"budget[{index}].metric"))
             if budget.metric == THE_TASKS:
                 allowed = METRICS[self.task_metric].limits
                 fault = allowed.fault(budget.limit, f"limit of metric ({self.task_metric})")
-                faults += [f"budget[{index}]: {fault}"] if fault else []
+                faults += [Fault(fault, f"budget[{index}]")] if fault else []
             for what, name, known in (
                 ("target", budget.target, [t.name for t in self.targets]),
                 ("device", budget.device, [n for d in self.devices for n in d.budget_names]),
             ):
                 if name and name not in known:
-                    faults.append(f"budget[{index}].{what}: no {what} is named {name!r}{suggest(name, known)}")
-            faults += self._fault_place(budget, index)
+                    faults.append(
+                        Fault(f"no {what} is named {name!r}{suggest(name, known)}", f"budget[{index}].{what}")
+                    )
+            unplaced = self._fault_place(budget)
+            faults += [Fault(unplaced, f"budget[{index}]")] if unplaced else []
         return faults
 
-    def _fault_place(self, budget: Budget, index: int) -> list[str]:
-        """A budget that no device of the recipe can give a value for."""
+    def _fault_place(self, budget: Budget) -> str:
+        """Why no device of the recipe can give a value for a budget; empty where one can."""
         place = place_of(budget.metric)
         wanted = {"latency_ms": "estimated_latency_ms"}.get(budget.metric, "instructions")
         if self.devices_of(budget):
-            return []
+            return ""
         device = next((d for d in self.devices if budget.device in d.budget_names), None)
         if device is None:
             # One that is not there at all is said elsewhere.
-            return [] if budget.device else [f"budget[{index}]: no [[device]] of the recipe gives {budget.metric}"]
+            return "" if budget.device else f"no [[device]] of the recipe gives {budget.metric}"
         if device.name in _x86_hosts(self.devices) and place in ("timed", "emulated"):
-            return [f"budget[{index}]: {_outputs_alone(budget.metric, device.name)}"]
+            return _outputs_alone(budget.metric, device.name)
         if place == "timed":
-            return [
-                f"budget[{index}]: {budget.metric} is measured, and {device.name!r} is emulated: use {wanted}, or a "
-                "device that keeps time"
-            ]
+            emulated = f"{budget.metric} is measured, and {device.name!r} is emulated"
+            return f"{emulated}: use {wanted}, or a device that keeps time"
         if place == "emulated":
-            return [f'budget[{index}]: {budget.metric} comes from a device with via = "emulator", found {device.via!r}']
-        return [f"budget[{index}]: {budget.metric} without a device is the host's: leave out {device.name!r}"]
+            return f'{budget.metric} comes from a device with via = "emulator", found {device.via!r}'
+        return f"{budget.metric} without a device is the host's: leave out {device.name!r}"
 
     @property
     def task_metric(self) -> str:
@@ -217,6 +240,23 @@ class Recipe:
             if target.quantize.finetune is not None:
                 found.append((f"target[{index}].quantize.finetune", target.quantize.finetune))
         return found
+
+    def tables_with_files(self) -> Iterator[tuple[str, NamesFiles]]:
+        """Every table that may name files of the user's, with its place."""
+        yield "model", self.model
+        yield "data", self.data
+        yield from self.finetunes()
+        for index, device in enumerate(self.devices):
+            yield f"device[{index}]", device
+
+    def named_files(self) -> dict[str, Path]:
+        """Place of a key → the file or folder that it names."""
+        return {
+            f"{where}.{key}": self.resolve(file)
+            for where, table in self.tables_with_files()
+            for key, file in table.named_files().items()
+            if file
+        }
 
     def resolve(self, path: str) -> Path:
         """An absolute path for a path written in the recipe."""

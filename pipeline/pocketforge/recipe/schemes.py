@@ -33,7 +33,11 @@ class SchemeInfo:
         stored_as: Data types of which most of a file's weight bytes must be, as `verify` reads them from the file.
             Empty where they are float32, or may be (codebook): nothing in a file's types tells then.
         bits: Of one weight, as the scheme means it; a file may take a whole byte for fewer.
-        stage: What makes it: `quantize`, `qat`, or empty where the exporter rounds, or nobody.
+        stage: Which stage makes it: `quantize`, `qat`, or empty where the exporter rounds, or nobody.
+        make: Of stage `quantize` the function that makes it, as `module:function` (Make in stages/quantize.py); else
+            empty.
+        numerics: What the file's numbers are, in words; {granularity}, {bits}, {backend}, {group_size} and {entries}
+            are put in (quantization/converted.py).
         first_seen: The form of the model in which the file's numbers are first seen (why/limits.py): `prepared`,
             `lowered` where no graph before it computes with them, empty where they are the model's own.
         keys: The keys of a `quantize` table that are for it; any other is refused.
@@ -54,6 +58,8 @@ class SchemeInfo:
     stored_as: tuple[str, ...]
     bits: int
     stage: Literal["", "quantize", "qat"]
+    make: str
+    numerics: str
     first_seen: Literal["", "prepared", "lowered"]
     keys: frozenset[str]
     limits: Mapping[str, float]
@@ -69,6 +75,8 @@ class SchemeInfo:
         # Parity alone cannot tell a file of float weights from what was asked for: it is nearer.
         if bool(self.stored_as) == (self.weights in ("float32", "codebook")):
             raise ValueError(f"stored_as: wanted data types for {self.weights} weights, and none for float32's")
+        if (self.stage == "quantize") != bool(self.make):
+            raise ValueError(f"make: wanted a function for stage quantize and for no other, found {self.make!r}")
         if self.calibrates and self.family != "static":
             raise ValueError("calibrates: only a static scheme's ranges come from samples")
         if (self.family != "float") != bool(self.stage):
@@ -109,6 +117,9 @@ _WIDENED = SchemeSupport("emulated", "half-precision weights, widened when the f
 _DEQUANTIZED = SchemeSupport("emulated", "int8 weights, de-quantized when the file is loaded, computed in float32")
 _CLUSTERED = SchemeSupport("emulated", "clustered float32 weights: smaller in gzip (a download) only")
 _INT8 = ("int8", "uint8")
+_MAKE_INT8 = "pocketforge.stages.quantize:make_int8"
+_MAKE_WEIGHT_ONLY = "pocketforge.stages.quantize:make_weight_only"
+_STATIC_NUMERICS = "static int8, {granularity} weights{bits}, backend {backend}"
 _OF_STATIC = frozenset({"backend", "per_channel", "weight_bits", "overrides"})
 _OF_CALIBRATION = frozenset({"calibration", "calibration_samples", "percentile"})
 
@@ -119,6 +130,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=(),
         bits=32,
         stage="",
+        make="",
+        numerics="the numbers of the trained model",
         first_seen="",
         keys=frozenset(),
         limits=limits.FLOAT32,
@@ -132,6 +145,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=("float16",),
         bits=16,
         stage="",  # each runtime's own converter rounds the weights, and there is nothing to choose
+        make="",
+        numerics="weights in half precision",
         first_seen="lowered",
         keys=frozenset(),
         limits=limits.FLOAT16,
@@ -153,6 +168,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=_INT8,
         bits=8,
         stage="quantize",
+        make=_MAKE_INT8,
+        numerics=_STATIC_NUMERICS,
         first_seen="prepared",
         keys=_OF_STATIC | _OF_CALIBRATION | {"repairs"},
         limits=limits.STATIC,
@@ -167,6 +184,9 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=_INT8,
         bits=8,
         stage="quantize",
+        make=_MAKE_INT8,
+        numerics="dynamic int8 in linear layers: {granularity} int8 weights{bits}, activations by each inference's "
+        "range",
         first_seen="prepared",
         keys=frozenset({"per_channel", "weight_bits", "overrides"}),
         limits=limits.DYNAMIC,
@@ -180,6 +200,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=("int8",),
         bits=8,
         stage="quantize",
+        make=_MAKE_WEIGHT_ONLY,
+        numerics="weights in int8 ({granularity}), all else computed in float32",
         first_seen="prepared",
         keys=frozenset({"per_channel"}),
         limits=limits.EIGHT_BITS,
@@ -193,6 +215,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=("int4", "int8"),  # the .ort format has no 4-bit type: there they take a byte each
         bits=4,
         stage="quantize",
+        make=_MAKE_WEIGHT_ONLY,
+        numerics="weights in int4 (a scale for each {group_size} inputs of a channel), all else in float32",
         first_seen="prepared",
         keys=frozenset({"group_size"}),
         limits=limits.FEW_BITS,
@@ -216,6 +240,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=_INT8,
         bits=8,
         stage="qat",
+        make="",
+        numerics=f"{_STATIC_NUMERICS}; trained with fake quantization",
         first_seen="prepared",
         keys=_OF_STATIC | {"finetune", "freeze_batch_norm", "freeze_observers"},
         limits=limits.TRAINED,
@@ -229,6 +255,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=_INT8,
         bits=8,
         stage="quantize",
+        make=_MAKE_INT8,
+        numerics=f"{_STATIC_NUMERICS}; float where measured to be needed",
         first_seen="prepared",
         keys=_OF_STATIC | _OF_CALIBRATION | {"max_accuracy_drop", "minimize"},
         limits=limits.STATIC,
@@ -244,6 +272,8 @@ _SCHEMES: dict[str, SchemeInfo] = {
         stored_as=(),
         bits=32,
         stage="quantize",
+        make="pocketforge.stages.quantize:make_codebook",
+        numerics="each weight one of at most {entries} values of its layer, computed in float32",
         first_seen="prepared",
         keys=frozenset({"entries", "finetune"}),
         limits=limits.FEW_BITS,

@@ -24,7 +24,20 @@ _RATIO = Range(0, 10, share=True)
 
 @dataclass(frozen=True, slots=True)
 class OutputLimits:
-    """Limits of one output of several, by its name; unset ones are those of all outputs."""
+    """Limits of one output of several, by its name; unset ones are those of all outputs.
+
+    Attributes:
+        name: Of the output.
+        min_sqnr_db: Least SQNR against the PyTorch reference, in dB.
+        max_diff_ratio: Largest absolute difference from the reference over its largest magnitude, or over a channel's
+            largest range where that is less.
+        min_channel_sqnr_db: As min_sqnr_db, of the worst channel.
+        min_region_sqnr_db: As min_sqnr_db, of the worst row or column of an image-like output.
+        max_dead_channels: So many channels may answer one value where the reference varies.
+        min_integer_agreement: Share of equal values of an integer or boolean output, 0 to 1.
+        min_graph_sqnr_db: Least SQNR against the quantized graph in PyTorch, not the model before it, in dB.
+        max_steps_from_graph: Largest difference from that graph, in steps of the output's scale.
+    """
 
     name: str
     min_sqnr_db: float | None = None
@@ -56,12 +69,21 @@ class OutputLimits:
 class Verify:
     """When a file that loads counts as wrong. Unset limits take the scheme's default (see docs/recipe.md).
 
-    max_diff_ratio: largest absolute difference from the PyTorch reference over the reference's largest magnitude, or
-    over a channel's largest range where that is less. min_channel_sqnr_db, min_region_sqnr_db: of the worst channel,
-    the worst row or column. max_dead_channels: how many may answer one value where the reference varies.
-    min_integer_agreement: share of equal values of an integer or boolean output. min_graph_sqnr_db,
-    max_steps_from_graph: against the quantized graph in PyTorch, not the model before it; steps are of the output's
-    scale.
+    Attributes:
+        min_sqnr_db: Least SQNR against the PyTorch reference, in dB.
+        max_diff_ratio: Largest absolute difference from the reference over its largest magnitude, or over a channel's
+            largest range where that is less.
+        min_channel_sqnr_db: As min_sqnr_db, of the worst channel.
+        min_region_sqnr_db: As min_sqnr_db, of the worst row or column of an image-like output.
+        max_dead_channels: So many channels may answer one value where the reference varies.
+        min_argmax_agreement: Share of samples with the same largest class as the reference, 0 to 1.
+        min_integer_agreement: Share of equal values of an integer or boolean output, 0 to 1.
+        max_accuracy_drop: The most that the task's metric may be worse than the PyTorch model's.
+        min_graph_sqnr_db: Least SQNR against the quantized graph in PyTorch, not the model before it, in dB.
+        max_steps_from_graph: Largest difference from that graph, in steps of the output's scale.
+        outputs: Limits of single outputs.
+        tflite_runtime: Of .tflite files: whether the older tflite-runtime must run them too (`require`), is asked if it
+            is set up (`report`), or is not asked (`skip`).
     """
 
     min_sqnr_db: float | None = None
@@ -93,7 +115,17 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One file to ship: a runtime and how it is quantized. Names are unique in a recipe."""
+    """One file to ship: a runtime and how it is quantized. Names are unique in a recipe.
+
+    Attributes:
+        name: Of the file, without its ending.
+        runtime: Name in RUNTIMES.
+        quantize: How; float32 by default.
+        layout: Of the file's image inputs and outputs.
+        io: Type of the values that the file takes and gives.
+        opset: ONNX operator set, 18 to 23; None for the exporter's.
+        verify: When the file counts as wrong.
+    """
 
     name: str
     runtime: Runtime

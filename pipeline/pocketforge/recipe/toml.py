@@ -24,6 +24,7 @@ from pocketforge.errors import PluginFailed, RecipeError
 from pocketforge.recipe.compress import KINDS, Auto, Compress
 from pocketforge.recipe.device import KINDS as DEVICE_KINDS
 from pocketforge.recipe.device import Device
+from pocketforge.recipe.faults import Fault, WrongTable, join
 from pocketforge.recipe.names import check_file, check_keys, suggest
 from pocketforge.recipe.recipe import Recipe
 
@@ -34,14 +35,6 @@ _HIDDEN = {"folder"}
 # No recipe comes near these; one that passes them would take minutes to refuse.
 _MOST_ENTRIES, _MOST_FAULTS, _MOST_KEYS, _MOST_LETTERS = 1000, 50, 20, 1000
 _WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "a table"}
-
-
-class _WrongValue(ValueError):
-    """A value of the wrong type or out of range, said in the user's words. at: the key inside the table it is of."""
-
-    def __init__(self, message: str, at: str = "") -> None:
-        super().__init__(message)
-        self.at = at
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -77,7 +70,7 @@ def parse_recipe(text: str, origin: str = "recipe", folder: str = "") -> Recipe:
     try:
         recipe = _converter().structure(raw, Recipe)
     except BaseValidationError as error:
-        faults = sorted({_short(fault) for fault in _faults(error, "")})
+        faults = sorted({_short(str(fault)) for fault in _faults(error, "")})
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         more = [f"… and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
         raise RecipeError(f"{origin} has {count}:", faults=[*faults[:_MOST_FAULTS], *more]) from None
@@ -139,7 +132,7 @@ def _array_hook(cls: Any, converter: cattrs.Converter) -> Any:
         if not isinstance(value, list):
             raise _wrong("an array", value)
         if len(value) > _MOST_ENTRIES:
-            raise _WrongValue(f"wanted at most {_MOST_ENTRIES:,} entries, found {len(value):,}")
+            raise _wrong_value(f"wanted at most {_MOST_ENTRIES:,} entries, found {len(value):,}")
         return tuple(structure(value, as_list))
 
     return hook
@@ -149,7 +142,7 @@ def _exact(value: Any, _: Any, *, wanted: type) -> Any:
     if type(value) is not wanted:
         raise _wrong(_WORDS[wanted], value)
     if type(value) is int and not -(2**63) <= value < 2**63:
-        raise _WrongValue(f"wanted an integer of at most 64 bits, found one of {value.bit_length()}")
+        raise _wrong_value(f"wanted an integer of at most 64 bits, found one of {value.bit_length()}")
     return value
 
 
@@ -159,15 +152,15 @@ def _number(value: Any) -> float:
     try:
         number = float(value)
     except OverflowError:
-        raise _WrongValue("wanted a finite number, found an integer too large for one") from None
+        raise _wrong_value("wanted a finite number, found an integer too large for one") from None
     if not math.isfinite(number):
-        raise _WrongValue(f"wanted a finite number, found {value}")
+        raise _wrong_value(f"wanted a finite number, found {value}")
     return number + 0.0  # -0.0 is 0.0, in keys too
 
 
 def _ratio(value: Any) -> float | str:
     if type(value) is str and value != "auto":
-        raise _WrongValue(f'wanted a number or "auto", found {value!r}')
+        raise _wrong_value(f'wanted a number or "auto", found {value!r}')
     return value if value == "auto" else _number(value)
 
 
@@ -184,20 +177,20 @@ def _entry(value: Any, converter: cattrs.Converter) -> Any:
     if not isinstance(value, dict):
         raise _wrong("a table", value)
     if "type" not in value:
-        raise _WrongValue(f"missing: one of {', '.join(map(repr, KINDS))}", ".type")
-    return converter.structure(value, _kind(value["type"], KINDS, ".type"))
+        raise WrongTable(Fault(f"missing: one of {', '.join(map(repr, KINDS))}", "type"))
+    return converter.structure(value, _kind(value["type"], KINDS, "type"))
 
 
 def _device(value: Any, converter: cattrs.Converter) -> Any:
     """An entry of [[device]]: its `via` says what else it may hold; the host when it says nothing."""
     if not isinstance(value, dict):
         raise _wrong("a table", value)
-    return converter.structure(value, _kind(value.get("via", "host"), DEVICE_KINDS, ".via"))
+    return converter.structure(value, _kind(value.get("via", "host"), DEVICE_KINDS, "via"))
 
 
 def _kind(name: Any, known: Mapping[str, Any], at: str) -> Any:
     if type(name) is not str or name not in known:
-        raise _WrongValue(f"unknown value {name!r}{suggest(str(name), known)}", at)
+        raise WrongTable(Fault(f"unknown value {name!r}{suggest(str(name), known)}", at))
     return known[name]
 
 
@@ -215,14 +208,18 @@ def _word(value: Any, known: Collection[str]) -> str:
     if type(value) is not str:
         raise _wrong(f"one of {', '.join(map(repr, known))}", value)
     if value not in known:
-        raise _WrongValue(f"unknown value {value!r}{suggest(value, known)}")
+        raise _wrong_value(f"unknown value {value!r}{suggest(value, known)}")
     return value
 
 
-def _wrong(wanted: str, value: Any) -> _WrongValue:
+def _wrong_value(message: str) -> WrongTable:
+    return WrongTable(Fault(message))
+
+
+def _wrong(wanted: str, value: object) -> WrongTable:
     shown = repr(value) if isinstance(value, str | int | float | bool) and not _endless(value) else ""
     found = _WORDS.get(type(value), f"a {type(value).__name__}")
-    return _WrongValue(f"wanted {wanted}, found {found} {shown}".rstrip())
+    return _wrong_value(f"wanted {wanted}, found {found} {shown}".rstrip())
 
 
 def _endless(value: Any) -> bool:
@@ -243,31 +240,33 @@ def _required(cls: Any) -> Any:
     return inner
 
 
-def _faults(error: BaseException, path: str) -> list[str]:
-    """Flatten cattrs' nested groups into `path: what is wrong` lines."""
+def _faults(error: BaseException, place: str) -> list[Fault]:
+    """What cattrs' nested groups hold. place: of the table or key that the error is of."""
     if isinstance(error, PluginFailed):
         raise error from None  # not the recipe's fault
     if isinstance(error, BaseValidationError):
-        return [line for inner in error.exceptions for line in _faults(inner, path + _step(inner))]
-    path += getattr(error, "at", "")
-    prefix = f"{path.lstrip('.')}: " if path else ""
+        return [fault for inner in error.exceptions for fault in _faults(inner, join(place, _step(inner)))]
     if isinstance(error, ForbiddenExtraKeysError):
         known = [_TABLE_NAMES.get(f.name, f.name) for f in dataclasses.fields(error.cl) if f.name not in _HIDDEN]
-        where = path.lstrip(".") + "." if path else ""
         extra = sorted(error.extra_fields)
-        more = [f"{where}…: {len(extra) - _MOST_KEYS} more unknown keys"] if len(extra) > _MOST_KEYS else []
-        return [*(f"{where}{key}: unknown key{suggest(key, known)}" for key in extra[:_MOST_KEYS]), *more]
-    if isinstance(error, KeyError):
-        key = str(error.args[0])
-        return [f"{(path + '.' + key).lstrip('.')}: missing"]
-    return [line if line.startswith("budget[") else f"{prefix}{line}" for line in str(error).splitlines()]
+        faults = [Fault(f"unknown key{suggest(key, known)}", key) for key in extra[:_MOST_KEYS]]
+        if len(extra) > _MOST_KEYS:
+            faults.append(Fault(f"{len(extra) - _MOST_KEYS} more unknown keys", "…"))
+    elif isinstance(error, KeyError):
+        faults = [Fault("missing", str(error.args[0]))]
+    elif isinstance(error, WrongTable):
+        faults = list(error.faults)
+    else:
+        faults = [Fault(str(error))]
+    return [fault.inside(place) for fault in faults]
 
 
 def _step(error: BaseException) -> str:
+    """From a table to what it holds that the error is of: a key or an index."""
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, cattrs.errors.AttributeValidationNote):
             # A missing key is named by the KeyError itself.
-            return "" if type(error) is KeyError else f".{_TABLE_NAMES.get(note.name, note.name)}"
+            return "" if type(error) is KeyError else _TABLE_NAMES.get(note.name, note.name)
         if isinstance(note, cattrs.errors.IterableValidationNote):
             return f"[{note.index}]"
     return ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pocketforge.outcomes.files import from_json
+from pocketforge.outcomes.reference import WeightsRead
 from pocketforge.report.tables import console, table, weights_lines, words
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ def show_model(found: Mapping[str, Any]) -> None:
     for tensor in found["inputs"]:
         screen.print(f"input {tensor['dtype']} {tensor['shape']}")
     screen.print(f"{found['parameters']:,} parameters, {found['macs']:,} MACs")
-    for line in weights_lines(found):
+    weights = from_json(found["weights"], WeightsRead) if found.get("weights") else None
+    for line in weights_lines(weights):
         screen.print(line)
     for edit in found.get("edits", ()):
         if edit["edit"] == "replace":

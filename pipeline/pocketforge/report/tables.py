@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from pocketforge.outcomes.reference import WeightsRead
+from pocketforge.outcomes.verify import Measured
+from pocketforge.records import HeldAgainstHost
 from pocketforge.streams import as_is, printable
 
 
@@ -31,9 +34,12 @@ class Screen(Console):
 def console(*, stderr: bool = False) -> Screen:
     """Stdout, to draw tables on; as wide as they want when it is a file, where nothing needs to fit a window."""
     file = as_is(sys.stderr if stderr else sys.stdout)
-    found = Screen(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    if stderr or found.is_terminal:
-        return found
+    screen = Screen(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return screen if stderr or screen.is_terminal else screen_of(file)
+
+
+def screen_of(file: IO[str]) -> Screen:
+    """A file to draw tables into, as wide as they want."""
     return Screen(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, width=1000)
 
 
@@ -73,15 +79,19 @@ def milliseconds(value: float) -> str:
     return f"{value:,.3f}" if value < 100 else f"{value:,.1f}"
 
 
-def against_host(verified: Mapping[str, Any]) -> str:
+def against_host(host: Measured) -> str:
     """The SQNR of a device's outputs against the host's, of the worst one; of integers, the share of equal ones."""
-    host = verified["host"]
-    if "sqnr_db" in host:
-        return f"{host['sqnr_db']:.1f}"
-    return f"{host['integer_agreement']:.1%} equal" if "integer_agreement" in host else "none alike"
+    if host.sqnr_db is not None:
+        return f"{host.sqnr_db:.1f}"
+    return "none alike" if host.integer_agreement is None else f"{host.integer_agreement:.1%} equal"
 
 
-def weights_lines(found: Mapping[str, Any]) -> list[str]:
+def top1(verified: HeldAgainstHost | None) -> str:
+    """Top-1 of a file's outputs on a device; empty where there is none."""
+    share = verified.device.accuracy.get("accuracy_top1") if verified else None
+    return "" if share is None else f"{share:.4f}"
+
+
+def weights_lines(weights: WeightsRead | None) -> list[str]:
     """What was done to the weights file's content, where something was."""
-    weights = found.get("weights", {})
-    return [f"weights {weights['file']}: {'; '.join(weights['done'])}"] if weights.get("done") else []
+    return [f"weights {weights.file}: {'; '.join(weights.done)}"] if weights and weights.done else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,24 @@ from typing import Any
 
 from rich.table import Table
 
+from pocketforge.outcomes.files import from_json
+from pocketforge.outcomes.reference import WeightsRead
+from pocketforge.outcomes.verify import OutputFigures
 from pocketforge.recipe import METRICS
-from pocketforge.records import GateResult, Measurement, Report, TargetRecord
+from pocketforge.records import Compression, GateResult, Measurement, Reference, Report, TargetRecord
 from pocketforge.registries import DEVICES
-from pocketforge.report.tables import Screen, console, milliseconds, short_lane, table, told, weights_lines, words
+from pocketforge.report.budget_words import budget_name, figure, limit
+from pocketforge.report.tables import (
+    Screen,
+    console,
+    milliseconds,
+    screen_of,
+    short_lane,
+    table,
+    told,
+    weights_lines,
+    words,
+)
 from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import latency_interval
 from pocketforge.stats import percentile
@@ -33,18 +48,30 @@ _COLOURS = {
 }
 
 
+def write(report: Report) -> str:
+    """What `show_report` prints, as text for a file: as wide as the tables want, and without colours."""
+    text = io.StringIO()
+    _draw(screen_of(text), report)
+    return text.getvalue().rstrip("\n")
+
+
 def show_report(report: Report) -> None:
+    """Print what was built, in the terminal's width and colours."""
+    _draw(console(), report)
+
+
+def _draw(screen: Screen, report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     from pocketforge.report.compression import compression_tables
     from pocketforge.report.devices import device_tables
     from pocketforge.report.quantization import quantization_tables
 
-    screen = console()
     screen.print(_steps(report))
     screen.print()
-    for made in compression_tables(report.compression):
-        screen.print(made)
-        screen.print()
+    if isinstance(report.compression, Compression):
+        for made in compression_tables(report.compression):
+            screen.print(made)
+            screen.print()
     screen.print(_files(report))
     if report.measurements:
         screen.print()
@@ -53,7 +80,8 @@ def show_report(report: Report) -> None:
         screen.print()
         screen.print(made)
     evidence = [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets)
-    for line in [*weights_lines(report.reference), *evidence]:
+    weights = report.reference.weights if isinstance(report.reference, Reference) else None
+    for line in [*weights_lines(weights), *evidence]:
         screen.print(line)
     if report.gates:
         screen.print()
@@ -65,8 +93,8 @@ def show_report(report: Report) -> None:
                 told(screen, "wrong", "red", said)
         if target.error:
             told(screen, "failed", "red", f"{target.name}: {target.error}")
-        if "why" in target.facts:
-            told(screen, "why", "red", f"{target.name}: {target.facts['why']['sentence']}")
+        if target.facts.why:
+            told(screen, "why", "red", f"{target.name}: {target.facts.why.sentence}")
     for note in report.data:
         told(screen, "data", "", note)
     for warning in report.warnings:
@@ -76,39 +104,35 @@ def show_report(report: Report) -> None:
 
 def _evidence(target: TargetRecord) -> list[str]:
     """What a file's numbers are, where it was seen to run, how much of it an accelerated backend took."""
-    lines = []
-    if target.facts.get("numerics"):
-        lines.append(f"{target.name}: {target.facts['numerics']}")
-    runtimes = target.facts.get("runtimes", {})
-    if runtimes:
-        ran = ", ".join(f"{name} {state.partition(':')[0]}" for name, state in runtimes.items())
-        lines.append(f"{target.name}: {ran}")
-    delegation = target.facts.get("delegation")
-    if delegation:
-        ops = delegation["delegated_ops"] + delegation["other_ops"]
-        lines[-1:] = [f"{line}; {delegation['delegated_share']:.1%} of {ops} ops in XNNPACK" for line in lines[-1:]]
-    measured = target.facts.get("files", {}).get("model", {})
-    if len(measured.get("outputs", ())) > 1:
-        figures = [f"{o['name']} {_nearness(o)}" for o in measured["outputs"]]
-        lines.append(f"{target.name}: worst output {measured['worst_output']} ({', '.join(figures)})")
-    return lines
+    facts = target.facts
+    lines = [facts.numerics] if facts.numerics else []
+    if facts.runtimes:
+        lines.append(", ".join(f"{name} {state.partition(':')[0]}" for name, state in facts.runtimes.items()))
+    if facts.delegation and lines:
+        ops = facts.delegation.delegated_ops + facts.delegation.other_ops
+        lines[-1] += f"; {facts.delegation.delegated_share:.1%} of {ops} ops in XNNPACK"
+    model = facts.files.get("model")
+    if model and len(model.outputs) > 1:
+        figures = ", ".join(f"{output.name} {_nearness(output)}" for output in model.outputs)
+        lines.append(f"worst output {model.worst_output} ({figures})")
+    return [f"{target.name}: {line}" for line in lines]
 
 
 def _judged_on(targets: Sequence[TargetRecord]) -> list[str]:
     """Whose kernels the verdicts are of; targets are named only where they differ in it."""
-    said: dict[str, list[str]] = {}
+    by_kernels: dict[str, list[str]] = {}
     for target in targets:
-        if target.facts.get("kernels"):
-            said.setdefault(in_words(target.facts["kernels"]), []).append(target.name)
-    if len(said) == 1:
-        return [f"judged on: {next(iter(said))}"]
-    return [f"{', '.join(names)}: judged on: {words}" for words, names in said.items()]
+        if target.facts.kernels:
+            by_kernels.setdefault(in_words(target.facts.kernels), []).append(target.name)
+    if len(by_kernels) == 1:
+        return [f"judged on: {next(iter(by_kernels))}"]
+    return [f"{', '.join(names)}: judged on: {kernels}" for kernels, names in by_kernels.items()]
 
 
-def _nearness(output: Mapping[str, Any]) -> str:
-    if "sqnr_db" in output:
-        return f"{output['sqnr_db']:.1f} dB"
-    return f"{output['integer_agreement']:.1%} equal"
+def _nearness(output: OutputFigures) -> str:
+    if output.sqnr_db is not None:
+        return f"{output.sqnr_db:.1f} dB"
+    return f"{output.integer_agreement or 0.0:.1%} equal"
 
 
 def _files(report: Report) -> Table:
@@ -177,28 +201,19 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
     made = table("budgets", "verdict", "target", "metric", "limit", "found", numbers=("limit", "found"))
     reasons = []
     for gate in gates:
-        metric: str = gate.budget.metric
-        if gate.device:
-            part = f" {gate.budget.percentile}" if metric == "latency_ms" else ""
-            metric += f"{part} on {gate.device}"
+        metric = budget_name(gate)
         made.add_row(
             words(_coloured(gate.verdict), " (warning)" if gate.budget.severity == "warning" else ""),
             gate.target,
             metric,
-            f"{_sign(gate)} {gate.budget.limit:,.10g}".lstrip(),
-            "" if gate.value is None else f"{gate.value:,.6g}" if gate.value < 1e6 else f"{gate.value:,.0f}",
+            limit(gate),
+            figure(gate.value),
         )
         if gate.reason:
             reasons.append(words(_coloured(gate.verdict), f" {gate.target}: {metric}: {gate.reason}"))
     screen.print(made)
     for reason in reasons:
         screen.print(reason)
-
-
-def _sign(gate: GateResult) -> str:
-    """Which way the limit is: of `metric` only what was measured says which one that is."""
-    name = gate.budget.metric if gate.measurement is None else gate.measurement.metric
-    return METRICS[name].sign if name in METRICS else ""
 
 
 def _steps(report: Report) -> Table:
@@ -209,23 +224,6 @@ def _steps(report: Report) -> Table:
         peak = f"{step.peak_rss_bytes:,}" if step.peak_rss_bytes else ""
         made.add_row(step.stage, short_lane(step.lane), words(_coloured(step.status)), f"{step.wall_s:.1f}", peak)
     return made
-
-
-def show_plan(
-    rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = (), weights: Mapping[str, Any] | None = None
-) -> None:
-    """Each step, the beginning of its key, whether its result is stored; then what data and weights were taken as."""
-    made = table("plan", "stage", "lane", "key", "stored")
-    for row in rows:
-        made.add_row(row["stage"], row["lane"].replace("+", " + "), row["key"][:16], "yes" if row["stored"] else "no")
-    screen = console()
-    screen.print(made)
-    to_run = sum(not row["stored"] for row in rows)
-    screen.print(f"{len(rows)} steps, {to_run} to run")
-    for note in notes:
-        screen.print(f"data  {note}")
-    for line in weights_lines({"weights": weights or {}}):
-        screen.print(line)
 
 
 def _coloured(word: str) -> tuple[str, str]:
@@ -258,7 +256,8 @@ def show_check(found: Mapping[str, Any]) -> None:
     for side in ("inputs", "outputs"):
         tensors = [[t["name"], t.get("dtype", ""), str(t["shape"])] for t in found[side]]
         lines[side] = ", ".join(" ".join(filter(None, words)) for words in tensors)
-    for line in weights_lines(found):
+    weights = from_json(found["weights"], WeightsRead) if found.get("weights") else None
+    for line in weights_lines(weights):
         lines["weights"] = line.removeprefix("weights ")
     for metric, value in found["accuracy"].items():
         lines[metric] = f"{value:.4f}"

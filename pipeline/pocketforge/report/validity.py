@@ -1,19 +1,14 @@
-"""Whether a report is one, by schema.json: asked when a report cannot be shown, to tell whose fault that is."""
+"""Whether a report is one, by schema.json: asked when a report cannot be read or shown, to tell what is wrong."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.errors import ConsoleError
-
-from pocketforge.errors import RecipeError
-from pocketforge.report.files import SCHEMA, report_file
-
+SCHEMA = Path(__file__).with_name("schema.json")
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -23,21 +18,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-_WRONG_CONTENT = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, ConsoleError)
-
-
-@contextlib.contextmanager
-def shown(path: Path) -> Iterator[None]:
-    """What is done with a report within: where it fails because the file is no report, RecipeError says what is wrong
-    with it. Any other error stays what it is."""
-    try:
-        yield
-    except _WRONG_CONTENT as error:
-        file = report_file(path)
-        fault = first_fault(json.loads(file.read_text(encoding="utf-8")))
-        if fault:
-            raise RecipeError(f"{file} is not a whole report: {fault}", "pocketforge build writes it anew") from error
-        raise
 
 
 def first_fault(data: Any) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pocketforge.outcomes import files
+from pocketforge.outcomes.agreement import Agreement, OutputAgreement
 from pocketforge.outcomes.quantize import Quantized
+from pocketforge.outcomes.reference import Reference
+from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane, Plan
 from pocketforge.run.walk import Outcome
 
@@ -16,67 +17,74 @@ if TYPE_CHECKING:
     from pocketforge.devices.outputs import Output
 
 
-def compare_files(plan: Plan, outcome: Outcome) -> list[dict[str, Any]]:
-    """One entry for each two targets of one scheme and the same weights: {targets, scheme, samples, output, sqnr_db,
-    argmax_agreement (of class scores; None for a regression), max_abs_diff, max_steps (of the output's scale, LSB; None
-    where it has none), integer_agreement (None without such outputs), outputs (the same of each)}.
+def compare_files(plan: Plan, outcome: Outcome) -> list[Agreement]:
+    """Each two targets of one scheme and the same weights.
 
-    output: the worst, whose figures the entry has. What verify wrote down is compared; nothing runs. A target whose
-    verify did not end is left out.
+    What verify wrote down is compared; nothing runs. A target whose verify did not end is left out.
     """
-    from pocketforge.devices.outputs import paired, stored_outputs
-
-    def answers(lane: Lane) -> Any:
-        folder = outcome.entries[lane.verify].files
-        return stored_outputs(folder / "model", json.loads((folder / "verify.json").read_text("utf-8"))["outputs"])
-
-    names = [
-        output["name"] for output in (outcome.read(plan.reference, "reference.json") or {"outputs": ()})["outputs"]
+    reference = outcome.result(plan.reference, Reference)
+    if reference is None:
+        return []
+    names = [tensor.name for tensor in reference.outputs]
+    pairs = [
+        (one, other)
+        for one, other in combinations(plan.lanes, 2)
+        if _comparable(one, other) and {one.verify, other.verify} <= outcome.entries.keys()
     ]
-    found = []
-    for one, other in combinations(plan.lanes, 2):
-        if not _comparable(one, other) or any(lane.verify not in outcome.entries for lane in (one, other)):
-            continue
-        classes = plan.step(one.verify).spec["task"] == "classification"
-        scales = _scales(one, outcome, names)
-        rows = [
-            _row(here, wanted, scales.get(wanted.name), classes=classes and wanted.name == names[0])
-            for here, wanted in paired(answers(other), answers(one))
-        ]
-        if not rows:
-            continue
-        worst = min(rows, key=lambda row: (row["sqnr_db"] is None, row["sqnr_db"] or 0.0))
-        shares = [row["integer_agreement"] for row in rows if row["integer_agreement"] is not None]
-        found.append(
-            {
-                "targets": [one.target.name, other.target.name],
-                "scheme": one.target.quantize.scheme,
-                "samples": len(answers(one)[0].values),
-                **worst,
-                "argmax_agreement": rows[0]["argmax_agreement"],
-                "integer_agreement": min(shares, default=None),
-                "outputs": rows,
-            }
-        )
-    return found
+    compared = [_compare(plan, outcome, one, other, names) for one, other in pairs]
+    return [each for each in compared if each is not None]
 
 
-def _row(here: Output, wanted: Output, scale: float | None, *, classes: bool) -> dict[str, Any]:
+def _compare(plan: Plan, outcome: Outcome, one: Lane, other: Lane, names: Sequence[str]) -> Agreement | None:
+    """None where the two have no output that could be compared."""
+    from pocketforge.devices.outputs import paired
+
+    classes = plan.step(one.verify).spec.task == "classification"
+    scales = _scales(one, outcome, names)
+    first = _answers(one, outcome)
+    rows = tuple(
+        _row(here, wanted, scales.get(wanted.name), classes=classes and wanted.name == names[0])
+        for here, wanted in paired(_answers(other, outcome), first)
+    )
+    if not rows:
+        return None
+    worst = min(rows, key=lambda row: (row.sqnr_db is None, row.sqnr_db or 0.0))
+    shares = [row.integer_agreement for row in rows if row.integer_agreement is not None]
+    return Agreement(
+        targets=(one.target.name, other.target.name),
+        scheme=one.target.quantize.scheme,
+        samples=len(first[0].values),
+        output=worst.output,
+        sqnr_db=worst.sqnr_db,
+        max_abs_diff=worst.max_abs_diff,
+        max_steps=worst.max_steps,
+        argmax_agreement=rows[0].argmax_agreement,
+        integer_agreement=min(shares, default=None),
+        outputs=rows,
+    )
+
+
+def _answers(lane: Lane, outcome: Outcome) -> tuple[Output, ...]:
+    from pocketforge.devices.outputs import stored_outputs
+
+    verified = outcome.result(lane.verify, Verified)
+    assert verified is not None, "asked of lanes whose verify ended"
+    return stored_outputs(outcome.entries[lane.verify].files / "model", verified.outputs)
+
+
+def _row(here: Output, wanted: Output, scale: float | None, *, classes: bool) -> OutputAgreement:
     from pocketforge.metrics import equal_share, parity
 
     if wanted.is_exact:
-        share = equal_share(here.values, wanted.values)
-        nothing = dict.fromkeys(("argmax_agreement", "sqnr_db", "max_abs_diff", "max_steps"))
-        return {"output": wanted.name, "integer_agreement": share, **nothing}
+        return OutputAgreement(wanted.name, integer_agreement=equal_share(here.values, wanted.values))
     near = parity(here.values, wanted.values, classes=classes)
-    return {
-        "output": wanted.name,
-        "integer_agreement": None,
-        "argmax_agreement": near["argmax_agreement"] if classes else None,
-        "sqnr_db": near["sqnr_db"],
-        "max_abs_diff": near["max_abs_diff"],
-        "max_steps": near["max_abs_diff"] / scale if scale else None,
-    }
+    return OutputAgreement(
+        wanted.name,
+        argmax_agreement=near["argmax_agreement"] if classes else None,
+        sqnr_db=near["sqnr_db"],
+        max_abs_diff=near["max_abs_diff"],
+        max_steps=near["max_abs_diff"] / scale if scale else None,
+    )
 
 
 def _comparable(one: Lane, other: Lane) -> bool:
@@ -86,8 +94,7 @@ def _comparable(one: Lane, other: Lane) -> bool:
 
 
 def _scales(lane: Lane, outcome: Outcome, names: Sequence[str]) -> dict[str, float]:
-    """Output → its scale, of those that have one."""
-    if lane.quantize not in outcome.entries:
-        return {}
-    levels = files.read(outcome.entries[lane.quantize].files, Quantized).outputs
+    """Output → the real value of one level, of those that have a scale."""
+    quantized = outcome.result(lane.quantize, Quantized)
+    levels = quantized.outputs if quantized else ()
     return {name: each.scale for name, each in zip(names, levels, strict=False) if each}

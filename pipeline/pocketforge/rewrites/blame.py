@@ -32,8 +32,8 @@ def layer_of(error: BaseException, nodes: list[Node]) -> str:
                 return where(written[0] if len(written) == 1 else node)
     by_name = {node.name: node for node in nodes}
     for each in chain:
-        said = (next(filter(None, found)) for found in _NAMED.findall(str(each)))
-        for name in (*said, *_computed(each.__traceback__)):
+        named = (next(filter(None, groups)) for groups in _NAMED.findall(str(each)))
+        for name in (*named, *_computed(each.__traceback__)):
             if name in by_name:
                 return where(by_name[name])
     for each in chain:
@@ -49,9 +49,9 @@ def _computed(traceback: TracebackType | None) -> Iterator[str]:
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
         if file.startswith("<eval_with_key>"):
-            found = re.match(r"\s*(\w+) = ", linecache.getline(file, traceback.tb_lineno))
-            if found:
-                yield found.group(1)
+            assignment = re.match(r"\s*(\w+) = ", linecache.getline(file, traceback.tb_lineno))
+            if assignment:
+                yield assignment.group(1)
         traceback = traceback.tb_next
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import operator
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.node import Argument
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -34,13 +34,13 @@ def overload(node: Node) -> str:
     return getattr(node.target, "__name__", "").partition(".")[2] if node.op == "call_function" else ""
 
 
-def full_arguments(node: Node) -> list[Any]:
+def full_arguments(node: Node) -> list[Argument]:
     """Every argument in the order of the op's schema, those left out with what they default to."""
     schema = node.target._schema  # type: ignore[union-attr]
-    found = list(node.args)
-    for argument in schema.arguments[len(found) :]:
-        found.append(node.kwargs.get(argument.name, argument.default_value))
-    return found
+    given = list(node.args)
+    for argument in schema.arguments[len(given) :]:
+        given.append(node.kwargs.get(argument.name, argument.default_value))
+    return given
 
 
 def first_input(node: Node) -> Node:
@@ -55,7 +55,7 @@ def shape_of(node: object) -> tuple[int, ...]:
     return tuple(int(n) for n in getattr(node.meta.get("val"), "shape", ())) if isinstance(node, Node) else ()
 
 
-def per_axis(value: Any, axes: int) -> list[int]:
+def per_axis(value: Argument, axes: int) -> list[int]:
     """A stride or padding as the op takes it: one number stands for all axes."""
     given = list(value) if isinstance(value, list | tuple) else [value]
     return [int(n) for n in (given * axes if len(given) == 1 else given)]
@@ -67,8 +67,8 @@ def where(node: Node) -> str:
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
     library = str(torch.__path__[0])
     lines = [f"{file}:{line}" for file, line in frames if not file.startswith((library, "<"))]
-    said = f"{op_name(node)} of {modules[-1]!r}" if modules else f"{op_name(node)} ({node.name})"
-    return f"{said} (at {lines[-1]})" if lines else said
+    layer = f"{op_name(node)} of {modules[-1]!r}" if modules else f"{op_name(node)} ({node.name})"
+    return f"{layer} (at {lines[-1]})" if lines else layer
 
 
 class Editor:
@@ -84,23 +84,23 @@ class Editor:
         """All nodes as they are now, so that the graph may be changed meanwhile."""
         return list(self.module.graph.nodes)
 
-    def call(self, target: Callable[..., Any], *args: Any, like: Node) -> Node:
+    def call(self, target: Callable[..., object], *args: Argument, like: Node) -> Node:
         """A new node before `like`."""
         with self.module.graph.inserting_before(like):
             return self._called(target, args, like)
 
-    def after(self, place: Node, target: Callable[..., Any], *args: Any, like: Node) -> Node:
+    def after(self, place: Node, target: Callable[..., object], *args: Argument, like: Node) -> Node:
         """A new node behind `place`."""
         with self.module.graph.inserting_after(place):
             return self._called(target, args, like)
 
-    def _called(self, target: Callable[..., Any], args: tuple[Any, ...], like: Node) -> Node:
-        made: Node = self.module.graph.call_function(target, args)
-        keep = ("nn_module_stack", "stack_trace", "torch_fn", "source_fn_stack")
-        made.meta.update({key: like.meta[key] for key in keep if key in like.meta})
-        self.retype(made)
+    def _called(self, target: Callable[..., object], args: tuple[Argument, ...], like: Node) -> Node:
+        node: Node = self.module.graph.call_function(target, args)
+        origin = ("nn_module_stack", "stack_trace", "torch_fn", "source_fn_stack")
+        node.meta.update({key: like.meta[key] for key in origin if key in like.meta})
+        self.retype(node)
         self.changes += 1
-        return made
+        return node
 
     def retype(self, node: Node) -> None:
         """Note the shape and type of what a node gives, as the quantizers ask for them."""
@@ -119,7 +119,7 @@ class Editor:
         """
         name = name if self._reads_alone(like, name) else self._free(name)
         place, _, last = name.rpartition(".")
-        owner: Any = self.module
+        owner: torch.nn.Module = self.module
         for part in filter(None, place.split(".")):
             if not hasattr(owner, part):
                 owner.add_module(part, torch.nn.Module())
@@ -131,16 +131,17 @@ class Editor:
         else:
             owner.register_buffer(last, value)
         with self.module.graph.inserting_before(like):
-            made: Node = self.module.graph.get_attr(name)
+            node: Node = self.module.graph.get_attr(name)
         if self._fake is not None:
-            made.meta["val"] = self._fake.from_tensor(value.detach(), static_shapes=True)
+            node.meta["val"] = self._fake.from_tensor(value.detach(), static_shapes=True)
         self.changes += 1
-        return made
+        return node
 
-    def value(self, node: Any) -> Tensor:
+    def value(self, node: Argument) -> Tensor:
         """The constant that a node reads."""
-        found: Tensor = operator.attrgetter(str(node.target))(self.module)
-        return found
+        assert isinstance(node, Node)
+        value: Tensor = operator.attrgetter(str(node.target))(self.module)
+        return value
 
     def replace(self, old: Node, new: Node) -> None:
         """Let all readers of `old` read `new`, and remove it."""
@@ -148,7 +149,7 @@ class Editor:
         self.module.graph.erase_node(old)
         self.changes += 1
 
-    def arguments(self, node: Node, args: list[Any]) -> None:
+    def arguments(self, node: Node, args: Sequence[Argument]) -> None:
         """Give a node other arguments."""
         node.args, node.kwargs = tuple(args), {}
         self.changes += 1

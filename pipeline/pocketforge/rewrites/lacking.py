@@ -31,13 +31,13 @@ def plain_max_pools(editor: Editor) -> None:
         if all(b % a == 0 for b, a in zip(before, after, strict=True)):
             kernel = [b // a for b, a in zip(before, after, strict=True)]
             rest = ([0] * axes, [1] * axes, False)
-            made = editor.call(_MAX_POOLS[axes], source, kernel, kernel, *rest, like=node)
+            pooled = editor.call(_MAX_POOLS[axes], source, kernel, kernel, *rest, like=node)
         else:
-            made = source
+            pooled = source
             for axis, (b, a) in enumerate(zip(before, after, strict=True)):
-                made = _largest_of_windows(editor, made, axis - axes, b, a, node)
+                pooled = _largest_of_windows(editor, pooled, axis - axes, b, a, node)
         for reader in readers:
-            editor.replace(reader, made)
+            editor.replace(reader, pooled)
 
 
 def _largest_of_windows(editor: Editor, source: object, axis: int, before: int, after: int, like: Node) -> Node:
@@ -63,11 +63,11 @@ def averages_of_slices(editor: Editor) -> None:
             continue
         axis, size = len(before) - 3 + wide[0], kernels[wide[0]]
         count = before[axis] - size + 1
-        made = editor.call(aten.slice.Tensor, source, axis, 0, count, like=node)
+        total = editor.call(aten.slice.Tensor, source, axis, 0, count, like=node)
         for start in range(1, size):
             part = editor.call(aten.slice.Tensor, source, axis, start, start + count, like=node)
-            made = editor.call(aten.add.Tensor, made, part, like=node)
-        editor.replace(node, editor.call(aten.mul.Tensor, made, 1 / size, like=node))
+            total = editor.call(aten.add.Tensor, total, part, like=node)
+        editor.replace(node, editor.call(aten.mul.Tensor, total, 1 / size, like=node))
 
 
 def gelu_by_tanh(editor: Editor) -> None:

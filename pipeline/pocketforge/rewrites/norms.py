@@ -70,8 +70,8 @@ def _as_depthwise(editor: Editor, node: Node, source: Node) -> None:
     weight = editor.constant(f"{name}.weight", scale.to(dtype).reshape(-1, 1, *[1] * axes), node)
     bias = editor.constant(f"{name}.bias", shift.to(dtype), node)
     one, zero = [1] * axes, [0] * axes
-    made = editor.call(_DEPTHWISE[axes + 2], source, weight, bias, one, zero, one, len(scale), like=node)
-    editor.replace(node, made)
+    conv = editor.call(_DEPTHWISE[axes + 2], source, weight, bias, one, zero, one, len(scale), like=node)
+    editor.replace(node, conv)
 
 
 def _as_linear(editor: Editor, node: Node, layer: Node, between: list[Node]) -> None:

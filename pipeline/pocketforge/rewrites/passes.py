@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.export import ExportedProgram
@@ -24,13 +23,19 @@ QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX = "quantizer", "folder", "executorch
 # An exporter of a graph that is quantized already.
 EXECUTORCH_INT8 = "executorch, int8"
 EVERYONE = (QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX)
+READERS = (*EVERYONE, EXECUTORCH_INT8)
 # What is left of the two functions' equality in float32, whose sums are made in another order.
 SAME_DB = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """make: changes a graph in place, and nothing where it was made before. readers: for whom."""
+    """One of the list.
+
+    Attributes:
+        make: Changes a graph in place, and nothing where it was made before.
+        readers: For whom.
+    """
 
     make: Callable[[Editor], None]
     readers: tuple[str, ...]
@@ -66,7 +71,12 @@ REWRITES = (
 
 
 def rewrite(module: GraphModule, reader: str) -> bool:
-    """Make the list's rewrites for one reader, in place. Returns whether anything was changed."""
+    """Make the list's rewrites for one reader, in place. Returns whether anything was changed.
+
+    Raises ValueError for a reader that the list does not know: none of it would be made, and nobody told.
+    """
+    if reader not in READERS:
+        raise ValueError(f"rewrites are for {', '.join(READERS)}, found {reader!r}")
     editor = Editor(module)
     for each in REWRITES:
         if reader in each.readers:
@@ -83,7 +93,7 @@ def rewritten(program: ExportedProgram, reader: str) -> ExportedProgram:
 
     Raises StageFailed when it would compute something else than the program.
     """
-    module: Any = program.module()
+    module = program.module()
     if not rewrite(module, reader):
         return program
     example = tuple(program.example_inputs[0])
@@ -93,13 +103,13 @@ def rewritten(program: ExportedProgram, reader: str) -> ExportedProgram:
         return torch.export.export(module, example, strict=False)
 
 
-def check_same(before: Any, after: Any, example: tuple[Any, ...]) -> None:
+def check_same(before: GraphModule, after: GraphModule, example: tuple[object, ...]) -> None:
     """Raises StageFailed unless both graphs answer the same to random inputs of the example's kind."""
     source = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(x.shape, generator=source).to(x.dtype) if x.is_floating_point() else x for x in example]
+    inputs = [_like(x, source) for x in example]
     with torch.no_grad():
-        wanted, found = (torch.utils._pytree.tree_leaves(graph(*inputs)) for graph in (before, after))
-    for number, (a, b) in enumerate(zip(wanted, found, strict=True)):
+        was, now = (torch.utils._pytree.tree_leaves(graph(*inputs)) for graph in (before, after))
+    for number, (a, b) in enumerate(zip(was, now, strict=True)):
         if not isinstance(a, torch.Tensor):
             continue
         noise, signal = ((a.double() - b.double()) ** 2).sum(), (a.double() ** 2).sum()
@@ -110,3 +120,10 @@ def check_same(before: Any, after: Any, example: tuple[Any, ...]) -> None:
                 f"own, wanted {SAME_DB:.0f}",
                 "a fault of ours, not of your model: please report it, with the model's layers",
             )
+
+
+def _like(value: object, source: torch.Generator) -> object:
+    """Random numbers of a float tensor's kind; of anything else itself."""
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        return value
+    return torch.randn(value.shape, generator=source).to(value.dtype)

@@ -63,8 +63,8 @@ def explicit_padding(editor: Editor) -> None:
             pads = [pair for axis in reversed(range(axes)) for pair in (0, odd[axis])]
             source = editor.call(aten.constant_pad_nd.default, source, pads, 0.0, like=node)
         plain = _PLAIN[op_name(node)]
-        made = editor.call(plain, source, weight, bias, per_axis(stride, axes), before, dilations, groups, like=node)
-        editor.replace(node, made)
+        conv = editor.call(plain, source, weight, bias, per_axis(stride, axes), before, dilations, groups, like=node)
+        editor.replace(node, conv)
 
 
 def cut_by_slices(editor: Editor) -> None:
@@ -75,15 +75,15 @@ def cut_by_slices(editor: Editor) -> None:
         source, pads, *how = full_arguments(node)
         if min(pads, default=0) >= 0 or (op_name(node) == "pad" and how[0] != "constant"):
             continue
-        made, axes = source, len(shape_of(source))
+        cut, axes = source, len(shape_of(source))
         for number in range(len(pads) // 2):
             axis, before, after = axes - 1 - number, pads[2 * number], pads[2 * number + 1]
             if min(before, after) < 0:
-                stop = shape_of(made)[axis] - max(0, -after)
-                made = editor.call(aten.slice.Tensor, made, axis, max(0, -before), stop, like=node)
+                stop = shape_of(cut)[axis] - max(0, -after)
+                cut = editor.call(aten.slice.Tensor, cut, axis, max(0, -before), stop, like=node)
         left, value = [max(0, pad) for pad in pads], how[-1] or 0.0
-        made = editor.call(aten.constant_pad_nd.default, made, left, value, like=node) if any(left) else made
-        editor.replace(node, made)
+        cut = editor.call(aten.constant_pad_nd.default, cut, left, value, like=node) if any(left) else cut
+        editor.replace(node, cut)
 
 
 def prelu_in_four_dimensions(editor: Editor) -> None:
@@ -94,8 +94,8 @@ def prelu_in_four_dimensions(editor: Editor) -> None:
             continue
         wide = [shape[0], shape[1], shape[2] if len(shape) > 2 else 1, int(torch.Size(shape[3:]).numel())]
         source = editor.call(aten.view.default, _contiguous(editor, node.args[0], node), wide, like=node)
-        made = editor.call(aten.prelu.default, source, node.args[1], like=node)
-        editor.replace(node, editor.call(aten.view.default, made, list(shape), like=node))
+        prelu = editor.call(aten.prelu.default, source, node.args[1], like=node)
+        editor.replace(node, editor.call(aten.view.default, prelu, list(shape), like=node))
 
 
 def _contiguous(editor: Editor, source: object, like: Node) -> Node:

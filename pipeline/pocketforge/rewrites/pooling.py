@@ -28,17 +28,17 @@ def plain_average_pools(editor: Editor) -> None:
             continue
         more = [max(0, (after[a + 2] - 1) * strides[a] + kernels[a] - before[a + 2] - 2 * paddings[a]) for a in (0, 1)]
         pads = [paddings[1], paddings[1] + more[1], paddings[0], paddings[0] + more[0]]
-        made = editor.call(aten.constant_pad_nd.default, source, pads, 0.0, like=node) if any(pads) else source
-        made = editor.call(aten.avg_pool2d.default, made, kernels, strides, [0, 0], False, True, None, like=node)
+        pooled = editor.call(aten.constant_pad_nd.default, source, pads, 0.0, like=node) if any(pads) else source
+        pooled = editor.call(aten.avg_pool2d.default, pooled, kernels, strides, [0, 0], False, True, None, like=node)
         # Ones say what torch divides by, whatever its settings; each window holds one of them at least.
         ones = torch.ones(1, 1, *before[2:], dtype=torch.float64)
         plain = aten.avg_pool2d.default(torch.nn.functional.pad(ones, pads), kernels, strides)
         factor = aten.avg_pool2d.default(ones, *full_arguments(node)[1:]) / plain
         if not torch.allclose(factor, torch.ones_like(factor)):
-            value = factor.to(node.meta["val"].dtype)
-            scale = editor.constant(f"{node.name}_share", value, node)
-            made = editor.call(aten.mul.Tensor, made, scale, like=node)
-        editor.replace(node, made)
+            shares = factor.to(node.meta["val"].dtype)
+            scale = editor.constant(f"{node.name}_share", shares, node)
+            pooled = editor.call(aten.mul.Tensor, pooled, scale, like=node)
+        editor.replace(node, pooled)
 
 
 def nearest_by_index(editor: Editor) -> None:
@@ -53,13 +53,13 @@ def nearest_by_index(editor: Editor) -> None:
         source, before, after = node.args[0], shape_of(node.args[0]), shape_of(node)
         if all(b and a % b == 0 for b, a in zip(before[2:], after[2:], strict=True)):
             continue
-        made = source
+        value = source
         for axis in range(2, len(before)):
             if before[axis] != after[axis]:
                 table = editor.constant(f"{node.name}_axis_{axis}", _chosen(node, before, axis), node)
-                made = editor.call(aten.index_select.default, made, axis, table, like=node)
-        assert isinstance(made, Node)
-        editor.replace(node, made)
+                value = editor.call(aten.index_select.default, value, axis, table, like=node)
+        assert isinstance(value, Node)
+        editor.replace(node, value)
 
 
 def _chosen(node: Node, shape: tuple[int, ...], axis: int) -> torch.Tensor:
@@ -67,5 +67,5 @@ def _chosen(node: Node, shape: tuple[int, ...], axis: int) -> torch.Tensor:
     numbers = torch.arange(shape[axis], dtype=torch.float32).reshape(
         [-1 if a == axis else 1 for a in range(len(shape))]
     )
-    found: torch.Tensor = node.target(numbers.expand(1, 1, *shape[2:]).contiguous(), *node.args[1:], **node.kwargs)  # type: ignore[operator]
-    return found.movedim(axis, 0).flatten(1)[:, 0].long().contiguous()
+    pooled: torch.Tensor = node.target(numbers.expand(1, 1, *shape[2:]).contiguous(), *node.args[1:], **node.kwargs)  # type: ignore[operator]
+    return pooled.movedim(axis, 0).flatten(1)[:, 0].long().contiguous()

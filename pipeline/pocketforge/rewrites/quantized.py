@@ -48,13 +48,13 @@ def keep_fixed_scales(editor: Editor) -> None:
         source = node.args[0] if op_name(node) in FIXED else None
         if op_name(source) != "dequantize_per_tensor":
             continue
-        wanted = FIXED[op_name(node)]
-        others = {user: found for user in node.users if (found := _other_scale(user, wanted)) is not None}
+        fixed = FIXED[op_name(node)]
+        others = {user: scale for user in node.users if (scale := _other_scale(user, fixed)) is not None}
         if not others:
             continue
         quantize = next(iter(others.values()))
         assert isinstance(source, Node)
-        own = _rounded(editor, node, node, wanted, quantize, source)
+        own = _rounded(editor, node, node, fixed, quantize, source)
         one = editor.constant(f"{node.name}_one", torch.ones(()), node.next)
         one = _rounded(editor, one, one, (1 / int(quantize.args[4]), 0), quantize, source)  # type: ignore[arg-type]
         # A product with one changes the scale: of two quantizations in a row, the converter drops one.
@@ -78,4 +78,4 @@ def _other_scale(node: Node, wanted: tuple[float, int]) -> Node | None:
         return None if node.args[1:3] == wanted else node
     if op_name(node) not in SAME_SCALE:
         return None
-    return next((found for user in node.users if (found := _other_scale(user, wanted)) is not None), None)
+    return next((scale for user in node.users if (scale := _other_scale(user, wanted)) is not None), None)

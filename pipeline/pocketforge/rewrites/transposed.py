@@ -53,8 +53,8 @@ def in_two_dimensions(editor: Editor) -> None:
         given = editor.call(aten.reshape.default, source, [shape[0], shape[1], 1, shape[2]], like=node)
         one = [(fill, per_axis(v, 1)[0]) for fill, v in ((1, stride), (0, padding), (0, outer), (1, dilation))]
         args = (*(list(pair) for pair in one[:3]), groups, list(one[3]))
-        made = editor.call(aten.conv_transpose2d.input, given, flat, bias, *args, like=node)
-        editor.replace(node, editor.call(aten.reshape.default, made, list(shape_of(node)), like=node))
+        flat_conv = editor.call(aten.conv_transpose2d.input, given, flat, bias, *args, like=node)
+        editor.replace(node, editor.call(aten.reshape.default, flat_conv, list(shape_of(node)), like=node))
 
 
 def without_padding(editor: Editor) -> None:
@@ -77,11 +77,11 @@ def without_padding(editor: Editor) -> None:
         values = _spread(editor.value(weight).detach(), dilations, lack)
         kernel = weight if values is None else editor.constant(str(weight.target), values, node)
         plain = (source, kernel, bias, strides, [0, 0], [0, 0], groups, [1, 1])
-        made = editor.call(aten.conv_transpose2d.input, *plain, like=node)
+        whole = editor.call(aten.conv_transpose2d.input, *plain, like=node)
         for axis, (start, size) in enumerate(zip(paddings, after, strict=True), 2):
-            if size != shape_of(made)[axis]:
-                made = editor.call(aten.slice.Tensor, made, axis, start, start + size, like=node)
-        editor.replace(node, made)
+            if size != shape_of(whole)[axis]:
+                whole = editor.call(aten.slice.Tensor, whole, axis, start, start + size, like=node)
+        editor.replace(node, whole)
 
 
 def _spread(weight: Tensor, dilations: list[int], lack: list[int]) -> Tensor | None:
@@ -126,14 +126,14 @@ def _over_zeros(editor: Editor, node: Node) -> None:
     source, weight, bias, stride, padding, outer, groups, dilation = full_arguments(node)
     strides, paddings, outers, dilations = (per_axis(v, 2) for v in (stride, padding, outer, dilation))
     n, c, h, w = shape_of(source)
-    made = source
+    value = source
     if strides[1] > 1:
-        made = editor.call(aten.reshape.default, made, [n * c, h, w, 1], like=node)
-        made = editor.call(aten.constant_pad_nd.default, made, [0, strides[1] - 1], 0.0, like=node)
+        value = editor.call(aten.reshape.default, value, [n * c, h, w, 1], like=node)
+        value = editor.call(aten.constant_pad_nd.default, value, [0, strides[1] - 1], 0.0, like=node)
     if strides[0] > 1:
-        made = editor.call(aten.reshape.default, made, [n * c, h, 1, w * strides[1]], like=node)
-        made = editor.call(aten.constant_pad_nd.default, made, [0, 0, 0, strides[0] - 1], 0.0, like=node)
-    made = editor.call(aten.reshape.default, made, [n, c, h * strides[0], w * strides[1]], like=node)
+        value = editor.call(aten.reshape.default, value, [n * c, h, 1, w * strides[1]], like=node)
+        value = editor.call(aten.constant_pad_nd.default, value, [0, 0, 0, strides[0] - 1], 0.0, like=node)
+    value = editor.call(aten.reshape.default, value, [n, c, h * strides[0], w * strides[1]], like=node)
     turned = _turned(editor.value(weight).detach(), groups)
     name = str(weight.target)
     kernel = editor.constant(name, turned, node)
@@ -141,14 +141,14 @@ def _over_zeros(editor: Editor, node: Node) -> None:
     after = [b + o - (s - 1) for b, o, s in zip(before, outers, strides, strict=True)]
     pads = [before[1], after[1], before[0], after[0]]
     if any(pad > 0 for pad in pads):
-        made = editor.call(aten.constant_pad_nd.default, made, [max(0, p) for p in pads], 0.0, like=node)
+        value = editor.call(aten.constant_pad_nd.default, value, [max(0, p) for p in pads], 0.0, like=node)
     for axis, (first, last) in ((3, pads[:2]), (2, pads[2:])):
         if min(first, last) < 0:
-            length = shape_of(made)[axis]
+            length = shape_of(value)[axis]
             start, stop = max(0, -first), length - max(0, -last)
-            made = editor.call(aten.slice.Tensor, made, axis, start, stop, like=node)
-    made = editor.call(_CONVOLUTION[2], made, kernel, bias, [1, 1], [0, 0], dilations, groups, like=node)
-    editor.replace(node, made)
+            value = editor.call(aten.slice.Tensor, value, axis, start, stop, like=node)
+    value = editor.call(_CONVOLUTION[2], value, kernel, bias, [1, 1], [0, 0], dilations, groups, like=node)
+    editor.replace(node, value)
 
 
 def _turned(weight: Tensor, groups: int) -> Tensor:

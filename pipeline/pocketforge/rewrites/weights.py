@@ -45,8 +45,8 @@ def give_each_its_own(editor: Editor) -> None:
     A quantizer annotates a weight once, and XNNPACK's delegate takes one call's bias for another's in int8. The first
     layer that reads a parameter keeps its name.
     """
-    for found in _readers(editor):
-        _copy(editor, found)
+    for reads in _readers(editor):
+        _copy(editor, reads)
 
 
 def give_folded_ones_their_own(editor: Editor) -> None:
@@ -54,9 +54,9 @@ def give_folded_ones_their_own(editor: Editor) -> None:
 
     Or where one is a one-dimensional convolution: XNNPACK's pass for these changes the weight, once for each reader.
     """
-    for found in _readers(editor):
-        if any(op_name(node) == "conv1d" or "batch_norm" in map(op_name, node.users) for node, _ in found):
-            _copy(editor, found)
+    for reads in _readers(editor):
+        if any(op_name(node) == "conv1d" or "batch_norm" in map(op_name, node.users) for node, _ in reads):
+            _copy(editor, reads)
 
 
 def _readers(editor: Editor) -> list[list[tuple[Node, Node]]]:
@@ -66,7 +66,7 @@ def _readers(editor: Editor) -> list[list[tuple[Node, Node]]]:
         for source in dict.fromkeys(node.all_input_nodes):
             if is_constant(source):
                 readers.setdefault(str(source.target), []).append((node, source))
-    return [found for found in readers.values() if len(found) > 1]
+    return [reads for reads in readers.values() if len(reads) > 1]
 
 
 def _copy(editor: Editor, found: list[tuple[Node, Node]]) -> None:
@@ -109,5 +109,5 @@ def _compute(editor: Editor, node: Node) -> Tensor:
         return editor.value(node)
     args, kwargs = map_arg((node.args, node.kwargs), lambda each: _compute(editor, each))
     with torch.no_grad():
-        found: Tensor = node.target(*args, **kwargs)  # type: ignore[operator]
-    return found
+        value: Tensor = node.target(*args, **kwargs)  # type: ignore[operator]
+    return value

@@ -6,14 +6,14 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pocketforge.errors import ChangedInput, PocketforgeError, StoreError
 from pocketforge.files import explain_os_error
 from pocketforge.plan.steps import Plan, Step
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import Watch
-from pocketforge.run.opened import NOTES, contents, inputs_of, read_notes, still_as_noted
+from pocketforge.run.made import MadeOf, made
+from pocketforge.run.opened import NOTES, Opened, contents, inputs_of, read_notes, still_as_noted
 from pocketforge.run.reuse import difference, needs_of
 from pocketforge.run.store import Entry, Store
 
@@ -41,12 +41,12 @@ class BuildInputs:
         changed = difference(step, entry, self._entries, self._memory)
         if changed is None:
             try:
-                self._agree(step, entry.meta.get("inputs", {}).get("opened", ()))
+                self._agree(step, made(entry).inputs.opened)
             except ChangedInput:
                 return ""  # the stage meets that too, and says it
         return changed
 
-    def read_by(self, step: Step, watch: Watch, notes: Path, error: PocketforgeError | None = None) -> dict[str, Any]:
+    def read_by(self, step: Step, watch: Watch, notes: Path, error: PocketforgeError | None = None) -> MadeOf:
         """What a stage that ended has read. error: its own, which may have come of what is found here.
 
         Raises ChangedInput where a file was touched while it ran or is not what an earlier step found, StoreError where
@@ -65,7 +65,7 @@ class BuildInputs:
                     f"the stored result of {self._plan.step(key).name} was replaced while {step.name} read it",
                     "another build made it of other files, in the same cache; run again",
                 )
-        return {"needs": needs_of(step, self._entries), "opened": opened}
+        return MadeOf(needs_of(step, self._entries), tuple(opened))
 
     def may_go_on(self, step: Step, watch: Watch, folder: Path) -> bool:
         """Whether half-done work in `folder` is of the files that there are now, or there is none."""
@@ -86,7 +86,7 @@ class BuildInputs:
         origins = {role: origin for role, (origin, _) in needs_of(step, self._entries).items()}
         return json.dumps([watch.state(), origins], sort_keys=True)
 
-    def _agree(self, step: Step, opened: Sequence[Mapping[str, Any]]) -> None:
+    def _agree(self, step: Step, opened: Sequence[Opened]) -> None:
         with self._lock:
             for what, was in contents(opened, step.roots).items():
                 if self._opened.setdefault(what, was) != was:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pocketforge.plan.steps import Plan, Step
 from pocketforge.run.fingerprints import Fingerprints
+from pocketforge.run.made import made
 from pocketforge.run.opened import changed_since
 from pocketforge.run.store import Entry, Store
 
@@ -25,15 +25,15 @@ def content_of(entry: Entry) -> str:
 
 def origin_of(entry: Entry) -> str:
     """One word for what a result was made of: its key, what the user's code opened, and the same of earlier results."""
-    inputs = entry.meta.get("inputs") or {}
-    needs = {role: origin for role, (origin, _) in inputs.get("needs", {}).items()}
-    made_of = [entry.key, inputs.get("opened", []), needs]
+    inputs = made(entry).inputs
+    needs = {role: origin for role, (origin, _) in inputs.needs.items()}
+    made_of = [entry.key, [each.to_json() for each in inputs.opened], needs]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
-def needs_of(step: Step, entries: Mapping[str, Entry]) -> dict[str, list[str]]:
+def needs_of(step: Step, entries: Mapping[str, Entry]) -> dict[str, tuple[str, str]]:
     """Role → origin and content of the earlier result. Raises KeyError when one is not there."""
-    return {role: [origin_of(entries[key]), content_of(entries[key])] for role, key in step.needs.items()}
+    return {role: (origin_of(entries[key]), content_of(entries[key])) for role, key in step.needs.items()}
 
 
 def _same_needs(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> bool:
@@ -45,10 +45,10 @@ def difference(step: Step, entry: Entry, entries: Mapping[str, Entry], memory: F
     """None where the result is of what there is; else the file that changed, "" where an earlier result did."""
     if any(key not in entries for key in step.needs.values()):
         return ""
-    inputs: Mapping[str, Any] = entry.meta.get("inputs") or {}
-    if not _same_needs(inputs.get("needs", {}), needs_of(step, entries)):
+    inputs = made(entry).inputs
+    if not _same_needs(inputs.needs, needs_of(step, entries)):
         return ""
-    return changed_since(inputs.get("opened", ()), step, memory) or None
+    return changed_since(inputs.opened, step, memory) or None
 
 
 def reusable(plan: Plan, store: Store) -> dict[str, Entry]:

@@ -44,7 +44,17 @@ _own_roots: dict[Path, Path] = {}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A published result: `files` is its folder, `meta` what the maker recorded (stage, lane, wall_s …)."""
+    """A published result.
+
+    Attributes:
+        key: Of the step that made it.
+        files: Folder of what the stage wrote.
+        hashes: Path in `files` → SHA-256.
+        size_bytes: Of all files; 0 where nobody asked.
+        last_used: When it was last made or reused, in seconds of the clock; 0 where nobody asked.
+        meta: What the maker noted beside the files (run/made.py); empty for a damaged entry.
+        pin: Holds the entry against clearing while this object lives.
+    """
 
     key: str
     files: Path

@@ -20,6 +20,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,7 +32,7 @@ from pocketforge.run.fingerprints import Stamp, is_racy
 VARIABLE = "POCKETFORGE_READS"
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 # Calls into the user's objects start here: what they open may have no frame of his own (a library's dataset).
-_BOUNDARIES = (os.path.join("data", "function.py"),)
+_BOUNDARIES = (os.path.join("data", "function_samples.py"),)
 # What is above the stage started it: a program of the user's is no part of the stage.
 _BEGIN = (os.path.join("run", "worker.py"),)
 _SYSTEM = ("/proc/", "/sys/", "/etc/", "/lib/", "/lib64/", "/bin/", "/sbin/")
@@ -48,6 +49,40 @@ _NATIVE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One thing that the user's code did, a line of JSON in the file of notes.
+
+    Attributes:
+        kind: `open` a file, `list` a folder, find a file `there` or `absent`; `write` a file or have `made` a folder.
+        path: Absolute.
+        here: Whether the code named it from the working folder: elsewhere it is then another file.
+        failed: Of an absent one: whether it was to be opened, not only asked after.
+        stamp: Of an opened one, as it was then: size, times of change of content and of inode in ns, inode.
+        sha256: Of the content of one that had changed so shortly before that it may again without a trace.
+        names: What a listed folder held, sorted.
+    """
+
+    kind: str
+    path: str
+    here: bool
+    failed: bool = False
+    stamp: tuple[int, ...] = ()
+    sha256: str = ""
+    names: tuple[str, ...] = ()
+
+    def to_line(self) -> bytes:
+        told = {name: value for name, value in asdict(self).items() if value not in (False, (), "") or name == "here"}
+        return (json.dumps(told) + "\n").encode("utf-8", "surrogateescape")
+
+
+def read_note(line: str) -> Note:
+    """Raises ValueError for a line that a kill cut off."""
+    told: dict[str, Any] = json.loads(line)
+    told |= {name: tuple(told[name]) for name in ("stamp", "names") if name in told}
+    return Note(**told)
+
+
 def start(notes: Path, skip: tuple[str, ...]) -> None:
     """Note into the file `notes`, until the process ends. skip: folders of ours, whose files are no inputs."""
     os.environ[VARIABLE] = json.dumps([str(notes), *skip])
@@ -61,6 +96,11 @@ def join() -> None:
         _Tracker(Path(notes), tuple(skip)).install()
 
 
+# Of an audit event, as Python's documentation lists them.
+_Arguments = tuple[Any, ...]
+_AnyPath = int | str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
 class _Tracker:
     def __init__(self, notes: Path, skip: tuple[str, ...]) -> None:
         self._file = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -70,7 +110,7 @@ class _Tracker:
         self._seen: set[tuple[str, str]] = set()
         self._busy = threading.local()
         self._stat = os.stat
-        self._events: Mapping[str, Callable[[tuple[Any, ...]], None]] = {
+        self._events: Mapping[str, Callable[[_Arguments], None]] = {
             "open": self._opens,
             "os.listdir": self._lists,
             "os.scandir": self._lists,
@@ -89,7 +129,7 @@ class _Tracker:
             if module in sys.modules or module == "safetensors":
                 self._wrap(module, name)
 
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _hook(self, event: str, arguments: _Arguments) -> None:
         handle = self._events.get(event)
         if handle is None or getattr(self._busy, "now", False):
             return
@@ -99,7 +139,7 @@ class _Tracker:
         finally:
             self._busy.now = False
 
-    def _opens(self, arguments: tuple[Any, ...]) -> None:
+    def _opens(self, arguments: _Arguments) -> None:
         path, _, flags = arguments
         if isinstance(flags, int) and flags & _WRITES:
             self._writes(path)
@@ -114,7 +154,7 @@ class _Tracker:
         try:
             at = self._stat(found)
         except (OSError, ValueError):
-            self._note("absent", path, found, failed=True)
+            self._note(Note("absent", found, self._is_here(path), failed=True))
             return
         if not stat.S_ISREG(at.st_mode):
             return
@@ -122,9 +162,10 @@ class _Tracker:
         stamp = Stamp(at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino, at.st_dev)
         # One that changed just now may change again without a trace: its content is noted too.
         sha256 = hash_file(Path(found)) if is_racy(stamp, now) else ""
-        self._note("open", path, found, stamp=[at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino], sha256=sha256)
+        times = (at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
+        self._note(Note("open", found, self._is_here(path), stamp=times, sha256=sha256))
 
-    def _lists(self, arguments: tuple[Any, ...]) -> None:
+    def _lists(self, arguments: _Arguments) -> None:
         path = arguments[0] if arguments[0] is not None else "."
         caller = _outside()
         if caller is None or caller.f_code.co_filename.startswith(_IMPORTS):
@@ -134,29 +175,29 @@ class _Tracker:
             try:
                 names = os.listdir(found)
             except OSError:
-                self._note("absent", path, found)
+                self._note(Note("absent", found, self._is_here(path)))
                 return
             self._seen.add(("list", found))
-            self._note("list", path, found, names=sorted(names))
+            self._note(Note("list", found, self._is_here(path), names=tuple(sorted(names))))
 
-    def _makes(self, arguments: tuple[Any, ...]) -> None:
+    def _makes(self, arguments: _Arguments) -> None:
         found = self._absolute(arguments[0])
         # os.makedirs(…, exist_ok=True) tries to make what is there: that is no folder of the stage's.
         if found is not None and not os.path.lexists(found):
             self._writes(found, MADE)
 
-    def _renames(self, arguments: tuple[Any, ...]) -> None:
+    def _renames(self, arguments: _Arguments) -> None:
         source = self._absolute(arguments[0])
         self._writes(arguments[1], MADE if source is not None and os.path.isdir(source) else WRITTEN)
 
-    def _removes(self, arguments: tuple[Any, ...]) -> None:
+    def _removes(self, arguments: _Arguments) -> None:
         if arguments[1] == -1:  # else it is named from an open folder, whose removal is an event of its own
             self._writes(arguments[0])
 
     def _writes(self, path: object, kind: str = WRITTEN) -> None:
         found = self._absolute(path)
         if found is not None and (kind, found) not in self._seen and not found.startswith(self._skip):
-            self._note(kind, path, found)
+            self._note(Note(kind, found, self._is_here(path)))
 
     def _wanted(self, path: object) -> str | None:
         """The absolute path, where it is no file of ours or the system's and the user's code asks for it."""
@@ -189,23 +230,25 @@ class _Tracker:
             frame = frame.f_back
         return not ours
 
-    def _note(self, kind: str, given: object, found: str, **more: Any) -> None:
-        key = (kind, found)
-        if kind == "absent" and key in self._seen:
+    def _note(self, note: Note) -> None:
+        key = (note.kind, note.path)
+        if note.kind == "absent" and key in self._seen:
             return
         self._seen.add(key)
-        # One that was named from the working folder is another file elsewhere.
-        here = not os.path.isabs(os.fsdecode(given)) and os.getcwd() == self._folder  # type: ignore[arg-type]
-        line = json.dumps({"kind": kind, "path": found, "here": here, **more}) + "\n"
-        os.write(self._file, line.encode("utf-8", "surrogateescape"))
+        os.write(self._file, note.to_line())
+
+    def _is_here(self, given: object) -> bool:
+        """Whether the code named it from the working folder."""
+        named = isinstance(given, (str, bytes, os.PathLike)) and not os.path.isabs(os.fsdecode(given))
+        return named and os.getcwd() == self._folder
 
     def _wrap_stat(self) -> None:
         """Note whether a file that the user's code asks for is there: os.path.exists and its like have no event."""
 
-        def stat_and_note(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
+        def stat_and_note(path: _AnyPath, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
             return self._stat_and_note(path, dir_fd, follow_symlinks)
 
-        def lstat_and_note(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
+        def lstat_and_note(path: _AnyPath, *, dir_fd: int | None = None) -> os.stat_result:
             return self._stat_and_note(path, dir_fd, False)
 
         for original, instead in ((os.stat, stat_and_note), (os.lstat, lstat_and_note)):
@@ -215,7 +258,7 @@ class _Tracker:
         os.stat = stat_and_note
         os.lstat = lstat_and_note
 
-    def _stat_and_note(self, path: Any, dir_fd: int | None, follow_symlinks: bool) -> os.stat_result:
+    def _stat_and_note(self, path: _AnyPath, dir_fd: int | None, follow_symlinks: bool) -> os.stat_result:
         try:
             found = self._stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
         except (FileNotFoundError, NotADirectoryError):
@@ -233,7 +276,7 @@ class _Tracker:
             found = self._wanted(path)
             kind = "there" if there else "absent"
             if found is not None and (kind, found) not in self._seen and ("open", found) not in self._seen:
-                self._note(kind, path, found)
+                self._note(Note(kind, found, self._is_here(path)))
         finally:
             self._busy.now = False
 

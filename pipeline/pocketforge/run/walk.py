@@ -7,10 +7,8 @@ down only what needs it. Interrupting stops every stage; whatever was finished i
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-import os
-import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,34 +18,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketforge import events
-from pocketforge.errors import ChangedInput, DamagedEntry, PocketforgeError, StageFailed, StoreError, describe_exit
-from pocketforge.plan.steps import Plan, Step, spec_json
+from pocketforge.errors import DamagedEntry, PocketforgeError, StageFailed, StoreError
+from pocketforge.outcomes.verify import Verdict
+from pocketforge.plan.steps import Plan, Step
 from pocketforge.records import StepRecord
-from pocketforge.registries import stage_info
-from pocketforge.run import worker
 from pocketforge.run.build_inputs import BuildInputs
 from pocketforge.run.fingerprints import Fingerprints
-from pocketforge.run.inputs import Watch
 from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
-from pocketforge.run.opened import NOTES
-from pocketforge.run.scratch import own_tmpdir, scratch
+from pocketforge.run.made import made
+from pocketforge.run.make import Maker
+from pocketforge.run.processes import Processes
+from pocketforge.run.scratch import own_tmpdir
 from pocketforge.run.store import Entry, Store
 
 if TYPE_CHECKING:
     from pocketforge.outcomes.files import Kind
 
-# A stage that measured something wrong says so in this file of its result ({"passed": …, "reasons": […]});
-# what would build on it is then not run.
-VERDICT_FILE = "verdict.json"
-# A step at work on a phone is told to end, and has so long to put the phone back as it was.
-_CLEAN_UP_S = 30.0
 # Whoever removes files under a build (rm -r) gets them made again so often.
 _TRIES = 3
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How every step of a plan ended. `entries` holds the results of those that did not fail."""
+    """How every step of a plan ended.
+
+    Attributes:
+        entries: Key → result, of steps that did not fail.
+        records: Key → how it went, for the report.
+        errors: Key → what a step that failed met.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     records: dict[str, StepRecord] = field(default_factory=dict)
@@ -55,7 +54,7 @@ class Outcome:
 
     def result(self, key: str, kind: type[Kind]) -> Kind | None:
         """What a step's file of this kind says; None when it has no result. Raises as `outcomes.files.read`."""
-        from pocketforge.outcomes import files
+        from pocketforge.outcomes import files  # with cattrs, which a walk does not need
 
         entry = self.entries.get(key)
         return None if entry is None else files.read(entry.files, kind)
@@ -95,6 +94,8 @@ def run_plan(
 
 
 class _Run:
+    """One walk: which steps are reused, which may start, how each ended. Making a result is make.py's."""
+
     def __init__(self, plan: Plan, store: Store, logs: Path, jobs: int, refresh: bool, emit: events.Emit) -> None:
         self.plan = plan
         self.store = store
@@ -102,22 +103,16 @@ class _Run:
         self.jobs = jobs
         self.outcome = Outcome()
         self._refresh = {s.key for s in plan.steps} if refresh else set()
-        self._emit_event = emit
-        self._emit_lock = threading.Lock()
-        self._children: dict[int, Any] = {}
-        self._away: set[int] = set()  # of these, those that work on a phone
-        self._stopping = threading.Event()
-        self._context: Any = None
-        self._context_lock = threading.Lock()
+        # Neither of these knows this object: it goes with its last reference, and with it the store's hold on entries.
+        self.emit = _one_at_a_time(emit)
+        self._processes = Processes(functools.partial(_preload, plan, self.outcome.entries))
         self._told: set[str] = set()  # steps whose stored results are of other files
 
-    def emit(self, event: events.Event) -> None:
-        with self._emit_lock:
-            self._emit_event(event)
-
     def run(self) -> Outcome:
+        entries = self.outcome.entries
         with Fingerprints(self.store.root) as memory:
-            self._inputs = BuildInputs(self.plan, self.store, self.outcome.entries, memory)
+            self._inputs = BuildInputs(self.plan, self.store, entries, memory)
+            self._maker = Maker(self.store, self._inputs, self._processes, entries, self._refresh, self.emit)
             return self._walk()
 
     def _walk(self) -> Outcome:
@@ -140,7 +135,7 @@ class _Run:
                         del running[future]
                         future.result()
             except BaseException:
-                self._stop()
+                self._processes.stop()
                 raise
         return self.outcome
 
@@ -174,9 +169,15 @@ class _Run:
     def _reused(self, step: Step, entry: Entry) -> None:
         self.store.touch(step.key)
         # The record first: a step whose entry is there counts as passed unless its record says otherwise.
-        wall_s, peak_rss_bytes = float(entry.meta.get("wall_s", 0.0)), int(entry.meta.get("peak_rss_bytes", 0))
+        about = made(entry)
         self.outcome.records[step.key] = StepRecord(
-            step.stage, step.lane, step.key, "reused", wall_s, _rejection(entry), peak_rss_bytes=peak_rss_bytes
+            step.stage,
+            step.lane,
+            step.key,
+            "reused",
+            about.wall_s,
+            _rejection(entry),
+            peak_rss_bytes=about.peak_rss_bytes,
         )
         self.outcome.entries[step.key] = entry
         self.emit(events.StepReused(step.stage, step.lane, step.key))
@@ -219,15 +220,15 @@ class _Run:
         # With the key: a lane has several steps of one stage (a benchmark on each device, a second finetune).
         log = self.logs / f"{step.stage}-{step.lane[:160]}-{step.key[:8]}.log".replace("/", "_")
         try:
-            with self.store.lock(step.key, self._stopping.is_set), self._alone(step):
+            with self.store.lock(step.key, self._processes.stopping.is_set), self._alone(step):
                 # Another build may have made it while we waited for the lock.
                 entry = None if step.key in self._refresh else self._stored(step)
                 if entry is not None:
                     self._reused(step, entry)
                     return
-                entry = self._make(step, log, started)
+                entry = self._maker.make(step, log, started)
         except PocketforgeError as error:
-            if self._stopping.is_set():
+            if self._processes.stopping.is_set():
                 return
             if isinstance(error, StageFailed) and not error.log:
                 error.stage, error.lane, error.log = step.stage, step.lane, str(log)
@@ -239,23 +240,23 @@ class _Run:
             self.emit(events.StepFailed(step.stage, step.lane, step.key, error.message, str(log)))
             return
         # As it is stored: a build that reuses the result says the same.
-        wall_s = float(entry.meta["wall_s"])
+        about = made(entry)
         rejection = _rejection(entry)
         self.outcome.records[step.key] = StepRecord(
             step.stage,
             step.lane,
             step.key,
             "rejected" if rejection else "run",
-            wall_s,
+            about.wall_s,
             rejection,
             str(log),
-            int(entry.meta["peak_rss_bytes"]),
+            about.peak_rss_bytes,
         )
         self.outcome.entries[step.key] = entry
-        self.emit(events.StepFinished(step.stage, step.lane, step.key, wall_s))
+        self.emit(events.StepFinished(step.stage, step.lane, step.key, about.wall_s))
 
     @contextlib.contextmanager
-    def _alone(self, step: Step) -> Any:
+    def _alone(self, step: Step) -> Iterator[None]:
         """Benchmarks on one machine take turns, whatever their builds' caches, and so do steps on one phone."""
         what = HOST_BENCHMARK if step.exclusive else step.place
         if not what:
@@ -265,160 +266,24 @@ class _Run:
         def waits(holder: str) -> None:
             self.emit(events.Waiting(f"{step.name}: {holder} is at work there, and a measurement is made alone"))
 
-        with hold_of_machine(what, waits, give_up=self._stopping.is_set):
+        with hold_of_machine(what, waits, give_up=self._processes.stopping.is_set):
             yield
 
-    def _make(self, step: Step, log: Path, started: float) -> Entry:
-        inputs = {role: self.outcome.entries[key].files for role, key in step.needs.items()} | dict(step.paths)
-        watch = self._inputs.watch(step)
-        resumable = stage_info(step.stage).resumable
-        if resumable:
-            inputs |= {"partial": self._partial(step, watch), "logs": log.with_suffix("")}
-        with self.store.workspace() as out:
-            notes = inputs["partial"] / NOTES if resumable else out.parent / NOTES
-            try:
-                try:
-                    with _scratch() as temporary:
-                        peak_rss_bytes = self._run_process(step, inputs, out, log, temporary, notes)
-                except PocketforgeError as error:
-                    if not self._stopping.is_set():
-                        self._inputs.read_by(step, watch, notes, error)
-                    raise
-                found = self._inputs.read_by(step, watch, notes)
-            except ChangedInput:
-                self.store.forget_partial(step.key)
-                raise
-            notes.unlink(missing_ok=True)
-            meta = {
-                "stage": step.stage,
-                "lane": step.lane,
-                "wall_s": round(time.monotonic() - started, 3),
-                "peak_rss_bytes": peak_rss_bytes,
-                "spec": spec_json(step.spec),
-                "inputs": found,
-            }
-            entry = self.store.publish(step.key, out, meta)
-        if resumable:
-            self.store.forget_partial(step.key)
-        return entry
 
-    def _partial(self, step: Step, watch: Watch) -> Path:
-        """The step's half-done work, if it is of the files that there are now; else none."""
-        if step.key in self._refresh:
-            self.store.forget_partial(step.key)
-        elif not self._inputs.may_go_on(step, watch, self.store.partial(step.key)):
-            self.emit(events.Warned(f"{step.name} begins anew: a file that it read was touched since it broke off"))
-            self.store.forget_partial(step.key)
-        folder = self.store.partial(step.key)
-        self._inputs.sign(step, watch, folder)
-        return folder
+def _one_at_a_time(emit: events.Emit) -> events.Emit:
+    lock = threading.Lock()
 
-    def _run_process(
-        self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path, temporary: Path, notes: Path
-    ) -> int:
-        """Returns the process's peak resident memory in bytes. notes: of what the user's code opens."""
-        stage = stage_info(step.stage)
-        noted = notes if stage.user_code else None
-        try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            # Here, not in the stage's process: one that is killed at once has its log too.
-            log.write_bytes(b"")
-        except OSError as error:
-            what = f"cannot write the log {log}: {error.strerror}"
-            raise StoreError(what, "choose another folder with --out") from None
-        with self._context_lock:
-            if self._stopping.is_set():
-                raise StageFailed("interrupted")
-            if self._context is None:
-                self._context = worker.context(self._preload())
-            ours, theirs = self._context.Pipe(duplex=False)
-            process = self._context.Process(
-                target=worker.stage_main,
-                args=(stage.module, dict(inputs), step.spec, out, log, temporary, theirs, noted, self.store.root),
-                name=step.name,
-            )
-            try:
-                worker.start(process)
-            except (EOFError, OSError) as error:
-                ours.close()
-                raise StageFailed(
-                    f"the process of {step.name} could not be started: {error or type(error).__name__}",
-                    "is the machine out of memory or processes?",
-                ) from None
-            finally:
-                theirs.close()
-            self._children[process.pid] = process
-            if step.place:
-                self._away.add(process.pid)
-        self.emit(events.StepStarted(step.stage, step.lane, step.key, process.pid, str(log)))
-        outcome: tuple[Any, ...] = ("gone",)
-        try:
-            while True:
-                try:
-                    message = ours.recv()
-                except (EOFError, OSError):
-                    break
-                if message[0] == "progress":
-                    self.emit(events.StepProgress(step.stage, step.lane, message[1], message[2]))
-                else:
-                    outcome = message
-            process.join()
-        finally:
-            with self._context_lock:
-                self._children.pop(process.pid, None)
-            _kill(process)
-            ours.close()
-        if outcome[0] == "error":
-            raise outcome[1]
-        if outcome[0] != "done":
-            raise StageFailed(
-                f"the process of {step.name} ended with {describe_exit(process.exitcode or 0)} before it was done",
-                f"its output is in {log}",
-            )
-        return int(outcome[1])
+    def emit_alone(event: events.Event) -> None:
+        with lock:
+            emit(event)
 
-    def _preload(self) -> Sequence[str]:
-        """What the steps still to run import, each module once, in the steps' order."""
-        pending = [s for s in self.plan.steps if s.key not in self.outcome.entries]
-        return list(dict.fromkeys(name for step in pending for name in step.preload))
-
-    def _stop(self) -> None:
-        self._stopping.set()
-        # A thread may hold the lock for as long as the fork server imports libraries: end the server first.
-        while not self._context_lock.acquire(timeout=0.1):
-            worker.kill_fork_server()
-        try:
-            away = [self._children[pid] for pid in self._away if pid in self._children]
-            for process in self._children.values():
-                if process not in away:
-                    _kill(process)
-            for process in away:
-                process.terminate()
-            deadline = time.monotonic() + _CLEAN_UP_S
-            for process in away:
-                process.join(max(0.0, deadline - time.monotonic()))
-                _kill(process)
-        finally:
-            self._context_lock.release()
+    return emit_alone
 
 
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """What a stage and its libraries have for a TMPDIR: gone when the stage is, however it ended."""
-    with contextlib.ExitStack() as stack:
-        try:
-            folder = stack.enter_context(scratch())
-        except OSError as error:
-            what = f"cannot make a temporary folder in {tempfile.gettempdir()}: {error.strerror}"
-            raise StoreError(what, "choose another place with TMPDIR") from None
-        yield folder
-
-
-def _kill(process: Any) -> None:
-    """End a stage's process and whatever it started (stages lead a group of their own, once they run)."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
+def _preload(plan: Plan, entries: Mapping[str, Entry]) -> Sequence[str]:
+    """What the steps still to run import, each module once, in the steps' order."""
+    pending = [step for step in plan.steps if step.key not in entries]
+    return list(dict.fromkeys(name for step in pending for name in step.preload))
 
 
 def one_at_each_place(ready: Iterable[Step], running: Iterable[Step]) -> list[Step]:
@@ -434,8 +299,10 @@ def one_at_each_place(ready: Iterable[Step], running: Iterable[Step]) -> list[St
 
 
 def _rejection(entry: Entry) -> str:
-    """Why a stage's own verdict is no, or nothing when it passed or gives none."""
-    if VERDICT_FILE not in entry.hashes:
+    """Why a stage's own verdict is no, or nothing when it passed or gives none. What would build on it is not run."""
+    if Verdict.FILE not in entry.hashes:
         return ""
-    verdict = json.loads((entry.files / VERDICT_FILE).read_text(encoding="utf-8"))
-    return "" if verdict["passed"] else "; ".join(verdict["reasons"])
+    from pocketforge.outcomes import files
+
+    verdict = files.read(entry.files, Verdict)
+    return "" if verdict.passed else "; ".join(verdict.reasons)

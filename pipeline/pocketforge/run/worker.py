@@ -19,10 +19,12 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from pocketforge.errors import (
     ModelError,
@@ -44,7 +46,84 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOTHING_LEFT_BYTES = 64 * 1024
 
 
-def context(preload: Sequence[str]) -> Any:
+# Pickled both ways; who receives asks what it is.
+Pipe: TypeAlias = "connection.Connection[Any, Any]"
+
+
+class StageContext(Protocol):
+    """What starts the processes of stages: one of multiprocessing's contexts."""
+
+    @property
+    def Pipe(self) -> Callable[[bool], tuple[Pipe, Pipe]]: ...  # noqa: N802 - multiprocessing's names
+
+    @property
+    def Process(self) -> Callable[..., BaseProcess]: ...  # noqa: N802
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a stage's process is told.
+
+    Attributes:
+        module: The stage's, whose `run(inputs, spec, out, emit)` is called.
+        inputs: Role → the folder of an earlier result, or the user's own path.
+        spec: What the stage is told (specs/).
+        out: The empty folder for its result.
+        log: File that gets its stdout and stderr.
+        scratch: Folder that is its TMPDIR.
+        notes: Where to note what the user's code opens; None for a stage that runs none.
+        store: The store's folder, whose files are not noted.
+    """
+
+    module: str
+    inputs: Mapping[str, Path]
+    spec: Spec | Mapping[str, Any]
+    out: Path
+    log: Path
+    scratch: Path
+    notes: Path | None = None
+    store: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Said by a stage at work.
+
+    Attributes:
+        fraction: Of its work, 0 to 1.
+        text: What it does.
+    """
+
+    fraction: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Said last by a stage that did its work.
+
+    Attributes:
+        peak_rss_bytes: The most resident memory that its process had.
+    """
+
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Said last by a stage that did not.
+
+    Attributes:
+        error: As the user shall see it.
+    """
+
+    error: PocketforgeError
+
+
+Message: TypeAlias = Progress | Finished | Failed
+
+
+def context(preload: Sequence[str]) -> StageContext:
     """A fork-server context whose server imports `preload` before its first stage."""
     os.environ[PRELOAD_VARIABLE] = ",".join(preload)
     ctx = multiprocessing.get_context("forkserver")
@@ -52,7 +131,7 @@ def context(preload: Sequence[str]) -> Any:
     return ctx
 
 
-def start(process: Any) -> None:
+def start(process: BaseProcess) -> None:
     """Start a stage's process, and the fork server if need be, with SIGINT blocked.
 
     A ^C in the terminal goes to every process of the group: it would end the server with a traceback while it still
@@ -78,22 +157,8 @@ def kill_fork_server() -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def stage_main(
-    module: str,
-    inputs: Mapping[str, Path],
-    spec: Spec | Mapping[str, Any],
-    out: Path,
-    log: Path,
-    scratch: Path,
-    pipe: connection.Connection,
-    notes: Path | None = None,
-    store: Path | None = None,
-) -> None:
-    """Body of a stage's process: run the stage, with `scratch` for a TMPDIR.
-
-    Over `pipe`, send ("progress", fraction, text), then ("done", peak_rss_bytes) or ("error", what). notes: where to
-    note what the user's code opens, but for files of the store.
-    """
+def stage_main(job: Job, pipe: Pipe) -> None:
+    """Body of a stage's process: run the stage, and send Progress, then Finished or Failed."""
     # A group of our own, so that the build can end us together with whatever we started, and a ^C in the
     # terminal reaches only the build itself.
     os.setsid()
@@ -101,31 +166,31 @@ def stage_main(
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(job.scratch)
+    descriptor = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
     _end_with_the_build()
     lock = threading.Lock()
 
-    def send(*message: Any) -> None:
+    def send(message: Message) -> None:
         with lock:
             pipe.send(message)
 
     try:
-        stage = importlib.import_module(module)
-        if notes is not None:
-            tracker.start(notes, (str(out), str(scratch), *([str(store)] if store else [])))
-        stage.run(inputs, spec, out, lambda fraction, text="": send("progress", float(fraction), str(text)))
+        stage = importlib.import_module(job.module)
+        if job.notes is not None:
+            tracker.start(job.notes, tuple(str(path) for path in (job.out, job.scratch, job.store) if path))
+        stage.run(job.inputs, job.spec, job.out, lambda part, text="": send(Progress(float(part), str(text))))
     except Exception as error:
         # The log may be on the disk that is full: what is said to the build counts more.
         with contextlib.suppress(OSError):
             traceback.print_exc()
-        send("error", explain(error, out))
+        send(Failed(explain(error, job.out)))
     else:
         # Kilobytes, on Linux.
-        send("done", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        send(Finished(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -6,11 +6,11 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pocketforge.errors import ToolMissing
 from pocketforge.outcomes.tensors import TensorSpec as TensorSpec
-from pocketforge.recipe.schemes import SCHEMES
+from pocketforge.recipe.schemes import SCHEMES, SchemeInfo
 from pocketforge.registries import RUNTIMES
 
 if TYPE_CHECKING:
@@ -26,10 +26,20 @@ NODES = "nodes.json"
 class ExportRequest:
     """A traced batch-1 program to write for a runtime.
 
-    program: float, or PT2E-converted with folded weights. unfolded: the same with weights still float behind their
-    quantize ops (TFLite's converter wants that); None when not quantized. layout: asked of the file; model_layout:
-    what PyTorch's model takes. scheme: of the target. encodings: the quantize step's folder where the program's weights
-    are to be stored in another form than float32 (weight-only schemes, codebook).
+    Attributes:
+        program: Float, or PT2E-converted with folded weights.
+        unfolded: The same with weights still float behind their quantize ops (TFLite's converter wants that); None
+            when not quantized.
+        example: One sample for each input, batch 1 first, as PyTorch takes it.
+        input_names: By which an app feeds them.
+        output_names: By which an app finds them.
+        layout: Asked of the file, for images: NCHW or NHWC.
+        io: float32 or int8: what quantized files take and give.
+        opset: Of ONNX; None for the exporter's choice.
+        model_layout: What PyTorch's model takes.
+        scheme: Of the target.
+        encodings: The quantize step's folder where the program's weights are to be stored in another form than
+            float32 (weight-only schemes, codebook); else None.
     """
 
     program: ExportedProgram
@@ -59,14 +69,19 @@ class ExportRequest:
         return self.unfolded is not None
 
     @property
+    def info(self) -> SchemeInfo:
+        """What is known of the target's scheme."""
+        return SCHEMES[self.scheme]
+
+    @property
     def is_weight_only(self) -> bool:
         """Whether the weights are stored as levels and scales, and everything is computed in float32."""
-        return SCHEMES[self.scheme].weights == "levels"
+        return self.info.weights == "levels"
 
     @property
     def is_half(self) -> bool:
         """Whether the weights are stored in half precision, by the runtime's own converter."""
-        return SCHEMES[self.scheme].weights == "float16"
+        return self.info.weights == "float16"
 
     @property
     def is_dynamic(self) -> bool:
@@ -76,12 +91,20 @@ class ExportRequest:
 
 @dataclass(slots=True)
 class ExportResult:
-    """What was written: role → file name (`model` is the one an app ships), and what the file promises."""
+    """What was written, and what the file promises.
+
+    Attributes:
+        files: Role → file name; `model` is the one that an app ships.
+        inputs: In the order in which the file takes them.
+        outputs: In the order in which the file gives them.
+        facts: What reports tell of the export, as plain JSON values: the runtime's own words.
+        warnings: What a user should know of the file, in words.
+    """
 
     files: dict[str, str]
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, object] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -97,7 +120,7 @@ def load_exporter(runtime: str) -> Exporter:
     """The export module of a runtime. Raises ToolMissing when its toolchain cannot be imported."""
     info = RUNTIMES[runtime]
     try:
-        exporter: Any = importlib.import_module(info.module)
+        exporter = importlib.import_module(info.module)
     except ImportError as error:
         raise ToolMissing(f"the {runtime} exporter cannot be imported: {error}", info.install) from error
     return cast(Exporter, exporter)
@@ -105,10 +128,10 @@ def load_exporter(runtime: str) -> Exporter:
 
 def output_tensors(program: ExportedProgram, names: Sequence[str]) -> list[TensorSpec]:
     """The program's outputs under `names`: shapes, batch first, and dtypes as PyTorch has them."""
-    found = []
+    specs = []
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     for name, output in zip(names, program.graph_signature.user_outputs, strict=True):
-        value: Any = values.get(str(output))
+        value: torch.Tensor = values.get(str(output))
         shape = tuple(int(n) for n in value.shape)
-        found.append(TensorSpec(name, shape, str(value.dtype).removeprefix("torch.")))
-    return found
+        specs.append(TensorSpec(name, shape, str(value.dtype).removeprefix("torch.")))
+    return specs

@@ -21,13 +21,14 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.files import refuse_special
 from pocketforge.registries import FileFormat, file_formats
 
 JSON_VERSION = 1
+Item = TypeVar("Item")
 
 BITS: dict[str, int] = (
     {"bool": 8, "bfloat16": 16, "complex64": 64, "complex128": 128}
@@ -53,7 +54,13 @@ _DAMAGE = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Quantization:
-    """Affine quantization of one tensor: real = scale * (stored - zero_point); `axis` is None for per-tensor."""
+    """Affine quantization of one tensor: real = scale * (stored - zero_point).
+
+    Attributes:
+        scales: One, or one for each place of `axis`.
+        zero_points: As many as scales.
+        axis: None for one scale for the whole tensor.
+    """
 
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
@@ -62,7 +69,15 @@ class Quantization:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """An input or output. A dynamic dimension is its symbol or "?"; `bounded`: sizes are upper bounds (.pte)."""
+    """An input or output.
+
+    Attributes:
+        name: The file's own.
+        shape: A dynamic dimension is its symbol or "?".
+        dtype: PyTorch's and NumPy's name.
+        quantization: None where values are real.
+        bounded: Whether sizes are upper bounds (.pte).
+    """
 
     name: str
     shape: tuple[int | str, ...]
@@ -73,7 +88,16 @@ class TensorInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WeightInfo:
-    """A stored weight tensor; `layer` is the operator that reads it, e.g. "CONV_2D_0" (its place among its kind)."""
+    """A stored weight tensor.
+
+    Attributes:
+        name: The file's own.
+        shape: As the file holds it.
+        dtype: PyTorch's and NumPy's name.
+        parameters: How many elements it has.
+        size_bytes: What it takes in the file.
+        layer: The operator that reads it, e.g. "CONV_2D_0" (its place among its kind); empty where none is known to.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -85,15 +109,50 @@ class WeightInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DelegateInfo:
-    """One delegated partition and its operators by count (empty where the blob is opaque to us)."""
+    """One delegated partition.
+
+    Attributes:
+        name: The backend's.
+        ops: Operator → how often it is in there; empty where the blob is opaque to us.
+    """
 
     name: str
     ops: dict[str, int]
 
 
+@dataclasses.dataclass(slots=True)
+class OtherBytes:
+    """Bytes of a file's constants that are no parameters (see above).
+
+    Attributes:
+        quantization_bytes: Of scales and zero points.
+        other_constant_bytes: Of shapes, axes, limits.
+        opaque_delegate_bytes: Of delegates that cannot be looked into: weights, or what else.
+    """
+
+    quantization_bytes: int = 0
+    other_constant_bytes: int = 0
+    opaque_delegate_bytes: int = 0
+
+    def metadata(self, dynamic: int) -> dict[str, str]:
+        """As a description's metadata has them. dynamic: operators on activations that are quantized at run time."""
+        about = {name: str(size) for name, size in dataclasses.asdict(self).items() if size}
+        return about | ({"dynamically_quantized_ops": str(dynamic)} if dynamic else {})
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contents:
-    """What a format's parser reads out of the bytes."""
+    """What a format's parser reads out of the bytes.
+
+    Attributes:
+        inputs: In the order of the file.
+        outputs: In the order of the file.
+        ops: Operator → how often, those inside of delegates included.
+        weights: Each stored tensor once.
+        metadata: What else the file says of itself, by name, as text.
+        delegation: Partitions that a backend runs; none where the runtime delegates when it loads the file.
+        undelegated_ops: Operators left to kernels, where there is delegation.
+    """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -106,10 +165,23 @@ class Contents:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Description:
-    """A model file, described. `ops` are all operators, those inside of delegates included, most frequent first.
+    """A model file, described.
 
-    `dtypes` maps a weight dtype to its bytes, and adds up to the bytes of `weights`. `delegation` and
-    `undelegated_ops` are empty for .tflite, .onnx and .ort, where the runtime delegates when it loads the file.
+    Attributes:
+        format: As in `pte`.
+        name: The file's.
+        sha256: Of its bytes, in hexadecimal.
+        size_bytes: Of the file.
+        gzip_bytes: What it takes in a download.
+        inputs: As of Contents.
+        outputs: As of Contents.
+        ops: As of Contents, most frequent first.
+        dtypes: A weight's dtype → its bytes; they add up to those of `weights`.
+        weights: As of Contents.
+        parameters: Elements of all weights.
+        delegation: As of Contents; empty for .tflite, .onnx and .ort.
+        undelegated_ops: As of Contents, most frequent first.
+        metadata: As of Contents.
     """
 
     format: str
@@ -214,9 +286,9 @@ def detect(data: bytes, path: Path) -> str:
 
 
 def _has_identifier(data: bytes, file_format: FileFormat) -> bool:
-    stated, wanted = data[4:8], file_format.identifier
-    rest = stated[len(wanted) :]
-    return bool(wanted) and stated.startswith(wanted) and (not rest or rest.isdigit())
+    stated, identifier = data[4:8], file_format.identifier
+    rest = stated[len(identifier) :]
+    return bool(identifier) and stated.startswith(identifier) and (not rest or rest.isdigit())
 
 
 def to_json(description: Description) -> dict[str, object]:
@@ -240,6 +312,13 @@ def stored_bytes(dtype: str, shape: Sequence[int]) -> int | None:
 def is_parameter(dtype: str, shape: Sequence[int], *, quantized: bool) -> bool:
     """Whether a constant is a weight: see the module's docstring."""
     return len(shape) > 0 and (quantized or dtype not in ("int32", "int64", "bool", "string"))
+
+
+def item_at(items: Sequence[Item], index: int) -> Item:
+    """Of a list that a file names places of. Raises IndexError: Python would read a negative one from its end."""
+    if index < 0:
+        raise IndexError(f"negative index {index}")
+    return items[index]
 
 
 def by_count(counts: Mapping[str, int]) -> dict[str, int]:

@@ -15,18 +15,29 @@ import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pocketforge.errors import describe_exit
 from pocketforge.runtimes.describe import (
     BITS,
     Contents,
     DelegateInfo,
+    OtherBytes,
     TensorInfo,
     WeightInfo,
     elements,
     is_parameter,
+    item_at,
     stored_bytes,
+)
+from pocketforge.runtimes.executorch_tables import (
+    Delegate,
+    ExtraTensorInfo,
+    Plan,
+    ProgramTables,
+    XnnData,
+    XnnGraph,
+    build,
 )
 
 _PROGRAM_SCHEMA = "exir/_serialize/program.fbs"
@@ -39,18 +50,20 @@ _XNNPACK_FLOATS = {"fp32": "float32", "pfp32": "float32", "fp16": "float16", "bf
 _VALUES = {"Int": "int64", "Double": "float64", "Bool": "bool", "String": "string", "Null": "none"}
 
 
-class _Program(NamedTuple):
-    tables: dict[str, Any]
+class Program(NamedTuple):
+    """A .pte: its tables, the bytes of its segments, and which of these have names."""
+
+    tables: ProgramTables
     segments: list[bytes]
     named: dict[str, int]
 
 
-class _Found:
+class _Stored:
     """Weights and other constants as they are met; bytes that two tensors share are counted once."""
 
     def __init__(self) -> None:
         self.weights: list[WeightInfo] = []
-        self.other: Counter[str] = Counter()
+        self.other = OtherBytes()
         self.external: set[str] = set()
         self.dynamic = 0
         self._seen: set[object] = set()
@@ -67,51 +80,49 @@ class _Found:
         if is_parameter(dtype, shape, quantized=quantized):
             self.weights.append(WeightInfo(name, shape, dtype, elements(shape), size, layer))
         else:
-            self.other["other_constant_bytes"] += size
+            self.other.other_constant_bytes += size
+
+    def metadata(self) -> dict[str, str]:
+        """What a description says beside the weights."""
+        about = self.other.metadata(self.dynamic)
+        if self.external:
+            about["external_data"] = ", ".join(sorted(self.external))
+        return about
 
 
 def parse(data: bytes, file_format: str) -> Contents:
     """Operators of all methods, delegates with their inner operators, constants in and out of delegates."""
     program = load_program(data)
-    plans = [plan for plan in program.tables.get("execution_plan") or [] if plan.get("inputs") or instructions(plan)]
-    if not program.tables.get("execution_plan"):
+    methods = program.tables.execution_plan
+    if not methods:
         raise ValueError("the program has no methods")
-    metadata = {"schema": data[4:8].decode(), "methods": ", ".join(plan["name"] for plan in plans)}
-    for plan in program.tables["execution_plan"]:
+    plans = [plan for plan in methods if plan.inputs or plan.instructions]
+    metadata = {"schema": data[4:8].decode(), "methods": ", ".join(plan.name for plan in plans)}
+    for plan in methods:
         if plan not in plans:  # a constant method: a value under a name, such as labels
-            values = (_constant_value(plan, index) for index in plan.get("outputs") or [])
-            metadata.setdefault(plan["name"], ", ".join(values))
-    found = _Found()
+            metadata.setdefault(plan.name, ", ".join(_constant_value(plan, index) for index in plan.outputs))
+    stored = _Stored()
     outside: Counter[str] = Counter()
     delegates: list[DelegateInfo] = []
     inputs: list[TensorInfo] = []
     outputs: list[TensorInfo] = []
     for plan in plans:
-        prefix = f"{plan['name']}/" if len(plans) > 1 else ""
-        inputs += [_interface(plan, index, f"{prefix}input_{i}") for i, index in enumerate(plan.get("inputs") or [])]
-        outputs += [_interface(plan, index, f"{prefix}output_{i}") for i, index in enumerate(plan.get("outputs") or [])]
-        layers = _count_kernels(plan, outside)
-        _add_constants(plan, layers, program, found)
-        for delegate in plan.get("delegates") or []:
-            blob = delegate_blob(delegate, program)
-            inner: dict[str, int] = {}
-            if delegate["id"] == "XnnpackBackend":
-                inner = _read_xnnpack(blob, f"xnnpack_{len(delegates)}", program, found)
-            else:
-                found.other["opaque_delegate_bytes"] += len(blob)
-            delegates.append(DelegateInfo(delegate["id"], inner))
-    metadata |= {key: str(size) for key, size in found.other.items() if size}
-    if found.dynamic:
-        metadata["dynamically_quantized_ops"] = str(found.dynamic)
-    if found.external:
-        metadata["external_data"] = ", ".join(sorted(found.external))
+        prefix = f"{plan.name}/" if len(plans) > 1 else ""
+        inputs += [_interface(plan, index, f"{prefix}input_{i}") for i, index in enumerate(plan.inputs)]
+        outputs += [_interface(plan, index, f"{prefix}output_{i}") for i, index in enumerate(plan.outputs)]
+        _add_constants(plan, _count_kernels(plan, outside), program, stored)
+        for delegate in plan.delegates:
+            inner = _read_delegate(delegate, f"xnnpack_{len(delegates)}", program, stored)
+            delegates.append(DelegateInfo(delegate.id, inner))
     ops = sum((Counter(delegate.ops) for delegate in delegates), Counter(outside))
+    metadata |= stored.metadata()
     return Contents(
-        tuple(inputs), tuple(outputs), dict(ops), tuple(found.weights), metadata, tuple(delegates), dict(outside)
+        tuple(inputs), tuple(outputs), dict(ops), tuple(stored.weights), metadata, tuple(delegates), dict(outside)
     )
 
 
-def load_program(data: bytes) -> _Program:
+def load_program(data: bytes) -> Program:
+    """Raises ValueError and others of describe's for a damaged file, ImportError without executorch."""
     size, base = len(data), 0
     if data[8:12] == b"eh00":  # the extended header: where the flatbuffer ends and the segments begin
         length, size, base, total = (
@@ -120,72 +131,67 @@ def load_program(data: bytes) -> _Program:
         end = max(size, base + (total if length >= 32 else 0))
         if end > len(data):
             raise ValueError(f"the header promises {end} bytes")
-    tables = _flatc(data[:size], _PROGRAM_SCHEMA)
+    tables = build(ProgramTables, _flatc(data[:size], _PROGRAM_SCHEMA))
     segments = []
-    for segment in tables.get("segments") or []:
-        start = base + segment["offset"]
-        if start + segment["size"] > len(data):
-            raise ValueError(f"a segment ends at byte {start + segment['size']}")
-        segments.append(data[start : start + segment["size"]])
-    named = {entry["key"]: entry["segment_index"] for entry in tables.get("named_data") or []}
-    return _Program(tables, segments, named)
+    for segment in tables.segments:
+        start = base + segment.offset
+        if start + segment.size > len(data):
+            raise ValueError(f"a segment ends at byte {start + segment.size}")
+        segments.append(data[start : start + segment.size])
+    return Program(tables, segments, {entry.key: entry.segment_index for entry in tables.named_data})
 
 
-def instructions(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    return [instruction for chain in plan.get("chains") or [] for instruction in chain.get("instructions") or []]
-
-
-def _count_kernels(plan: dict[str, Any], counts: Counter[str]) -> dict[int, str]:
+def _count_kernels(plan: Plan, counts: Counter[str]) -> dict[int, str]:
     """Count the calls outside of delegates; return which call first reads each value."""
     layers: dict[int, str] = {}
-    for instruction in instructions(plan):
-        if instruction["instr_args_type"] == "KernelCall":
-            call = instruction["instr_args"]
-            operator = _at(plan["operators"], call["op_index"])
-            name = ".".join(part for part in (operator["name"], operator.get("overload")) if part)
-            for value in call["args"]:
+    for instruction in plan.instructions:
+        if instruction.instr_args_type == "KernelCall":
+            call = instruction.instr_args
+            operator = item_at(plan.operators, call.op_index)
+            name = ".".join(part for part in (operator.name, operator.overload) if part)
+            for value in call.args:
                 layers.setdefault(value, f"{name}_{counts[name]}")
             counts[name] += 1
     return layers
 
 
-def _add_constants(plan: dict[str, Any], layers: dict[int, str], program: _Program, found: _Found) -> None:
-    for index, value in enumerate(plan["values"]):
-        tensor = value.get("val") or {}
-        if value["val_type"] != "Tensor":
+def _add_constants(plan: Plan, layers: dict[int, str], program: Program, stored: _Stored) -> None:
+    for index, value in enumerate(plan.values):
+        tensor = value.tensor
+        if tensor is None:
             continue
-        extra = tensor.get("extra_tensor_info") or {}
-        name, external = extra.get("fully_qualified_name", ""), extra.get("location") == "EXTERNAL"
-        buffer = tensor["data_buffer_idx"]
+        extra = tensor.extra_tensor_info or ExtraTensorInfo()
+        name, external = extra.fully_qualified_name, extra.location == "EXTERNAL"
+        buffer, mutable = tensor.data_buffer_idx, tensor.allocation_info is not None
         # Buffer 0 means "no data". Data and an allocation together: a mutable tensor's initial state.
-        key = name if external else (buffer, "allocation_info" in tensor)
-        if (buffer or external) and found.is_new(key):
+        key = name if external else (buffer, mutable)
+        if (buffer or external) and stored.is_new(key):
             if external:
-                found.external.add(name)
-            shape, dtype = tuple(tensor["sizes"]), dtype_of(tensor["scalar_type"])
+                stored.external.add(name)
+            shape, dtype = tuple(tensor.sizes), dtype_of(tensor.scalar_type)
             size = stored_bytes(dtype, shape) or 0
             if not external:
-                _check_constant(program, buffer, size, mutable="allocation_info" in tensor)
-            found.add(name or f"constant_{buffer}", shape, dtype, size, layers.get(index, ""), quantized=False)
+                _check_constant(program, buffer, size, mutable=mutable)
+            stored.add(name or f"constant_{buffer}", shape, dtype, size, layers.get(index, ""), quantized=False)
 
 
-def _check_constant(program: _Program, buffer: int, size: int, *, mutable: bool) -> None:
-    offsets = program.tables.get("constant_segment") or {}
-    if not mutable and offsets.get("offsets"):
-        segment = _at(program.segments, offsets["segment_index"])
-        if _at(offsets["offsets"], buffer) + size > len(segment):
+def _check_constant(program: Program, buffer: int, size: int, *, mutable: bool) -> None:
+    constants = program.tables.constant_segment
+    if not mutable and constants is not None and constants.offsets:
+        segment = item_at(program.segments, constants.segment_index)
+        if item_at(constants.offsets, buffer) + size > len(segment):
             raise ValueError(f"constant {buffer} ends outside of its segment")
 
 
-def delegate_blob(delegate: dict[str, Any], program: _Program) -> bytes:
-    where = delegate["processed"]
-    if where["location"] == "SEGMENT":
-        blob: bytes = _at(program.segments, where["index"])
-        return blob
-    return bytes(_at(program.tables["backend_delegate_data"], where["index"]).get("data") or [])
+def delegate_blob(delegate: Delegate, program: Program) -> bytes:
+    """What its backend runs."""
+    where = delegate.processed
+    if where.location == "SEGMENT":
+        return item_at(program.segments, where.index)
+    return bytes(item_at(program.tables.backend_delegate_data, where.index).data)
 
 
-def xnnpack_graph(blob: bytes) -> dict[str, Any] | None:
+def xnnpack_graph(blob: bytes) -> XnnGraph | None:
     """A delegate's graph; None for another version of the schema (opaque, not damaged)."""
     payload = blob
     if blob[4:8] == b"XH00":
@@ -193,79 +199,81 @@ def xnnpack_graph(blob: bytes) -> dict[str, Any] | None:
         payload = blob[start : start + size]
     if payload[4:6] == b"XN" and payload[4:8] != b"XN01":
         return None
-    return _flatc(payload, _XNNPACK_SCHEMA)
+    return build(XnnGraph, _flatc(payload, _XNNPACK_SCHEMA))
 
 
-def _read_xnnpack(blob: bytes, prefix: str, program: _Program, found: _Found) -> dict[str, int]:
-    graph = xnnpack_graph(blob)
+def _read_delegate(delegate: Delegate, prefix: str, program: Program, stored: _Stored) -> dict[str, int]:
+    """Its operators by count; none of one that is opaque."""
+    blob = delegate_blob(delegate, program)
+    graph = xnnpack_graph(blob) if delegate.id == "XnnpackBackend" else None
     if graph is None:
-        found.other["opaque_delegate_bytes"] += len(blob)
+        stored.other.opaque_delegate_bytes += len(blob)
         return {}
-    constants_at = int.from_bytes(blob[18:22], "little") if blob[4:8] == b"XH00" else 0
-    entries = graph.get("constant_data") or []
-    values = {}
-    for value in graph["xvalues"]:
-        tensor = value["xvalue_union"]
-        quantized = value["xvalue_union_type"] == "XNNQuantizedTensorValue"
-        base = tensor["tensor_value"] if quantized else tensor
-        values[base["id_out"]] = (base, tensor.get("quant_params") if quantized else None)
+    place = _Place(blob, int.from_bytes(blob[18:22], "little") if blob[4:8] == b"XH00" else 0, prefix)
+    values = {tensor.id_out: (tensor, scales) for tensor, scales in (value.parts for value in graph.xvalues)}
     counts: Counter[str] = Counter()
-    for node in graph["xnodes"]:
-        kind = node["xnode_union_type"].removeprefix("XNN")
-        if "filter_id" in node["xnode_union"]:
-            read, _ = values[node["xnode_union"]["input1_id"]]
+    for node in graph.xnodes:
+        ids = node.ids
+        if "filter_id" in ids:
+            read, _ = values[ids["input1_id"]]
             # xnn_datatype_qd…: values that are quantized when the program runs.
-            found.dynamic += read["datatype"].startswith("xnn_datatype_qd")
-        layer = f"{prefix}.{kind}_{counts[kind]}"
-        counts[kind] += 1
-        for field, identity in node["xnode_union"].items():
-            base, quantization = values.get(identity, (None, None)) if field.endswith("_id") else (None, None)
-            if base is None or not base["constant_buffer_idx"]:
+            stored.dynamic += read.datatype.startswith("xnn_datatype_qd")
+        layer = f"{prefix}.{node.kind}_{counts[node.kind]}"
+        counts[node.kind] += 1
+        for field, identity in ids.items():
+            tensor, scales = values.get(identity, (None, None))
+            if tensor is None or not tensor.constant_buffer_idx:
                 continue
-            entry = _at(entries, base["constant_buffer_idx"])
-            if found.is_new(_stored_at(entry, blob, constants_at, prefix, program, found)):
-                shape, dtype = tuple(base["dims"]), xnnpack_dtype(base["datatype"])
+            entry = item_at(graph.constant_data, tensor.constant_buffer_idx)
+            if stored.is_new(_stored_at(entry, place, program, stored)):
+                shape, dtype = tuple(tensor.dims), xnnpack_dtype(tensor.datatype)
                 name = f"{layer}.{_ROLES.get(field, field.removesuffix('_id'))}"
-                found.add(name, shape, dtype, entry["size"], layer, quantized=quantization is not None)
-            if quantization and quantization.get("scale_buffer_idx"):
-                entry = _at(entries, quantization["scale_buffer_idx"])
-                if found.is_new(_stored_at(entry, blob, constants_at, prefix, program, found)):
-                    found.other["quantization_bytes"] += entry["size"]
+                stored.add(name, shape, dtype, entry.size, layer, quantized=scales is not None)
+            if scales is not None and scales.scale_buffer_idx:
+                entry = item_at(graph.constant_data, scales.scale_buffer_idx)
+                if stored.is_new(_stored_at(entry, place, program, stored)):
+                    stored.other.quantization_bytes += entry.size
     return dict(counts)
 
 
-def _stored_at(
-    entry: dict[str, Any], blob: bytes, constants_at: int, prefix: str, program: _Program, found: _Found
-) -> object:
+class _Place(NamedTuple):
+    """A delegate's bytes, where its constants begin in them, and what it is called."""
+
+    blob: bytes
+    constants_at: int
+    prefix: str
+
+
+def _stored_at(entry: XnnData, place: _Place, program: Program, stored: _Stored) -> object:
     """Where constant data lies (its identity), once it is known to be there in full."""
-    key = entry.get("named_key")
+    key = entry.named_key
     if not key:
-        if constants_at + entry["offset"] + entry["size"] > len(blob):
-            raise ValueError(f"constant data of {prefix} ends outside of the delegate")
-        return (prefix, entry["offset"])
+        if place.constants_at + entry.offset + entry.size > len(place.blob):
+            raise ValueError(f"constant data of {place.prefix} ends outside of the delegate")
+        return (place.prefix, entry.offset)
     if key not in program.named:
-        found.external.add(key)
-    elif entry["size"] > len(_at(program.segments, program.named[key])):
-        raise ValueError(f"constant data {key} is shorter than {entry['size']} bytes")
+        stored.external.add(key)
+    elif entry.size > len(item_at(program.segments, program.named[key])):
+        raise ValueError(f"constant data {key} is shorter than {entry.size} bytes")
     return key
 
 
-def _interface(plan: dict[str, Any], index: int, name: str) -> TensorInfo:
-    value = _at(plan["values"], index)
-    if value["val_type"] != "Tensor":
-        return TensorInfo(name, (), _VALUES.get(value["val_type"], value["val_type"]))
-    tensor = value["val"]
-    named = (tensor.get("extra_tensor_info") or {}).get("fully_qualified_name")
-    bounded = tensor["shape_dynamism"] != "STATIC"
-    return TensorInfo(named or name, tuple(tensor["sizes"]), dtype_of(tensor["scalar_type"]), bounded=bounded)
+def _interface(plan: Plan, index: int, name: str) -> TensorInfo:
+    value = item_at(plan.values, index)
+    tensor = value.tensor
+    if tensor is None:
+        return TensorInfo(name, (), _VALUES.get(value.val_type, value.val_type))
+    named = tensor.extra_tensor_info.fully_qualified_name if tensor.extra_tensor_info else ""
+    bounded = tensor.shape_dynamism != "STATIC"
+    return TensorInfo(named or name, tuple(tensor.sizes), dtype_of(tensor.scalar_type), bounded=bounded)
 
 
-def _constant_value(plan: dict[str, Any], index: int) -> str:
-    value = _at(plan["values"], index)
-    kind, content = value["val_type"], value.get("val") or {}
-    if kind == "Tensor":
-        return f"{dtype_of(content['scalar_type'])}{content['sizes']}"
-    return str(next(iter(content.values()), "none"))
+def _constant_value(plan: Plan, index: int) -> str:
+    value = item_at(plan.values, index)
+    tensor = value.tensor
+    if tensor is not None:
+        return f"{dtype_of(tensor.scalar_type)}{tensor.sizes}"
+    return str(next(iter(value.val.values()), "none"))
 
 
 def dtype_of(scalar_type: str) -> str:
@@ -281,14 +289,7 @@ def xnnpack_dtype(datatype: str) -> str:
     return _XNNPACK_FLOATS.get(short) or re.sub(r"^q[bcdp]?(?=u?int)", "", short)
 
 
-def _at(items: list[Any], index: int) -> Any:
-    # Python would read a negative index from the end of the list, and hide the damage.
-    if index < 0:
-        raise IndexError(f"negative index {index}")
-    return items[index]
-
-
-def _flatc(payload: bytes, schema: str) -> dict[str, Any]:
+def _flatc(payload: bytes, schema: str) -> object:
     """Decode a flatbuffer by executorch's schema file into plain dicts and lists."""
     root = _executorch_root()
     flatc = str(root / "data" / "bin" / "flatc")
@@ -307,7 +308,7 @@ def _flatc(payload: bytes, schema: str) -> dict[str, Any]:
         text = source.with_suffix(".json")
         if done.returncode or not text.is_file():
             raise ValueError(f"flatc cannot read {payload[4:8]!r} by {schema} ({describe_exit(done.returncode)})")
-        tables: dict[str, Any] = json.loads(_finite_json(text.read_bytes()))
+        tables: object = json.loads(_finite_json(text.read_bytes()))
     return tables
 
 

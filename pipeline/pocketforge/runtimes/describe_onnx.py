@@ -12,10 +12,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
+from pocketforge.runtimes import onnx_ort_objects as ort
 from pocketforge.runtimes.describe import (
     Contents,
+    OtherBytes,
     Quantization,
     TensorInfo,
     WeightInfo,
@@ -23,6 +26,9 @@ from pocketforge.runtimes.describe import (
     is_parameter,
     stored_bytes,
 )
+
+if TYPE_CHECKING:
+    import onnx
 
 _DTYPES = {"float": "float32", "double": "float64"}
 # Which inputs hold scales and zero points. Operators outside of ONNX's own domain have no schema in `onnx` to ask.
@@ -58,7 +64,7 @@ class _Constant:
     shape: tuple[int, ...]
     dtype: str
     size: int
-    tensor: Any  # as the file holds it; decoded only where a scale or zero point is shown
+    tensor: onnx.TensorProto | ort.Tensor  # as the file holds it; decoded only where a scale or zero point is shown
 
 
 @dataclasses.dataclass(slots=True)
@@ -79,17 +85,14 @@ def parse(data: bytes, file_format: str) -> Contents:
     if graph.external:
         metadata["external_data"] = ", ".join(sorted(graph.external))
     weights, other = _weights(graph)
-    dynamic = _dynamic_ops(graph)
-    if dynamic:
-        metadata["dynamically_quantized_ops"] = str(dynamic)
-    metadata |= {key: str(size) for key, size in other.items() if size}
+    metadata |= other.metadata(_dynamic_ops(graph))
     ops = Counter(node.op if not node.domain else f"{node.domain}.{node.op}" for node in graph.nodes)
     inputs = (_with_quantization(info, graph, "DequantizeLinear") for info in graph.inputs)
     outputs = (_with_quantization(info, graph, "QuantizeLinear") for info in graph.outputs)
     return Contents(tuple(inputs), tuple(outputs), dict(ops), weights, metadata)
 
 
-def _weights(graph: _Graph) -> tuple[tuple[WeightInfo, ...], dict[str, int]]:
+def _weights(graph: _Graph) -> tuple[tuple[WeightInfo, ...], OtherBytes]:
     layers: dict[str, str] = {}
     scales: set[str] = set()
     quantized: set[str] = set()
@@ -115,16 +118,16 @@ def _weights(graph: _Graph) -> tuple[tuple[WeightInfo, ...], dict[str, int]]:
             scales |= set(node.inputs)
     scales |= _scales_of_casts(graph)
     weights = []
-    other = {"quantization_bytes": 0, "other_constant_bytes": 0}
+    other = OtherBytes()
     for name, constant in graph.constants.items():
         if name in scales:
-            other["quantization_bytes"] += constant.size
+            other.quantization_bytes += constant.size
         elif is_parameter(constant.dtype, constant.shape, quantized=name in quantized):
             count = elements(constant.shape)
             layer = layers.get(name, "")
             weights.append(WeightInfo(name, constant.shape, constant.dtype, count, constant.size, layer))
         else:
-            other["other_constant_bytes"] += constant.size
+            other.other_constant_bytes += constant.size
     return tuple(weights), other
 
 
@@ -155,9 +158,9 @@ def _scales_of_casts(graph: _Graph) -> set[str]:
 
 def _dynamic_ops(graph: _Graph) -> int:
     """How many operators work on activations that are quantized at run time."""
-    made = {node.outputs[0] for node in graph.nodes if node.op == "DynamicQuantizeLinear"}
+    ranged = {node.outputs[0] for node in graph.nodes if node.op == "DynamicQuantizeLinear"}
     return sum(
-        node.op == "DynamicQuantizeMatMul" or (node.op in _INTEGER_PRODUCTS and node.inputs[0] in made)
+        node.op == "DynamicQuantizeMatMul" or (node.op in _INTEGER_PRODUCTS and node.inputs[0] in ranged)
         for node in graph.nodes
     )
 
@@ -176,22 +179,22 @@ def _with_quantization(info: TensorInfo, graph: _Graph, op: str) -> TensorInfo:
     return info
 
 
-def _values(constant: _Constant) -> Iterable[Any]:
+def _values(constant: _Constant) -> list[float]:
     if hasattr(constant.tensor, "RawDataAsNumpy"):
-        raw: Iterable[Any] = constant.tensor.RawDataAsNumpy().view(constant.dtype).ravel()
+        raw: list[float] = constant.tensor.RawDataAsNumpy().view(constant.dtype).ravel().tolist()
         return raw
     from onnx import numpy_helper
 
-    decoded: Iterable[Any] = numpy_helper.to_array(constant.tensor).ravel()
+    decoded: list[float] = numpy_helper.to_array(constant.tensor).ravel().tolist()
     return decoded
 
 
-def _stored(dtype: str, shape: tuple[int, ...], found: int | None, name: str) -> int:
-    """Bytes of a tensor; `found` is None where the data is not raw bytes in this file."""
+def _stored(dtype: str, shape: tuple[int, ...], in_file: int | None, name: str) -> int:
+    """Bytes of a tensor; `in_file` is None where the data is not raw bytes in this file."""
     expected = stored_bytes(dtype, shape)
-    if found is not None and expected is not None and found != expected:
-        raise ValueError(f"tensor {name} of {dtype}{list(shape)} needs {expected} bytes, has {found}")
-    return expected or found or 0
+    if in_file is not None and expected is not None and in_file != expected:
+        raise ValueError(f"tensor {name} of {dtype}{list(shape)} needs {expected} bytes, has {in_file}")
+    return expected or in_file or 0
 
 
 # --- .onnx ---------------------------------------------------------------------------------------------------------
@@ -221,7 +224,7 @@ def _read_onnx(data: bytes, graph: _Graph) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if value}
 
 
-def _add_onnx_graph(proto: Any, graph: _Graph) -> None:
+def _add_onnx_graph(proto: onnx.GraphProto, graph: _Graph) -> None:
     for initializer in proto.initializer:
         _add_onnx_constant(initializer.name, initializer, graph)
     for sparse in proto.sparse_initializer:
@@ -240,7 +243,7 @@ def _add_onnx_graph(proto: Any, graph: _Graph) -> None:
                 _add_onnx_graph(inner, graph)
 
 
-def _add_onnx_constant(name: str, tensor: Any, graph: _Graph) -> None:
+def _add_onnx_constant(name: str, tensor: onnx.TensorProto, graph: _Graph) -> None:
     import onnx
 
     name, shape, dtype = _text(name), tuple(int(size) for size in tensor.dims), _onnx_dtype(tensor.data_type)
@@ -251,7 +254,7 @@ def _add_onnx_constant(name: str, tensor: Any, graph: _Graph) -> None:
     graph.constants[name] = _Constant(shape, dtype, _stored(dtype, shape, in_file, name), tensor)
 
 
-def _onnx_info(value: Any) -> TensorInfo:
+def _onnx_info(value: onnx.ValueInfoProto) -> TensorInfo:
     name = _text(value.name)
     if value.type.WhichOneof("value") != "tensor_type":
         return TensorInfo(name, (), str(value.type.WhichOneof("value")).removesuffix("_type"))
@@ -304,7 +307,7 @@ def _read_ort(data: bytes, graph: _Graph) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if value}
 
 
-def _ort_schema() -> Any:
+def _ort_schema() -> ModuleType:
     """The flatbuffer reader inside of onnxruntime: it imports itself by a top-level name, so the path must have it."""
     spec = importlib.util.find_spec("onnxruntime")
     if spec is None or spec.origin is None:
@@ -317,7 +320,7 @@ def _ort_schema() -> Any:
         sys.path.remove(folder)
 
 
-def _add_ort_graph(fbs: Any, proto: Any, graph: _Graph, dtypes: dict[int, str]) -> dict[str, TensorInfo]:
+def _add_ort_graph(fbs: ModuleType, proto: ort.Graph, graph: _Graph, dtypes: dict[int, str]) -> dict[str, TensorInfo]:
     for i in range(proto.InitializersLength()):
         tensor = proto.Initializers(i)
         _add_ort_constant(tensor, graph, dtypes)
@@ -342,7 +345,7 @@ def _add_ort_graph(fbs: Any, proto: Any, graph: _Graph, dtypes: dict[int, str]) 
     }
 
 
-def _add_ort_constant(tensor: Any, graph: _Graph, dtypes: dict[int, str]) -> str:
+def _add_ort_constant(tensor: ort.Tensor, graph: _Graph, dtypes: dict[int, str]) -> str:
     name, dtype = _text(tensor.Name()), _ort_dtype(dtypes, tensor.DataType())
     shape = tuple(int(tensor.Dims(i)) for i in range(tensor.DimsLength()))
     external = tensor.ExternalDataOffset() >= 0
@@ -354,7 +357,7 @@ def _add_ort_constant(tensor: Any, graph: _Graph, dtypes: dict[int, str]) -> str
     return name
 
 
-def _ort_info(fbs: Any, value: Any, dtypes: dict[int, str]) -> TensorInfo:
+def _ort_info(fbs: ModuleType, value: ort.ValueInfo, dtypes: dict[int, str]) -> TensorInfo:
     name, kind = _text(value.Name()), value.Type()
     if kind is None or kind.ValueType() != fbs.TypeInfoValue.TypeInfoValue.tensor_type:
         return TensorInfo(name, (), "unknown" if kind is None else "not a tensor")

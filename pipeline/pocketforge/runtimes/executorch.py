@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import collections
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from executorch.backends.xnnpack._passes.channels_last_tagged_reshape_pass import (  # noqa: PLC2701 - no public name
     ChannelsLastTaggedReshapePass,
 )
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.devtools.backend_debug import get_delegation_info
-from executorch.exir import to_edge_transform_and_lower
+from executorch.exir import EdgeProgramManager, to_edge_transform_and_lower
 from executorch.exir.dialects._ops import ops as edge_ops  # noqa: PLC2701 - no public name
 from executorch.exir.lowered_backend_module import LoweredBackendModule
 from executorch.exir.passes.quantize_io_pass import quantize_input, quantize_output
+from torch.export import ExportedProgram
 
 from pocketforge.errors import StageFailed
 from pocketforge.rewrites.graph import op_name, where
@@ -63,10 +64,10 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
 
 
 def _quantize_io(
-    program: Any, inputs: list[TensorSpec], outputs: list[TensorSpec]
+    program: ExportedProgram, inputs: list[TensorSpec], outputs: list[TensorSpec]
 ) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    def parameters(spec: TensorSpec, found: Any) -> TensorSpec:
-        return TensorSpec(spec.name, spec.shape, "int8", spec.layout, float(found[0]), int(found[1]))
+    def parameters(spec: TensorSpec, levels: Sequence[float]) -> TensorSpec:
+        return TensorSpec(spec.name, spec.shape, "int8", spec.layout, float(levels[0]), int(levels[1]))
 
     try:
         new_inputs = [parameters(spec, quantize_input(program, i)) for i, spec in enumerate(inputs)]
@@ -80,14 +81,14 @@ def _quantize_io(
     return new_inputs, new_outputs
 
 
-def _io(specs: list[TensorSpec]) -> list[dict[str, Any]]:
+def _io(specs: list[TensorSpec]) -> list[dict[str, object]]:
     return [
         {"name": s.name, **({"scale": s.scale, "zero_point": s.zero_point} if s.scale is not None else {})}
         for s in specs
     ]
 
 
-def _nodes(edge: Any) -> list[dict[str, Any]]:
+def _nodes(edge: EdgeProgramManager) -> list[dict[str, object]]:
     """What the runtime's errors call by a number or by its operator, and the layer that it is of."""
     program = edge.exported_program().graph_module
     lowered = [part for part in program.children() if isinstance(part, LoweredBackendModule)]
@@ -99,7 +100,7 @@ def _nodes(edge: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _delegation(edge: Any) -> tuple[dict[str, Any], list[str]]:
+def _delegation(edge: EdgeProgramManager) -> tuple[dict[str, object], list[str]]:
     program = edge.exported_program()
     info = get_delegation_info(program.graph_module)
     left: collections.Counter[str] = collections.Counter()

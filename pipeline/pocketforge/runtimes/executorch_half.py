@@ -8,7 +8,6 @@ as before, less exact, and slower.
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch.utils import _pytree  # noqa: PLC2701 - upstream gives it no public name
@@ -25,18 +24,18 @@ class _InHalf(torch.nn.Module):  # type: ignore[misc]
         super().__init__()
         self.module = module
 
-    def forward(self, *inputs: torch.Tensor) -> Any:
+    def forward(self, *inputs: torch.Tensor) -> object:
         outputs = self.module(*[x.half() if x.is_floating_point() else x for x in inputs])
         return _pytree.tree_map(lambda y: y.float() if y.dtype == torch.float16 else y, outputs)
 
 
 def in_half(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """The program in half precision. Raises StageFailed when its file would not be smaller, or it does not trace."""
-    module: Any = copy.deepcopy(program).module()
-    kept, total = _bytes_kept_wide(module)
-    if total and kept > (1 - LEAST_HALVED) * total:
+    module: torch.fx.GraphModule = copy.deepcopy(program).module()
+    wide, total = _bytes_kept_wide(module)
+    if total and wide > (1 - LEAST_HALVED) * total:
         raise StageFailed(
-            f"fp16 would not make the .pte smaller: XNNPACK keeps convolutions' weights in float32, {kept / total:.0%} "
+            f"fp16 would not make the .pte smaller: XNNPACK keeps convolutions' weights in float32, {wide / total:.0%} "
             "of this model's",
             'use scheme = "static_int8", or runtime "tflite" or "onnx" for fp16',
         )

@@ -6,7 +6,7 @@ and float activations.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def drop_activation_quantization(module: torch.nn.Module) -> int:
     """Take every choose_qparams → quantize → dequantize chain out of `module`, in place. Returns how many."""
-    graph: Any = module.graph
+    graph: torch.fx.Graph = module.graph
     dropped = 0
     for node in list(graph.nodes):
         if node.op != "call_function" or "choose_qparams" not in str(node.target):

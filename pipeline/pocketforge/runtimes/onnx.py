@@ -8,8 +8,8 @@ import json
 import logging
 import os
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +17,7 @@ import torch
 from onnx import numpy_helper
 
 from pocketforge.errors import StageFailed
+from pocketforge.metrics import Array
 from pocketforge.quantization.encodings import load_encodings
 from pocketforge.rewrites.passes import ONNX, rewrite
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
@@ -32,10 +33,23 @@ DEFAULT_OPSET = 20
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What the integers of an input or output stand for, as the file's metadata has it.
+
+    Attributes:
+        scale: The real value of one level.
+        zero_point: The level of a real 0.
+    """
+
+    scale: float
+    zero_point: int
+
+
 def export(request: ExportRequest, out: Path) -> ExportResult:
     """Write model.onnx (checked) and model.ort. Raises StageFailed."""
     opset = _opset(request)
-    module: Any = request.program.module()
+    module: torch.fx.GraphModule = request.program.module()
     if request.is_dynamic:
         drop_activation_quantization(module)
     rewrite(module, ONNX)
@@ -54,21 +68,24 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     written = next((o.version for o in model.opset_import if o.domain == ""), None)
     if written != opset:
         raise StageFailed(f"asked for opset {opset}, the exporter wrote {written}", "leave opset out, or use 18 to 23")
-    io_quantization: dict[str, dict[str, Any]] = {}
+    io_quantization: dict[str, Levels] = {}
     if request.is_dynamic:
         quantize_inputs(model.graph)
     elif request.is_int8:
         _to_uint8(model.graph)
         if request.io == "int8":
             io_quantization = _strip_float_io(model.graph)
-            model.metadata_props.add(key="io_quantization", value=json.dumps(io_quantization, sort_keys=True))
+            model.metadata_props.add(
+                key="io_quantization",
+                value=json.dumps({name: asdict(levels) for name, levels in io_quantization.items()}, sort_keys=True),
+            )
     _drop_build_traces(model)
     path = out / "model.onnx"
-    if request.is_weight_only or request.scheme == "fp16":
+    if request.is_weight_only or request.is_half:
         warnings = _write_small_weights(request, model, path)
     else:
         warnings = []
-        if request.scheme == "codebook" and request.encodings is not None:
+        if request.info.weights == "codebook" and request.encodings is not None:
             apply_codebooks(model, request.encodings)
         _write(model, path)
         export_ort(path, out)
@@ -90,8 +107,9 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
 
 def _opset(request: ExportRequest) -> int:
     """The one asked for, else the first that has the types which the scheme stores. Raises StageFailed."""
-    least = {"weight_only_int4": INT4_OPSET, "codebook": UINT4_OPSET}.get(request.scheme, DEFAULT_OPSET)
-    if request.scheme == "weight_only_int4" and (request.opset or least) < least:
+    small = request.is_weight_only and request.info.bits <= 4
+    least = INT4_OPSET if small else UINT4_OPSET if request.info.weights == "codebook" else DEFAULT_OPSET
+    if small and (request.opset or least) < least:
         raise StageFailed(f"ONNX has 4-bit weights from opset {least} on, found opset {request.opset}", "leave it out")
     return request.opset or least
 
@@ -125,17 +143,15 @@ def _write_small_weights(request: ExportRequest, model: onnx.ModelProto, path: P
     return warnings
 
 
-def _spec(
-    name: str, shape: tuple[int, ...], dtype: str, quantized: dict[str, dict[str, Any]], image_layout: str
-) -> TensorSpec:
+def _spec(name: str, shape: tuple[int, ...], dtype: str, quantized: dict[str, Levels], image_layout: str) -> TensorSpec:
     layout = image_layout if len(shape) == 4 else ""
-    found = quantized.get(name)
-    if found:
-        return TensorSpec(name, shape, "uint8", layout, found["scale"], found["zero_point"])
+    levels = quantized.get(name)
+    if levels:
+        return TensorSpec(name, shape, "uint8", layout, levels.scale, levels.zero_point)
     return TensorSpec(name, shape, dtype, layout)
 
 
-def _constant(graph: onnx.GraphProto, name: str) -> np.ndarray[Any, Any] | None:
+def _constant(graph: onnx.GraphProto, name: str) -> Array | None:
     for initializer in graph.initializer:
         if initializer.name == name:
             return np.asarray(numpy_helper.to_array(initializer))
@@ -182,9 +198,9 @@ def _shift(graph: onnx.GraphProto, node: onnx.NodeProto, position: int, index: i
     return True
 
 
-def _strip_float_io(graph: onnx.GraphProto) -> dict[str, dict[str, Any]]:
+def _strip_float_io(graph: onnx.GraphProto) -> dict[str, Levels]:
     """Make inputs and outputs uint8 by taking off the outermost Quantize/DequantizeLinear. Returns their parameters."""
-    found = {}
+    parameters = {}
     for value in list(graph.input):
         users = [n for n in graph.node if value.name in n.input]
         if len(users) != 1 or users[0].op_type != "QuantizeLinear":
@@ -192,7 +208,7 @@ def _strip_float_io(graph: onnx.GraphProto) -> dict[str, dict[str, Any]]:
                 f"input {value.name!r} is not quantized first (it goes to {', '.join(n.op_type for n in users)})",
                 'leave io at "float32" for this model',
             )
-        found[value.name] = _parameters(graph, users[0])
+        parameters[value.name] = _parameters(graph, users[0])
         _rename_uses(graph, users[0].output[0], value.name)
         graph.node.remove(users[0])
         value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
@@ -205,21 +221,21 @@ def _strip_float_io(graph: onnx.GraphProto) -> dict[str, dict[str, Any]]:
                 f"output {value.name!r} is not quantized last (it comes from {maker.op_type})",
                 'leave io at "float32" for this model',
             )
-        found[value.name] = _parameters(graph, maker)
+        parameters[value.name] = _parameters(graph, maker)
         inner_name = maker.input[0]
         inner = next(n for n in graph.node if inner_name in n.output)
         inner.output[list(inner.output).index(inner_name)] = value.name
         graph.node.remove(maker)
         _rename_uses(graph, inner_name, value.name)
         value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
-    return found
+    return parameters
 
 
-def _parameters(graph: onnx.GraphProto, node: onnx.NodeProto) -> dict[str, Any]:
+def _parameters(graph: onnx.GraphProto, node: onnx.NodeProto) -> Levels:
     scale, zero_point = _constant(graph, node.input[1]), _constant(graph, node.input[2])
     if scale is None or zero_point is None:
         raise StageFailed(f"{node.op_type} {node.name} has no constant scale", 'leave io at "float32" for this model')
-    return {"scale": float(scale), "zero_point": int(zero_point)}
+    return Levels(float(scale), int(zero_point))
 
 
 def _rename_uses(graph: onnx.GraphProto, old: str, new: str) -> None:
@@ -251,18 +267,18 @@ def export_ort(path: Path, out: Path) -> None:
     """model.ort for ARM (the x86 default would bake in the slow int8 form)."""
     from onnxruntime.tools import convert_onnx_models_to_ort as convert
 
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as log:
         convert.convert_onnx_models_to_ort(
             path, out, [convert.OptimizationStyle.Fixed], target_platform="arm", allow_conversion_failures=False
         )
-    print(said.getvalue())
+    print(log.getvalue())
     if not (out / "model.ort").is_file():
         raise StageFailed("ONNX Runtime wrote no .ort file", "see the log")
     for extra in out.glob("*.config"):
         extra.unlink()
 
 
-def _mobile_usability(path: Path) -> dict[str, Any]:
+def _mobile_usability(path: Path) -> dict[str, object]:
     """What ONNX Runtime's mobile checker says of an .onnx file."""
     from onnxruntime.tools.mobile_helpers import usability_checker
 

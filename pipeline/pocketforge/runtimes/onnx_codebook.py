@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -20,13 +19,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketforge.errors import StageFailed
+from pocketforge.metrics import Array
 from pocketforge.quantization.codebook_files import Codebook, load_codebooks, pack_bits
 
 # ONNX has UINT4 since then; below it, and for more than 16 entries, an index takes a byte.
 UINT4_OPSET, UINT4_ENTRIES = 21, 16
 
 
-def apply_codebooks(model: onnx.ModelProto, encodings: Path) -> dict[str, Any]:
+def apply_codebooks(model: onnx.ModelProto, encodings: Path) -> dict[str, int]:
     """Replace each weight that has a codebook, in place. encodings: the quantize step's folder.
 
     A weight is found by its values: the exporter keeps convolutions' and most linear layers' weights under their own
@@ -36,19 +36,19 @@ def apply_codebooks(model: onnx.ModelProto, encodings: Path) -> dict[str, Any]:
     """
     books = load_codebooks(encodings)
     opset = next((o.version for o in model.opset_import if o.domain == ""), 0)
-    wanted = _by_values(books)
-    found: set[str] = set()
+    by_values = _by_values(books)
+    placed: set[str] = set()
     nodes: list[onnx.NodeProto] = []
     count = {"uint4": 0, "uint8": 0}
     for initializer in list(model.graph.initializer):
         if initializer.data_type != TensorProto.FLOAT or len(initializer.dims) < 2:
             continue
         name = initializer.name
-        known = wanted.get(_digest(numpy_helper.to_array(initializer)))
+        known = by_values.get(_digest(numpy_helper.to_array(initializer)))
         if known is None:
             continue
         names, indices, centroids = known
-        found.update(names)
+        placed.update(names)
         small = len(centroids) <= UINT4_ENTRIES and opset >= UINT4_OPSET
         count["uint4" if small else "uint8"] += 1
         # Names of our own have a slash: a user's cannot.
@@ -57,7 +57,7 @@ def apply_codebooks(model: onnx.ModelProto, encodings: Path) -> dict[str, Any]:
         model.graph.initializer.append(numpy_helper.from_array(centroids, f"{name}/centroids"))
         nodes.append(helper.make_node("Cast", [f"{name}/indices"], [f"{name}/int32"], to=TensorProto.INT32))
         nodes.append(helper.make_node("Gather", [f"{name}/centroids", f"{name}/int32"], [name], axis=0))
-    missing = sorted(set(books) - found)
+    missing = sorted(set(books) - placed)
     if missing:
         raise StageFailed(
             f"the exporter wrote no constant with the clustered values of {', '.join(missing)}",
@@ -73,16 +73,16 @@ def _by_values(
     books: dict[str, Codebook],
 ) -> dict[bytes, tuple[list[str], NDArray[np.uint8], NDArray[np.float32]]]:
     """What a constant's values are the clustered form of: names of the weights, indices of its shape, centroids."""
-    found: dict[bytes, tuple[list[str], NDArray[np.uint8], NDArray[np.float32]]] = {}
+    by_digest: dict[bytes, tuple[list[str], NDArray[np.uint8], NDArray[np.float32]]] = {}
     for name, book in books.items():
         for indices in (book.indices, book.indices.T) if book.indices.ndim == 2 else (book.indices,):
-            known = found.setdefault(_digest(book.centroids[indices]), ([], indices, book.centroids))
+            known = by_digest.setdefault(_digest(book.centroids[indices]), ([], indices, book.centroids))
             if name not in known[0]:
                 known[0].append(name)
-    return found
+    return by_digest
 
 
-def _digest(values: NDArray[Any]) -> bytes:
+def _digest(values: Array) -> bytes:
     array = np.ascontiguousarray(values, np.float32)
     return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).digest()
 

@@ -11,7 +11,6 @@ saturate their 16-bit sums where the processor has no VNNI; uint8 × uint8 is ex
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pocketforge.errors import StageFailed
+from pocketforge.metrics import Array
 
 ZERO_POINT = 128
 # Names of our own have a slash: a user's cannot.
@@ -95,20 +95,20 @@ def _linear(node: onnx.NodeProto, x: tuple[str, str, str], weight: tuple[str, st
     out = node.output[0]
     bias = node.input[2] if len(node.input) > 2 else ""
     product = f"{out}/product" if bias else out
-    made = [
+    nodes = [
         helper.make_node("MatMulInteger", [values, weight[0], x_zero_point, WEIGHT_ZERO_POINT], [f"{out}/int32"]),
         helper.make_node("Cast", [f"{out}/int32"], [f"{out}/float"], to=onnx.TensorProto.FLOAT),
         helper.make_node("Mul", [x_scale, weight[1]], [f"{out}/scales"]),
         helper.make_node("Mul", [f"{out}/float", f"{out}/scales"], [product]),
     ]
     if bias:
-        made.append(helper.make_node("Add", [product, bias], [out]))
-    return made
+        nodes.append(helper.make_node("Add", [product, bias], [out]))
+    return nodes
 
 
-def _weights(graph: onnx.GraphProto, constants: dict[str, NDArray[Any]]) -> dict[str, _Weight]:
+def _weights(graph: onnx.GraphProto, constants: dict[str, Array]) -> dict[str, _Weight]:
     """Value name → int8 weight: outputs of DequantizeLinear on a constant, and of a Transpose behind one."""
-    found: dict[str, _Weight] = {}
+    weights: dict[str, _Weight] = {}
     for node in graph.node:
         if node.op_type == "DequantizeLinear":
             value, scale = constants.get(node.input[0]), constants.get(node.input[1])
@@ -120,22 +120,23 @@ def _weights(graph: onnx.GraphProto, constants: dict[str, NDArray[Any]]) -> dict
             # As torch stores a linear layer's weight: N×K, a scale for each of the N outputs.
             flat = scale.reshape(-1)
             one = flat[:1].reshape(()) if np.all(flat == flat[0]) else flat
-            found[node.output[0]] = _Weight(node.input[0], value, one.astype(np.float32), axis=0)
-        elif node.op_type == "Transpose" and node.input[0] in found:
-            found[node.output[0]] = found[node.input[0]].transposed()
-    return found
+            weights[node.output[0]] = _Weight(node.input[0], value, one.astype(np.float32), axis=0)
+        elif node.op_type == "Transpose" and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]].transposed()
+    return weights
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
-    found = {i.name: np.asarray(numpy_helper.to_array(i)) for i in graph.initializer}
+def _constants(graph: onnx.GraphProto) -> dict[str, Array]:
+    constants = {i.name: np.asarray(numpy_helper.to_array(i)) for i in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            found[node.output[0]] = np.asarray(numpy_helper.to_array(node.attribute[0].t))
-    return found
+            constants[node.output[0]] = np.asarray(numpy_helper.to_array(node.attribute[0].t))
+    return constants
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: float) -> Any:
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+def _attribute(node: onnx.NodeProto, name: str, default: float) -> float:
+    value: float = next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+    return value
 
 
 def _drop_unused(graph: onnx.GraphProto, candidates: set[str]) -> None:

@@ -36,7 +36,7 @@ def store_encodings(model: onnx.ModelProto, encodings: Mapping[str, Encoding], *
     """
     graph = model.graph
     matcher = Matcher(encodings)
-    made: list[onnx.NodeProto] = []
+    nodes: list[onnx.NodeProto] = []
     for constant in [i for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT]:
         placed = matcher.find(np.asarray(numpy_helper.to_array(constant)))
         if placed is None:
@@ -47,17 +47,17 @@ def store_encodings(model: onnx.ModelProto, encodings: Mapping[str, Encoding], *
         if lookups and not placed.encoding.group_size and all(_is_row_lookup(n, name) for n in lookups):
             _store_table(graph, placed, name, lookups)
         elif placed.encoding.group_size:
-            made += _groups(graph, placed, name, when_run=when_run)
+            nodes += _groups(graph, placed, name, when_run=when_run)
         else:
-            made += _channels(graph, placed, name, when_run=when_run)
-    _put_first(graph, made)
+            nodes += _channels(graph, placed, name, when_run=when_run)
+    _put_first(graph, nodes)
     return matcher.missing
 
 
 def store_halves(model: onnx.ModelProto) -> int:
     """Store float32 weights in half precision, in place; they are cast back, once when loaded. Returns how many."""
     graph = model.graph
-    made = []
+    casts = []
     for constant in list(graph.initializer):
         half = in_half(np.asarray(numpy_helper.to_array(constant)))
         if half is None:
@@ -65,9 +65,9 @@ def store_halves(model: onnx.ModelProto) -> int:
         name = constant.name
         graph.initializer.remove(constant)
         graph.initializer.append(numpy_helper.from_array(half, f"{name}/half"))
-        made.append(helper.make_node("Cast", [f"{name}/half"], [name], to=onnx.TensorProto.FLOAT))
-    _put_first(graph, made)
-    return len(made)
+        casts.append(helper.make_node("Cast", [f"{name}/half"], [name], to=onnx.TensorProto.FLOAT))
+    _put_first(graph, casts)
+    return len(casts)
 
 
 def write_ort(source: Path, target: Path, *, keep_casts: bool) -> None:
@@ -92,7 +92,7 @@ def write_ort(source: Path, target: Path, *, keep_casts: bool) -> None:
 
 def _channels(graph: onnx.GraphProto, placed: Placed, name: str, *, when_run: bool) -> list[onnx.NodeProto]:
     """One scale, or one for each output channel: the levels lie as the weight did."""
-    levels = _store_levels(graph, placed.levels, name, byte_each=when_run or placed.encoding.bits == 8)
+    levels = _store_levels(graph, placed.levels, name, byte_each=when_run or placed.encoding.bits > 4)
     scales, axis = placed.encoding.scales, placed.axis
     if when_run:
         scales = scales.reshape(()) if axis is None else scales
@@ -103,18 +103,18 @@ def _channels(graph: onnx.GraphProto, placed: Placed, name: str, *, when_run: bo
 
 def _groups(graph: onnx.GraphProto, placed: Placed, name: str, *, when_run: bool) -> list[onnx.NodeProto]:
     """A scale for each group of inputs: a row for each group, reshaped to the weight behind its scales."""
-    levels = _store_levels(graph, placed.encoding.rows(), name, byte_each=when_run or placed.encoding.bits == 8)
+    levels = _store_levels(graph, placed.encoding.rows(), name, byte_each=when_run or placed.encoding.bits > 4)
     scales = placed.encoding.scales.reshape(-1)
-    made = _times_scales(graph, levels, scales if when_run else scales[:, None], f"{name}/rows", 0, when_run=when_run)
+    nodes = _times_scales(graph, levels, scales if when_run else scales[:, None], f"{name}/rows", 0, when_run=when_run)
     value = f"{name}/rows"
     moves = placed.rows_permutation != tuple(range(len(placed.order)))
     if moves:
         _store(graph, np.array(placed.rows_shape, np.int64), f"{name}/rows_shape")
-        made.append(helper.make_node("Reshape", [value, f"{name}/rows_shape"], [f"{name}/axes"]))
-        made.append(helper.make_node("Transpose", [f"{name}/axes"], [f"{name}/moved"], perm=placed.rows_permutation))
+        nodes.append(helper.make_node("Reshape", [value, f"{name}/rows_shape"], [f"{name}/axes"]))
+        nodes.append(helper.make_node("Transpose", [f"{name}/axes"], [f"{name}/moved"], perm=placed.rows_permutation))
         value = f"{name}/moved"
     _store(graph, np.array(placed.shape, np.int64), f"{name}/shape")
-    return [*made, helper.make_node("Reshape", [value, f"{name}/shape"], [name])]
+    return [*nodes, helper.make_node("Reshape", [value, f"{name}/shape"], [name])]
 
 
 def _times_scales(
@@ -144,16 +144,16 @@ def _store_table(graph: onnx.GraphProto, placed: Placed, name: str, lookups: lis
     _store(graph, scales, f"{name}/scales")
     for lookup in lookups:
         out, ids = lookup.output[0], lookup.input[1]
-        made = [helper.make_node("Gather", [f"{name}/levels", ids], [f"{out}/levels"], axis=0)]
+        nodes = [helper.make_node("Gather", [f"{name}/levels", ids], [f"{out}/levels"], axis=0)]
         scale = f"{name}/scales"
         if by_row:
             scale = f"{out}/scales"
-            made.append(helper.make_node("Gather", [f"{name}/scales", ids], [scale], axis=0))
-        made.append(helper.make_node("Cast", [f"{out}/levels"], [f"{out}/float"], to=onnx.TensorProto.FLOAT))
-        made.append(helper.make_node("Mul", [f"{out}/float", scale], [out]))
+            nodes.append(helper.make_node("Gather", [f"{name}/scales", ids], [scale], axis=0))
+        nodes.append(helper.make_node("Cast", [f"{out}/levels"], [f"{out}/float"], to=onnx.TensorProto.FLOAT))
+        nodes.append(helper.make_node("Mul", [f"{out}/float", scale], [out]))
         at = list(graph.node).index(lookup)
         graph.node.remove(lookup)
-        for offset, node in enumerate(made):
+        for offset, node in enumerate(nodes):
             graph.node.insert(at + offset, node)
 
 
@@ -171,9 +171,9 @@ def _store(graph: onnx.GraphProto, array: NDArray[np.generic], name: str) -> Non
     graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
 
 
-def _put_first(graph: onnx.GraphProto, made: list[onnx.NodeProto]) -> None:
+def _put_first(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     old = list(graph.node)
     del graph.node[:]
-    graph.node.extend([*made, *old])
+    graph.node.extend([*nodes, *old])
     # The exporter's types of values in between know nothing of the new ones; the checker infers them again.
     del graph.value_info[:]

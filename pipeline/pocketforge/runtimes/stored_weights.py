@@ -10,18 +10,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketforge.metrics import Array
 from pocketforge.quantization.encodings import Encoding, grouped_order
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An encoded weight as a constant of the file: of `shape`, with the weight's axes (those of size 1 left out) in
-    the order of `order`."""
+    """An encoded weight as a constant of the file.
+
+    Attributes:
+        name: The weight's, in PyTorch.
+        encoding: Its levels and scales.
+        shape: The constant's.
+        order: The weight's axes (those of size 1 left out) as they lie in the constant.
+    """
 
     name: str
     encoding: Encoding
@@ -74,21 +80,21 @@ class Matcher:
     def missing(self) -> list[str]:
         return list(self._left)
 
-    def find(self, constant: NDArray[Any]) -> Placed | None:
+    def find(self, constant: Array) -> Placed | None:
         """The weight whose values `constant` (float32) holds; None when it is none of them."""
         if constant.dtype != np.float32 or not constant.size:
             return None
-        found = None
+        placed = None
         # Weights with the same values all count as found: converters keep one copy of equal constants.
         for name, encoding, values in self._by_content.get(_fingerprint(constant), []):
             order = _order_of(values, constant)
             if order is not None:
                 self._left.pop(name, None)
-                found = found or Placed(name, encoding, tuple(int(n) for n in constant.shape), order)
-        return found
+                placed = placed or Placed(name, encoding, tuple(int(n) for n in constant.shape), order)
+        return placed
 
 
-def in_half(constant: NDArray[Any]) -> NDArray[np.float16] | None:
+def in_half(constant: Array) -> NDArray[np.float16] | None:
     """A weight in half precision; None for what is no float32 weight (of two axes or more) or does not fit it."""
     if constant.dtype != np.float32 or constant.ndim < 2 or constant.size < 2:
         return None
@@ -102,13 +108,13 @@ def unmatched_warning(name: str) -> str:
     return f"{name} stays float32 in the file: the converter changed its values (folded something into it)"
 
 
-def _fingerprint(values: NDArray[Any]) -> tuple[int, int]:
+def _fingerprint(values: Array) -> tuple[int, int]:
     """Equal for the same numbers in any order: their count and the sum of their bits."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return values.size, int(bits.sum(dtype=np.uint64))
 
 
-def _order_of(values: NDArray[np.float32], constant: NDArray[Any]) -> tuple[int, ...] | None:
+def _order_of(values: NDArray[np.float32], constant: Array) -> tuple[int, ...] | None:
     """The order of `values`' axes (but for those of size 1) that makes them `constant`."""
     axes = [axis for axis, size in enumerate(values.shape) if size > 1]
     sizes = [size for size in constant.shape if size > 1]
@@ -120,6 +126,6 @@ def _order_of(values: NDArray[np.float32], constant: NDArray[Any]) -> tuple[int,
     return None
 
 
-def _ordered(array: NDArray[Any], order: tuple[int, ...]) -> NDArray[Any]:
-    kept = sorted(order)
-    return array.squeeze().transpose([kept.index(axis) for axis in order])
+def _ordered(array: Array, order: tuple[int, ...]) -> Array:
+    axes = sorted(order)
+    return array.squeeze().transpose([axes.index(axis) for axis in order])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 from pocketforge.runtimes.taps import FileTap
+from pocketforge.runtimes.tflite_objects import Graph, Model, Operator, kind_of, packed, unpacked
 
 _OPS = schema.BuiltinOperator
 HEAVY = {
@@ -26,16 +25,16 @@ def tap_file(path: Path, out: Path) -> list[FileTap]:
     Outputs of convolutions are NHWC, whatever the model's own layout is: the format has no other.
     """
     data = path.read_bytes()
-    model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(data), 0))
+    model = unpacked(data)
     graph = model.subgraphs[0]
     outputs = [int(i) for i in graph.outputs]
-    readers: dict[int, list[Any]] = {}
+    readers: dict[int, list[Operator]] = {}
     for op in graph.operators:
         for index in op.inputs:
             readers.setdefault(int(index), []).append(op)
-    found = []
+    taps = []
     for op in graph.operators:
-        kind = HEAVY.get(_code(model, op))
+        kind = HEAVY.get(kind_of(model, op))
         if kind is None:
             continue
         last = _end(model, graph, int(op.outputs[0]), readers, outputs)
@@ -45,29 +44,23 @@ def tap_file(path: Path, out: Path) -> list[FileTap]:
         weight = tuple(int(n) for n in graph.tensors[int(op.inputs[1])].shape)
         name = (tensor.name or b"").decode("utf-8", "replace")
         # Scales come with the session's answer: the format keeps them with each tensor.
-        found.append(FileTap(name, kind, outputs.index(last), weight, None, None, kind == "conv"))
+        taps.append(FileTap(name, kind, outputs.index(last), weight, None, None, kind == "conv"))
     graph.outputs = outputs
-    builder = flatbuffers.Builder(len(data) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    out.write_bytes(bytes(builder.Output()))
-    return found
+    out.write_bytes(packed(model, len(data) + 4096))
+    return taps
 
 
-def _end(model: Any, graph: Any, tensor: int, readers: dict[int, list[Any]], outputs: list[int]) -> int:
+def _end(model: Model, graph: Graph, tensor: int, readers: dict[int, list[Operator]], outputs: list[int]) -> int:
     """Behind an activation or a batch norm that was not fused."""
     while tensor not in outputs and len(readers.get(tensor, [])) == 1:
         op = readers[tensor][0]
         others = [int(i) for i in op.inputs if int(i) not in (tensor, -1)]
-        if _code(model, op) not in _BEHIND or not all(_is_constant(model, graph, i) for i in others):
+        if kind_of(model, op) not in _BEHIND or not all(_is_constant(model, graph, i) for i in others):
             break
         tensor = int(op.outputs[0])
     return tensor
 
 
-def _is_constant(model: Any, graph: Any, tensor: int) -> bool:
+def _is_constant(model: Model, graph: Graph, tensor: int) -> bool:
     data = model.buffers[graph.tensors[tensor].buffer].data
     return data is not None and len(data) > 0
-
-
-def _code(model: Any, op: Any) -> int:
-    return int(model.operatorCodes[op.opcodeIndex].builtinCode)

@@ -10,14 +10,22 @@ dynamic ("hybrid") form.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from pocketforge.errors import StageFailed
-from pocketforge.runtimes.tflite_edit import drop_unused, drop_unused_tensors, packed, unpacked
+from pocketforge.runtimes.tflite_edit import drop_unused, drop_unused_tensors
+from pocketforge.runtimes.tflite_objects import (
+    Buffer,
+    Graph,
+    Model,
+    OperatorCode,
+    kind_of,
+    packed,
+    quantization_of,
+    unpacked,
+)
 
 # Of FULLY_CONNECTED, as the converter's own versioning says: hybrid with a scale for each channel; with one scale.
 PER_CHANNEL, PER_TENSOR = 12, 5
@@ -28,24 +36,24 @@ def fold_linear_weights(data: bytes) -> bytes:
     """Returns the file with int8 weights stored. Raises StageFailed when one goes elsewhere than to a linear layer."""
     model = unpacked(data)
     for number, graph in enumerate(model.subgraphs):
-        made_by = {int(op.outputs[0]): op for op in graph.operators if _kind(model, op) in _CHAIN}
+        made_by = {int(op.outputs[0]): op for op in graph.operators if kind_of(model, op) in _CHAIN}
         folded: set[int] = set()
         for op in graph.operators:
             for position, index in enumerate(int(i) for i in op.inputs):
                 source = made_by.get(index)
-                if source is None or _kind(model, source) != schema.BuiltinOperator.DEQUANTIZE:
+                if source is None or kind_of(model, source) != schema.BuiltinOperator.DEQUANTIZE:
                     continue
                 stored = int(source.inputs[0])
-                if stored not in made_by or _kind(model, made_by[stored]) != schema.BuiltinOperator.QUANTIZE:
+                if stored not in made_by or kind_of(model, made_by[stored]) != schema.BuiltinOperator.QUANTIZE:
                     continue
-                if _kind(model, op) != schema.BuiltinOperator.FULLY_CONNECTED or position != 1:
+                if kind_of(model, op) != schema.BuiltinOperator.FULLY_CONNECTED or position != 1:
                     name = (graph.tensors[stored].name or b"").decode("utf-8", "replace")
                     raise StageFailed(f"the int8 weight {name!r} goes to no linear layer", "see the log")
                 if stored not in folded:
                     _store_int8(model, graph, int(made_by[stored].inputs[0]), stored)
                     folded.add(stored)
                 op.inputs[1] = stored
-                one_scale = len(graph.tensors[stored].quantization.scale) == 1
+                one_scale = len(quantization_of(graph.tensors[stored]).scale) == 1
                 op.opcodeIndex = _versioned(model, op.opcodeIndex, PER_TENSOR if one_scale else PER_CHANNEL)
         gone = {id(op) for i, op in made_by.items() if i in folded}
         gone |= {id(op) for op in made_by.values() if int(op.inputs[0]) in folded}
@@ -58,11 +66,7 @@ def fold_linear_weights(data: bytes) -> bytes:
 _CHAIN = (schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE)
 
 
-def _kind(model: Any, op: Any) -> int:
-    return int(model.operatorCodes[op.opcodeIndex].builtinCode)
-
-
-def _store_int8(model: Any, graph: Any, source: int, target: int) -> None:
+def _store_int8(model: Model, graph: Graph, source: int, target: int) -> None:
     """Compute the quantize op from constant tensor `source` to tensor `target`, as torch does."""
     constant, tensor = graph.tensors[source], graph.tensors[target]
     raw = model.buffers[constant.buffer].data
@@ -71,7 +75,7 @@ def _store_int8(model: Any, graph: Any, source: int, target: int) -> None:
             "the converter left a weight behind a quantize op that is not a float constant", "see the log"
         )
     values: NDArray[np.float32] = np.frombuffer(bytes(raw), np.float32).reshape([int(n) for n in constant.shape])
-    details = tensor.quantization
+    details = quantization_of(tensor)
     scales = np.asarray(details.scale, np.float32)
     if np.any(details.zeroPoint) or (len(scales) > 1 and details.quantizedDimension != 0):
         raise StageFailed("the converter quantized a weight in another way than by symmetric rows", "see the log")
@@ -79,20 +83,20 @@ def _store_int8(model: Any, graph: Any, source: int, target: int) -> None:
     if np.all(scales == scales[0]):
         # One scale for all: a form that older runtimes know.
         details.scale, details.zeroPoint, details.quantizedDimension = scales[:1], np.zeros(1, np.int64), 0
-    buffer = schema.BufferT()
+    buffer: Buffer = schema.BufferT()
     buffer.data = np.clip(levels, -LIMIT, LIMIT).astype(np.int8).reshape(-1).view(np.uint8)
     model.buffers.append(buffer)
     tensor.buffer = len(model.buffers) - 1
 
 
-def _versioned(model: Any, index: int, version: int) -> int:
+def _versioned(model: Model, index: int, version: int) -> int:
     """An operator code like that at `index`, of at least this version: float layers keep theirs."""
     old = model.operatorCodes[index]
     version = max(version, old.version)
     for position, code in enumerate(model.operatorCodes):
         if code.builtinCode == old.builtinCode and code.version == version:
             return position
-    code = schema.OperatorCodeT()
-    code.builtinCode, code.deprecatedBuiltinCode, code.version = old.builtinCode, old.deprecatedBuiltinCode, version
-    model.operatorCodes.append(code)
+    added: OperatorCode = schema.OperatorCodeT()
+    added.builtinCode, added.deprecatedBuiltinCode, added.version = old.builtinCode, old.deprecatedBuiltinCode, version
+    model.operatorCodes.append(added)
     return len(model.operatorCodes) - 1

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
+
+from pocketforge.runtimes.tflite_objects import (
+    Graph,
+    Ints,
+    Model,
+    Operator,
+    OperatorCode,
+    Tensor,
+    TensorMap,
+    packed,
+    quantization_of,
+    unpacked,
+)
 
 SIGNATURE = "serving_default"
 # The converter names tensors after the model's classes and the private module that the user's file was loaded as. That
@@ -27,7 +38,7 @@ def set_interface(
     Returns the new file and, for each input or output that stays int8, its (scale, zero_point).
     Raises ValueError when the file has other numbers of inputs or outputs than names given.
     """
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(data), 0))
+    model = unpacked(data)
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
     sides = ((graph.inputs, signature.inputs, input_names), (graph.outputs, signature.outputs, output_names))
@@ -56,16 +67,15 @@ def set_interface(
             if tensor.type != schema.TensorType.INT8:
                 continue
             if not float_io:
-                left[name] = (float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0]))
+                details = quantization_of(tensor)
+                left[name] = (float(details.scale[0]), int(details.zeroPoint[0]))
                 continue
             tensors[position] = by_tensor[index].tensorIndex = _add_float(model, graph, index, side)
     signature.signatureKey = SIGNATURE.encode()
-    builder = flatbuffers.Builder(len(data) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output()), left
+    return packed(model, len(data) + 4096), left
 
 
-def _tell_apart(model: Any, graph: Any, tensors: Any, maps: Any) -> None:
+def _tell_apart(model: Model, graph: Graph, tensors: Ints, maps: list[TensorMap]) -> None:
     """Give an output that is the same tensor as another (an argmax in two integer types) a copy: it has a name too."""
     seen: set[int] = set()
     for position, index in enumerate(int(i) for i in tensors):
@@ -76,25 +86,26 @@ def _tell_apart(model: Any, graph: Any, tensors: Any, maps: Any) -> None:
         seen.add(int(tensors[position]))
 
 
-def _add_copy(model: Any, graph: Any, index: int) -> int:
+def _add_copy(model: Model, graph: Graph, index: int) -> int:
     """Add a tensor of the same values, behind a RESHAPE to its own shape; returns its index."""
     inner = graph.tensors[index]
-    copy = schema.TensorT()
+    copy: Tensor = schema.TensorT()
     copy.shape, copy.shapeSignature, copy.hasRank = inner.shape, inner.shapeSignature, inner.hasRank
     copy.type, copy.buffer, copy.name = inner.type, 0, inner.name
     copy.quantization = inner.quantization
     graph.tensors.append(copy)
-    op = schema.OperatorT()
+    op: Operator = schema.OperatorT()
     op.opcodeIndex = _operator_code(model, schema.BuiltinOperator.RESHAPE)
     op.inputs, op.outputs = [index], [len(graph.tensors) - 1]
     op.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
-    op.builtinOptions = schema.ReshapeOptionsT()
-    op.builtinOptions.newShape = [int(n) for n in inner.shape]
+    options = schema.ReshapeOptionsT()
+    options.newShape = [int(n) for n in inner.shape]
+    op.builtinOptions = options
     graph.operators.append(op)
     return len(graph.tensors) - 1
 
 
-def _before_float(model: Any, graph: Any, index: int) -> int:
+def _before_float(model: Model, graph: Graph, index: int) -> int:
     """The int8 tensor that the converter de-quantizes for this output, else `index`; the op goes if nobody reads it."""
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex].builtinCode
@@ -109,16 +120,16 @@ def _before_float(model: Any, graph: Any, index: int) -> int:
     return index
 
 
-def _add_float(model: Any, graph: Any, index: int, side: str) -> int:
+def _add_float(model: Model, graph: Graph, index: int, side: str) -> int:
     """Add a float32 tensor for int8 tensor `index` and the op between them; returns the new tensor's index."""
     inner = graph.tensors[index]
-    outer = schema.TensorT()
+    outer: Tensor = schema.TensorT()
     outer.shape, outer.shapeSignature, outer.hasRank = inner.shape, inner.shapeSignature, inner.hasRank
     outer.type, outer.buffer, outer.name = schema.TensorType.FLOAT32, 0, inner.name
     inner.name = inner.name + b"_int8"
     graph.tensors.append(outer)
     added = len(graph.tensors) - 1
-    op = schema.OperatorT()
+    op: Operator = schema.OperatorT()
     if side == "input":
         op.opcodeIndex = _operator_code(model, schema.BuiltinOperator.QUANTIZE)
         op.inputs, op.outputs = [added], [index]
@@ -130,43 +141,31 @@ def _add_float(model: Any, graph: Any, index: int, side: str) -> int:
     return added
 
 
-def _operator_code(model: Any, builtin: int, version: int = 1) -> int:
+def _operator_code(model: Model, builtin: int, version: int = 1) -> int:
     for position, code in enumerate(model.operatorCodes):
         if code.builtinCode == builtin:
             return position
-    code = schema.OperatorCodeT()
+    added: OperatorCode = schema.OperatorCodeT()
     # Readers older than the 32-bit field use the deprecated 8-bit one.
-    code.builtinCode = code.deprecatedBuiltinCode = builtin
-    code.version = version
-    model.operatorCodes.append(code)
+    added.builtinCode = added.deprecatedBuiltinCode = builtin
+    added.version = version
+    model.operatorCodes.append(added)
     return len(model.operatorCodes) - 1
 
 
-def unpacked(data: bytes) -> Any:
-    """The file as objects of the schema."""
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(data), 0))
-
-
-def packed(model: Any) -> bytes:
-    """The objects as a file."""
-    builder = flatbuffers.Builder(4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def operator_code(model: Any, builtin: int, version: int) -> int:
+def operator_code(model: Model, builtin: int, version: int) -> int:
     """The place of the operator code of exactly this version, which is added where it is not there."""
     for position, code in enumerate(model.operatorCodes):
         if code.builtinCode == builtin and code.version == version:
             return position
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = builtin
-    code.version = version
-    model.operatorCodes.append(code)
+    added: OperatorCode = schema.OperatorCodeT()
+    added.builtinCode = added.deprecatedBuiltinCode = builtin
+    added.version = version
+    model.operatorCodes.append(added)
     return len(model.operatorCodes) - 1
 
 
-def drop_unused_tensors(model: Any, number: int) -> None:
+def drop_unused_tensors(model: Model, number: int) -> None:
     """Drop what the removed ops read and wrote, and number the tensors that are left again."""
     graph = model.subgraphs[number]
     used = {int(i) for op in graph.operators for i in (*op.inputs, *op.outputs) if i >= 0}
@@ -182,15 +181,15 @@ def drop_unused_tensors(model: Any, number: int) -> None:
                 entry.tensorIndex = new[entry.tensorIndex]
 
 
-def drop_unused(model: Any) -> None:
+def drop_unused(model: Model) -> None:
     """Empty the buffers and drop the operator codes that nothing refers to any more."""
     used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
     used |= {entry.buffer for entry in model.metadata or ()}
     for index, buffer in enumerate(model.buffers):
         if index not in used:
             buffer.data = None
-    kept = sorted({op.opcodeIndex for graph in model.subgraphs for op in graph.operators})
+    used_codes = sorted({op.opcodeIndex for graph in model.subgraphs for op in graph.operators})
     for graph in model.subgraphs:
         for op in graph.operators:
-            op.opcodeIndex = kept.index(op.opcodeIndex)
-    model.operatorCodes = [model.operatorCodes[index] for index in kept]
+            op.opcodeIndex = used_codes.index(op.opcodeIndex)
+    model.operatorCodes = [model.operatorCodes[index] for index in used_codes]

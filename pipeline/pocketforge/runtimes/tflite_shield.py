@@ -7,12 +7,12 @@ few levels. A weight behind quantize and dequantize ops is left as it is; once c
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import torch
 from ai_edge_litert import schema_py_generated as schema
 
 from pocketforge.runtimes.tflite_edit import drop_unused_tensors
+from pocketforge.runtimes.tflite_objects import Model, Operator, kind_of
 
 # Convolutions' weights are changed by batch norms only, which are folded before.
 _SHIELDED = ("linear", "addmm", "mm", "matmul")
@@ -22,7 +22,7 @@ _PARAMETERS = (1.0, 0, -127, 127, torch.int8)
 
 def shield(module: torch.nn.Module, weights: Collection[str]) -> None:
     """Put the ops behind `weights` (parameter names) where linear layers read them, in place."""
-    graph: Any = module.graph
+    graph: torch.fx.Graph = module.graph
     ops = torch.ops.quantized_decomposed
     for node in list(graph.nodes):
         if node.op != "call_function" or getattr(node.target, "__name__", "").split(".")[0] not in _SHIELDED:
@@ -38,7 +38,7 @@ def shield(module: torch.nn.Module, weights: Collection[str]) -> None:
     module.recompile()  # type: ignore[operator]
 
 
-def unshield(model: Any) -> None:
+def unshield(model: Model) -> None:
     """Let what reads a shielded constant read the constant itself, in place."""
     for number, graph in enumerate(model.subgraphs):
         made_by = {int(op.outputs[0]): op for op in graph.operators if _is(model, op, "QUANTIZE")}
@@ -56,5 +56,5 @@ def unshield(model: Any) -> None:
         drop_unused_tensors(model, number)
 
 
-def _is(model: Any, op: Any, name: str) -> bool:
-    return bool(model.operatorCodes[op.opcodeIndex].builtinCode == getattr(schema.BuiltinOperator, name))
+def _is(model: Model, op: Operator, name: str) -> bool:
+    return kind_of(model, op) == int(getattr(schema.BuiltinOperator, name))

@@ -10,15 +10,16 @@ XNNPACK does not see a constant weight behind it: convolutions then run in TFLit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from pocketforge.metrics import Array
 from pocketforge.quantization.encodings import Encoding, in_nibbles
 from pocketforge.runtimes.stored_weights import Matcher, Placed, in_half
-from pocketforge.runtimes.tflite_edit import drop_unused, operator_code, packed, unpacked
+from pocketforge.runtimes.tflite_edit import drop_unused, operator_code
+from pocketforge.runtimes.tflite_objects import Buffer, Graph, Model, Operator, Quantization, Tensor, packed, unpacked
 from pocketforge.runtimes.tflite_shield import unshield
 
 _TYPES = schema.TensorType
@@ -33,20 +34,20 @@ def store_encodings(data: bytes, encodings: Mapping[str, Encoding]) -> tuple[byt
     matcher = Matcher(encodings)
     slow = []
     for graph in model.subgraphs:
-        made: list[Any] = []
+        operators: list[Operator] = []
         for index, constant in _float_constants(model, graph):
             placed = matcher.find(constant)
             if placed is None:
                 continue
             graph.tensors[index].buffer = 0
-            made += (
+            operators += (
                 _groups(model, graph, placed, index)
                 if placed.encoding.group_size
                 else _channels(model, graph, placed, index)
             )
             if placed.encoding.bits == 4 and (placed.encoding.group_size or len(placed.shape) > 2):
                 slow.append(placed.name)
-        graph.operators = [*made, *graph.operators]
+        graph.operators = [*operators, *graph.operators]
     drop_unused(model)
     return packed(model), matcher.missing, slow
 
@@ -56,31 +57,31 @@ def store_halves(data: bytes) -> tuple[bytes, int]:
     model = unpacked(data)
     count = 0
     for graph in model.subgraphs:
-        made = []
+        operators = []
         for index, constant in _float_constants(model, graph):
             half = in_half(constant)
             if half is None:
                 continue
             graph.tensors[index].buffer = 0
             stored = _add_tensor(model, graph, half.shape, _TYPES.FLOAT16, _name(graph, index, "half"), half)
-            made.append(_dequantize(model, stored, index, _HALF))
+            operators.append(_dequantize(model, stored, index, _HALF))
             count += 1
-        graph.operators = [*made, *graph.operators]
+        graph.operators = [*operators, *graph.operators]
     drop_unused(model)
     return packed(model), count
 
 
-def _float_constants(model: Any, graph: Any) -> list[tuple[int, NDArray[np.float32]]]:
-    found = []
+def _float_constants(model: Model, graph: Graph) -> list[tuple[int, NDArray[np.float32]]]:
+    constants = []
     for index, tensor in enumerate(graph.tensors):
         raw = model.buffers[tensor.buffer].data
         if tensor.type == _TYPES.FLOAT32 and raw is not None and len(raw):
             shape = [] if tensor.shape is None else [int(n) for n in tensor.shape]
-            found.append((index, np.frombuffer(bytes(raw), np.float32).reshape(shape)))
-    return found
+            constants.append((index, np.frombuffer(bytes(raw), np.float32).reshape(shape)))
+    return constants
 
 
-def _channels(model: Any, graph: Any, placed: Placed, index: int) -> list[Any]:
+def _channels(model: Model, graph: Graph, placed: Placed, index: int) -> list[Operator]:
     """One scale, or one for each output channel: the levels lie as the weight did."""
     encoding = placed.encoding
     kind = _TYPES.INT4 if encoding.bits == 4 else _TYPES.INT8
@@ -90,7 +91,7 @@ def _channels(model: Any, graph: Any, placed: Placed, index: int) -> list[Any]:
     return [_dequantize(model, stored, index, version)]
 
 
-def _groups(model: Any, graph: Any, placed: Placed, index: int) -> list[Any]:
+def _groups(model: Model, graph: Graph, placed: Placed, index: int) -> list[Operator]:
     """A scale for each group of inputs. DEQUANTIZE with a scale for each row would take a 64-bit zero point for each
     as well, half as many bytes as the levels: so it gives the levels as floats, which are multiplied.
     """
@@ -101,34 +102,34 @@ def _groups(model: Any, graph: Any, placed: Placed, index: int) -> list[Any]:
     scales = placed.encoding.scales.reshape(-1, 1)
     factors = _add_tensor(model, graph, scales.shape, _TYPES.FLOAT32, _name(graph, index, "scales"), scales)
     product = _add_tensor(model, graph, rows.shape, _TYPES.FLOAT32, _name(graph, index, "rows"))
-    made = [
+    operators = [
         _dequantize(model, stored, floats, _INT4),
         _operator(model, schema.BuiltinOperator.MUL, [floats, factors], product, "MulOptions"),
     ]
     if placed.rows_permutation != tuple(range(len(placed.order))):
         axes = _add_tensor(model, graph, placed.rows_shape, _TYPES.FLOAT32, _name(graph, index, "axes"))
-        made.append(_reshape(model, graph, product, axes))
+        operators.append(_reshape(model, graph, product, axes))
         moved_shape = tuple(placed.rows_shape[i] for i in placed.rows_permutation)
         product = _add_tensor(model, graph, moved_shape, _TYPES.FLOAT32, _name(graph, index, "moved"))
         order = np.array(placed.rows_permutation, np.int32)
         permutation = _add_tensor(model, graph, order.shape, _TYPES.INT32, _name(graph, index, "order"), order)
-        made.append(
+        operators.append(
             _operator(model, schema.BuiltinOperator.TRANSPOSE, [axes, permutation], product, "TransposeOptions")
         )
-    return [*made, _reshape(model, graph, product, index)]
+    return [*operators, _reshape(model, graph, product, index)]
 
 
-def _name(graph: Any, index: int, part: str) -> bytes:
+def _name(graph: Graph, index: int, part: str) -> bytes:
     return (graph.tensors[index].name or b"") + b"/" + part.encode()
 
 
 def _add_tensor(
-    model: Any, graph: Any, shape: tuple[int, ...], kind: int, name: bytes, content: NDArray[Any] | None = None
+    model: Model, graph: Graph, shape: tuple[int, ...], kind: int, name: bytes, content: Array | None = None
 ) -> int:
-    tensor = schema.TensorT()
+    tensor: Tensor = schema.TensorT()
     tensor.shape, tensor.hasRank, tensor.type, tensor.name, tensor.buffer = list(shape), True, kind, name, 0
     if content is not None:
-        buffer = schema.BufferT()
+        buffer: Buffer = schema.BufferT()
         flat = np.ascontiguousarray(content).reshape(-1)
         buffer.data = in_nibbles(flat) if kind == _TYPES.INT4 else flat.view(np.uint8)
         model.buffers.append(buffer)
@@ -137,30 +138,32 @@ def _add_tensor(
     return len(graph.tensors) - 1
 
 
-def _set_scales(tensor: Any, scales: NDArray[np.float32], axis: int) -> None:
-    details = schema.QuantizationParametersT()
+def _set_scales(tensor: Tensor, scales: NDArray[np.float32], axis: int) -> None:
+    details: Quantization = schema.QuantizationParametersT()
     details.scale, details.zeroPoint = scales, np.zeros(len(scales), np.int64)
     details.quantizedDimension = axis
     tensor.quantization = details
 
 
-def _dequantize(model: Any, source: int, target: int, version: int) -> Any:
+def _dequantize(model: Model, source: int, target: int, version: int) -> Operator:
     return _operator(model, schema.BuiltinOperator.DEQUANTIZE, [source], target, "DequantizeOptions", version)
 
 
-def _reshape(model: Any, graph: Any, source: int, target: int) -> Any:
+def _reshape(model: Model, graph: Graph, source: int, target: int) -> Operator:
     shape = [int(n) for n in graph.tensors[target].shape]
     name = (graph.tensors[target].name or b"") + b"/shape"
     sizes = _add_tensor(model, graph, (len(shape),), _TYPES.INT32, name, np.array(shape, np.int32))
-    made = _operator(model, schema.BuiltinOperator.RESHAPE, [source, sizes], target, "ReshapeOptions")
-    made.builtinOptions.newShape = shape
-    return made
+    operator = _operator(model, schema.BuiltinOperator.RESHAPE, [source, sizes], target, "ReshapeOptions")
+    options = schema.ReshapeOptionsT()
+    options.newShape = shape
+    operator.builtinOptions = options
+    return operator
 
 
-def _operator(model: Any, builtin: int, inputs: list[int], output: int, options: str, version: int = 1) -> Any:
-    made = schema.OperatorT()
-    made.opcodeIndex = operator_code(model, builtin, version)
-    made.inputs, made.outputs = inputs, [output]
-    made.builtinOptionsType = getattr(schema.BuiltinOptions, options)
-    made.builtinOptions = getattr(schema, f"{options}T")()
-    return made
+def _operator(model: Model, builtin: int, inputs: list[int], output: int, options: str, version: int = 1) -> Operator:
+    operator: Operator = schema.OperatorT()
+    operator.opcodeIndex = operator_code(model, builtin, version)
+    operator.inputs, operator.outputs = inputs, [output]
+    operator.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+    operator.builtinOptions = getattr(schema, f"{options}T")()
+    return operator

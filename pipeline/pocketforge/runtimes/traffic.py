@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from pocketforge.errors import ModelError
 from pocketforge.registries import file_formats
@@ -20,7 +20,15 @@ from pocketforge.runtimes.describe import BITS
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """One operator's bytes."""
+    """One operator's bytes.
+
+    Attributes:
+        kind: The file's name for it, as CONV_2D.
+        weight_bytes: Read of stored weights.
+        input_bytes: Read of activations.
+        output_bytes: Written.
+        rows: Output positions that each use all of its weights (see above); 0 where none do.
+    """
 
     kind: str
     weight_bytes: int
@@ -37,7 +45,7 @@ class Reader(Protocol):
         ...
 
 
-def traffic_of(path: Path) -> dict[str, Any]:
+def traffic_of(path: Path) -> dict[str, list[dict[str, object]]]:
     """{"operators": [{kind, weight_bytes, input_bytes, output_bytes, rows}, …]} of a model file.
 
     Raises ModelError for a format that is not read, or shapes that are not fixed.

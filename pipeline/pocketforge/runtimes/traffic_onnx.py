@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -28,7 +27,7 @@ def read(path: Path) -> Iterator[Moved]:
 
 
 class _Graph:
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: onnx.GraphProto) -> None:
         self.nodes = list(graph.node)
         self.types = {v.name: v.type.tensor_type for v in (*graph.input, *graph.output, *graph.value_info)}
         self.stored = {t.name: t for t in graph.initializer}
@@ -61,27 +60,28 @@ class _Graph:
                 self._rows(node, named),
             )
 
-    def _joins(self, node: Any, after: Any) -> bool:
+    def _joins(self, node: onnx.NodeProto, after: onnx.NodeProto) -> bool:
         if after.op_type == "QuantizeLinear":
             return self._integer(node)
         return after.op_type in _FUSED and (node.op_type in _SPATIAL or node.op_type in _PRODUCTS)
 
-    def _integer(self, node: Any) -> bool:
+    def _integer(self, node: onnx.NodeProto) -> bool:
         """Whether an operator's first input is stored as integers."""
-        made = self.maker.get(node.input[0]) if node.input else None
-        return made is not None and made.op_type == "DequantizeLinear"
+        maker = self.maker.get(node.input[0]) if node.input else None
+        return maker is not None and maker.op_type == "DequantizeLinear"
 
-    def _only_reader(self, name: str) -> Any:
+    def _only_reader(self, name: str) -> onnx.NodeProto | None:
         if self.readers[name] != 1 or name in self.outputs:
             return None
-        return next(node for node in self.nodes if name in node.input)
+        reader: onnx.NodeProto = next(node for node in self.nodes if name in node.input)
+        return reader
 
     def _through(self, name: str) -> str:
         """The tensor that is stored: behind a dequantize, the integers."""
-        made = self.maker.get(name)
-        return made.input[0] if made is not None and made.op_type == "DequantizeLinear" else name
+        maker = self.maker.get(name)
+        return maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" else name
 
-    def _rows(self, node: Any, named: list[str]) -> int:
+    def _rows(self, node: onnx.NodeProto, named: list[str]) -> int:
         shape = self._shape(node.output[0])
         if node.op_type in _SPATIAL:
             group = next((a.i for a in node.attribute if a.name == "group"), 1)

@@ -6,10 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
+from pocketforge.runtimes.tflite_objects import Ints, Model, Operator, Tensor, ints
 from pocketforge.runtimes.traffic import Moved, size_of
 
 _NAMES: dict[int, str] = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
@@ -27,7 +27,7 @@ def read(path: Path) -> Iterator[Moved]:
         yield moved
 
 
-def operators(model: Any) -> Iterator[tuple[Any, Moved]]:
+def operators(model: Model) -> Iterator[tuple[Operator, Moved]]:
     """Each operator of a ModelT's first subgraph with what it moves.
 
     Padding before a convolution is part of it, as XNNPACK makes it (subgraph.c, xnn_subgraph_fusion).
@@ -35,11 +35,11 @@ def operators(model: Any) -> Iterator[tuple[Any, Moved]]:
     graph = model.subgraphs[0]
     # XNNPACK unpacks a constant once, when the file is loaded: what it makes is constant too.
     constant = {i for i, tensor in enumerate(graph.tensors) if model.buffers[tensor.buffer].data is not None}
-    found = [(kind_of(model, o), o, _indices(o.inputs), _indices(o.outputs)) for o in graph.operators or ()]
-    readers = Counter(i for _, _, inputs, _ in found for i in inputs)
-    convolved = Counter(i for kind, _, inputs, _ in found if kind in _PADDED for i in inputs[:1])
+    entries = [(kind_of(model, o), o, _indices(o.inputs), _indices(o.outputs)) for o in graph.operators or ()]
+    readers = Counter(i for _, _, inputs, _ in entries for i in inputs)
+    convolved = Counter(i for kind, _, inputs, _ in entries if kind in _PADDED for i in inputs[:1])
     unpadded: dict[int, int] = {}
-    for kind, operator, inputs, outputs in found:
+    for kind, operator, inputs, outputs in entries:
         if kind in ("DEQUANTIZE", "QUANTIZE") and set(inputs) <= constant:
             constant |= set(outputs)
             continue
@@ -59,17 +59,16 @@ def operators(model: Any) -> Iterator[tuple[Any, Moved]]:
         )
 
 
-def kind_of(model: Any, operator: Any) -> str:
+def kind_of(model: Model, operator: Operator) -> str:
     """CONV_2D, ADD …"""
     code = model.operatorCodes[operator.opcodeIndex]
     return _NAMES.get(int(max(code.deprecatedBuiltinCode, code.builtinCode)), "CUSTOM")
 
 
-def _indices(vector: Any) -> list[int]:
-    return [] if vector is None else [int(i) for i in vector if i >= 0]
+def _indices(vector: Ints | None) -> list[int]:
+    return [i for i in ints(vector) if i >= 0]
 
 
-def _size(tensor: Any) -> int:
+def _size(tensor: Tensor) -> int:
     name = tensor.name.decode() if isinstance(tensor.name, bytes) else str(tensor.name)
-    shape = () if tensor.shape is None else [int(d) for d in tensor.shape]
-    return size_of(shape, _TYPES.get(tensor.type, "unknown"), name)
+    return size_of(ints(tensor.shape), _TYPES.get(tensor.type, "unknown"), name)

@@ -16,7 +16,7 @@ from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.metrics import Array
 from pocketforge.outcomes import files
-from pocketforge.outcomes.data import ClassCount, Counts, Preprocessing, Sampled, SampleTensor
+from pocketforge.outcomes.data import ClassCount, Counts, Sampled, SampleTensor
 from pocketforge.specs.data import DataSpec
 
 Emit = Callable[[float, str], None]
@@ -97,7 +97,7 @@ def _sampled(dataset: Dataset, source: str, out: Path, targets: Array) -> Sample
         ids_sha256={name: _ids_digest(samples.ids) for name, samples in splits.items()},
         inputs=tuple(_tensor(array) for array in arrays),
         targets=_tensor(targets),
-        preprocess=Preprocessing(**describe(dataset.preprocess, dataset.value_max, dataset.source.reading)),
+        preprocess=describe(dataset.preprocess, dataset.value_max, dataset.source.reading),
         eval_histogram=_histogram(dataset.labels, targets) if dataset.task == "classification" else None,
         notes=tuple(note for note in (*dataset.source.notes(), repeated_names(dataset.labels)) if note),
     )

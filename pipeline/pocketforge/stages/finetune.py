@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 
 from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.errors import ModelError
@@ -18,58 +15,53 @@ from pocketforge.files import resolver
 from pocketforge.model.load import count_parameters
 from pocketforge.model.surgery import Checkpoint, save_checkpoint
 from pocketforge.model.weights import check_finite
+from pocketforge.outcomes import files
+from pocketforge.outcomes.train import TrainOutcome
 from pocketforge.pruning.subject import open_checkpoint
-from pocketforge.recipe.compress import Finetune, PruneUnstructured, compress_entry
-from pocketforge.training.batches import Batches
-from pocketforge.training.constraint import WeightConstraint
+from pocketforge.pruning.unstructured import GradualPruning, MaskConstraint
+from pocketforge.specs.finetune import FinetuneSpec
+from pocketforge.training.batches import batches_of
 from pocketforge.training.distributed import together
 from pocketforge.training.loop import fit
 from pocketforge.training.losses import Loss, task_loss, user_loss
+from pocketforge.training.options import FitOptions
 from pocketforge.training.teacher import open_teacher
 
 Emit = Callable[[float, str], None]
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: FinetuneSpec, out: Path, emit: Emit) -> None:
     """Fine-tune.
 
     inputs: "data_root" (folder that the spec's relative paths are relative to), "definition" (the definition's file,
-    else spec["definition"] in data_root), "checkpoint" (folder of an earlier step; wins over weights), "weights",
-    "labels", "teacher_weights" (with distill), "partial" (folder that outlives a kill: training goes on from what is
-    in it), "logs" (folder for TensorBoard); all may be absent. spec: definition, args, seed, task, finetune
-    (Finetune's fields), data (the data stage's), gradual (fields of a cubic PruneUnstructured that happens while
-    training, or None).
+    else the spec's in data_root), "checkpoint" (folder of an earlier step; wins over weights), "weights", "labels",
+    "teacher_weights" (with distill), "partial" (folder that outlives a kill: training goes on from what is in it),
+    "logs" (folder for TensorBoard); all may be absent.
     Writes into `out`: a checkpoint (see model/surgery.py) and train.json. Raises ModelError as the model and the data
     do.
     """
-    processes = int(spec["finetune"].get("processes", 1))
-    if processes > 1:
-        together(processes, f"{__name__}:train", inputs, spec, out, emit)
+    if spec.settings.processes > 1:
+        together(spec.settings.processes, f"{__name__}:train", inputs, spec, out, emit)
     else:
         train(inputs, spec, out, emit)
 
 
-def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
+def train(inputs: Mapping[str, Path], spec: FinetuneSpec, out: Path, emit: Emit) -> None:
     """`run`, in each of its processes; the first one writes."""
-    settings = compress_entry(spec["finetune"])
-    assert isinstance(settings, Finetune)
-    task = spec.get("task", "classification")
+    settings = spec.settings
     resolve = resolver(inputs.get("data_root"))
-    checkpoint = open_checkpoint(inputs, spec)
+    checkpoint = open_checkpoint(inputs, spec.model)
     module = checkpoint.module
-    data = open_dataset(spec["data"], resolve, inputs.get("labels"))
+    data = open_dataset(spec.sampling.data, resolve, inputs.get("labels"))
     teacher, about_teacher = None, None
     if settings.distill is not None:
-        teacher, about_teacher = open_teacher(settings.distill, module, data, inputs, spec, resolve)
+        teacher, about_teacher = open_teacher(settings.distill, module, data, inputs, spec.model, resolve)
     with contextlib.ExitStack() as around:
         loss = around.enter_context(user_loss(settings.loss, resolve)) if settings.loss else None
-        constraint = _constraint(checkpoint, settings, data, loss, spec, task)
-        history = fit(
-            module,
-            data.train,
-            settings,
-            seed=spec["seed"],
-            task=task,
+        constraint = _constraint(checkpoint, spec, data, loss)
+        options = FitOptions(
+            seed=spec.sampling.seed,
+            task=spec.sampling.task,
             loss=loss,
             teacher=teacher,
             constraint=constraint,
@@ -77,61 +69,39 @@ def train(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: 
             logs=inputs.get("logs"),
             emit=emit,
         )
+        history = fit(module, data.train, settings, options)
     check_finite(module.state_dict(), "the fine-tuned model")
     if torch.distributed.is_initialized() and torch.distributed.get_rank():
         return
     # A layer that the growing sparsity left alone needs no mask.
-    masks = {name: mask for name, mask in getattr(constraint, "masks", {}).items() if not mask.all()}
+    masks = {name: mask for name, mask in constraint.masks.items() if not mask.all()} if constraint else {}
     save_checkpoint(dataclasses.replace(checkpoint, masks=masks, inputs=[]), out)
-    # No times in it: the same inputs give the same bytes.
-    report = {
-        "version": 1,
-        "train_samples": len(data.train),
-        "parameters": count_parameters(module),
-        "settings": {name: value for name, value in dataclasses.asdict(settings).items() if name != "type"},
-        "history": history,
-        "stopped_early": len(history) < settings.epochs,
-        "teacher": about_teacher,
-    }
-    (out / "train.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", "utf-8")
+    outcome = TrainOutcome(
+        train_samples=len(data.train),
+        parameters=count_parameters(module),
+        settings=settings,
+        history=history,
+        stopped_early=len(history) < settings.epochs,
+        teacher=about_teacher,
+    )
+    files.write(out, outcome)
 
 
-def _constraint(
-    checkpoint: Checkpoint,
-    settings: Finetune,
-    data: Dataset,
-    loss: Loss | None,
-    spec: Mapping[str, Any],
-    task: str,
-) -> WeightConstraint | None:
+def _constraint(checkpoint: Checkpoint, spec: FinetuneSpec, data: Dataset, loss: Loss | None) -> MaskConstraint | None:
     """What the weights must obey: masks of earlier steps, and a sparsity that grows."""
-    if not spec.get("gradual"):
-        return _held(checkpoint.module, checkpoint.masks) if checkpoint.masks else None
-    if settings.early_stop_epochs:
+    if spec.gradual is None:
+        return MaskConstraint(checkpoint.module, checkpoint.masks) if checkpoint.masks else None
+    if spec.settings.early_stop_epochs:
         raise ModelError(
             "early_stop_epochs cannot go with schedule cubic: zeros are added until the last step, so an earlier "
             "epoch's weights are never sparse enough",
             "leave out early_stop_epochs, or prune with schedule once before the finetune",
         )
-    from pocketforge.pruning.unstructured import GradualPruning
-
-    pruning = compress_entry(spec["gradual"])
-    assert isinstance(pruning, PruneUnstructured)
-    batches = Batches(data.calibration, keep=False)
-    size, count = settings.batch_size, len(data.calibration)
-    found: WeightConstraint = GradualPruning(
+    return GradualPruning(
         checkpoint.module,
-        pruning,
+        spec.gradual,
         checkpoint.masks,
-        loss or task_loss(task),
-        [batches.gather(range(start, min(start + size, count))) for start in range(0, count, size)],
-        spec["seed"],
+        loss or task_loss(spec.sampling.task),
+        list(batches_of(data.calibration, spec.settings.batch_size)),
+        spec.sampling.seed,
     )
-    return found
-
-
-def _held(module: nn.Module, masks: Mapping[str, torch.Tensor]) -> WeightConstraint:
-    from pocketforge.pruning.unstructured import MaskConstraint
-
-    found: WeightConstraint = MaskConstraint(module, dict(masks))
-    return found

@@ -6,19 +6,19 @@ lowers MACs but not time shows as such.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pocketforge.data.arrays_on_disk import load_samples, sample_paths
 from pocketforge.errors import StageFailed
@@ -26,22 +26,30 @@ from pocketforge.measure.slow_layers import find_slow_layers
 from pocketforge.measure.trial import Trial, export_float, time_in_turns
 from pocketforge.model import load, surgery
 from pocketforge.model.weights import save_weights
+from pocketforge.outcomes import files
+from pocketforge.outcomes.gains import Flag, FloatTiming, GainsOutcome, State
 from pocketforge.pruning.sparse_storage import encode
-from pocketforge.pruning.subject import accuracy, example_for, mean_loss, open_checkpoint, task_loss
+from pocketforge.pruning.subject import example_for, open_checkpoint
 from pocketforge.pruning.unstructured import measure_zeros
+from pocketforge.specs.gains import GainsSpec
 from pocketforge.stats import ratio_interval
+from pocketforge.training.batches import Batch, Inputs
+from pocketforge.training.judge import mean_loss, top1
+from pocketforge.training.losses import task_loss
 
 Emit = Callable[[float, str], None]
-Batch = list[tuple[tuple[Tensor, ...], Tensor]]
+Ratio = tuple[float, float, float]
+Verdict = Literal["none", "faster", "no_gain", "unsettled"]
 
 # A step that removes less than this share of the MACs promises no time.
 PROMISE = 0.02
 # Rounds of timing: as many as it takes to see whether time fell, between these.
 ROUNDS = 4
 ROUNDS_VARIABLE = "POCKETFORGE_GAIN_ROUNDS"
+BATCH = 100
 
 
-def _most_rounds() -> int:
+def most_rounds() -> int:
     """Fewer rounds leave wider intervals, and more steps unsettled; an interval needs two."""
     given = os.environ.get(ROUNDS_VARIABLE) or "12"
     if not given.isdecimal() or int(given) < 2:
@@ -49,76 +57,71 @@ def _most_rounds() -> int:
     return int(given)
 
 
-MOST_ROUNDS = _most_rounds()
-BATCH = 100
+def run(inputs: Mapping[str, Path], spec: GainsSpec, out: Path, emit: Emit) -> None:
+    """inputs: data, weights, data_root, state_1 … state_N (checkpoints).
 
-
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: data, weights, data_root, state_1 … state_N (checkpoints); spec: definition, args, seed, labels (of the
-    states), inputs, runtimes, model_layout, task.
-
-    Writes gains.json: "states" (the model as given first, then one for each label) and "flags" (structured steps whose
-    time did not fall). Raises as models, exporters and files that do not run do.
+    Writes gains.json. Raises as models, exporters and files that do not run do.
     """
     torch.set_num_threads(1)
+    rounds = most_rounds()
     batches = _eval_batches(inputs["data"])
-    example = example_for(spec, inputs, batches)
-    labels = ["as given", *spec["labels"]]
-    states: list[dict[str, Any]] = []
+    example = example_for(spec.model, spec.model_inputs, inputs, batches)
+    labels = ("as given", *spec.labels)
+    states: list[State] = []
     checkpoints: list[surgery.Checkpoint] = []
-    trials: dict[int, list[Trial]] = {}
+    trials: dict[int, dict[str, Trial]] = {}
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
-        seen = ""
+        graph_before = ""
         for number, label in enumerate(labels):
             emit(0.5 * number / len(labels), label)
-            checkpoint = open_checkpoint(inputs, spec, f"state_{number}")
-            state = describe(checkpoint, example, batches, spec["task"])
+            checkpoint = open_checkpoint(inputs, spec.model, f"state_{number}")
             # Training moves weights about and changes no shape: what was timed before it still holds.
-            graph = _graph_of(checkpoint, state)
-            if graph != seen:
-                trials[number] = [
-                    export_float(checkpoint.module, example, r, Path(scratch, f"{number}-{r}"), spec["model_layout"])
-                    for r in spec["runtimes"]
-                ]
-                seen = graph
-            states.append({"label": label, "timed": number in trials, **state})
+            graph = _graph_of(checkpoint)
+            if graph != graph_before:
+                trials[number] = {
+                    r: export_float(checkpoint.module, example, r, Path(scratch, f"{number}-{r}"), spec.model_layout)
+                    for r in spec.runtimes
+                }
+                graph_before = graph
+            state = describe(checkpoint, example, batches, spec.task)
+            states.append(dataclasses.replace(state, label=label, timed=number in trials))
             checkpoints.append(checkpoint)
         paths = sample_paths(inputs["data"], "eval")
-        for index, runtime in enumerate(spec["runtimes"]):
-            emit(0.5 + 0.4 * index / len(spec["runtimes"]), f"timing in {runtime}")
-            _time(states, {number: found[index] for number, found in trials.items()}, paths, runtime)
+        for index, runtime in enumerate(spec.runtimes):
+            emit(0.5 + 0.4 * index / len(spec.runtimes), f"timing in {runtime}")
+            states = timed_in(runtime, states, {n: some[runtime] for n, some in trials.items()}, paths, rounds)
         emit(0.9, "looking for layers that gained nothing")
-        flags = find_flags(states, checkpoints, example, spec, Path(scratch))
-    (out / "gains.json").write_text(json.dumps({"states": states, "flags": flags}, indent=1, sort_keys=True), "utf-8")
+        flags = find_flags(states, checkpoints, example, spec.runtimes, Path(scratch))
+    files.write(out, GainsOutcome(tuple(states), tuple(flags)))
     emit(1.0, f"{len(states)} states, {len(flags)} flagged")
 
 
-def describe(checkpoint: surgery.Checkpoint, example: tuple[Tensor, ...], batches: Batch, task: str) -> dict[str, Any]:
-    """Facts of one state that need no runtime; sizes are of its weights as a safetensors file."""
+def describe(checkpoint: surgery.Checkpoint, example: Inputs, batches: Sequence[Batch], task: str) -> State:
+    """A state without a label, with all that needs no runtime."""
     module = checkpoint.module
     zeros = measure_zeros(module)
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         weights, packed = Path(scratch, "weights.safetensors"), Path(scratch, "packed.safetensors")
         save_weights(module, weights)
         sizes = encode(weights, packed)
-    found: dict[str, Any] = {
-        "parameters": load.count_parameters(module),
-        "macs": load.count_macs(module, example),
-        "zeros": zeros["zeros"],
-        "weights": zeros["weights"],
-        "weights_bytes": sizes.dense_bytes,
-        "weights_gzip_bytes": sizes.gzip_bytes,
-        "sparse_bytes": sizes.sparse_bytes,
-        "sparse_gzip_bytes": sizes.sparse_gzip_bytes,
-        "loss": mean_loss(module, batches, task_loss(task)),
-        "runtimes": {},
-    }
-    if task == "classification":
-        found["accuracy_top1"] = accuracy(module, batches)
-    return found
+    return State(
+        label="",
+        timed=False,
+        parameters=load.count_parameters(module),
+        macs=load.count_macs(module, example),
+        zeros=zeros.zeros,
+        weights=zeros.weights,
+        weights_bytes=sizes.dense_bytes,
+        weights_gzip_bytes=sizes.gzip_bytes,
+        sparse_bytes=sizes.sparse_bytes,
+        sparse_gzip_bytes=sizes.sparse_gzip_bytes,
+        loss=mean_loss(module, batches, task_loss(task)),
+        runtimes={},
+        accuracy_top1=top1(module, batches) if task == "classification" else None,
+    )
 
 
-def _eval_batches(folder: Path) -> Batch:
+def _eval_batches(folder: Path) -> list[Batch]:
     arrays = load_samples(folder, "eval")
     targets = torch.from_numpy(np.load(folder / "eval_targets.npy"))
     return [
@@ -127,7 +130,7 @@ def _eval_batches(folder: Path) -> Batch:
     ]
 
 
-def _graph_of(checkpoint: surgery.Checkpoint, state: Mapping[str, Any]) -> str:
+def _graph_of(checkpoint: surgery.Checkpoint) -> str:
     edits = json.dumps([surgery.edit_to_json(edit) for edit in checkpoint.edits], sort_keys=True)
     masks = hashlib.sha256()
     for name, mask in sorted(checkpoint.masks.items()):
@@ -135,37 +138,48 @@ def _graph_of(checkpoint: surgery.Checkpoint, state: Mapping[str, Any]) -> str:
     return f"{edits} {masks.hexdigest()}"
 
 
-def _time(states: list[dict[str, Any]], trials: Mapping[int, Trial], paths: list[Path], runtime: str) -> None:
-    """Fill in states' "runtimes"; a state that was not exported has what the one before it has."""
+def timed_in(
+    runtime: str, states: Sequence[State], trials: Mapping[int, Trial], paths: list[Path], most: int
+) -> list[State]:
+    """The states with their time in a runtime. trials: the number of a state → its file; a state that was not exported
+    has what the one before it has. most: rounds.
+    """
     numbers = sorted(trials)
-    rounds: dict[int, list[float]] = {number: [] for number in numbers}
-    while not (done := len(rounds[numbers[0]])) or (
-        done < MOST_ROUNDS
-        and any(
-            verdict([states[a]["macs"], states[b]["macs"]], ratio_interval(rounds[a], rounds[b])) == "unsettled"
-            for a, b in itertools.pairwise(numbers)
-        )
-    ):
-        found_now = time_in_turns([trials[n] for n in numbers], paths, rounds=min(ROUNDS, MOST_ROUNDS - done))
-        for number, medians in zip(numbers, found_now, strict=True):
-            rounds[number] += medians
-    before = last = numbers[0]
+    rounds = _rounds([states[number].macs for number in numbers], [trials[number] for number in numbers], paths, most)
+    timings: dict[int, FloatTiming] = {}
+    for place, number in enumerate(numbers):
+        trial = trials[number]
+        median = statistics.median(rounds[place])
+        timing = FloatTiming(trial.size_bytes, trial.gzip_bytes, median, tuple(rounds[place]))
+        if place:
+            ratio, low, high = ratio_interval(rounds[place - 1], rounds[place])
+            timing = dataclasses.replace(timing, ratio=ratio, ratio_low=low, ratio_high=high)
+        timings[number] = timing
+    result = []
     for number, state in enumerate(states):
-        if number in rounds:
-            before, last = last, number
-        trial = trials[last]
-        found: dict[str, Any] = {
-            "size_bytes": trial.size_bytes,
-            "gzip_bytes": trial.gzip_bytes,
-            "latency_ms": statistics.median(rounds[last]),
-            "rounds_ms": rounds[last],
-        }
-        if number in rounds and number != numbers[0]:
-            found["ratio"], found["ratio_low"], found["ratio_high"] = ratio_interval(rounds[before], rounds[last])
-        state["runtimes"][runtime] = found
+        timing = timings[max(n for n in numbers if n <= number)]
+        if number not in timings:
+            timing = dataclasses.replace(timing, ratio=None, ratio_low=None, ratio_high=None)
+        result.append(dataclasses.replace(state, runtimes={**state.runtimes, runtime: timing}))
+    return result
 
 
-def verdict(macs: list[int], ratio: tuple[float, float, float]) -> str:
+def _rounds(macs: Sequence[int], trials: Sequence[Trial], paths: list[Path], most: int) -> list[list[float]]:
+    """Medians in ms of each file, one for each round: as many as it takes to see whether time fell, at most `most`."""
+    rounds: list[list[float]] = [[] for _ in trials]
+    while not (done := len(rounds[0])) or (done < most and "unsettled" in _verdicts(macs, rounds)):
+        latest = time_in_turns(trials, paths, rounds=min(ROUNDS, most - done))
+        for so_far, medians in zip(rounds, latest, strict=True):
+            so_far += medians
+    return rounds
+
+
+def _verdicts(macs: Sequence[int], rounds: Sequence[list[float]]) -> Iterator[Verdict]:
+    for (macs_before, before), (macs_after, after) in itertools.pairwise(zip(macs, rounds, strict=True)):
+        yield verdict((macs_before, macs_after), ratio_interval(before, after))
+
+
+def verdict(macs: tuple[int, int], ratio: Ratio) -> Verdict:
     """What a change from macs[0] to macs[1] did to the time, whose ratio has an interval (ratio, low, high).
 
     "none": it promised nothing. "faster": the interval lies below 1. "no_gain": it does not, and even its low end is
@@ -180,36 +194,27 @@ def verdict(macs: list[int], ratio: tuple[float, float, float]) -> str:
 
 
 def find_flags(
-    states: list[dict[str, Any]],
-    checkpoints: list[surgery.Checkpoint],
-    example: tuple[Tensor, ...],
-    spec: Mapping[str, Any],
+    states: Sequence[State],
+    checkpoints: Sequence[surgery.Checkpoint],
+    example: Inputs,
+    runtimes: Sequence[str],
     scratch: Path,
-) -> list[dict[str, Any]]:
+) -> list[Flag]:
     """Timed steps with fewer MACs whose time was not shown to fall; where it surely did not, the layers responsible."""
     flags = []
-    timed = [n for n, state in enumerate(states) if state["timed"]]
+    timed = [number for number, state in enumerate(states) if state.timed]
     for before, after in itertools.pairwise(timed):
-        macs = [states[n]["macs"] for n in (before, after)]
-        for runtime in spec["runtimes"]:
-            found = states[after]["runtimes"][runtime]
-            if "ratio" not in found:
+        state, macs = states[after], (states[before].macs, states[after].macs)
+        for runtime in runtimes:
+            timing = state.runtimes[runtime]
+            if timing.ratio is None or timing.ratio_low is None or timing.ratio_high is None:
                 continue
-            ratio = (found["ratio"], found["ratio_low"], found["ratio_high"])
-            said = verdict(macs, ratio)
-            if said not in ("no_gain", "unsettled"):
-                continue
-            modules = checkpoints[before].module, checkpoints[after].module
-            folder = scratch / f"layers-{after}-{runtime}"
-            layers = find_slow_layers(*modules, example, runtime, folder) if said == "no_gain" else []
-            flags.append(
-                {
-                    "label": states[after]["label"],
-                    "runtime": runtime,
-                    "verdict": said,
-                    "macs": macs,
-                    "ratio": list(ratio),
-                    "layers": layers,
-                }
-            )
+            ratio = (timing.ratio, timing.ratio_low, timing.ratio_high)
+            judged = verdict(macs, ratio)
+            if judged == "no_gain":
+                modules = checkpoints[before].module, checkpoints[after].module
+                layers = find_slow_layers(*modules, example, runtime, scratch / f"layers-{after}-{runtime}")
+                flags.append(Flag(state.label, runtime, judged, macs, ratio, tuple(layers)))
+            elif judged == "unsettled":
+                flags.append(Flag(state.label, runtime, judged, macs, ratio, ()))
     return flags

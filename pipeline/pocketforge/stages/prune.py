@@ -3,120 +3,143 @@
 from __future__ import annotations
 
 import importlib
-import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pocketforge.errors import ModelError
 from pocketforge.measure.on_emulator import count_file, estimate_file
-from pocketforge.measure.trial import export_float, time_in_turns
+from pocketforge.measure.trial import Trial, export_float, time_in_turns
 from pocketforge.model import load
 from pocketforge.model.surgery import save_checkpoint
 from pocketforge.model.weights import check_finite
-from pocketforge.pruning.base import Emit, Subject
+from pocketforge.outcomes import files
+from pocketforge.outcomes.prune import PruneOutcome, Size
+from pocketforge.outcomes.sensitivity import SensitivityOutcome
+from pocketforge.pruning.base import Emit, Measure, Method, Subject
 from pocketforge.pruning.sensitivity import choose_ratios
 from pocketforge.pruning.subject import open_checkpoint, subject_for
-from pocketforge.recipe.compress import DropLayers, PruneChannels, compress_entry
+from pocketforge.recipe.compress import DropLayers, Goal, PruneChannels
 from pocketforge.registries import METHODS
+from pocketforge.specs.prune import PruneSpec, Trials
 
 # Fewer than a benchmark's: a goal asks for several candidates.
 GOAL_ROUNDS = 2
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Emit) -> None:
-    """inputs: data_root, weights or checkpoint, labels, sensitivity (for ratio "auto"); spec: definition, args, seed,
-    data, task, inputs, prune (the entry's fields), part ([step, steps]); for a goal on an exported file also runtime
-    and model_layout; for one on an emulated device also device, and the inputs profile and (its own) calibration.
+def run(inputs: Mapping[str, Path], spec: PruneSpec, out: Path, emit: Emit) -> None:
+    """inputs: data_root, weights or checkpoint, labels, sensitivity (for ratio "auto"); for a goal on an emulated
+    device also profile and (its own) calibration.
 
     Writes a checkpoint (see surgery) and prune.json. Raises ModelError when the model cannot be pruned so.
     """
-    settings = compress_entry(spec["prune"])
-    checkpoint = open_checkpoint(inputs, spec)
+    pruning = spec.pruning
+    checkpoint = open_checkpoint(inputs, spec.model)
     subject = subject_for(checkpoint, inputs, spec, emit)
-    subject.step, subject.steps = spec["part"]
-    if "sensitivity" in inputs and isinstance(settings, PruneChannels):
-        found = json.loads((inputs["sensitivity"] / "sensitivity.json").read_text("utf-8"))
-        subject.ratios = choose_ratios(found, settings.max_accuracy_drop)
-    goal = settings.goal if isinstance(settings, PruneChannels | DropLayers) else None
-    before = {"parameters": load.count_parameters(subject.module), "macs": _macs(subject)}
-    with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
-        if goal is not None and goal.metric == "latency_ms":
-            subject.measure = _timer(subject, spec, Path(scratch))
-        if goal is not None and goal.emulated:
-            subject.measure = _counter(subject, goal.metric, inputs, spec, Path(scratch))
-        pruned = importlib.import_module(METHODS[settings.type]).prune(subject, settings)
+    subject.step, subject.steps = spec.part, spec.parts
+    if "sensitivity" in inputs and isinstance(pruning, PruneChannels):
+        study = files.read(inputs["sensitivity"], SensitivityOutcome)
+        subject.ratios = choose_ratios(study, pruning.max_accuracy_drop)
+    goal = pruning.goal if isinstance(pruning, PruneChannels | DropLayers) else None
+    before = _size(subject)
+    method: Method = importlib.import_module(METHODS[pruning.type])
+    with _measure(subject, goal, spec.trials, inputs) as subject.measure:
+        pruned = method.prune(subject, pruning)
     checkpoint.edits += pruned.edits
     checkpoint.masks = pruned.masks
     check_finite(subject.module.state_dict(), "the pruned model")
     save_checkpoint(checkpoint, out)
-    after = {"parameters": load.count_parameters(subject.module), "macs": _macs(subject)}
-    report = {"type": settings.type, "part": spec["part"], "before": before, "after": after, **pruned.report}
-    (out / "prune.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", "utf-8")
-    emit(1.0, f"{after['parameters']:,} of {before['parameters']:,} parameters, {after['macs']:,} MACs")
+    after = _size(subject)
+    files.write(out, PruneOutcome(pruning.type, (spec.part, spec.parts), before, after, pruned.report))
+    emit(1.0, f"{after.parameters:,} of {before.parameters:,} parameters, {after.macs:,} MACs")
 
 
-def _macs(subject: Subject) -> int:
-    return load.count_macs(subject.module, subject.example)
+def _size(subject: Subject) -> Size:
+    return Size(load.count_parameters(subject.module), load.count_macs(subject.module, subject.example))
 
 
-def _timer(subject: Subject, spec: Mapping[str, Any], scratch: Path) -> Callable[[nn.Module], float]:
-    """Measures a candidate: export to the goal's runtime, then the lowest of the rounds' medians on the host."""
-    paths = _input_files(subject.batches, scratch)
-    count = 0
+@contextmanager
+def _measure(
+    subject: Subject, goal: Goal | None, trials: Trials | None, inputs: Mapping[str, Path]
+) -> Iterator[Measure | None]:
+    """What measures a candidate for a goal on an exported file; None for another, or without one."""
+    if goal is None or trials is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
+        if trials.device is None:
+            yield _Timer(subject, trials, Path(scratch))
+        else:
+            yield _Counter(subject, trials, Path(scratch), goal.metric, inputs["profile"], inputs.get("calibration"))
 
-    def latency_ms(module: nn.Module) -> float:
-        nonlocal count
-        count += 1
-        trial = export_float(module, subject.example, spec["runtime"], scratch / str(count), spec["model_layout"])
-        (medians,) = time_in_turns([trial], paths, rounds=GOAL_ROUNDS)
-        subject.emit(0.5, f"candidate {count}: {min(medians):.3f} ms")
+
+@dataclass(slots=True)
+class _Candidates:
+    """Exports one candidate after the other, each into a folder of its own; `paths` are real samples for its inputs."""
+
+    subject: Subject
+    trials: Trials
+    scratch: Path
+    count: int = field(default=0, init=False)
+    paths: list[Path] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        batches = self.subject.batches
+        for number in range(len(batches[0][0])):
+            path = self.scratch / f"calibration_{number}.npy"
+            np.save(path, torch.cat([inputs[number] for inputs, _ in batches]).numpy())
+            self.paths.append(path)
+
+    @property
+    def folder(self) -> Path:
+        return self.scratch / str(self.count)
+
+    def export(self, module: nn.Module) -> Trial:
+        self.count += 1
+        return export_float(module, self.subject.example, self.trials.runtime, self.folder, self.trials.model_layout)
+
+
+class _Timer(_Candidates):
+    """Times a candidate: the lowest of the rounds' medians on the host, in ms."""
+
+    def __call__(self, module: nn.Module) -> float:
+        (medians,) = time_in_turns([self.export(module)], self.paths, rounds=GOAL_ROUNDS)
+        self.subject.emit(0.5, f"candidate {self.count}: {min(medians):.3f} ms")
         return min(medians)
 
-    return latency_ms
 
-
-def _counter(
-    subject: Subject, metric: str, inputs: Mapping[str, Path], spec: Mapping[str, Any], scratch: Path
-) -> Callable[[nn.Module], float]:
+@dataclass(slots=True)
+class _Counter(_Candidates):
     """Counts a candidate's instructions on an emulated device, and estimates its latency where the goal is on that."""
-    paths, device, profile = _input_files(subject.batches, scratch), spec["device"], inputs["profile"]
-    count = 0
 
-    def measure(module: nn.Module) -> float:
-        nonlocal count
-        count += 1
-        trial = export_float(module, subject.example, spec["runtime"], scratch / str(count), spec["model_layout"])
+    metric: str
+    profile: Path
+    calibration: Path | None
+
+    def __call__(self, module: nn.Module) -> float:
+        device = self.trials.device
+        assert device is not None
+        trial = self.export(module)
         counts = count_file(
             trial.path,
-            spec["runtime"],
-            paths,
-            profile,
-            device["cores"],
-            scratch=scratch / str(count),
-            time_limit_s=device["time_limit_s"],
-            memory_limit_bytes=device["memory_limit_bytes"],
+            self.trials.runtime,
+            self.paths,
+            self.profile,
+            device.cores,
+            scratch=self.folder,
+            time_limit_s=device.time_limit_s,
+            memory_limit_bytes=device.memory_limit_bytes,
         )
-        subject.emit(0.5, f"candidate {count}: {counts.instructions:,} instructions")
-        if metric == "instructions":
+        self.subject.emit(0.5, f"candidate {self.count}: {counts.instructions:,} instructions")
+        if self.metric == "instructions":
             return float(counts.instructions)
-        estimated = estimate_file(trial.path, counts, profile, device["cores"], inputs.get("calibration"))
+        estimated = estimate_file(trial.path, counts, self.profile, device.cores, self.calibration)
         if estimated.estimate is None:
             raise ModelError(f"no latency is estimated for a candidate: {estimated.refused}", "use metric instructions")
         return estimated.estimate.latency_ms
-
-    return measure
-
-
-def _input_files(batches: list[tuple[tuple[Tensor, ...], Tensor]], folder: Path) -> list[Path]:
-    paths = []
-    for number in range(len(batches[0][0])):
-        path = folder / f"calibration_{number}.npy"
-        np.save(path, torch.cat([inputs[number] for inputs, _ in batches]).numpy())
-        paths.append(path)
-    return paths

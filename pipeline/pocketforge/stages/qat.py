@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,14 +16,16 @@ from pocketforge.model.load import load_exported
 from pocketforge.outcomes import files
 from pocketforge.outcomes.qat import QatTraining
 from pocketforge.outcomes.quantize import TrainedFor
+from pocketforge.outcomes.train import Epoch, TeacherFacts
 from pocketforge.pruning.subject import open_checkpoint
-from pocketforge.quantization.converted import Notes, write_converted
+from pocketforge.quantization.converted import QuantizeNotes, write_converted
 from pocketforge.quantization.qat import SMALLEST_BATCH, Freezing, Inputs, TrainingGraph
 from pocketforge.specs.qat import QatSpec
 from pocketforge.training.batches import Batches
 from pocketforge.training.distributed import together
-from pocketforge.training.loop import History, deterministic, fit
+from pocketforge.training.loop import deterministic, fit
 from pocketforge.training.losses import user_loss
+from pocketforge.training.options import FitOptions
 from pocketforge.training.teacher import open_teacher
 
 Emit = Callable[[float, str], None]
@@ -68,18 +69,17 @@ class _Trained:
     """A training graph that has been trained, and what is said of how."""
 
     training: TrainingGraph
-    history: History
+    history: tuple[Epoch, ...]
     train_samples: int
-    teacher: Mapping[str, Any] | None
+    teacher: TeacherFacts | None
     masked: tuple[str, ...]
 
 
 def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: Emit) -> _Trained:
-    settings, seed, task = spec.quantize.settings, spec.sampling.seed, spec.sampling.task
-    model = spec.model.to_json()
+    settings, seed = spec.quantize.settings, spec.sampling.seed
     resolve = resolver(inputs.get("data_root"))
-    checkpoint = open_checkpoint(inputs, model)
-    data = open_dataset(spec.sampling.data.to_json(), resolve, inputs.get("labels"))
+    checkpoint = open_checkpoint(inputs, spec.model)
+    data = open_dataset(spec.sampling.data, resolve, inputs.get("labels"))
     emit(0.0, "preparing the training graph")
     with deterministic(seed, 1):
         training = TrainingGraph(checkpoint.module, range_batches(data), spec.quantize)
@@ -87,7 +87,7 @@ def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: Emit) -> _Trained:
     if settings.distill is not None:
         module = checkpoint.module
         teacher, about_teacher = open_teacher(
-            settings.distill, module, data, inputs, {**model, "task": task}, resolve, default=module
+            settings.distill, module, data, inputs, spec.model, resolve, default=module
         )
     masks = None
     if checkpoint.masks:
@@ -100,15 +100,17 @@ def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: Emit) -> _Trained:
             training.graph,
             data.train,
             settings,
-            seed=seed,
-            task=task,
-            loss=loss,
-            teacher=teacher,
-            constraint=Freezing(training, masks),
-            partial=inputs.get("partial"),
-            logs=inputs.get("logs"),
-            check=training.check,
-            emit=lambda fraction, message: emit(_TRAINED * fraction, message),
+            FitOptions(
+                seed=seed,
+                task=spec.sampling.task,
+                loss=loss,
+                teacher=teacher,
+                constraint=Freezing(training, masks),
+                partial=inputs.get("partial"),
+                logs=inputs.get("logs"),
+                check=training.check,
+                emit=lambda fraction, message: emit(_TRAINED * fraction, message),
+            ),
         )
     return _Trained(training, history, len(data.train), about_teacher, tuple(sorted(checkpoint.masks)))
 
@@ -123,7 +125,7 @@ def _convert(trained: _Trained, inputs: Mapping[str, Path], spec: QatSpec, out: 
             # The weights kept are not the last ones: neither are their ranges.
             training.measure_again()
         graphs, sqnr_db = training.convert()
-        notes = Notes(qat=TrainedFor(epochs, trained.train_samples))
+        notes = QuantizeNotes(qat=TrainedFor(epochs, trained.train_samples))
         quantized = write_converted(
             graphs, example, quantize, inputs["data"], out, lambda f: emit(0.9 + 0.1 * f, "eval"), notes
         )
@@ -133,7 +135,7 @@ def _convert(trained: _Trained, inputs: Mapping[str, Path], spec: QatSpec, out: 
         settings=settings,
         freeze_batch_norm=quantize.freeze_batch_norm,
         freeze_observers=quantize.freeze_observers,
-        history=tuple(trained.history),
+        history=trained.history,
         stopped_early=epochs < settings.epochs,
         teacher=trained.teacher,
         masked_parameters=trained.masked,

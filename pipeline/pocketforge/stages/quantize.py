@@ -7,6 +7,8 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Protocol
 
 import torch
 from torch.export import ExportedProgram
@@ -15,10 +17,11 @@ from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerStudy
 from pocketforge.outcomes.quantize import CodebookChoice, Quantized, Repairs
+from pocketforge.outcomes.train import Epoch
 from pocketforge.quantization.bias_correction import copy_biases, correct_biases
 from pocketforge.quantization.calibration import calibration_samples
 from pocketforge.quantization.codebook_files import Codebook
-from pocketforge.quantization.converted import Notes, write_converted, write_float_form
+from pocketforge.quantization.converted import QuantizeNotes, write_converted, write_float_form
 from pocketforge.quantization.equalization import equalize
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.layer_study import Scorer
@@ -31,7 +34,6 @@ from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
 from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
-from pocketforge.training.loop import History
 
 Emit = Callable[[float, str], None]
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -39,8 +41,16 @@ MOST_IN_FLOAT = 0.5  # of the weights: more, and the file is a float file by ano
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """What one run has to do with. program: the traced graph, as stage reference left it."""
+class Run:
+    """What one run has to do with.
+
+    Attributes:
+        program: The traced graph, as stage reference left it.
+        spec: What the stage is told.
+        inputs: Role → folder or file.
+        out: The folder to write into.
+        emit: Takes progress, 0 to 1, and what is being done.
+    """
 
     program: ExportedProgram
     spec: QuantizeSpec
@@ -62,6 +72,14 @@ class _Run:
         self.emit(0.8 + 0.2 * fraction, "running the quantized graph")
 
 
+class Make(Protocol):
+    """A function that a row of SCHEMES names: it gives the model the scheme's numbers."""
+
+    def __call__(self, run: Run, /) -> Quantized:
+        """Write the graph and what `converted.py` writes with it into run.out."""
+        ...
+
+
 def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: Emit) -> None:
     """inputs: "data", "reference"; mixed also "layers" (the study's folder); mixed and a codebook with finetune
     "data_root" and perhaps "labels"; the latter "partial", "logs".
@@ -74,9 +92,9 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: Emit) -
     torch.set_num_threads(1)
     program = torch.export.load(inputs["reference"] / "model.pt2")
     scheme = spec.quantize.scheme
-    make = {"weight_only_int8": _weight_only, "weight_only_int4": _weight_only, "codebook": _codebook}
+    make: Make = resolve_name(spec.quantize.info.make)
     try:
-        quantized = make.get(scheme, _int8)(_Run(program, spec, inputs, out, emit))
+        quantized = make(Run(program, spec, inputs, out, emit))
     except (PocketforgeError, OSError, MemoryError):
         raise
     except Exception as error:  # torchao and the quantizer raise many kinds of their own
@@ -89,12 +107,13 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: Emit) -
     emit(1.0, f"{len(quantized.quantized)} layers quantized, {len(quantized.left_float)} in float")
 
 
-def _int8(run: _Run) -> Quantized:
+def make_int8(run: Run) -> Quantized:
+    """Integers in layers that an int8 kernel takes: by the scheme and its overrides, or by measurement (mixed)."""
     program, quantize, emit = run.program, run.quantize, run.emit
     check_recurrent(program, quantize.scheme)
     samples = calibration_samples(run.inputs["data"], quantize)
     chosen = None
-    if quantize.scheme == "mixed":
+    if quantize.info.studies_layers:
         study = files.read(run.inputs["layers"], LayerStudy)
         scorer = Scorer(program, samples, quantize, run.inputs, run.sampling)
         chosen = choose(study, scorer, quantize, lambda f, text: emit(0.5 * f, text))
@@ -116,7 +135,7 @@ def _int8(run: _Run) -> Quantized:
         rewrite(graph, QUANTIZER)  # the nodes that the converted graph has
         corrected = correct_biases(graph, folded, samples)
         copy_biases(folded, unfolded)
-    notes = Notes(
+    notes = QuantizeNotes(
         mixed=chosen.summary if chosen else None,
         repairs=Repairs(equalized, corrected) if equalized or corrected else None,
     )
@@ -146,7 +165,8 @@ def check_recurrent(program: ExportedProgram, scheme: str) -> None:
         )
 
 
-def _weight_only(run: _Run) -> Quantized:
+def make_weight_only(run: Run) -> Quantized:
+    """Weights as levels and scales, in as many bits as the scheme says; everything is computed in float32."""
     from pocketforge.quantization.encodings import save_encodings
     from pocketforge.quantization.weight_only import quantize_weights
 
@@ -157,7 +177,8 @@ def _weight_only(run: _Run) -> Quantized:
     return write_float_form(graph, example, run.quantize, encodings, run.inputs["data"], run.out, run.evaluating)
 
 
-def _codebook(run: _Run) -> Quantized:
+def make_codebook(run: Run) -> Quantized:
+    """Each weight one of a few values of its layer."""
     from pocketforge.quantization.codebook import cluster, describe, with_codebooks
     from pocketforge.quantization.codebook_files import save_codebooks
 
@@ -165,38 +186,41 @@ def _codebook(run: _Run) -> Quantized:
     graph = fold_batch_norm(run.program)
     codebooks = cluster(graph, quantize.entries, lambda f, text: emit(0.3 * f, text))
     clustered = with_codebooks(graph, codebooks)
-    history: History = []
+    history: tuple[Epoch, ...] = ()
     if quantize.finetune is not None:
         clustered, codebooks, history = _finetuned(run, clustered, codebooks, quantize.finetune)
     state = clustered.state_dict()
     rest = {name: tensor.numpy() for name, tensor in state.items() if name not in codebooks}
     sizes = save_codebooks(codebooks, rest, run.out)
-    notes = Notes(codebook=CodebookChoice(sizes, describe(graph, codebooks), tuple(history)))
+    notes = QuantizeNotes(codebook=CodebookChoice(sizes, describe(graph, codebooks), history))
     example, data = run.program.example_inputs[0], run.inputs["data"]
     return write_float_form(clustered, example, quantize, codebooks, data, run.out, run.evaluating, notes)
 
 
 def _finetuned(
-    run: _Run, clustered: torch.fx.GraphModule, codebooks: Mapping[str, Codebook], settings: Finetune
-) -> tuple[torch.fx.GraphModule, dict[str, Codebook], History]:
+    run: Run, clustered: torch.fx.GraphModule, codebooks: Mapping[str, Codebook], settings: Finetune
+) -> tuple[torch.fx.GraphModule, dict[str, Codebook], tuple[Epoch, ...]]:
     from pocketforge.data.dataset import open_dataset
     from pocketforge.files import resolver
     from pocketforge.quantization.codebook import finetune_centroids
     from pocketforge.training.losses import user_loss
+    from pocketforge.training.options import FitOptions
 
     inputs = run.inputs
     resolve = resolver(inputs.get("data_root"))
-    data = open_dataset(run.sampling.data.to_json(), resolve, inputs.get("labels"))
+    data = open_dataset(run.sampling.data, resolve, inputs.get("labels"))
     with contextlib.ExitStack() as around:
         return finetune_centroids(
             clustered,
             codebooks,
             data.train,
             settings,
-            seed=run.sampling.seed,
-            task=run.sampling.task,
-            loss=around.enter_context(user_loss(settings.loss, resolve)) if settings.loss else None,
-            partial=inputs.get("partial"),
-            logs=inputs.get("logs"),
-            emit=lambda f, text: run.emit(0.3 + 0.5 * f, text),
+            FitOptions(
+                seed=run.sampling.seed,
+                task=run.sampling.task,
+                loss=around.enter_context(user_loss(settings.loss, resolve)) if settings.loss else None,
+                partial=inputs.get("partial"),
+                logs=inputs.get("logs"),
+                emit=lambda f, text: run.emit(0.3 + 0.5 * f, text),
+            ),
         )

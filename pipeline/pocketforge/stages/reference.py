@@ -5,7 +5,6 @@ Every lane starts from the traced graph and is compared with these outputs.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +111,7 @@ def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) 
         check_samples(example, data)
         graph = program.module()
         return Traced(program, load.count_parameters(graph), load.count_macs(graph, example))
-    checkpoint = open_checkpoint(inputs, dataclasses.asdict(spec.model))
+    checkpoint = open_checkpoint(inputs, spec.model)
     module = checkpoint.module
     example = example_for(spec.inputs, load.example_inputs(definition, resolve), data)
     check_samples(example, data)

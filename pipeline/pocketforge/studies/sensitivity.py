@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 from pocketforge import events
 from pocketforge.errors import RecipeError
 from pocketforge.facts.gather import gather
+from pocketforge.outcomes import files
+from pocketforge.outcomes.sensitivity import SensitivityOutcome
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.compress import Compress, PruneChannels
@@ -34,11 +34,10 @@ def sensitivity_recipe(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, compress=(PruneChannels(ratio="auto"),))
 
 
-def study(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> dict[str, Any]:
-    """The content of sensitivity.json, from the store or measured now. Raises the first error that a step met."""
+def study(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> SensitivityOutcome:
+    """What the step finds, from the store or measured now. Raises the first error that a step met."""
     asked = sensitivity_recipe(recipe)
     plan = make_plan(asked, gather(asked, cache))
     (key,) = (step.key for step in plan.steps if step.stage == "sensitivity")
     outcome = run_part(plan, (key,), cache, "study", emit)
-    found: dict[str, Any] = json.loads((outcome.entries[key].files / "sensitivity.json").read_text("utf-8"))
-    return found
+    return files.read(outcome.entries[key].files, SensitivityOutcome)

@@ -8,21 +8,25 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
 from pocketforge.model.load import build_model
 from pocketforge.model.weights import load_weights
+from pocketforge.plan.compress import model_source, sampling_of
 from pocketforge.pruning.base import Emit, Subject
-from pocketforge.pruning.subject import accuracy, gather, open_checkpoint, subject_for
+from pocketforge.pruning.subject import gather, open_checkpoint, subject_for
 from pocketforge.pruning.unstructured import MaskConstraint
-from pocketforge.recipe import Recipe, data_spec
+from pocketforge.recipe import Recipe
 from pocketforge.recipe.compress import Distill, Finetune
+from pocketforge.specs.compress import CompressSpec
 from pocketforge.training.batches import KEEP_BYTES
 from pocketforge.training.distillation import DistillationLoss
+from pocketforge.training.judge import top1
 from pocketforge.training.loop import deterministic, fit
 from pocketforge.training.losses import user_loss
+from pocketforge.training.options import FitOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,17 +34,9 @@ if TYPE_CHECKING:
     from pocketforge.training.batches import TrainSamples
 
 
-def model_spec(recipe: Recipe) -> dict[str, Any]:
-    """What the compressing stages call their spec: the model, its data and task, as plain data."""
-    return {
-        "definition": recipe.model.definition,
-        "args": recipe.model.args,
-        "seed": recipe.seed,
-        **({"weights_key": recipe.model.weights_key} if recipe.model.weights_key else {}),
-        "data": data_spec(recipe.data, recipe.seed, recipe.task),
-        "task": recipe.task,
-        "inputs": [dataclasses.asdict(i) for i in recipe.model.inputs],
-    }
+def model_spec(recipe: Recipe) -> CompressSpec:
+    """What the compressing stages are told: the model, its data and task."""
+    return CompressSpec(model_source(recipe), recipe.model.inputs, sampling_of(recipe))
 
 
 class Workbench:
@@ -54,7 +50,7 @@ class Workbench:
             inputs["weights"] = recipe.resolve(recipe.model.weights)
         if recipe.data.labels:
             inputs["labels"] = recipe.resolve(recipe.data.labels)
-        self._subject = subject_for(open_checkpoint(inputs, spec), inputs, spec, lambda _fraction, _message: None)
+        self._subject = subject_for(open_checkpoint(inputs, spec.model), inputs, spec, lambda _fraction, _message: None)
         data = open_recipe(recipe)
         self.eval = gather(data.eval)
         self.train: TrainSamples = _kept(data.train)
@@ -82,7 +78,7 @@ class Workbench:
     def accuracy(self, module: nn.Module) -> float:
         """Top-1 on the eval samples."""
         with deterministic(self.recipe.seed):
-            return accuracy(module, self.eval)
+            return top1(module, self.eval)
 
     def finetune(
         self, module: nn.Module, masks: Mapping[str, Tensor], settings: Finetune, seed: int, partial: Path, emit: Emit
@@ -94,13 +90,15 @@ class Workbench:
                 module,
                 self.train,
                 settings,
-                seed=seed,
-                task=self.recipe.task,
-                loss=loss,
-                teacher=self._teacher(settings.distill, module, seed) if settings.distill else None,
-                constraint=MaskConstraint(module, masks) if masks else None,
-                partial=partial,
-                emit=emit,
+                FitOptions(
+                    seed=seed,
+                    task=self.recipe.task,
+                    loss=loss,
+                    teacher=self._teacher(settings.distill, module, seed) if settings.distill else None,
+                    constraint=MaskConstraint(module, masks) if masks else None,
+                    partial=partial,
+                    emit=emit,
+                ),
             )
 
     def _teacher(self, settings: Distill, student: nn.Module, seed: int) -> DistillationLoss:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, buffers that a state dict leaves out included; tied ones once."""
-    found = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return {name: tensor.detach() for name, tensor in found.items()}
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
 def copy_of(module: nn.Module) -> dict[str, Tensor]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pocketforge.data.base import Array
 from pocketforge.errors import ModelError
+
+Inputs = tuple[Tensor, ...]
+# Inputs of several samples, and their targets.
+Batch = tuple[Inputs, Tensor]
+Sample = tuple[tuple[Array, ...], object]
 
 # A train set below this is preprocessed once and kept; above it, samples are read again in every epoch.
 KEEP_BYTES = 1 << 30
@@ -20,7 +26,7 @@ class TrainSamples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, position: int, /) -> tuple[tuple[Any, ...], Any]: ...
+    def __getitem__(self, position: int, /) -> Sample: ...
 
 
 class Batches:
@@ -33,9 +39,9 @@ class Batches:
         self._samples = samples
         first = samples[0][0]
         size = sum(np.asarray(array).nbytes for array in first) * len(samples)
-        self._kept: dict[int, tuple[tuple[Any, ...], Any]] | None = {} if keep and size <= KEEP_BYTES else None
+        self._read: dict[int, Sample] | None = {} if keep and size <= KEEP_BYTES else None
 
-    def gather(self, positions: Sequence[int]) -> tuple[tuple[Tensor, ...], Tensor]:
+    def gather(self, positions: Sequence[int]) -> Batch:
         rows = [self._sample(position) for position in positions]
         try:
             columns = [np.stack(column) for column in zip(*(inputs for inputs, _ in rows), strict=True)]
@@ -47,9 +53,16 @@ class Batches:
         kind = torch.int64 if targets.dtype.kind in "iu" else torch.float32
         return tuple(torch.from_numpy(column) for column in columns), torch.from_numpy(targets).to(kind)
 
-    def _sample(self, position: int) -> tuple[tuple[Any, ...], Any]:
-        if self._kept is None:
+    def _sample(self, position: int) -> Sample:
+        if self._read is None:
             return self._samples[position]
-        if position not in self._kept:
-            self._kept[position] = self._samples[position]
-        return self._kept[position]
+        if position not in self._read:
+            self._read[position] = self._samples[position]
+        return self._read[position]
+
+
+def batches_of(samples: TrainSamples, size: int, limit: int | None = None) -> Iterator[Batch]:
+    """(The first `limit`) samples in their order, `size` at a time."""
+    count = min(len(samples), limit or len(samples))
+    batches = Batches(samples, keep=False)
+    return (batches.gather(range(start, min(start + size, count))) for start in range(0, count, size))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +22,8 @@ Inputs = tuple[Tensor, ...]
 def kd_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T² × KL(teacher ‖ student), both softened by the temperature T; mean over the batch. Logits (batch, classes)."""
     soft = functional.log_softmax(teacher / temperature, 1)
-    ours = functional.log_softmax(student / temperature, 1)
-    return functional.kl_div(ours, soft, reduction="batchmean", log_target=True) * temperature**2
+    learned = functional.log_softmax(student / temperature, 1)
+    return functional.kl_div(learned, soft, reduction="batchmean", log_target=True) * temperature**2
 
 
 def dkd_divergence(
@@ -42,8 +41,8 @@ def dkd_divergence(
         pair = torch.stack([(x / temperature)[target], rest.logsumexp(1)], 1)
         two.append(functional.log_softmax(pair, 1))
     tckd = functional.kl_div(two[0], two[1], reduction="batchmean", log_target=True)
-    ours, soft = (functional.log_softmax(rest, 1) for rest in others)
-    nckd = functional.kl_div(ours, soft, reduction="batchmean", log_target=True)
+    learned, soft = (functional.log_softmax(rest, 1) for rest in others)
+    nckd = functional.kl_div(learned, soft, reduction="batchmean", log_target=True)
     return (alpha * tckd + beta * nckd) * temperature**2
 
 
@@ -91,10 +90,11 @@ class DistillationLoss:
         was_training = student.training
         student.eval()
         with torch.no_grad(), self.attached(student):
-            ours, theirs = _logits(student(*example), "student"), _logits(self._answer(example), "teacher")
-            if ours.shape[1] != theirs.shape[1]:
+            classes = _logits(student(*example), "student").shape[1]
+            known = _logits(self._answer(example), "teacher").shape[1]
+            if classes != known:
                 raise ModelError(
-                    f"the teacher answers {theirs.shape[1]} classes, the student {ours.shape[1]}",
+                    f"the teacher answers {known} classes, the student {classes}",
                     "distillation compares class by class: both must be built for the same classes",
                 )
             with torch.random.fork_rng(devices=[]):
@@ -117,7 +117,7 @@ class DistillationLoss:
         self._seen.clear()
 
     def _watch(self, side: str, name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
             # A layer of a transformer answers a tuple whose first element is its output.
             while isinstance(output, tuple | list) and output:
                 output = output[0]
@@ -150,31 +150,32 @@ class DistillationLoss:
             total = total + s.attention_weight * parts["attention_loss"]
         return total, {name: part.detach() for name, part in parts.items()}
 
-    def _answer(self, inputs: Inputs) -> Any:
+    def _answer(self, inputs: Inputs) -> object:
         self.teacher.eval()
         return self.teacher(*inputs)
 
     def _pair(self, pair: LayerPair) -> tuple[Tensor, Tensor]:
         """Both layers' outputs, in one size."""
-        found = []
+        outputs = []
         for side, name in (("student", pair.student), ("teacher", pair.teacher)):
             if (side, name) not in self._seen:
                 raise ModelError(f"distill: layer {name!r} of the {side} is not run by its forward()")
-            found.append(self._seen[side, name])
-        return _same_size(found[0], found[1].detach(), pair)
+            outputs.append(self._seen[side, name])
+        return _same_size(outputs[0], outputs[1].detach(), pair)
 
     def _hint(self, number: int, pair: LayerPair) -> Tensor:
-        ours, theirs = self._pair(pair)
-        return functional.mse_loss(self.regressors[number](ours).float(), theirs.float())
+        student, teacher = self._pair(pair)
+        return functional.mse_loss(self.regressors[number](student).float(), teacher.float())
 
     def _attention(self, pair: LayerPair) -> Tensor:
-        ours, theirs = self._pair(pair)
-        if ours.ndim not in (3, 4):
+        student, teacher = self._pair(pair)
+        if student.ndim not in (3, 4):
             raise ModelError(
-                f"distill.attention: layer {pair.student!r} answers {list(ours.shape)}, which has no places to look at",
+                f"distill.attention: layer {pair.student!r} answers {list(student.shape)}, which has no places to look "
+                "at",
                 "name convolutional or transformer layers; for others use hints",
             )
-        return (attention_map(ours) - attention_map(theirs)).square().mean()
+        return (attention_map(student) - attention_map(teacher)).square().mean()
 
 
 def check_teacher(accuracy: float, classes: int, samples: int) -> None:
@@ -199,31 +200,31 @@ def _check_layer(module: nn.Module, name: str, who: str) -> None:
         raise ModelError(f"{who} has no layer {name!r}{suggest(name, known)}")
 
 
-def _logits(output: Any, who: str) -> Tensor:
+def _logits(output: object, who: str) -> Tensor:
     if isinstance(output, tuple | list) and len(output) == 1:
         output = output[0]
     if not isinstance(output, Tensor) or output.ndim != 2:
-        found = f"shape {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise ModelError(f"distillation needs a {who} that returns logits (batch, classes), found {found}")
+        form = f"shape {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(f"distillation needs a {who} that returns logits (batch, classes), found {form}")
     return output
 
 
-def _same_size(ours: Tensor, theirs: Tensor, pair: LayerPair) -> tuple[Tensor, Tensor]:
-    shapes = f"{pair.student!r} {list(ours.shape)} and {pair.teacher!r} {list(theirs.shape)}"
-    if ours.ndim != theirs.ndim or ours.ndim not in (2, 3, 4):
+def _same_size(student: Tensor, teacher: Tensor, pair: LayerPair) -> tuple[Tensor, Tensor]:
+    shapes = f"{pair.student!r} {list(student.shape)} and {pair.teacher!r} {list(teacher.shape)}"
+    if student.ndim != teacher.ndim or student.ndim not in (2, 3, 4):
         raise ModelError(
             f"distill: layers {shapes} cannot be compared",
             "name two layers of images (N, C, H, W), of tokens (N, T, C), or of vectors (N, C)",
         )
-    if ours.ndim == 3 and ours.shape[1] != theirs.shape[1]:
+    if student.ndim == 3 and student.shape[1] != teacher.shape[1]:
         raise ModelError(f"distill: layers {shapes} have unequal numbers of tokens")
-    if ours.ndim == 4 and ours.shape[2:] != theirs.shape[2:]:
-        height, width = (min(a, b) for a, b in zip(ours.shape[2:], theirs.shape[2:], strict=True))
-        ours, theirs = (functional.adaptive_avg_pool2d(x, (height, width)) for x in (ours, theirs))
-    return ours, theirs
+    if student.ndim == 4 and student.shape[2:] != teacher.shape[2:]:
+        height, width = (min(a, b) for a, b in zip(student.shape[2:], teacher.shape[2:], strict=True))
+        student, teacher = (functional.adaptive_avg_pool2d(x, (height, width)) for x in (student, teacher))
+    return student, teacher
 
 
-def _regressor(ours: Tensor, theirs: Tensor) -> nn.Module:
-    if ours.ndim == 4:
-        return nn.Conv2d(ours.shape[1], theirs.shape[1], 1)
-    return nn.Linear(ours.shape[-1], theirs.shape[-1])
+def _regressor(student: Tensor, teacher: Tensor) -> nn.Module:
+    if student.ndim == 4:
+        return nn.Conv2d(student.shape[1], teacher.shape[1], 1)
+    return nn.Linear(student.shape[-1], teacher.shape[-1])

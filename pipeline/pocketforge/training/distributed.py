@@ -3,12 +3,13 @@
 `together` starts them and runs one function in each. They are new interpreters, as a process that has already used
 torch's threads cannot be forked. They meet through a file, not a port, so two builds cannot meet each other.
 
-    python -m pocketforge.training.distributed REQUEST.json    one of them, started by `together` only
+    python -m pocketforge.training.distributed REQUEST        one of them, started by `together` only
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import os
@@ -21,10 +22,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, ToolFailed, ToolMissing
+from pocketforge.files import replace_whole
 from pocketforge.folders import leave_working_folder
 from pocketforge.run import tracker
 from pocketforge.specs.base import Spec
@@ -36,11 +38,31 @@ _KINDS: dict[str, type[PocketforgeError]] = {"ModelError": ModelError, "ToolMiss
 _POLL_S = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What each process is to run: `function` ("module:name") with what a stage's run gets."""
+
+    function: str
+    inputs: Mapping[str, Path]
+    spec: Spec | Mapping[str, object]
+    out: Path
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error that one of them met, as it goes to the process that started them."""
+
+    kind: str
+    message: str
+    hint: str
+
+
 def together(
     processes: int,
     function: str,
     inputs: Mapping[str, Path],
-    spec: Spec | Mapping[str, Any],
+    spec: Spec | Mapping[str, object],
     out: Path,
     emit: Emit,
     *,
@@ -53,18 +75,12 @@ def together(
     """
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         folder = Path(scratch)
-        request = {
-            "function": function,
-            "inputs": {name: os.fspath(path) for name, path in inputs.items()},
-            "out": os.fspath(out),
-            "scratch": scratch,
-        }
-        (folder / "request.json").write_text(json.dumps(request), "utf-8")
-        (folder / "spec.pickle").write_bytes(pickle.dumps(spec))
+        request = folder / "request.pickle"
+        request.write_bytes(pickle.dumps(_Request(function, dict(inputs), spec, out, folder)))
         reading, writing = os.pipe()
         started: list[subprocess.Popen[bytes]] = []
         try:
-            argv = [sys.executable, "-P", "-m", __name__, os.fspath(folder / "request.json"), str(writing)]
+            argv = [sys.executable, "-P", "-m", __name__, os.fspath(request), str(writing)]
             for rank in range(processes):
                 started.append(
                     subprocess.Popen(  # they end when their stdin closes: with us, however we end
@@ -120,24 +136,24 @@ def _wait(started: list[subprocess.Popen[bytes]], folder: Path, argv: list[str])
             # The others notice within moments that one is gone, and fail with less telling words.
             time.sleep(_POLL_S)
             codes = [process.poll() for process in started]
-            told = _told(folder)
+            error = _error_of(folder)
             # Not SIGABRT: gloo ends a process so, that lost another.
             killed = next((code for code in codes if code is not None and code < 0 and code != -signal.SIGABRT), 0)
             # What the others say of one that a signal ended is only that it is gone.
-            if told is not None and not (killed and type(told) is StageFailed):
-                raise told
+            if error is not None and not (killed and type(error) is StageFailed):
+                raise error
             raise ToolFailed(argv[:3], killed or next(filter(None, codes)), "a training process was killed")
         time.sleep(_POLL_S)
 
 
-def _told(folder: Path) -> PocketforgeError | None:
+def _error_of(folder: Path) -> PocketforgeError | None:
     """The error that one of them wrote down: one that says something to the user, if there is one."""
-    errors = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("error-*.json"))]
-    for error in errors:
-        if error["kind"] in _KINDS:
-            return _KINDS[error["kind"]](error["message"], error["hint"])
-    if errors:
-        return StageFailed(f"{errors[0]['kind']}: {errors[0]['message']}", "the whole story is in the log")
+    failures = [_Failure(**json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("error-*.json"))]
+    for failure in failures:
+        if failure.kind in _KINDS:
+            return _KINDS[failure.kind](failure.message, failure.hint)
+    if failures:
+        return StageFailed(f"{failures[0].kind}: {failures[0].message}", "the whole story is in the log")
     return None
 
 
@@ -145,9 +161,9 @@ def main(request_file: str, progress: str) -> int:
     leave_working_folder()
     tracker.join()
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    request = json.loads(Path(request_file).read_text("utf-8"))
+    # `together` wrote it, into a folder of its own.
+    request: _Request = pickle.loads(Path(request_file).read_bytes())  # noqa: S301
     rank, world = int(os.environ["RANK"]), int(os.environ[WORLD_SIZE])
-    scratch = Path(request["scratch"])
 
     def emit(fraction: float, message: str = "") -> None:
         if rank == 0:
@@ -158,23 +174,17 @@ def main(request_file: str, progress: str) -> int:
         import torch.distributed
 
         torch.distributed.init_process_group(
-            "gloo", init_method=(scratch / "meeting").as_uri(), rank=rank, world_size=world
+            "gloo", init_method=(request.scratch / "meeting").as_uri(), rank=rank, world_size=world
         )
-        module, _, name = request["function"].partition(":")
-        function = getattr(importlib.import_module(module), name)
-        inputs = {key: Path(path) for key, path in request["inputs"].items()}
-        spec = pickle.loads((scratch / "spec.pickle").read_bytes())  # noqa: S301  `together` wrote it
-        function(inputs, spec, Path(request["out"]), emit)
+        module, _, name = request.function.partition(":")
+        getattr(importlib.import_module(module), name)(request.inputs, request.spec, request.out, emit)
         # Nobody leaves while another still talks.
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
     except Exception as error:
         traceback.print_exc()
-        told = {"kind": type(error).__name__, "message": str(getattr(error, "message", error)), "hint": ""}
-        told["hint"] = str(getattr(error, "hint", ""))
-        temporary = scratch / f"{rank}.part"
-        temporary.write_text(json.dumps(told), "utf-8")
-        os.replace(temporary, scratch / f"error-{rank}.json")
+        failure = _Failure(type(error).__name__, str(getattr(error, "message", error)), str(getattr(error, "hint", "")))
+        replace_whole(request.scratch / f"error-{rank}.json", json.dumps(dataclasses.asdict(failure)).encode())
         return 1
     return 0
 

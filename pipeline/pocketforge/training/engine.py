@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ class Engine:
     rank = 0
     world = 1
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
 
     def backward(self, loss: Tensor) -> None:
@@ -59,9 +58,9 @@ class Accelerated(Engine):
         self.rank = int(self._accelerator.process_index)
         self.world = int(self._accelerator.num_processes)
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        found: contextlib.AbstractContextManager[Any] = self._accelerator.autocast()
-        return found
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        autocast: contextlib.AbstractContextManager[object] = self._accelerator.autocast()
+        return autocast
 
     def backward(self, loss: Tensor) -> None:
         self._accelerator.backward(loss)

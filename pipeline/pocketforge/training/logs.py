@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pocketforge.outcomes.train import Epoch
+
 Emit = Callable[[float, str], None]
-Log = Callable[[Mapping[str, float]], None]
+Log = Callable[[Epoch], None]
 
 # Which TensorBoard chart a history's figure is drawn in.
 TAGS = {
@@ -39,11 +41,10 @@ def tensorboard(folder: Path | None, first_epoch: int, emit: Emit) -> Iterator[L
             folder.mkdir(parents=True, exist_ok=True)
             writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
-    def log(entry: Mapping[str, float]) -> None:
+    def log(epoch: Epoch) -> None:
         if writer is not None:
-            for name, value in entry.items():
-                if name != "epoch":
-                    writer.add_scalar(TAGS[name], value, int(entry["epoch"]))
+            for name, value in epoch.figures().items():
+                writer.add_scalar(TAGS[name], value, epoch.epoch)
             writer.flush()
 
     try:

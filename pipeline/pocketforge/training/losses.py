@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +16,22 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def task_loss(task: str, label_smoothing: float = 0.0) -> Loss:
-    """Cross entropy for classification, mean square error for regression: means over the batch."""
+    """Cross entropy for classification, mean square error for regression: means over the batch.
+
+    The latter raises ModelError unless there are as many outputs as targets; their shapes may differ.
+    """
     if task == "classification":
         return lambda logits, labels: nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    return lambda outputs, targets: nn.functional.mse_loss(outputs, targets)
+    return _square_error
 
 
-def checked_outputs(output: Any, targets: Tensor, task: str) -> Tensor:
+def _square_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.numel() != targets.numel():
+        raise ModelError(f"the model's output has shape {list(outputs.shape)}, the targets {list(targets.shape)}")
+    return nn.functional.mse_loss(outputs.reshape(targets.shape), targets)
+
+
+def checked_outputs(output: object, targets: Tensor, task: str) -> Tensor:
     """The model's answer in float32, as the task needs it.
 
     classification: logits (batch, classes) with an output for every label. regression: as many values as the
@@ -33,7 +41,7 @@ def checked_outputs(output: Any, targets: Tensor, task: str) -> Tensor:
         output = output[0]
     if task == "classification":
         if not isinstance(output, Tensor) or output.ndim != 2:
-            raise ModelError(f"training needs a model that returns logits (batch, classes), found {_found(output)}")
+            raise ModelError(f"training needs a model that returns logits (batch, classes), found {_form(output)}")
         if int(targets.max()) >= output.shape[1]:
             raise ModelError(
                 f"the data has label {int(targets.max())}, the model has {output.shape[1]} outputs",
@@ -43,12 +51,12 @@ def checked_outputs(output: Any, targets: Tensor, task: str) -> Tensor:
     if not isinstance(output, Tensor) or output.numel() != targets.numel():
         raise ModelError(
             f"training needs a model that returns as many values as the targets, {list(targets.shape)}, "
-            f"found {_found(output)}"
+            f"found {_form(output)}"
         )
     return output.float().reshape(targets.shape)
 
 
-def checked_loss(value: Any) -> Tensor:
+def checked_loss(value: object) -> Tensor:
     """Raises ModelError unless `value` is one number that depends on the weights."""
     if not isinstance(value, Tensor):
         raise ModelError(
@@ -92,5 +100,5 @@ def user_loss(spec: str, resolve: Callable[[str], Path]) -> Iterator[Loss]:
         yield loss
 
 
-def _found(output: Any) -> str:
+def _form(output: object) -> str:
     return f"shape {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__

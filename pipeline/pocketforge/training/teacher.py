@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,10 +13,15 @@ from pocketforge.data.dataset import Dataset
 from pocketforge.errors import ModelError
 from pocketforge.model.load import build_model
 from pocketforge.model.weights import load_weights
+from pocketforge.outcomes.reference import WeightsRead
+from pocketforge.outcomes.train import TeacherFacts
 from pocketforge.recipe.compress import Distill
-from pocketforge.training.batches import Batches
+from pocketforge.specs.trained import ModelSource
+from pocketforge.training.batches import Batches, batches_of
 from pocketforge.training.distillation import DistillationLoss, check_teacher
-from pocketforge.training.loop import accuracy
+from pocketforge.training.judge import top1
+
+BATCH = 64
 
 
 def open_teacher(
@@ -25,42 +29,45 @@ def open_teacher(
     student: nn.Module,
     data: Dataset,
     inputs: Mapping[str, Path],
-    spec: Mapping[str, Any],
+    model: ModelSource,
     resolve: Callable[[str], Path],
     default: nn.Module | None = None,
-) -> tuple[DistillationLoss, dict[str, Any]]:
+) -> tuple[DistillationLoss, TeacherFacts]:
     """The loss against the teacher, and what a report says of the teacher.
 
-    inputs and spec: the stage's. default: who teaches where distill names nobody (a copy is taken); else the recipe's
-    model with "teacher_weights". Raises ModelError when the teacher does not fit the student, or knows nothing.
+    inputs: the stage's. model: the student's, as its definition makes it. default: who teaches where distill names
+    nobody (a copy is taken); else the recipe's model with "teacher_weights". Raises ModelError when the teacher does
+    not fit the student, or knows nothing.
     """
-    task = spec.get("task", "classification")
-    if task != "classification":
-        raise ModelError(f"distill compares classes: it is for task classification, found {task}")
+    if data.task != "classification":
+        raise ModelError(f"distill compares classes: it is for task classification, found {data.task}")
+    weights: WeightsRead | None = None
     if distill.teacher is None and default is not None:
         name, module = "the model before quantization", copy.deepcopy(default)
-        weights: dict[str, Any] = {}
     else:
-        name, module, weights = _built(distill, inputs, spec, resolve)
+        name, module, weights = _built(distill, inputs, model, resolve)
     example, _ = Batches(data.calibration, keep=False).gather(range(min(2, len(data.calibration))))
-    loss = DistillationLoss(distill, module, student, example, seed=spec["seed"])
+    loss = DistillationLoss(distill, module, student, example, seed=model.seed)
     with torch.no_grad():
         answer = module(*example)
-    measured = accuracy(module, data.calibration)
+    measured = top1(module, batches_of(data.calibration, BATCH))
     check_teacher(measured, (answer[0] if isinstance(answer, tuple) else answer).shape[1], len(data.calibration))
-    return loss, {"definition": name, "accuracy_top1": measured, **({"weights": weights} if weights else {})}
+    return loss, TeacherFacts(name, measured, weights)
 
 
 def _built(
-    distill: Distill, inputs: Mapping[str, Path], spec: Mapping[str, Any], resolve: Callable[[str], Path]
-) -> tuple[str, nn.Module, dict[str, Any]]:
+    distill: Distill, inputs: Mapping[str, Path], model: ModelSource, resolve: Callable[[str], Path]
+) -> tuple[str, nn.Module, WeightsRead | None]:
+    """The teacher's name, itself, and how its weights were read."""
     given = distill.teacher
+    args: Mapping[str, object]
     if given is not None:
         name, definition, args, key = given.definition, given.definition, given.args, given.weights_key
     else:
-        name, args, key = spec["definition"], spec["args"], spec.get("weights_key", "")
+        name, args, key = model.definition, model.args, model.weights_key
         definition = str(inputs["definition"]) if "definition" in inputs else name
-    module = build_model(definition, args, resolve, seed=spec["seed"])
+    module = build_model(definition, args, resolve, seed=model.seed)
     if "teacher_weights" in inputs:
-        return name, module, load_weights(module, inputs["teacher_weights"], key).to_json()
-    return name, module, {}
+        loaded = load_weights(module, inputs["teacher_weights"], key)
+        return name, module, WeightsRead(loaded.file, loaded.key, loaded.done)
+    return name, module, None

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pocketforge.metrics import Part
+from pocketforge.metrics import Array, Part
 from pocketforge.why.layers import LayerDifference
 
 _BETTER_DB = 10.0  # a repair that wins less than this explains nothing
@@ -59,16 +57,16 @@ def likely(row: LayerDifference, stage: str, weights: str = "", limit_db: float 
 def _small_channel(row: LayerDifference, part: Part) -> str:
     """A channel that the layer's one scale is too wide for."""
     d = row.judged
-    said = f"a channel that varies by less than a step of the layer's one scale ({part.where}: {part.sqnr_db:.1f} dB)"
+    words = f"a channel that varies by less than a step of the layer's one scale ({part.where}: {part.sqnr_db:.1f} dB)"
     mean, varies = d.x / max(d.count, 1), max(d.xx / max(d.count, 1) - (d.x / max(d.count, 1)) ** 2, 0.0) ** 0.5
     if abs(mean) > 20 * varies:
-        return f"{said}: an offset of {mean:.4g} takes up its range; add it behind the file, not in the model"
+        return f"{words}: an offset of {mean:.4g} takes up its range; add it behind the file, not in the model"
     if row.op == "cat":
-        return f"{said}: it joins parts of other sizes; return them as outputs of their own, or scale them alike"
-    return f"{said}: scale its channels alike, or return them as outputs of their own"
+        return f"{words}: it joins parts of other sizes; return them as outputs of their own, or scale them alike"
+    return f"{words}: scale its channels alike, or return them as outputs of their own"
 
 
-def compare_weights(before: NDArray[Any] | None, here: NDArray[Any] | None, share: float) -> str:
+def compare_weights(before: Array | None, here: Array | None, share: float) -> str:
     """Words on a weight that differs by more than `share` of its largest value; empty where it does not."""
     if before is None or here is None:
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +62,7 @@ def eager(inputs: Mapping[str, Path], spec: WhySpec) -> Form:
     about = "the PyTorch module with the trained weights"
     if spec.model.definition.endswith(".pt2"):
         return Form("eager", about, missing="the definition is a traced graph already")
-    return Form("eager", about, module=open_checkpoint(inputs, dataclasses.asdict(spec.model)).module.eval())
+    return Form("eager", about, module=open_checkpoint(inputs, spec.model).module.eval())
 
 
 def exported(inputs: Mapping[str, Path]) -> Form:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pocketforge.metrics import LEAST_VALUES, PERFECT_SQNR_DB, Part
+from pocketforge.metrics import LEAST_VALUES, PERFECT_SQNR_DB, Array, Part
 from pocketforge.why.taps import Tap, Tapped
 
-Array = NDArray[Any]
 _LEAST_VARIATION = 1e-5  # of a channel's largest value: an SQNR against less would measure float32's own rounding
 
 
@@ -37,8 +35,8 @@ class GraphSource:
     def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """See Source."""
         given = None if clean is None else {k: torch.from_numpy(np.array(v)) for k, v in clean.items()}
-        found = self._tapped.look(feeds(self._samples, index), given)
-        return {layer: value.numpy() for layer, value in found.items()}
+        outputs = self._tapped.look(feeds(self._samples, index), given)
+        return {layer: value.numpy() for layer, value in outputs.items()}
 
 
 class StoredSource:
@@ -59,7 +57,24 @@ def feeds(samples: Sequence[Array], index: int) -> list[Tensor]:
 
 @dataclass(slots=True)
 class Difference:
-    """Sums over samples of one layer's outputs here (y) and in the stage before (x), in float64."""
+    """Sums over samples of one layer's outputs here (y) and in the stage before (x), in float64.
+
+    Attributes:
+        count: How many values were added.
+        x: Sum of x.
+        xx: Sum of x².
+        y: Sum of y.
+        yy: Sum of y².
+        xy: Sum of x·y.
+        turned: Sum of squared differences with y's height and width swapped, of square images.
+        finite: Whether every value was a finite number.
+        square: Whether `turned` was summed.
+        low: Least value of x, of y.
+        high: Largest value of x, of y.
+        noise: Sum of squared differences.
+        channels: For each channel: sum of x, of x², of squared differences, largest |x|, count. Empty where there are
+            no channels.
+    """
 
     count: int = 0
     x: float = 0.0
@@ -124,8 +139,8 @@ class Difference:
         judged = (varies > count * (_LEAST_VARIATION * peak) ** 2) & (count >= LEAST_VALUES) & (noise > 0)
         if not judged.any():
             return None
-        found = np.where(judged, varies, 1.0) / np.where(judged, noise, 1e-300)
-        index = int(found.argmin())
+        ratios = np.where(judged, varies, 1.0) / np.where(judged, noise, 1e-300)
+        index = int(ratios.argmin())
         return Part(f"channel {index}", _db(float(varies[index]), float(noise[index])))
 
     @property
@@ -164,13 +179,20 @@ class Difference:
 
 
 def _db(signal: float, noise: float) -> float:
-    found = PERFECT_SQNR_DB if noise <= 0 else 10 * math.log10(max(signal, 1e-300) / noise)
-    return max(-PERFECT_SQNR_DB, min(found, PERFECT_SQNR_DB))
+    ratio_db = PERFECT_SQNR_DB if noise <= 0 else 10 * math.log10(max(signal, 1e-300) / noise)
+    return max(-PERFECT_SQNR_DB, min(ratio_db, PERFECT_SQNR_DB))
 
 
 @dataclass(frozen=True, slots=True)
 class LayerDifference:
-    """seen: with the inputs that come; own: with those of the stage before, so what this layer adds by itself."""
+    """One layer in two stages.
+
+    Attributes:
+        layer: Its name in the traced graph.
+        op: What it computes.
+        seen: With the inputs that come.
+        own: With those of the stage before, so what this layer adds by itself; None where a stage takes none.
+    """
 
     layer: str
     op: str
@@ -190,12 +212,12 @@ def compare(
     seen: dict[str, Difference] = {}
     own: dict[str, Difference] = {}
     for index in range(count):
-        wanted = before.look(index)
-        runs = [(seen, here.look(index))] + ([(own, here.look(index, wanted))] if forced else [])
-        for sums, found in runs:
+        outputs_before = before.look(index)
+        runs = [(seen, here.look(index))] + ([(own, here.look(index, outputs_before))] if forced else [])
+        for sums, outputs in runs:
             for layer in layers:
-                if layer in wanted and layer in found and wanted[layer].size == found[layer].size:
-                    sums.setdefault(layer, Difference()).add(wanted[layer], found[layer])
+                if layer in outputs_before and layer in outputs and outputs_before[layer].size == outputs[layer].size:
+                    sums.setdefault(layer, Difference()).add(outputs_before[layer], outputs[layer])
     return [LayerDifference(layer, op, seen[layer], own.get(layer)) for layer, op in layers.items() if layer in seen]
 
 

@@ -7,19 +7,20 @@ costs, before anything is converted (Jacob et al. 2018, section 3).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from pocketforge.metrics import Arrays
 from pocketforge.quantization import pt2e
 from pocketforge.recipe.quantize import Quantize
 
 
 def prepare_again(
     program: torch.export.ExportedProgram,
-    samples: pt2e.Samples,
+    samples: Arrays,
     quantize: Quantize,
     schemes: Mapping[str, str],
     progress: Callable[[float], None],
@@ -32,20 +33,31 @@ def prepare_again(
         samples = [array[:1] for array in samples]
     prepared = pt2e.prepare(program, quantize, schemes)
     pt2e.calibrate(prepared, samples, progress)
-    made: dict[int, FakeQuantize] = {}
+    fakes: dict[int, FakeQuantize] = {}
     # An op that must keep its input's scale (a pooling) shares the observer, under a name of its own.
     for name, module in list(prepared.named_modules(remove_duplicate=False)):
         if name.startswith("activation_post_process"):
-            if id(module) not in made:
-                made[id(module)] = FakeQuantize(module)
-            setattr(prepared, name, made[id(module)])
+            if id(module) not in fakes:
+                fakes[id(module)] = FakeQuantize(module)
+            setattr(prepared, name, fakes[id(module)])
     return prepared
+
+
+class Observer(Protocol):
+    """An observer of torchao's or ours, as far as it is asked here; some also have ch_axis, eps, is_dynamic."""
+
+    quant_min: int
+    quant_max: int
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """Scale and zero point of what it saw."""
+        ...
 
 
 class FakeQuantize(torch.nn.Module):  # type: ignore[misc]
     """Rounds a tensor to the levels of an observer's range."""
 
-    def __init__(self, observer: Any) -> None:
+    def __init__(self, observer: Observer) -> None:
         super().__init__()
         self.low, self.high = int(observer.quant_min), int(observer.quant_max)
         self.dynamic = bool(getattr(observer, "is_dynamic", False))

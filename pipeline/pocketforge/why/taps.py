@@ -9,28 +9,33 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
-from pocketforge.quantization.layers import WEIGHTED, op_name, owner
+from pocketforge.metrics import Array
+from pocketforge.quantization.weighted import WEIGHTED, op_name, owner
 
 OTHERS = (
     "add", "sub", "mul", "cat", "mean", "avg_pool2d", "adaptive_avg_pool2d", "max_pool2d", "layer_norm", "softmax",
     "scaled_dot_product_attention", "gelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "embedding",
 )  # fmt: skip
 _BEHIND = ("batch_norm", "relu", "relu6", "hardtanh", "clamp", "dropout")
-Values = Mapping[str, NDArray[Any]]
+Values = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """A layer's output in a graph. node: whose value it is; same: other nodes that hold the same value.
+    """A layer's output in a graph.
 
-    weight: shape of the layer's weight, empty where it has none or it is not known.
+    Attributes:
+        layer: The module's name, or the node's.
+        op: What it computes.
+        anchor: The node that computes it.
+        node: Whose value the output is, behind what belongs to the layer.
+        same: Nodes that hold the same value.
+        weight: Shape of the layer's weight; empty where it has none or it is not known.
     """
 
     layer: str
@@ -43,15 +48,15 @@ class Tap:
 
 def taps_of(graph: torch.fx.Graph, *, raw: bool = False) -> list[Tap]:
     """Every layer of a traced, prepared or converted graph, in its order. raw: before batch norm and activation."""
-    found = []
+    taps = []
     for node in graph.nodes:
         op = kind(node)
         if op not in WEIGHTED and op not in OTHERS and not (raw and op == "batch_norm"):
             continue
         last, same = (node, (node,)) if raw else _end(node)
         named = op in WEIGHTED or op == "batch_norm"
-        found.append(Tap(owner(node) if named else node.name, op, node, last, same, _weight_shape(node)))
-    return found
+        taps.append(Tap(owner(node) if named else node.name, op, node, last, same, _weight_shape(node)))
+    return taps
 
 
 def kind(node: Node) -> str:
@@ -88,21 +93,21 @@ def _weight_shape(node: Node) -> tuple[int, ...]:
     return tuple(int(n) for n in value.shape) if value is not None else ()
 
 
-def pair(wanted: Sequence[Tap], found: Sequence[Tap]) -> list[tuple[Tap, Tap]]:
-    """The same layers of two graphs of one model, in the order of `wanted`.
+def pair(first: Sequence[Tap], second: Sequence[Tap]) -> list[tuple[Tap, Tap]]:
+    """The same layers of two graphs of one model, in the order of `first`.
 
     By name where both have one, else by order among those of one kind, when there are as many: folding loses names.
     """
-    by_name = {tap.layer: tap for tap in found}
-    theirs = {op: [tap for tap in found if tap.op == op] for op in {tap.op for tap in found}}
-    ours: dict[str, list[Tap]] = defaultdict(list)
-    for tap in wanted:
-        ours[tap.op].append(tap)
+    by_name = {tap.layer: tap for tap in second}
+    second_by_op = {op: [tap for tap in second if tap.op == op] for op in {tap.op for tap in second}}
+    first_by_op: dict[str, list[Tap]] = defaultdict(list)
+    for tap in first:
+        first_by_op[tap.op].append(tap)
     pairs = []
-    for tap in wanted:
-        same_kind = theirs.get(tap.op, [])
-        if len(same_kind) == len(ours[tap.op]):
-            pairs.append((tap, same_kind[ours[tap.op].index(tap)]))
+    for tap in first:
+        same_kind = second_by_op.get(tap.op, [])
+        if len(same_kind) == len(first_by_op[tap.op]):
+            pairs.append((tap, same_kind[first_by_op[tap.op].index(tap)]))
         elif tap.layer in by_name and by_name[tap.layer].op == tap.op:
             pairs.append((tap, by_name[tap.layer]))
     return pairs
@@ -125,7 +130,7 @@ class Tapped(Interpreter):  # type: ignore[misc]
             self.run(*feeds)
         return self.values
 
-    def run_node(self, n: Node) -> Any:
+    def run_node(self, n: Node) -> object:
         """The node's value, or the clean one of the layer that ends here."""
         value = super().run_node(n)
         if n in self._keeps:

@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pocketforge.devices.answers import NativeAnswer, NativeTensor, Tensor
+from pocketforge.devices.answers import NativeAnswer, NativeTensor
 from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.errors import ToolFailed
+from pocketforge.metrics import Array
+from pocketforge.outcomes.tensors import TensorSpec, as_told
 
 # Samples are converted so many bytes at a time.
 _CHUNK_BYTES = 64 * 1024 * 1024
 
 
-def described(answer: NativeAnswer, runtime: str) -> tuple[list[Tensor], list[Tensor]]:
+def described(answer: NativeAnswer, runtime: str) -> tuple[list[TensorSpec], list[TensorSpec]]:
     """The inputs and outputs in a runner's answer as the host's session of that runtime describes them."""
     io = native_runner(runtime).io
     known = json.loads(answer["metadata"] or "{}")
@@ -32,25 +34,20 @@ def described(answer: NativeAnswer, runtime: str) -> tuple[list[Tensor], list[Te
     return inputs, outputs
 
 
-def _described(io: str, known: dict[str, Any], side: str, at: int, told: NativeTensor) -> Tensor:
+def _described(io: str, known: dict[str, Any], side: str, at: int, told: NativeTensor) -> TensorSpec:
     """known: what the file itself holds of its inputs and outputs."""
-    tensor: Tensor = {"name": told["name"], "shape": told["shape"], "dtype": told["dtype"]}
+    tensor = as_told(told)
     if io == "tensor":
         # Tensor names end in ":0" where a converter appended it.
-        tensor["name"] = told["name"].removesuffix(":0")
-        if "scale" in told and "zero_point" in told:
-            tensor |= {"scale": told["scale"], "zero_point": told["zero_point"]}
-        tensor["in_signature"] = told["in_signature"]
-    elif io == "name":
-        tensor |= known.get(told["name"], {})
-    else:
-        named = known.get(side, [])
-        tensor |= named[at] if at < len(named) else {}
-    return tensor
+        return replace(tensor, name=tensor.name.removesuffix(":0"))
+    if io == "name":
+        return replace(tensor, **known.get(tensor.name, {}))
+    named = known.get(side, [])
+    return replace(tensor, **(named[at] if at < len(named) else {}))
 
 
 def write_inputs(
-    tensors: Sequence[Tensor], samples: Sequence[Path], folder: Path, *, model: str, limit: int = 0
+    tensors: Sequence[TensorSpec], samples: Sequence[Path], folder: Path, *, model: str, limit: int = 0
 ) -> tuple[Path, ...]:
     """input_0.bin … in `folder`: the first `limit` samples (0: all) of each .npy as the model's inputs `tensors` take
     them, little-endian, back to back. Raises ToolFailed where they do not fit the model."""
@@ -86,19 +83,19 @@ def read_outputs(outputs: Sequence[NativeTensor], folder: Path, samples: int) ->
         )
 
 
-def _converted(chunk: NDArray[Any], tensor: Tensor, model: str) -> NDArray[Any]:
-    shape = tuple(tensor["shape"])
+def _converted(chunk: Array, tensor: TensorSpec, model: str) -> Array:
+    shape = tensor.shape
     batch = chunk[:, None]  # each sample with a batch axis of one
     if chunk.ndim == 4 and batch.shape[1:] != shape and np.moveaxis(batch, 2, 4).shape[1:] == shape:
         batch = np.moveaxis(batch, 2, 4)
     if batch.shape[1:] != shape:
         found = list(batch.shape[1:])
-        raise _unfit(model, f"input {tensor['name']} takes shape {list(shape)}, the samples have {found}")
-    if tensor["dtype"] in ("int8", "uint8") and tensor.get("scale"):
-        limits = np.iinfo(tensor["dtype"])
-        levels = np.rint(batch / tensor["scale"]) + tensor["zero_point"]
+        raise _unfit(model, f"input {tensor.name} takes shape {list(shape)}, the samples have {found}")
+    if tensor.dtype in ("int8", "uint8") and tensor.scale:
+        limits = np.iinfo(tensor.dtype)
+        levels = np.rint(batch / tensor.scale) + (tensor.zero_point or 0)
         batch = np.clip(levels, limits.min, limits.max)
-    return np.ascontiguousarray(batch.astype(np.dtype(tensor["dtype"]).newbyteorder("<")))
+    return np.ascontiguousarray(batch.astype(np.dtype(tensor.dtype).newbyteorder("<")))
 
 
 def _unfit(model: str, fault: str) -> ToolFailed:

@@ -10,37 +10,39 @@ import os
 import resource
 import sys
 import time
+import types
 from pathlib import Path
 
 
 def main(request_path: str, answer_path: str) -> int:
-    request = json.loads(Path(request_path).read_text(encoding="utf-8"))
-    pinned = pin(request["threads"])
+    # By attribute: a key that the request lacks is an error all the same.
+    request = types.SimpleNamespace(**json.loads(Path(request_path).read_text(encoding="utf-8")))
+    pinned = pin(request.threads)
     import numpy as np
 
-    model = Path(request["model"])
-    found = hashlib.sha256(model.read_bytes()).hexdigest()
-    if found != request["sha256"]:
-        print(f"{model.name} changed: wanted SHA-256 {request['sha256']}, found {found}", file=sys.stderr)
+    model = Path(request.model)
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    if digest != request.sha256:
+        print(f"{model.name} changed: wanted SHA-256 {request.sha256}, found {digest}", file=sys.stderr)
         return 3
-    session_module = load_session_module(request["session"])
+    session_module = load_session_module(request.session)
     if hasattr(session_module, "alone"):
         session_module.alone()
-    session_module.prepare(request["threads"])
+    session_module.prepare(request.threads)
     before_rss = rss_bytes()
-    arrays = [np.load(path, mmap_mode="r") for path in request["inputs"]]
+    arrays = [np.load(path, mmap_mode="r") for path in request.inputs]
     started = time.perf_counter()
-    session = session_module.open_session(model, request["threads"])
+    session = session_module.open_session(model, request.threads)
     load_ms = 1e3 * (time.perf_counter() - started)
     if len(arrays) != len(session.inputs):
         print(f"{model.name} takes {len(session.inputs)} inputs, {len(arrays)} were given", file=sys.stderr)
         return 3
 
     samples_ms = []
-    if request["samples"]:
+    if request.samples:
         samples_ms = measure(session, arrays, request)
     else:
-        run_all(session, arrays, Path(request["outputs"]))
+        run_all(session, arrays, Path(request.outputs))
     answer = {
         "inputs": session.inputs,
         "outputs": session.outputs,
@@ -80,7 +82,7 @@ def feeds(session, arrays, index):
     """One sample with its batch axis, in the dtype and layout that the file takes."""
     import numpy as np
 
-    found = []
+    prepared = []
     for array, info in zip(arrays, session.inputs, strict=True):
         sample = np.asarray(array[index : index + 1])
         shape = tuple(info["shape"])
@@ -92,8 +94,8 @@ def feeds(session, arrays, index):
             limits = np.iinfo(info["dtype"])
             levels = np.rint(sample / info["scale"]) + info["zero_point"]
             sample = np.clip(levels, limits.min, limits.max)
-        found.append(np.ascontiguousarray(sample.astype(info["dtype"])))
-    return found
+        prepared.append(np.ascontiguousarray(sample.astype(info["dtype"])))
+    return prepared
 
 
 def run_all(session, arrays, folder):
@@ -118,11 +120,11 @@ def run_all(session, arrays, folder):
 def measure(session, arrays, request):
     """Time each inference alone, on real samples in turn; inputs are prepared before, not timed."""
     prepared = [feeds(session, arrays, index) for index in range(min(len(arrays[0]), 32))]
-    for number in range(request["warmup"]):
+    for number in range(request.warmup):
         session.run(prepared[number % len(prepared)])
     samples, clock = [], time.perf_counter
     began = clock()
-    while len(samples) < request["samples"] or clock() - began < request["time_s"]:
+    while len(samples) < request.samples or clock() - began < request.time_s:
         feed = prepared[len(samples) % len(prepared)]
         start = clock()
         session.run(feed)

@@ -39,13 +39,13 @@ class Session:
 
 def describe(tensor, names):
     # Tensor names end in ":0" or carry the signature's name as a prefix; the exporter gives tensors the plain name.
-    found = {"name": tensor["name"].removesuffix(":0"), "shape": [int(n) for n in tensor["shape"]],
+    info = {"name": tensor["name"].removesuffix(":0"), "shape": [int(n) for n in tensor["shape"]],
              "dtype": tensor["dtype"].__name__.removesuffix("_")}  # fmt: skip
     scale, zero_point = tensor["quantization"]
     if scale:
-        found |= {"scale": float(scale), "zero_point": int(zero_point)}
-    found["in_signature"] = found["name"] in names
-    return found
+        info |= {"scale": float(scale), "zero_point": int(zero_point)}
+    info["in_signature"] = info["name"] in names
+    return info
 
 
 def open_session(path, threads):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import operator
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -24,7 +24,13 @@ _COPY = re.compile(rf"\.{USE}\d+$")
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """name: of its module (`features.0.0`), or of the node where it has no weight. op: `conv2d`, `linear` …"""
+    """What computes with weights.
+
+    Attributes:
+        name: Of its module (`features.0.0`), or of the node where it has no weight.
+        op: `conv2d`, `linear` …
+        node: The graph's node.
+    """
 
     name: str
     op: str
@@ -38,23 +44,28 @@ def layers_of(graph: torch.fx.Graph) -> list[Layer]:
 
 def owner(node: torch.fx.Node) -> str:
     """The module an op belongs to, by its weight's name; all calls of a module have the same."""
-    for argument in node.args[1:2]:
-        while isinstance(argument, torch.fx.Node):
-            if argument.op == "get_attr":
-                return _COPY.sub("", str(argument.target).removesuffix(".weight"))
-            argument = argument.args[0] if argument.args else None  # type: ignore[assignment]
-    return str(node.name)
+    weight = constant_before(node.args[1]) if len(node.args) > 1 else None
+    return str(node.name) if weight is None else _COPY.sub("", str(weight.target).removesuffix(".weight"))
+
+
+def constant_before(value: object) -> torch.fx.Node | None:
+    """The constant that a value is made from, each op's first input followed; None where it is no constant's."""
+    while isinstance(value, torch.fx.Node):
+        if value.op == "get_attr":
+            return value
+        value = value.args[0] if value.args else None
+    return None
 
 
 def matching(patterns: Iterable[str], layers: Sequence[Layer], where: str) -> dict[str, list[str]]:
     """Names of the layers that each shell pattern means. Raises ModelError for a pattern that means none."""
     names = [layer.name for layer in layers]
-    found = {}
+    matches = {}
     for pattern in patterns:
-        found[pattern] = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-        if not found[pattern]:
+        matches[pattern] = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not matches[pattern]:
             raise ModelError(f"{where}: no layer is named {pattern!r}", f"layers: {', '.join(names) or 'none'}")
-    return found
+    return matches
 
 
 def count_weights(graph: torch.fx.GraphModule, name: str) -> int:
@@ -62,9 +73,7 @@ def count_weights(graph: torch.fx.GraphModule, name: str) -> int:
     for node in graph.graph.nodes:
         if op_name(node) in WEIGHTED and owner(node) == name and len(node.args) > 1:
             value = node.args[1].meta.get("val") if isinstance(node.args[1], torch.fx.Node) else None
-            source: Any = node.args[1]
-            while isinstance(source, torch.fx.Node) and source.op != "get_attr":
-                source = source.args[0] if source.args else None
+            source = constant_before(node.args[1])
             if source is None:
                 return 0
             return math.prod(value.shape) if value is not None else _attribute(graph, str(source.target)).numel()
@@ -72,8 +81,6 @@ def count_weights(graph: torch.fx.GraphModule, name: str) -> int:
 
 
 def _attribute(graph: torch.fx.GraphModule, path: str) -> torch.Tensor:
-    found: Any = graph
-    for part in path.split("."):
-        found = getattr(found, part)
-    assert isinstance(found, torch.Tensor)
-    return found
+    value = operator.attrgetter(path)(graph)
+    assert isinstance(value, torch.Tensor)
+    return value

@@ -1,0 +1,28 @@
+"""How a budget and its figures are written, in every format alike."""
+
+from __future__ import annotations
+
+from pocketforge.recipe import METRICS
+from pocketforge.records import GateResult
+
+
+def budget_name(gate: GateResult) -> str:
+    """The metric, and of a device's where it was measured: `latency_ms p90 on host`."""
+    if not gate.device:
+        return gate.budget.metric
+    part = f" {gate.budget.percentile}" if gate.budget.metric == "latency_ms" else ""
+    return f"{gate.budget.metric}{part} on {gate.device}"
+
+
+def limit(gate: GateResult) -> str:
+    """`≤ 5`. Of a budget on `metric` only what was measured says which metric that is, and so which way it goes."""
+    name = gate.budget.metric if gate.measurement is None else gate.measurement.metric
+    sign = f"{METRICS[name].sign} " if name in METRICS else ""
+    return f"{sign}{gate.budget.limit:,.10g}"
+
+
+def figure(value: float | None) -> str:
+    """A measured value; empty where nothing was measured."""
+    if value is None:
+        return ""
+    return f"{value:,.6g}" if value < 1e6 else f"{value:,.0f}"

@@ -1,0 +1,70 @@
+"""In which formats a report can be written: visible rows of name → module, imported on use.
+
+A module has `write(report: Report) -> str`, the whole text of a file, without the newline at its end.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Protocol, cast
+
+from pocketforge.errors import RecipeError
+from pocketforge.plugins import Registry
+from pocketforge.recipe import suggest
+from pocketforge.records import Report
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFormat:
+    """One format.
+
+    Attributes:
+        module: Its name; it has `write`.
+        title: What it is for, in a few words.
+        ending: Of its files, with the dot: `--output FILE` finds the format by it.
+    """
+
+    module: str
+    title: str
+    ending: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: a row that lacks something is a fault of the program, or of a plug-in."""
+        if not self.module or not self.title:
+            raise ValueError("a report format has a module and a title")
+        if not self.ending.startswith("."):
+            raise ValueError(f"ending of a report format must begin with a dot, found {self.ending!r}")
+
+
+class Writer(Protocol):
+    """A format's module."""
+
+    def write(self, report: Report) -> str: ...
+
+
+_FORMATS = {
+    "text": ReportFormat("pocketforge.report.terminal", "tables, as in the terminal", ".txt"),
+    "json": ReportFormat("pocketforge.report.as_json", "report.json itself, for programs", ".json"),
+    "markdown": ReportFormat("pocketforge.report.markdown", "the verdicts, for a pull request", ".md"),
+    "junit": ReportFormat("pocketforge.report.junit", "a test case for each budget and check, for CI", ".xml"),
+}
+FORMATS = Registry("report_formats", ReportFormat, _FORMATS)
+
+
+def writer(name: str) -> Writer:
+    """A format's module. Raises RecipeError for a name that none has."""
+    if name not in FORMATS:
+        raise RecipeError(f"no report format is named {name!r}{suggest(name, FORMATS)}")
+    # A module is what the row says it is: there is nothing to check that calling it does not.
+    return cast("Writer", importlib.import_module(FORMATS[name].module))
+
+
+def format_of(path: PurePath) -> str:
+    """The format that a file's ending means. Raises RecipeError when it means none."""
+    for name, row in FORMATS.items():
+        if path.suffix == row.ending:
+            return name
+    endings = ", ".join(row.ending for row in FORMATS.values())
+    raise RecipeError(f"{path.name} has the ending of no report format ({endings})", "say which with --format")

@@ -1,0 +1,66 @@
+"""A report as Markdown, short enough for a pull request: the verdict, targets and their budgets, what went wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from pocketforge.records import GateResult, Report, TargetRecord
+from pocketforge.report.budget_words import budget_name, figure, limit
+from pocketforge.streams import printable
+
+# What Markdown or the HTML in it would take for its own.
+_MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~-])")
+
+
+def write(report: Report) -> str:
+    return "\n".join(_lines(report))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"# {_text(report.recipe)}: {report.verdict}"
+    yield ""
+    yield from _table(
+        ("target", "runtime", "scheme", "state", "bytes"),
+        ((t.name, t.runtime, t.scheme, t.status, _size(t)) for t in report.targets),
+    )
+    if report.gates:
+        yield ""
+        yield from _table(("verdict", "target", "metric", "limit", "found"), (_budget(gate) for gate in report.gates))
+    notes = [*_faults(report), *(f"warning: {warning}" for warning in report.warnings)]
+    if notes:
+        yield ""
+        yield from (f"- {_text(note)}" for note in notes)
+
+
+def _size(target: TargetRecord) -> str:
+    return f"{target.artifacts[0].size_bytes:,}" if target.artifacts else ""
+
+
+def _budget(gate: GateResult) -> Sequence[str]:
+    verdict = f"{gate.verdict} (warning)" if gate.budget.severity == "warning" else gate.verdict
+    return verdict, gate.target, budget_name(gate), limit(gate), figure(gate.value)
+
+
+def _faults(report: Report) -> Iterator[str]:
+    for gate in report.gates:
+        if gate.reason:
+            yield f"{gate.verdict} {gate.target}: {budget_name(gate)}: {gate.reason}"
+    for target in report.targets:
+        for check in target.checks:
+            if not check.passed:
+                yield f"wrong {target.name}: {check.name}: wanted {check.wanted}, found {check.found}"
+        if target.error:
+            yield f"failed {target.name}: {target.error}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(_text(cell) for cell in row)} |"
+
+
+def _text(text: str) -> str:
+    """One line, in which nothing is markup: names come out of files."""
+    return _MARKS.sub(r"\\\1", printable(text))

@@ -1,0 +1,45 @@
+"""How good a PyTorch model is on samples: its accuracy and its loss. Of outputs that are arrays, see `metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from pocketforge.training.batches import Batch
+from pocketforge.training.losses import Loss, checked_outputs
+
+
+def top1(module: nn.Module, batches: Iterable[Batch]) -> float:
+    """Top-1 accuracy of `module` in eval mode, 0 to 1. Raises ModelError for what are no logits of these classes."""
+    right = samples = 0
+    with _judging(module):
+        for inputs, targets in batches:
+            right += int((checked_outputs(module(*inputs), targets, "classification").argmax(1) == targets).sum())
+            samples += len(targets)
+    return right / samples
+
+
+def mean_loss(module: nn.Module, batches: Iterable[Batch], loss: Loss) -> float:
+    """The loss of `module` in eval mode, over all samples."""
+    total = samples = 0.0
+    with _judging(module):
+        for inputs, targets in batches:
+            total += float(loss(module(*inputs), targets)) * len(targets)
+            samples += len(targets)
+    return total / samples
+
+
+@contextmanager
+def _judging(module: nn.Module) -> Iterator[None]:
+    was_training = module.training
+    if was_training:  # a traced graph refuses to be asked
+        module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        if was_training:
+            module.train()
