@@ -47,11 +47,17 @@ _SHORT = {"conv-bn-relu": "conv", "dwconv-bn-relu": "dwconv", "add": "add"}
 
 @dataclass(frozen=True, slots=True)
 class MicroModel:
-    """One file of the suite. Its name starts with its family; a fit is tested by leaving families out."""
+    """One file of the suite.
+
+    Attributes:
+        name: Starts with its family; a fit is tested by leaving families out.
+        data: The .tflite file.
+        input: dtype and shape: `float32 1x512`.
+    """
 
     name: str
     data: bytes
-    input: str  # dtype and shape
+    input: str
 
     @property
     def sha256(self) -> str:

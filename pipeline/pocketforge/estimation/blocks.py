@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pocketforge.estimation.core_model import CoreModel, load_core
-from pocketforge.estimation.decode import UNKNOWN, Instruction, decode
+from pocketforge.estimation.decode import decode
+from pocketforge.estimation.instruction import UNKNOWN, Instruction
 from pocketforge.estimation.scoreboard import BlockTime, time_block
 
 COVER = 0.9995
@@ -44,7 +45,15 @@ class CountsLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TimedBlock:
-    """A block with its time; `cycles` are those of all its executions."""
+    """A block with its time.
+
+    Attributes:
+        block: As counted.
+        instructions: Its words, decoded.
+        loops: Whether it ends in a branch to its own start.
+        time: Of one pass.
+        cycles: Of all its executions.
+    """
 
     block: BlockLike
     instructions: tuple[Instruction, ...]
@@ -55,16 +64,27 @@ class TimedBlock:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the core has to do for one inference."""
+    """What the core has to do for one inference.
+
+    Attributes:
+        cycles: Of the scoreboard, all blocks.
+        instructions: Executed.
+        timed: The blocks that were timed, most cycles first.
+        loop_exits: How often a loop ended.
+        calls: Returns, and jumps through a register: targets that have to be predicted.
+        loaded_bytes: By all loads.
+        stored_bytes: By all stores.
+        unknown: Executions of instructions that no table knows.
+    """
 
     cycles: float
     instructions: int
-    timed: tuple[TimedBlock, ...]  # most cycles first
+    timed: tuple[TimedBlock, ...]
     loop_exits: int
-    calls: int  # returns, and jumps through a register: targets that have to be predicted
+    calls: int
     loaded_bytes: int
     stored_bytes: int
-    unknown: int  # executions of instructions that no table knows
+    unknown: int
 
 
 def run_blocks(counts: CountsLike, core: CoreModel) -> Work:

@@ -31,7 +31,15 @@ _ENOUGH_POINTS = 12  # twice the parameters
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A measurement predicted without having been fitted on. `log_error`: logarithm of measured over predicted."""
+    """A measurement predicted without having been fitted on.
+
+    Attributes:
+        name: Of the point.
+        group: Points that were left out together with it.
+        core: The core type.
+        measured_ms: Its latency.
+        predicted_ms: Its latency as predicted.
+    """
 
     name: str
     group: str
@@ -41,6 +49,7 @@ class Held:
 
     @property
     def log_error(self) -> float:
+        """Logarithm of measured over predicted."""
         return math.log(self.measured_ms / self.predicted_ms)
 
 
