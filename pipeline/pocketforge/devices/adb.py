@@ -50,8 +50,15 @@ _TIMED_SAMPLES = 32
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One file to time. session: which runtime opens it. runner: a program of the user's, "" for ours; library: what
-    that program loads, "" for nothing."""
+    """One file to time.
+
+    Attributes:
+        session: Which runtime opens it.
+        model: The file.
+        sha256: What it must be.
+        runner: A program of the user's that runs it; ours when empty.
+        library: What that program loads; nothing when empty.
+    """
 
     session: str
     model: Path

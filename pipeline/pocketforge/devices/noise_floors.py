@@ -18,7 +18,16 @@ from pocketforge.folders import PHONES_VARIABLE, phones_dir
 
 @dataclass(frozen=True, slots=True)
 class NoiseFloor:
-    """relative: a fraction of the latency. measured: the day, as 2026-11-22. identity: of the phone as it then was."""
+    """How far two measurements of one file lie apart on a phone.
+
+    Attributes:
+        relative: A fraction of the latency.
+        measured: The day, as 2026-11-22.
+        identity: Of the phone as it then was.
+        cores: On which of its cores.
+        model: The file's name.
+        sha256: Of the file.
+    """
 
     relative: float
     measured: str

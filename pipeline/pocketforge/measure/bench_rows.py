@@ -81,7 +81,7 @@ class Times:
         """With the interval that how they were measured gives them."""
         if not samples_ms:
             return cls(samples_ms, None, None, load_ms, peak_rss_bytes)
-        interval = latency_interval(samples_ms, files.to_json(how), "p50")
+        interval = latency_interval(samples_ms, how, "p50")
         low_ms, high_ms = (end if math.isfinite(end) else None for end in (interval.low, interval.high))
         return cls(samples_ms, low_ms, high_ms, load_ms, peak_rss_bytes)
 

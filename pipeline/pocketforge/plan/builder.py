@@ -17,7 +17,7 @@ from typing import Any, TypedDict, Unpack
 from pocketforge.plan.steps import Facts, Step, spec_json
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.data import parse_source
-from pocketforge.registries import RUNTIMES, SOURCES, STAGES
+from pocketforge.registries import RUNTIMES, SOURCES, stage_info
 from pocketforge.specs.base import Spec
 
 _FORMAT = 2
@@ -73,7 +73,7 @@ class Steps:
         **more: Unpack[Further],
     ) -> str:
         """The key of a step, new or one that serves other lanes already."""
-        info = STAGES[stage]
+        info = stage_info(stage)
         reads, after = more.get("reads", ()), more.get("after", ())
         key = self._key(stage, spec, needs, reads, more.get("also", ()))
         known = self._steps.get(key)
@@ -104,7 +104,7 @@ class Steps:
         reads: tuple[str, ...],
         also: tuple[str, ...],
     ) -> str:
-        info = STAGES[stage]
+        info = stage_info(stage)
         libraries = (*info.libraries, *also, *(self._source_libraries if "data" in reads else ()))
         covers = {
             "format": _FORMAT,

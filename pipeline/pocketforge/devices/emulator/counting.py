@@ -10,10 +10,9 @@ An instruction that faults ends its block early and the whole block is counted; 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,9 @@ from pocketforge.devices.emulator import log_switch, plugin, qemu_log
 from pocketforge.devices.emulator.counts import Block, Counts, agree, words_of
 from pocketforge.devices.emulator.functions import FunctionMap
 from pocketforge.devices.emulator.instructions import by_class, classify
-from pocketforge.devices.emulator.launch import Order, launch
+from pocketforge.devices.emulator.launch import Machine, Order, launch
 from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.devices.emulator.parts import SETUP, Emulator
-from pocketforge.devices.emulator.qemu import cpu_option
-from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError
 from pocketforge.files import hash_file
 
@@ -36,15 +33,7 @@ WARMUPS = (1, 2)
 WINDOWS = 2
 
 
-def count(
-    emulator: Emulator,
-    profile: DeviceProfile,
-    cluster: Cluster,
-    order: Order,
-    *,
-    timeout_s: float,
-    memory_limit_bytes: int = 0,
-) -> Counts:
+def count(machine: Machine, order: Order) -> Counts:
     """Count one inference of `order.model` on its first sample. All threads are counted.
 
     The order's mode, warm-up and windows are chosen here. Counts.conclusive is False when the windows differ by more
@@ -52,56 +41,46 @@ def count(
     qemu's log is not what it should be.
     """
     for warmup in WARMUPS:
-        found = _count_once(emulator, profile, cluster, order, warmup, timeout_s, memory_limit_bytes)
-        if found.conclusive:
+        counts = _count_once(machine, order, warmup)
+        if counts.conclusive:
             break
-    return found
+    return counts
 
 
-def _count_once(
-    emulator: Emulator,
-    profile: DeviceProfile,
-    cluster: Cluster,
-    order: Order,
-    warmup: int,
-    timeout_s: float,
-    memory_limit_bytes: int,
-) -> Counts:
+def _count_once(machine: Machine, order: Order, warmup: int) -> Counts:
     order = replace(order, mode="count", warmup=max(order.warmup, warmup), windows=max(order.windows, WINDOWS))
-    cpu = cpu_option(profile, cluster, emulator.qemu, emulator.qemu_version)
-    run = functools.partial(
-        launch, emulator, profile, cluster, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes
-    )
-    answer, found = _run(run, emulator, order)
-    if found["windows"] != order.windows:
+    cpu = machine.cpu
+    answer, log = _run(machine, order)
+    if log["windows"] != order.windows:
         raise DeviceError(
-            f"counting {order.model.name}: wanted {order.windows} windows, found {found['windows']} in qemu's log",
+            f"counting {order.model.name}: wanted {order.windows} windows, found {log['windows']} in qemu's log",
             f"this runner does not mark its inferences; make it again: {SETUP}",
         )
-    return _counts(found, answer, emulator, order, cpu)
+    return _counts(log, answer, machine.emulator, order, cpu)
 
 
 Words = tuple[int, ...]
 
 
-def _run(run: Callable[..., dict[str, Any]], emulator: Emulator, order: Order) -> tuple[dict[str, Any], dict[str, Any]]:
+def _run(machine: Machine, order: Order) -> tuple[dict[str, Any], dict[str, Any]]:
     """The runner's answer and the counter's, by the quickest of the ways that this qemu knows."""
+    emulator = machine.emulator
     counter = plugin.find(emulator.qemu, emulator.reader.parent)
     if counter:
         with _by_plugin(counter) as (options, fds, result):
-            answer = run(order, qemu_options=options, pass_fds=fds)
+            answer = launch(machine, order, qemu_options=options, pass_fds=fds)
         return answer, _found(result, order)
     if order.threads == 1:
         with log_switch.gate(log_switch.turn_on) as gate, qemu_log.read(emulator.reader, log_switch.QUIET) as log:
             options, fds, result = log
             fds += (gate.descriptor,)
             gated = replace(order, gate=gate.descriptor)
-            answer = run(gated, qemu_options=options, pass_fds=fds, started=gate.started)
+            answer = launch(machine, gated, qemu_options=options, pass_fds=fds, started=gate.started)
         found = _found(result, order)
         if gate.opened and found["windows"]:
             return answer, found
     with qemu_log.read(emulator.reader, log_switch.COUNTING) as (options, fds, result):
-        answer = run(order, qemu_options=options, pass_fds=fds)
+        answer = launch(machine, order, qemu_options=options, pass_fds=fds)
     return answer, _found(result, order)
 
 

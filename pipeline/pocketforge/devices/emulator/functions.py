@@ -24,7 +24,13 @@ _SYMBOL, _FUNCTIONS, _UNDEFINED = "<IBBHQQ", (2, 10), 0
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Addresses start to end (of the file, exclusive), and the symbol if there is one."""
+    """One function of a library.
+
+    Attributes:
+        start: Its first address in the file.
+        end: The first one behind it.
+        symbol: Its name; empty where the library has none for it.
+    """
 
     start: int
     end: int
