@@ -15,7 +15,6 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pocketforge.errors import ModelError, StoreError
 
@@ -81,7 +80,7 @@ def replace_whole(path: Path, data: bytes, *, on_disk: bool = False) -> None:
             draft.unlink()
 
 
-def json_text(value: Any) -> str:
+def json_text(value: object) -> str:
     """JSON as people read it: letters of all languages as they are, but no character that a terminal obeys.
 
     Names come from the user's folders and files; JSON itself escapes only those before the space.

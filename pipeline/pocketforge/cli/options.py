@@ -22,7 +22,7 @@ class RecipePath(click.ParamType[Path]):
 
     name = "recipe"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         from pocketforge.recipe.shipped import recipe_path
 
         return value if isinstance(value, Path) else recipe_path(str(value))

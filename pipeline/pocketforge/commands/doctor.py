@@ -154,9 +154,9 @@ class Look:
 
     def _library(self, name: str) -> Library:
         installed = self.versions.get(name) or parts.package_versions()[name]
-        wanted = self.wanted.get(pins.normal(name), "")
-        state = "missing" if installed == "none" else pins.standing(installed, wanted) or "ok"
-        return Library(name, wanted, installed, state)
+        tested = self.wanted.get(pins.normal(name), "")
+        state = "missing" if installed == "none" else pins.standing(installed, tested) or "ok"
+        return Library(name, tested, installed, state)
 
 
 def _plugins() -> Iterator[Row]:

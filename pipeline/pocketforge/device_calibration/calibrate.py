@@ -123,11 +123,11 @@ def calibrate(samples: Sequence[Sample], notes: str = "") -> Outcome:
     if not groups.fitted:
         raise ValueError("no measurement can be fitted")
     points = {core: [s.point() for s in of_core] for core, of_core in _by_core(groups.fitted).items()}
-    kept = {core: [s.point() for s in of_core] for core, of_core in _by_core(groups.held_out).items()}
+    held_out = {core: [s.point() for s in of_core] for core, of_core in _by_core(groups.held_out).items()}
     devices = {
         core: sorted({s.measurement.device for s in of_core}) for core, of_core in _by_core(groups.fitted).items()
     }
-    calibration = interval.calibrate(points, devices, held_out=kept, notes=notes)
+    calibration = interval.calibrate(points, devices, held_out=held_out, notes=notes)
     chosen = {core: fitted.parameters for core, fitted in calibration.cores.items()}
     summaries = []
     for core, of_core in _by_core(groups.held_out).items():

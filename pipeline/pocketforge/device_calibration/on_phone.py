@@ -45,12 +45,12 @@ def measure_suite(folder: Path, serial: str, cores: str, say: Say, names: Sequen
     rows = _read(path)
     others = {row["device"] for row in rows if row["device"]} - {facts.model}
     if others:
-        told = ", ".join(sorted(others))
-        raise RecipeError(f"{path} holds latencies of {told}, and the phone is a {facts.model}", "name a new folder")
+        models = ", ".join(sorted(others))
+        raise RecipeError(f"{path} holds latencies of {models}, and the phone is a {facts.model}", "name a new folder")
     left = []
-    wanted = [row for row in rows if not row["latency_ms"] and (not names or row["file"] in names)]
-    for number, row in enumerate(wanted, 1):
-        say(f"{number} of {len(wanted)}: {row['file']}")
+    to_measure = [row for row in rows if not row["latency_ms"] and (not names or row["file"] in names)]
+    for number, row in enumerate(to_measure, 1):
+        say(f"{number} of {len(to_measure)}: {row['file']}")
         bench = _measured(folder / row["file"], row, serial, cores)
         clocks = [each.clock_ghz for each in bench.how.clean if each.clock_ghz is not None]
         if not bench.how.conclusive or not clocks:

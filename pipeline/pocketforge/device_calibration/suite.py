@@ -86,19 +86,19 @@ def write_suite(folder: Path) -> list[MicroModel]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} is there already, and a filled manifest is worth keeping", "name a new folder")
-    made = list(micro_models())
+    models = list(micro_models())
     try:
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".suite-", dir=folder.absolute().parent) as scratch:
             part = Path(scratch, "suite")
             part.mkdir()
-            for model in made:
+            for model in models:
                 Path(part, f"{model.name}.tflite").write_bytes(model.data)
-            Path(part, MANIFEST).write_text(manifest(made), encoding="utf-8")
+            Path(part, MANIFEST).write_text(manifest(models), encoding="utf-8")
             os.replace(part, folder)
     except OSError as fault:
         raise StoreError(f"cannot write the suite to {folder}: {fault.strerror}") from None
-    return made
+    return models
 
 
 def manifest(models: list[MicroModel]) -> str:

@@ -155,7 +155,7 @@ def _joined(blocks: Sequence[BlockLike]) -> list[BlockLike]:
             if last.group not in ("branch", UNKNOWN):
                 following[pc] = after
     inside = {block.pc for block in following.values()}
-    found: list[BlockLike] = []
+    joined: list[BlockLike] = []
     for pc, block in at.items():
         if pc in inside:
             continue
@@ -163,15 +163,15 @@ def _joined(blocks: Sequence[BlockLike]) -> list[BlockLike]:
         while next_block is not None:
             words += tuple(next_block.words)
             next_block = following.get(next_block.pc)
-        found.append(block if words is block.words else _Joined(pc, block.executions, words, block.function))
-    return found
+        joined.append(block if words is block.words else _Joined(pc, block.executions, words, block.function))
+    return joined
 
 
 def _executions(blocks: Sequence[BlockLike]) -> dict[int, int]:
-    found: dict[int, int] = {}
+    executions: dict[int, int] = {}
     for block in blocks:
-        found[block.pc] = found.get(block.pc, 0) + block.executions
-    return found
+        executions[block.pc] = executions.get(block.pc, 0) + block.executions
+    return executions
 
 
 def _loops(instructions: Sequence[Instruction]) -> bool:

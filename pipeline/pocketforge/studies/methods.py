@@ -84,21 +84,21 @@ def _prune(subject: Subject, entry: Compress, goal: Goal) -> None:
 
 def _entries(method: Method, compress: Sequence[Compress]) -> list[Compress]:
     """Templates: what is left once everything that says how much is taken out (each still needs something)."""
-    found: list[Compress] = []
+    entries: list[Compress] = []
     if method in ("layers", "both"):
         drop = _last(compress, DropLayers) or DropLayers(count=1)
-        found.append(dataclasses.replace(drop, count=None, ratio=None, goal=Goal("macs", removed=0.5)))
+        entries.append(dataclasses.replace(drop, count=None, ratio=None, goal=Goal("macs", removed=0.5)))
     if method in ("channels", "both"):
         channels = _last(compress, PruneChannels) or PruneChannels(ratio=0.5)
-        found.append(
+        entries.append(
             dataclasses.replace(
                 channels, ratio=None, ratios={}, head_ratio=0.0, goal=Goal("macs", removed=0.5), steps=1, finetune=None
             )
         )
     if method == "unstructured":
         zeros = _last(compress, PruneUnstructured) or PruneUnstructured(amount=0.5)
-        found.append(dataclasses.replace(zeros, amount=0.5, amounts={}, n_m=(), schedule="once"))
-    return found
+        entries.append(dataclasses.replace(zeros, amount=0.5, amounts={}, n_m=(), schedule="once"))
+    return entries
 
 
 def _last(compress: Sequence[Compress], kind: type[Entry]) -> Entry | None:

@@ -56,8 +56,8 @@ def finetune_budget(recipe: Recipe, epochs: int | None) -> Finetune:
 
     In one process: several would compete with the timings. Raises RecipeError when the epochs do not fit the rest.
     """
-    found = recipe.finetunes()
-    budget = found[-1][1] if found else Finetune()
+    finetunes = recipe.finetunes()
+    budget = finetunes[-1][1] if finetunes else Finetune()
     try:
         return dataclasses.replace(budget, epochs=epochs or budget.epochs, processes=1)
     except ValueError as error:
@@ -289,8 +289,8 @@ class _Clock:
         self.last = now
         left = self.total - self.number
         rest = f", about {minutes(self.spent / self.made * left)} left" if self.made and left else ""
-        kept = "kept" if reused else f"{minutes(now - self.started)} gone"
-        self.tell(f"[{self.number}/{self.total}] {words} ({kept}{rest})")
+        spent_words = "kept" if reused else f"{minutes(now - self.started)} gone"
+        self.tell(f"[{self.number}/{self.total}] {words} ({spent_words}{rest})")
 
 
 def minutes(seconds: float) -> str:

@@ -112,12 +112,12 @@ class _Subject:
             quantized = QUANTIZERS[name](weight, 2**bits)
             parts = [pack_bits(quantized.indices, bits).tobytes(), _stored(quantized)]
             ideal = entropy_bits(quantized.indices) * weight.size / 8 + len(parts[1])
-            kept = sum(map(len, parts)) >= weight.nbytes  # as scheme codebook does where nothing would be gained
-            values[weight_name] = weight if kept else quantized.values
-            packed += [weight.tobytes()] if kept else parts
-            entropy += weight.nbytes if kept else ideal
+            stays_float = sum(map(len, parts)) >= weight.nbytes  # as scheme codebook does where nothing would be gained
+            values[weight_name] = weight if stays_float else quantized.values
+            packed += [weight.tobytes()] if stays_float else parts
+            entropy += weight.nbytes if stays_float else ideal
             error = weight_error(weight, values[weight_name])
-            layers.append(LayerError(weight_name, kept, error.mse, error.sqnr_db))
+            layers.append(LayerError(weight_name, stays_float, error.mse, error.sqnr_db))
         graph = with_weights(self.graph, values)
         rest = [array.tobytes() for array in self.rest.values()]
         before, after = (np.concatenate([w.reshape(-1) for w in side.values()]) for side in (self.weights, values))
