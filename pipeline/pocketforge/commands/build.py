@@ -31,7 +31,15 @@ from pocketforge.run.walk import Outcome, run_plan
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What `build` gives back. errors: of the failed stages, in the plan's order; the first decides the exit code."""
+    """What `build` gives back.
+
+    Attributes:
+        report: What was found.
+        report_path: Where it is written.
+        release: The folder of files to ship; None where the gate or a stage failed.
+        checkpoint: The folder of the compressed model; None where nothing compressed it.
+        errors: Of the failed stages, in the plan's order; the first decides the exit code.
+    """
 
     report: Report
     report_path: Path
@@ -69,14 +77,14 @@ def build(
     """
     started = time.monotonic()
     store = Store(cache)
-    asked, wanted = recipe, add_phones(recipe, phones)
-    recipe, facts, left_out = _facts(wanted, cache, refresh)
+    asked, with_phones = recipe, add_phones(recipe, phones)
+    recipe, facts, left_out = _facts(with_phones, cache, refresh)
     for text in left_out:
         emit(events.Warned(text))
     plan = make_plan(recipe, facts)
     with take(out, emit) as waited:
         if waited:  # what was read may have changed meanwhile
-            recipe, facts, left_out = _facts(wanted, cache, refresh)
+            recipe, facts, left_out = _facts(with_phones, cache, refresh)
             plan = make_plan(recipe, facts)
         outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
         with drafted(out) as draft:
