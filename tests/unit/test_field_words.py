@@ -21,7 +21,6 @@ NOT_YET = {
     "events",
     "measure",
     "metrics",
-    "stages",
     "stats",
     "studies",
 }
