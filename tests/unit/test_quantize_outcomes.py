@@ -10,12 +10,10 @@ import pytest
 from pocketforge.errors import StageFailed
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerCost, LayerStudy, Score
+from pocketforge.outcomes.mixed import Assignment, FloatOverride, MixedChoice
 from pocketforge.outcomes.quantize import (
-    Assignment,
     BiasCorrection,
     CorrectedLayer,
-    FloatOverride,
-    MixedChoice,
     OutputLevels,
     Quantized,
     QuantizedLayer,

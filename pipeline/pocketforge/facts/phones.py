@@ -28,8 +28,8 @@ class Connected:
     """A phone that adb lists.
 
     Attributes:
-        serial: What adb calls it.
-        told: It in a few words, or why it cannot be asked.
+        serial: As adb lists it.
+        told: Line of words: which phone it is, or why it cannot be asked.
         facts: What it is; None where it cannot be asked.
         profile: Name of the shipped profile that is of this phone; empty where none is.
     """
