@@ -20,7 +20,6 @@ NOT_YET = {
     "events",
     "measure",
     "metrics",
-    "recipe",
     "stages",
     "stats",
     "studies",

@@ -92,10 +92,10 @@ def compare(
 
     reports = load_report(before), load_report(after)
     with shown(before), shown(after):
-        found = compare_reports(*reports, target=target, other=other, device=device)
+        compared = compare_reports(*reports, target=target, other=other, device=device)
         if as_json:
-            print_json([dataclasses.asdict(each) for each in found])
+            print_json([dataclasses.asdict(each) for each in compared])
             return
         from pocketforge.report.emulated import show_comparison
 
-        show_comparison(found, rows)
+        show_comparison(compared, rows)

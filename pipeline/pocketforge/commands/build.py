@@ -69,14 +69,14 @@ def build(
     """
     started = time.monotonic()
     store = Store(cache)
-    asked, wanted = recipe, add_phones(recipe, phones)
-    recipe, facts, left_out = _facts(wanted, cache, refresh)
+    asked, with_phones = recipe, add_phones(recipe, phones)
+    recipe, facts, left_out = _facts(with_phones, cache, refresh)
     for text in left_out:
         emit(events.Warned(text))
     plan = make_plan(recipe, facts)
     with take(out, emit) as waited:
         if waited:  # what was read may have changed meanwhile
-            recipe, facts, left_out = _facts(wanted, cache, refresh)
+            recipe, facts, left_out = _facts(with_phones, cache, refresh)
             plan = make_plan(recipe, facts)
         outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
         with drafted(out) as draft:

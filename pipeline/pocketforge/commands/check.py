@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from pocketforge import events
 from pocketforge.facts.gather import gather
+from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Sampled
+from pocketforge.outcomes.reference import Reference
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe
 from pocketforge.run.part import run_part
@@ -20,17 +22,17 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> dic
     facts = gather(untrained, cache)
     plan = make_plan(untrained, facts)
     outcome = run_part(plan, (plan.data, plan.reference), cache, "check", emit)
-    data = json.loads((outcome.entries[plan.data].files / "data.json").read_text(encoding="utf-8"))
-    model = json.loads((outcome.entries[plan.reference].files / "reference.json").read_text(encoding="utf-8"))
+    data, model = outcome.result(plan.data, Sampled), outcome.result(plan.reference, Reference)
+    assert data is not None and model is not None, "run_part raises where a step has no result"
     return {
-        "samples": data["counts"],
-        "labels": len(data["labels"]),
-        "data": [*facts.data_notes, *data["notes"]],
-        "inputs": [{k: i[k] for k in ("name", "shape", "dtype")} for i in model["inputs"]],
-        "outputs": model["outputs"],
-        "parameters": model["parameters"],
-        "macs": model["macs"],
-        **({"weights": model["weights"]} if "weights" in model else {}),
-        "accuracy": {name: round(value, 6) for name, value in model["accuracy"].items()},
-        "targets": [t.name for t in recipe.targets],
+        "samples": files.to_json(data.counts),
+        "labels": len(data.labels),
+        "data": [*facts.data_notes, *data.notes],
+        "inputs": files.to_json(model.inputs),
+        "outputs": files.to_json(model.outputs),
+        "parameters": model.parameters,
+        "macs": model.macs,
+        **({"weights": files.to_json(model.weights)} if model.weights else {}),
+        "accuracy": {name: round(value, 6) for name, value in model.accuracy.items()},
+        "targets": [target.name for target in recipe.targets],
     }

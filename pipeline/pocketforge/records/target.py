@@ -142,6 +142,13 @@ class TargetFacts:
     why: WhyWrong | None = None
     more: Words = field(default_factory=dict)
 
+    def of_kind(self, about: str) -> Mapping[str, Mapping[str, object]]:
+        """Device → what a plug-in's kind of device says, by the name that it says it under (`DeviceInfo.about`)."""
+        devices = self.more.get(about)
+        if not isinstance(devices, Mapping):
+            return {}
+        return {str(device): known for device, known in devices.items() if isinstance(known, Mapping)}
+
 
 @dataclass(frozen=True, slots=True)
 class TargetRecord:

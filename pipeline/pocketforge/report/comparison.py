@@ -91,11 +91,11 @@ def _named(report: Report, target: str | None) -> list[TargetRecord]:
 
 
 def _record(report: Report, name: str) -> TargetRecord:
-    found = _namesake(report, name)
-    if found is None:
+    record = _namesake(report, name)
+    if record is None:
         known = [t.name for t in report.targets]
         raise RecipeError(f"the report of {report.recipe} has no target {name!r}{suggest(name, known)}")
-    return found
+    return record
 
 
 def _namesake(report: Report, name: str) -> TargetRecord | None:

@@ -41,11 +41,11 @@ def show_phones(rows: Sequence[BenchRow], *, explain: bool) -> None:
     screen = console()
     timed = [row for row in rows if isinstance(row, PhoneRow)]
     numbers = ("samples", "p50 ms", "± noise", "p90 ms", "GHz", "rounds", "dB to host", "load ms", "peak bytes")
-    made = table("benchmark (via adb: measured on the phone)", "file", "device", *numbers, "cores", numbers=numbers)
+    phones = table("benchmark (via adb: measured on the phone)", "file", "device", *numbers, "cores", numbers=numbers)
     for row in timed:
         times, p90_ms = row.times, row.times.percentile_ms("p90")
         p50, noise, clock, rounds, cores = _timed(times.samples_ms, row.noise.noise_floor, row.how)
-        made.add_row(
+        phones.add_row(
             row.name,
             row.device,
             str(len(times.samples_ms)),
@@ -59,7 +59,7 @@ def show_phones(rows: Sequence[BenchRow], *, explain: bool) -> None:
             "" if times.peak_rss_bytes is None else f"{times.peak_rss_bytes:,}",
             cores,
         )
-    screen.print(made)
+    screen.print(phones)
     for row in {row.serial: row for row in timed}.values():
         screen.print(f"{row.device}: {_named(row)}, {row.serial}; by {row.runtime}")
         for difference in row.phone.differs:
@@ -78,9 +78,11 @@ def show_compared(compared: Sequence[ComparedRow]) -> None:
     """Each pair of files: the difference with its interval, and the verdict."""
     screen = console()
     for row in compared:
-        ours, theirs = ("?" if side.p50_ms is None else milliseconds(side.p50_ms) for side in (row.file, row.against))
+        first_ms, second_ms = (
+            "?" if side.p50_ms is None else milliseconds(side.p50_ms) for side in (row.file, row.against)
+        )
         where = f"on {row.device} ({_named(row)})"
-        screen.print(f"{row.file.name} {ours} ms, {row.against.name} {theirs} ms {where}")
+        screen.print(f"{row.file.name} {first_ms} ms, {row.against.name} {second_ms} ms {where}")
         if row.noise_floor is not None:
             floor = row.noise_floor
             screen.print(

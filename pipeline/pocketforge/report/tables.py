@@ -60,13 +60,13 @@ def told(screen: Console, word: str, style: str, text: str) -> None:
 
 def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
     """A table that fits 80 columns by folding names, never numbers. `numbers` are the columns that hold them."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    drawn = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
         number = column in numbers
         # Its unit goes on a second line, where the numbers are short.
         header = "\n".join(column.rsplit(" ", 1)) if number else column
-        made.add_column(Text(header), justify="right" if number else "left", overflow="fold", no_wrap=number)
-    return made
+        drawn.add_column(Text(header), justify="right" if number else "left", overflow="fold", no_wrap=number)
+    return drawn
 
 
 def short_lane(lane: str) -> str:

@@ -50,9 +50,9 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
         reason = _undecided(measurement, interval, budget)
         if reason:
             return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", reason)
-    kept = METRICS[metric].keeps(value, budget.limit)
-    verdict = "PASS" if kept else "FAIL"
-    if not kept:
+    is_kept = METRICS[metric].keeps(value, budget.limit)
+    verdict = "PASS" if is_kept else "FAIL"
+    if not is_kept:
         side = "under the minimum" if METRICS[metric].better == "higher" else "over the maximum"
         reason = f"{abs(value - budget.limit):.6g} {measurement.unit} {side}".replace("  ", " ")
     return GateResult(budget, target, device, measurement, value, verdict, reason)

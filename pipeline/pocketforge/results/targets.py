@@ -12,7 +12,7 @@ from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane
 from pocketforge.recipe.shipped_names import file_name
-from pocketforge.records import Artifact, Check, TargetFacts, TargetRecord, WhyWrong
+from pocketforge.records import Artifact, TargetFacts, TargetRecord, WhyWrong
 from pocketforge.registries import DEVICES
 from pocketforge.results.devices import DeviceResult, in_order
 from pocketforge.results.emulated import device_checks
@@ -41,7 +41,7 @@ def target_record(
         on_devices=on_devices,
     )
     device_keys = [key for _, on in in_order(lane) for key in on.keys]
-    checks = (*(told.verified.checks if told.verified else ()), *_device_checks(lane, outcome))
+    checks = (*(told.verified.checks if told.verified else ()), *device_checks(lane, outcome))
     wrong = any(not check.passed for check in checks)
     complete = told.verified is not None and all(key in outcome.entries for key in device_keys)
     errors = _errors(outcome, [key for key in (lane.quantize, lane.export, lane.verify, *device_keys) if key])
@@ -98,11 +98,6 @@ def _warnings(told: _Told) -> Iterator[str]:
         yield from (f"{name}: {state}" for name, state in told.verified.runtimes.items() if state != "works")
     for result in told.on_devices.values():
         yield from result.warnings
-
-
-def _device_checks(lane: Lane, outcome: Outcome) -> Iterator[Check]:
-    for check in device_checks(lane, outcome):
-        yield files.from_json(check, Check)
 
 
 def _errors(outcome: Outcome, keys: list[str]) -> list[str]:

@@ -33,8 +33,9 @@ def read(device: str, on: OnDevice, outcome: Outcome, known: Facts) -> DeviceRes
 def tables(targets: Sequence[TargetRecord]) -> "list[Table]":
     from pocketforge.report.tables import milliseconds, table
 
-    rows = [(t.name, device, about) for t in targets for device, about in t.facts.get("sandboxes", {}).items()]
+    rows = [(t.name, device, about) for t in targets for device, about in t.facts.of_kind("sandboxes").items()]
     drawn = table("in sandboxes", "target", "device", "p50 ms", numbers=("p50 ms",))
     for name, device, about in rows:
-        drawn.add_row(name, device, milliseconds(about["p50_ms"]) if "p50_ms" in about else "")
+        p50_ms = about.get("p50_ms")
+        drawn.add_row(name, device, milliseconds(p50_ms) if isinstance(p50_ms, float) else "")
     return [drawn] if rows else []
