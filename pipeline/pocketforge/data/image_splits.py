@@ -157,9 +157,9 @@ def _alike(tree: ImageTree, others: Iterable[ImageTree]) -> bool:
 def tell_splits(parts: Parts, left_out: Sequence[str], notes: list[str]) -> None:
     """What was taken as what, and classes that only some splits have."""
     does = {"train": "trained on", "eval": "evaluated"}
-    said = [f"{tree.name}/ is {does[split]}" for split, tree in parts]
-    said += [f"{name}/ is left out" for name in left_out]
-    notes.append("split folders: " + ", ".join(said))
+    names = [f"{tree.name}/ is {does[split]}" for split, tree in parts]
+    names += [f"{name}/ is left out" for name in left_out]
+    notes.append("split folders: " + ", ".join(names))
     classes = {name for _, tree in parts for name in tree.classes}
     for _, tree in parts:
         missing = sorted(classes - tree.classes)

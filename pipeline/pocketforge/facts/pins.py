@@ -67,9 +67,9 @@ def _compare(version: str, release: str) -> int | None:
     match = _RELEASE.fullmatch(version.partition("+")[0].strip())
     if match is None:
         return None
-    here, there = _numbers(match[1]), _numbers(release)
-    if here != there:
-        return 1 if here > there else -1
+    installed, pinned = _numbers(match[1]), _numbers(release)
+    if installed != pinned:
+        return 1 if installed > pinned else -1
     if not match[2]:
         return 0
     return 1 if re.match(r"[-._]?(post|rev|r)?\d+$", match[2]) else -1

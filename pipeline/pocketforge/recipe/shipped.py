@@ -23,13 +23,13 @@ def recipe_path(text: str) -> Path:
 
     name, _, which = text.removeprefix(PREFIX).partition("/")
     known = sorted({p.parent.name for p in models_folder().glob("*/*.toml")})
-    found = sorted((models_folder() / name).glob("*.toml")) if name in known else []
-    if not found:
+    recipes = sorted((models_folder() / name).glob("*.toml")) if name in known else []
+    if not recipes:
         raise RecipeError(f"no recipe is shipped under {name!r}{suggest(name, known)}")
     if which:
-        named = [p for p in found if p.stem == which.removesuffix(".toml")]
+        named = [p for p in recipes if p.stem == which.removesuffix(".toml")]
         if not named:
-            raise RecipeError(f"shipped:{name} has no recipe {which!r}{suggest(which, [p.stem for p in found])}")
+            raise RecipeError(f"shipped:{name} has no recipe {which!r}{suggest(which, [p.stem for p in recipes])}")
         return named[0]
     release = models_folder() / name / "release.toml"
-    return release if release in found else found[0]
+    return release if release in recipes else recipes[0]

@@ -145,21 +145,21 @@ class Fingerprints:
 
     def _look_up(self, ids: Sequence[int]) -> dict[int, tuple[Stamp, str]]:
         with self._lock:
-            found = {number: self._new[number] for number in ids if number in self._new}
+            prints = {number: self._new[number] for number in ids if number in self._new}
             with self._trouble():
                 if self._data is None:
-                    return found
+                    return prints
                 marks = ",".join("?" * len(ids))
                 rows = self._data.execute(f"SELECT * FROM files WHERE id IN ({marks})", ids).fetchall()  # noqa: S608
                 stale = []
                 for number, size, mtime_ns, ctime_ns, inode, device, sha256, used in rows:
-                    found.setdefault(number, (Stamp(size, mtime_ns, ctime_ns, inode, device), sha256.hex()))
+                    prints.setdefault(number, (Stamp(size, mtime_ns, ctime_ns, inode, device), sha256.hex()))
                     if not self._today - _USED_DAYS < used <= self._today:
                         stale.append((self._today, number))
                 if stale:
                     with self._data:
                         self._data.executemany("UPDATE files SET used = ? WHERE id = ?", stale)
-            return found
+            return prints
 
     def _remember(self, number: int, stamp: Stamp, sha256: str) -> None:
         with self._lock:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pocketforge import events
 from pocketforge.errors import DamagedEntry, PocketforgeError, StageFailed, StoreError
@@ -58,14 +57,6 @@ class Outcome:
 
         entry = self.entries.get(key)
         return None if entry is None else files.read(entry.files, kind)
-
-    def read(self, key: str, name: str) -> dict[str, Any] | None:
-        """What a step wrote into one of its JSON files; None when it has no result."""
-        entry = self.entries.get(key)
-        if entry is None:
-            return None
-        found: dict[str, Any] = json.loads((entry.files / name).read_text(encoding="utf-8"))
-        return found
 
 
 def run_plan(
