@@ -12,8 +12,11 @@ from warm_server import in_process
 
 from pocketforge.cli.init import recipe_text
 from pocketforge.commands import check
+from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
+from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.recipe.device import HostDevice
 from pocketforge.recipe.toml import load_recipe, parse_recipe
+from pocketforge.results.checked import Checked
 
 TINY = """\
 from torch import nn
@@ -24,17 +27,30 @@ def build(classes=10):
     return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(16, classes))
 """
 
-FOUND = {
-    "samples": {"source": 100, "train": 50, "eval": 30, "calibration": 20, "duplicates_dropped": 3},
-    "labels": 10,
-    "inputs": [{"name": "input", "shape": [1, 1, 32, 32], "dtype": "float32"}],
-    "outputs": [{"name": "output", "shape": [1, 10]}],
-    "data": [],
-    "parameters": 1234,
-    "macs": 5678,
-    "accuracy": {"accuracy_top1": 0.5},
-    "targets": ["a", "b"],
-}
+FOUND = Checked(
+    sampled=Sampled(
+        source="digits",
+        task="classification",
+        labels=tuple(str(digit) for digit in range(10)),
+        counts=Counts(source=100, calibration=20, train=50, eval=30, held_out=0, duplicates_dropped=3),
+        ids_sha256={},
+        inputs=(SampleTensor((1, 32, 32), "float32"),),
+        targets=SampleTensor((), "int64"),
+        preprocess=Preprocessing(None, None, ()),
+        eval_histogram=None,
+        notes=(),
+    ),
+    reference=Reference(
+        parameters=1234,
+        macs=5678,
+        accuracy={"accuracy_top1": 0.5},
+        eval_samples=30,
+        inputs=(ModelTensor("input", (1, 1, 32, 32), "float32"),),
+        outputs=(ModelTensor("output", (1, 10), "float32"),),
+    ),
+    data=(),
+    targets=("a", "b"),
+)
 KEY = re.compile(r"# (\[+[\w.]+\]+|\w+ = .*)")
 
 
@@ -183,7 +199,7 @@ def test_what_was_checked_is_shown_in_words(cli, model, checked):
     lines = cli("init", model).stdout.splitlines()
     assert "  samples          100 in the source: 50 train, 30 eval, 20 calibration, 3 duplicates dropped" in lines
     assert "  inputs           input float32 [1, 1, 32, 32]" in lines
-    assert "  outputs          output [1, 10]" in lines
+    assert "  outputs          output float32 [1, 10]" in lines
     assert "  accuracy_top1    0.5000" in lines and "  parameters       1,234" in lines
     assert "  targets          a, b" in lines
 
