@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pocketforge.commands.bench_kinds import Resolve, Say, bench_on
+from pocketforge import events
+from pocketforge.commands.bench_kinds import bench_on
 from pocketforge.commands.bench_request import BenchRequest
 from pocketforge.errors import RecipeError
 from pocketforge.facts.phones import connect
+from pocketforge.files import Resolve
 from pocketforge.recipe import suggest
 from pocketforge.recipe.device import Device, EmulatedDevice
 from pocketforge.registries import DEVICES
 
 
-def chosen_devices(request: BenchRequest, known: Sequence[Device], say: Say, resolve: Resolve) -> list[Device]:
+def chosen_devices(request: BenchRequest, known: Sequence[Device], say: events.Say, resolve: Resolve) -> list[Device]:
     """Devices of the recipe (`known`) by name, and those that words of each kind mean, as the options say.
 
     Phones have their serial. One of the recipe's that need not be there and is not is left out, and said to be.
@@ -63,7 +65,7 @@ class _Words:
         return cls(of_recipe, {via: by_kind[via] for via in DEVICES if via in by_kind})
 
 
-def _outputs_alone(device: Device, say: Say) -> bool:
+def _outputs_alone(device: Device, say: events.Say) -> bool:
     """Whether it is an x86 host that is played: a build compares outputs with it, and there is nothing to bench."""
     played = isinstance(device, EmulatedDevice) and device.plays_x86
     if played:

@@ -26,6 +26,7 @@ from android_bench.errors import RunnerFailed
 from android_bench.phone import read_facts
 from android_bench.pinning import choose
 from android_bench.workplace import open_workplace
+from pocketforge import events
 from pocketforge.devices import host
 from pocketforge.devices.answers import NativeAnswer, NativeTensor
 from pocketforge.devices.base import RunAnswer, RunRequest
@@ -43,7 +44,6 @@ from pocketforge.specs.bench_phone import Rounds
 from pocketforge.specs.places import PhonePlace
 from pocketforge.stats import percentile
 
-Say = Callable[[str], None]
 Pause = Callable[[float], None]
 
 # As many different samples as the host prepares for timing.
@@ -123,7 +123,7 @@ def measure(
     files: Sequence[Measure],
     samples: Sequence[Path],
     how: Rounds,
-    say: Say,
+    say: events.Say,
     *,
     pause: Pause = time.sleep,
 ) -> list[PhoneBench]:

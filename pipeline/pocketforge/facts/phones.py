@@ -14,6 +14,7 @@ from pocketforge.devices.match import compare, match
 from pocketforge.devices.profiles import DeviceProfile
 from pocketforge.errors import DeviceError, DeviceUnavailable, RecipeError
 from pocketforge.facts.kinds import Looked
+from pocketforge.files import Resolve
 from pocketforge.plan.roles import runner_role
 from pocketforge.plan.steps import Facts, Phone
 from pocketforge.recipe import Recipe
@@ -76,8 +77,6 @@ def connected(wanted: Iterable[str] = ()) -> list[Connected]:
 
 # How well a phone is known, best first: the last two are only its chip.
 _KNOWN_BY = ("device", "model", "soc", "platform")
-
-Resolve = Callable[[str], Path]
 
 
 def find_phones(devices: Sequence[AdbDevice], resolve: Resolve = Path) -> dict[str, Phone]:

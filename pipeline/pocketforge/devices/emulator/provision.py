@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from android_bench.bundle import parts_beside
+from pocketforge import events
 from pocketforge.devices.emulator import commands, manifest, parts, pinned, qemu_binary, sysroot
 from pocketforge.devices.emulator.manifest import Part
 from pocketforge.devices.emulator.packages import Packages, unpack_wheel
@@ -25,7 +26,6 @@ from pocketforge.devices.emulator.parts import LIBRARIES, QEMU, READER, RUNNERS,
 from pocketforge.errors import DeviceUnavailable, PocketforgeError
 from pocketforge.files import explain_os_error, hash_file
 
-Emit = Callable[[str], None]
 _COMPILER = "compiler"
 _ZIG_HINT = "the compiler of the package ziglang must run on this machine"
 _STEPS = (QEMU, *pinned.RUNTIMES, LIBRARIES, _COMPILER, RUNNERS, READER)
@@ -60,7 +60,7 @@ class Made:
 
 
 def setup(
-    emit: Emit, *, given: Path | None = None, refresh: bool = False, builders: Builders | None = None
+    emit: events.Say, *, given: Path | None = None, refresh: bool = False, builders: Builders | None = None
 ) -> Emulator:
     """Make the emulator ready; does nothing when it is. Only one set-up works at a time, another waits for it.
 
@@ -125,7 +125,7 @@ def _builders() -> Builders:
     return Builders(runners.build, reader.build)
 
 
-def _ready(emit: Emit) -> Emulator | None:
+def _ready(emit: events.Say) -> Emulator | None:
     try:
         found = parts.load(deep=True)
     except DeviceUnavailable:
@@ -140,7 +140,7 @@ def _told(found: Iterable[Part]) -> str:
 
 
 @contextlib.contextmanager
-def alone(root: Path, emit: Emit) -> Iterator[None]:
+def alone(root: Path, emit: events.Say) -> Iterator[None]:
     """Hold the set-ups' lock of a folder; waits for another that works there."""
     from filelock import FileLock, Timeout
 
@@ -159,7 +159,7 @@ def alone(root: Path, emit: Emit) -> Iterator[None]:
 class _Setup:
     """One set-up, alone in the folder."""
 
-    def __init__(self, root: Path, emit: Emit, given: Path | None, refresh: bool, builders: Builders) -> None:
+    def __init__(self, root: Path, emit: events.Say, given: Path | None, refresh: bool, builders: Builders) -> None:
         self.root = root
         self.emit = emit
         self.refresh = refresh
