@@ -103,8 +103,7 @@ class _Writer:
                 continue
             hint, optional = hints[field.name], _may_be_left_out(kind, field)
             schema = self.of(_without_none(hint) if optional and field.default is None else hint, field.name)
-            description = {"description": told[field.name]} if field.name in told else {}
-            properties[field.name] = {**schema, **description}
+            properties[field.name] = {**schema, "description": told[field.name]}
             required += [] if optional else [field.name]
         about = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:")[0]
         schema = {"description": " ".join(about.split()), **_object(properties, required), **_RULES.get(kind, {})}

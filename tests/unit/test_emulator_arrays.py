@@ -60,15 +60,15 @@ def test_samples_that_do_not_fit_are_refused(tmp_path):
 def test_outputs_come_back_samples_first_and_without_the_batch_axis(tmp_path):
     values = np.arange(12, dtype=np.int8)
     values.tofile(tmp_path / "raw")
-    answer = {"outputs": [stated(dtype="int8", shape=(1, 2, 2), file=str(tmp_path / "raw"))]}
-    arrays.read_outputs(answer, tmp_path / "out", 3)
+    answer: dict[str, Any] = {"outputs": [stated(dtype="int8", shape=(1, 2, 2), file=str(tmp_path / "raw"))]}
+    arrays.read_outputs(answer["outputs"], tmp_path / "out", 3)
     found = np.load(tmp_path / "out" / "outputs_0.npy")
     assert found.dtype == np.int8 and found.tolist() == values.reshape(3, 2, 2).tolist()
 
 
 def test_tensors_are_described_as_each_runtimes_session_does():
     found = {**stated("in:0", in_signature=True, size_bytes=8), "scale": 0.5, "zero_point": 3}
-    answer: dict[str, Any] = {"metadata": None, "inputs": [found], "outputs": []}
+    answer: Any = {"metadata": None, "inputs": [found], "outputs": []}
     assert arrays.described(answer, "tflite") == (
         [tensor("in", scale=0.5, zero_point=3)],
         [],

@@ -148,10 +148,10 @@ def command(
         raise RecipeError(f"cannot write {target}: {error.strerror}") from None
     echo(f"wrote {target}")
     with progress(progress_mode) as emit:
-        found = check(loaded, cache, emit)
-    from pocketforge.report.terminal import show_check
+        checked = check(loaded, cache, emit)
+    from pocketforge.report.checked import show_check
 
-    show_check(found)
+    show_check(checked)
     echo(f"next: pocketforge build {target}")
 
 
@@ -192,7 +192,7 @@ def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> s
 
 
 def _target_name(name: str, runtime: str) -> str:
-    return f"{name}_{runtime}_int8"
+    return f"{name}_{runtime}" + ("" if refusal(runtime, Quantize("static_int8")) else "_int8")
 
 
 def _target(name: str, runtime: str, info: RuntimeInfo, *, first: bool) -> str:

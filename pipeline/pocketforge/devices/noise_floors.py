@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-import uuid
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pocketforge.errors import StoreError
-from pocketforge.files import explain_os_error
+from pocketforge.files import explain_os_error, write_whole
 from pocketforge.folders import PHONES_VARIABLE, phones_dir
 
 
@@ -70,18 +66,16 @@ def save(serial: str, floor: NoiseFloor) -> Path:
     """Keep it in place of the last one for these cores. Raises StoreError."""
     path = _file(serial)
     try:
-        before: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        before = json.loads(path.read_text(encoding="utf-8"))
         others = [entry for entry in before["noise_floors"] if entry["cores"] != floor.cores]
     except (OSError, ValueError, TypeError, KeyError):
         others = []  # absent, or damaged: it is written anew
     text = json.dumps({"serial": serial, "noise_floors": [*others, asdict(floor)]}, indent=1)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text + "\n", encoding="utf-8")
-        os.replace(draft, path)
     except OSError as error:
         raise explain_os_error(error, path.parent, PHONES_VARIABLE) from error
+    write_whole(path, (text + "\n").encode(), PHONES_VARIABLE)
     return path
 
 

@@ -100,13 +100,13 @@ class Graph:
         if one is None or other is None:
             return figures
         count = len(other.values)
-        wanted = next(output for output in reference if output.name == name)
-        if wanted.is_exact:
+        in_float = next(output for output in reference if output.name == name)
+        if in_float.is_exact:
             share = equal_share(one.first(count).values, other.values)
             return dataclasses.replace(figures, graph_integer_agreement=share)
         first = classes and name == reference[0].name
         near = compare(one.first(count).values, other.values, classes=first)
-        costs = compare(other.values, wanted.first(count).values, classes=first)
+        costs = compare(other.values, in_float.first(count).values, classes=first)
         scale = self.scales.get(name)
         return dataclasses.replace(
             figures,

@@ -61,8 +61,13 @@ def to_json(outcome: Any) -> Any:
 
 
 def from_json(value: object, kind: type[Part]) -> Part:
-    """The inverse of `to_json`. Raises cattrs.BaseValidationError, ValueError, TypeError, KeyError."""
-    return _converter().structure(value, kind)
+    """The inverse of `to_json`, for JSON and TOML. Raises ValueError with every key that is wrong."""
+    try:
+        return _converter().structure(value, kind)
+    except cattrs.BaseValidationError as error:
+        raise ValueError(fault(error)) from None
+    except (AttributeError, TypeError) as error:  # a list or a word, where a table is wanted
+        raise ValueError(f"wanted the keys of {kind.__name__}, found {type(value).__name__}: {error}") from None
 
 
 def fault(error: Exception) -> str:

@@ -75,17 +75,17 @@ class Device(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostDevice:
-    """This machine: a file is timed in several new processes, one after another.
+    """This machine: a file is timed in several new processes.
 
     Attributes:
         name: What budgets and reports call it.
-        via: Its kind.
-        threads: Of the runtime.
-        processes: So many; their spread is what a verdict rests on.
+        via: Always `host`.
+        threads: Of the runtime; as many processors are the process's.
+        processes: How many; an interval of latencies is of them.
         spacing_seconds: From the start of one to the start of the next, at least.
-        warmup: Inferences in each before the first that counts.
-        min_samples: Timed inferences of all processes together, at least.
-        min_seconds: Timed seconds of all processes together, at least.
+        warmup: Inferences before the timed ones in each.
+        min_samples: At least so many timed inferences in all processes together.
+        min_seconds: At least so long, in all processes together.
     """
 
     name: str = "host"
@@ -133,17 +133,17 @@ class EmulatedDevice:
 
     Attributes:
         profile: A shipped profile's name, or a .toml file of one.
-        name: What budgets and reports call it; the profile's when empty.
-        via: Its kind.
-        cores: Which of its clusters; the fastest when empty.
-        threads: Always 1.
-        eval_samples: At most so many are run there; all when 0.
-        min_sqnr_db: How near the outputs must be to the same file's on the host; by scheme when absent.
-        min_argmax_agreement: Share of samples with the same largest score; by scheme when absent.
-        max_steps: How far apart at most, in steps of a quantized output; by scheme when absent.
-        calibration: A file of `pocketforge device calibrate` that estimates use; the shipped one when empty.
+        name: What budgets and reports call it; empty: as the profile.
+        via: Always `emulator`.
+        cores: Which of the profile's clusters; empty: the fastest.
+        threads: Only 1: how threads share a phone's cores cannot be emulated.
+        eval_samples: At most so many are run there; 0: all.
+        min_sqnr_db: Least SQNR of the outputs against the same file's on the host, in dB; None: by scheme.
+        min_argmax_agreement: Share of samples with the same top class there and on the host; None: by scheme.
+        max_steps: Largest difference from the host, in steps of a quantized output; None: by scheme.
+        calibration: File of `pocketforge device calibrate` that estimates use; empty: the shipped one.
         time_limit_s: For each file on this device.
-        memory_limit_bytes: Of the emulator and the program in it.
+        memory_limit_bytes: Of the emulator's process.
     """
 
     profile: str
@@ -210,25 +210,26 @@ class AdbDevice:
     """A phone over adb.
 
     Attributes:
-        name: What budgets and reports call it; the profile's when empty.
-        via: Its kind.
-        serial: Which one; when empty, the connected phone that is the profile's, else the only one.
-        profile: Which device it stands for; budgets may name it, and what the phone has otherwise is said.
-        required: Whether it is an error when no such phone is there; else it is left out with a warning.
-        cores: big, mid, little, all or a list as 4-6,7.
+        name: What budgets and reports call it; empty: as the profile, else `phone`.
+        via: Always `adb`.
+        serial: Which phone; empty: the connected one that is the profile's, else the only one.
+        profile: Which device it stands for: budgets may name it, and what the phone has otherwise is said. Empty for
+            none.
+        required: Whether it is an error that there is no such phone; else the device is left out with a warning.
+        cores: `big`, `mid`, `little`, `all`, or a list as `4-6,7`.
         threads: Of the runtime.
-        warmup: Inferences in each round before the first that counts.
-        rounds: So many; rounds in which the phone slowed are repeated and do not count.
-        min_samples: Timed inferences in all, at least.
-        min_seconds: Timed seconds of each round, at least.
-        eval_samples: At most so many are run there; all when 0.
+        warmup: Inferences before each round.
+        rounds: How many; rounds in which the phone slowed are repeated and do not count.
+        min_samples: At least so many timed inferences in all rounds together.
+        min_seconds: At least so long each round.
+        eval_samples: At most so many are run there for their outputs; 0: all.
         min_sqnr_db: As of an emulated device.
         min_argmax_agreement: As of an emulated device.
-        runners: Runtime → a runner of your own for that runtime.
-        runner_libraries: Runtime → the library that this runner loads, where it takes one.
-        max_thermal_status: What the phone must have cooled down to: 0 (none) to 6 (shutdown).
-        max_battery_c: Likewise of its battery, in °C.
-        cool_timeout_s: So long it may take for that.
+        runners: Runtime → a program of the user's own that runs its files.
+        runner_libraries: Runtime → the library that this program loads, where it takes one.
+        max_thermal_status: Android's, 0 (none) to 6, down to which the phone must have cooled before a round.
+        max_battery_c: Battery temperature in °C, the same.
+        cool_timeout_s: How long to wait for that.
         time_limit_s: For each run on this phone, cooling apart.
     """
 

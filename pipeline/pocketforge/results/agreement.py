@@ -12,6 +12,7 @@ from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane, Plan
 from pocketforge.run.walk import Outcome
+from pocketforge.specs.verify import VerifySpec
 
 if TYPE_CHECKING:
     from pocketforge.devices.outputs import Output
@@ -39,12 +40,12 @@ def _compare(plan: Plan, outcome: Outcome, one: Lane, other: Lane, names: Sequen
     """None where the two have no output that could be compared."""
     from pocketforge.devices.outputs import paired
 
-    classes = plan.step(one.verify).spec.task == "classification"
+    classes = plan.spec(one.verify, VerifySpec).task == "classification"
     scales = _scales(one, outcome, names)
     first = _answers(one, outcome)
     rows = tuple(
-        _row(here, wanted, scales.get(wanted.name), classes=classes and wanted.name == names[0])
-        for here, wanted in paired(_answers(other, outcome), first)
+        _row(second, held, scales.get(held.name), classes=classes and held.name == names[0])
+        for second, held in paired(_answers(other, outcome), first)
     )
     if not rows:
         return None
@@ -72,14 +73,14 @@ def _answers(lane: Lane, outcome: Outcome) -> tuple[Output, ...]:
     return stored_outputs(outcome.entries[lane.verify].files / "model", verified.outputs)
 
 
-def _row(here: Output, wanted: Output, scale: float | None, *, classes: bool) -> OutputAgreement:
+def _row(output: Output, reference: Output, scale: float | None, *, classes: bool) -> OutputAgreement:
     from pocketforge.metrics import equal_share, parity
 
-    if wanted.is_exact:
-        return OutputAgreement(wanted.name, integer_agreement=equal_share(here.values, wanted.values))
-    near = parity(here.values, wanted.values, classes=classes)
+    if reference.is_exact:
+        return OutputAgreement(reference.name, integer_agreement=equal_share(output.values, reference.values))
+    near = parity(output.values, reference.values, classes=classes)
     return OutputAgreement(
-        wanted.name,
+        reference.name,
         argmax_agreement=near["argmax_agreement"] if classes else None,
         sqnr_db=near["sqnr_db"],
         max_abs_diff=near["max_abs_diff"],

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pocketforge.devices.answers import NativeAnswer, NativeTensor
 from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.errors import ToolFailed
 from pocketforge.metrics import Array
@@ -24,26 +25,25 @@ from pocketforge.outcomes.tensors import TensorSpec, as_told
 _CHUNK_BYTES = 64 * 1024 * 1024
 
 
-def described(answer: Mapping[str, Any], runtime: str) -> tuple[list[TensorSpec], list[TensorSpec]]:
+def described(answer: NativeAnswer, runtime: str) -> tuple[list[TensorSpec], list[TensorSpec]]:
     """The inputs and outputs in a runner's answer as the host's session of that runtime describes them."""
     io = native_runner(runtime).io
     known = json.loads(answer["metadata"] or "{}")
-    sides = []
-    for side in ("inputs", "outputs"):
-        tensors = []
-        for index, stated in enumerate(answer[side]):
-            tensor = as_told(stated)
-            if io == "tensor":
-                # Tensor names end in ":0" where a converter appended it.
-                tensor = replace(tensor, name=tensor.name.removesuffix(":0"))
-            elif io == "name":
-                tensor = replace(tensor, **known.get(tensor.name, {}))
-            else:
-                named = known.get(side, [])
-                tensor = replace(tensor, **(named[index] if index < len(named) else {}))
-            tensors.append(tensor)
-        sides.append(tensors)
-    return sides[0], sides[1]
+    sides = (("inputs", answer["inputs"]), ("outputs", answer["outputs"]))
+    inputs, outputs = ([_described(io, known, side, at, each) for at, each in enumerate(told)] for side, told in sides)
+    return inputs, outputs
+
+
+def _described(io: str, known: dict[str, Any], side: str, at: int, told: NativeTensor) -> TensorSpec:
+    """known: what the file itself holds of its inputs and outputs."""
+    tensor = as_told(told)
+    if io == "tensor":
+        # Tensor names end in ":0" where a converter appended it.
+        return replace(tensor, name=tensor.name.removesuffix(":0"))
+    if io == "name":
+        return replace(tensor, **known.get(tensor.name, {}))
+    named = known.get(side, [])
+    return replace(tensor, **(named[at] if at < len(named) else {}))
 
 
 def write_inputs(
@@ -69,10 +69,10 @@ def write_inputs(
     return tuple(written)
 
 
-def read_outputs(answer: Mapping[str, Any], folder: Path, samples: int) -> None:
+def read_outputs(outputs: Sequence[NativeTensor], folder: Path, samples: int) -> None:
     """The runner's output files as outputs_0.npy … in `folder`: samples first, without the batch axis."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index, found in enumerate(answer["outputs"]):
+    for index, found in enumerate(outputs):
         shape = tuple(found["shape"])
         if not shape:
             raise ToolFailed([f"reading output {found['name']}"], 1, "it has no batch axis")

@@ -12,11 +12,11 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from pocketforge.devices.answers import Log, NativeAnswer
 from pocketforge.devices.emulator import log_switch, plugin, qemu_log
 from pocketforge.devices.emulator.counts import Block, Counts, agree, words_of
 from pocketforge.devices.emulator.functions import FunctionMap
@@ -62,7 +62,7 @@ def _count_once(machine: Machine, order: Order, warmup: int) -> Counts:
 Words = tuple[int, ...]
 
 
-def _run(machine: Machine, order: Order) -> tuple[dict[str, Any], dict[str, Any]]:
+def _run(machine: Machine, order: Order) -> tuple[NativeAnswer, Log]:
     """The runner's answer and the counter's, by the quickest of the ways that this qemu knows."""
     emulator = machine.emulator
     counter = plugin.find(emulator.qemu, emulator.reader.parent)
@@ -76,23 +76,23 @@ def _run(machine: Machine, order: Order) -> tuple[dict[str, Any], dict[str, Any]
             fds += (gate.descriptor,)
             gated = replace(order, gate=gate.descriptor)
             answer = launch(machine, gated, qemu_options=options, pass_fds=fds, started=gate.started)
-        found = _found(result, order)
-        if gate.opened and found["windows"]:
-            return answer, found
+        read = _found(result, order)
+        if gate.opened and read["windows"]:
+            return answer, read
     with qemu_log.read(emulator.reader, log_switch.COUNTING) as (options, fds, result):
         answer = launch(machine, order, qemu_options=options, pass_fds=fds)
     return answer, _found(result, order)
 
 
-def _found(result: list[str], order: Order) -> dict[str, Any]:
+def _found(result: list[str], order: Order) -> Log:
     try:
-        found = json.loads(result[0])
+        log: Log = json.loads(result[0])
     except (IndexError, ValueError):
         raise DeviceError(
             f"counting {order.model.name}: the counter gave no result", f"make it again: {SETUP}"
         ) from None
-    assert isinstance(found, dict)
-    return found
+    assert isinstance(log, dict)
+    return log
 
 
 @contextlib.contextmanager
@@ -127,9 +127,9 @@ def basic_blocks(translated: Iterable[tuple[int, int, Words]]) -> list[tuple[int
     return [(address, executions, tuple(words)) for address, executions, words in blocks]
 
 
-def _counts(found: Mapping[str, Any], answer: Mapping[str, Any], emulator: Emulator, order: Order, cpu: str) -> Counts:
+def _counts(log: Log, answer: NativeAnswer, emulator: Emulator, order: Order, cpu: str) -> Counts:
     """Put the counter's blocks and the runner's account of its libraries together."""
-    rows = [(pc, entered, executions, words_of(text)) for pc, entered, executions, text in found["blocks"]]
+    rows = [(pc, entered, executions, words_of(text)) for pc, entered, executions, text in log["blocks"]]
     windows = tuple(sum(e[w] * len(words) for _, _, e, words in rows) for w in range(order.windows))
     functions = FunctionMap(answer["libraries"], emulator.sysroot, (pc for pc, entered, _, _ in rows if entered))
     files: dict[str, Path] = {}
@@ -145,7 +145,7 @@ def _counts(found: Mapping[str, Any], answer: Mapping[str, Any], emulator: Emula
         instructions=windows[-1],
         windows=windows,
         tolerance=tolerance,
-        conclusive=agree(windows, tolerance) and not found["doubts"],
+        conclusive=agree(windows, tolerance) and not log["doubts"],
         by_class=dict(sorted(by_class((word, b.executions) for b in blocks for word in b.words).items())),
         by_function=dict(sorted(by_function.items(), key=lambda item: (-item[1], item[0]))),
         blocks=tuple(sorted(blocks, key=lambda b: (b.pc, b.words))),
@@ -153,11 +153,13 @@ def _counts(found: Mapping[str, Any], answer: Mapping[str, Any], emulator: Emula
         qemu=f"qemu-aarch64 {emulator.qemu_version}",
         cpu=cpu,
         runner={
-            **{key: answer[key] for key in ("runtime", "runtime_version", "model_sha256")},
+            "runtime": answer["runtime"],
+            "runtime_version": answer["runtime_version"],
+            "model_sha256": answer["model_sha256"],
             "threads": order.threads,
             "warmup": order.warmup,
             "windows": order.windows,
         },
-        threads=found["threads"],
-        doubts=tuple(found["doubts"]),
+        threads=log["threads"],
+        doubts=tuple(log["doubts"]),
     )

@@ -65,7 +65,7 @@ class Counts:
     libraries: Mapping[str, str]
     qemu: str
     cpu: str
-    runner: Mapping[str, Any]
+    runner: Mapping[str, object]
     threads: int = 1
     doubts: tuple[str, ...] = ()
 

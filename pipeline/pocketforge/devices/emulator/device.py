@@ -6,12 +6,12 @@ Same request and same arrays out as on the host. Times are the emulator's own: t
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from pocketforge.devices.answers import NativeAnswer
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.emulator import parts
 from pocketforge.devices.emulator.arrays import described, read_outputs, write_inputs
@@ -58,11 +58,11 @@ def run(request: RunRequest) -> RunAnswer:
         )
         answer = launch(machine, order)
         if mode == "run":
-            read_outputs(answer, request.outputs, len(np.load(request.inputs[0], mmap_mode="r")))
+            read_outputs(answer["outputs"], request.outputs, len(np.load(request.inputs[0], mmap_mode="r")))
     return run_answer(answer, request.session)
 
 
-def run_answer(answer: Mapping[str, Any], session: str, cpus: tuple[int, ...] = ()) -> RunAnswer:
+def run_answer(answer: NativeAnswer, session: str, cpus: tuple[int, ...] = ()) -> RunAnswer:
     """What a native runner said, as every device says it. cpus: that it ran on, where that is known."""
     inputs, outputs = described(answer, session)
     return RunAnswer(

@@ -14,10 +14,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from android_bench.bundle import without_start_log
 from pocketforge.devices import watched
+from pocketforge.devices.answers import NativeAnswer
 from pocketforge.devices.emulator.fake_system import write_system
 from pocketforge.devices.emulator.parts import SETUP, Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
@@ -141,7 +142,7 @@ def launch(
     qemu_options: Sequence[str] = (),
     pass_fds: Sequence[int] = (),
     started: Callable[[int], None] = lambda process: None,
-) -> dict[str, Any]:
+) -> NativeAnswer:
     """Run the order and return the runner's JSON. On any error, ^C too, no process is left.
 
     started: is told qemu's process, which runs already. Raises ToolFailed (the model does not load or run, in the
@@ -184,7 +185,7 @@ def _read(file: BinaryIO) -> str:
     return file.read().decode("utf-8", "replace")
 
 
-def _answer(returncode: int, stdout: str, stderr: str, emulator: Emulator, order: Order) -> dict[str, Any]:
+def _answer(returncode: int, stdout: str, stderr: str, emulator: Emulator, order: Order) -> NativeAnswer:
     words = without_start_log(stderr)
     if returncode == _EXIT_LIBRARY:
         raise DeviceUnavailable(
@@ -194,7 +195,7 @@ def _answer(returncode: int, stdout: str, stderr: str, emulator: Emulator, order
     if returncode != 0:
         raise ToolFailed([name], returncode, words)
     try:
-        answer = json.loads(stdout)
+        answer: NativeAnswer = json.loads(stdout)
     except ValueError:
         raise ToolFailed([name], returncode, f"it gave no JSON answer but {stdout[:200]!r}\n{words}") from None
     assert isinstance(answer, dict)
