@@ -66,8 +66,8 @@ class Maker:
                 raise
             notes.unlink(missing_ok=True)
             wall_s = round(time.monotonic() - started, 3)
-            made = Made(step.stage, step.lane, wall_s, peak_rss_bytes, step.spec.to_json(), read)
-            entry = self.store.publish(step.key, out, made.to_json())
+            about = Made(step.stage, step.lane, wall_s, peak_rss_bytes, step.spec.to_json(), read)
+            entry = self.store.publish(step.key, out, about.to_json())
         if resumable:
             self.store.forget_partial(step.key)
         return entry
