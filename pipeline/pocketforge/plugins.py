@@ -114,8 +114,8 @@ class Registry(Mapping[str, Row], Generic[Row]):
         owners[plugin.name] = plugin.distribution
         row = plugin.load()
         if not isinstance(row, self._kind):
-            found = f"({plugin.entry_point.value}) must be a {self._kind.__name__}, found a {type(row).__name__}"
-            raise plugin.failed(found)
+            fault = f"({plugin.entry_point.value}) must be a {self._kind.__name__}, found a {type(row).__name__}"
+            raise plugin.failed(fault)
         return self._with_library(row, plugin.distribution) if self._with_library else row
 
     def _plugins(self) -> dict[str, Row]:
@@ -140,13 +140,13 @@ def installed(group: str = "") -> list[Plugin]:
 
     every = metadata.entry_points()
     groups = [PREFIX + group] if group else [name for name in every.groups if name.startswith(PREFIX)]
-    found = [
+    plugins = [
         Plugin(name.removeprefix(PREFIX), each.name, each.dist.name, each.dist.version, each)
         for name in groups
         for each in every.select(group=name)
         if each.dist is not None
     ]
-    return sorted(found, key=lambda plugin: (plugin.group, plugin.distribution, plugin.name))
+    return sorted(plugins, key=lambda plugin: (plugin.group, plugin.distribution, plugin.name))
 
 
 def examine() -> list[tuple[Plugin, str]]:

@@ -22,7 +22,6 @@ import pytest
 from phone import MakePhone
 from trunk_specs import finetune_spec, model_source, sampling
 
-from pocketforge.plan.steps import spec_json
 from pocketforge.recipe import Data, Preprocess, Verify
 from pocketforge.recipe.compress import Finetune, PruneChannels
 from pocketforge.recipe.limits import DeviceLimits
@@ -281,7 +280,7 @@ def test_it_has_a_run(stage):
 
 
 def test_its_spec_is_plain_data(stage):
-    spec = spec_json(SPECS[stage])
+    spec = SPECS[stage].to_json()
     assert json.loads(json.dumps(spec)) == json.loads(json.dumps(spec, sort_keys=True))
 
 

@@ -69,7 +69,7 @@ def test_a_plug_in_is_as_few_files_as_promised_and_the_guide_lists_them(one: Pac
 
 def test_each_folder_is_a_package() -> None:
     folders = {path.name for path in HERE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == {one.kind for one in packages()} <= TARGETS.keys()
+    assert folders == {one.kind for one in packages()} == TARGETS.keys()
 
 
 @pytest.fixture

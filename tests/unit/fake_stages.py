@@ -21,6 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from told_spec import ToldSpec
+
 from pocketforge import errors
 from pocketforge.plan.steps import Plan, Step
 from pocketforge.run.store import Store
@@ -38,7 +40,7 @@ def make_step(
     exclusive: bool = False,
 ) -> Step:
     """A step whose key is made from its name; `needs` and `after` are names too."""
-    spec = {"name": name, "journal": str(journal), "do": [list(action) for action in do]}
+    spec = ToldSpec({"name": name, "journal": str(journal), "do": [list(action) for action in do]})
     return Step(
         STAGE,
         lane or name,
@@ -58,7 +60,7 @@ def make_plan(steps: Sequence[Step]) -> Plan:
     return Plan(tuple(steps), steps[0].key, steps[0].key, ())
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Callable[[float, str], None]) -> None:
+def run(inputs: Mapping[str, Path], spec: ToldSpec, out: Path, emit: Callable[[float, str], None]) -> None:
     """The stage. Notes when it began and ended, does what it is told and writes result.txt."""
     note(spec, "start")
     for action, *arguments in spec["do"]:
@@ -68,7 +70,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Ca
     note(spec, "stop")
 
 
-def note(spec: Mapping[str, Any], what: str, value: object = "") -> None:
+def note(spec: ToldSpec, what: str, value: object = "") -> None:
     line = json.dumps([spec["name"], what, time.monotonic(), value]) + "\n"
     # One write to a file opened for appending: lines of several processes do not mix.
     descriptor = os.open(spec["journal"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -197,7 +199,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     cache, logs, jobs, steps = sys.argv[1:]
     STAGES[STAGE] = StageInfo(__name__, 1, ())
-    plan = make_plan([Step(**{**s, "after": tuple(s["after"])}) for s in json.loads(steps)])
+    plan = make_plan(
+        [Step(**{**s, "after": tuple(s["after"]), "spec": ToldSpec(s["spec"])}) for s in json.loads(steps)]
+    )
 
     def tell(event: events.Event) -> None:
         print(json.dumps(events.to_json(event)), flush=True)

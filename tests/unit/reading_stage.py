@@ -17,10 +17,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from told_spec import ToldSpec
+
 STAGE, RESUMED = "reading", "reading again"
 
 
-def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Callable[[float, str], None]) -> None:
+def run(inputs: Mapping[str, Path], spec: ToldSpec, out: Path, emit: Callable[[float, str], None]) -> None:
     _hold("before", spec, emit)
     found = [ACTIONS[action](inputs, out, *arguments) for action, *arguments in spec["do"]]
     _hold("after", spec, emit)
@@ -28,7 +30,7 @@ def run(inputs: Mapping[str, Path], spec: Mapping[str, Any], out: Path, emit: Ca
     (out / "result.txt").write_text(text)
 
 
-def _hold(when: str, spec: Mapping[str, Any], emit: Callable[[float, str], None]) -> None:
+def _hold(when: str, spec: ToldSpec, emit: Callable[[float, str], None]) -> None:
     if not spec["go"]:
         return
     emit(0.5, f"{when} {spec['name']}")

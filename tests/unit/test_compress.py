@@ -29,7 +29,7 @@ from pocketforge.recipe.compress import (
 )
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.specs.finetune import FinetuneSpec
-from pocketforge.specs.prune import Trials
+from pocketforge.specs.prune import PruneSpec, Trials
 
 FACTS = Facts({"definition": "d", "weights": "w", "data": "x"}, {}, "host", "none")
 HEAD = """
@@ -226,10 +226,12 @@ def test_a_recipe_without_compress_measures_no_gains() -> None:
 def test_several_steps_have_fine_tuning_between_them() -> None:
     plan = plan_of(PruneChannels(ratio=0.6, steps=3, finetune=Finetune(epochs=1)), Finetune())
     assert stages(plan)[1:-2] == ["prune", "finetune", "prune", "finetune", "prune", "finetune"]
-    specs = [plan.step(c.key).spec for c in plan.changes]
-    assert [(spec.part, spec.parts) for spec in specs[::2]] == [(1, 3), (2, 3), (3, 3)]
-    assert all(spec.pruning == PruneChannels(ratio=0.6, steps=3) for spec in specs[::2])
-    assert all(isinstance(spec, FinetuneSpec) for spec in specs[1::2])
+    specs = [plan.spec(c.key, PruneSpec) for c in plan.changes[::2]]
+    assert [(spec.part, spec.parts) for spec in specs] == [(1, 3), (2, 3), (3, 3)]
+    assert all(spec.pruning == PruneChannels(ratio=0.6, steps=3) for spec in specs)
+    assert all(plan.spec(c.key, FinetuneSpec) for c in plan.changes[1::2])
+    with pytest.raises(TypeError, match=r"prune\[trunk\] is told a PruneSpec, not a FinetuneSpec"):
+        plan.spec(plan.changes[0].key, FinetuneSpec)
 
 
 def test_an_automatic_ratio_gets_a_study_that_the_floor_does_not_change() -> None:
@@ -243,13 +245,13 @@ def test_gradual_pruning_is_part_of_the_finetune_after_it() -> None:
     gradual = PruneUnstructured(amount=0.8, schedule="cubic")
     plan = plan_of(gradual, Finetune())
     assert stages(plan) == ["data", "finetune", "reference", "gains"]
-    assert plan.step(plan.changes[0].key).spec.gradual == gradual
+    assert plan.spec(plan.changes[0].key, FinetuneSpec).gradual == gradual
 
 
 def test_a_timed_goal_runs_alone_on_its_runtime() -> None:
     timed = plan_of(DropLayers(goal=Goal("latency_ms", limit=1.0)), runtimes=("tflite", "onnx"))
     step = timed.step(timed.changes[0].key)
-    assert step.exclusive and step.spec.trials == Trials("tflite", "NCHW", host="host")
+    assert step.exclusive and timed.spec(step.key, PruneSpec).trials == Trials("tflite", "NCHW", host="host")
     counted = plan_of(DropLayers(goal=Goal("macs", limit=1.0)))
     assert not counted.step(counted.changes[0].key).exclusive
 

@@ -21,6 +21,7 @@ from pocketforge.records import Measurement
 from pocketforge.results.gate import judge
 from pocketforge.results.phones import Noise, noise
 from pocketforge.run.walk import one_at_each_place
+from pocketforge.specs.bench_phone import BenchPhoneSpec
 from pocketforge.stats import geometric_interval
 
 PHONE = '\n[[device]]\nvia = "adb"\nprofile = "pixel4"\n'
@@ -98,7 +99,7 @@ def test_steps_on_one_phone_go_one_after_another(tmp_path, small_recipe_text):
     for lane in plan.lanes:
         keys = lane.on["pixel4"]
         assert plan.step(keys.keys[-1]).after == (keys.verify,)
-        assert plan.step(keys.keys[-1]).spec.how.cores == "little"
+        assert plan.spec(keys.keys[-1], BenchPhoneSpec).how.cores == "little"
     free = one_at_each_place(list(steps.values()), [])
     assert len(free) == 1
     assert one_at_each_place(list(steps.values()), free) == []

@@ -19,7 +19,7 @@ from pocketforge.outcomes.quantize import (
     QuantizedLayer,
     Repairs,
 )
-from pocketforge.records import TargetRecord
+from pocketforge.records import TargetFacts, TargetRecord
 from pocketforge.report.quantization import quantization_tables
 
 STUDY = LayerStudy(
@@ -80,7 +80,7 @@ def test_a_study_keeps_the_keys_that_reports_and_layers_json_have() -> None:
 
 
 def test_a_report_shows_the_choice_once_for_targets_that_share_it() -> None:
-    facts = {"mixed": json.loads(json.dumps(files.to_json(CHOICE)))}
+    facts = TargetFacts(mixed=CHOICE)
     targets = [TargetRecord(name, "onnx", "mixed", "built", facts=facts) for name in ("one", "two")]
     (table,) = quantization_tables(targets, ())
     assert table.row_count == 1 and "one" in str(table.title)

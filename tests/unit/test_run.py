@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from release_build import SOURCES
+from told_spec import ToldSpec
 
 from pocketforge import errors, events
 from pocketforge.plan.steps import Step
@@ -26,6 +27,11 @@ from pocketforge.run.walk import Outcome, run_plan
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PATIENCE_S = 60
+
+
+def told(step: Step) -> dict[str, Any]:
+    assert isinstance(step.spec, ToldSpec)
+    return step.spec.told
 
 
 class Forge:
@@ -53,7 +59,10 @@ class Forge:
     def start(self, *steps: Step, jobs: int = 1) -> subprocess.Popen[str]:
         """The same build in a process of its own; its stdout is its events."""
         described = json.dumps(
-            [{f.name: getattr(s, f.name) for f in dataclasses.fields(s) if f.name != "paths"} for s in steps]
+            [
+                {f.name: getattr(s, f.name) for f in dataclasses.fields(s) if f.name != "paths"} | {"spec": told(s)}
+                for s in steps
+            ]
         )
         program = subprocess.Popen(
             [

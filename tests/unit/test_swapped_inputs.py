@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from told_spec import ToldSpec
 
 from pocketforge import errors, events
 from pocketforge.plan.steps import Plan, ReadFiles, Step
@@ -56,7 +57,7 @@ class Bench:
         key = hashlib.sha256(f"{name} {digests} {[s.key for s in needs]}".encode()).hexdigest()
         roles = {f"need{n}": s.key for n, s in enumerate(needs)}
         go = str(self.folder / "go") if hold else ""
-        spec = {"name": name, "do": [list(d) for d in do], "go": go, "needs": list(roles)}
+        spec = ToldSpec({"name": name, "do": [list(d) for d in do], "go": go, "needs": list(roles)})
         roots = (self.folder / "project",)
         return Step(stage, name, spec, roles, key, files=files or {}, roots=roots, preload=("reading_stage",))
 

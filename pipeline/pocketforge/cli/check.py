@@ -27,9 +27,9 @@ def command(recipe: Path, cache: Path, progress_mode: str, as_json: bool) -> Non
     with progress(progress_mode) as emit:
         checked = check(load_recipe(recipe), cache, emit)
     if as_json:
-        print_json(checked)
+        print_json(checked.to_json())
         return
-    from pocketforge.report.terminal import show_check
+    from pocketforge.report.checked import show_check
 
     echo(f"{recipe}: good")
     show_check(checked)

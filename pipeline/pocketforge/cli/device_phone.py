@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pocketforge.devices.match import Match
-    from pocketforge.devices.phones import Clocks, Heat, PhoneFacts, Reading
+    from pocketforge.devices.phones import Clocks, CpuCluster, Heat, Link, PhoneFacts, Reading
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 serial_argument: Callable[[F], F] = click.argument("serial", required=False, default="")
 
@@ -91,7 +91,7 @@ def _about(facts: PhoneFacts) -> Iterator[tuple[str, str]]:
     yield "CPU features", known(*facts.features)
 
 
-def _cluster(cluster: Any) -> str:
+def _cluster(cluster: CpuCluster) -> str:
     parts = [f"CPU {_ranges(cluster.cpus)}", cluster.core or "kind unknown"]
     if cluster.max_clock_ghz is not None:
         low = f"{cluster.min_clock_ghz:g} to " if cluster.min_clock_ghz is not None else ""
@@ -180,7 +180,7 @@ def watch(ctx: click.Context, serial: str, interval: float, count: int | None, a
         ctx.exit(EXIT_INTERRUPTED)
 
 
-def _looks(link: Any, facts: PhoneFacts, interval: float, count: int | None) -> Iterator[tuple[float, Reading]]:
+def _looks(link: Link, facts: PhoneFacts, interval: float, count: int | None) -> Iterator[tuple[float, Reading]]:
     """Readings and when they were made, in seconds since the first."""
     from pocketforge.devices.phones import look
 
@@ -196,9 +196,9 @@ def _looks(link: Any, facts: PhoneFacts, interval: float, count: int | None) -> 
         time.sleep(max(0.0, at + interval - time.monotonic()))
 
 
-def _watch_json(link: Any, facts: PhoneFacts, interval: float, count: int | None) -> None:
+def _watch_json(link: Link, facts: PhoneFacts, interval: float, count: int | None) -> None:
     for at, reading in _looks(link, facts, interval, count):
-        row: dict[str, Any] = {"time_s": round(at, 3), "lost": reading.lost}
+        row: dict[str, object] = {"time_s": round(at, 3), "lost": reading.lost}
         if reading.clocks is not None and reading.heat is not None:
             clocks = reading.clocks.to_json()
             del clocks["time_in_state"]  # long, and of use only as a difference
@@ -206,7 +206,7 @@ def _watch_json(link: Any, facts: PhoneFacts, interval: float, count: int | None
         echo_lines(json_text(row))
 
 
-def _watch_table(link: Any, facts: PhoneFacts, interval: float, count: int | None) -> None:
+def _watch_table(link: Link, facts: PhoneFacts, interval: float, count: int | None) -> None:
     from rich.live import Live
 
     from pocketforge.report.tables import console

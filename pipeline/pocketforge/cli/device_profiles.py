@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -83,25 +84,25 @@ def _show(profile: DeviceProfile) -> None:
         _table(cluster, cluster.sources)
 
 
-def _table(facts: DeviceProfile | Cluster | AndroidNames | X86Host, sources: dict[str, Source] | Any) -> None:
+def _table(facts: DeviceProfile | Cluster | AndroidNames | X86Host, sources: Mapping[str, Source]) -> None:
     for field, source in sources.items():
         echo(f"  {field:<28} {_text(field, getattr(facts, field))}")
         echo(f"  {'':<28} {source.status}: {source.source}")
 
 
-def _text(field: str, value: Any) -> str:
+def _text(field: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(value) if any(" " in name for name in value) else " ".join(value)
     if field == "midr":
         return f"{value:#010x}"
-    if field.endswith("_bytes") and value:
+    if field.endswith("_bytes") and isinstance(value, int) and value:
         return f"{value // _KB} KB" if value < _KB**3 else f"{value / _KB**3:g} GB"
     return str(value)
 
 
-def _as_json(profile: DeviceProfile | X86Host) -> dict[str, Any]:
+def _as_json(profile: DeviceProfile | X86Host) -> dict[str, object]:
     import dataclasses
 
     return dataclasses.asdict(profile)

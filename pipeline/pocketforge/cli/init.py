@@ -148,10 +148,10 @@ def command(
         raise RecipeError(f"cannot write {target}: {error.strerror}") from None
     echo(f"wrote {target}")
     with progress(progress_mode) as emit:
-        found = check(loaded, cache, emit)
-    from pocketforge.report.terminal import show_check
+        checked = check(loaded, cache, emit)
+    from pocketforge.report.checked import show_check
 
-    show_check(found)
+    show_check(checked)
     echo(f"next: pocketforge build {target}")
 
 

@@ -72,8 +72,8 @@ def _check_alike(parts: Sequence[Sequence[Array]], where: str) -> None:
     kinds = [[(array.dtype, array.shape[1:]) for array in inputs] for inputs in parts]
     for other in kinds[1:]:
         if other != kinds[0]:
-            said = [", ".join(f"{list(shape)} {dtype}" for dtype, shape in kind) for kind in (kinds[0], other)]
+            described = [", ".join(f"{list(shape)} {dtype}" for dtype, shape in kind) for kind in (kinds[0], other)]
             raise ModelError(
-                f"data.source: {where}: samples to train on are {said[0]}, those to evaluate {said[1]}",
+                f"data.source: {where}: samples to train on are {described[0]}, those to evaluate {described[1]}",
                 "x and x_eval must have one type and one shape a sample",
             )

@@ -43,10 +43,10 @@ def batch_files(folder: Path) -> list[tuple[Path, SplitName]]:
     """The batch files of one official format, train batches first; python batches win where both lie there."""
     folder = _set_folder(folder)
     for suffix in ("", ".bin"):
-        found = [(folder / f"{name}{suffix}", name) for name in BATCHES]
+        named = [(folder / f"{name}{suffix}", name) for name in BATCHES]
         batches: list[tuple[Path, SplitName]] = [
             (existing_file(path, "CIFAR-10"), "eval" if name == "test_batch" else "train")
-            for path, name in found
+            for path, name in named
             if path.exists()
         ]
         if batches:

@@ -68,8 +68,8 @@ class SampleSequence(PlainSource):
         if self._dtypes is None:
             self._dtypes, self._value_max = dtypes, largest_value(arrays)
         elif dtypes != self._dtypes:
-            said = [", ".join(map(str, kinds)) for kinds in (dtypes, self._dtypes)]
-            raise ModelError(f"{where} has type {said[0]}, the first that was read has {said[1]}")
+            described = [", ".join(map(str, kinds)) for kinds in (dtypes, self._dtypes)]
+            raise ModelError(f"{where} has type {described[0]}, the first that was read has {described[1]}")
         return arrays, plain_target(target)
 
     def digest(self, index: int) -> str:

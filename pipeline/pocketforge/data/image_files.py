@@ -61,9 +61,11 @@ class PassedOver:
             return ""
         first = sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))[:_NAMED_REASONS]
         more = sum(self.reasons.values()) - sum(count for _, count in first)
-        said = ", ".join(f"{count} {reason}" for reason, count in first) + (f", {more} of other kinds" if more else "")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in first) + (
+            f", {more} of other kinds" if more else ""
+        )
         total = sum(self.reasons.values())
-        return f"{total} {'file' if total == 1 else 'files'} passed over: {said}"
+        return f"{total} {'file' if total == 1 else 'files'} passed over: {reasons}"
 
 
 @functools.cache

@@ -34,8 +34,8 @@ def list_images(folder: Path, split_folders: Mapping[str, Sequence[str]] | None 
     Raises ModelError when there are no class folders, one without images, or when it can be read in two ways.
     """
     passed = PassedOver()
-    found, loose = subfolders(folder, passed)
-    trees = [scan_folder(path, passed) for path in found]
+    class_folders, loose = subfolders(folder, passed)
+    trees = [scan_folder(path, passed) for path in class_folders]
     if not trees:
         raise ModelError(
             f"data.source: {folder} has no class folders{_besides(passed, loose)}",
@@ -59,9 +59,9 @@ def list_images(folder: Path, split_folders: Mapping[str, Sequence[str]] | None 
         images = [(None, tree.name, path) for tree in trees for path in tree.all_images]
     _check(folder, classes, images, parts, passed)
     # Names that are not UTF-8 can be printed by nobody.
-    said = [note.encode("utf-8", "backslashreplace").decode() for note in (*notes, passed.note()) if note]
+    printable = [note.encode("utf-8", "backslashreplace").decode() for note in (*notes, passed.note()) if note]
     ordered = tuple(sorted(images, key=lambda image: str(image[2])))
-    return ImageSet(tuple(sorted(classes)), ordered, tuple(said))
+    return ImageSet(tuple(sorted(classes)), ordered, tuple(printable))
 
 
 def _written(

@@ -20,13 +20,13 @@ class ImageFolder(PlainSource):
     reading = STEPS
 
     def __init__(self, folder: Path, split_folders: Mapping[str, Sequence[str]] | None = None) -> None:
-        found = list_images(folder, split_folders)
-        self.labels = found.classes
-        order = {name: index for index, name in enumerate(found.classes)}
-        self.ids = [path.relative_to(folder).as_posix() for _, _, path in found.images]
-        self.split: list[SplitName | None] = [split for split, _, _ in found.images]
-        self._targets = [order[name] for _, name, _ in found.images]
-        self._paths = [path for _, _, path in found.images]
+        listed = list_images(folder, split_folders)
+        self.labels = listed.classes
+        order = {name: index for index, name in enumerate(listed.classes)}
+        self.ids = [path.relative_to(folder).as_posix() for _, _, path in listed.images]
+        self.split: list[SplitName | None] = [split for split, _, _ in listed.images]
+        self._targets = [order[name] for _, name, _ in listed.images]
+        self._paths = [path for _, _, path in listed.images]
         self._animated: set[str] = set()
 
     def __len__(self) -> int:

@@ -10,11 +10,11 @@ from pocketforge.data.image_layout import list_images
 
 def files(place: Place) -> SourceFiles:
     """Raises ModelError for a folder without classes or images."""
-    found = list_images(place.path, place.split_folders)
+    listed = list_images(place.path, place.split_folders)
     inside = len(str(place.path))  # where the folder lies says nothing
-    told = "".join(f"{split}\0{name}\0{str(path)[inside:]}\0" for split, name, path in found.images)
-    layout = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()
-    return SourceFiles(tuple(path for _, _, path in found.images), found.notes, layout)
+    places = "".join(f"{split}\0{name}\0{str(path)[inside:]}\0" for split, name, path in listed.images)
+    layout = hashlib.sha256(places.encode("utf-8", "surrogateescape")).hexdigest()
+    return SourceFiles(tuple(path for _, _, path in listed.images), listed.notes, layout)
 
 
 def open_place(place: Place) -> Source:

@@ -40,8 +40,8 @@ def _name(line: bytes, where: str) -> str:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        found = line[error.start : error.start + 1].hex()
-        raise ModelError(f"{where} is not UTF-8: byte 0x{found} at {error.start + 1}", _HINT) from error
+        byte = line[error.start : error.start + 1].hex()
+        raise ModelError(f"{where} is not UTF-8: byte 0x{byte} at {error.start + 1}", _HINT) from error
     name = text.removesuffix("\r").strip(" \t")
     if "\0" in name or "\r" in name:
         raise ModelError(f"{where} holds {'a NUL' if chr(0) in name else 'a CR inside'}: no line of text", _HINT)
@@ -56,7 +56,9 @@ def repeated_names(labels: Sequence[str]) -> str:
     places: dict[str, list[int]] = {}
     for number, name in enumerate(labels):
         places.setdefault(name, []).append(number)
-    twice = [f"{name!r} (classes {', '.join(map(str, found[:4]))})" for name, found in places.items() if len(found) > 1]
+    twice = [
+        f"{name!r} (classes {', '.join(map(str, classes[:4]))})" for name, classes in places.items() if len(classes) > 1
+    ]
     more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
     return f"labels that several classes have: {', '.join(twice[:3])}{more}" if twice else ""
 

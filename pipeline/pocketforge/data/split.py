@@ -61,9 +61,9 @@ def split_samples(
     duplicates: tuple[int, ...] = ()
     if digest is not None:
         seen = {digest(index) for index in marked}
-        kept = [(index, digest(index) in seen) for index in rest]
-        duplicates = tuple(index for index, repeated in kept if repeated)
-        rest = [index for index, repeated in kept if not repeated]
+        with_repeats = [(index, digest(index) in seen) for index in rest]
+        duplicates = tuple(index for index, repeated in with_repeats if repeated)
+        rest = [index for index, repeated in with_repeats if not repeated]
     if not marked or len(rest) < calibration_samples:
         dropped = f" ({len(duplicates)} dropped: same content as an eval sample)" if duplicates else ""
         raise ModelError(

@@ -37,14 +37,14 @@ def words_of(name: str) -> list[str]:
 
 def role_of(name: str, beside: Collection[str] = ()) -> Role | None:
     """The split that a folder's name speaks of and of nothing else; `beside`: words that its neighbours have too."""
-    found: set[Role] = set()
+    roles: set[Role] = set()
     for word in words_of(name):
         role = _ROLES.get(word) or _ROLES.get(_GLUED.sub("", word))
         if role is not None:
-            found.add(role)
+            roles.add(role)
         elif word not in _BESIDE and word not in beside:
             return None
-    return found.pop() if len(found) == 1 else None
+    return roles.pop() if len(roles) == 1 else None
 
 
 def is_filler(name: str) -> bool:
@@ -56,5 +56,5 @@ def roles_of(names: Sequence[str]) -> dict[str, Role]:
     """Those of some neighbouring folders that are named as splits. A word that all have is the data set's name."""
     words = [set(words_of(name)) for name in names]
     common = set.intersection(*words) if len(words) > 1 else set()
-    found = {name: role_of(name, common - _ROLES.keys()) for name in names}
-    return {name: role for name, role in found.items() if role is not None}
+    roles = {name: role_of(name, common - _ROLES.keys()) for name in names}
+    return {name: role for name, role in roles.items() if role is not None}

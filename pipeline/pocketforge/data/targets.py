@@ -22,15 +22,15 @@ def class_number(target: object, classes: int, where: str) -> int:
     if isinstance(number, float) and number.is_integer():
         number = int(number)
     if not isinstance(number, int):
-        found = repr(np.asarray(target).tolist() if isinstance(target, np.ndarray) else target)
+        shown = repr(np.asarray(target).tolist() if isinstance(target, np.ndarray) else target)
         hint = 'targets of task "classification" are integers; for numbers set task = "regression"'
         if isinstance(target, np.ndarray) and target.size > 1:
             hint = "a class a sample is one number: of one-hot rows y.argmax(1)"
-        raise ModelError(f"{where} has the target {found[:60]}{'…' * (len(found) > 60)}, not a class number", hint)
+        raise ModelError(f"{where} has the target {shown[:60]}{'…' * (len(shown) > 60)}, not a class number", hint)
     most = classes or MOST_CLASSES
     if not 0 <= number < most:
-        wanted = f"0 to {classes - 1}" if classes else "0 or more" + (f", below {most:,}" if number >= most else "")
-        raise ModelError(f"{where} has label {number}, out of range: wanted {wanted}")
+        allowed = f"0 to {classes - 1}" if classes else "0 or more" + (f", below {most:,}" if number >= most else "")
+        raise ModelError(f"{where} has label {number}, out of range: wanted {allowed}")
     return int(number)
 
 

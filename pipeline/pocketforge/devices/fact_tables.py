@@ -20,6 +20,8 @@ _WORDS = {
     list: "an array",
 }
 
+# A table of TOML, whose values are of any kind until they are looked at.
+Table = dict[str, Any]
 # Field → (type, lowest, highest).
 Kinds = Mapping[str, tuple[type, float, float]]
 
@@ -30,7 +32,7 @@ class FactReader:
     def __init__(self) -> None:
         self.faults: list[str] = []
 
-    def facts(self, table: dict[str, Any], kinds: Kinds, where: str) -> tuple[dict[str, Any], dict[str, Source]]:
+    def facts(self, table: Table, kinds: Kinds, where: str) -> tuple[Table, dict[str, Source]]:
         values, sources = {}, {}
         for key, kind in kinds.items():
             path = f"{where}.{key}".lstrip(".")
@@ -50,14 +52,14 @@ class FactReader:
                     values[key], sources[key] = value, Source(status, source)  # type: ignore[arg-type]
         return values, sources
 
-    def _value(self, fact: dict[str, Any], kind: tuple[type, float, float], path: str) -> Any:
+    def _value(self, fact: Table, kind: tuple[type, float, float], path: str) -> object:
         wanted, low, high = kind
         if wanted is str:
             return self.text(fact, "value", path)
         if "value" not in fact:
             self.faults.append(f"{path}.value: missing")
             return None
-        value: Any = fact["value"]
+        value = fact["value"]
         if wanted is float and type(value) is int and abs(value) < 2**53:
             value = float(value)
         if type(value) is not wanted:
@@ -66,7 +68,7 @@ class FactReader:
             self.faults.append(f"{path}.value: wanted {low:g} to {high:g}, found {value}")
         return value
 
-    def text(self, table: dict[str, Any], key: str, where: str) -> str:
+    def text(self, table: Table, key: str, where: str) -> str:
         path = f"{where}.{key}".lstrip(".")
         if key not in table:
             self.faults.append(f"{path}: missing")
@@ -78,12 +80,12 @@ class FactReader:
             return str(table[key])
         return ""
 
-    def keys(self, table: dict[str, Any], known: Iterable[str], where: str) -> None:
+    def keys(self, table: Table, known: Iterable[str], where: str) -> None:
         for key in sorted(set(table) - set(known)):
             self.faults.append(f"{where}.{key}".lstrip(".") + f": unknown key{suggest(key, known)}")
 
 
-def mismatch(wanted: str, value: Any) -> str:
+def mismatch(wanted: str, value: object) -> str:
     shown = repr(value) if isinstance(value, str | int | float | bool) else ""
     found = _WORDS.get(type(value), f"a {type(value).__name__}")
     return f"wanted {wanted}, found {found} {shown}".rstrip()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pocketforge.errors import StoreError
 from pocketforge.files import explain_os_error, write_whole
@@ -68,7 +66,7 @@ def save(serial: str, floor: NoiseFloor) -> Path:
     """Keep it in place of the last one for these cores. Raises StoreError."""
     path = _file(serial)
     try:
-        before: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        before = json.loads(path.read_text(encoding="utf-8"))
         others = [entry for entry in before["noise_floors"] if entry["cores"] != floor.cores]
     except (OSError, ValueError, TypeError, KeyError):
         others = []  # absent, or damaged: it is written anew

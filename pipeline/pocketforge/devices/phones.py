@@ -14,14 +14,14 @@ from android_bench import errors
 from android_bench.adb import Adb, Link, Listed
 from android_bench.errors import PhoneError
 from android_bench.listing import is_address
-from android_bench.phone import PhoneFacts, read_facts
+from android_bench.phone import CpuCluster, PhoneFacts, read_facts
 from android_bench.readiness import Check, check_adb, check_link
 from android_bench.readings import THERMAL_STATUS, Clocks, Heat, read_clocks, read_heat
 from pocketforge.devices.match import Match, match
 from pocketforge.devices.profile_files import load_profile, shipped_profiles
 from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable, PocketforgeError
 
-__all__ = ["THERMAL_STATUS", "Check", "Clocks", "Heat", "Link", "Listed", "PhoneFacts"]
+__all__ = ["THERMAL_STATUS", "Check", "Clocks", "CpuCluster", "Heat", "Link", "Listed", "PhoneFacts"]
 
 _UNAVAILABLE = (
     errors.AdbMissing, errors.ServerMismatch, errors.ServerLost, errors.NoPhone, errors.SeveralPhones,

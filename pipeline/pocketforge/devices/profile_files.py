@@ -9,10 +9,9 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from pocketforge.devices.cpu_features import NAMES
-from pocketforge.devices.fact_tables import FactReader, Kinds, mismatch
+from pocketforge.devices.fact_tables import FactReader, Kinds, Table, mismatch
 from pocketforge.devices.profiles import AndroidNames, Cluster, DeviceProfile
 from pocketforge.devices.x86.hosts import X86Host, hosts_folder, is_host, parse_host, shipped_hosts
 from pocketforge.errors import RecipeError
@@ -141,7 +140,7 @@ def parse_profile(text: str, origin: str = "device profile") -> DeviceProfile:
     return _parse(_toml(text, origin), origin)
 
 
-def _toml(text: str, origin: str) -> dict[str, Any]:
+def _toml(text: str, origin: str) -> Table:
     try:
         check_keys(text)
         return tomllib.loads(text)
@@ -150,7 +149,7 @@ def _toml(text: str, origin: str) -> dict[str, Any]:
         raise RecipeError(f"{origin} is not valid TOML: {error}") from None
 
 
-def _parse(raw: dict[str, Any], origin: str) -> DeviceProfile:
+def _parse(raw: Table, origin: str) -> DeviceProfile:
     reader = _Reader()
     profile = reader.device(raw)
     if profile is None:
@@ -163,7 +162,7 @@ def _parse(raw: dict[str, Any], origin: str) -> DeviceProfile:
 class _Reader(FactReader):
     """Reads a device's tables."""
 
-    def device(self, raw: dict[str, Any]) -> DeviceProfile | None:
+    def device(self, raw: Table) -> DeviceProfile | None:
         self.keys(raw, (*_PLAIN, "cluster", "android", *_DEVICE), "")
         name, title = (self.text(raw, key, "") for key in _PLAIN)
         if name and not _NAME.fullmatch(name):
@@ -180,7 +179,7 @@ class _Reader(FactReader):
         values["features"] = tuple(values["features"])  # the facts have just the fields' names
         return DeviceProfile(name=name, title=title, clusters=clusters, sources=sources, android=android, **values)
 
-    def _android(self, raw: dict[str, Any], system: str) -> AndroidNames | None:
+    def _android(self, raw: Table, system: str) -> AndroidNames | None:
         table = raw.get("android")
         if "android" not in raw:
             return None
@@ -202,7 +201,7 @@ class _Reader(FactReader):
                 self.faults.append(f"android.{key}.value: wanted at least one name; leave out what is not known")
         return None if self.faults else AndroidNames(**{k: tuple(v) for k, v in values.items()}, sources=sources)
 
-    def _clusters(self, raw: dict[str, Any]) -> tuple[Cluster, ...]:
+    def _clusters(self, raw: Table) -> tuple[Cluster, ...]:
         tables = raw.get("cluster", [])
         if not isinstance(tables, list) or not tables:
             self.faults.append("cluster: wanted at least one [[cluster]] table")
@@ -224,7 +223,7 @@ class _Reader(FactReader):
         self.faults += [f"cluster: the name {n!r} is used twice" for n in sorted(set(names)) if names.count(n) > 1]
         return tuple(found)
 
-    def _features(self, features: list[Any]) -> None:
+    def _features(self, features: list[object]) -> None:
         for index, name in enumerate(features):
             if type(name) is not str:
                 self.faults.append(f"features.value[{index}]: {mismatch('a string', name)}")
@@ -235,7 +234,7 @@ class _Reader(FactReader):
         if "asimd" not in features:
             self.faults.append("features.value: wanted at least asimd, which every 64-bit Android and Linux device has")
 
-    def _identity(self, values: dict[str, Any], where: str) -> None:
+    def _identity(self, values: Table, where: str) -> None:
         """A core's MIDR must be that core's: with another's, the libraries would choose another core's kernels."""
         core, midr = values.get("core", ""), values.get("midr")
         if core not in _PARTS or midr is None:

@@ -55,24 +55,24 @@ def connected(wanted: Iterable[str] = ()) -> list[Connected]:
     """
     from pocketforge.devices import phones
 
-    found = []
+    phones_found = []
     for serial in sorted(wanted):
         try:
             phones.reach(serial)
         except DeviceError as error:
-            found.append(Connected(serial, f"{serial}: {error.message}"))
+            phones_found.append(Connected(serial, f"{serial}: {error.message}"))
     for listed in phones.list_phones():
         try:
             if listed.problem:
                 raise DeviceUnavailable(f"{listed.problem} {listed.fix}".strip())
             facts = phones.phone_facts(phones.open_phone(listed.serial))
         except DeviceError as error:
-            found.append(Connected(listed.serial, f"{listed.serial}: {error.message}"))
+            phones_found.append(Connected(listed.serial, f"{listed.serial}: {error.message}"))
             continue
         profile = phones.matched(facts).profile
         told = f"{listed.serial}: {facts.model or 'unknown model'}"
-        found.append(Connected(listed.serial, told, facts, profile.name if profile else ""))
-    return found
+        phones_found.append(Connected(listed.serial, told, facts, profile.name if profile else ""))
+    return phones_found
 
 
 # How well a phone is known, best first: the last two are only its chip.
@@ -91,12 +91,12 @@ def find_phones(devices: Sequence[AdbDevice], resolve: Resolve = Path) -> dict[s
         there = connected({d.serial for d in devices if d.serial}) if devices else []
     except DeviceError as error:
         return {d.name: Phone(d.serial, absent=error.message) for d in devices}
-    found: dict[str, Phone] = {}
+    assigned: dict[str, Phone] = {}
     # Those that say which one they mean come first.
     for device in sorted(devices, key=lambda d: (not d.serial, not d.profile)):
-        taken = {phone.serial for phone in found.values()}
-        found[device.name] = _find(device, profiles.get(device.profile), there, taken)
-    return found
+        taken = {phone.serial for phone in assigned.values()}
+        assigned[device.name] = _find(device, profiles.get(device.profile), there, taken)
+    return assigned
 
 
 def _find(device: AdbDevice, profile: DeviceProfile | None, there: Sequence[Connected], taken: set[str]) -> Phone:

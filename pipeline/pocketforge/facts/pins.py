@@ -28,12 +28,12 @@ def required() -> dict[str, str]:
 
 def parse(requirements: Iterable[str]) -> dict[str, str]:
     """The same, of requirements as PEP 508 writes them. Markers (extras) are passed over: all extras are one set."""
-    found = {}
+    pins = {}
     for text in requirements:
         match = _REQUIREMENT.match(text.strip())
         if match and normal(match[1]) != PACKAGE:
-            found[normal(match[1])] = ",".join(sorted(clause.strip() for clause in match[2].split(",")))
-    return found
+            pins[normal(match[1])] = ",".join(sorted(clause.strip() for clause in match[2].split(",")))
+    return pins
 
 
 def normal(name: str) -> str:

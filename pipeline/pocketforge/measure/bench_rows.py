@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -141,7 +141,7 @@ class AgainstHost:
 
     output: str
     samples: int
-    figures: dict[str, float]
+    figures: Mapping[str, float]
 
     def to_json(self) -> dict[str, object]:
         return {"output": self.output, "samples": self.samples, **self.figures}

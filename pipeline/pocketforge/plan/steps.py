@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pocketforge.recipe import Target
 from pocketforge.specs.base import Spec
 from pocketforge.specs.trained import ModelSource
+
+Told = TypeVar("Told", bound=Spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +96,6 @@ class Facts:
     devices: Mapping[str, str] = field(default_factory=dict)
 
 
-def spec_json(spec: Spec | Mapping[str, Any]) -> dict[str, Any]:
-    """A step's spec as its key and its record have it."""
-    if isinstance(spec, Spec):
-        return spec.to_json()
-    return {name: dataclasses.asdict(each) if _is_table(each) else each for name, each in spec.items()}
-
-
-def _is_table(value: object) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
     """One run of one stage.
@@ -113,7 +103,7 @@ class Step:
     Attributes:
         stage: Name in STAGES.
         lane: `trunk`, or the targets it serves joined by "+".
-        spec: What the stage is told (specs/); a mapping where it has no type yet.
+        spec: What the stage is told (specs/).
         needs: Role → key of the step whose folder it reads.
         key: SHA-256 of all that its result depends on (builder.py).
         paths: Role → the user's own path. Where it is does not matter, its content is in the key.
@@ -127,7 +117,7 @@ class Step:
 
     stage: str
     lane: str
-    spec: Any  # of specs/; a mapping where a stage has none yet
+    spec: Spec
     needs: Mapping[str, str]
     key: str
     paths: Mapping[str, Path] = field(default_factory=dict)
@@ -188,6 +178,13 @@ class Plan:
 
     def step(self, key: str) -> Step:
         return next(s for s in self.steps if s.key == key)
+
+    def spec(self, key: str, kind: type[Told]) -> Told:
+        """What a step is told. Raises TypeError for a step of another stage."""
+        step = self.step(key)
+        if not isinstance(step.spec, kind):
+            raise TypeError(f"{step.name} is told a {type(step.spec).__name__}, not a {kind.__name__}")
+        return step.spec
 
 
 TRUNK = "trunk"

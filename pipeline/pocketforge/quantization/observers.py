@@ -8,8 +8,8 @@ with TensorRT", GTC 2017). All but minmax know values by torch's running histogr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,8 +23,14 @@ from pocketforge.recipe.backends import Backend
 # XNNPACK's configuration never goes below a scale of 2^-12, which wrecks layers with small activations; observers'
 # own default does not, and still keeps 6 / scale (ReLU6) within the int32 that runtimes compute it in.
 SMALLEST_SCALE = float(torch.finfo(torch.float32).eps)
-# What a QuantizationSpec takes as its `observer_or_fake_quant_ctr`.
-MakeObserver = Callable[..., ObserverBase]
+
+
+class MakeObserver(Protocol):
+    """What a QuantizationSpec takes as its `observer_or_fake_quant_ctr`: a class of torchao's, with settings."""
+
+    def __call__(self, **settings: object) -> ObserverBase: ...
+
+    def with_args(self, **settings: object) -> MakeObserver: ...
 
 
 def activation_observer(calibration: str, percentile: float, backend: Backend) -> MakeObserver:

@@ -74,11 +74,11 @@ def check_ranges(table: Ranged) -> None:
 
 def range_faults(table: Ranged) -> list[str]:
     """As `check_ranges`, for a table that has more faults to tell."""
-    found = []
+    faults = []
     for name, allowed in table.RANGES.items():
         for what, value in _values(name, getattr(table, name)):
-            found.append(allowed.fault(value, what))
-    return [fault for fault in found if fault]
+            faults.append(allowed.fault(value, what))
+    return [fault for fault in faults if fault]
 
 
 def _values(name: str, value: object) -> Iterator[tuple[str, float]]:

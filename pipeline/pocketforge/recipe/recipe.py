@@ -201,7 +201,7 @@ class Recipe:
     def _fault_place(self, budget: Budget) -> str:
         """Why no device of the recipe can give a value for a budget; empty where one can."""
         place = place_of(budget.metric)
-        wanted = {"latency_ms": "estimated_latency_ms"}.get(budget.metric, "instructions")
+        instead = {"latency_ms": "estimated_latency_ms"}.get(budget.metric, "instructions")
         if self.devices_of(budget):
             return ""
         device = next((d for d in self.devices if budget.device in d.budget_names), None)
@@ -212,7 +212,7 @@ class Recipe:
             return _outputs_alone(budget.metric, device.name)
         if place == "timed":
             emulated = f"{budget.metric} is measured, and {device.name!r} is emulated"
-            return f"{emulated}: use {wanted}, or a device that keeps time"
+            return f"{emulated}: use {instead}, or a device that keeps time"
         if place == "emulated":
             return f'{budget.metric} comes from a device with via = "emulator", found {device.via!r}'
         return f"{budget.metric} without a device is the host's: leave out {device.name!r}"
@@ -231,15 +231,15 @@ class Recipe:
 
     def finetunes(self) -> list[tuple[str, Finetune]]:
         """Every finetune with its place: those of [[compress]], also inside another entry, and those of targets."""
-        found = []
+        entries = []
         for index, entry in enumerate(self.compress):
             inner = entry if isinstance(entry, Finetune) else getattr(entry, "finetune", None)
             if inner is not None:
-                found.append((f"compress[{index}]", inner))
+                entries.append((f"compress[{index}]", inner))
         for index, target in enumerate(self.targets):
             if target.quantize.finetune is not None:
-                found.append((f"target[{index}].quantize.finetune", target.quantize.finetune))
-        return found
+                entries.append((f"target[{index}].quantize.finetune", target.quantize.finetune))
+        return entries
 
     def tables_with_files(self) -> Iterator[tuple[str, NamesFiles]]:
         """Every table that may name files of the user's, with its place."""

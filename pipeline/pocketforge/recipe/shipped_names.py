@@ -59,17 +59,17 @@ def faults_of_names(targets: Sequence[Target]) -> list[str]:
         if target.name.partition(".")[0].casefold() in _DEVICES:
             faults.append(f"target {target.name!r}: Windows takes {names[0]} for a device, not a file: rename it")
         for name in names:
-            other, theirs = taken.setdefault(_folded(name), (target.name, name))
+            other, other_name = taken.setdefault(_folded(name), (target.name, name))
             if other == target.name:
                 continue
             if not other:
-                faults.append(f"target {target.name!r} would ship {name}, as the release has a file {theirs}")
-            elif name == theirs:
+                faults.append(f"target {target.name!r} would ship {name}, as the release has a file {other_name}")
+            elif name == other_name:
                 faults.append(f"targets {other!r} and {target.name!r} would both ship {name}: rename one")
             else:
                 faults.append(
-                    f"targets {other!r} and {target.name!r} would ship {theirs} and {name}, one file where case does "
-                    "not count (macOS, Windows): rename one"
+                    f"targets {other!r} and {target.name!r} would ship {other_name} and {name}, one file where case "
+                    "does not count (macOS, Windows): rename one"
                 )
     return faults
 

@@ -226,8 +226,8 @@ def _wrong_value(message: str) -> WrongTable:
 
 def _wrong(wanted: str, value: object) -> WrongTable:
     shown = repr(value) if isinstance(value, str | int | float | bool) and not _endless(value) else ""
-    found = _WORDS.get(type(value), f"a {type(value).__name__}")
-    return _wrong_value(f"wanted {wanted}, found {found} {shown}".rstrip())
+    kind = _WORDS.get(type(value), f"a {type(value).__name__}")
+    return _wrong_value(f"wanted {wanted}, found {kind} {shown}".rstrip())
 
 
 def _endless(value: object) -> bool:

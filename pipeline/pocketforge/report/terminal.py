@@ -10,8 +10,6 @@ from typing import Any
 
 from rich.table import Table
 
-from pocketforge.outcomes.files import from_json
-from pocketforge.outcomes.reference import WeightsRead
 from pocketforge.outcomes.verify import OutputFigures
 from pocketforge.recipe import METRICS
 from pocketforge.records import Compression, GateResult, Measurement, Reference, Report, TargetRecord
@@ -236,34 +234,6 @@ def _count(measurement: Measurement | None) -> str:
 
 def _value(measurement: Measurement | None, form: str) -> str:
     return "" if measurement is None else format(measurement.value, form)
-
-
-def show_check(checked: Mapping[str, Any]) -> None:
-    """What `check` found, in words."""
-    screen = console()
-    counts = checked["samples"]
-    samples = ", ".join(f"{counts[k]} {k.replace('_', ' ')}" for k in ("train", "eval", "calibration") if k in counts)
-    lines = {
-        "samples": f"{counts['source']} in the source: {samples}",
-        "labels": f"{checked['labels']}",
-        "parameters": f"{checked['parameters']:,}",
-        "MACs": f"{checked['macs']:,}",
-    }
-    if counts.get("duplicates_dropped"):
-        lines["samples"] += f", {counts['duplicates_dropped']} duplicates dropped"
-    if checked["data"]:
-        lines["data"] = "; ".join(checked["data"])
-    for side in ("inputs", "outputs"):
-        tensors = [[t["name"], t.get("dtype", ""), str(t["shape"])] for t in checked[side]]
-        lines[side] = ", ".join(" ".join(filter(None, words)) for words in tensors)
-    weights = from_json(checked["weights"], WeightsRead) if checked.get("weights") else None
-    for line in weights_lines(weights):
-        lines["weights"] = line.removeprefix("weights ")
-    for metric, value in checked["accuracy"].items():
-        lines[metric] = f"{value:.4f}"
-    lines["targets"] = ", ".join(checked["targets"])
-    for name, text in lines.items():
-        screen.print(f"  {name:<16} {text}")
 
 
 def show_cache(entries: Sequence[Mapping[str, Any]], place: str) -> None:

@@ -12,6 +12,7 @@ from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane, Plan
 from pocketforge.run.walk import Outcome
+from pocketforge.specs.verify import VerifySpec
 
 if TYPE_CHECKING:
     from pocketforge.devices.outputs import Output
@@ -39,7 +40,7 @@ def _compare(plan: Plan, outcome: Outcome, one: Lane, other: Lane, names: Sequen
     """None where the two have no output that could be compared."""
     from pocketforge.devices.outputs import paired
 
-    classes = plan.step(one.verify).spec.task == "classification"
+    classes = plan.spec(one.verify, VerifySpec).task == "classification"
     scales = _scales(one, outcome, names)
     first = _answers(one, outcome)
     rows = tuple(

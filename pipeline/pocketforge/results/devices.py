@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
-from typing import Any, Protocol
+from typing import Protocol
 
 from pocketforge.plan.steps import Facts, Lane, OnDevice
 from pocketforge.registries import DEVICES
@@ -28,7 +28,7 @@ class Value:
     metric: str
     value: float
     device: str
-    how: Mapping[str, Any] = field(default_factory=dict)
+    how: Mapping[str, object] = field(default_factory=dict)
     samples: tuple[float, ...] = ()
     sha256: str = ""
 
@@ -45,7 +45,7 @@ class DeviceResult:
             were compared.
     """
 
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, object] = field(default_factory=dict)
     values: tuple[Value, ...] = ()
     warnings: tuple[str, ...] = ()
     kernels: Mapping[str, str] = field(default_factory=dict)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from pocketforge.devices.emulator.counts import Counts
 from pocketforge.estimation.estimate import Estimate
@@ -29,7 +28,7 @@ _KEPT = ("instructions", "windows", "conclusive", "doubts", "by_class", "librari
 
 def read(device: str, on: OnDevice, outcome: Outcome, _known: Facts) -> DeviceResult:
     """about: "verify" (against the host), "counts" (by class and by function), "estimate"; what ended is in it."""
-    about: dict[str, Any] = {} if isinstance(on, Emulated) else {"architecture": "x86_64"}
+    about: dict[str, object] = {} if isinstance(on, Emulated) else {"architecture": "x86_64"}
     verified = outcome.result(on.verify, VerifiedThere)
     counts = _counts(on, outcome)
     estimated = outcome.result(on.estimate, Estimated) if isinstance(on, Emulated) else None
@@ -93,16 +92,16 @@ def _estimated(device: str, estimate: Estimate) -> Iterator[Value]:
     yield Value("estimated_latency_ms", estimate.latency_ms, device, {**core_model, "interval": interval_ms})
 
 
-def verified_facts(verified: VerifiedThere, *also: str) -> dict[str, Any]:
+def verified_facts(verified: VerifiedThere, *also: str) -> dict[str, object]:
     """What verify_device found, as reports have it. also: further fields of it."""
-    content: dict[str, Any] = files.to_json(verified)
+    content: dict[str, object] = files.to_json(verified)
     return {name: content[name] for name in ("host", "device", "runtime", *also)}
 
 
 def verified_values(verified: VerifiedThere, device: str) -> Iterator[Value]:
     """What verify_device measured on the outputs."""
     measured = verified.device
-    how: dict[str, Any] = {"samples": measured.samples, "runtime": verified.runtime}
+    how: dict[str, object] = {"samples": measured.samples, "runtime": verified.runtime}
     for metric, value in measured.accuracy.items():
         yield Value(metric, value, device, how)
     if measured.accuracy_drop is not None:

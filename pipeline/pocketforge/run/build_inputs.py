@@ -90,5 +90,5 @@ class BuildInputs:
         with self._lock:
             for what, was in contents(opened, step.roots).items():
                 if self._opened.setdefault(what, was) != was:
-                    said = f"changed while the build ran: {step.name} read another than steps before"
-                    raise ChangedInput(what[0], said)
+                    what_changed = f"changed while the build ran: {step.name} read another than steps before"
+                    raise ChangedInput(what[0], what_changed)

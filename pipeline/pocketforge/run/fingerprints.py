@@ -67,19 +67,21 @@ class Print(NamedTuple):
 
 def stamp_of(path: str | Path) -> Stamp:
     """Raises OSError; ModelError for what is no file (a pipe or a device would be read for ever)."""
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        if stat.S_ISDIR(found.st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(21, "Is a directory", str(path))
         raise ModelError(f"{path} is not a file but a pipe, socket or device", "copy its content into a file")
     # SQLite's integers have a sign; some network file systems use all 64 bits.
-    return Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino & _SIGNED, found.st_dev & _SIGNED)
+    return Stamp(
+        status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _SIGNED, status.st_dev & _SIGNED
+    )
 
 
 def folder_stamp(path: str | Path) -> Stamp:
     """The same of a folder: whatever is added, taken out or renamed in it changes it. Raises OSError."""
-    found = os.stat(path)
-    return Stamp(0, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
+    status = os.stat(path)
+    return Stamp(0, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
 
 
 def is_racy(stamp: Stamp, read_ns: int) -> bool:

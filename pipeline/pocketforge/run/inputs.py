@@ -43,18 +43,18 @@ def look_at(
     else:
         raise ChangedInput(tree, "goes on changing while it is read", "let what writes it finish, then run again")
     root = os.path.commonpath([p.parent for p in files]) if files else ""
-    found, marks, racy = hashlib.sha256(), [], any(is_racy(stamp, began_ns) for stamp in listed)
+    digest, marks, racy = hashlib.sha256(), [], any(is_racy(stamp, began_ns) for stamp in listed)
     for number, (path, known) in enumerate(zip(files, memory.prints(files), strict=True)):
         line = f"{os.path.relpath(path, root)} {known.sha256}"
         # A name may hold bytes that are no text: they come back as they were.
-        found.update(("\n" if number else "").encode() + os.fsencode(line))
+        digest.update(("\n" if number else "").encode() + os.fsencode(line))
         marks.append(mark(known.stamp))
         racy = racy or known.racy
     if layout:
-        found.update(f"\n{layout}".encode())
+        digest.update(f"\n{layout}".encode())
     folder_marks = tuple(mark(stamp) for stamp in listed)
     return ReadFiles(
-        found.hexdigest(), list_files, tuple(files), tuple(marks), tuple(folders), folder_marks, tree, racy
+        digest.hexdigest(), list_files, tuple(files), tuple(marks), tuple(folders), folder_marks, tree, racy
     )
 
 
@@ -66,12 +66,12 @@ def mark(stamp: Stamp) -> int:
 def _folders(files: Sequence[Path], tree: Path | None) -> list[Path]:
     if tree is None:
         return []
-    found = {tree}
+    folders = {tree}
     for folder in {path.parent for path in files}:
-        while folder not in found and folder.is_relative_to(tree):
-            found.add(folder)
+        while folder not in folders and folder.is_relative_to(tree):
+            folders.add(folder)
             folder = folder.parent
-    return sorted(found)
+    return sorted(folders)
 
 
 class Watch:
@@ -101,10 +101,10 @@ class Watch:
 
     def state(self) -> str:
         """What `begin` saw, in one word: another when a file was touched since."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for role, files in sorted(self._files.items()):
-            found.update(repr((role, files.digest, files.marks, files.folder_marks)).encode())
-        return found.hexdigest()
+            digest.update(repr((role, files.digest, files.marks, files.folder_marks)).encode())
+        return digest.hexdigest()
 
 
 def unchanged(files: Iterable[ReadFiles], what: str) -> None:

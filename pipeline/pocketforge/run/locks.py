@@ -134,8 +134,8 @@ def _make_for_all(folder: Path) -> None:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode):
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     else:
         with contextlib.suppress(OSError):

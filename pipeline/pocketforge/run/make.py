@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pocketforge import events
 from pocketforge.errors import ChangedInput, PocketforgeError, StoreError
-from pocketforge.plan.steps import Step, spec_json
+from pocketforge.plan.steps import Step
 from pocketforge.registries import stage_info
 from pocketforge.run.build_inputs import BuildInputs
 from pocketforge.run.inputs import Watch
@@ -66,8 +66,8 @@ class Maker:
                 raise
             notes.unlink(missing_ok=True)
             wall_s = round(time.monotonic() - started, 3)
-            made = Made(step.stage, step.lane, wall_s, peak_rss_bytes, spec_json(step.spec), read)
-            entry = self.store.publish(step.key, out, made.to_json())
+            about = Made(step.stage, step.lane, wall_s, peak_rss_bytes, step.spec.to_json(), read)
+            entry = self.store.publish(step.key, out, about.to_json())
         if resumable:
             self.store.forget_partial(step.key)
         return entry

@@ -134,14 +134,14 @@ def changed_since(inputs: Sequence[Opened], step: Step, memory: Fingerprints) ->
 
 def contents(inputs: Sequence[Opened], roots: Sequence[Path]) -> dict[tuple[str, str], str]:
     """(path, of what) → what it was, for comparing the steps of one build."""
-    found = {}
+    was_by_path = {}
     for path, item in _with_paths(inputs, roots):
         if item.without is not None:
             continue  # a build writes beside its recipe: what one step lists may be more than another did
-        found[path, "presence"] = ABSENT if item.was == ABSENT else THERE
+        was_by_path[path, "presence"] = ABSENT if item.was == ABSENT else THERE
         if item.was not in (ABSENT, THERE):
-            found[path, "content"] = item.was
-    return found
+            was_by_path[path, "content"] = item.was
+    return was_by_path
 
 
 def still_as_noted(notes: Notes) -> bool:
@@ -241,5 +241,5 @@ def _listing(path: str, without: Sequence[str]) -> str:
 
 
 def _names(names: Sequence[str], without: Sequence[str]) -> str:
-    kept = sorted({*names} - {*without})
-    return hashlib.sha256(b"\0".join(map(os.fsencode, kept))).hexdigest()
+    listed = sorted({*names} - {*without})
+    return hashlib.sha256(b"\0".join(map(os.fsencode, listed))).hexdigest()

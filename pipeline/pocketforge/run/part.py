@@ -19,11 +19,11 @@ def run_part(plan: Plan, keys: Collection[str], cache: Path, name: str, emit: ev
 
     name: of the command, for the folder of logs; it is kept only where an error speaks of a log.
     """
-    wanted = set(keys)
+    needed = set(keys)
     for step in reversed(plan.steps):  # needs are laid out before what needs them
-        if step.key in wanted:
-            wanted.update(step.needs.values())
-    part = dataclasses.replace(plan, steps=tuple(step for step in plan.steps if step.key in wanted))
+        if step.key in needed:
+            needed.update(step.needs.values())
+    part = dataclasses.replace(plan, steps=tuple(step for step in plan.steps if step.key in needed))
     logs = Marked(f"{name}-", lasting_tmpdir())
     keep = False
     try:

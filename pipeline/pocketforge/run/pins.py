@@ -41,8 +41,8 @@ class Pin:
 
     def read(self) -> tuple[bytes, float]:
         """The manifest's bytes and when it was last touched."""
-        found = os.fstat(self._descriptor)
-        return os.pread(self._descriptor, found.st_size, 0), found.st_mtime
+        status = os.fstat(self._descriptor)
+        return os.pread(self._descriptor, status.st_size, 0), status.st_mtime
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         close(self._descriptor)  # bound above: at the interpreter's end `os` may be gone

@@ -73,24 +73,24 @@ class Processes:
                 raise StageFailed("interrupted")
             if self._context is None:
                 self._context = worker.context(self._preload())
-            ours, its = self._context.Pipe(False)
-            process = self._context.Process(target=worker.stage_main, args=(job, its), name=name)
+            receiving, sending = self._context.Pipe(False)
+            process = self._context.Process(target=worker.stage_main, args=(job, sending), name=name)
             try:
                 worker.start(process)
             except (EOFError, OSError) as error:
-                ours.close()
+                receiving.close()
                 raise StageFailed(
                     f"the process of {name} could not be started: {error or type(error).__name__}",
                     "is the machine out of memory or processes?",
                 ) from None
             finally:
-                its.close()
+                sending.close()
             pid = process.pid
             assert pid is not None  # it was started
             self._children[pid] = process
             if away:
                 self._away.add(pid)
-        return process, pid, ours
+        return process, pid, receiving
 
     def stop(self) -> None:
         """End all of them, and start no more."""

@@ -53,10 +53,10 @@ def difference(step: Step, entry: Entry, entries: Mapping[str, Entry], memory: F
 
 def reusable(plan: Plan, store: Store) -> dict[str, Entry]:
     """Key → result, of all steps that a build would not run. Their own files are not verified."""
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     with Fingerprints(store.root) as memory:
         for step in plan.steps:
             entry = store.peek(step.key)
-            if entry is not None and difference(step, entry, found, memory) is None:
-                found[step.key] = entry
-    return found
+            if entry is not None and difference(step, entry, entries, memory) is None:
+                entries[step.key] = entry
+    return entries

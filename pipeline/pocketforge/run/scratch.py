@@ -124,8 +124,8 @@ def sweep(place: Path) -> None:
     """Remove the folders of ours in `place` whose makers are dead."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(place):
-            ours = entry.name.startswith(_PREFIX) and Path(entry.path) != locks_dir()
-            if ours and entry.is_dir(follow_symlinks=False):
+            own = entry.name.startswith(_PREFIX) and Path(entry.path) != locks_dir()
+            if own and entry.is_dir(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     if entry.stat(follow_symlinks=False).st_uid == os.getuid():
                         _sweep_one(Path(entry.path))

@@ -145,12 +145,12 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unreadable(error, key, _MANIFEST) from None
         size = 0
-        for name, wanted in hashes.items():
+        for name, recorded in hashes.items():
             path = folder / "files" / name
             try:
-                found = hash_file(path)
+                sha256 = hash_file(path)
                 size += path.stat().st_size
-                fault: StoreError | None = None if found == wanted else DamagedEntry(key, name)
+                fault: StoreError | None = None if sha256 == recorded else DamagedEntry(key, name)
             except (OSError, ValueError) as error:
                 fault = _unreadable(error, key, name)
             if fault and not pin.is_in_place():
@@ -275,7 +275,7 @@ class Store:
 
     def summaries(self) -> list[Entry]:
         """Every entry, unverified, for listing and clearing; damaged ones come with empty meta."""
-        found = []
+        entries = []
         for key in self.keys():
             folder = self._entry_dir(key)
             with contextlib.suppress(OSError):
@@ -286,8 +286,8 @@ class Store:
                     hashes, meta = dict(manifest["files"]), dict(manifest["meta"])
                 except (OSError, ValueError, KeyError, TypeError):
                     hashes, meta = {}, {}
-                found.append(Entry(key, folder / "files", hashes, size, used, meta))
-        return found
+                entries.append(Entry(key, folder / "files", hashes, size, used, meta))
+        return entries
 
     def clear(self, *, older_than_s: float | None = None, keep_bytes: int | None = None) -> Cleared:
         """Remove entries that nobody uses now. Without limits, all of them go.

@@ -72,15 +72,15 @@ class Note:
     names: tuple[str, ...] = ()
 
     def to_line(self) -> bytes:
-        told = {name: value for name, value in asdict(self).items() if value not in (False, (), "") or name == "here"}
-        return (json.dumps(told) + "\n").encode("utf-8", "surrogateescape")
+        fields = {name: value for name, value in asdict(self).items() if value not in (False, (), "") or name == "here"}
+        return (json.dumps(fields) + "\n").encode("utf-8", "surrogateescape")
 
 
 def read_note(line: str) -> Note:
     """Raises ValueError for a line that a kill cut off."""
-    told: dict[str, Any] = json.loads(line)
-    told |= {name: tuple(told[name]) for name in ("stamp", "names") if name in told}
-    return Note(**told)
+    fields: dict[str, Any] = json.loads(line)
+    fields |= {name: tuple(fields[name]) for name in ("stamp", "names") if name in fields}
+    return Note(**fields)
 
 
 def start(notes: Path, skip: tuple[str, ...]) -> None:
@@ -147,44 +147,44 @@ class _Tracker:
             self._reads(path)
 
     def _reads(self, path: object) -> None:
-        found = self._wanted(path)
-        if found is None or ("open", found) in self._seen:
+        absolute = self._wanted(path)
+        if absolute is None or ("open", absolute) in self._seen:
             return
         now = time.time_ns()
         try:
-            at = self._stat(found)
+            at = self._stat(absolute)
         except (OSError, ValueError):
-            self._note(Note("absent", found, self._is_here(path), failed=True))
+            self._note(Note("absent", absolute, self._is_here(path), failed=True))
             return
         if not stat.S_ISREG(at.st_mode):
             return
-        self._seen.add(("open", found))
+        self._seen.add(("open", absolute))
         stamp = Stamp(at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino, at.st_dev)
         # One that changed just now may change again without a trace: its content is noted too.
-        sha256 = hash_file(Path(found)) if is_racy(stamp, now) else ""
+        sha256 = hash_file(Path(absolute)) if is_racy(stamp, now) else ""
         times = (at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
-        self._note(Note("open", found, self._is_here(path), stamp=times, sha256=sha256))
+        self._note(Note("open", absolute, self._is_here(path), stamp=times, sha256=sha256))
 
     def _lists(self, arguments: _Arguments) -> None:
         path = arguments[0] if arguments[0] is not None else "."
         caller = _outside()
         if caller is None or caller.f_code.co_filename.startswith(_IMPORTS):
             return  # looks for modules: those that it finds are opened
-        found = self._wanted(path)
-        if found is not None and ("list", found) not in self._seen:
+        absolute = self._wanted(path)
+        if absolute is not None and ("list", absolute) not in self._seen:
             try:
-                names = os.listdir(found)
+                names = os.listdir(absolute)
             except OSError:
-                self._note(Note("absent", found, self._is_here(path)))
+                self._note(Note("absent", absolute, self._is_here(path)))
                 return
-            self._seen.add(("list", found))
-            self._note(Note("list", found, self._is_here(path), names=tuple(sorted(names))))
+            self._seen.add(("list", absolute))
+            self._note(Note("list", absolute, self._is_here(path), names=tuple(sorted(names))))
 
     def _makes(self, arguments: _Arguments) -> None:
-        found = self._absolute(arguments[0])
+        absolute = self._absolute(arguments[0])
         # os.makedirs(…, exist_ok=True) tries to make what is there: that is no folder of the stage's.
-        if found is not None and not os.path.lexists(found):
-            self._writes(found, MADE)
+        if absolute is not None and not os.path.lexists(absolute):
+            self._writes(absolute, MADE)
 
     def _renames(self, arguments: _Arguments) -> None:
         source = self._absolute(arguments[0])
@@ -195,16 +195,16 @@ class _Tracker:
             self._writes(arguments[0])
 
     def _writes(self, path: object, kind: str = WRITTEN) -> None:
-        found = self._absolute(path)
-        if found is not None and (kind, found) not in self._seen and not found.startswith(self._skip):
-            self._note(Note(kind, found, self._is_here(path)))
+        absolute = self._absolute(path)
+        if absolute is not None and (kind, absolute) not in self._seen and not absolute.startswith(self._skip):
+            self._note(Note(kind, absolute, self._is_here(path)))
 
     def _wanted(self, path: object) -> str | None:
         """The absolute path, where it is no file of ours or the system's and the user's code asks for it."""
-        found = self._absolute(path)
-        if found is None or f"{found}{os.sep}".startswith(self._skip):
+        absolute = self._absolute(path)
+        if absolute is None or f"{absolute}{os.sep}".startswith(self._skip):
             return None
-        return found if self._is_the_users(_outside()) else None
+        return absolute if self._is_the_users(_outside()) else None
 
     def _absolute(self, path: object) -> str | None:
         if not isinstance(path, (str, bytes, os.PathLike)):
@@ -216,19 +216,19 @@ class _Tracker:
             return None
 
     def _is_the_users(self, frame: FrameType | None) -> bool:
-        ours = False
+        below_ours = False
         while frame is not None:
             name = frame.f_code.co_filename
             if name.startswith(_PACKAGE):
-                if name.endswith(_BOUNDARIES) and not ours:
+                if name.endswith(_BOUNDARIES) and not below_ours:
                     return True
                 if name.endswith(_BEGIN):
                     return False
-                ours = True
+                below_ours = True
             elif not name.startswith(("<", *self._installed)):
                 return True
             frame = frame.f_back
-        return not ours
+        return not below_ours
 
     def _note(self, note: Note) -> None:
         key = (note.kind, note.path)
@@ -260,23 +260,23 @@ class _Tracker:
 
     def _stat_and_note(self, path: _AnyPath, dir_fd: int | None, follow_symlinks: bool) -> os.stat_result:
         try:
-            found = self._stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+            status = self._stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
         except (FileNotFoundError, NotADirectoryError):
             self._asked(path, dir_fd, there=False)
             raise
-        if stat.S_ISREG(found.st_mode) and follow_symlinks:
+        if stat.S_ISREG(status.st_mode) and follow_symlinks:
             self._asked(path, dir_fd, there=True)
-        return found
+        return status
 
     def _asked(self, path: object, dir_fd: int | None, there: bool) -> None:
         if dir_fd is not None or getattr(self._busy, "now", False):
             return
         self._busy.now = True
         try:
-            found = self._wanted(path)
+            absolute = self._wanted(path)
             kind = "there" if there else "absent"
-            if found is not None and (kind, found) not in self._seen and ("open", found) not in self._seen:
-                self._note(Note(kind, found, self._is_here(path)))
+            if absolute is not None and (kind, absolute) not in self._seen and ("open", absolute) not in self._seen:
+                self._note(Note(kind, absolute, self._is_here(path)))
         finally:
             self._busy.now = False
 
@@ -314,9 +314,9 @@ def _outside() -> FrameType | None:
 def _installed() -> tuple[str, ...]:
     """Folders of the interpreter and of installed packages. Not all of its prefix: a project may lie in /usr/src."""
     paths = sysconfig.get_paths()
-    found = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "include", "scripts")}
+    folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "include", "scripts")}
     for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix, "/usr", "/usr/local"}:
-        found |= {os.path.join(prefix, name) for name in ("lib", "lib64", "share", "bin", "include", "etc")}
-    found |= {entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))}
-    found |= {os.path.realpath(folder) for folder in found}
-    return (_PACKAGE, *sorted(os.path.join(folder, "") for folder in found))
+        folders |= {os.path.join(prefix, name) for name in ("lib", "lib64", "share", "bin", "include", "etc")}
+    folders |= {entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))}
+    folders |= {os.path.realpath(folder) for folder in folders}
+    return (_PACKAGE, *sorted(os.path.join(folder, "") for folder in folders))

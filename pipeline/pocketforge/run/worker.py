@@ -77,7 +77,7 @@ class Job:
 
     module: str
     inputs: Mapping[str, Path]
-    spec: Spec | Mapping[str, Any]
+    spec: Spec
     out: Path
     log: Path
     scratch: Path

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pocketforge.devices.fact_tables import FactReader, Kinds, mismatch
+from pocketforge.devices.fact_tables import FactReader, Kinds, Table, mismatch
 from pocketforge.devices.kernels import kernels_of
 from pocketforge.devices.profiles import Source
 from pocketforge.devices.x86.cpuid import NAMES
@@ -71,12 +70,12 @@ def shipped_hosts() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in hosts_folder().glob("*.toml")))
 
 
-def is_host(raw: Mapping[str, Any]) -> bool:
+def is_host(raw: Table) -> bool:
     """Whether a profile's TOML is an x86 host's."""
     return "architecture" in raw
 
 
-def parse_host(raw: dict[str, Any], origin: str) -> X86Host:
+def parse_host(raw: Table, origin: str) -> X86Host:
     """A profile from its TOML. Raises RecipeError with every fault found."""
     reader = FactReader()
     reader.keys(raw, (*_PLAIN, *_FACTS, *_OPTIONAL), "")
@@ -98,7 +97,7 @@ def parse_host(raw: dict[str, Any], origin: str) -> X86Host:
     return X86Host(name=name, title=title, sources=sources, **values)
 
 
-def _feature_faults(key: str, features: list[Any]) -> list[str]:
+def _feature_faults(key: str, features: list[object]) -> list[str]:
     faults = []
     for index, name in enumerate(features):
         path = f"{key}.value[{index}]"
