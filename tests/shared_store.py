@@ -83,7 +83,7 @@ class DigitsParts:
         return {
             name: (
                 {role: folders[key] for role, key in step.needs.items()} | dict(step.paths),
-                step.spec,
+                plan.spec(step.key, WhySpec),
             )
             for name, step in steps.items()
         }

@@ -1,21 +1,19 @@
 """`pocketforge bench --device sandbox`: what it runs, and how it shows that."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pocketforge.commands.bench_files import File
 from pocketforge.commands.bench_request import BenchRequest
 from pocketforge.devices.base import RunRequest
-from pocketforge.files import hash_file
+from pocketforge.events import Say
+from pocketforge.files import Resolve, hash_file
 from pocketforge.measure.bench_rows import BenchRow, TimedRow, Times
 from pocketforge.recipe.device import Device
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.places import Place
 from pocketforge_sandbox.entry import Sandbox
 from pocketforge_sandbox.timing import time_file
-
-Say, Resolve = Callable[[str], None], Callable[[str], Path]
 
 
 class BenchSandboxes:
