@@ -39,7 +39,12 @@ _CHUNK_VALUES = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of an output, as `channel 4` or `row 39`, and its SQNR."""
+    """A part of an output.
+
+    Attributes:
+        where: Which, as `channel 4` or `row 39`.
+        sqnr_db: Its own signal to quantization noise ratio, in dB.
+    """
 
     where: str
     sqnr_db: float
@@ -49,10 +54,15 @@ class Part:
 class Comparison:
     """How near an output is to the reference's.
 
-    sqnr_db: signal (about each channel's mean; of classes, the mean of all) to quantization noise. max_abs_diff: the
-    largest absolute difference; max_diff_ratio: that over the reference's largest magnitude, or over a channel's
-    largest range where that is less. channel, region: those with the lowest SQNR; None where none can be judged. dead:
-    channels that answer one value where the reference varies, as `channels 4-6`; dead_count: how many.
+    Attributes:
+        sqnr_db: Signal (about each channel's mean; of classes, the mean of all) to quantization noise, in dB.
+        max_abs_diff: The largest absolute difference.
+        max_diff_ratio: That over the reference's largest magnitude, or over a channel's largest range where that is
+            less.
+        channel: The channel with the lowest SQNR; None where none can be judged.
+        region: The row or column with the lowest SQNR; None where none can be judged.
+        dead: Channels that answer one value where the reference varies, as `channels 4-6`; empty where none does.
+        dead_count: How many those are.
     """
 
     sqnr_db: float

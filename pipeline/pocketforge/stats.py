@@ -29,7 +29,13 @@ BESIDE_OTHERS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value with a two-sided confidence interval; infinite ends say that the samples cannot bound it."""
+    """A value with a two-sided confidence interval.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end; -infinity where the samples cannot bound it.
+        high: Upper end; infinity where the samples cannot bound it.
+    """
 
     value: float
     low: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from pocketforge.errors import ModelError
 from pocketforge.model.surgery import KeepChannels
-from pocketforge.pruning import channels, graph, importance, subject, tracing
+from pocketforge.pruning import channels, depgraph, graph, subject, tracing
 from pocketforge.pruning.base import Pruned, Subject
 from pocketforge.pruning.depgraph import Index
 from pocketforge.pruning.equality import tensors_of
@@ -191,7 +191,7 @@ def test_zeros_to_look_at_hide_nothing(samples: bool) -> None:
 def test_an_example_is_samples_or_random_never_zeros() -> None:
     batches = [((torch.randn(4, 3, 6, 6),), torch.zeros(4))]
 
-    def example(shape: list[int], dtype: str = "float32") -> Tensor:
+    def example(shape: list[int], dtype: Literal["float32", "int64"] = "float32") -> Tensor:
         model = ModelSource("model.py", {}, seed=0)
         (found,) = subject.example_for(model, [InputSpec(tuple(shape), "x", dtype)], {}, batches)
         assert list(found.shape) == shape and found.dtype == getattr(torch, dtype)
@@ -322,7 +322,7 @@ class _Endless:
 
 
 def test_a_search_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    endless_one = _Endless()
+    endless_one: Any = _Endless()
     with pytest.raises(SearchLimitError, match="did not end within 1,000 steps"):
         Reach(endless_one, endless_one, [0], Budget(1000), lambda _: 10**9)
 
@@ -349,7 +349,7 @@ def test_torch_prunings_own_search_is_bounded_too(monkeypatch: pytest.MonkeyPatc
         while True:
             graph.get_in_channels(node)
 
-    maps = importance.torch_pruning().dependency.index_mapping
+    maps = depgraph.torch_pruning().dependency.index_mapping
     monkeypatch.setattr(maps.shape_infer, "infer_in_channels_recursively", endless)
     monkeypatch.setattr(tracing, "NODE_STEPS", 1000)
     module = nn.Sequential(conv(3, 16), nn.ReLU(), conv(16, 16), nn.Flatten(), nn.Linear(576, 3))
@@ -423,7 +423,8 @@ def test_a_mapping_that_divides_by_nothing_is_lost_not_raised():
         def is_triggered_by(self, function: Any) -> bool:
             return True
 
-    node, dependency = Node(), Dependency()
-    dependency.target, node.dependencies = Node(), (dependency,)  # type: ignore[attr-defined]
+    node: Any = Node()
+    dependency: Any = Dependency()
+    dependency.target, node.dependencies = Node(), (dependency,)
     found = Reach(node, dependency, [0, 1], Budget(1000), lambda _: 10)
     assert list(found.lost.values()) == ["ZeroDivisionError"]

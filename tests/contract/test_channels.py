@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.model import load
 from pocketforge.model.surgery import KeepChannels, apply_edits, edit_from_json, edit_to_json
-from pocketforge.outcomes.prune import ReachedGoal
 from pocketforge.pruning import channels
 from pocketforge.pruning.base import Pruned, Subject
 from pocketforge.recipe.compress import Goal, PruneChannels
@@ -271,8 +270,8 @@ def test_a_goal_is_met_with_the_largest_model(scope: Any, metric: Any) -> None:
     pruned = channels.prune(subject_of(module), PruneChannels(scope=scope, goal=Goal(metric=metric, removed=0.4)))
     before, after = getattr(pruned.report, metric)
     goal = pruned.report.goal
-    assert goal == ReachedGoal(metric, before, pytest.approx(0.6 * before), reached=after)
-    assert after <= goal.limit
+    assert goal is not None and (goal.metric, goal.before, goal.reached) == (metric, before, after)
+    assert goal.limit == pytest.approx(0.6 * before) and after <= goal.limit
     assert after > 0.5 * before  # 8 channels of one layer are less than a tenth of this model
 
 
@@ -299,7 +298,7 @@ def test_a_latency_goal_is_measured_on_a_few_candidates() -> None:
     settings = PruneChannels(goal=Goal(metric="latency_ms", limit=10.0))
     pruned = channels.prune(subject_of(module, measure=latency), settings)
     assert len(tried) <= 8
-    assert pruned.report.goal.reached == sum(widths(module).values()) / 10 <= 10.0
+    assert pruned.report.goal and pruned.report.goal.reached == sum(widths(module).values()) / 10 <= 10.0
     with pytest.raises(ModelError, match="a goal on latency_ms cannot be measured here"):
         channels.prune(subject_of(net(CHAIN)), settings)
 

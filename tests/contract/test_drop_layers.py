@@ -24,7 +24,7 @@ from pocketforge.errors import ModelError  # noqa: E402
 from pocketforge.model.load import build_model, count_macs, count_parameters, trace  # noqa: E402
 from pocketforge.model.surgery import Replace, Skip, apply_edits, edit_from_json, edit_to_json  # noqa: E402
 from pocketforge.model.weights import load_weights  # noqa: E402
-from pocketforge.outcomes.prune import ReachedGoal  # noqa: E402
+from pocketforge.outcomes.prune import MapFit, ReachedGoal  # noqa: E402
 from pocketforge.pruning.base import Pruned, Subject  # noqa: E402
 from pocketforge.pruning.blocks import observe, residual_blocks  # noqa: E402
 from pocketforge.pruning.layers import prune  # noqa: E402
@@ -278,7 +278,8 @@ def test_each_importance_drops_exactly_one_block(data: tuple[Tensor, Tensor], im
     pruned = prune(before, DropLayers(count=1, importance=importance))
     (name,) = pruned.report.dropped
     (gone,) = [c for c in pruned.report.candidates if c.name == name]
-    assert gone.importance == min(c.importance for c in pruned.report.candidates)
+    measured = [c.importance for c in pruned.report.candidates if c.importance is not None]
+    assert len(measured) == len(pruned.report.candidates) and gone.importance == min(measured)
     now = costs(before.module, before.example)
     assert now == (macs - gone.macs, parameters - gone.parameters)
     assert pruned.report.macs == (macs, now[0]) and pruned.report.parameters == (parameters, now[1])
@@ -359,7 +360,7 @@ def test_a_ratio_takes_at_least_that_share_of_the_macs(resnet: nn.Module, data: 
     before, after = pruned.report.macs
     last = pruned.report.dropped[-1]
     assert after <= 0.7 * before < after + macs[last], "one block less would not have been enough"
-    assert pruned.report.goal.reached == after == count_macs(resnet, of.example)
+    assert pruned.report.goal and pruned.report.goal.reached == after == count_macs(resnet, of.example)
 
 
 def test_a_goal_on_parameters(resnet: nn.Module, data: tuple[Tensor, Tensor]) -> None:
@@ -367,7 +368,7 @@ def test_a_goal_on_parameters(resnet: nn.Module, data: tuple[Tensor, Tensor]) ->
     goal = Goal("parameters", limit=parameters - 1)
     report = prune(subject(resnet, *data), DropLayers(goal=goal, importance="cosine")).report
     assert len(report.dropped) == 1 and count_parameters(resnet) < parameters
-    assert report.goal.reached == report.parameters[1]
+    assert report.goal and report.goal.reached == report.parameters[1]
 
 
 def test_a_latency_goal_measures_after_each_block(resnet: nn.Module, data: tuple[Tensor, Tensor]) -> None:
@@ -523,7 +524,8 @@ def test_a_block_that_is_linear_is_recovered(kind: str, shape: tuple[int, ...], 
 
 
 def test_a_fitted_map_is_used_only_where_it_lowers_the_loss(resnet: nn.Module, data: tuple[Tensor, Tensor]) -> None:
-    losses, fits = {}, []
+    losses = {}
+    fits: tuple[MapFit, ...] = ()
     for replace in ("identity", "fit"):
         module = copy.deepcopy(resnet)
         report = prune(subject(module, *data), DropLayers(count=1, blocks=("stage2.1",), replace=replace)).report
@@ -562,7 +564,7 @@ def test_without_conv2_the_classifier_is_fitted_again(two: nn.Module, data: tupl
     macs, parameters = costs(two, (x[:1],))
     pruned = prune(subject(two, x, y), DropLayers(count=1, blocks=("conv2",)))
     refitted = pruned.report.refitted
-    assert refitted.classifier == "fc" and refitted.in_features == (512, 256)
+    assert refitted and refitted.loss and refitted.classifier == "fc" and refitted.in_features == (512, 256)
     assert two.fc.in_features == 256 and two.fc.bias is not None
     assert costs(two, (x[:1],)) == (
         macs - 64 * 128 * 9 * 16 - 256 * 10,
@@ -586,7 +588,7 @@ def test_a_classifier_inside_the_model_keeps_what_it_said(data: tuple[Tensor, Te
         before = module(data[0][:120])
     broken = copy.deepcopy(module)
     report = prune(subject(module, *data), DropLayers(count=1, blocks=("2",), classifier="5")).report
-    assert report.refitted.in_features == (128, 64) and module[5].bias is None
+    assert report.refitted and report.refitted.in_features == (128, 64) and module[5].bias is None
     assert report.refitted.loss is None, "the loss is not of this layer's output"
     with torch.no_grad():
         assert (module(data[0][:120]) - before).norm() < 0.5 * (before - before.mean(0)).norm()
@@ -762,5 +764,5 @@ def test_blocks_the_model_needs_are_passed_over_and_said(data: tuple[Tensor, Ten
 def test_a_frozen_model_can_be_ranked_and_stays_frozen(resnet: nn.Module, data: tuple[Tensor, Tensor]) -> None:
     resnet.requires_grad_(False)
     report = prune(subject(resnet, *data), DropLayers(count=1, importance="taylor")).report
-    assert all(c.importance > 0 for c in report.candidates)
+    assert all(c.importance is not None and c.importance > 0 for c in report.candidates)
     assert not any(p.requires_grad for p in resnet.parameters())

@@ -151,7 +151,7 @@ def test_inputs_and_outputs_are_those_of_the_host_in_its_order(bench, runtime, t
     (wanted, host_outputs), (found, outputs) = both(
         request_for(runtime, bench.models[runtime], bench.samples, tmp_path)
     )
-    assert [t["name"] for t in found.inputs] == list(NAMES[0])
+    assert [t.name for t in found.inputs] == list(NAMES[0])
     assert found.inputs == wanted.inputs and found.outputs == wanted.outputs and found.runtime == wanted.runtime
     assert (found.modules, found.cpus, found.samples_ms) == ((), (), ())
     assert found.load_ms > 0 and found.peak_rss_bytes > found.loaded_rss_bytes >= 0

@@ -118,7 +118,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Bert:
         "build", "recipe.toml", "--out", "out", "--progress", "none",
         cache=folder / "cache", cwd=folder, hidden=["torchvision"],
     )  # fmt: skip
-    return Bert(folder, done, trained["eval_accuracy"])
+    return Bert(folder, done, trained.eval_accuracy)
 
 
 def test_it_builds_for_two_runtimes(bert):

@@ -29,7 +29,7 @@ from pocketforge.recipe.compress import (
 )
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.specs.finetune import FinetuneSpec
-from pocketforge.specs.prune import PruneSpec, Trials
+from pocketforge.specs.prune import Trials
 
 FACTS = Facts({"definition": "d", "weights": "w", "data": "x"}, {}, "host", "none")
 HEAD = """
@@ -228,7 +228,7 @@ def test_several_steps_have_fine_tuning_between_them() -> None:
     assert stages(plan)[1:-2] == ["prune", "finetune", "prune", "finetune", "prune", "finetune"]
     specs = [plan.step(c.key).spec for c in plan.changes]
     assert [(spec.part, spec.parts) for spec in specs[::2]] == [(1, 3), (2, 3), (3, 3)]
-    assert all(isinstance(spec, PruneSpec) and spec.pruning.finetune is None for spec in specs[::2])
+    assert all(spec.pruning == PruneChannels(ratio=0.6, steps=3) for spec in specs[::2])
     assert all(isinstance(spec, FinetuneSpec) for spec in specs[1::2])
 
 

@@ -31,7 +31,15 @@ from pocketforge.run.walk import Outcome, run_plan
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What `build` gives back. errors: of the failed stages, in the plan's order; the first decides the exit code."""
+    """What `build` gives back.
+
+    Attributes:
+        report: What was found.
+        report_path: Where it is written.
+        release: The folder of files to ship; None where the gate or a stage failed.
+        checkpoint: The folder of the compressed model; None where nothing compressed it.
+        errors: Of the failed stages, in the plan's order; the first decides the exit code.
+    """
 
     report: Report
     report_path: Path

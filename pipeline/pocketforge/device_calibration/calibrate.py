@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import get_args
 
 from pocketforge.device_calibration import errors
 from pocketforge.device_calibration.baselines import BASELINES
@@ -19,7 +20,7 @@ from pocketforge.device_calibration.datasets import Sample
 from pocketforge.device_calibration.errors import Predictor, Ratio, Summary
 from pocketforge.device_calibration.sampling import split
 from pocketforge.estimation import interval
-from pocketforge.estimation.calibration_file import Calibration, Errors, Fitted, Span
+from pocketforge.estimation.calibration_file import Calibration, Errors, Fitted, Span, Status
 from pocketforge.estimation.core_model import load_core, tables_digest
 from pocketforge.estimation.fitting import Parameters, fit, predict_ms
 
@@ -191,7 +192,7 @@ def _without(rest: Sequence[Sample], core: str) -> Parameters:
         name: Fitted(fit([s.point() for s in members], load_core(name)), len(members), (), (), _NO_SPAN)
         for name, members in _by_core(rest).items()
     }
-    names = ("calibrated", "transferred", "uncalibrated")
+    names = get_args(Status)
     return (
         Calibration(interval.COVERAGE, cores, dict.fromkeys(names, _NO_ERRORS), tables_digest())
         .choose(load_core(core))

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -17,11 +17,11 @@ from pocketforge.device_calibration.suite import COLUMNS, MANIFEST, SEED, write_
 from pocketforge.devices import adb
 from pocketforge.devices.phones import PhoneFacts, open_phone, phone_facts
 from pocketforge.errors import DeviceError, RecipeError, StoreError
+from pocketforge.events import Say
 from pocketforge.files import hash_file, refuse_special, write_whole
 from pocketforge.outcomes.bench_phone import PhoneBench
 from pocketforge.specs.bench_phone import Rounds
 
-Say = Callable[[str], None]
 # Micro-models take microseconds to tens of milliseconds: a round of half a second holds tens of the slowest.
 HOW = Rounds(
     cores="", threads=1, warmup=10, rounds=3, min_samples=50, min_seconds=0.5, max_thermal_status=0, max_battery_c=38.0,

@@ -25,7 +25,6 @@ FORMAT = 1
 Status = Literal["calibrated", "transferred", "uncalibrated"]
 LEAST_CALIBRATED = 3
 """Measurements of a core type below which its estimates are not called calibrated."""
-STATUSES: tuple[Status, ...] = ("calibrated", "transferred", "uncalibrated")
 
 
 @dataclass(frozen=True, slots=True)

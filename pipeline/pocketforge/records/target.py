@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from pocketforge.outcomes.quantize import CodebookChoice, MixedChoice, Repairs
+from pocketforge.outcomes.mixed import MixedChoice
+from pocketforge.outcomes.quantize import CodebookChoice, Repairs
 from pocketforge.outcomes.verify import FileCheck as Check
 from pocketforge.outcomes.verify import Measured
 from pocketforge.recipe.schemes import SCHEMES

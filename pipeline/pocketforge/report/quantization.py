@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from pocketforge.outcomes.layers import LayerStudy
-from pocketforge.outcomes.quantize import MixedChoice
+from pocketforge.outcomes.mixed import MixedChoice
 from pocketforge.records import Agreement, TargetRecord
 from pocketforge.report.tables import table
 
