@@ -29,10 +29,10 @@ def chosen_devices(request: BenchRequest, known: Sequence[Device], say: events.S
         of_recipe = words.of_recipe
     else:
         of_recipe = [device for device in known if not _outputs_alone(device, say)]
-    made: list[Device] = []
+    of_words: list[Device] = []
     for via, of_kind in words.of_kinds.items():
-        made += bench_on(via).named(of_kind, request, [*of_recipe, *made], resolve)
-    devices = [*connect(of_recipe, say, resolve), *made]
+        of_words += bench_on(via).named(of_kind, request, [*of_recipe, *of_words], resolve)
+    devices = [*connect(of_recipe, say, resolve), *of_words]
     _check_options(request, devices)
     return [bench_on(device.via).as_asked(device, request) for device in devices]
 

@@ -55,24 +55,24 @@ def connected(wanted: Iterable[str] = ()) -> list[Connected]:
     """
     from pocketforge.devices import phones
 
-    phones_found = []
+    listed_phones = []
     for serial in sorted(wanted):
         try:
             phones.reach(serial)
         except DeviceError as error:
-            phones_found.append(Connected(serial, f"{serial}: {error.message}"))
+            listed_phones.append(Connected(serial, f"{serial}: {error.message}"))
     for listed in phones.list_phones():
         try:
             if listed.problem:
                 raise DeviceUnavailable(f"{listed.problem} {listed.fix}".strip())
             facts = phones.phone_facts(phones.open_phone(listed.serial))
         except DeviceError as error:
-            phones_found.append(Connected(listed.serial, f"{listed.serial}: {error.message}"))
+            listed_phones.append(Connected(listed.serial, f"{listed.serial}: {error.message}"))
             continue
         profile = phones.matched(facts).profile
-        told = f"{listed.serial}: {facts.model or 'unknown model'}"
-        phones_found.append(Connected(listed.serial, told, facts, profile.name if profile else ""))
-    return phones_found
+        label = f"{listed.serial}: {facts.model or 'unknown model'}"
+        listed_phones.append(Connected(listed.serial, label, facts, profile.name if profile else ""))
+    return listed_phones
 
 
 # How well a phone is known, best first: the last two are only its chip.
@@ -88,28 +88,28 @@ def find_phones(devices: Sequence[AdbDevice], resolve: Resolve = Path) -> dict[s
 
     profiles = {d.profile: load_profile(find_profile(d.profile, resolve)) for d in devices if d.profile}
     try:
-        there = connected({d.serial for d in devices if d.serial}) if devices else []
+        connected_now = connected({d.serial for d in devices if d.serial}) if devices else []
     except DeviceError as error:
         return {d.name: Phone(d.serial, absent=error.message) for d in devices}
-    assigned: dict[str, Phone] = {}
+    phones: dict[str, Phone] = {}
     # Those that say which one they mean come first.
     for device in sorted(devices, key=lambda d: (not d.serial, not d.profile)):
-        taken = {phone.serial for phone in assigned.values()}
-        assigned[device.name] = _find(device, profiles.get(device.profile), there, taken)
-    return assigned
+        taken = {phone.serial for phone in phones.values()}
+        phones[device.name] = _find(device, profiles.get(device.profile), connected_now, taken)
+    return phones
 
 
 def _find(device: AdbDevice, profile: DeviceProfile | None, there: Sequence[Connected], taken: set[str]) -> Phone:
-    told = "; ".join(p.told for p in there) or "none"
+    seen = "; ".join(p.told for p in there) or "none"
     if device.serial:
         named = next((p for p in there if p.serial == device.serial), None)
         if named is None:
-            return Phone(device.serial, absent=f"no phone {device.serial} is connected, found: {told}")
+            return Phone(device.serial, absent=f"no phone {device.serial} is connected, found: {seen}")
         return _phone(named, profile) if named.facts else Phone(device.serial, absent=named.told)
     free = [p for p in there if p.facts is not None and p.serial not in taken]
-    wanted = "one phone"
+    meant = "one phone"
     if profile is not None:
-        wanted = f"a phone that is a {profile.title}"
+        meant = f"a phone that is a {profile.title}"
         by = [(p, match(p.facts, [profile]).how) for p in free if p.facts is not None]
         # One that is known by its name goes before one that only has the chip.
         free = next((same for how in _KNOWN_BY if (same := [p for p, known in by if known == how])), [])
@@ -117,9 +117,9 @@ def _find(device: AdbDevice, profile: DeviceProfile | None, there: Sequence[Conn
     if len(free) == 1:
         return _phone(free[0], profile)
     if not free:
-        return Phone(absent=f"wanted {wanted}, connected: {told}")
+        return Phone(absent=f"wanted {meant}, connected: {seen}")
     serials = ", ".join(p.serial for p in free)
-    return Phone(absent=f"wanted {wanted}, {len(free)} are connected ({serials}): name one with serial")
+    return Phone(absent=f"wanted {meant}, {len(free)} are connected ({serials}): name one with serial")
 
 
 def _named_by_environment(phones: Sequence[Connected]) -> list[Connected]:
@@ -163,12 +163,12 @@ def asked_phones(
     if not words:
         return []
     asked = [_Word.of(word) for word in words]
-    there = connected({word.serial for word in asked if word.names_one})
+    connected_now = connected({word.serial for word in asked if word.names_one})
     known = find_phones([d for d in have if isinstance(d, AdbDevice)], resolve)
     taken = {phone.serial for phone in known.values()}
     names = {name for device in have for name in device.budget_names}
     new: list[AdbDevice] = []
-    for phone in (phone for word in asked for phone in word.meant(there, profile)):
+    for phone in (phone for word in asked for phone in word.meant(connected_now, profile)):
         if phone.serial not in taken:
             taken.add(phone.serial)
             new.append(AdbDevice(_free_name(phone, names), serial=phone.serial, profile=profile or phone.profile))
@@ -197,7 +197,7 @@ class _Word:
 
     def meant(self, there: Sequence[Connected], profile: str) -> list[Connected]:
         """Of the connected phones. Raises DeviceUnavailable when there is none, or several where one is meant."""
-        told = "".join(f"\n  {phone.told}" for phone in there)
+        lines = "".join(f"\n  {phone.told}" for phone in there)
         phones = [phone for phone in there if phone.facts is not None]
         if self.names_one:
             phones = [phone for phone in phones if phone.serial == self.serial]
@@ -206,13 +206,13 @@ class _Word:
                 phones = [phone for phone in phones if phone.profile == profile]
             phones = _named_by_environment(phones)
         if not phones:
-            seen = f"no such phone is ready, found:{told}" if there else "no phone is connected"
+            seen = f"no such phone is ready, found:{lines}" if there else "no phone is connected"
             raise DeviceUnavailable(
                 f"{self.text}: {seen}", "pocketforge device list says what is connected, and how to make it ready"
             )
         if not self.serial and len(phones) > 1:
             raise DeviceUnavailable(
-                f"several phones are connected:{told}", "name one, adb:SERIAL, or take all, adb:all"
+                f"several phones are connected:{lines}", "name one, adb:SERIAL, or take all, adb:all"
             )
         return phones
 
@@ -223,28 +223,28 @@ def connect(devices: Sequence[Device], say: Callable[[str], None], resolve: Reso
     Raises DeviceUnavailable for one that is required.
     """
     phones = find_phones([d for d in devices if isinstance(d, AdbDevice)], resolve)
-    there: list[Device] = []
+    ready: list[Device] = []
     for device in devices:
         if not isinstance(device, AdbDevice):
-            there.append(device)
+            ready.append(device)
             continue
         phone = phones[device.name]
         if not phone.absent:
-            there.append(dataclasses.replace(device, serial=phone.serial))
+            ready.append(dataclasses.replace(device, serial=phone.serial))
         elif device.required:
             raise _not_there({device.name: phone.absent})
         else:
             say(f"{device.name} is left out: {phone.absent}")
-    return there
+    return ready
 
 
 def ready_phones(devices: Sequence[AdbDevice], resolve: Resolve) -> dict[str, Phone]:
     """Device → the phone that it is. Raises DeviceUnavailable when one is not there (any more)."""
-    found = find_phones(devices, resolve)
-    absent = {name: phone.absent for name, phone in found.items() if phone.absent}
+    phones = find_phones(devices, resolve)
+    absent = {name: phone.absent for name, phone in phones.items() if phone.absent}
     if absent:
         raise _not_there(absent)
-    return found
+    return phones
 
 
 def _not_there(absent: Mapping[str, str]) -> DeviceUnavailable:
@@ -285,6 +285,6 @@ def without_absent(recipe: Recipe, phones: Mapping[str, Phone]) -> tuple[Recipe,
         raise DeviceUnavailable("no device of the recipe is there:\n  " + "\n  ".join(absent.values()))
     trial = dataclasses.replace(recipe, devices=left, budgets=())
     budgets = tuple(b for b in recipe.budgets if trial.devices_of(b))
-    said = [f"{d.name} was left out: {absent[d.name]}" for d in missing]
-    said += [f"not judged without {b.device or 'it'}: {b.metric}" for b in recipe.budgets if b not in budgets]
-    return dataclasses.replace(trial, budgets=budgets), tuple(said)
+    notes = [f"{d.name} was left out: {absent[d.name]}" for d in missing]
+    notes += [f"not judged without {b.device or 'it'}: {b.metric}" for b in recipe.budgets if b not in budgets]
+    return dataclasses.replace(trial, budgets=budgets), tuple(notes)

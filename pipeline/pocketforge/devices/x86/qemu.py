@@ -105,5 +105,5 @@ def examine() -> Iterator[tuple[str, str, str, str]]:
         part = installed(deep=True)
         yield "x86 hosts", "ok", f"qemu-x86_64 {part.version} in {part.folder}", SETUP
     except PocketforgeError as error:
-        said = error.message if set_up else "not set up: no x86 host without this machine's kernels can be played"
-        yield "x86 hosts", "missing" if set_up else "optional", said, SETUP
+        words = error.message if set_up else "not set up: no x86 host without this machine's kernels can be played"
+        yield "x86 hosts", "missing" if set_up else "optional", words, SETUP
