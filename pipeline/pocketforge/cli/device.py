@@ -46,8 +46,8 @@ def list_devices(as_json: bool) -> None:
         {"name": "emulator", "kind": "device", "state": "ready", "what": f"ARM CPUs, in {parts.emulator_folder()}"},
     ]
     try:
-        found = parts.installed()
-        rows[-1]["what"] = f"ARM CPUs by qemu {found.qemu_version}, in {parts.emulator_folder()}"
+        emulator = parts.installed()
+        rows[-1]["what"] = f"ARM CPUs by qemu {emulator.qemu_version}, in {parts.emulator_folder()}"
     except PocketforgeError as error:
         rows[-1]["state"] = f"{error.message}: {error.hint}"
     rows.append({"name": qemu.NAME, "kind": "device", "state": "ready", "what": f"x86 hosts, in {qemu.folder()}"})
@@ -71,10 +71,10 @@ def _phones() -> list[dict[str, str]]:
 
     row = {"name": "adb", "kind": "phones"}
     try:
-        found = phones.list_phones()
+        listed = phones.list_phones()
     except PocketforgeError as error:
         return [{**row, "state": f"no phones: {error.message}", "what": error.hint}]
-    if not found:
+    if not listed:
         how = "plug one in with USB debugging on (Settings > Developer options), or: adb connect HOST:PORT"
         return [{**row, "state": "no phones are connected", "what": how}]
     return [
@@ -86,7 +86,7 @@ def _phones() -> list[dict[str, str]]:
             "problem": phone.problem,
             "fix": phone.fix,
         }
-        for phone in found
+        for phone in listed
     ]
 
 

@@ -45,20 +45,20 @@ def show(serial: str, as_json: bool) -> None:
     link = open_phone(serial)
     facts = phone_facts(link)
     heat = phone_heat(link)
-    found = matched(facts)
+    matching = matched(facts)
     if as_json:
-        profile = found.profile.name if found.profile else None
+        profile = matching.profile.name if matching.profile else None
         print_json(
             {
                 "facts": facts.to_json(),
                 "heat": heat.to_json(),
                 "profile": profile,
-                "matched_by": found.how,
-                "mismatches": list(found.mismatches),
+                "matched_by": matching.how,
+                "mismatches": list(matching.mismatches),
             }
         )
         return
-    for name, text in (*_about(facts), *_matched(found), *_heat_rows(heat)):
+    for name, text in (*_about(facts), *_matched(matching), *_heat_rows(heat)):
         echo(f"{name:<{_WIDTH}} {text}")
 
 
@@ -186,12 +186,12 @@ def _looks(link: Link, facts: PhoneFacts, interval: float, count: int | None) ->
 
     cpus = [cpu for cluster in facts.clusters for cpu in cluster.cpus]
     start = time.monotonic()
-    made = 0
+    looks = 0
     while True:
         at = time.monotonic()
         yield at - start, look(link, cpus)
-        made += 1
-        if made == count or reader_gone(sys.stdout):
+        looks += 1
+        if looks == count or reader_gone(sys.stdout):
             return
         time.sleep(max(0.0, at + interval - time.monotonic()))
 

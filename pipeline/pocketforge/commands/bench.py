@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pocketforge import events
 from pocketforge.commands.bench_devices import chosen_devices
 from pocketforge.commands.bench_files import File, given_file, stored_files
-from pocketforge.commands.bench_kinds import Resolve, Say, bench_on
+from pocketforge.commands.bench_kinds import bench_on
 from pocketforge.commands.bench_phones import compare_on_phones
 from pocketforge.commands.bench_request import BenchRequest
 from pocketforge.errors import DamagedEntry, StoreError
+from pocketforge.files import Resolve
 from pocketforge.measure.bench_rows import Benched, BenchRow
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.device import AdbDevice, Device, HostDevice
@@ -21,7 +23,7 @@ from pocketforge.recipe.toml import load_recipe
 from pocketforge.registries import DEVICES
 
 
-def bench(request: BenchRequest, cache: Path, say: Say) -> Benched:
+def bench(request: BenchRequest, cache: Path, say: events.Say) -> Benched:
     """Run what is asked for on the devices that are asked for; nothing is stored but an A/A's noise floor.
 
     Raises RecipeError (options, devices, files), StageFailed (a file does not load or run), StoreError, DeviceError.
@@ -40,7 +42,7 @@ def bench(request: BenchRequest, cache: Path, say: Say) -> Benched:
         raise StoreError(damage.message, f"pocketforge build {request.what} makes it again") from None
 
 
-def bench_files(files: Sequence[File], devices: Sequence[Device], say: Say, resolve: Resolve) -> list[BenchRow]:
+def bench_files(files: Sequence[File], devices: Sequence[Device], say: events.Say, resolve: Resolve) -> list[BenchRow]:
     """Run every file on each device. resolve: makes a path of one that a device names."""
     at_once = [via for via, info in DEVICES.items() if info.bench and bench_on(via).AT_ONCE]
     rows: list[BenchRow] = []

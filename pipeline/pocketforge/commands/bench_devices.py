@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pocketforge.commands.bench_kinds import Resolve, Say, bench_on
+from pocketforge import events
+from pocketforge.commands.bench_kinds import bench_on
 from pocketforge.commands.bench_request import BenchRequest
 from pocketforge.errors import RecipeError
 from pocketforge.facts.phones import connect
+from pocketforge.files import Resolve
 from pocketforge.recipe import suggest
 from pocketforge.recipe.device import Device, EmulatedDevice
 from pocketforge.registries import DEVICES
 
 
-def chosen_devices(request: BenchRequest, known: Sequence[Device], say: Say, resolve: Resolve) -> list[Device]:
+def chosen_devices(request: BenchRequest, known: Sequence[Device], say: events.Say, resolve: Resolve) -> list[Device]:
     """Devices of the recipe (`known`) by name, and those that words of each kind mean, as the options say.
 
     Phones have their serial. One of the recipe's that need not be there and is not is left out, and said to be.
@@ -27,10 +29,10 @@ def chosen_devices(request: BenchRequest, known: Sequence[Device], say: Say, res
         of_recipe = words.of_recipe
     else:
         of_recipe = [device for device in known if not _outputs_alone(device, say)]
-    made: list[Device] = []
+    of_words: list[Device] = []
     for via, of_kind in words.of_kinds.items():
-        made += bench_on(via).named(of_kind, request, [*of_recipe, *made], resolve)
-    devices = [*connect(of_recipe, say, resolve), *made]
+        of_words += bench_on(via).named(of_kind, request, [*of_recipe, *of_words], resolve)
+    devices = [*connect(of_recipe, say, resolve), *of_words]
     _check_options(request, devices)
     return [bench_on(device.via).as_asked(device, request) for device in devices]
 
@@ -63,7 +65,7 @@ class _Words:
         return cls(of_recipe, {via: by_kind[via] for via in DEVICES if via in by_kind})
 
 
-def _outputs_alone(device: Device, say: Say) -> bool:
+def _outputs_alone(device: Device, say: events.Say) -> bool:
     """Whether it is an x86 host that is played: a build compares outputs with it, and there is nothing to bench."""
     played = isinstance(device, EmulatedDevice) and device.plays_x86
     if played:

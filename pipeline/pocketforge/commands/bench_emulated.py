@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from pocketforge import events
 from pocketforge.commands.bench_files import File, reason_of
-from pocketforge.commands.bench_kinds import Resolve, Say
 from pocketforge.commands.bench_request import BenchRequest
 from pocketforge.errors import RecipeError, StageFailed, ToolFailed
-from pocketforge.files import hash_file
+from pocketforge.files import Resolve, hash_file
 from pocketforge.measure.bench_rows import CountedRow
 from pocketforge.recipe.device import Device, EmulatedDevice
 
@@ -44,7 +44,9 @@ class BenchEmulated:
             )
         return device
 
-    def run(self, files: Sequence[File], devices: Sequence[Device], say: Say, resolve: Resolve) -> Sequence[CountedRow]:
+    def run(
+        self, files: Sequence[File], devices: Sequence[Device], say: events.Say, resolve: Resolve
+    ) -> Sequence[CountedRow]:
         rows = []
         for file in files:
             for device in devices:

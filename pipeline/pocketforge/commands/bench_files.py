@@ -79,11 +79,11 @@ def given_file(path: Path, inputs: Sequence[Path]) -> File:
         raise RecipeError(f"cannot tell the runtime of {path.name}", f"known endings: {known}, and .toml for a recipe")
     if not path.is_file():
         raise RecipeError(f"no model file at {path}")
-    found = format_of(path)
-    if found != path.suffix.removeprefix("."):
+    ending = format_of(path)
+    if ending != path.suffix.removeprefix("."):
         raise RecipeError(
-            f"{path.name} is a .{found} file by its content",
-            f"give it that ending, so that its runtime runs it: .{found}",
+            f"{path.name} is a .{ending} file by its content",
+            f"give it that ending, so that its runtime runs it: .{ending}",
         )
     if not inputs:
         contents_of(path)  # whatever samples it were given, a damaged file does not run
@@ -105,8 +105,8 @@ def _count_samples(file: Path) -> int:
     except Exception as error:  # a damaged header raises whatever its bytes happen to ask for
         raise RecipeError(f"wanted a .npy file of numbers, found {file}: {error}") from None
     if not isinstance(samples, np.ndarray) or samples.dtype.kind not in "biuf" or samples.ndim == 0 or not len(samples):
-        found = f"{samples.dtype} {list(samples.shape)}" if isinstance(samples, np.ndarray) else "several arrays"
-        raise RecipeError(f"wanted an array of numbers with at least one sample, found {found} in {file}")
+        content = f"{samples.dtype} {list(samples.shape)}" if isinstance(samples, np.ndarray) else "several arrays"
+        raise RecipeError(f"wanted an array of numbers with at least one sample, found {content} in {file}")
     return len(samples)
 
 
@@ -117,6 +117,6 @@ def reason_of(error: ToolFailed) -> str:
     # The runner ends with the exception's own name and text, which the traceback had with its module.
     if not lines:
         return describe_exit(error.returncode)
-    said = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if not after or not line.endswith(after)]
+    last = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if not after or not line.endswith(after)]
     # Killed by a signal, a program said at most what it was doing: the signal is why it ended.
-    return "\n  ".join([error.signal, *said[-4:]] if error.signal else said[-4:])
+    return "\n  ".join([error.signal, *last[-4:]] if error.signal else last[-4:])

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from pocketforge import events
 from pocketforge.commands.bench_files import File, reason_of
-from pocketforge.commands.bench_kinds import Resolve, Say
 from pocketforge.commands.bench_request import BenchRequest
 from pocketforge.devices.base import RunRequest
 from pocketforge.errors import StageFailed, ToolFailed
 from pocketforge.facts.processors import check_threads_option
-from pocketforge.files import hash_file
+from pocketforge.files import Resolve, hash_file
 from pocketforge.measure.bench_rows import HostRow, Times
 from pocketforge.measure.processes import time_in_processes
 from pocketforge.recipe.device import Device, HostDevice
@@ -44,7 +44,9 @@ class BenchHost:
             min_seconds=device.min_seconds if request.min_seconds is None else request.min_seconds,
         )
 
-    def run(self, files: Sequence[File], devices: Sequence[Device], say: Say, _resolve: Resolve) -> Sequence[HostRow]:
+    def run(
+        self, files: Sequence[File], devices: Sequence[Device], say: events.Say, _resolve: Resolve
+    ) -> Sequence[HostRow]:
         rows = []
         for file in files:
             for device in devices:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from pkgutil import resolve_name
 from typing import Protocol
 
+from pocketforge import events
 from pocketforge.commands.bench_files import File
 from pocketforge.commands.bench_request import BenchRequest
+from pocketforge.files import Resolve
 from pocketforge.measure.bench_rows import BenchRow
 from pocketforge.recipe.device import Device
 from pocketforge.registries import DEVICES
-
-Say = Callable[[str], None]
-Resolve = Callable[[str], Path]
 
 
 class BenchOn(Protocol):
@@ -41,7 +39,9 @@ class BenchOn(Protocol):
         """A device with what the options say of it. Raises RecipeError for what such a device cannot do."""
         ...
 
-    def run(self, files: Sequence[File], devices: Sequence[Device], say: Say, resolve: Resolve) -> Sequence[BenchRow]:
+    def run(
+        self, files: Sequence[File], devices: Sequence[Device], say: events.Say, resolve: Resolve
+    ) -> Sequence[BenchRow]:
         """Run every file on each device. Raises StageFailed for a file that does not load or run there."""
         ...
 

@@ -13,14 +13,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from pocketforge import events
 from pocketforge.commands.bench_files import File, reason_of
-from pocketforge.commands.bench_kinds import Resolve, Say
 from pocketforge.commands.bench_request import BenchRequest
 from pocketforge.devices import adb, host, noise_floors
 from pocketforge.devices.base import RunRequest
 from pocketforge.errors import DeviceError, RecipeError, StageFailed, ToolFailed
 from pocketforge.facts.phones import asked_phones, ready_phones
-from pocketforge.files import hash_file
+from pocketforge.files import Resolve, hash_file
 from pocketforge.measure import ab
 from pocketforge.measure.bench_rows import AgainstHost, ComparedRow, PhoneRow, Side, Times
 from pocketforge.metrics import parity, real_values
@@ -74,7 +74,9 @@ class BenchPhones:
             else device.runner_libraries,
         )
 
-    def run(self, files: Sequence[File], devices: Sequence[Device], say: Say, resolve: Resolve) -> Sequence[PhoneRow]:
+    def run(
+        self, files: Sequence[File], devices: Sequence[Device], say: events.Say, resolve: Resolve
+    ) -> Sequence[PhoneRow]:
         phones = [device for device in devices if isinstance(device, AdbDevice)]
         return [row for rows in bench_on_phones(files, phones, say, resolve) for row in rows]
 
@@ -82,7 +84,9 @@ class BenchPhones:
 BENCH = BenchPhones()
 
 
-def bench_on_phone(file: File, device: AdbDevice, phone: Phone, say: Say, pause: adb.Pause = time.sleep) -> PhoneRow:
+def bench_on_phone(
+    file: File, device: AdbDevice, phone: Phone, say: events.Say, pause: adb.Pause = time.sleep
+) -> PhoneRow:
     """Time a file in rounds, and compare its outputs on every sample with those on the host.
 
     What runs no samples (another make's runner) is not compared. Raises StageFailed (it does not load or run),
@@ -115,7 +119,7 @@ def bench_on_phone(file: File, device: AdbDevice, phone: Phone, say: Say, pause:
 
 
 def bench_on_phones(
-    files: Sequence[File], devices: Sequence[AdbDevice], say: Say, resolve: Resolve
+    files: Sequence[File], devices: Sequence[AdbDevice], say: events.Say, resolve: Resolve
 ) -> list[list[PhoneRow]]:
     """All files on each phone, one after another; all phones at once. For each phone its results.
 
@@ -158,7 +162,7 @@ def compare_on_phones(
     rival: File | None,
     devices: Sequence[AdbDevice],
     request: BenchRequest,
-    say: Say,
+    say: events.Say,
     resolve: Resolve,
 ) -> list[ComparedRow]:
     """Each file with the rival, or without one with itself, on every phone. Raises as `compare_on_phone`."""
@@ -171,7 +175,7 @@ def compare_on_phones(
 
 
 def compare_on_phone(
-    file: File, rival: File, device: AdbDevice, phone: Phone, tolerance: float, say: Say
+    file: File, rival: File, device: AdbDevice, phone: Phone, tolerance: float, say: events.Say
 ) -> ComparedRow:
     """Time two files interleaved; PASS when `file` is at most `tolerance` (a fraction) slower than `rival`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pocketforge import events
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
 from pocketforge.model.load import build_model, count_parameters
@@ -14,7 +15,7 @@ from pocketforge.recipe.compress import Finetune
 from pocketforge.training.batches import batches_of
 from pocketforge.training.judge import top1
 from pocketforge.training.loop import fit
-from pocketforge.training.options import Emit, FitOptions, silent
+from pocketforge.training.options import FitOptions, silent
 
 # From scratch needs more epochs and larger steps than a finetune.
 FROM_SCRATCH = Finetune(epochs=30, lr=3e-3)
@@ -42,7 +43,7 @@ class Trained:
     history: tuple[Epoch, ...]
 
 
-def train_from_recipe(recipe: Recipe, settings: Finetune = FROM_SCRATCH, *, emit: Emit = silent) -> Trained:
+def train_from_recipe(recipe: Recipe, settings: Finetune = FROM_SCRATCH, *, emit: events.Progress = silent) -> Trained:
     """Fit on the train split, measure on the eval split, then write `recipe.model.weights` in one rename.
 
     The calibration split is not trained on. Raises ModelError, also when the recipe names no safetensors weights to

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import re
 import tempfile
 from collections.abc import Sequence
@@ -13,12 +11,12 @@ from statistics import median
 
 import numpy as np
 
-from pocketforge.device_calibration.suite import COLUMNS, MANIFEST, SEED, write_suite
+from pocketforge.device_calibration.suite import MANIFEST, SEED, ManifestRow, manifest_text, read_manifest, write_suite
 from pocketforge.devices import adb
 from pocketforge.devices.phones import PhoneFacts, open_phone, phone_facts
 from pocketforge.errors import DeviceError, RecipeError, StoreError
 from pocketforge.events import Say
-from pocketforge.files import hash_file, refuse_special, write_whole
+from pocketforge.files import hash_file, write_whole
 from pocketforge.outcomes.bench_phone import PhoneBench
 from pocketforge.specs.bench_phone import Rounds
 
@@ -42,24 +40,30 @@ def measure_suite(folder: Path, serial: str, cores: str, say: Say, names: Sequen
     path = folder / MANIFEST
     if not path.exists():
         write_suite(folder)
-    rows = _read(path)
-    others = {row["device"] for row in rows if row["device"]} - {facts.model}
+    rows = read_manifest(path)
+    others = {row.device for row in rows if row.device} - {facts.model}
     if others:
         models = ", ".join(sorted(others))
         raise RecipeError(f"{path} holds latencies of {models}, and the phone is a {facts.model}", "name a new folder")
     left = []
-    to_measure = [row for row in rows if not row["latency_ms"] and (not names or row["file"] in names)]
-    for number, row in enumerate(to_measure, 1):
-        say(f"{number} of {len(to_measure)}: {row['file']}")
-        bench = _measured(folder / row["file"], row, serial, cores)
+    to_measure = [index for index, row in enumerate(rows) if not row.latency_ms and (not names or row.file in names)]
+    for number, index in enumerate(to_measure, 1):
+        row = rows[index]
+        say(f"{number} of {len(to_measure)}: {row.file}")
+        bench = _measured(folder / row.file, row, serial, cores)
         clocks = [each.clock_ghz for each in bench.how.clean if each.clock_ghz is not None]
         if not bench.how.conclusive or not clocks:
-            left.append(f"{row['file']}: {bench.how.reason or 'the phone does not tell its clock'}")
+            left.append(f"{row.file}: {bench.how.reason or 'the phone does not tell its clock'}")
             say(f"  {left[-1]}")
             continue
-        row |= {"device": facts.model, "core": core, "GHz": f"{median(clocks):.4g}"}
-        row["latency_ms"] = f"{median(bench.samples_ms):.6g}"
-        _write(path, rows)
+        rows[index] = dataclasses.replace(
+            row,
+            device=facts.model,
+            core=core,
+            clock_ghz=f"{median(clocks):.4g}",
+            latency_ms=f"{median(bench.samples_ms):.6g}",
+        )
+        write_whole(path, manifest_text(rows).encode(), "--suite")
     return path, left
 
 
@@ -74,9 +78,9 @@ def _core(facts: PhoneFacts, cores: str) -> str:
     return cluster.core
 
 
-def _measured(model: Path, row: dict[str, str], serial: str, cores: str) -> PhoneBench:
-    dtype, _, shape = row["input"].partition(" ")
-    if not re.fullmatch(r"(float32|int8) \d+(x\d+)*", row["input"]) or hash_file(model) != row["sha256"]:
+def _measured(model: Path, row: ManifestRow, serial: str, cores: str) -> PhoneBench:
+    dtype, _, shape = row.input.partition(" ")
+    if not re.fullmatch(r"(float32|int8) \d+(x\d+)*", row.input) or hash_file(model) != row.sha256:
         raise StoreError(f"{model} is not the file that the manifest names", "name a new folder for --suite")
     dims = [int(n) for n in shape.split("x")][1:]
     rng = np.random.default_rng(SEED)
@@ -84,27 +88,7 @@ def _measured(model: Path, row: dict[str, str], serial: str, cores: str) -> Phon
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         inputs = Path(scratch, "samples.npy")
         np.save(inputs, samples.astype(np.float32))
-        file = adb.Measure("tflite", model, row["sha256"])
+        file = adb.Measure("tflite", model, row.sha256)
         how = dataclasses.replace(HOW, cores=cores)
         (bench,) = adb.measure(serial, [file], [inputs], how, lambda text: None)
     return bench
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    try:
-        refuse_special(path)
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"cannot read {path}: {error}") from None
-    if not rows or set(rows[0]) != set(COLUMNS):
-        raise StoreError(f"{path} is not a manifest of `pocketforge device calibrate --suite`", "name a new folder")
-    return rows
-
-
-def _write(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue().encode(), "--suite")

@@ -11,16 +11,16 @@ import hashlib
 import io
 import os
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from pocketforge.device_calibration.micro_models import mobilenet_v1, operator
 from pocketforge.device_calibration.tflite_graph import Graph, Precision
 from pocketforge.errors import StoreError
+from pocketforge.files import refuse_special
 
 MANIFEST = "manifest.csv"
-COLUMNS = ("file", "sha256", "input", "runtime", "device", "core", "GHz", "threads", "latency_ms")
 SEED = 1
 RUNTIME = "LiteRT (XNNPACK)"
 
@@ -43,6 +43,36 @@ _OPERATORS = (
 )
 _DENSE = ((512, 512), (1024, 1000), (2048, 4096))
 _SHORT = {"conv-bn-relu": "conv", "dwconv-bn-relu": "dwconv", "add": "add"}
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """A row of the manifest, as it is written.
+
+    Attributes:
+        file: Beside the manifest.
+        sha256: Of the file.
+        input: dtype and shape of its input: `float32 1x512`.
+        runtime: That the file is for.
+        device: Where it was measured; empty until it is, as core, clock_ghz and latency_ms.
+        core: The core type that it was pinned to.
+        clock_ghz: Of the core; column GHz.
+        threads: That ran.
+        latency_ms: Of one inference.
+    """
+
+    file: str
+    sha256: str
+    input: str
+    runtime: str = RUNTIME
+    device: str = ""
+    core: str = ""
+    clock_ghz: str = ""
+    threads: str = "1"
+    latency_ms: str = ""
+
+
+COLUMNS = tuple("GHz" if each.name == "clock_ghz" else each.name for each in fields(ManifestRow))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +131,31 @@ def write_suite(folder: Path) -> list[MicroModel]:
     return models
 
 
-def manifest(models: list[MicroModel]) -> str:
+def manifest(models: Iterable[MicroModel]) -> str:
     """The CSV text: a row a file; device, core, GHz and latency_ms are for whoever measures."""
+    return manifest_text(ManifestRow(f"{model.name}.tflite", model.sha256, model.input) for model in models)
+
+
+def manifest_text(rows: Iterable[ManifestRow]) -> str:
+    """The CSV text."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for model in models:
-        writer.writerow([f"{model.name}.tflite", model.sha256, model.input, RUNTIME, "", "", "", 1, ""])
+    writer.writerows(astuple(row) for row in rows)
     return text.getvalue()
+
+
+def read_manifest(path: Path) -> list[ManifestRow]:
+    """The rows, in the file's order; its columns may have another one. Raises StoreError for what is no manifest."""
+    try:
+        refuse_special(path)
+        with path.open(encoding="utf-8", newline="") as file:
+            cells = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"cannot read {path}: {error}") from None
+    if not cells or set(cells[0]) != set(COLUMNS):
+        raise StoreError(f"{path} is not a manifest of `pocketforge device calibrate --suite`", "name a new folder")
+    return [ManifestRow(*(row[column] or "" for column in COLUMNS)) for row in cells]
 
 
 def _dense(features: int, units: int, precision: Precision) -> bytes:

@@ -26,6 +26,7 @@ from android_bench.errors import RunnerFailed
 from android_bench.phone import read_facts
 from android_bench.pinning import choose
 from android_bench.workplace import open_workplace
+from pocketforge import events
 from pocketforge.devices import host
 from pocketforge.devices.answers import NativeAnswer, NativeTensor
 from pocketforge.devices.base import RunAnswer, RunRequest
@@ -43,7 +44,6 @@ from pocketforge.specs.bench_phone import Rounds
 from pocketforge.specs.places import PhonePlace
 from pocketforge.stats import percentile
 
-Say = Callable[[str], None]
 Pause = Callable[[float], None]
 
 # As many different samples as the host prepares for timing.
@@ -105,12 +105,12 @@ def run(request: RunRequest, *, pause: Pause = time.sleep) -> RunAnswer:
             inputs, _ = described(_said(once()), request.session)
             raw = write_inputs(inputs, request.inputs, Path(scratch), model=request.model.name)
             answer = once(raw, Path(scratch))
-        said = _said(answer)
+        native = _said(answer)
         outputs: list[NativeTensor] = [
-            {**output, "file": str(file)} for output, file in zip(said["outputs"], answer.outputs, strict=True)
+            {**output, "file": str(file)} for output, file in zip(native["outputs"], answer.outputs, strict=True)
         ]
         read_outputs(outputs, request.outputs, len(np.load(request.inputs[0], mmap_mode="r")))
-    return run_answer(said, request.session, answer.cpus[0] if answer.cpus else ())
+    return run_answer(native, request.session, answer.cpus[0] if answer.cpus else ())
 
 
 def _said(answer: session.Answer) -> NativeAnswer:
@@ -123,7 +123,7 @@ def measure(
     files: Sequence[Measure],
     samples: Sequence[Path],
     how: Rounds,
-    say: Say,
+    say: events.Say,
     *,
     pause: Pause = time.sleep,
 ) -> list[PhoneBench]:
@@ -200,15 +200,15 @@ def _result(measured: session.Measured, job: session.Job, package: str, how: Rou
     if len(clean) < LEAST_ROUNDS:
         reason = reason or f"{len(clean)} rounds count, a verdict needs {LEAST_ROUNDS}"
     name = job.bundle.tool.name if job.bundle.tool else package
-    told = clean or own
+    rounds = clean or own
     # None where a runner does not tell.
-    loads_ms = [r.load_ms for r in told if r.load_ms is not None]
+    loads_ms = [r.load_ms for r in rounds if r.load_ms is not None]
     return PhoneBench(
         sha256=measured.model_sha256[job.label],
         samples_ms=tuple(ms for r in clean for ms in r.samples_ms),
         load_ms=median(loads_ms) if loads_ms else None,
-        peak_rss_bytes=max((r.peak_rss_bytes for r in told if r.peak_rss_bytes is not None), default=None),
-        loaded_rss_bytes=max((r.loaded_rss_bytes for r in told if r.loaded_rss_bytes is not None), default=None),
+        peak_rss_bytes=max((r.peak_rss_bytes for r in rounds if r.peak_rss_bytes is not None), default=None),
+        loaded_rss_bytes=max((r.loaded_rss_bytes for r in rounds if r.loaded_rss_bytes is not None), default=None),
         how=HowOnPhone(
             runtime=f"{name} {measured.runtime_versions[job.label]}".strip(),
             runner_sha256=measured.runner_sha256[job.label],

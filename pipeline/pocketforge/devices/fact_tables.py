@@ -53,18 +53,18 @@ class FactReader:
         return values, sources
 
     def _value(self, fact: Table, kind: tuple[type, float, float], path: str) -> object:
-        wanted, low, high = kind
-        if wanted is str:
+        type_, low, high = kind
+        if type_ is str:
             return self.text(fact, "value", path)
         if "value" not in fact:
             self.faults.append(f"{path}.value: missing")
             return None
         value = fact["value"]
-        if wanted is float and type(value) is int and abs(value) < 2**53:
+        if type_ is float and type(value) is int and abs(value) < 2**53:
             value = float(value)
-        if type(value) is not wanted:
-            self.faults.append(f"{path}.value: {mismatch(_WORDS[wanted], value)}")
-        elif isinstance(value, int | float) and wanted is not bool and not low <= value <= high:  # nan never is
+        if type(value) is not type_:
+            self.faults.append(f"{path}.value: {mismatch(_WORDS[type_], value)}")
+        elif isinstance(value, int | float) and type_ is not bool and not low <= value <= high:  # nan never is
             self.faults.append(f"{path}.value: wanted {low:g} to {high:g}, found {value}")
         return value
 
@@ -87,5 +87,5 @@ class FactReader:
 
 def mismatch(wanted: str, value: object) -> str:
     shown = repr(value) if isinstance(value, str | int | float | bool) else ""
-    found = _WORDS.get(type(value), f"a {type(value).__name__}")
-    return f"wanted {wanted}, found {found} {shown}".rstrip()
+    kind = _WORDS.get(type(value), f"a {type(value).__name__}")
+    return f"wanted {wanted}, found {kind} {shown}".rstrip()

@@ -74,8 +74,10 @@ def run(
         # -I: neither the user's folder nor PYTHONPATH decides what the runtime sees.
         argv = [*under.start, python, "-I", os.fspath(RUNNER), os.fspath(order), os.fspath(answer)]
         # QEMU_CPU and the like would change what is emulated.
-        ours = {name: value for name, value in os.environ.items() if not (under.start and name.startswith("QEMU_"))}
-        environment = {**ours, "OMP_NUM_THREADS": str(request.threads), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        inherited = {
+            name: value for name, value in os.environ.items() if not (under.start and name.startswith("QEMU_"))
+        }
+        environment = {**inherited, "OMP_NUM_THREADS": str(request.threads), "TF_CPP_MIN_LOG_LEVEL": "2"}
         if under.memory_limit_bytes:
             code, stderr = _watched(argv, environment, request.model.name, under, timeout_s)
         else:
@@ -106,13 +108,13 @@ def _answer(content: dict[str, Any]) -> RunAnswer:
 
 def _without_frames(stderr: str) -> str:
     """What the runtime said, without the Python frames that its error came through: a user is shown the last lines."""
-    kept: list[str] = []
+    outside: list[str] = []
     inside = False
     for line in stderr.splitlines():
         inside = line.startswith("Traceback") or (inside and line.startswith(" "))
-        if not inside and line != (kept[-1] if kept else None):
-            kept.append(line)
-    return "\n".join(kept)
+        if not inside and line != (outside[-1] if outside else None):
+            outside.append(line)
+    return "\n".join(outside)
 
 
 def _plain(argv: list[str], environment: dict[str, str], what: str, where: str, timeout_s: float) -> tuple[int, str]:

@@ -41,10 +41,10 @@ def features_here() -> frozenset[str]:
     except OSError:
         return frozenset()
     named = (line.partition(":") for line in lines)
-    return frozenset(next((said.split() for name, _, said in named if name.strip() in ("flags", "Features")), ()))
+    return frozenset(next((words.split() for name, _, words in named if name.strip() in ("flags", "Features")), ()))
 
 
 def kernels_here() -> str:
     """Those of this machine; its architecture's name where it does not say its features."""
-    found = kernels_of(features_here())
-    return found if found != UNKNOWN else platform.machine() or UNKNOWN
+    kernels = kernels_of(features_here())
+    return kernels if kernels != UNKNOWN else platform.machine() or UNKNOWN

@@ -68,16 +68,16 @@ class Match:
 def match(facts: Facts, profiles: Iterable[DeviceProfile]) -> Match:
     """The one profile that fits; none where none does, or where several do equally well."""
     named = [(profile, profile.android) for profile in profiles if profile.android is not None]
-    found: list[DeviceProfile]
+    matches: list[DeviceProfile]
     for how, known in _WAYS:
-        found = [profile for profile, names in named if known(facts, names)]
+        matches = [profile for profile, names in named if known(facts, names)]
         if how == "platform":
             # Chips of several speeds share a platform's name: here the cores have to speak for it too.
-            found = [p for p in found if facts.clusters and not _cores(facts, p)]
-        if len(found) == 1:
-            return Match(found[0], how, compare(facts, found[0]))
-        if found:
-            several = ", ".join(profile.name for profile in found)
+            matches = [p for p in matches if facts.clusters and not _cores(facts, p)]
+        if len(matches) == 1:
+            return Match(matches[0], how, compare(facts, matches[0]))
+        if matches:
+            several = ", ".join(profile.name for profile in matches)
             return Match(None, "", (f"several profiles fit the phone by its {_WORDS[how]}: {several}; name one",))
     names = f"device {facts.device or 'unknown'}, model {facts.model or 'unknown'}, SoC {_chip(facts)}"
     return Match(None, "", (f"no device profile is of this phone ({names})",))
@@ -87,42 +87,42 @@ def compare(facts: Facts, profile: DeviceProfile) -> tuple[str, ...]:
     """What the phone says differently from the profile, a sentence each. What either does not know is no difference."""
     if profile.os != "android":
         return (f"{profile.name} is a {profile.title}, not an Android phone",)
-    said = []
+    differences = []
     names = profile.android
     known_as = (facts.device in names.devices or facts.model in names.models) if names else True
     if not known_as and names and (names.devices or names.models) and (facts.device or facts.model):
-        said.append(
+        differences.append(
             f"the phone is a {facts.model or 'phone'} ({facts.device or 'device unknown'}), not a {profile.title}"
         )
     if names and facts.soc and names.soc_models and not _same_soc(facts, names):
-        said.append(f"SoC: the phone has {facts.soc}, {profile.name} {' or '.join(names.soc_models)}")
+        differences.append(f"SoC: the phone has {facts.soc}, {profile.name} {' or '.join(names.soc_models)}")
     elif names and not facts.soc and facts.platform and names.platforms and not _same_platform(facts, names):
-        said.append(f"platform: the phone has {facts.platform}, {profile.name} {' or '.join(names.platforms)}")
-    said += _cores(facts, profile)
+        differences.append(f"platform: the phone has {facts.platform}, {profile.name} {' or '.join(names.platforms)}")
+    differences += _cores(facts, profile)
     missing = [name for name in profile.features if name not in facts.features] if facts.features else []
     if missing:
-        said.append(f"CPU features that {profile.name} has and the phone has not: {', '.join(missing)}")
-    return tuple(said)
+        differences.append(f"CPU features that {profile.name} has and the phone has not: {', '.join(missing)}")
+    return tuple(differences)
 
 
 def _cores(facts: Facts, profile: DeviceProfile) -> list[str]:
     """Both have their clusters fastest first."""
     if not facts.clusters:
         return []
-    theirs, ours = [len(c.cpus) for c in facts.clusters], [c.count for c in profile.clusters]
-    if theirs != ours:
-        shown, wanted = (" + ".join(map(str, counts)) for counts in (theirs, ours))
-        return [f"cores, fastest first: the phone has {shown}, {profile.name} {wanted}"]
-    said = []
-    for found, cluster in zip(facts.clusters, profile.clusters, strict=True):
-        clock = found.max_clock_ghz
-        if found.core and found.core != cluster.core:
-            said.append(f"{cluster.name} cores: {found.core} on the phone, {cluster.core} in {profile.name}")
+    of_phone, of_profile = [len(c.cpus) for c in facts.clusters], [c.count for c in profile.clusters]
+    if of_phone != of_profile:
+        shown, expected = (" + ".join(map(str, counts)) for counts in (of_phone, of_profile))
+        return [f"cores, fastest first: the phone has {shown}, {profile.name} {expected}"]
+    differences = []
+    for on_phone, cluster in zip(facts.clusters, profile.clusters, strict=True):
+        clock = on_phone.max_clock_ghz
+        if on_phone.core and on_phone.core != cluster.core:
+            differences.append(f"{cluster.name} cores: {on_phone.core} on the phone, {cluster.core} in {profile.name}")
         if clock is not None and abs(clock / cluster.clock_ghz - 1) > CLOCK_TOLERANCE:
-            said.append(
+            differences.append(
                 f"{cluster.name} clock: {clock:g} GHz on the phone, {cluster.clock_ghz:g} GHz in {profile.name}"
             )
-    return said
+    return differences
 
 
 def _chip(facts: Facts) -> str:
@@ -140,8 +140,8 @@ def _same_platform(facts: Facts, names: AndroidNames) -> bool:
 def _soc(name: str) -> str:
     """A chip's name to compare by: MediaTek adds its package and its bin (MT6833V/ZA)."""
     name = name.replace(" ", "").casefold()
-    found = re.match(r"mt[0-9]{4}", name)
-    return found[0] if found else name
+    number = re.match(r"mt[0-9]{4}", name)
+    return number[0] if number else name
 
 
 _WAYS: tuple[tuple[How, Callable[[Facts, AndroidNames], bool]], ...] = (

@@ -49,17 +49,17 @@ def load(serial: str, identity: str, cores: str) -> NoiseFloor | None:
     """
     path = _file(serial)
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        found = [NoiseFloor(**entry) for entry in kept["noise_floors"]]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        floors = [NoiseFloor(**entry) for entry in content["noise_floors"]]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreError(
             f"cannot read the noise floors in {path}: {error}", "remove that file, and measure again"
         ) from None
-    if kept.get("serial") != serial:
+    if content.get("serial") != serial:
         return None
-    return next((floor for floor in found if (floor.identity, floor.cores) == (identity, cores)), None)
+    return next((floor for floor in floors if (floor.identity, floor.cores) == (identity, cores)), None)
 
 
 def save(serial: str, floor: NoiseFloor) -> Path:

@@ -177,7 +177,7 @@ def arm64_program() -> Path | None:
     from pocketforge.devices.emulator import parts
 
     try:
-        found = parts.installed().sysroot / "lib" / "ld-linux-aarch64.so.1"
+        program = parts.installed().sysroot / "lib" / "ld-linux-aarch64.so.1"
     except PocketforgeError:
         return None
-    return found if found.is_file() else None
+    return program if program.is_file() else None

@@ -109,13 +109,14 @@ def find_profile(name_or_path: str, resolve: Callable[[str], Path] = Path) -> Pa
 def load_profile(name_or_path: str | Path) -> DeviceProfile:
     """An ARM device's profile by its name, or from a .toml file. Raises RecipeError with every fault found, and for an
     x86 host: nothing of one is counted, timed or estimated."""
-    found = load_any(name_or_path)
-    if isinstance(found, X86Host):
+    profile = load_any(name_or_path)
+    if isinstance(profile, X86Host):
         raise RecipeError(
-            f"{found.name} is an x86 host: outputs can be compared with it, and nothing of it is counted or estimated",
+            f"{profile.name} is an x86 host: outputs can be compared with it, and nothing of it is counted or "
+            "estimated",
             'a [[device]] with via = "emulator" compares outputs; instructions and estimates are of ARM profiles',
         )
-    return found
+    return profile
 
 
 def load_any(name_or_path: str | Path) -> DeviceProfile | X86Host:
@@ -206,7 +207,7 @@ class _Reader(FactReader):
         if not isinstance(tables, list) or not tables:
             self.faults.append("cluster: wanted at least one [[cluster]] table")
             return ()
-        found = []
+        clusters = []
         for index, table in enumerate(tables):
             where = f"cluster[{index}]"
             if not isinstance(table, dict):
@@ -218,10 +219,10 @@ class _Reader(FactReader):
             more, more_sources = self.facts(table, {k: v for k, v in _OPTIONAL.items() if k in table}, where)
             self._identity(values, where)
             if len(values) == len(_CLUSTER):
-                found.append(Cluster(name=name, sources=sources | more_sources, **values, **more))
-        names = [cluster.name for cluster in found]
+                clusters.append(Cluster(name=name, sources=sources | more_sources, **values, **more))
+        names = [cluster.name for cluster in clusters]
         self.faults += [f"cluster: the name {n!r} is used twice" for n in sorted(set(names)) if names.count(n) > 1]
-        return tuple(found)
+        return tuple(clusters)
 
     def _features(self, features: list[object]) -> None:
         for index, name in enumerate(features):
@@ -239,12 +240,12 @@ class _Reader(FactReader):
         core, midr = values.get("core", ""), values.get("midr")
         if core not in _PARTS or midr is None:
             return
-        found = midr >> 24 << 12 | midr >> 4 & 0xFFF
-        if found not in _PARTS[core]:
+        part_of = midr >> 24 << 12 | midr >> 4 & 0xFFF
+        if part_of not in _PARTS[core]:
             known = " or ".join(f"{part >> 12:#x} and {part & 0xFFF:#05x}" for part in _PARTS[core])
             self.faults.append(
                 f"{where}.midr.value: a {core} has implementer and part {known}, "
-                f"found {found >> 12:#x} and {found & 0xFFF:#05x}"
+                f"found {part_of >> 12:#x} and {part_of & 0xFFF:#05x}"
             )
 
 

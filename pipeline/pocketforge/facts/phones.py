@@ -14,6 +14,7 @@ from pocketforge.devices.match import compare, match
 from pocketforge.devices.profiles import DeviceProfile
 from pocketforge.errors import DeviceError, DeviceUnavailable, RecipeError
 from pocketforge.facts.kinds import Looked
+from pocketforge.files import Resolve
 from pocketforge.plan.roles import runner_role
 from pocketforge.plan.steps import Facts, Phone
 from pocketforge.recipe import Recipe
@@ -54,30 +55,28 @@ def connected(wanted: Iterable[str] = ()) -> list[Connected]:
     """
     from pocketforge.devices import phones
 
-    every = []
+    listed_phones = []
     for serial in sorted(wanted):
         try:
             phones.reach(serial)
         except DeviceError as error:
-            every.append(Connected(serial, f"{serial}: {error.message}"))
+            listed_phones.append(Connected(serial, f"{serial}: {error.message}"))
     for listed in phones.list_phones():
         try:
             if listed.problem:
                 raise DeviceUnavailable(f"{listed.problem} {listed.fix}".strip())
             facts = phones.phone_facts(phones.open_phone(listed.serial))
         except DeviceError as error:
-            every.append(Connected(listed.serial, f"{listed.serial}: {error.message}"))
+            listed_phones.append(Connected(listed.serial, f"{listed.serial}: {error.message}"))
             continue
         profile = phones.matched(facts).profile
-        described = f"{listed.serial}: {facts.model or 'unknown model'}"
-        every.append(Connected(listed.serial, described, facts, profile.name if profile else ""))
-    return every
+        label = f"{listed.serial}: {facts.model or 'unknown model'}"
+        listed_phones.append(Connected(listed.serial, label, facts, profile.name if profile else ""))
+    return listed_phones
 
 
 # How well a phone is known, best first: the last two are only its chip.
 _KNOWN_BY = ("device", "model", "soc", "platform")
-
-Resolve = Callable[[str], Path]
 
 
 def find_phones(devices: Sequence[AdbDevice], resolve: Resolve = Path) -> dict[str, Phone]:
@@ -89,28 +88,28 @@ def find_phones(devices: Sequence[AdbDevice], resolve: Resolve = Path) -> dict[s
 
     profiles = {d.profile: load_profile(find_profile(d.profile, resolve)) for d in devices if d.profile}
     try:
-        listed = connected({d.serial for d in devices if d.serial}) if devices else []
+        connected_now = connected({d.serial for d in devices if d.serial}) if devices else []
     except DeviceError as error:
         return {d.name: Phone(d.serial, absent=error.message) for d in devices}
-    assigned: dict[str, Phone] = {}
+    phones: dict[str, Phone] = {}
     # Those that say which one they mean come first.
     for device in sorted(devices, key=lambda d: (not d.serial, not d.profile)):
-        taken = {phone.serial for phone in assigned.values()}
-        assigned[device.name] = _find(device, profiles.get(device.profile), listed, taken)
-    return assigned
+        taken = {phone.serial for phone in phones.values()}
+        phones[device.name] = _find(device, profiles.get(device.profile), connected_now, taken)
+    return phones
 
 
 def _find(device: AdbDevice, profile: DeviceProfile | None, there: Sequence[Connected], taken: set[str]) -> Phone:
-    lines = "; ".join(p.told for p in there) or "none"
+    seen = "; ".join(p.told for p in there) or "none"
     if device.serial:
         named = next((p for p in there if p.serial == device.serial), None)
         if named is None:
-            return Phone(device.serial, absent=f"no phone {device.serial} is connected, found: {lines}")
+            return Phone(device.serial, absent=f"no phone {device.serial} is connected, found: {seen}")
         return _phone(named, profile) if named.facts else Phone(device.serial, absent=named.told)
     free = [p for p in there if p.facts is not None and p.serial not in taken]
-    kind = "one phone"
+    meant = "one phone"
     if profile is not None:
-        kind = f"a phone that is a {profile.title}"
+        meant = f"a phone that is a {profile.title}"
         by = [(p, match(p.facts, [profile]).how) for p in free if p.facts is not None]
         # One that is known by its name goes before one that only has the chip.
         free = next((same for how in _KNOWN_BY if (same := [p for p, known in by if known == how])), [])
@@ -118,9 +117,9 @@ def _find(device: AdbDevice, profile: DeviceProfile | None, there: Sequence[Conn
     if len(free) == 1:
         return _phone(free[0], profile)
     if not free:
-        return Phone(absent=f"wanted {kind}, connected: {lines}")
+        return Phone(absent=f"wanted {meant}, connected: {seen}")
     serials = ", ".join(p.serial for p in free)
-    return Phone(absent=f"wanted {kind}, {len(free)} are connected ({serials}): name one with serial")
+    return Phone(absent=f"wanted {meant}, {len(free)} are connected ({serials}): name one with serial")
 
 
 def _named_by_environment(phones: Sequence[Connected]) -> list[Connected]:
@@ -164,12 +163,12 @@ def asked_phones(
     if not words:
         return []
     asked = [_Word.of(word) for word in words]
-    listed = connected({word.serial for word in asked if word.names_one})
+    connected_now = connected({word.serial for word in asked if word.names_one})
     known = find_phones([d for d in have if isinstance(d, AdbDevice)], resolve)
     taken = {phone.serial for phone in known.values()}
     names = {name for device in have for name in device.budget_names}
     new: list[AdbDevice] = []
-    for phone in (phone for word in asked for phone in word.meant(listed, profile)):
+    for phone in (phone for word in asked for phone in word.meant(connected_now, profile)):
         if phone.serial not in taken:
             taken.add(phone.serial)
             new.append(AdbDevice(_free_name(phone, names), serial=phone.serial, profile=profile or phone.profile))
@@ -224,19 +223,19 @@ def connect(devices: Sequence[Device], say: Callable[[str], None], resolve: Reso
     Raises DeviceUnavailable for one that is required.
     """
     phones = find_phones([d for d in devices if isinstance(d, AdbDevice)], resolve)
-    present: list[Device] = []
+    ready: list[Device] = []
     for device in devices:
         if not isinstance(device, AdbDevice):
-            present.append(device)
+            ready.append(device)
             continue
         phone = phones[device.name]
         if not phone.absent:
-            present.append(dataclasses.replace(device, serial=phone.serial))
+            ready.append(dataclasses.replace(device, serial=phone.serial))
         elif device.required:
             raise _not_there({device.name: phone.absent})
         else:
             say(f"{device.name} is left out: {phone.absent}")
-    return present
+    return ready
 
 
 def ready_phones(devices: Sequence[AdbDevice], resolve: Resolve) -> dict[str, Phone]:
@@ -286,6 +285,6 @@ def without_absent(recipe: Recipe, phones: Mapping[str, Phone]) -> tuple[Recipe,
         raise DeviceUnavailable("no device of the recipe is there:\n  " + "\n  ".join(absent.values()))
     trial = dataclasses.replace(recipe, devices=left, budgets=())
     budgets = tuple(b for b in recipe.budgets if trial.devices_of(b))
-    left_out = [f"{d.name} was left out: {absent[d.name]}" for d in missing]
-    left_out += [f"not judged without {b.device or 'it'}: {b.metric}" for b in recipe.budgets if b not in budgets]
-    return dataclasses.replace(trial, budgets=budgets), tuple(left_out)
+    notes = [f"{d.name} was left out: {absent[d.name]}" for d in missing]
+    notes += [f"not judged without {b.device or 'it'}: {b.metric}" for b in recipe.budgets if b not in budgets]
+    return dataclasses.replace(trial, budgets=budgets), tuple(notes)

@@ -97,8 +97,9 @@ class _Work:
         # user, nice, system, idle, iowait, irq, softirq, steal: what another machine on this one takes is work as well.
         all_ticks = sum(ticks)
         tick_s = 1 / os.sysconf("SC_CLK_TCK")
-        worked = all_ticks - ticks[3] - ticks[4]
-        return cls(worked * tick_s, sum(r.ru_utime + r.ru_stime for r in own), all_ticks * tick_s)
+        return cls(
+            (all_ticks - ticks[3] - ticks[4]) * tick_s, sum(r.ru_utime + r.ru_stime for r in own), all_ticks * tick_s
+        )
 
 
 def _most_processes(environment: Mapping[str, str] = os.environ) -> int:

@@ -312,24 +312,27 @@ def load_checkpoint(
     )
 
 
-def edit_to_json(edit: Edit) -> dict[str, Any]:
+def edit_to_json(edit: Edit) -> dict[str, object]:
     if isinstance(edit, Replace):
         return {"edit": "replace", "module": edit.module, "by": edit.by}
     tensors = {name: {str(dim): list(indices) for dim, indices in dims.items()} for name, dims in edit.tensors.items()}
     return {"edit": "keep_channels", "tensors": tensors, "attributes": edit.attributes}
 
 
-def edit_from_json(data: Mapping[str, Any]) -> Edit:
+def edit_from_json(data: object) -> Edit:
     """Raises ModelError for what is no edit."""
     try:
-        if data["edit"] == "replace":
-            return Replace(str(data["module"]), dict(data["by"]))
-        if data["edit"] == "keep_channels":
-            tensors = {
-                str(name): {int(dim): tuple(int(i) for i in indices) for dim, indices in dims.items()}
-                for name, dims in data["tensors"].items()
-            }
-            return KeepChannels(tensors, {str(name): dict(v) for name, v in data["attributes"].items()})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        match data:
+            case {"edit": "replace", "module": str(module), "by": dict(by)}:
+                return Replace(module, dict(by))
+            case {"edit": "keep_channels", "tensors": dict(tensors), "attributes": dict(attributes)}:
+                indices = {
+                    str(name): {int(dim): tuple(map(int, places)) for dim, places in dims.items()}
+                    for name, dims in tensors.items()
+                }
+                return KeepChannels(indices, {str(name): dict(values) for name, values in attributes.items()})
+            case {"edit": str(kind)} if kind not in ("replace", "keep_channels"):
+                raise ModelError(f"{CHECKPOINT} holds an edit of kind {kind!r}; known: keep_channels, replace")
+    except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{CHECKPOINT} holds a broken edit: {error!r}") from error
-    raise ModelError(f"{CHECKPOINT} holds an edit of kind {data['edit']!r}; known: keep_channels, replace")
+    raise ModelError(f"{CHECKPOINT} holds a broken edit: {data!r}")

@@ -8,13 +8,13 @@ from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 
+from pocketforge import events
 from pocketforge.model.surgery import Edit
 from pocketforge.outcomes.prune import Report
 from pocketforge.recipe.compress import Compress
 from pocketforge.training.batches import Batch, Inputs
 from pocketforge.training.losses import Loss
 
-Emit = Callable[[float, str], None]
 # The goal's metric of a candidate, where that takes an exported file: how is the caller's business (stages/prune.py).
 Measure = Callable[[nn.Module], float]
 
@@ -47,7 +47,7 @@ class Subject:
     step: int = 1
     steps: int = 1
     ratios: dict[str, float] = field(default_factory=dict)
-    emit: Emit = lambda _fraction, _message: None
+    emit: events.Progress = lambda _fraction, _message: None
 
 
 Told = TypeVar("Told", bound=Report, covariant=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pocketforge import events
 from pocketforge.data.dataset import open_dataset
 from pocketforge.files import resolver
 from pocketforge.model import load
@@ -15,7 +16,7 @@ from pocketforge.model.definitions import refuse_half_loaded
 from pocketforge.model.lazy import lazy_names
 from pocketforge.model.surgery import Checkpoint, load_checkpoint
 from pocketforge.model.weights import load_weights
-from pocketforge.pruning.base import Emit, Subject
+from pocketforge.pruning.base import Subject
 from pocketforge.recipe.model import InputSpec
 from pocketforge.specs.compress import CompressSpec
 from pocketforge.specs.trained import ModelSource
@@ -47,7 +48,9 @@ def open_checkpoint(inputs: Mapping[str, Path], model: ModelSource, role: str = 
     return Checkpoint(module, model.definition, dict(model.args), model.seed, [], weights=weights, lazy=shapes)
 
 
-def subject_for(checkpoint: Checkpoint, inputs: Mapping[str, Path], spec: CompressSpec, emit: Emit) -> Subject:
+def subject_for(
+    checkpoint: Checkpoint, inputs: Mapping[str, Path], spec: CompressSpec, emit: events.Progress
+) -> Subject:
     """What a pruning method gets: the model, calibration samples, the task's loss."""
     resolve = resolver(inputs.get("data_root"))
     data = open_dataset(spec.sampling.data, resolve, inputs.get("labels"))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pocketforge import events
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.metrics import PERFECT_SQNR_DB
 from pocketforge.outcomes.quantize import ClusteredWeight
@@ -27,7 +28,7 @@ from pocketforge.quantization.weighted import op_name
 from pocketforge.recipe.compress import Finetune
 from pocketforge.training.batches import TrainSamples
 from pocketforge.training.loop import fit
-from pocketforge.training.options import NO_OPTIONS, Emit, FitOptions, silent
+from pocketforge.training.options import NO_OPTIONS, FitOptions, silent
 
 # What a graph answers.
 Answer: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -68,7 +69,7 @@ def _fixed_embeddings(graph: torch.fx.Graph) -> set[str]:
     return {str(node.args[0].target) for node in embeddings if node.args[1] not in varying}
 
 
-def cluster(graph: torch.fx.GraphModule, entries: int, emit: Emit = silent) -> dict[str, Codebook]:
+def cluster(graph: torch.fx.GraphModule, entries: int, emit: events.Progress = silent) -> dict[str, Codebook]:
     """A codebook of at most `entries` (2 to 256) values for each weight of a graph without batch norm (`fold.py`).
 
     A weight so small that its codebook would be no smaller is left out: it stays float. The same weights give the same

@@ -74,17 +74,17 @@ def _answers(lane: Lane, outcome: Outcome) -> tuple[Output, ...]:
 
 
 def _row(output: Output, reference: Output, scale: float | None, *, classes: bool) -> OutputAgreement:
-    from pocketforge.metrics import equal_share, parity
+    from pocketforge.metrics import argmax_agreement, compare, equal_share
 
     if reference.is_exact:
         return OutputAgreement(reference.name, integer_agreement=equal_share(output.values, reference.values))
-    near = parity(output.values, reference.values, classes=classes)
+    near = compare(output.values, reference.values, classes=classes)
     return OutputAgreement(
         reference.name,
-        argmax_agreement=near["argmax_agreement"] if classes else None,
-        sqnr_db=near["sqnr_db"],
-        max_abs_diff=near["max_abs_diff"],
-        max_steps=near["max_abs_diff"] / scale if scale else None,
+        argmax_agreement=argmax_agreement(output.values, reference.values) if classes else None,
+        sqnr_db=near.sqnr_db,
+        max_abs_diff=near.max_abs_diff,
+        max_steps=near.max_abs_diff / scale if scale else None,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from pocketforge import events
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.base import RunRequest
 from pocketforge.files import hash_file
@@ -15,10 +16,8 @@ from pocketforge.outcomes.export import Exported
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.bench import BenchSpec
 
-Emit = Callable[[float, str], None]
 
-
-def run(inputs: Mapping[str, Path], spec: BenchSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: BenchSpec, out: Path, emit: events.Progress) -> None:
     """inputs: "data", "export".
 
     Writes bench.json. Raises ToolFailed when the file does not load or run, DeviceTimeout.

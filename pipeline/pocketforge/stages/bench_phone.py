@@ -5,9 +5,10 @@ A round in which the phone slowed down is kept, marked, and counts for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from pocketforge import events
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices import adb
 from pocketforge.files import hash_file
@@ -16,10 +17,8 @@ from pocketforge.outcomes.export import Exported
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.bench_phone import BenchPhoneSpec
 
-Emit = Callable[[float, str], None]
 
-
-def run(inputs: Mapping[str, Path], spec: BenchPhoneSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: BenchPhoneSpec, out: Path, emit: events.Progress) -> None:
     """inputs: "data", "export", the user's own "runner" and "runner_library".
 
     Writes bench.json. Raises ToolFailed when the file does not load or run, DeviceUnavailable, DeviceTimeout (too hot

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from pocketforge import events
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.measure.on_emulator import count_file
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
 from pocketforge.specs.count import CountSpec
 
-Emit = Callable[[float, str], None]
 
-
-def run(inputs: Mapping[str, Path], spec: CountSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: CountSpec, out: Path, emit: events.Progress) -> None:
     """inputs: "data", "export", "profile".
 
     Writes counts.json (see devices/emulator/counts.py). Windows that differ are a result, not an error. Raises

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pocketforge import events
 from pocketforge.data.arrays_on_disk import create_samples
 from pocketforge.data.dataset import Dataset, Samples, open_dataset
 from pocketforge.data.labels import repeated_names
@@ -19,10 +20,8 @@ from pocketforge.outcomes import files
 from pocketforge.outcomes.data import ClassCount, Counts, Sampled, SampleTensor
 from pocketforge.specs.data import DataSpec
 
-Emit = Callable[[float, str], None]
 
-
-def run(inputs: Mapping[str, Path], spec: DataSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: DataSpec, out: Path, emit: events.Progress) -> None:
     """Read, split and preprocess the data.
 
     inputs: "data_root" (the folder that the source's relative paths are relative to), "labels" (a text file);

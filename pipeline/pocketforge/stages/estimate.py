@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from pocketforge import events
 from pocketforge.devices.emulator.counts import Counts
 from pocketforge.measure.on_emulator import estimate_file
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
 from pocketforge.specs.count import EstimateSpec
 
-Emit = Callable[[float, str], None]
 
-
-def run(inputs: Mapping[str, Path], spec: EstimateSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: EstimateSpec, out: Path, emit: events.Progress) -> None:
     """inputs: "export", "count", "profile", and "calibration" where the device names one.
 
     Writes estimate.json.

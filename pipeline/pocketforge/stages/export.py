@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
+from pocketforge import events
 from pocketforge.errors import PocketforgeError, StageFailed, first_line
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
@@ -16,10 +17,8 @@ from pocketforge.rewrites.blame import layer_of
 from pocketforge.runtimes.base import ExportRequest, load_exporter
 from pocketforge.specs.export import ExportSpec
 
-Emit = Callable[[float, str], None]
 
-
-def run(inputs: Mapping[str, Path], spec: ExportSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: ExportSpec, out: Path, emit: events.Progress) -> None:
     """inputs: "reference", "quantize" (where a step quantized the model).
 
     Writes the runtime's files and export.json (their roles, inputs, outputs, facts, warnings). Raises StageFailed

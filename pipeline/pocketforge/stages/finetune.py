@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
+from pocketforge import events
 from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
@@ -27,10 +28,8 @@ from pocketforge.training.losses import Loss, task_loss, user_loss
 from pocketforge.training.options import FitOptions
 from pocketforge.training.teacher import open_teacher
 
-Emit = Callable[[float, str], None]
 
-
-def run(inputs: Mapping[str, Path], spec: FinetuneSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: FinetuneSpec, out: Path, emit: events.Progress) -> None:
     """Fine-tune.
 
     inputs: "data_root" (folder that the spec's relative paths are relative to), "definition" (the definition's file,
@@ -46,7 +45,7 @@ def run(inputs: Mapping[str, Path], spec: FinetuneSpec, out: Path, emit: Emit) -
         train(inputs, spec, out, emit)
 
 
-def train(inputs: Mapping[str, Path], spec: FinetuneSpec, out: Path, emit: Emit) -> None:
+def train(inputs: Mapping[str, Path], spec: FinetuneSpec, out: Path, emit: events.Progress) -> None:
     """`run`, in each of its processes; the first one writes."""
     settings = spec.settings
     resolve = resolver(inputs.get("data_root"))

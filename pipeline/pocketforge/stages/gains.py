@@ -13,13 +13,14 @@ import json
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
+from pocketforge import events
 from pocketforge.data.arrays_on_disk import load_samples, sample_paths
 from pocketforge.errors import StageFailed
 from pocketforge.measure.slow_layers import find_slow_layers
@@ -37,7 +38,6 @@ from pocketforge.training.batches import Batch, Inputs
 from pocketforge.training.judge import mean_loss, top1
 from pocketforge.training.losses import task_loss
 
-Emit = Callable[[float, str], None]
 Ratio = tuple[float, float, float]
 Verdict = Literal["none", "faster", "no_gain", "unsettled"]
 
@@ -57,7 +57,7 @@ def most_rounds() -> int:
     return int(given)
 
 
-def run(inputs: Mapping[str, Path], spec: GainsSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: GainsSpec, out: Path, emit: events.Progress) -> None:
     """inputs: data, weights, data_root, state_1 … state_N (checkpoints).
 
     Writes gains.json. Raises as models, exporters and files that do not run do.

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pocketforge import events
 from pocketforge.errors import ModelError
 from pocketforge.measure.on_emulator import count_file, estimate_file
 from pocketforge.measure.trial import Trial, export_float, time_in_turns
@@ -22,7 +23,7 @@ from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
 from pocketforge.outcomes.prune import PruneOutcome, Size
 from pocketforge.outcomes.sensitivity import SensitivityOutcome
-from pocketforge.pruning.base import Emit, Measure, Method, Subject
+from pocketforge.pruning.base import Measure, Method, Subject
 from pocketforge.pruning.sensitivity import choose_ratios
 from pocketforge.pruning.subject import open_checkpoint, subject_for
 from pocketforge.recipe.compress import DropLayers, Goal, PruneChannels
@@ -33,7 +34,7 @@ from pocketforge.specs.prune import PruneSpec, Trials
 GOAL_ROUNDS = 2
 
 
-def run(inputs: Mapping[str, Path], spec: PruneSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: PruneSpec, out: Path, emit: events.Progress) -> None:
     """inputs: data_root, weights or checkpoint, labels, sensitivity (for ratio "auto"); for a goal on an emulated
     device also profile and (its own) calibration.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from pocketforge import events
 from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
@@ -28,13 +29,12 @@ from pocketforge.training.losses import user_loss
 from pocketforge.training.options import FitOptions
 from pocketforge.training.teacher import open_teacher
 
-Emit = Callable[[float, str], None]
 _TRAINED = 0.85  # share of the work
 # The range of an activation is a moving average over batches: a few begin it well enough.
 _RANGE_BATCH, _RANGE_BATCHES = 50, 4
 
 
-def run(inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: events.Progress) -> None:
     """Train with fake quantization and convert.
 
     inputs: as of stage finetune ("data_root", "definition", "checkpoint" or "weights", "labels", "teacher_weights",
@@ -49,7 +49,7 @@ def run(inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: Emit) -> Non
         train(inputs, spec, out, emit)
 
 
-def train(inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: Emit) -> None:
+def train(inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: events.Progress) -> None:
     """`run`, in each of its processes; the first one writes."""
     if spec.model.definition.endswith(".pt2"):
         raise ModelError(
@@ -75,7 +75,7 @@ class _Trained:
     masked: tuple[str, ...]
 
 
-def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: Emit) -> _Trained:
+def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: events.Progress) -> _Trained:
     settings, seed = spec.quantize.settings, spec.sampling.seed
     resolve = resolver(inputs.get("data_root"))
     checkpoint = open_checkpoint(inputs, spec.model)
@@ -115,7 +115,7 @@ def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: Emit) -> _Trained:
     return _Trained(training, history, len(data.train), about_teacher, tuple(sorted(checkpoint.masks)))
 
 
-def _convert(trained: _Trained, inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: Emit) -> None:
+def _convert(trained: _Trained, inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: events.Progress) -> None:
     """Convert the trained graph, and write the step's files."""
     quantize, settings, training = spec.quantize, spec.quantize.settings, trained.training
     example = tuple(load_exported(inputs["reference"] / "model.pt2").example_inputs[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch.export import ExportedProgram
 
+from pocketforge import events
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerStudy
@@ -35,7 +36,6 @@ from pocketforge.rewrites.passes import QUANTIZER, rewrite
 from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
 
-Emit = Callable[[float, str], None]
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 MOST_IN_FLOAT = 0.5  # of the weights: more, and the file is a float file by another name
 
@@ -56,7 +56,7 @@ class Run:
     spec: QuantizeSpec
     inputs: Mapping[str, Path]
     out: Path
-    emit: Emit
+    emit: events.Progress
 
     @property
     def quantize(self) -> Quantize:
@@ -80,7 +80,7 @@ class Make(Protocol):
         ...
 
 
-def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.Progress) -> None:
     """inputs: "data", "reference"; mixed also "layers" (the study's folder); mixed and a codebook with finetune
     "data_root" and perhaps "labels"; the latter "partial", "logs".
 

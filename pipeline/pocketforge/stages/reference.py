@@ -5,7 +5,7 @@ Every lane starts from the traced graph and is compared with these outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pocketforge import events
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
@@ -29,10 +30,8 @@ from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.recipe.model import InputSpec
 from pocketforge.specs.reference import ReferenceSpec
 
-Emit = Callable[[float, str], None]
 
-
-def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events.Progress) -> None:
     """Build, load, trace and evaluate the model.
 
     inputs: "data" (stage data's folder), "data_root", "weights" or "checkpoint" (stage finetune's folder). Writes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pocketforge import events
 from pocketforge.data.dataset import open_dataset
 from pocketforge.files import resolver
 from pocketforge.outcomes import files
-from pocketforge.pruning.base import Emit
 from pocketforge.pruning.sensitivity import measure
 from pocketforge.pruning.subject import gather, open_checkpoint, subject_for
 from pocketforge.specs.sensitivity import SensitivitySpec
@@ -18,7 +18,7 @@ from pocketforge.training.loop import deterministic
 TRAIN_SAMPLES = 1000
 
 
-def run(inputs: Mapping[str, Path], spec: SensitivitySpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: SensitivitySpec, out: Path, emit: events.Progress) -> None:
     """inputs: data_root, weights or checkpoint, labels.
 
     Writes sensitivity.json; the same inputs give the same bytes. Raises ModelError when no layer can be pruned.

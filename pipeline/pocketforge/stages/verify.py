@@ -6,11 +6,12 @@ and nothing builds on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pocketforge import events
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.outputs import named_outputs
@@ -37,10 +38,8 @@ from pocketforge.outcomes.verify import FileCheck, Measured, Verified, named, ve
 from pocketforge.recipe.limits import Limits, verify_limits
 from pocketforge.specs.verify import VerifySpec
 
-Emit = Callable[[float, str], None]
 
-
-def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Progress) -> None:
     """inputs: "data", "reference", "export", "quantize" (where a step quantized the model).
 
     Writes verify.json, verdict.json and the file's outputs (outputs_0.npy …). Raises ToolFailed when a file does not

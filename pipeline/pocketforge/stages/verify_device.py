@@ -7,12 +7,13 @@ fails the stage; one whose outputs differ is a result, which verdict.json names.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 
 import numpy as np
 
+from pocketforge import events
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.outputs import Output, named_outputs, stored_outputs
@@ -29,10 +30,8 @@ from pocketforge.outcomes.verify_device import VerifiedThere
 from pocketforge.registries import DEVICES, RUNTIMES
 from pocketforge.specs.verify_device import VerifyDeviceSpec
 
-Emit = Callable[[float, str], None]
 
-
-def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: events.Progress) -> None:
     """inputs: "data", "reference", "export", "verify" (the host's), "quantize" (where a step quantized the model), an
     emulated device's or x86 host's "profile", a user's own "runner" and "runner_library" for a phone.
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
+from pocketforge import events
 from pocketforge.outcomes import files
 from pocketforge.specs.why import WhySpec
 from pocketforge.why.explain import explain
 
-Emit = Callable[[float, str], None]
 
-
-def run(inputs: Mapping[str, Path], spec: WhySpec, out: Path, emit: Emit) -> None:
+def run(inputs: Mapping[str, Path], spec: WhySpec, out: Path, emit: events.Progress) -> None:
     """inputs: "data", "data_root", "weights" or "checkpoint", "reference", "export", "quantize" (where there is one).
 
     Writes why.json. Raises ToolFailed when the file does not load or run.

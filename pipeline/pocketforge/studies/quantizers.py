@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pocketforge import events
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.facts.gather import gather
-from pocketforge.metrics import Array, accuracy, parity
+from pocketforge.metrics import Array, accuracy, compare
 from pocketforge.model.load import load_exported
 from pocketforge.plan.lanes import make_plan
 from pocketforge.quantization.codebook import batched, float_weights, weight_error, with_weights
@@ -127,7 +127,7 @@ class _Subject:
             bits=bits,
             weight_mse=whole.mse,
             weight_sqnr_db=whole.sqnr_db,
-            output_sqnr_db=float(parity(self._run(graph, self.calibration), self.outputs)["sqnr_db"]),
+            output_sqnr_db=compare(self._run(graph, self.calibration), self.outputs).sqnr_db,
             accuracy=self._accuracy(graph),
             packed_bytes=sum(map(len, packed)) + sum(map(len, rest)),
             packed_gzip_bytes=_gzip(packed + rest),

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pocketforge import events
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
 from pocketforge.model.load import build_model
 from pocketforge.model.weights import load_weights
 from pocketforge.plan.compress import model_source, sampling_of
-from pocketforge.pruning.base import Emit, Subject
+from pocketforge.pruning.base import Subject
 from pocketforge.pruning.subject import gather, open_checkpoint, subject_for
 from pocketforge.pruning.unstructured import MaskConstraint
 from pocketforge.recipe import Recipe
@@ -81,7 +82,13 @@ class Workbench:
             return top1(module, self.eval)
 
     def finetune(
-        self, module: nn.Module, masks: Mapping[str, Tensor], settings: Finetune, seed: int, partial: Path, emit: Emit
+        self,
+        module: nn.Module,
+        masks: Mapping[str, Tensor],
+        settings: Finetune,
+        seed: int,
+        partial: Path,
+        emit: events.Progress,
     ) -> None:
         """Train `module` in place; masked weights stay zero. Goes on from `partial` after a kill."""
         with contextlib.ExitStack() as around:

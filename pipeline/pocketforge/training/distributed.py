@@ -21,10 +21,11 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pocketforge import events
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, ToolFailed, ToolMissing
 from pocketforge.files import replace_whole
 from pocketforge.folders import leave_working_folder
@@ -32,7 +33,6 @@ from pocketforge.run import tracker
 from pocketforge.specs.base import Spec
 from pocketforge.training.engine import WORLD_SIZE
 
-Emit = Callable[[float, str], None]
 # Errors that mean something to the user; any other is a crash, whose story is in the log.
 _KINDS: dict[str, type[PocketforgeError]] = {"ModelError": ModelError, "ToolMissing": ToolMissing}
 _POLL_S = 0.1
@@ -64,7 +64,7 @@ def together(
     inputs: Mapping[str, Path],
     spec: Spec | Mapping[str, object],
     out: Path,
-    emit: Emit,
+    emit: events.Progress,
     *,
     environment: Mapping[str, str] | None = None,
 ) -> None:
@@ -120,7 +120,7 @@ def _environment(rank: int, world: int) -> dict[str, str]:
     }
 
 
-def _listen(reading: int, emit: Emit) -> None:
+def _listen(reading: int, emit: events.Progress) -> None:
     with os.fdopen(reading, encoding="utf-8") as lines:
         for line in lines:
             fraction, message = json.loads(line)

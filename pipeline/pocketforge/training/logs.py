@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pocketforge import events
 from pocketforge.outcomes.train import Epoch
 
-Emit = Callable[[float, str], None]
 Log = Callable[[Epoch], None]
 
 # Which TensorBoard chart a history's figure is drawn in.
@@ -26,7 +26,7 @@ TAGS = {
 
 
 @contextmanager
-def tensorboard(folder: Path | None, first_epoch: int, emit: Emit) -> Iterator[Log]:
+def tensorboard(folder: Path | None, first_epoch: int, emit: events.Progress) -> Iterator[Log]:
     """A function that writes one epoch of a history. Without `folder`, or without the package, it writes nothing.
 
     first_epoch: a broken-off training's scalars from there on are replaced in what TensorBoard shows.

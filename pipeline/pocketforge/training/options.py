@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
+from pocketforge import events
 from pocketforge.training.constraint import WeightConstraint
 from pocketforge.training.distillation import DistillationLoss
 from pocketforge.training.losses import Loss
 
-Emit = Callable[[float, str], None]
 # Is given the optimizer after each switch between train and eval mode, and raises if something is wrong.
 Check = Callable[[torch.optim.Optimizer], None]
 
@@ -46,7 +46,7 @@ class FitOptions:
     partial: Path | None = None
     logs: Path | None = None
     check: Check | None = None
-    emit: Emit = silent
+    emit: events.Progress = silent
 
 
 NO_OPTIONS = FitOptions()

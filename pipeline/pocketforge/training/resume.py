@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from pocketforge import events
 from pocketforge.files import DRAFTS, replace_whole
 from pocketforge.outcomes.train import Epoch
 
-Emit = Callable[[float, str], None]
 FORMAT = "1"
 FILE = "resume.safetensors"
 
@@ -77,7 +77,7 @@ def save(folder: Path, fingerprint: str, tensors: Mapping[str, Tensor], progress
     replace_whole(folder / FILE, pack(plain, header), on_disk=True)
 
 
-def load(folder: Path, fingerprint: str, emit: Emit) -> tuple[dict[str, Tensor], Progress] | None:
+def load(folder: Path, fingerprint: str, emit: events.Progress) -> tuple[dict[str, Tensor], Progress] | None:
     """The state in `folder`; None when there is none, or (with a message) when it is damaged or another training's."""
     from safetensors import SafetensorError, safe_open
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pocketforge import events
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.errors import ToolFailed
 from pocketforge.model.evaluate import evaluate
@@ -25,7 +26,6 @@ from pocketforge.why.forms import Form
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-Emit = Callable[[float, str], None]
 LAYER_SAMPLES = 16  # each layer has thousands of values a sample; more samples change no verdict
 
 
@@ -57,7 +57,7 @@ def _read_outputs(inputs: Mapping[str, Path]) -> tuple[ModelOutput, ...]:
 class Chain:
     """One target's forms, in order, on the first samples of the eval split."""
 
-    def __init__(self, inputs: Mapping[str, Path], spec: WhySpec, scratch: Path, emit: Emit) -> None:
+    def __init__(self, inputs: Mapping[str, Path], spec: WhySpec, scratch: Path, emit: events.Progress) -> None:
         self.inputs = inputs
         self.spec = spec
         self.scratch = scratch

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from torch.fx import Node
 
+from pocketforge import events
 from pocketforge.metrics import Array, Comparison, compare
 from pocketforge.outcomes.why import Explained, FormFound, LayerFound
 from pocketforge.specs.why import WhySpec
 from pocketforge.why.causes import likely
-from pocketforge.why.chain import LAYER_SAMPLES, Chain, Emit, ModelOutput
+from pocketforge.why.chain import LAYER_SAMPLES, Chain, ModelOutput
 from pocketforge.why.forms import Form
 from pocketforge.why.inside import layers_of_stage
 from pocketforge.why.layers import LayerDifference, first_bad
@@ -21,7 +22,7 @@ from pocketforge.why.outputs import Against, OutputJudged, judge_output, shaped
 from pocketforge.why.words import sentence
 
 
-def explain(inputs: Mapping[str, Path], spec: WhySpec, scratch: Path, emit: Emit) -> Explained:
+def explain(inputs: Mapping[str, Path], spec: WhySpec, scratch: Path, emit: events.Progress) -> Explained:
     """What stage `why` finds (see docs/why.md). Raises ToolFailed when the file does not run."""
     chain = Chain(inputs, spec, scratch, emit)
     chain.walk()

@@ -30,7 +30,9 @@ def described(answer: NativeAnswer, runtime: str) -> tuple[list[TensorSpec], lis
     io = native_runner(runtime).io
     known = json.loads(answer["metadata"] or "{}")
     sides = (("inputs", answer["inputs"]), ("outputs", answer["outputs"]))
-    inputs, outputs = ([_described(io, known, side, at, each) for at, each in enumerate(told)] for side, told in sides)
+    inputs, outputs = (
+        [_described(io, known, side, at, tensor) for at, tensor in enumerate(tensors)] for side, tensors in sides
+    )
     return inputs, outputs
 
 
@@ -72,14 +74,14 @@ def write_inputs(
 def read_outputs(outputs: Sequence[NativeTensor], folder: Path, samples: int) -> None:
     """The runner's output files as outputs_0.npy … in `folder`: samples first, without the batch axis."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index, found in enumerate(outputs):
-        shape = tuple(found["shape"])
+    for index, output in enumerate(outputs):
+        shape = tuple(output["shape"])
         if not shape:
-            raise ToolFailed([f"reading output {found['name']}"], 1, "it has no batch axis")
-        raw = np.memmap(found["file"], dtype=np.dtype(found["dtype"]).newbyteorder("<"), mode="r")
+            raise ToolFailed([f"reading output {output['name']}"], 1, "it has no batch axis")
+        raw = np.memmap(output["file"], dtype=np.dtype(output["dtype"]).newbyteorder("<"), mode="r")
         assert raw.size == samples * math.prod(shape)
         np.save(
-            folder / f"outputs_{index}.npy", raw.reshape((samples, *shape))[:, 0].astype(found["dtype"], copy=False)
+            folder / f"outputs_{index}.npy", raw.reshape((samples, *shape))[:, 0].astype(output["dtype"], copy=False)
         )
 
 
@@ -89,8 +91,8 @@ def _converted(chunk: Array, tensor: TensorSpec, model: str) -> Array:
     if chunk.ndim == 4 and batch.shape[1:] != shape and np.moveaxis(batch, 2, 4).shape[1:] == shape:
         batch = np.moveaxis(batch, 2, 4)
     if batch.shape[1:] != shape:
-        found = list(batch.shape[1:])
-        raise _unfit(model, f"input {tensor.name} takes shape {list(shape)}, the samples have {found}")
+        given = list(batch.shape[1:])
+        raise _unfit(model, f"input {tensor.name} takes shape {list(shape)}, the samples have {given}")
     if tensor.dtype in ("int8", "uint8") and tensor.scale:
         limits = np.iinfo(tensor.dtype)
         levels = np.rint(batch / tensor.scale) + (tensor.zero_point or 0)

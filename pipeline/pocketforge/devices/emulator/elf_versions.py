@@ -57,14 +57,14 @@ def unmet(users: Iterable[Path], folder: Path) -> list[str]:
     given: dict[str, frozenset[str]] = {}
     faults = []
     for user in users:
-        for library, wanted in sorted(read_versions(user).needed.items()):
+        for library, needed in sorted(read_versions(user).needed.items()):
             path = folder / library
             if not path.exists():
                 faults.append(f"{user.name} needs {library}, which is not there")
                 continue
             if library not in given:
                 given[library] = read_versions(path).given
-            absent = wanted - given[library]
+            absent = needed - given[library]
             if absent:
                 newest = max(absent, key=_order)
                 faults.append(f"{user.name} needs {newest} of {library}, which has {_newest(given[library], newest)}")

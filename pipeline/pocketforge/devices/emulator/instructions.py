@@ -43,10 +43,10 @@ def classify(word: int) -> str:
     Prefetches are loads (they take a load's slot); `dc zva`, which clears a line, is a store.
     """
     known = _known()
-    found = known.get(word)
-    if found is None:
-        found = known[word] = _kind(*decode(word))
-    return found
+    class_ = known.get(word)
+    if class_ is None:
+        class_ = known[word] = _kind(*decode(word))
+    return class_
 
 
 def decode(word: int) -> tuple[str, str]:
@@ -93,8 +93,8 @@ def _disassembler() -> Any:
 
 def by_class(words: Iterable[tuple[int, int]]) -> dict[str, int]:
     """Executions by class, from pairs of (word, executions)."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for word, executions in words:
         kind = classify(word)
-        found[kind] = found.get(kind, 0) + executions
-    return found
+        counts[kind] = counts.get(kind, 0) + executions
+    return counts

@@ -91,10 +91,10 @@ class Machine:
 def prefix(emulator: Emulator, profile: DeviceProfile, cluster: Cluster) -> Iterator[Path]:
     """A folder for `qemu -L`, gone afterwards: the arm64 libraries, and /proc and /sys as the device shows them."""
     with tempfile.TemporaryDirectory(prefix="pocketforge-emulator-") as folder:
-        made = Path(folder)
-        (made / "lib").symlink_to((emulator.sysroot / "lib").absolute(), target_is_directory=True)
-        write_system(profile, cluster, made)
-        yield made
+        root = Path(folder)
+        (root / "lib").symlink_to((emulator.sysroot / "lib").absolute(), target_is_directory=True)
+        write_system(profile, cluster, root)
+        yield root
 
 
 def command(machine: Machine, prefix: Path, order: Order, qemu_options: Sequence[str] = ()) -> list[str]:

@@ -57,23 +57,23 @@ class Gate:
 @contextlib.contextmanager
 def gate(turn_on: Callable[[int], bool]) -> Iterator[Gate]:
     """`turn_on` is called with the process when the runner is at the gate, which is opened afterwards in any case."""
-    ours, theirs = socket.socketpair()
+    our_end, runner_end = socket.socketpair()
     processes: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def serve() -> None:
-        if ours.recv(1):
-            made.opened = turn_on(processes.get())
+        if our_end.recv(1):
+            gate_.opened = turn_on(processes.get())
             with contextlib.suppress(OSError):  # it ended meanwhile
-                ours.send(b"\0")
+                our_end.send(b"\0")
 
-    made = Gate(theirs.fileno(), processes.put)
-    with ours, theirs:
+    gate_ = Gate(runner_end.fileno(), processes.put)
+    with our_end, runner_end:
         keeper = threading.Thread(target=serve, name="log switch", daemon=True)
         keeper.start()
         try:
-            yield made
+            yield gate_
         finally:
-            ours.shutdown(socket.SHUT_RDWR)  # for a runner that never came
+            our_end.shutdown(socket.SHUT_RDWR)  # for a runner that never came
             processes.put(0)  # and for one that was never known
             keeper.join()
 

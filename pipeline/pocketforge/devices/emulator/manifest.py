@@ -68,8 +68,8 @@ class Part:
 
 def look(path: Path) -> KeptFile:
     """A file's record, read whole. Raises OSError."""
-    found = path.stat()
-    return KeptFile(hash_file(path), found.st_size, found.st_mtime_ns)
+    status = path.stat()
+    return KeptFile(hash_file(path), status.st_size, status.st_mtime_ns)
 
 
 def look_at_folder(folder: Path) -> dict[str, KeptFile]:
@@ -83,19 +83,19 @@ def trouble(part: Part, *, deep: bool) -> str:
 
     deep: read them all. Otherwise only those whose size or time of change is not as recorded.
     """
-    for name, kept in part.files.items():
+    for name, record in part.files.items():
         path = part.folder / name
         try:
-            found = path.stat()
-            if found.st_size == kept.size and found.st_mtime_ns == kept.mtime_ns and not deep:
+            status = path.stat()
+            if status.st_size == record.size and status.st_mtime_ns == record.mtime_ns and not deep:
                 continue
             sha256 = hash_file(path)
         except FileNotFoundError:
             return f"{path} is missing"
         except OSError as error:
             return f"{path} cannot be read: {error.strerror}"
-        if sha256 != kept.sha256:
-            return f"{path} is damaged: sha256 wanted {kept.sha256}, found {sha256}"
+        if sha256 != record.sha256:
+            return f"{path} is damaged: sha256 wanted {record.sha256}, found {sha256}"
     return ""
 
 
@@ -139,13 +139,13 @@ def digest_of(*texts: str) -> str:
 
 def _json(part: Part, root: Path) -> dict[str, Any]:
     # Our own folders are named from the root, so that the whole may be moved; the system's are not ours to name.
-    ours = part.folder.is_relative_to(root)
+    inside = part.folder.is_relative_to(root)
     return {
         "name": part.name,
         "version": part.version,
         "origin": part.origin,
         "key": part.key,
-        "folder": part.folder.relative_to(root).as_posix() if ours else os.fspath(part.folder),
+        "folder": part.folder.relative_to(root).as_posix() if inside else os.fspath(part.folder),
         "roles": dict(part.roles),
         "files": {n: {"sha256": f.sha256, "size": f.size, "mtime_ns": f.mtime_ns} for n, f in part.files.items()},
     }

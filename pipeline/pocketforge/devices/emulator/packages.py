@@ -49,9 +49,9 @@ class Packages:
 
     def wheel(self, wheel: Wheel) -> Path:
         """The pinned file. Raises DeviceUnavailable (absent from, or another in, --from), ToolFailed, ToolMissing."""
-        kept = self.kept / wheel.file
-        if self._usable(kept, wheel.sha256):
-            return kept
+        original = self.kept / wheel.file
+        if self._usable(original, wheel.sha256):
+            return original
         if self.given is not None:
             path = self.given / wheel.file
             if not path.is_file():
@@ -62,9 +62,9 @@ class Packages:
 
     def debs(self, names: Sequence[str]) -> list[Path]:
         """Debian packages by name, all of one release. Raises DeviceUnavailable, ToolFailed, ToolMissing."""
-        kept = [self._kept_deb(name) for name in names]
-        if all(kept):
-            return [path for path in kept if path is not None]
+        originals = [self._kept_deb(name) for name in names]
+        if all(originals):
+            return [path for path in originals if path is not None]
         if self.given is not None:
             return [self._given_deb(self.given, name) for name in names]
         self.emit(f"  fetching {', '.join(names)}")
@@ -107,10 +107,10 @@ class Packages:
 
     def _keep(self, path: Path, sha256: str) -> Path:
         """Check a package and put it, and its hash, among the kept ones."""
-        found = hash_file(path)
-        if found != sha256:
+        actual = hash_file(path)
+        if actual != sha256:
             raise DeviceUnavailable(
-                f"{path} is damaged or another file: sha256 wanted {sha256}, found {found}",
+                f"{path} is damaged or another file: sha256 wanted {sha256}, found {actual}",
                 f"fetch it again: {self.command} --refresh"
                 if self.given is None
                 else f"copy it again to {self.given}, then: {self.command} --from {self.given}",
@@ -139,25 +139,26 @@ class Packages:
         return None
 
     def _given_deb(self, given: Path, name: str) -> Path:
-        found = sorted(given.glob(f"{name}_*.deb"))
-        if not found:
+        candidates = sorted(given.glob(f"{name}_*.deb"))
+        if not candidates:
             raise DeviceUnavailable(f"{given} has no {name}_….deb", OFFLINE)
-        if len(found) > 1:
+        if len(candidates) > 1:
             raise DeviceUnavailable(
-                f"{given} has several of {name}: {', '.join(p.name for p in found)}", "leave only one of them there"
+                f"{given} has several of {name}: {', '.join(p.name for p in candidates)}",
+                "leave only one of them there",
             )
-        return self._keep(found[0], _read_sums(given).get(found[0].name) or hash_file(found[0]))
+        return self._keep(candidates[0], _read_sums(given).get(candidates[0].name) or hash_file(candidates[0]))
 
     def _pip_download(self, wheel: Wheel) -> Path:
         folder = self.folder("pip")
-        wanted = folder / "requirements.txt"
-        wanted.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+        requirements = folder / "requirements.txt"
+        requirements.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
         # One Python's wheels for everyone: the runners load the native library in them, never Python.
         argv = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         argv += ["--implementation", "cp", "--python-version", "3.11", "--require-hashes"]
         for platform in wheel.platforms:
             argv += ["--platform", platform]
-        argv += ["--requirement", os.fspath(wanted), "--dest", os.fspath(folder)]
+        argv += ["--requirement", os.fspath(requirements), "--dest", os.fspath(folder)]
         try:
             hint = f"the package index must be reachable; {OFFLINE}"
             commands.run(argv, cwd=folder, doing=f"fetching {wheel.name}", emit=self.emit, hint=hint)
@@ -197,10 +198,10 @@ class Packages:
             for command in (["update"], ["download", *names]):
                 argv = [program, "--quiet", *options, *command]
                 commands.run(argv, cwd=folder, doing=doing, emit=self.emit, hint=hint)
-        found = [next(iter(sorted(folder.glob(f"{name}_*.deb"))), None) for name in names]
-        if None in found:
+        downloaded = [next(iter(sorted(folder.glob(f"{name}_*.deb"))), None) for name in names]
+        if None in downloaded:
             raise DeviceUnavailable(f"apt-get was asked for {', '.join(names)} and brought not all of them", hint)
-        return [path for path in found if path is not None]
+        return [path for path in downloaded if path is not None]
 
 
 def unpack_wheel(path: Path, wheel: Wheel, folder: Path) -> None:

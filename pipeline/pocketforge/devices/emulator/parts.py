@@ -79,23 +79,23 @@ def identity() -> str:
         parts = load(deep=False)
     except PocketforgeError:
         return "none"
-    told = [
+    identities = [
         [name, part.version, part.key, sorted((n, f.sha256) for n, f in part.files.items())]
         for name, part in sorted(parts.items())
     ]
-    return digest_of(json.dumps(told))
+    return digest_of(json.dumps(identities))
 
 
 def load(*, deep: bool) -> dict[str, Part]:
     """All parts, checked; `deep` reads every file. The qemu is the one in use now. Raises as `installed`."""
     need_packages()
     try:
-        found = manifest.read(emulator_folder())
+        known = manifest.read(emulator_folder())
     except (OSError, ValueError) as error:
         raise DeviceUnavailable(f"the emulator cannot be used: {error}", f"make it again: {SETUP}") from None
-    if found is None:
+    if known is None:
         raise DeviceUnavailable("the emulator is not set up on this machine", f"set it up: {SETUP}")
-    return {name: check_part(name, found.get(name), deep=deep) for name in ALL}
+    return {name: check_part(name, known.get(name), deep=deep) for name in ALL}
 
 
 def check_part(name: str, part: Part | None, *, deep: bool) -> Part:

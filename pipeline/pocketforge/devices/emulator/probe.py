@@ -49,9 +49,9 @@ def _cpu_models(qemu: Path, *_identity: int) -> tuple[str, ...]:
     done = run([str(qemu), "-cpu", "help"], hint=_SETUP)
     models = parse_help(done.stdout.decode(errors="replace"))
     if not models:  # qemu 7.2 ends this with exit code 1
-        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        lines = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         raise DeviceUnavailable(
-            f"{qemu} does not list its CPUs: {said[-1] if said else 'it says nothing'}",
+            f"{qemu} does not list its CPUs: {lines[-1] if lines else 'it says nothing'}",
             "it must be a qemu-aarch64 (user mode); pocketforge device setup emulator",
         )
     return models
@@ -60,10 +60,10 @@ def _cpu_models(qemu: Path, *_identity: int) -> tuple[str, ...]:
 def _identity(qemu: Path) -> tuple[int, int]:
     """Another qemu at the same path gives other answers."""
     try:
-        found = qemu.stat()
+        status = qemu.stat()
     except OSError as error:
         raise DeviceUnavailable(f"cannot run {qemu}: {error.strerror}", _SETUP) from None
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def parse_help(text: str) -> tuple[str, ...]:

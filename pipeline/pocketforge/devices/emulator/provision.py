@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from android_bench.bundle import parts_beside
+from pocketforge import events
 from pocketforge.devices.emulator import commands, manifest, parts, pinned, qemu_binary, sysroot
 from pocketforge.devices.emulator.manifest import Part
 from pocketforge.devices.emulator.packages import Packages, unpack_wheel
@@ -25,7 +26,6 @@ from pocketforge.devices.emulator.parts import LIBRARIES, QEMU, READER, RUNNERS,
 from pocketforge.errors import DeviceUnavailable, PocketforgeError
 from pocketforge.files import explain_os_error, hash_file
 
-Emit = Callable[[str], None]
 _COMPILER = "compiler"
 _ZIG_HINT = "the compiler of the package ziglang must run on this machine"
 _STEPS = (QEMU, *pinned.RUNTIMES, LIBRARIES, _COMPILER, RUNNERS, READER)
@@ -60,7 +60,7 @@ class Made:
 
 
 def setup(
-    emit: Emit, *, given: Path | None = None, refresh: bool = False, builders: Builders | None = None
+    emit: events.Say, *, given: Path | None = None, refresh: bool = False, builders: Builders | None = None
 ) -> Emulator:
     """Make the emulator ready; does nothing when it is. Only one set-up works at a time, another waits for it.
 
@@ -97,26 +97,26 @@ def examine() -> Iterator[tuple[str, str, str, str]]:
     packages = f"not installed: {', '.join(absent)}" if absent else ", ".join(f"{n} {v}" for n, v in versions.items())
     root = parts.emulator_folder()
     try:
-        found = manifest.read(root)
+        known = manifest.read(root)
     except (OSError, ValueError) as error:
-        found, broken = {}, str(error)
+        known, broken = {}, str(error)
     else:
         broken = ""
-    needed = "optional" if found is None else "missing"
+    needed = "optional" if known is None else "missing"
     yield "emulator: packages", needed if absent else "ok", packages, parts.EXTRA
     groups = {QEMU: (QEMU,), LIBRARIES: (LIBRARIES,), "runtimes": tuple(pinned.RUNTIMES), RUNNERS: (RUNNERS, READER)}
     for title, names in groups.items():
-        if found is None:
+        if known is None:
             yield f"emulator: {title}", "optional", "not set up: no ARM device can be emulated", parts.SETUP
             continue
-        state, said = "ok", broken
+        state, words = "ok", broken
         try:
-            checked = [parts.check_part(name, found.get(name), deep=True) for name in names]
+            checked = [parts.check_part(name, known.get(name), deep=True) for name in names]
             alone = checked[0].version if len(checked) == 1 else ""
-            said = f"{alone or _told(checked)} in {checked[0].folder if alone else root}"
+            words = f"{alone or _told(checked)} in {checked[0].folder if alone else root}"
         except PocketforgeError as error:
-            state, said = "missing", broken or error.message
-        yield f"emulator: {title}", state, said, parts.SETUP
+            state, words = "missing", broken or error.message
+        yield f"emulator: {title}", state, words, parts.SETUP
 
 
 def _builders() -> Builders:
@@ -125,13 +125,13 @@ def _builders() -> Builders:
     return Builders(runners.build, reader.build)
 
 
-def _ready(emit: Emit) -> Emulator | None:
+def _ready(emit: events.Say) -> Emulator | None:
     try:
-        found = parts.load(deep=True)
+        emulator = parts.load(deep=True)
     except DeviceUnavailable:
         return None
-    emit(f"ready: {_told(found.values())}")
-    return parts.as_emulator(found)
+    emit(f"ready: {_told(emulator.values())}")
+    return parts.as_emulator(emulator)
 
 
 def _told(found: Iterable[Part]) -> str:
@@ -140,7 +140,7 @@ def _told(found: Iterable[Part]) -> str:
 
 
 @contextlib.contextmanager
-def alone(root: Path, emit: Emit) -> Iterator[None]:
+def alone(root: Path, emit: events.Say) -> Iterator[None]:
     """Hold the set-ups' lock of a folder; waits for another that works there."""
     from filelock import FileLock, Timeout
 
@@ -159,7 +159,7 @@ def alone(root: Path, emit: Emit) -> Iterator[None]:
 class _Setup:
     """One set-up, alone in the folder."""
 
-    def __init__(self, root: Path, emit: Emit, given: Path | None, refresh: bool, builders: Builders) -> None:
+    def __init__(self, root: Path, emit: events.Say, given: Path | None, refresh: bool, builders: Builders) -> None:
         self.root = root
         self.emit = emit
         self.refresh = refresh
@@ -175,14 +175,14 @@ class _Setup:
         started = time.monotonic()
         before = {folder for folder in (self.root / "parts").iterdir() if self.refresh}
         try:
-            found = {QEMU: self.qemu()}
+            by_name = {QEMU: self.qemu()}
             for runtime, wheel in pinned.RUNTIMES.items():
-                found[runtime] = self.part(runtime, parts.wanted_key(runtime), self.unpacked(runtime, wheel))
-            mains = [found[runtime].path(runtime) for runtime in pinned.RUNTIMES]
+                by_name[runtime] = self.part(runtime, parts.wanted_key(runtime), self.unpacked(runtime, wheel))
+            mains = [by_name[runtime].path(runtime) for runtime in pinned.RUNTIMES]
             libraries = [path for main in mains for path in (main, *parts_beside(main))]
             key = manifest.digest_of(*(parts.wanted_key(runtime) for runtime in pinned.RUNTIMES))
-            found[LIBRARIES] = self.part(LIBRARIES, key, lambda folder: self.libraries(folder, libraries))
-            found |= self.built(found)
+            by_name[LIBRARIES] = self.part(LIBRARIES, key, lambda folder: self.libraries(folder, libraries))
+            by_name |= self.built(by_name)
         except BaseException:
             # What was in use stays in use, so half a refresh would never be looked for again.
             if self.refresh:
@@ -190,17 +190,17 @@ class _Setup:
             raise
         finally:
             shutil.rmtree(self.scratch, ignore_errors=True)
-        manifest.write(self.root, found)
+        manifest.write(self.root, by_name)
         # Nothing names the others any more: parts of older versions, the unpacked compiler.
-        self.keep_only({part.folder for part in found.values()})
+        self.keep_only({part.folder for part in by_name.values()})
         self.packages.forget({wheel.file for wheel in (*pinned.RUNTIMES.values(), *pinned.COMPILERS.values())})
-        size = sum(part.size_bytes for part in found.values())
-        kept = sum(path.stat().st_size for path in self.packages.kept.iterdir())
+        size = sum(part.size_bytes for part in by_name.values())
+        kept_bytes = sum(path.stat().st_size for path in self.packages.kept.iterdir())
         self.emit(
-            f"ready in {time.monotonic() - started:.0f} s: {size:,} bytes, and {kept:,} bytes of packages kept in "
-            f"{self.packages.kept}"
+            f"ready in {time.monotonic() - started:.0f} s: {size:,} bytes, and {kept_bytes:,} bytes of packages "
+            f"kept in {self.packages.kept}"
         )
-        return parts.as_emulator(found)
+        return parts.as_emulator(by_name)
 
     def keep_only(self, used: Set[Path]) -> None:
         for folder in (self.root / "parts").iterdir():
@@ -209,23 +209,23 @@ class _Setup:
 
     def part(self, name: str, key: str, make: Callable[[Path], Made]) -> Part:
         """A part: the kept one of this key, or a new one, published in one rename."""
-        kept = self.kept(name, key)
-        if kept is not None:
-            self.say(name, f"kept, {kept.version}")
-            return kept
+        stored = self.kept(name, key)
+        if stored is not None:
+            self.say(name, f"kept, {stored.version}")
+            return stored
         self.say(name, "making")
         started = time.monotonic()
         work = self.scratch / "part"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        made = make(work)
+        record = make(work)
         target = self.root / "parts" / f"{name.replace(' ', '-')}-{uuid.uuid4().hex[:8]}"
         if name == _COMPILER:
             # It has 20,000 files and is gone at the end: its program stands for them.
-            files = {made.roles[name]: manifest.look(work / made.roles[name])}
+            files = {record.roles[name]: manifest.look(work / record.roles[name])}
         else:
             files = manifest.look_at_folder(work)
-        part = Part(name, made.version, made.origin, key, target, made.roles, files)
+        part = Part(name, record.version, record.origin, key, target, record.roles, files)
         manifest.write_part(work / manifest.RECORD, part, self.root)
         work.rename(target)
         self.say(name, f"{part.version}, {part.size_bytes:,} bytes, {time.monotonic() - started:.1f} s")
@@ -251,14 +251,14 @@ class _Setup:
         chosen = qemu_binary.chosen()
         passed_over: list[str] = []
         if chosen is not None:
-            found: qemu_binary.Qemu | None = qemu_binary.examine_chosen(chosen)
+            binary: qemu_binary.Qemu | None = qemu_binary.examine_chosen(chosen)
         else:
-            found, passed_over = qemu_binary.on_path()
+            binary, passed_over = qemu_binary.on_path()
         for reason in passed_over:
             self.emit(f"  {reason}")
-        if found is not None:
-            self.say(QEMU, f"{found.version}, {found.path}")
-            return parts.qemu_part(found)
+        if binary is not None:
+            self.say(QEMU, f"{binary.version}, {binary.path}")
+            return parts.qemu_part(binary)
 
         def make(folder: Path) -> Made:
             program, deb = qemu_binary.from_packages(self.packages, folder, passed_over)
@@ -281,12 +281,12 @@ class _Setup:
 
     def built(self, found: Mapping[str, Part]) -> dict[str, Part]:
         keys = {name: parts.wanted_key(name) for name in (RUNNERS, READER)}
-        kept = {name: self.kept(name, key) for name, key in keys.items()}
-        for name, part in kept.items():
+        stored = {name: self.kept(name, key) for name, key in keys.items()}
+        for name, part in stored.items():
             if part is not None:
                 self.say(name, f"kept, {part.version}")
-        if all(kept.values()):
-            return {name: part for name, part in kept.items() if part is not None}
+        if all(stored.values()):
+            return {name: part for name, part in stored.items() if part is not None}
         wheel = pinned.COMPILERS[platform.machine()]
         compiler = self.part(_COMPILER, manifest.digest_of(wheel.sha256), self.unpacked(_COMPILER, wheel))
         zig = compiler.path(_COMPILER)
@@ -309,8 +309,8 @@ class _Setup:
 
         with _compiler_caches(self.scratch / "zig"):
             return {
-                RUNNERS: kept[RUNNERS] or self.part(RUNNERS, keys[RUNNERS], runners),
-                READER: kept[READER] or self.part(READER, keys[READER], reader),
+                RUNNERS: stored[RUNNERS] or self.part(RUNNERS, keys[RUNNERS], runners),
+                READER: stored[READER] or self.part(READER, keys[READER], reader),
             }
 
 

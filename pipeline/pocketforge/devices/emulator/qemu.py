@@ -50,18 +50,18 @@ def cpu_option(profile: DeviceProfile, cluster: Cluster, qemu: Path, qemu_versio
 
     Raises DeviceUnavailable, which names the features that this qemu cannot give (or cannot leave out).
     """
-    wanted = (EXACT | NEEDED) & set(profile.features)
+    needed = (EXACT | NEEDED) & set(profile.features)
     nearest: frozenset[str] | None = None
-    for option in _options(cluster, "sve" in wanted, cpu_models(qemu)):
+    for option in _options(cluster, "sve" in needed, cpu_models(qemu)):
         answer = examine(qemu, f"{option},midr={cluster.midr:#x}")
         if answer is None or answer.midr != cluster.midr:
             continue
-        given = answer.features & (EXACT | (NEEDED & wanted))
-        if given == wanted:
+        given = answer.features & (EXACT | (NEEDED & needed))
+        if given == needed:
             return f"{option},midr={cluster.midr:#x}"
-        if nearest is None or _distance(given, wanted) < _distance(nearest, wanted):
+        if nearest is None or _distance(given, needed) < _distance(nearest, needed):
             nearest = given
-    raise _refusal(profile, wanted, nearest, qemu, qemu_version)
+    raise _refusal(profile, needed, nearest, qemu, qemu_version)
 
 
 def _options(cluster: Cluster, sve: bool, models: tuple[str, ...]) -> Iterator[str]:

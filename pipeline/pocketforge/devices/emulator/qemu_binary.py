@@ -53,11 +53,11 @@ class UnfitQemuError(Exception):
 
 def parse_version(text: str, guest: Guest = "aarch64") -> str:
     """`7.2.22` from what `qemu-aarch64 --version` prints. Raises UnfitQemuError when another program printed it."""
-    found = re.match(rf"qemu-{guest} version (\d+(?:\.\d+)+)", text)
-    if not found:
+    match = re.match(rf"qemu-{guest} version (\d+(?:\.\d+)+)", text)
+    if not match:
         first = text.strip().partition("\n")[0]
         raise UnfitQemuError(f"is not qemu-{guest}: --version prints {first!r}")
-    return found.group(1)
+    return match.group(1)
 
 
 def new_enough(version: str) -> bool:
@@ -67,10 +67,10 @@ def new_enough(version: str) -> bool:
 def examine(path: Path, guest: Guest = "aarch64") -> Qemu:
     """Run a qemu for its version. Raises UnfitQemuError: not there, does not start, another program, too old."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise UnfitQemuError(f"cannot be used: {error.strerror}") from None
-    return _examine(path, guest, found.st_size, found.st_mtime_ns)
+    return _examine(path, guest, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=16)
@@ -125,10 +125,10 @@ def on_path(guest: Guest = "aarch64") -> tuple[Qemu | None, list[str]]:
     """The first fit qemu on PATH, and why those before it were passed over."""
     passed_over: list[str] = []
     for name in names_of(guest):
-        found = shutil.which(name)
-        if found is None:
+        program = shutil.which(name)
+        if program is None:
             continue
-        path = Path(found).absolute()
+        path = Path(program).absolute()
         try:
             return examine(path, guest), passed_over
         except UnfitQemuError as error:

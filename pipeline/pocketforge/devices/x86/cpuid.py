@@ -37,8 +37,8 @@ def here() -> frozenset[str] | None:
     """Of NAMES, what this machine's processor has; None where it is no x86-64 under Linux."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return None
-    found = features_here()
-    return frozenset(NAMES) & frozenset(found) if found else None
+    names = features_here()
+    return frozenset(NAMES) & frozenset(names) if names else None
 
 
 def under(qemu: Path, cpu: str) -> frozenset[str] | None:
@@ -47,10 +47,10 @@ def under(qemu: Path, cpu: str) -> frozenset[str] | None:
     Raises DeviceUnavailable, DeviceTimeout.
     """
     try:
-        found = qemu.stat()
+        status = qemu.stat()
     except OSError as error:
         raise DeviceUnavailable(f"cannot run {qemu}: {error.strerror}") from None
-    return _under(qemu, cpu, found.st_mtime_ns, found.st_size)
+    return _under(qemu, cpu, status.st_mtime_ns, status.st_size)
 
 
 @functools.cache

@@ -37,19 +37,19 @@ class Player:
 
 def player(profile: X86Host) -> Player:
     """What plays such a host here. Raises DeviceUnavailable: nothing on this machine can."""
-    found = cpuid.here()
-    if found is None:
+    here = cpuid.here()
+    if here is None:
         raise DeviceUnavailable(
             f"{profile.name} runs this environment's own wheels, which must be for x86-64; this is "
             f"{platform.system()} on {platform.machine()}",
             "build on an x86-64 machine under Linux",
         )
-    if not profile.differs(found):
+    if not profile.differs(here):
         return Player((), NATIVE)
     if not profile.qemu_cpu:
         raise DeviceUnavailable(
             f"{profile.name} can be played only by a machine that is one, as no qemu emulates {profile.kernels}: this "
-            f"machine {profile.differs(found)}",
+            f"machine {profile.differs(here)}",
             f"build on a machine with {profile.kernels}, or take this device out of the recipe",
         )
     part = qemu.installed()
@@ -71,10 +71,14 @@ def player(profile: X86Host) -> Player:
 def identity(profile: X86Host) -> str:
     """A short name of what decides what a run gives, for keys; `none` when nothing here can play the host."""
     try:
-        found = player(profile)
+        played_by = player(profile)
     except DeviceError:
         return "none"
-    return f"{found.version} {qemu.installed().files[Path(found.start[0]).name].sha256}" if found.start else NATIVE
+    return (
+        f"{played_by.version} {qemu.installed().files[Path(played_by.start[0]).name].sha256}"
+        if played_by.start
+        else NATIVE
+    )
 
 
 def run(request: RunRequest, profile: X86Host) -> RunAnswer:

@@ -53,11 +53,11 @@ class X86Host:
 
     def differs(self, features: Iterable[str]) -> str:
         """What a processor with these features has otherwise, in words; nothing when it is such a host."""
-        found = set(features)
-        missing, excess = [n for n in self.has if n not in found], [n for n in self.lacks if n in found]
-        told = [f"has no {', '.join(missing)}"] if missing else []
-        told += [f"has {', '.join(excess)}, by which other kernels are chosen"] if excess else []
-        return " and ".join(told)
+        present = set(features)
+        missing, excess = [n for n in self.has if n not in present], [n for n in self.lacks if n in present]
+        differences = [f"has no {', '.join(missing)}"] if missing else []
+        differences += [f"has {', '.join(excess)}, by which other kernels are chosen"] if excess else []
+        return " and ".join(differences)
 
 
 def hosts_folder() -> Path:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from pocketforge import events
 from pocketforge.devices.emulator import manifest, parts, provision, qemu_binary
 from pocketforge.devices.emulator.manifest import Part
 from pocketforge.devices.emulator.packages import Packages
@@ -19,7 +20,6 @@ from pocketforge.errors import DeviceUnavailable, PocketforgeError
 from pocketforge.files import explain_os_error, hash_file
 from pocketforge.folders import environments_dir
 
-Emit = Callable[[str], None]
 FORMAT = 1
 NAME = "x86-emulator"
 SETUP = f"pocketforge device setup {NAME}"
@@ -50,7 +50,7 @@ def installed(*, deep: bool = False) -> Part:
     return part
 
 
-def setup(emit: Emit, *, given: Path | None = None, refresh: bool = False) -> Path:
+def setup(emit: events.Say, *, given: Path | None = None, refresh: bool = False) -> Path:
     """Make the program ready and return its path; does nothing when it is.
 
     given: a folder of Debian packages, asked instead of the network. refresh: fetch it again. Raises DeviceUnavailable,
@@ -79,7 +79,7 @@ def _ready() -> Part | None:
         return None
 
 
-def _make(root: Path, shared: Path, emit: Emit, given: Path | None, refresh: bool) -> Part:
+def _make(root: Path, shared: Path, emit: events.Say, given: Path | None, refresh: bool) -> Part:
     chosen = qemu_binary.chosen(_GUEST)
     if chosen is not None:
         return parts.qemu_part(qemu_binary.examine_chosen(chosen, _GUEST))
@@ -105,5 +105,5 @@ def examine() -> Iterator[tuple[str, str, str, str]]:
         part = installed(deep=True)
         yield "x86 hosts", "ok", f"qemu-x86_64 {part.version} in {part.folder}", SETUP
     except PocketforgeError as error:
-        said = error.message if set_up else "not set up: no x86 host without this machine's kernels can be played"
-        yield "x86 hosts", "missing" if set_up else "optional", said, SETUP
+        words = error.message if set_up else "not set up: no x86 host without this machine's kernels can be played"
+        yield "x86 hosts", "missing" if set_up else "optional", words, SETUP
