@@ -12,9 +12,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
-from pocketforge.plan.steps import Facts, Step, spec_json
+from pocketforge.plan.steps import Facts, Step
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.data import parse_source
 from pocketforge.registries import RUNTIMES, SOURCES, stage_info
@@ -68,7 +68,7 @@ class Steps:
         self,
         stage: str,
         lane: str,
-        spec: Spec | Mapping[str, Any],
+        spec: Spec,
         needs: Mapping[str, str],
         **more: Unpack[Further],
     ) -> str:
@@ -99,7 +99,7 @@ class Steps:
     def _key(
         self,
         stage: str,
-        spec: Spec | Mapping[str, Any],
+        spec: Spec,
         needs: Mapping[str, str],
         reads: tuple[str, ...],
         also: tuple[str, ...],
@@ -110,7 +110,7 @@ class Steps:
             "format": _FORMAT,
             "stage": stage,
             "version": info.version,
-            "spec": spec_json(spec),
+            "spec": spec.to_json(),
             "needs": dict(needs),
             "files": {role: self.facts.digests[role] for role in reads if role in self.facts.digests},
             "libraries": {name: self.facts.versions.get(name, "none") for name in libraries},
