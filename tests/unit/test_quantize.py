@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import pickle
@@ -177,6 +178,35 @@ def test_a_row_with_a_key_that_no_table_has_is_refused_by_its_name(monkeypatch: 
     monkeypatch.setattr(SCHEMES, "_added", {"mine": row})
     with pytest.raises(ValueError, match=r"scheme mine cannot be used: .* no `quantize` table has: entires"):
         Quantize("mine")
+
+
+# Of single layers, which compute in one of three ways, code may ask by name.
+LAYERS = {"layer", "override", "each"}
+
+
+def compared_by_name(source: str) -> list[str]:
+    """Where a scheme's name is compared with a word, or with several."""
+    found: list[str] = []
+    if ".scheme" not in source:
+        return found
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            names = [side for side in sides if isinstance(side, ast.Attribute) and side.attr == "scheme"]
+            words = [side for side in sides if isinstance(side, ast.Constant | ast.Tuple | ast.List | ast.Set)]
+            if words and any(ast.unparse(name.value) not in LAYERS for name in names):
+                found.append(ast.unparse(node))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "scheme":
+            found.append(ast.unparse(node))  # .scheme.startswith
+    return found
+
+
+def test_nobody_asks_a_scheme_by_its_name() -> None:
+    """Who needs a fact of a scheme looks it up in its row: a scheme that is missing in a list would be so silently."""
+    asked = {str(path): compared_by_name(path.read_text("utf-8")) for path in PACKAGE.glob("pocketforge/**/*.py")}
+    assert len(asked) > 300 and {path: names for path, names in asked.items() if names} == {}
+    for line in ("q.scheme == 'mixed'", "q.scheme in ('fp32', 'fp16')", "x.y.scheme.startswith"):
+        assert compared_by_name(line) == [line]
 
 
 @pytest.mark.parametrize("name", SCHEMES.ours)

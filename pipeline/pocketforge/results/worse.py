@@ -14,11 +14,11 @@ def worse_than_float(
 ) -> Iterator[str]:
     """Quantized files that are bigger, or slower by more than their intervals, than the same runtime's fp32 file."""
     records = {target.name: target for target in targets}
-    floats = {(t.runtime, t.layout): t.name for t in recipe.targets if t.quantize.scheme == "fp32"}
+    floats = {(t.runtime, t.layout): t.name for t in recipe.targets if t.quantize.info.keeps_numbers}
     measured = {(m.target, m.metric, m.device): m for m in measurements}
     for target in recipe.targets:
         sibling = floats.get((target.runtime, target.layout))
-        if sibling is None or target.quantize.scheme == "fp32":
+        if sibling is None or target.quantize.info.keeps_numbers:
             continue
         left = ", ".join(records[target.name].facts.float_layers or ())
         because = f"; float weights: {left}" if left else "; no layer stayed float"
