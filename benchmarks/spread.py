@@ -20,7 +20,6 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -30,6 +29,7 @@ from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.files import hash_file
 from pocketforge.measure.processes import PROCESSES_VARIABLE, time_in_processes
+from pocketforge.outcomes.bench import Bench
 from pocketforge.recipe import Budget, Data, Model, Recipe, Target
 from pocketforge.recipe.device import HostDevice
 from pocketforge.records import Measurement
@@ -62,11 +62,11 @@ def small_file(folder: Path) -> RunRequest:
     )  # fmt: skip
 
 
-def gate(found: dict[str, Any], limits: list[float]) -> list[str]:
+def gate(found: Bench, limits: list[float]) -> list[str]:
     """The gate's verdict on each limit."""
-    samples = tuple(found["samples_ms"])
+    samples = tuple(found.samples_ms)
     measured = Measurement(
-        "latency_ms", percentile(samples, "p50"), "ms", "small", found["sha256"], "host", "host", samples, found["how"]
+        "latency_ms", percentile(samples, "p50"), "ms", "small", found.sha256, "host", "host", samples, found.how
     )
     recipe = Recipe(
         name="spread",
@@ -79,9 +79,9 @@ def gate(found: dict[str, Any], limits: list[float]) -> list[str]:
     return [result.verdict for result in judge(recipe, [measured])]
 
 
-def by_one_process(found: dict[str, Any], limits: list[float]) -> list[str]:
+def by_one_process(found: Bench, limits: list[float]) -> list[str]:
     """The verdicts that the interval of the first process's samples gives."""
-    interval = percentile_interval(found["samples_ms"][: found["how"]["processes"][0]["samples"]], "p50")
+    interval = percentile_interval(found.samples_ms[: found.how.processes[0].samples], "p50")
     return [
         "INCONCLUSIVE" if interval.low <= limit <= interval.high else "PASS" if interval.high < limit else "FAIL"
         for limit in limits
@@ -130,7 +130,7 @@ def main() -> None:
         f"  the runs: min {ordered[0]:.4f}, 90 % within {ordered[len(ordered) // 20]:.4f} to "
         f"{ordered[-1 - len(ordered) // 20]:.4f}, max {ordered[-1]:.4f} ms; processors busy {busy[0] / busy[1]:.0%}, "
         f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()}, "
-        f"others' share {statistics.median(found['how']['others'] for found in sittings):.0%}"
+        f"others' share {statistics.median(found.how.others for found in sittings):.0%}"
     )
     rng = random.Random(13)
     limits = [[own_ms * rng.uniform(1 - WITHIN, 1 + WITHIN) for _ in range(options.budgets)] for _ in sittings]
@@ -139,7 +139,7 @@ def main() -> None:
     one = [verdict for found, some in zip(sittings, limits, strict=True) for verdict in by_one_process(found, some)]
     row(f"{DEVICE.processes} processes (target ≤ 1 %)", ours, flat, own_ms)
     row("samples of one process", one, flat, own_ms)
-    intervals = [latency_interval(found["samples_ms"], found["how"], "p50") for found in sittings]
+    intervals = [latency_interval(found.samples_ms, found.how, "p50") for found in sittings]
     below = statistics.median(1 - i.low / i.value for i in intervals)
     above = statistics.median(i.high / i.value - 1 for i in intervals)
     print(f"  the median interval is -{below:.1%} to +{above:.1%}")

@@ -21,7 +21,6 @@ else exits 1. Success 0, wrong usage 2, interrupt 130. What nothing here explain
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 EXIT_OK = 0
 EXIT_GATE_FAILED = 1
@@ -45,15 +44,15 @@ class PocketforgeError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # Stages run in processes of their own and their errors cross a pipe: constructors differ, attributes do not.
         return _rebuild, (type(self), dict(self.__dict__))
 
 
-def _rebuild(kind: type[PocketforgeError], attributes: dict[str, Any]) -> PocketforgeError:
-    error = kind.__new__(kind, attributes["message"])
+def _rebuild(kind: type[PocketforgeError], attributes: dict[str, object]) -> PocketforgeError:
+    error = kind.__new__(kind)
     error.__dict__.update(attributes)
-    error.args = (attributes["message"],)
+    error.args = (error.message,)
     return error
 
 
@@ -156,12 +155,12 @@ class DeviceTimeout(DeviceError):
 
 def chain_of(error: BaseException) -> list[BaseException]:
     """The error and what it was raised from, the innermost last. What was only handled meanwhile is not of it."""
-    found: list[BaseException] = []
+    chain: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and current not in found:
-        found.append(current)
+    while current is not None and current not in chain:
+        chain.append(current)
         current = current.__cause__
-    return found
+    return chain
 
 
 def first_line(error: BaseException) -> str:

@@ -5,18 +5,32 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class BuildStarted:
+    """The plan is made.
+
+    Attributes:
+        steps: How many it has.
+        stored: Of these, how many have a result already.
+    """
+
     steps: int
     stored: int
 
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """`pid` is the process that runs the stage; `log` is where its output goes."""
+    """A stage begins, in a process of its own.
+
+    Attributes:
+        stage: Its name.
+        lane: The targets that it is for, joined by "+".
+        key: Of the step.
+        pid: The process that runs the stage.
+        log: Where its output goes; empty where it has none.
+    """
 
     stage: str
     lane: str
@@ -27,7 +41,14 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepProgress:
-    """`fraction` of the stage's work done, 0 to 1."""
+    """A stage says how far it is.
+
+    Attributes:
+        stage: Its name.
+        lane: As in `StepStarted`.
+        fraction: Of its work done, 0 to 1.
+        message: At what it is.
+    """
 
     stage: str
     lane: str
@@ -37,6 +58,15 @@ class StepProgress:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
+    """A stage's result is stored.
+
+    Attributes:
+        stage: Its name.
+        lane: As in `StepStarted`.
+        key: Of the step.
+        wall_s: How long it took.
+    """
+
     stage: str
     lane: str
     key: str
@@ -45,6 +75,14 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class StepReused:
+    """A step's result was there.
+
+    Attributes:
+        stage: Its name.
+        lane: As in `StepStarted`.
+        key: Of the step.
+    """
+
     stage: str
     lane: str
     key: str
@@ -52,6 +90,16 @@ class StepReused:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
+    """A stage ended with an error.
+
+    Attributes:
+        stage: Its name.
+        lane: As in `StepStarted`.
+        key: Of the step.
+        message: The error.
+        log: Where its output went.
+    """
+
     stage: str
     lane: str
     key: str
@@ -61,7 +109,14 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class StepSkipped:
-    """Not run, because something it needs failed."""
+    """Not run, because something it needs failed.
+
+    Attributes:
+        stage: Its name.
+        lane: As in `StepStarted`.
+        key: Of the step.
+        because: What failed.
+    """
 
     stage: str
     lane: str
@@ -71,12 +126,22 @@ class StepSkipped:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
+    """Something that the user should know.
+
+    Attributes:
+        message: What.
+    """
+
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Nothing goes on until somebody else is done: for what, and for whom."""
+    """Nothing goes on until somebody else is done.
+
+    Attributes:
+        message: For what, and for whom.
+    """
 
     message: str
 
@@ -85,9 +150,13 @@ Event = (
     BuildStarted | StepStarted | StepProgress | StepFinished | StepReused | StepFailed | StepSkipped | Warned | Waiting
 )
 Emit = Callable[[Event], None]
+# How far one piece of work is, 0 to 1, and at what.
+Progress = Callable[[float, str], None]
+# A line for whoever waits.
+Say = Callable[[str], None]
 
 
-def to_json(event: Event) -> dict[str, Any]:
+def to_json(event: Event) -> dict[str, object]:
     """The event as plain data, with its kind under `event`."""
     return {"event": type(event).__name__, **dataclasses.asdict(event)}
 

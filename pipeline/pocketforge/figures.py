@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pocketforge.errors import ToolMissing
 from pocketforge.files import explain_os_error
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def new_figure(width: float, height: float) -> tuple[Any, Any]:
+
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure (inches) and its axes. Raises ToolMissing without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,7 +25,7 @@ def new_figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def save_figure(figure: Any, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     """Write a PNG. Raises StoreError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

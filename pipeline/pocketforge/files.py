@@ -15,13 +15,14 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pocketforge.errors import ModelError, StoreError
 
 # Control characters of C1, line and paragraph separators, changes of direction, halves of surrogate pairs.
 _OBEYED = re.compile("[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+# Drafts of files that are written whole: what a killed process leaves, in the folder of the file.
+DRAFTS = ".*.part"
 # Makes a path written in a recipe absolute.
 Resolve = Callable[[str], Path]
 
@@ -52,20 +53,34 @@ def read_whole(path: Path) -> bytes:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` in place of what was there. Raises StoreError, and then leaves nothing behind."""
-    partial = path.with_name(f".{uuid.uuid4().hex}.part")  # the name may be as long as names can be
+def write_whole(path: Path, data: bytes, option: str = "--output") -> None:
+    """Put `data` in place of what was there, in one rename. Raises StoreError, and then leaves nothing behind.
+
+    option: what chooses another place, for the error.
+    """
     try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        replace_whole(path, data)
     except OSError as error:
-        raise explain_os_error(error, path.parent, "--output") from error
+        raise explain_os_error(error, path.parent, option) from error
+
+
+def replace_whole(path: Path, data: bytes, *, on_disk: bool = False) -> None:
+    """As `write_whole`, for where OSErrors are said by the caller.
+
+    on_disk: also after a power cut; without it, that can leave the new name on an empty file.
+    """
+    draft = path.with_name(f".{uuid.uuid4().hex}.part")  # the name may be as long as names can be
+    try:
+        draft.write_bytes(data)
+        if on_disk:
+            sync(draft)
+        os.replace(draft, path)
     finally:
-        with contextlib.suppress(OSError):  # the error above says what is wrong with the place
-            partial.unlink()
+        with contextlib.suppress(OSError):  # an error above says what is wrong with the place
+            draft.unlink()
 
 
-def json_text(value: Any) -> str:
+def json_text(value: object) -> str:
     """JSON as people read it: letters of all languages as they are, but no character that a terminal obeys.
 
     Names come from the user's folders and files; JSON itself escapes only those before the space.

@@ -16,9 +16,30 @@ LOCKS_VARIABLE = "POCKETFORGE_LOCKS_DIR"
 _SAFE_PATH = "PYTHONSAFEPATH"
 
 
+class _Asked:
+    """What the command line that runs says."""
+
+    cache: Path | None = None
+
+
 def cache_dir() -> Path:
     """The root of stored results."""
-    return _chosen(VARIABLE) or _user_cache()
+    return _Asked.cache or _chosen(VARIABLE) or _user_cache()
+
+
+@contextlib.contextmanager
+def own_choice() -> Iterator[None]:
+    """What `choose_cache` says holds until this ends: one command line's options are not the next one's."""
+    _Asked.cache = None
+    try:
+        yield
+    finally:
+        _Asked.cache = None
+
+
+def choose_cache(folder: Path) -> None:
+    """`--cache-dir`: it goes before POCKETFORGE_CACHE_DIR."""
+    _Asked.cache = folder.expanduser().absolute()
 
 
 def environments_dir() -> Path:

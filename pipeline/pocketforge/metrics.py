@@ -39,7 +39,12 @@ _CHUNK_VALUES = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of an output, as `channel 4` or `row 39`, and its SQNR."""
+    """A part of an output.
+
+    Attributes:
+        where: Which, as `channel 4` or `row 39`.
+        sqnr_db: Its own signal to quantization noise ratio, in dB.
+    """
 
     where: str
     sqnr_db: float
@@ -49,10 +54,15 @@ class Part:
 class Comparison:
     """How near an output is to the reference's.
 
-    sqnr_db: signal (about each channel's mean; of classes, the mean of all) to quantization noise. max_abs_diff: the
-    largest absolute difference; max_diff_ratio: that over the reference's largest magnitude, or over a channel's
-    largest range where that is less. channel, region: those with the lowest SQNR; None where none can be judged. dead:
-    channels that answer one value where the reference varies, as `channels 4-6`; dead_count: how many.
+    Attributes:
+        sqnr_db: Signal (about each channel's mean; of classes, the mean of all) to quantization noise, in dB.
+        max_abs_diff: The largest absolute difference.
+        max_diff_ratio: That over the reference's largest magnitude, or over a channel's largest range where that is
+            less.
+        channel: The channel with the lowest SQNR; None where none can be judged.
+        region: The row or column with the lowest SQNR; None where none can be judged.
+        dead: Channels that answer one value where the reference varies, as `channels 4-6`; empty where none does.
+        dead_count: How many those are.
     """
 
     sqnr_db: float
@@ -115,16 +125,16 @@ class _Axis:
     def signal(self, least: float) -> Array:
         """Each entry's energy; all of it where the reference never changes."""
         floor = self.each * np.square(np.maximum(_RESOLUTION * self.peak, least))
-        found: Array = np.maximum(self.energy, floor)
+        energy: Array = np.maximum(self.energy, floor)
         if self.together:
-            return found
-        return np.where(self.constant, self.each * np.square(self.mean), found)
+            return energy
+        return np.where(self.constant, self.each * np.square(self.mean), energy)
 
     @property
     def variation(self) -> Array:
         """Each entry's energy about its own mean."""
-        found: Array = np.maximum(self.energy - self.each * np.square(self.total / self.each - self.mean), 0.0)
-        return found
+        energy: Array = np.maximum(self.energy - self.each * np.square(self.total / self.each - self.mean), 0.0)
+        return energy
 
     @property
     def span(self) -> float:
@@ -138,8 +148,8 @@ class _Axis:
 
     @property
     def constant(self) -> Array:
-        found: Array = self.energy <= self.each * np.square(_CONSTANT * self.peak)
-        return found
+        never_changes: Array = self.energy <= self.each * np.square(_CONSTANT * self.peak)
+        return never_changes
 
     def dead(self, least: float) -> list[int]:
         """Entries with one value throughout, where the reference varies by more than `least`."""
@@ -151,9 +161,9 @@ class _Axis:
     def worst(self, signal: Array, judged: Array) -> Part | None:
         if self.each < LEAST_VALUES or not judged.any():
             return None
-        found = np.where(judged, _decibels(signal, self.noise), np.inf)
-        index = int(found.argmin())
-        return Part(self.name([index]), float(found[index]))
+        sqnr_db = np.where(judged, _decibels(signal, self.noise), np.inf)
+        index = int(sqnr_db.argmin())
+        return Part(self.name([index]), float(sqnr_db[index]))
 
     def name(self, indices: Sequence[int]) -> str:
         channels = channel_axes(self.shape)
@@ -180,24 +190,24 @@ def compare(outputs: Array, reference: Array, *, classes: bool = False) -> Compa
     used = {axis.axis for axis in channels}
     regions = [_Axis(k, shape) for k in range(1, len(shape)) if k not in used and shape[k] > 2]
     low, high, finite = math.inf, -math.inf, True
-    for here, wanted in _chunks(outputs, reference):
-        finite &= bool(np.isfinite(here).all() and np.isfinite(wanted).all())
-        low, high = min(low, float(wanted.min())), max(high, float(wanted.max()))
+    for answered, expected in _chunks(outputs, reference):
+        finite &= bool(np.isfinite(answered).all() and np.isfinite(expected).all())
+        low, high = min(low, float(expected.min())), max(high, float(expected.max()))
         for axis in channels:
-            axis.total += wanted.sum(axis.others)
+            axis.total += expected.sum(axis.others)
     if not finite:
         return NOT_FINITE
     for axis in channels:
         axis.take_mean()
     worst = 0.0
-    for here, wanted in _chunks(outputs, reference):
-        difference = np.abs(here - wanted)
+    for answered, expected in _chunks(outputs, reference):
+        difference = np.abs(answered - expected)
         worst = max(worst, float(difference.max()))
         squares = np.square(difference)
         for axis in channels:
-            axis.add(axis.centred(wanted), here, wanted, squares)
+            axis.add(axis.centred(expected), answered, expected, squares)
         for axis in regions:
-            axis.add(channels[0].centred(wanted), here, wanted, squares)
+            axis.add(channels[0].centred(expected), answered, expected, squares)
     least = _PROBABILITY_STEP if low >= 0 and high <= 1 else 0.0
     of_a_class = max(least, _CLASS_STEPS * (high - low)) if classes else least
     # Of two axes that may hold the channels, the first with dead ones: along the other, what is dead is dead as well.
@@ -238,8 +248,8 @@ def _lowest(parts: Iterable[Part | None]) -> Part | None:
 
 def _decibels(signal: Array, noise: Array) -> Array:
     with np.errstate(divide="ignore"):
-        found = 10 * np.log10(np.maximum(signal, 1e-300) / np.where(noise > 0, noise, np.inf))
-    return np.minimum(np.where(noise > 0, found, PERFECT_SQNR_DB), PERFECT_SQNR_DB)
+        ratio_db = 10 * np.log10(np.maximum(signal, 1e-300) / np.where(noise > 0, noise, np.inf))
+    return np.minimum(np.where(noise > 0, ratio_db, PERFECT_SQNR_DB), PERFECT_SQNR_DB)
 
 
 def _chunks(outputs: Array, reference: Array) -> Iterator[tuple[Array, Array]]:
@@ -257,8 +267,8 @@ def _ranges(indices: Sequence[int]) -> str:
             runs[-1][1] = index
         else:
             runs.append([index, index])
-    said = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs]
-    return ", ".join(said[:8]) + (f" … ({len(indices)} in all)" if len(said) > 8 else "")
+    words = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs]
+    return ", ".join(words[:8]) + (f" … ({len(indices)} in all)" if len(words) > 8 else "")
 
 
 def real_values(outputs: Array, scale: float | None, zero_point: int | None) -> Array:
@@ -289,9 +299,9 @@ def _regression(outputs: Array, targets: Array) -> dict[str, float]:
     difference = outputs - targets
     noise = (difference**2).sum(0)
     about = [a - a.mean(0) for a in (outputs, targets)]
-    answered, wanted = ((a**2).sum(0) for a in about)
-    explained = np.where(wanted > 0, 1 - noise / np.where(wanted > 0, wanted, 1), noise == 0)
-    both = np.sqrt(answered * wanted)
+    of_outputs, of_targets = ((a**2).sum(0) for a in about)
+    explained = np.where(of_targets > 0, 1 - noise / np.where(of_targets > 0, of_targets, 1), noise == 0)
+    both = np.sqrt(of_outputs * of_targets)
     correlation = np.where(both > 0, (about[0] * about[1]).sum(0) / np.where(both > 0, both, 1), 0.0)
     return {
         "mean_absolute_error": float(np.abs(difference).mean()),
@@ -324,11 +334,11 @@ def parity(outputs: Array, reference: Array, *, classes: bool = False) -> dict[s
     output)²), signal to quantization noise ratio; of class scores the mean is that of all. argmax_agreement: share of
     samples with the same largest entry.
     """
-    found = compare(outputs, reference, classes=classes)
+    near = compare(outputs, reference, classes=classes)
     return {
-        "max_abs_diff": found.max_abs_diff,
-        "max_diff_ratio": found.max_diff_ratio,
-        "sqnr_db": found.sqnr_db,
+        "max_abs_diff": near.max_abs_diff,
+        "max_diff_ratio": near.max_diff_ratio,
+        "sqnr_db": near.sqnr_db,
         "argmax_agreement": argmax_agreement(outputs, reference),
     }
 
@@ -337,8 +347,8 @@ def argmax_agreement(outputs: Array, reference: Array) -> float:
     """Share of samples with the same largest entry; none where anything is not finite."""
     if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
         return 0.0
-    flat, wanted = outputs.reshape(len(outputs), -1), reference.reshape(len(reference), -1)
-    return float((flat.argmax(1) == wanted.argmax(1)).mean())
+    flat, expected = outputs.reshape(len(outputs), -1), reference.reshape(len(reference), -1)
+    return float((flat.argmax(1) == expected.argmax(1)).mean())
 
 
 def equal_share(outputs: Array, reference: Array) -> float:

@@ -205,6 +205,8 @@ class RuntimeInfo:
         layouts: Layouts of images that its files can take.
         target_keys: Keys of [[target]] and of its `verify` table that are for this runtime alone.
         hints: Commented lines of a new recipe's target.
+        mixes_ranges: Whether one file of it may hold layers whose activations have fixed ranges and layers that find
+            theirs at run time.
         why: How its files are looked into; None: `why` compares outputs only, not layers.
         native: What runs its files on ARM cores; None: neither the emulator nor phones can.
         schemes: Of a plug-in's runtime, scheme → what it makes of it; one that is not there is refused. Those of
@@ -223,6 +225,7 @@ class RuntimeInfo:
     layouts: tuple[Literal["NCHW", "NHWC"], ...] = ("NCHW",)
     target_keys: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    mixes_ranges: bool = False
     why: Why | None = None
     native: NativeRunner | None = None
     schemes: Mapping[str, SchemeSupport] = field(default_factory=dict)
@@ -278,6 +281,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
             "executorch.devtools.backend_debug",
             "pocketforge.runtimes.executorch_patterns",
         ),
+        mixes_ranges=True,
         why=Why("folded", lowered="pocketforge.runtimes.tap_executorch"),
         native=NativeRunner("executorch", tolerance=1e-4, io="place"),
     ),
@@ -389,6 +393,7 @@ class DeviceInfo:
         tables: Function that shows this in the terminal (`ShowTables` of report/devices.py); empty for nothing.
         libraries: Distributions whose versions are part of the keys of the steps there; a package that brings the row
             is one by itself.
+        stages: Name → the stages that only such devices have.
         bench: What `pocketforge bench` does with it (`BenchOn` of commands/bench_kinds.py); empty where it cannot.
         bench_table: Function that shows these rows in the terminal (`ShowRows` of report/bench.py).
         words_with_names: Whether --device takes `KIND:WHICH` beside the kind's name.
@@ -403,13 +408,18 @@ class DeviceInfo:
     about: str = ""
     tables: str = ""
     libraries: tuple[str, ...] = ()
+    stages: Mapping[str, StageInfo] = field(default_factory=dict)
     bench: str = ""
     bench_table: str = ""
     words_with_names: bool = False
 
-    def with_library(self, name: str) -> DeviceInfo:
-        """The row as a package brings it: results there change with the package's version."""
-        return dataclasses.replace(self, libraries=(*self.libraries, name))
+    def with_library(self, distribution: str) -> DeviceInfo:
+        """The kind as a package brings it: results there change with the package's version."""
+        stages = {
+            name: dataclasses.replace(stage, libraries=(*stage.libraries, distribution))
+            for name, stage in self.stages.items()
+        }
+        return dataclasses.replace(self, libraries=(*self.libraries, distribution), stages=stages)
 
 
 _DEVICES: dict[str, DeviceInfo] = {
@@ -449,6 +459,13 @@ _DEVICES: dict[str, DeviceInfo] = {
     ),
 }
 DEVICES = Registry("devices", DeviceInfo, _DEVICES, DeviceInfo.with_library)
+
+
+def stage_info(name: str) -> StageInfo:
+    """A stage of ours, or one that a kind of device brings. Raises KeyError for a name that none has."""
+    if name in STAGES:
+        return STAGES[name]
+    return next((info.stages[name] for info in DEVICES.values() if name in info.stages), None) or STAGES[name]
 
 
 @dataclass(frozen=True, slots=True)

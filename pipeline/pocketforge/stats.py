@@ -29,7 +29,13 @@ BESIDE_OTHERS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value with a two-sided confidence interval; infinite ends say that the samples cannot bound it."""
+    """A value with a two-sided confidence interval.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end; -infinity where the samples cannot bound it.
+        high: Upper end; infinity where the samples cannot bound it.
+    """
 
     value: float
     low: float
@@ -194,8 +200,8 @@ def samples_needed(samples: Sequence[float], name: str, limit: float, confidence
         return None
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     independent = z * z * q * (1 - q) / distance**2
-    wanted = math.ceil(independent * len(samples) / effective_count(samples))
-    return max(wanted, len(samples) + 1)
+    needed = math.ceil(independent * len(samples) / effective_count(samples))
+    return max(needed, len(samples) + 1)
 
 
 def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float, float]:
@@ -203,5 +209,5 @@ def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[flo
 
     With one round the interval is (0, inf). Raises ValueError when the rounds are not paired.
     """
-    found = geometric_interval([a / b for b, a in zip(before, after, strict=True)])
-    return found.value, found.low, found.high
+    interval = geometric_interval([a / b for b, a in zip(before, after, strict=True)])
+    return interval.value, interval.low, interval.high

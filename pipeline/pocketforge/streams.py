@@ -159,8 +159,8 @@ class _AsIs(io.TextIOBase):
 
 def as_is(stream: IO[str]) -> IO[str]:
     """Where to write what is made of control characters on purpose."""
-    found: IO[str] = getattr(stream, "as_is", stream)
-    return found
+    plain: IO[str] = getattr(stream, "as_is", stream)
+    return plain
 
 
 def reader_gone(stream: IO[str] | None) -> bool:
@@ -173,10 +173,10 @@ def guarded() -> Iterator[None]:
     """stdout and stderr are guarded within, and flushed at the end. Raises OutputLostError then, as a write does."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = GuardedStream(before[0], needed=True), GuardedStream(before[1], needed=False)
-    ours = sys.stdout, sys.stderr
+    guards = sys.stdout, sys.stderr
     try:
         yield
-        for stream in ours:
+        for stream in guards:
             stream.flush()
     finally:
         sys.stdout, sys.stderr = before

@@ -31,6 +31,8 @@ def stored(cache):
 def test_dir_prints_only_the_folder(cli, cache, tmp_path):
     assert cli("cache", "dir").stdout == f"{cache}\n"
     assert cli("cache", "dir", "--cache-dir", tmp_path / "other").stdout == f"{tmp_path / 'other'}\n"
+    # One command's option is not the next one's, nor its children's.
+    assert os.environ["POCKETFORGE_CACHE_DIR"] == str(cache) and cli("cache", "dir").stdout == f"{cache}\n"
 
 
 def test_list_shows_stages_sizes_and_ages_most_recent_first(cli, stored):

@@ -89,7 +89,7 @@ def test_an_optional_library_that_does_not_import_is_not_ok(cli, tmp_path, monke
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     real = doctor.import_trouble
     monkeypatch.setattr(doctor, "import_trouble", lambda m: real(m) if m == ["torchvision.models"] else "")
-    monkeypatch.setattr(doctor, "_engines", lambda: {"name": "torch engines", "state": "ok", "found": "", "get": ""})
+    monkeypatch.setattr(doctor, "_engines", lambda: doctor.Row("torch engines", "ok", ""))
     done = cli("doctor", "--imports", "--json")
     row = rows(done)["torchvision"]
     assert (done.code, row["state"]) == (3, "missing")
@@ -126,7 +126,7 @@ def test_a_toolchain_that_does_not_import_is_as_good_as_missing(cli, monkeypatch
     monkeypatch.setattr(doctor, "RUNTIMES", {"onnx": broken})
     real = doctor.import_trouble
     monkeypatch.setattr(doctor, "import_trouble", lambda m: real(m) if "no_such_module" in m else "")
-    monkeypatch.setattr(doctor, "_engines", lambda: {"name": "torch engines", "state": "ok", "found": "", "get": ""})
+    monkeypatch.setattr(doctor, "_engines", lambda: doctor.Row("torch engines", "ok", ""))
     done = cli("doctor", "--imports", "--json")
     assert done.code == 3
     assert rows(done)["onnx"]["state"] == "missing"

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pocketforge.records import Report, TargetRecord
+from pocketforge.outcomes.files import from_json
+from pocketforge.records import Report, TargetFacts, TargetRecord
 
 HASH = "b" * 64
 
@@ -35,14 +36,17 @@ ESTIMATE = {
     "source_core": "cortex-a76", "clock_ghz": 2.4, "instructions": 100, "model_version": "1", "calibration": HASH,
 }  # fmt: skip
 VERIFY = {
-    "host": {"sqnr_db": 101.25, "argmax_agreement": 1.0, "max_abs_diff": 0.0, "max_diff_ratio": 0.0},
-    "device": {"accuracy": {"accuracy_top1": 0.9812}, "samples": 64, "sqnr_db": 30.0},
+    "host": {"sqnr_db": 101.25, "argmax_agreement": 1.0, "max_abs_diff": 0.0, "max_diff_ratio": 0.0, "outputs": []},
+    "device": {"accuracy": {"accuracy_top1": 0.9812}, "samples": 64, "sqnr_db": 30.0, "outputs": []},
     "runtime": "LiteRT 2.3.0",
 }
 
 
 def report(**targets: dict[str, Any]) -> Report:
-    made = tuple(TargetRecord(n, "tflite", "fp32", "built", facts={"emulated": e}) for n, e in targets.items())
+    made = tuple(
+        TargetRecord(n, "tflite", "fp32", "built", facts=from_json({"emulated": e}, TargetFacts))
+        for n, e in targets.items()
+    )
     return Report("small", HASH, "PASS", made, (), (), ())
 
 

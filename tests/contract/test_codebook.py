@@ -30,7 +30,6 @@ from pocketforge.model.weights import load_weights  # noqa: E402
 from pocketforge.pruning.subject import gather  # noqa: E402
 from pocketforge.quantization import codebook  # noqa: E402
 from pocketforge.quantization.fold import deep_copy, fold_batch_norm  # noqa: E402
-from pocketforge.training import judge  # noqa: E402
 from pocketforge.training.options import FitOptions  # noqa: E402
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -58,7 +57,10 @@ def mse(quantized: Any, weight: np.ndarray) -> float:
 
 
 def top1(graph: Any, digits: Any) -> float:
-    return judge.top1(codebook.batched(graph), digits.eval)
+    batched: Any = codebook.batched(graph)
+    with torch.no_grad():
+        right = sum(int((batched(*inputs).argmax(1) == targets).sum()) for inputs, targets in digits.eval)
+    return right / sum(len(targets) for _, targets in digits.eval)
 
 
 # Batch norm

@@ -148,8 +148,8 @@ def test_a_run_answers_every_sample(device, model, samples, tmp_path):
     assert outputs.shape == (SAMPLES, 3) and outputs.dtype == np.float32
     np.testing.assert_allclose(outputs, np.load(samples) @ weight, rtol=1e-5, atol=1e-6)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["outputs_0.npy"]
-    assert [(t["name"], t["dtype"], t["shape"]) for t in answer.inputs] == [("x", "float32", [1, 8])]
-    assert [(t["name"], t["dtype"], t["shape"]) for t in answer.outputs] == [("y", "float32", [1, 3])]
+    assert [(t.name, t.dtype, t.shape) for t in answer.inputs] == [("x", "float32", (1, 8))]
+    assert [(t.name, t.dtype, t.shape) for t in answer.outputs] == [("y", "float32", (1, 3))]
     assert answer.samples_ms == ()
     assert answer.runtime == f"onnxruntime {importlib.metadata.version('onnxruntime')}"
     if device.via == "host":

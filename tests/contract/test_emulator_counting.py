@@ -21,7 +21,7 @@ from pocketforge.device_calibration import micro_models
 from pocketforge.devices.emulator import counting, log_switch, plugin
 from pocketforge.devices.emulator.counting import basic_blocks, count
 from pocketforge.devices.emulator.counts import CLASSES, Counts, compare
-from pocketforge.devices.emulator.launch import Order
+from pocketforge.devices.emulator.launch import Machine, Order
 from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.profile_files import load_profile
 from pocketforge.errors import DeviceError, DeviceTimeout, ToolFailed
@@ -56,7 +56,7 @@ def orders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Order]:
 
 def counted(emulator: Emulator, order: Order, timeout_s: float = 200) -> Counts:
     device = load_profile("pixel4")
-    return count(emulator, device, device.cluster(), order, timeout_s=timeout_s)
+    return count(Machine(emulator, device, device.cluster(), timeout_s), order)
 
 
 @pytest.fixture(scope="module")

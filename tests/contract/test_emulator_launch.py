@@ -15,7 +15,7 @@ import pytest
 from pocketforge.device_calibration import micro_models
 from pocketforge.devices import watched
 from pocketforge.devices.emulator import launch as launching
-from pocketforge.devices.emulator.launch import Order, command, launch, prefix
+from pocketforge.devices.emulator.launch import Machine, Order, command, launch, prefix
 from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
 from pocketforge.devices.profile_files import load_profile
@@ -40,7 +40,7 @@ def endless(order: Order) -> Order:
 
 
 def go(emulator: Emulator, order: Order, *, timeout_s: float = 120, limit: int = 0) -> dict:
-    return launch(emulator, PROFILE, CLUSTER, order, timeout_s=timeout_s, memory_limit_bytes=limit)
+    return launch(Machine(emulator, PROFILE, CLUSTER, timeout_s, limit), order)
 
 
 def running(order: Order) -> list[int]:
@@ -89,7 +89,7 @@ def test_the_prefix_shows_the_profiles_cores_and_is_gone_afterwards(emulator, or
     with prefix(emulator, PROFILE, CLUSTER) as folder:
         assert f"CPU part\t: {CLUSTER.part:#05x}" in (folder / "proc/cpuinfo").read_text()
         assert (folder / "lib" / "ld-linux-aarch64.so.1").is_file()
-        argv = command(emulator, PROFILE, CLUSTER, folder, order, ("-d", "nochain"))
+        argv = command(Machine(emulator, PROFILE, CLUSTER, 60), folder, order, ("-d", "nochain"))
         assert argv[argv.index("-L") + 1] == str(folder) and argv[argv.index("-d") + 1] == "nochain"
     assert not folder.exists() and emulator.sysroot.is_dir()
 

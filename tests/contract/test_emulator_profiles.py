@@ -10,7 +10,7 @@ import pytest
 from pocketforge.device_calibration import micro_models
 from pocketforge.devices.emulator.counting import count
 from pocketforge.devices.emulator.counts import Counts
-from pocketforge.devices.emulator.launch import Order
+from pocketforge.devices.emulator.launch import Machine, Order
 from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.emulator.probe import cpu_models, examine
 from pocketforge.devices.emulator.qemu import EXACT, cpu_option
@@ -86,7 +86,7 @@ def test_kernels_are_those_of_the_core(
     model, sample = convolution
     order = Order("tflite", model, "", (sample,), tmp_path, "count")
     loaded = load_profile(profile)
-    counts = count(emulator, loaded, loaded.cluster(cores), order, timeout_s=120, memory_limit_bytes=2**31)
+    counts = count(Machine(emulator, loaded, loaded.cluster(cores), 120, 2**31), order)
     assert counts.conclusive
     macs = 14 * 14 * 64 * 64
     macs_each = {"int_mac": 8, "dot": 16, "i8mm": 32}[multiplies_with]  # SMLAL on 8 lanes, SDOT, SMMLA

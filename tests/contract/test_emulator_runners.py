@@ -23,7 +23,7 @@ from pocketforge.device_calibration import micro_models
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
 from pocketforge.devices.emulator import device, pinned
-from pocketforge.devices.emulator.launch import Order, environment, launch, prefix
+from pocketforge.devices.emulator.launch import Machine, Order, environment, launch, prefix
 from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
 from pocketforge.devices.profile_files import load_profile
@@ -151,7 +151,7 @@ def test_inputs_and_outputs_are_those_of_the_host_in_its_order(bench, runtime, t
     (wanted, host_outputs), (found, outputs) = both(
         request_for(runtime, bench.models[runtime], bench.samples, tmp_path)
     )
-    assert [t["name"] for t in found.inputs] == list(NAMES[0])
+    assert [t.name for t in found.inputs] == list(NAMES[0])
     assert found.inputs == wanted.inputs and found.outputs == wanted.outputs and found.runtime == wanted.runtime
     assert (found.modules, found.cpus, found.samples_ms) == ((), (), ())
     assert found.load_ms > 0 and found.peak_rss_bytes > found.loaded_rss_bytes >= 0
@@ -217,7 +217,7 @@ def test_int8_inputs_are_quantized_as_on_the_host(emulator, tmp_path):
     model.write_bytes(micro_models.operator("conv-bn-relu", 12, 8, 16, 3, 1))
     images = np.random.default_rng(0).uniform(-1.5, 1.5, (2, 8, 12, 12)).astype(np.float32)
     (wanted, theirs), (found, ours) = both(request_for("tflite", model, [images], tmp_path / "run"))
-    assert found.inputs == wanted.inputs and found.inputs[0]["dtype"] == "int8" and found.inputs[0]["scale"] > 0
+    assert found.inputs == wanted.inputs and found.inputs[0].dtype == "int8" and (found.inputs[0].scale or 0) > 0
     assert found.outputs == wanted.outputs
     np.testing.assert_array_equal(ours[0], theirs[0])
     assert len(np.unique(ours[0])) > 10
@@ -228,7 +228,7 @@ def test_onnx_takes_the_quantization_from_the_files_metadata(emulator, tmp_path)
     model = onnx_file(tmp_path / "m.onnx", 3, [1, 4], {"in": levels, "out": levels})
     samples = [np.array([[-9.0, -0.07, 0.1, 9.0]], np.float32)]
     (wanted, theirs), (found, ours) = both(request_for("onnx", model, samples, tmp_path / "run"))
-    assert found.inputs == wanted.inputs and found.inputs[0]["scale"] == levels["scale"]
+    assert found.inputs == wanted.inputs and found.inputs[0].scale == levels["scale"]
     np.testing.assert_array_equal(ours[0], theirs[0])
     assert ours[0].tolist() == [[-128, -4, -1, 127]]
 
@@ -242,7 +242,7 @@ def test_every_dtype_goes_in_and_comes_out(emulator, tmp_path, number, dtype):
     sent = np.random.default_rng(0).integers(0, 2, (2, 1, 2, 3)).astype(dtype)
     sent.tofile(tmp_path / "in.bin")
     order = Order("onnx", model, "", (tmp_path / "in.bin",), tmp_path / "out", "run")
-    answer = launch(emulator, PROFILE, PROFILE.cluster(), order, timeout_s=60, memory_limit_bytes=0)
+    answer = launch(Machine(emulator, PROFILE, PROFILE.cluster(), 60), order)
     assert [(t["dtype"], t["shape"]) for t in answer["inputs"]] == [(dtype, [1, 2, 3])]
     np.testing.assert_array_equal(np.fromfile(tmp_path / "out" / "outputs_0.bin", dtype), sent.ravel())
 

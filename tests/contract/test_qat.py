@@ -366,13 +366,13 @@ class Folder:
         save_weights(module, root / "weights.safetensors")
         digits = Data("digits", eval_samples=1000, calibration_samples=100, preprocess=Preprocess(scale=16.0))
         self.samples = Sampling(data_spec(digits, 0, "classification"), 0, "classification")
-        model = ReferenceSpec(ModelSource("model.py", {}, 0), (), (), "classification", "accuracy_top1")
         self.inputs = {"data_root": root, "weights": root / "weights.safetensors"}
         for name in ("data", "reference"):
             (root / name).mkdir()
         data.run(self.inputs, self.samples.data, root / "data", lambda *_: None)
         self.inputs["data"] = root / "data"
-        reference.run(self.inputs, model, root / "reference", lambda *_: None)
+        traced = ReferenceSpec(ModelSource("model.py", {}, 0), (), (), "classification", "accuracy_top1")
+        reference.run(self.inputs, traced, root / "reference", lambda *_: None)
         self.inputs["reference"] = root / "reference"
 
     def run(self, name, quantize, emit=lambda *_: None, **more):

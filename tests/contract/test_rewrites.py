@@ -205,6 +205,11 @@ def test_every_rewrite_keeps_the_function(name):
     assert least_db(answers(program.module(), samples), wanted) >= 250, "the program is left as it was"
 
 
+def test_a_reader_that_the_list_does_not_know_is_an_error():
+    with pytest.raises(ValueError, match="found 'nobody'"):
+        passes.rewrite(torch.fx.GraphModule({}, torch.fx.Graph()), "nobody")
+
+
 @pytest.mark.parametrize("name", list(NETS)[::4])
 def test_the_prepared_graph_is_the_model_and_each_weight_has_one_reader(name):
     net = made(name)

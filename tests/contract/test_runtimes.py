@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.errors import StageFailed, ToolFailed
+from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.recipe import Target
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import RUNTIMES
@@ -185,16 +186,10 @@ def image_net(request: pytest.FixtureRequest, exported: dict[str, Exported]) -> 
     return exported[request.param]
 
 
-def _plain(tensor: Any) -> dict[str, Any]:
+def _plain(tensor: TensorSpec) -> tuple[Any, ...]:
     """A tensor of ExportResult or of a session, as far as both know it."""
-    found = asdict(tensor) if not isinstance(tensor, dict) else tensor
-    return {
-        "name": found["name"],
-        "shape": list(found["shape"]),
-        "dtype": found["dtype"],
-        "scale": found.get("scale") and pytest.approx(found["scale"], rel=1e-6),
-        "zero_point": found.get("zero_point"),
-    }
+    scale = tensor.scale and pytest.approx(tensor.scale, rel=1e-6)
+    return tensor.name, tensor.shape, tensor.dtype, scale, tensor.zero_point
 
 
 def test_the_exporter_writes_what_it_says(runtime, exported):
@@ -213,7 +208,7 @@ def test_a_session_sees_what_the_exporter_promised(exported, answered):
             answer, outputs = answered[name, role]
             assert [_plain(t) for t in answer.inputs] == [_plain(t) for t in case.result.inputs]
             assert [_plain(t) for t in answer.outputs] == [_plain(t) for t in case.result.outputs]
-            assert {t["shape"][0] for t in (*answer.inputs, *answer.outputs)} == {1}
+            assert {t.shape[0] for t in (*answer.inputs, *answer.outputs)} == {1}
             for number, wanted in enumerate(case.wanted):
                 found = np.load(outputs / f"outputs_{number}.npy")
                 # One step of int8, for the order in which a runtime rounds; float sums in any order.
@@ -272,7 +267,7 @@ def test_a_name_means_the_tensor_it_was_given_to(runtime, exported, answered):
         last, first = answer["last"], answer["first"]
     else:  # .pte files have positions, no names of their own: theirs are in a constant method, which sessions read
         answer, _ = answered["two", "model"]
-        assert [t["name"] for t in (*answer.inputs, *answer.outputs)] == [*TWO_IN, *TWO_OUT]
+        assert [t.name for t in (*answer.inputs, *answer.outputs)] == [*TWO_IN, *TWO_OUT]
         return
     np.testing.assert_allclose(last, case.wanted[0][:1], atol=1e-5)
     np.testing.assert_allclose(first, case.wanted[1][:1], atol=1e-5)
@@ -386,7 +381,7 @@ def test_nhwc_is_for_tflite(graphs, exported, tmp_path, runtime):
     assert (result.inputs[0].shape, result.inputs[0].layout) == ((1, 12, 10, 3), "NHWC")
     case = Exported(runtime, tmp_path / "nhwc", result, samples, wanted)
     answer = case.run(tmp_path / "run")
-    assert answer.inputs[0]["shape"] == [1, 12, 10, 3]
+    assert answer.inputs[0].shape == (1, 12, 10, 3)
     np.testing.assert_allclose(np.load(tmp_path / "run" / "out" / "outputs_0.npy"), wanted[0], atol=1e-5)
 
 

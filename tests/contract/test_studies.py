@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import csv
+import functools
 import io
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from pocketforge.outcomes.sensitivity import SensitivityOutcome
 from pocketforge.recipe.compress import DropLayers, Finetune, PruneChannels
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.specs.sensitivity import SensitivitySpec
+from pocketforge.studies.cells import Cells, Plain, key_of
+from pocketforge.studies.pruning_study import Cell, Measured, PruningStudy, Removed, Row
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
@@ -341,10 +343,9 @@ class Killed(Exception):
 
 
 @pytest.fixture(scope="module")
-def compared(tiny, tmp_path_factory) -> tuple[dict[str, Any], Path, list[str], list[str]]:
-    """A whole study that is killed once inside a training and goes on. (found, cells, lines before, lines after)."""
+def compared(tiny, tmp_path_factory) -> tuple[PruningStudy, Path, list[str], list[str]]:
+    """A whole study that is killed once inside a training and goes on. (study, cells, lines before, lines after)."""
     pytest.importorskip("onnxruntime")
-    from pocketforge.studies.cells import Cells
     from pocketforge.studies.pruning import run_study
     from pocketforge.studies.settings import Settings
 
@@ -364,13 +365,19 @@ def compared(tiny, tmp_path_factory) -> tuple[dict[str, Any], Path, list[str], l
     with pytest.raises(Killed):
         run_study(recipe, settings, cache, Cells(folder), tell=before.append, watch=killer)
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}
-    found = run_study(recipe, settings, cache, Cells(folder), tell=after.append, watch=lambda _f, _w: None)
+    study = run_study(recipe, settings, cache, Cells(folder), tell=after.append, watch=lambda _f, _w: None)
     assert kept and all((folder / name).stat().st_mtime_ns == when for name, when in kept.items())
-    return found, folder, before, after
+    return study, folder, before, after
 
 
-def row_of(found: dict[str, Any], method: str, ratio: float) -> dict[str, Any]:
-    return next(row for row in found["rows"] if (row["method"], row["ratio"]) == (method, ratio))
+def row_of(study: PruningStudy, method: str, ratio: float) -> Row:
+    return next(row for row in study.rows if (row.method, row.ratio) == (method, ratio))
+
+
+def measured_in(study: PruningStudy, method: str, ratio: float) -> Measured:
+    measured = row_of(study, method, ratio).measured
+    assert measured is not None
+    return measured
 
 
 def test_a_study_that_was_killed_makes_only_what_is_missing(compared):
@@ -382,72 +389,81 @@ def test_a_study_that_was_killed_makes_only_what_is_missing(compared):
 
 
 def test_cells_hold_what_was_really_removed(compared):
-    found, _, _, _ = compared
-    whole = found["baseline"]
-    assert len(found["cells"]) == 14  # the unpruned control, and three methods at two shares: two seeds each
-    channels, layers, zeros = (row_of(found, m, 0.3) for m in ("channels", "layers", "unstructured"))
-    for row in (channels, layers):
-        assert 0.3 <= row["removed"]["parameters"] < 0.6
-        assert row["parameters"] == pytest.approx(whole["parameters"] * (1 - row["removed"]["parameters"]))
-        assert row["macs"] < whole["macs"]
-    assert (zeros["parameters"], zeros["macs"]) == (whole["parameters"], whole["macs"])
-    assert zeros["removed"] == {"parameters": pytest.approx(zeros["zeros"] / whole["parameters"]), "macs": 0.0}
-    assert zeros["removed"]["parameters"] == pytest.approx(0.3, abs=0.03)
-    for row in (channels, layers, zeros):
-        assert row["error"] == "" and row["seeds"] == row["accuracy_after"]["count"] == 2
-        assert row["accuracy_after"]["low"] <= row["accuracy_after"]["mean"] <= row["accuracy_after"]["high"]
+    study, _, _, _ = compared
+    whole = study.baseline
+    assert len(study.cells) == 14  # the unpruned control, and three methods at two shares: two seeds each
+    channels, layers, zeros = (measured_in(study, m, 0.3) for m in ("channels", "layers", "unstructured"))
+    for measured in (channels, layers):
+        assert 0.3 <= measured.removed.parameters < 0.6
+        assert measured.parameters == pytest.approx(whole.parameters * (1 - measured.removed.parameters))
+        assert measured.macs < whole.macs
+    assert (zeros.parameters, zeros.macs) == (whole.parameters, whole.macs)
+    assert zeros.removed == Removed(1 - (whole.parameters - zeros.zeros) / whole.parameters, 0.0)
+    assert zeros.removed.parameters == pytest.approx(0.3, abs=0.03)
+    for method, measured in (("channels", channels), ("layers", layers), ("unstructured", zeros)):
+        row = row_of(study, method, 0.3)
+        assert row.error == "" and row.seeds == measured.accuracy_after.count == 2
+        after = measured.accuracy_after
+        assert after.low is not None and after.high is not None and after.low <= after.mean <= after.high
         # Which weights go is the same for all seeds; the training after it is not.
-        assert row["accuracy_before"]["low"] == row["accuracy_before"]["high"]
-    assert channels["accuracy_after"]["mean"] > channels["accuracy_before"]["mean"]
-    assert row_of(found, "none", 0.0)["accuracy_before"]["mean"] == whole["accuracy"] > 0.85
+        assert measured.accuracy_before.low == measured.accuracy_before.high
+    assert channels.accuracy_after.mean > channels.accuracy_before.mean
+    assert measured_in(study, "none", 0.0).accuracy_before.mean == whole.accuracy > 0.85
 
 
 def test_a_share_that_cannot_be_reached_is_a_row_with_its_error(compared):
-    found, _, _, _ = compared
+    study, _, _, _ = compared
     for method, says in (("channels", "cannot be met"), ("layers", ""), ("unstructured", "would zero all")):
-        row = row_of(found, method, 0.99)
-        assert row["seeds"] == 0 and row["error"] and says in row["error"] and "accuracy_after" not in row
+        row = row_of(study, method, 0.99)
+        assert row.seeds == 0 and row.error and says in row.error and row.measured is None
+        assert "accuracy_after" not in row.to_json()
 
 
 def test_sizes_and_times_are_those_of_real_files(compared):
-    found, folder, _, _ = compared
-    none, channels, zeros = (row_of(found, *what) for what in (("none", 0.0), ("channels", 0.3), ("unstructured", 0.3)))
-    sizes = [row["files"]["onnx"] for row in (none, channels, zeros)]
-    assert sizes[1]["size_bytes"] < sizes[0]["size_bytes"] == pytest.approx(sizes[2]["size_bytes"], rel=0.01)
-    assert sizes[2]["gzip_bytes"] < sizes[0]["gzip_bytes"]
-    for row in (channels, zeros):
-        latency = row["latency"]["onnx"]
-        assert 0 < latency["low"] <= latency["ratio"] <= latency["high"]
-        assert latency["ms"] > 0 and latency["unpruned_ms"] > 0
-    (sitting,) = [s for s in found["sittings"] if channels["structure"] in s["structures"]]
-    assert sitting["structures"][0] == found["baseline"]["structure"]
-    assert len(sitting["rounds_ms"]) == len(sitting["structures"]) and len(sitting["rounds_ms"][0]) == 2
-    assert list((folder / "files" / channels["structure"] / "onnx").glob("*.onnx"))
+    study, folder, _, _ = compared
+    asks = (("none", 0.0), ("channels", 0.3), ("unstructured", 0.3))
+    none, channels, zeros = (measured_in(study, *ask).files["onnx"] for ask in asks)
+    sizes = [file.size_bytes or 0 for file in (none, channels, zeros)]
+    assert 0 < sizes[1] < sizes[0] == pytest.approx(sizes[2], rel=0.01)
+    assert 0 < (zeros.gzip_bytes or 0) < (none.gzip_bytes or 0)
+    for ask in asks[1:]:
+        latency = row_of(study, *ask).latency["onnx"]
+        assert 0 < latency.low <= latency.ratio <= (latency.high or 0)
+        assert latency.ms > 0 and latency.unpruned_ms > 0
+    structure = measured_in(study, "channels", 0.3).structure
+    (sitting,) = [s for s in study.sittings if structure in s.structures]
+    assert sitting.structures[0] == study.baseline.structure
+    assert len(sitting.rounds_ms) == len(sitting.structures) and len(sitting.rounds_ms[0]) == 2
+    assert list((folder / "files" / structure / "onnx").glob("*.onnx"))
 
 
 def test_verdicts_are_computed_from_the_studys_own_figures(compared):
     from pocketforge.studies import verdicts
 
-    found, _, _, _ = compared
-    (verdict,) = found["verdicts"]
-    assert (verdict["basis"], verdict["runtime"]) == ("parameters", "onnx")
-    channels, layers = row_of(found, "channels", 0.3), row_of(found, "layers", 0.3)
-    comparable = abs(channels["removed"]["parameters"] - layers["removed"]["parameters"]) <= verdicts.NEAR
-    assert len(verdict["pairs"]) == comparable
+    study, _, _, _ = compared
+    (verdict,) = study.verdicts
+    assert (verdict.basis, verdict.runtime) == ("parameters", "onnx")
+    channels, layers = measured_in(study, "channels", 0.3), measured_in(study, "layers", 0.3)
+    comparable = abs(channels.removed.parameters - layers.removed.parameters) <= verdicts.NEAR
+    assert len(verdict.pairs) == comparable
+
     # The same study with layers that learnt nothing must turn the accuracy's verdict.
-    cells = copy.deepcopy(found["cells"])
-    rows = copy.deepcopy(found["rows"])
-    for row in rows:
-        if row["seeds"]:
-            row["removed"]["parameters"] = row["ratio"]
-    for cell in cells:
-        if cell["method"] == "layers" and not cell["error"]:
-            cell["accuracy_after"] = 0.05 + 0.001 * cell["seed"]
-        elif cell["method"] == "channels" and not cell["error"]:
-            cell["accuracy_after"] = 0.9
-    (changed,) = verdicts.judge(cells, rows, found["sittings"], ("onnx",))
-    assert changed["accuracy"]["verdict"] == "agrees"
-    assert changed["latency"]["layers_over_channels"]["mean"] > 0
+    def as_asked(row: Row) -> Row:
+        if row.measured is None:
+            return row
+        removed = replace(row.measured.removed, parameters=row.ratio)
+        return replace(row, measured=replace(row.measured, removed=removed))
+
+    def as_if(cell: Cell) -> Cell:
+        accuracy = {"layers": 0.05 + 0.001 * cell.ask.seed, "channels": 0.9}.get(cell.ask.method)
+        if accuracy is None or cell.trained is None:
+            return cell
+        return replace(cell, trained=replace(cell.trained, accuracy_after=accuracy))
+
+    rows, cells = [as_asked(row) for row in study.rows], [as_if(cell) for cell in study.cells]
+    (changed,) = verdicts.judge(cells, rows, study.sittings, ("onnx",))
+    assert changed.accuracy.verdict == "agrees"
+    assert changed.latency.layers_over_channels and changed.latency.layers_over_channels.mean > 0
 
 
 def test_tables_csv_and_plots_show_every_row(compared, tmp_path):
@@ -455,35 +471,34 @@ def test_tables_csv_and_plots_show_every_row(compared, tmp_path):
     from pocketforge.studies import tables
     from pocketforge.studies.plots import accuracy_by_latency, accuracy_by_share
 
-    found, _, _, _ = compared
-    lines = list(csv.DictReader(io.StringIO(tables.to_csv(found))))
-    assert len(lines) == len(found["cells"])
+    study, _, _, _ = compared
+    lines = list(csv.DictReader(io.StringIO(tables.to_csv(study))))
+    assert len(lines) == len(study.cells)
     line = next(x for x in lines if (x["method"], x["ratio"], x["seed"]) == ("channels", "0.3", "1"))
-    cell = next(c for c in found["cells"] if (c["method"], c["ratio"], c["seed"]) == ("channels", 0.3, 1))
-    assert float(line["accuracy_after"]) == cell["accuracy_after"]
-    assert float(line["onnx_ratio"]) == row_of(found, "channels", 0.3)["latency"]["onnx"]["ratio"]
-    assert [x["error"] != "" for x in lines] == [c["error"] != "" for c in found["cells"]]
-    costs = tables.cost_table(found)
+    cell = next(c for c in study.cells if (c.ask.method, c.ask.ratio, c.ask.seed) == ("channels", 0.3, 1))
+    assert float(line["accuracy_after"]) == cell.trained.accuracy_after
+    assert float(line["onnx_ratio"]) == row_of(study, "channels", 0.3).latency["onnx"].ratio
+    assert [x["error"] != "" for x in lines] == [c.error != "" for c in study.cells]
+    costs = tables.cost_table(study)
     assert costs is not None
-    shown = [tables.accuracy_table(found), costs, tables.verdict_table(found)]
-    assert [len(t.rows) for t in shown] == [len(found["rows"])] * 2 + [1]
+    shown = [tables.accuracy_table(study), costs, tables.verdict_table(study)]
+    assert [len(t.rows) for t in shown] == [len(study.rows)] * 2 + [1]
     assert all(len(row) == len(t.columns) for t in shown for row in t.rows)
-    assert any("zeros" in words for words in tables.faults(found))
-    assert any("channels 0.99" in words for words in tables.faults(found))
-    json.dumps(found, allow_nan=False)
+    assert any("zeros" in words for words in tables.faults(study))
+    assert any("channels 0.99" in words for words in tables.faults(study))
+    json.dumps(study.to_json(), allow_nan=False)
     for path in (
-        accuracy_by_share(found, "parameters", tmp_path / "a.png"),
-        accuracy_by_latency(found, "onnx", tmp_path / "b.png"),
+        accuracy_by_share(study, "parameters", tmp_path / "a.png"),
+        accuracy_by_latency(study, "onnx", tmp_path / "b.png"),
     ):
         assert picture(path).std() > 5
 
 
 def test_equal_pruned_models_are_trained_once_and_another_budget_again(compared, tiny, tmp_path):
-    from pocketforge.studies.cells import Cells
     from pocketforge.studies.pruning import run_study
     from pocketforge.studies.settings import Settings
 
-    found, folder, _, _ = compared
+    study, folder, _, _ = compared
     counts = len(list(folder.glob("*.json")))
     settings = Settings(
         (0.29,), 2, ("layers",), ("parameters",), ("onnx",), Finetune(epochs=1, batch_size=128, lr=0.002), 2
@@ -495,9 +510,8 @@ def test_equal_pruned_models_are_trained_once_and_another_budget_again(compared,
             trainings.append(words)
 
     again = run_study(load_recipe(tiny), settings, tmp_path, Cells(folder), tell=lambda _w: None, watch=watch)
-    row = row_of(again, "layers", 0.29)
     assert trainings == []  # the same block goes for 0.29 as for 0.3
-    assert row["accuracy_after"] == row_of(found, "layers", 0.3)["accuracy_after"]
+    assert measured_in(again, "layers", 0.29).accuracy_after == measured_in(study, "layers", 0.3).accuracy_after
     # Two new cells, and a sitting without the others.
     assert len(list(folder.glob("*.json"))) == counts + 3
     fewer = replace(settings, seeds=1, runtimes=(), finetune=replace(settings.finetune, lr=0.001), methods=("layers",))
@@ -506,7 +520,6 @@ def test_equal_pruned_models_are_trained_once_and_another_budget_again(compared,
 
 
 def test_a_regression_is_refused(tiny, tmp_path):
-    from pocketforge.studies.cells import Cells
     from pocketforge.studies.pruning import run_study
     from pocketforge.studies.settings import Settings
 
@@ -516,14 +529,18 @@ def test_a_regression_is_refused(tiny, tmp_path):
         run_study(recipe, settings, tmp_path, Cells(tmp_path / "c"), tell=print, watch=lambda _f, _w: None)
 
 
-def test_damaged_cells_are_made_again(tmp_path):
-    from pocketforge.studies.cells import Cells, key_of
+@dataclass(frozen=True)
+class Result(Plain):
+    x: int
 
+
+def test_damaged_cells_are_made_again(tmp_path):
     cells = Cells(tmp_path / "cells")
     key = key_of({"a": (1, 2)})
     assert key == key_of({"a": [1, 2]}) != key_of({"a": [2, 1]})
-    assert cells.once(key, lambda: {"x": (1,)}) == ({"x": [1]}, False)
-    assert cells.once(key, lambda: {"x": 2}) == ({"x": [1]}, True)
-    (tmp_path / "cells" / f"{key}.json").write_text('{"x": ')
-    assert cells.once(key, lambda: {"x": 3}) == ({"x": 3}, False)
+    assert cells.once(key, Result, lambda: Result(1)) == (Result(1), False)
+    assert cells.once(key, Result, lambda: Result(2)) == (Result(1), True)
+    for number, text in enumerate(('{"x": ', '{"x": "1"}', '{"y": 1}', "[1]"), 3):
+        (tmp_path / "cells" / f"{key}.json").write_text(text)
+        assert cells.once(key, Result, functools.partial(Result, number)) == (Result(number), False)
     assert [p.name for p in (tmp_path / "cells").iterdir()] == [f"{key}.json"]

@@ -206,7 +206,7 @@ def test_a_state_that_is_damaged_or_another_s_is_not_used_and_said(tmp_path):
         for content in contents:
             assert content != good
             (tmp_path / "good" / FILE).write_bytes(content)
-            (tmp_path / "good" / f".{FILE}.12345").write_bytes(b"half")  # of a process killed while it wrote
+            (tmp_path / "good" / ".12345.part").write_bytes(b"half")  # of a process killed while it wrote
             resumed = trained(samples, settings, tmp_path / "good")
             assert words in resumed[2][0] and resumed[2][0].startswith("training begins anew")
             assert resumed[:2] == whole[:2]

@@ -29,7 +29,12 @@ from pocketforge.devices.x86.device import player
 from pocketforge.devices.x86.hosts import X86Host
 from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable
 from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.quantize import OutputLevels, Quantized
+from pocketforge.outcomes.reference import ModelTensor, Reference
+from pocketforge.outcomes.tensors import TensorSpec
+from pocketforge.outcomes.verify import Verdict
+from pocketforge.outcomes.verify_device import KernelsThere, VerifiedThere
 from pocketforge.recipe.limits import DeviceLimits
 from pocketforge.specs.count import EmulatedPlace
 from pocketforge.specs.verify_device import VerifyDeviceSpec
@@ -161,22 +166,23 @@ def stage_inputs(folder: Path) -> dict[str, Path]:
                  roles["verify"] / "model" / "outputs_0.npy"):  # fmt: skip
         np.save(path, exact)
     product(roles["export"] / "model.onnx")
-    tensors = {"inputs": [{"name": "x", "dtype": "float32", "shape": [1, INPUTS]}],
-               "outputs": [{"name": "y", "dtype": "float32", "shape": [1, OUTPUTS]}]}  # fmt: skip
-    (roles["export"] / "export.json").write_text(json.dumps({"files": {"model": "model.onnx"}, **tensors}))
-    (roles["reference"] / "reference.json").write_text(json.dumps(tensors))
+    shapes = {"x": (1, INPUTS), "y": (1, OUTPUTS)}
+    x, y = (TensorSpec(name, shape, "float32") for name, shape in shapes.items())
+    files.write(roles["export"], Exported({"model": "model.onnx"}, (x,), (y,)))
+    takes, gives = (ModelTensor(name, shape, "float32") for name, shape in shapes.items())
+    files.write(roles["reference"], Reference(0, 0, {}, SAMPLES, (takes,), (gives,)))
     files.write(roles["quantize"], Quantized("static_int8", "", (), (OutputLevels(0.5, 0),)))
     return roles
 
 
-def run_there(folder: Path, profile: str, **device: Any) -> dict[str, Any]:
+def run_there(folder: Path, profile: str, **device: Any) -> tuple[VerifiedThere, Verdict]:
     inputs = {**stage_inputs(folder), "profile": find_profile(profile)}
     place = dataclasses.replace(EmulatedPlace("emulator", "", 300.0, 2**32), **device)
     spec = VerifyDeviceSpec("onnx", "static_int8", "regression", place, 0, DeviceLimits())
     out = folder / "out"
     out.mkdir()
     verify_device.run(inputs, spec, out, lambda *_: None)
-    return {name: json.loads((out / f"{name}.json").read_text("utf-8")) for name in ("verify", "verdict")}
+    return files.read(out, VerifiedThere), files.read(out, Verdict)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -186,27 +192,27 @@ def set_up() -> None:
 
 
 def test_a_file_that_saturates_on_a_host_fails_there_and_says_which_kernels(tmp_path: Path) -> None:
-    found = run_there(tmp_path, "x86-avx2")
-    assert found["verdict"]["passed"] is False and found["verify"]["kernels"]["kernels"] == "AVX2"
-    steps = found["verify"]["host"]["max_steps"]
-    assert steps > 50 and found["verify"]["host"]["sqnr_db"] < 20
+    found, verdict = run_there(tmp_path, "x86-avx2")
+    assert verdict.passed is False and found.kernels == KernelsThere("AVX2", "emulated")
+    steps = found.host.max_steps or 0.0
+    assert steps > 50 and (found.host.sqnr_db or 0) < 20
     wanted = f"on x86-avx2 (AVX2), against the host: max_steps: wanted at most 3, found {steps:.6g}"
-    assert wanted in found["verdict"]["reasons"]
+    assert wanted in verdict.reasons
     # A recipe may allow it.
-    limits = found["verify"]["limits"]
+    limits = found.limits.common
     assert (limits["min_sqnr_db"], limits["min_argmax_agreement"], limits["max_steps"]) == (40.0, 0.99, 3.0)
 
 
 def test_what_is_exact_there_passes(tmp_path: Path) -> None:
-    found = run_there(tmp_path, "x86-sse4")
-    assert found["verdict"] == {"passed": True, "reasons": []}
-    assert found["verify"]["host"]["max_steps"] == 0 and found["verify"]["runtime"].startswith("onnxruntime ")
+    found, verdict = run_there(tmp_path, "x86-sse4")
+    assert verdict == Verdict(True)
+    assert found.host.max_steps == 0 and found.runtime.startswith("onnxruntime ")
 
 
 def test_a_host_with_vnni_is_played_by_such_a_machine_alone(tmp_path: Path) -> None:
     if player_or_none("x86-avx512-vnni") is not None:
-        found = run_there(tmp_path, "x86-avx512-vnni")
-        assert found["verdict"]["passed"] and found["verify"]["kernels"]["how"] == "this machine"
+        found, verdict = run_there(tmp_path, "x86-avx512-vnni")
+        assert verdict.passed and found.kernels is not None and found.kernels.how == "this machine"
         return
     with pytest.raises(DeviceUnavailable, match="as no qemu emulates AVX-512 VNNI: this machine has no avx512"):
         run_there(tmp_path, "x86-avx512-vnni")

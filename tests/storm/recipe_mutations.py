@@ -100,7 +100,7 @@ _RENAMED = {"targets": "target", "devices": "device", "budgets": "budget", "inpu
 def known_keys(kind: Any = Recipe, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
     """Where each key of a recipe stands (`compress`, `lr`), and its type."""
     found: list[tuple[tuple[str, ...], Any]] = []
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         here = (*path, _RENAMED.get(field.name, field.name))
         found.append((here, hints[field.name]))
@@ -125,6 +125,8 @@ def literals(hint: Any) -> list[str]:
     """The words that a key takes."""
     if typing.get_origin(hint) is typing.Literal:
         return [str(word) for word in typing.get_args(hint)]
+    if typing.get_origin(hint) is typing.Annotated:
+        return list(hint.__metadata__[0])
     return [word for inner in typing.get_args(hint) for word in literals(inner)]
 
 

@@ -25,6 +25,8 @@ from typing import Any
 from pocketforge.commands import build
 from pocketforge.errors import StoreError
 from pocketforge.files import explain_os_error
+from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
 from pocketforge.plan.steps import Lane, Plan
 from pocketforge.recipe import Data, Model, Recipe, Target
 from pocketforge.records import Artifact, Report, TargetRecord
@@ -37,6 +39,10 @@ WATCHED = {module.__file__ for module in (build, output_folder, release, sys.mod
 STORE_FILES = {module.__file__ for module in (store, pins, sys.modules["pocketforge.files"])}
 KEYS = [hashlib.sha256(name.encode()).hexdigest() for name in ("over", "made", "gone")]
 SWAP = ("commit", "_place", "_take_aside")
+SAMPLED = Sampled(
+    "digits", "classification", (), Counts(0, 0, 0, 0, 0, 0), {}, (), SampleTensor((), "int64"),
+    Preprocessing(None, "NCHW", ()), None, (),
+)  # fmt: skip
 TENSOR = {"name": "x", "shape": [1, 2], "dtype": "float32", "layout": "", "scale": None, "zero_point": None}
 
 
@@ -53,7 +59,7 @@ def made(folder: Path, number: int, size: int = 3000) -> tuple[Recipe, Plan, Out
         artifacts.append(Artifact("k", role, path, hashlib.sha256(content).hexdigest(), len(content), 1))
     exported = {"files": names, "inputs": [TENSOR], "outputs": [TENSOR], "facts": {}}
     (source / "export.json").write_text(json.dumps(exported))
-    (source / "data.json").write_text(json.dumps({"labels": [], "preprocess": {"steps": [], "output": "NCHW"}}))
+    files.write(source, SAMPLED)
     target = Target(name="net", runtime="onnx")
     recipe = Recipe(name="r", model=Model(definition="m.py"), data=Data(source="digits"), targets=(target,))
     record = TargetRecord("net", "onnx", "fp32", "built", tuple(artifacts))

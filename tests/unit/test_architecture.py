@@ -39,7 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 ROW = {room: number for number, row in enumerate(LAYERS) for room in row}
 # Files that may lie at the package's root; all else has a room.
 ROOT_FILES = {
-    "__init__", "__main__", "version", "errors", "events", "stats", "records", "metrics", "registries", "files",
+    "__init__", "__main__", "version", "errors", "events", "stats", "metrics", "registries", "files",
     "folders", "figures", "streams", "crash", "plugins",
 }  # fmt: skip
 # What a plan is made of costs nothing to import: no package but the standard library.
@@ -47,7 +47,7 @@ STANDARD_LIBRARY_ONLY = (
     "recipe/",
     "specs/",
     "plan/",
-    "records.py",
+    "records/",
     "registries.py",
     "plugins.py",
     "errors.py",

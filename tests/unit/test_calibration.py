@@ -30,10 +30,11 @@ from pocketforge.device_calibration import (
     tables,
 )
 from pocketforge.device_calibration.counted import CountStore, run_key
-from pocketforge.device_calibration.operators import operators
+from pocketforge.device_calibration.operators import Counted, operators
 from pocketforge.device_calibration.tflite_graph import Graph
 from pocketforge.errors import RecipeError, StoreError
 from pocketforge.estimation import calibration_file
+from pocketforge.estimation.traffic import Operator
 
 BLOCKS = [
     "firstconv_16_3_16_2_3",
@@ -212,7 +213,7 @@ def test_an_int8_operator_is_within_one_step_of_its_reference(kind, cout, kernel
 @pytest.mark.parametrize(("build", "macs"), [(micro_models.mobilenet_v1, 568.7), (micro_models.mobilenet_v2, 300.8)])
 def test_the_networks_have_the_published_multiplications(build, macs, precision):
     data = build(precision)
-    assert sum(o["macs"] for o in operators(data)) / 1e6 == pytest.approx(macs, abs=0.1)
+    assert sum(operator.macs for operator in operators(data)) / 1e6 == pytest.approx(macs, abs=0.1)
     small = build(precision, size=32)
     x = sample_input(small)
     found, wanted = runs(small, x), reference(small, x)
@@ -260,17 +261,19 @@ def test_a_name_that_is_no_block_is_refused(name, message):
 
 def test_operators_carry_their_bytes_rows_and_macs():
     rows = operators(micro_models.block("conv_8_16_24_4_2_hard_swish_3_se"))
-    assert [r["kind"] for r in rows] == [
+    assert [row.moved.kind for row in rows] == [
         "CONV_2D", "HARD_SWISH", "DEPTHWISE_CONV_2D", "HARD_SWISH", "MEAN", "CONV_2D", "CONV_2D", "ADD", "MUL", "MUL",
         "CONV_2D", "AVERAGE_POOL_2D", "CONV_2D", "ADD",
     ]  # fmt: skip
     first, depthwise = rows[0], rows[2]
-    assert first == {
-        "kind": "CONV_2D", "weight_bytes": 4 * (16 * 64 + 64), "input_bytes": 4 * 64 * 16, "output_bytes": 4 * 64 * 64,
-        "rows": 64, "macs": 64 * 16 * 64,
-    }  # fmt: skip
+    assert first == Counted(
+        Operator(
+            "CONV_2D", weight_bytes=4 * (16 * 64 + 64), input_bytes=4 * 64 * 16, output_bytes=4 * 64 * 64, rows=64
+        ),
+        macs=64 * 16 * 64,
+    )
     # The padding is folded: its input counts, not the padded copy.
-    assert depthwise["input_bytes"] == 4 * 64 * 64 and depthwise["macs"] == 16 * 64 * 9 and depthwise["rows"] == 0
+    assert depthwise.moved.input_bytes == 4 * 64 * 64 and depthwise.moved.rows == 0 and depthwise.macs == 16 * 64 * 9
 
 
 def test_the_shipped_tables_are_read_whole():

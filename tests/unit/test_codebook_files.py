@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save, save_file
 
 from pocketforge.errors import ModelError, StoreError
 from pocketforge.outcomes import files
-from pocketforge.outcomes.quantize import CodebookSizes
+from pocketforge.outcomes.weights import CodebookSizes
 from pocketforge.quantization.codebook_files import (
     FILE,
     Codebook,

@@ -618,3 +618,12 @@ def test_a_fault_s_place_is_a_path_whatever_the_user_s_text_looks_like() -> None
         "data: source must be digits, cifar10:DIR, imagefolder:DIR, npz:FILE or module.py:function, found "
         r"'budget[0]: x\nseed: y'"
     ]
+
+
+def test_every_number_that_is_out_of_its_range_is_a_fault_of_its_own() -> None:
+    recipe = copy.deepcopy(GOOD)
+    recipe["compress"][0] |= {"epochs": 0, "lr": 0}
+    assert faults_of(to_toml(recipe)) == [
+        "compress[0]: epochs must be 1 to 10,000, found 0",
+        "compress[0]: lr must be more than 0 and at most 100, found 0.0",
+    ]

@@ -10,16 +10,22 @@ import pytest
 
 from pocketforge.devices.emulator import arrays
 from pocketforge.errors import ToolFailed
+from pocketforge.outcomes.tensors import TensorSpec
 
 
 def tensor(name="x", dtype="float32", shape=(1, 2), **more):
+    return TensorSpec(name, tuple(shape), dtype, **more)
+
+
+def stated(name="x", dtype="float32", shape=(1, 2), **more):
+    """As a runner's answer has it."""
     return {"name": name, "dtype": dtype, "shape": list(shape), **more}
 
 
 def written(tmp_path, info, samples, **more):
     np.save(tmp_path / "x.npy", samples)
     (path,) = arrays.write_inputs([info], [tmp_path / "x.npy"], tmp_path, model="m", **more)
-    return np.fromfile(path, info["dtype"]).reshape(-1, *info["shape"])
+    return np.fromfile(path, info.dtype).reshape(-1, *info.shape)
 
 
 def test_samples_are_written_back_to_back_in_any_number_of_chunks(tmp_path, monkeypatch):
@@ -54,23 +60,23 @@ def test_samples_that_do_not_fit_are_refused(tmp_path):
 def test_outputs_come_back_samples_first_and_without_the_batch_axis(tmp_path):
     values = np.arange(12, dtype=np.int8)
     values.tofile(tmp_path / "raw")
-    answer = {"outputs": [tensor(dtype="int8", shape=(1, 2, 2), file=str(tmp_path / "raw"))]}
-    arrays.read_outputs(answer, tmp_path / "out", 3)
+    answer: dict[str, Any] = {"outputs": [stated(dtype="int8", shape=(1, 2, 2), file=str(tmp_path / "raw"))]}
+    arrays.read_outputs(answer["outputs"], tmp_path / "out", 3)
     found = np.load(tmp_path / "out" / "outputs_0.npy")
     assert found.dtype == np.int8 and found.tolist() == values.reshape(3, 2, 2).tolist()
 
 
 def test_tensors_are_described_as_each_runtimes_session_does():
-    found = {**tensor("in:0", in_signature=True, size_bytes=8), "scale": 0.5, "zero_point": 3}
-    answer: dict[str, Any] = {"metadata": None, "inputs": [found], "outputs": []}
+    found = {**stated("in:0", in_signature=True, size_bytes=8), "scale": 0.5, "zero_point": 3}
+    answer: Any = {"metadata": None, "inputs": [found], "outputs": []}
     assert arrays.described(answer, "tflite") == (
-        [tensor("in", scale=0.5, zero_point=3, in_signature=True)],
+        [tensor("in", scale=0.5, zero_point=3)],
         [],
     )
-    answer = {"metadata": json.dumps({"in": {"scale": 0.1, "zero_point": 0}}), "inputs": [tensor("in")], "outputs": []}
+    answer = {"metadata": json.dumps({"in": {"scale": 0.1, "zero_point": 0}}), "inputs": [stated("in")], "outputs": []}
     assert arrays.described(answer, "onnx")[0] == [tensor("in", scale=0.1, zero_point=0)]
     io = {"inputs": [{"name": "a"}], "outputs": [{"name": "b", "scale": 2.0, "zero_point": 1}]}
-    answer = {"metadata": json.dumps(io), "inputs": [tensor("")], "outputs": [tensor(""), tensor("")]}
+    answer = {"metadata": json.dumps(io), "inputs": [stated("")], "outputs": [stated(""), stated("")]}
     assert arrays.described(answer, "executorch") == (
         [tensor("a")],
         [tensor("b", scale=2.0, zero_point=1), tensor("")],

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketforge.estimation.decode import FLAGS, UNKNOWN, decode
+from pocketforge.device_calibration.datasets import COUNTS
+from pocketforge.estimation.decode import decode
+from pocketforge.estimation.instruction import FLAGS, UNKNOWN
 
 V = 32  # number of v0
+# Of the 12,691 instruction words in the stored counts.
+GROUPS = {
+    "alu": 3941, "alu_lsl": 63, "alu_shift": 99, "branch": 1974, "divide": 19, "dot": 68, "fp_add": 86,
+    "fp_convert": 52, "fp_divide": 5, "fp_mac": 328, "fp_minmax": 113, "fp_mul": 48, "fp_simple": 10, "fp_sqrt": 2,
+    "hint": 2, "insert_gpr": 88, "int_add": 249, "int_mul": 73, "int_mul_long": 362, "int_pair_acc": 24, "load": 2017,
+    "logic": 154, "move_gpr": 28, "multiply": 269, "narrow_sat": 87, "permute": 58, "prefetch": 91, "reduce": 2,
+    "shift": 81, "shift_round": 39, "store": 1118, "system": 27, "vload": 714, "vload_lane": 122, "vload_struct": 1,
+    "vstore": 274, "vstore_lane": 3,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -50,6 +65,8 @@ def test_groups_and_registers(word: int, group: str, reads: set[int], writes: se
         (0x38626820, "load", 1, 0, -1, 1, False),  # ldrb w0, [x1, x2]
         (0x4D40C860, "vload_lane", 4, 0, -1, 1, True),  # ld1r {v0.4s}, [x3]
         (0x4D408060, "vload_lane", 4, 0, -1, 1, False),  # ld1 {v0.s}[2], [x3]
+        (0x4DDF19CB, "vload_lane", 1, 0, 14, 1, False),  # ld1 {v11.b}[14], [x14], #1: capstone writes [0xe]
+        (0x4D921CA8, "vstore_lane", 0, 1, 5, 1, False),  # st1 {v8.b}[15], [x5], x18
         (0x4C9FA080, "vstore", 0, 32, 4, 2, True),  # st1 {v0.16b, v1.16b}, [x4], #32
         (0xAD0006C0, "vstore", 0, 32, -1, 2, True),  # stp q0, q1, [x22]
         (0xB900007F, "store", 0, 4, -1, 1, False),  # str wzr, [x3]
@@ -64,8 +81,9 @@ def test_memory(word: int, group: str, loaded: int, stored: int, base: int, regi
 
 
 def test_lane_loads_keep_the_other_lanes() -> None:
-    (lane, whole) = decode([0x4D408060, 0x4D40C860])
+    (lane, late_lane, whole) = decode([0x4D408060, 0x4DDF19CB, 0x4D40C860])
     assert V in lane.reads
+    assert V + 11 in late_lane.reads
     assert V not in whole.reads
 
 
@@ -74,6 +92,27 @@ def test_branches_say_how_far() -> None:
     assert (back.branch, call.branch) == (-4, 4096)
     assert FLAGS in back.reads
     assert call.writes == (30,)
+
+
+def test_what_was_counted_decodes_as_when_the_calibration_was_fitted() -> None:
+    """calibration.json was fitted to these groups: after a change here, `device calibrate` has to fit it anew."""
+    stored = json.loads(gzip.decompress(COUNTS.read_bytes()))
+    texts = {words[at : at + 8] for _, words in stored["blocks"] for at in range(0, len(words), 8)}
+    decoded = decode([int(text, 16) for text in texts])
+    assert Counter(instruction.group for instruction in decoded) == GROUPS
+    figures = {
+        "loaded bytes": sum(each.load_bytes for each in decoded),
+        "stored bytes": sum(each.store_bytes for each in decoded),
+        "reads": sum(len(each.reads) for each in decoded),
+        "writes": sum(len(each.writes) for each in decoded),
+        "accumulators": sum(each.accumulator >= 0 for each in decoded),
+        "written back": sum(each.base >= 0 for each in decoded),
+        "wide": sum(each.wide for each in decoded),
+    }
+    assert figures == {
+        "loaded bytes": 27856, "stored bytes": 14166, "reads": 17480, "writes": 10547, "accumulators": 780,
+        "written back": 582, "wide": 2353,
+    }  # fmt: skip
 
 
 def test_no_instruction_is_unknown() -> None:

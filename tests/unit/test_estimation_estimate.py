@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError, RecipeError
 from pocketforge.estimation.calibration_file import Calibration, Errors, load, save
-from pocketforge.estimation.core_model import core_names, load_core
+from pocketforge.estimation.core_model import load_core
+from pocketforge.estimation.core_tables import core_names
 from pocketforge.estimation.estimate import VERSION, Estimate, estimate
 from pocketforge.estimation.explain import explain
 from pocketforge.estimation.fitting import NAMES, Parameters, Point, Terms, default_parameters, fit, predict, predict_ms

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from estimation_words import B_NE, FADD_CHAIN, LOAD_X1, SUBS, Block, Counts, fmla, load_d, load_q
 
 from pocketforge.errors import RecipeError
+from pocketforge.estimation import core_tables
 from pocketforge.estimation.blocks import run_blocks
-from pocketforge.estimation.core_model import core_names, load_core
+from pocketforge.estimation.core_model import load_core
+from pocketforge.estimation.core_tables import core_names
 from pocketforge.estimation.decode import decode
 from pocketforge.estimation.scoreboard import BlockTime, time_block
 
@@ -74,6 +79,29 @@ def test_every_table_has_sources(core: str) -> None:
     model = load_core(core)
     assert set(model.sources) >= {"fp_mac", "vload", "width", "writeback"}
     assert all(source.split(":")[0] in ("published", "measured", "believed") for source in model.sources.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "says"),
+    [
+        ("alu = { uses = ", "alu = { use = ", "use"),
+        ("latency = 12, cycles", "latency = 1.5, cycles", "groups['divide'].latency"),
+        ('multiply = { uses = ["M"]', 'multiply = { uses = ["N"]', "groups.multiply: no pipe 'N'"),
+        ("window = 128", "window = 1", "window: wanted a whole number of at least 2, found 1"),
+        ('window = "chips"', 'window = "cips"', "front.window: no source"),
+        ('source = "llvm"', 'source = "lvm"', "no source (key 'lvm')"),
+        ('order = "out-of-order"', 'order = "any"', "order: wanted one of in-order, out-of-order, found 'any'"),
+    ],
+)
+def test_tables_that_are_wrong_say_where(tmp_path: Path, monkeypatch: Any, text: str, other: str, says: str) -> None:
+    whole = {path.name: path.read_text("utf-8") for path in core_tables.FOLDER.glob("*.toml")}
+    assert text in whole["cortex-a76.toml"]
+    for name, content in whole.items():
+        (tmp_path / name).write_text(content.replace(text, other, 1) if name == "cortex-a76.toml" else content)
+    monkeypatch.setattr(core_tables, "FOLDER", tmp_path)
+    with pytest.raises(RecipeError, match="cortex-a76") as error:
+        core_tables.read_tables("cortex-a76")
+    assert says in " ".join((error.value.message, *error.value.faults))
 
 
 def test_unknown_core() -> None:

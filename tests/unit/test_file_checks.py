@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from pocketforge.devices.outputs import Output
+from pocketforge.errors import StageFailed
 from pocketforge.measure.file_checks import Graph, Truth, check_limits, check_promise, measure, measure_parity
 from pocketforge.measure.weights_check import check_weights
 from pocketforge.outcomes import files
@@ -16,7 +19,7 @@ from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.quantize import Quantized, QuantizedLayer
 from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.outcomes.tensors import TensorSpec
-from pocketforge.outcomes.verify import Measured
+from pocketforge.outcomes.verify import Measured, OutputFigures, Verified
 from pocketforge.recipe.limits import Limits, device_limits, verify_limits
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.target import OutputLimits, Verify
@@ -178,8 +181,32 @@ verify = { max_dead_channels = 2, outputs = [{ name = "scores", min_sqnr_db = 8 
         parse_recipe(text.replace('"boxes", "scores"', '"boxes", "boxes"'))
 
 
-def test_every_limit_of_every_scheme_is_a_key_of_a_recipe() -> None:
-    assert {name for info in SCHEMES.values() for name in info.limits} <= set(Verify.__dataclass_fields__)
+def test_every_limit_of_every_scheme_is_a_key_of_a_recipe_and_of_a_figure_that_there_is() -> None:
+    for info in SCHEMES.values():
+        assert set(info.limits) <= set(Verify.RANGES) and info.limits.keys() >= {"min_sqnr_db", "max_diff_ratio"}
+        assert set(info.on_device) | set(info.on_x86) <= {*Verify.RANGES, "max_steps"}
+    every = dict.fromkeys([*Verify.RANGES, "max_steps"], 0.0)
+    names = {field.name for field in dataclasses.fields(OutputFigures)} - {"name", "dtype", "where"}
+    figures: dict[str, Any] = dict.fromkeys(names, 1.0)
+    output = OutputFigures("y", "float32", {}, **figures)
+    checks = check_limits(Measured((output,), argmax_agreement=1.0, accuracy_drop=1.0), Limits(every))
+    assert len(checks) == len(every) + 1, "integers are also held against the graph's"
+
+
+def test_what_is_written_comes_back_without_what_there_is_not(tmp_path: Path) -> None:
+    """JSON has no infinity; a file that answers it has failed its checks anyway."""
+    near = OutputFigures("y", "float32", {}, sqnr_db=-np.inf, dead_channels=0)
+    verified = Verified({"model": Measured((near,), 4)}, {"r": "works"}, Limits({"min_sqnr_db": 3.0}), (), "AVX2", ())
+    files.write(tmp_path, verified)
+    stored = json.loads((tmp_path / "verify.json").read_text("utf-8"))
+    assert stored["files"]["model"]["outputs"] == [
+        {"name": "y", "dtype": "float32", "where": {}, "sqnr_db": -1e308, "dead_channels": 0}
+    ]
+    again = files.read(tmp_path, Verified)
+    assert again.files["model"].outputs[0].sqnr_db == -1e308 and again.limits == verified.limits
+    (tmp_path / "verify.json").write_text(json.dumps({**stored, "kernel": ""}), "utf-8")
+    with pytest.raises(StageFailed, match="kernel"):
+        files.read(tmp_path, Verified)
 
 
 # Int8 weights

@@ -7,12 +7,13 @@ import math
 from typing import Any
 
 import pytest
+from how_measured import counted, estimated
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketforge.recipe import Budget, Data, Model, Recipe, Target
 from pocketforge.recipe.device import EmulatedDevice, HostDevice
-from pocketforge.records import GateResult, Measurement
+from pocketforge.records import UNTOLD, GateResult, How, Measurement
 from pocketforge.results.gate import judge
 
 SHA = "0" * 64
@@ -241,7 +242,7 @@ def test_a_latency_that_passes_has_its_whole_interval_under_the_limit(
 PHONE = EmulatedDevice("pixel4")
 
 
-def emulated(metric: str, value: float, **how: Any) -> Measurement:
+def emulated(metric: str, value: float, how: How = UNTOLD) -> Measurement:
     return measured(metric, value, device="pixel4", via="emulator", unit="", how=how)
 
 
@@ -253,12 +254,13 @@ def judge_emulated(budget: Budget, *found: Measurement) -> GateResult:
 
 @pytest.mark.parametrize(("limit", "verdict"), [(99, "FAIL"), (100, "PASS"), (101, "PASS")])
 def test_counts_are_exact(limit: float, verdict: str) -> None:
-    found = emulated("instructions", 100, conclusive=True, reason="")
+    found = emulated("instructions", 100, counted())
     assert judge_emulated(Budget("instructions", limit, target="a"), found).verdict == verdict
 
 
 def test_windows_that_differ_settle_nothing() -> None:
-    found = emulated("instructions", 100, conclusive=False, reason="two windows of one inference differ: [99, 100]")
+    doubted = counted(conclusive=False, reason="two windows of one inference differ: [99, 100]")
+    found = emulated("instructions", 100, doubted)
     result = judge_emulated(Budget("instructions", 1000, target="a"), found)
     assert (result.verdict, result.reason) == ("INCONCLUSIVE", "two windows of one inference differ: [99, 100]")
 
@@ -266,7 +268,7 @@ def test_windows_that_differ_settle_nothing() -> None:
 @pytest.mark.parametrize(("limit", "verdict"), [(7, "FAIL"), (9, "INCONCLUSIVE"), (11, "INCONCLUSIVE"), (13, "PASS")])
 @pytest.mark.parametrize("metric", ["estimated_latency_ms", "estimated_cycles"])
 def test_an_estimate_is_judged_with_its_interval(metric: Any, limit: float, verdict: str) -> None:
-    found = emulated(metric, 10, interval=[8, 12], coverage=0.9)
+    found = emulated(metric, 10, estimated(interval=(8, 12), coverage=0.9))
     result = judge_emulated(Budget(metric, limit, target="a"), found)
     assert result.verdict == verdict
     assert ("90% interval 8 to 12" in result.reason) == (verdict == "INCONCLUSIVE")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from how_measured import on_phone, one_round
 
 from pocketforge.devices import noise_floors
 from pocketforge.errors import DeviceUnavailable, RecipeError, StoreError
@@ -141,7 +142,7 @@ def test_a_recipe_of_nothing_but_absent_phones(tmp_path, small_recipe_text):
 
 def measured(samples, **how) -> Measurement:
     return Measurement(
-        "latency_ms", samples[0], "ms", "small_onnx_fp32", "0" * 64, "adb", "pixel4", tuple(samples), how
+        "latency_ms", samples[0], "ms", "small_onnx_fp32", "0" * 64, "adb", "pixel4", tuple(samples), on_phone(**how)
     )
 
 
@@ -165,8 +166,7 @@ def test_too_few_clean_rounds_decide_nothing(tmp_path, small_recipe_text):
 def in_rounds(*values: float, limit: float, tmp_path: Path, text: str, percentile: str = "p50"):
     recipe = load(tmp_path, text + PHONE + budget("latency_ms", "pixel4", limit) + f'percentile = "{percentile}"\n')
     samples = [ms * (1 + 0.001 * (i % 5)) for ms in values for i in range(20)]
-    found = [{"samples": 20, "throttled": False}] * len(values)
-    (result,) = judge(recipe, [measured(samples, rounds=found)])
+    (result,) = judge(recipe, [measured(samples, rounds=(one_round(samples=20),) * len(values))])
     return result
 
 
@@ -185,8 +185,9 @@ def test_rounds_that_differ_are_not_made_surer_by_samples(tmp_path, small_recipe
 def test_rounds_that_do_not_count_have_no_samples(tmp_path, small_recipe_text):
     """samples_ms holds those of the others only."""
     recipe = load(tmp_path, small_recipe_text + PHONE + budget("latency_ms", "pixel4", 20.0))
-    found = [{"samples": n, "throttled": t} for n, t in ((20, False), (30, True), (20, False), (10, False))]
-    (result,) = judge(recipe, [measured([10.0 + 0.01 * (i % 3) for i in range(50)], rounds=found)])
+    sizes = ((20, False), (30, True), (20, False), (10, False))
+    timed = tuple(one_round(samples=size, throttled=throttled) for size, throttled in sizes)
+    (result,) = judge(recipe, [measured([10.0 + 0.01 * (i % 3) for i in range(50)], rounds=timed)])
     assert result.verdict == "PASS"
 
 

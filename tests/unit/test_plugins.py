@@ -111,13 +111,13 @@ def test_doctor_lists_packages_with_versions_and_what_is_wrong(install: Install,
     install("pf-mine")
     install("pf-other", "1 / 0", row="other", version="2")
     install("pf-third", group="runtime")
-    rows = {row["name"]: row for row in examine(tmp_path / "cache", imports=False)}
+    rows = {row.name: row for row in examine(tmp_path / "cache", imports=False)}
     assert "mine" not in rows and "onnx" in rows  # as long as one is broken, none can be used
     told = {name.removeprefix("plug-in "): row for name, row in rows.items() if name.startswith("plug-in ")}
-    assert (told["pf-mine"]["state"], told["pf-mine"]["found"]) == ("ok", "1.2: runtimes mine")
-    assert told["pf-other"]["state"] == "missing"
-    assert "(pf_other:ROW) cannot be imported: ZeroDivisionError: division by zero" in told["pf-other"]["found"]
-    assert "pocketforge.runtime 'mine' adds to nothing: known are pocketforge.runtimes" in told["pf-third"]["found"]
+    assert (told["pf-mine"].state, told["pf-mine"].found) == ("ok", "1.2: runtimes mine")
+    assert told["pf-other"].state == "missing"
+    assert "(pf_other:ROW) cannot be imported: ZeroDivisionError: division by zero" in told["pf-other"].found
+    assert "pocketforge.runtime 'mine' adds to nothing: known are pocketforge.runtimes" in told["pf-third"].found
 
 
 def test_help_looks_for_no_package(install: Install, tmp_path: Path, repo_root: Path) -> None:

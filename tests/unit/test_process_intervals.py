@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from how_measured import in_processes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketforge.recipe import Budget, Data, Model, Recipe, Target
-from pocketforge.records import GateResult, Measurement
+from pocketforge.records import GateResult, HowHere, Measurement
 from pocketforge.results.gate import judge
 from pocketforge.results.latency import latency_interval
 from pocketforge.stats import (
@@ -26,8 +27,8 @@ from pocketforge.stats import (
 Processes = list[list[float]]
 
 
-def how(processes: Processes) -> dict[str, Any]:
-    return {"processes": [{"samples": len(samples)} for samples in processes]}
+def how(processes: Processes, others: float = 0.0) -> HowHere:
+    return in_processes([len(samples) for samples in processes], others=others)
 
 
 def gate(
@@ -82,7 +83,7 @@ def test_the_gate_on_processes(processes: Processes, limit: float, verdict: str,
 def test_what_other_programs_did_meanwhile_widens_it() -> None:
     """All five processes beside a busy program are alike, and all slow: only the share that it had says so."""
     runs = [steady(10.0)] * 5
-    busy: dict[str, Any] = {"how": how(runs) | {"others": 0.48}}
+    busy: dict[str, Any] = {"how": how(runs, others=0.48)}
     assert gate(runs, 9.2).verdict == "FAIL" and gate(runs, 10.8).verdict == "PASS"
     for limit in (9.2, 10.8):
         result = gate(runs, limit, **busy)
@@ -103,9 +104,8 @@ def test_a_tail_of_few_samples_has_no_bound() -> None:
     ("limit", "verdict"), [(10.4, "FAIL"), (10.6, "INCONCLUSIVE"), (12.4, "INCONCLUSIVE"), (12.6, "PASS")]
 )
 def test_each_process_loads_the_file_anew(limit: float, verdict: str) -> None:
-    loads = [{"samples": 10, "load_ms": ms} for ms in (12.0, 12.5, 11.5, 12.2, 11.8)]
-    loads[2]["load_ms"] = 10.5
-    result = gate([], limit, metric="load_ms", value=12.0, how={"processes": loads})
+    loads = in_processes([10] * 5, (12.0, 12.5, 10.5, 12.2, 11.8))
+    result = gate([], limit, metric="load_ms", value=12.0, how=loads)
     assert result.verdict == verdict
     assert verdict != "INCONCLUSIVE" or "5 processes loaded it in 10.5 to 12.5 ms" in result.reason
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import pickle
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from quantizations import quantizations
 
+import pocketforge
 from pocketforge.errors import RecipeError
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts
@@ -19,12 +22,13 @@ from pocketforge.recipe import Data, Model, Recipe, Target
 from pocketforge.recipe.backends import BACKENDS, STORED_LEVELS
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair
 from pocketforge.recipe.quantize import KEYS, Override, Quantize, Scheme
-from pocketforge.recipe.schemes import SCHEMES, schemes_with
+from pocketforge.recipe.schemes import SCHEMES, SchemeInfo, schemes_with
 from pocketforge.recipe.support import refusal, support
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.quantize import QuantizeSpec
 
+PACKAGE = Path(pocketforge.__file__).parents[1]
 FACTS = Facts({"definition": "d", "weights": "w", "data": "s"}, {"torch": "2"}, "host", "none")
 
 
@@ -148,6 +152,70 @@ def test_every_scheme_is_known_in_every_runtime_and_a_refusal_says_what_is_neare
             assert bool(found.nearest) == (found.how == "refused"), (scheme, runtime)
             assert bool(refusal(runtime, Quantize(scheme))) == (found.how == "refused")
             assert support(runtime, Quantize(scheme)) is found
+
+
+@pytest.mark.parametrize(
+    ("scheme", "changed", "said"),
+    [
+        ("static_int8", {"stored_as": ()}, "stored_as: wanted data types for int8 weights"),
+        ("fp32", {"stored_as": ("int8",)}, "stored_as: wanted data types for float32 weights, and none"),
+        ("dynamic_int8", {"calibrates": True}, "only a static scheme's ranges come from samples"),
+        ("static_int8", {"stage": "", "make": ""}, "stage: wanted one for a static scheme"),
+        ("weight_only_int8", {"make": ""}, "make: wanted a function for stage quantize"),
+    ],
+)
+def test_a_row_that_lacks_something_is_no_row(scheme: str, changed: dict[str, Any], said: str) -> None:
+    """At import, not in the middle of a build: parity alone would pass a file whose weights nobody looks at."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        dataclasses.replace(SCHEMES[scheme], **changed)
+    rest: dict[str, Any] = {f.name: None for f in dataclasses.fields(SchemeInfo) if f.name != "limits"}
+    with pytest.raises(TypeError, match="limits"):
+        SchemeInfo(**rest)
+
+
+def test_a_row_with_a_key_that_no_table_has_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = dataclasses.replace(SCHEMES["codebook"], keys=frozenset({"entires"}))
+    monkeypatch.setattr(SCHEMES, "_added", {"mine": row})
+    with pytest.raises(ValueError, match=r"scheme mine cannot be used: .* no `quantize` table has: entires"):
+        Quantize("mine")
+
+
+# Of single layers, which compute in one of three ways, code may ask by name.
+LAYERS = {"layer", "override", "each"}
+
+
+def compared_by_name(source: str) -> list[str]:
+    """Where a scheme's name is compared with a word, or with several."""
+    found: list[str] = []
+    if ".scheme" not in source:
+        return found
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            names = [side for side in sides if isinstance(side, ast.Attribute) and side.attr == "scheme"]
+            words = [side for side in sides if isinstance(side, ast.Constant | ast.Tuple | ast.List | ast.Set)]
+            if words and any(ast.unparse(name.value) not in LAYERS for name in names):
+                found.append(ast.unparse(node))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "scheme":
+            found.append(ast.unparse(node))  # .scheme.startswith
+    return found
+
+
+def test_nobody_asks_a_scheme_by_its_name() -> None:
+    """Who needs a fact of a scheme looks it up in its row: a scheme that is missing in a list would be so silently."""
+    asked = {str(path): compared_by_name(path.read_text("utf-8")) for path in PACKAGE.glob("pocketforge/**/*.py")}
+    assert len(asked) > 300 and {path: names for path, names in asked.items() if names} == {}
+    for line in ("q.scheme == 'mixed'", "q.scheme in ('fp32', 'fp16')", "x.y.scheme.startswith"):
+        assert compared_by_name(line) == [line]
+
+
+@pytest.mark.parametrize("name", SCHEMES.ours)
+def test_what_a_row_names_is_there(name: str) -> None:
+    info = SCHEMES[name]
+    module, _, function = info.make.partition(":")
+    assert not function or f"def {function}(" in (PACKAGE / f"{module.replace('.', '/')}.py").read_text("utf-8")
+    words = info.numerics.format(granularity="a", bits="b", backend="c", group_size=3, entries=4)
+    assert words and "{" not in words
 
 
 def test_a_refused_scheme_is_a_fault_of_the_recipe() -> None:

@@ -7,9 +7,11 @@ import json
 from typing import Any
 
 import pytest
+from how_measured import in_processes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.recipe import Budget
 from pocketforge.records import (
     SCHEMA_VERSION,
@@ -19,11 +21,12 @@ from pocketforge.records import (
     Measurement,
     Report,
     StepRecord,
+    TargetFacts,
     TargetRecord,
 )
 
 LATENCY = Measurement(
-    "latency_ms", 1.25, "ms", "a", "ab" * 32, "host", "host", (1.25, 1.5, 1.0), {"threads": 1, "warmup": 10}
+    "latency_ms", 1.25, "ms", "a", "ab" * 32, "host", "host", (1.25, 1.5, 1.0), in_processes([1, 1, 1])
 )
 SIZE = Measurement("size_bytes", 1000.0, "bytes", "a", "ab" * 32, "host")
 REPORT = Report(
@@ -39,7 +42,7 @@ REPORT = Report(
             (Artifact("key", "model", "a.onnx", "ab" * 32, 1000, 600),),
             (Check("loads", "yes", "yes", True),),
             ("stayed float: fc",),
-            {"inputs": [{"name": "x", "shape": [1, 3]}]},
+            TargetFacts(opset=18, runtimes={"ONNX Runtime 1": "works"}, more={"spoken_by_a_plug_in": [{"x": 1}]}),
         ),
         TargetRecord("b", "tflite", "static_int8", "failed", error="the process died"),
     ),
@@ -50,7 +53,7 @@ REPORT = Report(
         GateResult(Budget("size_bytes", 2000.0, severity="warning"), "a", "", SIZE, 1000.0, "PASS"),
         GateResult(Budget("macs", 5.0), "b", "", None, None, "MISSING", "not measured"),
     ),
-    reference={"parameters": 10, "accuracy": {"accuracy_top1": 0.9}},
+    reference=Reference(10, 20, {"accuracy_top1": 0.9}, 50, (ModelTensor("x", (1, 3), "float32"),), ()),
     environment={"torch": "2.0", "host": "h"},
     warnings=("a: stayed float: fc",),
     wall_s=12.5,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from dataclasses import replace
 from decimal import Decimal
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,21 @@ from hypothesis import strategies as st
 
 from pocketforge.outcomes.sensitivity import Judged, LayerSensitivity, SensitivityOutcome
 from pocketforge.pruning.sensitivity import choose_ratios
-from pocketforge.studies.intervals import geometric_interval, mean_interval
+from pocketforge.studies.intervals import Mean, geometric_interval, mean_interval
+from pocketforge.studies.pruning_study import (
+    Ask,
+    Cell,
+    Exported,
+    Judgement,
+    Measured,
+    Pruned,
+    Removed,
+    Row,
+    Side,
+    Sitting,
+    Speed,
+    Trained,
+)
 from pocketforge.studies.ratios import parse_choice, parse_ratios
 from pocketforge.studies.verdicts import judge, pairs
 
@@ -134,54 +150,58 @@ def test_a_mean_comes_with_students_interval():
     values = [0.91, 0.94, 0.92]
     interval = mean_interval(values)
     half = 4.303 * stdev(values) / math.sqrt(3)  # t for 2 degrees of freedom
-    assert interval["mean"] == pytest.approx(fmean(values))
-    assert (interval["low"], interval["high"]) == pytest.approx((fmean(values) - half, fmean(values) + half))
-    assert mean_interval([0.5]) == {"mean": 0.5, "low": None, "high": None, "count": 1}
-    assert geometric_interval([0.5, 2.0])["mean"] == pytest.approx(1.0)
+    assert interval.mean == pytest.approx(fmean(values)) and interval.above == pytest.approx(half)
+    assert (interval.low, interval.high) == pytest.approx((fmean(values) - half, fmean(values) + half))
+    assert mean_interval([0.5]) == Mean(0.5, None, None, 1) and mean_interval([0.5]).above is None
+    assert geometric_interval([0.5, 2.0]).mean == pytest.approx(1.0)
     with pytest.raises(ValueError, match="no values"):
         mean_interval([])
 
 
-LAYERS, CHANNELS = "layers", "channels"
+def a_row(method: Literal["layers", "channels"], ratio: float, share: float, structure: str = "") -> Row:
+    removed, none = Removed(parameters=0.1, macs=share), mean_interval([0.5])
+    measured = Measured(1, 1, 0, structure or f"{method}{ratio}", {}, removed, none, none)
+    return Row(method, "macs", ratio, "", "", 3, measured)
 
 
 def a_study(
     *, layers_ms: float = 0.6, channels_ms: float = 0.8, layers_acc: float = 0.8, channels_acc: float = 0.9,
     noise: float = 0.01, shares: tuple[float, float] = (0.33, 0.31),
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
+) -> tuple[list[Cell], list[Row], list[Sitting]]:  # fmt: skip
     """Two shares, both methods, three seeds, made up so that the outcome is known."""
     cells, rows = [], []
-    rounds, structures = [[1.0, 1.01, 0.99, 1.0]], ["whole"]
+    rounds: list[tuple[float, ...]] = [(1.0, 1.01, 0.99, 1.0)]
+    structures = ["whole"]
+    methods: tuple[tuple[Literal["layers", "channels"], float, float, float], ...] = (
+        ("layers", layers_ms, layers_acc, shares[0]),
+        ("channels", channels_ms, channels_acc, shares[1]),
+    )
     for ratio in (0.3, 0.6):
-        for method, ms, accuracy, share in (
-            (LAYERS, layers_ms, layers_acc, shares[0]),
-            (CHANNELS, channels_ms, channels_acc, shares[1]),
-        ):
-            structure = f"{method}{ratio}"
-            about = {"method": method, "basis": "macs", "ratio": ratio}
+        for method, ms, accuracy, share in methods:
             for seed in range(3):
-                value = accuracy + noise * (seed - 1) * (1 if method == LAYERS else -1)
-                cells.append({**about, "seed": seed, "error": "", "accuracy_before": 0.5, "accuracy_after": value})
-            removed = {"macs": share + ratio - 0.3, "parameters": 0.1}
-            rows.append({**about, "seeds": 3, "structure": structure, "removed": removed})
-            structures.append(structure)
-            rounds.append([ms * (1 + wobble) * (1.3 - ratio) for wobble in (0, 0.01, -0.01, 0.02)])
-    return cells, rows, [{"runtime": "onnx", "structures": structures, "rounds_ms": rounds, "error": ""}]
+                value = accuracy + noise * (seed - 1) * (1 if method == "layers" else -1)
+                cells.append(Cell(Ask(method, "macs", ratio, seed), trained=Trained(0.5, value, {})))
+            rows.append(a_row(method, ratio, share + ratio - 0.3))
+            structures.append(f"{method}{ratio}")
+            rounds.append(tuple(ms * (1 + wobble) * (1.3 - ratio) for wobble in (0, 0.01, -0.01, 0.02)))
+    return cells, rows, [Sitting("onnx", tuple(structures), tuple(rounds), "")]
 
 
-def verdict_of(**changes: Any) -> dict[str, Any]:
+def verdict_of(**changes: Any) -> Judgement:
     (verdict,) = judge(*a_study(**changes), ("onnx",))
     return verdict
 
 
 def test_the_claim_holds_when_layers_are_faster_and_cost_more_accuracy():
     verdict = verdict_of()
-    assert (verdict["verdict"], verdict["basis"], verdict["runtime"]) == ("agrees", "macs", "onnx")
-    assert verdict["latency"]["layers_over_channels"]["mean"] == pytest.approx(0.75, rel=0.02)
-    assert verdict["accuracy"]["channels_minus_layers_after"]["mean"] == pytest.approx(0.1)
-    assert verdict["accuracy"]["channels_minus_layers_before"]["mean"] == 0
-    assert len(verdict["pairs"]) == 2
-    assert verdict["pairs"][0]["layers"] == {"ratio": 0.3, "removed": pytest.approx(0.33)}
+    assert (verdict.verdict, verdict.basis, verdict.runtime) == ("agrees", "macs", "onnx")
+    speed, price = verdict.latency.layers_over_channels, verdict.accuracy
+    assert speed and price.channels_minus_layers_after and price.channels_minus_layers_before
+    assert speed.mean == pytest.approx(0.75, rel=0.02)
+    assert price.channels_minus_layers_after.mean == pytest.approx(0.1)
+    assert price.channels_minus_layers_before.mean == 0
+    assert len(verdict.pairs) == 2
+    assert verdict.pairs[0].layers == Side(0.3, 0.33)
 
 
 @pytest.mark.parametrize(
@@ -195,33 +215,55 @@ def test_the_claim_holds_when_layers_are_faster_and_cost_more_accuracy():
 )
 def test_verdicts_follow_the_figures(changes, latency, accuracy, together):
     verdict = verdict_of(**changes)
-    assert verdict["latency"]["verdict"] == latency
-    assert verdict["accuracy"]["verdict"] == accuracy
-    assert verdict["verdict"] == together
+    assert verdict.latency.verdict == latency
+    assert verdict.accuracy.verdict == accuracy
+    assert verdict.verdict == together
 
 
 def test_shares_that_are_too_far_apart_are_not_compared():
     verdict = verdict_of(shares=(0.40, 0.31))
-    assert verdict["verdict"] == "not settled" and verdict["pairs"] == []
-    assert "within 0.05" in verdict["why"]
-    assert verdict["accuracy"]["channels_minus_layers_after"] is None
+    assert verdict.verdict == "not settled" and verdict.pairs == ()
+    assert "within 0.05" in verdict.why
+    assert verdict.accuracy.channels_minus_layers_after is None
 
 
 def test_a_row_pairs_with_the_nearest_real_share_and_a_pair_counts_once():
     _, rows, _ = a_study()
     # Blocks are coarse: asked for 0.2, the same blocks go as for 0.3.
-    again = {**next(r for r in rows if r["method"] == LAYERS), "ratio": 0.2}
-    nearer = {**next(r for r in rows if r["method"] == CHANNELS), "ratio": 0.35, "structure": "nearer"}
-    nearer["removed"] = {"macs": 0.329, "parameters": 0.1}
-    found = pairs([*rows, again, nearer], "macs")
-    assert [(a["structure"], b["structure"]) for a, b in found] == [
+    again = dataclasses.replace(rows[0], ratio=0.2)
+    compared = pairs([*rows, again, a_row("channels", 0.35, 0.329, "nearer")], "macs")
+    assert [tuple(row.measured.structure for row in pair if row.measured) for pair in compared] == [
         ("layers0.3", "nearer"),
         ("layers0.6", "channels0.6"),
     ]
 
 
 def test_a_missing_timing_leaves_the_latency_unsettled():
-    cells, rows, sittings = a_study()
-    (verdict,) = judge(cells, rows, [{**sittings[0], "error": "the runtime crashed"}], ("onnx",))
-    assert verdict["latency"] == {"layers_over_channels": None, "verdict": "not settled"}
-    assert verdict["accuracy"]["verdict"] == "agrees" and verdict["verdict"] == "not settled"
+    cells, rows, (sitting,) = a_study()
+    (verdict,) = judge(cells, rows, [dataclasses.replace(sitting, error="the runtime crashed")], ("onnx",))
+    assert verdict.latency == Speed(None, "not settled")
+    assert verdict.accuracy.verdict == "agrees" and verdict.verdict == "not settled"
+
+
+def test_a_cell_is_flat_in_its_file_and_comes_back():
+    pruned = Pruned(10, 20, 1, "s", Removed(0.5, 0.4))
+    trained = Trained(0.5, 0.9, {"onnx": Exported("", 100, 50), "tflite": Exported("no tensor")})
+    cell = Cell(Ask("channels", "macs", 0.3, 1), "", "a note", pruned, trained)
+    data = json.loads(json.dumps(cell.to_json()))
+    assert data == {
+        "method": "channels", "basis": "macs", "ratio": 0.3, "seed": 1, "error": "", "note": "a note",
+        "parameters": 10, "macs": 20, "zeros": 1, "structure": "s", "removed": {"parameters": 0.5, "macs": 0.4},
+        "accuracy_before": 0.5, "accuracy_after": 0.9,
+        "files": {"onnx": {"error": "", "size_bytes": 100, "gzip_bytes": 50}, "tflite": {"error": "no tensor"}},
+    }  # fmt: skip
+    assert Cell.from_json(data) == cell
+    missed = Cell(Ask("layers", "macs", 0.9, 1), "cannot be met")
+    assert Cell.from_json(missed.to_json()) == missed and "parameters" not in missed.to_json()
+    for broken in (
+        {**data, "macs": "20"},
+        {**data, "method": "chanels"},
+        {"x": 1},
+        {"seed": 1, **missed.to_json(), "error": ""},
+    ):
+        with pytest.raises(ValueError, match=r".+"):
+            Cell.from_json(broken)

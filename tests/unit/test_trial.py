@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketforge.errors import StageFailed
-from pocketforge.results.report import describe_flag
+from pocketforge.outcomes.gains import Flag, SlowLayer
+from pocketforge.results.trunk import describe_flag
 
 pytest.importorskip("torch", reason="the stages need torch: pip install pocketforge")
 
@@ -101,17 +103,11 @@ def test_an_interval_takes_two_rounds(value: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_flag_in_words() -> None:
-    flag = {
-        "label": "prune_channels",
-        "runtime": "onnx",
-        "verdict": "no_gain",
-        "macs": [100, 60],
-        "ratio": [1.01, 0.97, 1.05],
-        "layers": [{"name": "stem.0"}, {"name": "head"}],
-    }
+    layers = tuple(SlowLayer(name, (100, 60), (1.0, 1.0), (1.0, 1.0, 1.0)) for name in ("stem.0", "head"))
+    flag = Flag("prune_channels", "onnx", "no_gain", (100, 60), (1.01, 0.97, 1.05), layers)
     assert describe_flag(flag) == (
         "prune_channels: 40% fewer MACs, but no less time in onnx: × 1.01 (95 % 0.97 to 1.05); "
         "layers that gained nothing: stem.0, head"
     )
-    unsettled = describe_flag({**flag, "verdict": "unsettled", "layers": []})
+    unsettled = describe_flag(dataclasses.replace(flag, verdict="unsettled", layers=()))
     assert "the timer's noise hides whether onnx got faster" in unsettled

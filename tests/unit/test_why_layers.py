@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import pytest
+
+from pocketforge.recipe.target import Verify
+from pocketforge.registries import Why
+from pocketforge.specs.trained import ModelSource
+from pocketforge.specs.why import WhySpec
 from pocketforge.why.causes import likely
+from pocketforge.why.chain import Chain
+from pocketforge.why.forms import Form, converted
+from pocketforge.why.inside import layers_of_stage
 from pocketforge.why.layers import Difference, LayerDifference, first_bad
 
 
@@ -45,3 +57,28 @@ def test_an_output_that_joined_ones_round_to_nothing_is_said() -> None:
     row = _layer("sigmoid_1", "sigmoid", scores, np.zeros_like(scores))
     assert first_bad([row], 18.0) is row
     assert "shares the scale of what it is joined to" in likely(row, "prepared", limit_db=18.0)
+
+
+def _chain(tmp_path: Path, how: Why | None) -> Any:
+    """As much of a chain as its last form, the file, is looked into by."""
+    np.save(tmp_path / "few.npy", np.zeros((2, 3), np.float32))
+    forms = [Form(name, "", outputs=[np.zeros((2, 3))]) for name in ("converted", "runtime")]
+    samples = [np.zeros((2, 3), np.float32)]
+    return SimpleNamespace(forms=forms, samples=samples, few=[tmp_path / "few.npy"], why=how, file=Path("a.other"))
+
+
+def test_a_runtime_that_shows_no_layers_is_said_and_is_not_taken_for_another(tmp_path: Path) -> None:
+    found = layers_of_stage(_chain(tmp_path, None), "runtime", bad=True)
+    assert not found.rows
+    assert found.missing == "no layer of a .other file can be seen: its runtime's row has no `why`"
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        layers_of_stage(_chain(tmp_path, Why("folded", lowered="no_such_module")), "runtime", bad=True)
+
+
+def test_an_unknown_runtime_is_an_error(tmp_path: Path) -> None:
+    spec = WhySpec("a", "nobody", "fp32", False, "regression", Verify(), ModelSource("m.py", {}, 0), None, 10)
+    with pytest.raises(KeyError, match="nobody"):
+        Chain({}, spec, tmp_path, lambda done, message: None)
+    (tmp_path / "unfolded.pt2").touch()
+    with pytest.raises(KeyError, match="nobody"):
+        converted({"quantize": tmp_path}, spec, Form("exported", ""))

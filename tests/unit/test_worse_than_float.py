@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pocketforge.recipe.toml import parse_recipe
-from pocketforge.records import Measurement, TargetRecord
-from pocketforge.results.report import worse_than_float
+from pocketforge.records import Measurement, TargetFacts, TargetRecord
+from pocketforge.results.worse import worse_than_float
 
 RECIPE = """
 name = "r"
@@ -35,7 +35,7 @@ def measured(target: str, metric: str, value: float, *samples: float) -> Measure
 def warnings(*found: Measurement, left: tuple[str, ...] = ()) -> list[str]:
     schemes = {"float": "fp32", "other": "fp32", "int8": "static_int8"}
     targets = [
-        TargetRecord(name, "onnx", scheme, "built", facts={"float_layers": list(left)} if name == "int8" else {})
+        TargetRecord(name, "onnx", scheme, "built", facts=TargetFacts(float_layers=left if name == "int8" else None))
         for name, scheme in schemes.items()
     ]
     return list(worse_than_float(parse_recipe(RECIPE), targets, found))

@@ -27,6 +27,7 @@ from pocketforge.recipe import Budget, Data, Model, Recipe, Target
 from pocketforge.recipe.device import EmulatedDevice, HostDevice
 from pocketforge.recipe.limits import DeviceLimits, x86_limits
 from pocketforge.recipe.quantize import Quantize
+from pocketforge.records import JudgedOn
 from pocketforge.results.gate import judge
 from pocketforge.results.kernels import in_words
 
@@ -109,8 +110,8 @@ def test_the_widest_instructions_name_the_kernels(features: str, word: str) -> N
 
 
 def test_judged_on_in_words() -> None:
-    def row(kernels: str, how: str) -> dict[str, str]:
-        return {"device": "d", "kernels": kernels, "how": how}
+    def row(kernels: str, how: str) -> JudgedOn:
+        return JudgedOn("d", kernels, how)
 
     here, avx2, sse4 = row("AVX-512 VNNI", "this machine"), row("AVX2", "emulated"), row("SSE4", "emulated")
     assert in_words([here]) == "AVX-512 VNNI (this machine)"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pocketforge.cli.options import FiniteRange, RecipePath, cache_option, echo, json_option, print_json
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK
+
+if TYPE_CHECKING:
+    from pocketforge.measure.bench_rows import Benched
 
 
 @click.command("bench")
@@ -108,8 +112,6 @@ def command(
     """
     from pocketforge.commands.bench import bench
     from pocketforge.commands.bench_request import BenchRequest
-    from pocketforge.report.bench import show_rows
-    from pocketforge.report.phones import show_compared
 
     request = BenchRequest(
         what=what,
@@ -135,9 +137,16 @@ def command(
     if as_json:
         print_json(benched.to_json())
     else:
-        show_rows(benched.rows, explain=explain)
-        show_compared(benched.compared)
+        _show(benched, explain)
     ctx.exit(EXIT_OK if benched.passed else EXIT_GATE_FAILED)
+
+
+def _show(benched: Benched, explain: bool) -> None:
+    from pocketforge.report.bench import show_rows
+    from pocketforge.report.phones import show_compared
+
+    show_rows(benched.rows, explain=explain)
+    show_compared(benched.compared)
 
 
 def _absolute(path: Path | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -26,11 +25,11 @@ class Quantity(click.ParamType[float]):
         self.units = units
         self.example = example
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", str(value).strip())
-        if not found or found[2].lower() not in self.units:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", str(value).strip())
+        if not match or match[2].lower() not in self.units:
             self.fail(f"wanted a number and a unit, as in {self.example}; found {value!r}", param, ctx)
-        number = float(found[1]) * self.units[found[2].lower()]
+        number = float(match[1]) * self.units[match[2].lower()]
         if number > _MOST:
             self.fail(f"wanted at most {_MOST:g} of its smallest unit, found {value!r}", param, ctx)
         return number

@@ -25,11 +25,11 @@ def command(recipe: Path, cache: Path, progress_mode: str, as_json: bool) -> Non
     from pocketforge.recipe.toml import load_recipe
 
     with progress(progress_mode) as emit:
-        found = check(load_recipe(recipe), cache, emit)
+        checked = check(load_recipe(recipe), cache, emit)
     if as_json:
-        print_json(found)
+        print_json(checked)
         return
     from pocketforge.report.terminal import show_check
 
     echo(f"{recipe}: good")
-    show_check(found)
+    show_check(checked)

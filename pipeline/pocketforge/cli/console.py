@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pocketforge import events
 from pocketforge.cli.options import echo, echo_error, json_text
 from pocketforge.streams import printable
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 @contextlib.contextmanager
@@ -76,7 +79,7 @@ def _bars() -> Iterator[events.Emit]:
         console=console(stderr=True),
         transient=True,
     )
-    tasks: dict[tuple[str, str], Any] = {}
+    tasks: dict[tuple[str, str], TaskID] = {}
 
     def close(stage: str, lane: str) -> None:
         task = tasks.pop((stage, lane), None)

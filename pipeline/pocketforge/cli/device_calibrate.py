@@ -94,12 +94,12 @@ def _measure(folder: Path, serial: str, cores: str, as_json: bool) -> None:
 def _write_suite(folder: Path, as_json: bool) -> None:
     from pocketforge.device_calibration.suite import MANIFEST, write_suite
 
-    made = write_suite(folder)
+    models = write_suite(folder)
     if as_json:
-        print_json([{"file": f"{m.name}.tflite", "sha256": m.sha256, "input": m.input} for m in made])
+        print_json([{"file": f"{m.name}.tflite", "sha256": m.sha256, "input": m.input} for m in models])
         return
-    size = sum(len(m.data) for m in made)
-    echo(f"{len(made)} files, {size / 1e6:.1f} MB, and {folder / MANIFEST}")
+    size = sum(len(m.data) for m in models)
+    echo(f"{len(models)} files, {size / 1e6:.1f} MB, and {folder / MANIFEST}")
     echo(
         "On the phone: pin one core (taskset), fix its clock if you can, let it cool; for each file 10 warm-up and at "
         "least 50 timed inferences with one thread; write the median to latency_ms, and device, core and GHz."

@@ -22,16 +22,16 @@ def command(ctx: click.Context, cache: Path, imports: bool, as_json: bool) -> No
     """
     from pocketforge.commands.doctor import examine
 
-    found = []
+    rows = []
     for row in examine(cache, imports=imports):
-        found.append(row)
+        rows.append(row)
         if as_json:
             continue
-        mark = {"ok": "ok", "missing": "MISSING", "untested": "UNTESTED", "optional": "-"}[row["state"]]
-        echo(f"{mark:<8} {row['name']:<15} {row['found']}")
-        if row["state"] != "ok" and row["get"]:
-            get = "get the tested one" if row["state"] == "untested" else "get it"
-            echo(f"{'':<8} {'':<15} {get}: {row['get']}")
+        mark = {"ok": "ok", "missing": "MISSING", "untested": "UNTESTED", "optional": "-"}[row.state]
+        echo(f"{mark:<8} {row.name:<15} {row.found}")
+        if row.state != "ok" and row.get:
+            get = "get the tested one" if row.state == "untested" else "get it"
+            echo(f"{'':<8} {'':<15} {get}: {row.get}")
     if as_json:
-        print_json(found)
-    ctx.exit(3 if any(row["state"] == "missing" for row in found) else 0)
+        print_json([row.to_json() for row in rows])
+    ctx.exit(3 if any(row.state == "missing" for row in rows) else 0)

@@ -24,8 +24,7 @@ def command(ctx: click.Context, report: Path, recipe: Path | None, as_json: bool
     import dataclasses
 
     from pocketforge.recipe.toml import load_recipe
-    from pocketforge.report.files import load_report
-    from pocketforge.report.validity import shown
+    from pocketforge.report.files import load_report, shown
     from pocketforge.results.gate import judge
 
     loaded = load_report(report)

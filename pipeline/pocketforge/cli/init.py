@@ -192,7 +192,7 @@ def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> s
 
 
 def _target_name(name: str, runtime: str) -> str:
-    return f"{name}_{runtime}_int8"
+    return f"{name}_{runtime}" + ("" if refusal(runtime, Quantize("static_int8")) else "_int8")
 
 
 def _target(name: str, runtime: str, info: RuntimeInfo, *, first: bool) -> str:

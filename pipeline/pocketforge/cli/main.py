@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pocketforge import streams
+from pocketforge import folders, streams
 from pocketforge.cli.options import echo, echo_error
 from pocketforge.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STAGE, EXIT_USAGE, PocketforgeError
 
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read when onnxruntime is first imported, in whichever of our processes that is: a build tells nobody anything.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        with streams.guarded():
+        with streams.guarded(), folders.own_choice():
             return _run(argv)
     except streams.OutputLostError as error:
         with contextlib.suppress(Exception), streams.guarded():

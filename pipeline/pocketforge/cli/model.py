@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -15,8 +14,8 @@ class RecipeOrCheckpoint(RecipePath):
 
     name = "recipe or checkpoint"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        folder = Path(value)
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        folder = Path(str(value))
         return folder if folder.is_dir() else super().convert(value, param, ctx)
 
 
@@ -42,10 +41,10 @@ def show(model: Path, as_json: bool) -> None:
 
     # What the user's own model file prints is not our result.
     with contextlib.redirect_stdout(sys.stderr):
-        found = summarize_checkpoint(model) if model.is_dir() else summarize(load_recipe(model))
+        summary = summarize_checkpoint(model) if model.is_dir() else summarize(load_recipe(model))
     if as_json:
-        print_json(found)
+        print_json(summary)
         return
     from pocketforge.report.model_file import show_model
 
-    show_model(found)
+    show_model(summary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +22,7 @@ class RecipePath(click.ParamType[Path]):
 
     name = "recipe"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         from pocketforge.recipe.shipped import recipe_path
 
         return value if isinstance(value, Path) else recipe_path(str(value))
@@ -65,11 +64,11 @@ progress_option: Callable[[F], F] = click.option(
 
 
 def _set_cache_dir(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
-    from pocketforge.folders import VARIABLE, cache_dir
+    from pocketforge import folders
 
     if value is not None:
-        os.environ[VARIABLE] = str(value.absolute())
-    return cache_dir()
+        folders.choose_cache(value)
+    return folders.cache_dir()
 
 
 cache_option: Callable[[F], F] = click.option(

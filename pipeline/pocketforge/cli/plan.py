@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,7 @@ from pocketforge.cli.options import cache_option, json_option, print_json, recip
 from pocketforge.errors import DamagedEntry
 
 if TYPE_CHECKING:
+    from pocketforge.outcomes.reference import WeightsRead
     from pocketforge.run.store import Store
 
 
@@ -26,8 +27,10 @@ def command(recipe: Path, cache: Path, as_json: bool) -> None:
     Nothing is run, and no toolchain is loaded.
     """
     from pocketforge.facts.gather import gather
+    from pocketforge.outcomes.files import to_json
     from pocketforge.plan.lanes import make_plan
     from pocketforge.recipe.toml import load_recipe
+    from pocketforge.report.plan_table import PlannedStep, show_plan
     from pocketforge.run.reuse import reusable
     from pocketforge.run.store import Store
 
@@ -36,25 +39,23 @@ def command(recipe: Path, cache: Path, as_json: bool) -> None:
     plan = make_plan(loaded, facts)
     store = Store(cache)
     stored = reusable(plan, store)
-    rows = [
-        {"stage": s.stage, "lane": s.lane, "key": s.key, "stored": s.key in stored, "needs": dict(s.needs)}
-        for s in plan.steps
-    ]
+    steps = [PlannedStep(s.stage, s.lane, s.key, s.key in stored, dict(s.needs)) for s in plan.steps]
     weights = _weights(store, plan.reference)
     if as_json:
-        known = {"weights": weights} if weights else {}
+        known = {"weights": to_json(weights)} if weights else {}
+        rows = [dataclasses.asdict(step) for step in steps]
         print_json({"recipe": loaded.name, "steps": rows, "data": list(facts.data_notes), **known})
         return
-    from pocketforge.report.terminal import show_plan
-
-    show_plan(rows, facts.data_notes, weights)
+    show_plan(steps, facts.data_notes, weights)
 
 
-def _weights(store: Store, reference: str) -> dict[str, Any]:
+def _weights(store: Store, reference: str) -> WeightsRead | None:
     """How the weights were read, where that is known: when the model was loaded."""
+    from pocketforge.outcomes.files import read
+    from pocketforge.outcomes.reference import Reference
+
     with contextlib.suppress(DamagedEntry):  # a build makes it again
         entry = store.get(reference)
         if entry is not None:
-            found: dict[str, Any] = json.loads((entry.files / "reference.json").read_text("utf-8"))
-            return dict(found.get("weights", {}))
-    return {}
+            return read(entry.files, Reference).weights
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
@@ -41,10 +42,9 @@ def command() -> None:
 def show(report: Path, form: str | None, output: Path | None, as_json: bool) -> None:
     """Show a build's report, or write it in another format."""
     from pocketforge.files import write_whole
-    from pocketforge.report.files import load_report
+    from pocketforge.report.files import load_report, shown
     from pocketforge.report.formats import format_of, writer
     from pocketforge.report.terminal import show_report
-    from pocketforge.report.validity import shown
 
     if as_json and form not in (None, "json"):
         raise RecipeError(f"--json is --format json, found --format {form} too: give one of them")
@@ -88,14 +88,14 @@ def compare(
 
     if other and not target:
         raise RecipeError("--with says which target of AFTER: name the one of BEFORE with --target")
-    from pocketforge.report.validity import shown
+    from pocketforge.report.files import shown
 
     reports = load_report(before), load_report(after)
     with shown(before), shown(after):
-        found = compare_reports(*reports, target=target, other=other, device=device)
+        compared = compare_reports(*reports, target=target, other=other, device=device)
         if as_json:
-            print_json(found)
+            print_json([dataclasses.asdict(each) for each in compared])
             return
         from pocketforge.report.emulated import show_comparison
 
-        show_comparison(found, rows)
+        show_comparison(compared, rows)

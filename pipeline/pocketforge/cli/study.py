@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,13 +19,13 @@ from pocketforge.cli.options import (
     recipe_argument,
 )
 from pocketforge.registries import RUNTIMES
+from pocketforge.studies.settings import BASES, METHODS, Basis, Method
 
 if TYPE_CHECKING:
     from pocketforge import events
+    from pocketforge.studies.pruning_study import PruningStudy
     from pocketforge.studies.tables import Table
 
-METHODS = ("channels", "layers", "unstructured", "both")
-BASES = ("parameters", "macs")
 BITS = ("2", "3", "4", "5", "6", "7", "8")
 
 
@@ -37,13 +37,13 @@ class _Choices(click.ParamType[tuple[str, ...]]):
     def __init__(self, known: tuple[str, ...]) -> None:
         self.known = known
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         from pocketforge.studies.ratios import parse_choice
 
         if isinstance(value, tuple):
             return value
         try:
-            return parse_choice(value, self.known)
+            return parse_choice(str(value), self.known)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -127,8 +127,8 @@ def pruning(
     step: str,
     seeds: int,
     epochs: int | None,
-    methods: tuple[str, ...],
-    by: tuple[str, ...],
+    methods: tuple[Method, ...],
+    by: tuple[Basis, ...],
     runtimes: tuple[str, ...] | None,
     rounds: int,
     out: Path | None,
@@ -170,12 +170,12 @@ def pruning(
     cells = Cells(folder / "cells")
     with progress(progress_mode) as emit:
         tell, watch = _news(progress_mode, emit, "pruning")
-        found = run_study(loaded, settings, cache, cells, tell=tell, watch=watch)
-    written = _write_study(found, folder)
+        study = run_study(loaded, settings, cache, cells, tell=tell, watch=watch)
+    written = _write_study(study, folder)
     if as_json:
-        print_json(found)
+        print_json(study.to_json())
         return
-    _show_study(found)
+    _show_study(study)
     echo(f"written to {folder}: {', '.join(written)}")
 
 
@@ -244,18 +244,18 @@ def quantizers(
     cells = Cells(folder / "cells")
     with progress(progress_mode) as emit:
         tell, _ = _news(progress_mode, emit, "quantizers")
-        found = run_study(loaded, [int(number) for number in bits], cache, cells, tell=tell, emit=emit)
-    _write_json(folder / "quantizers.json", found)
-    (folder / "quantizers.csv").write_text(quantizer_csv(found), encoding="utf-8")
-    accuracy_by_size(found, folder / "quantizers.png")
+        study = run_study(loaded, [int(number) for number in bits], cache, cells, tell=tell, emit=emit)
+    _write_json(folder / "quantizers.json", study.to_json())
+    _write(folder / "quantizers.csv", quantizer_csv(study))
+    accuracy_by_size(study, folder / "quantizers.png")
     if as_json:
-        print_json(found)
+        print_json(study.to_json())
         return
-    _show(quantizer_table(found))
+    _show(quantizer_table(study))
     echo(f"written to {folder}: quantizers.json, quantizers.csv, quantizers.png")
 
 
-def _news(mode: str, emit: events.Emit, study: str) -> tuple[Callable[[str], None], Callable[[float, str], None]]:
+def _news(mode: str, emit: events.Emit, study: str) -> tuple[events.Say, events.Progress]:
     """What the study says: a line for each piece, except where only JSON or nothing is wanted; a bar inside a piece."""
     import os
     import time
@@ -286,38 +286,38 @@ def _silence_torchao() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _write_study(found: dict[str, Any], folder: Path) -> list[str]:
+def _write_study(study: PruningStudy, folder: Path) -> list[str]:
     from pocketforge.studies.plots import accuracy_by_latency, accuracy_by_share
     from pocketforge.studies.tables import to_csv
 
-    _write_json(folder / "study.json", found)
-    (folder / "study.csv").write_text(to_csv(found), encoding="utf-8")
-    pictures = [accuracy_by_share(found, by, folder / f"accuracy_by_{by}.png") for by in found["settings"]["by"]]
+    _write_json(folder / "study.json", study.to_json())
+    _write(folder / "study.csv", to_csv(study))
+    pictures = [accuracy_by_share(study, by, folder / f"accuracy_by_{by}.png") for by in study.settings.by]
     pictures += [
-        accuracy_by_latency(found, runtime, folder / f"accuracy_by_latency_{runtime}.png")
-        for runtime in found["settings"]["runtimes"]
+        accuracy_by_latency(study, runtime, folder / f"accuracy_by_latency_{runtime}.png")
+        for runtime in study.settings.runtimes
     ]
     return ["study.json", "study.csv", *(picture.name for picture in pictures)]
 
 
-def _show_study(found: dict[str, Any]) -> None:
+def _show_study(study: PruningStudy) -> None:
     from pocketforge.studies.tables import accuracy_table, cost_table, faults, verdict_table
 
-    for table in (accuracy_table(found), cost_table(found), verdict_table(found)):
+    for table in (accuracy_table(study), cost_table(study), verdict_table(study)):
         if table is not None:
             _show(table)
             echo()
-    for words in faults(found):
+    for words in faults(study):
         echo(f"note: {words}")
 
 
 def _show(table: Table) -> None:
     from pocketforge.report import tables
 
-    made = tables.table(table.title, *table.columns, numbers=table.numbers)
+    shown = tables.table(table.title, *table.columns, numbers=table.numbers)
     for row in table.rows:
-        made.add_row(*row)
-    tables.console().print(made)
+        shown.add_row(*row)
+    tables.console().print(shown)
 
 
 def _folder(out: Path | None, name: str) -> Path:
@@ -326,13 +326,17 @@ def _folder(out: Path | None, name: str) -> Path:
     return out if out is not None else default_out(None, name) / "study"
 
 
-def _write_json(path: Path, found: dict[str, Any]) -> None:
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
     import json
 
-    from pocketforge.files import explain_os_error
+    _write(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    from pocketforge.files import explain_os_error, write_whole
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise explain_os_error(error, path.parent, "--out") from error
+    write_whole(path, text.encode(), "--out")

@@ -50,22 +50,22 @@ def command(
 
     loaded = load_recipe(recipe)
     with progress(progress_mode) as emit:
-        found = why(loaded, target, cache, samples=samples, emit=emit)
+        explained = why(loaded, target, cache, samples=samples, emit=emit)
     folder = out if out is not None else default_out(None, loaded.name) / "why" / target
-    written = write(found, folder)
+    written = write(explained, folder)
     if as_json:
-        print_json(to_json(found))
+        print_json(to_json(explained))
     else:
-        _show(found)
+        _show(explained)
         echo(f"written to {folder}: {', '.join(path.name for path in written)}")
-    return EXIT_GATE_FAILED if found.first_bad_stage else EXIT_OK
+    return EXIT_GATE_FAILED if explained.first_bad_stage else EXIT_OK
 
 
-def _show(found: Explained) -> None:
+def _show(explained: Explained) -> None:
     from pocketforge.report.tables import console
     from pocketforge.report.why import parity_tables
 
-    for table in parity_tables(found):
+    for table in parity_tables(explained):
         console().print(table)
         echo()
-    echo(found.sentence)
+    echo(explained.sentence)

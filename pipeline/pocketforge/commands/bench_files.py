@@ -12,8 +12,8 @@ from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.errors import RecipeError, ToolFailed, describe_exit
 from pocketforge.facts.gather import gather
 from pocketforge.files import refuse_special
+from pocketforge.outcomes import files as files_of
 from pocketforge.outcomes.export import Exported
-from pocketforge.outcomes.files import read
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, suggest
 from pocketforge.registries import file_formats
@@ -24,9 +24,14 @@ from pocketforge.runtimes.describe import contents_of, format_of
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A model file to benchmark, and samples for it: one .npy for each of its inputs.
+    """A model file to benchmark.
 
-    entries: the stored results that these are of, which stay as long as this is kept.
+    Attributes:
+        name: The target's, or the file's.
+        path: Where it lies.
+        runtime: That runs it.
+        inputs: Samples: a .npy for each of its inputs.
+        entries: The stored results that these are of, which stay as long as this is kept.
     """
 
     name: str
@@ -51,7 +56,7 @@ def stored_files(recipe: Recipe, cache: Path, names: Sequence[str]) -> list[File
     for lane in plan.lanes:
         if not names or lane.target.name in names:
             entry = _stored(store, fits, lane.export, f"target {lane.target.name!r}")
-            model = read(entry.files, Exported).model_in(entry.files)
+            model = files_of.read(entry.files, Exported).model_in(entry.files)
             files.append(File(lane.target.name, model, lane.target.runtime, inputs, (data, entry)))
     return files
 

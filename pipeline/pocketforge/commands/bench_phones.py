@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from pocketforge.measure import ab
 from pocketforge.measure.bench_rows import AgainstHost, ComparedRow, PhoneRow, Side, Times
 from pocketforge.metrics import parity, real_values
 from pocketforge.outcomes.bench_phone import PhoneBench, RoundTimes
+from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.plan.steps import Phone
 from pocketforge.recipe.device import AdbDevice, Device
 from pocketforge.registries import RUNTIMES
@@ -258,12 +259,11 @@ def _against_host(
         )
         host.run(request, quiet=True)
         answer = adb.run(dataclasses.replace(request, outputs=folders[1]), pause=pause)
-        return tuple(_parity(folders, index, info) for index, info in enumerate(answer.outputs))
+        return tuple(_parity(folders, index, tensor) for index, tensor in enumerate(answer.outputs))
 
 
-def _parity(folders: Sequence[Path], index: int, info: Mapping[str, Any]) -> AgainstHost:
+def _parity(folders: Sequence[Path], index: int, tensor: TensorSpec) -> AgainstHost:
     on_host, on_phone = (
-        real_values(np.load(folder / f"outputs_{index}.npy"), info.get("scale"), info.get("zero_point"))
-        for folder in folders
+        real_values(np.load(folder / f"outputs_{index}.npy"), tensor.scale, tensor.zero_point) for folder in folders
     )
-    return AgainstHost(info["name"], len(on_host), parity(on_phone, on_host))
+    return AgainstHost(tensor.name, len(on_host), parity(on_phone, on_host))

@@ -20,7 +20,7 @@ from pocketforge.model.checkpoint_files import CheckpointInput, copy_portable
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Plan, ReadFiles
 from pocketforge.recipe import Recipe
-from pocketforge.records import Report
+from pocketforge.records import Reference, Report, WhyWrong
 from pocketforge.results.output_folder import CHECKPOINT, REPORT, Draft, drafted, take
 from pocketforge.results.release import write_release
 from pocketforge.results.report import make_report, recipe_digest
@@ -31,7 +31,15 @@ from pocketforge.run.walk import Outcome, run_plan
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What `build` gives back. errors: of the failed stages, in the plan's order; the first decides the exit code."""
+    """What `build` gives back.
+
+    Attributes:
+        report: What was found.
+        report_path: Where it is written.
+        release: The folder of files to ship; None where the gate or a stage failed.
+        checkpoint: The folder of the compressed model; None where nothing compressed it.
+        errors: Of the failed stages, in the plan's order; the first decides the exit code.
+    """
 
     report: Report
     report_path: Path
@@ -69,20 +77,21 @@ def build(
     """
     started = time.monotonic()
     store = Store(cache)
-    asked, wanted = recipe, add_phones(recipe, phones)
-    recipe, facts, left_out = _facts(wanted, cache, refresh)
+    asked, with_phones = recipe, add_phones(recipe, phones)
+    recipe, facts, left_out = _facts(with_phones, cache, refresh)
     for text in left_out:
         emit(events.Warned(text))
     plan = make_plan(recipe, facts)
     with take(out, emit) as waited:
         if waited:  # what was read may have changed meanwhile
-            recipe, facts, left_out = _facts(wanted, cache, refresh)
+            recipe, facts, left_out = _facts(with_phones, cache, refresh)
             plan = make_plan(recipe, facts)
         outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
         with drafted(out) as draft:
             why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=draft.folder, emit=emit)
             with _os_errors(store, out):
-                report = make_report(recipe, facts, plan, outcome, why=why, wall_s=time.monotonic() - started)
+                why_wrong = {target: WhyWrong(**words) for target, words in why.items()}
+                report = make_report(recipe, facts, plan, outcome, why=why_wrong, wall_s=time.monotonic() - started)
             # By what the user wrote, not by which phones were there.
             warnings = (*left_out, *report.warnings)
             report = dataclasses.replace(report, recipe_sha256=recipe_digest(asked), warnings=warnings)
@@ -135,12 +144,16 @@ def _write_checkpoint(recipe: Recipe, plan: Plan, outcome: Outcome, report: Repo
     """
     if not plan.changes or plan.changes[-1].key not in outcome.entries:
         return False
-    reference = report.reference.get("inputs", ())
-    inputs = [CheckpointInput(each["name"], tuple(each["shape"]), each["dtype"]) for each in reference]
+    reference = report.reference
+    inputs = (
+        [CheckpointInput(each.name, each.shape, each.dtype) for each in reference.inputs]
+        if isinstance(reference, Reference)
+        else []
+    )
     copy_portable(outcome.entries[plan.changes[-1].key].files, draft / CHECKPOINT, recipe.resolve, inputs)
     unchanged(_definition(plan), "the checkpoint's definition")
     return True
 
 
 def _definition(plan: Plan) -> list[ReadFiles]:
-    return [files for role, files in plan.step(plan.reference).files.items() if role == "definition"]
+    return [read for role, read in plan.step(plan.reference).files.items() if role == "definition"]

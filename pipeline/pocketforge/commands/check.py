@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from pocketforge import events
 from pocketforge.facts.gather import gather
@@ -16,7 +15,7 @@ from pocketforge.recipe import Recipe
 from pocketforge.run.part import run_part
 
 
-def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> dict[str, Any]:
+def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> dict[str, object]:
     """Run the data and reference stages; returns what they found. Raises the first error they met."""
     untrained = dataclasses.replace(recipe, compress=())
     facts = gather(untrained, cache)

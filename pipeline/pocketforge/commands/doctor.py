@@ -10,9 +10,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pocketforge import plugins
 from pocketforge.devices import legacy, phones
@@ -36,23 +35,64 @@ _OPTIONAL = {
 _COMPRESS_MODULES = ("torch_pruning", "accelerate", "torch.utils.tensorboard", "matplotlib")
 _EMULATOR_MODULES = ("capstone", "elftools.elf.elffile")
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """One library of a row.
+
+    Attributes:
+        name: As pip knows it.
+        wanted: The version that was tested; empty where any will do.
+        found: The version that is installed, or "none".
+        state: ok, missing, or how `pins.standing` calls it.
+    """
+
+    name: str
+    wanted: str
+    found: str
+    state: str
+
+    @property
+    def words(self) -> str:
+        """What a row says of it."""
+        if self.state != "ok":
+            return f"{self.name}: wanted {self.wanted.removeprefix('==')}, found {self.found} ({self.state})"
+        return f"{self.name} {self.found}" + (" (pinned)" if self.wanted.startswith("==") else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was looked at.
+
+    Attributes:
+        name: In a word or two.
+        state: ok; missing (or installed and broken); untested: another version than the one that was tested, which may
+            work; optional: absent, and only needed on request.
+        found: What is there, in words.
+        get: How to get it; empty where nothing is to be got.
+        libraries: That it consists of.
+    """
+
+    name: str
+    state: str
+    found: str
+    get: str = ""
+    libraries: tuple[Library, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Every field by its name."""
+        return asdict(self)
 
 
 def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
-    """Rows of name, state, what was found, how to get it, and the libraries: each one's wanted and found version.
-
-    state: ok; missing (or installed and broken); untested: another version than the one that was tested, which may
-    work; optional: absent, and only needed on request. Each row comes as soon as it is known: importing a toolchain
-    takes a while.
-    """
+    """Each row comes as soon as it is known: importing a toolchain takes a while."""
     try:
         runtimes = dict(RUNTIMES)
     except PluginFailed:  # said below, with the others
         runtimes = dict(RUNTIMES.ours)
     look = Look(installed_versions(runtimes), pins.required(), imports)
-    yield _row("python", "ok" if sys.version_info >= (3, 11) else "missing", platform.python_version(), "Python 3.11")
-    yield _row("host", "ok", f"{host_identity()}, {kernels_here()} kernels")
+    yield Row("python", "ok" if sys.version_info >= (3, 11) else "missing", platform.python_version(), "Python 3.11")
+    yield Row("host", "ok", f"{host_identity()}, {kernels_here()} kernels")
     yield look.at("torch", ["torch"], ["torch"], look.pip(["torch"]))
     if imports and look.versions["torch"] != "none":
         yield _engines()
@@ -63,7 +103,7 @@ def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
     yield look.at("compress", COMPRESS_LIBRARIES, _COMPRESS_MODULES, "pip install 'pocketforge[compress]'", use)
     yield from _plugins()
     ready = legacy.legacy_python()
-    yield _row(
+    yield Row(
         "tflite-runtime",
         "ok" if ready else "optional",
         f"{legacy.VERSION} in {legacy.legacy_folder()}" if ready else "not set up: verify will say 'not known' for it",
@@ -71,8 +111,8 @@ def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
     )
     for row in provision.examine():
         of_packages = row[0] == "emulator: packages" and row[1] == "ok"
-        yield look.at(row[0], parts.PACKAGES, _EMULATOR_MODULES, row[3]) if of_packages else _row(*row)
-    yield from (_row(*row) for row in x86_qemu.examine())
+        yield look.at(row[0], parts.PACKAGES, _EMULATOR_MODULES, row[3]) if of_packages else Row(*row)
+    yield from (Row(*row) for row in x86_qemu.examine())
     yield _adb()
     for name, (use, module, how) in _OPTIONAL.items():
         yield look.at(name, [name], [module], f"pip install {name}{how}", f"only for {use}")
@@ -81,7 +121,13 @@ def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is installed, what was tested, and whether to try importing it."""
+    """How libraries are looked at.
+
+    Attributes:
+        versions: Library → what is installed, or "none".
+        wanted: Library → the version that was tested, as pip writes it.
+        imports: Whether to try importing them.
+    """
 
     versions: Mapping[str, str]
     wanted: Mapping[str, str]
@@ -89,36 +135,28 @@ class Look:
 
     def at(self, name: str, libraries: Sequence[str], modules: Sequence[str], get: str, use: str = "") -> Row:
         """The row of some libraries that are used together. use: what for, where a build does without."""
-        told = [self._told(library) for library in libraries]
-        absent = [each["name"] for each in told if each["state"] == "missing"]
+        rows = tuple(self._library(library) for library in libraries)
+        absent = [each.name for each in rows if each.state == "missing"]
         if absent:
-            found = f"not installed: {', '.join(absent)}{'; ' + use if use else ''}"
-            return _row(name, "optional" if use else "missing", found, get, told)
-        off = [each["name"] for each in told if each["state"] != "ok"]
-        found = ("; " if off else ", ").join(_said(each) for each in told)
+            words = f"not installed: {', '.join(absent)}{'; ' + use if use else ''}"
+            return Row(name, "optional" if use else "missing", words, get, rows)
+        off = [each.name for each in rows if each.state != "ok"]
+        words = ("; " if off else ", ").join(each.words for each in rows)
         get = self.pip(off) if off else get
         trouble = import_trouble(list(modules)) if self.imports else ""
         if trouble:
-            return _row(name, "missing", f"{trouble} ({found})", get, told)
-        return _row(name, "untested" if off else "ok", found, get, told)
+            return Row(name, "missing", f"{trouble} ({words})", get, rows)
+        return Row(name, "untested" if off else "ok", words, get, rows)
 
     def pip(self, libraries: Sequence[str]) -> str:
         """The command that installs what was tested of them."""
         return "pip install " + " ".join(f"'{name}{self.wanted.get(pins.normal(name), '')}'" for name in libraries)
 
-    def _told(self, name: str) -> dict[str, str]:
-        """One library. wanted: "" where any version will do. state: ok, missing, or how `pins.standing` calls it."""
-        found = self.versions.get(name) or parts.package_versions()[name]
-        wanted = self.wanted.get(pins.normal(name), "")
-        state = "missing" if found == "none" else pins.standing(found, wanted) or "ok"
-        return {"name": name, "wanted": wanted, "found": found, "state": state}
-
-
-def _said(told: Mapping[str, str]) -> str:
-    wanted = told["wanted"].removeprefix("==")
-    if told["state"] != "ok":
-        return f"{told['name']}: wanted {wanted}, found {told['found']} ({told['state']})"
-    return f"{told['name']} {told['found']}" + (" (pinned)" if told["wanted"].startswith("==") else "")
+    def _library(self, name: str) -> Library:
+        installed = self.versions.get(name) or parts.package_versions()[name]
+        tested = self.wanted.get(pins.normal(name), "")
+        state = "missing" if installed == "none" else pins.standing(installed, tested) or "ok"
+        return Library(name, tested, installed, state)
 
 
 def _plugins() -> Iterator[Row]:
@@ -128,20 +166,16 @@ def _plugins() -> Iterator[Row]:
         by_package.setdefault((plugin.distribution, plugin.version), []).append((plugin, fault))
     for (name, version), rows in by_package.items():
         faults = [fault for _, fault in rows if fault]
-        found = f"{version}: {', '.join(f'{plugin.group} {plugin.name}' for plugin, _ in rows)}"
+        adds = f"{version}: {', '.join(f'{plugin.group} {plugin.name}' for plugin, _ in rows)}"
         get = f"pip install --upgrade {name}, or pip uninstall {name}"
-        yield _row(f"plug-in {name}", "missing" if faults else "ok", "; ".join(faults) or found, get)
+        yield Row(f"plug-in {name}", "missing" if faults else "ok", "; ".join(faults) or adds, get)
 
 
 def _adb() -> Row:
     try:
-        return _row("adb", "ok", phones.adb_version())
+        return Row("adb", "ok", phones.adb_version())
     except DeviceUnavailable as error:
-        return _row("adb", "optional", f"{error.message}; only for phones", error.hint)
-
-
-def _row(name: str, state: str, found: str, get: str = "", libraries: Sequence[Mapping[str, str]] = ()) -> Row:
-    return {"name": name, "state": state, "found": found, "get": get, "libraries": list(libraries)}
+        return Row("adb", "optional", f"{error.message}; only for phones", error.hint)
 
 
 def import_trouble(modules: list[str]) -> str:
@@ -166,20 +200,20 @@ def _engines() -> Row:
     """torch's own quantized engines: what backends fbgemm and qnnpack are compared with, never what is shipped."""
     code = "import torch; print(*torch.backends.quantized.supported_engines)"
     done = _python(code)
-    found = [name for name in done.stdout.split() if name != "none"]
-    here = [name for name in BACKENDS if name in found]
-    said = (
-        f"{', '.join(found)}; reference of backends {', '.join(here)}" if found else "none: backends have no reference"
-    )
-    return _row("torch engines", "ok" if found else "optional", said, "another build of torch")
+    engines = [name for name in done.stdout.split() if name != "none"]
+    if not engines:
+        return Row("torch engines", "optional", "none: backends have no reference", "another build of torch")
+    backends = ", ".join(name for name in BACKENDS if name in engines)
+    words = f"{', '.join(engines)}; reference of backends {backends}"
+    return Row("torch engines", "ok", words, "another build of torch")
 
 
 def _cache(cache: Path) -> Row:
     try:
         refused = Store(cache).read_only
     except StoreError as error:
-        return _row("cache", "missing", error.message, error.hint)
+        return Row("cache", "missing", error.message, error.hint)
     if refused:
-        return _row("cache", "ok", f"{refused}: it is read, and what a command makes is gone when it ends")
+        return Row("cache", "ok", f"{refused}: it is read, and what a command makes is gone when it ends")
     free = shutil.disk_usage(cache).free
-    return _row("cache", "ok", f"{cache}, {free:,} bytes free")
+    return Row("cache", "ok", f"{cache}, {free:,} bytes free")

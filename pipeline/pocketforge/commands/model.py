@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,12 +12,12 @@ from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.model import load
 from pocketforge.model.lazy import settle
-from pocketforge.model.surgery import edit_to_json, load_checkpoint
+from pocketforge.model.surgery import Edit, Replace, edit_to_json, load_checkpoint
 from pocketforge.model.weights import load_weights
 from pocketforge.recipe import Recipe
 
 
-def summarize(recipe: Recipe) -> dict[str, Any]:
+def summarize(recipe: Recipe) -> dict[str, object]:
     """Layers (name, kind, parameters, output shape for batch 1), totals. Raises ModelError as building does.
 
     What libraries warn of is not shown: a build's log has it.
@@ -29,7 +29,7 @@ def summarize(recipe: Recipe) -> dict[str, Any]:
         return _of_recipe(recipe)
 
 
-def summarize_checkpoint(folder: Path) -> dict[str, Any]:
+def summarize_checkpoint(folder: Path) -> dict[str, object]:
     """As `summarize`, of a checkpoint folder, with its edits. Raises ModelError when it is no whole checkpoint."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -42,21 +42,20 @@ def summarize_checkpoint(folder: Path) -> dict[str, Any]:
             example = load.example_inputs(checkpoint.definition, resolver(folder))
         if example is None:
             raise ModelError(f"{folder} does not say what its model takes", "a build's build/NAME/checkpoint does")
-        found = _summarize(str(folder), checkpoint.definition, checkpoint.module, tuple(t[:1] for t in example))
-    edits = [edit_to_json(edit) for edit in checkpoint.edits]
+        summary = _summarize(str(folder), checkpoint.definition, checkpoint.module, tuple(t[:1] for t in example))
     masked = {name: int((mask == 0).sum()) for name, mask in sorted(checkpoint.masks.items())}
-    return {**found, "edits": [_told(edit) for edit in edits], "masked_weights": masked}
+    return {**summary, "edits": [_in_short(edit) for edit in checkpoint.edits], "masked_weights": masked}
 
 
-def _told(edit: dict[str, Any]) -> dict[str, Any]:
-    """An edit in short: of kept channels only how many."""
-    if edit["edit"] == "replace":
-        return edit
-    kept = {name: {dim: len(k) for dim, k in dims.items()} for name, dims in edit["tensors"].items()}
-    return {"edit": edit["edit"], "kept": kept}
+def _in_short(edit: Edit) -> Mapping[str, object]:
+    """An edit as JSON; of kept channels only how many."""
+    if isinstance(edit, Replace):
+        return edit_to_json(edit)
+    counts = {name: {str(dim): len(kept) for dim, kept in dims.items()} for name, dims in edit.tensors.items()}
+    return {"edit": "keep_channels", "kept": counts}
 
 
-def _of_recipe(recipe: Recipe) -> dict[str, Any]:
+def _of_recipe(recipe: Recipe) -> dict[str, object]:
     definition = recipe.model.definition
     module = load.build_model(definition, recipe.model.args, recipe.resolve)
     weights = {}
@@ -65,19 +64,19 @@ def _of_recipe(recipe: Recipe) -> dict[str, Any]:
         weights = load_weights(module, path, recipe.model.weights_key).to_json()
     example = _example(recipe)
     settle(module, example, recipe.seed)
-    found = _summarize(recipe.name, definition, module, example)
-    return {**found, "weights": weights} if weights else found
+    summary = _summarize(recipe.name, definition, module, example)
+    return {**summary, "weights": weights} if weights else summary
 
 
 def _summarize(
     title: str, definition: str, module: torch.nn.Module, example: tuple[torch.Tensor, ...]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     shapes: dict[str, list[int]] = {}
     hooks = []
     leaves = [(name, m) for name, m in module.named_modules() if not list(m.children()) and name]
 
-    def remember(name: str) -> Any:
-        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+    def remember(name: str) -> Callable[[torch.nn.Module, object, object], None]:
+        def hook(_module: torch.nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, torch.Tensor):
                 shapes[name] = list(output.shape)
 

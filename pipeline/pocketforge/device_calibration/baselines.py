@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pocketforge.device_calibration.datasets import Sample
-
-Predictor = Callable[[Sample], float]  # ms
+from pocketforge.device_calibration.errors import Predictor
 
 
 def macs_and_size(fitted: Sequence[Sample]) -> Predictor:
@@ -18,16 +18,16 @@ def macs_and_size(fitted: Sequence[Sample]) -> Predictor:
     """
     from scipy.optimize import nnls  # type: ignore[import-untyped]
 
-    found: dict[tuple[str, str], np.ndarray] = {}
+    constants: dict[tuple[str, str], NDArray[np.float64]] = {}
     for kind in sorted({_kind(s) for s in fitted}):
         members = [s for s in fitted if _kind(s) == kind]
         measured = np.array([_cycles(s) for s in members])
         rows = np.array([_size_row(s) for s in members])
-        found[kind], _ = nnls(rows / measured[:, None], np.ones(len(members)))
-    pooled = sum(found.values()) / len(found)
+        constants[kind], _ = nnls(rows / measured[:, None], np.ones(len(members)))
+    pooled = sum(constants.values()) / len(constants)
 
     def predict(s: Sample) -> float:
-        return float(_size_row(s) @ found.get(_kind(s), pooled)) / (s.terms.clock_ghz * 1e6)
+        return float(_size_row(s) @ constants.get(_kind(s), pooled)) / (s.terms.clock_ghz * 1e6)
 
     return predict
 
@@ -58,5 +58,5 @@ def _cycles(s: Sample) -> float:
     return s.measurement.latency_ms * s.terms.clock_ghz * 1e6
 
 
-def _size_row(s: Sample) -> np.ndarray:
+def _size_row(s: Sample) -> NDArray[np.float64]:
     return np.array([s.macs, s.moved_bytes, 1.0])

@@ -11,16 +11,16 @@ What is fitted, what is held out and what is only reported was decided before th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import get_args
 
 from pocketforge.device_calibration import errors
 from pocketforge.device_calibration.baselines import BASELINES
 from pocketforge.device_calibration.datasets import Sample
-from pocketforge.device_calibration.errors import Predictor, Summary
+from pocketforge.device_calibration.errors import Predictor, Ratio, Summary
 from pocketforge.device_calibration.sampling import split
 from pocketforge.estimation import interval
-from pocketforge.estimation.calibration_file import Calibration, Errors, Fitted, Span
+from pocketforge.estimation.calibration_file import Calibration, Errors, Fitted, Span, Status
 from pocketforge.estimation.core_model import load_core, tables_digest
 from pocketforge.estimation.fitting import Parameters, fit, predict_ms
 
@@ -33,7 +33,13 @@ _NO_SPAN = Span(0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The samples by what is done with them."""
+    """The samples by what is done with them.
+
+    Attributes:
+        fitted: The constants are fitted to these.
+        held_out: Never fitted; the errors on them are the result.
+        reported: Never fitted, as today's kernels are other ones; their errors are told apart.
+    """
 
     fitted: list[Sample]
     held_out: list[Sample]
@@ -41,16 +47,47 @@ class Groups:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A whole model, predicted without any measurement of its device.
+
+    Attributes:
+        point: The measurement.
+        left_out: The device.
+        measured_ms: Its latency.
+        estimated_ms: Its latency as estimated.
+    """
+
+    point: str
+    left_out: str
+    measured_ms: float
+    estimated_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """Estimated over measured."""
+        return self.estimated_ms / self.measured_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """A calibration, its tables of errors, and single lines (what, measured, predicted) of ratios and models."""
+    """A calibration, and how far off it is.
+
+    Attributes:
+        calibration: What was fitted.
+        groups: To what.
+        summaries: Errors, a line each.
+        models: Whole models, each without its device.
+        ratios: Whole models in two precisions.
+    """
 
     calibration: Calibration
     groups: Groups
     summaries: list[Summary]
-    models: list[tuple[str, str, float, float]]  # label, what was left out, measured ms, predicted ms
-    ratios: list[tuple[str, float, float]]
+    models: list[LeftOut]
+    ratios: list[Ratio]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
+        """What `device calibrate --json` prints."""
         return {
             "calibration": self.calibration.to_json(),
             "points": {
@@ -59,10 +96,8 @@ class Outcome:
                 "reported": [s.label for s in self.groups.reported],
             },
             "errors": [s.to_json() for s in self.summaries],
-            "models": [
-                dict(zip(("point", "left_out", "measured_ms", "estimated_ms"), m, strict=True)) for m in self.models
-            ],
-            "ratios": [dict(zip(("ratio", "measured", "estimated"), r, strict=True)) for r in self.ratios],
+            "models": [asdict(model) for model in self.models],
+            "ratios": [asdict(ratio) for ratio in self.ratios],
         }
 
 
@@ -88,11 +123,11 @@ def calibrate(samples: Sequence[Sample], notes: str = "") -> Outcome:
     if not groups.fitted:
         raise ValueError("no measurement can be fitted")
     points = {core: [s.point() for s in of_core] for core, of_core in _by_core(groups.fitted).items()}
-    kept = {core: [s.point() for s in of_core] for core, of_core in _by_core(groups.held_out).items()}
+    held_out = {core: [s.point() for s in of_core] for core, of_core in _by_core(groups.held_out).items()}
     devices = {
         core: sorted({s.measurement.device for s in of_core}) for core, of_core in _by_core(groups.fitted).items()
     }
-    calibration = interval.calibrate(points, devices, held_out=kept, notes=notes)
+    calibration = interval.calibrate(points, devices, held_out=held_out, notes=notes)
     chosen = {core: fitted.parameters for core, fitted in calibration.cores.items()}
     summaries = []
     for core, of_core in _by_core(groups.held_out).items():
@@ -111,16 +146,16 @@ def calibrate(samples: Sequence[Sample], notes: str = "") -> Outcome:
 
 def _judged(core: str, trained: list[Sample], held: list[Sample], parameters: Parameters) -> list[Summary]:
     """Errors of one core type's fit: on what was fitted, on what was held out, each family left out; baselines."""
-    ours = _predictor(parameters)
-    found = [errors.of_points(f"{core}: fitted points", MODEL, trained, ours)]
-    predictors = {MODEL: ours, **{name: make(trained) for name, make in BASELINES.items()}}
+    fitted = _predictor(parameters)
+    summaries = [errors.of_points(f"{core}: fitted points", MODEL, trained, fitted)]
+    predictors = {MODEL: fitted, **{name: make(trained) for name, make in BASELINES.items()}}
     for name, predict in predictors.items():
-        found.append(errors.of_points(f"{core}: held-out points", name, held, predict))
+        summaries.append(errors.of_points(f"{core}: held-out points", name, held, predict))
     for name, predict in predictors.items():
         ratio = errors.of_ratios(f"{core}: held-out ratios (width)", name, held, predict)
-        found += [ratio] if ratio else []
+        summaries += [ratio] if ratio else []
     for what, members in _by(held, lambda s: s.measurement.family).items():
-        found.append(errors.of_points(f"{core}: held-out, {what}", MODEL, members, ours))
+        summaries.append(errors.of_points(f"{core}: held-out, {what}", MODEL, members, fitted))
     everything = trained + held
     for method, make in {MODEL: _fit_on(core), **BASELINES}.items():
         left: list[float] = []
@@ -128,13 +163,13 @@ def _judged(core: str, trained: list[Sample], held: list[Sample], parameters: Pa
             rest = [s for s in trained if s.measurement.family != family]
             predict = make(rest)
             left += [predict(s) / s.measurement.latency_ms for s in everything if s.measurement.family == family]
-        found.append(errors.summarize(f"{core}: each family left out", method, left))
-    return found
+        summaries.append(errors.summarize(f"{core}: each family left out", method, left))
+    return summaries
 
 
-def _left_out_models(fitted: Sequence[Sample]) -> tuple[list[tuple[str, str, float, float]], list[Summary]]:
+def _left_out_models(fitted: Sequence[Sample]) -> tuple[list[LeftOut], list[Summary]]:
     """Each whole model predicted without any measurement of its device; then by order of the core."""
-    rows = []
+    models = []
     ratios: dict[str, list[float]] = {}
     for s in fitted:
         if s.measurement.kind != "model":
@@ -142,12 +177,12 @@ def _left_out_models(fitted: Sequence[Sample]) -> tuple[list[tuple[str, str, flo
         rest = [o for o in fitted if o.measurement.device != s.measurement.device]
         core = s.measurement.core
         predicted = predict_ms(s.terms, _without(rest, core))
-        rows.append((s.label, s.measurement.device, s.measurement.latency_ms, predicted))
+        models.append(LeftOut(s.label, s.measurement.device, s.measurement.latency_ms, predicted))
         kind = "in-order" if load_core(core).in_order else "out-of-order"
         ratios.setdefault(kind, []).append(predicted / s.measurement.latency_ms)
-    return rows, [
-        errors.summarize(f"whole models, their device left out: {kind}", MODEL, found)
-        for kind, found in sorted(ratios.items())
+    return models, [
+        errors.summarize(f"whole models, their device left out: {kind}", MODEL, of_kind)
+        for kind, of_kind in sorted(ratios.items())
     ]
 
 
@@ -157,7 +192,7 @@ def _without(rest: Sequence[Sample], core: str) -> Parameters:
         name: Fitted(fit([s.point() for s in members], load_core(name)), len(members), (), (), _NO_SPAN)
         for name, members in _by_core(rest).items()
     }
-    names = ("calibrated", "transferred", "uncalibrated")
+    names = get_args(Status)
     return (
         Calibration(interval.COVERAGE, cores, dict.fromkeys(names, _NO_ERRORS), tables_digest())
         .choose(load_core(core))
@@ -182,7 +217,7 @@ def _by_core(samples: Sequence[Sample]) -> Mapping[str, list[Sample]]:
 
 
 def _by(samples: Sequence[Sample], key: Callable[[Sample], str]) -> Mapping[str, list[Sample]]:
-    found: dict[str, list[Sample]] = {}
+    groups: dict[str, list[Sample]] = {}
     for s in samples:
-        found.setdefault(key(s), []).append(s)
-    return dict(sorted(found.items()))
+        groups.setdefault(key(s), []).append(s)
+    return dict(sorted(groups.items()))

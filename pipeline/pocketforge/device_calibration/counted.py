@@ -7,22 +7,40 @@ pairs. A run is found by the SHA-256 of the model file, the core type and whose 
 from __future__ import annotations
 
 import gzip
+import io
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pocketforge.devices.emulator.counts import Block
 from pocketforge.errors import RecipeError
-from pocketforge.files import refuse_special
+from pocketforge.files import refuse_special, write_whole
 
 FORMAT = 1
 
 
+class _File(TypedDict):
+    """The file. blocks: address and words (8 hexadecimal digits each). runs: number of a block, executions, and so on.
+
+    Not structured by a converter: it holds 400,000 numbers.
+    """
+
+    format: int
+    versions: dict[str, str]
+    blocks: list[tuple[int, str]]
+    runs: dict[str, list[int]]
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One inference's blocks, as far as an estimate needs them (`pocketforge.estimation` reads it as counts)."""
+    """One inference's blocks, as far as an estimate needs them (`pocketforge.estimation` reads it as counts).
+
+    Attributes:
+        instructions: Executed.
+        conclusive: Whether all windows counted the same.
+        blocks: All that ran.
+    """
 
     instructions: int
     conclusive: bool
@@ -31,7 +49,11 @@ class Run:
 
 @dataclass(slots=True)
 class CountStore:
-    """Runs by key. `versions`: of the libraries and the emulator that were counted."""
+    """Runs by key.
+
+    Attributes:
+        versions: Of the libraries and the emulator that were counted.
+    """
 
     versions: dict[str, str] = field(default_factory=dict)
     _blocks: dict[tuple[int, tuple[int, ...]], int] = field(default_factory=dict)
@@ -54,31 +76,30 @@ class CountStore:
         return Run(sum(b.executions * len(b.words) for b in blocks), True, blocks)
 
     def save(self, path: Path) -> None:
-        """Deterministic bytes: equal content, equal file."""
-        data = {
+        """Deterministic bytes: equal content, equal file. Raises StoreError."""
+        data: _File = {
             "format": FORMAT,
             "versions": self.versions,
-            "blocks": [[pc, "".join(f"{w:08x}" for w in words)] for pc, words in self._blocks],
+            "blocks": [(pc, "".join(f"{w:08x}" for w in words)) for pc, words in self._blocks],
             "runs": {key: [n for pair in pairs for n in pair] for key, pairs in sorted(self._runs.items())},
         }
         text = json.dumps(data, separators=(",", ":"), sort_keys=True).encode()
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
-            packed.write(text)
-        part.replace(path)
+        packed = io.BytesIO()
+        with gzip.GzipFile("", "wb", 9, packed, mtime=0) as file:
+            file.write(text)
+        write_whole(path, packed.getvalue(), "--out")
 
     @classmethod
     def load(cls, path: Path) -> CountStore:
         """Raises RecipeError when the file is absent, damaged or of another format."""
         try:
             refuse_special(path)
-            data = json.loads(gzip.decompress(path.read_bytes()))
-            return cls._from_json(data)
+            return cls._from_json(json.loads(gzip.decompress(path.read_bytes())))
         except (OSError, EOFError, ValueError, LookupError, TypeError) as fault:
             raise RecipeError(f"cannot read the stored counts {path}: {fault}") from None
 
     @classmethod
-    def _from_json(cls, data: Mapping[str, Any]) -> CountStore:
+    def _from_json(cls, data: _File) -> CountStore:
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']!r}, this version reads {FORMAT}")
         store = cls(versions=dict(data["versions"]))

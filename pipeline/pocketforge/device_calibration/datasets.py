@@ -44,13 +44,22 @@ Counter = Callable[[bytes, Measurement, DeviceProfile, Cluster, str], list[tuple
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A measurement with everything that predicts it."""
+    """A measurement with everything that predicts it.
+
+    Attributes:
+        measurement: The published one.
+        kernels: Whose kernels ran: "xnnpack" or "builtin".
+        sha256: Of the model file.
+        macs: Its multiply-accumulates.
+        moved_bytes: Weights and activations, each once.
+        terms: What the model of time goes by.
+    """
 
     measurement: Measurement
     kernels: str
     sha256: str
     macs: int
-    moved_bytes: int  # weights and activations, each once
+    moved_bytes: int
     terms: Terms
 
     @property
@@ -60,6 +69,7 @@ class Sample:
         return f"{m.name} {m.precision} {self.kernels} on {m.device}, {m.core} {m.clock_ghz:g} GHz"
 
     def point(self) -> Point:
+        """What a fit takes."""
         return Point(self.label, self.measurement.family, self.terms, self.measurement.latency_ms)
 
 
@@ -131,7 +141,7 @@ def gather(
         where, cluster = place(m, profile)
         data = model_file(m, folder)
         digest = hashlib.sha256(data).hexdigest()
-        moves = operators(data)
+        counted = operators(data)
         for kernels in kernels_of(m):
             key = run_key(digest, m.core, kernels)
             if key not in store:
@@ -139,10 +149,10 @@ def gather(
                     raise RecipeError(f"no counts of {m.name} on {m.core}", "set up the emulator to count it")
                 emit(f"counting {m.name} on {m.core}, {kernels} kernels")
                 store.add(key, count(data, m, where, cluster, kernels))
-            terms = features(store.run(key), Traffic.from_json({"operators": moves}), load_core(m.core), cluster, where)
-            macs = sum(o["macs"] for o in moves)
-            moved = sum(o["weight_bytes"] + o["input_bytes"] + o["output_bytes"] for o in moves)
-            samples.append(Sample(m, kernels, digest, macs, moved, terms))
+            traffic = Traffic(tuple(operator.moved for operator in counted))
+            terms = features(store.run(key), traffic, load_core(m.core), cluster, where)
+            macs = sum(operator.macs for operator in counted)
+            samples.append(Sample(m, kernels, digest, macs, traffic.weight_bytes + traffic.activation_bytes, terms))
     return samples
 
 

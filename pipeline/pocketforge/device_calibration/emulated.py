@@ -39,7 +39,7 @@ def counter() -> Callable[[bytes, Measurement, DeviceProfile, Cluster, str], lis
             order = launch.Order(
                 "tflite", model, hashlib.sha256(data).hexdigest(), (values,), Path(scratch, "out"), "count"
             )
-            counts = counting.count(emulator, profile, cluster, order, timeout_s=TIMEOUT_S)
+            counts = counting.count(launch.Machine(emulator, profile, cluster, TIMEOUT_S), order)
         if not counts.conclusive:
             raise DeviceError(f"two windows of {m.name} on {cluster.core} counted differently", "count again")
         return [(block.pc, block.executions, block.words) for block in counts.blocks]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,17 @@ Predictor = Callable[[Sample], float]  # ms
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Errors |predicted / measured - 1| over some points, as fractions; `bias` is the median signed error."""
+    """Errors |predicted / measured - 1| over some points, as fractions.
+
+    Attributes:
+        what: The points, in words.
+        method: What predicted them.
+        points: How many.
+        median: Of the errors.
+        p90: The error that one in ten exceeds.
+        worst: The largest.
+        bias: The median signed error.
+    """
 
     what: str
     method: str
@@ -26,8 +35,24 @@ class Summary:
     worst: float
     bias: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
+        """Every field by its name."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One network's cycles in two precisions.
+
+    Attributes:
+        ratio: Which, in words.
+        measured: As measured.
+        estimated: As estimated.
+    """
+
+    ratio: str
+    measured: float
+    estimated: float
 
 
 def summarize(what: str, method: str, ratios: Sequence[float]) -> Summary:
@@ -64,9 +89,9 @@ def of_ratios(what: str, method: str, samples: Sequence[Sample], predict: Predic
     return summarize(what, method, ratios) if ratios else None
 
 
-def across_precisions(samples: Sequence[Sample], predict: Predictor) -> list[tuple[str, float, float]]:
-    """(what, measured, predicted) cycles of fp32 over int8 for one network on one core type."""
-    found = []
+def across_precisions(samples: Sequence[Sample], predict: Predictor) -> list[Ratio]:
+    """Cycles of fp32 over int8 for each network on one core type."""
+    ratios = []
     for a in samples:
         for b in samples:
             same = (a.measurement.name, a.measurement.core, a.kernels) == (
@@ -79,5 +104,5 @@ def across_precisions(samples: Sequence[Sample], predict: Predictor) -> list[tup
                     b.measurement.latency_ms * b.measurement.clock_ghz
                 )
                 predicted = (predict(a) * a.measurement.clock_ghz) / (predict(b) * b.measurement.clock_ghz)
-                found.append((f"{a.measurement.name} fp32/int8, {a.measurement.core}", measured, predicted))
-    return found
+                ratios.append(Ratio(f"{a.measurement.name} fp32/int8, {a.measurement.core}", measured, predicted))
+    return ratios

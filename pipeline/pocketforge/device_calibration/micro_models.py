@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pocketforge.device_calibration.tflite_graph import Activation, Graph, Precision, Tensor
+from pocketforge.device_calibration.tflite_graph import Graph, Precision, Tensor
 
 HEAD_CHANNELS = 16
 LAYER_NORM_EPSILON = 1e-5
@@ -187,5 +187,3 @@ FAMILIES: dict[str, Callable[[Graph, list[str]], Tensor]] = {
     "transattn": _attention,
     "mbpool": _pooled_head,
 }
-
-__all__ = ["FAMILIES", "Activation", "block", "mobilenet_v1", "mobilenet_v2", "operator"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
+import io
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -17,11 +17,11 @@ from pocketforge.device_calibration.suite import COLUMNS, MANIFEST, SEED, write_
 from pocketforge.devices import adb
 from pocketforge.devices.phones import PhoneFacts, open_phone, phone_facts
 from pocketforge.errors import DeviceError, RecipeError, StoreError
-from pocketforge.files import hash_file, refuse_special
+from pocketforge.events import Say
+from pocketforge.files import hash_file, refuse_special, write_whole
 from pocketforge.outcomes.bench_phone import PhoneBench
 from pocketforge.specs.bench_phone import Rounds
 
-Say = Callable[[str], None]
 # Micro-models take microseconds to tens of milliseconds: a round of half a second holds tens of the slowest.
 HOW = Rounds(
     cores="", threads=1, warmup=10, rounds=3, min_samples=50, min_seconds=0.5, max_thermal_status=0, max_battery_c=38.0,
@@ -45,12 +45,12 @@ def measure_suite(folder: Path, serial: str, cores: str, say: Say, names: Sequen
     rows = _read(path)
     others = {row["device"] for row in rows if row["device"]} - {facts.model}
     if others:
-        told = ", ".join(sorted(others))
-        raise RecipeError(f"{path} holds latencies of {told}, and the phone is a {facts.model}", "name a new folder")
+        models = ", ".join(sorted(others))
+        raise RecipeError(f"{path} holds latencies of {models}, and the phone is a {facts.model}", "name a new folder")
     left = []
-    wanted = [row for row in rows if not row["latency_ms"] and (not names or row["file"] in names)]
-    for number, row in enumerate(wanted, 1):
-        say(f"{number} of {len(wanted)}: {row['file']}")
+    to_measure = [row for row in rows if not row["latency_ms"] and (not names or row["file"] in names)]
+    for number, row in enumerate(to_measure, 1):
+        say(f"{number} of {len(to_measure)}: {row['file']}")
         bench = _measured(folder / row["file"], row, serial, cores)
         clocks = [each.clock_ghz for each in bench.how.clean if each.clock_ghz is not None]
         if not bench.how.conclusive or not clocks:
@@ -103,12 +103,8 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 
 def _write(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(draft, path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from None
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode(), "--suite")

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
 
 from ai_edge_litert import schema_py_generated as schema
 
+from pocketforge.estimation.traffic import Operator
 from pocketforge.runtimes.traffic_tflite import operators as moved_by
 
 
-def operators(data: bytes) -> list[dict[str, Any]]:
-    """Rows {kind, weight_bytes, input_bytes, output_bytes, rows, macs} of a .tflite file, in execution order."""
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One operator.
+
+    Attributes:
+        moved: Its bytes and rows.
+        macs: Its multiply-accumulates.
+    """
+
+    moved: Operator
+    macs: int
+
+
+def operators(data: bytes) -> list[Counted]:
+    """The operators of a .tflite file, in execution order."""
     model = schema.ModelT.InitFromPackedBuf(data, 0)
     graph = model.subgraphs[0]
-    found = []
+    counted = []
     for operator, moved in moved_by(model):
         inputs = [int(i) for i in operator.inputs if i >= 0]
         shape = [int(n) for n in graph.tensors[int(operator.outputs[0])].shape]
-        found.append({**asdict(moved), "macs": _macs(moved.kind, graph, inputs, shape)})
-    return found
+        counted.append(Counted(Operator(**dataclasses.asdict(moved)), _macs(moved.kind, graph, inputs, shape)))
+    return counted
 
 
-def _macs(kind: str, graph: Any, inputs: list[int], shape: list[int]) -> int:
+def _macs(kind: str, graph: schema.SubGraphT, inputs: list[int], shape: list[int]) -> int:
     """Multiply-accumulates of one operator."""
     outputs = math.prod(shape)
     if kind == "CONV_2D" or kind == "FULLY_CONNECTED":

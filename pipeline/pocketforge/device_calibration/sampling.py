@@ -50,7 +50,7 @@ def split(chosen: Sequence[Measurement]) -> tuple[list[Measurement], list[Measur
     By cell, so that both widths of a pair fall on one side; a family's cells are taken in the order of their hashes,
     and one is held out whenever less than HELD_OUT_SHARE of the family's points so far are.
     """
-    kept: set[int] = set()
+    held_out: set[int] = set()
     families: dict[str, dict[str, list[Measurement]]] = {}
     for m in chosen:
         if m.kind in ("block", "op"):
@@ -59,11 +59,11 @@ def split(chosen: Sequence[Measurement]) -> tuple[list[Measurement], list[Measur
         seen = out = 0
         for name in sorted(cells, key=lambda name: _uniform("split", family, name)):
             if out <= HELD_OUT_SHARE * seen:
-                kept |= {id(m) for m in cells[name]}
+                held_out |= {id(m) for m in cells[name]}
                 out += len(cells[name])
             seen += len(cells[name])
     points = [m for m in chosen if m.kind in ("block", "op")]
-    return [m for m in points if id(m) not in kept], [m for m in points if id(m) in kept]
+    return [m for m in points if id(m) not in held_out], [m for m in points if id(m) in held_out]
 
 
 def cell(m: Measurement) -> str:
@@ -87,13 +87,13 @@ def pairs(measurements: Sequence[Measurement]) -> list[tuple[Measurement, Measur
     for m in measurements:
         if m.kind in ("block", "op"):
             cells.setdefault((m.device, m.core, m.precision, cell(m)), []).append(m)
-    found = []
+    slow_and_fast = []
     for members in cells.values():
         for a, b in itertools.combinations(members, 2):
             slow, fast = (a, b) if a.latency_ms >= b.latency_ms else (b, a)
             if slow.latency_ms >= 1.2 * fast.latency_ms and _wider(slow, fast):
-                found.append((slow, fast))
-    return found
+                slow_and_fast.append((slow, fast))
+    return slow_and_fast
 
 
 def _wider(a: Measurement, b: Measurement) -> bool:

@@ -47,11 +47,17 @@ _SHORT = {"conv-bn-relu": "conv", "dwconv-bn-relu": "dwconv", "add": "add"}
 
 @dataclass(frozen=True, slots=True)
 class MicroModel:
-    """One file of the suite. Its name starts with its family; a fit is tested by leaving families out."""
+    """One file of the suite.
+
+    Attributes:
+        name: Starts with its family; a fit is tested by leaving families out.
+        data: The .tflite file.
+        input: dtype and shape: `float32 1x512`.
+    """
 
     name: str
     data: bytes
-    input: str  # dtype and shape
+    input: str
 
     @property
     def sha256(self) -> str:
@@ -80,19 +86,19 @@ def write_suite(folder: Path) -> list[MicroModel]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} is there already, and a filled manifest is worth keeping", "name a new folder")
-    made = list(micro_models())
+    models = list(micro_models())
     try:
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".suite-", dir=folder.absolute().parent) as scratch:
             part = Path(scratch, "suite")
             part.mkdir()
-            for model in made:
+            for model in models:
                 Path(part, f"{model.name}.tflite").write_bytes(model.data)
-            Path(part, MANIFEST).write_text(manifest(made), encoding="utf-8")
+            Path(part, MANIFEST).write_text(manifest(models), encoding="utf-8")
             os.replace(part, folder)
     except OSError as fault:
         raise StoreError(f"cannot write the suite to {folder}: {fault.strerror}") from None
-    return made
+    return models
 
 
 def manifest(models: list[MicroModel]) -> str:

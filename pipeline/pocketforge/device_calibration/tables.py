@@ -18,12 +18,18 @@ def markdown(outcome: Outcome) -> str:
         "### Intervals\n\n" + _table(_INTERVALS, _interval_rows(outcome)),
     ]
     if outcome.models:
-        rows = [[label, out, f"{ms:.1f}", f"{est:.1f}", f"{est / ms:.2f}"] for label, out, ms, est in outcome.models]
+        rows = [
+            [m.point, m.left_out, f"{m.measured_ms:.1f}", f"{m.estimated_ms:.1f}", f"{m.ratio:.2f}"]
+            for m in outcome.models
+        ]
         parts.append(
             "### Whole models, each predicted without any measurement of its device\n\n" + _table(_MODELS, rows)
         )
     if outcome.ratios:
-        rows = [[what, f"{a:.2f}", f"{b:.2f}", f"{b / a - 1:+.1%}"] for what, a, b in outcome.ratios]
+        rows = [
+            [r.ratio, f"{r.measured:.2f}", f"{r.estimated:.2f}", f"{r.estimated / r.measured - 1:+.1%}"]
+            for r in outcome.ratios
+        ]
         parts.append("### Ratios of whole models on one core type\n\n" + _table(_RATIOS, rows))
     return "\n\n".join(parts) + "\n"
 
@@ -54,10 +60,11 @@ def text(outcome: Outcome) -> str:
             )
         )
     lines.append("")
-    for label, _, measured, predicted in outcome.models:
-        lines.append(f"{label}: measured {measured:.1f} ms, estimated without its device {predicted:.1f} ms")
-    for what, measured, predicted in outcome.ratios:
-        lines.append(f"{what}: measured {measured:.2f}, estimated {predicted:.2f}")
+    lines += [
+        f"{m.point}: measured {m.measured_ms:.1f} ms, estimated without its device {m.estimated_ms:.1f} ms"
+        for m in outcome.models
+    ]
+    lines += [f"{r.ratio}: measured {r.measured:.2f}, estimated {r.estimated:.2f}" for r in outcome.ratios]
     return "\n".join(lines).rstrip()
 
 

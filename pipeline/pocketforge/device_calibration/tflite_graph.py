@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
+
+from pocketforge.metrics import Array
 
 Precision = Literal["fp32", "int8"]
 Activation = Literal["none", "relu", "relu6"]
@@ -45,12 +47,33 @@ _FUSED = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor of the graph being written: its index, shape, and (scale, zero point) when it is int8."""
+    """A tensor of the graph being written.
+
+    Attributes:
+        index: In the graph.
+        shape: NHWC.
+        scale: Of int8 values; 0 of float32 and of weights, which have one a channel.
+        zero: Their zero point.
+    """
 
     index: int
     shape: tuple[int, ...]
     scale: float = 0.0
     zero: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """How a convolution goes over its input, and what it makes."""
+
+    kernel: int
+    stride: int
+    padding: Padding
+    activation: Activation
+
+    def reached(self, size: int) -> int:
+        """Positions along a dimension of that size."""
+        return -(-size // self.stride) if self.padding == "same" else (size - self.kernel) // self.stride + 1
 
 
 class Graph:
@@ -61,8 +84,8 @@ class Graph:
         self._name = name
         self._random = np.random.default_rng(seed)
         self._buffers: list[NDArray[np.uint8] | None] = [None]
-        self._tensors: list[Any] = []
-        self._operators: list[Any] = []
+        self._tensors: list[schema.TensorT] = []
+        self._operators: list[schema.OperatorT] = []
         self._codes: list[tuple[int, int]] = []
         self._input: Tensor | None = None
 
@@ -85,7 +108,7 @@ class Graph:
         weights = self._weights((channels, kernel, kernel, x.shape[3]), fan_in=kernel * kernel * x.shape[3], axis=0)
         options = schema.Conv2DOptionsT()
         options.dilationHFactor = options.dilationWFactor = 1
-        return self._convolve("CONV_2D", x, weights, channels, kernel, stride, padding, activation, options)
+        return self._convolve("CONV_2D", x, weights, channels, _Window(kernel, stride, padding, activation), options)
 
     def depthwise(
         self, x: Tensor, kernel: int, stride: int = 1, *, padding: Padding = "same", activation: Activation = "none"
@@ -95,7 +118,8 @@ class Graph:
         weights = self._weights((1, kernel, kernel, channels), fan_in=kernel * kernel, axis=3)
         options = schema.DepthwiseConv2DOptionsT()
         options.depthMultiplier = options.dilationHFactor = options.dilationWFactor = 1
-        return self._convolve("DEPTHWISE_CONV_2D", x, weights, channels, kernel, stride, padding, activation, options)
+        window = _Window(kernel, stride, padding, activation)
+        return self._convolve("DEPTHWISE_CONV_2D", x, weights, channels, window, options)
 
     def fully_connected(self, x: Tensor, units: int, *, activation: Activation = "none") -> Tensor:
         """Dense layer over the last dimension, leading dimensions kept; weights (units, input features)."""
@@ -253,21 +277,15 @@ class Graph:
         x: Tensor,
         weights: Tensor,
         channels: int,
-        kernel: int,
-        stride: int,
-        padding: Padding,
-        activation: Activation,
-        options: Any,
+        window: _Window,
+        options: schema.Conv2DOptionsT | schema.DepthwiseConv2DOptionsT,
     ) -> Tensor:
         bias = self._bias(channels, x, weights)
-        options.padding = schema.Padding.SAME if padding == "same" else schema.Padding.VALID
-        options.strideH = options.strideW = stride
-        options.fusedActivationFunction = _FUSED[activation]
-        if padding == "same":
-            height, width = (-(-n // stride) for n in x.shape[1:3])
-        else:
-            height, width = ((n - kernel) // stride + 1 for n in x.shape[1:3])
-        y = self._activation((x.shape[0], height, width, channels), kind.lower(), activation)
+        options.padding = schema.Padding.SAME if window.padding == "same" else schema.Padding.VALID
+        options.strideH = options.strideW = window.stride
+        options.fusedActivationFunction = _FUSED[window.activation]
+        height, width = (window.reached(size) for size in x.shape[1:3])
+        y = self._activation((x.shape[0], height, width, channels), kind.lower(), window.activation)
         return self._add(kind, [x.index, weights.index, bias], y, options)
 
     def _activation(
@@ -309,7 +327,7 @@ class Graph:
 
     def _constant(
         self,
-        values: NDArray[Any],
+        values: Array,
         *,
         scales: Sequence[float] = (),
         zeros: Sequence[int] = (),
@@ -345,12 +363,12 @@ class Graph:
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 
-    def _add(self, kind: str, inputs: Sequence[int], y: Tensor, options: Any, version: int | None = None) -> Tensor:
+    def _add(self, kind: str, inputs: Sequence[int], y: Tensor, options: object, version: int | None = None) -> Tensor:
         self._operator(kind, inputs, [y.index], options, version)
         return y
 
     def _operator(
-        self, kind: str, inputs: Sequence[int], outputs: Sequence[int], options: Any, version: int | None = None
+        self, kind: str, inputs: Sequence[int], outputs: Sequence[int], options: object, version: int | None = None
     ) -> None:
         if version is None:
             version = _VERSIONS.get(kind, (1, 2))[self.precision == "int8"]
@@ -370,7 +388,7 @@ def _broadcast(a: Tensor, b: Tensor) -> tuple[int, ...]:
     return tuple(np.broadcast_shapes(a.shape, b.shape))
 
 
-def _named(name: str, tensor: Tensor) -> Any:
+def _named(name: str, tensor: Tensor) -> schema.TensorMapT:
     entry = schema.TensorMapT()
     entry.name, entry.tensorIndex = name.encode(), tensor.index
     return entry

@@ -7,6 +7,7 @@ phone down before, and marks those in which it slowed down.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 import tempfile
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from android_bench.phone import read_facts
 from android_bench.pinning import choose
 from android_bench.workplace import open_workplace
 from pocketforge.devices import host
+from pocketforge.devices.answers import NativeAnswer, NativeTensor
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.emulator import parts
 from pocketforge.devices.emulator.arrays import described, read_outputs, write_inputs
@@ -50,8 +52,15 @@ _TIMED_SAMPLES = 32
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One file to time. session: which runtime opens it. runner: a program of the user's, "" for ours; library: what
-    that program loads, "" for nothing."""
+    """One file to time.
+
+    Attributes:
+        session: Which runtime opens it.
+        model: The file.
+        sha256: What it must be.
+        runner: A program of the user's that runs it; ours when empty.
+        library: What that program loads; nothing when empty.
+    """
 
     session: str
     model: Path
@@ -83,17 +92,30 @@ def run(request: RunRequest, *, pause: Pause = time.sleep) -> RunAnswer:
         facts = read_facts(link)
         cpus = choose(facts, place.cores or "big", place.threads)
         with open_workplace(link, _quiet, facts=facts, pause=pause) as workplace:
-            asked: dict[str, Any] = {
-                "sha256": request.sha256, "cpus": cpus, "threads": place.threads, "timeout_s": place.time_limit_s,
-            }  # fmt: skip
-            told = session.run_once(workplace, bundle, request.model, **asked)
-            inputs, _ = described(told.said, request.session)
+            once = functools.partial(
+                session.run_once,
+                workplace,
+                bundle,
+                request.model,
+                sha256=request.sha256,
+                cpus=cpus,
+                threads=place.threads,
+                timeout_s=place.time_limit_s,
+            )
+            inputs, _ = described(_said(once()), request.session)
             raw = write_inputs(inputs, request.inputs, Path(scratch), model=request.model.name)
-            answer = session.run_once(workplace, bundle, request.model, raw, Path(scratch), **asked)
-        said = dict(answer.said)
-        said["outputs"] = [{**o, "file": str(f)} for o, f in zip(said["outputs"], answer.outputs, strict=True)]
-        read_outputs(said, request.outputs, len(np.load(request.inputs[0], mmap_mode="r")))
+            answer = once(raw, Path(scratch))
+        said = _said(answer)
+        outputs: list[NativeTensor] = [
+            {**output, "file": str(file)} for output, file in zip(said["outputs"], answer.outputs, strict=True)
+        ]
+        read_outputs(outputs, request.outputs, len(np.load(request.inputs[0], mmap_mode="r")))
     return run_answer(said, request.session, answer.cpus[0] if answer.cpus else ())
+
+
+def _said(answer: session.Answer) -> NativeAnswer:
+    # android_bench knows none of our types, and what the runner says is the same JSON as under qemu.
+    return cast("NativeAnswer", answer.said)
 
 
 def measure(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.specs.places import HERE, Place
 
 
@@ -48,7 +49,7 @@ class RunAnswer:
     """What came back.
 
     Attributes:
-        inputs: The file's own, as its runtime sees them: name, dtype, shape and, where there are, scale and zero point.
+        inputs: The file's own, as its runtime sees them, which says nothing of layouts.
         outputs: Likewise.
         load_ms: Until the file was loaded.
         peak_rss_bytes: Of the whole process that ran the file, interpreter and runtime included.
@@ -59,8 +60,8 @@ class RunAnswer:
         cpus: Those that it might run on; empty where that is not known.
     """
 
-    inputs: tuple[dict[str, Any], ...]
-    outputs: tuple[dict[str, Any], ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
     load_ms: float
     peak_rss_bytes: int
     loaded_rss_bytes: int

@@ -16,6 +16,7 @@ from typing import Any
 from pocketforge.devices import watched
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.errors import DeviceTimeout, ToolFailed, ToolMissing
+from pocketforge.outcomes.tensors import as_told
 from pocketforge.registries import runtime_of
 
 RUNNER = Path(__file__).parents[1] / "runtimes" / "sessions" / "runner.py"
@@ -99,7 +100,8 @@ def _order(request: RunRequest) -> dict[str, object]:
 def _answer(content: dict[str, Any]) -> RunAnswer:
     """The runner's keys are the answer's fields."""
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items()}
-    return RunAnswer(**fields)
+    sides = {side: tuple(as_told(tensor) for tensor in fields[side]) for side in ("inputs", "outputs")}
+    return RunAnswer(**{**fields, **sides})
 
 
 def _without_frames(stderr: str) -> str:

@@ -51,9 +51,13 @@ class Facts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The phone's profile and by which of its names it was found; mismatches: what is to be said about it.
+    """Which profile a phone is of.
 
-    how: "soc" and "platform" mean that no profile knows the phone itself, only its chip.
+    Attributes:
+        profile: None where none is.
+        how: By which of the phone's names it was found: `soc` and `platform` mean that no profile knows the phone
+            itself, only its chip.
+        mismatches: What is to be said about it.
     """
 
     profile: DeviceProfile | None

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pocketforge.errors import StoreError
-from pocketforge.files import explain_os_error
+from pocketforge.files import explain_os_error, write_whole
 from pocketforge.folders import PHONES_VARIABLE, phones_dir
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseFloor:
-    """relative: a fraction of the latency. measured: the day, as 2026-11-22. identity: of the phone as it then was."""
+    """How far two measurements of one file lie apart on a phone.
+
+    Attributes:
+        relative: A fraction of the latency.
+        measured: The day, as 2026-11-22.
+        identity: Of the phone as it then was.
+        cores: On which of its cores.
+        model: The file's name.
+        sha256: Of the file.
+    """
 
     relative: float
     measured: str
@@ -66,13 +73,11 @@ def save(serial: str, floor: NoiseFloor) -> Path:
     except (OSError, ValueError, TypeError, KeyError):
         others = []  # absent, or damaged: it is written anew
     text = json.dumps({"serial": serial, "noise_floors": [*others, asdict(floor)]}, indent=1)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text + "\n", encoding="utf-8")
-        os.replace(draft, path)
     except OSError as error:
         raise explain_os_error(error, path.parent, PHONES_VARIABLE) from error
+    write_whole(path, (text + "\n").encode(), PHONES_VARIABLE)
     return path
 
 

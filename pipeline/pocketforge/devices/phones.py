@@ -101,7 +101,13 @@ def matched(facts: PhoneFacts) -> Match:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """clocks and heat, or why there are none now (`lost`)."""
+    """One look at a phone.
+
+    Attributes:
+        clocks: None when they cannot be read now.
+        heat: None likewise.
+        lost: Why not.
+    """
 
     clocks: Clocks | None = None
     heat: Heat | None = None

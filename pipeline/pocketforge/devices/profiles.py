@@ -17,7 +17,12 @@ Status = Literal["measured", "published", "believed"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """How sure a fact is, and where it is from."""
+    """How sure a fact is, and where it is from.
+
+    Attributes:
+        status: How sure.
+        source: Where it is from, in words.
+    """
 
     status: Status
     source: str
@@ -27,10 +32,18 @@ class Source:
 class Cluster:
     """Cores of one kind at one clock.
 
-    core: as in `-mcpu` ("cortex-a76"). clock_ghz: the highest. l2_bytes: of one core, or of the whole cluster where
-    `l2_shared`. midr: the core's MIDR_EL1, which tells the libraries which core they run on.
-    sustained_bandwidth_gb_per_s: what one core reads from memory in a stream, in 10^9 bytes/s; 0.0 when unknown.
-    sources: by field name.
+    Attributes:
+        name: big, mid, little …
+        core: As in `-mcpu` (`cortex-a76`).
+        count: So many cores.
+        clock_ghz: The highest.
+        l1d_bytes: Data cache of one core.
+        l1i_bytes: Instruction cache of one core.
+        l2_bytes: Of one core, or of the whole cluster where `l2_shared`.
+        l2_shared: Whether the cluster has one for all.
+        midr: The core's MIDR_EL1, which tells the libraries which core they run on.
+        sources: Field → how sure it is.
+        sustained_bandwidth_gb_per_s: What one core reads from memory in a stream, in 10^9 bytes/s; 0.0 when unknown.
     """
 
     name: str
@@ -70,8 +83,12 @@ class Cluster:
 class AndroidNames:
     """What a phone of this kind calls itself, by which a connected one is known; empty where not known.
 
-    devices: ro.product.device. models: ro.product.model. soc_models: ro.soc.model, which phones have from Android 12.
-    platforms: ro.board.platform, which chips of one family share. sources: by field name.
+    Attributes:
+        devices: ro.product.device.
+        models: ro.product.model.
+        soc_models: ro.soc.model, which phones have from Android 12.
+        platforms: ro.board.platform, which chips of one family share.
+        sources: Field → how sure it is.
     """
 
     devices: tuple[str, ...] = ()
@@ -83,11 +100,23 @@ class AndroidNames:
 
 @dataclass(frozen=True, slots=True)
 class DeviceProfile:
-    """One device. Clusters are fastest first; l3_bytes and slc_bytes (system-level cache) are 0 where there is none.
+    """One device.
 
-    memory_bandwidth_gb_per_s: the memory's peak, in 10^9 bytes/s. features: as Linux reports them for the device, in
-    /proc/cpuinfo's names; Linux reports what all of its cores have. os: "linux" or "android". sources: by field name.
-    android: None for what is no phone, and for a profile that does not say it.
+    Attributes:
+        name: By which recipes name it.
+        title: For tables.
+        soc: The chip's name.
+        year: In which it came out.
+        os: `linux` or `android`.
+        ram_bytes: Main memory.
+        memory: Its kind, in words.
+        memory_bandwidth_gb_per_s: The memory's peak, in 10^9 bytes/s.
+        l3_bytes: 0 where there is none.
+        slc_bytes: System-level cache; 0 where there is none.
+        features: As Linux reports them for the device, in /proc/cpuinfo's names: what all of its cores have.
+        clusters: The fastest first.
+        sources: Field → how sure it is.
+        android: None for what is no phone, and for a profile that does not say it.
     """
 
     name: str

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pocketforge.estimation.core_model import CoreModel, load_core
-from pocketforge.estimation.decode import UNKNOWN, Instruction, decode
+from pocketforge.estimation.decode import decode
+from pocketforge.estimation.instruction import UNKNOWN, Instruction
 from pocketforge.estimation.scoreboard import BlockTime, time_block
 
 COVER = 0.9995
@@ -44,7 +45,15 @@ class CountsLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TimedBlock:
-    """A block with its time; `cycles` are those of all its executions."""
+    """A block with its time.
+
+    Attributes:
+        block: As counted.
+        instructions: Its words, decoded.
+        loops: Whether it ends in a branch to its own start.
+        time: Of one pass.
+        cycles: Of all its executions.
+    """
 
     block: BlockLike
     instructions: tuple[Instruction, ...]
@@ -55,16 +64,27 @@ class TimedBlock:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the core has to do for one inference."""
+    """What the core has to do for one inference.
+
+    Attributes:
+        cycles: Of the scoreboard, all blocks.
+        instructions: Executed.
+        timed: The blocks that were timed, most cycles first.
+        loop_exits: How often a loop ended.
+        calls: Returns, and jumps through a register: targets that have to be predicted.
+        loaded_bytes: By all loads.
+        stored_bytes: By all stores.
+        unknown: Executions of instructions that no table knows.
+    """
 
     cycles: float
     instructions: int
-    timed: tuple[TimedBlock, ...]  # most cycles first
+    timed: tuple[TimedBlock, ...]
     loop_exits: int
-    calls: int  # returns, and jumps through a register: targets that have to be predicted
+    calls: int
     loaded_bytes: int
     stored_bytes: int
-    unknown: int  # executions of instructions that no table knows
+    unknown: int
 
 
 def run_blocks(counts: CountsLike, core: CoreModel) -> Work:
@@ -135,7 +155,7 @@ def _joined(blocks: Sequence[BlockLike]) -> list[BlockLike]:
             if last.group not in ("branch", UNKNOWN):
                 following[pc] = after
     inside = {block.pc for block in following.values()}
-    found: list[BlockLike] = []
+    joined: list[BlockLike] = []
     for pc, block in at.items():
         if pc in inside:
             continue
@@ -143,15 +163,15 @@ def _joined(blocks: Sequence[BlockLike]) -> list[BlockLike]:
         while next_block is not None:
             words += tuple(next_block.words)
             next_block = following.get(next_block.pc)
-        found.append(block if words is block.words else _Joined(pc, block.executions, words, block.function))
-    return found
+        joined.append(block if words is block.words else _Joined(pc, block.executions, words, block.function))
+    return joined
 
 
 def _executions(blocks: Sequence[BlockLike]) -> dict[int, int]:
-    found: dict[int, int] = {}
+    executions: dict[int, int] = {}
     for block in blocks:
-        found[block.pc] = found.get(block.pc, 0) + block.executions
-    return found
+        executions[block.pc] = executions.get(block.pc, 0) + block.executions
+    return executions
 
 
 def _loops(instructions: Sequence[Instruction]) -> bool:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pocketforge.errors import RecipeError
 from pocketforge.estimation.core_model import CoreModel, load_core, tables_digest
@@ -25,7 +25,6 @@ FORMAT = 1
 Status = Literal["calibrated", "transferred", "uncalibrated"]
 LEAST_CALIBRATED = 3
 """Measurements of a core type below which its estimates are not called calibrated."""
-STATUSES: tuple[Status, ...] = ("calibrated", "transferred", "uncalibrated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,12 @@ class Span:
     """What the measurements covered, of what an estimate extrapolates in.
 
     An inference is a sum over operators, so its length is no limit; the size of an operator is, and so is how much of
-    the work is memory's: bytes from memory for each cycle of the scoreboard.
+    the work is memory's.
+
+    Attributes:
+        least_instructions_per_operator: Of all measured files.
+        most_instructions_per_operator: Of all measured files.
+        most_memory_bytes_per_cycle: Bytes from memory for each cycle of the scoreboard.
     """
 
     least_instructions_per_operator: float
@@ -51,7 +55,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """One core type's fit. `devices` and `groups` name what was measured."""
+    """One core type's fit.
+
+    Attributes:
+        parameters: What was fitted.
+        points: How many measurements it was fitted to.
+        groups: Architectures and families of blocks that these are of.
+        devices: Devices that these were measured on.
+        span: What these cover.
+    """
 
     parameters: Parameters
     points: int
@@ -62,7 +74,14 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Half-width of the interval for one way of predicting, as a factor ≥ 1, and how it was found."""
+    """How wide the interval is for one way of predicting.
+
+    Attributes:
+        factor: At least 1: the interval goes from the estimate divided by it to the estimate times it.
+        points: Measurements that were left out of the fit to find it.
+        groups: How many groups these are of.
+        basis: What they were, in words.
+    """
 
     factor: float
     points: int
@@ -72,22 +91,38 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The parameters for one core type, how they came to be, and the interval's factor."""
+    """What one core type is predicted with.
+
+    Attributes:
+        status: How its parameters came to be.
+        parameters: Those.
+        source_core: The core type whose measurements they are fitted to; empty for none.
+        errors: How wide the interval is.
+    """
 
     status: Status
     parameters: Parameters
-    source_core: str  # whose measurements; "" for none
+    source_core: str
     errors: Errors
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The content of a calibration file. `errors`: by core type for "calibrated", by status name for the others."""
+    """The content of a calibration file.
+
+    Attributes:
+        coverage: The share of estimates whose interval should hold the true value, 0 to 1.
+        cores: Core type → its fit.
+        errors: Core type → errors of its own fit; "calibrated", "transferred", "uncalibrated" → those of all others.
+        tables: SHA-256 of the core tables that the fit used.
+        digest: SHA-256 of the file; empty where it is not written.
+        notes: Of who made it.
+    """
 
     coverage: float
     cores: Mapping[str, Fitted]
     errors: Mapping[str, Errors]
-    tables: str  # digest of the core tables that the fit used
+    tables: str
     digest: str = ""
     notes: str = ""
 
@@ -120,15 +155,21 @@ class Calibration:
                 return self.errors[name]
         raise RecipeError(f"the calibration file has no errors for {' or '.join(names)}")
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "coverage": self.coverage,
-            "tables": self.tables,
-            "notes": self.notes,
-            "cores": {name: asdict(fitted) for name, fitted in sorted(self.cores.items())},
-            "errors": {name: asdict(errors) for name, errors in sorted(self.errors.items())},
-        }
+    def to_json(self) -> dict[str, object]:
+        """The content of the file."""
+        return asdict(_Content(FORMAT, self.coverage, self.tables, self.notes, self.cores, self.errors))
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """The file, key by key."""
+
+    format: int
+    coverage: float
+    tables: str
+    notes: str
+    cores: Mapping[str, Fitted]
+    errors: Mapping[str, Errors]
 
 
 def save(calibration: Calibration, path: Path) -> Calibration:
@@ -143,29 +184,20 @@ def load(path: Path) -> Calibration:
     try:
         refuse_special(path)
         raw = path.read_bytes()
-        data = json.loads(raw)
-        if data["format"] != FORMAT:
-            raise ValueError(f"format {data['format']!r}, this version reads {FORMAT}")
-        calibration = Calibration(
-            coverage=float(data["coverage"]),
-            cores={name: _fitted(entry) for name, entry in data["cores"].items()},
-            errors={name: Errors(**entry) for name, entry in data["errors"].items()},
-            tables=data["tables"],
-            digest=hashlib.sha256(raw).hexdigest(),
-            notes=data["notes"],
-        )
+        content = _parsed(json.loads(raw))
     except OSError as error:
         raise RecipeError(f"cannot read the calibration file {path}: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(
             f"{path} is not a calibration file: {error}", hint="make one with `pocketforge device calibrate`"
         ) from error
-    if calibration.tables != tables_digest():
+    if content.tables != tables_digest():
         raise RecipeError(
             f"{path} was fitted with other core tables than this version's",
             hint="fit again with `pocketforge device calibrate`",
         )
-    return calibration
+    digest = hashlib.sha256(raw).hexdigest()
+    return Calibration(content.coverage, content.cores, content.errors, content.tables, digest, content.notes)
 
 
 @functools.cache
@@ -174,11 +206,11 @@ def shipped() -> Calibration:
     return load(SHIPPED)
 
 
-def _fitted(entry: Mapping[str, Any]) -> Fitted:
-    return Fitted(
-        Parameters.from_json(entry["parameters"]),
-        entry["points"],
-        tuple(entry["groups"]),
-        tuple(entry["devices"]),
-        Span(**entry["span"]),
-    )
+def _parsed(data: object) -> _Content:
+    """Raises ValueError."""
+    from pocketforge.outcomes.files import from_json  # cattrs
+
+    # First: what another format holds is another table's business.
+    if isinstance(data, dict) and data.get("format") != FORMAT:
+        raise ValueError(f"format {data.get('format')!r}, this version reads {FORMAT}")
+    return from_json(data, _Content)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError
 from pocketforge.estimation.blocks import CountsLike, TimedBlock, Work, run_blocks
 from pocketforge.estimation.calibration_file import Calibration, Chosen, Span, shipped
 from pocketforge.estimation.core_model import load_core
-from pocketforge.estimation.decode import UNKNOWN
 from pocketforge.estimation.fitting import Terms, split, terms_of
+from pocketforge.estimation.instruction import UNKNOWN
 from pocketforge.estimation.traffic import Caches, Traffic
 
-VERSION = "1"
+VERSION = "2"
 """Of the model: tables, scoreboard, terms. Part of the keys of steps that estimate."""
 
 MOST_UNKNOWN = 0.01
@@ -31,17 +30,29 @@ _SHOWN = 4
 
 @dataclass(frozen=True, slots=True)
 class HotBlock:
-    """One basic block of an inference: where it is, what it costs, and what holds it up."""
+    """One basic block of an inference: where it is, what it costs, and what holds it up.
+
+    Attributes:
+        function: It is in; empty where that is not known.
+        pc: Its address.
+        share: Of the scoreboard's cycles, 0 to 1.
+        executions: In an inference.
+        instructions: In the block.
+        cycles_per_pass: Of the scoreboard.
+        bound: The limit that decides, as `scoreboard.BlockTime.bound`.
+        loops: Whether it ends in a branch to its own start.
+        text: Its first instructions.
+    """
 
     function: str
     pc: int
-    share: float  # of the scoreboard's cycles
+    share: float
     executions: int
     instructions: int
     cycles_per_pass: float
     bound: str
     loops: bool
-    text: tuple[str, ...]  # its first instructions
+    text: tuple[str, ...]
 
     @property
     def instructions_per_cycle(self) -> float:
@@ -52,8 +63,24 @@ class HotBlock:
 class Estimate:
     """Estimated cycles and latency of one single-threaded inference. Never a measurement.
 
-    low_ms…high_ms holds the true latency with probability `coverage`, judged by `basis`. cycles = compute + memory +
-    overhead cycles.
+    Attributes:
+        cycles: compute_cycles + memory_cycles + overhead_cycles.
+        compute_cycles: Of the scoreboard, scaled.
+        memory_cycles: Waiting for caches and memory.
+        overhead_cycles: Of loops that end, and of each operator.
+        latency_ms: cycles at clock_ghz.
+        low_ms: low_ms…high_ms holds the true latency with probability `coverage`, judged by `basis`.
+        high_ms: As low_ms.
+        coverage: 0 to 1.
+        status: "calibrated", "transferred" or "uncalibrated": how the parameters came to be.
+        basis: What the interval was found on, in words.
+        core: The core type.
+        source_core: The core type whose measurements the parameters are fitted to; empty for none.
+        clock_ghz: Of the core.
+        instructions: Executed.
+        model_version: VERSION, as it was then.
+        calibration: SHA-256 of the calibration file.
+        top: The blocks that take most, first the one that takes most.
     """
 
     cycles: float
@@ -71,16 +98,19 @@ class Estimate:
     clock_ghz: float
     instructions: int
     model_version: str
-    calibration: str  # SHA-256 of the calibration file
+    calibration: str
     top: tuple[HotBlock, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
+        """Every field by its name."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Estimate:
-        top = tuple(HotBlock(**{**block, "text": tuple(block["text"])}) for block in data["top"])
-        return cls(**{**data, "top": top})
+    def from_json(cls, data: Mapping[str, object]) -> Estimate:
+        """From `to_json`'s form. Raises ValueError with every key that is wrong."""
+        from pocketforge.outcomes.files import from_json  # cattrs
+
+        return from_json(data, cls)
 
 
 def estimate(

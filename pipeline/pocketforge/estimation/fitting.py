@@ -11,19 +11,37 @@ the prior decides what they cannot (maximum a posteriori on the logarithms of er
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from typing import TYPE_CHECKING
 
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.estimation.blocks import CountsLike, Work, run_blocks
 from pocketforge.estimation.core_model import CoreModel
 from pocketforge.estimation.traffic import Caches, Traffic, levels
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is known of one inference before any fitting. Cycles, bytes and numbers per inference."""
+    """What is known of one inference before any fitting.
+
+    Attributes:
+        clock_ghz: Of the core.
+        instructions: Executed.
+        compute_cycles: Of the scoreboard: all in the first cache, all predicted.
+        loop_exits: How often a loop ended.
+        operators: Of the model.
+        l1_bytes: Loaded and stored.
+        l2_bytes: Moved from and to the second cache.
+        l3_bytes: Moved from and to what cores share.
+        memory_bytes: Moved from and to memory.
+        working_set_bytes: Weights, and the largest operator's input and output.
+        unknown_share: Of the instructions, those that no table knows, 0 to 1.
+    """
 
     clock_ghz: float
     instructions: int
@@ -37,61 +55,74 @@ class Terms:
     working_set_bytes: int
     unknown_share: float
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Terms:
-        return cls(**{field.name: data[field.name] for field in fields(cls)})
-
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The fitted constants of one core type."""
+    """The fitted constants of one core type.
 
-    compute_scale: float  # measured over scoreboard cycles where nothing else costs
+    Attributes:
+        compute_scale: Measured over scoreboard cycles where nothing else costs.
+        l2_bytes_per_cycle: What reading from the second cache leaves exposed.
+        l3_bytes_per_cycle: The same of what cores share.
+        memory_gb_per_s: The same of memory.
+        loop_exit_cycles: Branch prediction and refill when a loop ends.
+        operator_cycles: Cold instruction cache, predictors and page table for each operator.
+    """
+
+    compute_scale: float
     l2_bytes_per_cycle: float
     l3_bytes_per_cycle: float
     memory_gb_per_s: float
-    loop_exit_cycles: float  # branch prediction and refill when a loop ends
-    operator_cycles: float  # cold instruction cache, predictors and page table for each operator
+    loop_exit_cycles: float
+    operator_cycles: float
 
     def to_json(self) -> dict[str, float]:
+        """Every constant by its name."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Parameters:
-        return cls(**{field.name: float(data[field.name]) for field in fields(cls)})
 
 
 NAMES = tuple(field.name for field in fields(Parameters))
-# Centre, lowest, highest, and how far (factor, one sigma) measurements may pull it. Out-of-order cores hide most of
-# what the in-order ones wait for.
-_PRIORS: dict[bool, dict[str, tuple[float, float, float, float]]] = {
-    False: {
-        "compute_scale": (1.05, 0.8, 1.6, 1.15),
-        "l2_bytes_per_cycle": (32.0, 6.0, 500.0, 2.5),
-        "l3_bytes_per_cycle": (12.0, 2.0, 200.0, 2.5),
-        "memory_gb_per_s": (10.0, 1.0, 60.0, 2.0),
-        "loop_exit_cycles": (6.0, 0.5, 25.0, 2.0),
-        "operator_cycles": (2000.0, 100.0, 40000.0, 3.0),
-    },
-    True: {
-        "compute_scale": (1.05, 0.8, 1.6, 1.15),
-        "l2_bytes_per_cycle": (6.0, 1.0, 100.0, 2.5),
-        "l3_bytes_per_cycle": (3.0, 0.5, 50.0, 2.5),
-        "memory_gb_per_s": (2.5, 0.5, 20.0, 2.0),
-        "loop_exit_cycles": (8.0, 0.5, 25.0, 2.0),
-        "operator_cycles": (3000.0, 100.0, 40000.0, 3.0),
-    },
-}
+
+
+@dataclass(frozen=True, slots=True)
+class _Priors:
+    """Of all six: where they are without measurements, their limits, and how far (factor, one sigma) these may pull."""
+
+    centre: Parameters
+    least: Parameters
+    most: Parameters
+    spread: Parameters
+
+
+_SPREAD = Parameters(1.15, 2.5, 2.5, 2.0, 2.0, 3.0)
+# Out-of-order cores hide most of what the in-order ones wait for.
+_OUT_OF_ORDER = _Priors(
+    centre=Parameters(1.05, 32.0, 12.0, 10.0, 6.0, 2000.0),
+    least=Parameters(0.8, 6.0, 2.0, 1.0, 0.5, 100.0),
+    most=Parameters(1.6, 500.0, 200.0, 60.0, 25.0, 40000.0),
+    spread=_SPREAD,
+)
+_IN_ORDER = _Priors(
+    centre=Parameters(1.05, 6.0, 3.0, 2.5, 8.0, 3000.0),
+    least=Parameters(0.8, 1.0, 0.5, 0.5, 0.5, 100.0),
+    most=Parameters(1.6, 100.0, 50.0, 20.0, 25.0, 40000.0),
+    spread=_SPREAD,
+)
 _NOISE = 0.06  # one sigma of a measurement's logarithm: repeats on a phone, and kernels of another year
 _ROBUST = 0.15  # errors beyond this (log) weigh linearly
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One measurement with its terms. `group`: points that are left out together when the fit is tested."""
+    """One measurement.
+
+    Attributes:
+        name: Unique over all of them.
+        group: Points that are left out together when the fit is tested.
+        terms: What is known of the inference.
+        measured_ms: Its latency.
+        weight: How many others it counts as much as.
+    """
 
     name: str
     group: str
@@ -145,7 +176,11 @@ def predict_ms(terms: Terms, parameters: Parameters) -> float:
 
 def default_parameters(core: CoreModel) -> Parameters:
     """The priors' centres: what is used where nothing was measured."""
-    return Parameters(**{name: centre for name, (centre, *_) in _PRIORS[core.in_order].items()})
+    return _priors(core).centre
+
+
+def _priors(core: CoreModel) -> _Priors:
+    return _IN_ORDER if core.in_order else _OUT_OF_ORDER
 
 
 def fit(points: Sequence[Point], core: CoreModel, start: Parameters | None = None) -> Parameters:
@@ -159,16 +194,15 @@ def fit(points: Sequence[Point], core: CoreModel, start: Parameters | None = Non
     import numpy as np
     from scipy.optimize import least_squares  # type: ignore[import-untyped]
 
-    priors = _PRIORS[core.in_order]
-    middle = np.log([getattr(centre, name) for name in NAMES])
-    low = np.log([priors[name][1] for name in NAMES])
-    high = np.log([priors[name][2] for name in NAMES])
-    spread = np.log([priors[name][3] for name in NAMES])
+    priors = _priors(core)
+    middle, low, high, spread = (
+        np.log(astuple(parameters)) for parameters in (centre, priors.least, priors.most, priors.spread)
+    )
     inputs = np.array([_row(point.terms) for point in points])
     measured = np.log([point.measured_ms * point.terms.clock_ghz * 1e6 for point in points])
     weights = np.sqrt([point.weight for point in points])
 
-    def residuals(logs: Any) -> Any:
+    def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
         values = np.exp(logs)
         factors = np.array([values[0], 1 / values[1], 1 / values[2], 1 / values[3], values[4], values[5]])
         errors = (np.log(inputs @ factors) - measured) / _NOISE
@@ -178,8 +212,8 @@ def fit(points: Sequence[Point], core: CoreModel, start: Parameters | None = Non
         tamed = np.sign(errors) * np.where(size <= limit, size, np.sqrt(np.maximum(2 * limit * size - limit**2, 0)))
         return np.concatenate([weights * tamed, (logs - middle) / spread])
 
-    found = least_squares(residuals, np.clip(middle, low + 1e-9, high - 1e-9), bounds=(low, high), x_scale=0.3)
-    return Parameters(**{name: float(value) for name, value in zip(NAMES, np.exp(found.x), strict=True)})
+    fitted = least_squares(residuals, np.clip(middle, low + 1e-9, high - 1e-9), bounds=(low, high), x_scale=0.3)
+    return Parameters(*(float(value) for value in np.exp(fitted.x)))
 
 
 def _row(terms: Terms) -> list[float]:

@@ -31,7 +31,15 @@ _ENOUGH_POINTS = 12  # twice the parameters
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A measurement predicted without having been fitted on. `log_error`: logarithm of measured over predicted."""
+    """A measurement predicted without having been fitted on.
+
+    Attributes:
+        name: Of the point.
+        group: Points that were left out together with it.
+        core: The core type.
+        measured_ms: Its latency.
+        predicted_ms: Its latency as predicted.
+    """
 
     name: str
     group: str
@@ -41,6 +49,7 @@ class Held:
 
     @property
     def log_error(self) -> float:
+        """Logarithm of measured over predicted."""
         return math.log(self.measured_ms / self.predicted_ms)
 
 
@@ -55,12 +64,12 @@ def fit_core(points: Mapping[str, Sequence[Point]], core: str) -> Parameters:
 
 def leave_one_group_out(points: Mapping[str, Sequence[Point]], core: str) -> list[Held]:
     """Every point of a core type predicted from its other groups."""
-    found = []
+    held = []
     for group in sorted({point.group for point in points[core]}):
         rest = [point for point in points[core] if point.group != group]
         left_out = [point for point in points[core] if point.group == group]
-        found += _held(left_out, core, fit_core({**points, core: rest}, core))
-    return found
+        held += _held(left_out, core, fit_core({**points, core: rest}, core))
+    return held
 
 
 def leave_one_core_out(points: Mapping[str, Sequence[Point]], core: str) -> list[Held]:
@@ -111,8 +120,8 @@ def calibrate(
             few += held
         apart = (held_out or {}).get(core, ())
         if len(apart) >= _ENOUGH_HELD_OUT:
-            kept = _held(apart, core, fitted[core].parameters)
-            wider = interval(kept, "measurements kept apart from the start", by_group=False)
+            held_apart = _held(apart, core, fitted[core].parameters)
+            wider = interval(held_apart, "measurements kept apart from the start", by_group=False)
             errors[core] = _at_least(wider, errors.get(core, wider))
     everywhere = [held for core in sorted(fitted) for held in leave_one_core_out(points, core)]
     nothing = [held for core in sorted(fitted) for held in without_measurements(points[core], core)]

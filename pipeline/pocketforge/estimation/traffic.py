@@ -7,9 +7,8 @@ so weights that outgrow a cache are read from the next one again and again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 
@@ -20,7 +19,15 @@ weights are a quarter of the bytes)."""
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One operator, in bytes; `rows`: output positions that each use all of its weights (0: none do)."""
+    """One operator.
+
+    Attributes:
+        kind: As its format calls it: CONV_2D, Conv …
+        weight_bytes: Of all of its weights.
+        input_bytes: Of its activations.
+        output_bytes: Of what it makes.
+        rows: Output positions that each use all of its weights (0: none do).
+    """
 
     kind: str
     weight_bytes: int
@@ -31,7 +38,11 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The operators of a model file in the order in which they run."""
+    """What a model file's operators move.
+
+    Attributes:
+        operators: In the order in which they run.
+    """
 
     operators: tuple[Operator, ...]
 
@@ -53,20 +64,25 @@ class Traffic:
         """What an inference touches: it decides in which cache the weights survive until the next one."""
         return self.weight_bytes + self.peak_activation_bytes
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, list[dict[str, object]]]:
+        """{"operators": [a row of Operator's fields]}."""
         return {"operators": [asdict(operator) for operator in self.operators]}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Traffic:
+    def from_json(cls, data: Mapping[str, Iterable[Mapping[str, object]]]) -> Traffic:
         """From `to_json`'s form; further keys are left alone. Raises ValueError for a missing or negative size."""
         return cls(tuple(_operator(entry) for entry in data["operators"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """What one core sees, in bytes; a size of 0: there is none. `clock_ghz` turns bytes/s into bytes/cycle.
+    """What one core sees; a size of 0: there is none.
 
-    l3_bytes: all that is shared beyond l2_bytes, the system-level cache included.
+    Attributes:
+        l1_bytes: Its first cache for data.
+        l2_bytes: Its second, or its share of one.
+        l3_bytes: All that is shared beyond l2_bytes, the system-level cache included.
+        clock_ghz: Its clock, which turns bytes/s into bytes/cycle.
     """
 
     l1_bytes: int
@@ -83,7 +99,13 @@ class Caches:
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Bytes that one inference moves from (and to) each level beyond the first cache."""
+    """Bytes that one inference moves from (and to) each level beyond the first cache.
+
+    Attributes:
+        l2_bytes: The second cache.
+        l3_bytes: What cores share.
+        memory_bytes: Memory.
+    """
 
     l2_bytes: float
     l3_bytes: float
@@ -117,13 +139,14 @@ def _level(size: int, caches: Caches) -> int:
     return 3
 
 
-def _operator(entry: Mapping[str, Any]) -> Operator:
-    sizes = {}
-    for key in ("weight_bytes", "input_bytes", "output_bytes", "rows"):
-        value = entry.get(key, 0 if key == "rows" else None)
+def _operator(entry: Mapping[str, object]) -> Operator:
+    def size(key: str, default: int | None = None) -> int:
+        value = entry.get(key, default)
         if type(value) is not int or value < 0:
             raise ValueError(
                 f"{entry.get('kind', 'operator')}.{key}: wanted a whole number of at least 0, found {value!r}"
             )
-        sizes[key] = value
-    return Operator(str(entry.get("kind", "")), **sizes)
+        return value
+
+    kind = str(entry.get("kind", ""))
+    return Operator(kind, size("weight_bytes"), size("input_bytes"), size("output_bytes"), size("rows", 0))

@@ -24,7 +24,7 @@ from pocketforge.plan.roles import loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
 from pocketforge.recipe import Data, Model, Recipe
 from pocketforge.recipe.compress import Finetune
-from pocketforge.registries import RUNTIMES, SOURCES, STAGES, RuntimeInfo
+from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, STAGES, RuntimeInfo
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import look_at
 from pocketforge.run.store import LAYOUT
@@ -153,7 +153,9 @@ COMPRESS_LIBRARIES = ("torch-pruning", "accelerate", "tensorboard", "matplotlib"
 
 def installed_versions(runtimes: Mapping[str, RuntimeInfo] = RUNTIMES) -> dict[str, str]:
     """Versions of every distribution that any stage calls; `none` where one is not installed. Imports none."""
-    names = {name for stage in STAGES.values() for name in stage.libraries}
+    stages = [*STAGES.values(), *(stage for info in DEVICES.values() for stage in info.stages.values())]
+    names = {name for stage in stages for name in stage.libraries}
+    names.update(name for info in DEVICES.values() for name in info.libraries)
     for runtime in runtimes.values():
         names.update(runtime.export_libraries, runtime.run_libraries)
     names.update(*(source.libraries for source in SOURCES.values()))

@@ -163,36 +163,59 @@ def asked_phones(
     """
     if not words:
         return []
-    there = connected({word.partition(":")[2] for word in words} - {"", "all"})
-    ready = [p for p in there if p.facts is not None]
-    told = "".join(f"\n  {p.told}" for p in there)
-    taken = {p.serial for p in find_phones([d for d in have if isinstance(d, AdbDevice)], resolve).values()}
+    asked = [_Word.of(word) for word in words]
+    there = connected({word.serial for word in asked if word.names_one})
+    known = find_phones([d for d in have if isinstance(d, AdbDevice)], resolve)
+    taken = {phone.serial for phone in known.values()}
     names = {name for device in have for name in device.budget_names}
     new: list[AdbDevice] = []
-    for word in words:
-        kind, _, serial = word.partition(":")
+    for phone in (phone for word in asked for phone in word.meant(there, profile)):
+        if phone.serial not in taken:
+            taken.add(phone.serial)
+            new.append(AdbDevice(_free_name(phone, names), serial=phone.serial, profile=profile or phone.profile))
+            names.add(new[-1].name)
+    return new
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """One of "adb", "adb:SERIAL" and "adb:all". serial: what stands behind the colon."""
+
+    text: str
+    serial: str
+
+    @classmethod
+    def of(cls, text: str) -> _Word:
+        """Raises RecipeError for another word."""
+        kind, _, serial = text.partition(":")
         if kind != "adb":
-            raise RecipeError(f"--device: wanted adb, adb:SERIAL or adb:all, found {word!r}")
-        chosen = ready if serial in ("", "all") else [p for p in ready if p.serial == serial]
-        if not serial and profile and len(chosen) > 1:
-            chosen = [p for p in chosen if p.profile == profile]
-        if not serial:
-            chosen = _named_by_environment(chosen)
-        if not chosen:
-            found = "no phone is connected" if not there else f"no such phone is ready, found:{told}"
+            raise RecipeError(f"--device: wanted adb, adb:SERIAL or adb:all, found {text!r}")
+        return cls(text, serial)
+
+    @property
+    def names_one(self) -> bool:
+        return self.serial not in ("", "all")
+
+    def meant(self, there: Sequence[Connected], profile: str) -> list[Connected]:
+        """Of the connected phones. Raises DeviceUnavailable when there is none, or several where one is meant."""
+        told = "".join(f"\n  {phone.told}" for phone in there)
+        phones = [phone for phone in there if phone.facts is not None]
+        if self.names_one:
+            phones = [phone for phone in phones if phone.serial == self.serial]
+        elif not self.serial:
+            if profile and len(phones) > 1:
+                phones = [phone for phone in phones if phone.profile == profile]
+            phones = _named_by_environment(phones)
+        if not phones:
+            seen = f"no such phone is ready, found:{told}" if there else "no phone is connected"
             raise DeviceUnavailable(
-                f"{word}: {found}", "pocketforge device list says what is connected, and how to make it ready"
+                f"{self.text}: {seen}", "pocketforge device list says what is connected, and how to make it ready"
             )
-        if not serial and len(chosen) > 1:
+        if not self.serial and len(phones) > 1:
             raise DeviceUnavailable(
                 f"several phones are connected:{told}", "name one, adb:SERIAL, or take all, adb:all"
             )
-        for phone in chosen:
-            if phone.serial not in taken:
-                taken.add(phone.serial)
-                new.append(AdbDevice(_free_name(phone, names), serial=phone.serial, profile=profile or phone.profile))
-                names.add(new[-1].name)
-    return new
+        return phones
 
 
 def connect(devices: Sequence[Device], say: Callable[[str], None], resolve: Resolve = Path) -> list[Device]:

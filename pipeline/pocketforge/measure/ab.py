@@ -38,7 +38,13 @@ AbVerdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of one file: its latency in ms, and whether the phone throttled (its clock fell, its status rose)."""
+    """One round of one file.
+
+    Attributes:
+        label: Which file.
+        latency_ms: Of one inference, a percentile of the round's samples.
+        throttled: Whether the phone did (its clock fell, its status rose).
+    """
 
     label: str
     latency_ms: float
@@ -47,7 +53,13 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The log ratios (second file over first) of the blocks that count, and how many were left out."""
+    """Blocks A B B A.
+
+    Attributes:
+        log_ratios: Of each block that counts, the logarithm of the second file's time over the first's.
+        throttled: So many were left out because a round of theirs was throttled.
+        unfinished: So many were left out because they were not finished; the last one at most.
+    """
 
     log_ratios: tuple[float, ...]
     throttled: int
@@ -56,8 +68,19 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """B against A. `difference_percent` is above zero where B is slower: the mean with its 95 % interval, whose ends
-    are infinite with a single block; None with no block.
+    """B against A.
+
+    Attributes:
+        verdict: PASS and FAIL where the whole interval is on that side of the tolerance.
+        reason: In words.
+        difference_percent: Above zero where B is slower: the mean with its 95 % interval, whose ends are infinite with
+            a single block; None with no block.
+        tolerance_percent: So much slower B may be.
+        noise_floor_percent: What the phone shows of a file against itself; the interval is at least as wide.
+        blocks: How many count.
+        blocks_needed: About how many would decide, if all go on as these; None where none would.
+        throttled: As `Blocks`.
+        unfinished: As `Blocks`.
     """
 
     verdict: AbVerdict
@@ -66,7 +89,7 @@ class Comparison:
     tolerance_percent: float
     noise_floor_percent: float
     blocks: int
-    blocks_needed: int | None  # about how many would decide, if all go on as these; None: none would
+    blocks_needed: int | None
     throttled: int
     unfinished: int
 
@@ -75,9 +98,15 @@ class Comparison:
 class NoiseFloor:
     """What one file compared with itself (A/A) gives: differences below the floor are this phone's noise.
 
-    `bias_percent` is the difference found, `half_width_percent` that of its 95 % interval. `session_percent` bounds the
-    difference that a session of so many blocks may show where there is none (the further end of the interval);
-    `block_percent` that of a single block.
+    Attributes:
+        bias_percent: The difference found.
+        half_width_percent: Of its 95 % interval.
+        session_percent: The most that a session of so many blocks may show where there is no difference: the further
+            end of the interval.
+        block_percent: The same of a single block.
+        blocks: How many count.
+        throttled: As `Blocks`.
+        unfinished: As `Blocks`.
     """
 
     bias_percent: float

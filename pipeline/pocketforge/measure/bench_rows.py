@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pocketforge.outcomes import files
 from pocketforge.outcomes.bench import HowHere, ProcessTimes
@@ -43,11 +43,11 @@ class BenchRow:
     threads: int
 
     @property
-    def common(self) -> dict[str, Any]:
+    def common(self) -> dict[str, object]:
         """What the rows of all kinds have, as JSON."""
         return {each.name: getattr(self, each.name) for each in dataclasses.fields(BenchRow)}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The row as `--json` prints it."""
         return self.common
 
@@ -81,7 +81,7 @@ class Times:
         """With the interval that how they were measured gives them."""
         if not samples_ms:
             return cls(samples_ms, None, None, load_ms, peak_rss_bytes)
-        interval = latency_interval(samples_ms, files.to_json(how), "p50")
+        interval = latency_interval(samples_ms, how, "p50")
         low_ms, high_ms = (end if math.isfinite(end) else None for end in (interval.low, interval.high))
         return cls(samples_ms, low_ms, high_ms, load_ms, peak_rss_bytes)
 
@@ -89,7 +89,7 @@ class Times:
         """`min`, `p50` …; None without samples."""
         return percentile(self.samples_ms, name) if self.samples_ms else None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {
             "samples": len(self.samples_ms),
             "p50_low_ms": self.low_ms,
@@ -111,7 +111,7 @@ class TimedRow(BenchRow):
 
     times: Times
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {**self.common, **self.times.to_json()}
 
 
@@ -125,7 +125,7 @@ class HostRow(TimedRow):
 
     processes: tuple[ProcessTimes, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {**self.common, **self.times.to_json(), "processes": files.to_json(self.processes)}
 
 
@@ -141,9 +141,9 @@ class AgainstHost:
 
     output: str
     samples: int
-    figures: dict[str, Any]
+    figures: dict[str, float]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {"output": self.output, "samples": self.samples, **self.figures}
 
 
@@ -165,7 +165,7 @@ class PhoneRow(TimedRow):
     noise: Noise
     against_host: tuple[AgainstHost, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {
             **self.common,
             **self.times.to_json(),
@@ -188,7 +188,7 @@ class CountedRow(BenchRow):
     counts: Counts
     estimated: Estimated
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         counts = self.counts.to_json()
         del counts["blocks"]
         return {**self.common, "counts": counts, "estimate": self.estimated.to_json()}
@@ -245,9 +245,9 @@ class ComparedRow:
         """Whether the tolerance is kept; an A/A has none to keep."""
         return self.same_file or self.comparison.verdict == "PASS"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         sides = (self.file, self.against)
-        content: dict[str, Any] = {
+        content: dict[str, object] = {
             "name": self.file.name,
             "against": self.against.name,
             "device": self.device,
@@ -265,7 +265,7 @@ class ComparedRow:
         return content
 
 
-def _plain(result: Comparison | NoiseFloor) -> dict[str, Any]:
+def _plain(result: Comparison | NoiseFloor) -> dict[str, object]:
     """As JSON has it, which knows no infinity: an end that nothing bounds is null."""
     content = dataclasses.asdict(result)
     interval = content.get("difference_percent")
@@ -291,5 +291,5 @@ class Benched:
         """Whether every comparison kept its tolerance."""
         return all(row.passed for row in self.compared)
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[dict[str, object]]:
         return [*(row.to_json() for row in self.rows), *(row.to_json() for row in self.compared)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from pocketforge.errors import ToolFailed
-from pocketforge.runtimes.base import NODES
+from pocketforge.outcomes import files
+from pocketforge.outcomes.nodes import LoweredNode, LoweredNodes
 
 # As ExecuTorch's XNNPACK says which node it could not make or run, and its own loop which operator.
 _HANDLE = re.compile(r"Failed to \w+ (?:\w+ )?node (\d+)")
@@ -16,7 +17,9 @@ _OPERATOR = re.compile(r"(?:in operator|Missing operator: \[\d+\]) aten::(\w+)")
 
 def with_layer(error: ToolFailed, folder: Path) -> ToolFailed:
     """The error with the layer in its first line, and what to try; the same where the words tell none."""
-    layer = layer_meant(error.stderr_tail, folder / NODES)
+    if not (folder / LoweredNodes.FILE).exists():
+        return error
+    layer = layer_meant(error.stderr_tail, files.read(folder, LoweredNodes).nodes)
     if not layer:
         return error
     return ToolFailed(
@@ -27,16 +30,13 @@ def with_layer(error: ToolFailed, folder: Path) -> ToolFailed:
     )
 
 
-def layer_meant(words: str, nodes: Path) -> str:
+def layer_meant(words: str, nodes: Iterable[LoweredNode]) -> str:
     """The layer, with its line of code; all that it may be, where an operator of several is named. Empty if unknown."""
-    if not nodes.exists():
-        return ""
-    known = json.loads(nodes.read_text("utf-8"))
     handles = {int(handle) for handle in _HANDLE.findall(words)}
     # What quantizes a layer's values has the layer's own number.
-    known.sort(key=lambda node: node["op"] == "quantized_decomposed")
-    found = list({n["handle"]: n["layer"] for n in reversed(known) if n["handle"] in handles}.values())
-    if not found:
+    ordered = sorted(nodes, key=lambda node: node.op == "quantized_decomposed")
+    layers = list({node.handle: node.layer for node in reversed(ordered) if node.handle in handles}.values())
+    if not layers:
         operators = set(_OPERATOR.findall(words))
-        found = [node["layer"] for node in known if node["op"] in operators]
-    return " or ".join(dict.fromkeys(found))
+        layers = [node.layer for node in ordered if node.op in operators]
+    return " or ".join(dict.fromkeys(layers))

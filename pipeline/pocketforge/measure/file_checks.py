@@ -16,7 +16,7 @@ from pocketforge.devices.outputs import Output, paired
 from pocketforge.metrics import Array, accuracy, argmax_agreement, compare, drop, equal_share
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
-from pocketforge.outcomes.tensors import TensorSpec, as_told
+from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.outcomes.verify import FileCheck, Measured, OutputFigures
 from pocketforge.recipe.limits import Limits, least_graph_sqnr_db, most_steps_from_graph
 
@@ -32,7 +32,7 @@ def check_contract(answer: RunAnswer, exported: Exported) -> list[FileCheck]:
     checks = []
     for side, promised, seen in sides:
         wanted = [_contract(tensor) for tensor in promised]
-        found = [_contract(as_told(tensor)) for tensor in seen]
+        found = [_contract(tensor) for tensor in seen]
         checks.append(check(side, "; ".join(wanted), "; ".join(found), wanted == found))
     return checks
 
@@ -100,13 +100,13 @@ class Graph:
         if one is None or other is None:
             return figures
         count = len(other.values)
-        wanted = next(output for output in reference if output.name == name)
-        if wanted.is_exact:
+        in_float = next(output for output in reference if output.name == name)
+        if in_float.is_exact:
             share = equal_share(one.first(count).values, other.values)
             return dataclasses.replace(figures, graph_integer_agreement=share)
         first = classes and name == reference[0].name
         near = compare(one.first(count).values, other.values, classes=first)
-        costs = compare(other.values, wanted.first(count).values, classes=first)
+        costs = compare(other.values, in_float.first(count).values, classes=first)
         scale = self.scales.get(name)
         return dataclasses.replace(
             figures,

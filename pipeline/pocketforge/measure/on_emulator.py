@@ -32,23 +32,16 @@ def count_file(
     from pocketforge.devices.emulator.launch import Order
     from pocketforge.files import hash_file
 
-    target = device.target_of(profile, cores, time_limit_s, memory_limit_bytes)
+    machine = device.machine_of(profile, cores, time_limit_s, memory_limit_bytes)
     order = Order(
         runtime=runtime,
         model=model,
         sha256=hash_file(model),
-        inputs=device.raw_inputs(target, runtime, model, samples, scratch, limit=1),
+        inputs=device.raw_inputs(machine, runtime, model, samples, scratch, limit=1),
         outputs=scratch,
         mode="count",
     )
-    return counting.count(
-        target.emulator,
-        target.profile,
-        target.cluster,
-        order,
-        timeout_s=time_limit_s,
-        memory_limit_bytes=memory_limit_bytes,
-    )
+    return counting.count(machine, order)
 
 
 def estimate_file(model: Path, counts: Counts, profile: Path, cores: str, calibration: Path | None = None) -> Estimated:

@@ -12,7 +12,6 @@ from pocketforge.devices.outputs import Output, stored_outputs
 from pocketforge.errors import ToolFailed
 from pocketforge.files import hash_file
 from pocketforge.measure.dead_files import with_layer
-from pocketforge.outcomes.tensors import as_told
 from pocketforge.registries import RUNTIMES
 
 
@@ -36,4 +35,4 @@ def run_file(
         answer = host.run(request, python=python) if python else host.run(request)
     except ToolFailed as error:
         raise with_layer(error, inputs["export"]) from None
-    return answer, stored_outputs(out, [as_told(tensor) for tensor in answer.outputs])
+    return answer, stored_outputs(out, answer.outputs)

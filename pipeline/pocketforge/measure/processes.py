@@ -95,9 +95,10 @@ class _Work:
         with open("/proc/stat", encoding="ascii") as file:
             ticks = [int(value) for value in file.readline().split()[1:9]]
         # user, nice, system, idle, iowait, irq, softirq, steal: what another machine on this one takes is work as well.
-        there = sum(ticks)
+        all_ticks = sum(ticks)
         tick_s = 1 / os.sysconf("SC_CLK_TCK")
-        return cls((there - ticks[3] - ticks[4]) * tick_s, sum(r.ru_utime + r.ru_stime for r in own), there * tick_s)
+        worked = all_ticks - ticks[3] - ticks[4]
+        return cls(worked * tick_s, sum(r.ru_utime + r.ru_stime for r in own), all_ticks * tick_s)
 
 
 def _most_processes(environment: Mapping[str, str] = os.environ) -> int:

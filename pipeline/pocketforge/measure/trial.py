@@ -29,7 +29,15 @@ SAMPLES, SECONDS, WARMUP = 30, 0.15, 5
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One exported float file."""
+    """One exported float file.
+
+    Attributes:
+        runtime: Whose file it is.
+        path: Where it lies.
+        sha256: Of its content.
+        size_bytes: As it is.
+        gzip_bytes: At gzip's level 9.
+    """
 
     runtime: str
     path: Path

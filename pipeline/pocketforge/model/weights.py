@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketforge.errors import ModelError
+from pocketforge.files import replace_whole
 from pocketforge.model.lazy import settle_loaded
 from pocketforge.model.weight_candidates import TOP, Candidate, candidates, short
 from pocketforge.model.weight_faults import listed, shape_of
@@ -236,9 +236,4 @@ def save_weights(module: nn.Module, path: Path) -> None:
     from safetensors.torch import save
 
     state = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(module.state_dict().items())}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(save(state))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_whole(path, save(state))

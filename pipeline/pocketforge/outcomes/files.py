@@ -6,12 +6,15 @@ import dataclasses
 import functools
 import json
 import math
+import types
 from collections.abc import Mapping
+from dataclasses import MISSING, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin
 
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+from cattrs.v import format_exception
 
 from pocketforge.errors import StageFailed
 from pocketforge.files import json_text
@@ -21,7 +24,8 @@ class Outcome(Protocol):
     """A frozen dataclass that one file of a step's folder holds. FILE: that file's name.
 
     A class with OMIT_UNSET = True, here or inside, leaves out the keys of fields that have their default. Of one with
-    FLAT, the keys of the field that it names stand beside the others, not inside.
+    FLAT, the keys of the field that it names stand beside the others, not inside. One with ALWAYS wants these keys in
+    its JSON, also where their fields have a default.
     """
 
     FILE: ClassVar[str]
@@ -31,7 +35,7 @@ class Outcome(Protocol):
 _LARGEST = 1e308
 
 Kind = TypeVar("Kind", bound=Outcome)
-Piece = TypeVar("Piece")
+Part = TypeVar("Part")
 
 
 def read(folder: Path, kind: type[Kind]) -> Kind:
@@ -40,9 +44,9 @@ def read(folder: Path, kind: type[Kind]) -> Kind:
     try:
         return _converter().structure(json.loads(path.read_text("utf-8")), kind)
     except (cattrs.BaseValidationError, ValueError, TypeError, KeyError) as error:
-        wrong = "; ".join(cattrs.transform_error(error)) if isinstance(error, cattrs.BaseValidationError) else error
         raise StageFailed(
-            f"{path} does not hold what a stage writes: {wrong}", "run it again: pocketforge build RECIPE --refresh"
+            f"{path} does not hold what a stage writes: {fault(error)}",
+            "run it again: pocketforge build RECIPE --refresh",
         ) from error
 
 
@@ -56,9 +60,26 @@ def to_json(outcome: Any) -> Any:
     return _converter().unstructure(outcome)
 
 
-def from_json(value: object, kind: type[Piece]) -> Piece:
-    """The inverse of `to_json`. Raises cattrs.BaseValidationError."""
-    return _converter().structure(value, kind)
+def from_json(value: object, kind: type[Part]) -> Part:
+    """The inverse of `to_json`, for JSON and TOML. Raises ValueError with every key that is wrong."""
+    try:
+        return _converter().structure(value, kind)
+    except cattrs.BaseValidationError as error:
+        raise ValueError(fault(error)) from None
+    except (AttributeError, TypeError) as error:  # a list or a word, where a table is wanted
+        raise ValueError(f"wanted the keys of {kind.__name__}, found {type(value).__name__}: {error}") from None
+
+
+def fault(error: Exception) -> str:
+    """What is wrong, with the key, of an error that reading raised."""
+    if not isinstance(error, cattrs.BaseValidationError):
+        return str(error)
+    return "; ".join(cattrs.transform_error(error, format_exception=_in_words))
+
+
+def _in_words(error: BaseException, kind: type | None) -> str:
+    """cattrs has no words of the class's own rules."""
+    return str(error) if type(error) in (TypeError, ValueError) else format_exception(error, kind)
 
 
 @functools.cache
@@ -72,20 +93,57 @@ def _converter() -> cattrs.Converter:
         lambda kind: getattr(kind, "OMIT_UNSET", False) is True,
         lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True),
     )
+    converter.register_structure_hook_func(_is_choice, lambda value, kind: _chosen(value, kind, converter))
+    converter.register_structure_hook_factory(
+        lambda kind: hasattr(kind, "ALWAYS"), lambda kind: _whole(kind, converter)
+    )
     _add_flat(converter)
     return converter
+
+
+def _whole(kind: Any, converter: cattrs.Converter) -> Any:
+    """Reads a class with ALWAYS."""
+    plain = make_dict_structure_fn(kind, converter)
+
+    def structured(values: Any, _: Any) -> Any:
+        missing = sorted(kind.ALWAYS - set(values))
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+        return plain(values, kind)
+
+    return structured
+
+
+def _is_choice(kind: Any) -> bool:
+    """Whether a type is one of several dataclasses, or none."""
+    choices = [each for each in get_args(kind) if each is not types.NoneType]
+    return get_origin(kind) in (Union, types.UnionType) and len(choices) > 1 and all(map(is_dataclass, choices))
+
+
+def _chosen(value: Any, kind: Any, converter: cattrs.Converter) -> Any:
+    """By its keys: the first of the classes that wants no other and takes all of them; else the last, which says what
+    is wrong."""
+    choices = get_args(kind)
+    if value is None and types.NoneType in choices:
+        return None
+    choices = tuple(each for each in choices if each is not types.NoneType)
+    for each in choices[:-1]:
+        known = dataclasses.fields(each)
+        needed = {f.name for f in known if f.default is MISSING and f.default_factory is MISSING}
+        if needed <= set(value) and (hasattr(each, "FLAT") or set(value) <= {f.name for f in known}):
+            return converter.structure(value, each)
+    return converter.structure(value, choices[-1])
 
 
 def _add_flat(converter: cattrs.Converter) -> None:
     """Classes with FLAT."""
 
     def to_json(kind: Any) -> Any:
-        plain = make_dict_unstructure_fn(kind, converter)
+        plain = make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=getattr(kind, "OMIT_UNSET", False))
 
         def flattened(outcome: Any) -> dict[str, Any]:
             values = plain(outcome)
-            within: dict[str, Any] = values.pop(kind.FLAT)
-            return within | values
+            return {**values.pop(kind.FLAT, {}), **values}
 
         return flattened
 
@@ -94,6 +152,8 @@ def _add_flat(converter: cattrs.Converter) -> None:
         own = {field.name for field in dataclasses.fields(kind)} - {kind.FLAT}
 
         def gathered(values: Mapping[str, Any], _: Any) -> Any:
+            if not isinstance(values, Mapping):
+                raise TypeError(f"wanted a table, found {type(values).__name__}")
             within = {key: value for key, value in values.items() if key not in own}
             return plain({**{key: values[key] for key in values if key in own}, kind.FLAT: within}, kind)
 

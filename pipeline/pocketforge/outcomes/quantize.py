@@ -1,13 +1,13 @@
-"""quantize.json: what quantization made of the model (stages `quantize` and `qat`), and mixed.json, a part of it."""
+"""quantize.json: what quantization made of the model (stages `quantize` and `qat`)."""
 
 from __future__ import annotations
 
-import builtins  # a field named float hides the type of that name from those below it
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pocketforge.outcomes.layers import LayerStudy
+from pocketforge.outcomes.mixed import MixedChoice
 from pocketforge.outcomes.train import Epoch
+from pocketforge.outcomes.weights import CodebookSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,65 +43,6 @@ class OutputLevels:
 
     scale: float
     zero_point: int
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """Layers left in float, and how far the graph that really is quantized so is from the float model.
-
-    Attributes:
-        float: Names of the layers in float.
-        drop: As `layers.Score`.
-        metric: As `layers.Score`.
-        sqnr_db: As `layers.Score`.
-    """
-
-    float: tuple[str, ...]
-    drop: builtins.float
-    metric: builtins.float
-    sqnr_db: builtins.float
-
-
-@dataclass(frozen=True, slots=True)
-class FloatOverride:
-    """An entry of a recipe's `quantize.overrides`.
-
-    Attributes:
-        modules: A layer's name.
-        scheme: "fp32".
-    """
-
-    modules: str
-    scheme: str = "fp32"
-
-
-@dataclass(frozen=True, slots=True)
-class MixedChoice:
-    """Which layers scheme `mixed` left in float, and what was measured for it.
-
-    Attributes:
-        study: What each layer costs, from which the order of trying comes.
-        max_accuracy_drop: What the recipe allows.
-        drop: Of the assignment taken.
-        sqnr_db: Of the assignment taken.
-        float_layers: Names of the layers left in float.
-        weight_bytes: Of all layers' weights, so assigned.
-        weight_bytes_all_int8: Of the same weights, all in int8.
-        tried: Every assignment that was measured, in order.
-        overrides: The choice, to be pasted into a recipe with scheme static_int8: the same file without measuring.
-    """
-
-    FILE: ClassVar[str] = "mixed.json"
-
-    study: LayerStudy
-    max_accuracy_drop: float
-    drop: float
-    sqnr_db: float
-    float_layers: tuple[str, ...]
-    weight_bytes: int
-    weight_bytes_all_int8: int
-    tried: tuple[Assignment, ...]
-    overrides: tuple[FloatOverride, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,62 +147,6 @@ class ClusteredWeight:
     packed_bytes: int
     mse: float
     sqnr_db: float
-
-
-@dataclass(frozen=True, slots=True)
-class PackedTensor:
-    """How a file with codebooks holds one tensor.
-
-    Attributes:
-        name: Of the tensor.
-        dtype: As safetensors names it.
-        shape: Of the tensor.
-        encoding: "dense" or "codebook".
-        values: How many it has.
-        entries: Different values; 0 where dense.
-        bits: Of an index; 0 where dense.
-        entropy_bits: Mean bits an index that an ideal entropy coder would take; 0 where dense.
-        dense_bytes: As it was.
-        codebook_bytes: As it is stored.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    encoding: str
-    values: int
-    entries: int
-    bits: int
-    entropy_bits: float
-    dense_bytes: int
-    codebook_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class CodebookSizes:
-    """What a file with codebooks takes, in bytes. weights.json holds it beside one of a build.
-
-    Attributes:
-        dense_bytes: The file as it was.
-        codebook_bytes: The file with codebooks.
-        gzip_bytes: The file as it was, at gzip's level 9.
-        codebook_gzip_bytes: The file with codebooks, at gzip's level 9.
-        entropy_bytes: The file with codebooks if its indices took their entropy: what Huffman coding could reach.
-        tensors: By name.
-        codebooks: Names of the weights that were clustered; () for a file that was packed as it came, where any tensor
-            of few values has a codebook.
-    """
-
-    FILE: ClassVar[str] = "weights.json"
-    OMIT_UNSET: ClassVar[bool] = True
-
-    dense_bytes: int
-    codebook_bytes: int
-    gzip_bytes: int
-    codebook_gzip_bytes: int
-    entropy_bytes: int
-    tensors: tuple[PackedTensor, ...]
-    codebooks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

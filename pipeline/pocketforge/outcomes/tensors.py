@@ -15,7 +15,7 @@ class TensorSpec:
 
     Attributes:
         name: By which an app feeds or finds it.
-        shape: With the batch of 1 first.
+        shape: With the batch of 1 first; -1 where a runtime leaves a dimension open.
         dtype: NumPy's name of it.
         layout: NCHW or NHWC of images; empty where nobody says it.
         scale: Of int8 inputs and outputs: the real value of one level. None where values are real already.
@@ -37,7 +37,7 @@ def as_told(tensor: Mapping[str, Any]) -> TensorSpec:
     """One input or output in a runner's words, which leave out what there is not."""
     return TensorSpec(
         name=str(tensor["name"]),
-        shape=tuple(int(length) for length in tensor["shape"]),
+        shape=tuple(length if isinstance(length, int) else -1 for length in tensor["shape"]),
         dtype=str(tensor["dtype"]),
         scale=tensor.get("scale"),
         zero_point=tensor.get("zero_point"),

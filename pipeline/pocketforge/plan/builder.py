@@ -12,12 +12,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
-from pocketforge.plan.steps import Facts, Step, spec_json
+from pocketforge.plan.steps import Facts, Step
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.data import parse_source
-from pocketforge.registries import RUNTIMES, SOURCES, STAGES
+from pocketforge.registries import RUNTIMES, SOURCES, stage_info
 from pocketforge.specs.base import Spec
 
 _FORMAT = 2
@@ -68,12 +68,12 @@ class Steps:
         self,
         stage: str,
         lane: str,
-        spec: Spec | Mapping[str, Any],
+        spec: Spec,
         needs: Mapping[str, str],
         **more: Unpack[Further],
     ) -> str:
         """The key of a step, new or one that serves other lanes already."""
-        info = STAGES[stage]
+        info = stage_info(stage)
         reads, after = more.get("reads", ()), more.get("after", ())
         key = self._key(stage, spec, needs, reads, more.get("also", ()))
         known = self._steps.get(key)
@@ -99,18 +99,18 @@ class Steps:
     def _key(
         self,
         stage: str,
-        spec: Spec | Mapping[str, Any],
+        spec: Spec,
         needs: Mapping[str, str],
         reads: tuple[str, ...],
         also: tuple[str, ...],
     ) -> str:
-        info = STAGES[stage]
+        info = stage_info(stage)
         libraries = (*info.libraries, *also, *(self._source_libraries if "data" in reads else ()))
         covers = {
             "format": _FORMAT,
             "stage": stage,
             "version": info.version,
-            "spec": spec_json(spec),
+            "spec": spec.to_json(),
             "needs": dict(needs),
             "files": {role: self.facts.digests[role] for role in reads if role in self.facts.digests},
             "libraries": {name: self.facts.versions.get(name, "none") for name in libraries},

@@ -56,7 +56,7 @@ def _add_arm(build: Steps, target: Target, device: EmulatedDevice, needs: Mappin
     profile: dict[str, Path] = {"profile": build.facts.profiles[device.profile]}
     # What runs there is not the Python packages: the emulator's own parts say what it is.
     spec = _judged(build, target, device, build.facts.emulator)
-    verify = add_verify(build, target, spec, Reads((role,), profile), needs)
+    verify = add_verify(build, target, spec, needs, Reads((role,), profile))
     count = build.add(
         "count",
         target.name,
@@ -82,7 +82,7 @@ def _add_x86(build: Steps, target: Target, device: EmulatedDevice, needs: Mappin
     # The distributions of this environment run the file there too.
     reads = Reads((profile_role(device.profile),), paths, RUNTIMES[target.runtime].run_libraries)
     spec = _judged(build, target, device, build.facts.x86[device.profile])
-    return OnDevice(device.via, add_verify(build, target, spec, reads, needs))
+    return OnDevice(device.via, add_verify(build, target, spec, needs, reads))
 
 
 def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
@@ -114,8 +114,8 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
             emulator,
             phone.identity,
         ),
-        Reads(reads, paths, place=where),
         needs,
+        Reads(reads, paths, place=where),
     )
     bench = build.add(
         "bench_phone",
@@ -160,8 +160,11 @@ def _judged(build: Steps, target: Target, device: EmulatedDevice, emulator: str)
     )
 
 
-def add_verify(build: Steps, target: Target, spec: VerifyDeviceSpec, reads: Reads, needs: Mapping[str, str]) -> str:
+def add_verify(
+    build: Steps, target: Target, spec: VerifyDeviceSpec, needs: Mapping[str, str], reads: Reads | None = None
+) -> str:
     """The key of the step that compares a file's outputs on a device, of any kind, with the host's."""
+    reads = reads or Reads()
     return build.add(
         "verify_device",
         target.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -95,15 +94,9 @@ class Facts:
     devices: Mapping[str, str] = field(default_factory=dict)
 
 
-def spec_json(spec: Spec | Mapping[str, Any]) -> dict[str, Any]:
-    """A step's spec as its key and its record have it."""
-    if isinstance(spec, Spec):
-        return spec.to_json()
-    return {name: dataclasses.asdict(each) if _is_table(each) else each for name, each in spec.items()}
-
-
-def _is_table(value: object) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+def spec_json(spec: Spec | Mapping[str, object]) -> dict[str, object]:
+    """A step's spec as its record has it. A mapping is of a stage that is none of ours."""
+    return spec.to_json() if isinstance(spec, Spec) else dict(spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +120,7 @@ class Step:
 
     stage: str
     lane: str
-    spec: Any  # of specs/; a mapping where a stage has none yet
+    spec: Any  # a Spec of specs/, each stage's own; a mapping for stages of tests
     needs: Mapping[str, str]
     key: str
     paths: Mapping[str, Path] = field(default_factory=dict)

@@ -38,7 +38,7 @@ from pocketforge.model.tensor_files import (
     StoredTensor,
 )
 from pocketforge.outcomes import files
-from pocketforge.outcomes.quantize import CodebookSizes, PackedTensor
+from pocketforge.outcomes.weights import CodebookSizes, PackedTensor
 
 MAX_ENTRIES = 256
 FILE = "weights.safetensors"  # of a quantize step's folder, beside weights.json

@@ -13,9 +13,9 @@ from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import StageFailed
 from pocketforge.model.evaluate import evaluate
 from pocketforge.outcomes import files
+from pocketforge.outcomes.mixed import MixedChoice
 from pocketforge.outcomes.quantize import (
     CodebookChoice,
-    MixedChoice,
     OutputLevels,
     Quantized,
     QuantizedLayer,

@@ -6,7 +6,6 @@ values that the quantized graph was simulated with.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from pocketforge.metrics import Array
+from pocketforge.outcomes import files
+from pocketforge.outcomes.weights import StoredForm, StoredForms
 
-FILE, INDEX = "weights.safetensors", "weights.json"
+FILE = "weights.safetensors"  # of a quantize step's folder, beside weights.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +73,20 @@ def in_nibbles(levels: NDArray[np.int8]) -> NDArray[np.uint8]:
 def save_encodings(encodings: Mapping[str, Encoding], folder: Path) -> None:
     """Write weights.safetensors (NAME.levels, NAME.scales) and weights.json (the rest, by name)."""
     arrays: dict[str, Array] = {}
-    index = {}
+    forms = {}
     for name, encoding in sorted(encodings.items()):
         arrays[f"{name}.levels"] = np.ascontiguousarray(encoding.levels)
         arrays[f"{name}.scales"] = np.ascontiguousarray(encoding.scales)
-        index[name] = {"bits": encoding.bits, "axis": encoding.axis, "group_size": encoding.group_size}
+        forms[name] = StoredForm(encoding.bits, encoding.axis, encoding.group_size)
     save_file(arrays, folder / FILE)
-    (folder / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True), "utf-8")
+    files.write(folder, StoredForms(forms))
 
 
 def load_encodings(folder: Path) -> dict[str, Encoding]:
     """What `save_encodings` wrote."""
     arrays = load_file(folder / FILE)
-    index = json.loads((folder / INDEX).read_text("utf-8"))
+    forms = files.read(folder, StoredForms).weights
     return {
-        name: Encoding(arrays[f"{name}.levels"], arrays[f"{name}.scales"], **entry) for name, entry in index.items()
+        name: Encoding(arrays[f"{name}.levels"], arrays[f"{name}.scales"], form.bits, form.axis, form.group_size)
+        for name, form in forms.items()
     }

@@ -15,7 +15,7 @@ import torch
 
 from pocketforge.data.dataset import open_dataset
 from pocketforge.files import resolver
-from pocketforge.metrics import Array, Arrays, accuracy, parity
+from pocketforge.metrics import Array, Arrays, accuracy, compare
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerCost, LayerStudy, Score
 from pocketforge.outcomes.reference import Reference
@@ -72,8 +72,8 @@ class Scorer:
         metric = self._metric(answers)
         higher = self.task == "classification"
         drop = self.baseline - metric if higher else metric / max(self.baseline, 1e-12) - 1
-        near = parity(answers, self.reference, classes=higher)
-        return Score(drop, metric, float(near["sqnr_db"]))
+        near = compare(answers, self.reference, classes=higher)
+        return Score(drop, metric, near.sqnr_db)
 
     def converted(self, schemes: Mapping[str, str]) -> Score:
         """`score` of the graph that really is quantized so."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pocketforge.errors import StageFailed
 from pocketforge.outcomes.layers import LayerCost, LayerStudy
-from pocketforge.outcomes.quantize import Assignment, FloatOverride, MixedChoice
+from pocketforge.outcomes.mixed import Assignment, FloatOverride, MixedChoice
 from pocketforge.quantization.layer_study import Scorer
 from pocketforge.quantization.pt2e import NO_LAYER, layer_schemes
 from pocketforge.recipe.quantize import Quantize

@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 
 from pocketforge.errors import ModelError, StageFailed
-from pocketforge.metrics import parity
+from pocketforge.metrics import compare
 from pocketforge.model import load
 from pocketforge.model.weights import check_finite
 from pocketforge.quantization import graph_modes, pt2e
@@ -267,4 +267,4 @@ def _first(answer: object) -> Tensor:
 def _sqnr_db(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:
     if [w.shape for w in wanted] != [f.shape for f in found]:
         return -math.inf
-    return parity(torch.cat(list(found)).numpy(), torch.cat(list(wanted)).numpy())["sqnr_db"]
+    return compare(torch.cat(list(found)).numpy(), torch.cat(list(wanted)).numpy()).sqnr_db

@@ -157,8 +157,14 @@ TaskMetric = Annotated[str, NameOf(task_metrics)]
 class Budget:
     """A limit on one metric: a maximum, or for accuracy, SQNR and F1 a minimum.
 
-    Without `target` it holds for every target. Without `device` it holds for every device that gives the metric; one
-    on the outputs (accuracy, SQNR) is then on the host's.
+    Attributes:
+        metric: A metric's name, or "metric" for the one that the recipe's own `metric` names.
+        limit: In the metric's unit.
+        target: The target that it holds for; empty for every target.
+        device: The device that it holds for; empty for every device that gives the metric. One on the outputs
+            (accuracy, SQNR) is then on the host's.
+        percentile: Of a latency's samples.
+        severity: A "warning" is said, and the build does not fail by it.
     """
 
     metric: BudgetMetric

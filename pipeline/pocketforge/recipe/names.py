@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pocketforge.registries import RUNTIMES
 
@@ -73,9 +73,9 @@ def check_keys(text: str) -> None:
         raise ValueError(f"a key has {_MOST_PARTS} parts or more")
 
 
-def check_args(args: Mapping[str, Any], what: str = "args") -> None:
+def check_args(args: Mapping[str, object], what: str = "args") -> None:
     """Arguments of a user's code go into keys and into other processes: plain values, as JSON has them."""
-    left: list[tuple[str, Any, int]] = [(what, args, 0)]
+    left: list[tuple[str, object, int]] = [(what, args, 0)]
     while left:
         place, value, depth = left.pop()
         if depth > _MOST_NESTED:
@@ -86,7 +86,7 @@ def check_args(args: Mapping[str, Any], what: str = "args") -> None:
             left += [(f"{place}[{index}]", inner, depth + 1) for index, inner in enumerate(value)]
         elif isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{what} must be plain strings, numbers, booleans, arrays and tables: {place} is {value}")
-        elif type(value) is int and not -(2**63) <= value < 2**63:
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError(f"{what} must hold integers of at most 64 bits: {place} has {value.bit_length()}")
         elif value is not None and not isinstance(value, str | int | float | bool):
             kind = type(value).__name__

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pocketforge.recipe.backends import BACKENDS, BackendName
 from pocketforge.recipe.compress import Finetune
+from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.names import suggest
 from pocketforge.recipe.ranges import COUNT, SHARE, SHARE_BELOW_ONE, Range, range_faults
 from pocketforge.recipe.schemes import SCHEMES, SchemeInfo, schemes_with
@@ -99,7 +100,7 @@ class Quantize:
             raise ValueError(f"scheme: unknown value {self.scheme!r}{suggest(self.scheme, SCHEMES)}")
         faults = [*self._fault_keys(), *self._fault_ranges(), *self._fault_training()]
         if faults:
-            raise ValueError("\n".join(faults))
+            raise WrongTable(*map(Fault, faults))
 
     def _fault_keys(self) -> list[str]:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
+
+from pocketforge.recipe.faults import Fault, WrongTable
 
 _PERCENT = 100
 # Of Linux: NAME_MAX and PATH_MAX.
@@ -67,7 +69,7 @@ def check_ranges(table: Ranged) -> None:
     """Raises ValueError with every number of a table that is out of its range, a line each."""
     faults = range_faults(table)
     if faults:
-        raise ValueError("\n".join(faults))
+        raise WrongTable(*map(Fault, faults))
 
 
 def range_faults(table: Ranged) -> list[str]:
@@ -79,14 +81,14 @@ def range_faults(table: Ranged) -> list[str]:
     return [fault for fault in found if fault]
 
 
-def _values(name: str, value: Any) -> Iterator[tuple[str, float]]:
+def _values(name: str, value: object) -> Iterator[tuple[str, float]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield f"{name}.{key}", inner
     elif isinstance(value, tuple):
         for index, inner in enumerate(value):
             yield f"{name}[{index}]", inner
-    elif value is not None and not isinstance(value, str):
+    elif isinstance(value, int | float):
         yield name, value
 
 

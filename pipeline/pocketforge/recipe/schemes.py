@@ -87,6 +87,11 @@ class SchemeInfo:
         return dataclasses.replace(self, libraries=tuple(dict.fromkeys((*self.libraries, distribution))))
 
     @property
+    def keeps_numbers(self) -> bool:
+        """Whether a file computes with the trained model's own numbers."""
+        return not self.first_seen
+
+    @property
     def computes_in_integers(self) -> bool:
         """Whether layers do, if not all of them."""
         return self.family in ("static", "dynamic")

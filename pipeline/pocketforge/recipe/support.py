@@ -19,13 +19,14 @@ def support(runtime: str, quantize: Quantize) -> SchemeSupport:
 
 def refusal(runtime: str, quantize: Quantize) -> str:
     """Why a target of `runtime` cannot have `quantize`, and what is nearest; empty when it can."""
-    found = support(runtime, quantize)
-    if found.how != "refused":
+    known = support(runtime, quantize)
+    if known.how != "refused":
         dynamic = [each.modules for each in quantize.overrides if each.scheme == "dynamic_int8"]
-        if quantize.is_static and dynamic and runtime != "executorch":
+        if quantize.is_static and dynamic and not RUNTIMES[runtime].mixes_ranges:
+            able = " or ".join(name for name, info in RUNTIMES.items() if info.mixes_ranges)
             return (
-                f"overrides of dynamic_int8 in a static scheme are for runtime executorch: the {runtime} exporter "
+                f"overrides of dynamic_int8 in a static scheme are for runtime {able}: the {runtime} exporter "
                 f"writes one or the other; nearest: scheme fp32 for {', '.join(dynamic)}"
             )
         return ""
-    return f"scheme {quantize.scheme} is refused for runtime {runtime}: {found.why}; nearest: {found.nearest}"
+    return f"scheme {quantize.scheme} is refused for runtime {runtime}: {known.why}; nearest: {known.nearest}"

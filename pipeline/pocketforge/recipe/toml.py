@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import cattrs
 from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
@@ -34,6 +34,11 @@ _TABLE_NAMES = {"targets": "target", "devices": "device", "budgets": "budget", "
 _HIDDEN = {"folder"}
 # No recipe comes near these; one that passes them would take minutes to refuse.
 _MOST_ENTRIES, _MOST_FAULTS, _MOST_KEYS, _MOST_LETTERS = 1000, 50, 20, 1000
+# A type as annotations have it, for which typing has no type.
+Hint: TypeAlias = Any
+Hook = Callable[[object, Hint], object]
+Exact = TypeVar("Exact", str, int, bool, dict[str, object])
+Kind = TypeVar("Kind")
 _WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "a table"}
 
 
@@ -80,8 +85,9 @@ def parse_recipe(text: str, origin: str = "recipe", folder: str = "") -> Recipe:
 @functools.cache
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
-    for kind in (str, int, bool):
-        converter.register_structure_hook(kind, functools.partial(_exact, wanted=kind))
+    converter.register_structure_hook(str, functools.partial(_exact, wanted=str))
+    converter.register_structure_hook(int, functools.partial(_exact, wanted=int))
+    converter.register_structure_hook(bool, functools.partial(_exact, wanted=bool))
     converter.register_structure_hook(float, lambda value, _: _number(value))
     converter.register_structure_hook_func(_has_origin(typing.Literal), _literal)
     converter.register_structure_hook_func(_has_origin(typing.Annotated), _registered)
@@ -97,7 +103,7 @@ def _converter() -> cattrs.Converter:
     return converter
 
 
-def _table_hook(cls: Any, converter: cattrs.Converter) -> Any:
+def _table_hook(cls: Hint, converter: cattrs.Converter) -> Hook:
     names = {f.name: _TABLE_NAMES.get(f.name, f.name) for f in dataclasses.fields(cls)}
     # cattrs looks at types without what they are annotated with: names of registries would be any text.
     plain, hints = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
@@ -111,7 +117,7 @@ def _table_hook(cls: Any, converter: cattrs.Converter) -> Any:
     }
     structure = make_dict_structure_fn(cls, converter, **overrides)  # type: ignore[arg-type]
 
-    def hook(value: Any, _: Any) -> Any:
+    def hook(value: object, _: object) -> object:
         if not isinstance(value, dict):
             raise _wrong("a table", value)
         return structure(value, cls)
@@ -119,16 +125,16 @@ def _table_hook(cls: Any, converter: cattrs.Converter) -> Any:
     return hook
 
 
-def _hook_of(hint: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+def _hook_of(hint: Hint, converter: cattrs.Converter) -> Hook:
     return lambda value, _: converter.structure(value, hint)
 
 
-def _array_hook(cls: Any, converter: cattrs.Converter) -> Any:
+def _array_hook(cls: Hint, converter: cattrs.Converter) -> Hook:
     # cattrs keeps the index of each fault for lists.
-    as_list: Any = types.GenericAlias(list, typing.get_args(cls)[:1])
+    as_list: Hint = types.GenericAlias(list, typing.get_args(cls)[:1])
     structure = converter.get_structure_hook(as_list)
 
-    def hook(value: Any, _: Any) -> Any:
+    def hook(value: object, _: object) -> tuple[object, ...]:
         if not isinstance(value, list):
             raise _wrong("an array", value)
         if len(value) > _MOST_ENTRIES:
@@ -138,16 +144,16 @@ def _array_hook(cls: Any, converter: cattrs.Converter) -> Any:
     return hook
 
 
-def _exact(value: Any, _: Any, *, wanted: type) -> Any:
-    if type(value) is not wanted:
+def _exact(value: object, _: object, *, wanted: type[Exact]) -> Exact:
+    if type(value) is not wanted or not isinstance(value, wanted):
         raise _wrong(_WORDS[wanted], value)
-    if type(value) is int and not -(2**63) <= value < 2**63:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise _wrong_value(f"wanted an integer of at most 64 bits, found one of {value.bit_length()}")
     return value
 
 
-def _number(value: Any) -> float:
-    if type(value) not in (int, float):
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise _wrong("a number", value)
     try:
         number = float(value)
@@ -158,21 +164,23 @@ def _number(value: Any) -> float:
     return number + 0.0  # -0.0 is 0.0, in keys too
 
 
-def _ratio(value: Any) -> float | str:
-    if type(value) is str and value != "auto":
+def _ratio(value: object) -> float | str:
+    if not isinstance(value, str):
+        return _number(value)
+    if value != "auto":
         raise _wrong_value(f'wanted a number or "auto", found {value!r}')
-    return value if value == "auto" else _number(value)
+    return value
 
 
-def _numbers(value: Any) -> dict[str, float]:
+def _numbers(value: object) -> dict[str, float]:
     return {name: _number(number) for name, number in _exact(value, None, wanted=dict).items()}
 
 
-def _texts(value: Any) -> dict[str, str]:
+def _texts(value: object) -> dict[str, str]:
     return {name: _exact(text, None, wanted=str) for name, text in _exact(value, None, wanted=dict).items()}
 
 
-def _entry(value: Any, converter: cattrs.Converter) -> Any:
+def _entry(value: object, converter: cattrs.Converter) -> Compress:
     """An entry of [[compress]]: its `type` says what else it may hold."""
     if not isinstance(value, dict):
         raise _wrong("a table", value)
@@ -181,31 +189,31 @@ def _entry(value: Any, converter: cattrs.Converter) -> Any:
     return converter.structure(value, _kind(value["type"], KINDS, "type"))
 
 
-def _device(value: Any, converter: cattrs.Converter) -> Any:
+def _device(value: object, converter: cattrs.Converter) -> Device:
     """An entry of [[device]]: its `via` says what else it may hold; the host when it says nothing."""
     if not isinstance(value, dict):
         raise _wrong("a table", value)
     return converter.structure(value, _kind(value.get("via", "host"), DEVICE_KINDS, "via"))
 
 
-def _kind(name: Any, known: Mapping[str, Any], at: str) -> Any:
-    if type(name) is not str or name not in known:
+def _kind(name: object, known: Mapping[str, Kind], at: str) -> Kind:
+    if not isinstance(name, str) or name not in known:
         raise WrongTable(Fault(f"unknown value {name!r}{suggest(str(name), known)}", at))
     return known[name]
 
 
-def _literal(value: Any, cls: Any) -> Any:
+def _literal(value: object, cls: Hint) -> str:
     return _word(value, typing.get_args(cls))
 
 
-def _registered(value: Any, cls: Any) -> str:
+def _registered(value: object, cls: Hint) -> str:
     """A name of the registry that the type is annotated with (recipe/names.py)."""
     (registry,) = typing.get_args(cls)[1:]
     return _word(value, registry)
 
 
-def _word(value: Any, known: Collection[str]) -> str:
-    if type(value) is not str:
+def _word(value: object, known: Collection[str]) -> str:
+    if not isinstance(value, str):
         raise _wrong(f"one of {', '.join(map(repr, known))}", value)
     if value not in known:
         raise _wrong_value(f"unknown value {value!r}{suggest(value, known)}")
@@ -222,20 +230,21 @@ def _wrong(wanted: str, value: object) -> WrongTable:
     return _wrong_value(f"wanted {wanted}, found {found} {shown}".rstrip())
 
 
-def _endless(value: Any) -> bool:
+def _endless(value: object) -> bool:
     """A number whose digits Python refuses to write (hexadecimal ones may have as many as they like)."""
     return isinstance(value, int) and value.bit_length() > _MOST_ENTRIES
 
 
-def _has_origin(kind: Any) -> Callable[[Any], bool]:
+def _has_origin(kind: Hint) -> Callable[[Hint], bool]:
     return lambda cls: typing.get_origin(cls) is kind
 
 
-def _is_optional(cls: Any) -> bool:
-    return typing.get_origin(cls) in (types.UnionType, typing.Union) and types.NoneType in typing.get_args(cls)
+def _is_optional(cls: Hint) -> bool:
+    origin: object = typing.get_origin(cls)
+    return (origin is types.UnionType or origin is typing.Union) and types.NoneType in typing.get_args(cls)
 
 
-def _required(cls: Any) -> Any:
+def _required(cls: Hint) -> Hint:
     (inner,) = [t for t in typing.get_args(cls) if t is not types.NoneType]
     return inner
 

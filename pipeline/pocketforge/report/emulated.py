@@ -2,102 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from pocketforge.measure.bench_rows import BenchRow, CountedRow
-from pocketforge.records import TargetRecord
-from pocketforge.report.tables import Screen, against_host, console, table, told
+from pocketforge.records import Counted, Estimated, OnEmulator, Refused, TargetRecord
+from pocketforge.report.comparison import Change, Compared
+from pocketforge.report.tables import Screen, against_host, console, table, told, top1
 from pocketforge.results.emulated import doubt
+
+if TYPE_CHECKING:
+    from pocketforge.devices.emulator.counts import Counts
+    from pocketforge.estimation.estimate import Estimate
 
 _NUMBERS = ("top-1", "dB to host", "instructions", "estimated cycles", "estimated ms")
 
 
 def emulated_tables(targets: Sequence[TargetRecord]) -> list[Table]:
     """One row for each target and device; nothing without an emulated device."""
-    rows = [(t.name, device, about) for t in targets for device, about in t.facts.get("emulated", {}).items()]
-    hosts = [row for row in rows if row[2].get("architecture") == "x86_64"]
-    rows = [row for row in rows if row not in hosts]
-    if not rows:
-        return [_x86(hosts)] if hosts else []
-    made = table(
+    rows = [(t.name, device, known) for t in targets for device, known in t.facts.emulated.items()]
+    hosts = [row for row in rows if row[2].architecture == "x86_64"]
+    cores = [row for row in rows if row[2].architecture != "x86_64"]
+    return [*([_cores(cores)] if cores else []), *([_x86(hosts)] if hosts else [])]
+
+
+def _cores(rows: Sequence[tuple[str, str, OnEmulator]]) -> Table:
+    emulated = table(
         "on emulated ARM cores (counts are exact; cycles and ms are estimates, not phone time)",
         "target", "device", *_NUMBERS, "interval ms", "core model", numbers=(*_NUMBERS, "interval ms"),
     )  # fmt: skip
-    for name, device, about in rows:
-        made.add_row(name, device, *_cells(about))
-    return [made, *([_x86(hosts)] if hosts else [])]
+    for target, device, known in rows:
+        emulated.add_row(
+            target,
+            device,
+            top1(known.verify),
+            against_host(known.verify.host) if known.verify else "",
+            _count(known.counts) if known.counts else "",
+            *_estimate(known.estimate),
+        )
+    return emulated
 
 
-def _x86(rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Table:
+def _x86(rows: Sequence[tuple[str, str, OnEmulator]]) -> Table:
     """Outputs alone: nothing is counted or estimated for an x86 host."""
     numbers = ("top-1", "dB to host", "steps to host")
-    made = table(
+    hosts = table(
         "on x86 hosts (outputs against this machine's; nothing is counted, timed or estimated)",
         "target", "device", "kernels", "played by", *numbers, numbers=numbers,
     )  # fmt: skip
-    for name, device, about in rows:
-        verified = about.get("verify")
-        if not verified:
-            made.add_row(name, device, "", "", "", "", "")
+    for target, device, known in rows:
+        verified = known.verify
+        if not verified or not verified.kernels:
+            hosts.add_row(target, device, "", "", "", "", "")
             continue
-        top1 = verified["device"]["accuracy"].get("accuracy_top1")
-        steps = verified["host"].get("max_steps")
-        made.add_row(
-            name, device, verified["kernels"]["kernels"], verified["kernels"]["how"],
-            "" if top1 is None else f"{top1:.4f}", f"{verified['host']['sqnr_db']:.1f}",
-            "" if steps is None else f"{steps:g}",
+        steps = verified.host.max_steps
+        hosts.add_row(
+            target, device, verified.kernels.kernels, verified.kernels.how, top1(verified),
+            against_host(verified.host), "" if steps is None else f"{steps:g}",
         )  # fmt: skip
-    return made
+    return hosts
 
 
-def _cells(about: Mapping[str, Any]) -> list[str]:
-    verified, counts, estimate = (about.get(name) for name in ("verify", "counts", "estimate"))
-    top1 = verified["device"]["accuracy"].get("accuracy_top1") if verified else None
-    cells = [
-        "" if top1 is None else f"{top1:.4f}",
-        against_host(verified) if verified else "",
-        f"{counts['instructions']:,}" + ("" if counts["conclusive"] else " ?") if counts else "",
-    ]
-    if not estimate or "refused" in estimate:
-        return [*cells, "", "", "", "refused" if estimate else ""]
-    interval = f"{estimate['low_ms']:.3g}–{estimate['high_ms']:.3g}"
-    how = f"{estimate['core']}, {estimate['status']}"
-    return [*cells, f"{estimate['cycles']:,.0f}", f"{estimate['latency_ms']:.3g}", interval, how]
+def _count(counts: Counted | Counts) -> str:
+    return f"{counts.instructions:,}" + ("" if counts.conclusive else " ?")
 
 
-def show_comparison(found: Sequence[Mapping[str, Any]], rows: int) -> None:
+def _estimate(estimate: Estimated | Estimate | Refused | None) -> tuple[str, str, str, str]:
+    """Cycles, ms, their interval, and the core model that they come from."""
+    if estimate is None or isinstance(estimate, Refused):
+        return "", "", "", "refused" if estimate else ""
+    interval = f"{estimate.low_ms:.3g}–{estimate.high_ms:.3g}"
+    how = f"{estimate.core}, {estimate.status}"
+    return f"{estimate.cycles:,.0f}", f"{estimate.latency_ms:.3g}", interval, how
+
+
+def show_comparison(compared: Sequence[Compared], rows: int) -> None:
     """Each pair's total, then classes and functions, those that grew most first and those that shrank most last."""
     screen = console()
-    for pair in found:
-        one, two = pair["instructions"]
-        names = pair["target"] if pair["target"] == pair["other"] else f"{pair['target']} → {pair['other']}"
-        title = f"{names} on {pair['device']}: {one:,} → {two:,} instructions ({_change(one, two)})"
-        screen.print(title)
-        for what, one_of in (("classes", "class"), ("functions", "function")):
-            changed = pair[what]
-            shown = changed if len(changed) <= rows else [*changed[: rows - rows // 2], *changed[-(rows // 2) :]]
-            if not changed:
-                continue
-            numbers = ("before", "after", "change", "%")
-            made = table("", one_of, *numbers, numbers=numbers)
-            for row in shown:
-                difference = row["after"] - row["before"]
-                made.add_row(
-                    row["name"],
-                    f"{row['before']:,}",
-                    f"{row['after']:,}",
-                    f"{difference:+,}",
-                    _change(row["before"], row["after"]),
-                )
-            screen.print(made)
-            if len(shown) < len(changed):
-                screen.print(f"… {len(changed) - len(shown)} more {what} changed by less (--rows)")
+    for pair in compared:
+        one, two = pair.instructions
+        names = pair.target if pair.target == pair.other else f"{pair.target} → {pair.other}"
+        screen.print(f"{names} on {pair.device}: {one:,} → {two:,} instructions ({_percent(one, two)})")
+        _show_changes(screen, "class", "classes", pair.classes, rows)
+        _show_changes(screen, "function", "functions", pair.functions, rows)
 
 
-def _change(before: int, after: int) -> str:
+def _show_changes(screen: Screen, kind: str, kinds: str, changes: Sequence[Change], rows: int) -> None:
+    if not changes:
+        return
+    shown = changes if len(changes) <= rows else [*changes[: rows - rows // 2], *changes[-(rows // 2) :]]
+    numbers = ("before", "after", "change", "%")
+    changed = table("", kind, *numbers, numbers=numbers)
+    for row in shown:
+        difference = f"{row.after - row.before:+,}"
+        changed.add_row(row.name, f"{row.before:,}", f"{row.after:,}", difference, _percent(row.before, row.after))
+    screen.print(changed)
+    if len(shown) < len(changes):
+        screen.print(f"… {len(changes) - len(shown)} more {kinds} changed by less (--rows)")
+
+
+def _percent(before: int, after: int) -> str:
     return f"{after / before - 1:+.2%}" if before else "new"
 
 
@@ -111,8 +117,8 @@ def show_emulated(rows: Sequence[BenchRow], *, explain: bool) -> None:
         "file", "device", "runtime", *numbers, "core model", numbers=numbers,
     )  # fmt: skip
     for row in counted:
-        _, _, *cells = _cells(row.to_json())
-        totals.add_row(row.name, row.device, row.runtime, *cells)
+        estimate = row.estimated.estimate or Refused(row.estimated.refused)
+        totals.add_row(row.name, row.device, row.runtime, _count(row.counts), *_estimate(estimate))
     screen.print(totals)
     classes = list(counted[0].counts.by_class)
     shares = table("share of instructions, %", "file", "device", *classes, numbers=classes)

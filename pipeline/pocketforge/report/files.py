@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+
+from rich.errors import ConsoleError
 
 from pocketforge.errors import RecipeError
 from pocketforge.files import refuse_special
-from pocketforge.records import Report, Verdict
+from pocketforge.records import SCHEMA_VERSION, Report
+from pocketforge.report.validity import first_fault
 
-SCHEMA = Path(__file__).with_name("schema.json")
+_WRONG_CONTENT = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, ConsoleError)
 
 
 def report_file(path: Path) -> Path:
@@ -24,10 +28,7 @@ def load_report(path: Path) -> Report:
     hint = "pocketforge build writes one into build/NAME/report.json"
     try:
         refuse_special(file)
-        data: Any = json.loads(file.read_text(encoding="utf-8"))
-        report = Report.from_json(data)
-        _check(report)
-        return report
+        return _report(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise RecipeError(f"no report at {file}", hint) from None
     except (OSError, ValueError, RecursionError) as error:
@@ -35,17 +36,24 @@ def load_report(path: Path) -> Report:
         raise RecipeError(f"cannot read the report {file}: {reason}", hint) from None
 
 
-def _check(report: Report) -> None:
-    """What the JSON's shape alone does not say: verdicts are known words, and measured values are numbers."""
-    for words, known in (
-        ([report.verdict], ("PASS", "FAIL", "ERROR")),
-        ([gate.verdict for gate in report.gates], get_args(Verdict)),
-        ([target.status for target in report.targets], ("built", "wrong", "failed")),
-    ):
-        for word in words:
-            if word not in known:
-                raise ValueError(f"wanted one of {', '.join(known)}, found {word!r}")
-    values = [*(m.value for m in report.measurements), *(s.wall_s for s in report.steps), report.wall_s]
-    for value in [*values, *(sample for m in report.measurements for sample in m.samples)]:
-        if type(value) not in (int, float):
-            raise ValueError(f"wanted a number, found {value!r}")
+def _report(data: object) -> Report:
+    """Raises ValueError, with the first place that the schema does not allow."""
+    try:
+        return Report.from_json(data)
+    except ValueError as error:
+        fault = first_fault(data) if isinstance(data, dict) and data.get("schema_version") == SCHEMA_VERSION else ""
+        raise ValueError(f"not a whole report: {fault}" if fault else str(error)) from None
+
+
+@contextlib.contextmanager
+def shown(path: Path) -> Iterator[None]:
+    """What is done with a report within: where it fails because the file is no report, RecipeError says what is wrong
+    with it. Any other error stays what it is."""
+    try:
+        yield
+    except _WRONG_CONTENT as error:
+        file = report_file(path)
+        fault = first_fault(json.loads(file.read_text(encoding="utf-8")))
+        if fault:
+            raise RecipeError(f"{file} is not a whole report: {fault}", "pocketforge build writes it anew") from error
+        raise

@@ -5,40 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pocketforge.outcomes.files import from_json
+from pocketforge.outcomes.reference import WeightsRead
 from pocketforge.report.tables import console, table, weights_lines, words
 
 if TYPE_CHECKING:
     from pocketforge.runtimes.describe import Description, TensorInfo
 
 
-def show_description(found: Description, *, layers: bool) -> None:
+def show_description(description: Description, *, layers: bool) -> None:
     """Everything `describe` found in a file."""
     screen = console()
-    screen.print(words((found.name, "bold"), f"  {found.format}"))
-    screen.print(f"sha256 {found.sha256}")
-    screen.print(f"{found.size_bytes:,} bytes, {found.gzip_bytes:,} with gzip -9, {found.parameters:,} parameters")
-    for side, tensors in (("input", found.inputs), ("output", found.outputs)):
+    screen.print(words((description.name, "bold"), f"  {description.format}"))
+    screen.print(f"sha256 {description.sha256}")
+    sizes = f"{description.size_bytes:,} bytes, {description.gzip_bytes:,} with gzip -9"
+    screen.print(f"{sizes}, {description.parameters:,} parameters")
+    for side, tensors in (("input", description.inputs), ("output", description.outputs)):
         for tensor in tensors:
             screen.print(f"{side:<7} {_tensor(tensor)}")
-    made = table("ops", "op", "count", numbers=("count",))
-    for op, count in found.ops.items():
-        made.add_row(op, str(count))
-    screen.print(made)
-    for number, delegate in enumerate(found.delegation):
+    rows = table("ops", "op", "count", numbers=("count",))
+    for op, count in description.ops.items():
+        rows.add_row(op, str(count))
+    screen.print(rows)
+    for number, delegate in enumerate(description.delegation):
         inner = ", ".join(f"{op} {count}" for op, count in delegate.ops.items())
         screen.print(f"delegate {number}: {delegate.name}: {inner or 'its ops cannot be read'}")
-    if found.undelegated_ops:
-        left = ", ".join(f"{op} {count}" for op, count in found.undelegated_ops.items())
+    if description.undelegated_ops:
+        left = ", ".join(f"{op} {count}" for op, count in description.undelegated_ops.items())
         screen.print(f"not delegated: {left}")
-    weights = ", ".join(f"{dtype} {size:,} bytes" for dtype, size in found.dtypes.items())
+    weights = ", ".join(f"{dtype} {size:,} bytes" for dtype, size in description.dtypes.items())
     screen.print(f"weights: {weights or 'none'}")
-    if layers and found.weights:
+    if layers and description.weights:
         # Where every weight is named after its layer, the layer's own name says nothing more.
-        apart = any(not weight.name.startswith(weight.layer) for weight in found.weights)
+        apart = any(not weight.name.startswith(weight.layer) for weight in description.weights)
         names = ("layer", "weight") if apart else ("weight",)
-        made = table("", *names, "shape", "dtype", "parameters", "bytes", numbers=("parameters", "bytes"))
-        for weight in found.weights:
-            made.add_row(
+        rows = table("", *names, "shape", "dtype", "parameters", "bytes", numbers=("parameters", "bytes"))
+        for weight in description.weights:
+            rows.add_row(
                 *([weight.layer] if apart else []),
                 weight.name,
                 str(list(weight.shape)),
@@ -46,8 +49,8 @@ def show_description(found: Description, *, layers: bool) -> None:
                 f"{weight.parameters:,}",
                 f"{weight.size_bytes:,}",
             )
-        screen.print(made)
-    for name, value in found.metadata.items():
+        screen.print(rows)
+    for name, value in description.metadata.items():
         screen.print(f"{name}: {str(value)[:200]}")
 
 
@@ -58,25 +61,26 @@ def _tensor(tensor: TensorInfo) -> str:
     return text
 
 
-def show_model(found: Mapping[str, Any]) -> None:
+def show_model(summary: Mapping[str, Any]) -> None:
     """What `summarize` found in a PyTorch model."""
     screen = console()
-    made = table(f"{found['recipe']}: layers", "layer", "kind", "output", "parameters", numbers=("parameters",))
-    for layer in found["layers"]:
-        made.add_row(layer["name"], layer["kind"], str(layer["output"]), f"{layer['parameters']:,}")
-    screen.print(made)
-    for tensor in found["inputs"]:
+    rows = table(f"{summary['recipe']}: layers", "layer", "kind", "output", "parameters", numbers=("parameters",))
+    for layer in summary["layers"]:
+        rows.add_row(layer["name"], layer["kind"], str(layer["output"]), f"{layer['parameters']:,}")
+    screen.print(rows)
+    for tensor in summary["inputs"]:
         screen.print(f"input {tensor['dtype']} {tensor['shape']}")
-    screen.print(f"{found['parameters']:,} parameters, {found['macs']:,} MACs")
-    for line in weights_lines(found):
+    screen.print(f"{summary['parameters']:,} parameters, {summary['macs']:,} MACs")
+    weights = from_json(summary["weights"], WeightsRead) if summary.get("weights") else None
+    for line in weights_lines(weights):
         screen.print(line)
-    for edit in found.get("edits", ()):
+    for edit in summary.get("edits", ()):
         if edit["edit"] == "replace":
             by = dict(edit["by"])
             what = f"{by.pop('kind')}{f' {by}' if by else ''}"
             screen.print(f"edit    {edit['module']} replaced by {what}")
         else:
-            kept = ", ".join(f"{name} {dims}" for name, dims in edit["kept"].items())
-            screen.print(f"edit    channels kept, by tensor and dimension: {kept}")
-    for name, count in found.get("masked_weights", {}).items():
+            channels = ", ".join(f"{name} {dims}" for name, dims in edit["kept"].items())
+            screen.print(f"edit    channels kept, by tensor and dimension: {channels}")
+    for name, count in summary.get("masked_weights", {}).items():
         screen.print(f"mask    {name}: {count:,} weights stay zero")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
 from pocketforge.measure.bench_rows import BenchRow, ComparedRow, PhoneRow
-from pocketforge.outcomes.bench_phone import RoundTimes
-from pocketforge.records import TargetRecord
-from pocketforge.report.tables import against_host, console, milliseconds, table
+from pocketforge.outcomes.bench_phone import HowOnPhone
+from pocketforge.outcomes.files import from_json
+from pocketforge.records import PhoneIs, TargetRecord
+from pocketforge.report.tables import against_host, console, milliseconds, table, top1
 from pocketforge.results.phones import remarks
 from pocketforge.stats import percentile
 
@@ -19,28 +19,21 @@ _NUMBERS = ("top-1", "dB to host", "p50 ms", "± noise", "GHz", "rounds")
 
 def phone_tables(targets: Sequence[TargetRecord]) -> list[Table]:
     """One row for each target and phone; nothing without a phone."""
-    rows = [(t.name, device, about) for t in targets for device, about in t.facts.get("phones", {}).items()]
+    rows = [(t.name, device, known) for t in targets for device, known in t.facts.phones.items()]
     if not rows:
         return []
-    made = table("on phones (measured there)", "target", "device", "phone", *_NUMBERS, "cores", numbers=_NUMBERS)
-    for name, device, about in rows:
-        verified, bench = about.get("verify"), about.get("bench")
-        top1 = verified["device"]["accuracy"].get("accuracy_top1") if verified else None
-        made.add_row(
-            name,
+    phones = table("on phones (measured there)", "target", "device", "phone", *_NUMBERS, "cores", numbers=_NUMBERS)
+    for target, device, known in rows:
+        bench = known.bench
+        phones.add_row(
+            target,
             device,
-            told(about["phone"]),
-            "" if top1 is None else f"{top1:.4f}",
-            against_host(verified) if verified else "",
-            *(_timed_in(bench) if bench else ("", "", "", "", "")),
+            str(known.phone),
+            top1(known.verify),
+            against_host(known.verify.host) if known.verify else "",
+            *(_timed(bench.samples_ms, bench.how.noise_floor, bench.how) if bench else ("", "", "", "", "")),
         )
-    return [made]
-
-
-def _timed_in(bench: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    how = bench["how"]
-    rounds = [RoundTimes(**each) for each in how["rounds"]]
-    return _timed(bench["samples_ms"], how["noise_floor"], rounds, how["cores"])
+    return [phones]
 
 
 def show_phones(rows: Sequence[BenchRow], *, explain: bool) -> None:
@@ -48,13 +41,11 @@ def show_phones(rows: Sequence[BenchRow], *, explain: bool) -> None:
     screen = console()
     timed = [row for row in rows if isinstance(row, PhoneRow)]
     numbers = ("samples", "p50 ms", "± noise", "p90 ms", "GHz", "rounds", "dB to host", "load ms", "peak bytes")
-    made = table("benchmark (via adb: measured on the phone)", "file", "device", *numbers, "cores", numbers=numbers)
+    phones = table("benchmark (via adb: measured on the phone)", "file", "device", *numbers, "cores", numbers=numbers)
     for row in timed:
         times, p90_ms = row.times, row.times.percentile_ms("p90")
-        p50, noise, clock, rounds, cores = _timed(
-            times.samples_ms, row.noise.noise_floor, row.how.rounds, row.how.cores
-        )
-        made.add_row(
+        p50, noise, clock, rounds, cores = _timed(times.samples_ms, row.noise.noise_floor, row.how)
+        phones.add_row(
             row.name,
             row.device,
             str(len(times.samples_ms)),
@@ -68,9 +59,9 @@ def show_phones(rows: Sequence[BenchRow], *, explain: bool) -> None:
             "" if times.peak_rss_bytes is None else f"{times.peak_rss_bytes:,}",
             cores,
         )
-    screen.print(made)
+    screen.print(phones)
     for row in {row.serial: row for row in timed}.values():
-        screen.print(f"{row.device}: {told(row.phone.about)}, {row.serial}; by {row.runtime}")
+        screen.print(f"{row.device}: {_named(row)}, {row.serial}; by {row.runtime}")
         for difference in row.phone.differs:
             screen.print(f"  is not the profile's phone: {difference}")
     for row in timed:
@@ -78,13 +69,20 @@ def show_phones(rows: Sequence[BenchRow], *, explain: bool) -> None:
             screen.print(f"{row.name} on {row.device}: {text}")
 
 
+def _named(row: PhoneRow | ComparedRow) -> str:
+    """The phone in a few words."""
+    return str(from_json(row.phone.to_json(), PhoneIs))
+
+
 def show_compared(compared: Sequence[ComparedRow]) -> None:
     """Each pair of files: the difference with its interval, and the verdict."""
     screen = console()
     for row in compared:
-        ours, theirs = ("?" if side.p50_ms is None else milliseconds(side.p50_ms) for side in (row.file, row.against))
-        where = f"on {row.device} ({told(row.phone.about)})"
-        screen.print(f"{row.file.name} {ours} ms, {row.against.name} {theirs} ms {where}")
+        first_ms, second_ms = (
+            "?" if side.p50_ms is None else milliseconds(side.p50_ms) for side in (row.file, row.against)
+        )
+        where = f"on {row.device} ({_named(row)})"
+        screen.print(f"{row.file.name} {first_ms} ms, {row.against.name} {second_ms} ms {where}")
         if row.noise_floor is not None:
             floor = row.noise_floor
             screen.print(
@@ -100,23 +98,13 @@ def show_compared(compared: Sequence[ComparedRow]) -> None:
                 screen.print(f"  {text}")
 
 
-def told(phone: Mapping[str, Any]) -> str:
-    """A phone in a few words."""
-    words = [phone.get("model") or "unknown phone", phone.get("soc") or phone.get("platform") or ""]
-    if phone.get("android_version"):
-        words.append(f"Android {phone['android_version']}")
-    return ", ".join(filter(None, words))
-
-
-def _timed(
-    samples_ms: Sequence[float], noise_floor: float, rounds: Sequence[RoundTimes], cores: str
-) -> tuple[str, str, str, str, str]:
-    clean = [each for each in rounds if not each.throttled]
-    clocks = [each.clock_ghz for each in clean if each.clock_ghz is not None]
+def _timed(samples_ms: Sequence[float], noise_floor: float, how: HowOnPhone) -> tuple[str, str, str, str, str]:
+    """The median, how far results lie apart, clocks of the rounds that count, how many these are, and the cores."""
+    clocks = [each.clock_ghz for each in how.clean if each.clock_ghz is not None]
     return (
         milliseconds(percentile(samples_ms, "p50")) if samples_ms else "none",
         f"{noise_floor:.1%}",
         f"{min(clocks):.2f}–{max(clocks):.2f}" if clocks else "?",
-        f"{len(clean)} of {len(rounds)}",
-        cores,
+        f"{len(how.clean)} of {len(how.rounds)}",
+        how.cores,
     )

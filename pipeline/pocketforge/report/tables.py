@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -11,6 +11,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from pocketforge.outcomes.reference import WeightsRead
+from pocketforge.outcomes.verify import Measured
+from pocketforge.records import HeldAgainstHost
 from pocketforge.streams import as_is, printable
 
 
@@ -57,13 +60,13 @@ def told(screen: Console, word: str, style: str, text: str) -> None:
 
 def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
     """A table that fits 80 columns by folding names, never numbers. `numbers` are the columns that hold them."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    drawn = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
         number = column in numbers
         # Its unit goes on a second line, where the numbers are short.
         header = "\n".join(column.rsplit(" ", 1)) if number else column
-        made.add_column(Text(header), justify="right" if number else "left", overflow="fold", no_wrap=number)
-    return made
+        drawn.add_column(Text(header), justify="right" if number else "left", overflow="fold", no_wrap=number)
+    return drawn
 
 
 def short_lane(lane: str) -> str:
@@ -76,15 +79,19 @@ def milliseconds(value: float) -> str:
     return f"{value:,.3f}" if value < 100 else f"{value:,.1f}"
 
 
-def against_host(verified: Mapping[str, Any]) -> str:
+def against_host(host: Measured) -> str:
     """The SQNR of a device's outputs against the host's, of the worst one; of integers, the share of equal ones."""
-    host = verified["host"]
-    if "sqnr_db" in host:
-        return f"{host['sqnr_db']:.1f}"
-    return f"{host['integer_agreement']:.1%} equal" if "integer_agreement" in host else "none alike"
+    if host.sqnr_db is not None:
+        return f"{host.sqnr_db:.1f}"
+    return "none alike" if host.integer_agreement is None else f"{host.integer_agreement:.1%} equal"
 
 
-def weights_lines(found: Mapping[str, Any]) -> list[str]:
+def top1(verified: HeldAgainstHost | None) -> str:
+    """Top-1 of a file's outputs on a device; empty where there is none."""
+    share = verified.device.accuracy.get("accuracy_top1") if verified else None
+    return "" if share is None else f"{share:.4f}"
+
+
+def weights_lines(weights: WeightsRead | None) -> list[str]:
     """What was done to the weights file's content, where something was."""
-    weights = found.get("weights", {})
-    return [f"weights {weights['file']}: {'; '.join(weights['done'])}"] if weights.get("done") else []
+    return [f"weights {weights.file}: {'; '.join(weights.done)}"] if weights and weights.done else []

@@ -10,8 +10,11 @@ from typing import Any
 
 from rich.table import Table
 
+from pocketforge.outcomes.files import from_json
+from pocketforge.outcomes.reference import WeightsRead
+from pocketforge.outcomes.verify import OutputFigures
 from pocketforge.recipe import METRICS
-from pocketforge.records import GateResult, Measurement, Report, TargetRecord
+from pocketforge.records import Compression, GateResult, Measurement, Reference, Report, TargetRecord
 from pocketforge.registries import DEVICES
 from pocketforge.report.budget_words import budget_name, figure, limit
 from pocketforge.report.tables import (
@@ -65,18 +68,20 @@ def _draw(screen: Screen, report: Report) -> None:
 
     screen.print(_steps(report))
     screen.print()
-    for made in compression_tables(report.compression):
-        screen.print(made)
-        screen.print()
+    if isinstance(report.compression, Compression):
+        for drawn in compression_tables(report.compression):
+            screen.print(drawn)
+            screen.print()
     screen.print(_files(report))
     if report.measurements:
         screen.print()
         screen.print(_measurements(report))
-    for made in [*quantization_tables(report.targets, report.agreement), *device_tables(report.targets)]:
+    for drawn in [*quantization_tables(report.targets, report.agreement), *device_tables(report.targets)]:
         screen.print()
-        screen.print(made)
+        screen.print(drawn)
     evidence = [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets)
-    for line in [*weights_lines(report.reference), *evidence]:
+    weights = report.reference.weights if isinstance(report.reference, Reference) else None
+    for line in [*weights_lines(weights), *evidence]:
         screen.print(line)
     if report.gates:
         screen.print()
@@ -84,12 +89,12 @@ def _draw(screen: Screen, report: Report) -> None:
     for target in report.targets:
         for check in target.checks:
             if not check.passed:
-                said = f"{target.name}: {check.name}: wanted {check.wanted}, found {check.found}"
-                told(screen, "wrong", "red", said)
+                fault = f"{target.name}: {check.name}: wanted {check.wanted}, found {check.found}"
+                told(screen, "wrong", "red", fault)
         if target.error:
             told(screen, "failed", "red", f"{target.name}: {target.error}")
-        if "why" in target.facts:
-            told(screen, "why", "red", f"{target.name}: {target.facts['why']['sentence']}")
+        if target.facts.why:
+            told(screen, "why", "red", f"{target.name}: {target.facts.why.sentence}")
     for note in report.data:
         told(screen, "data", "", note)
     for warning in report.warnings:
@@ -99,80 +104,76 @@ def _draw(screen: Screen, report: Report) -> None:
 
 def _evidence(target: TargetRecord) -> list[str]:
     """What a file's numbers are, where it was seen to run, how much of it an accelerated backend took."""
-    lines = []
-    if target.facts.get("numerics"):
-        lines.append(f"{target.name}: {target.facts['numerics']}")
-    runtimes = target.facts.get("runtimes", {})
-    if runtimes:
-        ran = ", ".join(f"{name} {state.partition(':')[0]}" for name, state in runtimes.items())
-        lines.append(f"{target.name}: {ran}")
-    delegation = target.facts.get("delegation")
-    if delegation:
-        ops = delegation["delegated_ops"] + delegation["other_ops"]
-        lines[-1:] = [f"{line}; {delegation['delegated_share']:.1%} of {ops} ops in XNNPACK" for line in lines[-1:]]
-    measured = target.facts.get("files", {}).get("model", {})
-    if len(measured.get("outputs", ())) > 1:
-        figures = [f"{o['name']} {_nearness(o)}" for o in measured["outputs"]]
-        lines.append(f"{target.name}: worst output {measured['worst_output']} ({', '.join(figures)})")
-    return lines
+    facts = target.facts
+    lines = [facts.numerics] if facts.numerics else []
+    if facts.runtimes:
+        lines.append(", ".join(f"{name} {state.partition(':')[0]}" for name, state in facts.runtimes.items()))
+    if facts.delegation and lines:
+        ops = facts.delegation.delegated_ops + facts.delegation.other_ops
+        lines[-1] += f"; {facts.delegation.delegated_share:.1%} of {ops} ops in XNNPACK"
+    model = facts.files.get("model")
+    if model and len(model.outputs) > 1:
+        figures = ", ".join(f"{output.name} {_nearness(output)}" for output in model.outputs)
+        lines.append(f"worst output {model.worst_output} ({figures})")
+    return [f"{target.name}: {line}" for line in lines]
 
 
 def _judged_on(targets: Sequence[TargetRecord]) -> list[str]:
     """Whose kernels the verdicts are of; targets are named only where they differ in it."""
-    said: dict[str, list[str]] = {}
+    by_kernels: dict[str, list[str]] = {}
     for target in targets:
-        if target.facts.get("kernels"):
-            said.setdefault(in_words(target.facts["kernels"]), []).append(target.name)
-    if len(said) == 1:
-        return [f"judged on: {next(iter(said))}"]
-    return [f"{', '.join(names)}: judged on: {words}" for words, names in said.items()]
+        if target.facts.kernels:
+            by_kernels.setdefault(in_words(target.facts.kernels), []).append(target.name)
+    if len(by_kernels) == 1:
+        return [f"judged on: {next(iter(by_kernels))}"]
+    return [f"{', '.join(names)}: judged on: {kernels}" for kernels, names in by_kernels.items()]
 
 
-def _nearness(output: Mapping[str, Any]) -> str:
-    if "sqnr_db" in output:
-        return f"{output['sqnr_db']:.1f} dB"
-    return f"{output['integer_agreement']:.1%} equal"
+def _nearness(output: OutputFigures) -> str:
+    if output.sqnr_db is not None:
+        return f"{output.sqnr_db:.1f} dB"
+    return f"{output.integer_agreement or 0.0:.1%} equal"
 
 
 def _files(report: Report) -> Table:
     numbers = ("bytes", "gzip -9")
-    made = table(f"{report.recipe}: files", "target", "runtime", "scheme", "state", *numbers, numbers=numbers)
+    rows = table(f"{report.recipe}: files", "target", "runtime", "scheme", "state", *numbers, numbers=numbers)
     for target in report.targets:
-        found = {m.metric: m for m in report.measurements if m.target == target.name}
-        made.add_row(
+        measured = {m.metric: m for m in report.measurements if m.target == target.name}
+        rows.add_row(
             target.name,
             target.runtime,
             target.scheme,
             words(_coloured(target.status)),
-            _count(found.get("size_bytes")),
-            _count(found.get("gzip_bytes")),
+            _count(measured.get("size_bytes")),
+            _count(measured.get("gzip_bytes")),
         )
-    return made
+    return rows
 
 
 def _measurements(report: Report) -> Table:
     """One row for each target and device that keeps time."""
-    kept = [m for m in report.measurements if m.via not in DEVICES or DEVICES[m.via].keeps_time]
-    measured = {m.metric for m in kept}
+    timed = [m for m in report.measurements if m.via not in DEVICES or DEVICES[m.via].keeps_time]
+    measured = {m.metric for m in timed}
     # A column that nothing was measured for is left out.
     columns = {name: metric for name, metric in METRICS.items() if metric.column and name in measured}
     numbers = [
         *(metric.title for metric in columns.values()),
         *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured)),
     ]
-    devices = list(dict.fromkeys(m.device for m in kept if m.device)) or [""]
+    devices = list(dict.fromkeys(m.device for m in timed if m.device)) or [""]
     names = ("target", "device") if len(devices) > 1 else ("target",)
-    made = table("measured", *names, *numbers, numbers=numbers)
+    rows = table("measured", *names, *numbers, numbers=numbers)
     for target in report.targets:
         for device in devices:
-            found = {m.metric: m for m in kept if m.target == target.name and m.device in ("", device)}
-            made.add_row(
+            values = {m.metric: m for m in timed if m.target == target.name and m.device in ("", device)}
+            rows.add_row(
                 target.name,
                 *([device] if len(devices) > 1 else []),
-                *(_value(found.get(name), metric.form) for name, metric in columns.items()),
-                *(_latency(found.get("latency_ms")) if "latency_ms" in measured else ()),
+                *(_value(values.get(name), metric.form) for name, metric in columns.items()),
+                *(_latency(values.get("latency_ms")) if "latency_ms" in measured else ()),
             )
-    return made
+    return rows
 
 
 def _latency(measurement: Measurement | None) -> tuple[str, str, str]:
@@ -197,11 +198,11 @@ def show_gates(gates: Sequence[GateResult]) -> None:
 
 
 def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
-    made = table("budgets", "verdict", "target", "metric", "limit", "found", numbers=("limit", "found"))
+    rows = table("budgets", "verdict", "target", "metric", "limit", "found", numbers=("limit", "found"))
     reasons = []
     for gate in gates:
         metric = budget_name(gate)
-        made.add_row(
+        rows.add_row(
             words(_coloured(gate.verdict), " (warning)" if gate.budget.severity == "warning" else ""),
             gate.target,
             metric,
@@ -210,7 +211,7 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
         )
         if gate.reason:
             reasons.append(words(_coloured(gate.verdict), f" {gate.target}: {metric}: {gate.reason}"))
-    screen.print(made)
+    screen.print(rows)
     for reason in reasons:
         screen.print(reason)
 
@@ -218,28 +219,11 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
 def _steps(report: Report) -> Table:
     """Wall time and memory by stage and lane; a reused step shows those of the run that made it."""
     numbers = ("wall s", "peak bytes")
-    made = table("steps", "stage", "lane", "state", *numbers, numbers=numbers)
+    rows = table("steps", "stage", "lane", "state", *numbers, numbers=numbers)
     for step in report.steps:
         peak = f"{step.peak_rss_bytes:,}" if step.peak_rss_bytes else ""
-        made.add_row(step.stage, short_lane(step.lane), words(_coloured(step.status)), f"{step.wall_s:.1f}", peak)
-    return made
-
-
-def show_plan(
-    rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = (), weights: Mapping[str, Any] | None = None
-) -> None:
-    """Each step, the beginning of its key, whether its result is stored; then what data and weights were taken as."""
-    made = table("plan", "stage", "lane", "key", "stored")
-    for row in rows:
-        made.add_row(row["stage"], row["lane"].replace("+", " + "), row["key"][:16], "yes" if row["stored"] else "no")
-    screen = console()
-    screen.print(made)
-    to_run = sum(not row["stored"] for row in rows)
-    screen.print(f"{len(rows)} steps, {to_run} to run")
-    for note in notes:
-        screen.print(f"data  {note}")
-    for line in weights_lines({"weights": weights or {}}):
-        screen.print(line)
+        rows.add_row(step.stage, short_lane(step.lane), words(_coloured(step.status)), f"{step.wall_s:.1f}", peak)
+    return rows
 
 
 def _coloured(word: str) -> tuple[str, str]:
@@ -254,41 +238,42 @@ def _value(measurement: Measurement | None, form: str) -> str:
     return "" if measurement is None else format(measurement.value, form)
 
 
-def show_check(found: Mapping[str, Any]) -> None:
+def show_check(checked: Mapping[str, Any]) -> None:
     """What `check` found, in words."""
     screen = console()
-    counts = found["samples"]
+    counts = checked["samples"]
     samples = ", ".join(f"{counts[k]} {k.replace('_', ' ')}" for k in ("train", "eval", "calibration") if k in counts)
     lines = {
         "samples": f"{counts['source']} in the source: {samples}",
-        "labels": f"{found['labels']}",
-        "parameters": f"{found['parameters']:,}",
-        "MACs": f"{found['macs']:,}",
+        "labels": f"{checked['labels']}",
+        "parameters": f"{checked['parameters']:,}",
+        "MACs": f"{checked['macs']:,}",
     }
     if counts.get("duplicates_dropped"):
         lines["samples"] += f", {counts['duplicates_dropped']} duplicates dropped"
-    if found["data"]:
-        lines["data"] = "; ".join(found["data"])
+    if checked["data"]:
+        lines["data"] = "; ".join(checked["data"])
     for side in ("inputs", "outputs"):
-        tensors = [[t["name"], t.get("dtype", ""), str(t["shape"])] for t in found[side]]
+        tensors = [[t["name"], t.get("dtype", ""), str(t["shape"])] for t in checked[side]]
         lines[side] = ", ".join(" ".join(filter(None, words)) for words in tensors)
-    for line in weights_lines(found):
+    weights = from_json(checked["weights"], WeightsRead) if checked.get("weights") else None
+    for line in weights_lines(weights):
         lines["weights"] = line.removeprefix("weights ")
-    for metric, value in found["accuracy"].items():
+    for metric, value in checked["accuracy"].items():
         lines[metric] = f"{value:.4f}"
-    lines["targets"] = ", ".join(found["targets"])
+    lines["targets"] = ", ".join(checked["targets"])
     for name, text in lines.items():
         screen.print(f"  {name:<16} {text}")
 
 
-def show_cache(rows: Sequence[Mapping[str, Any]], place: str) -> None:
+def show_cache(entries: Sequence[Mapping[str, Any]], place: str) -> None:
     """Stored results, the one used last first."""
     screen = console()
-    if rows:
-        made = table("", "key", "stage", "bytes", "last used", "lane", numbers=("bytes",))
-        for row in rows:
+    if entries:
+        drawn = table("", "key", "stage", "bytes", "last used", "lane", numbers=("bytes",))
+        for row in entries:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(row["last_used"])))
             lane = short_lane(row["lane"])
-            made.add_row(row["key"][:12], row["stage"], f"{row['size_bytes']:,}", used, lane)
-        screen.print(made)
-    screen.print(f"{len(rows)} results, {sum(int(r['size_bytes']) for r in rows):,} bytes in {place}")
+            drawn.add_row(row["key"][:12], row["stage"], f"{row['size_bytes']:,}", used, lane)
+        screen.print(drawn)
+    screen.print(f"{len(entries)} results, {sum(int(r['size_bytes']) for r in entries):,} bytes in {place}")

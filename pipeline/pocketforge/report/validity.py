@@ -1,18 +1,15 @@
-"""Whether a report is one, by schema.json: asked when a report cannot be shown, to tell whose fault that is."""
+"""Whether a report is one, by schema.json: asked when a report cannot be read or shown, to tell what is wrong."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.errors import ConsoleError
-
-from pocketforge.errors import RecipeError
-from pocketforge.report.files import SCHEMA, report_file
+SCHEMA = Path(__file__).with_name("schema.json")
+Schema = Mapping[str, Any]  # JSON Schema: as deep as it likes
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -23,30 +20,15 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-_WRONG_CONTENT = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, ConsoleError)
 
 
-@contextlib.contextmanager
-def shown(path: Path) -> Iterator[None]:
-    """What is done with a report within: where it fails because the file is no report, RecipeError says what is wrong
-    with it. Any other error stays what it is."""
-    try:
-        yield
-    except _WRONG_CONTENT as error:
-        file = report_file(path)
-        fault = first_fault(json.loads(file.read_text(encoding="utf-8")))
-        if fault:
-            raise RecipeError(f"{file} is not a whole report: {fault}", "pocketforge build writes it anew") from error
-        raise
-
-
-def first_fault(data: Any) -> str:
+def first_fault(data: object) -> str:
     """The first thing in a report that its schema does not allow, with its place; empty when there is none."""
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     return next(_faults(data, schema, schema, "report"), "")
 
 
-def _faults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], place: str) -> Iterator[str]:
+def _faults(value: object, schema: Schema, root: Schema, place: str) -> Iterator[str]:
     """By those keywords of JSON Schema that ours has. Keys that it does not name are harmless here."""
     if "$ref" in schema:
         yield from _faults(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root, place)
@@ -76,14 +58,14 @@ def _faults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], plac
         yield from _in_object(value, schema, root, place)
 
 
-def _in_array(value: list[Any], schema: Mapping[str, Any], root: Mapping[str, Any], place: str) -> Iterator[str]:
+def _in_array(value: list[object], schema: Schema, root: Schema, place: str) -> Iterator[str]:
     if len(value) < schema.get("minItems", 0):
         yield f"{place}: wanted {schema['minItems']} or more, found {len(value)}"
     for index, item in enumerate(value if "items" in schema else ()):
         yield from _faults(item, schema["items"], root, f"{place}[{index}]")
 
 
-def _in_object(value: dict[str, Any], schema: Mapping[str, Any], root: Mapping[str, Any], place: str) -> Iterator[str]:
+def _in_object(value: dict[str, object], schema: Schema, root: Schema, place: str) -> Iterator[str]:
     for key in schema.get("required", ()):
         if key not in value:
             yield f"{place}.{key} is missing"
@@ -91,11 +73,11 @@ def _in_object(value: dict[str, Any], schema: Mapping[str, Any], root: Mapping[s
         yield f"{place}: wanted at most {schema['maxProperties']} keys, found {len(value)}"
     others = schema.get("additionalProperties", True)
     for key, inner in value.items():
-        wanted = schema.get("properties", {}).get(key, others)
-        if isinstance(wanted, dict):
-            yield from _faults(inner, wanted, root, f"{place}.{key}")
+        inner_schema = schema.get("properties", {}).get(key, others)
+        if isinstance(inner_schema, dict):
+            yield from _faults(inner, inner_schema, root, f"{place}.{key}")
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:80]}…"

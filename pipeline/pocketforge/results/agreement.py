@@ -43,8 +43,8 @@ def _compare(plan: Plan, outcome: Outcome, one: Lane, other: Lane, names: Sequen
     scales = _scales(one, outcome, names)
     first = _answers(one, outcome)
     rows = tuple(
-        _row(here, wanted, scales.get(wanted.name), classes=classes and wanted.name == names[0])
-        for here, wanted in paired(_answers(other, outcome), first)
+        _row(second, held, scales.get(held.name), classes=classes and held.name == names[0])
+        for second, held in paired(_answers(other, outcome), first)
     )
     if not rows:
         return None
@@ -72,18 +72,18 @@ def _answers(lane: Lane, outcome: Outcome) -> tuple[Output, ...]:
     return stored_outputs(outcome.entries[lane.verify].files / "model", verified.outputs)
 
 
-def _row(here: Output, wanted: Output, scale: float | None, *, classes: bool) -> OutputAgreement:
-    from pocketforge.metrics import equal_share, parity
+def _row(output: Output, reference: Output, scale: float | None, *, classes: bool) -> OutputAgreement:
+    from pocketforge.metrics import argmax_agreement, compare, equal_share
 
-    if wanted.is_exact:
-        return OutputAgreement(wanted.name, integer_agreement=equal_share(here.values, wanted.values))
-    near = parity(here.values, wanted.values, classes=classes)
+    if reference.is_exact:
+        return OutputAgreement(reference.name, integer_agreement=equal_share(output.values, reference.values))
+    near = compare(output.values, reference.values, classes=classes)
     return OutputAgreement(
-        wanted.name,
-        argmax_agreement=near["argmax_agreement"] if classes else None,
-        sqnr_db=near["sqnr_db"],
-        max_abs_diff=near["max_abs_diff"],
-        max_steps=near["max_abs_diff"] / scale if scale else None,
+        reference.name,
+        argmax_agreement=argmax_agreement(output.values, reference.values) if classes else None,
+        sqnr_db=near.sqnr_db,
+        max_abs_diff=near.max_abs_diff,
+        max_steps=near.max_abs_diff / scale if scale else None,
     )
 
 

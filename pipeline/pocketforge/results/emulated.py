@@ -5,6 +5,7 @@ What verify_device found is the same on phones (phones.py).
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +13,10 @@ from typing import Any
 from pocketforge.devices.emulator.counts import Counts
 from pocketforge.estimation.estimate import Estimate
 from pocketforge.estimation.outcome import Estimated
+from pocketforge.outcomes import files
+from pocketforge.outcomes.verify_device import VerifiedThere
 from pocketforge.plan.steps import Emulated, Facts, Lane, OnDevice
+from pocketforge.records import Check
 from pocketforge.results.devices import DeviceResult, Value, in_order
 from pocketforge.run.walk import Outcome
 
@@ -26,11 +30,11 @@ _KEPT = ("instructions", "windows", "conclusive", "doubts", "by_class", "librari
 def read(device: str, on: OnDevice, outcome: Outcome, _known: Facts) -> DeviceResult:
     """about: "verify" (against the host), "counts" (by class and by function), "estimate"; what ended is in it."""
     about: dict[str, Any] = {} if isinstance(on, Emulated) else {"architecture": "x86_64"}
-    verified = outcome.read(on.verify, "verify.json")
+    verified = outcome.result(on.verify, VerifiedThere)
     counts = _counts(on, outcome)
     estimated = outcome.result(on.estimate, Estimated) if isinstance(on, Emulated) else None
     if verified:
-        about["verify"] = {name: verified[name] for name in ("host", "device", "runtime", "kernels")}
+        about["verify"] = verified_facts(verified, "kernels")
     if counts:
         content = counts.to_json()
         about["counts"] = {
@@ -47,16 +51,16 @@ def read(device: str, on: OnDevice, outcome: Outcome, _known: Facts) -> DeviceRe
             *(_estimated(device, estimated.estimate) if estimated and estimated.estimate else ()),
         ),
         (f"no estimate on {device}: {estimated.refused}",) if estimated and estimated.refused else (),
-        verified["kernels"] if verified else {},
+        dataclasses.asdict(verified.kernels) if verified and verified.kernels else {},
     )
 
 
-def device_checks(lane: Lane, outcome: Outcome) -> Iterator[dict[str, Any]]:
+def device_checks(lane: Lane, outcome: Outcome) -> Iterator[Check]:
     """Each check that verify_device made, named with its device."""
     for device, on in in_order(lane):
-        verified = outcome.read(on.verify, "verify.json")
-        for check in verified["checks"] if verified else ():
-            yield {**check, "name": f"{check['name']} on {device}, against the host"}
+        verified = outcome.result(on.verify, VerifiedThere) if on.verify else None
+        for check in verified.checks if verified else ():
+            yield Check(f"{check.name} on {device}, against the host", check.wanted, check.found, check.passed)
 
 
 def _counts(on: OnDevice, outcome: Outcome) -> Counts | None:
@@ -89,17 +93,23 @@ def _estimated(device: str, estimate: Estimate) -> Iterator[Value]:
     yield Value("estimated_latency_ms", estimate.latency_ms, device, {**core_model, "interval": interval_ms})
 
 
-def verified_values(verified: Mapping[str, Any], device: str) -> Iterator[Value]:
+def verified_facts(verified: VerifiedThere, *also: str) -> dict[str, Any]:
+    """What verify_device found, as reports have it. also: further fields of it."""
+    content: dict[str, Any] = files.to_json(verified)
+    return {name: content[name] for name in ("host", "device", "runtime", *also)}
+
+
+def verified_values(verified: VerifiedThere, device: str) -> Iterator[Value]:
     """What verify_device measured on the outputs."""
-    how = {"samples": verified["device"]["samples"], "runtime": verified["runtime"]}
-    measured = verified["device"]
-    for metric, value in measured.get("accuracy", {}).items():
+    measured = verified.device
+    how: dict[str, Any] = {"samples": measured.samples, "runtime": verified.runtime}
+    for metric, value in measured.accuracy.items():
         yield Value(metric, value, device, how)
-    if "accuracy_drop" in measured:
-        yield Value("accuracy_drop", measured["accuracy_drop"], device, how)
-    if "sqnr_db" in measured:
-        several = {"output": measured["worst_output"]} if len(measured.get("outputs", ())) > 1 else {}
-        yield Value("parity_sqnr_db", measured["sqnr_db"], device, {**how, **several})
+    if measured.accuracy_drop is not None:
+        yield Value("accuracy_drop", measured.accuracy_drop, device, how)
+    if measured.sqnr_db is not None:
+        several = {"output": measured.worst_output} if len(measured.outputs) > 1 else {}
+        yield Value("parity_sqnr_db", measured.sqnr_db, device, {**how, **several})
 
 
 def doubt(counts: Counts) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from pocketforge.recipe import METRICS, Budget, Recipe
 from pocketforge.recipe.budget import THE_TASKS
-from pocketforge.records import GateResult, Measurement, Verdict
+from pocketforge.records import GateResult, HowCounted, HowEstimated, HowHere, HowOnThePhone, Measurement, Verdict
 from pocketforge.registries import DEVICES
 from pocketforge.results.latency import latency_interval, load_range, what_settles
 from pocketforge.stats import Interval
@@ -21,8 +21,9 @@ from pocketforge.stats import Interval
 def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResult, ...]:
     """Every budget against every target and device it names (all of them where it names none)."""
     timed = {name for name, metric in METRICS.items() if metric.place == "timed"}
-    found = {
-        (m.metric, m.target, m.device): m for m in measurements if m.metric not in timed or DEVICES[m.via].keeps_time
+    emulated = {via for via, info in DEVICES.items() if not info.keeps_time}
+    measured = {
+        (m.metric, m.target, m.device): m for m in measurements if m.metric not in timed or m.via not in emulated
     }
     results = []
     for budget in recipe.budgets:
@@ -30,7 +31,7 @@ def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResu
         targets = [budget.target] if budget.target else [t.name for t in recipe.targets]
         for target in targets:
             for device in recipe.devices_of(budget):
-                results.append(_judge_one(budget, metric, target, device, found.get((metric, target, device))))
+                results.append(_judge_one(budget, metric, target, device, measured.get((metric, target, device))))
     return tuple(results)
 
 
@@ -49,9 +50,9 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
         reason = _undecided(measurement, interval, budget)
         if reason:
             return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", reason)
-    kept = METRICS[metric].keeps(value, budget.limit)
-    verdict = "PASS" if kept else "FAIL"
-    if not kept:
+    is_kept = METRICS[metric].keeps(value, budget.limit)
+    verdict = "PASS" if is_kept else "FAIL"
+    if not is_kept:
         side = "under the minimum" if METRICS[metric].better == "higher" else "over the maximum"
         reason = f"{abs(value - budget.limit):.6g} {measurement.unit} {side}".replace("  ", " ")
     return GateResult(budget, target, device, measurement, value, verdict, reason)
@@ -60,12 +61,13 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
 def _undecided(measurement: Measurement, interval: Interval, budget: Budget) -> str:
     """Why samples do not settle on which side of the limit the value is; empty when they do."""
     limit, name, value = budget.limit, budget.percentile, interval.value
-    floor = measurement.how.get("noise_floor", 0.0)
-    if floor and value / (1 + floor) <= limit <= value * (1 + floor):
-        return (
-            f"the limit is within ±{floor:.1%} of the value, which is how far results on {measurement.device} lie "
-            f"apart ({measurement.how['noise_floor_from']})"
-        )
+    if isinstance(measurement.how, HowOnThePhone):
+        floor = measurement.how.noise_floor
+        if floor and value / (1 + floor) <= limit <= value * (1 + floor):
+            return (
+                f"the limit is within ±{floor:.1%} of the value, which is how far results on {measurement.device} lie "
+                f"apart ({measurement.how.noise_floor_from})"
+            )
     if not interval.low <= limit <= interval.high or interval.low == interval.high:
         return ""
     held = f"95 % interval {interval.low:.4g} to {interval.high:.4g} {measurement.unit} holds the limit; "
@@ -75,17 +77,18 @@ def _undecided(measurement: Measurement, interval: Interval, budget: Budget) -> 
 def _doubt(measurement: Measurement, budget: Budget) -> str:
     """Why a value settles nothing: windows that differ, too few clean rounds, processes that loaded it in times on both
     sides, or an estimate's interval around it."""
-    if not measurement.how.get("conclusive", True):
-        return str(measurement.how["reason"])
-    loads = load_range(measurement.how) if measurement.metric == "load_ms" else None
-    if loads and loads[0] <= budget.limit <= loads[1]:
-        count = len(measurement.how["processes"])
+    how = measurement.how
+    if isinstance(how, HowOnThePhone | HowCounted) and not how.conclusive:
+        return how.reason
+    loads = load_range(how) if measurement.metric == "load_ms" else None
+    if loads and isinstance(how, HowHere) and loads[0] <= budget.limit <= loads[1]:
+        count = len(how.processes)
         return f"{count} processes loaded it in {loads[0]:.4g} to {loads[1]:.4g} ms, on both sides of the limit"
-    low, high = measurement.how.get("interval", (measurement.value, measurement.value))
-    if low <= budget.limit <= high and low != high:
-        share = measurement.how["coverage"]
-        return (
-            f"the estimate's {share:.0%} interval {low:.4g} to {high:.4g} {measurement.unit} holds the limit; "
-            "gate on instructions, which are exact, or measure on the device"
-        )
+    if isinstance(how, HowEstimated):
+        low, high = how.interval
+        if low <= budget.limit <= high and low != high:
+            return (
+                f"the estimate's {how.coverage:.0%} interval {low:.4g} to {high:.4g} {measurement.unit} holds the "
+                "limit; gate on instructions, which are exact, or measure on the device"
+            )
     return ""

@@ -6,31 +6,32 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
 from pocketforge.devices.kernels import UNKNOWN
+from pocketforge.records import JudgedOn
 from pocketforge.results.devices import DeviceResult
 
 HERE = "this machine"
 
 
-def judged_on(here: str, on_devices: Mapping[str, DeviceResult]) -> list[dict[str, str]]:
-    """device, kernels and how ("this machine", "emulated", "phone") of everything whose outputs were compared.
+def judged_on(here: str, on_devices: Mapping[str, DeviceResult]) -> tuple[JudgedOn, ...]:
+    """Everything whose outputs were compared.
 
     here: the kernels of this machine, on which `verify` ran the file.
     """
-    elsewhere = [{"device": device, **result.kernels} for device, result in on_devices.items() if result.kernels]
-    return [{"device": "host", "kernels": here, "how": HERE}, *elsewhere]
+    elsewhere = (JudgedOn(device, **result.kernels) for device, result in on_devices.items() if result.kernels)
+    return (JudgedOn("host", here, HERE), *elsewhere)
 
 
-def in_words(judged: Iterable[Mapping[str, str]]) -> str:
+def in_words(judged: Iterable[JudgedOn]) -> str:
     """`AVX-512 VNNI (this machine), AVX2 and SSE4 (emulated)`."""
     return ", ".join(f"{_and(dict.fromkeys(kernels))} ({how})" for how, kernels in _by_how(judged))
 
 
-def _by_how(judged: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, list[str]]]:
+def _by_how(judged: Iterable[JudgedOn]) -> Iterator[tuple[str, list[str]]]:
     rows = list(judged)
-    order = list(dict.fromkeys(row["how"] for row in rows))
-    rows.sort(key=lambda row: order.index(row["how"]))
-    for how, same in groupby(rows, key=lambda row: row["how"]):
-        yield how, [f"{row['kernels']} kernels" if row["kernels"] == UNKNOWN else row["kernels"] for row in same]
+    order = list(dict.fromkeys(row.how for row in rows))
+    rows.sort(key=lambda row: order.index(row.how))
+    for how, same in groupby(rows, key=lambda row: row.how):
+        yield how, [f"{row.kernels} kernels" if row.kernels == UNKNOWN else row.kernels for row in same]
 
 
 def _and(words: Iterable[str]) -> str:

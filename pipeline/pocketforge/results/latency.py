@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
 
+from pocketforge.outcomes.bench import HowHere
+from pocketforge.outcomes.bench_phone import HowOnPhone
 from pocketforge.stats import (
     Interval,
     percentile_interval,
@@ -20,28 +21,28 @@ from pocketforge.stats import (
 Parts = list[Sequence[float]]
 
 
-def latency_interval(samples: Sequence[float], how: Mapping[str, Any], name: str) -> Interval:
-    """A percentile with its 95 % interval. how: of a measurement; what has no parts there is judged by its samples."""
+def latency_interval(samples: Sequence[float], how: object, name: str) -> Interval:
+    """A percentile with its 95 % interval. how: it was measured; what has no parts there is judged by its samples."""
     processes, rounds = processes_of(samples, how), rounds_of(samples, how)
     if processes:
-        return process_interval(processes, name, how.get("others", 0.0))
+        return process_interval(processes, name, _others(how))
     return round_interval(rounds, name) if len(rounds) > 1 else percentile_interval(samples, name)
 
 
-def load_range(how: Mapping[str, Any]) -> tuple[float, float] | None:
+def load_range(how: object) -> tuple[float, float] | None:
     """The least and the largest time to load of a file's processes, each of which has one; None where there are none.
 
     No interval of Student's: a disk or a neighbour makes one of five ten times as long, and says nothing of the others.
     """
-    loads = [process["load_ms"] for process in how.get("processes", ())]
+    loads = [process.load_ms for process in how.processes] if isinstance(how, HowHere) else []
     return (min(loads), max(loads)) if loads else None
 
 
-def what_settles(samples: Sequence[float], how: Mapping[str, Any], name: str, limit: float) -> str:
+def what_settles(samples: Sequence[float], how: object, name: str, limit: float) -> str:
     """What would decide about a limit that the interval holds, in words."""
     processes, rounds = processes_of(samples, how), rounds_of(samples, how)
     if len(processes) > 1:
-        others = how.get("others", 0.0)
+        others = _others(how)
         value, apart = process_interval(processes, name).value, sittings_apart(others)
         low, high = stretch_range(processes, name)
         if value / (1 + apart) <= limit <= value * (1 + apart):
@@ -59,14 +60,19 @@ def what_settles(samples: Sequence[float], how: Mapping[str, Any], name: str, li
     return f"the limit is where the value is: no number of {what} settles it"
 
 
-def processes_of(samples: Sequence[float], how: Mapping[str, Any]) -> Parts:
+def processes_of(samples: Sequence[float], how: object) -> Parts:
     """The host's samples by the processes that they are of; empty for what is not measured so."""
-    return _split(samples, [process["samples"] for process in how.get("processes", ())])
+    return _split(samples, [process.samples for process in how.processes] if isinstance(how, HowHere) else [])
 
 
-def rounds_of(samples: Sequence[float], how: Mapping[str, Any]) -> Parts:
+def rounds_of(samples: Sequence[float], how: object) -> Parts:
     """A phone's samples by the rounds that count; empty for what is not measured in rounds."""
-    return _split(samples, [round_["samples"] for round_ in how.get("rounds", ()) if not round_["throttled"]])
+    return _split(samples, [clean.samples for clean in how.clean] if isinstance(how, HowOnPhone) else [])
+
+
+def _others(how: object) -> float:
+    """Share of the processors that other programs had meanwhile."""
+    return how.others if isinstance(how, HowHere) else 0.0
 
 
 def _split(samples: Sequence[float], sizes: Sequence[int]) -> Parts:

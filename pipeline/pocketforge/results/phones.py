@@ -12,9 +12,10 @@ from pocketforge.devices import noise_floors
 from pocketforge.devices.kernels import kernels_of
 from pocketforge.outcomes import files
 from pocketforge.outcomes.bench_phone import HowOnPhone, PhoneBench, RoundTimes
+from pocketforge.outcomes.verify_device import VerifiedThere
 from pocketforge.plan.steps import Facts, OnDevice, Timed
 from pocketforge.results.devices import DeviceResult, Value
-from pocketforge.results.emulated import verified_values
+from pocketforge.results.emulated import verified_facts, verified_values
 from pocketforge.run.walk import Outcome
 from pocketforge.stats import geometric_interval
 
@@ -24,10 +25,10 @@ def read(device: str, on: OnDevice, outcome: Outcome, known: Facts) -> DeviceRes
     assert isinstance(on, Timed)
     phone = known.phones[device]
     about: dict[str, Any] = {"phone": phone.to_json()}
-    verified = outcome.read(on.verify, "verify.json")
+    verified = outcome.result(on.verify, VerifiedThere)
     bench = outcome.result(on.bench, PhoneBench)
     if verified:
-        about["verify"] = {name: verified[name] for name in ("host", "device", "runtime")}
+        about["verify"] = verified_facts(verified)
     if bench:
         floor = noise_floors.load(phone.serial, phone.identity, bench.how.cores)
         about["bench"] = to_json(bench, noise(bench.how.rounds, floor))

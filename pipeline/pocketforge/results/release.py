@@ -6,22 +6,32 @@ build is taken away when this build's gate fails: what lies in release/ is what 
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from pocketforge.errors import StoreError
 from pocketforge.files import hash_file, json_text
+from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Preprocessing, Sampled
+from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.plan.steps import Plan
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.shipped_names import MODEL, SUMS, sidecar_name
-from pocketforge.records import Artifact, Measurement, Report, TargetRecord
+from pocketforge.records import (
+    Artifact,
+    Estimated,
+    HowHere,
+    HowOnThePhone,
+    Measurement,
+    Reference,
+    Report,
+    TargetRecord,
+)
 from pocketforge.results.output_folder import FAILED, RELEASE
 from pocketforge.run.walk import Outcome
 from pocketforge.stats import PERCENTILES, percentile
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 SIDECAR_VERSION = 1
 
@@ -41,8 +51,8 @@ def write_release(
     folder.mkdir()
     for lane, target in zip(plan.lanes, report.targets, strict=True):
         if target.artifacts:
-            data = json.loads((outcome.entries[plan.data].files / "data.json").read_text(encoding="utf-8"))
-            _write_target(recipe, target, report, outcome.entries[lane.export].files, data, folder)
+            sampled = files.read(outcome.entries[plan.data].files, Sampled)
+            _write_target(Shipped(recipe, report, target, sampled), outcome.entries[lane.export].files, folder)
     _write_new(folder / SUMS, "".join(f"{a.sha256}  {a.path}\n" for a in _artifacts(report)).encode())
     return name
 
@@ -51,21 +61,36 @@ def _artifacts(report: Report) -> Iterable[Artifact]:
     return (a for t in report.targets for a in t.artifacts)
 
 
-def _write_target(
-    recipe: Recipe, target: TargetRecord, report: Report, source: Path, data: dict[str, Any], folder: Path
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """What the sidecars of one target's files are made from.
+
+    Attributes:
+        recipe: That was built.
+        report: Of the build.
+        target: The target's record in it.
+        sampled: What the data were: labels, and how samples are prepared.
+    """
+
+    recipe: Recipe
+    report: Report
+    target: TargetRecord
+    sampled: Sampled
+
+
+def _write_target(shipped: Shipped, source: Path, folder: Path) -> None:
     """Copy a target's files from its export's folder `source`, and write their sidecars."""
-    exported = json.loads((source / "export.json").read_text(encoding="utf-8"))
-    for artifact in target.artifacts:
+    exported = files.read(source, Exported)
+    for artifact in shipped.target.artifacts:
         path = folder / artifact.path
-        _write_new(path, (source / exported["files"][artifact.kind]).read_bytes())
+        _write_new(path, (source / exported.files[artifact.kind]).read_bytes())
         if hash_file(path) != artifact.sha256:
             raise StoreError(
                 f"{artifact.path} is not the file that was verified: the stored result changed meanwhile",
                 "build again: what is damaged is made again",
             )
-        sidecar = make_sidecar(recipe, target, artifact, exported, data, report)
-        _write_new(folder / sidecar_name(target.name, artifact.kind), json_text(sidecar).encode())
+        sidecar = make_sidecar(shipped, artifact, exported)
+        _write_new(folder / sidecar_name(shipped.target.name, artifact.kind), json_text(sidecar).encode())
 
 
 def _write_new(path: Path, content: bytes) -> None:
@@ -74,28 +99,12 @@ def _write_new(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def make_sidecar(
-    recipe: Recipe,
-    target: TargetRecord,
-    artifact: Artifact,
-    exported: dict[str, Any],
-    data: dict[str, Any],
-    report: Report,
-) -> dict[str, Any]:
+def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> dict[str, object]:
     """What an app needs to feed the file and read its answers, and the evidence that it works."""
-    measured = target.facts.get("files", {}).get(artifact.kind, {})
-    latency = [
-        {
-            "device": m.device,
-            "via": m.via,
-            **{name: percentile(m.samples, name) for name in ("min", *PERCENTILES)},
-            "samples": len(m.samples),
-            "threads": m.how["threads"],
-            **(_phone(target, m) if m.via == "adb" else {}),
-        }
-        for m in report.measurements
-        if m.target == target.name and m.metric == "latency_ms" and artifact.kind == MODEL
-    ]
+    recipe, report, target = shipped.recipe, shipped.report, shipped.target
+    is_model = artifact.kind == MODEL
+    measured = target.facts.files.get(artifact.kind)
+    weights = report.reference.weights if isinstance(report.reference, Reference) else None
     return {
         "sidecar_version": SIDECAR_VERSION,
         "file": artifact.path,
@@ -108,55 +117,75 @@ def make_sidecar(
         "runtime": target.runtime,
         "scheme": target.scheme,
         "task": recipe.task,
-        "inputs": exported["inputs"],
-        "outputs": exported["outputs"],
-        "labels": data["labels"],
-        "weights": report.reference.get("weights", {}),
-        "preprocessing": _preprocessing(data["preprocess"], exported["inputs"]),
-        "export": exported["facts"],
-        "measured": measured,
-        "latency_ms": latency,
-        "emulated": _emulated(target) if artifact.kind == MODEL else [],
-        "runtimes": target.facts.get("runtimes", {}),
-        "kernels": target.facts.get("kernels", []),
+        "inputs": files.to_json(exported.inputs),
+        "outputs": files.to_json(exported.outputs),
+        "labels": shipped.sampled.labels,
+        "weights": files.to_json(weights) if weights else {},
+        "preprocessing": _preprocessing(shipped.sampled.preprocess, exported.inputs),
+        "export": exported.facts,
+        "measured": files.to_json(measured) if measured else {},
+        "latency_ms": [_latency(target, m) for m in report.measurements if is_model and _times(m, target)],
+        "emulated": list(_emulated(target)) if is_model else [],
+        "runtimes": target.facts.runtimes,
+        "kernels": files.to_json(target.facts.kernels),
         "versions": {k: v for k, v in report.environment.items() if v != "none" and k != "host"},
         "gate": report.verdict,
     }
 
 
-def _phone(target: TargetRecord, measurement: Measurement) -> dict[str, Any]:
-    """On what a latency was measured: a time is of one phone, its Android and some of its cores."""
-    phone = target.facts["phones"][measurement.device]["phone"]
-    known = {name: phone.get(name) for name in ("model", "soc", "android_version")}
-    return {"phone": {**known, "cores": measurement.how["cores"]}}
+def _times(measurement: Measurement, target: TargetRecord) -> bool:
+    return measurement.target == target.name and measurement.metric == "latency_ms"
 
 
-def _emulated(target: TargetRecord) -> list[dict[str, Any]]:
+def _latency(target: TargetRecord, measurement: Measurement) -> dict[str, object]:
+    return {
+        "device": measurement.device,
+        "via": measurement.via,
+        **{name: percentile(measurement.samples, name) for name in ("min", *PERCENTILES)},
+        "samples": len(measurement.samples),
+        **_threads(target, measurement),
+    }
+
+
+def _threads(target: TargetRecord, measurement: Measurement) -> dict[str, object]:
+    """How a latency was measured; a phone's also on what: it is of one phone, its Android and some of its cores."""
+    how = measurement.how
+    if isinstance(how, HowHere):
+        return {"threads": how.threads}
+    if not isinstance(how, HowOnThePhone):
+        return {}
+    phone = target.facts.phones[measurement.device].phone
+    known = {"model": phone.model, **{name: phone.more.get(name) for name in ("soc", "android_version")}}
+    return {"threads": how.threads, "phone": {**known, "cores": how.cores}}
+
+
+def _emulated(target: TargetRecord) -> Iterator[dict[str, object]]:
     """Exact counts and what is estimated from them, by device: emulated, so none of it is a phone's time."""
-    found = []
-    for device, about in target.facts.get("emulated", {}).items():
-        if "counts" not in about:  # an x86 host: its outputs were compared, which `kernels` says
+    for device, known in target.facts.emulated.items():
+        if known.counts is None:  # an x86 host: its outputs were compared, which `kernels` says
             continue
-        estimate = about.get("estimate", {"refused": ""})
-        estimated = {} if "refused" in estimate else {
-            "estimated_latency_ms": {name: estimate[name] for name in ("latency_ms", "low_ms", "high_ms", "coverage")},
-            "status": estimate["status"],
-        }  # fmt: skip
-        found.append({"device": device, "instructions": about["counts"]["instructions"], **estimated})
-    return found
+        row: dict[str, object] = {"device": device, "instructions": known.counts.instructions}
+        if isinstance(known.estimate, Estimated):
+            estimate = known.estimate
+            row["estimated_latency_ms"] = {
+                "latency_ms": estimate.latency_ms,
+                "low_ms": estimate.low_ms,
+                "high_ms": estimate.high_ms,
+                "coverage": estimate.coverage,
+            }
+            row["status"] = estimate.status
+        yield row
 
 
-def _preprocessing(steps: dict[str, Any], inputs: list[dict[str, Any]]) -> dict[str, Any]:
+def _preprocessing(prepared: Preprocessing, inputs: Sequence[TensorSpec]) -> dict[str, object]:
     """The steps from a raw sample to what *this file* takes: its layout, and its quantization where it has one."""
-    if len(inputs) != 1:
-        return steps
-    (tensor,) = inputs
-    kept = list(steps["steps"])
-    output = steps["output"]
-    if tensor["layout"] == "NHWC" and output == "NCHW":
-        kept = [s for s in kept if s["step"] != "transpose"]
-        output = "NHWC"
-    if tensor["scale"] is not None:
-        quantized = {k: tensor[k] for k in ("scale", "zero_point", "dtype")}
-        kept.append({"step": "quantize", "round": "half_to_even", **quantized})
-    return {**steps, "steps": kept, "output": output}
+    steps, output = list(prepared.steps), prepared.output
+    if len(inputs) == 1:
+        (tensor,) = inputs
+        if tensor.layout == "NHWC" and output == "NCHW":
+            steps = [step for step in steps if step.get("step") != "transpose"]
+            output = "NHWC"
+        if tensor.scale is not None:
+            levels = {"scale": tensor.scale, "zero_point": tensor.zero_point, "dtype": tensor.dtype}
+            steps.append({"step": "quantize", "round": "half_to_even", **levels})
+    return {**files.to_json(prepared), "steps": steps, "output": output}

@@ -12,7 +12,7 @@ from pathlib import Path
 from pocketforge import events
 from pocketforge.errors import ChangedInput, PocketforgeError, StoreError
 from pocketforge.plan.steps import Step, spec_json
-from pocketforge.registries import STAGES
+from pocketforge.registries import stage_info
 from pocketforge.run.build_inputs import BuildInputs
 from pocketforge.run.inputs import Watch
 from pocketforge.run.made import Made
@@ -47,7 +47,7 @@ class Maker:
         """Run the step's stage and publish what it wrote. started: the monotonic time from which the step counts."""
         inputs = {role: self.entries[key].files for role, key in step.needs.items()} | dict(step.paths)
         watch = self.inputs.watch(step)
-        resumable = STAGES[step.stage].resumable
+        resumable = stage_info(step.stage).resumable
         if resumable:
             inputs |= {"partial": self._partial(step, watch), "logs": log.with_suffix("")}
         with self.store.workspace() as out:
@@ -85,7 +85,7 @@ class Maker:
 
     def _run(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path, temporary: Path, notes: Path) -> int:
         """The stage's peak resident memory in bytes. notes: of what the user's code opens."""
-        stage = STAGES[step.stage]
+        stage = stage_info(step.stage)
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             # Here, not in the stage's process: one that is killed at once has its log too.

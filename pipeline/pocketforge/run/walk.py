@@ -54,7 +54,7 @@ class Outcome:
 
     def result(self, key: str, kind: type[Kind]) -> Kind | None:
         """What a step's file of this kind says; None when it has no result. Raises as `outcomes.files.read`."""
-        from pocketforge.outcomes import files  # with cattrs, which a walk does not need
+        from pocketforge.outcomes import files  # cattrs: a plan alone needs none
 
         entry = self.entries.get(key)
         return None if entry is None else files.read(entry.files, kind)

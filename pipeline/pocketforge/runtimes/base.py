@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-# What an exporter may leave beside its file: a list of {op, handle, layer}, by which a runtime's errors are understood.
-NODES = "nodes.json"
-
-
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
     """A traced batch-1 program to write for a runtime.

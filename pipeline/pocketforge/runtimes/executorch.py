@@ -19,9 +19,11 @@ from executorch.exir.passes.quantize_io_pass import quantize_input, quantize_out
 from torch.export import ExportedProgram
 
 from pocketforge.errors import StageFailed
+from pocketforge.outcomes import files
+from pocketforge.outcomes.nodes import LoweredNode, LoweredNodes
 from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import EXECUTORCH, EXECUTORCH_INT8, rewritten
-from pocketforge.runtimes.base import NODES, ExportRequest, ExportResult, TensorSpec, output_tensors
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
 from pocketforge.runtimes.executorch_half import in_half
 
 # Left to the portable kernels these run orders of magnitude slower than in XNNPACK.
@@ -58,7 +60,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     )
     # Before to_executorch(), which changes the program it is called on.
     delegation, warnings = _delegation(edge)
-    (out / NODES).write_text(json.dumps(_nodes(edge)), "utf-8")
+    files.write(out, _nodes(edge))
     (out / "model.pte").write_bytes(edge.to_executorch().buffer)
     return ExportResult({"model": "model.pte"}, inputs, outputs, {"delegation": delegation}, warnings)
 
@@ -88,16 +90,18 @@ def _io(specs: list[TensorSpec]) -> list[dict[str, object]]:
     ]
 
 
-def _nodes(edge: EdgeProgramManager) -> list[dict[str, object]]:
+def _nodes(edge: EdgeProgramManager) -> LoweredNodes:
     """What the runtime's errors call by a number or by its operator, and the layer that it is of."""
     program = edge.exported_program().graph_module
     lowered = [part for part in program.children() if isinstance(part, LoweredBackendModule)]
-    return [
-        {"op": op_name(node), "handle": node.meta.get("debug_handle"), "layer": where(node)}
-        for graph in (program.graph, *(part.original_module.graph for part in lowered))
-        for node in graph.nodes
-        if node.op == "call_function" and op_name(node) not in ("executorch_call_delegate", "getitem")
-    ]
+    return LoweredNodes(
+        tuple(
+            LoweredNode(op_name(node), node.meta.get("debug_handle"), where(node))
+            for graph in (program.graph, *(part.original_module.graph for part in lowered))
+            for node in graph.nodes
+            if node.op == "call_function" and op_name(node) not in ("executorch_call_delegate", "getitem")
+        )
+    )
 
 
 def _delegation(edge: EdgeProgramManager) -> tuple[dict[str, object], list[str]]:

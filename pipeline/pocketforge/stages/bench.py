@@ -23,9 +23,8 @@ def run(inputs: Mapping[str, Path], spec: BenchSpec, out: Path, emit: Emit) -> N
 
     Writes bench.json. Raises ToolFailed when the file does not load or run, DeviceTimeout.
     """
-    exported = files.read(inputs["export"], Exported)
     device = spec.device
-    model = exported.model_in(inputs["export"])
+    model = files.read(inputs["export"], Exported).model_in(inputs["export"])
     emit(0.0, f"{device.threads} thread(s), at least {device.min_samples} samples")
     bench = time_in_processes(
         RunRequest(

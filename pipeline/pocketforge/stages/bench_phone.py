@@ -25,8 +25,7 @@ def run(inputs: Mapping[str, Path], spec: BenchPhoneSpec, out: Path, emit: Emit)
     Writes bench.json. Raises ToolFailed when the file does not load or run, DeviceUnavailable, DeviceTimeout (too hot
     for too long) and DeviceError.
     """
-    exported = files.read(inputs["export"], Exported)
-    model = exported.model_in(inputs["export"])
+    model = files.read(inputs["export"], Exported).model_in(inputs["export"])
     file = adb.Measure(
         session=RUNTIMES[spec.runtime].session,
         model=model,

@@ -22,11 +22,10 @@ def run(inputs: Mapping[str, Path], spec: CountSpec, out: Path, emit: Emit) -> N
     Writes counts.json (see devices/emulator/counts.py). Windows that differ are a result, not an error. Raises
     ToolFailed, DeviceUnavailable, DeviceTimeout.
     """
-    exported = files.read(inputs["export"], Exported)
     emit(0.0, "warming up")
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         counts = count_file(
-            exported.model_in(inputs["export"]),
+            files.read(inputs["export"], Exported).model_in(inputs["export"]),
             spec.runtime,
             sample_paths(inputs["data"], "eval"),
             inputs["profile"],

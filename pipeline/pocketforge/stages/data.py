@@ -68,9 +68,9 @@ def _check_same(
     arrays: Sequence[Array], target: tuple[int, ...], first: Sequence[Array], first_target: tuple[int, ...], name: str
 ) -> None:
     """target, first_target: shapes of what is compared with the first output."""
-    shapes, wanted = ([(array.shape, array.dtype) for array in side] for side in (arrays, first))
-    if shapes != wanted or target != first_target:
-        words = [", ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (wanted, shapes)]
+    kinds, first_kinds = ([(array.shape, array.dtype) for array in side] for side in (arrays, first))
+    if kinds != first_kinds or target != first_target:
+        words = [", ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (first_kinds, kinds)]
         raise ModelError(
             f"data.source: sample {name!r} has shape {words[1]} (target {target}), the first has {words[0]} "
             f"(target {first_target})",

@@ -20,9 +20,8 @@ def run(inputs: Mapping[str, Path], spec: EstimateSpec, out: Path, emit: Emit) -
 
     Writes estimate.json.
     """
-    exported = files.read(inputs["export"], Exported)
     counts = Counts.from_json(json.loads((inputs["count"] / "counts.json").read_text("utf-8")))
-    model = exported.model_in(inputs["export"])
+    model = files.read(inputs["export"], Exported).model_in(inputs["export"])
     estimated = estimate_file(model, counts, inputs["profile"], spec.cores, inputs.get("calibration"))
     files.write(out, estimated)
     estimate = estimated.estimate

@@ -103,9 +103,9 @@ def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) 
         check_finite({**program.state_dict}, definition)
         example = load.example_inputs(definition, resolve)
         if example is None or any(tensor.shape[:1] != (1,) for tensor in example):
-            found = "none" if example is None else ", ".join(str(list(t.shape)) for t in example)
+            shapes = "none" if example is None else ", ".join(str(list(t.shape)) for t in example)
             raise ModelError(
-                f"{definition} must be traced with positional inputs of batch 1, found example inputs {found}",
+                f"{definition} must be traced with positional inputs of batch 1, found example inputs {shapes}",
                 "torch.export.save(torch.export.export(model, (x[:1],)), FILE)",
             )
         check_samples(example, data)
@@ -148,10 +148,10 @@ def _zeros(shape: tuple[int, ...], dtype: str) -> Tensor:
 
 def check_samples(example: tuple[Tensor, ...], data: Sampled) -> None:
     """Raises ModelError unless the preprocessed samples are what the model takes."""
-    wanted = [(list(t.shape[1:]), str(t.dtype).removeprefix("torch.")) for t in example]
+    taken = [(list(t.shape[1:]), str(t.dtype).removeprefix("torch.")) for t in example]
     sampled = [(list(each.shape), each.dtype) for each in data.inputs]
-    if wanted != sampled:
-        takes, are = (" and ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (wanted, sampled))
+    if taken != sampled:
+        takes, are = (" and ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (taken, sampled))
         raise ModelError(
             f"the model takes {takes}, the preprocessed samples are {are}",
             "set data.preprocess (resize, color, layout), or the model's input shape ([[model.input]] shape = …)",

@@ -32,7 +32,7 @@ from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
-from pocketforge.outcomes.tensors import TensorSpec, as_told
+from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.outcomes.verify import FileCheck, Measured, Verified, named, verdict
 from pocketforge.recipe.limits import Limits, verify_limits
 from pocketforge.specs.verify import VerifySpec
@@ -66,7 +66,7 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: Emit) -> 
         checks += of_file if role == "model" else [named(each, role) for each in of_file]
         runtimes[answer.runtime] = "works"
         if role == "model":
-            outputs = tuple(as_told(tensor) for tensor in answer.outputs)
+            outputs = answer.outputs
     if spec.legacy:
         emit(0.8, "running it in tflite-runtime")
         required = spec.limits.tflite_runtime == "require"

@@ -23,7 +23,7 @@ from pocketforge.measure.quantized_graph import output_scales
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
-from pocketforge.outcomes.tensors import TensorSpec, as_told
+from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.outcomes.verify import FileCheck, verdict
 from pocketforge.outcomes.verify_device import VerifiedThere
 from pocketforge.registries import DEVICES, RUNTIMES
@@ -100,10 +100,10 @@ def _first(path: Path, samples: int, scratch: Path) -> Path:
     return scratch / path.name
 
 
-def _same_tensors(side: str, promised: Iterable[TensorSpec], seen: Iterable[Mapping[str, object]]) -> FileCheck:
+def _same_tensors(side: str, promised: Iterable[TensorSpec], seen: Iterable[TensorSpec]) -> FileCheck:
     """What the file takes or gives there, against what the sidecar promises."""
     wanted = _shapes(promised)
-    found = _shapes(as_told(tensor) for tensor in seen)
+    found = _shapes(seen)
     return check(side, wanted, found, wanted == found)
 
 

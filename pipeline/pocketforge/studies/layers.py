@@ -42,5 +42,5 @@ def _mixed(target: Target) -> Target:
     quantize = target.quantize
     if not quantize.is_static:
         return dataclasses.replace(target, quantize=Quantize("mixed"))
-    kept = {k: getattr(quantize, k) for k in ("per_channel", "calibration", "backend", "percentile", "weight_bits")}
-    return dataclasses.replace(target, quantize=Quantize("mixed", **kept))
+    settings = {k: getattr(quantize, k) for k in ("per_channel", "calibration", "backend", "percentile", "weight_bits")}
+    return dataclasses.replace(target, quantize=Quantize("mixed", **settings))

@@ -6,29 +6,34 @@ import dataclasses
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, TypeVar
 
 from pocketforge.model.load import count_macs, count_parameters
 from pocketforge.pruning.base import Subject
 from pocketforge.recipe.compress import Compress, DropLayers, Goal, PruneChannels, PruneUnstructured
 from pocketforge.registries import METHODS as PRUNERS
+from pocketforge.studies.settings import Basis, Method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Method = Literal["channels", "layers", "unstructured", "both"]
-Basis = Literal["parameters", "macs"]
+Entry = TypeVar("Entry", bound=Compress)
 
 
 @dataclass(slots=True)
 class Cut:
-    """What was removed from a subject's module. note: what a reader must know to read the figures right."""
+    """What was removed from a subject's module.
+
+    Attributes:
+        masks: By parameter name, 1 = kept; {} where shapes were cut.
+        note: What a reader must know to read the figures right.
+    """
 
     masks: dict[str, Tensor] = field(default_factory=dict)
     note: str = ""
 
 
-def settings_for(method: Method, compress: Sequence[Compress]) -> dict[str, Any]:
+def settings_for(method: Method, compress: Sequence[Compress]) -> dict[str, dict[str, object]]:
     """The recipe's own last entry of each type that the method uses, else the defaults; how much is the study's.
 
     As plain data, for a key.
@@ -79,22 +84,22 @@ def _prune(subject: Subject, entry: Compress, goal: Goal) -> None:
 
 def _entries(method: Method, compress: Sequence[Compress]) -> list[Compress]:
     """Templates: what is left once everything that says how much is taken out (each still needs something)."""
-    found: list[Compress] = []
+    entries: list[Compress] = []
     if method in ("layers", "both"):
         drop = _last(compress, DropLayers) or DropLayers(count=1)
-        found.append(dataclasses.replace(drop, count=None, ratio=None, goal=Goal("macs", removed=0.5)))
+        entries.append(dataclasses.replace(drop, count=None, ratio=None, goal=Goal("macs", removed=0.5)))
     if method in ("channels", "both"):
         channels = _last(compress, PruneChannels) or PruneChannels(ratio=0.5)
-        found.append(
+        entries.append(
             dataclasses.replace(
                 channels, ratio=None, ratios={}, head_ratio=0.0, goal=Goal("macs", removed=0.5), steps=1, finetune=None
             )
         )
     if method == "unstructured":
         zeros = _last(compress, PruneUnstructured) or PruneUnstructured(amount=0.5)
-        found.append(dataclasses.replace(zeros, amount=0.5, amounts={}, n_m=(), schedule="once"))
-    return found
+        entries.append(dataclasses.replace(zeros, amount=0.5, amounts={}, n_m=(), schedule="once"))
+    return entries
 
 
-def _last(compress: Sequence[Compress], kind: type[Any]) -> Any:
+def _last(compress: Sequence[Compress], kind: type[Entry]) -> Entry | None:
     return next((entry for entry in reversed(compress) if isinstance(entry, kind)), None)

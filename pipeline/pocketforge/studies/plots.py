@@ -5,22 +5,39 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from pocketforge.figures import new_figure, save_figure
 from pocketforge.outcomes.layers import LayerStudy
 from pocketforge.outcomes.sensitivity import SensitivityOutcome
 from pocketforge.pruning.sensitivity import costs
+from pocketforge.studies.intervals import Mean
+from pocketforge.studies.pruning_study import Latency, Measured, PruningStudy, Row
+from pocketforge.studies.quantizer_study import QuantizerStudy
+from pocketforge.studies.settings import BASES, Basis, Method
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+
+class _Look(NamedTuple):
+    """How a line is drawn."""
+
+    colour: str
+    marker: str
+
 
 # Okabe & Ito's colours: told apart by colour-blind readers too. With a marker of its own for each.
-_LOOK = {
-    "channels": ("#0072B2", "o"),
-    "layers": ("#D55E00", "s"),
-    "unstructured": ("#009E73", "^"),
-    "both": ("#CC79A7", "D"),
+_LOOK: dict[Method, _Look] = {
+    "channels": _Look("#0072B2", "o"),
+    "layers": _Look("#D55E00", "s"),
+    "unstructured": _Look("#009E73", "^"),
+    "both": _Look("#CC79A7", "D"),
 }
-_ENDS = ("low", "high")
-_UNITS = {"parameters": "parameters", "macs": "MACs"}
+_UNITS: dict[Basis, str] = {"parameters": "parameters", "macs": "MACs"}
 
 
 def heat_map(study: SensitivityOutcome, chosen: Mapping[str, float], path: Path) -> Path:
@@ -47,114 +64,118 @@ def heat_map(study: SensitivityOutcome, chosen: Mapping[str, float], path: Path)
     return save_figure(figure, path)
 
 
-def _colours() -> Any:
+def _colours() -> Colormap:
     """Dark is dear; grey is what could not be pruned."""
     from matplotlib import colormaps
 
-    return colormaps["viridis_r"].with_extremes(bad="lightgrey")
+    colours: Colormap = colormaps["viridis_r"].with_extremes(bad="lightgrey")
+    return colours
 
 
-def _frame(x: int, y: int) -> Any:
+def _frame(x: int, y: int) -> Rectangle:
     from matplotlib.patches import Rectangle
 
     return Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, edgecolor="#D55E00", linewidth=2)
 
 
-def accuracy_by_share(found: Mapping[str, Any], basis: str, path: Path) -> Path:
+def accuracy_by_share(study: PruningStudy, basis: Basis, path: Path) -> Path:
     """Top-1 against the share that was really removed: after fine-tuning (with intervals), and before it (dotted)."""
     figure, axes = new_figure(7, 4.6)
-    for method, (colour, marker) in _LOOK.items():
-        rows = _rows(found, basis, method)
-        if not rows:
+    for method, look in _LOOK.items():
+        measured = [each for _, each in _measured(study, basis, method)]
+        if not measured:
             continue
-        shares = [row["removed"][basis] for row in rows]
-        _points(axes, shares, [row["accuracy_after"] for row in rows], colour, marker, method)
-        before = [row["accuracy_before"]["mean"] for row in rows]
-        axes.plot(shares, before, color=colour, linestyle=":", linewidth=1, alpha=0.7)
-    axes.axhline(found["baseline"]["accuracy"], color="grey", linewidth=1, linestyle="--", label="unpruned")
+        shares = [each.removed.of(basis) for each in measured]
+        _points(axes, shares, [each.accuracy_after for each in measured], look, method)
+        before = [each.accuracy_before.mean for each in measured]
+        axes.plot(shares, before, color=look.colour, linestyle=":", linewidth=1, alpha=0.7)
+    axes.axhline(study.baseline.accuracy, color="grey", linewidth=1, linestyle="--", label="unpruned")
     axes.set_xlabel(f"share of {_UNITS[basis]} removed (as reached)")
     axes.set_ylabel("top-1 on eval samples")
-    axes.set_title(f"{found['recipe']}: solid after fine-tuning, dotted before", fontsize=10)
+    axes.set_title(f"{study.recipe}: solid after fine-tuning, dotted before", fontsize=10)
     return _finish(figure, axes, path)
 
 
-def accuracy_by_latency(found: Mapping[str, Any], runtime: str, path: Path) -> Path:
+def accuracy_by_latency(study: PruningStudy, runtime: str, path: Path) -> Path:
     """Top-1 after fine-tuning against latency, as a share of the unpruned model's in the same sitting; bars are
     95 % intervals.
     """
     figure, axes = new_figure(7, 4.6)
-    for basis, line in (("parameters", "-"), ("macs", "--")):
-        for method, (colour, marker) in _LOOK.items():
-            rows = [row for row in _rows(found, basis, method) if runtime in row["latency"]]
-            rows.sort(key=lambda row: row["latency"][runtime]["ratio"])
-            if rows:
-                times = [row["latency"][runtime] for row in rows]
-                wide = [[0.0 if t["high"] is None else abs(t[end] - t["ratio"]) for t in times] for end in _ENDS]
-                axes.errorbar([t["ratio"] for t in times], [row["accuracy_after"]["mean"] for row in rows],
-                              xerr=wide, fmt="none", ecolor=colour, alpha=0.4)  # fmt: skip
-                ratios = [time["ratio"] for time in times]
-                accuracies = [row["accuracy_after"] for row in rows]
-                _points(axes, ratios, accuracies, colour, marker, f"{method}, by {_UNITS[basis]}", line)
-    axes.scatter([1.0], [found["baseline"]["accuracy_finetuned"]["mean"]], color="grey", marker="*", s=90, zorder=3)
-    place = (1.0, found["baseline"]["accuracy_finetuned"]["mean"])
+    for basis, line in zip(BASES, ("-", "--"), strict=True):
+        for method, look in _LOOK.items():
+            timed = [
+                (row.latency[runtime], measured.accuracy_after)
+                for row, measured in _measured(study, basis, method)
+                if runtime in row.latency
+            ]
+            timed.sort(key=lambda pair: pair[0].ratio)
+            if timed:
+                _by_time(axes, timed, look, f"{method}, by {_UNITS[basis]}", line)
+    place = (1.0, study.baseline.accuracy_finetuned.mean)
+    axes.scatter([place[0]], [place[1]], color="grey", marker="*", s=90, zorder=3)
     axes.annotate("unpruned", place, xytext=(4, 6), textcoords="offset points", fontsize=8)
     axes.set_xlabel(f"host latency in {runtime} ÷ the unpruned model's")
     axes.set_ylabel("top-1 on eval samples after fine-tuning")
-    axes.set_title(f"{found['recipe']}: up and to the left is better", fontsize=10)
+    axes.set_title(f"{study.recipe}: up and to the left is better", fontsize=10)
     return _finish(figure, axes, path)
 
 
-def _rows(found: Mapping[str, Any], basis: str, method: str) -> list[Mapping[str, Any]]:
-    rows = [r for r in found["rows"] if r["method"] == method and r["basis"] == basis and r["seeds"]]
-    return sorted(rows, key=lambda row: float(row["removed"][basis]))
+def _by_time(axes: Axes, timed: Sequence[tuple[Latency, Mean]], look: _Look, label: str, line: str) -> None:
+    """Points with bars both ways."""
+    ratios = [time.ratio for time, _ in timed]
+    # A time without an interval has no bar.
+    below = [0.0 if time.high is None else abs(time.low - time.ratio) for time, _ in timed]
+    above = [0.0 if time.high is None else abs(time.high - time.ratio) for time, _ in timed]
+    means = [accuracy for _, accuracy in timed]
+    axes.errorbar(ratios, [mean.mean for mean in means], xerr=[below, above], fmt="none", ecolor=look.colour, alpha=0.4)
+    _points(axes, ratios, means, look, label, line)
+
+
+def _measured(study: PruningStudy, basis: Basis, method: Method) -> list[tuple[Row, Measured]]:
+    """What was reached, by what is really gone."""
+    rows = [(row, row.measured) for row in study.rows if row.method == method and row.basis == basis and row.measured]
+    return sorted(rows, key=lambda pair: pair[1].removed.of(basis))
 
 
 def _points(
-    axes: Any,
-    places: Sequence[float],
-    means: Sequence[Mapping[str, Any]],
-    colour: str,
-    marker: str,
-    label: str,
-    line: str = "-",
+    axes: Axes, places: Sequence[float], means: Sequence[Mean], look: _Look, label: str, line: str = "-"
 ) -> None:
-    halves = [0.0 if m["high"] is None else m["high"] - m["mean"] for m in means]
-    heights = [m["mean"] for m in means]
+    heights, halves = [mean.mean for mean in means], [mean.above or 0.0 for mean in means]
     axes.errorbar(
-        places, heights, yerr=halves, color=colour, marker=marker, markersize=5, linestyle=line, linewidth=1.4,
-        capsize=3, label=label,
+        places, heights, yerr=halves, color=look.colour, marker=look.marker, markersize=5, linestyle=line,
+        linewidth=1.4, capsize=3, label=label,
     )  # fmt: skip
 
 
-def _finish(figure: Any, axes: Any, path: Path) -> Path:
+def _finish(figure: Figure, axes: Axes, path: Path) -> Path:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return save_figure(figure, path)
 
 
 _QUANTIZERS = {
-    "uniform": ("#0072B2", "o"),
-    "uniform per channel": ("#009E73", "^"),
-    "quantile": ("#D55E00", "s"),
-    "k-means": ("#CC79A7", "D"),
+    "uniform": _Look("#0072B2", "o"),
+    "uniform per channel": _Look("#009E73", "^"),
+    "quantile": _Look("#D55E00", "s"),
+    "k-means": _Look("#CC79A7", "D"),
 }
 
 
-def accuracy_by_size(found: Mapping[str, Any], path: Path) -> Path:
+def accuracy_by_size(study: QuantizerStudy, path: Path) -> Path:
     """The metric against the packed size of the weights, a line for each quantizer, a point for each number of bits."""
     figure, axes = new_figure(7, 4.6)
-    for name, (colour, marker) in _QUANTIZERS.items():
-        rows = sorted((row for row in found["rows"] if row["quantizer"] == name), key=lambda row: int(row["bits"]))
-        sizes, heights = [row["packed_bytes"] / 1000 for row in rows], [row["accuracy"] for row in rows]
-        axes.plot(sizes, heights, color=colour, marker=marker, markersize=5, linewidth=1.4, label=name)
+    for name, look in _QUANTIZERS.items():
+        rows = sorted((row for row in study.rows if row.quantizer == name), key=lambda row: row.bits)
+        sizes, heights = [row.packed_bytes / 1000 for row in rows], [row.accuracy for row in rows]
+        axes.plot(sizes, heights, color=look.colour, marker=look.marker, markersize=5, linewidth=1.4, label=name)
         for row, size, height in zip(rows, sizes, heights, strict=True):
             axes.annotate(
-                f"{row['bits']}", (size, height), xytext=(3, 4), textcoords="offset points", fontsize=7, color=colour
+                f"{row.bits}", (size, height), xytext=(3, 4), textcoords="offset points", fontsize=7, color=look.colour
             )
-    axes.axhline(found["float"]["accuracy"], color="grey", linewidth=1, linestyle="--", label="float32")
-    axes.set_xlabel(f"packed weights in kB (float32: {found['float']['bytes'] / 1000:.0f})")
-    axes.set_ylabel(f"{found['metric']} on eval samples")
-    axes.set_title(f"{found['recipe']}: weights quantized, not trained after; numbers are bits", fontsize=10)
+    axes.axhline(study.float.accuracy, color="grey", linewidth=1, linestyle="--", label="float32")
+    axes.set_xlabel(f"packed weights in kB (float32: {study.float.bytes / 1000:.0f})")
+    axes.set_ylabel(f"{study.metric} on eval samples")
+    axes.set_title(f"{study.recipe}: weights quantized, not trained after; numbers are bits", fontsize=10)
     return _finish(figure, axes, path)
 
 

@@ -11,11 +11,11 @@ import copy
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast, get_args
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from pocketforge.errors import ModelError, PocketforgeError, RecipeError
+from pocketforge.errors import ModelError, RecipeError
+from pocketforge.events import Progress, Say
 from pocketforge.facts.gather import gather
 from pocketforge.model.load import count_macs, count_parameters
 from pocketforge.pruning.unstructured import measure_zeros
@@ -26,6 +26,20 @@ from pocketforge.run.inputs import unchanged
 from pocketforge.studies import methods, timing, verdicts
 from pocketforge.studies.cells import Cells, key_of
 from pocketforge.studies.intervals import mean_interval
+from pocketforge.studies.pruning_study import (
+    CONTROL,
+    Ask,
+    Baseline,
+    Cell,
+    Exported,
+    Measured,
+    Pruned,
+    PruningStudy,
+    Removed,
+    Row,
+    Trained,
+)
+from pocketforge.studies.settings import Settings
 from pocketforge.studies.workbench import Workbench, digest_of, model_spec, structure_of
 from pocketforge.training.loop import deterministic
 
@@ -33,31 +47,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
-from pocketforge.studies.settings import Settings
 
 VERSION = 1
-METHODS: tuple[methods.Method, ...] = get_args(methods.Method)
-BASES: tuple[methods.Basis, ...] = get_args(methods.Basis)
-# The unpruned model under the same fine-tuning: what training alone brings.
-CONTROL = "none"
-
-Tell = Callable[[str], None]
-Watch = Callable[[float, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One cell of the study."""
-
-    method: str
-    basis: str
-    ratio: float
-    seed: int
-
-    @property
-    def title(self) -> str:
-        what = "unpruned" if self.method == CONTROL else f"{self.method} {self.ratio:g} of {self.basis}"
-        return f"{what}, seed {self.seed}"
 
 
 def finetune_budget(recipe: Recipe, epochs: int | None) -> Finetune:
@@ -65,8 +56,8 @@ def finetune_budget(recipe: Recipe, epochs: int | None) -> Finetune:
 
     In one process: several would compete with the timings. Raises RecipeError when the epochs do not fit the rest.
     """
-    found = recipe.finetunes()
-    budget = found[-1][1] if found else Finetune()
+    finetunes = recipe.finetunes()
+    budget = finetunes[-1][1] if finetunes else Finetune()
     try:
         return dataclasses.replace(budget, epochs=epochs or budget.epochs, processes=1)
     except ValueError as error:
@@ -74,12 +65,12 @@ def finetune_budget(recipe: Recipe, epochs: int | None) -> Finetune:
 
 
 def run_study(
-    recipe: Recipe, settings: Settings, cache: Path, cells: Cells, *, tell: Tell, watch: Watch
-) -> dict[str, Any]:
-    """Make every cell that is not kept yet, time what was not timed; returns the content of study.json.
+    recipe: Recipe, settings: Settings, cache: Path, cells: Cells, *, tell: Say, watch: Progress
+) -> PruningStudy:
+    """Make every cell that is not kept yet, time what was not timed.
 
     tell: gets a line for each piece that was done, with elapsed and remaining time. watch: progress inside a piece.
-    A cell that cannot be reached has its "error". Raises what concerns all cells: the model, its data, an exporter.
+    A cell that cannot be reached has its error. Raises what concerns all cells: the model, its data, an exporter.
     """
     if recipe.task != "classification":
         raise RecipeError(
@@ -89,11 +80,13 @@ def run_study(
 
 
 class _Study:
-    def __init__(self, recipe: Recipe, settings: Settings, cache: Path, cells: Cells, tell: Tell, watch: Watch) -> None:
-        self.recipe, self.settings, self.cache, self.cells = recipe, settings, cache, cells
-        self.tell, self.watch = tell, watch
+    def __init__(
+        self, recipe: Recipe, settings: Settings, cache: Path, cells: Cells, tell: Say, watch: Progress
+    ) -> None:
+        self.recipe, self.settings, self.cells = recipe, settings, cells
         facts = gather(recipe, cache)
         self.bench = Workbench(recipe)
+        self.place = timing.Place(self.bench, cells, tell, watch)
         cells.guard = functools.partial(unchanged, facts.files.values(), "the study")
         stages = ("prune", "finetune", "export")
         libraries = sorted({name for stage in stages for name in STAGES[stage].libraries})
@@ -113,41 +106,42 @@ class _Study:
         # Of the cell made last: seeds that share a pruned model come one after another.
         self._cut: tuple[str, nn.Module, methods.Cut] | None = None
 
-    def run(self) -> dict[str, Any]:
-        module, example = self.bench.module, self.bench.example
-        whole = {"parameters": count_parameters(module), "macs": count_macs(module, example)}
+    def run(self) -> PruningStudy:
+        module, structure = self.bench.module, structure_of(self.bench.module, {})
+        parameters, macs = count_parameters(module), count_macs(module, self.bench.example)
         asks = list(self._asks())
-        clock = _Clock(len(asks), self.tell)
-        self._export(module, structure_of(module, {}))  # an exporter that is missing shows now, not after hours
-        found = []
+        clock = _Clock(len(asks), self.place.tell)
+        self._export(module, structure)  # an exporter that is missing shows now, not after hours
+        cells = []
         for ask in asks:
-            cell, reused = self.cells.once(self._key(ask), functools.partial(self._make, ask, whole))
-            found.append(cell)
+            cell, reused = self.cells.once(self._key(ask), Cell, functools.partial(self._make, ask, parameters, macs))
+            cells.append(cell)
             clock.done(f"{ask.title}: {_outcome(cell)}", reused)
-        control = [cell for cell in found if cell["method"] == CONTROL]
-        rows = [_row(group) for group in _grouped(found)]
         about = {"libraries": self.runtimes, "host": self.host, "rounds": self.settings.rounds}
-        sittings = timing.time_all(
-            self.bench, self.cells, rows, self.settings, about, self.cache, self.tell, self.watch
+        rows = [_row(group) for group in _grouped(cells)]
+        sittings = timing.time_all(self.place, rows, self.settings.runtimes, self.settings.rounds, about)
+        rows = timing.with_latencies(rows, sittings)
+        control = [cell.trained for cell in cells if cell.ask.method == CONTROL and cell.trained]
+        if not control:
+            raise ModelError(f"the unpruned model cannot be trained: {cells[0].error}")
+        return PruningStudy(
+            version=VERSION,
+            recipe=self.recipe.name,
+            host=self.host,
+            settings=self.settings,
+            baseline=Baseline(
+                parameters=parameters,
+                macs=macs,
+                eval_samples=sum(len(targets) for _, targets in self.bench.eval),
+                accuracy=control[0].accuracy_before,
+                accuracy_finetuned=mean_interval([trained.accuracy_after for trained in control]),
+                structure=structure,
+            ),
+            cells=cells,
+            rows=rows,
+            sittings=sittings,
+            verdicts=verdicts.judge(cells, rows, sittings, self.settings.runtimes),
         )
-        timing.add_latencies(rows, sittings)
-        return {
-            "version": VERSION,
-            "recipe": self.recipe.name,
-            "host": self.host,
-            "settings": dataclasses.asdict(self.settings),
-            "baseline": {
-                **whole,
-                "eval_samples": sum(len(targets) for _, targets in self.bench.eval),
-                "accuracy": control[0]["accuracy_before"],
-                "accuracy_finetuned": mean_interval([c["accuracy_after"] for c in control if not c["error"]] or [0.0]),
-                "structure": structure_of(module, {}),
-            },
-            "cells": found,
-            "rows": rows,
-            "sittings": sittings,
-            "verdicts": verdicts.judge(found, rows, sittings, self.settings.runtimes),
-        }
 
     def _asks(self) -> Iterator[Ask]:
         seeds = range(self.settings.seeds)
@@ -165,58 +159,47 @@ class _Study:
                 **self.about,
                 "ask": dataclasses.asdict(ask),
                 "finetune": dataclasses.asdict(self.settings.finetune),
-                "method": {}
-                if ask.method == CONTROL
-                else methods.settings_for(cast(methods.Method, ask.method), self.recipe.compress),
+                "method": {} if ask.method == "none" else methods.settings_for(ask.method, self.recipe.compress),
                 # The first seed's file is exported.
                 "runtimes": self.runtimes if ask.seed == self.recipe.seed else {},
             }
         )
 
-    def _make(self, ask: Ask, whole: dict[str, int]) -> dict[str, Any]:
-        self.watch(0.0, f"{ask.title}: pruning")
-        cell: dict[str, Any] = {**dataclasses.asdict(ask), "error": "", "note": ""}
+    def _make(self, ask: Ask, parameters: int, macs: int) -> Cell:
+        """parameters, macs: of the unpruned model."""
+        self.place.watch(0.0, f"{ask.title}: pruning")
+        cell = Cell(ask)
         try:
-            module, masks, cell["note"] = self._pruned(ask)
-            zeros = measure_zeros(module).zeros if masks else 0
-            cell |= {
-                "parameters": count_parameters(module),
-                "macs": count_macs(module, self.bench.example),
-                "zeros": zeros,
-                "structure": structure_of(module, masks),
-            }
-            cell["removed"] = {
-                "parameters": 1 - (cell["parameters"] - zeros) / whole["parameters"],
-                "macs": 1 - cell["macs"] / whole["macs"],
-            }
-            trained, _ = self._trained(ask, module, masks, cell["structure"])
-        except PocketforgeError as error:
-            if not isinstance(error, ModelError):
-                raise
-            return cell | {"error": error.message}
-        return cell | trained
+            module, masks, note = self._pruned(ask)
+            pruned = self._measured(module, masks, parameters, macs)
+            cell = dataclasses.replace(cell, note=note, pruned=pruned)
+            return dataclasses.replace(cell, trained=self._trained(ask, module, masks, pruned.structure))
+        except ModelError as error:
+            return dataclasses.replace(cell, error=error.message)
+
+    def _measured(self, module: nn.Module, masks: dict[str, Tensor], parameters: int, macs: int) -> Pruned:
+        zeros = measure_zeros(module).zeros if masks else 0
+        left, macs_left = count_parameters(module), count_macs(module, self.bench.example)
+        removed = Removed(1 - (left - zeros) / parameters, 1 - macs_left / macs)
+        return Pruned(left, macs_left, zeros, structure_of(module, masks), removed)
 
     def _pruned(self, ask: Ask) -> tuple[nn.Module, dict[str, Tensor], str]:
-        """A pruned copy of the model, of one's own."""
-        if ask.method == CONTROL:
+        """A pruned copy of the model, of one's own; the masks of its zeros, and a note."""
+        if ask.method == "none" or ask.basis == "":
             return self.bench.subject(ask.seed).module, {}, ""
-        method = cast(methods.Method, ask.method)
-        basis = cast(methods.Basis, ask.basis)
-        seed = ask.seed if methods.draws_at_random(method, self.recipe.compress) else self.recipe.seed
+        seed = ask.seed if methods.draws_at_random(ask.method, self.recipe.compress) else self.recipe.seed
         name = key_of(dataclasses.asdict(dataclasses.replace(ask, seed=seed)))
         if self._cut is None or self._cut[0] != name:
             self._cut = None
             subject = self.bench.subject(seed)
-            subject.emit = lambda fraction, words: self.watch(fraction, f"{ask.title}: {words}")
+            subject.emit = lambda fraction, words: self.place.watch(fraction, f"{ask.title}: {words}")
             with deterministic(seed):
-                cut = methods.cut(subject, method, basis, ask.ratio, self.recipe.compress)
+                cut = methods.cut(subject, ask.method, ask.basis, ask.ratio, self.recipe.compress)
             self._cut = (name, subject.module, cut)
         _, module, cut = self._cut
         return copy.deepcopy(module), dict(cut.masks), cut.note
 
-    def _trained(
-        self, ask: Ask, module: nn.Module, masks: dict[str, Tensor], structure: str
-    ) -> tuple[dict[str, Any], bool]:
+    def _trained(self, ask: Ask, module: nn.Module, masks: dict[str, Tensor], structure: str) -> Trained:
         """Accuracies around fine-tuning, and the exported files' sizes. Equal pruned models are trained once a seed."""
         finetune = self.settings.finetune
         export = ask.seed == self.recipe.seed
@@ -230,60 +213,68 @@ class _Study:
             }
         )
 
-        def make() -> dict[str, Any]:
+        def watch(fraction: float, words: str) -> None:
+            self.place.watch(fraction, f"{ask.title}: {words}")
+
+        def make() -> Trained:
             before = self.bench.accuracy(module)
-            partial = self.cells.partial(key)
-            self.bench.finetune(
-                module, masks, finetune, ask.seed, partial, lambda f, words: self.watch(f, f"{ask.title}: {words}")
-            )
+            self.bench.finetune(module, masks, finetune, ask.seed, self.cells.partial(key), watch)
             after = self.bench.accuracy(module)
-            files = self._export(module, structure) if export else {}
-            return {"accuracy_before": before, "accuracy_after": after, "files": files}
+            return Trained(before, after, self._export(module, structure) if export else {})
 
-        found = self.cells.once(key, make)
+        trained, _ = self.cells.once(key, Trained, make)
         self.cells.forget_partial(key)
-        return found
+        return trained
 
-    def _export(self, module: nn.Module, structure: str) -> dict[str, Any]:
-        return timing.export_all(self.bench, self.cells, module, structure, self.settings.runtimes, self.watch)
+    def _export(self, module: nn.Module, structure: str) -> dict[str, Exported]:
+        return timing.export_all(self.place, module, structure, self.settings.runtimes)
 
 
-def _grouped(cells: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+def _grouped(cells: Sequence[Cell]) -> list[list[Cell]]:
+    groups: dict[tuple[str, float, str], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell["basis"], cell["ratio"], cell["method"]), []).append(cell)
+        groups.setdefault((cell.ask.basis, cell.ask.ratio, cell.ask.method), []).append(cell)
     return list(groups.values())
 
 
-def _row(cells: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(cells: Sequence[Cell]) -> Row:
     """All seeds of one method, basis and share in one line; sizes and structure are the first seed's."""
-    first = cells[0]
-    row = {name: first[name] for name in ("method", "basis", "ratio", "note")}
-    good = [cell for cell in cells if not cell["error"]]
-    row["error"] = next((cell["error"] for cell in cells if cell["error"]), "")
-    row["seeds"] = len(good)
-    if not good:
-        return row
-    row |= {name: good[0][name] for name in ("parameters", "macs", "zeros", "structure", "files")}
-    row["removed"] = {
-        basis: mean_interval([cell["removed"][basis] for cell in good])["mean"] for basis in good[0]["removed"]
-    }
-    for when in ("accuracy_before", "accuracy_after"):
-        row[when] = mean_interval([cell[when] for cell in good])
-    return row
+    ask = cells[0].ask
+    error = next((cell.error for cell in cells if cell.error), "")
+    reached = [(cell.pruned, cell.trained) for cell in cells if cell.pruned and cell.trained]
+    measured = _means(reached) if reached else None
+    return Row(ask.method, ask.basis, ask.ratio, cells[0].note, error, len(reached), measured)
 
 
-def _outcome(cell: dict[str, Any]) -> str:
-    if cell["error"]:
-        return f"not reached: {cell['error'].splitlines()[0]}"
-    gone = "" if cell["method"] == CONTROL else f"{cell['removed'][cell['basis']]:.3f} removed, "
-    return f"{gone}top-1 {cell['accuracy_before']:.4f} → {cell['accuracy_after']:.4f}"
+def _means(seeds: Sequence[tuple[Pruned, Trained]]) -> Measured:
+    pruned, trained = seeds[0]
+    return Measured(
+        parameters=pruned.parameters,
+        macs=pruned.macs,
+        zeros=pruned.zeros,
+        structure=pruned.structure,
+        files=trained.files,
+        removed=Removed(
+            mean_interval([each.removed.parameters for each, _ in seeds]).mean,
+            mean_interval([each.removed.macs for each, _ in seeds]).mean,
+        ),
+        accuracy_before=mean_interval([each.accuracy_before for _, each in seeds]),
+        accuracy_after=mean_interval([each.accuracy_after for _, each in seeds]),
+    )
+
+
+def _outcome(cell: Cell) -> str:
+    if cell.error:
+        return f"not reached: {cell.error.splitlines()[0]}"
+    assert cell.pruned is not None and cell.trained is not None
+    gone = f"{cell.pruned.removed.of(cell.ask.basis):.3f} removed, " if cell.ask.basis != "" else ""
+    return f"{gone}top-1 {cell.trained.accuracy_before:.4f} → {cell.trained.accuracy_after:.4f}"
 
 
 class _Clock:
     """Says what was done, how long it took so far and, from the pieces made in this run, how long the rest will."""
 
-    def __init__(self, total: int, tell: Tell) -> None:
+    def __init__(self, total: int, tell: Say) -> None:
         self.total, self.tell = total, tell
         self.number = self.made = 0
         self.started = self.last = time.monotonic()
@@ -298,8 +289,8 @@ class _Clock:
         self.last = now
         left = self.total - self.number
         rest = f", about {minutes(self.spent / self.made * left)} left" if self.made and left else ""
-        kept = "kept" if reused else f"{minutes(now - self.started)} gone"
-        self.tell(f"[{self.number}/{self.total}] {words} ({kept}{rest})")
+        spent_words = "kept" if reused else f"{minutes(now - self.started)} gone"
+        self.tell(f"[{self.number}/{self.total}] {words} ({spent_words}{rest})")
 
 
 def minutes(seconds: float) -> str:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import functools
 import gzip
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from pocketforge import events
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.facts.gather import gather
-from pocketforge.metrics import accuracy, parity
+from pocketforge.metrics import Array, accuracy, compare
 from pocketforge.model.load import load_exported
 from pocketforge.plan.lanes import make_plan
 from pocketforge.quantization.codebook import batched, float_weights, weight_error, with_weights
@@ -32,15 +30,11 @@ from pocketforge.recipe import Recipe
 from pocketforge.run.part import run_part
 from pocketforge.run.reuse import origin_of
 from pocketforge.studies.cells import Cells, key_of
+from pocketforge.studies.quantizer_study import FloatModel, LayerError, QuantizerRow, QuantizerStudy
 from pocketforge.training.loop import deterministic
-
-if TYPE_CHECKING:
-    Samples = list[NDArray[Any]]
 
 VERSION = 1
 _BATCH = 50
-
-Tell = Callable[[str], None]
 
 
 def run_study(
@@ -49,19 +43,13 @@ def run_study(
     cache: Path,
     cells: Cells,
     *,
-    tell: Tell,
+    tell: events.Say,
     emit: events.Emit = events.ignore,
-) -> dict[str, Any]:
-    """Make every cell that is not kept yet; returns the content of quantizers.json.
+) -> QuantizerStudy:
+    """Make every cell that is not kept yet.
 
     bits: of an index, 2 to 8 each. tell: gets a line for each cell. Raises what the model's and the data's steps raise,
     and StageFailed when the model has no weight to quantize.
-
-    Of each row: weight_mse and weight_sqnr_db over all quantized weights together, output_sqnr_db against the float
-    model on the calibration samples, accuracy (the recipe's metric) on the eval samples; sizes in bytes of the whole
-    model's weights and biases: packed_bytes (indices of `bits` bits, levels or scales, the rest in float32), its
-    packed_gzip_bytes, entropy_bytes (were indices entropy coded), and float_gzip_bytes: gzip of the same weights as
-    float32, which is what an .onnx, .pte or .tflite without codebooks takes to download.
     """
     plan = make_plan(recipe, gather(recipe, cache))
     outcome = run_part(plan, (plan.data, plan.reference), cache, "study", emit)
@@ -72,21 +60,25 @@ def run_study(
     for index, (number, name) in enumerate(asks):
         key = key_of({"version": VERSION, "reference": origin_of(reference), "data": origin_of(data),
                       "metric": recipe.task_metric, "quantizer": name, "bits": number})  # fmt: skip
-        row, reused = cells.once(key, functools.partial(subject.row, name, number))
+        row, reused = cells.once(key, QuantizerRow, functools.partial(subject.row, name, number))
         rows.append(row)
         tell(
-            f"[{index + 1}/{len(asks)}] {name}, {number} bits: {recipe.task_metric} {row['accuracy']:.4f}, output SQNR "
-            f"{row['output_sqnr_db']:.1f} dB, {row['packed_bytes']:,} bytes" + (" (kept)" if reused else "")
+            f"[{index + 1}/{len(asks)}] {name}, {number} bits: {recipe.task_metric} {row.accuracy:.4f}, output SQNR "
+            f"{row.output_sqnr_db:.1f} dB, {row.packed_bytes:,} bytes" + (" (kept)" if reused else "")
         )
-    return {
-        "version": VERSION,
-        "recipe": recipe.name,
-        "metric": recipe.task_metric,
-        "bits": list(bits),
-        "quantizers": list(QUANTIZERS),
-        **subject.about(),
-        "rows": rows,
-    }
+    return QuantizerStudy(
+        version=VERSION,
+        recipe=recipe.name,
+        metric=recipe.task_metric,
+        bits=tuple(bits),
+        quantizers=tuple(QUANTIZERS),
+        eval_samples=len(subject.targets),
+        calibration_samples=len(subject.outputs),
+        weights=len(subject.weights),
+        weight_values=sum(weight.size for weight in subject.weights.values()),
+        float=subject.float_model(),
+        rows=tuple(rows),
+    )
 
 
 class _Subject:
@@ -106,17 +98,11 @@ class _Subject:
         self.outputs = self._run(self.graph, self.calibration)
         self.accuracy = self._accuracy(self.graph)
 
-    def about(self) -> dict[str, Any]:
+    def float_model(self) -> FloatModel:
         raw = [array.tobytes() for array in (*self.weights.values(), *self.rest.values())]
-        return {
-            "eval_samples": len(self.targets),
-            "calibration_samples": len(self.outputs),
-            "weights": len(self.weights),
-            "weight_values": sum(weight.size for weight in self.weights.values()),
-            "float": {"accuracy": self.accuracy, "bytes": sum(map(len, raw)), "gzip_bytes": _gzip(raw)},
-        }
+        return FloatModel(self.accuracy, sum(map(len, raw)), _gzip(raw))
 
-    def row(self, name: str, bits: int) -> dict[str, Any]:
+    def row(self, name: str, bits: int) -> QuantizerRow:
         """One cell."""
         values: dict[str, NDArray[np.float32]] = {}
         packed: list[bytes] = []
@@ -126,41 +112,42 @@ class _Subject:
             quantized = QUANTIZERS[name](weight, 2**bits)
             parts = [pack_bits(quantized.indices, bits).tobytes(), _stored(quantized)]
             ideal = entropy_bits(quantized.indices) * weight.size / 8 + len(parts[1])
-            kept = sum(map(len, parts)) >= weight.nbytes  # as scheme codebook does where nothing would be gained
-            values[weight_name] = weight if kept else quantized.values
-            packed += [weight.tobytes()] if kept else parts
-            entropy += weight.nbytes if kept else ideal
-            layers.append({"name": weight_name, "float": kept, **asdict(weight_error(weight, values[weight_name]))})
+            stays_float = sum(map(len, parts)) >= weight.nbytes  # as scheme codebook does where nothing would be gained
+            values[weight_name] = weight if stays_float else quantized.values
+            packed += [weight.tobytes()] if stays_float else parts
+            entropy += weight.nbytes if stays_float else ideal
+            error = weight_error(weight, values[weight_name])
+            layers.append(LayerError(weight_name, stays_float, error.mse, error.sqnr_db))
         graph = with_weights(self.graph, values)
         rest = [array.tobytes() for array in self.rest.values()]
         before, after = (np.concatenate([w.reshape(-1) for w in side.values()]) for side in (self.weights, values))
         whole = weight_error(before, after)
-        return {
-            "quantizer": name,
-            "bits": bits,
-            "weight_mse": whole.mse,
-            "weight_sqnr_db": whole.sqnr_db,
-            "output_sqnr_db": parity(self._run(graph, self.calibration), self.outputs)["sqnr_db"],
-            "accuracy": self._accuracy(graph),
-            "packed_bytes": sum(map(len, packed)) + sum(map(len, rest)),
-            "packed_gzip_bytes": _gzip(packed + rest),
-            "entropy_bytes": math.ceil(entropy) + sum(map(len, rest)),
-            "float_gzip_bytes": _gzip([array.tobytes() for array in values.values()] + rest),
-            "layers": layers,
-        }
+        return QuantizerRow(
+            quantizer=name,
+            bits=bits,
+            weight_mse=whole.mse,
+            weight_sqnr_db=whole.sqnr_db,
+            output_sqnr_db=compare(self._run(graph, self.calibration), self.outputs).sqnr_db,
+            accuracy=self._accuracy(graph),
+            packed_bytes=sum(map(len, packed)) + sum(map(len, rest)),
+            packed_gzip_bytes=_gzip(packed + rest),
+            entropy_bytes=math.ceil(entropy) + sum(map(len, rest)),
+            float_gzip_bytes=_gzip([array.tobytes() for array in values.values()] + rest),
+            layers=tuple(layers),
+        )
 
     def _accuracy(self, graph: torch.fx.GraphModule) -> float:
-        return accuracy(self._run(graph, self.eval), self.targets, self.recipe.task)[self.recipe.task_metric]
+        return float(accuracy(self._run(graph, self.eval), self.targets, self.recipe.task)[self.recipe.task_metric])
 
-    def _run(self, graph: torch.fx.GraphModule, samples: Samples) -> NDArray[Any]:
+    def _run(self, graph: torch.fx.GraphModule, samples: Sequence[Array]) -> Array:
         """The first output for all samples."""
         module = batched(graph)
-        found = []
+        outputs = []
         with deterministic(self.recipe.seed), torch.no_grad():
             for start in range(0, len(samples[0]), _BATCH):
                 answer = module(*(torch.from_numpy(np.array(array[start : start + _BATCH])) for array in samples))
-                found.append((answer[0] if isinstance(answer, tuple) else answer).numpy())
-        return np.concatenate(found)
+                outputs.append((answer[0] if isinstance(answer, tuple) else answer).numpy())
+        return np.concatenate(outputs)
 
 
 def _stored(quantized: QuantizedWeight) -> bytes:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import TypeVar
 
 from pocketforge.recipe import suggest
 
 STEP = "0.1"
 MOST = 100
+Word = TypeVar("Word", bound=str)
 _NUMBER = re.compile(r"(0|[1-9][0-9]*)?(\.[0-9]{1,6})?\Z")
 
 
@@ -23,19 +25,19 @@ def parse_ratios(text: str, step: str = "") -> tuple[float, ...]:
     if not dots:
         if step:
             raise ValueError(f"a step is for a range such as 0.1..0.7, found {text!r}")
-        found = [_ratio(word) for word in text.split(",")]
+        ratios = [_ratio(word) for word in text.split(",")]
     else:
         last, colon, own = rest.partition(":")
         if colon and step:
             raise ValueError(f"the step is given twice: in {text!r} and as {step!r}")
-        found = _range(_ratio(first), _ratio(last), _number(own if colon else step or STEP, "a step"))
-    twice = sorted({ratio for ratio in found if found.count(ratio) > 1})
+        ratios = _range(_ratio(first), _ratio(last), _number(own if colon else step or STEP, "a step"))
+    twice = sorted({ratio for ratio in ratios if ratios.count(ratio) > 1})
     if twice:
         raise ValueError(f"the same ratio twice: {twice[0]}")
-    return tuple(float(ratio) for ratio in sorted(found))
+    return tuple(float(ratio) for ratio in sorted(ratios))
 
 
-def parse_choice(text: str, known: Sequence[str]) -> tuple[str, ...]:
+def parse_choice(text: str, known: Sequence[Word]) -> tuple[Word, ...]:
     """`a,b` → the named ones, in `known`'s order. Raises ValueError for an unknown name, none, or one twice."""
     words = text.split(",")
     for word in words:

@@ -1,19 +1,29 @@
-"""Studies as rows of words and numbers: for the terminal, and as CSV. Standard library only."""
+"""Studies as rows of words and numbers: for the terminal, and as CSV. No torch."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pocketforge.outcomes.sensitivity import SensitivityOutcome
+from pocketforge.studies.intervals import Mean
+from pocketforge.studies.pruning_study import Exported, Measured, PruningStudy, Row
+from pocketforge.studies.quantizer_study import QuantizerRow, QuantizerStudy
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`numbers` names the columns that hold numbers."""
+    """A table.
+
+    Attributes:
+        title: What it is of.
+        columns: Their names.
+        rows: A cell for each column.
+        numbers: Names of the columns that hold numbers.
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -45,154 +55,156 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def accuracy_table(found: Mapping[str, Any]) -> Table:
+def accuracy_table(study: PruningStudy) -> Table:
     """Each method at each share: what it really removed, and top-1 before and after fine-tuning."""
     numbers = ("asked", "parameters removed", "MACs removed", "top-1 before", "top-1 after", "95 % ±")
-    rows = []
-    for row in found["rows"]:
-        names = (row["basis"] or "–", row["method"], f"{row['ratio']:g}")
-        if not row["seeds"]:
-            rows.append((*names, "–", "–", "–", "–", "–"))
-            continue
-        removed, after = row["removed"], row["accuracy_after"]
-        half = "?" if after["high"] is None else f"{after['high'] - after['mean']:.4f}"
-        rows.append(
-            (
-                *names,
-                f"{removed['parameters']:.3f}",
-                f"{removed['macs']:.3f}",
-                f"{row['accuracy_before']['mean']:.4f}",
-                f"{after['mean']:.4f}",
-                half,
-            )
-        )
-    title = f"{found['recipe']}: top-1 on {found['baseline']['eval_samples']} eval samples, {_seeds(found)}"
+    rows = [(*_names(row), *_accuracies(row.measured)) for row in study.rows]
+    count = study.settings.seeds
+    seeds = f"{count} seed{'s' if count > 1 else ''}"
+    title = f"{study.recipe}: top-1 on {study.baseline.eval_samples} eval samples, {seeds}"
     return Table(title, ("basis", "method", *numbers), rows, numbers)
 
 
-def cost_table(found: Mapping[str, Any]) -> Table | None:
+def _names(row: Row) -> tuple[str, str, str]:
+    return row.basis or "–", row.method, f"{row.ratio:g}"
+
+
+def _accuracies(measured: Measured | None) -> tuple[str, ...]:
+    if measured is None:
+        return ("–",) * 5
+    above = measured.accuracy_after.above
+    return (
+        f"{measured.removed.parameters:.3f}",
+        f"{measured.removed.macs:.3f}",
+        f"{measured.accuracy_before.mean:.4f}",
+        f"{measured.accuracy_after.mean:.4f}",
+        "?" if above is None else f"{above:.4f}",
+    )
+
+
+def cost_table(study: PruningStudy) -> Table | None:
     """Sizes and times in each runtime; None when none was asked for."""
-    runtimes = found["settings"]["runtimes"]
+    runtimes = study.settings.runtimes
     numbers = ("asked", *(f"{runtime} {what}" for runtime in runtimes for what in ("bytes", "÷unpruned", "±")))
     rows = []
-    for row in found["rows"]:
+    for row in study.rows:
         cells = []
         for runtime in runtimes:
-            file = row.get("files", {}).get(runtime, {})
-            cells.append(f"{file['size_bytes']:,}" if "size_bytes" in file else "–")
-            time = row["latency"].get(runtime)
-            cells.append("–" if time is None else f"{time['ratio']:.3f}")
-            half = None if time is None or time["high"] is None else (time["high"] - time["low"]) / 2
+            size = _file(row.measured, runtime).size_bytes
+            time = row.latency.get(runtime)
+            half = None if time is None or time.high is None else (time.high - time.low) / 2
+            cells += ["–" if size is None else f"{size:,}", "–" if time is None else f"{time.ratio:.3f}"]
             cells.append("?" if half is None else f"{half:.3f}")
-        rows.append((row["basis"] or "–", row["method"], f"{row['ratio']:g}", *cells))
+        rows.append((*_names(row), *cells))
     return Table("float files and host latency", ("basis", "method", *numbers), rows, numbers) if runtimes else None
 
 
-def verdict_table(found: Mapping[str, Any]) -> Table:
+def _file(measured: Measured | None, runtime: str) -> Exported:
+    """The runtime's file; one without sizes where there is none."""
+    return (measured.files.get(runtime) if measured else None) or Exported("")
+
+
+def verdict_table(study: PruningStudy) -> Table:
     """The claim against the figures; an interval in brackets."""
     rows = [
         (
-            verdict["basis"],
-            verdict["runtime"] or "–",
-            verdict["verdict"],
-            _with_interval(verdict["latency"]["layers_over_channels"], ".3f"),
-            _with_interval(verdict["accuracy"]["channels_minus_layers_after"], "+.4f"),
-            str(len(verdict["pairs"])),
+            verdict.basis,
+            verdict.runtime or "–",
+            verdict.verdict,
+            _with_interval(verdict.latency.layers_over_channels, ".3f"),
+            _with_interval(verdict.accuracy.channels_minus_layers_after, "+.4f"),
+            str(len(verdict.pairs)),
         )
-        for verdict in found["verdicts"]
+        for verdict in study.verdicts
     ]
-    claim = found["verdicts"][0]["claim"] if found["verdicts"] else ""
+    claim = study.verdicts[0].claim if study.verdicts else ""
     columns = ("basis", "runtime", "verdict", "latency, layers ÷ channels", "top-1, channels - layers", "pairs")
     return Table(f"claim: {claim}", columns, rows, ("pairs",))
 
 
-def faults(found: Mapping[str, Any]) -> list[str]:
+def faults(study: PruningStudy) -> list[str]:
     """What could not be reached, and what must be known to read the figures right."""
-    said = []
-    for row in found["rows"]:
-        for words in (row["error"], row["note"]):
-            if words:
-                said.append(f"{row['method']} {row['ratio']:g} of {row['basis']}: {words}")
-        for runtime, file in row.get("files", {}).items():
-            if file["error"]:
-                said.append(f"{row['method']} {row['ratio']:g} of {row['basis']}: {runtime}: {file['error']}")
-    said += [f"timing in {s['runtime']}: {s['error']}" for s in found["sittings"] if s["error"]]
-    said += [f"{v['basis']}: {v['why']}" for v in found["verdicts"] if v["why"]]
-    return list(dict.fromkeys(said))
+    lines = []
+    for row in study.rows:
+        lines += [f"{row.what}: {words}" for words in (row.error, row.note) if words]
+        files = row.measured.files if row.measured else {}
+        lines += [f"{row.what}: {runtime}: {file.error}" for runtime, file in files.items() if file.error]
+    lines += [f"timing in {sitting.runtime}: {sitting.error}" for sitting in study.sittings if sitting.error]
+    lines += [f"{verdict.basis}: {verdict.why}" for verdict in study.verdicts if verdict.why]
+    return list(dict.fromkeys(lines))
 
 
-def _with_interval(found: Mapping[str, Any] | None, form: str) -> str:
-    if found is None:
+def _with_interval(mean: Mean | None, form: str) -> str:
+    if mean is None:
         return "not measured"
-    if found["low"] is None:
-        return f"{found['mean']:{form}} [?]"
-    return f"{found['mean']:{form}} [{found['low']:{form}}, {found['high']:{form}}]"
+    if mean.low is None:
+        return f"{mean.mean:{form}} [?]"
+    return f"{mean.mean:{form}} [{mean.low:{form}}, {mean.high:{form}}]"
 
 
-def _seeds(found: Mapping[str, Any]) -> str:
-    count = found["settings"]["seeds"]
-    return f"{count} seed{'s' if count > 1 else ''}"
+_PRUNED = ("removed_parameters", "removed_macs", "parameters", "macs", "zeros")
+_TIMED = ("bytes", "gzip_bytes", "ms", "ratio", "ratio_low", "ratio_high")
 
 
-def to_csv(found: Mapping[str, Any]) -> str:
+def to_csv(study: PruningStudy) -> str:
     """One line a cell (one method, basis, share and seed); sizes and times are those of its row, the first seed's."""
-    runtimes: Sequence[str] = found["settings"]["runtimes"]
-    rows = {(row["method"], row["basis"], row["ratio"]): row for row in found["rows"]}
-    timed = [f"{runtime}_{what}" for runtime in runtimes for what in ("bytes", "gzip_bytes", "ms", *_RATIO)]
-    plain = ["method", "basis", "ratio", "seed", "removed_parameters", "removed_macs", "parameters", "macs", "zeros"]
+    runtimes = study.settings.runtimes
+    rows = {(row.method, row.basis, row.ratio): row for row in study.rows}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*plain, "accuracy_before", "accuracy_after", *timed, "note", "error"])
-    for cell in found["cells"]:
-        removed = cell.get("removed", {})
-        values = [cell[name] for name in plain[:4]]
-        values += [removed.get("parameters", ""), removed.get("macs", "")]
-        values += [cell.get(name, "") for name in (*plain[6:], "accuracy_before", "accuracy_after")]
-        row = rows[cell["method"], cell["basis"], cell["ratio"]]
+    timed = [f"{runtime}_{what}" for runtime in runtimes for what in _TIMED]
+    writer.writerow(
+        ["method", "basis", "ratio", "seed", *_PRUNED, "accuracy_before", "accuracy_after", *timed, "note", "error"]
+    )
+    for cell in study.cells:
+        ask, pruned, trained = cell.ask, cell.pruned, cell.trained
+        values: list[object] = [ask.method, ask.basis, ask.ratio, ask.seed]
+        values += (
+            [pruned.removed.parameters, pruned.removed.macs, pruned.parameters, pruned.macs, pruned.zeros]
+            if pruned
+            else [None] * len(_PRUNED)
+        )
+        values += [trained.accuracy_before, trained.accuracy_after] if trained else [None, None]
+        row = rows[ask.method, ask.basis, ask.ratio]
         for runtime in runtimes:
-            file, time = row.get("files", {}).get(runtime, {}), row["latency"].get(runtime, {})
-            values += [file.get("size_bytes", ""), file.get("gzip_bytes", ""), time.get("ms", "")]
-            values += [time.get(name, "") for name in ("ratio", "low", "high")]
-        writer.writerow([*values, cell["note"], cell["error"]])
+            file, time = _file(row.measured, runtime), row.latency.get(runtime)
+            values += [file.size_bytes, file.gzip_bytes]
+            values += [time.ms, time.ratio, time.low, time.high] if time else [None] * 4
+        writer.writerow([*values, cell.note, cell.error])  # None is an empty cell
     return text.getvalue()
 
 
-_RATIO = ("ratio", "ratio_low", "ratio_high")
-
-
-def quantizer_table(found: Mapping[str, Any]) -> Table:
+def quantizer_table(study: QuantizerStudy) -> Table:
     """Each quantizer at each number of bits; the float model last."""
-    numbers = ("bits", "weight MSE", "weight SQNR dB", "output SQNR dB", found["metric"], "packed bytes", "gzip",
+    numbers = ("bits", "weight MSE", "weight SQNR dB", "output SQNR dB", study.metric, "packed bytes", "gzip",
                "float32 gzip")  # fmt: skip
     rows = [
         (
-            row["quantizer"],
-            str(row["bits"]),
-            f"{row['weight_mse']:.2e}",
-            f"{row['weight_sqnr_db']:.1f}",
-            f"{row['output_sqnr_db']:.1f}",
-            f"{row['accuracy']:.4f}",
-            f"{row['packed_bytes']:,}",
-            f"{row['packed_gzip_bytes']:,}",
-            f"{row['float_gzip_bytes']:,}",
+            row.quantizer,
+            str(row.bits),
+            f"{row.weight_mse:.2e}",
+            f"{row.weight_sqnr_db:.1f}",
+            f"{row.output_sqnr_db:.1f}",
+            f"{row.accuracy:.4f}",
+            f"{row.packed_bytes:,}",
+            f"{row.packed_gzip_bytes:,}",
+            f"{row.float_gzip_bytes:,}",
         )
-        for row in found["rows"]
+        for row in study.rows
     ]
-    whole = found["float"]
-    size = f"{whole['gzip_bytes']:,}"
-    rows.append(("float32", "32", "0", "–", "–", f"{whole['accuracy']:.4f}", f"{whole['bytes']:,}", size, size))
-    samples = f"{found['eval_samples']} eval and {found['calibration_samples']} calibration samples"
-    title = f"{found['recipe']}: {found['weights']} weights, {samples}"
-    return Table(title, ("quantizer", *numbers), rows, numbers)
+    whole = study.float
+    size = f"{whole.gzip_bytes:,}"
+    rows.append(("float32", "32", "0", "–", "–", f"{whole.accuracy:.4f}", f"{whole.bytes:,}", size, size))
+    samples = f"{study.eval_samples} eval and {study.calibration_samples} calibration samples"
+    return Table(f"{study.recipe}: {study.weights} weights, {samples}", ("quantizer", *numbers), rows, numbers)
 
 
-def quantizer_csv(found: Mapping[str, Any]) -> str:
+def quantizer_csv(study: QuantizerStudy) -> str:
     """One line a quantizer and number of bits; the layers' own errors are in the JSON."""
-    names = [name for name in found["rows"][0] if name != "layers"]
+    first = ("quantizer", "bits")
+    rest = sorted({each.name for each in dataclasses.fields(QuantizerRow)} - {*first, "layers"})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    first = ("quantizer", "bits")
-    names = [*first, *sorted(set(names) - set(first))]
-    writer.writerow(names)
-    writer.writerows([row[name] for name in names] for row in found["rows"])
+    writer.writerow([*first, *rest])
+    writer.writerows([getattr(row, name) for name in (*first, *rest)] for row in study.rows)
     return text.getvalue()

@@ -7,6 +7,7 @@ other, so that what slows the machine down for a while slows all of them.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import logging
@@ -14,9 +15,10 @@ import shutil
 import statistics
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,37 +27,50 @@ from pocketforge.measure.trial import Trial, export_float, time_in_turns
 from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
 from pocketforge.stats import ratio_interval
 from pocketforge.studies.cells import Cells, key_of
-from pocketforge.studies.settings import Settings
-from pocketforge.studies.verdicts import pairs
-from pocketforge.studies.workbench import structure_of
+from pocketforge.studies.pruning_study import Exported, Latency, Row, Sitting
+from pocketforge.studies.verdicts import bases_of, pairs
+from pocketforge.studies.workbench import Workbench, structure_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from pocketforge.studies.workbench import Workbench
+    from pocketforge.events import Progress, Say
+    from pocketforge.studies.settings import Basis
 
 # Samples that a timed file runs on, one after another.
 SAMPLES = 64
 
 
-def export_all(
-    bench: Workbench,
-    cells: Cells,
-    module: nn.Module,
-    structure: str,
-    runtimes: Sequence[str],
-    watch: Callable[[float, str], None],
-) -> dict[str, Any]:
-    """Files of the model in the cells' folder, kept for timing: runtime → size_bytes, gzip_bytes, or error."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where files are made and timed, and who hears of it.
+
+    Attributes:
+        bench: The unpruned model and the samples.
+        cells: Where files and timings are kept.
+        tell: Gets a line for each sitting.
+        watch: Progress inside one.
+    """
+
+    bench: Workbench
+    cells: Cells
+    tell: Say
+    watch: Progress
+
+
+def export_all(place: Place, module: nn.Module, structure: str, runtimes: Sequence[str]) -> dict[str, Exported]:
+    """Files of the model in the cells' folder, kept for timing: runtime → sizes, or the error. Of the unpruned model
+    only what is not there yet; its errors are raised.
+    """
+    bench = place.bench
     layout = bench.recipe.data.preprocess.layout if bench.recipe.data.preprocess else "NCHW"
     unpruned = module is bench.module
-    found: dict[str, Any] = {}
+    exported: dict[str, Exported] = {}
     for runtime in runtimes:
-        folder = cells.files(structure) / runtime
-        known = _known(folder)
-        if unpruned and known is not None:
+        folder = place.cells.files(structure) / runtime
+        if unpruned and _known(folder) is not None:
             continue
-        watch(0.95, f"exporting to {runtime}")
+        place.watch(0.95, f"exporting to {runtime}")
         shutil.rmtree(folder, ignore_errors=True)
         try:
             with _quiet():
@@ -65,13 +80,12 @@ def export_all(
                 if isinstance(error, PocketforgeError):
                     raise
                 raise StageFailed(f"the unpruned model cannot be exported to {runtime}: {error}") from error
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            found[runtime] = {"error": first}
+            exported[runtime] = Exported((str(error).strip() or type(error).__name__).splitlines()[0])
             continue
         # The name says what a Trial needs, and is made last: half an export has none.
         trial.path.rename(folder / f"{trial.sha256}{trial.path.suffix}")
-        found[runtime] = {"size_bytes": trial.size_bytes, "gzip_bytes": trial.gzip_bytes, "error": ""}
-    return found
+        exported[runtime] = Exported("", trial.size_bytes, trial.gzip_bytes)
+    return exported
 
 
 @contextlib.contextmanager
@@ -93,92 +107,81 @@ def _known(folder: Path) -> Path | None:
 
 
 def time_all(
-    bench: Workbench,
-    cells: Cells,
-    rows: Sequence[Mapping[str, Any]],
-    settings: Settings,
-    about: Mapping[str, Any],
-    cache: Path,
-    tell: Callable[[str], None],
-    watch: Callable[[float, str], None],
-) -> list[dict[str, Any]]:
+    place: Place, rows: Sequence[Row], runtimes: Sequence[str], rounds: int, about: Mapping[str, object]
+) -> list[Sitting]:
     """Time every structure of the rows against the unpruned model, and each pair that a verdict compares together.
 
-    A sitting is {runtime, structures, rounds_ms}: the unpruned model first, each with the medians of its rounds. One
-    whose files do not run has its "error". about: what timings depend on.
+    In each sitting the unpruned model comes first. One whose files do not run has its error. about: what timings depend
+    on.
     """
-    base = structure_of(bench.module, {})
+    base = structure_of(place.bench.module, {})
+    structures = {row.measured.structure for row in rows if row.measured is not None}
     sittings = []
-    for runtime in settings.runtimes:
-        exported = {r["structure"] for r in rows if r["seeds"] and _known(cells.files(r["structure"]) / runtime)}
+    for runtime in runtimes:
+        exported = {structure for structure in structures if _known(place.cells.files(structure) / runtime)}
         for group in plan_sittings(rows, base, exported):
             key = key_of({**about, "runtime": runtime, "structures": group})
             words = f"timing {len(group)} files in {runtime}"
-            sit = functools.partial(_sit, bench, cells, group, runtime, settings.rounds, watch, words)
-            sitting, reused = cells.once(key, sit)
+            sit = functools.partial(_sit, place, group, runtime, rounds, words)
+            sitting, reused = place.cells.once(key, Sitting, sit)
             sittings.append(sitting)
-            tell(f"{words}{' (kept)' if reused else ''}{': ' + sitting['error'] if sitting['error'] else ''}")
+            place.tell(f"{words}{' (kept)' if reused else ''}{': ' + sitting.error if sitting.error else ''}")
     return sittings
 
 
-def plan_sittings(rows: Sequence[Mapping[str, Any]], base: str, exported: set[str]) -> list[list[str]]:
+def plan_sittings(rows: Sequence[Row], base: str, exported: set[str]) -> list[list[str]]:
     """Which structures are timed together; the first of each is the unpruned one.
 
     Rows of one basis and share sit together, with the partners that the verdicts compare them with. What was timed
     before is not timed again, unless a pair has not been timed side by side.
     """
-    together: dict[tuple[str, float], list[str]] = {}
-    partners = [(a["structure"], b["structure"]) for basis in _bases(rows) for a, b in pairs(rows, basis)]
+    together: dict[tuple[Basis, float], list[str]] = {}
+    partners = [
+        (a.measured.structure, b.measured.structure)
+        for basis in bases_of(rows)
+        for a, b in pairs(rows, basis)
+        if a.measured and b.measured
+    ]
     for row in rows:
-        if row["seeds"] and row["basis"] and row["structure"] != base and row["structure"] in exported:
-            together.setdefault((row["basis"], row["ratio"]), []).append(row["structure"])
+        if row.measured is None or row.basis == "":
+            continue
+        structure = row.measured.structure
+        if structure != base and structure in exported:
+            together.setdefault((row.basis, row.ratio), []).append(structure)
     timed: set[str] = {base}
     beside: set[tuple[str, str]] = set()
     sittings = []
     for group in together.values():
-        wanted = [structure for structure in group if structure not in timed]
+        to_time = [structure for structure in group if structure not in timed]
         for pair in partners:
             if pair[0] in group and pair not in beside and base not in pair and exported.issuperset(pair):
-                wanted += pair
-        wanted = list(dict.fromkeys(wanted))
-        if wanted:
-            sittings.append([base, *wanted])
-            timed.update(wanted)
-            beside.update(pair for pair in partners if set(pair) <= set(wanted))
+                to_time += pair
+        to_time = list(dict.fromkeys(to_time))
+        if to_time:
+            sittings.append([base, *to_time])
+            timed.update(to_time)
+            beside.update(pair for pair in partners if set(pair) <= set(to_time))
     return sittings
 
 
-def _bases(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(row["basis"] for row in rows if row["basis"]))
-
-
-def _sit(
-    bench: Workbench,
-    cells: Cells,
-    group: Sequence[str],
-    runtime: str,
-    rounds: int,
-    watch: Callable[[float, str], None],
-    words: str,
-) -> dict[str, Any]:
-    found: dict[str, Any] = {"runtime": runtime, "structures": list(group), "rounds_ms": [], "error": ""}
+def _sit(place: Place, group: Sequence[str], runtime: str, rounds: int, words: str) -> Sitting:
     trials = []
     for structure in group:
-        path = _known(cells.files(structure) / runtime)
+        path = _known(place.cells.files(structure) / runtime)
         assert path is not None
         trials.append(Trial(runtime, path, path.stem, path.stat().st_size, 0))
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
-        inputs = _input_files(bench, Path(scratch))
+        inputs = _input_files(place.bench, Path(scratch))
         # One benchmark on this machine at a time, builds' included. What a runtime says is in its error.
         with (
-            hold_of_machine(HOST_BENCHMARK, lambda holder: watch(0.0, f"{holder} benchmarks")),
+            hold_of_machine(HOST_BENCHMARK, lambda holder: place.watch(0.0, f"{holder} benchmarks")),
             contextlib.redirect_stderr(io.StringIO()),
         ):
             try:
-                found["rounds_ms"] = time_in_turns(trials, inputs, rounds=rounds, progress=lambda f: watch(f, words))
+                rounds_ms = time_in_turns(trials, inputs, rounds=rounds, progress=lambda f: place.watch(f, words))
             except StageFailed as error:
-                found["error"] = error.message
-    return found
+                return Sitting(runtime, tuple(group), (), error.message)
+    return Sitting(runtime, tuple(group), tuple(map(tuple, rounds_ms)), "")
 
 
 def _input_files(bench: Workbench, folder: Path) -> list[Path]:
@@ -190,21 +193,22 @@ def _input_files(bench: Workbench, folder: Path) -> list[Path]:
     return paths
 
 
-def add_latencies(rows: Sequence[dict[str, Any]], sittings: Sequence[Mapping[str, Any]]) -> None:
-    """Put into each row, for each runtime, its time and its ratio to the unpruned model of the same sitting."""
-    for row in rows:
-        row["latency"] = {}
-        for sitting in sittings:
-            structures, rounds = sitting["structures"], sitting["rounds_ms"]
-            if sitting["error"] or row.get("structure") not in structures or sitting["runtime"] in row["latency"]:
-                continue
-            own, whole = rounds[structures.index(row["structure"])], rounds[0]
-            ratio, low, high = ratio_interval(whole, own)
-            row["latency"][sitting["runtime"]] = {
-                "ms": statistics.median(own),
-                "unpruned_ms": statistics.median(whole),
-                "ratio": ratio,
-                "low": low,
-                # One round has no interval, and infinity is no JSON.
-                "high": high if len(own) > 1 else None,
-            }
+def with_latencies(rows: Sequence[Row], sittings: Sequence[Sitting]) -> list[Row]:
+    """The rows, each with its time in each runtime and its ratio to the unpruned model of the same sitting."""
+    return [
+        dataclasses.replace(row, latency=_latencies(row.measured.structure, sittings)) if row.measured else row
+        for row in rows
+    ]
+
+
+def _latencies(structure: str, sittings: Sequence[Sitting]) -> dict[str, Latency]:
+    latencies: dict[str, Latency] = {}
+    for sitting in sittings:
+        if sitting.error or structure not in sitting.structures or sitting.runtime in latencies:
+            continue
+        own, whole = sitting.rounds_of(structure), sitting.rounds_ms[0]
+        ratio, low, high = ratio_interval(whole, own)
+        # One round has no interval, and infinity is no JSON.
+        bounded_high = high if len(own) > 1 else None
+        latencies[sitting.runtime] = Latency(statistics.median(own), statistics.median(whole), ratio, low, bounded_high)
+    return latencies

@@ -120,18 +120,18 @@ def _kept(samples: TrainSamples) -> TrainSamples:
 
 def digest_of(module: nn.Module, masks: Mapping[str, Tensor]) -> str:
     """SHA-256 of a model: its structure, every tensor and the masks."""
-    found = hashlib.sha256(str(module).encode())
+    sha256 = hashlib.sha256(str(module).encode())
     for name, tensor in [*sorted(module.state_dict().items()), *sorted(masks.items())]:
         array = tensor.detach().cpu().contiguous().numpy()
-        found.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-    return found.hexdigest()
+        sha256.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return sha256.hexdigest()
 
 
 def structure_of(module: nn.Module, masks: Mapping[str, Tensor]) -> str:
     """SHA-256 of what a runtime's speed depends on: modules, shapes, and which weights are masked; not the values."""
-    found = hashlib.sha256(str(module).encode())
+    sha256 = hashlib.sha256(str(module).encode())
     for name, tensor in module.state_dict().items():
-        found.update(f"{name} {tuple(tensor.shape)}".encode())
+        sha256.update(f"{name} {tuple(tensor.shape)}".encode())
     for name, mask in sorted(masks.items()):
-        found.update(name.encode() + mask.cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:32]
+        sha256.update(name.encode() + mask.cpu().contiguous().numpy().tobytes())
+    return sha256.hexdigest()[:32]

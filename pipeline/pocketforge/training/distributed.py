@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, ToolFailed, ToolMissing
+from pocketforge.files import replace_whole
 from pocketforge.folders import leave_working_folder
 from pocketforge.run import tracker
 from pocketforge.specs.base import Spec
@@ -183,9 +184,7 @@ def main(request_file: str, progress: str) -> int:
     except Exception as error:
         traceback.print_exc()
         failure = _Failure(type(error).__name__, str(getattr(error, "message", error)), str(getattr(error, "hint", "")))
-        temporary = request.scratch / f"{rank}.part"
-        temporary.write_text(json.dumps(dataclasses.asdict(failure)), "utf-8")
-        os.replace(temporary, request.scratch / f"error-{rank}.json")
+        replace_whole(request.scratch / f"error-{rank}.json", json.dumps(dataclasses.asdict(failure)).encode())
         return 1
     return 0
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from pocketforge.files import DRAFTS, replace_whole
 from pocketforge.outcomes.train import Epoch
 
 Emit = Callable[[float, str], None]
@@ -72,15 +72,9 @@ def save(folder: Path, fingerprint: str, tensors: Mapping[str, Tensor], progress
     text = json.dumps(progress.to_json())
     header = {"format": FORMAT, "fingerprint": fingerprint, "numbers": text, "sha256": digest(plain, text)}
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{FILE}.{os.getpid()}"
-    for old in folder.glob(f".{FILE}.*"):  # of a process that was killed while it wrote
+    for old in folder.glob(DRAFTS):  # of a process that was killed while it wrote
         old.unlink(missing_ok=True)
-    with temporary.open("wb") as file:
-        file.write(pack(plain, header))
-        file.flush()
-        # Without it, a power cut can leave the new name on an empty file.
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / FILE)
+    replace_whole(folder / FILE, pack(plain, header), on_disk=True)
 
 
 def load(folder: Path, fingerprint: str, emit: Emit) -> tuple[dict[str, Tensor], Progress] | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
+from pocketforge.devices.outputs import stored_outputs
 from pocketforge.files import hash_file
 from pocketforge.metrics import Array, real_values
 from pocketforge.registries import RUNTIMES, Why
@@ -28,11 +29,7 @@ def run_file(path: Path, session: str, samples: Sequence[Path], out: Path) -> tu
     answer = host.run(
         RunRequest(session=session, model=path, sha256=hash_file(path), inputs=tuple(samples), outputs=out)
     )
-    outputs = []
-    for number, info in enumerate(answer.outputs):
-        values = np.load(out / f"outputs_{number}.npy", mmap_mode="r")
-        outputs.append(real_values(values, info.get("scale"), info.get("zero_point")))
-    return answer, outputs
+    return answer, [output.values for output in stored_outputs(out, answer.outputs)]
 
 
 def tap_layers(how: Why, path: Path, form: Form, out: Path) -> tuple[Path, dict[str, FileTap]]:

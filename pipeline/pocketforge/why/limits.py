@@ -58,7 +58,7 @@ def limit_for(stage: str, before: str, spec: WhySpec, output: str = "") -> Limit
     """
     scheme = SCHEMES[spec.scheme]
     first = scheme.first_seen
-    pays = bool(first) and (stage == first or (before == "exported" and stage == "converted"))
+    pays = not scheme.keeps_numbers and (stage == first or (before == "exported" and stage == "converted"))
     known = verify_limits(spec.scheme, spec.limits, trained=spec.trained)
     limits = known.of(output)
     if pays:
@@ -70,7 +70,7 @@ def limit_for(stage: str, before: str, spec: WhySpec, output: str = "") -> Limit
             limits["min_integer_agreement"],
             limits["max_diff_ratio"],
         )
-    if not first or stage in ("eager", "exported"):
+    if scheme.keeps_numbers or stage in ("eager", "exported"):
         return _SAME
     if stage == "converted" or scheme.family == "stored":
         # Stored in few bits, computed in float: behind the de-quantized graph only the order of sums differs.

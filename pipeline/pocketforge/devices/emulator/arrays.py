@@ -8,48 +8,46 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pocketforge.devices.answers import NativeAnswer, NativeTensor
 from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.errors import ToolFailed
+from pocketforge.metrics import Array
+from pocketforge.outcomes.tensors import TensorSpec, as_told
 
 # Samples are converted so many bytes at a time.
 _CHUNK_BYTES = 64 * 1024 * 1024
 
-Tensor = dict[str, Any]
 
-
-def described(answer: Mapping[str, Any], runtime: str) -> tuple[list[Tensor], list[Tensor]]:
+def described(answer: NativeAnswer, runtime: str) -> tuple[list[TensorSpec], list[TensorSpec]]:
     """The inputs and outputs in a runner's answer as the host's session of that runtime describes them."""
     io = native_runner(runtime).io
     known = json.loads(answer["metadata"] or "{}")
-    sides = []
-    for side in ("inputs", "outputs"):
-        tensors = []
-        for index, found in enumerate(answer[side]):
-            tensor = {"name": found["name"], "shape": found["shape"], "dtype": found["dtype"]}
-            if io == "tensor":
-                # Tensor names end in ":0" where a converter appended it.
-                tensor["name"] = found["name"].removesuffix(":0")
-                tensor |= {key: found[key] for key in ("scale", "zero_point") if key in found}
-                tensor["in_signature"] = found["in_signature"]
-            elif io == "name":
-                tensor |= known.get(found["name"], {})
-            else:
-                named = known.get(side, [])
-                tensor |= named[index] if index < len(named) else {}
-            tensors.append(tensor)
-        sides.append(tensors)
-    return sides[0], sides[1]
+    sides = (("inputs", answer["inputs"]), ("outputs", answer["outputs"]))
+    inputs, outputs = ([_described(io, known, side, at, each) for at, each in enumerate(told)] for side, told in sides)
+    return inputs, outputs
+
+
+def _described(io: str, known: dict[str, Any], side: str, at: int, told: NativeTensor) -> TensorSpec:
+    """known: what the file itself holds of its inputs and outputs."""
+    tensor = as_told(told)
+    if io == "tensor":
+        # Tensor names end in ":0" where a converter appended it.
+        return replace(tensor, name=tensor.name.removesuffix(":0"))
+    if io == "name":
+        return replace(tensor, **known.get(tensor.name, {}))
+    named = known.get(side, [])
+    return replace(tensor, **(named[at] if at < len(named) else {}))
 
 
 def write_inputs(
-    tensors: Sequence[Tensor], samples: Sequence[Path], folder: Path, *, model: str, limit: int = 0
+    tensors: Sequence[TensorSpec], samples: Sequence[Path], folder: Path, *, model: str, limit: int = 0
 ) -> tuple[Path, ...]:
     """input_0.bin … in `folder`: the first `limit` samples (0: all) of each .npy as the model's inputs `tensors` take
     them, little-endian, back to back. Raises ToolFailed where they do not fit the model."""
@@ -71,10 +69,10 @@ def write_inputs(
     return tuple(written)
 
 
-def read_outputs(answer: Mapping[str, Any], folder: Path, samples: int) -> None:
+def read_outputs(outputs: Sequence[NativeTensor], folder: Path, samples: int) -> None:
     """The runner's output files as outputs_0.npy … in `folder`: samples first, without the batch axis."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index, found in enumerate(answer["outputs"]):
+    for index, found in enumerate(outputs):
         shape = tuple(found["shape"])
         if not shape:
             raise ToolFailed([f"reading output {found['name']}"], 1, "it has no batch axis")
@@ -85,19 +83,19 @@ def read_outputs(answer: Mapping[str, Any], folder: Path, samples: int) -> None:
         )
 
 
-def _converted(chunk: NDArray[Any], tensor: Tensor, model: str) -> NDArray[Any]:
-    shape = tuple(tensor["shape"])
+def _converted(chunk: Array, tensor: TensorSpec, model: str) -> Array:
+    shape = tensor.shape
     batch = chunk[:, None]  # each sample with a batch axis of one
     if chunk.ndim == 4 and batch.shape[1:] != shape and np.moveaxis(batch, 2, 4).shape[1:] == shape:
         batch = np.moveaxis(batch, 2, 4)
     if batch.shape[1:] != shape:
         found = list(batch.shape[1:])
-        raise _unfit(model, f"input {tensor['name']} takes shape {list(shape)}, the samples have {found}")
-    if tensor["dtype"] in ("int8", "uint8") and tensor.get("scale"):
-        limits = np.iinfo(tensor["dtype"])
-        levels = np.rint(batch / tensor["scale"]) + tensor["zero_point"]
+        raise _unfit(model, f"input {tensor.name} takes shape {list(shape)}, the samples have {found}")
+    if tensor.dtype in ("int8", "uint8") and tensor.scale:
+        limits = np.iinfo(tensor.dtype)
+        levels = np.rint(batch / tensor.scale) + (tensor.zero_point or 0)
         batch = np.clip(levels, limits.min, limits.max)
-    return np.ascontiguousarray(batch.astype(np.dtype(tensor["dtype"]).newbyteorder("<")))
+    return np.ascontiguousarray(batch.astype(np.dtype(tensor.dtype).newbyteorder("<")))
 
 
 def _unfit(model: str, fault: str) -> ToolFailed:

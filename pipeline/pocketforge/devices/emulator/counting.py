@@ -10,23 +10,20 @@ An instruction that faults ends its block early and the whole block is counted; 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from pocketforge.devices.answers import Log, NativeAnswer
 from pocketforge.devices.emulator import log_switch, plugin, qemu_log
 from pocketforge.devices.emulator.counts import Block, Counts, agree, words_of
 from pocketforge.devices.emulator.functions import FunctionMap
 from pocketforge.devices.emulator.instructions import by_class, classify
-from pocketforge.devices.emulator.launch import Order, launch
+from pocketforge.devices.emulator.launch import Machine, Order, launch
 from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.devices.emulator.parts import SETUP, Emulator
-from pocketforge.devices.emulator.qemu import cpu_option
-from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError
 from pocketforge.files import hash_file
 
@@ -36,15 +33,7 @@ WARMUPS = (1, 2)
 WINDOWS = 2
 
 
-def count(
-    emulator: Emulator,
-    profile: DeviceProfile,
-    cluster: Cluster,
-    order: Order,
-    *,
-    timeout_s: float,
-    memory_limit_bytes: int = 0,
-) -> Counts:
+def count(machine: Machine, order: Order) -> Counts:
     """Count one inference of `order.model` on its first sample. All threads are counted.
 
     The order's mode, warm-up and windows are chosen here. Counts.conclusive is False when the windows differ by more
@@ -52,68 +41,58 @@ def count(
     qemu's log is not what it should be.
     """
     for warmup in WARMUPS:
-        found = _count_once(emulator, profile, cluster, order, warmup, timeout_s, memory_limit_bytes)
-        if found.conclusive:
+        counts = _count_once(machine, order, warmup)
+        if counts.conclusive:
             break
-    return found
+    return counts
 
 
-def _count_once(
-    emulator: Emulator,
-    profile: DeviceProfile,
-    cluster: Cluster,
-    order: Order,
-    warmup: int,
-    timeout_s: float,
-    memory_limit_bytes: int,
-) -> Counts:
+def _count_once(machine: Machine, order: Order, warmup: int) -> Counts:
     order = replace(order, mode="count", warmup=max(order.warmup, warmup), windows=max(order.windows, WINDOWS))
-    cpu = cpu_option(profile, cluster, emulator.qemu, emulator.qemu_version)
-    run = functools.partial(
-        launch, emulator, profile, cluster, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes
-    )
-    answer, found = _run(run, emulator, order)
-    if found["windows"] != order.windows:
+    cpu = machine.cpu
+    answer, log = _run(machine, order)
+    if log["windows"] != order.windows:
         raise DeviceError(
-            f"counting {order.model.name}: wanted {order.windows} windows, found {found['windows']} in qemu's log",
+            f"counting {order.model.name}: wanted {order.windows} windows, found {log['windows']} in qemu's log",
             f"this runner does not mark its inferences; make it again: {SETUP}",
         )
-    return _counts(found, answer, emulator, order, cpu)
+    return _counts(log, answer, machine.emulator, order, cpu)
 
 
 Words = tuple[int, ...]
 
 
-def _run(run: Callable[..., dict[str, Any]], emulator: Emulator, order: Order) -> tuple[dict[str, Any], dict[str, Any]]:
+def _run(machine: Machine, order: Order) -> tuple[NativeAnswer, Log]:
     """The runner's answer and the counter's, by the quickest of the ways that this qemu knows."""
+    emulator = machine.emulator
     counter = plugin.find(emulator.qemu, emulator.reader.parent)
     if counter:
         with _by_plugin(counter) as (options, fds, result):
-            answer = run(order, qemu_options=options, pass_fds=fds)
+            answer = launch(machine, order, qemu_options=options, pass_fds=fds)
         return answer, _found(result, order)
     if order.threads == 1:
         with log_switch.gate(log_switch.turn_on) as gate, qemu_log.read(emulator.reader, log_switch.QUIET) as log:
             options, fds, result = log
             fds += (gate.descriptor,)
             gated = replace(order, gate=gate.descriptor)
-            answer = run(gated, qemu_options=options, pass_fds=fds, started=gate.started)
-        found = _found(result, order)
-        if gate.opened and found["windows"]:
-            return answer, found
+            answer = launch(machine, gated, qemu_options=options, pass_fds=fds, started=gate.started)
+        read = _found(result, order)
+        if gate.opened and read["windows"]:
+            return answer, read
     with qemu_log.read(emulator.reader, log_switch.COUNTING) as (options, fds, result):
-        answer = run(order, qemu_options=options, pass_fds=fds)
+        answer = launch(machine, order, qemu_options=options, pass_fds=fds)
     return answer, _found(result, order)
 
 
-def _found(result: list[str], order: Order) -> dict[str, Any]:
+def _found(result: list[str], order: Order) -> Log:
     try:
-        found = json.loads(result[0])
+        log: Log = json.loads(result[0])
     except (IndexError, ValueError):
         raise DeviceError(
             f"counting {order.model.name}: the counter gave no result", f"make it again: {SETUP}"
         ) from None
-    assert isinstance(found, dict)
-    return found
+    assert isinstance(log, dict)
+    return log
 
 
 @contextlib.contextmanager
@@ -148,9 +127,9 @@ def basic_blocks(translated: Iterable[tuple[int, int, Words]]) -> list[tuple[int
     return [(address, executions, tuple(words)) for address, executions, words in blocks]
 
 
-def _counts(found: Mapping[str, Any], answer: Mapping[str, Any], emulator: Emulator, order: Order, cpu: str) -> Counts:
+def _counts(log: Log, answer: NativeAnswer, emulator: Emulator, order: Order, cpu: str) -> Counts:
     """Put the counter's blocks and the runner's account of its libraries together."""
-    rows = [(pc, entered, executions, words_of(text)) for pc, entered, executions, text in found["blocks"]]
+    rows = [(pc, entered, executions, words_of(text)) for pc, entered, executions, text in log["blocks"]]
     windows = tuple(sum(e[w] * len(words) for _, _, e, words in rows) for w in range(order.windows))
     functions = FunctionMap(answer["libraries"], emulator.sysroot, (pc for pc, entered, _, _ in rows if entered))
     files: dict[str, Path] = {}
@@ -166,7 +145,7 @@ def _counts(found: Mapping[str, Any], answer: Mapping[str, Any], emulator: Emula
         instructions=windows[-1],
         windows=windows,
         tolerance=tolerance,
-        conclusive=agree(windows, tolerance) and not found["doubts"],
+        conclusive=agree(windows, tolerance) and not log["doubts"],
         by_class=dict(sorted(by_class((word, b.executions) for b in blocks for word in b.words).items())),
         by_function=dict(sorted(by_function.items(), key=lambda item: (-item[1], item[0]))),
         blocks=tuple(sorted(blocks, key=lambda b: (b.pc, b.words))),
@@ -174,11 +153,13 @@ def _counts(found: Mapping[str, Any], answer: Mapping[str, Any], emulator: Emula
         qemu=f"qemu-aarch64 {emulator.qemu_version}",
         cpu=cpu,
         runner={
-            **{key: answer[key] for key in ("runtime", "runtime_version", "model_sha256")},
+            "runtime": answer["runtime"],
+            "runtime_version": answer["runtime_version"],
+            "model_sha256": answer["model_sha256"],
             "threads": order.threads,
             "warmup": order.warmup,
             "windows": order.windows,
         },
-        threads=found["threads"],
-        doubts=tuple(found["doubts"]),
+        threads=log["threads"],
+        doubts=tuple(log["doubts"]),
     )

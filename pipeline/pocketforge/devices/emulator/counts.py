@@ -20,8 +20,13 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A straight run of instructions that ran equally often: `executions` per inference (last window), `words` its A64
-    instructions. pc: its address in the library's file, plus 2^36 times the library's number in the order of loading.
+    """A straight run of instructions that ran equally often.
+
+    Attributes:
+        pc: Its address in the library's file, plus 2^36 times the library's number in the order of loading.
+        executions: So often in one inference (the last window).
+        words: Its A64 instructions.
+        function: `library!symbol`, as in Counts.by_function.
     """
 
     pc: int
@@ -32,11 +37,22 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one inference executed. `instructions` is the last window's; all `windows` agree within `tolerance`
-    (a fraction), else `conclusive` is False and `doubts` or the windows say why.
+    """What one inference executed.
 
-    by_class: CLASSES, and UNKNOWN when there are such words. by_function: "library!symbol", or "library+0x…" where
-    the library has no symbol. libraries: file name → SHA-256. threads: threads that ran; all are counted.
+    Attributes:
+        instructions: The last window's.
+        windows: Each counted inference's.
+        tolerance: How far windows may be apart, as a fraction of the largest.
+        conclusive: Whether they agree within it and nothing else is in doubt; else `doubts` or the windows say why.
+        by_class: CLASSES, and UNKNOWN when there are such words → instructions.
+        by_function: `library!symbol`, or `library+0x…` where the library has no symbol → instructions.
+        blocks: What the sums are of.
+        libraries: File name → SHA-256.
+        qemu: Its version.
+        cpu: Its -cpu.
+        runner: What the runner said of itself and its runtime.
+        threads: So many ran; all are counted.
+        doubts: Why the log may not be whole.
     """
 
     instructions: int
@@ -49,7 +65,7 @@ class Counts:
     libraries: Mapping[str, str]
     qemu: str
     cpu: str
-    runner: Mapping[str, Any]
+    runner: Mapping[str, object]
     threads: int = 1
     doubts: tuple[str, ...] = ()
 
@@ -122,7 +138,14 @@ def agree(windows: tuple[int, ...], tolerance: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How one class or function changed, in instructions per inference."""
+    """How one class or function changed, in instructions per inference.
+
+    Attributes:
+        kind: What it is a sum of.
+        name: The class's or the function's.
+        before: In the older counts.
+        after: In the newer ones.
+    """
 
     kind: Literal["total", "class", "function"]
     name: str

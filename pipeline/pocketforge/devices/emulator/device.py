@@ -6,21 +6,18 @@ Same request and same arrays out as on the host. Times are the emulator's own: t
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from pocketforge.devices.answers import NativeAnswer
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.emulator import parts
 from pocketforge.devices.emulator.arrays import described, read_outputs, write_inputs
-from pocketforge.devices.emulator.launch import Mode, Order, launch
+from pocketforge.devices.emulator.launch import Machine, Mode, Order, launch
 from pocketforge.devices.emulator.native_runners import native_runner
-from pocketforge.devices.emulator.parts import Emulator
 from pocketforge.devices.profile_files import load_any, load_profile
-from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.devices.x86 import device as x86
 from pocketforge.devices.x86.hosts import X86Host
 from pocketforge.errors import RecipeError
@@ -28,28 +25,6 @@ from pocketforge.specs.count import EmulatedPlace
 
 # As many as the host prepares for timing.
 _TIMED_SAMPLES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to run: an emulator as the cores of one cluster, and what a run may take."""
-
-    emulator: Emulator
-    profile: DeviceProfile
-    cluster: Cluster
-    time_limit_s: float
-    memory_limit_bytes: int
-
-    def start(self, order: Order) -> dict[str, Any]:
-        """The runner's JSON; raises as `launch`."""
-        return launch(
-            self.emulator,
-            self.profile,
-            self.cluster,
-            order,
-            timeout_s=self.time_limit_s,
-            memory_limit_bytes=self.memory_limit_bytes,
-        )
 
 
 def run(request: RunRequest) -> RunAnswer:
@@ -63,12 +38,12 @@ def run(request: RunRequest) -> RunAnswer:
     profile = load_any(named)
     if isinstance(profile, X86Host):
         return x86.run(request, profile)
-    target = target_of(named, place.cores, place.time_limit_s, place.memory_limit_bytes)
+    machine = machine_of(named, place.cores, place.time_limit_s, place.memory_limit_bytes)
     mode: Mode = "time" if request.samples else "run"
     limit = _TIMED_SAMPLES if request.samples else 0
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         folder = Path(scratch)
-        inputs = raw_inputs(target, request.session, request.model, request.inputs, folder, limit=limit)
+        inputs = raw_inputs(machine, request.session, request.model, request.inputs, folder, limit=limit)
         order = Order(
             runtime=request.session,
             model=request.model,
@@ -81,13 +56,13 @@ def run(request: RunRequest) -> RunAnswer:
             samples=request.samples,
             time_ms=round(1e3 * request.time_s),
         )
-        answer = target.start(order)
+        answer = launch(machine, order)
         if mode == "run":
-            read_outputs(answer, request.outputs, len(np.load(request.inputs[0], mmap_mode="r")))
+            read_outputs(answer["outputs"], request.outputs, len(np.load(request.inputs[0], mmap_mode="r")))
     return run_answer(answer, request.session)
 
 
-def run_answer(answer: Mapping[str, Any], session: str, cpus: tuple[int, ...] = ()) -> RunAnswer:
+def run_answer(answer: NativeAnswer, session: str, cpus: tuple[int, ...] = ()) -> RunAnswer:
     """What a native runner said, as every device says it. cpus: that it ran on, where that is known."""
     inputs, outputs = described(answer, session)
     return RunAnswer(
@@ -103,18 +78,18 @@ def run_answer(answer: Mapping[str, Any], session: str, cpus: tuple[int, ...] = 
     )
 
 
-def target_of(profile: str | Path, cores: str, time_limit_s: float, memory_limit_bytes: int) -> Target:
+def machine_of(profile: str | Path, cores: str, time_limit_s: float, memory_limit_bytes: int) -> Machine:
     """cores: a cluster's name, "" for the fastest. Raises RecipeError (profile, cluster) and DeviceUnavailable."""
     loaded = load_profile(profile)
     try:
         cluster = loaded.cluster(cores)
     except ValueError as error:
         raise RecipeError(str(error)) from None
-    return Target(parts.installed(), loaded, cluster, time_limit_s, memory_limit_bytes)
+    return Machine(parts.installed(), loaded, cluster, time_limit_s, memory_limit_bytes)
 
 
 def raw_inputs(
-    target: Target, runtime: str, model: Path, samples: Sequence[Path], folder: Path, *, limit: int = 0
+    machine: Machine, runtime: str, model: Path, samples: Sequence[Path], folder: Path, *, limit: int = 0
 ) -> tuple[Path, ...]:
     """The .npy `samples` (one file an input, the first `limit` of each; 0: all) as raw files in `folder` for a runner.
 
@@ -122,5 +97,5 @@ def raw_inputs(
     """
     native_runner(runtime)  # before anything is started
     order = Order(runtime=runtime, model=model, sha256="", inputs=(), outputs=folder, mode="describe")
-    inputs, _ = described(target.start(order), runtime)
+    inputs, _ = described(launch(machine, order), runtime)
     return write_inputs(inputs, samples, folder, model=model.name, limit=limit)

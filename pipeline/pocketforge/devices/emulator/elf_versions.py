@@ -16,7 +16,12 @@ from pocketforge.errors import DeviceUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """needed: library file name → names of versions. given: versions that the file itself defines."""
+    """Versions of symbols in an ELF file.
+
+    Attributes:
+        needed: Library file name → names of versions that this file needs of it.
+        given: Versions that the file itself defines.
+    """
 
     needed: Mapping[str, frozenset[str]]
     given: frozenset[str]

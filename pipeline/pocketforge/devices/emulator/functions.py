@@ -10,10 +10,12 @@ from __future__ import annotations
 import bisect
 import functools
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pocketforge.devices.answers import Mapped
 
 LIBRARY_STEP = 1 << 36
 _PC_RELATIVE_TABLE = (1, 0x3B)  # version; table of signed 32-bit offsets from the header: what linkers write
@@ -24,7 +26,13 @@ _SYMBOL, _FUNCTIONS, _UNDEFINED = "<IBBHQQ", (2, 10), 0
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Addresses start to end (of the file, exclusive), and the symbol if there is one."""
+    """One function of a library.
+
+    Attributes:
+        start: Its first address in the file.
+        end: The first one behind it.
+        symbol: Its name; empty where the library has none for it.
+    """
 
     start: int
     end: int
@@ -64,17 +72,17 @@ class Library:
 class FunctionMap:
     """Names the addresses of one run.
 
-    libraries: the runner's list of {"path", "base", "size"}, as the dynamic loader reported it. sysroot: where qemu
+    libraries: as the dynamic loader reported them to the runner. sysroot: where qemu
     looks first for such a path. entered: addresses at which a called block began.
     """
 
-    def __init__(self, libraries: Iterable[Mapping[str, Any]], sysroot: Path, entered: Iterable[int] = ()) -> None:
+    def __init__(self, libraries: Iterable[Mapped], sysroot: Path, entered: Iterable[int] = ()) -> None:
         calls = sorted(set(entered))
         self._mapped = []
         for number, entry in enumerate(libraries, 1):
-            path, base = str(entry["path"]), int(entry["base"], 16)
+            path, base = entry["path"], int(entry["base"], 16)
             file = next((p for p in (sysroot / path.lstrip("/"), Path(path)) if p.is_file()), None)
-            end = base + int(entry["size"])
+            end = base + entry["size"]
             entries = calls[bisect.bisect_left(calls, base) : bisect.bisect_left(calls, end)]
             self._mapped.append(_Mapped(number, base, end, Path(path).name or "program", file, entries))
 

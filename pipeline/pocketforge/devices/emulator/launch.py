@@ -14,10 +14,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from android_bench.bundle import without_start_log
 from pocketforge.devices import watched
+from pocketforge.devices.answers import NativeAnswer
 from pocketforge.devices.emulator.fake_system import write_system
 from pocketforge.devices.emulator.parts import SETUP, Emulator
 from pocketforge.devices.emulator.qemu import cpu_option
@@ -33,9 +34,19 @@ _EXIT_LIBRARY = 69
 class Order:
     """What a runner is to do; see android_bench/runner/README.md.
 
-    inputs: raw little-endian files, one an input of the model, samples back to back. outputs: folder for
-    outputs_0.bin …, made if absent. sha256: of the model, "" for any. samples, time_ms: of mode time; windows: of
-    mode count; gate: a socket among those passed on, where it waits before the first window (0: nowhere).
+    Attributes:
+        runtime: Which runner.
+        model: The file.
+        sha256: What it must be; empty for any.
+        inputs: Raw little-endian files, one an input of the model, samples back to back.
+        outputs: Folder for outputs_0.bin …, made if absent.
+        mode: `describe` the file, `run` every sample, `time` inferences or `count` them.
+        threads: Of the runtime.
+        warmup: Inferences before the first that is timed or counted.
+        samples: Of mode time: so many at least.
+        windows: Of mode count: so many inferences are counted.
+        time_ms: Of mode time: so long at least.
+        gate: Of mode count: a socket among those passed on, where the runner waits before the first window; 0 for none.
     """
 
     runtime: str
@@ -52,6 +63,30 @@ class Order:
     gate: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """An emulator as the cores of one cluster, and what a run there may take.
+
+    Attributes:
+        emulator: The parts that are installed.
+        profile: Of the device.
+        cluster: Which of its clusters.
+        time_limit_s: After so long a run is given up.
+        memory_limit_bytes: Of the emulator and the program in it together; 0 is no limit.
+    """
+
+    emulator: Emulator
+    profile: DeviceProfile
+    cluster: Cluster
+    time_limit_s: float
+    memory_limit_bytes: int = 0
+
+    @property
+    def cpu(self) -> str:
+        """qemu's -cpu. Raises DeviceUnavailable when this qemu cannot be this core."""
+        return cpu_option(self.profile, self.cluster, self.emulator.qemu, self.emulator.qemu_version)
+
+
 @contextlib.contextmanager
 def prefix(emulator: Emulator, profile: DeviceProfile, cluster: Cluster) -> Iterator[Path]:
     """A folder for `qemu -L`, gone afterwards: the arm64 libraries, and /proc and /sys as the device shows them."""
@@ -62,21 +97,14 @@ def prefix(emulator: Emulator, profile: DeviceProfile, cluster: Cluster) -> Iter
         yield made
 
 
-def command(
-    emulator: Emulator,
-    profile: DeviceProfile,
-    cluster: Cluster,
-    prefix: Path,
-    order: Order,
-    qemu_options: Sequence[str] = (),
-) -> list[str]:
+def command(machine: Machine, prefix: Path, order: Order, qemu_options: Sequence[str] = ()) -> list[str]:
     """The whole command line. Raises DeviceUnavailable when this qemu cannot be this core, or knows no such runtime."""
+    emulator = machine.emulator
     if order.runtime not in emulator.runners:
         raise DeviceUnavailable(
             f"the emulator has no runner for {order.runtime}", f"it has: {', '.join(sorted(emulator.runners))}"
         )
-    cpu = cpu_option(profile, cluster, emulator.qemu, emulator.qemu_version)
-    argv = [os.fspath(emulator.qemu), "-cpu", cpu, "-L", os.fspath(prefix), *qemu_options]
+    argv = [os.fspath(emulator.qemu), "-cpu", machine.cpu, "-L", os.fspath(prefix), *qemu_options]
     argv += [_path(emulator.runners[order.runtime]), "--library", _path(emulator.libraries[order.runtime])]
     argv += ["--model", _path(order.model), "--mode", order.mode, "--threads", str(order.threads)]
     if order.sha256:
@@ -108,29 +136,25 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def launch(
-    emulator: Emulator,
-    profile: DeviceProfile,
-    cluster: Cluster,
+    machine: Machine,
     order: Order,
     *,
-    timeout_s: float,
-    memory_limit_bytes: int,
     qemu_options: Sequence[str] = (),
     pass_fds: Sequence[int] = (),
     started: Callable[[int], None] = lambda process: None,
-) -> dict[str, Any]:
+) -> NativeAnswer:
     """Run the order and return the runner's JSON. On any error, ^C too, no process is left.
 
-    started: is told qemu's process, which runs already.
-    memory_limit_bytes: of the emulator and the program in it together, 0 for none. Raises ToolFailed (the model does
-    not load or run, in the runner's own words; or the emulator was killed, by which signal), DeviceTimeout,
-    DeviceUnavailable (qemu or a runtime's library cannot be used) and DeviceError (too much memory).
+    started: is told qemu's process, which runs already. Raises ToolFailed (the model does not load or run, in the
+    runner's own words; or the emulator was killed, by which signal), DeviceTimeout, DeviceUnavailable (qemu or a
+    runtime's library cannot be used) and DeviceError (too much memory).
     """
+    emulator, limit_bytes = machine.emulator, machine.memory_limit_bytes
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(prefix(emulator, profile, cluster))
+        folder = stack.enter_context(prefix(emulator, machine.profile, machine.cluster))
         if order.mode in ("run", "count"):
             order.outputs.mkdir(parents=True, exist_ok=True)
-        argv = command(emulator, profile, cluster, folder, order, qemu_options)
+        argv = command(machine, folder, order, qemu_options)
         stdout, stderr = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
         try:
             process = subprocess.Popen(
@@ -145,12 +169,14 @@ def launch(
         except OSError as error:
             raise DeviceUnavailable(f"{emulator.qemu} does not start: {error.strerror}", f"repair: {SETUP}") from None
         started(process.pid)
-        where = f"the emulated {profile.name} (mode {order.mode})"
-        peak_bytes = watched.wait(process, order.model.name, where, timeout_s=timeout_s, limit_bytes=memory_limit_bytes)
+        where = f"the emulated {machine.profile.name} (mode {order.mode})"
+        peak_bytes = watched.wait(
+            process, order.model.name, where, timeout_s=machine.time_limit_s, limit_bytes=limit_bytes
+        )
         answer = _answer(process.returncode, _read(stdout), _read(stderr), emulator, order)
-    if memory_limit_bytes and max(peak_bytes, answer["peak_rss_bytes"]) > memory_limit_bytes:
-        found_bytes = max(peak_bytes, answer["peak_rss_bytes"])
-        raise watched.too_much(order.model.name, memory_limit_bytes, found_bytes)
+    most_bytes = max(peak_bytes, answer["peak_rss_bytes"])
+    if limit_bytes and most_bytes > limit_bytes:
+        raise watched.too_much(order.model.name, limit_bytes, most_bytes)
     return answer
 
 
@@ -159,7 +185,7 @@ def _read(file: BinaryIO) -> str:
     return file.read().decode("utf-8", "replace")
 
 
-def _answer(returncode: int, stdout: str, stderr: str, emulator: Emulator, order: Order) -> dict[str, Any]:
+def _answer(returncode: int, stdout: str, stderr: str, emulator: Emulator, order: Order) -> NativeAnswer:
     words = without_start_log(stderr)
     if returncode == _EXIT_LIBRARY:
         raise DeviceUnavailable(
@@ -169,7 +195,7 @@ def _answer(returncode: int, stdout: str, stderr: str, emulator: Emulator, order
     if returncode != 0:
         raise ToolFailed([name], returncode, words)
     try:
-        answer = json.loads(stdout)
+        answer: NativeAnswer = json.loads(stdout)
     except ValueError:
         raise ToolFailed([name], returncode, f"it gave no JSON answer but {stdout[:200]!r}\n{words}") from None
     assert isinstance(answer, dict)

@@ -41,8 +41,13 @@ _ARRIVAL_S = 10.0
 
 @dataclass
 class Gate:
-    """A gate that the runner comes to. descriptor: what it is given. started: to be told qemu's process. opened: has
-    the log been turned on?"""
+    """A gate that the runner comes to.
+
+    Attributes:
+        descriptor: What the runner is given.
+        started: To be told qemu's process.
+        opened: Whether the log has been turned on.
+    """
 
     descriptor: int
     started: Callable[[int], None]

@@ -23,7 +23,13 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class KeptFile:
-    """A file as it was when it was set up."""
+    """A file as it was when it was set up.
+
+    Attributes:
+        sha256: Of its content.
+        size: In bytes.
+        mtime_ns: When it was changed last.
+    """
 
     sha256: str
     size: int
@@ -32,8 +38,17 @@ class KeptFile:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part. key: what it was made from, "" where that is the system's choice. roles: what its main files are for,
-    by their names in `files`."""
+    """One part.
+
+    Attributes:
+        name: Of the part, a folder's name.
+        version: In words.
+        origin: Where it is from.
+        key: What it was made from; empty where that is the system's choice.
+        folder: Where it lies.
+        roles: What a main file is for → its name in `files`.
+        files: Name in the folder → the file as it was set up.
+    """
 
     name: str
     version: str

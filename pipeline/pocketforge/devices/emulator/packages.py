@@ -30,9 +30,13 @@ OFFLINE = (
 class Packages:
     """Where packages come from.
 
-    kept: our folder of originals, used again unless `fresh`. given: the user's folder (--from); then nothing else is
-    asked. scratch: an empty folder for work in progress, on the same disk as `kept`. command: the set-up that asks, for
-    hints.
+    Attributes:
+        kept: Our folder of originals, used again unless `fresh`.
+        scratch: An empty folder for work in progress, on the same disk as `kept`.
+        emit: Is told what is fetched.
+        given: The user's folder (--from); then nothing else is asked.
+        fresh: Whether to fetch what is there already.
+        command: The set-up that asks, for hints.
     """
 
     kept: Path

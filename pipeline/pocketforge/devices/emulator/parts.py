@@ -38,9 +38,14 @@ _BUILT = {
 class Emulator:
     """What an emulated run needs.
 
-    sysroot: holds lib/ with the arm64 loader and C and C++ libraries. runners: runtime → arm64 program. libraries:
-    runtime → the library that its runner loads, its parts beside it. reader: the host's program that reads qemu's
-    log. versions: what and which, for reports.
+    Attributes:
+        qemu: The program.
+        qemu_version: As it says it.
+        sysroot: Holds lib/ with the arm64 loader and C and C++ libraries.
+        runners: Runtime → arm64 program.
+        libraries: Runtime → the library that its runner loads, its parts beside it.
+        reader: The host's program that reads qemu's log.
+        versions: What and which, for reports.
     """
 
     qemu: Path

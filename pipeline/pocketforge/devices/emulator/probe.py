@@ -28,7 +28,12 @@ _SETUP = "pocketforge device setup emulator"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Feature names as Linux gives them to the program, and the MIDR_EL1 that it reads."""
+    """What a tiny program sees under a -cpu.
+
+    Attributes:
+        features: Names as Linux gives them to the program.
+        midr: The MIDR_EL1 that it reads.
+    """
 
     features: frozenset[str]
     midr: int

@@ -33,7 +33,12 @@ _STEPS = (QEMU, *pinned.RUNTIMES, LIBRARIES, _COMPILER, RUNNERS, READER)
 
 @dataclass(frozen=True, slots=True)
 class Builders:
-    """What compiles: runners(zig, folder, wheels) → runtime → program; reader(zig, folder) → program."""
+    """What compiles.
+
+    Attributes:
+        runners: (zig, folder, wheels) → runtime → program.
+        reader: (zig, folder) → program.
+    """
 
     runners: Callable[[Path, Path, Mapping[str, Path]], Mapping[str, Path]]
     reader: Callable[[Path, Path], Path]
@@ -41,7 +46,13 @@ class Builders:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a maker says of the part that it left in its folder."""
+    """What a maker says of the part that it left in its folder.
+
+    Attributes:
+        version: In words.
+        origin: Where it is from.
+        roles: What a main file is for → its name in the folder.
+    """
 
     version: str
     origin: str

@@ -30,7 +30,15 @@ _OLDEST = ".".join(map(str, OLDEST_QEMU))
 
 @dataclass(frozen=True, slots=True)
 class Qemu:
-    """A qemu that runs; version as it says it, without what the packager added."""
+    """A qemu that runs.
+
+    Attributes:
+        path: The program.
+        version: As it says it, without what the packager added.
+        sha256: Of the program.
+        size: In bytes.
+        mtime_ns: When it was changed last.
+    """
 
     path: Path
     version: str

@@ -24,8 +24,12 @@ NATIVE = "this machine"
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """What plays an x86 host. start: what the runner's command line begins with; nothing where this machine is one.
-    version: in words."""
+    """What plays an x86 host.
+
+    Attributes:
+        start: What the runner's command line begins with; nothing where this machine is one.
+        version: In words.
+    """
 
     start: tuple[str, ...]
     version: str

@@ -26,10 +26,17 @@ _OPTIONAL: Kinds = {"qemu_cpu": (str, 0, 0)}
 
 @dataclass(frozen=True, slots=True)
 class X86Host:
-    """A kind of x86 host. has, lacks: features in /proc/cpuinfo's names, by which runtimes choose their kernels.
+    """A kind of x86 host.
 
-    qemu_cpu: the `-cpu` that is such a processor; "" where no qemu emulates its instructions, so that only a machine
-    that is one itself can play it. sources: by field name.
+    Attributes:
+        name: By which recipes name it.
+        title: For tables.
+        examples: Processors that are such hosts.
+        has: Features in /proc/cpuinfo's names, by which runtimes choose their kernels.
+        lacks: Features that it must not have.
+        sources: Field → how sure it is.
+        qemu_cpu: The `-cpu` that is such a processor; empty where no qemu emulates its instructions, so that only a
+            machine that is one itself can play it.
     """
 
     name: str

@@ -1,0 +1,104 @@
+"""Every value of a target that a budget can be on, each with the hash of the file it was taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.reference import Reference
+from pocketforge.outcomes.verify import Measured, Verified
+from pocketforge.plan.steps import Lane
+from pocketforge.recipe import METRICS
+from pocketforge.records import PYTORCH, UNTOLD, Artifact, How, HowCompared, Measurement, TargetRecord
+from pocketforge.results.devices import DeviceResult
+from pocketforge.results.file_metrics import file_values
+from pocketforge.run.walk import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A value, and how it came about; on this host where nothing else is said."""
+
+    metric: str
+    value: float
+    via: str = "host"
+    how: How = UNTOLD
+    device: str = ""
+    samples: tuple[float, ...] = ()
+
+
+def measurements_of(
+    lane: Lane,
+    record: TargetRecord,
+    reference: Reference | None,
+    outcome: Outcome,
+    on_devices: Mapping[str, DeviceResult],
+) -> Iterator[Measurement]:
+    """Of the model file: its own values, the PyTorch model's, its outputs' on the host, and each device's."""
+    if not record.artifacts:
+        return
+    model = record.artifacts[0]
+    verified = outcome.result(lane.verify, Verified)
+    for taken in (
+        *_of_file(lane, model, outcome),
+        *(_of_model(reference) if reference else ()),
+        *(_of_outputs(verified.files["model"], next(iter(verified.runtimes))) if verified else ()),
+        *_of_devices(lane, model, on_devices),
+    ):
+        yield Measurement(
+            metric=taken.metric,
+            value=float(taken.value),
+            unit=METRICS[taken.metric].unit,
+            target=lane.target.name,
+            artifact_sha256=model.sha256,
+            via=taken.via,
+            device=taken.device,
+            samples=taken.samples,
+            how=taken.how,
+        )
+
+
+def _of_file(lane: Lane, model: Artifact, outcome: Outcome) -> Iterator[_Taken]:
+    yield _Taken("size_bytes", model.size_bytes)
+    yield _Taken("gzip_bytes", model.gzip_bytes)
+    exported = outcome.result(lane.export, Exported)
+    if exported:
+        for metric, value in file_values(exported.model_in(outcome.entries[lane.export].files)):
+            yield _Taken(metric, value)
+
+
+def _of_model(reference: Reference) -> Iterator[_Taken]:
+    yield _Taken("parameters", reference.parameters, PYTORCH)
+    yield _Taken("macs", reference.macs, PYTORCH)
+
+
+def _of_outputs(outputs: Measured, runtime: str) -> Iterator[_Taken]:
+    """A file whose first output is not the model's has no accuracy, one of integers alone no SQNR."""
+    how = HowCompared(outputs.samples, runtime)
+    for metric, value in outputs.accuracy.items():
+        yield _Taken(metric, value, how=how)
+    if outputs.accuracy_drop is not None:
+        yield _Taken("accuracy_drop", outputs.accuracy_drop, how=how)
+    if outputs.sqnr_db is not None:
+        output = outputs.worst_output if len(outputs.outputs) > 1 else None
+        yield _Taken("parity_sqnr_db", outputs.sqnr_db, how=HowCompared(outputs.samples, runtime, output))
+
+
+def _of_devices(lane: Lane, model: Artifact, on_devices: Mapping[str, DeviceResult]) -> Iterator[_Taken]:
+    for value in (value for result in on_devices.values() for value in result.values):
+        if value.sha256 not in ("", model.sha256):
+            raise AssertionError(f"benchmark of {lane.target.name} on {value.device} is of another file")
+        via = lane.on[value.device].via
+        yield _Taken(value.metric, value.value, via, _structured(value.how), value.device, value.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    how: How
+
+
+def _structured(how: Mapping[str, object]) -> How:
+    """Devices tell it as plain JSON: those of plug-ins have words of their own."""
+    return files.from_json({"how": how}, _Told).how

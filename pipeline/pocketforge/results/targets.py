@@ -1,0 +1,124 @@
+"""One target's record: its files, the checks that were made, and what its steps say of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+from collections.abc import Iterator, Mapping
+
+from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.quantize import Quantized
+from pocketforge.outcomes.verify import Verified
+from pocketforge.plan.steps import Lane
+from pocketforge.recipe.shipped_names import file_name
+from pocketforge.records import Artifact, TargetFacts, TargetRecord, WhyWrong
+from pocketforge.registries import DEVICES
+from pocketforge.results.devices import DeviceResult, in_order
+from pocketforge.results.emulated import device_checks
+from pocketforge.results.kernels import judged_on
+from pocketforge.run.walk import Outcome
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Told:
+    """What the steps of one target wrote; None of those that did not end."""
+
+    exported: Exported | None
+    quantized: Quantized | None
+    verified: Verified | None
+    on_devices: Mapping[str, DeviceResult]
+
+
+def target_record(
+    lane: Lane, outcome: Outcome, on_devices: Mapping[str, DeviceResult], why: WhyWrong | None = None
+) -> TargetRecord:
+    """Gather what a target's steps wrote. why: of a wrong one, where its numbers break."""
+    told = _Told(
+        exported=outcome.result(lane.export, Exported),
+        quantized=outcome.result(lane.quantize, Quantized) if lane.quantize else None,
+        verified=outcome.result(lane.verify, Verified),
+        on_devices=on_devices,
+    )
+    device_keys = [key for _, on in in_order(lane) for key in on.keys]
+    checks = (*(told.verified.checks if told.verified else ()), *device_checks(lane, outcome))
+    wrong = any(not check.passed for check in checks)
+    complete = told.verified is not None and all(key in outcome.entries for key in device_keys)
+    errors = _errors(outcome, [key for key in (lane.quantize, lane.export, lane.verify, *device_keys) if key])
+    return TargetRecord(
+        name=lane.target.name,
+        runtime=lane.target.runtime,
+        scheme=lane.target.quantize.scheme,
+        status="wrong" if wrong else "built" if complete else "failed",
+        artifacts=tuple(_artifacts(lane, told.exported, outcome)) if told.exported else (),
+        checks=checks,
+        warnings=tuple(_warnings(told)),
+        facts=_facts(lane, told, why),
+        error="" if wrong else errors[0] if errors else "",
+    )
+
+
+def _facts(lane: Lane, told: _Told, why: WhyWrong | None) -> TargetFacts:
+    """What runtimes' exporters and kinds of devices say by their own names is plain JSON: plug-ins have others."""
+    facts: dict[str, object] = dict(told.exported.facts) if told.exported else {}
+    for device, result in told.on_devices.items():
+        if table := DEVICES[lane.on[device].via].about:
+            facts[table] = {**_table(facts.get(table)), device: result.about}
+    structured = files.from_json(facts, TargetFacts)
+    if told.quantized:
+        structured = dataclasses.replace(
+            structured,
+            numerics=told.quantized.numerics,
+            mixed=told.quantized.mixed,
+            codebook=told.quantized.codebook,
+            repairs=told.quantized.repairs,
+            quantized_layers=len(told.quantized.quantized),
+            float_layers=tuple(told.quantized.left_float),
+        )
+    if told.verified:
+        structured = dataclasses.replace(
+            structured,
+            runtimes=told.verified.runtimes,
+            files=told.verified.files,
+            kernels=judged_on(told.verified.kernels, told.on_devices),
+        )
+    return dataclasses.replace(structured, why=why)
+
+
+def _table(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _warnings(told: _Told) -> Iterator[str]:
+    if told.exported:
+        yield from told.exported.warnings
+    if told.quantized:
+        yield from (f"stayed float: {layer}" for layer in told.quantized.left_float)
+    if told.verified:
+        yield from (f"{name}: {state}" for name, state in told.verified.runtimes.items() if state != "works")
+    for result in told.on_devices.values():
+        yield from result.warnings
+
+
+def _errors(outcome: Outcome, keys: list[str]) -> list[str]:
+    """Why steps have no result, those that failed first."""
+    skipped = [outcome.records[key] for key in keys if key in outcome.records]
+    return [
+        *(outcome.errors[key].message for key in keys if key in outcome.errors),
+        *(record.message for record in skipped if record.status == "skipped"),
+    ]
+
+
+def _artifacts(lane: Lane, exported: Exported, outcome: Outcome) -> Iterator[Artifact]:
+    """The model first."""
+    entry = outcome.entries[lane.export]
+    for role, name in sorted(exported.files.items(), key=lambda item: item[0] != "model"):
+        content = (entry.files / name).read_bytes()
+        yield Artifact(
+            key=lane.export,
+            kind=role,
+            path=file_name(lane.target.name, lane.target.runtime, role),
+            sha256=entry.hashes[name],
+            size_bytes=len(content),
+            gzip_bytes=len(gzip.compress(content, 9, mtime=0)),
+        )

@@ -1,0 +1,40 @@
+"""Quantization that did not pay: files that are bigger or slower than the same runtime's float file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pocketforge.recipe import Recipe
+from pocketforge.records import Measurement, TargetRecord
+from pocketforge.stats import percentile_interval
+
+
+def worse_than_float(
+    recipe: Recipe, targets: Sequence[TargetRecord], measurements: Sequence[Measurement]
+) -> Iterator[str]:
+    """Quantized files that are bigger, or slower by more than their intervals, than the same runtime's fp32 file."""
+    records = {target.name: target for target in targets}
+    floats = {(t.runtime, t.layout): t.name for t in recipe.targets if t.quantize.info.keeps_numbers}
+    measured = {(m.target, m.metric, m.device): m for m in measurements}
+    for target in recipe.targets:
+        sibling = floats.get((target.runtime, target.layout))
+        if sibling is None or target.quantize.info.keeps_numbers:
+            continue
+        left = ", ".join(records[target.name].facts.float_layers or ())
+        because = f"; float weights: {left}" if left else "; no layer stayed float"
+        for (name, metric, device), quantized in measured.items():
+            float_one = measured.get((sibling, metric, device))
+            if name != target.name or float_one is None:
+                continue
+            if metric == "size_bytes" and quantized.value >= float_one.value:
+                sizes = f"{quantized.value:,.0f} bytes against {float_one.value:,.0f}"
+                yield f"{name}: not smaller than {sibling}: {sizes}{because}"
+            if metric == "latency_ms" and _is_slower(quantized, float_one):
+                times = f"p50 {quantized.value:.4g} ms against {float_one.value:.4g}"
+                yield f"{name}: slower than {sibling} on {device}: {times}{because}"
+
+
+def _is_slower(one: Measurement, other: Measurement) -> bool:
+    if not one.samples or not other.samples:
+        return False
+    return percentile_interval(one.samples, "p50").low > percentile_interval(other.samples, "p50").high
