@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -12,12 +12,14 @@ from pocketforge.training.batches import Batch
 from pocketforge.training.losses import Loss, checked_outputs
 
 
-def top1(module: nn.Module, batches: Iterable[Batch]) -> float:
-    """Top-1 accuracy of `module` in eval mode, 0 to 1. Raises ModelError for what are no logits of these classes."""
+def top1(model: Callable[..., object], batches: Iterable[Batch]) -> float:
+    """Top-1 accuracy of `model` (of a module in eval mode), 0 to 1. Raises ModelError for what are no logits of these
+    classes.
+    """
     right = samples = 0
-    with _judging(module):
+    with _judging(model):
         for inputs, targets in batches:
-            right += int((checked_outputs(module(*inputs), targets, "classification").argmax(1) == targets).sum())
+            right += int((checked_outputs(model(*inputs), targets, "classification").argmax(1) == targets).sum())
             samples += len(targets)
     return right / samples
 
@@ -33,13 +35,13 @@ def mean_loss(module: nn.Module, batches: Iterable[Batch], loss: Loss) -> float:
 
 
 @contextmanager
-def _judging(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
-    if was_training:  # a traced graph refuses to be asked
-        module.eval()
+def _judging(model: Callable[..., object]) -> Iterator[None]:
+    switched = model if isinstance(model, nn.Module) and model.training else None
+    if switched is not None:  # a traced graph, which never trains, refuses to be asked
+        switched.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        if was_training:
-            module.train()
+        if switched is not None:
+            switched.train()
