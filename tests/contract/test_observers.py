@@ -18,7 +18,7 @@ from pocketforge.recipe.backends import BACKENDS
 torch = pytest.importorskip("torch")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-    from pocketforge.quantization import observers
+    from pocketforge.quantization import observers, range_search
     from pocketforge.quantization.observers import activation_observer, weight_levels, weight_observer
 
 METHODS = ("minmax", "histogram", "entropy", "percentile", "mse")
@@ -213,7 +213,7 @@ def test_squared_error_of_a_histogram_is_that_of_its_values():
         for levels in [(-128, 127), (-2, 1), (-128, -1)]:
             scale = (high - low) / (levels[1] - levels[0])
             errors = np.square(rounded(values, scale, levels[0] - round(low / scale), *levels) - values)
-            found = observers.squared_error(counts, edges, (low, high), levels)
+            found = range_search.squared_error(counts, edges, (low, high), levels)
             assert found == pytest.approx((weights * errors).sum(), rel=1e-3)
 
 
@@ -238,7 +238,7 @@ def slow_divergence(magnitudes, kept, levels):
     levels=st.integers(1, 4),
 )
 def test_divergence_is_nvidias(magnitudes, kept, levels):
-    found = observers.divergence_when_cut(np.array(magnitudes, dtype=float), kept, levels)
+    found = range_search.divergence_when_cut(np.array(magnitudes, dtype=float), kept, levels)
     assert found == pytest.approx(slow_divergence(magnitudes, kept, levels), rel=1e-9, abs=1e-12)
 
 
@@ -253,7 +253,7 @@ def test_entropy_takes_the_threshold_of_least_divergence(activations):
             top = edges[kept]
             levels = round(256 * top / (min(top, high) - max(-top, low)))
             if kept >= levels:
-                divergence[kept] = observers.divergence_when_cut(counts.astype(float), kept, levels)
+                divergence[kept] = range_search.divergence_when_cut(counts.astype(float), kept, levels)
         scale, _ = qparams(activation("entropy"), batches)
         tops = {kept: min(edges[kept], high) - max(-edges[kept], low) for kept in divergence}
         chosen = min(divergence, key=lambda kept: abs(tops[kept] - 255 * scale))

@@ -14,7 +14,7 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import Quanti
 from torchao.quantization.pt2e import ObserverBase, PerChannelMinMaxObserver, PlaceholderObserver
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
-from pocketforge.quantization.observers import SMALLEST_SCALE
+from pocketforge.quantization.range_search import SMALLEST_SCALE
 
 
 class OneScalePerChannelObserver(PerChannelMinMaxObserver):  # type: ignore[misc]

@@ -17,13 +17,13 @@ from torchao.quantization.pt2e.fake_quantize import FakeQuantize
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from pocketforge.quantization.observers import (
-    SMALLEST_SCALE,
     MakeObserver,
     MinMaxActivation,
     WideMinMaxObserver,
     WidePerChannelMinMaxObserver,
     weight_levels,
 )
+from pocketforge.quantization.range_search import SMALLEST_SCALE
 from pocketforge.recipe.backends import BACKENDS, STORED_LEVELS
 from pocketforge.recipe.quantize import Quantize
 

@@ -17,12 +17,9 @@ from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, Observe
 
 from pocketforge.errors import ModelError
 from pocketforge.metrics import Array
+from pocketforge.quantization.range_search import SMALLEST_SCALE, divergence_when_cut, of_magnitudes, squared_error
 from pocketforge.quantization.weighted import op_name, owner
 from pocketforge.recipe.backends import Backend
-
-# XNNPACK's configuration never goes below a scale of 2^-12, which wrecks layers with small activations; observers'
-# own default does not, and still keeps 6 / scale (ReLU6) within the int32 that runtimes compute it in.
-SMALLEST_SCALE = float(torch.finfo(torch.float32).eps)
 
 
 class MakeObserver(Protocol):
@@ -211,7 +208,7 @@ class EntropyActivation(_WithoutZeros):
         if edges[0] == edges[-1]:
             return self.min_val, self.max_val
         size = max(-low, high) / self.bins
-        magnitudes = _of_magnitudes(counts, edges, size)
+        magnitudes = of_magnitudes(counts, edges, size)
         best, least = self.bins, np.inf
         # From the widest down: two spikes without anything between them are no reason to cut one off.
         for count in range(self.bins, 0, -1):
@@ -245,48 +242,6 @@ class MseActivation(_WithoutZeros):
                      for f in np.linspace(0.5, 1.5, 41)]  # fmt: skip
             best = min([best, *alone], key=lambda r: error(*r))
         return _pair(best)
-
-
-def divergence_when_cut(magnitudes: Array, kept: int, levels: int) -> float:
-    """KL(P ‖ Q) of Migacz 2017: P is the first `kept` bins with all above added to the last, Q the same bins (without
-    what was added) averaged over each of `levels` groups, empty bins staying empty. Infinite where Q lacks what P has.
-    """
-    inside = magnitudes[:kept]
-    present = inside > 0
-    group = np.arange(kept) * levels // kept
-    sums = np.bincount(group, inside, levels)
-    filled = np.bincount(group, present, levels)
-    coarse = np.where(present, (sums / np.maximum(filled, 1))[group], 0.0)
-    exact = inside.copy()
-    exact[-1] += magnitudes[kept:].sum()
-    if not coarse.any() or (exact[-1] > 0 and not present[-1]):
-        return float("inf")
-    exact, coarse = exact[present] / exact.sum(), coarse[present] / coarse.sum()
-    return float(np.sum(exact * np.log(exact / coarse)))
-
-
-def squared_error(counts: Array, edges: Array, values: tuple[float, float], levels: tuple[int, int]) -> float:
-    """Sum of (x - quantized x)² of a histogram whose values lie evenly in each bin, `values` laid over `levels`.
-
-    Clamped at those levels, even if the backend clamps later: fbgemm's 7 bits would else be searched for 8.
-    """
-    low, high = min(values[0], 0.0), max(values[1], 0.0)
-    step = max((high - low) / (levels[1] - levels[0]), SMALLEST_SCALE)
-    zero_point = min(max(levels[0] - round(low / step), levels[0]), levels[1])
-    inside = np.clip(edges, (levels[0] - zero_point) * step, (levels[1] - zero_point) * step)
-    # Antiderivative of the squared distance to the nearest multiple of `step`, then to the end where values clamp.
-    nearest = np.floor(inside / step + 0.5)
-    area = nearest * step**3 / 12 + (inside - nearest * step) ** 3 / 3 + (edges - inside) ** 3 / 3
-    return float(np.sum(counts * np.diff(area) / np.diff(edges)))
-
-
-def _of_magnitudes(counts: Array, edges: Array, size: float) -> Array:
-    """The histogram of |x|, in as many bins of `size` from 0 up."""
-    below = np.concatenate([[0.0], np.cumsum(counts)])
-    ends = np.arange(len(counts) + 1) * size
-    positive, negative = np.interp(ends, edges, below), np.interp(-ends, edges, below)
-    magnitudes: Array = np.diff(positive) - np.diff(negative)
-    return magnitudes
 
 
 def _pair(values: Iterable[float]) -> tuple[torch.Tensor, torch.Tensor]:
