@@ -210,7 +210,7 @@ class RuntimeInfo:
         why: How its files are looked into; None: `why` compares outputs only, not layers.
         native: What runs its files on ARM cores; None: neither the emulator nor phones can.
         schemes: Of a plug-in's runtime, scheme → what it makes of it; one that is not there is refused. Those of
-            Pocketforge's own are in recipe/support.py, side by side.
+            Pocketforge's own are in each scheme's row (recipe/schemes.py).
     """
 
     module: str

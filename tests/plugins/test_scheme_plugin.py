@@ -10,6 +10,8 @@ from plugin_packages import installed
 from warm_server import in_process
 
 from pocketforge.errors import RecipeError
+from pocketforge.facts.gather import gather
+from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
@@ -72,3 +74,18 @@ def test_its_row_is_asked_by_every_rule(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(ValueError, match=r"per_channel is for scheme .*weight_only_int6"):
             Quantize("codebook", per_channel=True)
     assert "weight_only_int6" not in SCHEMES.ours
+
+
+def test_its_package_s_version_is_part_of_the_keys_of_what_it_makes_and_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row has the limits, too: a new version of the package may judge otherwise."""
+    (tmp_path / "model.py").write_text(MODEL, encoding="utf-8")
+    text = RECIPE + TARGET.replace("NAME", "weight_only_int6")
+    keys = []
+    for version in ("0.1", "0.2"):
+        with installed("scheme", tmp_path / version, monkeypatch, version=version):
+            recipe = parse_recipe(text, folder=str(tmp_path))
+            (lane,) = make_plan(recipe, gather(recipe)).lanes
+        keys.append((lane.quantize, lane.export, lane.verify))
+    assert not set(keys[0]) & set(keys[1])

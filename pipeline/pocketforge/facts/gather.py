@@ -24,6 +24,7 @@ from pocketforge.plan.roles import loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
 from pocketforge.recipe import Data, Model, Recipe
 from pocketforge.recipe.compress import Finetune
+from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, STAGES, RuntimeInfo
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import look_at
@@ -159,6 +160,7 @@ def installed_versions(runtimes: Mapping[str, RuntimeInfo] = RUNTIMES) -> dict[s
     for runtime in runtimes.values():
         names.update(runtime.export_libraries, runtime.run_libraries)
     names.update(*(source.libraries for source in SOURCES.values()))
+    names.update(*(scheme.libraries for scheme in SCHEMES.values()))
     versions = {}
     for name in sorted(names | {"torchvision", "timm", "transformers"} | set(COMPRESS_LIBRARIES)):
         try:

@@ -173,6 +173,6 @@ def add_verify(
         {role: needs[role] for role in ("data", "reference", "export", "verify", "quantize") if role in needs},
         reads=reads.roles,
         paths=reads.paths,
-        also=(*DEVICES[spec.device.via].libraries, *reads.libraries),
+        also=(*DEVICES[spec.device.via].libraries, *target.quantize.info.libraries, *reads.libraries),
         place=reads.place,
     )

@@ -75,7 +75,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: Source) -> L
             opset=target.opset,
         ),
         export_needs,
-        also=runtime.export_libraries,
+        also=(*runtime.export_libraries, *target.quantize.info.libraries),
         preload=runtime.preload,
     )
     legacy = "tflite_runtime" in runtime.target_keys and target.verify.tflite_runtime != "skip"
@@ -92,7 +92,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: Source) -> L
             legacy=build.facts.tflite_runtime if legacy else "",
         ),
         {**trunk, "export": export},
-        also=runtime.run_libraries,
+        also=(*runtime.run_libraries, *target.quantize.info.libraries),
     )
     needs = {**trunk, "export": export, "verify": verify}
     on = {device.name: add_steps(device.via)(build, target, device, needs) for device in recipe.devices}

@@ -39,7 +39,7 @@ def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -
             {**needs, **checkpoint},
             reads=("definition", "data", "labels", *(() if checkpoint else ("weights",)), *reads),
             paths={**source.paths, **paths, **more},
-            also=(*source.also, *also),
+            also=(*source.also, *also, *quantize.info.libraries),
         )
     if quantize.info.studies_layers:
         needs["layers"] = add_layer_study(build, recipe, target, source)
