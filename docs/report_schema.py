@@ -59,7 +59,7 @@ class _Writer:
             return self._array(args)
         if isinstance(origin, type) and issubclass(origin, Mapping):
             return self._table(args[1], name)
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return self._reference(kind)
         if kind in (object, Any):
             return {}

@@ -7,7 +7,7 @@ import functools
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin
@@ -36,6 +36,9 @@ _LARGEST = 1e308
 
 Kind = TypeVar("Kind", bound=Outcome)
 Part = TypeVar("Part")
+# A type as fields are annotated with it (a class, a union, a tuple of one); and what cattrs calls for it.
+Hint = Any
+Hook = Callable[..., object]
 
 
 def read(folder: Path, kind: type[Kind]) -> Kind:
@@ -101,11 +104,11 @@ def _converter() -> cattrs.Converter:
     return converter
 
 
-def _whole(kind: Any, converter: cattrs.Converter) -> Any:
+def _whole(kind: Hint, converter: cattrs.Converter) -> Hook:
     """Reads a class with ALWAYS."""
     plain = make_dict_structure_fn(kind, converter)
 
-    def structured(values: Any, _: Any) -> Any:
+    def structured(values: Mapping[str, object], _: object) -> object:
         missing = sorted(kind.ALWAYS - set(values))
         if missing:
             raise ValueError(f"{missing[0]} is missing")
@@ -114,23 +117,25 @@ def _whole(kind: Any, converter: cattrs.Converter) -> Any:
     return structured
 
 
-def _is_choice(kind: Any) -> bool:
+def _is_choice(kind: Hint) -> bool:
     """Whether a type is one of several dataclasses, or none."""
     choices = [each for each in get_args(kind) if each is not types.NoneType]
-    return get_origin(kind) in (Union, types.UnionType) and len(choices) > 1 and all(map(is_dataclass, choices))
+    origin: object = get_origin(kind)
+    return origin in (Union, types.UnionType) and len(choices) > 1 and all(map(is_dataclass, choices))
 
 
-def _chosen(value: Any, kind: Any, converter: cattrs.Converter) -> Any:
+def _chosen(value: object, kind: Hint, converter: cattrs.Converter) -> object:
     """By its keys: the first of the classes that wants no other and takes all of them; else the last, which says what
     is wrong."""
     choices = get_args(kind)
     if value is None and types.NoneType in choices:
         return None
     choices = tuple(each for each in choices if each is not types.NoneType)
+    keys = set(value) if isinstance(value, Mapping) else set()
     for each in choices[:-1]:
         known = dataclasses.fields(each)
         needed = {f.name for f in known if f.default is MISSING and f.default_factory is MISSING}
-        if needed <= set(value) and (hasattr(each, "FLAT") or set(value) <= {f.name for f in known}):
+        if needed <= keys and (hasattr(each, "FLAT") or keys <= {f.name for f in known}):
             return converter.structure(value, each)
     return converter.structure(value, choices[-1])
 
@@ -138,20 +143,20 @@ def _chosen(value: Any, kind: Any, converter: cattrs.Converter) -> Any:
 def _add_flat(converter: cattrs.Converter) -> None:
     """Classes with FLAT."""
 
-    def to_json(kind: Any) -> Any:
+    def to_json(kind: Hint) -> Hook:
         plain = make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=getattr(kind, "OMIT_UNSET", False))
 
-        def flattened(outcome: Any) -> dict[str, Any]:
+        def flattened(outcome: object) -> dict[str, object]:
             values = plain(outcome)
             return {**values.pop(kind.FLAT, {}), **values}
 
         return flattened
 
-    def from_json(kind: Any) -> Any:
+    def from_json(kind: Hint) -> Hook:
         plain = make_dict_structure_fn(kind, converter)
         own = {field.name for field in dataclasses.fields(kind)} - {kind.FLAT}
 
-        def gathered(values: Mapping[str, Any], _: Any) -> Any:
+        def gathered(values: object, _: object) -> object:
             if not isinstance(values, Mapping):
                 raise TypeError(f"wanted a table, found {type(values).__name__}")
             within = {key: value for key, value in values.items() if key not in own}
@@ -163,7 +168,7 @@ def _add_flat(converter: cattrs.Converter) -> None:
     converter.register_structure_hook_factory(lambda kind: hasattr(kind, "FLAT"), from_json)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     """JSON has no infinity and no NaN: the largest numbers stand for them; NaN is the worst."""
     if isinstance(value, float) and not math.isfinite(value):
         return -_LARGEST if math.isnan(value) else math.copysign(_LARGEST, value)
@@ -172,7 +177,7 @@ def _finite(value: Any) -> Any:
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _exact(value: Any, _: Any, wanted: type) -> Any:
+def _exact(value: object, _: object, wanted: type) -> object:
     """Values of the type itself: "8.7" is not 8, 1 is not true. A whole number is a float too."""
     if wanted is float and type(value) is int:
         return float(value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pocketforge.outcomes.files import from_json
 from pocketforge.outcomes.reference import WeightsRead
@@ -61,26 +62,70 @@ def _tensor(tensor: TensorInfo) -> str:
     return text
 
 
-def show_model(summary: Mapping[str, Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Replaced:
+    edit: str
+    module: str
+    by: Mapping[str, object]
+
+    def __str__(self) -> str:
+        arguments = {name: value for name, value in self.by.items() if name != "kind"}
+        return f"{self.module} replaced by {self.by.get('kind')}{f' {arguments}' if arguments else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    edit: str
+    kept: Mapping[str, Mapping[str, int]]
+
+    def __str__(self) -> str:
+        channels = ", ".join(f"{name} {dict(dims)}" for name, dims in self.kept.items())
+        return f"channels kept, by tensor and dimension: {channels}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    """What commands/model.py finds in a PyTorch model."""
+
+    recipe: str
+    definition: str
+    layers: tuple[_Layer, ...]
+    inputs: tuple[_Input, ...]
+    parameters: int
+    macs: int
+    weights: WeightsRead | None = None
+    edits: tuple[_Replaced | _Cut, ...] = ()
+    masked_weights: Mapping[str, int] = field(default_factory=dict)
+
+
+def show_model(content: Mapping[str, object]) -> None:
     """What `summarize` found in a PyTorch model."""
+    summary = from_json(content, _Summary)
     screen = console()
-    rows = table(f"{summary['recipe']}: layers", "layer", "kind", "output", "parameters", numbers=("parameters",))
-    for layer in summary["layers"]:
-        rows.add_row(layer["name"], layer["kind"], str(layer["output"]), f"{layer['parameters']:,}")
+    rows = table(f"{summary.recipe}: layers", "layer", "kind", "output", "parameters", numbers=("parameters",))
+    for layer in summary.layers:
+        rows.add_row(layer.name, layer.kind, str(list(layer.output)), f"{layer.parameters:,}")
     screen.print(rows)
-    for tensor in summary["inputs"]:
-        screen.print(f"input {tensor['dtype']} {tensor['shape']}")
-    screen.print(f"{summary['parameters']:,} parameters, {summary['macs']:,} MACs")
-    weights = from_json(summary["weights"], WeightsRead) if summary.get("weights") else None
-    for line in weights_lines(weights):
+    for tensor in summary.inputs:
+        screen.print(f"input {tensor.dtype} {list(tensor.shape)}")
+    screen.print(f"{summary.parameters:,} parameters, {summary.macs:,} MACs")
+    for line in weights_lines(summary.weights):
         screen.print(line)
-    for edit in summary.get("edits", ()):
-        if edit["edit"] == "replace":
-            by = dict(edit["by"])
-            what = f"{by.pop('kind')}{f' {by}' if by else ''}"
-            screen.print(f"edit    {edit['module']} replaced by {what}")
-        else:
-            channels = ", ".join(f"{name} {dims}" for name, dims in edit["kept"].items())
-            screen.print(f"edit    channels kept, by tensor and dimension: {channels}")
-    for name, count in summary.get("masked_weights", {}).items():
+    for edit in summary.edits:
+        screen.print(f"edit    {edit}")
+    for name, count in summary.masked_weights.items():
         screen.print(f"mask    {name}: {count:,} weights stay zero")
