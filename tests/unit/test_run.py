@@ -681,6 +681,6 @@ def test_a_build_that_is_over_holds_nothing_of_the_store(forge: Forge) -> None:
     gc.disable()
     try:
         forge.run(forge.step("a"))
-        assert not [held for held in gc.get_objects() if isinstance(held, Store)]
+        assert not [held for held in gc.get_objects() if type(held) is Store]
     finally:
         gc.enable()
