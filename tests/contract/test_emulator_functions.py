@@ -8,6 +8,7 @@ import pytest
 from elftools.dwarf.callframe import FDE
 from elftools.elf.elffile import ELFFile
 
+from pocketforge.devices.answers import Mapped
 from pocketforge.devices.emulator.functions import LIBRARY_STEP, FunctionMap, Library
 from pocketforge.devices.emulator.parts import Emulator
 
@@ -61,8 +62,8 @@ def test_addresses_are_placed_in_their_file_wherever_the_loader_put_it(emulator:
     path = emulator.sysroot / "lib" / "libgcc_s.so.1"
     start, (_, symbol) = next((a, f) for a, f in functions(path).items() if f[1])
     for base in (BASE, BASE + 0x7000):
-        entry = {"path": "/lib/libgcc_s.so.1", "base": hex(base), "size": path.stat().st_size}
-        unknown = {"path": "linux-vdso.so.1", "base": "0x7000000000", "size": 4096}
+        entry: Mapped = {"path": "/lib/libgcc_s.so.1", "base": hex(base), "size": path.stat().st_size}
+        unknown: Mapped = {"path": "linux-vdso.so.1", "base": "0x7000000000", "size": 4096}
         found = FunctionMap([unknown, entry], emulator.sysroot)
         assert found.name(base + start) == f"libgcc_s.so.1!{symbol}"
         assert found.place(base + start) == 2 * LIBRARY_STEP + start

@@ -14,6 +14,7 @@ import pytest
 
 from pocketforge.device_calibration import micro_models
 from pocketforge.devices import watched
+from pocketforge.devices.answers import NativeAnswer
 from pocketforge.devices.emulator import launch as launching
 from pocketforge.devices.emulator.launch import Machine, Order, command, launch, prefix
 from pocketforge.devices.emulator.parts import Emulator
@@ -39,7 +40,7 @@ def endless(order: Order) -> Order:
     return dataclasses.replace(order, mode="time", samples=1, time_ms=DAY_MS)
 
 
-def go(emulator: Emulator, order: Order, *, timeout_s: float = 120, limit: int = 0) -> dict:
+def go(emulator: Emulator, order: Order, *, timeout_s: float = 120, limit: int = 0) -> NativeAnswer:
     return launch(Machine(emulator, PROFILE, CLUSTER, timeout_s, limit), order)
 
 

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -211,7 +212,7 @@ def test_opsets_and_domains(described: dict[str, Description]) -> None:
 
 def test_json_is_plain(described: dict[str, Description]) -> None:
     for name, found in described.items():
-        plain = to_json(found)
+        plain: dict[str, Any] = to_json(found)
         assert json.loads(json.dumps(plain)) == plain
         assert plain["weights"][0]["shape"] == list(found.weights[0].shape), name
 

@@ -198,7 +198,7 @@ def test_estimates_say_what_they_are(emulated, builds, target):
 def test_what_operators_move_is_much_the_same_in_every_runtime(release):
     """The memory term's input, read out of each format on its own: equal weights, near activations."""
     for scheme, least in (("fp32", 4), ("int8", 1)):
-        moved = {
+        moved: dict[str, Any] = {
             suffix: traffic_of(release.out / "release" / f"digits_{runtime}_{scheme}{suffix}")["operators"]
             for runtime, suffix in (("executorch", ".pte"), ("tflite", ".tflite"), ("onnx", ".onnx"))
         }
