@@ -30,7 +30,7 @@ class HowOnThePhone(HowOnPhone):
         noise_floor_from: How that is known, in words.
     """
 
-    noise_floor: Share
+    noise_floor: NotNegative
     noise_floor_from: Name
 
 
