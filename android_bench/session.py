@@ -29,7 +29,7 @@ from android_bench.workplace import GRACE_S, Workplace, open_workplace
 if TYPE_CHECKING:
     from android_bench.adb import Link
 
-__all__ = ["Answer", "Job", "Measured", "Plan", "Round", "measure", "run_once"]
+__all__ = ["Answer", "Job", "Measured", "Round", "SessionPlan", "measure", "run_once"]
 
 # What exit codes of our runners mean (android_bench/runner/README.md).
 _CODES = {
@@ -53,7 +53,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SessionPlan:
     """How to measure. cores: "big", "mid", "little", "all", or numbers as "0-3,7". rounds: of one job; blocks (A B B A)
     of two. samples: at least so many inferences a round, and at least round_ms of them. warmup: inferences before, in
     every round. clock_drop: see throttling.judge. The limits hold when a round begins.
@@ -84,7 +84,7 @@ class Measured:
     """
 
     facts: PhoneFacts
-    plan: Plan
+    plan: SessionPlan
     order: str
     cpus: tuple[int, ...]
     mask: str
@@ -166,7 +166,7 @@ def run_once(
 def measure(
     link: Link,
     jobs: Sequence[Job],
-    plan: Plan,
+    plan: SessionPlan,
     say: Callable[[str], None],
     *,
     order: str = "ABBA",
@@ -221,7 +221,7 @@ def measure(
     )
 
 
-def _check(jobs: Sequence[Job], plan: Plan, order: str) -> None:
+def _check(jobs: Sequence[Job], plan: SessionPlan, order: str) -> None:
     if not 1 <= len(jobs) <= 2 or len({job.label for job in jobs}) != len(jobs):
         raise ValueError(f"one job or two of different labels can be measured, not {[job.label for job in jobs]}")
     if order not in ("ABBA", "AB"):
@@ -244,7 +244,7 @@ class _Work:
         self,
         place: Workplace,
         jobs: Sequence[Job],
-        plan: Plan,
+        plan: SessionPlan,
         cpus: tuple[int, ...],
         pinned: tuple[int, ...],
         timeout_s: float,
@@ -408,7 +408,7 @@ def _ask(
     return said, ended
 
 
-def _shortfall(rounds: Sequence[Round], plan: Plan) -> str:
+def _shortfall(rounds: Sequence[Round], plan: SessionPlan) -> str:
     blocks = {each.block for each in rounds}
     clean = len(blocks - throttled_blocks(rounds))
     if clean >= plan.rounds:

@@ -518,5 +518,5 @@ SOURCES = Registry("sources", SourceInfo, _SOURCES, SourceInfo.with_library)
 METHODS = {
     "prune_unstructured": "pocketforge.pruning.unstructured",
     "prune_channels": "pocketforge.pruning.channels",
-    "drop_layers": "pocketforge.pruning.layers",
+    "drop_layers": "pocketforge.pruning.drop_layers",
 }

@@ -27,7 +27,7 @@ from pocketforge.model.weights import load_weights  # noqa: E402
 from pocketforge.outcomes.prune import MapFit, ReachedGoal  # noqa: E402
 from pocketforge.pruning.base import Pruned, Subject  # noqa: E402
 from pocketforge.pruning.blocks import observe, residual_blocks  # noqa: E402
-from pocketforge.pruning.layers import prune  # noqa: E402
+from pocketforge.pruning.drop_layers import prune  # noqa: E402
 from pocketforge.pruning.refit import ridge  # noqa: E402
 from pocketforge.recipe.compress import DropLayers, Goal  # noqa: E402
 

@@ -13,7 +13,7 @@ from phone import Phone
 from android_bench.adb import Adb
 from android_bench.bundle import Bundle, user_bundle
 from android_bench.link import Link
-from android_bench.session import Job, Plan
+from android_bench.session import Job, SessionPlan
 
 # Keeps the contract of android_bench/runner/README.md. The model is a shell script that it runs: it may set `ms`, wait,
 # crash, or end.
@@ -39,7 +39,7 @@ echo "{\"runtime\": \"script\", \"runtime_version\": \"1\", \"model_sha256\": \"
   "\"samples_ms\": [$times], \"peak_rss_bytes\": 1, \"loaded_rss_bytes\": 1," \
   "\"inputs\": [], \"outputs\": [$outputs]}"
 """
-QUICK = Plan(cores="big", warmup=0, rounds=1, samples=2, round_ms=0, cool_timeout_s=2)
+QUICK = SessionPlan(cores="big", warmup=0, rounds=1, samples=2, round_ms=0, cool_timeout_s=2)
 
 
 def sha256(path: Path) -> str:

@@ -17,7 +17,7 @@ from pocketforge.why.causes import likely
 from pocketforge.why.chain import Chain
 from pocketforge.why.forms import Form, converted
 from pocketforge.why.inside import layers_of_stage
-from pocketforge.why.layers import Difference, LayerDifference, first_bad
+from pocketforge.why.layer_outputs import Difference, LayerDifference, first_bad
 
 
 def _layer(name: str, op: str, before: np.ndarray, here: np.ndarray) -> LayerDifference:

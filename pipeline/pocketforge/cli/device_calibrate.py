@@ -10,9 +10,9 @@ import click
 from pocketforge.cli.options import echo, echo_lines, json_option, print_json
 
 if TYPE_CHECKING:
-    from pocketforge.device_calibration.calibrate import Outcome
+    from pocketforge.device_calibration.calibrate import Calibrated
     from pocketforge.device_calibration.datasets import Sample
-    from pocketforge.device_calibration.published import Measurement
+    from pocketforge.device_calibration.published import Published
 
 SHIPPED = "shipped"
 
@@ -107,13 +107,13 @@ def _write_suite(folder: Path, as_json: bool) -> None:
     echo(f"Then: pocketforge device calibrate --from {folder / MANIFEST} --profile NAME --out FILE")
 
 
-def _fit(tables: tuple[str, ...], profile: str, recount: bool) -> Outcome:
+def _fit(tables: tuple[str, ...], profile: str, recount: bool) -> Calibrated:
     """Cores that a table of the user's measures are fitted on that table alone, all others on the shipped ones."""
     from pocketforge.device_calibration import calibrate, datasets, published, sampling
     from pocketforge.device_calibration.counted import CountStore
     from pocketforge.errors import RecipeError
 
-    jobs: list[tuple[list[Measurement], Path | None, str]] = []
+    jobs: list[tuple[list[Published], Path | None, str]] = []
     own: set[str] = set()
     for table in (name for name in tables if name != SHIPPED):
         measured = sampling.sample(published.read(Path(table)))

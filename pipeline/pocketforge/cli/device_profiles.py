@@ -11,7 +11,7 @@ from pocketforge.cli.options import echo, json_option, print_json
 from pocketforge.errors import PocketforgeError
 
 if TYPE_CHECKING:
-    from pocketforge.devices.profiles import AndroidNames, Cluster, DeviceProfile, Source
+    from pocketforge.devices.profiles import AndroidNames, Cluster, DeviceProfile, FactSource
     from pocketforge.devices.x86.hosts import X86Host
 
 _KB = 1024
@@ -84,7 +84,7 @@ def _show(profile: DeviceProfile) -> None:
         _table(cluster, cluster.sources)
 
 
-def _table(facts: DeviceProfile | Cluster | AndroidNames | X86Host, sources: Mapping[str, Source]) -> None:
+def _table(facts: DeviceProfile | Cluster | AndroidNames | X86Host, sources: Mapping[str, FactSource]) -> None:
     for field, source in sources.items():
         echo(f"  {field:<28} {_text(field, getattr(facts, field))}")
         echo(f"  {'':<28} {source.status}: {source.source}")

@@ -69,7 +69,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Calibrated:
     """A calibration, and how far off it is.
 
     Attributes:
@@ -117,7 +117,7 @@ def grouped(samples: Sequence[Sample]) -> Groups:
     return Groups(fitted, held_out, reported)
 
 
-def calibrate(samples: Sequence[Sample], notes: str = "") -> Outcome:
+def calibrate(samples: Sequence[Sample], notes: str = "") -> Calibrated:
     """Fit, and judge. Raises ValueError without any point to fit."""
     groups = grouped(samples)
     if not groups.fitted:
@@ -141,7 +141,7 @@ def calibrate(samples: Sequence[Sample], notes: str = "") -> Outcome:
     summaries += judged
     everything = _predictor_of(calibration)
     ratios = errors.across_precisions([s for s in groups.fitted if s.measurement.kind == "model"], everything)
-    return Outcome(calibration, groups, summaries, models, ratios)
+    return Calibrated(calibration, groups, summaries, models, ratios)
 
 
 def _judged(core: str, trained: list[Sample], held: list[Sample], parameters: Parameters) -> list[Summary]:

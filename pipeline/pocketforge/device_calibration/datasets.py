@@ -10,7 +10,7 @@ from pathlib import Path
 from pocketforge.device_calibration import micro_models
 from pocketforge.device_calibration.counted import CountStore, run_key
 from pocketforge.device_calibration.operators import operators
-from pocketforge.device_calibration.published import DATA, Measurement
+from pocketforge.device_calibration.published import DATA, Published
 from pocketforge.devices.profile_files import load_profile, shipped_profiles
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import RecipeError
@@ -39,7 +39,7 @@ _PROFILES = {
 
 # Counts an inference of a file (bytes) on a cluster with the kernels named ("xnnpack", "builtin"): (pc, executions,
 # words) of each block.
-Counter = Callable[[bytes, Measurement, DeviceProfile, Cluster, str], list[tuple[int, int, tuple[int, ...]]]]
+Counter = Callable[[bytes, Published, DeviceProfile, Cluster, str], list[tuple[int, int, tuple[int, ...]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Sample:
         terms: What the model of time goes by.
     """
 
-    measurement: Measurement
+    measurement: Published
     kernels: str
     sha256: str
     macs: int
@@ -73,14 +73,14 @@ class Sample:
         return Point(self.label, self.measurement.family, self.terms, self.measurement.latency_ms)
 
 
-def kernels_of(m: Measurement) -> tuple[str, ...]:
+def kernels_of(m: Published) -> tuple[str, ...]:
     """Whose kernels a measurement ran; both where its source does not say."""
     if "kernels unknown" in m.note:
         return ("builtin", "xnnpack")
     return ("builtin",) if m.builtin_kernels else ("xnnpack",)
 
 
-def model_file(m: Measurement, folder: Path | None = None) -> bytes:
+def model_file(m: Published, folder: Path | None = None) -> bytes:
     """The file that was measured, made again; for a hand-made manifest, the file in `folder`, by its SHA-256."""
     if m.kind == "model":
         build = {"mobilenet_v1": micro_models.mobilenet_v1, "mobilenet_v2": micro_models.mobilenet_v2}[m.name]
@@ -106,7 +106,7 @@ def model_file(m: Measurement, folder: Path | None = None) -> bytes:
     return data
 
 
-def place(m: Measurement, profile_name: str = "") -> tuple[DeviceProfile, Cluster]:
+def place(m: Published, profile_name: str = "") -> tuple[DeviceProfile, Cluster]:
     """The profile and cluster that a measurement ran on, at the measured clock. RecipeError: no such core there."""
     name = profile_name or _PROFILES.get(m.device, m.device)
     if not profile_name and name not in shipped_profiles() and not Path(name).is_file():
@@ -124,7 +124,7 @@ def place(m: Measurement, profile_name: str = "") -> tuple[DeviceProfile, Cluste
 
 
 def gather(
-    measurements: Sequence[Measurement],
+    measurements: Sequence[Published],
     store: CountStore,
     *,
     count: Counter | None,
@@ -156,7 +156,7 @@ def gather(
     return samples
 
 
-def lacking(measurements: Sequence[Measurement], store: CountStore, folder: Path | None = None) -> int:
+def lacking(measurements: Sequence[Published], store: CountStore, folder: Path | None = None) -> int:
     """How many of the measurements have no counts in `store`."""
     missing = 0
     for m in measurements:
@@ -165,7 +165,7 @@ def lacking(measurements: Sequence[Measurement], store: CountStore, folder: Path
     return missing
 
 
-def why_not(m: Measurement) -> str:
+def why_not(m: Published) -> str:
     """Why a row of the shipped tables is not used; empty when it is."""
     if m.usable:
         return m.usable

@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from pocketforge.device_calibration.published import Measurement
+from pocketforge.device_calibration.published import Published
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError
 
 TIMEOUT_S = 600
 
 
-def counter() -> Callable[[bytes, Measurement, DeviceProfile, Cluster, str], list[tuple[int, int, tuple[int, ...]]]]:
+def counter() -> Callable[[bytes, Published, DeviceProfile, Cluster, str], list[tuple[int, int, tuple[int, ...]]]]:
     """A function for `datasets.gather`. Raises DeviceUnavailable when the emulator is not set up."""
     from pocketforge.devices.emulator import counting, launch, parts
 
     emulator = parts.installed()
 
     def count(
-        data: bytes, m: Measurement, profile: DeviceProfile, cluster: Cluster, kernels: str
+        data: bytes, m: Published, profile: DeviceProfile, cluster: Cluster, kernels: str
     ) -> list[tuple[int, int, tuple[int, ...]]]:
         if kernels != "xnnpack":
             raise DeviceError(

@@ -37,7 +37,7 @@ _OTHER_ISA = re.compile(r"armv7", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
+class Published:
     """One measured latency.
 
     Attributes:
@@ -114,12 +114,12 @@ class _Row:
         """From a CSV row. One that ends early has None, which is as empty as nothing."""
         return cls(**{field.name: cells.get(_column(field.name)) or "" for field in dataclasses.fields(cls)})
 
-    def measurement(self) -> Measurement:
+    def measurement(self) -> Published:
         """Raises ValueError for what cannot be read."""
         raise NotImplementedError
 
-    def _measured(self, name: str, kind: str, family: str, precision: str) -> Measurement:
-        return Measurement(
+    def _measured(self, name: str, kind: str, family: str, precision: str) -> Published:
+        return Published(
             name=name,
             kind=kind,
             family=family,
@@ -145,7 +145,7 @@ class _ModelRow(_Row):
     model: str
     precision: str
 
-    def measurement(self) -> Measurement:
+    def measurement(self) -> Published:
         precision = "int8" if self.precision.startswith("int8") else self.precision
         if precision not in ("fp32", "int8"):
             raise ValueError(f"precision is {self.precision!r}, wanted fp32 or int8")
@@ -168,7 +168,7 @@ class _OperatorRow(_Row):
     stride: str
     precision: str = ""
 
-    def measurement(self) -> Measurement:
+    def measurement(self) -> Published:
         # An addition has neither output channels, kernel nor stride in the table.
         cells = (self.hw_in, self.cin, self.cout or self.cin, self.kernel or "1", self.stride or "1")
         shape = tuple(int(cell) for cell in cells)
@@ -183,7 +183,7 @@ class _ManifestRow(_Row):
     file: str
     sha256: str
 
-    def measurement(self) -> Measurement:
+    def measurement(self) -> Published:
         if not _core(self.core):
             raise ValueError("core is empty: name the core that the run was pinned to, for example cortex-a76")
         name = self.file.removesuffix(".tflite")
@@ -205,7 +205,7 @@ def _column(field: str) -> str:
     return "GHz" if field == "clock_ghz" else field
 
 
-def read(path: Path) -> list[Measurement]:
+def read(path: Path) -> list[Published]:
     """Measurements of one CSV file (also .csv.gz), equal configurations merged by their median.
 
     Raises RecipeError: unreadable, no known format, or the faults of all its rows.
@@ -233,7 +233,7 @@ def read(path: Path) -> list[Measurement]:
     return _merged(measurements)
 
 
-def _measurements(rows: Iterable[_Row]) -> tuple[list[Measurement], list[str]]:
+def _measurements(rows: Iterable[_Row]) -> tuple[list[Published], list[str]]:
     """What could be read, and what could not."""
     measurements, faults = [], []
     for number, row in enumerate(rows, 2):
@@ -246,7 +246,7 @@ def _measurements(rows: Iterable[_Row]) -> tuple[list[Measurement], list[str]]:
     return measurements, faults
 
 
-def shipped() -> list[Measurement]:
+def shipped() -> list[Published]:
     """All published measurements that come with the package."""
     return [m for name in SHIPPED for m in read(DATA / name)]
 
@@ -276,9 +276,9 @@ def _core(text: str) -> str:
     return plain.replace(" rpi5", "")
 
 
-def _merged(rows: Sequence[Measurement]) -> list[Measurement]:
+def _merged(rows: Sequence[Published]) -> list[Published]:
     """One measurement for rows that differ in the latency alone (their median), in order of first appearance."""
-    groups: dict[tuple[object, ...], list[Measurement]] = {}
+    groups: dict[tuple[object, ...], list[Published]] = {}
     for m in rows:
         groups.setdefault((m.name, m.precision, m.device, m.core, m.clock_ghz, m.threads, m.note), []).append(m)
     merged = []

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from pocketforge.device_calibration.published import Measurement
+from pocketforge.device_calibration.published import Published
 
 SEED = "pocketforge-calibration-1"
 BINS = 5
@@ -34,7 +34,7 @@ SHARES = {
 }
 
 
-def sample(measurements: Sequence[Measurement], shares: dict[str, int] | None = None) -> list[Measurement]:
+def sample(measurements: Sequence[Published], shares: dict[str, int] | None = None) -> list[Published]:
     """The chosen blocks and operators, and every whole model, in the order of the table."""
     shares = SHARES if shares is None else shares
     chosen = {id(m) for m in measurements if m.kind in ("model", "file")}
@@ -44,14 +44,14 @@ def sample(measurements: Sequence[Measurement], shares: dict[str, int] | None = 
     return [m for m in measurements if id(m) in chosen]
 
 
-def split(chosen: Sequence[Measurement]) -> tuple[list[Measurement], list[Measurement]]:
+def split(chosen: Sequence[Published]) -> tuple[list[Published], list[Published]]:
     """(fitted, held out) of the blocks and operators among `chosen`.
 
     By cell, so that both widths of a pair fall on one side; a family's cells are taken in the order of their hashes,
     and one is held out whenever less than HELD_OUT_SHARE of the family's points so far are.
     """
     held_out: set[int] = set()
-    families: dict[str, dict[str, list[Measurement]]] = {}
+    families: dict[str, dict[str, list[Published]]] = {}
     for m in chosen:
         if m.kind in ("block", "op"):
             families.setdefault(m.family, {}).setdefault(cell(m), []).append(m)
@@ -66,7 +66,7 @@ def split(chosen: Sequence[Measurement]) -> tuple[list[Measurement], list[Measur
     return [m for m in points if id(m) not in held_out], [m for m in points if id(m) in held_out]
 
 
-def cell(m: Measurement) -> str:
+def cell(m: Published) -> str:
     """What stays equal when a layer is pruned: everything in a block's name but its widths."""
     if m.kind == "op":
         hw, _, _, kernel, stride = m.shape
@@ -81,9 +81,9 @@ def cell(m: Measurement) -> str:
     return m.name
 
 
-def pairs(measurements: Sequence[Measurement]) -> list[tuple[Measurement, Measurement]]:
+def pairs(measurements: Sequence[Published]) -> list[tuple[Published, Published]]:
     """(slower, faster) of one cell at least 1.2 times apart: what pruning promises. Every pair within a cell."""
-    cells: dict[tuple[str, str, str, str], list[Measurement]] = {}
+    cells: dict[tuple[str, str, str, str], list[Published]] = {}
     for m in measurements:
         if m.kind in ("block", "op"):
             cells.setdefault((m.device, m.core, m.precision, cell(m)), []).append(m)
@@ -96,12 +96,12 @@ def pairs(measurements: Sequence[Measurement]) -> list[tuple[Measurement, Measur
     return slow_and_fast
 
 
-def _wider(a: Measurement, b: Measurement) -> bool:
+def _wider(a: Published, b: Published) -> bool:
     """Whether every width of `a` is at least that of `b`: `b` is then what channel pruning makes of `a`."""
     return all(x >= y for x, y in zip(_widths(a), _widths(b), strict=True))
 
 
-def _widths(m: Measurement) -> tuple[int, ...]:
+def _widths(m: Published) -> tuple[int, ...]:
     return m.shape if m.kind == "op" else tuple(int(n) for n in re.findall(r"\d+", m.name))
 
 
@@ -110,21 +110,21 @@ def _uniform(*words: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _draw(members: Sequence[Measurement], share: int) -> list[Measurement]:
+def _draw(members: Sequence[Published], share: int) -> list[Published]:
     """`share` members: bins of log latency in turn; within a bin by hash, each followed by its nearest of its cell."""
     if len(members) <= share:
         return list(members)
     logs = [math.log(m.latency_ms) for m in members]
     low, high = min(logs), max(logs)
-    bins: list[list[Measurement]] = [[] for _ in range(BINS)]
+    bins: list[list[Published]] = [[] for _ in range(BINS)]
     for m, value in zip(members, logs, strict=True):
         bins[min(int((value - low) / (high - low or 1) * BINS), BINS - 1)].append(m)
     for group in bins:
         group.sort(key=lambda m: _uniform("draw", m.name))
-    by_cell: dict[str, list[Measurement]] = {}
+    by_cell: dict[str, list[Published]] = {}
     for m in sorted(members, key=lambda m: _uniform("partner", m.name)):
         by_cell.setdefault(cell(m), []).append(m)
-    drawn: dict[str, Measurement] = {}
+    drawn: dict[str, Published] = {}
     queues = [iter(group) for group in bins]
     while len(drawn) < share and queues:
         for queue in list(queues):
@@ -139,5 +139,5 @@ def _draw(members: Sequence[Measurement], share: int) -> list[Measurement]:
     return list(drawn.values())[:share]
 
 
-def _pruned(a: Measurement, b: Measurement) -> bool:
+def _pruned(a: Published, b: Published) -> bool:
     return _wider(a, b) or _wider(b, a)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pocketforge.device_calibration.calibrate import Outcome
+from pocketforge.device_calibration.calibrate import Calibrated
 from pocketforge.device_calibration.errors import Summary
 from pocketforge.estimation.calibration_file import Calibration
 from pocketforge.estimation.fitting import NAMES
 
 
-def markdown(outcome: Outcome) -> str:
+def markdown(outcome: Calibrated) -> str:
     """All tables, each under a heading of the third level."""
     parts = [
         "### Fitted constants\n\n" + constants(outcome.calibration),
@@ -43,7 +43,7 @@ def constants(calibration: Calibration) -> str:
     return _table(_PARAMETERS, rows)
 
 
-def text(outcome: Outcome) -> str:
+def text(outcome: Calibrated) -> str:
     """For a terminal: what was fitted, then the errors."""
     lines = []
     for core, fitted in sorted(outcome.calibration.cores.items()):
@@ -75,7 +75,7 @@ _MODELS = ["model", "left out", "measured, ms", "estimated, ms", "ratio"]
 _RATIOS = ["ratio", "measured", "estimated", "error"]
 
 
-def _interval_rows(outcome: Outcome) -> list[list[str]]:
+def _interval_rows(outcome: Calibrated) -> list[list[str]]:
     return [
         [name, f"× ÷ {e.factor:.2f}", str(e.points), str(e.groups), e.basis]
         for name, e in sorted(outcome.calibration.errors.items())

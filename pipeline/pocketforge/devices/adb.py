@@ -142,7 +142,7 @@ def measure(
             # A tool of another make runs on inputs of its own.
             raw = () if bundle.tool else _raw_inputs(file, samples, folder)
             jobs.append(session.Job(labels[index], bundle, file.model, raw, file.sha256))
-        plan = session.Plan(
+        plan = session.SessionPlan(
             cores=how.cores,
             threads=how.threads,
             warmup=how.warmup,

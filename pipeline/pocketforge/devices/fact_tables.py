@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
-from pocketforge.devices.profiles import Source, Status
+from pocketforge.devices.profiles import FactSource, Status
 from pocketforge.recipe import suggest
 
 _WORDS = {
@@ -32,7 +32,7 @@ class FactReader:
     def __init__(self) -> None:
         self.faults: list[str] = []
 
-    def facts(self, table: Table, kinds: Kinds, where: str) -> tuple[Table, dict[str, Source]]:
+    def facts(self, table: Table, kinds: Kinds, where: str) -> tuple[Table, dict[str, FactSource]]:
         values, sources = {}, {}
         for key, kind in kinds.items():
             path = f"{where}.{key}".lstrip(".")
@@ -49,7 +49,7 @@ class FactReader:
                     self.faults.append(f"{path}.status: unknown value {status!r}{suggest(status, get_args(Status))}")
                 value = self._value(fact, kind, path)
                 if len(self.faults) == before:
-                    values[key], sources[key] = value, Source(status, source)  # type: ignore[arg-type]
+                    values[key], sources[key] = value, FactSource(status, source)  # type: ignore[arg-type]
         return values, sources
 
     def _value(self, fact: Table, kind: tuple[type, float, float], path: str) -> object:

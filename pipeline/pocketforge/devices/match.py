@@ -32,7 +32,7 @@ class ClusterFacts(Protocol):
     def core(self) -> str: ...
 
 
-class Facts(Protocol):
+class PhoneFactsLike(Protocol):
     """What is used of `android_bench.phone.PhoneFacts`."""
 
     @property
@@ -65,7 +65,7 @@ class Match:
     mismatches: tuple[str, ...]
 
 
-def match(facts: Facts, profiles: Iterable[DeviceProfile]) -> Match:
+def match(facts: PhoneFactsLike, profiles: Iterable[DeviceProfile]) -> Match:
     """The one profile that fits; none where none does, or where several do equally well."""
     named = [(profile, profile.android) for profile in profiles if profile.android is not None]
     matches: list[DeviceProfile]
@@ -83,7 +83,7 @@ def match(facts: Facts, profiles: Iterable[DeviceProfile]) -> Match:
     return Match(None, "", (f"no device profile is of this phone ({names})",))
 
 
-def compare(facts: Facts, profile: DeviceProfile) -> tuple[str, ...]:
+def compare(facts: PhoneFactsLike, profile: DeviceProfile) -> tuple[str, ...]:
     """What the phone says differently from the profile, a sentence each. What either does not know is no difference."""
     if profile.os != "android":
         return (f"{profile.name} is a {profile.title}, not an Android phone",)
@@ -105,7 +105,7 @@ def compare(facts: Facts, profile: DeviceProfile) -> tuple[str, ...]:
     return tuple(differences)
 
 
-def _cores(facts: Facts, profile: DeviceProfile) -> list[str]:
+def _cores(facts: PhoneFactsLike, profile: DeviceProfile) -> list[str]:
     """Both have their clusters fastest first."""
     if not facts.clusters:
         return []
@@ -125,15 +125,15 @@ def _cores(facts: Facts, profile: DeviceProfile) -> list[str]:
     return differences
 
 
-def _chip(facts: Facts) -> str:
+def _chip(facts: PhoneFactsLike) -> str:
     return facts.soc or (f"unknown, platform {facts.platform}" if facts.platform else "unknown")
 
 
-def _same_soc(facts: Facts, names: AndroidNames) -> bool:
+def _same_soc(facts: PhoneFactsLike, names: AndroidNames) -> bool:
     return bool(facts.soc) and _soc(facts.soc) in {_soc(name) for name in names.soc_models}
 
 
-def _same_platform(facts: Facts, names: AndroidNames) -> bool:
+def _same_platform(facts: PhoneFactsLike, names: AndroidNames) -> bool:
     return facts.platform.casefold() in {name.casefold() for name in names.platforms}
 
 
@@ -144,7 +144,7 @@ def _soc(name: str) -> str:
     return number[0] if number else name
 
 
-_WAYS: tuple[tuple[How, Callable[[Facts, AndroidNames], bool]], ...] = (
+_WAYS: tuple[tuple[How, Callable[[PhoneFactsLike, AndroidNames], bool]], ...] = (
     ("device", lambda facts, names: facts.device in names.devices),
     ("model", lambda facts, names: facts.model in names.models),
     ("soc", _same_soc),

@@ -16,7 +16,7 @@ Status = Literal["measured", "published", "believed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FactSource:
     """How sure a fact is, and where it is from.
 
     Attributes:
@@ -55,7 +55,7 @@ class Cluster:
     l2_bytes: int
     l2_shared: bool
     midr: int
-    sources: Mapping[str, Source]
+    sources: Mapping[str, FactSource]
     sustained_bandwidth_gb_per_s: float = 0.0
 
     @property
@@ -95,7 +95,7 @@ class AndroidNames:
     models: tuple[str, ...] = ()
     soc_models: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, FactSource] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class DeviceProfile:
     slc_bytes: int
     features: tuple[str, ...]
     clusters: tuple[Cluster, ...]
-    sources: Mapping[str, Source]
+    sources: Mapping[str, FactSource]
     android: AndroidNames | None = None
 
     def cluster(self, name: str = "") -> Cluster:

@@ -95,7 +95,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class NoiseFloor:
+class SessionNoise:
     """What one file compared with itself (A/A) gives: differences below the floor are this phone's noise.
 
     Attributes:
@@ -232,7 +232,7 @@ def blocks_needed(log_ratios: Sequence[float], limit: float, floor: float = 0.0)
     return None
 
 
-def noise_floor(rounds: Iterable[Round], *, a: str = "A", b: str = "B") -> NoiseFloor:
+def noise_floor(rounds: Iterable[Round], *, a: str = "A", b: str = "B") -> SessionNoise:
     """What the phone shows of one file against itself, under two labels. Raises ValueError, also on too few blocks."""
     blocks = blocks_of(rounds, a, b)
     count = len(blocks.log_ratios)
@@ -241,7 +241,7 @@ def noise_floor(rounds: Iterable[Round], *, a: str = "A", b: str = "B") -> Noise
     bias, spread = fmean(blocks.log_ratios), stdev(blocks.log_ratios)
     t = t95(count - 1)
     half = t * spread / math.sqrt(count)
-    return NoiseFloor(
+    return SessionNoise(
         bias_percent=_percent(bias),
         half_width_percent=_percent(half),
         session_percent=_percent(abs(bias) + half),

@@ -18,7 +18,7 @@ from pocketforge.stats import PERCENTILES, percentile
 if TYPE_CHECKING:
     from pocketforge.devices.emulator.counts import Counts
     from pocketforge.estimation.outcome import Estimated
-    from pocketforge.measure.ab import Comparison, NoiseFloor
+    from pocketforge.measure.ab import Comparison, SessionNoise
     from pocketforge.plan.steps import Phone
 
 
@@ -232,7 +232,7 @@ class ComparedRow:
     file: Side
     against: Side
     comparison: Comparison
-    noise_floor: NoiseFloor | None = None
+    noise_floor: SessionNoise | None = None
     kept_in: str = ""
 
     @property
@@ -265,7 +265,7 @@ class ComparedRow:
         return content
 
 
-def _plain(result: Comparison | NoiseFloor) -> dict[str, object]:
+def _plain(result: Comparison | SessionNoise) -> dict[str, object]:
     """As JSON has it, which knows no infinity: an end that nothing bounds is null."""
     content = dataclasses.asdict(result)
     interval = content.get("difference_percent")

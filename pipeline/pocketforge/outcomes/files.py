@@ -20,7 +20,7 @@ from pocketforge.errors import StageFailed
 from pocketforge.files import json_text
 
 
-class Outcome(Protocol):
+class OutcomeFile(Protocol):
     """A frozen dataclass that one file of a step's folder holds. FILE: that file's name.
 
     A class with OMIT_UNSET = True, here or inside, leaves out the keys of fields that have their default. Of one with
@@ -34,7 +34,7 @@ class Outcome(Protocol):
 # Beyond any figure, and still a number that every reader of JSON takes.
 _LARGEST = 1e308
 
-Kind = TypeVar("Kind", bound=Outcome)
+Kind = TypeVar("Kind", bound=OutcomeFile)
 Part = TypeVar("Part")
 # A type as fields are annotated with it (a class, a union, a tuple of one); and what cattrs calls for it.
 Hint = Any
@@ -53,7 +53,7 @@ def read(folder: Path, kind: type[Kind]) -> Kind:
         ) from error
 
 
-def write(folder: Path, outcome: Outcome) -> None:
+def write(folder: Path, outcome: OutcomeFile) -> None:
     """Write it into `folder`. The same outcome gives the same bytes."""
     (folder / outcome.FILE).write_text(json_text(_finite(_converter().unstructure(outcome))), "utf-8")
 

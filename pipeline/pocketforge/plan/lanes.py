@@ -8,7 +8,7 @@ from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import add_compress, add_gains, definition_libraries, model_source
 from pocketforge.plan.kinds import add_steps
 from pocketforge.plan.quantize import add_quantize
-from pocketforge.plan.steps import TRUNK, Facts, Lane, Plan, Source
+from pocketforge.plan.steps import TRUNK, Facts, Lane, LaneSource, Plan
 from pocketforge.recipe import Recipe, Target
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.data import data_spec
@@ -50,12 +50,12 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
         also=also,
     )
     gains = add_gains(build, recipe, model_paths, also, data, changes) if changes else ""
-    source = Source(model, model_paths, also, data, reference, trunk.get("checkpoint", ""))
+    source = LaneSource(model, model_paths, also, data, reference, trunk.get("checkpoint", ""))
     lanes = tuple(_add_lane(build, recipe, target, source) for target in recipe.targets)
     return Plan(build.steps(), data, reference, lanes, changes, gains)
 
 
-def _add_lane(build: Steps, recipe: Recipe, target: Target, source: Source) -> Lane:
+def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) -> Lane:
     runtime = RUNTIMES[target.runtime]
     data = source.data
     trunk = {"data": data, "reference": source.reference}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import training_reads
-from pocketforge.plan.steps import Source
+from pocketforge.plan.steps import LaneSource
 from pocketforge.recipe import Recipe, Target
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.specs.data import data_spec
@@ -17,7 +17,7 @@ from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
 
 
-def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -> str:
+def add_quantize(build: Steps, recipe: Recipe, target: Target, source: LaneSource) -> str:
     """Lay out the steps that quantize a target; returns the key of the last, empty where there is nothing to do.
 
     Some schemes have none (fp16: each runtime's own converter rounds the weights): SchemeInfo.stage says it.
@@ -57,7 +57,7 @@ def add_quantize(build: Steps, recipe: Recipe, target: Target, source: Source) -
     )
 
 
-def add_layer_study(build: Steps, recipe: Recipe, target: Target, source: Source) -> str:
+def add_layer_study(build: Steps, recipe: Recipe, target: Target, source: LaneSource) -> str:
     """The step that measures what quantizing each layer costs."""
     default = Quantize()
     studied = dataclasses.replace(  # what is chosen from it is no part of it

@@ -249,7 +249,7 @@ class Emulated(OnDevice):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class LaneSource:
     """What lanes start from.
 
     Attributes:

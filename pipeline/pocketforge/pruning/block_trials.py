@@ -21,7 +21,7 @@ from pocketforge.pruning.refit import Linear, MapForm, map_forms
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class BlockTrial:
     """A candidate's stand-ins, ready to be put in.
 
     Attributes:
@@ -58,7 +58,7 @@ class TrialOptions:
     refits: bool
 
 
-class Workbench:
+class BlockBench:
     """The model as it is now, what it was at the beginning (`calls`), and the edits made since."""
 
     def __init__(self, subject: Subject, calls: dict[str, Call], options: TrialOptions) -> None:
@@ -73,11 +73,11 @@ class Workbench:
         if options.refits and shape is not None:
             self._classifier = Classifier(subject, self._classifier_name, shape[-1])
 
-    def attempt(self, candidate: Candidate) -> Trial:
+    def attempt(self, candidate: Candidate) -> BlockTrial:
         """The candidate's stand-ins, tried and taken out again. Raises BreaksError."""
         return self._fitted(candidate) if self._options.fit_maps else self._skipped(candidate)
 
-    def accept(self, trial: Trial) -> None:
+    def accept(self, trial: BlockTrial) -> None:
         """Put a trial's stand-ins in for good."""
         for name, layer in trial.layers.items():
             _put(self._subject.module, name, layer)
@@ -93,10 +93,10 @@ class Workbench:
         if self.refit is not None and self._refit_is_old and self._classifier is not None:
             self.refit = self._classifier.fit_again(self.refit)
 
-    def _skipped(self, candidate: Candidate) -> Trial:
+    def _skipped(self, candidate: Candidate) -> BlockTrial:
         return self._tested(candidate, [Replace(call.name, _skip(call)) for call in candidate.calls])
 
-    def _fitted(self, candidate: Candidate) -> Trial:
+    def _fitted(self, candidate: Candidate) -> BlockTrial:
         """The best map; for a block that keeps its shape nothing at all, unless a map has the lower loss."""
         forms = map_forms(candidate.input, candidate.output) if candidate.input and candidate.output else []
         if not candidate.is_chain or not forms:
@@ -135,7 +135,7 @@ class Workbench:
         candidate: Candidate,
         edits: list[Replace],
         load: Callable[[dict[str, nn.Module]], None] | None = None,
-    ) -> Trial:
+    ) -> BlockTrial:
         """Make the edits, see that the model runs, fit its classifier again if need be, measure, take them back."""
         module, classifier = self._subject.module, self._classifier
         layers: dict[str, nn.Module] = {}
@@ -154,7 +154,7 @@ class Workbench:
             if self._options.measure:
                 loss = calibration_loss(self._subject)
                 loss = loss if math.isfinite(loss) else math.inf
-        return Trial(candidate, tuple(edits), layers, loss, refit=refit)
+        return BlockTrial(candidate, tuple(edits), layers, loss, refit=refit)
 
     @contextmanager
     def _put_back(self, names: list[str]) -> Iterator[list[nn.Module]]:

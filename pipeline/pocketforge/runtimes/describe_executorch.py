@@ -32,8 +32,8 @@ from pocketforge.runtimes.describe import (
 )
 from pocketforge.runtimes.executorch_tables import (
     Delegate,
+    ExecutionPlan,
     ExtraTensorInfo,
-    Plan,
     ProgramTables,
     XnnData,
     XnnGraph,
@@ -141,7 +141,7 @@ def load_program(data: bytes) -> Program:
     return Program(tables, segments, {entry.key: entry.segment_index for entry in tables.named_data})
 
 
-def _count_kernels(plan: Plan, counts: Counter[str]) -> dict[int, str]:
+def _count_kernels(plan: ExecutionPlan, counts: Counter[str]) -> dict[int, str]:
     """Count the calls outside of delegates; return which call first reads each value."""
     layers: dict[int, str] = {}
     for instruction in plan.instructions:
@@ -155,7 +155,7 @@ def _count_kernels(plan: Plan, counts: Counter[str]) -> dict[int, str]:
     return layers
 
 
-def _add_constants(plan: Plan, layers: dict[int, str], program: Program, stored: _Stored) -> None:
+def _add_constants(plan: ExecutionPlan, layers: dict[int, str], program: Program, stored: _Stored) -> None:
     for index, value in enumerate(plan.values):
         tensor = value.tensor
         if tensor is None:
@@ -258,7 +258,7 @@ def _stored_at(entry: XnnData, place: _Place, program: Program, stored: _Stored)
     return key
 
 
-def _interface(plan: Plan, index: int, name: str) -> TensorInfo:
+def _interface(plan: ExecutionPlan, index: int, name: str) -> TensorInfo:
     value = item_at(plan.values, index)
     tensor = value.tensor
     if tensor is None:
@@ -268,7 +268,7 @@ def _interface(plan: Plan, index: int, name: str) -> TensorInfo:
     return TensorInfo(named or name, tuple(tensor.sizes), dtype_of(tensor.scalar_type), bounded=bounded)
 
 
-def _constant_value(plan: Plan, index: int) -> str:
+def _constant_value(plan: ExecutionPlan, index: int) -> str:
     value = item_at(plan.values, index)
     tensor = value.tensor
     if tensor is not None:

@@ -164,7 +164,7 @@ class Delegate:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ExecutionPlan:
     """A method of a program.
 
     Attributes:
@@ -253,7 +253,7 @@ class ProgramTables:
         backend_delegate_data: Data of delegates, where it is inline.
     """
 
-    execution_plan: list[Plan] = dataclasses.field(default_factory=list)
+    execution_plan: list[ExecutionPlan] = dataclasses.field(default_factory=list)
     segments: list[Segment] = dataclasses.field(default_factory=list)
     named_data: list[NamedData] = dataclasses.field(default_factory=list)
     constant_segment: ConstantSegment | None = None

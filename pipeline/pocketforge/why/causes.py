@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from pocketforge.metrics import Array, Part
-from pocketforge.why.layers import LayerDifference
+from pocketforge.why.layer_outputs import LayerDifference
 
 _BETTER_DB = 10.0  # a repair that wins less than this explains nothing
 

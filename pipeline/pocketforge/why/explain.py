@@ -16,7 +16,7 @@ from pocketforge.why.causes import likely
 from pocketforge.why.chain import LAYER_SAMPLES, Chain, ModelOutput
 from pocketforge.why.forms import Form
 from pocketforge.why.inside import layers_of_stage
-from pocketforge.why.layers import LayerDifference, first_bad
+from pocketforge.why.layer_outputs import LayerDifference, first_bad
 from pocketforge.why.limits import limit_for
 from pocketforge.why.outputs import Against, OutputJudged, judge_output, shaped
 from pocketforge.why.words import sentence

@@ -16,7 +16,7 @@ from pocketforge.why import files
 from pocketforge.why.causes import compare_weights
 from pocketforge.why.chain import Chain
 from pocketforge.why.forms import Form, eager_layers, unique
-from pocketforge.why.layers import GraphSource, LayerDifference, StoredSource, compare, feeds
+from pocketforge.why.layer_outputs import GraphSource, LayerDifference, StoredSource, compare, feeds
 from pocketforge.why.taps import Tap, taps_of
 
 _SAME_WEIGHT, _QUANTIZED_WEIGHT = 1e-5, 2e-2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pocketforge.devices.fact_tables import FactReader, Kinds, Table, mismatch
 from pocketforge.devices.kernels import kernels_of
-from pocketforge.devices.profiles import Source
+from pocketforge.devices.profiles import FactSource
 from pocketforge.devices.x86.cpuid import NAMES
 from pocketforge.errors import RecipeError
 from pocketforge.folders import shipped_dir
@@ -43,7 +43,7 @@ class X86Host:
     examples: str
     has: tuple[str, ...]
     lacks: tuple[str, ...]
-    sources: Mapping[str, Source]
+    sources: Mapping[str, FactSource]
     qemu_cpu: str = ""
 
     @property

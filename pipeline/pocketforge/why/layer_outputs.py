@@ -17,7 +17,7 @@ from pocketforge.why.taps import Tap, Tapped
 _LEAST_VARIATION = 1e-5  # of a channel's largest value: an SQNR against less would measure float32's own rounding
 
 
-class Source(Protocol):
+class LayerSource(Protocol):
     """Where a stage's layers can be looked at."""
 
     def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
@@ -206,7 +206,7 @@ class LayerDifference:
 
 
 def compare(
-    before: Source, here: Source, layers: Mapping[str, str], count: int, *, forced: bool
+    before: LayerSource, here: LayerSource, layers: Mapping[str, str], count: int, *, forced: bool
 ) -> list[LayerDifference]:
     """Compare layer by layer on `count` samples. layers: name → op, in order. forced: whether `here` takes inputs."""
     seen: dict[str, Difference] = {}

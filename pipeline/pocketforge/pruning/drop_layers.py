@@ -30,7 +30,7 @@ from pocketforge.outcomes.prune import Block, BlocksReport, ReachedGoal
 from pocketforge.pruning.base import Pruned, Subject
 from pocketforge.pruning.block_importance import calibration_loss, cosine, shape_text, taylor
 from pocketforge.pruning.block_run import BreaksError
-from pocketforge.pruning.block_trials import Trial, TrialOptions, Workbench
+from pocketforge.pruning.block_trials import BlockBench, BlockTrial, TrialOptions
 from pocketforge.pruning.blocks import Candidate, find_candidates, observe, slow_attention
 from pocketforge.pruning.costs import check_subject, cost, goal_limit
 from pocketforge.recipe.compress import Compress, DropLayers
@@ -79,8 +79,8 @@ class _Search:
             measure=settings.importance == "loss" or settings.replace == "fit",
             refits=any(not candidate.keeps_shape for candidate in self.candidates),
         )
-        self.bench = Workbench(subject, calls, options)
-        self.dropped: list[Trial] = []
+        self.bench = BlockBench(subject, calls, options)
+        self.dropped: list[BlockTrial] = []
         # Of candidates without which the model, as it is now, breaks: why.
         self.broken: dict[str, str] = {}
         # As measured first; with "loss" before anything was dropped.
@@ -139,7 +139,7 @@ class _Search:
         now = cost(self.subject.module, metric, self.subject.example, self.subject.measure)
         return ReachedGoal(metric, now, goal_limit(settings.goal, now), reached=now)
 
-    def _next(self, candidates: Sequence[Candidate]) -> Trial | None:
+    def _next(self, candidates: Sequence[Candidate]) -> BlockTrial | None:
         """The least important candidate that can go now; None when none can."""
         if self.settings.importance != "loss":
             order = sorted(candidates, key=lambda c: (self.importance[c.name], c.name))
@@ -151,7 +151,7 @@ class _Search:
                 self.importance.setdefault(trial.candidate.name, trial.loss - now)
         return min(trials, key=lambda trial: (trial.loss, trial.candidate.name), default=None)
 
-    def _attempt(self, candidate: Candidate) -> Trial | None:
+    def _attempt(self, candidate: Candidate) -> BlockTrial | None:
         self.broken.pop(candidate.name, None)
         try:
             return self.bench.attempt(candidate)
