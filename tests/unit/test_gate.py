@@ -11,10 +11,12 @@ from how_measured import counted, estimated
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketforge.errors import PluginFailed
 from pocketforge.recipe import Budget, Data, Model, Recipe, Target
 from pocketforge.recipe.device import EmulatedDevice, HostDevice
-from pocketforge.records import UNTOLD, GateResult, How, Measurement
+from pocketforge.records import UNTOLD, GateResult, How, HowElse, Measurement, TargetFacts
 from pocketforge.results.gate import judge
+from pocketforge.results.plugin_words import structured
 
 SHA = "0" * 64
 
@@ -305,3 +307,42 @@ def test_a_budget_on_what_no_device_gives_is_refused() -> None:
 def test_a_measured_budget_without_a_device_is_not_on_emulated_ones() -> None:
     real = measured("latency_ms", 5, device="host", unit="ms")
     assert judge_emulated(Budget("latency_ms", 10, target="a"), real).verdict == "PASS"
+
+
+def of_a_plug_in(**words: Any) -> HowElse:
+    return HowElse({"board": "of a plug-in", "threads": 1, **words})
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit", "how", "reason"),
+    [
+        ("load_ms", 9.0, of_a_plug_in(conclusive=False, reason="it was too hot"), "it was too hot"),
+        ("load_ms", 2.0, of_a_plug_in(processes=[{"samples": 1, "load_ms": 1.0}, {"samples": 1, "load_ms": 3.0}]),
+         "2 processes loaded it"),
+        ("peak_rss_bytes", 2.0, of_a_plug_in(interval=[0.5, 4.0], coverage=0.9), "the estimate's 90% interval"),
+    ],
+    ids=["inconclusive", "loads", "interval"],
+)  # fmt: skip
+def test_a_plug_ins_own_words_beside_ours_hide_no_doubt(metric: Any, limit: float, how: How, reason: str) -> None:
+    result = judge_one(Budget(metric, limit, target="a"), measured(metric, 1.0, device="host", how=how))
+    assert (result.verdict, result.reason[: len(reason)]) == ("INCONCLUSIVE", reason)
+
+
+@pytest.mark.parametrize("part", ["processes", "rounds"])
+def test_a_plug_ins_latency_is_judged_by_its_parts(part: str) -> None:
+    """All samples together would settle it: parts of them lie on both sides."""
+    samples = tuple(1.0 + 0.001 * (k % 7) for k in range(400)) + (1.4,) * 200
+    how = of_a_plug_in(**{part: [{"samples": 200}, {"samples": 200}, {"samples": 200}]})
+    found = measured("latency_ms", 1.0, device="host", samples=samples, how=how)
+    assert judge_one(Budget("latency_ms", 1.1, target="a"), found).verdict == "INCONCLUSIVE"
+
+
+def test_a_plug_ins_word_that_is_not_as_ours_is_refused() -> None:
+    found = measured("load_ms", 1.0, device="host", how=of_a_plug_in(conclusive="maybe"))
+    with pytest.raises(PluginFailed, match="wanted bool, found str"):
+        judge_one(Budget("load_ms", 9.0, target="a"), found)
+
+
+def test_what_an_exporter_says_under_a_name_of_ours_must_be_as_ours() -> None:
+    with pytest.raises(PluginFailed, match="exporters of target a say what no report can hold"):
+        structured({"runtimes": "mine"}, TargetFacts, "exporters of target a")

@@ -28,6 +28,7 @@ from pocketforge.report.tables import (
 )
 from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import latency_interval
+from pocketforge.results.plugin_words import in_our_words
 from pocketforge.stats import percentile
 
 _COLOURS = {
@@ -177,7 +178,7 @@ def _measurements(report: Report) -> Table:
 def _latency(measurement: Measurement | None) -> tuple[str, str, str]:
     if measurement is None or not measurement.samples:
         return "", "", ""
-    interval = latency_interval(measurement.samples, measurement.how, "p50")
+    interval = latency_interval(measurement.samples, in_our_words(measurement.how)[0], "p50")
     half = (interval.high - interval.low) / 2
     return (
         milliseconds(interval.value),

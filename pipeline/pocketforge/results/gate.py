@@ -12,9 +12,10 @@ from collections.abc import Iterable
 
 from pocketforge.recipe import METRICS, Budget, Recipe
 from pocketforge.recipe.budget import THE_TASKS
-from pocketforge.records import GateResult, HowCounted, HowEstimated, HowHere, HowOnThePhone, Measurement, Verdict
+from pocketforge.records import GateResult, How, HowCounted, HowEstimated, HowHere, HowOnThePhone, Measurement, Verdict
 from pocketforge.registries import DEVICES
 from pocketforge.results.latency import latency_interval, load_range, what_settles
+from pocketforge.results.plugin_words import in_our_words
 from pocketforge.stats import Interval
 
 
@@ -41,13 +42,14 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
     value = measurement.value
     verdict: Verdict
     reason = ""
-    doubt = _doubt(measurement, budget)
+    forms = in_our_words(measurement.how)
+    doubt = next(filter(None, (_doubt(measurement, how, budget) for how in forms)), "")
     if doubt:
         return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", doubt)
     if measurement.samples:
-        interval = latency_interval(measurement.samples, measurement.how, budget.percentile)
+        interval = latency_interval(measurement.samples, forms[0], budget.percentile)
         value = interval.value
-        reason = _undecided(measurement, interval, budget)
+        reason = next(filter(None, (_undecided(measurement, how, interval, budget) for how in forms)), "")
         if reason:
             return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", reason)
     is_kept = METRICS[metric].keeps(value, budget.limit)
@@ -58,26 +60,25 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
     return GateResult(budget, target, device, measurement, value, verdict, reason)
 
 
-def _undecided(measurement: Measurement, interval: Interval, budget: Budget) -> str:
+def _undecided(measurement: Measurement, how: How, interval: Interval, budget: Budget) -> str:
     """Why samples do not settle on which side of the limit the value is; empty when they do."""
     limit, name, value = budget.limit, budget.percentile, interval.value
-    if isinstance(measurement.how, HowOnThePhone):
-        floor = measurement.how.noise_floor
+    if isinstance(how, HowOnThePhone):
+        floor = how.noise_floor
         if floor and value / (1 + floor) <= limit <= value * (1 + floor):
             return (
                 f"the limit is within ±{floor:.1%} of the value, which is how far results on {measurement.device} lie "
-                f"apart ({measurement.how.noise_floor_from})"
+                f"apart ({how.noise_floor_from})"
             )
     if not interval.low <= limit <= interval.high or interval.low == interval.high:
         return ""
     held = f"95 % interval {interval.low:.4g} to {interval.high:.4g} {measurement.unit} holds the limit; "
-    return held + what_settles(measurement.samples, measurement.how, name, limit)
+    return held + what_settles(measurement.samples, how, name, limit)
 
 
-def _doubt(measurement: Measurement, budget: Budget) -> str:
+def _doubt(measurement: Measurement, how: How, budget: Budget) -> str:
     """Why a value settles nothing: windows that differ, too few clean rounds, processes that loaded it in times on both
     sides, or an estimate's interval around it."""
-    how = measurement.how
     if isinstance(how, HowOnThePhone | HowCounted) and not how.conclusive:
         return how.reason
     loads = load_range(how) if measurement.metric == "load_ms" else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.verify import Measured, Verified
@@ -14,6 +13,7 @@ from pocketforge.recipe import METRICS
 from pocketforge.records import PYTORCH, UNTOLD, Artifact, How, HowCompared, Measurement, TargetRecord
 from pocketforge.results.devices import DeviceResult
 from pocketforge.results.file_metrics import file_values
+from pocketforge.results.plugin_words import structured
 from pocketforge.run.walk import Outcome
 
 
@@ -91,14 +91,12 @@ def _of_devices(lane: Lane, model: Artifact, on_devices: Mapping[str, DeviceResu
         if value.sha256 not in ("", model.sha256):
             raise AssertionError(f"benchmark of {lane.target.name} on {value.device} is of another file")
         via = lane.on[value.device].via
-        yield _Taken(value.metric, value.value, via, _structured(value.how), value.device, value.samples)
+        how = structured({"how": value.how}, _Told, f"devices of kind {via}").how
+        yield _Taken(value.metric, value.value, via, how, value.device, value.samples)
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    how: How
-
-
-def _structured(how: Mapping[str, object]) -> How:
     """Devices tell it as plain JSON: those of plug-ins have words of their own."""
-    return files.from_json({"how": how}, _Told).how
+
+    how: How

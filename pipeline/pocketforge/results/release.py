@@ -22,6 +22,7 @@ from pocketforge.recipe.shipped_names import MODEL, SUMS, sidecar_name
 from pocketforge.records import (
     Artifact,
     Estimated,
+    HowElse,
     HowHere,
     HowOnThePhone,
     Measurement,
@@ -150,6 +151,8 @@ def _latency(target: TargetRecord, measurement: Measurement) -> dict[str, object
 def _threads(target: TargetRecord, measurement: Measurement) -> dict[str, object]:
     """How a latency was measured; a phone's also on what: it is of one phone, its Android and some of its cores."""
     how = measurement.how
+    if isinstance(how, HowElse):
+        return {"threads": how.more["threads"]} if "threads" in how.more else {}
     if isinstance(how, HowHere):
         return {"threads": how.threads}
     if not isinstance(how, HowOnThePhone):

@@ -6,7 +6,6 @@ import dataclasses
 import gzip
 from collections.abc import Iterator, Mapping
 
-from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.verify import Verified
@@ -17,6 +16,7 @@ from pocketforge.registries import DEVICES
 from pocketforge.results.devices import DeviceResult, in_order
 from pocketforge.results.emulated import device_checks
 from pocketforge.results.kernels import judged_on
+from pocketforge.results.plugin_words import structured
 from pocketforge.run.walk import Outcome
 
 
@@ -64,10 +64,10 @@ def _facts(lane: Lane, told: _Told, why: WhyWrong | None) -> TargetFacts:
     for device, result in told.on_devices.items():
         if table := DEVICES[lane.on[device].via].about:
             facts[table] = {**_table(facts.get(table)), device: result.about}
-    structured = files.from_json(facts, TargetFacts)
+    known = structured(facts, TargetFacts, f"exporters and devices of target {lane.target.name}")
     if told.quantized:
-        structured = dataclasses.replace(
-            structured,
+        known = dataclasses.replace(
+            known,
             numerics=told.quantized.numerics,
             mixed=told.quantized.mixed,
             codebook=told.quantized.codebook,
@@ -76,13 +76,13 @@ def _facts(lane: Lane, told: _Told, why: WhyWrong | None) -> TargetFacts:
             float_layers=tuple(told.quantized.left_float),
         )
     if told.verified:
-        structured = dataclasses.replace(
-            structured,
+        known = dataclasses.replace(
+            known,
             runtimes=told.verified.runtimes,
             files=told.verified.files,
             kernels=judged_on(told.verified.kernels, told.on_devices),
         )
-    return dataclasses.replace(structured, why=why)
+    return dataclasses.replace(known, why=why)
 
 
 def _table(value: object) -> Mapping[str, object]:
