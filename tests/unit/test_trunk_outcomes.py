@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from pocketforge.errors import StageFailed
 from pocketforge.outcomes import files
+from pocketforge.outcomes.gains import Flag
 from pocketforge.outcomes.prune import (
     Block,
     BlocksReport,
@@ -25,6 +27,7 @@ from pocketforge.outcomes.prune import (
     WeightsReport,
 )
 from pocketforge.outcomes.train import Epoch, TeacherFacts, TrainOutcome
+from pocketforge.outcomes.verify import Verdict
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair, Teacher
 
 REPORTS: dict[str, Report] = {
@@ -80,3 +83,28 @@ def test_an_epoch_has_the_figures_that_there_are(tmp_path: Path) -> None:
     assert content["teacher"] == {"definition": "t.py", "accuracy_top1": 0.9}
     assert files.read(tmp_path, TrainOutcome) == outcome
     assert history[0].figures() == {"loss": 0.5, "lr": 1e-3, "train_accuracy": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[]", "wanted the keys of Verdict, found list"),
+        ("7", "wanted the keys of Verdict, found int"),
+        ('{"passed": true, "reasons": "ab"}', "wanted a list, found str"),
+        ('{"passed": true, "reasons": {"ab": 1}}', "wanted a list, found dict"),
+        ('{"passed": 1}', "wanted bool, found int"),
+        ('{"passed": true, "more": 1}', "more"),
+        ('{"passed": tr', "Expecting value"),
+    ],
+)
+def test_a_file_of_another_form_is_one_clear_error(text: str, fault: str, tmp_path: Path) -> None:
+    (tmp_path / Verdict.FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(StageFailed, match=re.escape(fault)) as caught:
+        files.read(tmp_path, Verdict)
+    assert str(tmp_path / Verdict.FILE) in caught.value.message
+
+
+def test_a_pair_is_two() -> None:
+    table = {"label": "a", "runtime": "onnx", "verdict": "no_gain", "macs": [1, 2, 3], "ratio": [1, 1, 1], "layers": []}
+    with pytest.raises(ValueError, match="wanted 2 values, found 3"):
+        files.from_json(table, Flag)

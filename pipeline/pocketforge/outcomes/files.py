@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Protocol, TypeVar, Union, cast, get_args, get_origin
 
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
@@ -45,10 +45,10 @@ def read(folder: Path, kind: type[Kind]) -> Kind:
     """What `folder` holds of `kind`. Raises StageFailed, with the key that is wrong, and OSError."""
     path = folder / kind.FILE
     try:
-        return _converter().structure(json.loads(path.read_text("utf-8")), kind)
-    except (cattrs.BaseValidationError, ValueError, TypeError, KeyError) as error:
+        return from_json(json.loads(path.read_text("utf-8")), kind)
+    except (ValueError, KeyError, RecursionError) as error:
         raise StageFailed(
-            f"{path} does not hold what a stage writes: {fault(error)}",
+            f"{path} does not hold what a stage writes: {error}",
             "run it again: pocketforge build RECIPE --refresh",
         ) from error
 
@@ -96,6 +96,7 @@ def _converter() -> cattrs.Converter:
         lambda kind: getattr(kind, "OMIT_UNSET", False) is True,
         lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True),
     )
+    converter.register_structure_hook_factory(_is_tuple, lambda kind: _of_list(kind, converter))
     converter.register_structure_hook_func(_is_choice, lambda value, kind: _chosen(value, kind, converter))
     converter.register_structure_hook_factory(
         lambda kind: hasattr(kind, "ALWAYS"), lambda kind: _whole(kind, converter)
@@ -113,6 +114,28 @@ def _whole(kind: Hint, converter: cattrs.Converter) -> Hook:
         if missing:
             raise ValueError(f"{missing[0]} is missing")
         return plain(values, kind)
+
+    return structured
+
+
+def _is_tuple(kind: Hint) -> bool:
+    origin: object = get_origin(kind)
+    return origin is tuple
+
+
+def _of_list(kind: Hint, converter: cattrs.Converter) -> Hook:
+    """Reads a tuple from a list alone: a text is no list of its letters."""
+    parts = get_args(kind)
+    alike, as_list = parts[-1] is Ellipsis, cast("Hint", types.GenericAlias(list, parts[:1]))
+
+    def structured(values: object, _: object) -> object:
+        if not isinstance(values, list | tuple):
+            raise TypeError(f"wanted a list, found {type(values).__name__}")
+        if alike:
+            return tuple(converter.structure(values, as_list))
+        if len(values) != len(parts):
+            raise ValueError(f"wanted {len(parts)} values, found {len(values)}")
+        return tuple(converter.structure(value, part) for value, part in zip(values, parts, strict=True))
 
     return structured
 
