@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from pocketforge.outcomes.reference import WeightsRead
-from pocketforge.outcomes.verify import Measured
-from pocketforge.records import HeldAgainstHost
 from pocketforge.streams import as_is, printable
+
+# What a report is made of, all of it: a sixth of `plan`, whose table has none of it.
+if TYPE_CHECKING:
+    from pocketforge.outcomes.reference import WeightsRead
+    from pocketforge.outcomes.verify import Measured
+    from pocketforge.records import HeldAgainstHost
 
 
 class Screen(Console):
