@@ -15,6 +15,23 @@ import pytest
 from pocketforge import plugins
 
 HERE = Path(__file__).parent
+# What builds with a plug-in begin with: a model of two layers, and a recipe to which each adds what it is about.
+MODEL = """\
+from torch import nn
+
+
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+"""
+HEAD = """\
+name = "outside"
+[model]
+definition = "model.py"
+[data]
+source = "digits"
+eval_samples = 40
+calibration_samples = 10
+"""
 
 
 @dataclass(frozen=True)

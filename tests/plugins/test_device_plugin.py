@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from plugin_packages import installed
+from plugin_packages import HEAD, MODEL, installed
 from warm_server import in_process
 
 from pocketforge.errors import RecipeError
@@ -16,21 +16,7 @@ from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe.shipped_names import sidecar_name
 from pocketforge.recipe.toml import load_recipe, parse_recipe
 
-MODEL = """\
-from torch import nn
-
-
-def build():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
-"""
-RECIPE = """\
-name = "outside"
-[model]
-definition = "model.py"
-[data]
-source = "digits"
-eval_samples = 40
-calibration_samples = 10
+RECIPE = f"""{HEAD}\
 [[target]]
 name = "tiny"
 runtime = "onnx"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plugin_packages import installed
+from plugin_packages import HEAD, MODEL, installed
 from warm_server import in_process, warm_stages
 
 from pocketforge.devices import adb
@@ -24,21 +24,7 @@ from pocketforge.registries import RUNTIMES
 from pocketforge.run.part import run_part
 from pocketforge.runtimes.traffic import traffic_of
 
-MODEL = """\
-from torch import nn
-
-
-def build():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
-"""
-RECIPE = """\
-name = "outside"
-[model]
-definition = "model.py"
-[data]
-source = "digits"
-eval_samples = 40
-calibration_samples = 10
+RECIPE = f"""{HEAD}\
 [[target]]
 name = "tiny"
 runtime = "numpy_net"

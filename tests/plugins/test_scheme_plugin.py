@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from plugin_packages import HEAD as RECIPE
 from plugin_packages import installed
 from warm_server import in_process
 
@@ -31,15 +32,6 @@ TARGET = """\
 name = "NAME"
 runtime = "onnx"
 quantize = { scheme = "NAME" }
-"""
-RECIPE = """\
-name = "outside"
-[model]
-definition = "model.py"
-[data]
-source = "digits"
-eval_samples = 40
-calibration_samples = 10
 """
 
 
