@@ -19,6 +19,7 @@ from pocketforge.errors import RecipeError
 from pocketforge.estimation.core_model import CoreModel, load_core, tables_digest
 from pocketforge.estimation.fitting import Parameters, default_parameters
 from pocketforge.files import refuse_special
+from pocketforge.outcomes.files import from_json
 
 SHIPPED = Path(__file__).parent / "calibration.json"
 FORMAT = 1
@@ -208,8 +209,6 @@ def shipped() -> Calibration:
 
 def _parsed(data: object) -> _Content:
     """Raises ValueError."""
-    from pocketforge.outcomes.files import from_json  # cattrs
-
     # First: what another format holds is another table's business.
     if isinstance(data, dict) and data.get("format") != FORMAT:
         raise ValueError(f"format {data.get('format')!r}, this version reads {FORMAT}")

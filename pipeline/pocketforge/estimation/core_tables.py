@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pocketforge.errors import RecipeError
+from pocketforge.outcomes.files import from_json
 
 FOLDER = Path(__file__).parent / "core_models"
 ORDERS = ("in-order", "out-of-order")
@@ -150,8 +151,6 @@ def _whole(name: str) -> Tables:
 
 
 def _parsed(name: str) -> Tables:
-    from pocketforge.outcomes.files import from_json  # cattrs: not for those who only ask for the names
-
     try:
         return from_json(tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8")), Tables)
     except ValueError as error:

@@ -17,6 +17,7 @@ from pocketforge.estimation.core_model import load_core
 from pocketforge.estimation.fitting import Terms, split, terms_of
 from pocketforge.estimation.instruction import UNKNOWN
 from pocketforge.estimation.traffic import Caches, Traffic
+from pocketforge.outcomes.files import from_json
 
 VERSION = "2"
 """Of the model: tables, scoreboard, terms. Part of the keys of steps that estimate."""
@@ -108,8 +109,6 @@ class Estimate:
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Estimate:
         """From `to_json`'s form. Raises ValueError with every key that is wrong."""
-        from pocketforge.outcomes.files import from_json  # cattrs
-
         return from_json(data, cls)
 
 

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pocketforge import events
 from pocketforge.errors import DamagedEntry, PocketforgeError, StageFailed, StoreError
+from pocketforge.outcomes import files
+from pocketforge.outcomes.files import Kind
 from pocketforge.outcomes.verify import Verdict
 from pocketforge.plan.steps import Plan, Step
 from pocketforge.records import StepRecord
@@ -29,9 +30,6 @@ from pocketforge.run.make import Maker
 from pocketforge.run.processes import Processes
 from pocketforge.run.scratch import own_tmpdir
 from pocketforge.run.store import Entry, Store
-
-if TYPE_CHECKING:
-    from pocketforge.outcomes.files import Kind
 
 # Whoever removes files under a build (rm -r) gets them made again so often.
 _TRIES = 3
@@ -53,8 +51,6 @@ class Outcome:
 
     def result(self, key: str, kind: type[Kind]) -> Kind | None:
         """What a step's file of this kind says; None when it has no result. Raises as `outcomes.files.read`."""
-        from pocketforge.outcomes import files  # cattrs: a plan alone needs none
-
         entry = self.entries.get(key)
         return None if entry is None else files.read(entry.files, kind)
 
@@ -293,7 +289,5 @@ def _rejection(entry: Entry) -> str:
     """Why a stage's own verdict is no, or nothing when it passed or gives none. What would build on it is not run."""
     if Verdict.FILE not in entry.hashes:
         return ""
-    from pocketforge.outcomes import files
-
     verdict = files.read(entry.files, Verdict)
     return "" if verdict.passed else "; ".join(verdict.reasons)
