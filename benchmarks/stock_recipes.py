@@ -84,7 +84,7 @@ class Shop:
         info = answer.outputs[0]
         outputs = real_values(np.load(out / "outputs_0.npy"), info.get("scale"), info.get("zero_point"))
         near = parity(outputs, self.reference)
-        found = {"sqnr_db": near["sqnr_db"], "argmax_agreement": near["argmax_agreement"]}
+        found = {"sqnr_db": near.sqnr_db, "argmax_agreement": near.argmax_agreement}
         if self.task == "classification":
             found["accuracy_top1"] = accuracy(outputs, self.targets, self.task)["accuracy_top1"]
         return {**found, "size_bytes": path.stat().st_size}

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pocketforge.recipe.budget import task_metrics
+from pocketforge.recipe.compress import Finetune
 from pocketforge.records import SCHEMA_VERSION, GateResult, Report
 from pocketforge.records.words import May
 from pocketforge.report.validity import SCHEMA
@@ -36,6 +37,10 @@ _RULES: dict[type, Schema] = {
         "else": {"properties": {"measurement": {"type": "object"}, "value": {"type": "number"}}},
     }
 }
+
+
+# Keys that came when there were reports of this schema version already: they are in every report that is written now.
+_CAME_LATER: dict[type, frozenset[str]] = {Finetune: frozenset({"type"})}
 
 
 class _Writer:
@@ -104,7 +109,7 @@ class _Writer:
             hint, optional = hints[field.name], _may_be_left_out(kind, field)
             schema = self.of(_without_none(hint) if optional and field.default is None else hint, field.name)
             properties[field.name] = {**schema, "description": told[field.name]}
-            required += [] if optional else [field.name]
+            required += [] if optional or field.name in _CAME_LATER.get(kind, ()) else [field.name]
         about = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:")[0]
         schema = {"description": " ".join(about.split()), **_object(properties, required), **_RULES.get(kind, {})}
         return self._beside(schema, hints[flat]) if flat else schema

@@ -1,5 +1,6 @@
 """Put a real run into README.md: `python docs/transcript.py` builds the digits recipe and pastes what it printed."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+# Where the emulator is, should it not be in its usual place.
+ENVIRONMENTS = {name: os.environ[name] for name in ("POCKETFORGE_ENVIRONMENTS_DIR",) if name in os.environ}
 
 
 def between(text: str, marker: str, content: str) -> str:
@@ -30,7 +33,7 @@ with tempfile.TemporaryDirectory() as cache:
             cache,
         ],
         cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "COLUMNS": "110"},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "COLUMNS": "110", **ENVIRONMENTS},
         capture_output=True,
         text=True,
         check=False,

@@ -8,12 +8,13 @@ import errno
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pocketforge.errors import ModelError, StoreError
@@ -83,10 +84,27 @@ def replace_whole(path: Path, data: bytes, *, on_disk: bool = False) -> None:
 def json_text(value: object) -> str:
     """JSON as people read it: letters of all languages as they are, but no character that a terminal obeys.
 
-    Names come from the user's folders and files; JSON itself escapes only those before the space.
+    Names come from the user's folders and files; JSON itself escapes only those before the space. Raises ValueError for
+    NaN and infinities, which JSON has not.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, allow_nan=False)
     return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", text) + "\n"
+
+
+def not_finite(value: object, place: str = "") -> str | None:
+    """Where JSON holds a number that is NaN or infinite, as `gates[3].value`; None where it holds none.
+
+    JSON has no such numbers; Python's reads and writes them all the same. place: of `value` itself.
+    """
+    if isinstance(value, float):
+        return None if math.isfinite(value) else place
+    parts: Iterable[tuple[str, object]] = ()
+    if isinstance(value, Mapping):
+        parts = ((f"{place}.{key}" if place else str(key), each) for key, each in value.items())
+    elif isinstance(value, list | tuple):
+        parts = ((f"{place}[{index}]", each) for index, each in enumerate(value))
+    found = (not_finite(each, name) for name, each in parts)
+    return next((each for each in found if each is not None), None)
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -279,15 +279,19 @@ def real_values(outputs: Array, scale: float | None, zero_point: int | None) -> 
 
 
 def accuracy(outputs: Array, targets: Array, task: str) -> dict[str, float]:
-    """Every metric of the task, by its name in the recipe."""
+    """Every metric of the task, by its name in the recipe.
+
+    NaN is no answer: scores that hold one are wrong, a value that is one is infinitely far from its target.
+    """
     if task == "regression":
         return _regression(*(a.reshape(len(a), -1).astype(np.float64) for a in (outputs, targets)))
     scores = outputs.reshape(len(outputs), -1)
-    predicted = scores.argmax(1)
+    answered = ~np.isnan(scores).any(1)
+    predicted = np.where(answered, scores.argmax(1), -1)
     top5 = np.argsort(-scores, axis=1, kind="stable")[:, :5]
     return {
         "accuracy_top1": float((predicted == targets).mean()),
-        "accuracy_top5": float((top5 == targets[:, None]).any(1).mean()),
+        "accuracy_top5": float(((top5 == targets[:, None]).any(1) & answered).mean()),
         "macro_f1": _macro_f1(predicted, targets),
     }
 
@@ -296,6 +300,9 @@ def _regression(outputs: Array, targets: Array) -> dict[str, float]:
     """r2 and correlation (Pearson's) are each value's own, averaged: an offset says nothing of whether answers follow
     the targets. Targets that never change are explained wholly (r2 1) or not at all, and correlate with nothing.
     """
+    if not np.isfinite(outputs).all():
+        worst = {"r2": -math.inf, "correlation": -1.0}
+        return {"mean_absolute_error": math.inf, "root_mean_square_error": math.inf, **worst}
     difference = outputs - targets
     noise = (difference**2).sum(0)
     about = [a - a.mean(0) for a in (outputs, targets)]
@@ -326,21 +333,29 @@ def drop(before: float, after: float, samples: int) -> float:
     return (round(before * samples) - round(after * samples)) / samples
 
 
-def parity(outputs: Array, reference: Array, *, classes: bool = False) -> dict[str, float]:
-    """How near outputs are to the reference's. classes: they are the scores of a classifier.
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How near outputs are to the reference's.
 
-    max_abs_diff: largest absolute difference. max_diff_ratio: that over the reference's largest magnitude, or over a
-    channel's largest range where that is less. sqnr_db: 10·log10(Σ (reference - its channel's mean)² / Σ (reference -
-    output)²), signal to quantization noise ratio; of class scores the mean is that of all. argmax_agreement: share of
-    samples with the same largest entry.
+    Attributes:
+        max_abs_diff: The largest absolute difference; infinite where anything is not finite.
+        max_diff_ratio: That over the reference's largest magnitude, or a channel's largest range where that is less.
+        sqnr_db: 10·log10(Σ (reference - its channel's mean)² / Σ (reference - output)²), signal to quantization noise
+            ratio; of class scores the mean is that of all. -infinity where anything is not finite.
+        argmax_agreement: Share of samples with the same largest entry, 0 to 1.
     """
+
+    max_abs_diff: float
+    max_diff_ratio: float
+    sqnr_db: float
+    argmax_agreement: float
+
+
+def parity(outputs: Array, reference: Array, *, classes: bool = False) -> Parity:
+    """Hold outputs of shape (N, …) against the reference's. classes: they are the scores of a classifier."""
     near = compare(outputs, reference, classes=classes)
-    return {
-        "max_abs_diff": near.max_abs_diff,
-        "max_diff_ratio": near.max_diff_ratio,
-        "sqnr_db": near.sqnr_db,
-        "argmax_agreement": argmax_agreement(outputs, reference),
-    }
+    agreement = argmax_agreement(outputs, reference)
+    return Parity(near.max_abs_diff, near.max_diff_ratio, near.sqnr_db, agreement)
 
 
 def argmax_agreement(outputs: Array, reference: Array) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import pty
 import re
@@ -226,7 +227,10 @@ def broken(**changes):
         ('{"schema_version": 1}', "not a whole report"),
         (broken(targets="abc"), "not a whole report"),
         (broken(gates=[{}]), "not a whole report"),
-        (broken(surprise=1), "not a whole report"),
+        (broken(surprise=1), "not a whole report: keys that this version does not know (surprise) @ $\n  hint: "),
+        (broken(wall_s=math.nan), "report.wall_s: wanted a finite number, found NaN"),
+        (broken(wall_s=-math.inf), "report.wall_s: wanted a finite number, found -Infinity"),
+        (broken(wall_s=12.625).replace("12.625", "1e999"), "report.wall_s: wanted a finite number, found Infinity"),
         (broken(verdict="GREAT"), 'report.verdict: wanted ["PASS", "FAIL", "ERROR"], found "GREAT"'),
         (broken(wall_s="long"), 'report.wall_s: wanted number, found "long"'),
         ("\udcff", "can't decode"),

@@ -51,7 +51,7 @@ def quantized(images, **keys):
     with torch.no_grad():
         wanted = net(torch.from_numpy(images[0])).numpy()
         found = np.concatenate([unfolded(torch.from_numpy(images[0][i : i + 1])).numpy() for i in range(40)])
-    return unfolded, parity(found, wanted)["sqnr_db"]
+    return unfolded, parity(found, wanted).sqnr_db
 
 
 def test_a_clamp_is_quantized_once_behind_it(images):

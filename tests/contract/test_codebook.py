@@ -113,7 +113,7 @@ def test_256_entries_are_nearly_lossless(digits):
             torch.cat([codebook.batched(g)(*inputs) for inputs, _ in digits.eval]).numpy()
             for g in (digits.graph, graph)
         ]
-    assert parity(outputs[1], outputs[0])["sqnr_db"] > 35
+    assert parity(outputs[1], outputs[0]).sqnr_db > 35
     assert abs(top1(graph, digits) - top1(digits.graph, digits)) < 0.005
 
 
@@ -364,11 +364,11 @@ def test_an_onnx_file_with_codebooks_is_small_and_computes_the_same(digits, onnx
     with torch.no_grad():
         wanted = torch.cat([codebook.batched(graph)(*inputs) for inputs, _ in digits.eval[:4]]).numpy()
     found = parity(answers(path, samples, tmp_path / "onnx"), wanted)
-    assert found["sqnr_db"] > 60 and found["argmax_agreement"] == 1
+    assert found.sqnr_db > 60 and found.argmax_agreement == 1
     # .ort: the same answers; its weights are float again, as the docs say.
     export_ort(path, tmp_path)
     found = parity(answers(tmp_path / "model.ort", samples, tmp_path / "ort"), wanted)
-    assert found["sqnr_db"] > 60 and found["argmax_agreement"] == 1
+    assert found.sqnr_db > 60 and found.argmax_agreement == 1
     assert (tmp_path / "model.ort").stat().st_size > 0.9 * plain
 
 
@@ -426,7 +426,7 @@ def test_weights_are_found_however_the_exporter_writes_them(onnx, tmp_path, opse
     with torch.no_grad():
         wanted = graph(torch.from_numpy(tokens)).numpy()
     answer = session.run(None, {session.get_inputs()[0].name: tokens})[0]
-    assert parity(answer, wanted)["sqnr_db"] > 60
+    assert parity(answer, wanted).sqnr_db > 60
 
 
 def test_a_codebook_whose_weight_is_not_in_the_model_is_refused(onnx, tmp_path):

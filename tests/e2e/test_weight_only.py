@@ -131,8 +131,8 @@ def test_the_file_is_small_and_computes_what_was_simulated(lanes, runtime, how):
         against = parity(outputs[: len(simulated)], simulated)
         print(f"{runtime} {role} {how.scheme}: {against} {measured}")
         # The same weights in the same order of layers: only the order of sums may differ.
-        assert against["sqnr_db"] > (50 if how is FP16 else 100)
-        assert against["argmax_agreement"] >= 0.99
+        assert against.sqnr_db > (50 if how is FP16 else 100)
+        assert against.argmax_agreement >= 0.99
         assert measured.accuracy["accuracy_top1"] > 0.97
         file = describe(lane.file(runtime, how, role, layout=layout))
         assert file.parameters == whole.parameters
@@ -220,7 +220,7 @@ def test_transformer_layers(runtime, scheme, tmp_path):
     assert not [w for w in result.warnings if "float32" in w]
     wanted = np.concatenate([module(*(torch.from_numpy(f[i : i + 1]) for f in feeds)).detach() for i in range(8)])
     for file in result.files.values():
-        assert parity(file_answers.answers(runtime, tmp_path / file, feeds)[0], wanted)["sqnr_db"] > 100
+        assert parity(file_answers.answers(runtime, tmp_path / file, feeds)[0], wanted).sqnr_db > 100
         found = describe(tmp_path / file)
         assert {w.dtype for w in found.weights if len(w.shape) > 1} <= {"int8", "int4"}
         assert found.parameters == sum(p.numel() for p in Words().parameters())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,9 @@ def test_an_output_of_another_shape_is_not_compared_and_not_passed_over() -> Non
     top = ModelTensor("top", (1, 8, 8), "int64")
     promise = Reference(0, 0, {}, 20, (), (ModelTensor("y", (1, 5, 8, 8), "float32"), top))
     seen = TensorSpec("top", (1, 8, 8), "int32")
-    (found,) = check_promise(Exported({}, (), (TensorSpec("y", (1, 8, 8, 5), "float32"), seen)), promise)
+    (found,) = check_promise(Exported({"model": "m"}, (), (TensorSpec("y", (1, 8, 8, 5), "float32"), seen)), promise)
     assert not found.passed and found.wanted == "y [1, 5, 8, 8]; top [1, 8, 8]"
-    assert check_promise(Exported({}, (), (TensorSpec("y", (1, 5, 8, 8), "float32"), seen)), promise) == []
+    assert check_promise(Exported({"model": "m"}, (), (TensorSpec("y", (1, 5, 8, 8), "float32"), seen)), promise) == []
 
 
 def test_a_device_is_held_to_the_host_in_every_output() -> None:
@@ -207,6 +208,33 @@ def test_what_is_written_comes_back_without_what_there_is_not(tmp_path: Path) ->
     (tmp_path / "verify.json").write_text(json.dumps({**stored, "kernel": ""}), "utf-8")
     with pytest.raises(StageFailed, match="kernel"):
         files.read(tmp_path, Verified)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        (Verified, {"files": {}}, "verify.json does not hold what a stage writes: files must have the model"),
+        (Verified, {"files": {"legacy": {"outputs": []}}}, "files must have the model, found legacy"),
+        (Verified, {"runtimes": {}}, "runtimes must have the one that ran the model"),
+        (Exported, {"files": {}}, "export.json does not hold what a stage writes: files must name the model"),
+        (Exported, {"files": {"ort": "model.ort"}}, "files must name the model, found ort"),
+    ],
+)
+def test_an_outcome_without_the_model_s_file_is_none(
+    tmp_path: Path, kind: type[Verified] | type[Exported], change: dict[str, Any], said: str
+) -> None:
+    """What reads it would take the first of nothing, or find nothing wrong in nothing."""
+    whole = (
+        Verified({"model": Measured(())}, {"r": "works"}, Limits({}), (), "AVX2", ())
+        if kind is Verified
+        else Exported({"model": "model.onnx"}, (), ())
+    )
+    files.write(tmp_path, whole)
+    assert files.read(tmp_path, kind) == whole
+    path = tmp_path / kind.FILE
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **change}), "utf-8")
+    with pytest.raises(StageFailed, match=re.escape(said)):
+        files.read(tmp_path, kind)
 
 
 # Int8 weights

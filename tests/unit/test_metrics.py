@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from pocketforge.metrics import PERFECT_SQNR_DB, accuracy, parity
+from pocketforge.metrics import PERFECT_SQNR_DB, Parity, accuracy, parity
 
 
 def random_scores(n: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,41 +92,53 @@ def test_all_right_and_all_wrong() -> None:
     assert (wrong["accuracy_top1"], wrong["macro_f1"]) == (0.0, 0.0)
 
 
+def test_nan_is_no_answer() -> None:
+    """argmax takes NaN for the largest score: a file that answers nothing else would be right on its class."""
+    scores, targets = np.eye(6, dtype=np.float32), np.arange(6)
+    scores[2, 2] = scores[3, 0] = math.nan
+    found = accuracy(scores, targets, "classification")
+    assert (found["accuracy_top1"], found["accuracy_top5"]) == (4 / 6, 4 / 6)
+    assert accuracy(np.full((6, 6), math.nan), targets * 0, "classification")["accuracy_top1"] == 0.0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_no_number_is_as_far_from_its_target_as_can_be(bad: float) -> None:
+    """Not NaN: written down it would be the least number there is, which keeps every limit on an error."""
+    found = accuracy(np.array([[1.0], [bad]]), np.array([1.0, 2.0]), "regression")
+    errors = {"mean_absolute_error": math.inf, "root_mean_square_error": math.inf}
+    assert found == errors | {"r2": -math.inf, "correlation": -1.0}
+
+
 # Parity
 
 
 def test_identical_outputs_are_perfect_and_finite() -> None:
     scores, _ = random_scores(10, 5, 0)
-    assert parity(scores, scores.copy()) == {
-        "max_abs_diff": 0.0,
-        "max_diff_ratio": 0.0,
-        "sqnr_db": PERFECT_SQNR_DB,
-        "argmax_agreement": 1.0,
-    }
+    assert parity(scores, scores.copy()) == Parity(0.0, 0.0, PERFECT_SQNR_DB, 1.0)
 
 
 def test_parity_by_hand() -> None:
     reference = np.array([[3.0, -4.0], [0.0, 5.0]])
     outputs = np.array([[3.0, -4.0], [1.0, 0.5]])
     found = parity(outputs, reference)
-    assert found["max_abs_diff"] == 4.5
-    assert found["max_diff_ratio"] == pytest.approx(0.9)
+    assert found.max_abs_diff == 4.5
+    assert found.max_diff_ratio == pytest.approx(0.9)
     # Two samples say little of a channel: the mean, 1, is of all four values.
-    assert found["sqnr_db"] == pytest.approx(10 * math.log10((2**2 + 5**2 + 1 + 4**2) / (1 + 4.5**2)))
-    assert found["argmax_agreement"] == 0.5
+    assert found.sqnr_db == pytest.approx(10 * math.log10((2**2 + 5**2 + 1 + 4**2) / (1 + 4.5**2)))
+    assert found.argmax_agreement == 0.5
 
 
 def test_ten_times_less_noise_is_twenty_decibel_more() -> None:
     reference, _ = random_scores(50, 10, 1)
     noise = np.random.default_rng(2).normal(size=reference.shape)
-    near, far = (parity(reference + size * noise, reference)["sqnr_db"] for size in (0.001, 0.01))
+    near, far = (parity(reference + size * noise, reference).sqnr_db for size in (0.001, 0.01))
     assert near - far == pytest.approx(20, abs=0.01)
 
 
 def test_the_largest_difference_counts_whatever_its_sign() -> None:
     reference = np.array([[10.0, 0.0]])
     for sign in (1, -1):
-        assert parity(reference + np.array([[0, sign * 2]]), reference)["max_diff_ratio"] == pytest.approx(0.2)
+        assert parity(reference + np.array([[0, sign * 2]]), reference).max_diff_ratio == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -135,30 +148,25 @@ def test_one_value_that_is_no_number_is_as_wrong_as_can_be(bad: float, where: st
     spoilt = good.copy()
     spoilt[1, 2] = bad
     found = parity(spoilt, good) if where == "outputs" else parity(good, spoilt)
-    assert found == {
-        "max_abs_diff": math.inf,
-        "max_diff_ratio": math.inf,
-        "sqnr_db": -math.inf,
-        "argmax_agreement": 0.0,
-    }
+    assert found == Parity(math.inf, math.inf, -math.inf, 0.0)
 
 
 def test_a_reference_of_zeros() -> None:
     zeros = np.zeros((2, 3))
-    assert parity(zeros, zeros)["max_diff_ratio"] == 0.0
+    assert parity(zeros, zeros).max_diff_ratio == 0.0
     wrong = parity(zeros + 0.5, zeros)
-    assert wrong["max_diff_ratio"] == math.inf
-    assert wrong["sqnr_db"] < -1000
+    assert wrong.max_diff_ratio == math.inf
+    assert wrong.sqnr_db < -1000
 
 
 def test_differences_too_small_for_the_scale_stop_at_perfect() -> None:
     reference = np.full((2, 2), 1e20)
-    assert parity(reference * (1 + 1e-12), reference)["sqnr_db"] == PERFECT_SQNR_DB
+    assert parity(reference * (1 + 1e-12), reference).sqnr_db == PERFECT_SQNR_DB
 
 
 def test_integers_are_compared_without_wrapping_around() -> None:
     found = parity(np.array([[127]], np.int8), np.array([[-128]], np.int8))
-    assert found["max_abs_diff"] == 255.0
+    assert found.max_abs_diff == 255.0
 
 
 @given(st.integers(1, 20), st.integers(1, 6), st.integers(0, 10_000), st.floats(1e-6, 10))
@@ -166,6 +174,6 @@ def test_parity_is_always_a_finite_number_for_finite_outputs(n: int, classes: in
     reference, _ = random_scores(n, classes, seed)
     outputs = reference + np.random.default_rng(seed + 1).normal(size=reference.shape) * size
     found = parity(outputs, reference)
-    assert all(math.isfinite(v) for v in found.values())
-    assert 0 <= found["argmax_agreement"] <= 1
-    assert found["max_abs_diff"] == pytest.approx(float(np.abs(outputs - reference).max()))
+    assert all(math.isfinite(v) for v in dataclasses.astuple(found))
+    assert 0 <= found.argmax_agreement <= 1
+    assert found.max_abs_diff == pytest.approx(float(np.abs(outputs - reference).max()))

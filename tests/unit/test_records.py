@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import math
 from typing import Any
 
 import pytest
@@ -138,6 +140,39 @@ def test_a_report_that_holds_something_unknown_is_refused(path: list[Any]) -> No
         place = place[part]
     place["surprise"] = 1
     with pytest.raises(ValueError, match="not a whole report"):
+        Report.from_json(data)
+
+
+NOT_FINITE = [math.nan, math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("bad", NOT_FINITE)
+def test_no_report_with_a_number_that_json_has_not_is_written(bad: float) -> None:
+    spoilt = dataclasses.replace(REPORT, measurements=(dataclasses.replace(LATENCY, samples=(1.0, bad)), SIZE))
+    with pytest.raises(ValueError, match=r"^report\.measurements\[0\]\.samples\[1\] is NaN or infinite"):
+        spoilt.to_text()
+    assert json.loads(REPORT.to_text()) == as_json()
+
+
+@pytest.mark.parametrize("bad", NOT_FINITE)
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        (["measurements", 0], "value"),
+        (["measurements", 0, "samples"], 1),
+        (["measurements", 1, "how"], "of_a_plug_in"),
+        (["targets", 0, "facts", "spoken_by_a_plug_in", 0], "x"),
+        (["gates", 1, "budget"], "limit"),
+        ([], "wall_s"),
+    ],
+)
+def test_a_report_with_such_a_number_is_refused(path: list[Any], key: Any, bad: float) -> None:
+    data = as_json()
+    place: Any = data
+    for part in path:
+        place = place[part]
+    place[key] = bad
+    with pytest.raises(ValueError, match=r"not a whole report: .*wanted a finite number.* @ \$"):
         Report.from_json(data)
 
 

@@ -15,8 +15,9 @@ import pytest
 
 from pocketforge.recipe import METRICS
 from pocketforge.recipe.budget import budget_metrics
-from pocketforge.records import Report, Verdict
+from pocketforge.records import Empty, Report, Verdict
 from pocketforge.registries import DEVICES, RUNTIMES, STAGES
+from pocketforge.report.terminal import show_report
 from pocketforge.report.validity import SCHEMA, first_fault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,3 +96,14 @@ def test_a_verdict_without_a_value_is_missing(measured: Any, verdict: str, fits:
 
 def test_the_first_fault_has_its_place() -> None:
     assert first_fault({"schema_version": 1}) == "report.agreement is missing"
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent / "reports").glob("*.json")), ids=lambda path: path.stem)
+def test_reports_written_before_are_valid_and_read(path: Path) -> None:
+    """What an earlier version wrote under this schema version, each file of one form that there was; samples cut."""
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert [fault.json_path for fault in jsonschema.Draft202012Validator(WRITTEN).iter_errors(written)] == []
+    assert first_fault(written) == ""
+    report = Report.from_json(written)
+    show_report(report)
+    assert report.compression != Empty(), "of a fine-tuning, whose settings had no type then"

@@ -243,7 +243,7 @@ def grow(content: dict) -> None:
     ("change", "said"),
     [
         (lambda c: c["__metadata__"].update(version="2"), "version 2, this Pocketforge reads version 1"),
-        (lambda c: c["__metadata__"].update(format="pt"), "another format"),
+        (lambda c: c["__metadata__"].update(format="pt"), "not stored sparsely: its format is 'pt'"),
         (lambda c: c.pop("__metadata__"), "not stored sparsely"),
         (lambda c: c["__metadata__"].pop("sha256"), "lack the header or the hash"),
         (lambda c: c["__metadata__"].update(sha256="0" * 64), "not what was packed"),

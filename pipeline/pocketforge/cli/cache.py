@@ -52,25 +52,20 @@ def show_dir(cache: Path) -> None:
 @json_option
 def list_entries(cache: Path, as_json: bool) -> None:
     """List every stored result: stage, size, last use."""
+    from pocketforge.report.cache_table import StoredResult, show_cache
+    from pocketforge.run.made import made
     from pocketforge.run.store import Store
 
     entries = sorted(Store(cache).summaries(), key=lambda e: -e.last_used)
+    told = [(entry, made(entry)) for entry in entries]
     rows = [
-        {
-            "key": e.key,
-            "stage": e.meta.get("stage", "damaged"),
-            "lane": e.meta.get("lane", ""),
-            "size_bytes": e.size_bytes,
-            "last_used": e.last_used,
-        }
-        for e in entries
+        StoredResult(entry.key, how.stage or "damaged", how.lane, entry.size_bytes, entry.last_used)
+        for entry, how in told
     ]
     if as_json:
-        print_json(rows)
-        return
-    from pocketforge.report.terminal import show_cache
-
-    show_cache(rows, str(cache))
+        print_json([row.to_json() for row in rows])
+    else:
+        show_cache(rows, str(cache))
 
 
 @command.command("verify")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -108,8 +107,7 @@ def write_results(
     """
     release = write_release(recipe, plan, outcome, report, draft.folder, keep_failed=keep_failed)
     checkpoint = _write_checkpoint(recipe, plan, outcome, report, draft.folder)
-    text = json.dumps(report.to_json(), indent=1, sort_keys=True)
-    (draft.folder / REPORT).write_text(text + "\n", encoding="utf-8")
+    (draft.folder / REPORT).write_text(f"{report.to_text()}\n", encoding="utf-8")
     draft.commit()
     errors = tuple(outcome.errors[s.key] for s in plan.steps if s.key in outcome.errors)
     written = out / release if release else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pocketforge.devices.emulator.counts import Counts
     from pocketforge.estimation.outcome import Estimated
     from pocketforge.measure.ab import Comparison, SessionNoise
+    from pocketforge.metrics import Parity
     from pocketforge.plan.steps import Phone
 
 
@@ -136,15 +137,16 @@ class AgainstHost:
     Attributes:
         output: Its name.
         samples: On so many.
-        figures: As `metrics.parity` gives them.
+        near: How near.
     """
 
     output: str
     samples: int
-    figures: Mapping[str, float]
+    near: Parity
 
     def to_json(self) -> dict[str, object]:
-        return {"output": self.output, "samples": self.samples, **self.figures}
+        figures = {name: files.finite(value) for name, value in dataclasses.asdict(self.near).items()}
+        return {"output": self.output, "samples": self.samples, **figures}
 
 
 @dataclass(frozen=True, slots=True)

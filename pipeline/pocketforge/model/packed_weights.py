@@ -172,10 +172,11 @@ def open_packed(packed: bytes, codec: Codec[object]) -> Opened:
             raise Damaged(f"it is not whole ({error})") from error
         metadata = {key: str(value) for key, value in about.items()} | {"format": codec.format}
     if metadata.get("format") != codec.format:
-        other = ": it has another format" if "format" in metadata else ""
+        other = f": its format is {metadata['format']!r}" if "format" in metadata else ""
         raise Damaged(f"it is not stored {codec.stored}{other}")
     if metadata.get("version") != VERSION:
-        raise Damaged(f"it has version {metadata.get('version')}, this Pocketforge reads version {VERSION}")
+        found = f"version {metadata['version']}" if "version" in metadata else "no version"
+        raise Damaged(f"it has {found}, this Pocketforge reads version {VERSION} of {codec.format}")
     if "header" not in metadata or "sha256" not in metadata:
         raise Damaged("its metadata lack the header or the hash of the dense file")
     _, entries = parse_header(metadata["header"])

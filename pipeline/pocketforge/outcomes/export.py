@@ -30,6 +30,10 @@ class Exported:
     facts: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if "model" not in self.files:
+            raise ValueError(f"files must name the model, found {', '.join(self.files) or 'none'}")
+
     def model_in(self, folder: Path) -> Path:
         """The file that an app ships, in the export's folder."""
         return folder / self.files["model"]

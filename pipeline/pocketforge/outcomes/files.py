@@ -63,10 +63,16 @@ def from_json(value: object, kind: type[Part]) -> Part:
     return structure.from_json(value, kind)
 
 
+def finite(value: float) -> float:
+    """The number as JSON can say it, which has no infinity and no NaN: the largest numbers stand for them."""
+    if math.isfinite(value):
+        return value
+    return -_LARGEST if math.isnan(value) else math.copysign(_LARGEST, value)
+
+
 def _finite(value: object) -> object:
-    """JSON has no infinity and no NaN: the largest numbers stand for them; NaN is the worst."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return -_LARGEST if math.isnan(value) else math.copysign(_LARGEST, value)
+    if isinstance(value, float):
+        return finite(value)
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value

@@ -13,6 +13,8 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 from cattrs.v import format_exception
 
+from pocketforge.files import not_finite
+
 Part = TypeVar("Part")
 # A type as fields are annotated with it (a class, a union, a tuple of one); and what cattrs calls for it.
 Hint = Any
@@ -39,7 +41,9 @@ def _fault(error: cattrs.BaseValidationError) -> str:
 
 
 def _in_words(error: BaseException, kind: type | None) -> str:
-    """cattrs has no words of the class's own rules."""
+    """cattrs has no words of the class's own rules, and none of where an unknown key may come from."""
+    if isinstance(error, cattrs.ForbiddenExtraKeysError):
+        return f"keys that this version does not know ({', '.join(sorted(error.extra_fields))})"
     return str(error) if type(error) in (TypeError, ValueError) else format_exception(error, kind)
 
 
@@ -49,7 +53,7 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     for plain in (str, int, bool, float):
         converter.register_structure_hook(plain, functools.partial(_exact, wanted=plain))
-    converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: value)
+    converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: _plain(value))
     converter.register_unstructure_hook_factory(
         lambda kind: getattr(kind, "OMIT_UNSET", False) is True,
         lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True),
@@ -150,9 +154,21 @@ def _add_flat(converter: cattrs.Converter) -> None:
 
 
 def _exact(value: object, _: object, wanted: type) -> object:
-    """Values of the type itself: "8.7" is not 8, 1 is not true. A whole number is a float too."""
+    """Values of the type itself: "8.7" is not 8, 1 is not true. A whole number is a float too; NaN and infinity, which
+    Python's JSON has and no other, are none."""
     if wanted is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError("wanted a finite number, found one beyond any float") from None
     if type(value) is not wanted:
         raise TypeError(f"wanted {wanted.__name__}, found {type(value).__name__}")
+    return _plain(value)
+
+
+def _plain(value: object) -> object:
+    """Any JSON as it is. Raises ValueError, with the place, where a number in it is none."""
+    place = not_finite(value)
+    if place is not None:
+        raise ValueError(f"wanted a finite number{f' at {place}' if place else ''}, found NaN or an infinity")
     return value

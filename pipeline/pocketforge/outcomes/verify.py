@@ -140,6 +140,12 @@ class Verified:
     kernels: str
     outputs: tuple[TensorSpec, ...]
 
+    def __post_init__(self) -> None:
+        if "model" not in self.files:
+            raise ValueError(f"files must have the model, found {', '.join(self.files) or 'none'}")
+        if not self.runtimes:
+            raise ValueError("runtimes must have the one that ran the model, found none")
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
+from pocketforge.files import not_finite
 from pocketforge.outcomes import files
 from pocketforge.records.measured import GateResult, Measurement
 from pocketforge.records.model import Agreement, Compression, Reference
@@ -93,6 +95,15 @@ class Report:
         """As report.json has it."""
         data: dict[str, object] = files.to_json(self)
         return data
+
+    def to_text(self) -> str:
+        """The same as text, without the newline at its end. Raises ValueError, with the place, for NaN and infinities:
+        JSON has none, so whoever measured has to say it otherwise."""
+        content = self.to_json()
+        place = not_finite(content, "report")
+        if place is not None:
+            raise ValueError(f"{place} is NaN or infinite, which no report can hold")
+        return json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, data: object) -> Report:

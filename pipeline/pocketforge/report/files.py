@@ -26,6 +26,7 @@ def load_report(path: Path) -> Report:
     """A report from its file or its folder. Raises RecipeError when there is none, or it is not a report."""
     file = report_file(path)
     hint = "pocketforge build writes one into build/NAME/report.json"
+    of_another = f"{hint}; what a later Pocketforge wrote, that one reads (docs/report.md)"
     try:
         refuse_special(file)
         return _report(json.loads(file.read_text(encoding="utf-8")))
@@ -33,7 +34,7 @@ def load_report(path: Path) -> Report:
         raise RecipeError(f"no report at {file}", hint) from None
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise RecipeError(f"cannot read the report {file}: {reason}", hint) from None
+        raise RecipeError(f"cannot read the report {file}: {reason}", of_another) from None
 
 
 def _report(data: object) -> Report:

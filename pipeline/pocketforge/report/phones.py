@@ -54,7 +54,7 @@ def show_phones(rows: Sequence[BenchRow], *, explain: bool) -> None:
             "" if p90_ms is None else milliseconds(p90_ms),
             clock,
             rounds,
-            f"{min(o.figures['sqnr_db'] for o in row.against_host):.1f}" if row.against_host else "not run",
+            f"{min(o.near.sqnr_db for o in row.against_host):.1f}" if row.against_host else "not run",
             "" if times.load_ms is None else f"{times.load_ms:.1f}",
             "" if times.peak_rss_bytes is None else f"{times.peak_rss_bytes:,}",
             cores,

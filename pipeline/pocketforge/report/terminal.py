@@ -1,12 +1,10 @@
-"""What commands found, as tables in the terminal: reports, plans, checks, benchmarks, the cache."""
+"""What commands found, as tables in the terminal: reports, plans, checks, benchmarks."""
 
 from __future__ import annotations
 
 import io
 import math
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
@@ -235,16 +233,3 @@ def _count(measurement: Measurement | None) -> str:
 
 def _value(measurement: Measurement | None, form: str) -> str:
     return "" if measurement is None else format(measurement.value, form)
-
-
-def show_cache(entries: Sequence[Mapping[str, Any]], place: str) -> None:
-    """Stored results, the one used last first."""
-    screen = console()
-    if entries:
-        drawn = table("", "key", "stage", "bytes", "last used", "lane", numbers=("bytes",))
-        for row in entries:
-            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(row["last_used"])))
-            lane = short_lane(row["lane"])
-            drawn.add_row(row["key"][:12], row["stage"], f"{row['size_bytes']:,}", used, lane)
-        screen.print(drawn)
-    screen.print(f"{len(entries)} results, {sum(int(r['size_bytes']) for r in entries):,} bytes in {place}")

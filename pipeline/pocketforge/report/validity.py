@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -42,7 +43,9 @@ def _faults(value: object, schema: Schema, root: Schema, place: str) -> Iterator
         return
     if ("enum" in schema and value not in schema["enum"]) or ("const" in schema and value != schema["const"]):
         yield f"{place}: wanted {_short(schema.get('enum', schema.get('const')))}, found {_short(value)}"
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{place}: wanted a finite number, found {_short(value)}"
+    elif isinstance(value, int | float) and not isinstance(value, bool):
         low, high = schema.get("minimum"), schema.get("maximum")
         more = schema.get("exclusiveMinimum")
         if (low is not None and not value >= low) or (high is not None and not value <= high):

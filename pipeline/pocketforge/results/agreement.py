@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from pocketforge.outcomes.agreement import Agreement, OutputAgreement
+from pocketforge.outcomes.files import finite
 from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.verify import Verified
@@ -79,12 +80,13 @@ def _row(output: Output, reference: Output, scale: float | None, *, classes: boo
     if reference.is_exact:
         return OutputAgreement(reference.name, integer_agreement=equal_share(output.values, reference.values))
     near = compare(output.values, reference.values, classes=classes)
+    # Files that answer NaN are infinitely far from any other.
     return OutputAgreement(
         reference.name,
         argmax_agreement=argmax_agreement(output.values, reference.values) if classes else None,
-        sqnr_db=near.sqnr_db,
-        max_abs_diff=near.max_abs_diff,
-        max_steps=near.max_abs_diff / scale if scale else None,
+        sqnr_db=finite(near.sqnr_db),
+        max_abs_diff=finite(near.max_abs_diff),
+        max_steps=finite(near.max_abs_diff / scale) if scale else None,
     )
 
 

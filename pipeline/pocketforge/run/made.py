@@ -40,10 +40,10 @@ class Made:
     lane: str = ""
     wall_s: float = 0.0
     peak_rss_bytes: int = 0
-    spec: Mapping[str, Any] = field(default_factory=dict)
+    spec: Mapping[str, object] = field(default_factory=dict)
     inputs: MadeOf = MadeOf()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {
             "stage": self.stage,
             "lane": self.lane,

@@ -1,0 +1,97 @@
+"""What steps and plug-ins say goes into a report only as JSON can say it: no NaN, no infinity."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pocketforge.errors import PluginFailed
+from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.files import OutcomeFile
+from pocketforge.outcomes.reference import ModelTensor, Reference
+from pocketforge.outcomes.tensors import TensorSpec
+from pocketforge.outcomes.verify import Measured, Verified
+from pocketforge.plan.steps import Lane, Plan, Step, Timed
+from pocketforge.recipe import METRICS, Metric, Target
+from pocketforge.recipe.limits import Limits
+from pocketforge.recipe.ranges import Range
+from pocketforge.recipe.target import Verify
+from pocketforge.records import Artifact, Report, TargetRecord
+from pocketforge.results.agreement import compare_files
+from pocketforge.results.devices import DeviceResult, Value
+from pocketforge.results.measurements import measurements_of
+from pocketforge.run.store import Entry
+from pocketforge.run.walk import Outcome
+from pocketforge.specs.verify import VerifySpec
+
+NAMES = ("one", "other")
+MODEL = ModelTensor("y", (1, 3), "float32")
+FILE = TensorSpec("y", (1, 3), "float32")
+ARTIFACT = Artifact("k", "model", "one.onnx", "0" * 64, 4, 4)
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Outcome:
+    """Two float files of one model, of which the second answers NaN once."""
+    outcome = Outcome()
+
+    def stored(key: str, *said: OutcomeFile) -> Path:
+        folder = tmp_path / key
+        folder.mkdir()
+        for each in said:
+            files.write(folder, each)
+        outcome.entries[key] = Entry(key, folder, {}, 0, 0.0, {})
+        return folder
+
+    stored("reference", Reference(1, 1, {}, 4, (MODEL,), (MODEL,)))
+    for name in NAMES:
+        (stored(f"export {name}", Exported({"model": "m.onnx"}, (), (FILE,))) / "m.onnx").write_bytes(b"onnx")
+        verified = Verified({"model": Measured((), 4)}, {"r": "works"}, Limits({}), (), "AVX2", (FILE,))
+        answers = np.arange(12, dtype=np.float32).reshape(4, 3)
+        answers[1, 2] = math.nan if name == "other" else 0
+        folder = stored(f"verify {name}", verified) / "model"
+        folder.mkdir()
+        np.save(folder / "outputs_0.npy", answers)
+    return outcome
+
+
+def lane(name: str) -> Lane:
+    timed = Timed(via="host", verify="", bench=f"bench {name}")
+    return Lane(Target(name, "onnx"), "", f"export {name}", f"verify {name}", {"host": timed})
+
+
+def test_a_file_that_answers_nan_is_infinitely_far_from_the_other_and_the_report_is_json(built: Outcome) -> None:
+    told = VerifySpec("onnx", "fp32", False, "regression", Verify(), "AVX2")
+    steps = tuple(Step("verify", name, told, {}, f"verify {name}") for name in NAMES)
+    (found,) = compare_files(Plan(steps, "data", "reference", tuple(map(lane, NAMES))), built)
+    assert (found.sqnr_db, found.max_abs_diff) == (-1e308, 1e308)
+    targets = tuple(TargetRecord(name, "onnx", "fp32", "wrong") for name in NAMES)
+    text = Report("r", "0" * 64, "FAIL", targets, (), (), (), agreement=(found,)).to_text()
+    assert "NaN" not in text and "Infinity" not in text
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_metric_from_outside_that_is_no_number_ends_the_build_with_its_name(
+    built: Outcome, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    """-1e308 in its place would keep every maximum."""
+    row = Metric("", "lower", "file", "odd", ".1f", Range(0, 1e6), taken_by=f"{__name__}:odd")
+    monkeypatch.setattr(METRICS, "_added", {"odd": row})
+    monkeypatch.setitem(globals(), "odd", lambda path: bad)
+    record = TargetRecord("one", "onnx", "fp32", "built", (ARTIFACT,))
+    with pytest.raises(PluginFailed, match=f"^odd of one: wanted a finite number, found {bad}"):
+        list(measurements_of(lane("one"), record, None, built, {}))
+
+
+@pytest.mark.parametrize("change", [{"value": math.nan}, {"samples": (1.0, math.inf)}, {"how": {"x": math.nan}}])
+def test_so_does_a_device_from_outside(built: Outcome, change: dict[str, Any]) -> None:
+    value = dataclasses.replace(Value("latency_ms", 1.0, "host", samples=(1.0, 1.0)), **change)
+    record = TargetRecord("one", "onnx", "fp32", "built", (ARTIFACT,))
+    with pytest.raises(PluginFailed, match="wanted a finite number"):
+        list(measurements_of(lane("one"), record, None, built, {"host": DeviceResult(values=(value,))}))
