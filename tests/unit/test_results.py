@@ -1,16 +1,13 @@
-"""What steps and plug-ins say goes into a report only as JSON can say it: no NaN, no infinity."""
+"""What steps found goes into a report only as JSON can say it: no NaN, no infinity."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from pocketforge.errors import PluginFailed
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.files import OutcomeFile
@@ -18,14 +15,11 @@ from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.outcomes.verify import Measured, Verified
 from pocketforge.plan.steps import Lane, Plan, Step, Timed
-from pocketforge.recipe import METRICS, Metric, Target
+from pocketforge.recipe import Target
 from pocketforge.recipe.limits import Limits
-from pocketforge.recipe.ranges import Range
 from pocketforge.recipe.target import Verify
-from pocketforge.records import Artifact, Report, TargetRecord
+from pocketforge.records import Report, TargetRecord
 from pocketforge.results.agreement import compare_files
-from pocketforge.results.devices import DeviceResult, Value
-from pocketforge.results.measurements import measurements_of
 from pocketforge.run.store import Entry
 from pocketforge.run.walk import Outcome
 from pocketforge.specs.verify import VerifySpec
@@ -33,7 +27,6 @@ from pocketforge.specs.verify import VerifySpec
 NAMES = ("one", "other")
 MODEL = ModelTensor("y", (1, 3), "float32")
 FILE = TensorSpec("y", (1, 3), "float32")
-ARTIFACT = Artifact("k", "model", "one.onnx", "0" * 64, 4, 4)
 
 
 @pytest.fixture
@@ -74,24 +67,3 @@ def test_a_file_that_answers_nan_is_infinitely_far_from_the_other_and_the_report
     targets = tuple(TargetRecord(name, "onnx", "fp32", "wrong") for name in NAMES)
     text = Report("r", "0" * 64, "FAIL", targets, (), (), (), agreement=(found,)).to_text()
     assert "NaN" not in text and "Infinity" not in text
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_metric_from_outside_that_is_no_number_ends_the_build_with_its_name(
-    built: Outcome, monkeypatch: pytest.MonkeyPatch, bad: float
-) -> None:
-    """-1e308 in its place would keep every maximum."""
-    row = Metric("", "lower", "file", "odd", ".1f", Range(0, 1e6), taken_by=f"{__name__}:odd")
-    monkeypatch.setattr(METRICS, "_added", {"odd": row})
-    monkeypatch.setitem(globals(), "odd", lambda path: bad)
-    record = TargetRecord("one", "onnx", "fp32", "built", (ARTIFACT,))
-    with pytest.raises(PluginFailed, match=f"^odd of one: wanted a finite number, found {bad}"):
-        list(measurements_of(lane("one"), record, None, built, {}))
-
-
-@pytest.mark.parametrize("change", [{"value": math.nan}, {"samples": (1.0, math.inf)}, {"how": {"x": math.nan}}])
-def test_so_does_a_device_from_outside(built: Outcome, change: dict[str, Any]) -> None:
-    value = dataclasses.replace(Value("latency_ms", 1.0, "host", samples=(1.0, 1.0)), **change)
-    record = TargetRecord("one", "onnx", "fp32", "built", (ARTIFACT,))
-    with pytest.raises(PluginFailed, match="wanted a finite number"):
-        list(measurements_of(lane("one"), record, None, built, {"host": DeviceResult(values=(value,))}))

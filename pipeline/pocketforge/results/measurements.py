@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pocketforge.errors import PluginFailed
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.verify import Measured, Verified
@@ -51,7 +49,7 @@ def measurements_of(
     ):
         yield Measurement(
             metric=taken.metric,
-            value=_finite(taken, lane.target.name),
+            value=float(taken.value),
             unit=METRICS[taken.metric].unit,
             target=lane.target.name,
             artifact_sha256=model.sha256,
@@ -95,18 +93,6 @@ def _of_devices(lane: Lane, model: Artifact, on_devices: Mapping[str, DeviceResu
         via = lane.on[value.device].via
         how = structured({"how": value.how}, _Told, f"devices of kind {via}").how
         yield _Taken(value.metric, value.value, via, how, value.device, value.samples)
-
-
-def _finite(taken: _Taken, target: str) -> float:
-    """Its value. Raises PluginFailed for NaN and infinities: no limit keeps them, and none is broken by NaN."""
-    wrong = next((each for each in (taken.value, *taken.samples) if not math.isfinite(each)), None)
-    if wrong is not None:
-        where = f" on {taken.device}" if taken.device else ""
-        raise PluginFailed(
-            f"{taken.metric} of {target}{where}: wanted a finite number, found {wrong}",
-            "pocketforge doctor lists plug-ins; ask the author of the one that measures it",
-        )
-    return float(taken.value)
 
 
 @dataclass(frozen=True, slots=True)
