@@ -92,6 +92,7 @@ def wheel(session: nox.Session) -> None:
     session.chdir(outside)
     session.env["POCKETFORGE_CACHE_DIR"] = str(outside / "cache")
     session.run("python", "-c", "import pocketforge as p; assert 'site-packages' in p.__file__, p.__file__")
+    session.run("pocketforge", "docs", "recipe", silent=True)
     # From the wheel's own sources of the runners; the folder is the user's, so that the tests find it made.
     session.run("pocketforge", "device", "setup", "emulator")
     session.run("pocketforge", "build", "shipped:digits_cnn", "--jobs", "2", "--progress", "plain", "--refresh")

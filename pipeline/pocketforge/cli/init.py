@@ -18,7 +18,7 @@ from pocketforge.registries import RUNTIMES, RuntimeInfo
 
 TEMPLATE = """\
 # A Pocketforge recipe. `pocketforge check {recipe}` tests it, `pocketforge build {recipe}` builds it.
-# Paths are relative to this file. Every key is described in docs/recipe.md.
+# Paths are relative to this file. Every key: `pocketforge docs recipe`.
 name = "{name}"
 seed = 0 # splits, calibration and training follow from it
 task = "classification" # or "regression"
@@ -87,7 +87,7 @@ COMPRESS = """\
 # [[compress]] # made smaller before anything is quantized: half of the multiplications go …
 # type = "prune_channels"
 # goal = { metric = "macs", removed = 0.5 }
-# [[compress]] # … and what is left is trained further, on the train split (see docs: distill = { … })
+# [[compress]] # … and what is left is trained further, on the train split (`pocketforge docs compression`; distill = { … })
 # type = "finetune"
 # epochs = 3
 

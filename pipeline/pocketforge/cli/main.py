@@ -40,6 +40,7 @@ COMMANDS = {
     "train": ("pocketforge.cli.train", "Train a recipe's model from scratch and write its weights."),
     "init": ("pocketforge.cli.init", "Write a commented recipe for a model file, and check it."),
     "doctor": ("pocketforge.cli.doctor", "Say what is installed, what is missing, and how to get it."),
+    "docs": ("pocketforge.cli.docs", "Print a page of the documentation, or list the pages."),
     "completion": ("pocketforge.cli.completion", "Print the shell code that completes commands and options."),
 }
 

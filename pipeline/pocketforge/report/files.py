@@ -26,7 +26,7 @@ def load_report(path: Path) -> Report:
     """A report from its file or its folder. Raises RecipeError when there is none, or it is not a report."""
     file = report_file(path)
     hint = "pocketforge build writes one into build/NAME/report.json"
-    of_another = f"{hint}; what a later Pocketforge wrote, that one reads (docs/report.md)"
+    of_another = f"{hint}; what a later Pocketforge wrote, that one reads (pocketforge docs report)"
     try:
         refuse_special(file)
         return _report(json.loads(file.read_text(encoding="utf-8")))

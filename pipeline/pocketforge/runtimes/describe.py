@@ -222,7 +222,7 @@ def _parsed(data: bytes, file_format: str, path: Path) -> Contents:
     if not known.parser:
         raise ModelError(
             f"{path}: what is in a .{file_format} file is not told: runtime {runtime} has no parser for it",
-            "give its row in RUNTIMES one (docs/extending.md)",
+            "give its row in RUNTIMES one (pocketforge docs extending)",
         )
     try:
         parser = cast(Parser, importlib.import_module(known.parser))

@@ -96,5 +96,5 @@ def _refusal(
     if unknown:
         hint += ("; " if hint else "") + f"no qemu that we know of gives {', '.join(unknown)}"
     if not missing:
-        hint = "a qemu with more CPU models may: see docs/devices.md"
+        hint = "a qemu with more CPU models may: see pocketforge docs devices"
     return DeviceUnavailable(f"{who} {' and '.join(faults)}: the features of {profile.name} must be exact", hint)
