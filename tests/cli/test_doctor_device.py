@@ -94,6 +94,8 @@ def test_an_optional_library_that_does_not_import_is_not_ok(cli, tmp_path, monke
     row = rows(done)["torchvision"]
     assert (done.code, row["state"]) == (3, "missing")
     assert row["found"].startswith("installed, but does not import: RuntimeError: operator torchvision::nms is gone")
+    # Without trying it nobody knows, and nobody says so.
+    assert rows(cli("doctor", "--no-imports", "--json"))["torchvision"]["found"] == "torchvision 0.28.0; not imported"
 
 
 def test_doctor_exits_3_when_a_runtime_is_missing_and_says_how_to_get_it(cli, monkeypatch):

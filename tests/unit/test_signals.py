@@ -69,3 +69,18 @@ def test_a_library_that_kills_its_importer_is_said_with_the_signal(
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     assert import_trouble(["deadly_library"]) == f"installed, but does not import: {WORDS[signal.SIGILL]}"
+
+
+def test_a_library_that_does_not_import_is_said_with_the_innermost_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library of models says "Failed to import …", and why only above that."""
+    (tmp_path / "inner_library.py").write_text("raise RuntimeError('operator nms does not exist\\nsee the manual')\n")
+    (tmp_path / "outer_library.py").write_text(
+        "try:\n    import inner_library\nexcept RuntimeError as error:\n"
+        "    raise ImportError('Failed to import models; read https://…') from error\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    said = "installed, but does not import: RuntimeError: operator nms does not exist"
+    assert import_trouble(["json", "outer_library"]) == said
+    assert import_trouble(["json"]) == ""

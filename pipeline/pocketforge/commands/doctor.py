@@ -146,6 +146,8 @@ class Look:
         trouble = import_trouble(list(modules)) if self.imports else ""
         if trouble:
             return Row(name, "missing", f"{trouble} ({words})", get, rows)
+        if not self.imports:
+            words = f"{words}; not imported"  # whether it works is not known
         return Row(name, "untested" if off else "ok", words, get, rows)
 
     def pip(self, libraries: Sequence[str]) -> str:
@@ -178,9 +180,22 @@ def _adb() -> Row:
         return Row("adb", "optional", f"{error.message}; only for phones", error.hint)
 
 
+# Libraries wrap an import's error in advice of their own: the innermost is the cause, and stands last.
+_IMPORT = """
+import importlib, sys, traceback
+from pocketforge.errors import first_line
+try:
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
+except BaseException as error:
+    traceback.print_exc()
+    sys.exit("\\n" + first_line(error))
+"""
+
+
 def import_trouble(modules: list[str]) -> str:
-    """Import modules in a new process; the last line of what went wrong, or nothing."""
-    done = _python("import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)", *modules)
+    """Import modules in a new process; the innermost cause of what went wrong, or nothing."""
+    done = _python(_IMPORT, *modules)
     if done.returncode == 0:
         return ""
     lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
