@@ -24,7 +24,9 @@ class AddSteps(Protocol):
         ...
 
 
-def add_steps(via: str) -> AddSteps:
-    """Of one kind of device."""
-    add: AddSteps = resolve_name(DEVICES[via].steps)
-    return add
+def add_steps(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
+    """As the device's kind lays them out."""
+    place = DEVICES[device.via].steps
+    with DEVICES.calling(device.via, place):
+        add: AddSteps = resolve_name(place)
+        return add(build, target, device, needs)

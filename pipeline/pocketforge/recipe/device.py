@@ -309,7 +309,9 @@ class _Kinds(Mapping[str, type[Device]]):
     """`via` → the dataclass of such entries; one that a package adds is imported when a recipe has it."""
 
     def __getitem__(self, via: str) -> type[Device]:
-        entry: type[Device] = resolve_name(DEVICES[via].entry)
+        place = DEVICES[via].entry
+        with DEVICES.calling(via, place):
+            entry: type[Device] = resolve_name(place)
         return entry
 
     def __iter__(self) -> Iterator[str]:
