@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pocketforge.errors import PluginFailed, PocketforgeError, first_line
 from pocketforge.plugin_code import calling
+from pocketforge.row_types import type_fault
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
@@ -176,7 +177,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
         if not isinstance(row, self._kind):
             fault = f"({plugin.entry_point.value}) must be a {self._kind.__name__}, found a {type(row).__name__}"
             raise plugin.failed(fault)
-        fault = self._fault_of(row) if self._fault_of else ""
+        fault = type_fault(row) or (self._fault_of(row) if self._fault_of else "")
         if fault:
             raise plugin.failed(f"cannot be used: {fault}")
         self._brought[plugin.name] = plugin
@@ -201,6 +202,20 @@ class Registry(Mapping[str, Row], Generic[Row]):
                 with contextlib.suppress(PluginFailed):
                     rows[name] = self[name]
         return rows
+
+    def broken(self) -> list[str]:
+        """What is wrong with those that are left out of `usable`: for a hint where something was not found."""
+        faults = []
+        try:
+            names = list(self)
+        except PluginFailed as error:
+            return [error.message]
+        for name in names:
+            try:
+                _ = self[name]
+            except PluginFailed as error:
+                faults.append(error.message)
+        return faults
 
     def loaded(self) -> dict[str, Row]:
         """Our rows and those that were asked for so far in this process."""

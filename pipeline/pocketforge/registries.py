@@ -465,6 +465,7 @@ class DeviceInfo:
         bench: What `pocketforge bench` does with it (`BenchOn` of commands/bench_kinds.py); empty where it cannot.
         bench_table: Function that shows these rows in the terminal (`ShowRows` of report/bench.py).
         words_with_names: Whether --device takes `KIND:WHICH` beside the kind's name.
+        native: Whether files run there by the programs that RuntimeInfo.native names: a runtime without one cannot.
     """
 
     entry: str
@@ -480,6 +481,7 @@ class DeviceInfo:
     bench: str = ""
     bench_table: str = ""
     words_with_names: bool = False
+    native: bool = False
 
     def with_library(self, distribution: str) -> DeviceInfo:
         """The kind as a package brings it: results there change with the package's version."""
@@ -511,6 +513,7 @@ _DEVICES: dict[str, DeviceInfo] = {
         tables="pocketforge.report.emulated:emulated_tables",
         bench="pocketforge.commands.bench_emulated:BENCH",
         bench_table="pocketforge.report.emulated:show_emulated",
+        native=True,
     ),
     "adb": DeviceInfo(
         entry="pocketforge.recipe.device:AdbDevice",
@@ -524,6 +527,7 @@ _DEVICES: dict[str, DeviceInfo] = {
         bench="pocketforge.commands.bench_phones:BENCH",
         bench_table="pocketforge.report.phones:show_phones",
         words_with_names=True,
+        native=True,
     ),
 }
 

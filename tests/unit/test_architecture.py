@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
         "errors events stats metrics version folders streams",
-        "plugin_code",
+        "plugin_code row_types",
         "plugins",
         "registries",
         "files recipe crash",
@@ -41,7 +41,7 @@ ROW = {room: number for number, row in enumerate(LAYERS) for room in row}
 # Files that may lie at the package's root; all else has a room.
 ROOT_FILES = {
     "__init__", "__main__", "version", "errors", "events", "stats", "metrics", "registries", "files",
-    "folders", "figures", "streams", "crash", "plugin_code", "plugins",
+    "folders", "figures", "streams", "crash", "plugin_code", "plugins", "row_types",
 }  # fmt: skip
 # What a plan is made of costs nothing to import: no package but the standard library.
 STANDARD_LIBRARY_ONLY = (
@@ -52,6 +52,7 @@ STANDARD_LIBRARY_ONLY = (
     "registries.py",
     "plugin_code.py",
     "plugins.py",
+    "row_types.py",
     "errors.py",
     "events.py",
     "folders.py",

@@ -204,7 +204,7 @@ PROCESSES = files.to_json(in_processes([2, 1]))
             "is of another file than that of a: wan",
         ),
         (Value("latency", 1.0, "box"), "that is no metric; did you mean 'latency_ms'"),
-        (Value("load_ms", 1.0, "bax"), "load_ms is of 'bax', which is no device of a"),
+        (Value("load_ms", 1.0, "bax"), "load_ms on box is said to be on 'bax'"),
         (Value("load_ms", np.ones(1), "box"), "must be a finite number, found a ndarray"),  # type: ignore[arg-type]
     ],
 )

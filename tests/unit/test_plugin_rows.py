@@ -13,8 +13,10 @@ from pocketforge.errors import PluginFailed, RecipeError
 from pocketforge.plugins import Registry
 from pocketforge.recipe import METRICS
 from pocketforge.recipe.schemes import SCHEMES
+from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, stage_info
 from pocketforge.report.formats import FORMATS, format_of
+from pocketforge.row_types import type_fault
 from pocketforge.runtimes.describe import format_of as format_of_file
 
 __all__ = ["site"]
@@ -24,6 +26,24 @@ REGISTRIES: dict[str, Registry[Any]] = {
 DEVICE = """\
 from pocketforge.registries import DeviceInfo, StageInfo
 ROW = DeviceInfo("m:entry", "m", "m:steps", "m:results", True, MORE)
+"""
+BOX = """\
+from dataclasses import dataclass
+@dataclass(frozen=True)
+class Box:
+    name: str = "box"
+    via: str = "box"
+    gives = frozenset()
+    budget_names = ("box",)
+    def named_files(self):
+        return {}
+"""
+ON_A_BOX = """\
+name = "x"
+data = {source = "digits"}
+target = [{name = "a", runtime = "mine"}]
+model = {definition = "m.py"}
+device = [{via = "box"}]
 """
 SCHEME = """\
 import dataclasses
@@ -150,3 +170,44 @@ def test_a_file_of_ours_is_described_whatever_is_installed(site: Site, tmp_path:
     theirs = tmp_path / "a.mine"
     theirs.write_bytes(b"what is mine")
     assert format_of_file(theirs) == "mine"
+
+
+def test_a_runtime_from_outside_may_run_on_a_device_from_outside(site: Site) -> None:
+    """It was taken for one with ARM cores, for which such a runtime has no program."""
+    site.install("pf-mine", RUNTIME)
+    site.install(
+        "pf-device", BOX + DEVICE.replace("MORE", "").replace('"m:entry"', '"pf_device:Box"'), "devices", "box"
+    )
+    recipe = parse_recipe(ON_A_BOX)
+    assert [(device.name, device.via) for device in recipe.devices] == [("box", "box")]
+    assert DEVICES["adb"].native and DEVICES["emulator"].native and not DEVICES["host"].native
+
+
+@pytest.mark.parametrize(
+    ("group", "code", "said"),
+    [
+        ("runtimes", RUNTIME.replace('("lib",)', '("lib")'), "export_libraries: wanted tuple[str, ...], found 'lib'"),
+        (
+            "runtimes",
+            RUNTIME.replace('(), "mine"', '(1,), "mine"'),
+            "run_libraries: wanted tuple[str, ...], found (1,)",
+        ),
+        ("devices", DEVICE.replace("True, MORE", '"yes"'), "keeps_time: wanted bool, found 'yes'"),
+        ("devices", DEVICE.replace("MORE", 'stages={"a": "m"}'), "stages: wanted Mapping[str, "),
+        ("metrics", METRIC.replace("Range(0, 1e9)", "(0, 1e9)"), "limits: wanted Range, found (0, 1000000000.0)"),
+        ("metrics", METRIC.replace("Range(0, 1e9)", "Range(0, 1e9), column=1"), "column: wanted bool, found 1"),
+        ("schemes", scheme("static_int8", "keys=['backend']"), "keys: wanted frozenset[str], found ['backend']"),
+        ("schemes", scheme("static_int8", "bits=True"), "bits: wanted "),
+    ],
+)
+def test_a_row_whose_fields_are_of_other_types_is_refused(site: Site, group: str, code: str, said: str) -> None:
+    """A text in a tuple's place was letters, each a library that is not installed: no key saw the real one."""
+    site.install("pf-mine", code, group)
+    with pytest.raises(PluginFailed) as failed:
+        REGISTRIES[group]["mine"]
+    assert said in failed.value.message and "plug-in pf-mine 1.2" in failed.value.message
+
+
+@pytest.mark.parametrize("registry", REGISTRIES.values(), ids=str)
+def test_our_own_rows_are_of_their_types(registry: Registry[Any]) -> None:
+    assert {name: type_fault(row) for name, row in registry.ours.items() if type_fault(row)} == {}

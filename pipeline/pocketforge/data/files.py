@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from pocketforge.data.base import Place, SourceFiles, SourceModule
-from pocketforge.errors import ModelError
+from pocketforge.errors import ModelError, PluginFailed
 from pocketforge.files import Resolve, is_special
 from pocketforge.recipe.data import parse_source
 from pocketforge.registries import SOURCES
@@ -37,7 +37,10 @@ def look_at(source: str, resolve: Resolve, split_folders: Mapping[str, Sequence[
     module, place = source_of(source, resolve, split_folders)
     kind, _ = parse_source(source)
     with SOURCES.calling(kind, f"{SOURCES[kind].module}:files"):
-        return module.files(place)
+        found = module.files(place)
+    if not isinstance(found, SourceFiles):
+        raise PluginFailed(f"data source {kind}: its files must be SourceFiles, found a {type(found).__name__}")
+    return found
 
 
 def fingerprint_files(source: str, resolve: Resolve) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Protocol
 
+from pocketforge.errors import PluginFailed
 from pocketforge.plan.steps import Facts
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.device import Device
@@ -49,6 +50,10 @@ def look_up(recipe: Recipe, facts: Facts) -> Looked:
             with DEVICES.calling(via, info.facts):
                 look: LookUp = resolve_name(info.facts)
                 looked = look(recipe, devices, facts)
+            if not isinstance(looked, Looked):
+                raise PluginFailed(
+                    f"kind of device {via}: {info.facts} must give Looked, found a {type(looked).__name__}"
+                )
             facts = looked.facts
             files |= looked.files
     return Looked(facts, files)

@@ -119,7 +119,9 @@ def _digest(plugin: Plugin, info: Info) -> str:
     row is and names (of an editable install pip wrote down none of them)."""
     files: dict[str, Path] = {}
     for each in (plugin.entry_point.dist.files if plugin.entry_point.dist else None) or ():
-        if not {".."} & set(each.parts) and not each.parts[0].endswith(".dist-info"):
+        # Not what pip wrote beside it: programs, metadata, the ways of an editable install to its source.
+        first = each.parts[0]
+        if not (first.endswith((".dist-info", ".pth")) or first.startswith(("..", "__editable__"))):
             files[each.as_posix()] = Path(str(each.locate()))
     for module in {plugin.entry_point.module, *(p.partition(":")[0] for p in parts_of(info).values())}:
         if module.partition(".")[0] != "pocketforge":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Protocol
 
+from pocketforge.errors import PluginFailed
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.steps import OnDevice
 from pocketforge.recipe import Target
@@ -29,4 +30,7 @@ def add_steps(build: Steps, target: Target, device: Device, needs: Mapping[str, 
     place = DEVICES[device.via].steps
     with DEVICES.calling(device.via, place):
         add: AddSteps = resolve_name(place)
-        return add(build, target, device, needs)
+        on = add(build, target, device, needs)
+    if not isinstance(on, OnDevice) or on.via != device.via:
+        raise PluginFailed(f"kind of device {device.via}: {place} must give an OnDevice of this kind, found {on!r}")
+    return on

@@ -22,7 +22,7 @@ from pocketforge.recipe.names import NamesFiles, check_name, suggest
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
-from pocketforge.registries import RUNTIMES
+from pocketforge.registries import DEVICES, RUNTIMES
 
 MOST_PARTS = 200  # each is a process and a model of its own
 
@@ -163,8 +163,8 @@ class Recipe:
 
     def _fault_cores(self) -> list[Fault]:
         """ARM cores, emulated or a phone's, and a runtime that has no program for them."""
-        hosts = {d.name for d in self.devices if isinstance(d, HostDevice)} | _x86_hosts(self.devices)
-        cores = [d.name for d in self.devices if d.name not in hosts]
+        hosts = _x86_hosts(self.devices)
+        cores = [d.name for d in self.devices if DEVICES[d.via].native and d.name not in hosts]
         return [
             Fault(
                 f"{target.runtime} has no program for ARM cores, so it cannot run on device {cores[0]!r}; runtimes "

@@ -96,4 +96,5 @@ def format_of(path: PurePath) -> str:
     if named:
         return named[0]
     endings = ", ".join(row.ending for row in usable.values())
-    raise RecipeError(f"{path.name} has the ending of no report format ({endings})", "say which with --format")
+    hint = "; ".join(["say which with --format", *FORMATS.broken()])
+    raise RecipeError(f"{path.name} has the ending of no report format ({endings})", hint)

@@ -91,17 +91,18 @@ def _of_outputs(outputs: Measured, runtime: str) -> Iterator[_Taken]:
 
 
 def of_devices(lane: Lane, model: Artifact, on_devices: Mapping[str, DeviceResult]) -> Iterator[_Taken]:
-    for value in (value for result in on_devices.values() for value in result.values):
-        yield _of_device(lane, model, value)
+    """What each device gave. Raises PluginFailed for what no budget can be judged by: ours give none."""
+    for device, result in on_devices.items():
+        for value in result.values:
+            yield _of_device(lane, model, device, value)
 
 
-def _of_device(lane: Lane, model: Artifact, value: Value) -> _Taken:
-    """One value of a device. Raises PluginFailed for what no budget can be judged by: ours give none."""
-    if value.device not in lane.on:
-        raise PluginFailed(f"{value.metric} is of {value.device!r}, which is no device of {lane.target.name}", HINT)
-    via = lane.on[value.device].via
+def _of_device(lane: Lane, model: Artifact, device: str, value: Value) -> _Taken:
+    via = lane.on[device].via
     plugin = DEVICES.brought_by(via)
     whose = plugin.words if plugin else f"devices of kind {via}"
+    if value.device != device:
+        raise PluginFailed(f"{whose}: {value.metric} on {device} is said to be on {value.device!r}", HINT)
     what = f"{whose}: {value.metric} on {value.device}"
     if value.sha256 not in ("", model.sha256):
         found = f"wanted SHA-256 {model.sha256}, found {value.sha256}"

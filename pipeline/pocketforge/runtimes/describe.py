@@ -285,16 +285,20 @@ def _detected(data: bytes, path: Path) -> tuple[str, FileFormat]:
         return known
     formats = [each for _, each in every.values()]
     any_of_them = f"a model file ({', '.join(each.suffix for each in formats)})"
+    broken = RUNTIMES.broken()
     for start, what in _FOREIGN:
         if data.startswith(start):
-            raise ModelError(f"{path}: wanted {any_of_them}, found {what}", "Give the exported model file itself.")
+            hint = "; ".join(["Give the exported model file itself.", *broken])
+            raise ModelError(f"{path}: wanted {any_of_them}, found {what}", hint)
     runtime, named = every.get(path.suffix.lower(), ("", None))
     if named is not None and not named.identifier:
         return runtime, named
     detail = f"the identifier {named.example} at byte 4" if named is not None else any_of_them
     raise ModelError(
         f"{path}: wanted {detail}, found bytes {data[:8]!r} ({len(data)} bytes)",
-        "Check that the download or the export finished, and that this is the exported model itself.",
+        "; ".join(
+            ["Check that the download or the export finished, and that this is the exported model itself.", *broken]
+        ),
     )
 
 
