@@ -104,6 +104,11 @@ class PluginFailed(PocketforgeError):
     """What an installed package adds to Pocketforge cannot be used; `message` names the package."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A ^C, or a CI that cancels a job: what the command line makes of such a signal. A package's code may raise
+    KeyboardInterrupt by itself, and that is no word of the user's."""
+
+
 class StageFailed(PocketforgeError):
     """A stage did not finish; its whole output is in `log`."""
 

@@ -6,26 +6,43 @@ A package that brings a kind of data says so in its pyproject.toml, and is found
     csv = "pocketforge_csv:SOURCE"
 
 The name is the row's, the object is the row (here a SourceInfo). Nothing is looked for before somebody asks a registry
-for a name that is not ours, or for all of its names: `pocketforge --help` does neither.
+for a name that is not ours: `pocketforge --help` does not. A row is loaded when it is asked for by its name, so a
+package that nobody uses stops nobody, whatever is wrong with it. plugin_code.py runs what packages bring.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pocketforge.errors import PluginFailed, first_line
+from pocketforge.errors import PluginFailed, PocketforgeError, first_line
+from pocketforge.plugin_code import calling
+from pocketforge.row_types import type_fault
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import Distribution, EntryPoint
 
 PREFIX = "pocketforge."
-# What can be added to; another group under our prefix is a misspelt one, and nobody would ever read it.
-GROUPS = ("runtimes", "schemes", "devices", "sources", "metrics", "report_formats")
+# What can be added to; another group under our prefix is a misspelt one, and nobody would ever read it. Each with where
+# its registry is: doctor looks into all, also where nobody has imported them.
+_PLACES = {
+    "runtimes": "pocketforge.registries",
+    "schemes": "pocketforge.recipe.schemes",
+    "devices": "pocketforge.registries",
+    "sources": "pocketforge.registries",
+    "metrics": "pocketforge.recipe.budget",
+    "report_formats": "pocketforge.report.formats",
+}
+GROUPS = tuple(_PLACES)
 # A row's name is a word of a recipe.
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+# `module:object`, as entry points are written.
+_VALUE = re.compile(r"[\w.]+\s*:\s*[\w.]+\s*\Z")
 
 Row = TypeVar("Row")
 
@@ -37,8 +54,8 @@ class Plugin:
     Attributes:
         group: What it adds to, without our prefix: `sources`.
         name: The row's name, a word of recipes.
-        distribution: The installed package's name, as pip knows it.
-        version: The package's version.
+        distribution: The installed package's name, as pip knows it; of its folder where its metadata has none.
+        version: The package's version; empty where its metadata has none.
         entry_point: What loads the row.
     """
 
@@ -48,23 +65,48 @@ class Plugin:
     version: str
     entry_point: EntryPoint
 
+    @property
+    def words(self) -> str:
+        """Which row of which package it is."""
+        return f"plug-in {self.distribution} {self.version or '(no version)'}: {PREFIX}{self.group} {self.name!r}"
+
+    @property
+    def hint(self) -> str:
+        """What to do about one that cannot be used."""
+        if not self.version:
+            return "install the package again; pip knows no name of what has none"
+        return f"pip install --upgrade {self.distribution}, or pip uninstall {self.distribution}"
+
     def load(self) -> object:
         """What its entry point names. Raises PluginFailed when it cannot be imported."""
-        try:
+        value = self.entry_point.value
+        if not _VALUE.match(value):
+            raise self.failed(f"must be written `module:object`, found {value!r}")
+        with calling(f"{self.words} ({value}) cannot be imported", self.hint, ours=()):
             return self.entry_point.load()
-        except (Exception, SystemExit) as error:  # whatever the package's code does at import
-            raise self.failed(f"({self.entry_point.value}) cannot be imported: {first_line(error)}") from error
 
     def failed(self, fault: str) -> PluginFailed:
         """The error that says what is wrong with the row, and whose it is."""
-        return PluginFailed(
-            f"plug-in {self.distribution} {self.version}: {PREFIX}{self.group} {self.name!r} {fault}",
-            f"pip install --upgrade {self.distribution}, or pip uninstall {self.distribution}",
-        )
+        return PluginFailed(f"{self.words} {fault}", self.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class _NotLoaded:
+    """Stands for a row until it is asked for.
+
+    Attributes:
+        plugins: That name it: one, or else it cannot be used.
+    """
+
+    plugins: tuple[Plugin, ...]
 
 
 class Registry(Mapping[str, Row], Generic[Row]):
-    """Our rows and those of installed packages, by name. A row of ours is given without looking for others."""
+    """Our rows and those of installed packages, by name. A row of ours is given without looking for others.
+
+    Its names are known without loading anything; its rows (`values`, `items`) are not, and a loop over all of them ends
+    at the first that is broken: ask for those that are needed, or take `usable`.
+    """
 
     def __init__(
         self,
@@ -72,27 +114,41 @@ class Registry(Mapping[str, Row], Generic[Row]):
         kind: type[Row],
         ours: Mapping[str, Row],
         with_library: Callable[[Row, str], Row] | None = None,
+        fault_of: Callable[[Row], str] | None = None,
+        reserved: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """kind: of each row. with_library: gives a row that also names a distribution among those whose versions go
-        into keys; a plug-in's row is made to name its own. None: no step depends on a row."""
+        into keys; a plug-in's row is made to name its own. None: no step depends on a row. fault_of: why a plug-in's
+        row cannot be used, or nothing. reserved: words that mean something else where names stand, and what."""
         if group not in GROUPS:
             raise ValueError(f"group must be one of {', '.join(GROUPS)}, found {group!r}")
         self.group = group
         self.ours = ours
         self._kind = kind
         self._with_library = with_library
-        self._added: dict[str, Row] | None = None
+        self._fault_of = fault_of
+        self._reserved = reserved
+        self._added: dict[str, Row | _NotLoaded] | None = None
+        self._brought: dict[str, Plugin] = {}
         _registries[group] = self
 
     def __getitem__(self, name: str) -> Row:
-        return self.ours[name] if name in self.ours else self._plugins()[name]
+        if name in self.ours:
+            return self.ours[name]
+        if name in self._reserved:
+            raise KeyError(name)
+        added = self._plugins()
+        row = added[name]
+        if isinstance(row, _NotLoaded):
+            row = added[name] = self.take(*row.plugins)
+        return row
 
     def __iter__(self) -> Iterator[str]:
         yield from self.ours
-        yield from self._plugins()
+        yield from (name for name in self._plugins() if name not in self.ours and name not in self._reserved)
 
     def __len__(self) -> int:
-        return len(self.ours) + len(self._plugins())
+        return sum(1 for _ in self)
 
     # One object a process, compared without looking for plug-ins: typing hashes what a type is annotated with.
     def __eq__(self, other: object) -> bool:
@@ -104,25 +160,92 @@ class Registry(Mapping[str, Row], Generic[Row]):
     def __repr__(self) -> str:
         return f"Registry({self.group!r}: {', '.join(self.ours)})"
 
-    def take(self, plugin: Plugin, owners: dict[str, str]) -> Row:
-        """A plug-in's row. owners: of the rows so far; gets this one. Raises PluginFailed for what cannot be used."""
+    def take(self, plugin: Plugin, *others: Plugin) -> Row:
+        """A plug-in's row. others: that have its name too. Raises PluginFailed for what cannot be used."""
         if not _NAME.match(plugin.name):
             raise plugin.failed("must be named in small letters, digits and '_'")
-        owner = "Pocketforge itself" if plugin.name in self.ours else owners.get(plugin.name)
-        if owner:
-            raise plugin.failed(f"is a row of {owner} too: two rows of one name")
-        owners[plugin.name] = plugin.distribution
+        if plugin.name in self._reserved:
+            raise plugin.failed(f"cannot have this name: {self._reserved[plugin.name]}")
+        owners = ["Pocketforge itself"] if plugin.name in self.ours else []
+        for other in (plugin, *others) if owners else others:
+            raise other.failed(f"is a row of {(*owners, plugin.distribution)[0]} too: two rows of one name")
+        if not plugin.version:
+            raise plugin.failed(
+                "is of a package without METADATA, or with no Name or Version there: no key could tell it from another"
+            )
         row = plugin.load()
         if not isinstance(row, self._kind):
             fault = f"({plugin.entry_point.value}) must be a {self._kind.__name__}, found a {type(row).__name__}"
             raise plugin.failed(fault)
+        fault = type_fault(row) or (self._fault_of(row) if self._fault_of else "")
+        if fault:
+            raise plugin.failed(f"cannot be used: {fault}")
+        self._brought[plugin.name] = plugin
         return self._with_library(row, plugin.distribution) if self._with_library else row
 
-    def _plugins(self) -> dict[str, Row]:
-        """All rows of installed packages, looked for once. Raises PluginFailed for one that cannot be used."""
+    def in_order(self, names: Collection[str]) -> list[str]:
+        """Names of rows: ours as they stand here, then the others. Looks for no package, and at none of the rows."""
+        return [*(name for name in self.ours if name in names), *sorted(set(names) - set(self.ours))]
+
+    def if_usable(self, name: str) -> Row | None:
+        """A row for showing what was found earlier; None where its package is not here, or broken by now."""
+        try:
+            return self[name]
+        except (KeyError, PluginFailed):
+            return None
+
+    def usable(self) -> dict[str, Row]:
+        """All rows but those that are broken: for words of what there is besides, never for what a build is made of."""
+        rows = dict(self.ours)
+        with contextlib.suppress(PluginFailed):
+            for name in self:
+                with contextlib.suppress(PluginFailed):
+                    rows[name] = self[name]
+        return rows
+
+    def broken(self) -> list[str]:
+        """What is wrong with those that are left out of `usable`: for a hint where something was not found."""
+        faults = []
+        try:
+            names = list(self)
+        except PluginFailed as error:
+            return [error.message]
+        for name in names:
+            try:
+                _ = self[name]
+            except PluginFailed as error:
+                faults.append(error.message)
+        return faults
+
+    def loaded(self) -> dict[str, Row]:
+        """Our rows and those that were asked for so far in this process."""
+        asked = {name: row for name, row in (self._added or {}).items() if not isinstance(row, _NotLoaded)}
+        return {**self.ours, **asked}
+
+    def brought_by(self, name: str) -> Plugin | None:
+        """The package's that brings a row; None for a row of ours, and for a name that none has."""
+        if name in self.ours or name not in self:
+            return None
+        return self._brought.get(name)
+
+    def calling(
+        self, name: str, part: str, *, ours: tuple[type[BaseException], ...] = (PocketforgeError,), prints: bool = False
+    ) -> AbstractContextManager[None]:
+        """Around code that a row names: what a plug-in's prints goes to stderr, and what it raises that is not of
+        errors.py is PluginFailed with the package's name. Ours runs as it is. part: which code. prints: it is asked to
+        write to stdout. ours: errors that it may raise on purpose."""
+        plugin = self.brought_by(name)
+        if plugin is None:
+            return contextlib.nullcontext()
+        return calling(f"{plugin.words} ({part}) failed", plugin.hint, ours=ours, prints=prints)
+
+    def _plugins(self) -> dict[str, Row | _NotLoaded]:
+        """All rows of installed packages, looked for once. Raises PluginFailed for metadata that cannot be read."""
         if self._added is None:
-            owners: dict[str, str] = {}
-            self._added = {plugin.name: self.take(plugin, owners) for plugin in installed(self.group)}
+            by_name: dict[str, list[Plugin]] = {}
+            for plugin in installed(self.group):
+                by_name.setdefault(plugin.name, []).append(plugin)
+            self._added = {name: _NotLoaded(tuple(plugins)) for name, plugins in by_name.items()}
         return self._added
 
 
@@ -135,35 +258,103 @@ def registries() -> tuple[Registry[Any], ...]:
 
 
 def installed(group: str = "") -> list[Plugin]:
-    """Installed packages' rows for a group, or for all under our prefix: sorted, from their metadata alone."""
-    from importlib import metadata
+    """Installed packages' rows for a group, or for all under our prefix: sorted, from their metadata alone.
 
-    every = metadata.entry_points()
-    groups = [PREFIX + group] if group else [name for name in every.groups if name.startswith(PREFIX)]
-    plugins = [
-        Plugin(name.removeprefix(PREFIX), each.name, each.dist.name, each.dist.version, each)
-        for name in groups
-        for each in every.select(group=name)
-        if each.dist is not None
-    ]
+    Raises PluginFailed for a package that adds to it by an entry_points.txt that cannot be read. What is wrong with
+    other packages is nothing of ours.
+    """
+    plugins: list[Plugin] = []
+    for package in _packages():
+        if package.adds_to(group):
+            plugins += (plugin for plugin in package.plugins() if group in ("", plugin.group))
     return sorted(plugins, key=lambda plugin: (plugin.group, plugin.distribution, plugin.name))
 
 
-def examine() -> list[tuple[Plugin, str]]:
-    """Every installed plug-in, with what is wrong with it, for `doctor`."""
-    owners: dict[str, dict[str, str]] = {group: {} for group in GROUPS}
-    rows = []
-    for plugin in installed():
+def examine() -> list[tuple[Plugin | str, str]]:
+    """Every installed plug-in, with what is wrong with it, for `doctor`; by its name alone a package that is not
+    readable."""
+    import importlib
+
+    rows: list[tuple[Plugin | str, str]] = []
+    found: list[Plugin] = []
+    for package in _packages():
+        try:
+            found += package.plugins()
+        except PluginFailed as error:
+            rows.append((package.name, error.message))
+    owners: dict[tuple[str, str], Plugin] = {}
+    for plugin in sorted(found, key=lambda plugin: (plugin.group, plugin.distribution, plugin.name)):
         fault = ""
         try:
             if plugin.group not in GROUPS:
                 raise plugin.failed(f"adds to nothing: known are {', '.join(PREFIX + group for group in GROUPS)}")
-            registry = _registries.get(plugin.group)
-            if registry is None:  # of a room that is not loaded here
-                plugin.load()
-            else:
-                registry.take(plugin, owners[plugin.group])
+            importlib.import_module(_PLACES[plugin.group])
+            first = owners.setdefault((plugin.group, plugin.name), plugin)
+            _registries[plugin.group].take(first, *(() if first is plugin else (plugin,)))
         except PluginFailed as error:
             fault = error.message
         rows.append((plugin, fault))
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Package:
+    """An installed package that says something under our prefix.
+
+    Attributes:
+        name: As pip knows it, or of its folder.
+        text: Its entry points, as they are written.
+        found: As the standard library knows it.
+    """
+
+    name: str
+    text: str
+    found: Distribution
+
+    def adds_to(self, group: str) -> bool:
+        return f"[{PREFIX}{group}" in self.text
+
+    def plugins(self) -> list[Plugin]:
+        """Its rows. Raises PluginFailed where the file cannot be read."""
+        try:
+            points = [each for each in self.found.entry_points if each.group.startswith(PREFIX)]
+        except Exception as error:  # UnicodeDecodeError, and whatever a line without `=` is to the standard library
+            raise PluginFailed(
+                f"plug-in {self.name}: its entry_points.txt cannot be read: {first_line(error)}",
+                f"pip install --force-reinstall {self.name}, or pip uninstall {self.name}",
+            ) from error
+        version = _said(self.found, "Version") if _said(self.found, "Name") else ""
+        return [Plugin(each.group.removeprefix(PREFIX), each.name, self.name, version, each) for each in points]
+
+
+def _packages() -> Iterator[_Package]:
+    """Those with entry points under our prefix: of two of one name the first that Python looks into, as it does."""
+    from importlib import metadata
+
+    for each in metadata.distributions():
+        try:
+            text = each.read_text("entry_points.txt") or ""
+        except UnicodeDecodeError as error:
+            text = bytes(error.object).decode("utf-8", "replace")
+        except OSError:  # what is not readable to us says nothing to us
+            continue
+        if f"[{PREFIX}" not in text:
+            continue
+        name = _said(each, "Name")
+        if name and str(metadata.distribution(name).locate_file("")) != str(each.locate_file("")):
+            continue  # another of this name comes first
+        yield _Package(name or _folder_of(each), text, each)
+
+
+def _said(package: Distribution, key: str) -> str:
+    """Of a package's METADATA; empty where it has none, or none that can be read."""
+    try:
+        return package.metadata[key] or ""
+    except (KeyError, TypeError, OSError, ValueError):  # by version of Python
+        return ""
+
+
+def _folder_of(package: Distribution) -> str:
+    """What a package without METADATA is called: `name-1.0` of its folder name-1.0.dist-info."""
+    name: str = getattr(getattr(package, "_path", None), "stem", "without a name")
+    return name

@@ -7,6 +7,7 @@ library: it is read before anything heavy is.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -37,6 +38,8 @@ class StageInfo:
     user_code: bool = False
 
 
+_ENDING = re.compile(r"\.[a-z0-9_]+\Z")
+_IDENTIFIER_BYTES = 4
 _TRAIN = ("torch", "numpy", "pillow", "scikit-learn")
 _PT2E = (
     "executorch.backends.xnnpack.quantizer.xnnpack_quantizer",
@@ -83,6 +86,13 @@ STAGES: dict[str, StageInfo] = {
 }
 
 
+# Measurements of the PyTorch model are `via` this, and no device.
+PYTORCH = "pytorch"
+_NO_DEVICES = {PYTORCH: "it is what measurements of the PyTorch model are via"}
+# The key of `verify` about the older tflite-runtime.
+LITERTS_OLDER = "tflite_runtime"
+
+
 @dataclass(frozen=True, slots=True)
 class FileFormat:
     """A kind of model file that a runtime loads.
@@ -108,6 +118,20 @@ class FileFormat:
     example: str = ""
     start: bytes = b""
     traffic: str = ""
+
+    def __post_init__(self) -> None:
+        if not _ENDING.match(self.suffix):
+            raise ValueError(f"suffix of a file format must be a dot and letters or digits, found {self.suffix!r}")
+        if not isinstance(self.identifier, bytes) or len(self.identifier) > _IDENTIFIER_BYTES:
+            raise ValueError(f"{self.suffix}: identifier must be at most four bytes, found {self.identifier!r}")
+        try:
+            starts_all = bool(self.start) and re.match(self.start, b"", re.DOTALL) is not None
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"{self.suffix}: start must be a pattern of bytes, found {self.start!r}: {error}"
+            ) from None
+        if starts_all:
+            raise ValueError(f"{self.suffix}: start fits every file, found {self.start!r}")
 
     @property
     def name(self) -> str:
@@ -233,6 +257,8 @@ class RuntimeInfo:
     def __post_init__(self) -> None:
         if not self.formats:
             raise ValueError(f"{self.module}: formats is empty; the first is the file that an app ships")
+        if not all(isinstance(each, FileFormat) for each in self.formats):
+            raise ValueError(f"{self.module}: formats must be FileFormats, found {self.formats!r}")
 
     @property
     def suffix(self) -> str:
@@ -304,7 +330,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         extra="tflite",
         preload=("litert_torch",),
         layouts=("NCHW", "NHWC"),
-        target_keys=("tflite_runtime",),
+        target_keys=(LITERTS_OLDER,),
         hints=(
             'layout = "NHWC" # as most Android code feeds images',
             'io = "int8" # int8 inputs and outputs instead of float32',
@@ -352,13 +378,40 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         native=NativeRunner("onnxruntime", tolerance=1e-3, io="name"),
     ),
 }
-RUNTIMES = Registry("runtimes", RuntimeInfo, _RUNTIMES, RuntimeInfo.with_library)
+
+
+def _fault_of_runtime(info: RuntimeInfo) -> str:
+    """Why a package cannot bring this runtime."""
+    ours = {each.suffix: name for name, row in _RUNTIMES.items() for each in row.formats}
+    for each in info.formats:
+        if each.suffix in ours:
+            return f"{each.suffix} files are of runtime {ours[each.suffix]}"
+    known = {key for row in _RUNTIMES.values() for key in row.target_keys} - {LITERTS_OLDER}
+    if wrong := sorted(set(info.target_keys) - known):
+        why = "is about LiteRT's files alone" if wrong[0] == LITERTS_OLDER else "is no key that a runtime may take"
+        return f"target_keys: {wrong[0]!r} {why}; known: {', '.join(sorted(known))}"
+    if "." not in info.session:
+        return f"session must be a module of the package, with a dot in its name, found {info.session!r}"
+    return ""
+
+
+RUNTIMES = Registry("runtimes", RuntimeInfo, _RUNTIMES, RuntimeInfo.with_library, _fault_of_runtime)
 
 
 def file_formats() -> dict[str, tuple[str, FileFormat]]:
-    """Ending → runtime and format. Raises PluginFailed for an ending that a plug-in gives to a second runtime."""
+    """Ending → runtime and format, of ours and of packages that are not broken. Raises PluginFailed for an ending that
+    a plug-in gives to a second runtime."""
+    return _formats_of(RUNTIMES.usable())
+
+
+def nearest_formats() -> dict[str, tuple[str, FileFormat]]:
+    """Those of our runtimes, and of those that this process has used: no package is loaded for a file of theirs."""
+    return _formats_of(RUNTIMES.loaded())
+
+
+def _formats_of(runtimes: Mapping[str, RuntimeInfo]) -> dict[str, tuple[str, FileFormat]]:
     formats: dict[str, tuple[str, FileFormat]] = {}
-    for runtime, info in RUNTIMES.items():
+    for runtime, info in runtimes.items():
         for each in info.formats:
             if each.suffix in formats:
                 raise PluginFailed(
@@ -371,10 +424,25 @@ def file_formats() -> dict[str, tuple[str, FileFormat]]:
 
 def runtime_of(session: str) -> str:
     """The runtime whose files a session opens. Raises KeyError for a session of none."""
-    for runtime, info in RUNTIMES.items():
-        if session == info.session or (info.why and info.why.plain and session == info.why.plain.session):
-            return runtime
+    for rows in (RUNTIMES.loaded, RUNTIMES.usable):
+        for runtime, info in rows().items():
+            if session == info.session or (info.why and info.why.plain and session == info.why.plain.session):
+                return runtime
     raise KeyError(session)
+
+
+def native_of(session: str) -> NativeRunner | None:
+    """What runs the files that a session opens on ARM cores; None where nothing does."""
+    for rows in (RUNTIMES.loaded, RUNTIMES.usable):
+        for info in rows().values():
+            if session == info.session and info.native is not None:
+                return info.native
+    return None
+
+
+def native_sessions() -> list[str]:
+    """Sessions that have such a program, for words."""
+    return sorted(info.session for info in RUNTIMES.usable().values() if info.native is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +465,7 @@ class DeviceInfo:
         bench: What `pocketforge bench` does with it (`BenchOn` of commands/bench_kinds.py); empty where it cannot.
         bench_table: Function that shows these rows in the terminal (`ShowRows` of report/bench.py).
         words_with_names: Whether --device takes `KIND:WHICH` beside the kind's name.
+        native: Whether files run there by the programs that RuntimeInfo.native names: a runtime without one cannot.
     """
 
     entry: str
@@ -412,6 +481,7 @@ class DeviceInfo:
     bench: str = ""
     bench_table: str = ""
     words_with_names: bool = False
+    native: bool = False
 
     def with_library(self, distribution: str) -> DeviceInfo:
         """The kind as a package brings it: results there change with the package's version."""
@@ -443,6 +513,7 @@ _DEVICES: dict[str, DeviceInfo] = {
         tables="pocketforge.report.emulated:emulated_tables",
         bench="pocketforge.commands.bench_emulated:BENCH",
         bench_table="pocketforge.report.emulated:show_emulated",
+        native=True,
     ),
     "adb": DeviceInfo(
         entry="pocketforge.recipe.device:AdbDevice",
@@ -456,16 +527,37 @@ _DEVICES: dict[str, DeviceInfo] = {
         bench="pocketforge.commands.bench_phones:BENCH",
         bench_table="pocketforge.report.phones:show_phones",
         words_with_names=True,
+        native=True,
     ),
 }
-DEVICES = Registry("devices", DeviceInfo, _DEVICES, DeviceInfo.with_library)
+
+
+def _fault_of_device(info: DeviceInfo) -> str:
+    """Why a package cannot bring this kind of device."""
+    if taken := sorted(set(info.stages) & set(STAGES)):
+        return f"Pocketforge has a stage {taken[0]!r} itself"
+    if info.about and info.about in {ours.about for ours in _DEVICES.values()}:
+        return f"about = {info.about!r} is where Pocketforge's own devices are told of"
+    return ""
+
+
+DEVICES = Registry("devices", DeviceInfo, _DEVICES, DeviceInfo.with_library, _fault_of_device, _NO_DEVICES)
 
 
 def stage_info(name: str) -> StageInfo:
     """A stage of ours, or one that a kind of device brings. Raises KeyError for a name that none has."""
     if name in STAGES:
         return STAGES[name]
-    return next((info.stages[name] for info in DEVICES.values() if name in info.stages), None) or STAGES[name]
+    for rows in (DEVICES.loaded, DEVICES.usable):
+        found = {via: info.stages[name] for via, info in rows().items() if name in info.stages}
+        if len(set(found.values())) > 1:
+            raise PluginFailed(
+                f"stage {name!r} is of the kinds of device {' and '.join(found)}: two stages of one name",
+                "ask the author of one of the packages that bring them for another name",
+            )
+        if found:
+            return next(iter(found.values()))
+    raise KeyError(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ def test_a_metric_from_outside_is_taken_of_a_file_and_gates(install: Install, tm
     install("metric")
     file = tmp_path / "a.onnx"
     file.write_bytes(b"0123" * 1000)
-    (measured,) = file_values(file)
+    (measured,) = file_values(file, ["xz_bytes"])
     taken = Measurement(measured[0], measured[1], METRICS["xz_bytes"].unit, "a", "0" * 64, "host")
     budget = '[[budget]]\nmetric = "xz_bytes"\nlimit = LIMIT\n'
     digits = RECIPE.replace("lines:samples.txt", "digits")

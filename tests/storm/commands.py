@@ -16,7 +16,7 @@ from typing import Any
 from release_build import Done
 from warm_server import in_process
 
-from pocketforge.facts import gather
+from pocketforge.facts import gather, versions
 from pocketforge.run import worker
 
 # What may stand in a terminal's text besides letters: a line's end, and a tab.
@@ -45,10 +45,10 @@ def command(*args: object, cache: Path, cwd: Path, timeout_s: float = 60, env: d
 def remember_the_machine() -> None:
     """What a plan asks of this machine does not change between trials: versions, processor, kernels."""
     resource_tracker.ensure_running()  # its process is no trial's
-    for name in ("installed_versions", "host_identity", "kernels_here"):
-        known = getattr(gather, name)
+    for module, name in ((versions, "version_of"), (gather, "host_identity"), (gather, "kernels_here")):
+        known = getattr(module, name)
         if not hasattr(known, "cache_info"):
-            setattr(gather, name, functools.cache(known))
+            setattr(module, name, functools.cache(known))
 
 
 def badly_said(done: Done, codes: tuple[int, ...] = (0, 2), names: str = "") -> str:

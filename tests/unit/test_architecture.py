@@ -22,6 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
         "errors events stats metrics version folders streams",
+        "plugin_code row_types",
         "plugins",
         "registries",
         "files recipe crash",
@@ -40,7 +41,7 @@ ROW = {room: number for number, row in enumerate(LAYERS) for room in row}
 # Files that may lie at the package's root; all else has a room.
 ROOT_FILES = {
     "__init__", "__main__", "version", "errors", "events", "stats", "metrics", "registries", "files",
-    "folders", "figures", "streams", "crash", "plugins",
+    "folders", "figures", "streams", "crash", "plugin_code", "plugins", "row_types",
 }  # fmt: skip
 # What a plan is made of costs nothing to import: no package but the standard library.
 STANDARD_LIBRARY_ONLY = (
@@ -49,7 +50,9 @@ STANDARD_LIBRARY_ONLY = (
     "plan/",
     "records/",
     "registries.py",
+    "plugin_code.py",
     "plugins.py",
+    "row_types.py",
     "errors.py",
     "events.py",
     "folders.py",

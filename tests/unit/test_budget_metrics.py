@@ -102,7 +102,7 @@ def test_a_metric_from_outside_is_taken_gated_and_shown(
 ) -> None:
     file = tmp_path / "a.onnx"
     file.write_bytes(b"0123" * 1000)
-    (measured,) = file_values(file)
+    (measured,) = file_values(file, ["xz_bytes"])
     assert measured[0] == plugin and 20 < measured[1] < 200
     found = Measurement(plugin, measured[1], METRICS[plugin].unit, "a", "0" * 64, "host")
     gates = judge(parse_recipe(RECIPE.format(metric=plugin, limit=10)), [found])

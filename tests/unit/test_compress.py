@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pocketforge.errors import RecipeError
 from pocketforge.facts.gather import gather
+from pocketforge.facts.versions import our_libraries
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Plan
 from pocketforge.recipe import Data, Model, Recipe, Target
@@ -31,7 +32,7 @@ from pocketforge.recipe.toml import parse_recipe
 from pocketforge.specs.finetune import FinetuneSpec
 from pocketforge.specs.prune import PruneSpec, Trials
 
-FACTS = Facts({"definition": "d", "weights": "w", "data": "x"}, {}, "host", "none")
+FACTS = Facts({"definition": "d", "weights": "w", "data": "x"}, dict.fromkeys(our_libraries(), "1"), "host", "none")
 HEAD = """
 name = "x"
 [model]

@@ -93,7 +93,8 @@ def _name_parser(monkeypatch: pytest.MonkeyPatch, file_format: str, parser: str)
     formats = file_formats()
     runtime, known = formats[f".{file_format}"]
     formats[f".{file_format}"] = runtime, dataclasses.replace(known, parser=parser)
-    monkeypatch.setattr(module, "file_formats", lambda: formats)
+    for name in ("file_formats", "nearest_formats"):
+        monkeypatch.setattr(module, name, lambda: formats)
 
 
 def _with_parser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outcome: Contents | BaseException) -> Path:

@@ -12,6 +12,7 @@ from how_measured import on_phone, one_round
 from pocketforge.devices import noise_floors
 from pocketforge.errors import DeviceUnavailable, RecipeError, StoreError
 from pocketforge.facts.phones import without_absent
+from pocketforge.facts.versions import our_libraries
 from pocketforge.outcomes.bench_phone import RoundTimes
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Phone
@@ -40,8 +41,15 @@ def budget(metric: str, device: str, limit: float = 5.0) -> str:
 
 
 def facts(recipe, phones: dict[str, Phone]) -> Facts:
+    versions = dict.fromkeys(our_libraries(), "1")
     return Facts(
-        {}, {}, "host", "none", "e1", {d.profile: Path("p") for d in recipe.devices if d.via == "emulator"}, phones
+        {},
+        versions,
+        "host",
+        "none",
+        "e1",
+        {d.profile: Path("p") for d in recipe.devices if d.via == "emulator"},
+        phones,
     )
 
 

@@ -2,127 +2,237 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from plugin_site import METRIC, RUNTIME, Site, site
 
 from pocketforge import plugins
 from pocketforge.commands.doctor import examine
-from pocketforge.errors import PluginFailed
+from pocketforge.errors import PluginFailed, RecipeError
+from pocketforge.facts.gather import gather
+from pocketforge.plan.lanes import make_plan
 from pocketforge.plugins import Registry
-from pocketforge.recipe.toml import parse_recipe
+from pocketforge.recipe import METRICS
+from pocketforge.recipe.toml import load_recipe, parse_recipe
 from pocketforge.registries import RUNTIMES, RuntimeInfo
 
+__all__ = ["site"]
 RECIPE = """\
 name = "x"
 data = {source = "digits"}
 target = [{name = "a", runtime = "RUNTIME"}]
 model = {definition = "m.py"}
+budget = [{metric = "size_bytes", limit = 1e6}, {metric = "metric", limit = 0.5}]
 """
-ROW = (
-    'from pocketforge.registries import RuntimeInfo\nROW = RuntimeInfo("mine", "mine", ".mine", ("lib",), (), "mine")\n'
-)
-
-Install = Callable[..., None]
+# What nobody may look at who asks for none of it.
+BROKEN = "raise RuntimeError('looked at')"
+GROUPS = sorted(plugins.GROUPS)
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Lay out a package as pip would: its module and its metadata on the path."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(RUNTIMES, "_added", None)
-
-    def lay_out(name: str, code: str = ROW, group: str = "runtimes", row: str = "mine", version: str = "1.2") -> None:
-        module = name.replace("-", "_")
-        (tmp_path / f"{module}.py").write_text(code, encoding="utf-8")
-        info = tmp_path / f"{module}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
-        (info / "entry_points.txt").write_text(f"[pocketforge.{group}]\n{row} = {module}:ROW\n", encoding="utf-8")
-
-    return lay_out
-
-
-@pytest.fixture(autouse=True)
-def forget() -> None:
-    for module in ("pf_mine", "pf_other"):
-        sys.modules.pop(module, None)
-
-
-def test_a_row_of_an_installed_package_is_one_of_ours_and_names_its_package_for_keys(install: Install) -> None:
+def test_a_row_of_an_installed_package_is_one_of_ours_and_names_its_package_for_keys(site: Site) -> None:
     ours = list(RUNTIMES)
-    RUNTIMES._added = None
-    install("pf-mine")
+    site.install("pf-mine")
     assert list(RUNTIMES) == [*ours, "mine"] and len(RUNTIMES) == len(ours) + 1
+    assert "pf_mine" not in sys.modules, "names are in the metadata"
     assert RUNTIMES["mine"].export_libraries == ("lib", "pf-mine")
     assert RUNTIMES["mine"].run_libraries == ("pf-mine",)
     assert "mine" in RUNTIMES and "pf_mine" in sys.modules
+    assert RUNTIMES.brought_by("mine") == plugins.installed("runtimes")[0]
+    assert RUNTIMES.brought_by("onnx") is None
     with pytest.raises(KeyError):
         RUNTIMES["theirs"]
 
 
-def test_a_row_of_ours_is_given_without_a_look_at_others(install: Install) -> None:
-    install("pf-mine", "raise RuntimeError('looked at')")
-    assert RUNTIMES["onnx"].suffix == ".onnx" and "tflite" in RUNTIMES
+def test_rows_in_their_order_look_at_no_package(site: Site) -> None:
+    site.install("pf-mine", BROKEN)
+    assert RUNTIMES.in_order({"mine", "onnx", "executorch"}) == ["executorch", "onnx", "mine"]
+    assert RUNTIMES.if_usable("mine") is None and RUNTIMES.if_usable("theirs") is None
+    assert RUNTIMES.if_usable("onnx") is RUNTIMES["onnx"]
 
 
 @pytest.mark.parametrize(
     ("code", "more", "fault"),
     [
         ("import no_such_module", {}, "(pf_mine:ROW) cannot be imported: ModuleNotFoundError: No module named 'no_"),
-        ("raise SystemExit(3)", {}, "(pf_mine:ROW) cannot be imported: SystemExit: 3"),
         ("x = 1", {}, "(pf_mine:ROW) cannot be imported: AttributeError: module 'pf_mine' has no attribute 'ROW'"),
         ("ROW = 'x'", {}, "(pf_mine:ROW) must be a RuntimeInfo, found a str"),
-        (ROW, {"row": "onnx"}, "is a row of Pocketforge itself too: two rows of one name"),
-        (ROW, {"row": "../x"}, "must be named in small letters, digits and '_'"),
+        (RUNTIME, {"row": "../x"}, "must be named in small letters, digits and '_'"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_one_error_that_names_its_package(
-    install: Install, code: str, more: dict[str, str], fault: str
+    site: Site, code: str, more: dict[str, str], fault: str
 ) -> None:
-    install("pf-mine", code, **more)
+    site.install("pf-mine", code, **more)
+    name = more.get("row", "mine")
     for _ in range(2):  # never remembered as not there
         with pytest.raises(PluginFailed) as failed:
-            list(RUNTIMES)
-        name = more.get("row", "mine")
+            RUNTIMES[name]
         assert failed.value.message.startswith(f"plug-in pf-mine 1.2: pocketforge.runtimes {name!r} {fault}")
         assert failed.value.hint == "pip install --upgrade pf-mine, or pip uninstall pf-mine"
     with pytest.raises(PluginFailed):
+        parse_recipe(RECIPE.replace("RUNTIME", name))
+    with pytest.raises(RecipeError, match="unknown value 'onx'; did you mean 'onnx'"):
         parse_recipe(RECIPE.replace("RUNTIME", "onx"))
 
 
-def test_two_packages_with_one_row(install: Install) -> None:
-    install("pf-mine")
-    install("pf-other")
+def test_two_packages_with_one_row(site: Site) -> None:
+    site.install("pf-mine")
+    site.install("pf-other")
     with pytest.raises(PluginFailed, match=r"plug-in pf-other 1.2: .* 'mine' is a row of pf-mine too: two rows"):
-        len(RUNTIMES)
+        RUNTIMES["mine"]
+    assert list(RUNTIMES).count("mine") == 1
 
 
-def test_a_recipe_s_word_is_checked_against_the_rows(install: Install) -> None:
-    install("pf-mine")
+def test_a_recipe_s_word_is_checked_against_the_rows(site: Site) -> None:
+    site.install("pf-mine")
     with pytest.raises(Exception, match=r"unknown value 'mime'; did you mean 'mine'\?"):
         parse_recipe(RECIPE.replace("RUNTIME", "mime"))
 
 
-def test_doctor_lists_packages_with_versions_and_what_is_wrong(install: Install, tmp_path: Path) -> None:
-    install("pf-mine")
-    install("pf-other", "1 / 0", row="other", version="2")
-    install("pf-third", group="runtime")
+@pytest.fixture
+def of_ours(tmp_path: Path) -> Path:
+    """A recipe that names nothing but our rows."""
+    (tmp_path / "m.py").write_text("def build(): ...\n", encoding="utf-8")
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("RUNTIME", "onnx"), encoding="utf-8")
+    return tmp_path / "recipe.toml"
+
+
+def keys_of(recipe: Path) -> list[str]:
+    loaded = load_recipe(recipe)
+    return [step.key for step in make_plan(loaded, gather(loaded)).steps]
+
+
+def test_a_plan_of_our_rows_alone_looks_for_no_package(
+    site: Site, of_ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = keys_of(of_ours)
+    for group in GROUPS:
+        site.install(f"pf-{group.replace('_', '-')}", BROKEN, group)
+    monkeypatch.setattr(plugins, "installed", lambda _group: pytest.fail("a package was looked for"))
+    assert keys_of(of_ours) == before
+
+
+@pytest.mark.parametrize("content", [b"no section\n[x\n= =\nbroken", b"[console_scripts]\na = \xff\xfe", b"[a]\n\x00"])
+def test_what_is_wrong_with_a_package_of_others_is_nothing_of_ours(site: Site, content: bytes) -> None:
+    (site.install("unrelated") / "entry_points.txt").write_bytes(content)
+    site.install("pf-mine")
+    assert [plugin.name for plugin in plugins.installed()] == ["mine"]
+    assert "mine" in RUNTIMES and "theirs" not in RUNTIMES
+    parse_recipe(RECIPE.replace("RUNTIME", "mine").replace('"metric"', '"size_bytes"'))
+
+
+@pytest.mark.parametrize("content", [b"[pocketforge.runtimes]\nmine\n", b"[pocketforge.runtimes]\nmine = \xff:ROW\n"])
+def test_a_package_of_ours_that_cannot_be_read_is_named(site: Site, of_ours: Path, content: bytes) -> None:
+    (site.install("pf-mine") / "entry_points.txt").write_bytes(content)
+    for ask in (lambda: "mine" in RUNTIMES, lambda: list(RUNTIMES), lambda: plugins.installed()):
+        with pytest.raises(PluginFailed, match=r"plug-in pf-mine: its entry_points\.txt cannot be read: \w+Error"):
+            ask()
+    assert "mine" not in METRICS, "of another group it says nothing"
+    keys_of(of_ours)
+    assert [(who, "cannot be read" in fault) for who, fault in plugins.examine()] == [("pf-mine", True)]
+
+
+@pytest.mark.parametrize(
+    "metadata", ["", "Metadata-Version: 2.1\nName: pf-mine\n", "Metadata-Version: 2.1\nVersion: 1\n"]
+)
+def test_a_package_without_a_version_cannot_be_told_from_another(site: Site, metadata: str) -> None:
+    file = site.install("pf-mine") / "METADATA"
+    file.write_text(metadata, encoding="utf-8") if metadata else file.unlink()
+    name = "pf-mine" if "Name" in metadata else "pf_mine-1.2"
+    with pytest.raises(PluginFailed, match=rf"plug-in {name} \(no version\): .* without METADATA, or with no Name or"):
+        RUNTIMES["mine"]
+
+
+def test_a_library_without_a_version_is_refused_by_the_step_that_uses_it(
+    site: Site, of_ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = site.install("accelerate", "", version="9")
+    (info / "METADATA").unlink()
+    keys_of(of_ours)  # uses it not
+    info = site.install("numpy", "", version="9")
+    (info / "METADATA").unlink()
+    with pytest.raises(Exception, match="numpy is installed and does not say its version") as refused:
+        keys_of(of_ours)
+    assert refused.type.__name__ == "ToolMissing"
+
+
+def test_of_two_installs_of_one_package_the_first_counts(site: Site, tmp_path: Path) -> None:
+    site.install("pf-mine", version="1.2")
+    other = Site(tmp_path)
+    other.install("pf-mine", version="1.1")
+    sys.path.append(str(tmp_path))
+    try:
+        site.look_anew()
+        assert [plugin.version for plugin in plugins.installed("runtimes")] == ["1.2"]
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+def test_doctor_lists_packages_with_versions_and_what_is_wrong(site: Site, tmp_path: Path) -> None:
+    site.install("pf-mine")
+    site.install("pf-other", "1 / 0", row="other", version="2")
+    site.install("pf-third", group="runtime")
+    site.install("pf-ours", row="onnx")
+    (site.install("pf-torn") / "entry_points.txt").write_text("[pocketforge.metrics]\nmine\n", encoding="utf-8")
     rows = {row.name: row for row in examine(tmp_path / "cache", imports=False)}
-    assert "mine" not in rows and "onnx" in rows  # as long as one is broken, none can be used
+    # What can be read is used, whatever else is broken; of pf-torn nobody knows what it adds.
+    assert "onnx" in rows and "cache" in rows
     told = {name.removeprefix("plug-in "): row for name, row in rows.items() if name.startswith("plug-in ")}
     assert (told["pf-mine"].state, told["pf-mine"].found) == ("ok", "1.2: runtimes mine")
-    assert told["pf-other"].state == "missing"
+    assert {name for name, row in told.items() if row.state == "missing"} == {
+        "pf-other", "pf-third", "pf-ours", "pf-torn",
+    }  # fmt: skip
     assert "(pf_other:ROW) cannot be imported: ZeroDivisionError: division by zero" in told["pf-other"].found
     assert "pocketforge.runtime 'mine' adds to nothing: known are pocketforge.runtimes" in told["pf-third"].found
+    assert "'onnx' is a row of Pocketforge itself too: two rows of one name" in told["pf-ours"].found
+    assert "its entry_points.txt cannot be read" in told["pf-torn"].found
 
 
-def test_help_looks_for_no_package(install: Install, tmp_path: Path, repo_root: Path) -> None:
-    install("pf-mine", "raise RuntimeError('looked at')")
-    path = f"{tmp_path}:{repo_root / 'pipeline'}:{repo_root}"
+@pytest.mark.parametrize("group", GROUPS)
+def test_doctor_goes_on_after_a_broken_row_of_any_group(site: Site, tmp_path: Path, group: str) -> None:
+    site.install("pf-broken", BROKEN, group)
+    site.install("pf-wrong", "ROW = 3", group, row="wrong")
+    rows = {row.name: row for row in examine(tmp_path / "cache", imports=False)}
+    assert "cache" in rows
+    assert rows["plug-in pf-broken"].state == rows["plug-in pf-wrong"].state == "missing"
+    assert "cannot be imported: RuntimeError: looked at" in rows["plug-in pf-broken"].found
+    assert "found a int" in rows["plug-in pf-wrong"].found
+
+
+def run(site: Site, repo_root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    path = f"{site.folder}:{repo_root / 'pipeline'}:{repo_root}"
+    argv = [sys.executable, "-P", "-m", "pocketforge", *words]
+    env = {"PYTHONPATH": path, "HOME": str(site.folder), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+
+
+def test_version_says_what_is_wrong_and_goes_on(site: Site, repo_root: Path) -> None:
+    site.install("pf-broken", "raise SystemExit(7)", "schemes")
+    site.install("pf-mine")
+    done = run(site, repo_root, "--version")
+    assert done.returncode == 0, done.stderr
+    assert "  torch " in done.stdout and "  pf-mine 1.2\n" in done.stdout
+    assert "plug-in pf-broken 1.2: pocketforge.schemes 'mine' (pf_broken:ROW) cannot be imported" in done.stdout
+
+
+def test_prints_at_import_are_not_in_what_stdout_is_for(site: Site, of_ours: Path, repo_root: Path) -> None:
+    loud = "import os\nprint('printed')\nos.write(1, b'written')\nos.system('echo started')\n"
+    site.install("pf-loud", loud + METRIC, "metrics")
+    text = of_ours.read_text(encoding="utf-8").replace("size_bytes", "mine")
+    of_ours.write_text(text, encoding="utf-8")
+    done = run(site, repo_root, "plan", str(of_ours), "--json")
+    assert done.returncode == 0, done.stderr
+    json.loads(done.stdout)
+    assert {"printed", "written", "started"} <= set(done.stderr.replace("written", "written\n").split())
+
+
+def test_help_looks_for_no_package(site: Site, repo_root: Path) -> None:
+    site.install("pf-mine", BROKEN)
+    path = f"{site.folder}:{repo_root / 'pipeline'}:{repo_root}"
     argv = [sys.executable, "-X", "importtime", "-m", "pocketforge", "--help"]
     done = subprocess.run(argv, env={"PYTHONPATH": path}, capture_output=True, text=True, check=True)
     assert "importlib.metadata" not in done.stderr

@@ -16,6 +16,7 @@ from quantizations import quantizations
 
 import pocketforge
 from pocketforge.errors import RecipeError
+from pocketforge.facts.versions import our_libraries
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts
 from pocketforge.recipe import Data, Model, Recipe, Target
@@ -29,7 +30,7 @@ from pocketforge.registries import RUNTIMES
 from pocketforge.specs.quantize import QuantizeSpec
 
 PACKAGE = Path(pocketforge.__file__).parents[1]
-FACTS = Facts({"definition": "d", "weights": "w", "data": "s"}, {"torch": "2"}, "host", "none")
+FACTS = Facts({"definition": "d", "weights": "w", "data": "s"}, dict.fromkeys(our_libraries(), "2"), "host", "none")
 
 
 def recipe(*targets: Target, **changed: Any) -> Recipe:

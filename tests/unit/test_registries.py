@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from typing import Any
 
 import pytest
 
-from pocketforge import registries
 from pocketforge.devices.emulator import pinned, runners
 from pocketforge.devices.emulator.native_runners import native_runner
 from pocketforge.errors import DeviceError, PluginFailed
@@ -38,14 +39,34 @@ def test_two_runtimes_cannot_have_one_ending(monkeypatch: pytest.MonkeyPatch) ->
         ".pte": "executorch", ".tflite": "tflite", ".onnx": "onnx", ".ort": "onnx",
     }  # fmt: skip
     other = dataclasses.replace(RUNTIMES["onnx"], formats=(FileFormat(".pte"),))
-    monkeypatch.setattr(registries, "RUNTIMES", {**RUNTIMES, "other": other})
+    monkeypatch.setattr(RUNTIMES, "_added", {"other": other})
     with pytest.raises(PluginFailed, match=r"\.pte files are of runtime executorch and of runtime other"):
         file_formats()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("suffix", "pte", "a dot and letters or digits, found 'pte'"),
+        ("suffix", "./x", "a dot and letters or digits, found './x'"),
+        ("start", b"(", "start must be a pattern of bytes, found b'(': missing"),
+        ("start", "text", "start must be a pattern of bytes, found 'text': cannot use a string pattern"),
+        ("start", b".*", "start fits every file"),
+        ("identifier", b"TFL3x", "at most four bytes"),
+    ],
+)
+def test_a_format_that_no_file_or_every_file_would_be_of_is_refused(field: str, value: object, said: str) -> None:
+    """At import: a pattern that is none ended `inspect` of any file with re.error."""
+    values: dict[str, Any] = {"suffix": ".a", field: value}
+    with pytest.raises(ValueError, match=re.escape(said)):
+        FileFormat(**values)
 
 
 def test_half_a_row_is_refused() -> None:
     with pytest.raises(ValueError, match="formats is empty"):
         RuntimeInfo("a", "b", (), (), (), "A")
+    with pytest.raises(ValueError, match=r"formats must be FileFormats, found '\.a'"):
+        RuntimeInfo("a", "b", ".a", (), (), "A")  # type: ignore[arg-type]
     plain = PlainSession("onnx_reference", "plainly")
     for parts in ({}, {"tap": "a"}, {"plain": plain}, {"tap": "a", "plain": plain, "lowered": "b"}):
         with pytest.raises(ValueError, match="give a tap and a plain session, or else a lowered form"):

@@ -21,6 +21,7 @@ from pocketforge.devices.x86.device import identity
 from pocketforge.devices.x86.hosts import X86Host, hosts_folder, parse_host, shipped_hosts
 from pocketforge.errors import DeviceUnavailable, RecipeError
 from pocketforge.facts.gather import gather
+from pocketforge.facts.versions import our_libraries
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts
 from pocketforge.recipe import Budget, Data, Model, Recipe, Target
@@ -132,7 +133,7 @@ RECIPE = Recipe(
 )
 FACTS = Facts(
     digests={"definition": "d", "weights": "w", "data": "s", "profile x86-avx2": "p"},
-    versions={"onnxruntime": "1.32.0"},
+    versions={**dict.fromkeys(our_libraries(), "1"), "onnxruntime": "1.32.0"},
     host="host0",
     tflite_runtime="none",
     profiles={"x86-avx2": HASWELL},
@@ -159,7 +160,7 @@ def test_a_host_adds_one_step_to_each_target_and_counts_nothing() -> None:
     [
         ({"x86": {"x86-avx2": "qemu 10.0"}}, "the host's alone"),
         ({"digests": {**FACTS.digests, "profile x86-avx2": "q"}}, "the host's alone"),
-        ({"versions": {"onnxruntime": "1.33.0"}}, "verify's too"),
+        ({"versions": {**FACTS.versions, "onnxruntime": "1.33.0"}}, "verify's too"),
         ({"kernels": "AVX2"}, "verify's too"),
         ({"emulator": "qemu-aarch64 8.0"}, "none"),
         ({"host": "another machine"}, "none"),

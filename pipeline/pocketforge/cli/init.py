@@ -173,11 +173,12 @@ def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> s
         data = f"{relative(Path(file))}:{function}"
     name = re.sub("[^A-Za-z0-9_-]", "_", _model_name(model)).strip("-_") or "model"
     targets = [
-        _target(name, runtime, info, first=number == 0) for number, (runtime, info) in enumerate(RUNTIMES.items())
+        _target(name, runtime, info, first=number == 0)
+        for number, (runtime, info) in enumerate(RUNTIMES.usable().items())
     ]
     return TEMPLATE.format(
         targets="\n".join(targets),
-        one_target=_target_name(name, list(RUNTIMES)[1]),
+        one_target=_target_name(name, list(RUNTIMES.ours)[1]),
         recipe=target.name,
         name=name,
         model=(ARCHIVE if model.suffix == ".pt2" else MODEL).format(

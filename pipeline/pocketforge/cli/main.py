@@ -14,7 +14,7 @@ import click
 
 from pocketforge import folders, streams
 from pocketforge.cli.options import echo, echo_error
-from pocketforge.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STAGE, EXIT_USAGE, PocketforgeError
+from pocketforge.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STAGE, EXIT_USAGE, Interrupted, PocketforgeError
 
 COMPLETE_VARIABLE = "_POCKETFORGE_COMPLETE"
 
@@ -89,12 +89,15 @@ class LazyGroup(click.Group):
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from pocketforge.facts.gather import installed_versions
+    from pocketforge import plugins
+    from pocketforge.facts.versions import installed_versions
     from pocketforge.version import version
 
     echo(f"pocketforge {version()}")
     for name, found in installed_versions().items():
         echo(f"  {name} {found if found != 'none' else 'not installed'}")
+    for fault in [fault for _, fault in plugins.examine() if fault]:
+        echo(f"  {fault}")
     ctx.exit()
 
 
@@ -176,4 +179,4 @@ def _interrupt(signum: int, frame: Any) -> None:
     # takes no second word, and one that came in its middle would leave stages running.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    raise Interrupted

@@ -43,19 +43,19 @@ def show(report: Path, form: str | None, output: Path | None, as_json: bool) -> 
     """Show a build's report, or write it in another format."""
     from pocketforge.files import write_whole
     from pocketforge.report.files import load_report, shown
-    from pocketforge.report.formats import format_of, writer
+    from pocketforge.report.formats import format_of, writer, written
     from pocketforge.report.terminal import show_report
 
     if as_json and form not in (None, "json"):
         raise RecipeError(f"--json is --format json, found --format {form} too: give one of them")
     name = "json" if as_json else form or ("text" if output is None else format_of(output))
-    module = writer(name)
+    writer(name)
     loaded = load_report(report)
     with shown(report):
         if name == "text" and output is None:
             show_report(loaded)  # in the terminal's width and colours
             return
-        text = module.write(loaded)
+        text = written(name, loaded)
     if output is None:
         echo_lines(text)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ class _Choices(click.ParamType[tuple[str, ...]]):
 
     name = "list"
 
-    def __init__(self, known: tuple[str, ...]) -> None:
+    def __init__(self, known: Collection[str]) -> None:
         self.known = known
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
@@ -113,9 +113,7 @@ def sensitivity(
 @click.option(
     "--by", type=_Choices(BASES), default=",".join(BASES), show_default=True, help="What a share is a share of."
 )
-@click.option(
-    "--runtimes", type=_Choices(tuple(RUNTIMES)), help="To export to and to time in.  [default: the targets']"
-)
+@click.option("--runtimes", type=_Choices(RUNTIMES), help="To export to and to time in.  [default: the targets']")
 @click.option("--rounds", type=click.IntRange(2, 50), default=4, show_default=True, help="How often files are timed.")
 @out_option
 @cache_option

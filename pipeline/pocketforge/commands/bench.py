@@ -44,15 +44,17 @@ def bench(request: BenchRequest, cache: Path, say: events.Say) -> Benched:
 
 def bench_files(files: Sequence[File], devices: Sequence[Device], say: events.Say, resolve: Resolve) -> list[BenchRow]:
     """Run every file on each device. resolve: makes a path of one that a device names."""
-    at_once = [via for via, info in DEVICES.items() if info.bench and bench_on(via).AT_ONCE]
+    at_once = [via for via in DEVICES.in_order({d.via for d in devices}) if bench_on(via).AT_ONCE]
     rows: list[BenchRow] = []
     for file in files:
         for device in devices:
             if device.via not in at_once:
-                rows += bench_on(device.via).run([file], [device], say, resolve)
+                with DEVICES.calling(device.via, "bench"):
+                    rows += bench_on(device.via).run([file], [device], say, resolve)
     for via in at_once:
         if together := [device for device in devices if device.via == via]:
-            rows += bench_on(via).run(files, together, say, resolve)
+            with DEVICES.calling(via, "bench"):
+                rows += bench_on(via).run(files, together, say, resolve)
     return rows
 
 

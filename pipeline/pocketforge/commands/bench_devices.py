@@ -31,10 +31,16 @@ def chosen_devices(request: BenchRequest, known: Sequence[Device], say: events.S
         of_recipe = [device for device in known if not _outputs_alone(device, say)]
     of_words: list[Device] = []
     for via, of_kind in words.of_kinds.items():
-        of_words += bench_on(via).named(of_kind, request, [*of_recipe, *of_words], resolve)
+        with DEVICES.calling(via, "bench"):
+            of_words += bench_on(via).named(of_kind, request, [*of_recipe, *of_words], resolve)
     devices = [*connect(of_recipe, say, resolve), *of_words]
     _check_options(request, devices)
-    return [bench_on(device.via).as_asked(device, request) for device in devices]
+    return [_as_asked(device, request) for device in devices]
+
+
+def _as_asked(device: Device, request: BenchRequest) -> Device:
+    with DEVICES.calling(device.via, "bench"):
+        return bench_on(device.via).as_asked(device, request)
 
 
 class _Words:
@@ -57,12 +63,12 @@ class _Words:
             elif via in DEVICES and DEVICES[via].bench and (word == via or DEVICES[via].words_with_names):
                 by_kind.setdefault(via, []).append(word)
             else:
-                names = {*(via for via, info in DEVICES.items() if info.bench), *by_name}
+                names = {*(via for via, info in DEVICES.usable().items() if info.bench), *by_name}
                 raise RecipeError(f"no device is named {word!r}{suggest(word, names)}")
         # A phone may be asked to be a profile's; else profiles are emulated.
         if request.profiles and "adb" not in by_kind:
             by_kind.setdefault("emulator", [])
-        return cls(of_recipe, {via: by_kind[via] for via in DEVICES if via in by_kind})
+        return cls(of_recipe, {via: by_kind[via] for via in DEVICES.in_order(by_kind)})
 
 
 def _outputs_alone(device: Device, say: events.Say) -> bool:
@@ -76,7 +82,7 @@ def _outputs_alone(device: Device, say: events.Say) -> bool:
 def _check_options(request: BenchRequest, devices: Sequence[Device]) -> None:
     """Raises RecipeError for an option that none of the devices knows."""
     kinds = {device.via for device in devices}
-    for via, info in DEVICES.items():
+    for via, info in DEVICES.usable().items():
         options = bench_on(via).OPTIONS if info.bench and via not in kinds else {}
         for option in options:
             if option in request.given:

@@ -48,5 +48,7 @@ class BenchOn(Protocol):
 
 def bench_on(via: str) -> BenchOn:
     """Of one kind of device."""
-    bench: BenchOn = resolve_name(DEVICES[via].bench)
+    place = DEVICES[via].bench
+    with DEVICES.calling(via, place):
+        bench: BenchOn = resolve_name(place)
     return bench

@@ -14,6 +14,7 @@ from pocketforge.commands.why import explain_failures
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError, StoreError
 from pocketforge.facts.gather import gather
 from pocketforge.facts.phones import add_phones, without_absent
+from pocketforge.facts.plugged import check_parts
 from pocketforge.files import explain_os_error
 from pocketforge.model.checkpoint_files import CheckpointInput, copy_portable
 from pocketforge.plan.lanes import make_plan
@@ -71,10 +72,12 @@ def build(
     """Build every target of a recipe, judge it, and write report.json and, if the gate passes, release/.
 
     phones: "adb", "adb:SERIAL" or "adb:all": run on these too, also where the recipe has no device for them.
-    Waits for another build that writes into `out`. Raises RecipeError, StoreError and DeviceUnavailable (a phone is not
-    there) before anything ran; errors of stages are in the result. A StoreError afterwards leaves the earlier results.
+    Waits for another build that writes into `out`. Raises RecipeError, PluginFailed, StoreError and DeviceUnavailable
+    (a phone is not there) before anything ran; errors of stages are in the result. A StoreError or PluginFailed
+    afterwards leaves the earlier results.
     """
     started = time.monotonic()
+    check_parts(recipe)
     store = Store(cache)
     asked, with_phones = recipe, add_phones(recipe, phones)
     recipe, facts, left_out = _facts(with_phones, cache, refresh)

@@ -18,9 +18,10 @@ from pocketforge.devices import legacy, phones
 from pocketforge.devices.emulator import parts, provision
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.x86 import qemu as x86_qemu
-from pocketforge.errors import DeviceUnavailable, PluginFailed, StoreError, describe_exit
+from pocketforge.errors import DeviceUnavailable, StoreError, describe_exit
 from pocketforge.facts import pins
-from pocketforge.facts.gather import COMPRESS_LIBRARIES, host_identity, installed_versions
+from pocketforge.facts.gather import host_identity
+from pocketforge.facts.versions import COMPRESS_LIBRARIES, installed_versions
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.registries import RUNTIMES
 from pocketforge.run.store import Store
@@ -86,11 +87,8 @@ class Row:
 
 def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
     """Each row comes as soon as it is known: importing a toolchain takes a while."""
-    try:
-        runtimes = dict(RUNTIMES)
-    except PluginFailed:  # said below, with the others
-        runtimes = dict(RUNTIMES.ours)
-    look = Look(installed_versions(runtimes), pins.required(), imports)
+    runtimes = RUNTIMES.usable()  # of what is broken, more is said below
+    look = Look(installed_versions(), pins.required(), imports)
     yield Row("python", "ok" if sys.version_info >= (3, 11) else "missing", platform.python_version(), "Python 3.11")
     yield Row("host", "ok", f"{host_identity()}, {kernels_here()} kernels")
     yield look.at("torch", ["torch"], ["torch"], look.pip(["torch"]))
@@ -165,7 +163,10 @@ def _plugins() -> Iterator[Row]:
     """A row for each installed package that adds to our registries."""
     by_package: dict[tuple[str, str], list[tuple[plugins.Plugin, str]]] = {}
     for plugin, fault in plugins.examine():
-        by_package.setdefault((plugin.distribution, plugin.version), []).append((plugin, fault))
+        if isinstance(plugin, str):
+            yield Row(f"plug-in {plugin}", "missing", fault, f"pip install --force-reinstall {plugin}")
+        else:
+            by_package.setdefault((plugin.distribution, plugin.version), []).append((plugin, fault))
     for (name, version), rows in by_package.items():
         faults = [fault for _, fault in rows if fault]
         adds = f"{version}: {', '.join(f'{plugin.group} {plugin.name}' for plugin, _ in rows)}"

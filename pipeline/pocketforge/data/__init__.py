@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from pocketforge.data.base import Source
 from pocketforge.data.files import fingerprint_files, look_at, source_of
+from pocketforge.errors import PocketforgeError
 from pocketforge.files import Resolve
 from pocketforge.recipe.data import parse_source
 from pocketforge.registries import SOURCES
@@ -24,4 +25,6 @@ def open_source(source: str, resolve: Resolve, split_folders: Mapping[str, Seque
     installed.
     """
     module, place = source_of(source, resolve, split_folders)
-    return module.open_place(place)
+    kind, _ = parse_source(source)
+    with SOURCES.calling(kind, f"{SOURCES[kind].module}:open_place", ours=(PocketforgeError, OSError)):
+        return module.open_place(place)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from pocketforge.data.base import Place, SourceFiles, SourceModule
-from pocketforge.errors import ModelError, PluginFailed, first_line
+from pocketforge.errors import ModelError, PluginFailed
 from pocketforge.files import Resolve, is_special
 from pocketforge.recipe.data import parse_source
 from pocketforge.registries import SOURCES
@@ -25,13 +25,8 @@ def source_of(
 def load_source(kind: str) -> SourceModule:
     """The module of a row of SOURCES. Raises PluginFailed for one of an installed package that is not there."""
     name = SOURCES[kind].module
-    try:
+    with SOURCES.calling(kind, f"import of {name}"):
         return cast(SourceModule, importlib.import_module(name))
-    except ImportError as error:
-        if kind in SOURCES.ours:
-            raise
-        of = ", ".join(SOURCES[kind].libraries)
-        raise PluginFailed(f"data source {kind} of {of}: {name} cannot be imported: {first_line(error)}") from error
 
 
 def look_at(source: str, resolve: Resolve, split_folders: Mapping[str, Sequence[str]] | None = None) -> SourceFiles:
@@ -40,7 +35,12 @@ def look_at(source: str, resolve: Resolve, split_folders: Mapping[str, Sequence[
     Raises ModelError when the data is not there, ToolMissing when the library that brings it is not.
     """
     module, place = source_of(source, resolve, split_folders)
-    return module.files(place)
+    kind, _ = parse_source(source)
+    with SOURCES.calling(kind, f"{SOURCES[kind].module}:files"):
+        found = module.files(place)
+    if not isinstance(found, SourceFiles):
+        raise PluginFailed(f"data source {kind}: its files must be SourceFiles, found a {type(found).__name__}")
+    return found
 
 
 def fingerprint_files(source: str, resolve: Resolve) -> list[Path]:

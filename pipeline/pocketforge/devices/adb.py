@@ -39,7 +39,7 @@ from pocketforge.errors import DeviceError, RecipeError, ToolFailed
 from pocketforge.files import hash_file
 from pocketforge.outcomes.bench_phone import HowOnPhone, PhoneBench, RoundTimes
 from pocketforge.recipe.device import LEAST_ROUNDS
-from pocketforge.registries import RUNTIMES
+from pocketforge.registries import native_of, native_sessions
 from pocketforge.specs.bench_phone import Rounds
 from pocketforge.specs.places import PhonePlace
 from pocketforge.stats import percentile
@@ -164,10 +164,9 @@ def measure(
 def bundle_of(runtime: str, runner: str = "", library: str = "") -> Bundle:
     """What is pushed to run files of one runtime. Raises RecipeError for a runner that cannot be used, DeviceError for
     a runtime whose files run on no phone."""
-    known = {info.session for info in RUNTIMES.values() if info.native is not None}
-    if runtime not in known:
+    if native_of(runtime) is None:
         raise DeviceError(
-            f"there is no runner of {named(runtime)} for phones", f"there are: {', '.join(sorted(known))}"
+            f"there is no runner of {named(runtime)} for phones", f"there are: {', '.join(native_sessions())}"
         )
     if runner:
         tool = foreign.tool_of(Path(runner).name)

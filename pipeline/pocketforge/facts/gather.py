@@ -10,22 +10,20 @@ import dataclasses
 import functools
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import RecipeError
 from pocketforge.facts.kinds import look_up
 from pocketforge.facts.processors import check_threads
+from pocketforge.facts.versions import recipe_versions
 from pocketforge.files import is_special
 from pocketforge.plan.roles import loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
 from pocketforge.recipe import Data, Model, Recipe
 from pocketforge.recipe.compress import Finetune
-from pocketforge.recipe.schemes import SCHEMES
-from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, STAGES, RuntimeInfo
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import look_at
 from pocketforge.run.store import LAYOUT
@@ -54,7 +52,7 @@ def gather(recipe: Recipe, cache: Path | None = None, *, refresh: bool = False) 
     check_threads(recipe)
     _check_named(recipe)
     notes: list[str] = []
-    machine = Facts({}, installed_versions(), host_identity(), legacy_version(), kernels=kernels_here())
+    machine = Facts({}, recipe_versions(recipe), host_identity(), legacy_version(), kernels=kernels_here())
     looked = look_up(recipe, machine)
     roles = _model_roles(recipe, notes) | {role: _exactly(*paths) for role, paths in looked.files.items()}
     files = _look_at_all(roles, cache / LAYOUT if cache and not refresh else None)
@@ -146,28 +144,6 @@ def _check_named(recipe: Recipe) -> None:
     special = [f"{where}: {path} is a pipe, a socket or a device" for where, path in named.items() if is_special(path)]
     if special:
         raise RecipeError("the recipe names what is no regular file:", faults=special)
-
-
-# What [[compress]] and the studies use besides torch (the extra `compress`).
-COMPRESS_LIBRARIES = ("torch-pruning", "accelerate", "tensorboard", "matplotlib")
-
-
-def installed_versions(runtimes: Mapping[str, RuntimeInfo] = RUNTIMES) -> dict[str, str]:
-    """Versions of every distribution that any stage calls; `none` where one is not installed. Imports none."""
-    stages = [*STAGES.values(), *(stage for info in DEVICES.values() for stage in info.stages.values())]
-    names = {name for stage in stages for name in stage.libraries}
-    names.update(name for info in DEVICES.values() for name in info.libraries)
-    for runtime in runtimes.values():
-        names.update(runtime.export_libraries, runtime.run_libraries)
-    names.update(*(source.libraries for source in SOURCES.values()))
-    names.update(*(scheme.libraries for scheme in SCHEMES.values()))
-    versions = {}
-    for name in sorted(names | {"torchvision", "timm", "transformers"} | set(COMPRESS_LIBRARIES)):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "none"
-    return versions
 
 
 def host_identity() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Protocol
 
+from pocketforge.errors import PluginFailed
 from pocketforge.plan.steps import Facts
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.device import Device
@@ -42,11 +43,17 @@ class LookUp(Protocol):
 def look_up(recipe: Recipe, facts: Facts) -> Looked:
     """What every kind of the recipe's devices looks up, one after another."""
     files: dict[str, Sequence[Path]] = {}
-    for via, info in DEVICES.items():
+    for via in DEVICES.in_order({device.via for device in recipe.devices}):
+        info = DEVICES[via]
         devices = [device for device in recipe.devices if device.via == via]
-        if devices and info.facts:
-            look: LookUp = resolve_name(info.facts)
-            looked = look(recipe, devices, facts)
+        if info.facts:
+            with DEVICES.calling(via, info.facts):
+                look: LookUp = resolve_name(info.facts)
+                looked = look(recipe, devices, facts)
+            if not isinstance(looked, Looked):
+                raise PluginFailed(
+                    f"kind of device {via}: {info.facts} must give Looked, found a {type(looked).__name__}"
+                )
             facts = looked.facts
             files |= looked.files
     return Looked(facts, files)

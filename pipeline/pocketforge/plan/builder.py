@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from pocketforge.plan.steps import Facts, Step
+from pocketforge.errors import PluginFailed, ToolMissing
+from pocketforge.plan.steps import UNKNOWN_VERSION, Facts, Step
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.data import parse_source
 from pocketforge.registries import RUNTIMES, SOURCES, stage_info
@@ -113,9 +114,26 @@ class Steps:
             "spec": spec.to_json(),
             "needs": dict(needs),
             "files": {role: self.facts.digests[role] for role in reads if role in self.facts.digests},
-            "libraries": {name: self.facts.versions.get(name, "none") for name in libraries},
+            "libraries": {name: self._version(name, stage) for name in libraries},
         }
         return hashlib.sha256(json.dumps(covers, sort_keys=True).encode()).hexdigest()
+
+    def _version(self, library: str, stage: str) -> str:
+        """Raises PluginFailed for a library that nobody looked up, ToolMissing for one that does not say its version:
+        two of these would have one key."""
+        version = self.facts.versions.get(library, "")
+        if not version:
+            raise PluginFailed(
+                f"a step of stage {stage} depends on {library}, whose version is not known: no row names it",
+                "the kind of device that lays out the step has to name it in `libraries`",
+            )
+        if version == UNKNOWN_VERSION:
+            raise ToolMissing(
+                f"{library} is installed and does not say its version (its METADATA is damaged or gone): what stage "
+                f"{stage} makes with it could not be told from what another version makes",
+                f"pip install --force-reinstall {library}",
+            )
+        return version
 
     def _serve(self, known: Step, lane: str, after: tuple[str, ...]) -> None:
         """One step for one more lane."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Protocol
 
+from pocketforge.errors import PluginFailed
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.steps import OnDevice
 from pocketforge.recipe import Target
@@ -24,7 +25,12 @@ class AddSteps(Protocol):
         ...
 
 
-def add_steps(via: str) -> AddSteps:
-    """Of one kind of device."""
-    add: AddSteps = resolve_name(DEVICES[via].steps)
-    return add
+def add_steps(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
+    """As the device's kind lays them out."""
+    place = DEVICES[device.via].steps
+    with DEVICES.calling(device.via, place):
+        add: AddSteps = resolve_name(place)
+        on = add(build, target, device, needs)
+    if not isinstance(on, OnDevice) or on.via != device.via:
+        raise PluginFailed(f"kind of device {device.via}: {place} must give an OnDevice of this kind, found {on!r}")
+    return on

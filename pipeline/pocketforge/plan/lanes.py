@@ -95,5 +95,5 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
         also=(*runtime.run_libraries, *target.quantize.info.libraries),
     )
     needs = {**trunk, "export": export, "verify": verify}
-    on = {device.name: add_steps(device.via)(build, target, device, needs) for device in recipe.devices}
+    on = {device.name: add_steps(build, target, device, needs) for device in recipe.devices}
     return Lane(target, quantize, export, verify, on)

@@ -62,13 +62,18 @@ class ReadFiles:
     racy: bool = False
 
 
+# In Facts.versions, of a library that is installed and does not say its version: no key can tell it from another.
+UNKNOWN_VERSION = "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a plan depends on outside the recipe (`facts.gather` looks it up).
 
     Attributes:
         digests: Role → SHA-256 of the content of the files that a step reads.
-        versions: Distribution → version, `none` where it is not installed.
+        versions: Distribution → version, `none` where it is not installed, `unknown` where it does not say; of a
+            package that brings a row that the recipe uses, also a digest of its files.
         host: The processor that benchmarks run on, in words.
         tflite_runtime: The older runtime's environment, or `none`.
         emulator: What emulated devices run in, or `none`.

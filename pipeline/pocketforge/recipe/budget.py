@@ -124,19 +124,41 @@ _METRICS = {
     "parameters": Metric("", "lower", "model", "parameters", ",.0f", _MANY),
     "macs": Metric("", "lower", "model", "MACs", ",.0f", _MANY),
 }
-METRICS = Registry("metrics", Metric, _METRICS)
 # A budget on it is on the metric that the recipe's own `metric` names.
 THE_TASKS = "metric"
 
 
+def _fault_of_plugin(metric: Metric) -> str:
+    """Why a package cannot bring this metric: nothing would take it, and a recipe could name it all the same."""
+    if metric.of_task or metric.place == "model":
+        what = "of_task" if metric.of_task else 'place = "model"'
+        return f"{what} is for metrics of Pocketforge's own: no step would take it"
+    if metric.place == "file" and not metric.taken_by:
+        return 'a metric of place = "file" says in taken_by which function takes it'
+    return ""
+
+
+_RESERVED = {THE_TASKS: "a budget on it is on the metric of the recipe's own task"}
+METRICS = Registry("metrics", Metric, _METRICS, fault_of=_fault_of_plugin, reserved=_RESERVED)
+
+
 def budget_metrics() -> tuple[str, ...]:
-    """What [[budget]] may name."""
-    return (*(name for name, metric in METRICS.items() if metric.in_budgets), THE_TASKS)
+    """What [[budget]] may name; those of packages by their metadata alone, which does not say that one may not."""
+    return (*(name for name in METRICS if name not in _METRICS or _METRICS[name].in_budgets), THE_TASKS)
+
+
+def is_budget_metric(name: str) -> bool:
+    """Whether [[budget]] may name it. Raises PluginFailed for one whose package is broken."""
+    return name == THE_TASKS or (name in METRICS and METRICS[name].in_budgets)
 
 
 def task_metrics() -> tuple[str, ...]:
-    """What a recipe's `metric` may name."""
-    return tuple(name for name, metric in METRICS.items() if metric.of_task)
+    """What a recipe's `metric` may name: ours, since no package can take it (see `_fault_of_plugin`)."""
+    return tuple(name for name, metric in _METRICS.items() if metric.of_task)
+
+
+def is_task_metric(name: str) -> bool:
+    return name in _METRICS and _METRICS[name].of_task
 
 
 def place_of(metric: str) -> Place:
@@ -146,11 +168,11 @@ def place_of(metric: str) -> Place:
 
 # Metric → what a budget's limit may be; of `metric` it is the recipe's that says so (recipe.py).
 def limits() -> Mapping[str, Range]:
-    return {name: metric.limits for name, metric in METRICS.items() if metric.in_budgets}
+    return {name: metric.limits for name, metric in METRICS.usable().items() if metric.in_budgets}
 
 
-BudgetMetric = Annotated[str, NameOf(budget_metrics)]
-TaskMetric = Annotated[str, NameOf(task_metrics)]
+BudgetMetric = Annotated[str, NameOf(budget_metrics, is_budget_metric)]
+TaskMetric = Annotated[str, NameOf(task_metrics, is_task_metric)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +197,7 @@ class Budget:
     severity: Literal["error", "warning"] = "error"
 
     def __post_init__(self) -> None:
-        metric = METRICS.get(self.metric)  # a report may be of a metric that is not installed here
+        metric = METRICS.if_usable(self.metric)  # a report may be of a metric that is not installed here
         fault = metric.limits.fault(self.limit, f"limit of {self.metric}") if metric else ""
         if fault:
             raise ValueError(fault)

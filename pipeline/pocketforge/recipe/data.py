@@ -21,12 +21,14 @@ FUNCTION = "function"
 def parse_source(source: str) -> tuple[str, str]:
     """A source's kind (a name of SOURCES) and its place: `npz:a.npz` → ("npz", "a.npz")."""
     word, _, place = source.partition(":")
-    return (word, place) if word != FUNCTION and word in SOURCES else (FUNCTION, source)
+    if word == FUNCTION or word.endswith(".py"):  # no word of a package's: nothing is looked for
+        return FUNCTION, source
+    return (word, place) if word in SOURCES else (FUNCTION, source)
 
 
 def written_sources() -> list[str]:
     """How each source is written in a recipe."""
-    named = [f"{name}:{info.place}".rstrip(":") for name, info in SOURCES.items() if name != FUNCTION]
+    named = [f"{name}:{info.place}".rstrip(":") for name, info in SOURCES.usable().items() if name != FUNCTION]
     return [*named, SOURCES[FUNCTION].place]
 
 
@@ -134,7 +136,7 @@ class Data:
         if info.place and not after:
             raise ValueError(f"source {word!r} needs a place after a colon, as in {word}:NAME")
         if self.split_folders is not None and not info.split_folders:
-            able = " or ".join(f"{name}:{row.place}" for name, row in SOURCES.items() if row.split_folders)
+            able = " or ".join(f"{name}:{row.place}" for name, row in SOURCES.usable().items() if row.split_folders)
             raise ValueError(f"split_folders is for source {able}, found {self.source!r}")
         check_path(self.source, "source")
         check_path(self.labels, "labels")

@@ -125,3 +125,11 @@ INTEGER_ON_X86: Final[Numbers] = {
     "min_integer_agreement": 0.99,
     "max_steps": 3.0,
 }
+
+_OF_VERIFY = (STATIC, FEW_BITS, FLOAT32, FLOAT16, DYNAMIC, TRAINED, EIGHT_BITS)
+_OF_DEVICES = (FLOAT_ON_DEVICE, INTEGER_ON_DEVICE, INTEGER_ON_X86)
+# Every limit that something is measured against. One of another name would be held against nothing.
+KNOWN: Final = frozenset(name for numbers in (*_OF_VERIFY, *_OF_DEVICES) for name in numbers)
+# What every scheme of ours limits, and so has each of a package's: without them any file would do.
+NEEDED: Final = frozenset.intersection(*(frozenset(numbers) for numbers in _OF_VERIFY))
+NEEDED_ON_DEVICES: Final = frozenset.intersection(*(frozenset(numbers) for numbers in _OF_DEVICES))

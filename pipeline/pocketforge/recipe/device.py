@@ -8,12 +8,14 @@ adb is a real device that gets hot: what it measured says at which clock, and ro
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from pkgutil import resolve_name
 from typing import ClassVar, Literal, Protocol
 
+from pocketforge.errors import PluginFailed
 from pocketforge.recipe.budget import Place, place_of
 from pocketforge.recipe.names import check_name
 from pocketforge.recipe.ranges import (
@@ -309,7 +311,11 @@ class _Kinds(Mapping[str, type[Device]]):
     """`via` → the dataclass of such entries; one that a package adds is imported when a recipe has it."""
 
     def __getitem__(self, via: str) -> type[Device]:
-        entry: type[Device] = resolve_name(DEVICES[via].entry)
+        place = DEVICES[via].entry
+        with DEVICES.calling(via, place):
+            entry: type[Device] = resolve_name(place)
+        if not (isinstance(entry, type) and dataclasses.is_dataclass(entry)):
+            raise PluginFailed(f"kind of device {via}: entry {place} must be a dataclass, found {entry!r}")
         return entry
 
     def __iter__(self) -> Iterator[str]:

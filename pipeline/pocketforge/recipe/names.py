@@ -30,9 +30,11 @@ class NameOf(Collection[str]):
 
     Attributes:
         known: Gives the names.
+        has: Whether a word is one of them: asked alone, so that packages are looked for only where it is none of ours.
     """
 
     known: Callable[[], Iterable[str]]
+    has: Callable[[str], bool]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.known())
@@ -41,7 +43,7 @@ class NameOf(Collection[str]):
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return any(name == known for known in self)
+        return isinstance(name, str) and self.has(name)
 
 
 class NamesFiles(Protocol):

@@ -121,7 +121,7 @@ class Quantize:
             if self.backend == "fbgemm":
                 faults.append("backend fbgemm has a scale for each channel: per_channel = false is backend qnnpack's")
         if not self.info.is_trained and self.finetune is not None and self.finetune.distill is not None:
-            always = sorted(name for name, info in SCHEMES.items() if info.is_trained)
+            always = sorted(name for name, info in SCHEMES.usable().items() if info.is_trained)
             faults.append(f"finetune.distill is for scheme {' or '.join(always)}")
         if self.percentile != defaults["percentile"] and self.calibration != "percentile":
             faults.append(f"percentile is for calibration percentile, found calibration {self.calibration!r}")

@@ -22,7 +22,7 @@ from pocketforge.recipe.names import NamesFiles, check_name, suggest
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
-from pocketforge.registries import RUNTIMES
+from pocketforge.registries import DEVICES, RUNTIMES
 
 MOST_PARTS = 200  # each is a process and a model of its own
 
@@ -163,17 +163,16 @@ class Recipe:
 
     def _fault_cores(self) -> list[Fault]:
         """ARM cores, emulated or a phone's, and a runtime that has no program for them."""
-        hosts = {d.name for d in self.devices if isinstance(d, HostDevice)} | _x86_hosts(self.devices)
-        cores = [d.name for d in self.devices if d.name not in hosts]
-        native = [name for name, info in RUNTIMES.items() if info.native is not None] if cores else []
+        hosts = _x86_hosts(self.devices)
+        cores = [d.name for d in self.devices if DEVICES[d.via].native and d.name not in hosts]
         return [
             Fault(
                 f"{target.runtime} has no program for ARM cores, so it cannot run on device {cores[0]!r}; runtimes "
-                f"with one: {', '.join(native)}",
+                f"with one: {', '.join(name for name, info in RUNTIMES.usable().items() if info.native is not None)}",
                 f"target[{index}].runtime",
             )
             for index, target in enumerate(self.targets)
-            if cores and target.runtime not in native
+            if cores and RUNTIMES[target.runtime].native is None
         ]
 
     def _fault_budgets(self) -> list[Fault]:

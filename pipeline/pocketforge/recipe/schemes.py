@@ -7,6 +7,8 @@ here and never compares names. docs/extending.md says what else a new scheme nee
 from __future__ import annotations
 
 import dataclasses
+import math
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -75,6 +77,17 @@ class SchemeInfo:
         # Parity alone cannot tell a file of float weights from what was asked for: it is nearer.
         if bool(self.stored_as) == (self.weights in ("float32", "codebook")):
             raise ValueError(f"stored_as: wanted data types for {self.weights} weights, and none for float32's")
+        allowed = _STORED[self.weights]
+        if wrong := sorted(set(self.stored_as) - allowed):
+            raise ValueError(
+                f"stored_as: {wrong[0]!r} holds no {self.weights} weights; wanted {', '.join(sorted(allowed))}"
+            )
+        least, most = _BITS[self.weights]
+        if not least <= self.bits <= most:
+            raise ValueError(f"bits: wanted {least} to {most} for {self.weights} weights, found {self.bits}")
+        _check_numerics(self.numerics)
+        for name in ("limits", "on_device", "on_x86", "trained_limits"):
+            _check_limits(name, getattr(self, name) or {})
         if (self.stage == "quantize") != bool(self.make):
             raise ValueError(f"make: wanted a function for stage quantize and for no other, found {self.make!r}")
         if self.calibrates and self.family != "static":
@@ -106,6 +119,59 @@ class SchemeInfo:
         """Whether a file may be as far from its graph as quantizing took the graph from the float model. (A net that
         amplifies roundings is: random weights, hundreds of layers.) Training's way says nothing of rounding."""
         return self.computes_in_integers and not self.is_trained
+
+
+_FEW_BITS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (2, 4, 8))
+# Data types that can hold a scheme's weights, by what the weights are; others would make verify's check one of nothing.
+_STORED: Mapping[Weights, frozenset[str]] = {
+    "float32": frozenset(),
+    "float16": frozenset({"float16", "bfloat16"}),
+    "int8": frozenset({"int8", "uint8"}),
+    "levels": _FEW_BITS,
+    "codebook": frozenset(),
+}
+_BITS: Mapping[Weights, tuple[int, int]] = {
+    "float32": (32, 32),
+    "float16": (16, 16),
+    "int8": (2, 8),
+    "levels": (1, 8),
+    "codebook": (1, 32),
+}
+_PUT_IN = frozenset({"granularity", "bits", "backend", "group_size", "entries"})
+
+
+def _check_numerics(numerics: str) -> None:
+    """Raises ValueError for words that cannot be filled in, which would end a build after its quantizing."""
+    names = {name for _, name, _, _ in string.Formatter().parse(numerics) if name is not None}
+    if not numerics or names - _PUT_IN:
+        raise ValueError(f"numerics: wanted words with {', '.join(sorted(_PUT_IN))} to put in, found {numerics!r}")
+
+
+def _check_limits(field: str, numbers: Mapping[str, float]) -> None:
+    """Raises ValueError for a limit that nothing would be held against."""
+    if unknown := sorted(set(numbers) - limits.KNOWN):
+        raise ValueError(f"{field}: {unknown[0]!r} is no limit; known: {', '.join(sorted(limits.KNOWN))}")
+    if wrong := [name for name, value in numbers.items() if not math.isfinite(value)]:
+        raise ValueError(f"{field}: {wrong[0]} must be finite, found {numbers[wrong[0]]}")
+
+
+def _fault_of_plugin(info: SchemeInfo) -> str:
+    """Why a package cannot bring this scheme: nothing would see that a file is not of it."""
+    if not info.stored_as and info.family != "float":
+        return (
+            f'weights = "{info.weights}" of family "{info.family}": a file of any weights would pass, as nothing in it '
+            "tells them from float32's"
+        )
+    for field, needed in (
+        ("limits", limits.NEEDED),
+        ("on_device", limits.NEEDED_ON_DEVICES),
+        ("on_x86", limits.NEEDED_ON_DEVICES),
+    ):
+        if missing := sorted(needed - set(getattr(info, field))):
+            return f"{field} must also have {', '.join(missing)}: a file that is wrong there would pass"
+    if info.trained_limits is not None and not info.trained_limits:
+        return "trained_limits is empty: any trained file would pass; None where training is no choice"
+    return ""
 
 
 def _in_all(how: Literal["native", "emulated"], why: str) -> dict[str, SchemeSupport]:
@@ -296,9 +362,9 @@ _SCHEMES: dict[str, SchemeInfo] = {
 }
 
 
-SCHEMES = Registry("schemes", SchemeInfo, _SCHEMES, SchemeInfo.with_library)
+SCHEMES = Registry("schemes", SchemeInfo, _SCHEMES, SchemeInfo.with_library, _fault_of_plugin)
 
 
 def schemes_with(key: str) -> frozenset[str]:
-    """The schemes that a key of a `quantize` table is for."""
-    return frozenset(name for name, info in SCHEMES.items() if key in info.keys)
+    """The schemes that a key of a `quantize` table is for, for words."""
+    return frozenset(name for name, info in SCHEMES.usable().items() if key in info.keys)

@@ -23,7 +23,7 @@ def refusal(runtime: str, quantize: Quantize) -> str:
     if known.how != "refused":
         dynamic = [each.modules for each in quantize.overrides if each.scheme == "dynamic_int8"]
         if quantize.is_static and dynamic and not RUNTIMES[runtime].mixes_ranges:
-            able = " or ".join(name for name, info in RUNTIMES.items() if info.mixes_ranges)
+            able = " or ".join(name for name, info in RUNTIMES.usable().items() if info.mixes_ranges)
             return (
                 f"overrides of dynamic_int8 in a static scheme are for runtime {able}: the {runtime} exporter "
                 f"writes one or the other; nearest: scheme fp32 for {', '.join(dynamic)}"

@@ -168,4 +168,4 @@ def _having(key: str) -> str:
 
 
 def _runtimes(wanted: Callable[[RuntimeInfo], bool]) -> str:
-    return " or ".join(name for name, info in RUNTIMES.items() if wanted(info))
+    return " or ".join(name for name, info in RUNTIMES.usable().items() if wanted(info))

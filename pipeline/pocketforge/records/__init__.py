@@ -19,7 +19,6 @@ from pocketforge.records.devices import (
     TimedOnPhone,
 )
 from pocketforge.records.measured import (
-    PYTORCH,
     UNTOLD,
     GateResult,
     How,
@@ -43,6 +42,7 @@ from pocketforge.records.target import (
     TargetRecord,
     WhyWrong,
 )
+from pocketforge.registries import PYTORCH
 
 __all__ = [
     "PYTORCH",

@@ -11,11 +11,10 @@ from pocketforge.outcomes.bench_phone import HowOnPhone
 from pocketforge.recipe import Budget
 from pocketforge.recipe.budget import METRICS
 from pocketforge.records.words import Count, May, Name, NotNegative, Sha256, Share, Words
-from pocketforge.registries import DEVICES
+from pocketforge.registries import DEVICES, PYTORCH
 
 Verdict = Literal["PASS", "FAIL", "MISSING", "INCONCLUSIVE"]
 # A kind of device, or what is a fact of the model itself (parameters, MACs), which no runtime measures.
-PYTORCH = "pytorch"
 Via = Annotated[str, May(names=(*DEVICES.ours, PYTORCH))]
 MetricName = Annotated[str, May(names=tuple(METRICS.ours))]
 Unit = Annotated[str, May(names=tuple(sorted({metric.unit for metric in METRICS.ours.values()})))]
@@ -149,6 +148,7 @@ class GateResult:
         value: What was held against the limit: of a latency the budget's percentile; null when MISSING.
         verdict: INCONCLUSIVE: what was measured does not settle on which side of the limit the value is.
         reason: Why it is not PASS, in words; empty when it is.
+        metric: Of a budget on `metric`: which one that is for the recipe; empty where the budget names its metric.
     """
 
     budget: Budget
@@ -158,6 +158,7 @@ class GateResult:
     value: float | None
     verdict: Verdict
     reason: str = ""
+    metric: str = ""
 
     @property
     def blocks(self) -> bool:

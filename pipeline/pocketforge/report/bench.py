@@ -24,11 +24,11 @@ class ShowRows(Protocol):
 
 def show_rows(rows: Sequence[BenchRow], *, explain: bool) -> None:
     """The rows of each kind of device, in the registry's order."""
-    for via, info in DEVICES.items():
-        of_kind = [row for row in rows if row.via == via]
-        if of_kind:
-            show: ShowRows = resolve_name(info.bench_table)
-            show(of_kind, explain=explain)
+    for via in DEVICES.in_order({row.via for row in rows}):
+        place = DEVICES[via].bench_table
+        with DEVICES.calling(via, place, prints=True):
+            show: ShowRows = resolve_name(place)
+            show([row for row in rows if row.via == via], explain=explain)
 
 
 def show_host(rows: Sequence[BenchRow], *, explain: bool) -> None:

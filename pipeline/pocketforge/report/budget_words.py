@@ -15,9 +15,11 @@ def budget_name(gate: GateResult) -> str:
 
 
 def limit(gate: GateResult) -> str:
-    """`≤ 5`. Of a budget on `metric` only what was measured says which metric that is, and so which way it goes."""
-    name = gate.budget.metric if gate.measurement is None else gate.measurement.metric
-    sign = f"{METRICS[name].sign} " if name in METRICS else ""
+    """`≤ 5`. Of a budget on `metric` the gate says which metric that is, and so which way it goes; in an older report
+    only what was measured does."""
+    name = gate.metric or (gate.budget.metric if gate.measurement is None else gate.measurement.metric)
+    metric = METRICS.if_usable(name)
+    sign = f"{metric.sign} " if metric else ""
     return f"{sign}{gate.budget.limit:,.10g}"
 
 

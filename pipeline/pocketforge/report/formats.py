@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Protocol, cast
 
-from pocketforge.errors import RecipeError
+from pocketforge.errors import PluginFailed, RecipeError
 from pocketforge.plugins import Registry
 from pocketforge.recipe import suggest
 from pocketforge.records import Report
@@ -50,7 +50,15 @@ _FORMATS = {
     "markdown": ReportFormat("pocketforge.report.markdown", "the verdicts, for a pull request", ".md"),
     "junit": ReportFormat("pocketforge.report.junit", "a test case for each budget and check, for CI", ".xml"),
 }
-FORMATS = Registry("report_formats", ReportFormat, _FORMATS)
+
+
+def _fault_of_plugin(row: ReportFormat) -> str:
+    """Why a package cannot bring this format."""
+    ours = {each.ending: name for name, each in _FORMATS.items()}
+    return f"ending {row.ending} is that of format {ours[row.ending]}" if row.ending in ours else ""
+
+
+FORMATS = Registry("report_formats", ReportFormat, _FORMATS, fault_of=_fault_of_plugin)
 
 
 def writer(name: str) -> Writer:
@@ -58,13 +66,35 @@ def writer(name: str) -> Writer:
     if name not in FORMATS:
         raise RecipeError(f"no report format is named {name!r}{suggest(name, FORMATS)}")
     # A module is what the row says it is: there is nothing to check that calling it does not.
-    return cast("Writer", importlib.import_module(FORMATS[name].module))
+    with FORMATS.calling(name, FORMATS[name].module):
+        return cast("Writer", importlib.import_module(FORMATS[name].module))
+
+
+def written(name: str, report: Report) -> str:
+    """The report in a format. Raises RecipeError for a name that none has, PluginFailed for a package's that fails."""
+    module = writer(name)
+    with FORMATS.calling(name, f"{FORMATS[name].module}:write"):
+        text = module.write(report)
+    if not isinstance(text, str):
+        raise PluginFailed(
+            f"report format {name}: {FORMATS[name].module}:write must give a str, found a {type(text).__name__}"
+        )
+    return text
 
 
 def format_of(path: PurePath) -> str:
-    """The format that a file's ending means. Raises RecipeError when it means none."""
-    for name, row in FORMATS.items():
+    """The format that a file's ending means. Raises RecipeError when it means none, PluginFailed when it means two."""
+    for name, row in _FORMATS.items():
         if path.suffix == row.ending:
             return name
-    endings = ", ".join(row.ending for row in FORMATS.values())
-    raise RecipeError(f"{path.name} has the ending of no report format ({endings})", "say which with --format")
+    usable = FORMATS.usable()
+    named = [name for name, row in usable.items() if path.suffix == row.ending]
+    if len(named) > 1:
+        raise PluginFailed(
+            f"{path.suffix} is the ending of report formats {' and '.join(named)}", "say which with --format"
+        )
+    if named:
+        return named[0]
+    endings = ", ".join(row.ending for row in usable.values())
+    hint = "; ".join(["say which with --format", *FORMATS.broken()])
+    raise RecipeError(f"{path.name} has the ending of no report format ({endings})", hint)

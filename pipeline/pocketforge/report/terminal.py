@@ -60,7 +60,7 @@ def show_report(report: Report) -> None:
 def _draw(screen: Screen, report: Report) -> None:
     """What was built and measured, the verdict of every budget, and where the time went."""
     from pocketforge.report.compression import compression_tables
-    from pocketforge.report.devices import device_tables
+    from pocketforge.report.devices import device_tables, untold_kinds
     from pocketforge.report.quantization import quantization_tables
 
     screen.print(_steps(report))
@@ -76,6 +76,13 @@ def _draw(screen: Screen, report: Report) -> None:
     for drawn in [*quantization_tables(report.targets, report.agreement), *device_tables(report.targets)]:
         screen.print()
         screen.print(drawn)
+    for kind in untold_kinds({m.via for m in report.measurements}):
+        told(
+            screen,
+            "note",
+            "",
+            f"the package that brings devices of kind {kind} is not here, and so are no tables of its own",
+        )
     evidence = [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets)
     weights = report.reference.weights if isinstance(report.reference, Reference) else None
     for line in [*weights_lines(weights), *evidence]:
@@ -150,10 +157,12 @@ def _files(report: Report) -> Table:
 
 def _measurements(report: Report) -> Table:
     """One row for each target and device that keeps time."""
-    timed = [m for m in report.measurements if m.via not in DEVICES or DEVICES[m.via].keeps_time]
+    kinds = {via: DEVICES.if_usable(via) for via in {m.via for m in report.measurements}}
+    timed = [m for m in report.measurements if (kind := kinds[m.via]) is None or kind.keeps_time]
     measured = {m.metric for m in timed}
     # A column that nothing was measured for is left out.
-    columns = {name: metric for name, metric in METRICS.items() if metric.column and name in measured}
+    known = {name: METRICS.if_usable(name) for name in METRICS.in_order(measured)}
+    columns = {name: metric for name, metric in known.items() if metric and metric.column}
     numbers = [
         *(metric.title for metric in columns.values()),
         *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Protocol
 
+from pocketforge.errors import PluginFailed
 from pocketforge.plan.steps import Facts, Lane, OnDevice
 from pocketforge.registries import DEVICES
 from pocketforge.run.walk import Outcome
@@ -61,7 +62,7 @@ class ReadDevice(Protocol):
 
 def in_order(lane: Lane) -> Iterator[tuple[str, OnDevice]]:
     """Each device and its steps: those of a kind together, kinds as the registry has them."""
-    for via in DEVICES:
+    for via in DEVICES.in_order({on.via for on in lane.on.values()}):
         yield from lane.of_kind(via).items()
 
 
@@ -69,6 +70,12 @@ def results_of(lane: Lane, outcome: Outcome, known: Facts) -> dict[str, DeviceRe
     """Device → what it found, in that order."""
     results: dict[str, DeviceResult] = {}
     for device, on in in_order(lane):
-        read: ReadDevice = resolve_name(DEVICES[on.via].results)
-        results[device] = read(device, on, outcome, known)
+        place = DEVICES[on.via].results
+        with DEVICES.calling(on.via, place):
+            read: ReadDevice = resolve_name(place)
+            results[device] = read(device, on, outcome, known)
+        if not isinstance(results[device], DeviceResult):
+            raise PluginFailed(
+                f"devices of kind {on.via}: {place} must give a DeviceResult, found a {type(results[device]).__name__}"
+            )
     return results

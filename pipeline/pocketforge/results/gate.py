@@ -8,6 +8,7 @@ latency too (latency.py), a phone's also with its noise floor.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 from pocketforge.recipe import METRICS, Budget, Recipe
@@ -21,19 +22,24 @@ from pocketforge.stats import Interval
 
 def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResult, ...]:
     """Every budget against every target and device it names (all of them where it names none)."""
-    timed = {name for name, metric in METRICS.items() if metric.place == "timed"}
-    emulated = {via for via, info in DEVICES.items() if not info.keeps_time}
-    measured = {
-        (m.metric, m.target, m.device): m for m in measurements if m.metric not in timed or m.via not in emulated
-    }
+    asked = {recipe.task_metric if budget.metric == THE_TASKS else budget.metric for budget in recipe.budgets}
+    measured = {(m.metric, m.target, m.device): m for m in measurements if m.metric in asked and _counts(m)}
     results = []
     for budget in recipe.budgets:
         metric = recipe.task_metric if budget.metric == THE_TASKS else budget.metric
         targets = [budget.target] if budget.target else [t.name for t in recipe.targets]
         for target in targets:
             for device in recipe.devices_of(budget):
-                results.append(_judge_one(budget, metric, target, device, measured.get((metric, target, device))))
+                result = _judge_one(budget, metric, target, device, measured.get((metric, target, device)))
+                results.append(result if metric == budget.metric else dataclasses.replace(result, metric=metric))
     return tuple(results)
+
+
+def _counts(measurement: Measurement) -> bool:
+    """Whether a budget can be on it: a time is of what keeps time. A kind of device that is not known does not."""
+    if METRICS[measurement.metric].place != "timed":
+        return True
+    return measurement.via in DEVICES and DEVICES[measurement.via].keeps_time
 
 
 def _judge_one(budget: Budget, metric: str, target: str, device: str, measurement: Measurement | None) -> GateResult:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from pocketforge.errors import PluginFailed
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.verify import Measured, Verified
 from pocketforge.plan.steps import Lane
-from pocketforge.recipe import METRICS
+from pocketforge.recipe import METRICS, Recipe, suggest
 from pocketforge.records import PYTORCH, UNTOLD, Artifact, How, HowCompared, Measurement, TargetRecord
-from pocketforge.results.devices import DeviceResult
-from pocketforge.results.file_metrics import file_values
-from pocketforge.results.plugin_words import structured
+from pocketforge.registries import DEVICES
+from pocketforge.results.devices import DeviceResult, Value
+from pocketforge.results.file_metrics import asked_of_files, file_values, finite
+from pocketforge.results.plugin_words import HINT, check_parts, structured
 from pocketforge.run.walk import Outcome
 
 
@@ -30,6 +32,7 @@ class _Taken:
 
 
 def measurements_of(
+    recipe: Recipe,
     lane: Lane,
     record: TargetRecord,
     reference: Reference | None,
@@ -42,14 +45,14 @@ def measurements_of(
     model = record.artifacts[0]
     verified = outcome.result(lane.verify, Verified)
     for taken in (
-        *_of_file(lane, model, outcome),
+        *_of_file(recipe, lane, model, outcome),
         *(_of_model(reference) if reference else ()),
         *(_of_outputs(verified.files["model"], next(iter(verified.runtimes))) if verified else ()),
-        *_of_devices(lane, model, on_devices),
+        *of_devices(lane, model, on_devices),
     ):
         yield Measurement(
             metric=taken.metric,
-            value=float(taken.value),
+            value=taken.value,
             unit=METRICS[taken.metric].unit,
             target=lane.target.name,
             artifact_sha256=model.sha256,
@@ -60,18 +63,19 @@ def measurements_of(
         )
 
 
-def _of_file(lane: Lane, model: Artifact, outcome: Outcome) -> Iterator[_Taken]:
-    yield _Taken("size_bytes", model.size_bytes)
-    yield _Taken("gzip_bytes", model.gzip_bytes)
-    exported = outcome.result(lane.export, Exported)
+def _of_file(recipe: Recipe, lane: Lane, model: Artifact, outcome: Outcome) -> Iterator[_Taken]:
+    yield _Taken("size_bytes", float(model.size_bytes))
+    yield _Taken("gzip_bytes", float(model.gzip_bytes))
+    asked = asked_of_files(recipe)
+    exported = outcome.result(lane.export, Exported) if asked else None
     if exported:
-        for metric, value in file_values(exported.model_in(outcome.entries[lane.export].files)):
+        for metric, value in file_values(exported.model_in(outcome.entries[lane.export].files), asked):
             yield _Taken(metric, value)
 
 
 def _of_model(reference: Reference) -> Iterator[_Taken]:
-    yield _Taken("parameters", reference.parameters, PYTORCH)
-    yield _Taken("macs", reference.macs, PYTORCH)
+    yield _Taken("parameters", float(reference.parameters), PYTORCH)
+    yield _Taken("macs", float(reference.macs), PYTORCH)
 
 
 def _of_outputs(outputs: Measured, runtime: str) -> Iterator[_Taken]:
@@ -86,13 +90,32 @@ def _of_outputs(outputs: Measured, runtime: str) -> Iterator[_Taken]:
         yield _Taken("parity_sqnr_db", outputs.sqnr_db, how=HowCompared(outputs.samples, runtime, output))
 
 
-def _of_devices(lane: Lane, model: Artifact, on_devices: Mapping[str, DeviceResult]) -> Iterator[_Taken]:
-    for value in (value for result in on_devices.values() for value in result.values):
-        if value.sha256 not in ("", model.sha256):
-            raise AssertionError(f"benchmark of {lane.target.name} on {value.device} is of another file")
-        via = lane.on[value.device].via
-        how = structured({"how": value.how}, _Told, f"devices of kind {via}").how
-        yield _Taken(value.metric, value.value, via, how, value.device, value.samples)
+def of_devices(lane: Lane, model: Artifact, on_devices: Mapping[str, DeviceResult]) -> Iterator[_Taken]:
+    """What each device gave. Raises PluginFailed for what no budget can be judged by: ours give none."""
+    for device, result in on_devices.items():
+        for value in result.values:
+            yield _of_device(lane, model, device, value)
+
+
+def _of_device(lane: Lane, model: Artifact, device: str, value: Value) -> _Taken:
+    via = lane.on[device].via
+    plugin = DEVICES.brought_by(via)
+    whose = plugin.words if plugin else f"devices of kind {via}"
+    if value.device != device:
+        raise PluginFailed(f"{whose}: {value.metric} on {device} is said to be on {value.device!r}", HINT)
+    what = f"{whose}: {value.metric} on {value.device}"
+    if value.sha256 not in ("", model.sha256):
+        found = f"wanted SHA-256 {model.sha256}, found {value.sha256}"
+        raise PluginFailed(f"{what} is of another file than that of {lane.target.name}: {found}", HINT)
+    if value.metric not in METRICS:
+        raise PluginFailed(f"{what}: that is no metric{suggest(value.metric, METRICS)}", HINT)
+    samples = tuple(finite(sample, f"{what}: a sample", HINT) for sample in value.samples)
+    if value.metric == "latency_ms" and not samples:
+        raise PluginFailed(f"{what} has no samples: nothing tells how sure it is", HINT)
+    how = structured({"how": value.how}, _Told, whose).how
+    if samples:
+        check_parts(how, samples, what)
+    return _Taken(value.metric, finite(value.value, what, HINT), via, how, value.device, samples)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pocketforge.errors import PluginFailed
@@ -14,6 +14,7 @@ from pocketforge.records import How, HowCounted, HowElse, HowEstimated, HowOnThe
 
 Part = TypeVar("Part")
 
+HINT = "pocketforge doctor lists plug-ins; ask the author of the one that brings it"
 # What is taken of words that a plug-in leaves out.
 _PROCESS = ProcessTimes(samples=0, p50_ms=0.0, load_ms=0.0, peak_rss_bytes=0)
 _ROUND = RoundTimes(0, 0, 0.0, 0, None, False, (), (None, None), (None, None), (None, None))
@@ -41,6 +42,16 @@ def in_our_words(how: How) -> tuple[How, ...]:
     return tuple(_filled(how.more, form, part) for form, part in forms.values()) or (how,)
 
 
+def check_parts(how: How, samples: Sequence[float], whose: str) -> None:
+    """Raises PluginFailed where the parts that samples are said to be of are not as many samples: their interval would
+    be one of other figures."""
+    for form in in_our_words(how):
+        parts = form.processes if isinstance(form, HowHere) else form.clean if isinstance(form, HowOnThePhone) else ()
+        count = sum(part.samples for part in parts)
+        if parts and count != len(samples):
+            raise PluginFailed(f"{whose}: wanted {count} samples, as its parts say, found {len(samples)}", HINT)
+
+
 def structured(value: Mapping[str, object], kind: type[Part], whose: str) -> Part:
     """JSON of a plug-in as ours. whose: who said it, in words. Raises PluginFailed where it is not of that form."""
     try:
@@ -48,7 +59,7 @@ def structured(value: Mapping[str, object], kind: type[Part], whose: str) -> Par
     except ValueError as error:
         raise PluginFailed(
             f"{whose} say what no report can hold: {error}",
-            "pocketforge doctor lists plug-ins; ask the author of the one that brings it",
+            HINT,
         ) from error
 
 

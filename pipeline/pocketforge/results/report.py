@@ -42,7 +42,7 @@ def make_report(
         on_devices = results_of(lane, outcome, facts)
         record = target_record(lane, outcome, on_devices, (why or {}).get(lane.target.name))
         targets.append(record)
-        measurements += measurements_of(lane, record, reference, outcome, on_devices)
+        measurements += measurements_of(recipe, lane, record, reference, outcome, on_devices)
     gates = judge(recipe, measurements)
     compression = compression_of(plan, outcome)
     sampled = outcome.result(plan.data, Sampled)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from pocketforge.errors import ToolMissing
+from pocketforge.errors import PocketforgeError, ToolMissing
 from pocketforge.outcomes.tensors import TensorSpec as TensorSpec
 from pocketforge.recipe.schemes import SCHEMES, SchemeInfo
 from pocketforge.registries import RUNTIMES
@@ -116,7 +116,8 @@ def load_exporter(runtime: str) -> Exporter:
     """The export module of a runtime. Raises ToolMissing when its toolchain cannot be imported."""
     info = RUNTIMES[runtime]
     try:
-        exporter = importlib.import_module(info.module)
+        with RUNTIMES.calling(runtime, f"import of {info.module}", ours=(ImportError, PocketforgeError)):
+            exporter = importlib.import_module(info.module)
     except ImportError as error:
         raise ToolMissing(f"the {runtime} exporter cannot be imported: {error}", info.install) from error
     return cast(Exporter, exporter)

@@ -23,9 +23,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
-from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.errors import ModelError, PocketforgeError, ToolMissing
 from pocketforge.files import refuse_special
-from pocketforge.registries import FileFormat, file_formats
+from pocketforge.registries import RUNTIMES, FileFormat, file_formats, nearest_formats
 
 JSON_VERSION = 1
 Item = TypeVar("Item")
@@ -214,19 +214,20 @@ def format_of(path: Path) -> str:
 def contents_of(path: Path) -> Contents:
     """What a model file holds: it is whole. Raises as `describe`."""
     data = _read(path)
-    return _parsed(data, detect(data, path), path)
+    return _parsed(data, *_detected(data, path), path)
 
 
-def _parsed(data: bytes, file_format: str, path: Path) -> Contents:
-    runtime, known = file_formats()[f".{file_format}"]
+def _parsed(data: bytes, runtime: str, known: FileFormat, path: Path) -> Contents:
+    file_format = known.name
     if not known.parser:
         raise ModelError(
             f"{path}: what is in a .{file_format} file is not told: runtime {runtime} has no parser for it",
             "give its row in RUNTIMES one (pocketforge docs extending)",
         )
     try:
-        parser = cast(Parser, importlib.import_module(known.parser))
-        return parser.parse(data, file_format)
+        with RUNTIMES.calling(runtime, known.parser, ours=(*_DAMAGE, ImportError, PocketforgeError)):
+            parser = cast(Parser, importlib.import_module(known.parser))
+            return parser.parse(data, file_format)
     except ImportError as error:
         hint = f"pip install {known.package}"
         raise ToolMissing(f"reading .{file_format} files needs {known.package}: {error}", hint) from error
@@ -241,13 +242,13 @@ def _parsed(data: bytes, file_format: str, path: Path) -> Contents:
 def describe(path: Path) -> Description:
     """Describe the model file at `path`; raise ModelError for anything else, ToolMissing without its package."""
     data = _read(path)
-    file_format = detect(data, path)
-    contents = _parsed(data, file_format, path)
+    runtime, known = _detected(data, path)
+    contents = _parsed(data, runtime, known, path)
     dtypes: dict[str, int] = {}
     for weight in contents.weights:
         dtypes[weight.dtype] = dtypes.get(weight.dtype, 0) + weight.size_bytes
     return Description(
-        format=file_format,
+        format=known.name,
         name=path.name,
         sha256=hashlib.sha256(data).hexdigest(),
         size_bytes=len(data),
@@ -266,23 +267,50 @@ def describe(path: Path) -> Description:
 
 def detect(data: bytes, path: Path) -> str:
     """The format of `data`: by its identifier, then by what such files start with, then by its extension."""
-    formats = [each for _, each in file_formats().values()]
-    known = next((each for each in formats if _has_identifier(data, each)), None)
-    known = known or next((each for each in formats if each.start and re.match(each.start, data, re.DOTALL)), None)
+    return _detected(data, path)[1].name
+
+
+def _detected(data: bytes, path: Path) -> tuple[str, FileFormat]:
+    """Its runtime and its format. Packages are asked for theirs where the file is of no runtime that is known so far,
+    or has an ending that none of these has."""
+    near = nearest_formats()
+    known, ending = _by_content(data, near, path), near.get(path.suffix.lower())
+    if known is not None and (ending or known[1].identifier):
+        return known
+    if ending and not ending[1].identifier and not ending[1].start:
+        return ending
+    every = file_formats()
+    known = _by_content(data, every, path)
     if known is not None:
-        return known.name
+        return known
+    formats = [each for _, each in every.values()]
     any_of_them = f"a model file ({', '.join(each.suffix for each in formats)})"
+    broken = RUNTIMES.broken()
     for start, what in _FOREIGN:
         if data.startswith(start):
-            raise ModelError(f"{path}: wanted {any_of_them}, found {what}", "Give the exported model file itself.")
-    named = next((each for each in formats if each.suffix == path.suffix.lower()), None)
+            hint = "; ".join(["Give the exported model file itself.", *broken])
+            raise ModelError(f"{path}: wanted {any_of_them}, found {what}", hint)
+    runtime, named = every.get(path.suffix.lower(), ("", None))
     if named is not None and not named.identifier:
-        return named.name
+        return runtime, named
     detail = f"the identifier {named.example} at byte 4" if named is not None else any_of_them
     raise ModelError(
         f"{path}: wanted {detail}, found bytes {data[:8]!r} ({len(data)} bytes)",
-        "Check that the download or the export finished, and that this is the exported model itself.",
+        "; ".join(
+            ["Check that the download or the export finished, and that this is the exported model itself.", *broken]
+        ),
     )
+
+
+def _by_content(
+    data: bytes, formats: Mapping[str, tuple[str, FileFormat]], path: Path
+) -> tuple[str, FileFormat] | None:
+    """By its identifier, then by what such files start with; of several that start so, by its ending."""
+    for each in formats.values():
+        if _has_identifier(data, each[1]):
+            return each
+    fits = [each for each in formats.values() if each[1].start and re.match(each[1].start, data, re.DOTALL)]
+    return next((each for each in fits if each[1].suffix == path.suffix.lower()), fits[0] if fits else None)
 
 
 def _has_identifier(data: bytes, file_format: FileFormat) -> bool:

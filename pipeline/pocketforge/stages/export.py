@@ -29,7 +29,8 @@ def run(inputs: Mapping[str, Path], spec: ExportSpec, out: Path, emit: events.Pr
     request = load_request(inputs, spec)
     emit(0.3, "exporting")
     try:
-        result = exporter.export(request, out)
+        with RUNTIMES.calling(spec.runtime, f"{RUNTIMES[spec.runtime].module}:export", ours=(Exception,)):
+            result = exporter.export(request, out)
     except (PocketforgeError, OSError):
         raise
     except Exception as error:

@@ -30,6 +30,7 @@ from pocketforge.quantization.mixed import choose
 from pocketforge.quantization.pt2e import quantize_graph
 from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.rewrites.blame import layer_of
 from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
@@ -92,9 +93,11 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
     torch.set_num_threads(1)
     program = torch.export.load(inputs["reference"] / "model.pt2")
     scheme = spec.quantize.scheme
-    make: Make = resolve_name(spec.quantize.info.make)
+    place = spec.quantize.info.make
     try:
-        quantized = make(Run(program, spec, inputs, out, emit))
+        with SCHEMES.calling(scheme, place, ours=(Exception,)):
+            make: Make = resolve_name(place)
+            quantized = make(Run(program, spec, inputs, out, emit))
     except (PocketforgeError, OSError, MemoryError):
         raise
     except Exception as error:  # torchao and the quantizer raise many kinds of their own

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pocketforge.errors import ModelError, RecipeError
 from pocketforge.events import Progress, Say
 from pocketforge.facts.gather import gather
+from pocketforge.facts.versions import runtime_versions, versions_of
 from pocketforge.model.load import count_macs, count_parameters
 from pocketforge.pruning.unstructured import measure_zeros
 from pocketforge.recipe import Recipe
@@ -89,19 +90,15 @@ class _Study:
         self.place = timing.Place(self.bench, cells, tell, watch)
         cells.guard = functools.partial(unchanged, facts.files.values(), "the study")
         stages = ("prune", "finetune", "export")
-        libraries = sorted({name for stage in stages for name in STAGES[stage].libraries})
+        libraries = versions_of(name for stage in stages for name in STAGES[stage].libraries)
         self.about = {
             "version": VERSION,
             "model": model_spec(recipe).to_json(),
             "files": dict(facts.digests),
             "stages": {stage: STAGES[stage].version for stage in stages},
-            "libraries": {name: facts.versions.get(name, "none") for name in libraries},
+            "libraries": libraries,
         }
-        self.runtimes = {
-            name: {lib: facts.versions.get(lib, "none") for lib in (*info.export_libraries, *info.run_libraries)}
-            for name, info in RUNTIMES.items()
-            if name in settings.runtimes
-        }
+        self.runtimes = {name: runtime_versions(name) for name in RUNTIMES.in_order(settings.runtimes)}
         self.host = facts.host
         # Of the cell made last: seeds that share a pruned model come one after another.
         self._cut: tuple[str, nn.Module, methods.Cut] | None = None

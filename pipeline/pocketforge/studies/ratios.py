@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from decimal import Decimal
 from typing import TypeVar
 
@@ -37,7 +37,7 @@ def parse_ratios(text: str, step: str = "") -> tuple[float, ...]:
     return tuple(float(ratio) for ratio in sorted(ratios))
 
 
-def parse_choice(text: str, known: Sequence[Word]) -> tuple[Word, ...]:
+def parse_choice(text: str, known: Collection[Word]) -> tuple[Word, ...]:
     """`a,b` → the named ones, in `known`'s order. Raises ValueError for an unknown name, none, or one twice."""
     words = text.split(",")
     for word in words:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pocketforge.errors import DeviceError
-from pocketforge.registries import RUNTIMES, NativeRunner, runtime_of
+from pocketforge.registries import NativeRunner, native_of, native_sessions, runtime_of
 
 
 def native_runner(session: str) -> NativeRunner:
     """Of the runtime whose files `session` opens. Raises DeviceError for one that runs on no ARM core."""
-    known = {info.session: info.native for info in RUNTIMES.values() if info.native is not None}
-    if session not in known:
-        names = ", ".join(sorted(known))
+    native = native_of(session)
+    if native is None:
+        names = ", ".join(native_sessions())
         raise DeviceError(f"the emulator has no runner for {named(session)}", f"it runs files of {names}")
-    return known[session]
+    return native
 
 
 def named(session: str) -> str:

@@ -1,0 +1,164 @@
+"""The rows that a recipe uses, and of those that packages bring: whose they are, and whether their parts are there."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, TypeAlias
+
+from pocketforge.plugins import Plugin, Registry
+from pocketforge.recipe import METRICS, Metric, Recipe
+from pocketforge.recipe.data import parse_source
+from pocketforge.recipe.schemes import SCHEMES, SchemeInfo
+from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, DeviceInfo, RuntimeInfo, SourceInfo
+
+Info: TypeAlias = RuntimeInfo | SchemeInfo | DeviceInfo | SourceInfo | Metric
+
+# Of what a row names, what costs nothing to import; the others' modules are looked for, and left alone.
+_LIGHT = ("entry", "steps", "results", "facts", "taken_by")
+_SHOWN_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class UsedRow:
+    """A row of a registry that a recipe uses.
+
+    Attributes:
+        registry: Where it is.
+        name: The recipe's word.
+        info: The row.
+        plugin: The package that brings it; None for ours.
+    """
+
+    registry: Registry[Any]
+    name: str
+    info: Info
+    plugin: Plugin | None
+
+    @property
+    def version(self) -> str:
+        """Of the package, and of its files: an editable install, or one of a folder, changes without a new version."""
+        assert self.plugin is not None
+        return f"{self.plugin.version} (files {_digest(self.plugin, self.info)[:_SHOWN_DIGITS]})"
+
+
+def rows_of(recipe: Recipe) -> list[UsedRow]:
+    """Runtimes, schemes, kinds of devices and the data's source, each once. Raises PluginFailed."""
+    asked: dict[tuple[str, str], UsedRow] = {}
+
+    def ask(registry: Registry[Any], name: str) -> None:
+        if (registry.group, name) not in asked:
+            row = registry[name]
+            asked[registry.group, name] = UsedRow(registry, name, row, registry.brought_by(name))
+
+    ask(SOURCES, parse_source(recipe.data.source)[0])
+    for target in recipe.targets:
+        ask(RUNTIMES, target.runtime)
+        ask(SCHEMES, target.quantize.scheme)
+    for device in recipe.devices:
+        ask(DEVICES, device.via)
+    return list(asked.values())
+
+
+def used_runtime(name: str) -> UsedRow:
+    """One that is asked for beside a recipe. Raises KeyError for a name that none has, PluginFailed."""
+    return UsedRow(RUNTIMES, name, RUNTIMES[name], RUNTIMES.brought_by(name))
+
+
+def metrics_of(recipe: Recipe) -> list[UsedRow]:
+    """Those that its budgets name, each once."""
+    names = dict.fromkeys(budget.metric for budget in recipe.budgets if budget.metric in METRICS)
+    return [UsedRow(METRICS, name, METRICS[name], METRICS.brought_by(name)) for name in names]
+
+
+def check_parts(recipe: Recipe) -> None:
+    """Raises PluginFailed for a module or a function that a row of a package names and that is not there: at the start
+    of a build, and not where the build first needs it."""
+    for row in (*rows_of(recipe), *metrics_of(recipe)):
+        if row.plugin is None:
+            continue
+        for part, place in parts_of(row.info).items():
+            with row.registry.calling(row.name, f"{part} {place}"):
+                if _spec(place.partition(":")[0]) is None:
+                    raise row.plugin.failed(f"cannot be used: its {part} is {place}, and there is no such module")
+                if part in _LIGHT and not callable(resolve_name(place)):
+                    raise row.plugin.failed(f"cannot be used: its {part} is {place}, which cannot be called")
+
+
+def parts_of(info: Info) -> Mapping[str, str]:
+    """What a row names: field → `module` or `module:object`. Sessions of ours have no dot."""
+    parts: dict[str, str] = {}
+    if isinstance(info, RuntimeInfo):
+        parts |= {"module": info.module, "session": info.session if "." in info.session else ""}
+        for each in info.formats:
+            parts |= {f"{each.suffix} parser": each.parser, f"{each.suffix} traffic": each.traffic}
+        if info.why is not None:
+            plain = info.why.plain.session if info.why.plain else ""
+            parts |= {"why tap": info.why.tap, "why lowered": info.why.lowered}
+            parts |= {"why plain session": plain if "." in plain else ""}
+    elif isinstance(info, SchemeInfo):
+        parts["make"] = info.make
+    elif isinstance(info, DeviceInfo):
+        for name in ("entry", "runner", "steps", "results", "facts", "tables", "bench", "bench_table"):
+            parts[name] = getattr(info, name)
+        parts |= {f"stage {name}": stage.module for name, stage in info.stages.items()}
+    elif isinstance(info, SourceInfo):
+        parts["module"] = info.module
+    else:
+        parts["taken_by"] = info.taken_by
+    return {name: place for name, place in parts.items() if place}
+
+
+def _digest(plugin: Plugin, info: Info) -> str:
+    """SHA-256 of the package's own files, by their names: those that pip wrote down, and those of the modules that its
+    row is and names (of an editable install pip wrote down none of them)."""
+    files: dict[str, Path] = {}
+    for each in (plugin.entry_point.dist.files if plugin.entry_point.dist else None) or ():
+        # Not what pip wrote beside it: programs, metadata, the ways of an editable install to its source.
+        first = each.parts[0]
+        if not (first.endswith((".dist-info", ".pth")) or first.startswith(("..", "__editable__"))):
+            files[each.as_posix()] = Path(str(each.locate()))
+    for module in {plugin.entry_point.module, *(p.partition(":")[0] for p in parts_of(info).values())}:
+        if module.partition(".")[0] != "pocketforge":
+            files |= _files_of(module)
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        if name.endswith(".pyc") or not files[name].is_file():
+            continue
+        content = files[name].read_bytes()
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _files_of(module: str) -> dict[str, Path]:
+    """All files of the outermost package that a module is in; a namespace that packages share is none."""
+    parts = module.split(".")
+    for end in range(1, len(parts) + 1):
+        spec = _spec(".".join(parts[:end]))
+        if spec is not None and spec.origin is not None:
+            return dict(_below(spec))
+    return {}
+
+
+def _below(spec: ModuleSpec) -> Iterator[tuple[str, Path]]:
+    origin = Path(str(spec.origin))
+    above = spec.name.replace(".", "/")
+    if not spec.submodule_search_locations:
+        yield above + origin.suffix, origin
+    for folder in map(Path, spec.submodule_search_locations or ()):
+        for path in folder.rglob("*"):
+            if "__pycache__" not in path.parts:
+                yield f"{above}/{path.relative_to(folder).as_posix()}", path
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module is, without importing it (but what it is in)."""
+    try:
+        return importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # nor what it is in
+        return None
