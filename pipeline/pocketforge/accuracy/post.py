@@ -42,7 +42,7 @@ def _of_mask(output: Output, values: Array, targets: Mapping[str, Batch], _: Abo
         values = values[:, None]
     if values.ndim != 4:
         raise Unfit(f"wanted [1, classes, H, W], found {[1, *values.shape[1:]]}")
-    if values.shape[1:3] == wanted.shape[1:] and values.shape[1:] != wanted.shape[1:]:
+    if values.shape[1:3] == wanted.shape[1:] != values.shape[2:]:
         values = values.transpose(0, 3, 1, 2)
     if output.post.upsample and values.shape[2:] != wanted.shape[1:]:
         values = _resized(values, (wanted.shape[1], wanted.shape[2]))

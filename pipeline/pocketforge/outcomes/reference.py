@@ -52,6 +52,7 @@ class Reference:
         outputs: What it answers, in order; outputs_0.npy and so on hold the answers.
         weights: How the weights were read; None where the definition brings its own.
         scores: The metrics of every output that has a role.
+        kept: Positions of the model's outputs that files have, where the recipe leaves some out; empty for all.
     """
 
     FILE: ClassVar[str] = "reference.json"
@@ -65,3 +66,4 @@ class Reference:
     outputs: tuple[ModelTensor, ...]
     weights: WeightsRead | None = None
     scores: tuple[OutputScore, ...] = ()
+    kept: tuple[int, ...] = ()

@@ -258,5 +258,12 @@ def labelled(outputs: Iterable[Output]) -> Output | None:
     return next((output for output in outputs if output.has_classes), None)
 
 
+def scores_classes(task: str, judged: Iterable[Output], output: str, position: int) -> bool:
+    """Whether an output holds the scores of classes, of which the largest is the answer: of a task the first one."""
+    if task != "outputs":
+        return task == "classification" and position == 0
+    return any(each.role == "logits" and each.name in ("", output) for each in judged)
+
+
 def _twice(names: tuple[str, ...]) -> set[str]:
     return {name for name in names if names.count(name) > 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pocketforge.recipe.output import Output
+from pocketforge.recipe.output import Output, scores_classes
 from pocketforge.recipe.target import Verify
 from pocketforge.specs.base import Spec
 
@@ -32,3 +32,7 @@ class VerifySpec(Spec):
     kernels: str
     judged: tuple[Output, ...] = ()
     legacy: str = ""
+
+    def scores_classes(self, output: str, position: int) -> bool:
+        """As recipe.output has it."""
+        return scores_classes(self.task, self.judged, output, position)

@@ -45,7 +45,7 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     torch.set_num_threads(1)
     data = files.read(inputs["data"], Sampled)
     emit(0.0, "building the model")
-    traced, names = _without_dropped(load_traced(inputs, spec, data), spec)
+    traced, names, kept = _without_dropped(load_traced(inputs, spec, data), spec)
     example = tuple(traced.program.example_inputs[0])
     torch.export.save(traced.program, out / "model.pt2")
     emit(0.2, "running the eval samples")
@@ -74,6 +74,7 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         ),
         weights=traced.weights,
         scores=scores,
+        kept=kept,
     )
     files.write(out, reference)
     emit(1.0, _summary(scores))
@@ -106,8 +107,11 @@ class Traced:
     weights: WeightsRead | None = None
 
 
-def _without_dropped(traced: Traced, spec: ReferenceSpec) -> tuple[Traced, list[str]]:
-    """The model as files shall have it, and the names of its outputs. Raises ModelError for unknown `keep = false`."""
+def _without_dropped(traced: Traced, spec: ReferenceSpec) -> tuple[Traced, list[str], tuple[int, ...]]:
+    """The model as files shall have it, the names of its outputs, and their positions where some are left out.
+
+    Raises ModelError for `keep = false` of an output that the model does not have.
+    """
     module, example = traced.program.module(), tuple(traced.program.example_inputs[0])
     with torch.no_grad():
         answer = module(*example)
@@ -116,13 +120,13 @@ def _without_dropped(traced: Traced, spec: ReferenceSpec) -> tuple[Traced, list[
     if unknown:
         raise ModelError(f"keep = false of {', '.join(unknown)}: the model has outputs {', '.join(names)}")
     if not spec.dropped:
-        return traced, names
+        return traced, names, ()
     kept = [position for position, name in enumerate(names) if name not in spec.dropped]
     with only_outputs(module, kept) as smaller:
         program = load.trace(smaller, example)
     graph = program.module()
     counted = load.count_parameters(graph), load.count_macs(graph, example)
-    return Traced(program, *counted, traced.weights), [names[position] for position in kept]
+    return Traced(program, *counted, traced.weights), [names[position] for position in kept], tuple(kept)
 
 
 def check_targets(task: str, outputs: Sequence[Array], judge: Judge, data: Sampled) -> None:
