@@ -20,9 +20,9 @@ from pocketforge.facts.kinds import look_up
 from pocketforge.facts.processors import check_threads
 from pocketforge.facts.versions import recipe_versions
 from pocketforge.files import is_special
-from pocketforge.plan.roles import loss_role, teacher_role
+from pocketforge.plan.roles import judging_role, loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
-from pocketforge.recipe import Data, Model, Recipe
+from pocketforge.recipe import Data, Model, Output, Recipe
 from pocketforge.recipe.compress import Finetune
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import look_at
@@ -94,6 +94,8 @@ def _model_roles(recipe: Recipe, notes: list[str]) -> dict[str, _Role]:
                 roles["labels"] = _exactly(recipe.resolve(table.labels))
         elif isinstance(table, Finetune):
             roles |= _training_roles(recipe, table)
+        elif isinstance(table, Output):
+            roles |= _judging_roles(recipe, table)
     return roles
 
 
@@ -122,6 +124,16 @@ def _training_roles(recipe: Recipe, entry: Finetune) -> dict[str, _Role]:
         loss = recipe.resolve(entry.loss.partition(":")[0])
         roles[loss_role(entry.loss)] = _Role(functools.partial(_plainly, functools.partial(module_files, loss)))
     return roles
+
+
+def _judging_roles(recipe: Recipe, output: Output) -> dict[str, _Role]:
+    """The code of the user's metrics and post-processing."""
+    from pocketforge.model.files import module_files
+
+    return {
+        judging_role(file): _Role(functools.partial(_plainly, functools.partial(module_files, recipe.resolve(file))))
+        for file in output.named_files().values()
+    }
 
 
 def _definition(recipe: Recipe, definition: str, *more: str) -> _Role:

@@ -20,6 +20,8 @@ from pocketforge.registries import (
 
 # What [[compress]] and the studies use besides torch (the extra `compress`).
 COMPRESS_LIBRARIES = ("torch-pruning", "accelerate", "tensorboard", "matplotlib")
+# What outputs with roles are judged with (the extra `metrics`).
+METRICS_LIBRARIES = ("torchmetrics", "faster-coco-eval", "scipy")
 # What a recipe's model may be of.
 _MODEL_LIBRARIES = ("torchvision", "timm", "transformers")
 
@@ -79,7 +81,7 @@ def runtime_versions(name: str) -> dict[str, str]:
 
 def _libraries(rows: Iterable[Info]) -> set[str]:
     """What these rows name, and what every build may use."""
-    names = {*COMPRESS_LIBRARIES, *_MODEL_LIBRARIES}
+    names = {*COMPRESS_LIBRARIES, *METRICS_LIBRARIES, *_MODEL_LIBRARIES}
     names.update(*(stage.libraries for stage in STAGES.values()))
     for row in rows:
         if isinstance(row, RuntimeInfo):
