@@ -131,7 +131,15 @@ def open_dataset(spec: DataSpec, resolve: Resolve, labels_file: Path | None = No
 
     Raises ModelError for missing or malformed data, too few samples, or a labels file that does not fit.
     """
-    source = open_source(spec.source, resolve, dataclasses.asdict(spec.split_folders) if spec.split_folders else None)
+    given = read_labels(labels_file) if labels_file is not None else ()
+    source = open_source(
+        spec.source,
+        resolve,
+        dataclasses.asdict(spec.split_folders) if spec.split_folders else None,
+        labels=given,
+        columns=spec.columns,
+        mask_values=spec.mask_values,
+    )
     split = split_samples(
         source.ids,
         source.split,
@@ -140,10 +148,11 @@ def open_dataset(spec: DataSpec, resolve: Resolve, labels_file: Path | None = No
         eval_samples=spec.eval_samples,
         calibration_samples=spec.calibration_samples,
         digest=source.digest,
+        sketch=source.sketch,
     )
     labels = source.labels
     if labels_file is not None and spec.task == "classification":
-        labels = _agreeing(read_labels(labels_file), source.labels, labels_file)
+        labels = _agreeing(given, source.labels, labels_file)
     return Dataset(source, split, spec.preprocess, labels, spec.task, spec.source)
 
 

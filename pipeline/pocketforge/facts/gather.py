@@ -106,7 +106,7 @@ def _data(recipe: Recipe, table: Data, notes: list[str]) -> _Role:
     split_folders = dataclasses.asdict(table.split_folders) if table.split_folders else None
 
     def files() -> tuple[Iterable[Path], str]:
-        read = look_at_data(table.source, recipe.resolve, split_folders)
+        read = look_at_data(table.source, recipe.resolve, split_folders, table.columns)
         notes[:] = read.notes
         return read.paths, read.layout
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pocketforge.recipe.columns import Columns
 from pocketforge.recipe.names import Layout
 from pocketforge.recipe.ranges import COUNT, INNER_SHARE, Range, check_path, check_ranges
 from pocketforge.registries import SOURCES, SourceInfo
@@ -74,11 +75,12 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True)
 class SplitFolders:
-    """Which folders of an image folder are its splits, where their names do not say so. None: all are classes.
+    """Which parts of a source are its splits, where their names do not say so: folders, files, lists, or the words of a
+    table's split column (docs/data.md says which of them a source has). None: all is to be split.
 
     Attributes:
-        train: Folders that are trained on and calibrate.
-        eval: Folders that are evaluated; empty: a share of `train` is.
+        train: Parts that are trained on and calibrate.
+        eval: Parts that are evaluated; empty: a share of `train` is.
     """
 
     train: tuple[str, ...] = ()
@@ -100,14 +102,16 @@ class Data:
     """Real samples.
 
     Attributes:
-        source: `digits`, `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE`, `module.py:function`, or a kind of an installed
-            package.
+        source: A row of SOURCES, `WORD:PLACE` (docs/data.md), or `module.py:function`.
         labels: Text file, one class name a line; empty for the source's own names.
         eval_fraction: Share held out to evaluate, between 0 and 1, where the source has no official split.
         eval_samples: At most so many are evaluated.
         calibration_samples: So many fix the int8 ranges; none is an eval sample.
         preprocess: What happens to a raw sample; None feeds arrays as they are, and scales images.
-        split_folders: Of image folders: which folders are splits; None goes by their names.
+        split_folders: Which parts of the source are splits; None goes by their names.
+        columns: Of tables: which columns are what; None goes by their names.
+        mask_values: Of masks: the value of each class, by class number; empty where values are the numbers. [0, 255]
+            makes 255 class 1, which else is ignored.
     """
 
     source: str
@@ -117,11 +121,14 @@ class Data:
     calibration_samples: int = 100
     preprocess: Preprocess | None = None
     split_folders: SplitFolders | None = None
+    columns: Columns | None = None
+    mask_values: tuple[int, ...] = ()
 
     RANGES: ClassVar[Mapping[str, Range]] = {
         "eval_fraction": INNER_SHARE,
         "eval_samples": COUNT,
         "calibration_samples": COUNT,
+        "mask_values": Range(0, 65_535),
     }
 
     def __post_init__(self) -> None:
@@ -136,6 +143,14 @@ class Data:
         if self.split_folders is not None and not info.split_folders:
             able = " or ".join(f"{name}:{row.place}" for name, row in SOURCES.items() if row.split_folders)
             raise ValueError(f"split_folders is for source {able}, found {self.source!r}")
+        if self.columns is not None and not info.columns:
+            able = " or ".join(f"{name}:{row.place}" for name, row in SOURCES.items() if row.columns)
+            raise ValueError(f"columns is for source {able}, found {self.source!r}")
+        if self.mask_values and "mask" not in info.targets:
+            able = " or ".join(f"{name}:{row.place}" for name, row in SOURCES.items() if "mask" in row.targets)
+            raise ValueError(f"mask_values is for source {able}, found {self.source!r}")
+        if len(set(self.mask_values)) != len(self.mask_values):
+            raise ValueError(f"mask_values: wanted another value for each class, found {list(self.mask_values)}")
         check_path(self.source, "source")
         check_path(self.labels, "labels")
         check_ranges(self)
@@ -145,9 +160,9 @@ class Data:
         kind, place = parse_source(self.source)
         if kind == FUNCTION:
             place = place.partition(":")[0]
-        elif SOURCES[kind].place not in ("DIR", "FILE"):
+        elif SOURCES[kind].place not in ("DIR", "FILE", "PATH"):
             place = ""
-        return {"labels": self.labels, "source": place}
+        return {"labels": self.labels, "source": place, "columns.folder": self.columns.folder if self.columns else ""}
 
     def _check_units(self, info: SourceInfo) -> None:
         """mean and std of images are of what they are scaled to: by default 0..1."""

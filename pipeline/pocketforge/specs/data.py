@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pocketforge.recipe.columns import Columns
 from pocketforge.recipe.data import Data, Preprocess, SplitFolders
 from pocketforge.specs.base import Spec
 
@@ -23,7 +24,9 @@ class DataSpec(Spec):
         eval_samples: The most samples to evaluate on.
         calibration_samples: So many train samples are set apart to calibrate with.
         preprocess: From a raw sample to the model's input; None leaves arrays as they are.
-        split_folders: Which of an image folder's folders are its splits; None where their names say so.
+        split_folders: Which parts of the source are its splits; None where their names say so.
+        columns: Which columns of a table are what; None where their names say so.
+        mask_values: The value of each class in a mask; empty where values are the numbers.
         seed: Of the split.
         task: `classification` or `regression`.
         reading: Changes when sources give other samples for the same files.
@@ -35,6 +38,8 @@ class DataSpec(Spec):
     calibration_samples: int
     preprocess: Preprocess | None
     split_folders: SplitFolders | None
+    columns: Columns | None
+    mask_values: tuple[int, ...]
     seed: int
     task: str
     reading: int = READING
@@ -49,6 +54,8 @@ def data_spec(data: Data, seed: int, task: str) -> DataSpec:
         calibration_samples=data.calibration_samples,
         preprocess=data.preprocess,
         split_folders=data.split_folders,
+        columns=data.columns,
+        mask_values=data.mask_values,
         seed=seed,
         task=task,
     )
