@@ -474,9 +474,9 @@ class SourceInfo:
 
     Attributes:
         module: What finds its files and reads them: a data.base.SourceModule.
-        place: What stands after the colon, in capitals: DIR, FILE and PATH (a file or a folder) are paths of the recipe,
-            which must be there, and of a folder the listing decides which files are read; another word is the module's
-            own. Empty: nothing does.
+        place: What stands after the colon, in capitals: DIR, FILE and PATH (a file or a folder) are paths of the
+            recipe, which must be there, and of a folder the listing decides which files are read; another word is the
+            module's own. Empty: nothing does.
         largest: The largest raw value of its images, which becomes 1.0; 0 where samples are no images.
         largest_deep: The same for images of 16 bits, which the source may have too; 0 where it has none.
         split_folders: Whether the recipe may say which of its parts are splits.
@@ -519,9 +519,7 @@ _TABLE_TARGETS = (
     "label", "labels", "mask", "boxes", "classes", "crowd", "keypoints", "areas", "tags", "text", "image", "waveform",
     "value",
 )  # fmt: skip
-_TABLE_INIT = (
-    'columns = { inputs = ["path"], targets = { label = "label" }, split = "split", slices = ["device"] }',
-)
+_TABLE_INIT = ('columns = { inputs = ["path"], targets = { label = "label" }, split = "split", slices = ["device"] }',)
 _SPLIT_INIT = 'split_folders = { train = ["train"], eval = ["val"] } # where names do not say it'
 
 _SOURCES: dict[str, SourceInfo] = {

@@ -31,7 +31,5 @@ def open_source(
     `resolve` makes a path written in the recipe absolute; the rest is what the recipe says besides (`base.Place`).
     Raises ModelError when the data is missing or malformed, ToolMissing when the source's library is not installed.
     """
-    module, place = source_of(
-        source, resolve, split_folders, labels=labels, columns=columns, mask_values=mask_values
-    )
+    module, place = source_of(source, resolve, split_folders, labels=labels, columns=columns, mask_values=mask_values)
     return module.open_place(place)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from pocketforge.data.base import Place, SourceFiles, SourceModule
+from pocketforge.data.base import Place, SourceFiles, SourceModule, SplitName
 from pocketforge.errors import ModelError, PluginFailed, first_line
 from pocketforge.files import Resolve, is_special
 from pocketforge.recipe.columns import Columns
@@ -92,3 +93,11 @@ def inside(folder: Path, written: str, where: str) -> Path:
             "data lies in one folder, which goes into keys whole; name the folder that holds all of it",
         )
     return path
+
+
+def layout_digest(folder: Path, parts: Iterable[tuple[SplitName | None, Path]]) -> str:
+    """Of what files' places say besides their content: the split of each."""
+    digest = hashlib.sha256()
+    for split, path in parts:
+        digest.update(f"{split}\0{path.relative_to(folder).as_posix()}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -66,7 +66,11 @@ def _tell(names: Sequence[str], chosen: Mapping[str, SplitName | None], where: s
         "evaluated": [name for name in names if chosen.get(name) == "eval"],
         "left out": [name for name in names if name not in chosen],
     }
-    told = [f"{', '.join(some(found))} {'is' if len(found) == 1 else 'are'} {what}" for what, found in groups.items() if found]
+    told = [
+        f"{', '.join(some(found))} {'is' if len(found) == 1 else 'are'} {what}"
+        for what, found in groups.items()
+        if found
+    ]
     notes.append(f"splits of {where}: {'; '.join(told)}")
 
 

@@ -101,12 +101,16 @@ class Splits(Sequence[SplitName | None]):
     @overload
     def __getitem__(self, index: slice) -> list[SplitName | None]: ...
 
-    def __getitem__(self, index: int | slice) -> SplitName | None | list[SplitName | None]:
+    def __getitem__(self, index: int | slice) -> SplitName | list[SplitName | None] | None:
         if isinstance(index, slice):
             return [_SPLITS[code] for code in self._codes[index]]
         return _SPLITS[self._codes[index]]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(a == b for a, b in zip(self, other))
+        return (
+            isinstance(other, Sequence)
+            and len(self) == len(other)
+            and all(a == b for a, b in zip(self, other, strict=True))
+        )
 
     __hash__ = None  # type: ignore[assignment]

@@ -10,15 +10,12 @@ import numpy as np
 from pocketforge.data.base import Array
 from pocketforge.errors import ModelError, ToolMissing
 
-# What libsndfile reads in every build of it. MP3 is none: its decoders differ in where a sample begins.
-ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".aiff", ".aif", ".au"})
-
 
 def read_audio(path: Path, data: bytes | None = None) -> tuple[Array, int]:
     """Float32 (T,) of one channel, (T, channels) of more, of -1 to 1, and the rate in Hz.
 
     Integers are divided by the largest of their width (32768 of 16 bits), as libsndfile does. data: the content, where
-    the path only names it. Raises ModelError, with the path, for a damaged or empty file, ToolMissing without soundfile.
+    the path only names it. Raises ModelError, with the path, for a damaged or empty file; ToolMissing.
     """
     try:
         import soundfile

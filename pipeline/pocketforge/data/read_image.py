@@ -38,7 +38,9 @@ def read_image(path: Path, data: bytes | None = None) -> tuple[Array, bool]:
 
     try:
         # The formats whose endings are read: a file of another kind under such a name is not handed to other readers.
-        with Image.open(io.BytesIO(data) if data is not None else path, formats=sorted(set(image_formats().values()) - {"MPO"})) as image:
+        with Image.open(
+            io.BytesIO(data) if data is not None else path, formats=sorted(set(image_formats().values()) - {"MPO"})
+        ) as image:
             # MPO: phones' photographs, whose further frames are previews and the other eye.
             frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
             ImageOps.exif_transpose(image, in_place=True)

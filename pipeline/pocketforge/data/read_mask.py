@@ -61,7 +61,9 @@ def _numbers(stored: Array, values: Sequence[int], path: Path) -> Array:
                 "give the value of every class, in the order of class numbers",
             )
     if numbers.min() < 0 or numbers.max() > 65_535:
-        raise ModelError(f"data.source: the mask {path} has values {numbers.min()} to {numbers.max()}: wanted 0 to 65535")
+        raise ModelError(
+            f"data.source: the mask {path} has values {numbers.min()} to {numbers.max()}: wanted 0 to 65535"
+        )
     return numbers.astype(np.uint8 if numbers.max() <= IGNORED else np.uint16)
 
 

@@ -1,4 +1,4 @@
-"""Which columns of a table of samples are what: of a CSV, Parquet or JSON-lines file, a tar's parts, a data set's features."""
+"""Which columns of a table of samples are what."""
 
 from __future__ import annotations
 

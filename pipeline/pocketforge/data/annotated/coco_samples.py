@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pocketforge.data.annotated.coco import Annotated, images_of, read_json
-from pocketforge.data.annotated.object_samples import Objects, numbered, told_empty
+from pocketforge.data.annotated.coco_files import Annotated, images_of, read_json
+from pocketforge.data.annotated.object_samples import Objects, numbered, told_empty, value_in_masks
 from pocketforge.data.base import Array
 from pocketforge.data.boxes import BoxNotes, check_box
 from pocketforge.data.file_samples import ImageFiles
@@ -73,7 +73,9 @@ class CocoImages(ImageFiles):
             key, size = image.get("id"), (image.get("height"), image.get("width"))
             where = f"data.source: {each.path}: images[{number}]"
             if not isinstance(key, int | str) or key in places:
-                raise ModelError(f"{where} ({image['file_name']}) has {'no id' if key is None else f'id {key!r} twice'}")
+                raise ModelError(
+                    f"{where} ({image['file_name']}) has {'no id' if key is None else f'id {key!r} twice'}"
+                )
             if not all(type(side) is int and side > 0 for side in size):
                 raise ModelError(f"{where} ({image['file_name']}) has no height and width in pixels, found {size}")
             places[key] = first + number
@@ -83,7 +85,9 @@ class CocoImages(ImageFiles):
         for number, entry in enumerate(content["annotations"]):
             where = f"{each.path}: annotations[{number}] (id {entry.get('id')})"
             if entry.get("image_id") not in places:
-                raise ModelError(f"data.source: {where} is of image_id {entry.get('image_id')!r}, which is no image's id")
+                raise ModelError(
+                    f"data.source: {where} is of image_id {entry.get('image_id')!r}, which is no image's id"
+                )
             self._add(places[entry["image_id"]], entry, where)
 
     def _add(self, place: int, entry: Mapping[str, Any], where: str) -> None:
@@ -109,7 +113,9 @@ class CocoImages(ImageFiles):
         self._whole = self._whole and bool(outline)
         if outline:
             # As text: a hundred times smaller than lists of numbers.
-            self._segments[place].append((number, json.dumps(outline, separators=(",", ":"))))
+            self._segments[place].append(
+                (value_in_masks(number, self.labels), json.dumps(outline, separators=(",", ":")))
+            )
 
     def sample(self, index: int) -> tuple[tuple[Array, ...], Targets]:
         image, size = self.image(index), self._sizes[index]
@@ -173,5 +179,3 @@ def _refuse_twice(ids: Sequence[str], found: Sequence[Annotated]) -> None:
                 f"data.source: {files}: the image {sample_id} is named twice", "an image is in one split, once"
             )
         seen.add(sample_id)
-
-

@@ -57,7 +57,9 @@ def numbered(names: Sequence[str], given: tuple[str, ...], where: str) -> dict[s
     Raises ModelError for a name that is not given, and for one that stands there twice, so that it says no number.
     """
     order = given or tuple(names)
-    twice = sorted({name for name in order if order.count(name) > 1} & set(names)) if len(set(order)) < len(order) else []
+    twice = (
+        sorted({name for name in order if order.count(name) > 1} & set(names)) if len(set(order)) < len(order) else []
+    )
     if twice:
         of = "data.labels" if given else where
         raise ModelError(f"data.source: {of} has the class name {twice[0]!r} twice, and names say the numbers")
@@ -80,3 +82,13 @@ def told_empty(empty: int, images: int, where: str) -> list[str]:
             "an image without objects is fine, a data set without any is not",
         )
     return [f"{empty} of {images} images have no objects"] if empty else []
+
+
+def value_in_masks(number: int, labels: Sequence[str]) -> int:
+    """What a class is in a mask, where 0 is the background: the class number, or one more where no class is that."""
+    return number if has_background(labels) else number + 1
+
+
+def has_background(labels: Sequence[str]) -> bool:
+    """Whether class 0 is the background."""
+    return bool(labels) and labels[0].strip("_ ").lower() in ("background", "bg")
