@@ -86,13 +86,15 @@ def inside(folder: Path, written: str, where: str) -> Path:
     written: relative to the folder, or absolute. where: begins the error. Links in the folder are followed: they are
     the user's own, names in a data set are anybody's.
     """
-    path = Path(os.path.normpath(folder / written))
-    if "\0" in written or not path.is_relative_to(os.path.normpath(folder)):
+    # Texts: of a million paths this is what time goes to.
+    root = os.path.normpath(folder)
+    path = os.path.normpath(os.path.join(root, written))
+    if "\0" in written or not (path == root or path.startswith(os.path.join(root, ""))):
         raise ModelError(
             f"{where} names {written!r}, which is not in {folder}",
             "data lies in one folder, which goes into keys whole; name the folder that holds all of it",
         )
-    return path
+    return Path(path)
 
 
 def layout_digest(folder: Path, parts: Iterable[tuple[SplitName | None, Path]]) -> str:

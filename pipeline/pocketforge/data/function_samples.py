@@ -135,7 +135,7 @@ def call(path: Path, name: str) -> Source:
     if not parts or any(isinstance(each, dict | str | bytes) or not count for each, count, _ in parts):
         kind = type(result if isinstance(result, dict) else samples).__name__
         raise ModelError(
-            f"data.source: {name}() in {path} returned {kind}{'' if counts and min(counts) else ' (empty)'}",
+            f"data.source: {name}() in {path} returned {kind}{' (empty)' if 0 in counts else ''}",
             'return (x, y), (x, y, labels), a sequence of (x, y) samples, or {"train": …, "eval": …} of sequences',
         )
     return SampleSequence(parts, path)

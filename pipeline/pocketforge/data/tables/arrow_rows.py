@@ -12,7 +12,7 @@ from typing import Any
 
 from pocketforge.data.official_splits import choose_parts
 from pocketforge.data.tables.object_rows import cell_of, columns_of
-from pocketforge.data.tables.rows import Cell, FileKind, Part
+from pocketforge.data.tables.rows import Blob, Cell, FileKind, Part
 from pocketforge.errors import ModelError, ToolMissing
 
 _PIECE, _BATCH = 256, 1000
@@ -20,17 +20,13 @@ _HINT = "the folder of dataset.save_to_disk(…): it holds dataset_info.json and
 
 
 @dataclass(frozen=True, slots=True)
-class HeldFile:
+class HeldFile(Blob):
     """A file's content that a record holds.
 
     Attributes:
-        kind: As the data set's features say.
-        name: For errors.
         data: The content.
     """
 
-    kind: FileKind
-    name: Path
     data: bytes
 
     def read(self) -> bytes:

@@ -39,11 +39,13 @@ class ClassNames:
         self._numbers: dict[str, int] = {}
         self.labels: tuple[str, ...] = ()
 
-    def add(self, cell: Cell, index: int, where: str) -> None:
+    def knows(self, cell: Cell) -> bool:
+        """Whether it is a name that was seen already."""
+        return isinstance(cell, str) and cell in self._names
+
+    def add(self, cell: Cell, where: str) -> None:
         """where: of the record. Raises ModelError for a cell that is neither a name nor a whole number."""
         if isinstance(cell, str):
-            if cell in self._names:
-                return
             if not self._typed and isinstance(number_in(cell), int):
                 self._first_number = self._first_number or where
             else:

@@ -84,6 +84,7 @@ class ColumnSource(PlainSource):
         at = {name: place for place, name in enumerate(columns)}
         inputs = [at[name] for name in (*chosen.inputs, *chosen.features)]
         whole = [place for place, kind in enumerate(self._kinds) if kind == "whole"]
+        classes = self._reading.classes
         named = [(kind, at[column], column) for name, kind, column in chosen.targets if name in (kind, "label")]
         for index, cells in enumerate(rows.scan(columns)):
             if chosen.split:
@@ -92,16 +93,16 @@ class ColumnSource(PlainSource):
                 ids.append(str(cells[at[chosen.id]]))
             for kind, place, column in named:
                 for cell in class_cells(kind, cells[place], typed=rows.typed):
-                    if cell is None or cell == "" or (kind == "tags" and cell == -100):
+                    if cell is None or cell == "" or classes.knows(cell) or (kind == "tags" and cell == -100):
                         continue
-                    self._reading.classes.add(cell, index, f"{rows.where(index)} ({column})")
+                    classes.add(cell, f"{rows.where(index)} ({column})")
             for place in whole:
                 if self._kinds[place] == "whole" and not _is_whole(cells[inputs[place]], rows.typed):
                     self._kinds[place] = "real"
             if self._plain:
                 held = as_text([cells[place] for place in inputs])
                 self._sketches.append(int.from_bytes(hashlib.blake2b(held, digest_size=8).digest(), "little"))
-        self._reading.classes.close()
+        classes.close()
 
     def _needed(self) -> set[str]:
         chosen = self._columns

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +91,7 @@ _FILES: dict[str, str] = {"image": "an image", "sound": "a sound file", "array":
 
 def as_text(cell: Cell) -> bytes:
     """What a plain cell is, in one way for all."""
-    return json.dumps(cell, ensure_ascii=True, default=str).encode()
+    return repr(cell).encode("utf-8", "surrogatepass")
 
 
 def kind_of_input(cell: Cell, *, typed: bool, files: bool) -> InputKind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias
 
 from pocketforge.data.base import SplitName
 
@@ -15,8 +15,8 @@ FileKind = Literal["image", "sound", "array"]
 Cell: TypeAlias = object
 
 
-@runtime_checkable
-class Blob(Protocol):
+@dataclass(frozen=True, slots=True)
+class Blob:
     """The content of a file that lies in the table itself.
 
     Attributes:
@@ -24,17 +24,16 @@ class Blob(Protocol):
         name: For errors.
     """
 
-    @property
-    def kind(self) -> FileKind: ...
+    kind: FileKind
+    name: Path
 
-    @property
-    def name(self) -> Path: ...
-
-    def read(self) -> bytes: ...
+    def read(self) -> bytes:
+        """Raises ModelError where it cannot be read."""
+        raise NotImplementedError
 
     def sketch(self) -> bytes:
         """8 bytes that are equal where contents are."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

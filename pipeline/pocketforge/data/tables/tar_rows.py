@@ -16,7 +16,7 @@ from pocketforge.data.base import SplitName
 from pocketforge.data.packed import Texts
 from pocketforge.data.tables.file_cells import file_kind
 from pocketforge.data.tables.object_rows import cell_of, columns_of, parse_object
-from pocketforge.data.tables.rows import Cell, FileKind, Part
+from pocketforge.data.tables.rows import Blob, Cell, Part
 from pocketforge.errors import ModelError
 from pocketforge.files import refuse_special
 
@@ -31,19 +31,15 @@ _HINT = "a sample's members follow each other: a/1.jpg, a/1.cls, a/1.json, a/2.j
 
 
 @dataclass(frozen=True, slots=True)
-class TarMember:
+class TarMember(Blob):
     """The content of one member.
 
     Attributes:
-        kind: What it is, by its ending.
-        name: The tar's path with the member's name behind it, for errors.
         tar: The tar's path.
         offset: Where its content begins, in bytes.
         size: Of its content, in bytes.
     """
 
-    kind: FileKind
-    name: Path
     tar: Path
     offset: int
     size: int
