@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pocketforge.data.preprocess import apply, describe
+from pocketforge.data.preprocess import About, prepare
+from pocketforge.data.preprocess_words import describe
 from pocketforge.errors import ModelError
 from pocketforge.outcomes.files import to_json
 from pocketforge.recipe import Data, Preprocess
@@ -17,6 +18,10 @@ from pocketforge.specs.data import data_spec
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+
+
+def apply(preprocess, value_max, inputs):
+    return prepare(preprocess, inputs, About(value_max)).inputs
 
 
 def follow(description, image):
@@ -58,7 +63,7 @@ def follow(description, image):
     ],
 )
 def test_the_description_is_enough_to_do_it_again(preprocess):
-    description = to_json(describe(preprocess, 255.0))
+    description = to_json(describe(preprocess, About(255.0)))
     assert json.loads(json.dumps(description)) == description
     (result,) = apply(preprocess, 255.0, (RGB,))
     assert result.dtype == np.float32 and result.flags.c_contiguous
@@ -105,7 +110,7 @@ def test_without_preprocessing_numbers_pass_as_they_are():
     result = apply(None, 0.0, (tokens, floats))
     assert result[0].dtype == np.int64 and np.array_equal(result[0], tokens)
     assert result[1].dtype == np.float32
-    assert to_json(describe(None, 0.0)) == {"input": None, "output": None, "steps": []}
+    assert to_json(describe(None, About())) == {"input": None, "output": None, "steps": []}
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ class Source(Protocol):
         value_max: The raw value that preprocessing scales to 1.0; 0 leaves values as they are.
         as_images: Samples are images, scaled and laid out even when the recipe asks for no preprocessing.
         reading: What was done to make a raw sample from its file, as steps of the sidecar's preprocessing.
+        sample_rate: Of audio, in Hz, one for all samples; 0 where inputs are none.
     """
 
     @property
@@ -50,6 +51,9 @@ class Source(Protocol):
 
     @property
     def reading(self) -> Sequence[PreprocessStep]: ...
+
+    @property
+    def sample_rate(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -118,6 +122,7 @@ class PlainSource:
 
     as_images = False
     reading: Sequence[PreprocessStep] = ()
+    sample_rate = 0
 
     def notes(self) -> Sequence[str]:
         return ()

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from pocketforge.data import open_source
 from pocketforge.data.base import Array, Source
 from pocketforge.data.labels import read_labels
-from pocketforge.data.preprocess import apply
+from pocketforge.data.preprocess import About, prepare
 from pocketforge.data.split import Split, split_samples
 from pocketforge.data.targets import class_number, real_target
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
-from pocketforge.recipe import Preprocess, Recipe
+from pocketforge.recipe import Recipe
+from pocketforge.recipe.preprocess import Preprocessing
 from pocketforge.specs.data import DataSpec, data_spec
 
 # Of a checked sample: a class number, or real numbers.
@@ -37,16 +38,16 @@ class Samples:
         task: "classification" or "regression".
         classes: How many classes there are; 0 where that is not known.
         where: The source as the recipe names it, for errors.
-        value_max: The raw value that becomes 1.0; 0 leaves values as they are.
+        about: What the source says of its raw samples.
     """
 
     source: Source
     indices: Sequence[int]
-    preprocess: Preprocess | None
+    preprocess: Preprocessing
     task: str
     classes: int  # 0: not known
     where: str  # the source as the recipe names it, for errors
-    value_max: float
+    about: About
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -72,7 +73,7 @@ class Samples:
 
     def _checked(self, raw: tuple[Array, ...], target: object, where: str) -> tuple[tuple[Array, ...], Target]:
         try:
-            inputs = apply(self.preprocess, self.value_max, raw)
+            inputs = prepare(self.preprocess, raw, self.about).inputs
         except ModelError as error:
             raise ModelError(f"{where}: {error.message}", error.hint) from error
         for number, array in enumerate(inputs):
@@ -95,23 +96,29 @@ class Dataset:
         labels: Class names from the labels file, else the source's, else ().
         task: "classification" or "regression".
         where: The source as the recipe names it, for errors.
+        resolve: Makes a path written in the recipe absolute.
     """
 
     source: Source
     split: Split
-    preprocess: Preprocess | None
+    preprocess: Preprocessing
     labels: tuple[str, ...]
     task: str
     where: str = "data"
+    resolve: Resolve = Path
 
     @property
     def value_max(self) -> float:
         """The raw value that becomes 1.0. Arrays are images only where the recipe preprocesses them."""
         return self.source.value_max if self.preprocess is not None or self.source.as_images else 0.0
 
+    @property
+    def about(self) -> About:
+        return About(self.value_max, self.source.sample_rate, tuple(self.source.reading), self.resolve)
+
     def samples(self, indices: Sequence[int]) -> Samples:
         known = len(self.labels)
-        return Samples(self.source, indices, self.preprocess, self.task, known, self.where, self.value_max)
+        return Samples(self.source, indices, self.preprocess, self.task, known, self.where, self.about)
 
     @property
     def calibration(self) -> Samples:
@@ -144,7 +151,7 @@ def open_dataset(spec: DataSpec, resolve: Resolve, labels_file: Path | None = No
     labels = source.labels
     if labels_file is not None and spec.task == "classification":
         labels = _agreeing(read_labels(labels_file), source.labels, labels_file)
-    return Dataset(source, split, spec.preprocess, labels, spec.task, spec.source)
+    return Dataset(source, split, spec.preprocess, labels, spec.task, spec.source, resolve)
 
 
 def open_recipe(recipe: Recipe) -> Dataset:

@@ -36,6 +36,18 @@ class Geometry:
     def is_identity(self) -> bool:
         return (self.scale_x, self.scale_y, self.offset_x, self.offset_y, self.size) == (1, 1, 0, 0, self.raw_size)
 
+    def stretched_to(self, size: tuple[int, int]) -> Geometry:
+        """The same, with the input resized to another height and width."""
+        high, wide = (new / old for new, old in zip(size, self.size, strict=True))
+        return Geometry(
+            self.scale_x * wide, self.scale_y * high, self.offset_x * wide, self.offset_y * high, self.raw_size, size
+        )
+
+    def moved(self, right: float, down: float, size: tuple[int, int]) -> Geometry:
+        """The same, cropped (negative) or padded (positive) on the left by `right` pixels and above by `down`, to a
+        height and width."""
+        return Geometry(self.scale_x, self.scale_y, self.offset_x + right, self.offset_y + down, self.raw_size, size)
+
     def points(self, places: Array) -> Array:
         """(…, 2) x and y of the raw image → of the input, float32; not clipped."""
         factor = np.asarray([self.scale_x, self.scale_y], np.float64)

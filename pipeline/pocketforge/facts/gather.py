@@ -24,6 +24,7 @@ from pocketforge.plan.roles import loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
 from pocketforge.recipe import Data, Model, Recipe
 from pocketforge.recipe.compress import Finetune
+from pocketforge.recipe.preprocess import STEP_LIBRARIES
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, STAGES, RuntimeInfo
 from pocketforge.run.fingerprints import Fingerprints
@@ -94,6 +95,8 @@ def _model_roles(recipe: Recipe, notes: list[str]) -> dict[str, _Role]:
             roles["data"] = _data(recipe, table, notes)
             if table.labels:
                 roles["labels"] = _exactly(recipe.resolve(table.labels))
+            if used := sorted({recipe.resolve(file) for file in table.preprocess_files().values()}):
+                roles["preprocess"] = _exactly(*used)
         elif isinstance(table, Finetune):
             roles |= _training_roles(recipe, table)
     return roles
@@ -161,6 +164,7 @@ def installed_versions(runtimes: Mapping[str, RuntimeInfo] = RUNTIMES) -> dict[s
         names.update(runtime.export_libraries, runtime.run_libraries)
     names.update(*(source.libraries for source in SOURCES.values()))
     names.update(*(scheme.libraries for scheme in SCHEMES.values()))
+    names.update(STEP_LIBRARIES)
     versions = {}
     for name in sorted(names | {"torchvision", "timm", "transformers"} | set(COMPRESS_LIBRARIES)):
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pocketforge.recipe.data import Data, Preprocess, SplitFolders
+from pocketforge.recipe.data import Data, SplitFolders
+from pocketforge.recipe.preprocess import Preprocessing
 from pocketforge.specs.base import Spec
 
 # How sources read: 2 turns images by EXIF, reads more kinds of them, sees more splits, divides uint8 arrays by 255.
@@ -22,7 +23,7 @@ class DataSpec(Spec):
         eval_fraction: Share of the samples to evaluate on, 0 to 1, where the source has no split of its own.
         eval_samples: The most samples to evaluate on.
         calibration_samples: So many train samples are set apart to calibrate with.
-        preprocess: From a raw sample to the model's input; None leaves arrays as they are.
+        preprocess: From a raw sample to the model's inputs, a short table or lists; None leaves arrays as they are.
         split_folders: Which of an image folder's folders are its splits; None where their names say so.
         seed: Of the split.
         task: `classification` or `regression`.
@@ -33,7 +34,7 @@ class DataSpec(Spec):
     eval_fraction: float
     eval_samples: int
     calibration_samples: int
-    preprocess: Preprocess | None
+    preprocess: Preprocessing
     split_folders: SplitFolders | None
     seed: int
     task: str

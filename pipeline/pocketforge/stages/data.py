@@ -12,7 +12,7 @@ from pocketforge import events
 from pocketforge.data.arrays_on_disk import create_samples
 from pocketforge.data.dataset import Dataset, Samples, open_dataset
 from pocketforge.data.labels import repeated_names
-from pocketforge.data.preprocess import describe
+from pocketforge.data.preprocess_words import describe
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.metrics import Array
@@ -96,7 +96,7 @@ def _sampled(dataset: Dataset, source: str, out: Path, targets: Array) -> Sample
         ids_sha256={name: _ids_digest(samples.ids) for name, samples in splits.items()},
         inputs=tuple(_tensor(array) for array in arrays),
         targets=_tensor(targets),
-        preprocess=describe(dataset.preprocess, dataset.value_max, dataset.source.reading),
+        preprocess=describe(dataset.preprocess, dataset.about),
         eval_histogram=_histogram(dataset.labels, targets) if dataset.task == "classification" else None,
         notes=tuple(note for note in (*dataset.source.notes(), repeated_names(dataset.labels)) if note),
     )
