@@ -1,7 +1,6 @@
-"""Preprocessing against the libraries that models are trained with: equal to the bit, or to the step that a test says."""
+"""Preprocessing against the libraries that models are trained with: equal to the bit, or to a step that is said."""
 
 from __future__ import annotations
-
 
 import importlib
 import sys

@@ -114,7 +114,8 @@ class Dataset:
 
     @property
     def about(self) -> About:
-        return About(self.value_max, self.source.sample_rate, tuple(self.source.reading), self.resolve)
+        source = self.source
+        return About(self.value_max, source.sample_rate, tuple(source.reading), self.resolve, source.as_images)
 
     def samples(self, indices: Sequence[int]) -> Samples:
         known = len(self.labels)

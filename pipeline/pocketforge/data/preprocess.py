@@ -31,12 +31,18 @@ class About:
         rate_hz: Of sound; 0 where there is none, or nothing says it.
         reading: Steps that made the raw samples from their files.
         resolve: Makes a path written in the recipe absolute.
+        as_images: Whether its samples are images, and nothing else.
     """
 
     value_max: float = 0.0
     rate_hz: int = 0
     reading: tuple[PreprocessStep, ...] = ()
     resolve: Resolve = Path
+    as_images: bool = False
+
+    def kind(self, steps: InputSteps) -> str:
+        """What a list is done to: image, sound or text; empty for any other numbers."""
+        return steps.kind or ("image" if self.as_images else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ def prepare(preprocess: Preprocessing, inputs: tuple[Array, ...], about: About) 
     geometry: Geometry | None = None
     for each, raw in zip(plan, inputs, strict=True):
         try:
-            if alone and not each.kind:
+            if alone and not about.kind(each):
                 _check_plain(raw, about)
             values, placed = _one_input(each, raw, about)
         except ModelError as error:
@@ -130,16 +136,17 @@ def _one_image(plan: Preprocess, inputs: tuple[Array, ...], about: About) -> Pre
 
 def _one_input(each: InputSteps, raw: Array, about: About) -> tuple[tuple[Array, ...], Geometry | None]:
     """By a list: what it makes, and where an image's pixels went."""
-    if each.kind == "text":
+    kind = about.kind(each)
+    if kind == "text":
         (step,) = each.step
         assert isinstance(step, Tokenize)
         return tokenize(step, about.resolve(step.file), raw), None
-    if each.kind == "image":
+    if kind == "image":
         image = picture(raw)
         for step in each.step:
             image = _done(step, image, about)
         return (_as_it_is(image.values),), image.geometry
-    if each.kind == "sound":
+    if kind == "sound":
         heard = sound(raw, about.rate_hz)
         for step in each.step:
             heard = _done(step, heard, about)

@@ -48,12 +48,13 @@ def _is_plain_cast(step: object) -> bool:
 
 
 def _of_list(each: InputSteps, about: About) -> InputPreprocessing:
-    steps = [words for step in each.step for words in _of(step, about)]
-    reading = about.reading if each.kind == "image" else ()
-    if not each.step:
+    kind = about.kind(each)
+    if not kind and not each.step:
         return InputPreprocessing(each.input, each.gives, None, None, ())
-    output = each.layout or ("NHWC" if each.kind == "image" else None)
-    return InputPreprocessing(each.input, each.gives, _RAW[each.kind], output, (*reading, *steps))
+    steps = [words for step in each.step for words in _of(step, about)]
+    reading = about.reading if kind == "image" else ()
+    output = each.layout or ("NHWC" if kind == "image" else None)
+    return InputPreprocessing(each.input, each.gives, _RAW[kind], output, (*reading, *steps))
 
 
 def _of(step: object, about: About) -> _Words:
@@ -71,7 +72,8 @@ def _resize(step: Resize, _: About) -> _Words:
         size = {"fit_height": box[0], "fit_width": box[1], "rounding": step.rounds}
     # Half-pixel centres, and a wider filter when shrinking: Pillow's BILINEAR, tf.image's antialias=True.
     words = {"step": "resize", **size, "filter": step.filter, "antialias": step.smooths}
-    return [words if step == Resize(size=step.size) else {**words, "like": step.like}]
+    short = bool(step.size) and (step.filter, step.like) == ("bilinear", "pil")
+    return [words if short else {**words, "like": step.like}]
 
 
 def _center_crop(step: CenterCrop, _: About) -> _Words:

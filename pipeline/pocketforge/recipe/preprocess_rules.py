@@ -102,9 +102,8 @@ def _channels(steps: Sequence[object]) -> list[Fault]:
         found = len(step.mean) if isinstance(step, Normalize) else len(step.value) if isinstance(step, Pad) else 1
         if channels and found not in (1, channels):
             what = "mean and std" if isinstance(step, Normalize) else "value"
-            faults.append(
-                Fault(f"{what}: wanted 1 value or {channels}, one a channel, found {found}", f"step[{index}]")
-            )
+            wanted = "1 value" if channels == 1 else f"1 value or {channels}, one a channel"
+            faults.append(Fault(f"{what}: wanted {wanted}, found {found}", f"step[{index}]"))
     return faults
 
 
