@@ -8,7 +8,6 @@ import numpy as np
 
 from pocketforge.data.base import Array
 
-
 # x1, y1, x2, y2 in pixels of the model's input.
 Edges = tuple[float, float, float, float]
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from pocketforge.data import preprocess_image, preprocess_sound
 from pocketforge.data.base import Array, PreprocessStep
-from pocketforge.data.geometry import Geometry
-from pocketforge.data.preprocess_image import Picture, picture
+from pocketforge.data.geometry import Geometry, stretched
+from pocketforge.data.preprocess_image import Picture, picture, planes_first
 from pocketforge.data.preprocess_sound import Sound, check_rate, sound
 from pocketforge.data.preprocess_text import tokenize
 from pocketforge.errors import ModelError
@@ -89,7 +89,8 @@ def prepare(preprocess: Preprocessing, inputs: tuple[Array, ...], about: About) 
     if plan is None:
         for raw in inputs:
             _check_plain(raw, about)
-        return Prepared(tuple(_as_it_is(raw) for raw in inputs))
+        geometry = _plain_geometry(inputs[0]) if len(inputs) == 1 else None
+        return Prepared(tuple(_as_it_is(raw) for raw in inputs), geometry)
     if isinstance(plan, Preprocess):
         return _one_image(plan, inputs, about)
     if len(plan) != len(inputs):
@@ -100,7 +101,7 @@ def prepare(preprocess: Preprocessing, inputs: tuple[Array, ...], about: About) 
         )
     alone = len(plan) == 1
     made: list[Array] = []
-    geometry: Geometry | None = None
+    geometry = None
     for each, raw in zip(plan, inputs, strict=True):
         try:
             if alone and not about.kind(each):
@@ -158,6 +159,14 @@ def _one_input(each: InputSteps, raw: Array, about: About) -> tuple[tuple[Array,
     for step in each.step:
         numbers = _done(step, numbers, about)
     return (_as_it_is(numbers.values),), None
+
+
+def _plain_geometry(raw: Array) -> Geometry | None:
+    """Of what is fed as it is: a mask's size has to be the image's. Planes come first or last; None for no image."""
+    if raw.ndim not in (2, 3):
+        return None
+    height, width = raw.shape[1:] if raw.ndim == 3 and planes_first(raw) else raw.shape[:2]
+    return stretched((height, width), (height, width))
 
 
 def _check_plain(raw: Array, about: About) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketforge.data.base import Array
-from pocketforge.data.geometry import Geometry
+from pocketforge.data.geometry import Geometry, stretched
 from pocketforge.data.preprocess_resize import resize, size_after
 from pocketforge.errors import ModelError
 from pocketforge.recipe.image_steps import CenterCrop, Color, Layout, Pad, Resize
@@ -42,13 +42,17 @@ def picture(raw: Array) -> Picture:
         raise ModelError(f"data.preprocess is for images (height, width, channels), found shape {raw.shape}")
     _check_layout(image)
     size = (image.shape[0], image.shape[1])
-    return Picture(image, Geometry(1.0, 1.0, 0.0, 0.0, size, size))
+    return Picture(image, stretched(size, size))
+
+
+def planes_first(image: Array) -> bool:
+    """A first axis of 1, 3 or 4 and a last one of more are the planes of a C×H×W array."""
+    return image.shape[0] in _CHANNELS and image.shape[2] not in _CHANNELS
 
 
 def _check_layout(image: Array) -> None:
-    """Channels come last. A first axis of 1, 3 or 4 and a last one of more are the planes of a C×H×W array."""
-    first, _, last = image.shape
-    if first in _CHANNELS and last not in _CHANNELS:
+    """Channels come last."""
+    if planes_first(image):
         raise ModelError(
             f"data.preprocess is for images (height, width, channels), found shape {image.shape}, which looks like "
             "(channels, height, width)",
