@@ -20,6 +20,7 @@ from pocketforge.data.base import Source
 from pocketforge.data.dataset import open_dataset
 from pocketforge.data.files import look_at
 from pocketforge.data.targets import Targets
+from pocketforge.errors import ModelError
 from pocketforge.recipe.data import Data
 from pocketforge.registries import SOURCES
 from pocketforge.specs.data import data_spec
@@ -147,7 +148,10 @@ def test_detectors_have_the_same_objects_in_each_form(made: Any) -> None:
 
 def test_masks_of_polygons_and_of_rle_are_painted(made: Any) -> None:
     root, data = made["coco"]
-    source = opened(data, root)
+    with pytest.raises(ModelError, match="in masks 0 is the background") as caught:
+        opened(data, root).sample(0)[1]["mask"]  # type: ignore[index]
+    assert "first line is background" in caught.value.hint
+    source = opened(data, root, ("background", *(f"digit {label}" for label in range(10))))
     for index in (0, 3):
         seen = samples.scene(int(Path(source.ids[index]).stem))
         target = source.sample(index)[1]

@@ -175,6 +175,8 @@ def plain_target(value: object) -> object:
     """
     import numpy as np
 
+    if isinstance(value, Mapping):  # targets by name
+        return value
     try:
         array = np.asarray(value)
     except (ValueError, TypeError):  # lists of unequal lengths

@@ -12,18 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketforge.data import open_source
-from pocketforge.data.base import Array, Source
+from pocketforge.data.base import Array, Source, plain_target
 from pocketforge.data.labels import read_labels
-from pocketforge.data.preprocess import apply
+from pocketforge.data.preprocess import About, prepare
+from pocketforge.data.role_targets import checked_targets
 from pocketforge.data.split import Split, split_samples
-from pocketforge.data.targets import class_number, real_target
+from pocketforge.data.targets import Targets, class_number, real_target
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
-from pocketforge.recipe import Preprocess, Recipe
-from pocketforge.specs.data import DataSpec, data_spec
+from pocketforge.recipe import Recipe
+from pocketforge.recipe.preprocess import Preprocessing
+from pocketforge.specs.data import DataSpec, WantedTarget, data_spec
 
-# Of a checked sample: a class number, or real numbers.
-Target: TypeAlias = int | NDArray[np.float32]
+# Of a checked sample: a class number, real numbers, or several targets by name.
+Target: TypeAlias = int | NDArray[np.float32] | Targets
+# What a task's own target is called among several.
+_OF_TASK = {"classification": "label", "regression": "value"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +38,21 @@ class Samples:
         source: Where raw samples are read, when they are asked for.
         indices: Those of the source's samples that are the split, in its order.
         preprocess: From a raw sample to the model's input; None feeds arrays as they are.
-        task: "classification" or "regression".
+        task: "classification", "regression" or "outputs".
         classes: How many classes there are; 0 where that is not known.
         where: The source as the recipe names it, for errors.
-        value_max: The raw value that becomes 1.0; 0 leaves values as they are.
+        about: What the source says of its raw samples.
+        targets: Those by name that outputs are held against, of task "outputs".
     """
 
     source: Source
     indices: Sequence[int]
-    preprocess: Preprocess | None
+    preprocess: Preprocessing
     task: str
     classes: int  # 0: not known
     where: str  # the source as the recipe names it, for errors
-    value_max: float
+    about: About
+    targets: tuple[WantedTarget, ...] = ()
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -72,13 +78,18 @@ class Samples:
 
     def _checked(self, raw: tuple[Array, ...], target: object, where: str) -> tuple[tuple[Array, ...], Target]:
         try:
-            inputs = apply(self.preprocess, self.value_max, raw)
+            prepared = prepare(self.preprocess, raw, self.about)
         except ModelError as error:
             raise ModelError(f"{where}: {error.message}", error.hint) from error
+        inputs = prepared.inputs
         for number, array in enumerate(inputs):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 bad = int(array.size - np.isfinite(array).sum())
                 raise ModelError(f"{where} has {bad} values that are NaN or infinite in input {number}")
+        if self.task == "outputs":
+            return inputs, checked_targets(target, self.targets, self.classes, prepared.geometry, where)
+        if isinstance(target, Targets):
+            target = _only(target, _OF_TASK[self.task], self.task, where)
         if self.task != "classification":
             return inputs, real_target(target, where)
         return inputs, class_number(target, self.classes, where)
@@ -93,25 +104,35 @@ class Dataset:
         split: Which of them calibrate, train and evaluate.
         preprocess: From a raw sample to the model's input; None feeds arrays as they are.
         labels: Class names from the labels file, else the source's, else ().
-        task: "classification" or "regression".
+        task: "classification", "regression" or "outputs".
         where: The source as the recipe names it, for errors.
+        resolve: Makes a path written in the recipe absolute.
+        targets: Those by name that outputs are held against, of task "outputs".
     """
 
     source: Source
     split: Split
-    preprocess: Preprocess | None
+    preprocess: Preprocessing
     labels: tuple[str, ...]
     task: str
     where: str = "data"
+    resolve: Resolve = Path
+    targets: tuple[WantedTarget, ...] = ()
 
     @property
     def value_max(self) -> float:
         """The raw value that becomes 1.0. Arrays are images only where the recipe preprocesses them."""
         return self.source.value_max if self.preprocess is not None or self.source.as_images else 0.0
 
+    @property
+    def about(self) -> About:
+        source = self.source
+        return About(self.value_max, source.sample_rate, tuple(source.reading), self.resolve, source.as_images)
+
     def samples(self, indices: Sequence[int]) -> Samples:
         known = len(self.labels)
-        return Samples(self.source, indices, self.preprocess, self.task, known, self.where, self.value_max)
+        of = (self.task, known, self.where, self.about, self.targets)
+        return Samples(self.source, indices, self.preprocess, *of)
 
     @property
     def calibration(self) -> Samples:
@@ -151,15 +172,25 @@ def open_dataset(spec: DataSpec, resolve: Resolve, labels_file: Path | None = No
         sketch=source.sketch,
     )
     labels = source.labels
-    if labels_file is not None and spec.task == "classification":
+    if labels_file is not None and spec.task != "regression":
         labels = _agreeing(given, source.labels, labels_file)
-    return Dataset(source, split, spec.preprocess, labels, spec.task, spec.source)
+    return Dataset(source, split, spec.preprocess, labels, spec.task, spec.source, resolve, spec.targets)
 
 
 def open_recipe(recipe: Recipe) -> Dataset:
     """`open_dataset` for a recipe."""
     labels = recipe.resolve(recipe.data.labels) if recipe.data.labels else None
-    return open_dataset(data_spec(recipe.data, recipe.seed, recipe.task), recipe.resolve, labels)
+    return open_dataset(data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged), recipe.resolve, labels)
+
+
+def _only(targets: Targets, name: str, task: str, where: str) -> object:
+    """The one that a task is about, of several."""
+    if name not in targets:
+        raise ModelError(
+            f"{where} has the targets {', '.join(targets) or 'none'}, and task {task!r} is about {name!r}",
+            "say with [[output]] what each output is, and which target it is held against",
+        )
+    return plain_target(targets[name])
 
 
 def _agreeing(labels: tuple[str, ...], found: tuple[str, ...], path: Path) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pocketforge.outcomes.accuracy import OutputScore
+
 
 @dataclass(frozen=True, slots=True)
 class ModelTensor:
@@ -44,11 +46,13 @@ class Reference:
     Attributes:
         parameters: How many values the model has to learn.
         macs: Multiply-accumulates of one inference.
-        accuracy: Every metric of the task, on the eval samples.
+        accuracy: Every metric by its name, on the eval samples: of the first output that has it.
         eval_samples: How many those are.
         inputs: What the model takes, in order.
         outputs: What it answers, in order; outputs_0.npy and so on hold the answers.
         weights: How the weights were read; None where the definition brings its own.
+        scores: The metrics of every output that has a role.
+        kept: Positions of the model's outputs that files have, where the recipe leaves some out; empty for all.
     """
 
     FILE: ClassVar[str] = "reference.json"
@@ -61,3 +65,5 @@ class Reference:
     inputs: tuple[ModelTensor, ...]
     outputs: tuple[ModelTensor, ...]
     weights: WeightsRead | None = None
+    scores: tuple[OutputScore, ...] = ()
+    kept: tuple[int, ...] = ()

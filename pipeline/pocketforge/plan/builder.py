@@ -53,7 +53,7 @@ class Steps:
         self.facts = facts
         self._steps: dict[str, Step] = {}
         self._roots = user_folders(recipe)
-        self._source_libraries = SOURCES[parse_source(recipe.data.source)[0]].libraries
+        self._data_libraries = (*SOURCES[parse_source(recipe.data.source)[0]].libraries, *recipe.data.libraries)
 
     def steps(self) -> tuple[Step, ...]:
         return tuple(self._steps.values())
@@ -105,7 +105,7 @@ class Steps:
         also: tuple[str, ...],
     ) -> str:
         info = stage_info(stage)
-        libraries = (*info.libraries, *also, *(self._source_libraries if "data" in reads else ()))
+        libraries = (*info.libraries, *also, *(self._data_libraries if "data" in reads else ()))
         covers = {
             "format": _FORMAT,
             "stage": stage,
@@ -132,6 +132,7 @@ def user_folders(recipe: Recipe) -> tuple[Path, ...]:
     """The recipe's folder and those of the user's code. Their order is the recipe's: files that this code opens are
     named by place in it, so that a project may lie elsewhere."""
     places = [recipe.model.definition, recipe.data.source.partition(":")[0]]
+    places += [file for output in recipe.judged for file in output.named_files().values()]
     for _, entry in recipe.finetunes():
         teacher = entry.distill.teacher if entry.distill else None
         places += [teacher.definition if teacher else "", entry.loss.partition(":")[0]]

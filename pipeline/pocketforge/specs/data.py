@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pocketforge.recipe.columns import Columns
-from pocketforge.recipe.data import Data, Preprocess, SplitFolders
+from pocketforge.recipe.data import Data, SplitFolders
+from pocketforge.recipe.output import Output, labelled
+from pocketforge.recipe.preprocess import Preprocessing
+from pocketforge.recipe.roles import TargetName
 from pocketforge.specs.base import Spec
 
 # How sources read: 2 turns images by EXIF, reads more kinds of them, sees more splits, divides uint8 arrays by 255.
 READING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class WantedTarget:
+    """One target that an output is held against.
+
+    Attributes:
+        name: Of the sample's targets.
+        kind: What it has to be, one of roles.TargetName.
+        output: Whose it is, for errors; empty for the only output.
+        role: That output's.
+        labelled: Whether data.labels are its class names: of the first output that has classes.
+    """
+
+    name: str
+    kind: TargetName
+    output: str
+    role: str
+    labelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +46,13 @@ class DataSpec(Spec):
         eval_fraction: Share of the samples to evaluate on, 0 to 1, where the source has no split of its own.
         eval_samples: The most samples to evaluate on.
         calibration_samples: So many train samples are set apart to calibrate with.
-        preprocess: From a raw sample to the model's input; None leaves arrays as they are.
+        preprocess: From a raw sample to the model's inputs, a short table or lists; None leaves arrays as they are.
         split_folders: Which parts of the source are its splits; None where their names say so.
         columns: Which columns of a table are what; None where their names say so.
         mask_values: The value of each class in a mask; empty where values are the numbers.
         seed: Of the split.
-        task: `classification` or `regression`.
+        task: `classification`, `regression` or `outputs`.
+        targets: Those by name, of task `outputs`; () of others, whose samples have one.
         reading: Changes when sources give other samples for the same files.
     """
 
@@ -36,17 +60,18 @@ class DataSpec(Spec):
     eval_fraction: float
     eval_samples: int
     calibration_samples: int
-    preprocess: Preprocess | None
+    preprocess: Preprocessing
     split_folders: SplitFolders | None
     columns: Columns | None
     mask_values: tuple[int, ...]
     seed: int
     task: str
+    targets: tuple[WantedTarget, ...] = ()
     reading: int = READING
 
 
-def data_spec(data: Data, seed: int, task: str) -> DataSpec:
-    """What reading, splitting and preprocessing a recipe's data depends on."""
+def data_spec(data: Data, seed: int, task: str, judged: Sequence[Output] = ()) -> DataSpec:
+    """What reading, splitting and preprocessing a recipe's data depends on. judged: as `Recipe.judged`."""
     return DataSpec(
         source=data.source,
         eval_fraction=data.eval_fraction,
@@ -58,4 +83,17 @@ def data_spec(data: Data, seed: int, task: str) -> DataSpec:
         mask_values=data.mask_values,
         seed=seed,
         task=task,
+        targets=_wanted(judged) if task == "outputs" else (),
     )
+
+
+def _wanted(judged: Sequence[Output]) -> tuple[WantedTarget, ...]:
+    """Each target once, of the first output that is held against it."""
+    found: dict[str, WantedTarget] = {}
+    of_labels = labelled(judged)
+    for output in judged:
+        name = output.held_against
+        if name and name not in found:
+            has_labels = of_labels is not None and name == of_labels.held_against
+            found[name] = WantedTarget(name, output.kind_of_target, output.name, output.role, has_labels)
+    return tuple(found.values())

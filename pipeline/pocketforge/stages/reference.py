@@ -14,15 +14,19 @@ import torch
 from torch import Tensor
 
 from pocketforge import events
+from pocketforge.accuracy.judging import make_judge
+from pocketforge.accuracy.score import Judge, in_words, score
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
-from pocketforge.metrics import Array, accuracy
+from pocketforge.metrics import Array
 from pocketforge.model import load
 from pocketforge.model.evaluate import evaluate
+from pocketforge.model.kept import only_outputs
 from pocketforge.model.lazy import settle
 from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
+from pocketforge.outcomes.accuracy import OutputScore, by_metric
 from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.reference import ModelTensor, Reference, WeightsRead
 from pocketforge.pruning.equality import telling_inputs
@@ -41,7 +45,7 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     torch.set_num_threads(1)
     data = files.read(inputs["data"], Sampled)
     emit(0.0, "building the model")
-    traced = load_traced(inputs, spec, data)
+    traced, names, kept = _without_dropped(load_traced(inputs, spec, data), spec)
     example = tuple(traced.program.example_inputs[0])
     torch.export.save(traced.program, out / "model.pt2")
     emit(0.2, "running the eval samples")
@@ -50,18 +54,16 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     )
     for number, array in enumerate(outputs):
         np.save(out / f"outputs_{number}.npy", array)
-    names = output_names(spec.outputs, len(outputs))
     check_answers(names, outputs)
-    targets = np.load(inputs["data"] / "eval_targets.npy")
-    if spec.task == "classification":
-        check_labels(outputs[0], targets, data.labels)
-    elif outputs[0].reshape(len(targets), -1).shape != targets.reshape(len(targets), -1).shape:
-        raise ModelError(f"the model's output has shape {outputs[0].shape[1:]}, the targets have {targets.shape[1:]}")
+    judge = make_judge(spec.judged, names, spec.task, inputs["data"], data, resolver(inputs.get("data_root")))
+    check_targets(spec.task, outputs, judge, data)
+    scored = score(judge, dict(zip(names, outputs, strict=True)), "the model", check=True)
+    scores = tuple(in_words(each, judge) for each in scored)
     reference = Reference(
         parameters=traced.parameters,
         macs=traced.macs,
-        accuracy=accuracy(outputs[0], targets, spec.task),
-        eval_samples=len(targets),
+        accuracy=by_metric(scores),
+        eval_samples=judge.targets.count,
         inputs=tuple(
             ModelTensor(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
             for name, tensor in zip(input_names(spec.inputs, len(example)), example, strict=True)
@@ -71,9 +73,21 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
             for name, array in zip(names, outputs, strict=True)
         ),
         weights=traced.weights,
+        scores=scores,
+        kept=kept,
     )
     files.write(out, reference)
-    emit(1.0, f"{spec.metric} {reference.accuracy[spec.metric]:.4f}")
+    emit(1.0, _summary(scores))
+
+
+def _summary(scores: Sequence[OutputScore]) -> str:
+    """Each output's first metric."""
+    words = [
+        f"{name} {value:.4f}" + (f" ({each.output})" if len(scores) > 1 else "")
+        for each in scores
+        for name, value in list(each.metrics.items())[:1]
+    ]
+    return ", ".join(words) or "traced; no output is held against targets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,41 @@ class Traced:
     parameters: int
     macs: int
     weights: WeightsRead | None = None
+
+
+def _without_dropped(traced: Traced, spec: ReferenceSpec) -> tuple[Traced, list[str], tuple[int, ...]]:
+    """The model as files shall have it, the names of its outputs, and their positions where some are left out.
+
+    Raises ModelError for `keep = false` of an output that the model does not have.
+    """
+    module, example = traced.program.module(), tuple(traced.program.example_inputs[0])
+    with torch.no_grad():
+        answer = module(*example)
+    names = output_names(spec.outputs, len(answer) if isinstance(answer, tuple | list) else 1)
+    unknown = [name for name in spec.dropped if name not in names]
+    if unknown:
+        raise ModelError(f"keep = false of {', '.join(unknown)}: the model has outputs {', '.join(names)}")
+    if not spec.dropped:
+        return traced, names, ()
+    kept = [position for position, name in enumerate(names) if name not in spec.dropped]
+    with only_outputs(module, kept) as smaller:
+        program = load.trace(smaller, example)
+    graph = program.module()
+    counted = load.count_parameters(graph), load.count_macs(graph, example)
+    return Traced(program, *counted, traced.weights), [names[position] for position in kept], tuple(kept)
+
+
+def check_targets(task: str, outputs: Sequence[Array], judge: Judge, data: Sampled) -> None:
+    """Raises ModelError where a task's first output, or one that has labels, does not fit the targets or the labels."""
+    if task == "classification":
+        check_labels(outputs[0], np.asarray(judge.targets.batch("label", 0, judge.targets.count)), data.labels)
+    elif task == "regression":
+        count = judge.targets.count
+        targets = np.asarray(judge.targets.batch("value", 0, count))
+        if outputs[0].reshape(count, -1).shape != targets.reshape(count, -1).shape:
+            raise ModelError(
+                f"the model's output has shape {outputs[0].shape[1:]}, the targets have {targets.shape[1:]}"
+            )
 
 
 def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) -> Traced:

@@ -15,6 +15,7 @@ from pocketforge.metrics import Array
 from pocketforge.model.evaluate import evaluate
 from pocketforge.outcomes import files
 from pocketforge.outcomes.quantize import Quantized
+from pocketforge.outcomes.reference import Reference
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.why import WhySpec
@@ -35,6 +36,7 @@ class Form:
         module: Of a form that PyTorch runs.
         program: Of a form that an exporter could start from.
         taps: Layer → where its output is in `graph`; layers have the traced graph's names in every form.
+        kept: Positions of the module's outputs that files have; empty for all.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Form:
     module: nn.Module | None = None
     program: torch.export.ExportedProgram | None = None
     taps: dict[str, Tap] = field(default_factory=dict)
+    kept: tuple[int, ...] = ()
 
     @property
     def graph(self) -> torch.fx.GraphModule:
@@ -54,7 +57,8 @@ class Form:
     def run(self, samples: Sequence[Array], progress: Progress) -> None:
         """Fill `outputs`."""
         assert self.module is not None
-        self.outputs = evaluate(self.module, list(samples), progress)
+        outputs = evaluate(self.module, list(samples), progress)
+        self.outputs = [outputs[position] for position in self.kept] if self.kept else outputs
 
 
 def eager(inputs: Mapping[str, Path], spec: WhySpec) -> Form:
@@ -62,7 +66,8 @@ def eager(inputs: Mapping[str, Path], spec: WhySpec) -> Form:
     about = "the PyTorch module with the trained weights"
     if spec.model.definition.endswith(".pt2"):
         return Form("eager", about, missing="the definition is a traced graph already")
-    return Form("eager", about, module=open_checkpoint(inputs, spec.model).module.eval())
+    kept = files.read(inputs["reference"], Reference).kept
+    return Form("eager", about, module=open_checkpoint(inputs, spec.model).module.eval(), kept=kept)
 
 
 def exported(inputs: Mapping[str, Path]) -> Form:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pocketforge.data.annotated.coco_files import Annotated, images_of, read_json
-from pocketforge.data.annotated.object_samples import Objects, numbered, told_empty, value_in_masks
+from pocketforge.data.annotated.object_samples import Objects, has_background, numbered, told_empty
 from pocketforge.data.base import Array
 from pocketforge.data.boxes import BoxNotes, check_box
 from pocketforge.data.file_samples import ImageFiles
@@ -113,9 +113,7 @@ class CocoImages(ImageFiles):
         self._whole = self._whole and bool(outline)
         if outline:
             # As text: a hundred times smaller than lists of numbers.
-            self._segments[place].append(
-                (value_in_masks(number, self.labels), json.dumps(outline, separators=(",", ":")))
-            )
+            self._segments[place].append((number, json.dumps(outline, separators=(",", ":"))))
 
     def sample(self, index: int) -> tuple[tuple[Array, ...], Targets]:
         image, size = self.image(index), self._sizes[index]
@@ -129,7 +127,8 @@ class CocoImages(ImageFiles):
         arrays = self._objects[index].arrays(size, self._points)
         if not self._whole:
             return (image,), Targets(arrays)
-        return (image,), _WithMask(arrays, self._segments[index], size, f"{self._paths[index]}")
+        where = f"{self._paths[index]}"
+        return (image,), _WithMask(arrays, self._segments[index], size, where, named=has_background(self.labels))
 
     def notes(self) -> Sequence[str]:
         return [*self._told, *self._boxes.lines(), *super().notes()]
@@ -139,13 +138,25 @@ class _WithMask(Targets):
     """Whose `mask` is painted when it is asked for: detectors do not."""
 
     def __init__(
-        self, arrays: Mapping[str, Array], outlines: Sequence[tuple[int, str]], size: tuple[int, int], where: str
+        self,
+        arrays: Mapping[str, Array],
+        outlines: Sequence[tuple[int, str]],
+        size: tuple[int, int],
+        where: str,
+        *,
+        named: bool,
     ) -> None:
+        """named: whether class 0 is the background, so that a class number is its value in a mask."""
         super().__init__(arrays)
-        self._outlines, self._size, self._where = outlines, size, where
+        self._outlines, self._size, self._where, self._named = outlines, size, where, named
 
     def __getitem__(self, name: str) -> Array:
         if name == "mask":
+            if not self._named:
+                raise ModelError(
+                    "data.source: in masks 0 is the background, and class 0 of these annotations is none",
+                    "write data.labels: a file whose first line is background, then one line a category",
+                )
             from pocketforge.data.annotated.coco_masks import paint
 
             outlines = [(number, json.loads(text)) for number, text in self._outlines]
@@ -154,10 +165,11 @@ class _WithMask(Targets):
 
     def __iter__(self) -> Iterator[str]:
         yield from super().__iter__()
-        yield "mask"
+        if self._named:
+            yield "mask"
 
     def __len__(self) -> int:
-        return super().__len__() + 1
+        return super().__len__() + self._named
 
 
 def _numbers(value: object, count: int, where: str) -> list[float]:

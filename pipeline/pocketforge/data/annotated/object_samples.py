@@ -84,11 +84,6 @@ def told_empty(empty: int, images: int, where: str) -> list[str]:
     return [f"{empty} of {images} images have no objects"] if empty else []
 
 
-def value_in_masks(number: int, labels: Sequence[str]) -> int:
-    """What a class is in a mask, where 0 is the background: the class number, or one more where no class is that."""
-    return number if has_background(labels) else number + 1
-
-
 def has_background(labels: Sequence[str]) -> bool:
-    """Whether class 0 is the background."""
+    """Whether class 0 is the background, as it is in masks: else a mask's 1 would bear the name of class 1."""
     return bool(labels) and labels[0].strip("_ ").lower() in ("background", "bg")

@@ -22,7 +22,8 @@ class VocImages(ImageFiles):
     image, and `mask` where lists of Segmentation are read: 0 is the background.
 
     Boxes count pixels from 1 and hold their last one: (1, 1, 2, 2) is two by two from the corner, here 0, 0, 2, 2.
-    Classes are numbered in the order of their names, as VOC's own, or as `labels` has them.
+    Classes are numbered in the order of their names, as VOC's own (behind the background where there are masks), or as
+    `labels` has them.
     """
 
     def __init__(self, found: VocSet, labels: tuple[str, ...]) -> None:
@@ -40,8 +41,17 @@ class VocImages(ImageFiles):
             names.update(text_of(one, "name", f"{each.xml}: object {number}") for number, one in enumerate(objects))
             empty += not objects
         self._told = told_empty(empty, len(found.images), str(found.folder))
-        self.labels = labels or check_names(sorted(names), str(found.folder))
-        self._numbers = numbered(sorted(names), labels, str(found.folder))
+        with_masks = found.images[0].mask is not None
+        self.labels = labels or check_names(
+            [*(["background"] if with_masks else []), *sorted(names)], str(found.folder)
+        )
+        if with_masks and not has_background(self.labels):
+            raise ModelError(
+                f"data.source: in masks of {found.folder} 0 is the background, and class 0 of data.labels is "
+                f"{self.labels[0]!r}",
+                "the first line of the labels file is background",
+            )
+        self._numbers = numbered(sorted(names), self.labels, str(found.folder))
 
     def sample(self, index: int) -> tuple[tuple[Array, ...], Targets]:
         image, each = self.image(index), self._images[index]
@@ -52,9 +62,8 @@ class VocImages(ImageFiles):
             self._add(objects, one, size, f"{each.xml}: object {number}")
         arrays = objects.arrays(size, 0)
         if each.mask is not None:
-            values = len(self.labels) + (0 if has_background(self.labels) else 1)
             arrays["mask"] = read_mask(each.mask)
-            check_mask(arrays["mask"], image, values, f"data.source: the mask {each.mask}")
+            check_mask(arrays["mask"], image, len(self.labels), f"data.source: the mask {each.mask}")
         return (image,), Targets(arrays)
 
     def _add(self, objects: Objects, one: Element, size: tuple[int, int], where: str) -> None:
