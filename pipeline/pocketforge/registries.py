@@ -566,13 +566,20 @@ class SourceInfo:
 
     Attributes:
         module: What finds its files and reads them: a data.base.SourceModule.
-        place: What stands after the colon, in capitals: DIR and FILE are paths of the recipe, which must be there, and
-            of a DIR the listing decides which files are read; another word is the module's own. Empty: nothing does.
+        place: What stands after the colon, in capitals: DIR, FILE and PATH (a file or a folder) are paths of the
+            recipe, which must be there, and of a folder the listing decides which files are read; another word is the
+            module's own. Empty: nothing does.
         largest: The largest raw value of its images, which becomes 1.0; 0 where samples are no images.
         largest_deep: The same for images of 16 bits, which the source may have too; 0 where it has none.
-        split_folders: Whether the recipe may say which of its folders are splits.
+        split_folders: Whether the recipe may say which of its parts are splits.
         preprocess: TOML that `pocketforge init` writes for it in place of a commented-out [data.preprocess].
         libraries: Distributions whose versions are part of the key of what reads it, besides those of the stages.
+        about: What it reads, in words.
+        splits: Where its official split stands, in words; empty where it has none.
+        targets: Names of the targets that samples may have.
+        columns: Whether the recipe may say which of its columns are what.
+        extra: The extra of our package that brings its library; empty where none is needed.
+        init: Lines of [data] that `pocketforge init` writes for it, commented out.
     """
 
     module: str
@@ -582,6 +589,12 @@ class SourceInfo:
     split_folders: bool = False
     preprocess: str = ""
     libraries: tuple[str, ...] = ()
+    about: str = ""
+    splits: str = ""
+    targets: tuple[str, ...] = ()
+    columns: bool = False
+    extra: str = ""
+    init: tuple[str, ...] = ()
 
     def with_library(self, distribution: str) -> SourceInfo:
         """The source as a plug-in's."""
@@ -594,15 +607,170 @@ resize = [32, 32] # height, width; bilinear
 scale = 16.0 # the raw value that becomes 1.0
 mean = [0.5]
 std = [0.5]"""
+_TABLE_TARGETS = (
+    "label", "labels", "mask", "boxes", "classes", "crowd", "keypoints", "areas", "tags", "text", "image", "waveform",
+    "value",
+)  # fmt: skip
+_TABLE_INIT = ('columns = { inputs = ["path"], targets = { label = "label" }, split = "split", slices = ["device"] }',)
+_SPLIT_INIT = 'split_folders = { train = ["train"], eval = ["val"] } # where names do not say it'
 
 _SOURCES: dict[str, SourceInfo] = {
-    "digits": SourceInfo("pocketforge.data.digits", largest=16.0, preprocess=_DIGITS_PREPROCESS),
-    "cifar10": SourceInfo("pocketforge.data.cifar10", "DIR", largest=255.0),
-    "imagefolder": SourceInfo(
-        "pocketforge.data.imagefolder", "DIR", largest=255.0, largest_deep=65_535.0, split_folders=True
+    "digits": SourceInfo(
+        "pocketforge.data.digits",
+        largest=16.0,
+        preprocess=_DIGITS_PREPROCESS,
+        about="the 1797 handwritten digits that come with scikit-learn, 8×8",
+        targets=("label",),
     ),
-    "npz": SourceInfo("pocketforge.data.npz", "FILE"),
-    "function": SourceInfo("pocketforge.data.function", "module.py:function"),
+    "cifar10": SourceInfo(
+        "pocketforge.data.cifar10",
+        "DIR",
+        largest=255.0,
+        about="CIFAR-10's official python or binary batches",
+        splits="`test_batch`",
+        targets=("label",),
+    ),
+    "imagefolder": SourceInfo(
+        "pocketforge.data.imagefolder",
+        "DIR",
+        largest=255.0,
+        largest_deep=65_535.0,
+        split_folders=True,
+        about="a folder of images a class",
+        splits="folders above the classes: `train/`, `val/`, `test/`",
+        targets=("label",),
+    ),
+    "audiofolder": SourceInfo(
+        "pocketforge.data.audiofolder",
+        "DIR",
+        split_folders=True,
+        libraries=("soundfile",),
+        about="a folder of wav, flac or ogg files a class",
+        splits="folders above the classes, or Speech Commands' `validation_list.txt` and `testing_list.txt`",
+        targets=("label",),
+        extra="audio",
+        init=(_SPLIT_INIT,),
+    ),
+    "coco": SourceInfo(
+        "pocketforge.data.annotated.coco",
+        "PATH",
+        largest=255.0,
+        largest_deep=65_535.0,
+        split_folders=True,
+        about="COCO JSON and its images: boxes, crowds, polygons and RLE, keypoints",
+        splits="annotation files: `instances_train2017.json`, `instances_val2017.json`, `train/_annotations.coco.json`",
+        targets=("boxes", "classes", "crowd", "areas", "keypoints", "mask"),
+        libraries=("pycocotools",),
+        extra="detection",
+        init=(
+            'split_folders = { train = ["annotations/instances_train2017.json"], '
+            'eval = ["annotations/instances_val2017.json"] }',
+        ),
+    ),
+    "yolo": SourceInfo(
+        "pocketforge.data.annotated.yolo",
+        "PATH",
+        largest=255.0,
+        largest_deep=65_535.0,
+        split_folders=True,
+        about="YOLO: data.yaml, or images/ and labels/ with a text file an image: boxes, polygons, keypoints",
+        splits="`train`, `val`, `test` of data.yaml, or folders of images/",
+        targets=("boxes", "classes", "crowd", "areas", "keypoints"),
+        libraries=("PyYAML",),
+        extra="detection",
+        init=('split_folders = { train = ["images/train"], eval = ["images/val"] }',),
+    ),
+    "voc": SourceInfo(
+        "pocketforge.data.annotated.voc",
+        "DIR",
+        largest=255.0,
+        largest_deep=65_535.0,
+        split_folders=True,
+        about="Pascal VOC: Annotations/, JPEGImages/, ImageSets/",
+        splits="lists of ImageSets/Main: `train.txt`, `val.txt`, `test.txt`",
+        targets=("boxes", "classes", "crowd", "areas", "mask"),
+        init=('split_folders = { train = ["Segmentation/train"], eval = ["Segmentation/val"] } # with masks',),
+    ),
+    "masks": SourceInfo(
+        "pocketforge.data.annotated.masks",
+        "DIR",
+        largest=255.0,
+        largest_deep=65_535.0,
+        split_folders=True,
+        about="a folder of images and one of masks of the same names",
+        splits="folders above or below them: `train/images/`, `masks/val/`",
+        targets=("mask",),
+        init=("mask_values = [0, 255] # the value of each class, where values are not class numbers", _SPLIT_INIT),
+    ),
+    "csv": SourceInfo(
+        "pocketforge.data.tables.csv_table",
+        "PATH",
+        split_folders=True,
+        about="a table of paths, texts or numbers in CSV (commas, semicolons or tabs)",
+        splits="a column, or files: `train.csv`, `val.csv`",
+        targets=_TABLE_TARGETS,
+        columns=True,
+        init=_TABLE_INIT,
+    ),
+    "parquet": SourceInfo(
+        "pocketforge.data.tables.parquet_table",
+        "PATH",
+        split_folders=True,
+        libraries=("pyarrow",),
+        about="the same in Parquet",
+        splits="a column, or files: `train.parquet`, `val-00000.parquet`",
+        targets=_TABLE_TARGETS,
+        columns=True,
+        extra="tables",
+        init=_TABLE_INIT,
+    ),
+    "jsonl": SourceInfo(
+        "pocketforge.data.tables.jsonl_table",
+        "PATH",
+        split_folders=True,
+        about="a JSON object a line: texts, paths, numbers, lists; `meta.device` names what is nested",
+        splits="a column, or files: `train.jsonl`, `val.jsonl`",
+        targets=_TABLE_TARGETS,
+        columns=True,
+        init=('columns = { inputs = ["text"], targets = { label = "label" }, split = "split", slices = ["device"] }',),
+    ),
+    "webdataset": SourceInfo(
+        "pocketforge.data.tables.webdataset",
+        "PATH",
+        split_folders=True,
+        libraries=("soundfile",),
+        about="WebDataset: tars whose members `KEY.jpg`, `KEY.cls`, `KEY.json` … are a sample",
+        splits="the tars' names or folders: `train-000000.tar`, `val/0.tar`",
+        targets=_TABLE_TARGETS,
+        columns=True,
+        init=('columns = { inputs = ["jpg"], targets = { label = "cls" }, slices = ["json.device"] }',),
+    ),
+    "huggingface": SourceInfo(
+        "pocketforge.data.tables.huggingface",
+        "DIR",
+        split_folders=True,
+        libraries=("datasets", "pyarrow", "soundfile"),
+        about="a Hugging Face data set on disk, of `save_to_disk`",
+        splits="the splits of a DatasetDict",
+        targets=_TABLE_TARGETS,
+        columns=True,
+        extra="tables",
+        init=('columns = { inputs = ["image"], targets = { label = "label" } }',),
+    ),
+    "npz": SourceInfo(
+        "pocketforge.data.npz",
+        "FILE",
+        about="arrays `x` (or `x_0`, `x_1` …) and `y`",
+        splits="`x_eval`, `y_eval`",
+        targets=("label", "value"),
+    ),
+    "function": SourceInfo(
+        "pocketforge.data.function",
+        "module.py:function",
+        about="code of yours: arrays, a sequence of (x, y), a torch.utils.data.Dataset",
+        splits="of a dict of two: `train`, `eval`",
+        targets=_TABLE_TARGETS,
+    ),
 }
 SOURCES = Registry("sources", SourceInfo, _SOURCES, SourceInfo.with_library)
 

@@ -15,7 +15,6 @@ from pocketforge.data import fingerprint_files, open_source
 from pocketforge.data.dataset import Dataset, open_dataset
 from pocketforge.errors import ModelError
 from pocketforge.recipe import Data, Preprocess
-from pocketforge.registries import SOURCES
 from pocketforge.run import tracker
 from pocketforge.specs.data import data_spec
 from pocketforge.stages.data import run
@@ -47,10 +46,6 @@ def image(path: Path, mode: str = "RGB", size: tuple[int, int] = (6, 5)) -> None
     bands = len(Image.new(mode, (1, 1)).getbands())
     pixels = RNG.integers(0, 256, (size[1], size[0], bands), dtype=np.uint8)
     Image.fromarray(pixels[:, :, 0] if bands == 1 else pixels).save(path)
-
-
-def test_every_registered_source_has_a_test_here():
-    assert set(SOURCES) == {"digits", "cifar10", "imagefolder", "npz", "function"}
 
 
 def test_the_tracker_of_what_user_code_opens_knows_where_it_is_called_from():

@@ -12,7 +12,8 @@ from PIL import Image
 
 from pocketforge.data import open_source
 from pocketforge.data.dataset import Dataset
-from pocketforge.data.preprocess import describe
+from pocketforge.data.preprocess import About
+from pocketforge.data.preprocess_words import describe
 from pocketforge.data.read_image import read_image
 from pocketforge.data.split import Split
 from pocketforge.errors import ModelError
@@ -70,13 +71,13 @@ def test_the_sidecar_says_that_images_are_turned(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "d" / "x" / "1.png")
     source = open_source("imagefolder:d", lambda path: tmp_path / path)
     dataset = Dataset(source, Split((), (), (0,)), None, ("x",), "classification")
-    said = describe(dataset.preprocess, dataset.value_max, source.reading)
+    said = describe(dataset.preprocess, dataset.about)
     assert list(said.steps) == [
         {"step": "orient", "by": "exif"},
         {"step": "divide", "by": 255.0},
         {"step": "transpose", "from": "HWC", "to": "CHW"},
     ]
-    assert "orient" not in str(describe(None, 16.0))
+    assert "orient" not in str(describe(None, About(16.0)))
 
 
 def tiff16(values: np.ndarray, *, bits: int = 16, photometric: int = 1, order: str = "<") -> bytes:

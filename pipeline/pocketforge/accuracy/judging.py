@@ -11,7 +11,7 @@ from pocketforge.accuracy.score import Judge
 from pocketforge.data.targets_on_disk import stored_targets
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
-from pocketforge.outcomes.data import Sampled
+from pocketforge.outcomes.data import Sampled, layouts_of
 from pocketforge.recipe.names import suggest
 from pocketforge.recipe.output import Output, labelled
 
@@ -62,9 +62,9 @@ def with_names(judged: Sequence[Output], names: Sequence[str], task: str) -> tup
 
 def _image_size(sampled: Sampled) -> tuple[int, int] | None:
     """Height and width of the first input that is an image."""
-    for each in sampled.inputs:
-        if len(each.shape) == 3:
+    for each, layout in zip(sampled.inputs, layouts_of(sampled.preprocess, len(sampled.inputs)), strict=True):
+        if len(each.shape) == 3 and layout in (None, "NCHW", "NHWC"):
             first, second, last = each.shape
-            planes_last = sampled.preprocess.output == "NHWC" or (first not in _CHANNELS and last in _CHANNELS)
+            planes_last = layout == "NHWC" or (first not in _CHANNELS and last in _CHANNELS)
             return (first, second) if planes_last else (second, last)
     return None

@@ -37,7 +37,7 @@ source = {data}
 eval_fraction = 0.3 # held out for verify; never used for calibration or training
 eval_samples = 1000 # at most
 calibration_samples = 100 # fix the int8 ranges
-
+{more}
 # What your app must do to a raw sample before it feeds the model. It is written into every file's sidecar.
 {preprocess}
 
@@ -166,7 +166,7 @@ def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> s
         return Path(os.path.relpath(path.resolve(), folder)).as_posix()
 
     kind, place = parse_source(data)
-    if SOURCES[kind].place in ("DIR", "FILE") and place:
+    if SOURCES[kind].place in ("DIR", "FILE", "PATH") and place:
         data = f"{kind}:{relative(Path(place))}"
     elif kind == FUNCTION and ".py:" in data:
         file, _, function = data.partition(":")
@@ -188,6 +188,7 @@ def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> s
         data=_quoted(data),
         compress="" if model.suffix == ".pt2" else COMPRESS,
         sources=" | ".join(written_sources()),
+        more="".join(f"# {line}\n" for line in SOURCES[kind].init),
         preprocess=SOURCES[kind].preprocess or PREPROCESS,
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pocketforge.files import Resolve
+from pocketforge.recipe.columns import Columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +32,7 @@ class Source(Protocol):
         value_max: The raw value that preprocessing scales to 1.0; 0 leaves values as they are.
         as_images: Samples are images, scaled and laid out even when the recipe asks for no preprocessing.
         reading: What was done to make a raw sample from its file, as steps of the sidecar's preprocessing.
+        sample_rate: Of audio, in Hz, one for all samples; 0 where inputs are none.
     """
 
     @property
@@ -51,15 +53,29 @@ class Source(Protocol):
     @property
     def reading(self) -> Sequence[PreprocessStep]: ...
 
+    @property
+    def sample_rate(self) -> int: ...
+
     def __len__(self) -> int: ...
 
     def sample(self, index: int) -> tuple[tuple[Array, ...], object]:
-        """The raw inputs (one H×W×C array for an image) and the target: an int label, a float or an
-        array, or several by name (data.targets.Targets)."""
+        """The raw inputs and the target.
+
+        An image is H×W×C, sound float32 (T,) or (T, channels) of -1 to 1, a text an array of shape () of text. The
+        target: an int label, a float or an array of numbers, else a `data.targets.Targets`, arrays by name.
+        """
+        ...
+
+    def slices(self, index: int) -> Mapping[str, str]:
+        """What else is known of the sample, by which results can be told apart: {"device": "pixel", "light": "dim"}."""
         ...
 
     def digest(self, index: int) -> str:
         """A hash of the sample's inputs: equal digests mean equal content. The label does not count."""
+        ...
+
+    def sketch(self, index: int) -> bytes:
+        """8 bytes at little cost that are equal where digests are: only what they leave in doubt is read whole."""
         ...
 
     def notes(self) -> Sequence[str]:
@@ -74,12 +90,19 @@ class Place:
     Attributes:
         written: What stands after the source's word and the colon: `photos` of `imagefolder:photos`.
         resolve: Makes a path written in the recipe absolute.
-        split_folders: Split (`train`, `eval`) → its folders, as the recipe says; None where it says nothing.
+        split_folders: Split (`train`, `eval`) → its folders (lists, files, words), as the recipe says; None where it
+            says nothing.
+        labels: Class names of the recipe's labels file, in the order of the model's outputs; () where it names none.
+        columns: Which columns of a table are what; None where the recipe says nothing.
+        mask_values: The value of each class in a mask, by class number; () where values are the numbers.
     """
 
     written: str
     resolve: Resolve
     split_folders: Mapping[str, Sequence[str]] | None = None
+    labels: tuple[str, ...] = ()
+    columns: Columns | None = None
+    mask_values: tuple[int, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -119,9 +142,17 @@ class PlainSource:
 
     as_images = False
     reading: Sequence[PreprocessStep] = ()
+    sample_rate = 0
 
     def notes(self) -> Sequence[str]:
         return ()
+
+    def slices(self, index: int) -> Mapping[str, str]:
+        return {}
+
+    def sketch(self, index: int) -> bytes:
+        """Nothing is cheaper than the digest: all are compared."""
+        return bytes(8)
 
 
 def array_digest(inputs: Sequence[Array]) -> str:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from pocketforge.data import open_source
 from pocketforge.data.base import Array, Source, plain_target
 from pocketforge.data.labels import read_labels
-from pocketforge.data.preprocess import apply, geometry_of
+from pocketforge.data.preprocess import About, prepare
 from pocketforge.data.role_targets import checked_targets
 from pocketforge.data.split import Split, split_samples
 from pocketforge.data.targets import Targets, class_number, real_target
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
-from pocketforge.recipe import Preprocess, Recipe
+from pocketforge.recipe import Recipe
+from pocketforge.recipe.preprocess import Preprocessing
 from pocketforge.specs.data import DataSpec, WantedTarget, data_spec
 
 # Of a checked sample: a class number, real numbers, or several targets by name.
@@ -40,17 +41,17 @@ class Samples:
         task: "classification", "regression" or "outputs".
         classes: How many classes there are; 0 where that is not known.
         where: The source as the recipe names it, for errors.
-        value_max: The raw value that becomes 1.0; 0 leaves values as they are.
+        about: What the source says of its raw samples.
         targets: Those by name that outputs are held against, of task "outputs".
     """
 
     source: Source
     indices: Sequence[int]
-    preprocess: Preprocess | None
+    preprocess: Preprocessing
     task: str
     classes: int  # 0: not known
     where: str  # the source as the recipe names it, for errors
-    value_max: float
+    about: About
     targets: tuple[WantedTarget, ...] = ()
 
     def __len__(self) -> int:
@@ -77,16 +78,16 @@ class Samples:
 
     def _checked(self, raw: tuple[Array, ...], target: object, where: str) -> tuple[tuple[Array, ...], Target]:
         try:
-            inputs = apply(self.preprocess, self.value_max, raw)
+            prepared = prepare(self.preprocess, raw, self.about)
         except ModelError as error:
             raise ModelError(f"{where}: {error.message}", error.hint) from error
+        inputs = prepared.inputs
         for number, array in enumerate(inputs):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 bad = int(array.size - np.isfinite(array).sum())
                 raise ModelError(f"{where} has {bad} values that are NaN or infinite in input {number}")
         if self.task == "outputs":
-            geometry = geometry_of(self.preprocess, self.value_max, raw)
-            return inputs, checked_targets(target, self.targets, self.classes, geometry, where)
+            return inputs, checked_targets(target, self.targets, self.classes, prepared.geometry, where)
         if isinstance(target, Targets):
             target = _only(target, _OF_TASK[self.task], self.task, where)
         if self.task != "classification":
@@ -105,15 +106,17 @@ class Dataset:
         labels: Class names from the labels file, else the source's, else ().
         task: "classification", "regression" or "outputs".
         where: The source as the recipe names it, for errors.
+        resolve: Makes a path written in the recipe absolute.
         targets: Those by name that outputs are held against, of task "outputs".
     """
 
     source: Source
     split: Split
-    preprocess: Preprocess | None
+    preprocess: Preprocessing
     labels: tuple[str, ...]
     task: str
     where: str = "data"
+    resolve: Resolve = Path
     targets: tuple[WantedTarget, ...] = ()
 
     @property
@@ -121,9 +124,14 @@ class Dataset:
         """The raw value that becomes 1.0. Arrays are images only where the recipe preprocesses them."""
         return self.source.value_max if self.preprocess is not None or self.source.as_images else 0.0
 
+    @property
+    def about(self) -> About:
+        source = self.source
+        return About(self.value_max, source.sample_rate, tuple(source.reading), self.resolve, source.as_images)
+
     def samples(self, indices: Sequence[int]) -> Samples:
         known = len(self.labels)
-        of = (self.task, known, self.where, self.value_max, self.targets)
+        of = (self.task, known, self.where, self.about, self.targets)
         return Samples(self.source, indices, self.preprocess, *of)
 
     @property
@@ -144,7 +152,15 @@ def open_dataset(spec: DataSpec, resolve: Resolve, labels_file: Path | None = No
 
     Raises ModelError for missing or malformed data, too few samples, or a labels file that does not fit.
     """
-    source = open_source(spec.source, resolve, dataclasses.asdict(spec.split_folders) if spec.split_folders else None)
+    given = read_labels(labels_file) if labels_file is not None else ()
+    source = open_source(
+        spec.source,
+        resolve,
+        dataclasses.asdict(spec.split_folders) if spec.split_folders else None,
+        labels=given,
+        columns=spec.columns,
+        mask_values=spec.mask_values,
+    )
     split = split_samples(
         source.ids,
         source.split,
@@ -153,11 +169,12 @@ def open_dataset(spec: DataSpec, resolve: Resolve, labels_file: Path | None = No
         eval_samples=spec.eval_samples,
         calibration_samples=spec.calibration_samples,
         digest=source.digest,
+        sketch=source.sketch,
     )
     labels = source.labels
     if labels_file is not None and spec.task != "regression":
-        labels = _agreeing(read_labels(labels_file), source.labels, labels_file)
-    return Dataset(source, split, spec.preprocess, labels, spec.task, spec.source, spec.targets)
+        labels = _agreeing(given, source.labels, labels_file)
+    return Dataset(source, split, spec.preprocess, labels, spec.task, spec.source, resolve, spec.targets)
 
 
 def open_recipe(recipe: Recipe) -> Dataset:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from pocketforge.data.base import Place, SourceFiles, SourceModule
+from pocketforge.data.base import Place, SourceFiles, SourceModule, SplitName
 from pocketforge.errors import ModelError, PluginFailed
 from pocketforge.files import Resolve, is_special
+from pocketforge.recipe.columns import Columns
 from pocketforge.recipe.data import parse_source
 from pocketforge.registries import SOURCES
 
 
 def source_of(
-    source: str, resolve: Resolve, split_folders: Mapping[str, Sequence[str]] | None = None
+    source: str,
+    resolve: Resolve,
+    split_folders: Mapping[str, Sequence[str]] | None = None,
+    *,
+    labels: tuple[str, ...] = (),
+    columns: Columns | None = None,
+    mask_values: tuple[int, ...] = (),
 ) -> tuple[SourceModule, Place]:
-    """The module that reads a recipe's `data.source`, and what it is to read."""
+    """The module that reads a recipe's `data.source`, and what it is to read (`Place` says the rest)."""
     kind, written = parse_source(source)
-    return load_source(kind), Place(written, resolve, split_folders)
+    return load_source(kind), Place(written, resolve, split_folders, labels, columns, mask_values)
 
 
 def load_source(kind: str) -> SourceModule:
@@ -29,12 +38,17 @@ def load_source(kind: str) -> SourceModule:
         return cast(SourceModule, importlib.import_module(name))
 
 
-def look_at(source: str, resolve: Resolve, split_folders: Mapping[str, Sequence[str]] | None = None) -> SourceFiles:
+def look_at(
+    source: str,
+    resolve: Resolve,
+    split_folders: Mapping[str, Sequence[str]] | None = None,
+    columns: Columns | None = None,
+) -> SourceFiles:
     """Files that a user's function opens by itself are not known.
 
     Raises ModelError when the data is not there, ToolMissing when the library that brings it is not.
     """
-    module, place = source_of(source, resolve, split_folders)
+    module, place = source_of(source, resolve, split_folders, columns=columns)
     kind, _ = parse_source(source)
     with SOURCES.calling(kind, f"{SOURCES[kind].module}:files"):
         found = module.files(place)
@@ -51,7 +65,11 @@ def fingerprint_files(source: str, resolve: Resolve) -> list[Path]:
 def source_folder(source: str, resolve: Resolve) -> Path | None:
     """The folder whose listing decides which files the source reads; None where nothing but its own text does."""
     kind, written = parse_source(source)
-    return resolve(written) if SOURCES[kind].place == "DIR" else None
+    if SOURCES[kind].place not in ("DIR", "PATH"):
+        return None
+    path = resolve(written)
+    # Of a single file nothing is listed.
+    return path if SOURCES[kind].place == "DIR" or path.is_dir() else None
 
 
 def existing_file(path: Path, what: str) -> Path:
@@ -60,3 +78,28 @@ def existing_file(path: Path, what: str) -> Path:
     if not path.is_file():
         raise ModelError(f"data.source: there is no {what} file {path}", "paths are relative to the recipe's folder")
     return path
+
+
+def inside(folder: Path, written: str, where: str) -> Path:
+    """The file of that name in a folder. Raises ModelError for a name that leads out of it.
+
+    written: relative to the folder, or absolute. where: begins the error. Links in the folder are followed: they are
+    the user's own, names in a data set are anybody's.
+    """
+    # Texts: of a million paths this is what time goes to.
+    root = os.path.normpath(folder)
+    path = os.path.normpath(os.path.join(root, written))
+    if "\0" in written or not (path == root or path.startswith(os.path.join(root, ""))):
+        raise ModelError(
+            f"{where} names {written!r}, which is not in {folder}",
+            "data lies in one folder, which goes into keys whole; name the folder that holds all of it",
+        )
+    return Path(path)
+
+
+def layout_digest(folder: Path, parts: Iterable[tuple[SplitName | None, Path]]) -> str:
+    """Of what files' places say besides their content: the split of each."""
+    digest = hashlib.sha256()
+    for split, path in parts:
+        digest.update(f"{split}\0{path.relative_to(folder).as_posix()}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -2,9 +2,12 @@
 
 - `(x, y)` or `(x, y, labels)`: x an array of N samples or a tuple of such arrays, y an array or list of N targets;
 - a sequence or iterable of `(x, y)` samples: x an array (or anything numpy takes) or, for several inputs, a tuple;
-  y a number, an array, or a dict of arrays by name where outputs have roles (docs/outputs.md).
+- a torch.utils.data.Dataset (or the class of one) of such samples, whose `classes` are the labels if it has them;
+- `{"train": …, "eval": …}`: two of these that are official splits.
 
-Only a sequence with `__len__` and `__getitem__` is read lazily; any other iterable is kept in memory.
+y is a class number, numbers, or a dict of arrays by the targets' standard names; torchvision's detection targets
+(`boxes`, `labels`, `iscrowd`, `area`) are taken too. Only a sequence with `__len__` and
+`__getitem__` is read lazily; any other iterable is kept in memory.
 """
 
 from __future__ import annotations

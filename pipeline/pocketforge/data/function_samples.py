@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -10,6 +12,8 @@ import numpy as np
 
 from pocketforge.data.arrays import NUMBERS, ArraySource, largest_value
 from pocketforge.data.base import Array, PlainSource, Source, SplitName, array_digest, plain_target
+from pocketforge.data.labels import check_names
+from pocketforge.data.packed import Numbered, Splits
 from pocketforge.data.targets import Targets
 from pocketforge.errors import ModelError
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
@@ -25,15 +29,20 @@ class UserSequence(Protocol):
 
 
 class SampleSequence(PlainSource):
-    """A user's sequence of (x, y): asked for a sample when it is needed."""
+    """A user's sequences of (x, y): asked for a sample when it is needed.
 
-    labels: tuple[str, ...] = ()
+    parts: each with how many samples it has, and their official split.
+    """
 
-    def __init__(self, samples: UserSequence, path: Path, count: int) -> None:
-        self._samples = samples
+    def __init__(self, parts: Sequence[tuple[UserSequence, int, SplitName | None]], path: Path) -> None:
+        self._parts = [samples for samples, _, _ in parts]
         self._path = path
-        self.ids = [str(index) for index in range(count)]
-        self.split: list[SplitName | None] = [None] * count
+        self.ids = Numbered([("eval/" if split == "eval" else "", count) for _, count, split in parts])
+        self.split = Splits()
+        for _, count, split in parts:
+            self.split.extend(split, count)
+        self._ends = [*accumulate(count for _, count, _ in parts)]
+        self.labels = _class_names(self._parts[0], path)
         self._dtypes: list[np.dtype[np.generic]] | None = None
         self._value_max = 0.0
 
@@ -48,8 +57,9 @@ class SampleSequence(PlainSource):
         return len(self.ids)
 
     def sample(self, index: int) -> tuple[tuple[Array, ...], object]:
+        number = bisect_right(self._ends, index)
         try:
-            pair = self._samples[index]
+            pair = self._parts[number][index - (self._ends[number - 1] if number else 0)]
         except Exception as error:
             raise user_error(error, self._path.parent, f"data.source: sample {index} of {self._path} raised") from error
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -77,14 +87,29 @@ class SampleSequence(PlainSource):
         return array_digest(self.sample(index)[0])
 
 
+def _class_names(samples: UserSequence, path: Path) -> tuple[str, ...]:
+    """A Dataset's `classes`, as torchvision's have them."""
+    found = getattr(samples, "classes", None)
+    if not isinstance(found, list | tuple) or not found or not all(isinstance(name, str) for name in found):
+        return ()
+    return check_names(found, str(path))
+
+
+# As torchvision's detectors take them; beside boxes `labels` are the objects' classes.
+_OF_TORCHVISION = {"labels": "classes", "iscrowd": "crowd", "area": "areas"}
+_NOT_TAKEN = frozenset({"image_id", "masks"})
+
+
 def _target(target: object, where: str) -> object:
-    """As a source gives it: a dict is several targets by name."""
-    if not isinstance(target, Mapping):
+    """Raises ModelError for a dict that holds no targets."""
+    if not isinstance(target, dict):
         return plain_target(target)
+    names = _OF_TORCHVISION if "boxes" in target else {}
+    kept = {name: value for name, value in target.items() if not ("boxes" in target and name in _NOT_TAKEN)}
     try:
-        return target if isinstance(target, Targets) else Targets(target)
+        return Targets({names.get(name, name): np.asarray(value) for name, value in kept.items()})
     except (ValueError, TypeError) as error:
-        raise ModelError(f"{where}: {error}", "targets by name are a dict of arrays: docs/outputs.md") from None
+        raise ModelError(f"{where}: {error}", "targets by name are arrays of numbers, or texts") from error
 
 
 def call(path: Path, name: str) -> Source:
@@ -95,18 +120,37 @@ def call(path: Path, name: str) -> Source:
             raise ModelError(f"data.source: {path} has no function {name!r}")
         try:
             result: object = function()
-            samples = result if isinstance(result, UserSequence) else list(_iterable(result))
-            count = len(samples)
+            named = _by_split(result)
+            listed = {
+                split: each if isinstance(each, UserSequence) else list(_iterable(each))
+                for split, each in named.items()
+            }
+            counts = [len(each) for each in listed.values()]
         except (Exception, SystemExit) as error:
             raise user_error(error, path.parent, f"data.source: {name}() in {path} raised") from error
+    samples = next(iter(listed.values()), ())
     if isinstance(samples, tuple) and _is_arrays(samples):
         return _whole_arrays(samples, f"{path}:{name}")
-    if isinstance(samples, (dict, str, bytes)) or count == 0:
+    parts = list(zip(listed.values(), counts, _splits(listed), strict=True))
+    if not parts or any(isinstance(each, dict | str | bytes) or not count for each, count, _ in parts):
+        kind = type(result if isinstance(result, dict) else samples).__name__
         raise ModelError(
-            f"data.source: {name}() in {path} returned {type(samples).__name__}{'' if count else ' (empty)'}",
-            "return (x, y), (x, y, labels), or a sequence of (x, y) samples",
+            f"data.source: {name}() in {path} returned {kind}{' (empty)' if 0 in counts else ''}",
+            'return (x, y), (x, y, labels), a sequence of (x, y) samples, or {"train": …, "eval": …} of sequences',
         )
-    return SampleSequence(samples, path, count)
+    return SampleSequence(parts, path)
+
+
+def _by_split(result: object) -> dict[str | None, object]:
+    """A dict of train and eval by its keys, anything else by None."""
+    return dict(result) if isinstance(result, dict) and set(result) == {"train", "eval"} else {None: result}
+
+
+def _splits(named: Mapping[str | None, object]) -> list[SplitName | None]:
+    """Of what a function returned by name; anything but a dict of train and eval has none."""
+    if set(named) == {"train", "eval"}:
+        return ["eval" if name == "eval" else "train" for name in named]
+    return [None] * len(named)
 
 
 def _iterable(result: object) -> Iterable[object]:

@@ -1,4 +1,4 @@
-"""What lies in an image folder: class folders and their images, and how many files are passed over, and why."""
+"""What lies in a folder of classes: their folders and files, and how many files are passed over, and why."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,18 +19,39 @@ _NAMED_REASONS = 8
 
 
 @dataclass(frozen=True, slots=True)
+class FileKind:
+    """What the files of a folder are.
+
+    Attributes:
+        source: The word of SOURCES that reads such folders.
+        word: One of them, in words.
+        plural: Several.
+        endings: Gives the endings that they are known by, in small letters, with the dot.
+        example: A name, for messages.
+    """
+
+    source: str
+    word: str
+    plural: str
+    endings: Callable[[], Collection[str]]
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class ImageTree:
     """A folder right under the source.
 
     Attributes:
         name: Of the folder.
-        images: Those that lie directly in it.
+        images: Those that lie directly in it (or files of another kind).
         inside: Of each folder in it → all images below that, at any depth; it may have none.
+        kind: What the files are.
     """
 
     name: str
     images: tuple[Path, ...]
     inside: Mapping[str, tuple[Path, ...]]
+    kind: FileKind
 
     @property
     def all_images(self) -> tuple[Path, ...]:
@@ -84,26 +105,29 @@ def image_formats() -> Mapping[str, str]:
     return {ending: name for ending, name in known.items() if name in readable}
 
 
-def scan_folder(folder: Path, passed: PassedOver) -> ImageTree:
+IMAGES = FileKind("imagefolder", "image", "images", image_formats, "1.jpg")
+
+
+def scan_folder(folder: Path, passed: PassedOver, kind: FileKind = IMAGES) -> ImageTree:
     """Raises ModelError for a folder that cannot be read, and for an image that is no regular file."""
-    images, folders = _entries(folder, passed)
+    images, folders = _entries(folder, passed, kind)
     inside: dict[str, tuple[Path, ...]] = {}
     for path in folders:
         # macOS writes accents apart from their letters, others together: it is one name.
         name = unicodedata.normalize("NFC", path.name)
-        inside[name] = (*inside.get(name, ()), *_below(path, passed))
-    return ImageTree(unicodedata.normalize("NFC", folder.name), tuple(images), inside)
+        inside[name] = (*inside.get(name, ()), *_below(path, passed, kind))
+    return ImageTree(unicodedata.normalize("NFC", folder.name), tuple(images), inside, kind)
 
 
-def subfolders(folder: Path, passed: PassedOver) -> tuple[list[Path], list[Path]]:
+def subfolders(folder: Path, passed: PassedOver, kind: FileKind = IMAGES) -> tuple[list[Path], list[Path]]:
     """The folders right under `folder`, sorted, and the images that lie beside them."""
     if not folder.is_dir():
         raise ModelError(f"data.source: there is no folder {folder}", "paths are relative to the recipe's folder")
-    images, folders = _entries(folder, passed)
+    images, folders = _entries(folder, passed, kind)
     return folders, images
 
 
-def _below(folder: Path, passed: PassedOver) -> list[Path]:
+def _below(folder: Path, passed: PassedOver, kind: FileKind) -> list[Path]:
     """All images in a folder and those below it. Links are followed, but no folder is read twice: one to a folder
     above itself has no end, and a few that name each other have more ways through them than there is time."""
     found: list[Path] = []
@@ -122,17 +146,17 @@ def _below(folder: Path, passed: PassedOver) -> list[Path]:
                 "take it out of the folder",
             )
         seen.add(place)
-        images, folders = _entries(current, passed)
+        images, folders = _entries(current, passed, kind)
         found += images
         waiting += folders
     return found
 
 
-def _entries(folder: Path, passed: PassedOver) -> tuple[list[Path], list[Path]]:
+def _entries(folder: Path, passed: PassedOver, kind: FileKind) -> tuple[list[Path], list[Path]]:
     """Images and folders of one folder, each sorted."""
     images: list[str] = []
     folders: list[str] = []
-    known = image_formats()
+    known = kind.endings()
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -144,7 +168,8 @@ def _entries(folder: Path, passed: PassedOver) -> tuple[list[Path], list[Path]]:
                 elif os.path.splitext(entry.name)[1].lower() in known:
                     if not entry.is_file():
                         raise ModelError(
-                            f"data.source: the image {entry.path} is no regular file (a broken link, a pipe, a device)",
+                            f"data.source: the {kind.word} {entry.path} is no regular file (a broken link, a pipe, a "
+                            "device)",
                             "take it out of the folder",
                         )
                     images.append(entry.path)

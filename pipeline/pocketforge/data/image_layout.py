@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge.data.base import SplitName
-from pocketforge.data.image_files import ImageTree, PassedOver, image_formats, scan_folder, subfolders
+from pocketforge.data.image_files import IMAGES, FileKind, ImageTree, PassedOver, scan_folder, subfolders
 from pocketforge.data.image_splits import Parts, find_splits, name_some, tell_splits
 from pocketforge.errors import ModelError
 
@@ -27,25 +27,29 @@ class ImageSet:
     notes: tuple[str, ...]
 
 
-def list_images(folder: Path, split_folders: Mapping[str, Sequence[str]] | None = None) -> ImageSet:
+def list_images(
+    folder: Path, split_folders: Mapping[str, Sequence[str]] | None = None, kind: FileKind = IMAGES
+) -> ImageSet:
     """Either `folder/class/…`, or `folder/split/class/…` where the splits' names say so and their insides agree.
 
     split_folders: what the recipe says: {"train": names, "eval": names}, both empty where all folders are classes.
+    kind: of the files: images, or sound.
     Raises ModelError when there are no class folders, one without images, or when it can be read in two ways.
     """
     passed = PassedOver()
-    class_folders, loose = subfolders(folder, passed)
-    trees = [scan_folder(path, passed) for path in class_folders]
+    class_folders, loose = subfolders(folder, passed, kind)
+    trees = [scan_folder(path, passed, kind) for path in class_folders]
     if not trees:
         raise ModelError(
-            f"data.source: {folder} has no class folders{_besides(passed, loose)}",
-            "imagefolder wants one folder a class: DIR/cat/1.jpg, DIR/dog/2.jpg (or DIR/train/cat/…, DIR/val/cat/…)",
+            f"data.source: {folder} has no class folders{_besides(passed, loose, kind)}",
+            f"{kind.source} wants one folder a class: DIR/cat/{kind.example}, DIR/dog/{kind.example.replace('1', '2')} "
+            "(or DIR/train/cat/…, DIR/val/cat/…)",
         )
     if loose:
-        passed.add("images outside the class folders", len(loose))
+        passed.add(f"{kind.plural} outside the class folders", len(loose))
     notes: list[str] = []
     if split_folders is not None and any(split_folders.values()):
-        parts = _written(folder, trees, split_folders, passed, notes)
+        parts = _written(folder, trees, split_folders, passed, notes, kind)
     elif split_folders is not None:
         parts = []
     else:
@@ -57,7 +61,7 @@ def list_images(folder: Path, split_folders: Mapping[str, Sequence[str]] | None 
     else:
         classes = {tree.name for tree in trees}
         images = [(None, tree.name, path) for tree in trees for path in tree.all_images]
-    _check(folder, classes, images, parts, passed)
+    _check(folder, classes, images, parts, passed, kind)
     # Names that are not UTF-8 can be printed by nobody.
     printable = [note.encode("utf-8", "backslashreplace").decode() for note in (*notes, passed.note()) if note]
     ordered = tuple(sorted(images, key=lambda image: str(image[2])))
@@ -70,6 +74,7 @@ def _written(
     split_folders: Mapping[str, Sequence[str]],
     passed: PassedOver,
     notes: list[str],
+    kind: FileKind,
 ) -> Parts:
     """The splits that the recipe names."""
     known = {tree.name: tree for tree in trees}
@@ -81,12 +86,12 @@ def _written(
                     f"data.split_folders.{split}: there is no folder {folder / name}",
                     f"{folder} has: {', '.join(name_some(known))}",
                 )
-            tree = known.get(name) or scan_folder(folder / name, passed)
+            tree = known.get(name) or scan_folder(folder / name, passed, kind)
             if tree.images:
                 raise ModelError(
-                    f"data.split_folders.{split}: {folder / name} holds images that are in no class folder: "
+                    f"data.split_folders.{split}: {folder / name} holds {kind.plural} that are in no class folder: "
                     f"{', '.join(path.name for path in tree.images[:3])}",
-                    f"a split holds a folder a class: {name}/cat/1.jpg",
+                    f"a split holds a folder a class: {name}/cat/{kind.example}",
                 )
             parts.append(("eval" if split == "eval" else "train", tree))
     used = {name.split("/")[0] for names in split_folders.values() for name in names}
@@ -100,15 +105,17 @@ def _check(
     images: Sequence[tuple[SplitName | None, str, Path]],
     parts: Parts,
     passed: PassedOver,
+    kind: FileKind,
 ) -> None:
     # An empty folder would still number the classes after it, and no file's content would tell.
     empty = sorted(classes - {name for _, name, _ in images})
     empty += [f"{tree.name}/" for _, tree in parts if not tree.all_images]
     if empty or not images:
-        endings = ", ".join(sorted(image_formats()))
+        endings = ", ".join(sorted(kind.endings()))
         raise ModelError(
-            f"data.source: {folder} has folders without images: {', '.join(name_some(empty))}{_besides(passed, [])}",
-            f"take them out; images are known by their names: {endings}",
+            f"data.source: {folder} has folders without {kind.plural}: {', '.join(name_some(empty))}"
+            f"{_besides(passed, [], kind)}",
+            f"take them out; {kind.plural} are known by their names: {endings}",
         )
     for name in classes:
         try:
@@ -120,7 +127,7 @@ def _check(
             ) from None
 
 
-def _besides(passed: PassedOver, loose: Sequence[Path]) -> str:
+def _besides(passed: PassedOver, loose: Sequence[Path], kind: FileKind) -> str:
     note = passed.note()
-    images = f"; {len(loose)} images lie right in it" if loose else ""
+    images = f"; {len(loose)} {kind.plural} lie right in it" if loose else ""
     return images + (f" ({note})" if note else "")

@@ -28,7 +28,10 @@ def find_splits(folder: Path, trees: Sequence[ImageTree], notes: list[str]) -> P
         _refuse_hidden_splits(folder, full)
         _refuse_mixed(folder, splits, roles)
         if len(splits) > 1 and len(splits) == len(full):
-            notes.append(f"{_slashed(splits)} are taken as classes: images lie right in them, not in class folders")
+            notes.append(
+                f"{_slashed(splits)} are taken as classes: {full[0].kind.plural} lie right in them, not in class "
+                "folders"
+            )
         return []
     if others and len(deep) == 1 and not _alike(deep[0], others) and all(t.classes and not t.images for t in full):
         return []  # vehicles: car/, bus/ and train/, each with folders of its own inside
@@ -56,7 +59,9 @@ def _by_role(
         by_role[role] = tree
     without = [*roles_of([tree.name for tree in empty])]
     if without:
-        raise ModelError(f"data.source: {folder} has folders without images: {without[0]}/", "take them out")
+        raise ModelError(
+            f"data.source: {folder} has folders without {empty[0].kind.plural}: {without[0]}/", "take them out"
+        )
     chosen: dict[Role, ImageTree] = {"train": by_role["train"]} if "train" in by_role else {}
     chosen |= {role: by_role[role] for role in [role for role in EVALUATED if role in by_role][:1]}
     parts: Parts = [("train" if role == "train" else "eval", tree) for role, tree in chosen.items()]
@@ -66,7 +71,8 @@ def _by_role(
     if len(only) == 1 and is_filler(next(iter(only))):
         raise ModelError(
             f"data.source: {folder}: {_slashed(splits)} hold no class folders, only {next(iter(only))}/",
-            "imagefolder wants one folder a class in each split: train/cat/1.jpg; other sets by module.py:function",
+            f"{splits[0].kind.source} wants one folder a class in each split: train/cat/{splits[0].kind.example}; "
+            "other sets by module.py:function",
         )
     used = {tree.name for _, tree in parts}
     tell_splits(parts, [tree.name for tree in (*splits, *empty) if tree.name not in used], notes)
@@ -97,8 +103,8 @@ def _refuse_hidden_splits(folder: Path, full: Sequence[ImageTree]) -> None:
             raise ModelError(
                 f"data.source: {folder}: {tree.name}/ holds {', '.join(f'{name}/' for name in names)}: splits "
                 "inside of a class are not read",
-                f"put them outside ({names[-1]}/{tree.name}/…), or, for one class of all its images, write in the "
-                "recipe's [data]: split_folders = {}",
+                f"put them outside ({names[-1]}/{tree.name}/…), or, for one class of all its {tree.kind.plural}, write "
+                "in the recipe's [data]: split_folders = {}",
             )
     deep = [tree for tree in full if tree.classes and not tree.images]
     if len(deep) != len(full):
@@ -121,10 +127,12 @@ def _refuse_mixed(folder: Path, splits: Sequence[ImageTree], roles: Mapping[str,
     several = any(len(tree.classes) > 1 for tree in holders)
     if several or (len(holders) > 1 and _alike(holders[0], holders[1:])):
         strays = [path for tree in holders for path in tree.images]
+        kind = holders[0].kind
         _ambiguous(
             folder,
             f"{_slashed(holders)} hold class folders ({', '.join(name_some(holders[0].classes))}) and "
-            f"{len(strays)} {'image' if len(strays) == 1 else 'images'} beside them ({strays[0].relative_to(folder)})",
+            f"{len(strays)} {kind.word if len(strays) == 1 else kind.plural} beside them "
+            f"({strays[0].relative_to(folder)})",
             {roles[tree.name]: tree for tree in holders},
         )
 
@@ -133,7 +141,7 @@ def _one_level_deeper(folder: Path, tree: ImageTree) -> NoReturn:
     raise ModelError(
         f"data.source: {folder} has one folder, {tree.name}/, that holds {', '.join(name_some(tree.classes))}: "
         "one class, or the folder that an archive was unpacked to?",
-        f'write source = "imagefolder:…/{tree.name}", or in [data]: {_CLASSES_INSTEAD}',
+        f'write source = "{tree.kind.source}:…/{tree.name}", or in [data]: {_CLASSES_INSTEAD}',
     )
 
 
@@ -164,7 +172,7 @@ def tell_splits(parts: Parts, left_out: Sequence[str], notes: list[str]) -> None
     for _, tree in parts:
         missing = sorted(classes - tree.classes)
         if missing and len(parts) > 1:
-            notes.append(f"{tree.name}/ has no images of {', '.join(name_some(missing))}")
+            notes.append(f"{tree.name}/ has no {tree.kind.plural} of {', '.join(name_some(missing))}")
 
 
 def name_some(names: Iterable[str], limit: int = 8) -> list[str]:

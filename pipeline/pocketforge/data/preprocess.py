@@ -1,181 +1,237 @@
-"""From a raw sample to the model's input, and the same in words that an app can follow."""
+"""From a raw sample to the model's inputs, step by step (preprocess_words.py tells the same in words)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pocketforge.data import preprocess_image, preprocess_sound
 from pocketforge.data.base import Array, PreprocessStep
 from pocketforge.data.geometry import Geometry, stretched
-from pocketforge.errors import ModelError, ToolMissing
-from pocketforge.outcomes.data import Preprocessing
-from pocketforge.recipe import Preprocess
+from pocketforge.data.preprocess_image import Picture, picture, planes_first
+from pocketforge.data.preprocess_sound import Sound, check_rate, sound
+from pocketforge.data.preprocess_text import tokenize
+from pocketforge.errors import ModelError
+from pocketforge.files import Resolve
+from pocketforge.recipe.image_steps import Cast, Normalize, Scale
+from pocketforge.recipe.preprocess import InputSteps, Preprocess, Preprocessing
+from pocketforge.recipe.sound_steps import Tokenize
 
-# ITU-R 601-2 luma, as Pillow's convert("L").
-LUMA = (0.299, 0.587, 0.114)
-_CHANNELS = (1, 3, 4)
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a source says of its raw samples.
+
+    Attributes:
+        value_max: The raw value that becomes 1.0; 0 where nothing says one.
+        rate_hz: Of sound; 0 where there is none, or nothing says it.
+        reading: Steps that made the raw samples from their files.
+        resolve: Makes a path written in the recipe absolute.
+        as_images: Whether its samples are images, and nothing else.
+    """
+
+    value_max: float = 0.0
+    rate_hz: int = 0
+    reading: tuple[PreprocessStep, ...] = ()
+    resolve: Resolve = Path
+    as_images: bool = False
+
+    def kind(self, steps: InputSteps) -> str:
+        """What a list is done to: image, sound or text; empty for any other numbers."""
+        return steps.kind or ("image" if self.as_images else "")
 
 
-def effective(preprocess: Preprocess | None, value_max: float) -> Preprocess | None:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the model gets of a sample.
+
+    Attributes:
+        inputs: Without a batch dimension, in the model's order.
+        geometry: Where the first image's raw pixels are in it; None where there is no image.
+    """
+
+    inputs: tuple[Array, ...]
+    geometry: Geometry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Neither image nor sound: a vector, a table, on its way to the model.
+
+    Attributes:
+        values: Of any shape.
+    """
+
+    values: Array
+
+
+Work = TypeVar("Work", Picture, Sound, Numbers)
+
+
+def effective(preprocess: Preprocessing, value_max: float) -> Preprocessing:
     """The preprocessing that happens: image sources (value_max > 0) are scaled and laid out even when none is asked."""
     return Preprocess() if preprocess is None and value_max > 0 else preprocess
 
 
-def apply(preprocess: Preprocess | None, value_max: float, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
-    """One sample's raw inputs → the model's inputs, without a batch dimension.
+def prepare(preprocess: Preprocessing, inputs: tuple[Array, ...], about: About) -> Prepared:
+    """One sample's raw inputs → the model's inputs.
 
-    With preprocessing: one H×W×C or H×W image → float32 (C, H, W), or (H, W, C) for layout NHWC. value_max is 0 where
-    nothing says the largest value: floats then stay as they are, and integers are refused without a scale. Without
-    preprocessing: floats become float32, integers (token ids) keep their type. Raises ModelError when the sample does
-    not fit the preprocessing.
+    By a short table: one H×W×C or H×W image → float32 (C, H, W), or (H, W, C) for layout NHWC. Where nothing says the
+    largest value, floats stay as they are, and integers are refused without a scale. By lists: one for each raw input.
+    Without either: floats become float32, integers (token ids) keep their type. Raises ModelError when the sample does
+    not fit.
     """
-    plan = effective(preprocess, value_max)
+    plan = effective(preprocess, about.value_max)
     if plan is None:
-        return tuple(_as_it_is(x) for x in inputs)
+        for raw in inputs:
+            _check_plain(raw, about)
+        geometry = _plain_geometry(inputs[0]) if len(inputs) == 1 else None
+        return Prepared(tuple(_as_it_is(raw) for raw in inputs), geometry)
+    if isinstance(plan, Preprocess):
+        return _one_image(plan, inputs, about)
+    if len(plan) != len(inputs):
+        raise ModelError(
+            f"data.preprocess has {len(plan)} lists of steps, this source has {len(inputs)} inputs",
+            'write one [[data.preprocess]] for each input, in the source\'s order, each with input = "name" and step; '
+            "step = [] feeds one as it is",
+        )
+    alone = len(plan) == 1
+    made: list[Array] = []
+    geometry = None
+    for each, raw in zip(plan, inputs, strict=True):
+        try:
+            if alone and not about.kind(each):
+                _check_plain(raw, about)
+            values, placed = _one_input(each, raw, about)
+        except ModelError as error:
+            if alone or not each.input:
+                raise
+            raise ModelError(f"input {each.input!r}: {error.message}", error.hint) from error
+        made += values
+        geometry = geometry or placed
+    return Prepared(tuple(made), geometry)
+
+
+def _one_image(plan: Preprocess, inputs: tuple[Array, ...], about: About) -> Prepared:
     if len(inputs) != 1:
         raise ModelError(
             f"data.preprocess is for one image input, this source has {len(inputs)} inputs",
-            "leave out data.preprocess and prepare the inputs in a module.py:function source",
+            "write one [[data.preprocess]] for each input, with input and step (docs/preprocessing.md); or leave out "
+            "data.preprocess and prepare the inputs in a module.py:function source",
         )
-    image = inputs[0]
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if image.ndim != 3:
-        raise ModelError(f"data.preprocess is for images (height, width, channels), found shape {image.shape}")
-    _check_layout(image)
-    scale = _scale(image, plan, value_max)
-    image = _color(image, plan.color)
-    if plan.resize:
-        image = _resize(image, plan.resize[0], plan.resize[1])
-    result: Array = np.asarray(image, np.float32)
-    if scale:
-        result = result / np.float32(scale)
-    if plan.mean:
-        channels = result.shape[2]
-        if len(plan.mean) not in (1, channels):
-            raise ModelError(
-                f"data.preprocess: mean and std have {len(plan.mean)} values, the image has {channels} channels",
-                'set data.preprocess.color to "rgb" or "grayscale", or give one value a channel',
-            )
-        result = (result - np.asarray(plan.mean, np.float32)) / np.asarray(plan.std, np.float32)
-    if plan.layout == "NCHW":
-        result = result.transpose(2, 0, 1)
-    return (np.ascontiguousarray(result),)
+    image = picture(inputs[0])
+    if plan.scale is None and not about.value_max and image.values.dtype.kind in "iu":
+        raise ModelError(
+            f"data.preprocess: images are {image.values.dtype}, and nothing says which value is white",
+            "write data.preprocess.scale: the value that becomes 1.0 (255, 65535), or 0 to leave values as they are; "
+            "uint8 images are divided by 255 without",
+        )
+    for step in plan.steps(about.value_max):
+        image = _done(step, image, about)
+    return Prepared((np.ascontiguousarray(image.values),), image.geometry)
 
 
-def geometry_of(preprocess: Preprocess | None, value_max: float, inputs: tuple[Array, ...]) -> Geometry | None:
-    """Where the pixels of one sample's image come to lie in the model's input; None for what is no image."""
-    if len(inputs) != 1 or inputs[0].ndim not in (2, 3):
+def _one_input(each: InputSteps, raw: Array, about: About) -> tuple[tuple[Array, ...], Geometry | None]:
+    """By a list: what it makes, and where an image's pixels went."""
+    kind = about.kind(each)
+    if kind == "text":
+        (step,) = each.step
+        assert isinstance(step, Tokenize)
+        return tokenize(step, about.resolve(step.file), raw), None
+    if kind == "image":
+        image = picture(raw)
+        for step in each.step:
+            image = _done(step, image, about)
+        return (_as_it_is(image.values),), image.geometry
+    if kind == "sound":
+        heard = sound(raw, about.rate_hz)
+        for step in each.step:
+            heard = _done(step, heard, about)
+        if not any(hasattr(step, "rate_hz") for step in each.step):
+            check_rate(heard)
+        return (_as_it_is(heard.values),), None
+    _check_plain(raw, About())
+    numbers = Numbers(_as_it_is(raw))
+    for step in each.step:
+        numbers = _done(step, numbers, about)
+    return (_as_it_is(numbers.values),), None
+
+
+def _plain_geometry(raw: Array) -> Geometry | None:
+    """Of what is fed as it is: a mask's size has to be the image's. Planes come first or last; None for no image."""
+    if raw.ndim not in (2, 3):
         return None
-    plan, image = effective(preprocess, value_max), inputs[0]
-    if plan is None:  # fed as it is: planes first or last, a mask's size tells which
-        planes_first = image.ndim == 3 and image.shape[0] in _CHANNELS and image.shape[2] not in _CHANNELS
-        raw = image.shape[1:] if planes_first else image.shape[:2]
-    else:
-        raw = image.shape[:2]
-    size = (raw[0], raw[1])
-    wanted = (plan.resize[0], plan.resize[1]) if plan and plan.resize else size
-    return stretched(size, wanted)
+    height, width = raw.shape[1:] if raw.ndim == 3 and planes_first(raw) else raw.shape[:2]
+    return stretched((height, width), (height, width))
+
+
+def _check_plain(raw: Array, about: About) -> None:
+    """Before a raw input goes to the model as it is."""
+    if raw.dtype.kind == "U":
+        raise ModelError("data.preprocess: a text goes to no model as it is", "write a step tokenize")
+    if about.rate_hz:
+        check_rate(Sound(raw, about.rate_hz))
+
+
+def _done(step: object, work: Work, about: About) -> Work:
+    if isinstance(step, Scale):
+        return dataclasses.replace(work, values=_scaled(step, work.values, about))
+    if isinstance(step, Normalize):
+        return dataclasses.replace(work, values=_normalized(step, work))
+    if isinstance(step, Cast):
+        return dataclasses.replace(work, values=_cast(step, work.values))
+    if isinstance(work, Picture):
+        return preprocess_image.do(step, work)
+    assert isinstance(work, Sound)  # numbers have no steps of their own
+    return preprocess_sound.do(step, work)
+
+
+def _scaled(step: Scale, values: Array, about: About) -> Array:
+    by = step.by or about.value_max
+    if not by:
+        raise ModelError(
+            f"data.preprocess: scale does not say by what, and nothing says which value of {values.dtype} is white",
+            "write by: the value that becomes 1.0 (255, 65535)",
+        )
+    return np.asarray(values, np.float32) / np.float32(by)
+
+
+def _normalized(step: Normalize, work: Picture | Sound | Numbers) -> Array:
+    values = np.asarray(work.values, np.float32)
+    waveform = isinstance(work, Sound) and values.ndim == 1
+    last = values.shape[-1] if values.ndim and not waveform else 1
+    if len(step.mean) not in (1, last):
+        has = "the image has {} channels" if isinstance(work, Picture) else "the input has {} there"
+        raise ModelError(
+            f"data.preprocess: mean and std have {len(step.mean)} values, {has.format(last)}",
+            'set data.preprocess.color to "rgb" or "grayscale", or give one value a channel'
+            if isinstance(work, Picture)
+            else "give one value, or one for each",
+        )
+    return (values - np.asarray(step.mean, np.float32)) / np.asarray(step.std, np.float32)
+
+
+def _cast(step: Cast, values: Array) -> Array:
+    if step.to == "float32" or values.dtype == step.to:
+        return np.asarray(values, step.to)
+    limits = np.iinfo(step.to)
+    whole = np.rint(values) if values.dtype.kind == "f" else values
+    if whole.size and not (limits.min <= whole.min() and whole.max() <= limits.max):
+        raise ModelError(
+            f"data.preprocess: cast to {step.to} ({limits.min} to {limits.max}) of values from {values.min():g} to "
+            f"{values.max():g}",
+            "scale or normalize them into that range before",
+        )
+    return whole.astype(step.to)
 
 
 def _as_it_is(array: Array) -> Array:
     """Floats in single precision, in this machine's byte order: torch knows no other."""
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # an infinity is refused with the sample's name
-            return np.asarray(array, np.float32)
-    return np.asarray(array, array.dtype.newbyteorder("="))
-
-
-def _check_layout(image: Array) -> None:
-    """Channels come last. A first axis of 1, 3 or 4 and a last one of more are the planes of a C×H×W array."""
-    first, _, last = image.shape
-    if first in _CHANNELS and last not in _CHANNELS:
-        raise ModelError(
-            f"data.preprocess is for images (height, width, channels), found shape {image.shape}, which looks like "
-            "(channels, height, width)",
-            "give x as (N, height, width, channels): x.transpose(0, 2, 3, 1); or leave out data.preprocess and give "
-            "samples as the model takes them",
-        )
-
-
-def _scale(image: Array, plan: Preprocess, value_max: float) -> float:
-    if plan.scale is not None:
-        return plan.scale
-    if not value_max and image.dtype.kind in "iu":
-        raise ModelError(
-            f"data.preprocess: images are {image.dtype}, and nothing says which value is white",
-            "write data.preprocess.scale: the value that becomes 1.0 (255, 65535), or 0 to leave values as they are; "
-            "uint8 images are divided by 255 without",
-        )
-    return value_max
-
-
-def describe(preprocess: Preprocess | None, value_max: float, reading: Sequence[PreprocessStep] = ()) -> Preprocessing:
-    """The steps of `apply` in order, as an artifact's sidecar has them.
-
-    {"input": "HWC", "output": "NCHW", "steps": [{"step": "resize", …}, {"step": "divide", "by": 255.0}, …]};
-    no steps (and input and output null) when the data is fed as is. reading: steps that made the raw sample.
-    """
-    plan = effective(preprocess, value_max)
-    if plan is None:
-        return Preprocessing(None, None, ())
-    steps: list[PreprocessStep] = list(reading)
-    if plan.color == "grayscale":
-        steps.append({"step": "grayscale", "weights": list(LUMA)})
-    elif plan.color == "rgb":
-        steps.append({"step": "rgb", "alpha": "drop", "grayscale": "repeat"})
-    if plan.resize:
-        height, width = plan.resize
-        steps.append(
-            # Half-pixel centres, and a wider filter when shrinking: Pillow's BILINEAR, tf.image's antialias=True.
-            {"step": "resize", "height": height, "width": width, "filter": "bilinear", "antialias": True}
-        )
-    scale = value_max if plan.scale is None else plan.scale
-    if scale:
-        steps.append({"step": "divide", "by": float(scale)})
-    if plan.mean:
-        steps.append({"step": "normalize", "mean": list(plan.mean), "std": list(plan.std)})
-    if plan.layout == "NCHW":
-        steps.append({"step": "transpose", "from": "HWC", "to": "CHW"})
-    return Preprocessing("HWC", plan.layout, tuple(steps))
-
-
-def _color(image: Array, color: str) -> Array:
-    channels = image.shape[2]
-    if color == "as_is" or (color == "grayscale" and channels == 1):
-        return image
-    if channels not in (1, 3, 4):
-        raise ModelError(f"data.preprocess.color {color!r} needs an image of 1, 3 or 4 channels, found {channels}")
-    if color == "rgb":
-        return image.repeat(3, axis=2) if channels == 1 else image[:, :, :3]
-    if image.dtype == np.uint8:
-        # Pillow's own integer arithmetic, so that a grayscale made by Pillow elsewhere is the same to the bit.
-        r, g, b = (image[:, :, channel].astype(np.uint32) for channel in range(3))
-        return ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).astype(np.uint8)[:, :, None]
-    luma: NDArray[np.float32] = image[:, :, :3].astype(np.float32) @ np.asarray(LUMA, np.float32)
-    return luma[:, :, None]
-
-
-def _resize(image: Array, height: int, width: int) -> Array:
-    if image.shape[:2] == (height, width):
-        return image
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ToolMissing("data.preprocess.resize needs Pillow", "pip install pillow") from error
-    if image.dtype == np.uint8 and image.shape[2] in (1, 3, 4):
-        # 8-bit images are resized in 8 bits, as Pillow and torchvision do for a file that they opened.
-        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
-        resized = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-        return resized.reshape(height, width, image.shape[2])
-    planes = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(image[:, :, channel], np.float32)).resize(
-                (width, height), Image.Resampling.BILINEAR
-            )
-        )
-        for channel in range(image.shape[2])
-    ]
-    return np.stack(planes, axis=2)
+            return np.asarray(array, np.float32, order="C")
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,10 @@ _SIXTEEN_BITS_AS_I = frozenset({"PNG", "PPM"})
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
-def read_image(path: Path) -> tuple[Array, bool]:
+def read_image(path: Path, data: bytes | None = None) -> tuple[Array, bool]:
     """One image as H×W×C of 0 to 255, and whether it has more frames than this first one.
+
+    data: its content, where the path only names it.
 
     uint8, or float32 from 16 bits; C is 1 for gray, 4 with transparency, else 3. Raises ModelError, with the path, for
     a damaged image, for one of too many pixels (Pillow's limit) and for values without a largest one (floats, 32-bit
@@ -35,7 +38,9 @@ def read_image(path: Path) -> tuple[Array, bool]:
 
     try:
         # The formats whose endings are read: a file of another kind under such a name is not handed to other readers.
-        with Image.open(path, formats=sorted(set(image_formats().values()) - {"MPO"})) as image:
+        with Image.open(
+            io.BytesIO(data) if data is not None else path, formats=sorted(set(image_formats().values()) - {"MPO"})
+        ) as image:
             # MPO: phones' photographs, whose further frames are previews and the other eye.
             frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
             ImageOps.exif_transpose(image, in_place=True)

@@ -66,8 +66,8 @@ def _boxes(found: Mapping[str, Array], name: str, geometry: Geometry, where: str
         )
     corners = np.clip(boxes.reshape(-1, 2, 2), 0, [width, height])
     moved = geometry.points(corners)
-    limits = np.asarray([geometry.size[1], geometry.size[0]], np.float32)
-    clipped = np.clip(moved, 0, limits).reshape(-1, 4)
+    limits = np.asarray(geometry.visible, np.float32)
+    clipped = np.clip(moved, limits[:2], limits[2:]).reshape(-1, 4)
     kept = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
     others = [other for other in (beside(name, "classes"), beside(name, "crowd")) if other in found]
     return {name: clipped[kept], **{other: found[other][kept] for other in others}}
@@ -76,8 +76,8 @@ def _boxes(found: Mapping[str, Array], name: str, geometry: Geometry, where: str
 def _keypoints(found: Mapping[str, Array], name: str, geometry: Geometry) -> dict[str, Array]:
     keypoints = found[name].copy()
     places = geometry.points(keypoints[..., :2])
-    height, width = geometry.size
-    inside = (places[..., 0] >= 0) & (places[..., 0] <= width) & (places[..., 1] >= 0) & (places[..., 1] <= height)
+    limits = np.asarray(geometry.visible, np.float32)
+    inside = ((places >= limits[:2]) & (places <= limits[2:])).all(axis=-1)
     keypoints[..., :2] = places
     keypoints[..., 2] = np.where(inside, keypoints[..., 2], 0.0)  # what a crop left outside is not to be found
     areas = found[beside(name, "areas")] * np.float32(abs(geometry.scale_x * geometry.scale_y))

@@ -92,6 +92,8 @@ def _model_roles(recipe: Recipe, notes: list[str]) -> dict[str, _Role]:
             roles["data"] = _data(recipe, table, notes)
             if table.labels:
                 roles["labels"] = _exactly(recipe.resolve(table.labels))
+            if used := sorted({recipe.resolve(file) for file in table.preprocess_files().values()}):
+                roles["preprocess"] = _exactly(*used)
         elif isinstance(table, Finetune):
             roles |= _training_roles(recipe, table)
         elif isinstance(table, Output):
@@ -106,7 +108,7 @@ def _data(recipe: Recipe, table: Data, notes: list[str]) -> _Role:
     split_folders = dataclasses.asdict(table.split_folders) if table.split_folders else None
 
     def files() -> tuple[Iterable[Path], str]:
-        read = look_at_data(table.source, recipe.resolve, split_folders)
+        read = look_at_data(table.source, recipe.resolve, split_folders, table.columns)
         notes[:] = read.notes
         return read.paths, read.layout
 

@@ -8,6 +8,7 @@ from importlib import metadata
 from pocketforge.facts.plugged import Info, rows_of, used_runtime
 from pocketforge.plan.steps import UNKNOWN_VERSION
 from pocketforge.recipe import Metric, Recipe
+from pocketforge.recipe.preprocess import STEP_LIBRARIES
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.registries import (
     DEVICES,
@@ -81,7 +82,7 @@ def runtime_versions(name: str) -> dict[str, str]:
 
 def _libraries(rows: Iterable[Info]) -> set[str]:
     """What these rows name, and what every build may use."""
-    names = {*COMPRESS_LIBRARIES, *METRICS_LIBRARIES, *_MODEL_LIBRARIES}
+    names = {*COMPRESS_LIBRARIES, *METRICS_LIBRARIES, *STEP_LIBRARIES, *_MODEL_LIBRARIES}
     names.update(*(stage.libraries for stage in STAGES.values()))
     for row in rows:
         if isinstance(row, RuntimeInfo):

@@ -46,14 +46,51 @@ class Preprocessing:
     """From a raw sample to the model's input, in steps that an app can follow.
 
     Attributes:
-        input: Layout of a raw sample, HWC; None where samples are fed as they are.
-        output: Layout of the model's input, NCHW or NHWC; None as above.
+        input: What a raw sample is: HWC, waveform, text or numbers; None where samples are fed as they are.
+        output: Layout of the model's input, as NCHW or NCFT; None as above, or where it has none.
         steps: In order: `step` is a step's name, the rest are its numbers.
     """
 
     input: str | None
     output: str | None
     steps: tuple[Mapping[str, object], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InputPreprocessing:
+    """As `Preprocessing`, of one of several raw inputs of a sample.
+
+    Attributes:
+        name: The model's input that it becomes, as the recipe names it; the first of them where it becomes several.
+        gives: How many inputs of the model it becomes.
+        input: What the raw input is: HWC, waveform, text or numbers; None where it is fed as it is.
+        output: Layout of the model's input; None where it has none.
+        steps: In order: `step` is a step's name, the rest are its numbers.
+    """
+
+    name: str
+    gives: int
+    input: str | None
+    output: str | None
+    steps: tuple[Mapping[str, object], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessingOfInputs:
+    """As `Preprocessing`, of samples with several inputs.
+
+    Attributes:
+        inputs: A list of steps for each raw input, in the order of the model's inputs.
+    """
+
+    inputs: tuple[InputPreprocessing, ...]
+
+
+def layouts_of(prepared: Preprocessing | PreprocessingOfInputs, count: int) -> list[str | None]:
+    """The layout that preprocessing gives each of the model's `count` inputs."""
+    if isinstance(prepared, Preprocessing):
+        return [prepared.output] * count
+    return [each.output for each in prepared.inputs for _ in range(each.gives)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +151,7 @@ class Sampled:
     ids_sha256: Mapping[str, str]
     inputs: tuple[SampleTensor, ...]
     targets: SampleTensor | None
-    preprocess: Preprocessing
+    preprocess: Preprocessing | PreprocessingOfInputs
     eval_histogram: tuple[ClassCount, ...] | None
     notes: tuple[str, ...]
     named: tuple[NamedTarget, ...] = ()

@@ -54,7 +54,7 @@ class Steps:
         self.facts = facts
         self._steps: dict[str, Step] = {}
         self._roots = user_folders(recipe)
-        self._source_libraries = SOURCES[parse_source(recipe.data.source)[0]].libraries
+        self._data_libraries = (*SOURCES[parse_source(recipe.data.source)[0]].libraries, *recipe.data.libraries)
 
     def steps(self) -> tuple[Step, ...]:
         return tuple(self._steps.values())
@@ -106,7 +106,7 @@ class Steps:
         also: tuple[str, ...],
     ) -> str:
         info = stage_info(stage)
-        libraries = (*info.libraries, *also, *(self._source_libraries if "data" in reads else ()))
+        libraries = (*info.libraries, *also, *(self._data_libraries if "data" in reads else ()))
         covers = {
             "format": _FORMAT,
             "stage": stage,

@@ -66,7 +66,7 @@ def add_gains(
             task=recipe.task,
             labels=tuple(change.label for change in changes),
             runtimes=runtimes,
-            model_layout=_model_layout(recipe),
+            model_layout=recipe.data.layout,
             host=build.facts.host,
         ),
         {"data": data, **{f"state_{n}": change.key for n, change in enumerate(changes, 1)}},
@@ -86,10 +86,6 @@ def model_source(recipe: Recipe) -> ModelSource:
 def sampling_of(recipe: Recipe) -> Sampling:
     """The recipe's samples, as stages that read them by themselves are told of them."""
     return Sampling(data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged), recipe.seed, recipe.task)
-
-
-def _model_layout(recipe: Recipe) -> str:
-    return recipe.data.preprocess.layout if recipe.data.preprocess else "NCHW"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +111,7 @@ class _Trunk:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return ("definition", "data", "labels", *(() if self.changes else ("weights",)))
+        return ("definition", "data", "labels", "preprocess", *(() if self.changes else ("weights",)))
 
     def prune(self, index: int, entry: Pruning, label: str, part: tuple[int, int] = (1, 1), study: str = "") -> None:
         goal = entry.goal if isinstance(entry, PruneChannels | DropLayers) else None
@@ -141,7 +137,7 @@ class _Trunk:
             return _Measuring()
         runtime = goal.runtime or self.recipe.targets[0].runtime
         libraries = self.build.runtime_libraries(runtime)
-        layout = _model_layout(self.recipe)
+        layout = self.recipe.data.layout
         if goal.timed:
             return _Measuring(Trials(runtime, layout, host=self.build.facts.host), also=libraries)
         device = next(d for d in self.recipe.devices if d.name == goal.device and isinstance(d, EmulatedDevice))

@@ -26,7 +26,7 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     if recipe.data.labels:
         data_paths["labels"] = recipe.resolve(recipe.data.labels)
     sampling = data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged)
-    data = build.add("data", TRUNK, sampling, {}, reads=("data", "labels"), paths=data_paths)
+    data = build.add("data", TRUNK, sampling, {}, reads=("data", "labels", "preprocess"), paths=data_paths)
 
     model_paths = {"data_root": folder}
     if recipe.model.weights:
@@ -73,7 +73,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
             runtime=target.runtime,
             scheme=target.quantize.scheme,
             layout=target.layout,
-            model_layout=recipe.data.preprocess.layout if recipe.data.preprocess else "NCHW",
+            model_layout=recipe.data.layout,
             io=target.io,
             opset=target.opset,
         ),

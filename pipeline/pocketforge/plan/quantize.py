@@ -37,7 +37,7 @@ def add_quantize(build: Steps, recipe: Recipe, target: Target, source: LaneSourc
             target.name,
             QatSpec(source.model, sampling, settled),
             {**needs, **checkpoint},
-            reads=("definition", "data", "labels", *(() if checkpoint else ("weights",)), *reads),
+            reads=("definition", "data", "labels", "preprocess", *(() if checkpoint else ("weights",)), *reads),
             paths={**source.paths, **paths, **more},
             also=(*source.also, *also, *quantize.info.libraries),
         )
@@ -51,7 +51,7 @@ def add_quantize(build: Steps, recipe: Recipe, target: Target, source: LaneSourc
         target.name,
         QuantizeSpec(settled, sampling),
         needs,
-        reads=("data", "labels", *reads),
+        reads=("data", "labels", "preprocess", *reads),
         paths={**paths, **more},
         also=(*also, *quantize.info.libraries),
     )
@@ -71,7 +71,7 @@ def add_layer_study(build: Steps, recipe: Recipe, target: Target, source: LaneSo
         target.name,
         LayersSpec(studied, _sampling(recipe)),
         {"data": source.data, "reference": source.reference},
-        reads=("data", "labels"),
+        reads=("data", "labels", "preprocess"),
         paths={"data_root": Path(recipe.folder), **_labels(recipe)},
     )
 

@@ -7,10 +7,11 @@ A module a table; `toml.py` is the only door in. Paths in a recipe are relative 
 from __future__ import annotations
 
 from pocketforge.recipe.budget import METRICS, Budget, Metric, Task
-from pocketforge.recipe.data import Data, Preprocess, SplitFolders
+from pocketforge.recipe.data import Data, SplitFolders
 from pocketforge.recipe.model import SHARED_DEFINITIONS, InputSpec, Model
 from pocketforge.recipe.names import Layout, Runtime, suggest
 from pocketforge.recipe.output import Output, Post
+from pocketforge.recipe.preprocess import InputSteps, Preprocess
 from pocketforge.recipe.recipe import Recipe
 from pocketforge.recipe.target import Target, Verify
 
@@ -20,6 +21,7 @@ __all__ = [
     "Budget",
     "Data",
     "InputSpec",
+    "InputSteps",
     "Layout",
     "Metric",
     "Model",

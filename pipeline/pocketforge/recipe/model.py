@@ -91,5 +91,11 @@ class Model:
         check_path(self.weights, "weights")
         check_args(self.args)
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Of [[model.input]], as shipped files have them; () where the recipe lists none."""
+        alone = len(self.inputs) == 1
+        return tuple(each.name or ("input" if alone else f"input_{k}") for k, each in enumerate(self.inputs))
+
     def named_files(self) -> dict[str, str]:
         return {"weights": self.weights, "definition": definition_place(self.definition)}

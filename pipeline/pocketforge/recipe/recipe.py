@@ -23,6 +23,7 @@ from pocketforge.recipe.model import Model
 from pocketforge.recipe.names import NamesFiles, check_name, suggest
 from pocketforge.recipe.output import Output, user_metric
 from pocketforge.recipe.output_rules import fault_of_metric, faults_of_outputs, find_metric, task_of
+from pocketforge.recipe.preprocess import lists_of, name_faults
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.roles import ROLES, RoleName
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
@@ -70,6 +71,8 @@ class Recipe:
         object.__setattr__(self, "task", said or task_of(self.outputs))  # so that nobody else has to ask what is meant
         faults = [*self._fault_names(), *self._fault_task(), *self._fault_compress()]
         faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets()]
+        lists = lists_of(self.data.preprocess)
+        faults += [fault.inside("data.preprocess") for fault in name_faults(lists, self.model.input_names)]
         if faults:
             raise WrongTable(*faults)
 

@@ -27,6 +27,7 @@ from pocketforge.recipe.device import Device
 from pocketforge.recipe.faults import Fault, WrongTable, join
 from pocketforge.recipe.names import check_file, check_keys, suggest
 from pocketforge.recipe.output import Output, Post
+from pocketforge.recipe.preprocess import STEPS, InputSteps, Preprocess, Preprocessing, Step
 from pocketforge.recipe.recipe import Recipe
 
 # TOML writes arrays of tables in the singular: [[target]].
@@ -100,6 +101,10 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(lambda cls: cls == dict[str, float], lambda value, _: _numbers(value))
     converter.register_structure_hook_func(lambda cls: cls == dict[str, str], lambda value, _: _texts(value))
     converter.register_structure_hook_func(lambda cls: cls == Compress, lambda value, _: _entry(value, converter))
+    converter.register_structure_hook_func(
+        lambda cls: cls == Preprocessing, lambda value, _: _preprocessing(value, converter)
+    )
+    converter.register_structure_hook_func(lambda cls: cls == Step, lambda value, _: _step_of(value, converter))
     converter.register_structure_hook_func(lambda cls: cls == Device, lambda value, _: _device(value, converter))
     converter.register_structure_hook_factory(_has_origin(tuple), lambda t: _array_hook(t, converter))
     converter.register_structure_hook_factory(dataclasses.is_dataclass, lambda t: _table_hook(t, converter))
@@ -197,6 +202,26 @@ def _entry(value: object, converter: cattrs.Converter) -> Compress:
     if "type" not in value:
         raise WrongTable(Fault(f"missing: one of {', '.join(map(repr, KINDS))}", "type"))
     return converter.structure(value, _kind(value["type"], KINDS, "type"))
+
+
+def _preprocessing(value: object, converter: cattrs.Converter) -> Preprocessing:
+    """One table for one input, [[data.preprocess]] for several; the short table is one without steps."""
+    if isinstance(value, list) and value:
+        lists: Hint = tuple[InputSteps, ...]
+        several: tuple[InputSteps, ...] = converter.structure(value, lists)
+        return several
+    if not isinstance(value, dict) or not {"step", "input"} & set(value):
+        return converter.structure(value, Preprocess)
+    return (converter.structure(value, InputSteps),)
+
+
+def _step_of(value: object, converter: cattrs.Converter) -> Step:
+    """An entry of [[data.preprocess.step]]: its `type` says what else it may hold."""
+    if not isinstance(value, dict):
+        raise _wrong("a table", value)
+    if "type" not in value:
+        raise WrongTable(Fault(f"missing: one of {', '.join(map(repr, STEPS))}", "type"))
+    return converter.structure(value, _kind(value["type"], STEPS, "type"))
 
 
 def _device(value: object, converter: cattrs.Converter) -> Device:

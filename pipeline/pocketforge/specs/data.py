@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pocketforge.recipe.data import Data, Preprocess, SplitFolders
+from pocketforge.recipe.columns import Columns
+from pocketforge.recipe.data import Data, SplitFolders
 from pocketforge.recipe.output import Output, labelled
+from pocketforge.recipe.preprocess import Preprocessing
 from pocketforge.recipe.roles import TargetName
 from pocketforge.specs.base import Spec
 
@@ -44,8 +46,10 @@ class DataSpec(Spec):
         eval_fraction: Share of the samples to evaluate on, 0 to 1, where the source has no split of its own.
         eval_samples: The most samples to evaluate on.
         calibration_samples: So many train samples are set apart to calibrate with.
-        preprocess: From a raw sample to the model's input; None leaves arrays as they are.
-        split_folders: Which of an image folder's folders are its splits; None where their names say so.
+        preprocess: From a raw sample to the model's inputs, a short table or lists; None leaves arrays as they are.
+        split_folders: Which parts of the source are its splits; None where their names say so.
+        columns: Which columns of a table are what; None where their names say so.
+        mask_values: The value of each class in a mask; empty where values are the numbers.
         seed: Of the split.
         task: `classification`, `regression` or `outputs`.
         targets: Those by name, of task `outputs`; () of others, whose samples have one.
@@ -56,8 +60,10 @@ class DataSpec(Spec):
     eval_fraction: float
     eval_samples: int
     calibration_samples: int
-    preprocess: Preprocess | None
+    preprocess: Preprocessing
     split_folders: SplitFolders | None
+    columns: Columns | None
+    mask_values: tuple[int, ...]
     seed: int
     task: str
     targets: tuple[WantedTarget, ...] = ()
@@ -73,6 +79,8 @@ def data_spec(data: Data, seed: int, task: str, judged: Sequence[Output] = ()) -
         calibration_samples=data.calibration_samples,
         preprocess=data.preprocess,
         split_folders=data.split_folders,
+        columns=data.columns,
+        mask_values=data.mask_values,
         seed=seed,
         task=task,
         targets=_wanted(judged) if task == "outputs" else (),

@@ -12,7 +12,7 @@ from pocketforge import events
 from pocketforge.data.arrays_on_disk import create_samples
 from pocketforge.data.dataset import Dataset, Samples, open_dataset
 from pocketforge.data.labels import repeated_names
-from pocketforge.data.preprocess import describe
+from pocketforge.data.preprocess_words import describe
 from pocketforge.data.targets import Targets
 from pocketforge.data.targets_on_disk import TargetsWriter
 from pocketforge.errors import ModelError
@@ -115,7 +115,7 @@ def _sampled(
         ids_sha256={name: _ids_digest(samples.ids) for name, samples in splits.items()},
         inputs=tuple(_tensor(array) for array in arrays),
         targets=None if targets is None else _tensor(targets),
-        preprocess=describe(dataset.preprocess, dataset.value_max, dataset.source.reading),
+        preprocess=describe(dataset.preprocess, dataset.about),
         eval_histogram=(
             _histogram(dataset.labels, targets) if targets is not None and dataset.task == "classification" else None
         ),

@@ -33,7 +33,7 @@ from pocketforge.measure.on_host import run_file
 from pocketforge.measure.quantized_graph import read_graph
 from pocketforge.measure.weights_check import check_weights
 from pocketforge.outcomes import files
-from pocketforge.outcomes.data import Sampled
+from pocketforge.outcomes.data import Sampled, layouts_of
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
@@ -108,12 +108,13 @@ def _truth(inputs: Mapping[str, Path], spec: VerifySpec, reference: Reference) -
 
 def check_layouts(promised: Iterable[TensorSpec], data: Path) -> list[FileCheck]:
     """The layout that the sidecar names for each image input, against the shape it has there and in the samples."""
-    if files.read(data, Sampled).preprocess.output == "NHWC":
-        return []  # a model that takes NHWC in PyTorch: nothing is moved, and no shape tells it from NCHW
+    paths = sample_paths(data, "eval")
+    layouts = layouts_of(files.read(data, Sampled).preprocess, len(paths))
     checks = []
-    for tensor, path in zip(promised, sample_paths(data, "eval"), strict=True):
+    for tensor, path, layout in zip(promised, paths, layouts, strict=True):
         sample = np.load(path, mmap_mode="r").shape[1:]
-        if len(sample) != 3 or len(set(sample)) == 1:
+        # A model that takes NHWC in PyTorch: nothing is moved, and no shape tells it from NCHW.
+        if layout == "NHWC" or len(sample) != 3 or len(set(sample)) == 1:
             continue
         channels, height, width = sample
         shapes = {"NCHW": (1, channels, height, width), "NHWC": (1, height, width, channels)}

@@ -63,7 +63,7 @@ def export_all(place: Place, module: nn.Module, structure: str, runtimes: Sequen
     only what is not there yet; its errors are raised.
     """
     bench = place.bench
-    layout = bench.recipe.data.preprocess.layout if bench.recipe.data.preprocess else "NCHW"
+    layout = bench.recipe.data.layout
     unpruned = module is bench.module
     exported: dict[str, Exported] = {}
     for runtime in runtimes:

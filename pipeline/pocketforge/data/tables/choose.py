@@ -1,0 +1,105 @@
+"""Which columns of a table are what: as the recipe says, else by their names where these leave no doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from pocketforge.data.official_splits import some
+from pocketforge.errors import ModelError
+from pocketforge.recipe.columns import Columns, kind_of_target
+from pocketforge.recipe.names import suggest
+
+# Columns that are called so are what they are called, where the recipe says nothing.
+INPUTS = (
+    "path", "file_name", "filename", "file", "filepath", "image_path", "audio_path", "image", "img", "audio", "text",
+    "sentence",
+)  # fmt: skip
+LABELS = ("label", "class", "class_name", "category", "target", "y")
+SPLITS = ("split", "subset")
+# As INPUTS, of a tar's parts.
+_ENDINGS = ("jpg", "jpeg", "png", "webp", "wav", "flac", "ogg", "npy", "txt")
+_CLASS = "cls"
+_HINT = 'write in the recipe\'s [data]: columns = { inputs = ["…"], targets = { label = "…" } }'
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Columns that are in the table.
+
+    Attributes:
+        inputs: One for each input.
+        features: Those of the vector that is one more input; () where there is none.
+        targets: (name, kind, column) of each target.
+        id: What samples are known by; empty for their number.
+        split: Says the split; empty where none does.
+        slices: By which results are told apart.
+    """
+
+    inputs: tuple[str, ...]
+    features: tuple[str, ...]
+    targets: tuple[tuple[str, str, str], ...]
+    id: str
+    split: str
+    slices: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        named = (*self.inputs, *self.features, *(column for _, _, column in self.targets), self.id, self.split)
+        return tuple(dict.fromkeys(name for name in (*named, *self.slices) if name))
+
+
+def choose_columns(names: Sequence[str], asked: Columns | None, where: str, notes: list[str]) -> Chosen:
+    """Raises ModelError for a column that is not there, and where names leave a doubt."""
+    asked = asked or Columns()
+    features = tuple(name for pattern in asked.features for name in _matching(pattern, names, where))
+    inputs, targets, split = asked.inputs, dict(asked.targets), asked.split
+    guessed = []
+    if not inputs and not features:
+        inputs = (_guess(names, (*INPUTS, *_ENDINGS), "inputs", where),)
+        guessed.append(f"column {inputs[0]!r} is the input")
+    if not targets:
+        column = _guess(names, (*LABELS, _CLASS), "targets", where)
+        targets = {"label": column}
+        guessed.append(f"{column!r} the label")
+    if not split and asked == Columns():
+        found = [name for name in names if name.lower() in SPLITS]
+        split = found[0] if len(found) == 1 else ""
+        guessed += [f"{split!r} the split"] if split else []
+    if guessed:
+        notes.append(f"{where}: {', '.join(guessed)}")
+    chosen = Chosen(
+        inputs,
+        features,
+        tuple((name, kind_of_target(name), column) for name, column in sorted(targets.items())),
+        asked.id,
+        split,
+        asked.slices,
+    )
+    for name in chosen.all:
+        if name not in names:
+            raise ModelError(
+                f"data.source: {where} has no column {name!r}{suggest(name, names)}",
+                f"its columns: {', '.join(some(list(names), 20))}",
+            )
+    return chosen
+
+
+def _guess(names: Sequence[str], words: Sequence[str], key: str, where: str) -> str:
+    found = [name for name in names if name.lower() in words]
+    if len(found) != 1:
+        what = (
+            f"{len(found)} of them may be ({', '.join(some(found))})" if found else "none of them says so by its name"
+        )
+        raise ModelError(
+            f"data.source: which column of {where} is for {key}? {what}: {', '.join(some(list(names), 20))}", _HINT
+        )
+    return found[0]
+
+
+def _matching(pattern: str, names: Sequence[str], where: str) -> list[str]:
+    found = [name for name in names if name == pattern] or [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        raise ModelError(f"data.source: {where} has no column {pattern!r} for features{suggest(pattern, names)}")
+    return found
