@@ -77,9 +77,7 @@ def test_multilabel_and_binary_are_scores_unless_the_recipe_says_probabilities()
     assert 'its values are all from 0 to 1: post = "none"' in refused(Output("multilabel", "o"), shares, labels=labels)
     wrong = Output("binary", "o", post=Post("none"))
     assert "is for probabilities, found -3 to 2" in refused(wrong, values[:, :1], label=np.asarray([1, 1, 0]))
-    one = scored(
-        Output("binary", "o", metrics=("binary_accuracy", "binary_f1", "eer")), values[:, 1], label=labels[:, 1]
-    )
+    one = scored(Output("binary", "o", metrics=("binary_accuracy", "binary_f1", "eer")), values[:, 1], label=labels[:, 1])
     assert one.metrics == {"binary_accuracy": float(Fraction(2, 3)), "binary_f1": 0.0, "eer": 0.0}
     assert as_logit(0.5) == 0.0 and as_logit(0.0) == -math.inf
 
@@ -272,7 +270,7 @@ def test_images_and_sound() -> None:
     assert "1,000 values" in refused(Output("waveform", "o"), noisy, waveform=[np.zeros(10, np.float32)])
 
 
-METRICS = """
+METRICS = '''
 import numpy as np
 def right(outputs, targets):
     return (outputs["o"].argmax(1) == targets["label"]).mean()
@@ -294,7 +292,7 @@ class Half:
     def update(self, outputs, targets): ...
 def crossed(outputs):
     return outputs["o"][:, ::-1]
-"""
+'''
 
 
 def test_metrics_and_post_processing_of_the_user(tmp_path: Path) -> None:
@@ -313,10 +311,7 @@ def test_metrics_and_post_processing_of_the_user(tmp_path: Path) -> None:
     }  # fmt: skip
     assert run("accuracy_top1", post="own.py:crossed") == {"accuracy_top1": 0.0}
     where = r"for output 'o' of the file \(role logits\)"
-    with (
-        np.errstate(all="raise"),
-        pytest.raises(ModelError, match=rf"metric raises of .*own.py: it raised {where}: Fl"),
-    ):
+    with np.errstate(all="raise"), pytest.raises(ModelError, match=rf"metric raises of .*own.py: it raised {where}: Fl"):
         run("own.py:raises:higher")
     with pytest.raises(ModelError, match=rf"metric nothing of .*own.py returned nan {where}"):
         run("own.py:nothing:higher")
