@@ -14,14 +14,16 @@ from pocketforge.cli.main import COMMANDS
 from pocketforge.recipe import compress, device, quantize
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.recipe.budget import budget_metrics
+from pocketforge.recipe.columns import TARGET_KINDS
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
-from pocketforge.registries import RUNTIMES
+from pocketforge.registries import RUNTIMES, SOURCES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUANTIZATION = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
+DATA = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
 TABLES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
 
@@ -38,7 +40,8 @@ def test_every_command_is_in_the_readme() -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Data, recipe.Preprocess, *compress.KINDS.values(),
+        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data,
+        recipe.Preprocess, *compress.KINDS.values(),
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
         recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget,
         device.HostDevice, device.EmulatedDevice, device.AdbDevice,
@@ -76,6 +79,18 @@ def test_the_quantization_guide_says_what_each_runtime_makes_of_each_scheme() ->
     for name, backend in BACKENDS.items():
         row = next(line for line in tables if line.startswith(f"| `{name}` |"))
         assert backend.about in row, name
+
+
+def test_the_data_page_tells_of_every_source_what_its_row_says() -> None:
+    rows = [line for line in DATA.splitlines() if line.startswith("| `")]
+    wanted = []
+    for name, info in SOURCES.ours.items():
+        written = info.place if name == "function" else f"{name}:{info.place}".rstrip(":")
+        targets = "any" if name == "function" else "by columns" if info.columns else ", ".join(info.targets)
+        extra = f"`pocketforge[{info.extra}]`" if info.extra else "-"
+        wanted.append(f"| `{written}` | {info.about} | {info.splits or 'none'} | {targets} | {extra} |")
+    assert rows == wanted
+    assert {f"`{name}`" for name in TARGET_KINDS} <= set(re.findall(r"`\w+`", DATA))
 
 
 def test_the_readmes_recipe_is_a_recipe() -> None:
