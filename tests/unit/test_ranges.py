@@ -20,6 +20,7 @@ from pocketforge.errors import RecipeError
 from pocketforge.facts import processors
 from pocketforge.recipe import compress, device, quantize, target
 from pocketforge.recipe.budget import limits as budget_limits
+from pocketforge.recipe.preprocess import STEPS
 from pocketforge.recipe.ranges import Range
 from pocketforge.recipe.toml import load_recipe, parse_recipe
 
@@ -27,7 +28,7 @@ TABLES: tuple[Any, ...] = (
     face.Recipe, face.Model, face.InputSpec, face.Data, face.Preprocess, face.SplitFolders, face.Budget, face.Target,
     face.Verify,
     target.OutputLimits, quantize.Quantize, quantize.Override, *compress.KINDS.values(), compress.Goal,
-    compress.Distill, compress.Teacher, compress.LayerPair, *device.KINDS.values(),
+    compress.Distill, compress.Teacher, compress.LayerPair, *device.KINDS.values(), face.InputSteps, *STEPS.values(),
 )  # fmt: skip
 # Numbers whose rule is written out where the table is built.
 RULED = {("Recipe", "seed"), ("Budget", "limit"), ("Target", "opset"), ("InputSpec", "shape"), ("Preprocess", "resize")}
@@ -60,6 +61,7 @@ def test_no_number_of_a_recipe_is_without_a_range(table: Any) -> None:
 SECTIONS: dict[str, list[Any]] = {
     "[data]": [face.Data],
     "[data.preprocess]": [face.Preprocess],
+    **{f"step {name}": [step] for name, step in STEPS.items() if hasattr(step, "RANGES")},
     "[[compress]] goal": [compress.Goal],
     "prune_unstructured": [compress.PruneUnstructured],
     "prune_channels": [compress.PruneChannels],
