@@ -1,4 +1,4 @@
-"""A model of an image, a vector and a text, through a whole build: each input has its list, and the sidecar tells it."""
+"""An image, a vector and a text through a whole build: each input has its list, and the sidecar tells it."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_nonsense_is_refused_with_the_key_what_is_wanted_and_what_was_found(path
 
 def test_minus_nothing_is_nothing() -> None:
     scale = parse_recipe(changed("data.preprocess.scale", -0.0)).data.preprocess
-    assert scale is not None and math.copysign(1, scale.scale or 0.0) == 1
+    assert isinstance(scale, face.Preprocess) and math.copysign(1, scale.scale or 0.0) == 1
 
 
 WRAPPED = (
