@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
+import typing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pocketforge.recipe import compress, device, quantize
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.recipe.budget import METRICS, budget_metrics
 from pocketforge.recipe.columns import TARGET_KINDS
+from pocketforge.recipe.preprocess import STEPS
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import RUNTIMES, SOURCES
@@ -26,6 +28,9 @@ GUIDE = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
 DATA = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
 TABLES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input", "outputs": "output"}
+
+
+STEPS_PAGE = (ROOT / "docs" / "preprocessing.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -40,8 +45,8 @@ def test_every_command_is_in_the_readme() -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data,
-        recipe.Preprocess, *compress.KINDS.values(),
+        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data, recipe.Preprocess, recipe.InputSteps,
+        *compress.KINDS.values(),
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
         recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget, recipe.Output, recipe.Post,
         device.HostDevice, device.EmulatedDevice, device.AdbDevice,
@@ -51,6 +56,36 @@ def test_every_recipe_key_is_in_the_reference(part: type) -> None:
     keys = {TABLES.get(f.name, f.name) for f in dataclasses.fields(part)} - {"folder"}
     missing = {k for k in keys if not re.search(rf"`(\[+[\w.]*)?{k}\b|\b{k} =|\[\[(\w+\.)?{k}\]\]", REFERENCE)}
     assert not missing, f"{part.__name__}: {missing} not in docs/recipe.md"
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_step_and_its_keys_are_in_the_page_of_preprocessing(name: str) -> None:
+    part = next(
+        part for part in STEPS_PAGE.split("\n### ") if part.startswith(f"`{name}`") or f", `{name}`" in part[:60]
+    )
+    missing = {f.name for f in dataclasses.fields(STEPS[name]) if f.name != "type" and f"`{f.name}`" not in part}
+    assert not missing, f"{name}: {missing} not in docs/preprocessing.md"
+    words = {word for hint in typing.get_type_hints(STEPS[name]).values() for word in literals(hint)} - set(STEPS)
+    unsaid = {word for word in words if f'"{word}"' not in part and f"`{word}`" not in part}
+    assert not unsaid, f"{name}: {unsaid} not in docs/preprocessing.md"
+
+
+def literals(hint: object) -> set[str]:
+    """The words that a field may hold."""
+    within = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return {word for word in within if isinstance(word, str)}
+    return {word for each in within for word in literals(each)}
+
+
+def test_the_page_of_preprocessing_has_lists_that_are_lists() -> None:
+    found = blocks(STEPS_PAGE, "toml")
+    assert len(found) >= 5
+    (recipe_text,) = blocks(README, "toml")
+    for text in found:
+        before, _, after = recipe_text.partition("[data.preprocess]")
+        rest = after[after.index("\n[") :]
+        assert parse_recipe(f"{before}{text}{rest}").data.preprocess, text
 
 
 def test_every_budget_metric_is_in_the_reference() -> None:
