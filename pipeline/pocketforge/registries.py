@@ -580,6 +580,8 @@ class SourceInfo:
         columns: Whether the recipe may say which of its columns are what.
         extra: The extra of our package that brings its library; empty where none is needed.
         init: Lines of [data] that `pocketforge init` writes for it, commented out.
+        outputs: What `init` writes of the model's outputs in place of a task, TOML; empty for a classifier.
+        drop: The metric of the first budget that `init` writes.
     """
 
     module: str
@@ -595,6 +597,8 @@ class SourceInfo:
     columns: bool = False
     extra: str = ""
     init: tuple[str, ...] = ()
+    outputs: str = ""
+    drop: str = "accuracy_drop"
 
     def with_library(self, distribution: str) -> SourceInfo:
         """The source as a plug-in's."""
@@ -611,7 +615,14 @@ _TABLE_TARGETS = (
     "label", "labels", "mask", "boxes", "classes", "crowd", "keypoints", "areas", "tags", "text", "image", "waveform",
     "value",
 )  # fmt: skip
-_TABLE_INIT = ('columns = { inputs = ["path"], targets = { label = "label" }, split = "split", slices = ["device"] }',)
+_TABLE_INIT = ('columns = { input = ["path"], target = { label = "label" }, split = "split", slices = ["device"] }',)
+_DETECTOR = """\
+[[output]] # the model's only one; of several each has its own, with a name: docs/recipe.md
+role = "boxes"
+post = { type = "nms", head = "columns", format = "cxcywh" } # [1, 4 + classes, n]; other forms: docs/recipe.md"""
+_SEGMENTER = '''\
+[[output]] # the model's only one; of several each has its own, with a name: docs/recipe.md
+role = "segmentation"'''
 _SPLIT_INIT = 'split_folders = { train = ["train"], eval = ["val"] } # where names do not say it'
 
 _SOURCES: dict[str, SourceInfo] = {
@@ -660,8 +671,10 @@ _SOURCES: dict[str, SourceInfo] = {
         about="COCO JSON and its images: boxes, crowds, polygons and RLE, keypoints",
         splits="annotation files: `instances_train2017.json`, `instances_val2017.json`, `train/_annotations.coco.json`",
         targets=("boxes", "classes", "crowd", "areas", "keypoints", "mask"),
-        libraries=("pycocotools",),
+        libraries=("faster-coco-eval",),
         extra="detection",
+        outputs=_DETECTOR,
+        drop="map_drop",
         init=(
             'split_folders = { train = ["annotations/instances_train2017.json"], '
             'eval = ["annotations/instances_val2017.json"] }',
@@ -678,6 +691,8 @@ _SOURCES: dict[str, SourceInfo] = {
         targets=("boxes", "classes", "crowd", "areas", "keypoints"),
         libraries=("PyYAML",),
         extra="detection",
+        outputs=_DETECTOR,
+        drop="map_drop",
         init=('split_folders = { train = ["images/train"], eval = ["images/val"] }',),
     ),
     "voc": SourceInfo(
@@ -689,6 +704,8 @@ _SOURCES: dict[str, SourceInfo] = {
         about="Pascal VOC: Annotations/, JPEGImages/, ImageSets/",
         splits="lists of ImageSets/Main: `train.txt`, `val.txt`, `test.txt`",
         targets=("boxes", "classes", "crowd", "areas", "mask"),
+        outputs=_DETECTOR,
+        drop="map_drop",
         init=('split_folders = { train = ["Segmentation/train"], eval = ["Segmentation/val"] } # with masks',),
     ),
     "masks": SourceInfo(
@@ -700,6 +717,8 @@ _SOURCES: dict[str, SourceInfo] = {
         about="a folder of images and one of masks of the same names",
         splits="folders above or below them: `train/images/`, `masks/val/`",
         targets=("mask",),
+        outputs=_SEGMENTER,
+        drop="miou_drop",
         init=("mask_values = [0, 255] # the value of each class, where values are not class numbers", _SPLIT_INIT),
     ),
     "csv": SourceInfo(
@@ -732,7 +751,7 @@ _SOURCES: dict[str, SourceInfo] = {
         splits="a column, or files: `train.jsonl`, `val.jsonl`",
         targets=_TABLE_TARGETS,
         columns=True,
-        init=('columns = { inputs = ["text"], targets = { label = "label" }, split = "split", slices = ["device"] }',),
+        init=('columns = { input = ["text"], target = { label = "label" }, split = "split", slices = ["device"] }',),
     ),
     "webdataset": SourceInfo(
         "pocketforge.data.tables.webdataset",
@@ -743,7 +762,7 @@ _SOURCES: dict[str, SourceInfo] = {
         splits="the tars' names or folders: `train-000000.tar`, `val/0.tar`",
         targets=_TABLE_TARGETS,
         columns=True,
-        init=('columns = { inputs = ["jpg"], targets = { label = "cls" }, slices = ["json.device"] }',),
+        init=('columns = { input = ["jpg"], target = { label = "cls" }, slices = ["json.device"] }',),
     ),
     "huggingface": SourceInfo(
         "pocketforge.data.tables.huggingface",
@@ -755,7 +774,7 @@ _SOURCES: dict[str, SourceInfo] = {
         targets=_TABLE_TARGETS,
         columns=True,
         extra="tables",
-        init=('columns = { inputs = ["image"], targets = { label = "label" } }',),
+        init=('columns = { input = ["image"], target = { label = "label" } }',),
     ),
     "npz": SourceInfo(
         "pocketforge.data.npz",

@@ -16,6 +16,7 @@ from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTens
 from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.recipe.device import HostDevice
 from pocketforge.recipe.toml import load_recipe, parse_recipe
+from pocketforge.registries import SOURCES
 from pocketforge.results.checked import Checked
 
 TINY = """\
@@ -233,3 +234,18 @@ def test_wrong_use_is_said_and_nothing_is_written(cli, tmp_path, monkeypatch, ch
     assert (done.code, done.stdout) == (2, "")
     assert said in done.stderr
     assert [p.name for p in tmp_path.rglob("*.toml")] == [] and checked == []
+
+
+@pytest.mark.parametrize("kind", SOURCES.ours)
+def test_each_source_has_a_recipe_that_is_one_with_and_without_its_comments(kind, model):
+    data = f"{kind}:{SOURCES[kind].place}".rstrip(":") if kind != "function" else "data.py:load"
+    text = recipe_text(model, None, data, model.with_name("recipe.toml"))
+    recipe = parse_recipe(text)
+    assert recipe.data.columns is None and recipe.data.split_folders is None
+    for line in SOURCES[kind].init:
+        assert f"\n# {line}\n" in text
+    told = text
+    for line in SOURCES[kind].init:
+        told = told.replace(f"# {line}", line)
+    again = parse_recipe(told)
+    assert (again.data != recipe.data) == bool(SOURCES[kind].init)

@@ -13,17 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 import source_samples as samples
-from source_samples import COUNT, EVAL, MAKERS, TRAIN
+from source_samples import COUNT, EVAL, HEIGHT, MAKERS, TRAIN, WIDTH
 
 from pocketforge.data import open_source
 from pocketforge.data.base import Source
 from pocketforge.data.dataset import open_dataset
 from pocketforge.data.files import look_at
 from pocketforge.data.targets import Targets
+from pocketforge.data.targets_on_disk import StoredTargets, stored_targets
 from pocketforge.errors import ModelError
+from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Sampled
 from pocketforge.recipe.data import Data
+from pocketforge.recipe.output import Output
+from pocketforge.recipe.preprocess import InputSteps, Preprocess
+from pocketforge.recipe.sound_steps import PadOrTrim, Resample
 from pocketforge.registries import SOURCES
 from pocketforge.specs.data import data_spec
+from pocketforge.stages.data import run
 
 
 def opened(data: Data, root: Path, labels: tuple[str, ...] = ()) -> Source:
@@ -238,3 +245,46 @@ def test_a_torch_dataset_of_the_users_gives_a_detectors_targets(made: Any) -> No
     (image,), target = source.sample(9)
     assert isinstance(target, Targets) and set(target) == {"boxes", "classes"} and image.dtype == np.uint8
     assert source.labels[target["classes"][0]] == f"digit {samples.digit(9)[1]}" and source.ids[9] == "eval/1"
+
+
+# Through stage data, for outputs with roles.
+
+
+def sampled(made: tuple[Path, Data], out: Path, output: Output, **changes: Any) -> tuple[StoredTargets, Sampled]:
+    root, data = made
+    changed = dataclasses.replace(data, calibration_samples=2, **changes)
+    out.mkdir()
+    run({"data_root": root}, data_spec(changed, 0, "outputs", (output,)), out, lambda *_: None)
+    told = files.read(out, Sampled)
+    return stored_targets(out, told), told
+
+
+@pytest.mark.parametrize("name", ["coco", "yolo", "voc"])
+def test_boxes_go_with_their_image_through_the_stage(name: str, made: Any, tmp_path: Path) -> None:
+    resized = Preprocess(resize=(HEIGHT // 2, WIDTH * 2))
+    targets, told = sampled(made[name], tmp_path / "out", Output("boxes"), preprocess=resized)
+    boxes = sorted(np.concatenate(targets.batch("boxes", 0, EVAL)).tolist())
+    wanted = [
+        [x1 * 2, y1 / 2, x2 * 2, y2 / 2]
+        for number in range(TRAIN, COUNT)
+        for x1, y1, x2, y2 in samples.scene(number).boxes
+    ]
+    assert np.allclose(boxes, sorted(wanted), atol=1e-4) and told.counts.eval == EVAL
+    assert {each.name for each in told.named} >= {"boxes", "classes", "crowd"}
+
+
+def test_masks_go_with_their_image_through_the_stage(made: Any, tmp_path: Path) -> None:
+    resized = Preprocess(resize=(HEIGHT * 2, WIDTH * 3))
+    targets, told = sampled(made["masks"], tmp_path / "out", Output("segmentation"), preprocess=resized)
+    wanted = {samples.scene(number).mask.repeat(2, 0).repeat(3, 1).tobytes() for number in range(TRAIN, COUNT)}
+    masks = targets.batch("mask", 0, EVAL)
+    assert {mask.astype(np.uint8).tobytes() for mask in masks} == wanted and len(told.labels) == 11
+
+
+def test_sound_and_its_rate_go_through_the_stage(made: Any, tmp_path: Path) -> None:
+    steps = (InputSteps(step=(PadOrTrim(samples=2000),)),)
+    with pytest.raises(ModelError, match="8000 Hz, and nothing says which rate the model takes"):
+        sampled(made["audiofolder"], tmp_path / "no", Output("logits"), preprocess=steps)
+    steps = (InputSteps(step=(Resample(rate_hz=4000), PadOrTrim(samples=2000))),)
+    targets, told = sampled(made["audiofolder"], tmp_path / "out", Output("logits"), preprocess=steps)
+    assert told.inputs[0].shape[-1] == 2000 and sorted(targets.batch("label", 0, EVAL)) == [0, 0, 1, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
+import typing
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,23 @@ from pocketforge import recipe
 from pocketforge.cli.main import COMMANDS
 from pocketforge.recipe import compress, device, quantize
 from pocketforge.recipe.backends import BACKENDS
-from pocketforge.recipe.budget import budget_metrics
+from pocketforge.recipe.budget import METRICS, budget_metrics
+from pocketforge.recipe.columns import TARGET_KINDS
+from pocketforge.recipe.preprocess import STEPS
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
-from pocketforge.registries import RUNTIMES
+from pocketforge.registries import RUNTIMES, SOURCES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUANTIZATION = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
+DATA = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
-TABLES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
+TABLES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input", "outputs": "output"}
+
+
+STEPS_PAGE = (ROOT / "docs" / "preprocessing.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -38,9 +45,10 @@ def test_every_command_is_in_the_readme() -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Data, recipe.Preprocess, *compress.KINDS.values(),
+        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data, recipe.Preprocess, recipe.InputSteps,
+        *compress.KINDS.values(),
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
-        recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget,
+        recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget, recipe.Output, recipe.Post,
         device.HostDevice, device.EmulatedDevice, device.AdbDevice,
     ],
 )  # fmt: skip
@@ -50,9 +58,41 @@ def test_every_recipe_key_is_in_the_reference(part: type) -> None:
     assert not missing, f"{part.__name__}: {missing} not in docs/recipe.md"
 
 
+@pytest.mark.parametrize("name", STEPS)
+def test_every_step_and_its_keys_are_in_the_page_of_preprocessing(name: str) -> None:
+    part = next(
+        part for part in STEPS_PAGE.split("\n### ") if part.startswith(f"`{name}`") or f", `{name}`" in part[:60]
+    )
+    missing = {f.name for f in dataclasses.fields(STEPS[name]) if f.name != "type" and f"`{f.name}`" not in part}
+    assert not missing, f"{name}: {missing} not in docs/preprocessing.md"
+    words = {word for hint in typing.get_type_hints(STEPS[name]).values() for word in literals(hint)} - set(STEPS)
+    unsaid = {word for word in words if f'"{word}"' not in part and f"`{word}`" not in part}
+    assert not unsaid, f"{name}: {unsaid} not in docs/preprocessing.md"
+
+
+def literals(hint: object) -> set[str]:
+    """The words that a field may hold."""
+    within = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return {word for word in within if isinstance(word, str)}
+    return {word for each in within for word in literals(each)}
+
+
+def test_the_page_of_preprocessing_has_lists_that_are_lists() -> None:
+    found = blocks(STEPS_PAGE, "toml")
+    assert len(found) >= 5
+    (recipe_text,) = blocks(README, "toml")
+    for text in found:
+        before, _, after = recipe_text.partition("[data.preprocess]")
+        rest = after[after.index("\n[") :]
+        assert parse_recipe(f"{before}{text}{rest}").data.preprocess, text
+
+
 def test_every_budget_metric_is_in_the_reference() -> None:
     table = REFERENCE[REFERENCE.index("## `[[budget]]`") :]
     for metric in budget_metrics():
+        if metric in METRICS and METRICS[metric].roles:  # test_output_docs.py has those of outputs
+            continue
         assert f"`{metric}`" in table, metric
 
 
@@ -76,6 +116,18 @@ def test_the_quantization_guide_says_what_each_runtime_makes_of_each_scheme() ->
     for name, backend in BACKENDS.items():
         row = next(line for line in tables if line.startswith(f"| `{name}` |"))
         assert backend.about in row, name
+
+
+def test_the_data_page_tells_of_every_source_what_its_row_says() -> None:
+    rows = [line for line in DATA.splitlines() if line.startswith("| `")]
+    wanted = []
+    for name, info in SOURCES.ours.items():
+        written = info.place if name == "function" else f"{name}:{info.place}".rstrip(":")
+        targets = "any" if name == "function" else "by columns" if info.columns else ", ".join(info.targets)
+        extra = f"`pocketforge[{info.extra}]`" if info.extra else "-"
+        wanted.append(f"| `{written}` | {info.about} | {info.splits or 'none'} | {targets} | {extra} |")
+    assert rows == wanted
+    assert {f"`{name}`" for name in TARGET_KINDS} <= set(re.findall(r"`\w+`", DATA))
 
 
 def test_the_readmes_recipe_is_a_recipe() -> None:

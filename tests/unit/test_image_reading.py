@@ -17,6 +17,7 @@ from pocketforge.data.preprocess_words import describe
 from pocketforge.data.read_image import read_image
 from pocketforge.data.split import Split
 from pocketforge.errors import ModelError
+from pocketforge.outcomes.data import Preprocessing
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -72,7 +73,7 @@ def test_the_sidecar_says_that_images_are_turned(tmp_path):
     source = open_source("imagefolder:d", lambda path: tmp_path / path)
     dataset = Dataset(source, Split((), (), (0,)), None, ("x",), "classification")
     said = describe(dataset.preprocess, dataset.about)
-    assert list(said.steps) == [
+    assert isinstance(said, Preprocessing) and list(said.steps) == [
         {"step": "orient", "by": "exif"},
         {"step": "divide", "by": 255.0},
         {"step": "transpose", "from": "HWC", "to": "CHW"},

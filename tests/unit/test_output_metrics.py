@@ -19,13 +19,15 @@ from pocketforge.errors import ModelError
 from pocketforge.outcomes.accuracy import OutputScore
 from pocketforge.recipe.output import Output, Post
 
+HERE, NOTHING, PLAIN = Path(), About(), Post()
 
-def judge(output: Output, targets: dict[str, Any], count: int, about: About = About(), folder: Path = Path()) -> Judge:
+
+def judge(output: Output, targets: dict[str, Any], count: int, about: About = NOTHING, folder: Path = HERE) -> Judge:
     held = HeldTargets(targets, count)
     return Judge((output,), held, about, output.name, lambda path: folder / path)
 
 
-def scored(output: Output, values: Any, about: About = About(), **targets: Any) -> OutputScore:
+def scored(output: Output, values: Any, about: About = NOTHING, **targets: Any) -> OutputScore:
     """What one output comes to."""
     values = np.asarray(values)
     by = judge(output, targets, len(values), about)
@@ -33,7 +35,7 @@ def scored(output: Output, values: Any, about: About = About(), **targets: Any) 
     return in_words(found, by)
 
 
-def refused(output: Output, values: Any, about: About = About(), **targets: Any) -> str:
+def refused(output: Output, values: Any, about: About = NOTHING, **targets: Any) -> str:
     with pytest.raises(ModelError) as error:
         scored(output, values, about, **targets)
     return error.value.message
@@ -143,7 +145,7 @@ CLASSES = [np.asarray([0, 1]), np.zeros(0, int)]
 CROWD = [np.zeros(2, np.uint8), np.zeros(0, np.uint8)]
 
 
-def detector(answers: dict[str, Any], post: Post = Post(), scores: str = "", about: About = About()) -> OutputScore:
+def detector(answers: dict[str, Any], post: Post = PLAIN, scores: str = "", about: About = NOTHING) -> OutputScore:
     outputs = [Output("boxes", "boxes", post=post), Output("scores", "scores", post=Post(scores))]
     outputs += [Output("classes", "classes")] if "classes" in answers else []
     held = HeldTargets({"boxes": BOXES, "classes": CLASSES, "crowd": CROWD}, 2)
@@ -178,7 +180,7 @@ def test_non_maximum_suppression() -> None:
         "scores": [[[3, -9], [2.5, -9], [-9, 1]], [[-9, -9]] * 3],
     }
     assert detector(raw, Post("nms"), "sigmoid").metrics["map"] == 1.0
-    # Without it the second box is one too many: precision of class 0 is 1 up to its recall of 1, so only the ranking says.
+    # The surer of two overlapping boxes is kept, right or not.
     swapped = {**raw, "scores": [[[2.5, -9], [3, -9], [-9, 1]], [[-9, -9]] * 3]}
     assert detector(swapped, Post("nms"), "sigmoid").metrics["map_75"] == 1.0  # IoU .82 of the kept box is right at .75
     assert detector(swapped, Post("nms"), "sigmoid").metrics["map"] < 1.0

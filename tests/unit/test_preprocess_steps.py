@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_config import to_toml
 
 from pocketforge.data.preprocess import About, Prepared, prepare
 from pocketforge.data.preprocess_words import describe
@@ -17,7 +19,7 @@ from pocketforge.outcomes.data import Preprocessing, PreprocessingOfInputs, layo
 from pocketforge.outcomes.files import from_json, to_json
 from pocketforge.recipe.image_steps import Cast, CenterCrop, Color, Layout, Normalize, Pad, Resize, Scale
 from pocketforge.recipe.preprocess import InputSteps, Step
-from pocketforge.recipe.sound_steps import Mono, PadOrTrim, Resample
+from pocketforge.recipe.sound_steps import Mfcc, Mono, PadOrTrim, Resample
 from pocketforge.recipe.toml import parse_recipe
 
 RNG = np.random.default_rng(0)
@@ -120,6 +122,20 @@ def test_what_makes_no_sense_is_refused_before_a_sample_is_read(steps: str, word
     assert all(fault.startswith(("data.preprocess", "data: preprocess")) for fault in found), found
 
 
+def test_the_layout_is_the_images() -> None:
+    def layout(preprocess: str) -> str:
+        return parse_recipe(RECIPE % ('weights = "w"', preprocess)).data.layout
+
+    assert layout('{ step = [{ type = "layout", to = "NCHW" }] }') == "NCHW"
+    assert layout('{ step = [{ type = "color", to = "rgb" }] }') == "NHWC"
+    assert layout('{ step = [{ type = "scale" }] }') == "NHWC"  # an image folder's are images
+    assert layout('{ layout = "NHWC" }') == "NHWC"
+    both = '[{ input = "a", step = [{ type = "mono" }] }, { input = "b", step = [{ type = "layout", to = "NHWC" }] }]'
+    assert layout(both) == "NHWC"
+    unlike = both.replace('{ type = "mono" }', '{ type = "layout", to = "NCHW" }')
+    assert "wanted one layout for all images of a model, found NCHW and NHWC" in faults(unlike)[0]
+
+
 def test_lists_are_of_the_models_inputs_in_their_order() -> None:
     model = 'input = [{ shape = [1, 3, 8, 8], name = "image" }, { shape = [1, 4], name = "vector" }]'
     both = '[{ input = "image", step = [{ type = "layout", to = "NCHW" }] }, { input = "vector" }]'
@@ -196,12 +212,13 @@ def test_sound_is_mixed_cut_padded_and_laid_out() -> None:
     with pytest.raises(ModelError, match="layout NT is of one channel, the sound has 2"):
         done(stereo, Layout("NT"), about=About())
     wave = np.arange(5, dtype=np.float32)
-    for keep, length, wanted in (
+    cases: tuple[tuple[Literal["start", "center"], int, list[int]], ...] = (
         ("start", 3, [0, 1, 2]),
         ("center", 3, [1, 2, 3]),
         ("start", 7, [0, 1, 2, 3, 4, 9, 9]),
         ("center", 8, [9, 0, 1, 2, 3, 4, 9, 9]),
-    ):
+    )
+    for keep, length, wanted in cases:
         found = done(wave, PadOrTrim(length, keep=keep, value=9.0), Layout("NCT"), about=About()).inputs[0]
         assert found.tolist() == [wanted]
 
@@ -299,6 +316,46 @@ OTHERS = st.one_of(
 )
 STEPS = st.lists(st.one_of(RESIZES, CROPS, PADS, OTHERS), max_size=6)
 IMAGES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3, 4]))
+
+
+SOUNDS = st.lists(
+    st.one_of(
+        st.builds(Resample, rate_hz=st.integers(100, 48_000), from_hz=st.sampled_from([0, 8000])),
+        st.just(Mono()),
+        st.builds(
+            PadOrTrim, length=st.integers(1, 9), value=st.floats(-1, 1), keep=st.sampled_from(["start", "center"])
+        ),
+        st.builds(
+            Mfcc,
+            rate_hz=st.just(8000),
+            n_fft=st.integers(16, 512),
+            hop_length=st.integers(1, 99),
+            n_mels=st.integers(13, 40),
+            f_min=st.floats(0, 99),
+            like=st.sampled_from(["torchaudio", "kaldi"]),
+            floor=st.none() | st.floats(1e-12, 1),
+        ),
+    ),
+    max_size=3,
+)
+
+
+@given(st.one_of(STEPS, SOUNDS))
+def test_a_good_list_comes_back_from_its_file_unchanged(steps: list[Step]) -> None:
+    try:
+        lists = (InputSteps(tuple(steps), "x"),)
+    except ValueError:
+        return
+    preprocess = {"input": "x", "step": [_written(step) for step in steps]}
+    text = to_toml({"name": "x", "model": {"definition": "m.py"}, "target": [{"name": "t", "runtime": "onnx"}]})
+    text += to_toml({"data": {"source": "npz:a.npz", "preprocess": [preprocess]}})
+    assert parse_recipe(text).data.preprocess == lists
+
+
+def _written(step: Step) -> dict[str, object]:
+    """As TOML has it: what is None or empty is left out."""
+    fields = {key: value for key, value in dataclasses.asdict(step).items() if value not in (None, ())}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
 
 
 @settings(max_examples=150, deadline=None)

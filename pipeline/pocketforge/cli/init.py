@@ -21,7 +21,7 @@ TEMPLATE = """\
 # Paths are relative to this file. Every key: `pocketforge docs recipe`.
 name = "{name}"
 seed = 0 # splits, calibration and training follow from it
-task = "classification" # or "regression"
+{task}
 
 [model]
 {model}
@@ -56,7 +56,7 @@ calibration_samples = 100 # fix the int8 ranges
 
 # The build fails if one of these is not kept. Without a target it holds for all of them.
 [[budget]]
-metric = "accuracy_drop" # top-1 of the PyTorch model minus top-1 of the file
+metric = "{drop}" # of the PyTorch model minus of the file
 limit = 0.02
 
 # [[budget]]
@@ -188,6 +188,8 @@ def recipe_text(model: Path, weights: Path | None, data: str, target: Path) -> s
         data=_quoted(data),
         compress="" if model.suffix == ".pt2" else COMPRESS,
         sources=" | ".join(written_sources()),
+        task=SOURCES[kind].outputs or 'task = "classification" # or "regression", or [[output]] for each output',
+        drop=SOURCES[kind].drop,
         more="".join(f"# {line}\n" for line in SOURCES[kind].init),
         preprocess=SOURCES[kind].preprocess or PREPROCESS,
     )

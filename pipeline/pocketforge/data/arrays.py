@@ -14,6 +14,19 @@ from pocketforge.errors import ModelError
 NUMBERS = "fiub"
 
 
+def is_input(sample: Array, samples: bool = False) -> bool:
+    """Whether an array can be a raw input: numbers, or one text, which preprocessing makes numbers of.
+
+    samples: it has an entry a sample.
+    """
+    return sample.dtype.kind in NUMBERS or (sample.dtype.kind == "U" and sample.ndim == int(samples))
+
+
+def kind_of(array: Array) -> np.dtype[np.generic]:
+    """The type that all samples have of an input. Texts are of one type, however long."""
+    return np.dtype("U") if array.dtype.kind == "U" else array.dtype
+
+
 def largest_value(arrays: Sequence[Array]) -> float:
     """The value that is 1.0 after preprocessing: of an 8-bit image 255, as of image files; of others nothing says."""
     return 255.0 if len(arrays) == 1 and arrays[0].dtype == np.uint8 else 0.0
@@ -58,8 +71,10 @@ def _check_lengths(inputs: Sequence[Array], targets: Array, where: str) -> None:
                 f"data.source: {where}: x_{number} has shape {array.shape} and y {targets.shape}: "
                 "both need one entry a sample first"
             )
-        if array.dtype.kind not in NUMBERS:
-            raise ModelError(f"data.source: {where}: x_{number} has type {array.dtype}, not numbers")
+        if not is_input(array, samples=True):
+            raise ModelError(
+                f"data.source: {where}: x_{number} has type {array.dtype}, not numbers or one text a sample"
+            )
     if targets.dtype.kind not in NUMBERS:
         raise ModelError(
             f"data.source: {where}: y has type {targets.dtype}, not numbers",
@@ -69,7 +84,7 @@ def _check_lengths(inputs: Sequence[Array], targets: Array, where: str) -> None:
 
 def _check_alike(parts: Sequence[Sequence[Array]], where: str) -> None:
     """Training and evaluation inputs are of one kind: 8-bit ones are scaled, others are not."""
-    kinds = [[(array.dtype, array.shape[1:]) for array in inputs] for inputs in parts]
+    kinds = [[(kind_of(array), array.shape[1:]) for array in inputs] for inputs in parts]
     for other in kinds[1:]:
         if other != kinds[0]:
             described = [", ".join(f"{list(shape)} {dtype}" for dtype, shape in kind) for kind in (kinds[0], other)]

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from pocketforge.data.arrays import NUMBERS, ArraySource, largest_value
+from pocketforge.data.arrays import ArraySource, is_input, kind_of, largest_value
 from pocketforge.data.base import Array, PlainSource, Source, SplitName, array_digest, plain_target
 from pocketforge.data.labels import check_names
 from pocketforge.data.packed import Numbered, Splits
@@ -73,9 +73,9 @@ class SampleSequence(PlainSource):
         except (ValueError, TypeError) as error:
             raise ModelError(f"{where} cannot be made an array: {error}") from error
         for array in arrays:
-            if array.dtype.kind not in NUMBERS:
-                raise ModelError(f"{where} has type {array.dtype}, not numbers")
-        dtypes = [array.dtype for array in arrays]
+            if not is_input(array):
+                raise ModelError(f"{where} has type {array.dtype}, not numbers or one text")
+        dtypes = [kind_of(array) for array in arrays]
         if self._dtypes is None:
             self._dtypes, self._value_max = dtypes, largest_value(arrays)
         elif dtypes != self._dtypes:

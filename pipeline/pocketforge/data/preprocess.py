@@ -31,7 +31,7 @@ class About:
         rate_hz: Of sound; 0 where there is none, or nothing says it.
         reading: Steps that made the raw samples from their files.
         resolve: Makes a path written in the recipe absolute.
-        as_images: Whether its samples are images, and nothing else.
+        as_images: Whether its samples are images, which steps for any numbers are then for.
     """
 
     value_max: float = 0.0
@@ -100,6 +100,7 @@ def prepare(preprocess: Preprocessing, inputs: tuple[Array, ...], about: About) 
             "step = [] feeds one as it is",
         )
     alone = len(plan) == 1
+    about = about if alone else dataclasses.replace(about, as_images=False)
     made: list[Array] = []
     geometry = None
     for each, raw in zip(plan, inputs, strict=True):

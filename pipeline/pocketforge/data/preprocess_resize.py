@@ -77,7 +77,7 @@ def _like_opencv(step: Resize, image: Array, size: tuple[int, int]) -> Array:
     try:
         import cv2
     except ImportError as error:
-        raise ToolMissing('resize with like = "opencv" needs OpenCV', "pip install opencv-python-headless") from error
+        raise ToolMissing('resize with like = "opencv" needs OpenCV', "pip install 'pocketforge[vision]'") from error
     names = {
         "area": cv2.INTER_AREA,
         "nearest": cv2.INTER_NEAREST,

@@ -39,7 +39,8 @@ def describe(asked: Asked, about: About) -> Preprocessing | PreprocessingOfInput
     if len(plan) == 1:
         found = _of_list(plan[0], about)
         return Preprocessing(found.input, found.output, found.steps)
-    return PreprocessingOfInputs(tuple(_of_list(each, about) for each in plan))
+    several = dataclasses.replace(about, as_images=False)
+    return PreprocessingOfInputs(tuple(_of_list(each, several) for each in plan))
 
 
 def _is_plain_cast(step: object) -> bool:

@@ -7,6 +7,7 @@ A module a table; `toml.py` is the only door in. Paths in a recipe are relative 
 from __future__ import annotations
 
 from pocketforge.recipe.budget import METRICS, Budget, Metric, Task
+from pocketforge.recipe.columns import Columns
 from pocketforge.recipe.data import Data, SplitFolders
 from pocketforge.recipe.model import SHARED_DEFINITIONS, InputSpec, Model
 from pocketforge.recipe.names import Layout, Runtime, suggest
@@ -19,6 +20,7 @@ __all__ = [
     "METRICS",
     "SHARED_DEFINITIONS",
     "Budget",
+    "Columns",
     "Data",
     "InputSpec",
     "InputSteps",

@@ -46,13 +46,13 @@ class Columns:
         for name, column in self.targets.items():
             if not name.isidentifier() or not kind_of_target(name):
                 raise ValueError(
-                    f"targets: {name!r} is no target: wanted {', '.join(TARGET_KINDS)}, or a name that ends with one, "
+                    f"target: {name!r} is no target: wanted {', '.join(TARGET_KINDS)}, or a name that ends with one, "
                     "as age_label"
                 )
             if not column:
-                raise ValueError(f"targets.{name} names no column")
+                raise ValueError(f"target.{name} names no column")
         for key in ("inputs", "features", "slices"):
-            names = getattr(self, key)
+            names, key = getattr(self, key), "input" if key == "inputs" else key  # as a recipe has it
             if "" in names:
                 raise ValueError(f"{key} names no column: found ''")
             if len(set(names)) != len(names):

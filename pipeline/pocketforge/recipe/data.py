@@ -144,7 +144,9 @@ class Data:
         """NCHW or NHWC: of images as the PyTorch model takes them."""
         if isinstance(self.preprocess, Preprocess):
             return self.preprocess.layout
-        images = [each.layout or "NHWC" for each in lists_of(self.preprocess) if each.kind == "image"]
+        # Of a source of images, steps for any numbers are for images.
+        kind = "image" if SOURCES[parse_source(self.source)[0]].largest else ""
+        images = [each.layout or "NHWC" for each in lists_of(self.preprocess) if (each.kind or kind) == "image"]
         return images[0] if images else "NCHW"
 
     @property

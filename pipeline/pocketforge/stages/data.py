@@ -90,7 +90,8 @@ def _check_same(
         raise ModelError(
             f"data.source: sample {name!r} has shape {words[1]} (target {target}), the first has {words[0]} "
             f"(target {first_target})",
-            'samples must be alike: set data.preprocess.resize, and data.preprocess.color = "rgb" or "grayscale"',
+            'samples must be alike: set data.preprocess.resize, and data.preprocess.color = "rgb" or "grayscale"; of sound '
+            "a step pad_or_trim",
         )
 
 
@@ -112,7 +113,7 @@ def _sampled(
             held_out=len(dataset.split.held_out),
             duplicates_dropped=len(dataset.split.duplicates),
         ),
-        ids_sha256={name: _ids_digest(samples.ids) for name, samples in splits.items()},
+        ids_sha256={name: _ids_digest(samples) for name, samples in splits.items()},
         inputs=tuple(_tensor(array) for array in arrays),
         targets=None if targets is None else _tensor(targets),
         preprocess=describe(dataset.preprocess, dataset.about),
@@ -139,6 +140,9 @@ def _number(path: Path) -> int:
     return int(path.stem.rpartition("_")[2])
 
 
-def _ids_digest(ids: list[str]) -> str:
+def _ids_digest(samples: Samples) -> str:
     """Of the ids in the split's order: the same samples, the same digest."""
-    return hashlib.sha256("".join(f"{sample_id}\0" for sample_id in ids).encode("utf-8", "surrogateescape")).hexdigest()
+    digest = hashlib.sha256()
+    for position in range(len(samples)):
+        digest.update(f"{samples.name(position)}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

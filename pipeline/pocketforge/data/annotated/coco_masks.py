@@ -15,7 +15,7 @@ def paint(outlines: Sequence[tuple[int, object]], size: tuple[int, int], where: 
     """(H, W) uint8: 0 where nothing is, an object's value where it is, 255 (ignored) where two values overlap.
 
     As torchvision's reference for segmentation paints them. outlines: value and `segmentation` of each object.
-    Raises ModelError for an outline that is none, ToolMissing without pycocotools where there are polygons.
+    Raises ModelError for an outline that is none, ToolMissing without faster-coco-eval where there are polygons.
     """
     painted = np.zeros(size, np.uint8)
     for number, outline in outlines:
@@ -53,9 +53,9 @@ def _inside(outline: object, size: tuple[int, int]) -> Array:
 def _polygon(part: object, size: tuple[int, int]) -> list[int]:
     """A polygon as RLE, by COCO's own rule of which pixels it holds."""
     try:
-        from pycocotools import mask as coco
+        from faster_coco_eval.core import mask as coco
     except ImportError as error:
-        raise ToolMissing("masks of polygons need pycocotools", "pip install 'pocketforge[detection]'") from error
+        raise ToolMissing("masks of polygons need faster-coco-eval", "pip install 'pocketforge[detection]'") from error
     if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
         raise ValueError("a polygon has fewer than three points, or half a point")
     for places, side in ((part[::2], size[1]), (part[1::2], size[0])):

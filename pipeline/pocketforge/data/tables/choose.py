@@ -21,7 +21,7 @@ SPLITS = ("split", "subset")
 # As INPUTS, of a tar's parts.
 _ENDINGS = ("jpg", "jpeg", "png", "webp", "wav", "flac", "ogg", "npy", "txt")
 _CLASS = "cls"
-_HINT = 'write in the recipe\'s [data]: columns = { inputs = ["…"], targets = { label = "…" } }'
+_HINT = 'write in the recipe\'s [data]: columns = { input = ["…"], target = { label = "…" } }'
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ def choose_columns(names: Sequence[str], asked: Columns | None, where: str, note
     inputs, targets, split = asked.inputs, dict(asked.targets), asked.split
     guessed = []
     if not inputs and not features:
-        inputs = (_guess(names, (*INPUTS, *_ENDINGS), "inputs", where),)
+        inputs = (_guess(names, (*INPUTS, *_ENDINGS), "input", where),)
         guessed.append(f"column {inputs[0]!r} is the input")
     if not targets:
-        column = _guess(names, (*LABELS, _CLASS), "targets", where)
+        column = _guess(names, (*LABELS, _CLASS), "target", where)
         targets = {"label": column}
         guessed.append(f"{column!r} the label")
     if not split and asked == Columns():
