@@ -30,6 +30,7 @@ from pocketforge.quantization.mixed import choose
 from pocketforge.quantization.pt2e import quantize_graph
 from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.quantize import Quantize
+from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.blame import layer_of
 from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
@@ -90,7 +91,7 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
     ModelError for samples or overrides that do not fit.
     """
     torch.set_num_threads(1)
-    program = torch.export.load(inputs["reference"] / "model.pt2")
+    program = graph_files.load(inputs["reference"] / "model.pt2")
     scheme = spec.quantize.scheme
     make: Make = resolve_name(spec.quantize.info.make)
     try:
