@@ -28,7 +28,12 @@ PHONES = "tests/phone"
 # They build, and run built files: each as long as all others together.
 LONG_PHONES = ("tests/phone/test_phone_builds.py", "tests/phone/test_phone_models.py")
 # They import the toolchains into the worker itself, 25 CPU s: one worker does so, not each.
-IN_PROCESS = "tests/contract/"
+IN_PROCESS = (
+    "tests/contract/",
+    "tests/e2e/test_dynamic_int8.py",
+    "tests/e2e/test_qat_files.py",
+    "tests/e2e/test_weight_only.py",
+)
 
 
 def group_of(name: str, durations: Mapping[str, float]) -> str:

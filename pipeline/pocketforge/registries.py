@@ -45,7 +45,14 @@ _PT2E = (
     "executorch.backends.xnnpack.quantizer.xnnpack_quantizer",
     "torchao.quantization.pt2e.quantize_pt2e",
 )
-_TRACE = ("torch", "torch.export", "torch._dynamo", "safetensors.torch", "torch.utils.flop_counter")
+_TRACE = (
+    "torch",
+    "torch.export",
+    "torch._dynamo",
+    "safetensors.torch",
+    "torch.utils.flop_counter",
+    "pocketforge.rewrites.torch_lookups",
+)
 
 STAGES: dict[str, StageInfo] = {
     "data": StageInfo("pocketforge.stages.data", 3, ("numpy", "pillow", "scikit-learn"), user_code=True),
@@ -366,7 +373,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         run_libraries=("onnxruntime",),
         title="ONNX Runtime",
         extra="onnx",
-        preload=("onnx", "onnxscript", "torch.onnx"),
+        preload=("onnx", "onnxscript", "torch.onnx", "pocketforge.runtimes.onnx_functions"),
         beside=("ort",),
         target_keys=("opset",),
         why=Why(

@@ -64,6 +64,33 @@ def test_the_graphs_are_those_of_patterns_traced_anew(quantized, monkeypatch):
             assert mine.keys() == wanted.keys() and all(torch.equal(mine[name], wanted[name]) for name in wanted)
 
 
+def test_without_its_operator_no_pattern_is_looked_for_and_the_file_is_the_same(monkeypatch):
+    """And with it, the patterns are those that the passes look for untouched."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    from pocketforge.runtimes import executorch_patterns
+
+    def lowered() -> bytes:
+        program = torch.export.export(Net().eval(), (torch.zeros(1, 1, 12, 12),))
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        return bytes(edge.to_executorch().buffer)
+
+    def never() -> Any:
+        pytest.fail("patterns were traced for a graph in which none can be")
+
+    for _, module, function, _, _ in executorch_patterns.PASSES:
+        monkeypatch.setattr(module, function, never)
+    ours = lowered()
+    monkeypatch.undo()
+    for kind, *_ in executorch_patterns.PASSES:
+        monkeypatch.setattr(kind, "call", kind.call.__wrapped__)
+    assert ours == lowered()
+    for _, module, function, _, operator in executorch_patterns.PASSES:
+        patterns = list(getattr(module, function)())
+        assert patterns and all(executorch_patterns.has(pattern, operator) for pattern in patterns)
+
+
 def wrapped(function: Any) -> Any:
     return pytest.importorskip("torchao.quantization.pt2e").WrapperModule(function)
 

@@ -436,12 +436,9 @@ def test_names_that_do_not_fit_the_model(runtime, graphs, tmp_path):
 
 
 def test_what_every_export_to_executorch_looks_for_is_made_once(exported):
-    """The fork server makes it before exports are forked from it: no export in this process had to make it again."""
+    """Where it is looked for at all (test_patterns.py): no export in this process had to make it again."""
     from executorch.backends.xnnpack.partition.graphs import bilinear_2d, sdpa
 
     assert "pocketforge.runtimes.executorch_patterns" in RUNTIMES["executorch"].preload
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importlib.import_module("pocketforge.runtimes.executorch_patterns")
     for make in (bilinear_2d._get_bilinear_2d_graphs, sdpa.get_graphs):
-        assert make.cache_info().misses == make.cache_info().currsize == 1
+        assert make.cache_info().misses == make.cache_info().currsize <= 1

@@ -13,6 +13,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+import pocketforge.rewrites.torch_lookups  # noqa: F401  changes torch: whoever traces or exports comes by here
 from pocketforge.errors import StageFailed
 from pocketforge.rewrites import lacking, norms, outputs, plain_ops, pooling, quantized, transposed, weights
 from pocketforge.rewrites.graph import Editor

@@ -48,6 +48,9 @@ class Levels:
 
 def export(request: ExportRequest, out: Path) -> ExportResult:
     """Write model.onnx (checked) and model.ort. Raises StageFailed."""
+    # Not above: what else is here is also of use to who exports nothing, and the table takes seconds.
+    from pocketforge.runtimes import onnx_functions  # noqa: F401
+
     opset = _opset(request)
     module: torch.fx.GraphModule = request.program.module()
     if request.is_dynamic:

@@ -18,6 +18,8 @@ from executorch.exir.lowered_backend_module import LoweredBackendModule
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
+import pocketforge.runtimes.executorch_patterns  # noqa: F401  changes two passes
+
 
 def lower(program: ExportedProgram, file: Path | None = None) -> Callable[..., Sequence[torch.Tensor] | torch.Tensor]:
     """The edge program as a function of the inputs: what was given to XNNPACK runs as PyTorch's ops.

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from pocketforge import events
 from pocketforge.errors import PocketforgeError, StageFailed, first_line
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.registries import RUNTIMES
+from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.blame import layer_of
 from pocketforge.runtimes.base import ExportRequest, load_exporter
 from pocketforge.specs.export import ExportSpec
@@ -58,12 +57,12 @@ def load_request(inputs: Mapping[str, Path], spec: ExportSpec) -> ExportRequest:
         # Registers the quantized ops that a converted graph holds; loading one fails without it.
         import torchao.quantization.pt2e  # noqa: F401
 
-        program = torch.export.load(inputs["quantize"] / "folded.pt2")
+        program = graph_files.load(inputs["quantize"] / "folded.pt2")
         # Weight-only schemes and codebooks have none: theirs is a float graph.
         other = inputs["quantize"] / "unfolded.pt2"
-        unfolded = torch.export.load(other) if other.exists() else None
+        unfolded = graph_files.load(other) if other.exists() else None
     else:
-        program, unfolded = torch.export.load(inputs["reference"] / "model.pt2"), None
+        program, unfolded = graph_files.load(inputs["reference"] / "model.pt2"), None
     return ExportRequest(
         program=program,
         unfolded=unfolded,

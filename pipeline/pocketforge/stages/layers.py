@@ -10,6 +10,7 @@ import torch
 from pocketforge.outcomes import files
 from pocketforge.quantization.calibration import calibration_samples
 from pocketforge.quantization.layer_study import Scorer, study
+from pocketforge.rewrites import graph_files
 from pocketforge.specs.layers import LayersSpec
 
 
@@ -19,7 +20,7 @@ def run(inputs: Mapping[str, Path], spec: LayersSpec, out: Path, emit: Callable[
     Writes layers.json (outcomes/layers.py); the same inputs give the same bytes.
     """
     torch.set_num_threads(1)
-    program = torch.export.load(inputs["reference"] / "model.pt2")
+    program = graph_files.load(inputs["reference"] / "model.pt2")
     samples = calibration_samples(inputs["data"], spec.quantize)
     costs = study(Scorer(program, samples, spec.quantize, inputs, spec.sampling), emit)
     files.write(out, costs)

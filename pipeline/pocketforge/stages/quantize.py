@@ -31,6 +31,7 @@ from pocketforge.quantization.pt2e import quantize_graph
 from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.schemes import SCHEMES
+from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.blame import layer_of
 from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
@@ -91,7 +92,7 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
     ModelError for samples or overrides that do not fit.
     """
     torch.set_num_threads(1)
-    program = torch.export.load(inputs["reference"] / "model.pt2")
+    program = graph_files.load(inputs["reference"] / "model.pt2")
     scheme = spec.quantize.scheme
     place = spec.quantize.info.make
     try:

@@ -18,6 +18,7 @@ from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.reference import Reference
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.registries import RUNTIMES
+from pocketforge.rewrites import graph_files
 from pocketforge.specs.why import WhySpec
 from pocketforge.why.taps import Tap, pair, taps_of
 
@@ -72,7 +73,7 @@ def eager(inputs: Mapping[str, Path], spec: WhySpec) -> Form:
 
 def exported(inputs: Mapping[str, Path]) -> Form:
     """The traced graph, from which lanes start."""
-    program = torch.export.load(inputs["reference"] / "model.pt2")
+    program = graph_files.load(inputs["reference"] / "model.pt2")
     module = program.module()
     form = Form("exported", "traced by torch.export", module=module, program=program)
     form.taps = unique(taps_of(form.graph.graph))
@@ -101,7 +102,7 @@ def prepared(inputs: Mapping[str, Path], spec: WhySpec, traced: Form, progress: 
     from pocketforge.why.prepared import prepare_again
 
     # From the file again: preparing folds batch norm into weights that the traced graph shares.
-    program = torch.export.load(inputs["reference"] / "model.pt2")
+    program = graph_files.load(inputs["reference"] / "model.pt2")
     graph = prepare_again(program, samples, quantize, schemes, progress)
     form = Form("prepared", "observers, calibrated again, as fake quantization", module=graph)
     form.taps = renamed(traced, taps_of(graph.graph))
@@ -118,7 +119,7 @@ def converted(inputs: Mapping[str, Path], spec: WhySpec, traced: Form) -> Form:
 
 
 def _stored(inputs: Mapping[str, Path], file: str, name: str, about: str, traced: Form) -> Form:
-    program = torch.export.load(inputs["quantize"] / f"{file}.pt2")
+    program = graph_files.load(inputs["quantize"] / f"{file}.pt2")
     form = Form(name, about, module=program.module(), program=program)
     form.taps = renamed(traced, taps_of(form.graph.graph))
     return form
