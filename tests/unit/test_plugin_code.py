@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 from pathlib import Path
@@ -12,14 +13,17 @@ from how_measured import in_processes
 from plugin_site import METRIC, Site, site
 
 from pocketforge.errors import EXIT_STAGE, Interrupted, PluginFailed, RecipeError
+from pocketforge.facts.parts import Info, fault_of_part, parts_of
 from pocketforge.facts.plugged import check_parts
 from pocketforge.outcomes import files
 from pocketforge.plan.steps import Lane, OnDevice
 from pocketforge.plugin_code import calling, stdout_to_stderr
+from pocketforge.plugins import Registry
 from pocketforge.recipe import METRICS, Target
+from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.records import Artifact, Measurement
-from pocketforge.registries import RUNTIMES
+from pocketforge.registries import DEVICES, RUNTIMES, SOURCES
 from pocketforge.report.budget_words import limit
 from pocketforge.results.devices import DeviceResult, Value
 from pocketforge.results.file_metrics import asked_of_files, file_values
@@ -170,6 +174,32 @@ def test_a_build_looks_for_the_parts_at_its_start(site: Site, change: tuple[str,
     with pytest.raises(PluginFailed) as failed:
         check_parts(recipe)
     assert said in failed.value.message and "plug-in pf-mine 1.2: pocketforge.metrics 'mine'" in failed.value.message
+
+
+@pytest.mark.parametrize("registry", [RUNTIMES, SCHEMES, DEVICES, SOURCES], ids=str)
+def test_every_part_of_ours_is_there(registry: Registry[Info]) -> None:
+    for name, row in registry.ours.items():
+        faults = {part: fault_of_part(part, place) for part, place in parts_of(row).items()}
+        assert set(faults.values()) <= {""}, (name, faults)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def make(run): ...", ""),
+        ("from elsewhere import one as make", ""),
+        ("if 1:\n    make = print", ""),
+        ("from elsewhere import *", ""),
+        ("def __getattr__(name): ...", ""),
+        ("def made(run): ...\nmaking = make", "and pf_heavy has no make"),
+    ],
+)
+def test_a_heavy_part_is_read_and_not_imported(site: Site, source: str, said: str) -> None:
+    (site.folder / "pf_heavy.py").write_text(f"import no_such_toolchain\n{source}\n", encoding="utf-8")
+    importlib.invalidate_caches()
+    assert fault_of_part("make", "pf_heavy:make") == said
+    assert fault_of_part("exporter", "pf_heavy").startswith("and pf_heavy has no export") or said == ""
+    assert fault_of_part("runner", "pf_lost.runner") == "and there is no such module"
 
 
 def test_a_missing_budget_on_the_task_s_metric_says_which_way_it_goes() -> None:

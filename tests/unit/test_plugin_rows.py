@@ -211,3 +211,15 @@ def test_a_row_whose_fields_are_of_other_types_is_refused(site: Site, group: str
 @pytest.mark.parametrize("registry", REGISTRIES.values(), ids=str)
 def test_our_own_rows_are_of_their_types(registry: Registry[Any]) -> None:
     assert {name: type_fault(row) for name, row in registry.ours.items() if type_fault(row)} == {}
+
+
+def test_a_table_whose_own_rules_end_the_program_names_its_package(site: Site) -> None:
+    rules = "    def __post_init__(self):\n        print('rules')\n        raise SystemExit(0)\n"
+    code = BOX + rules + DEVICE.replace("MORE", "").replace("m:entry", "pf_device:Box")
+    site.install("pf-mine", RUNTIME)
+    site.install("pf-device", code, "devices", "box")
+    with pytest.raises(PluginFailed, match=r"plug-in pf-device 1\.2: .* \(pf_device:Box\) failed: SystemExit: 0"):
+        parse_recipe(ON_A_BOX)
+    site.install("pf-other", DEVICE.replace("MORE", "").replace("m:entry", "pf_other:ROW"), "devices", "odd")
+    with pytest.raises(PluginFailed, match=r"kind of device odd: entry pf_other:ROW must be a dataclass"):
+        parse_recipe(ON_A_BOX.replace('"box"', '"odd"'))

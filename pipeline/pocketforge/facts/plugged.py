@@ -1,26 +1,21 @@
-"""The rows that a recipe uses, and of those that packages bring: whose they are, and whether their parts are there."""
+"""The rows that a recipe uses, and of those that packages bring: whose they are, and which content keys cover."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import Any, TypeAlias
+from typing import Any
 
+from pocketforge.facts.parts import Info, fault_of_part, parts_of, spec_of
 from pocketforge.plugins import Plugin, Registry
-from pocketforge.recipe import METRICS, Metric, Recipe
+from pocketforge.recipe import METRICS, Recipe
 from pocketforge.recipe.data import parse_source
-from pocketforge.recipe.schemes import SCHEMES, SchemeInfo
-from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, DeviceInfo, RuntimeInfo, SourceInfo
+from pocketforge.recipe.schemes import SCHEMES
+from pocketforge.registries import DEVICES, RUNTIMES, SOURCES
 
-Info: TypeAlias = RuntimeInfo | SchemeInfo | DeviceInfo | SourceInfo | Metric
-
-# Of what a row names, what costs nothing to import; the others' modules are looked for, and left alone.
-_LIGHT = ("entry", "steps", "results", "facts", "taken_by")
 _SHOWN_DIGITS = 12
 
 
@@ -84,34 +79,9 @@ def check_parts(recipe: Recipe) -> None:
             continue
         for part, place in parts_of(row.info).items():
             with row.registry.calling(row.name, f"{part} {place}"):
-                if _spec(place.partition(":")[0]) is None:
-                    raise row.plugin.failed(f"cannot be used: its {part} is {place}, and there is no such module")
-                if part in _LIGHT and not callable(resolve_name(place)):
-                    raise row.plugin.failed(f"cannot be used: its {part} is {place}, which cannot be called")
-
-
-def parts_of(info: Info) -> Mapping[str, str]:
-    """What a row names: field → `module` or `module:object`. Sessions of ours have no dot."""
-    parts: dict[str, str] = {}
-    if isinstance(info, RuntimeInfo):
-        parts |= {"module": info.module, "session": info.session if "." in info.session else ""}
-        for each in info.formats:
-            parts |= {f"{each.suffix} parser": each.parser, f"{each.suffix} traffic": each.traffic}
-        if info.why is not None:
-            plain = info.why.plain.session if info.why.plain else ""
-            parts |= {"why tap": info.why.tap, "why lowered": info.why.lowered}
-            parts |= {"why plain session": plain if "." in plain else ""}
-    elif isinstance(info, SchemeInfo):
-        parts["make"] = info.make
-    elif isinstance(info, DeviceInfo):
-        for name in ("entry", "runner", "steps", "results", "facts", "tables", "bench", "bench_table"):
-            parts[name] = getattr(info, name)
-        parts |= {f"stage {name}": stage.module for name, stage in info.stages.items()}
-    elif isinstance(info, SourceInfo):
-        parts["module"] = info.module
-    else:
-        parts["taken_by"] = info.taken_by
-    return {name: place for name, place in parts.items() if place}
+                fault = fault_of_part(part, place)
+            if fault:
+                raise row.plugin.failed(f"cannot be used: its {part} is {place}, {fault}")
 
 
 def _digest(plugin: Plugin, info: Info) -> str:
@@ -139,7 +109,7 @@ def _files_of(module: str) -> dict[str, Path]:
     """All files of the outermost package that a module is in; a namespace that packages share is none."""
     parts = module.split(".")
     for end in range(1, len(parts) + 1):
-        spec = _spec(".".join(parts[:end]))
+        spec = spec_of(".".join(parts[:end]))
         if spec is not None and spec.origin is not None:
             return dict(_below(spec))
     return {}
@@ -154,11 +124,3 @@ def _below(spec: ModuleSpec) -> Iterator[tuple[str, Path]]:
         for path in folder.rglob("*"):
             if "__pycache__" not in path.parts:
                 yield f"{above}/{path.relative_to(folder).as_posix()}", path
-
-
-def _spec(module: str) -> ModuleSpec | None:
-    """Where a module is, without importing it (but what it is in)."""
-    try:
-        return importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # nor what it is in
-        return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import metadata
 
-from pocketforge.facts.plugged import Info, rows_of, used_runtime
+from pocketforge.facts.parts import Info
+from pocketforge.facts.plugged import rows_of, used_runtime
 from pocketforge.plan.steps import UNKNOWN_VERSION
 from pocketforge.recipe import Metric, Recipe
 from pocketforge.recipe.schemes import SCHEMES
