@@ -242,3 +242,16 @@ def test_a_registry_is_of_a_known_group() -> None:
     with pytest.raises(ValueError, match=r"group must be one of runtimes, .* found 'runtime'"):
         Registry("runtime", RuntimeInfo, {})
     assert set(plugins.GROUPS) >= {"runtimes", "devices", "sources", "metrics"}
+
+
+def test_the_runtime_of_a_goal_is_one_that_the_recipe_uses(site: Site, of_ours: Path) -> None:
+    site.install("pf-mine")
+    goal = "compress = [{{type = 'prune_channels', goal = {{ metric = '{}', removed = 0.5, runtime = 'mine' }}}}]\n"
+    text = of_ours.read_text(encoding="utf-8").replace("mine", "onnx")
+    of_ours.write_text(goal.format("latency_ms") + text, encoding="utf-8")
+    first = keys_of(of_ours)
+    (site.folder / "pf_mine.py").write_text(RUNTIME + "# other numbers\n", encoding="utf-8")
+    changed = keys_of(of_ours)
+    assert len(first) == len(changed) and first != changed, "its files are in the keys, without a new version"
+    with pytest.raises(RecipeError, match=r"compress\[0\]\.goal\.runtime: mine has no program for ARM cores"):
+        parse_recipe(goal.format("instructions").replace("'mine'", "'mine', device = 'x'") + text)

@@ -39,6 +39,8 @@ def chosen_devices(request: BenchRequest, known: Sequence[Device], say: events.S
 
 
 def _as_asked(device: Device, request: BenchRequest) -> Device:
+    if not DEVICES[device.via].bench:
+        raise RecipeError(f"device {device.name}: nothing can be benchmarked on devices of kind {device.via}")
     with DEVICES.calling(device.via, "bench"):
         return bench_on(device.via).as_asked(device, request)
 

@@ -57,6 +57,9 @@ def rows_of(recipe: Recipe) -> list[UsedRow]:
         ask(SCHEMES, target.quantize.scheme)
     for device in recipe.devices:
         ask(DEVICES, device.via)
+    for goal in filter(None, (getattr(entry, "goal", None) for entry in recipe.compress)):
+        if goal.runtime:
+            ask(RUNTIMES, goal.runtime)
     return list(asked.values())
 
 
