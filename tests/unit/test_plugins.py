@@ -41,7 +41,7 @@ def test_a_row_of_an_installed_package_is_one_of_ours_and_names_its_package_for_
     assert RUNTIMES["mine"].export_libraries == ("lib", "pf-mine")
     assert RUNTIMES["mine"].run_libraries == ("pf-mine",)
     assert "mine" in RUNTIMES and "pf_mine" in sys.modules
-    assert RUNTIMES.brought_by("mine") == plugins.installed("runtimes")[0]
+    assert RUNTIMES.brought_by("mine") == plugins.look("runtimes")[0][0]
     assert RUNTIMES.brought_by("onnx") is None
     with pytest.raises(KeyError):
         RUNTIMES["theirs"]
@@ -112,7 +112,7 @@ def test_a_plan_of_our_rows_alone_looks_for_no_package(
     before = keys_of(of_ours)
     for group in GROUPS:
         site.install(f"pf-{group.replace('_', '-')}", BROKEN, group)
-    monkeypatch.setattr(plugins, "installed", lambda _group: pytest.fail("a package was looked for"))
+    monkeypatch.setattr(plugins, "look", lambda _group: pytest.fail("a package was looked for"))
     assert keys_of(of_ours) == before
 
 
@@ -120,7 +120,7 @@ def test_a_plan_of_our_rows_alone_looks_for_no_package(
 def test_what_is_wrong_with_a_package_of_others_is_nothing_of_ours(site: Site, content: bytes) -> None:
     (site.install("unrelated") / "entry_points.txt").write_bytes(content)
     site.install("pf-mine")
-    assert [plugin.name for plugin in plugins.installed()] == ["mine"]
+    assert [plugin.name for plugin in plugins.look()[0]] == ["mine"]
     assert "mine" in RUNTIMES and "theirs" not in RUNTIMES
     parse_recipe(RECIPE.replace("RUNTIME", "mine").replace('"metric"', '"size_bytes"'))
 
@@ -128,12 +128,15 @@ def test_what_is_wrong_with_a_package_of_others_is_nothing_of_ours(site: Site, c
 @pytest.mark.parametrize("content", [b"[pocketforge.runtimes]\nmine\n", b"[pocketforge.runtimes]\nmine = \xff:ROW\n"])
 def test_a_package_of_ours_that_cannot_be_read_is_named(site: Site, of_ours: Path, content: bytes) -> None:
     (site.install("pf-mine") / "entry_points.txt").write_bytes(content)
-    for ask in (lambda: "mine" in RUNTIMES, lambda: list(RUNTIMES), lambda: plugins.installed()):
+    site.install("pf-other", row="other")
+    for ask in (lambda: "mine" in RUNTIMES, lambda: RUNTIMES["theirs"]):
         with pytest.raises(PluginFailed, match=r"plug-in pf-mine: its entry_points\.txt cannot be read: \w+Error"):
             ask()
+    assert "other" in RUNTIMES and {"mine", ""}.isdisjoint(RUNTIMES), "no other package is stopped by it"
+    assert "other" in RUNTIMES.usable() and "cannot be read" in RUNTIMES.broken()[0]
     assert "mine" not in METRICS, "of another group it says nothing"
     keys_of(of_ours)
-    assert [(who, "cannot be read" in fault) for who, fault in plugins.examine()] == [("pf-mine", True)]
+    assert [(who, "cannot be read" in fault) for who, fault in plugins.examine() if fault] == [("pf-mine", True)]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +170,7 @@ def test_of_two_installs_of_one_package_the_first_counts(site: Site, tmp_path: P
     sys.path.append(str(tmp_path))
     try:
         site.look_anew()
-        assert [plugin.version for plugin in plugins.installed("runtimes")] == ["1.2"]
+        assert [plugin.version for plugin in plugins.look("runtimes")[0]] == ["1.2"]
     finally:
         sys.path.remove(str(tmp_path))
 
