@@ -258,3 +258,29 @@ def test_the_runtime_of_a_goal_is_one_that_the_recipe_uses(site: Site, of_ours: 
     assert len(first) == len(changed) and first != changed, "its files are in the keys, without a new version"
     with pytest.raises(RecipeError, match=r"compress\[0\]\.goal\.runtime: mine has no program for ARM cores"):
         parse_recipe(goal.format("instructions").replace("'mine'", "'mine', device = 'x'") + text)
+
+
+def test_all_files_of_a_package_are_in_its_keys_and_what_pip_wrote_beside_them_is_not(
+    site: Site, of_ours: Path
+) -> None:
+    """An editable install has no list of them, and no new version when they are edited."""
+    of_ours.write_text(RECIPE.replace("RUNTIME", "mine"), encoding="utf-8")
+    info = site.install("pf-mine", RUNTIME.replace('"mine",', '"pf_parts.export",', 1))
+    for name in ("pf_parts/export.py", "pf_parts/deep/data.bin", "pf_parts/__pycache__/export.pyc"):
+        (site.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (site.folder / name).write_bytes(b"# 1")
+    (site.folder / "pf_parts" / "__init__.py").touch()
+    (site.folder / "pf_more.txt").write_text("more", encoding="utf-8")
+    record = "pf_more.txt,,\n__editable__.pf_mine.pth,,\n../../bin/pf,,\npf_mine-1.2.dist-info/RECORD,,\n"
+    (info / "RECORD").write_text(record, encoding="utf-8")
+    keys = [keys_of(of_ours)]
+    for same in ("pf_parts/__pycache__/export.pyc", "__editable__.pf_mine.pth", "pf_mine-1.2.dist-info/INSTALLER"):
+        (site.folder / same).write_bytes(b"# 2")
+        assert keys_of(of_ours) == keys[0], same
+    for changed in ("pf_mine.py", "pf_parts/export.py", "pf_parts/deep/data.bin", "pf_more.txt"):
+        (site.folder / changed).write_bytes((site.folder / changed).read_bytes() + b"\n# 2")
+        keys.append(keys_of(of_ours))
+    assert len({tuple(each) for each in keys}) == 5
+    (info / "RECORD").write_bytes(b"\xff")
+    with pytest.raises(PluginFailed, match=r"plug-in pf-mine 1\.2: .*: the package's files cannot be read: Unicode"):
+        keys_of(of_ours)

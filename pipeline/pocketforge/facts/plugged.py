@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 from pocketforge.facts.parts import Info, fault_of_part, parts_of, spec_of
-from pocketforge.plugins import Plugin, Registry
+from pocketforge.plugin_code import calling
+from pocketforge.plugins import PREFIX, Plugin, Registry
 from pocketforge.recipe import METRICS, Recipe
 from pocketforge.recipe.data import parse_source
 from pocketforge.recipe.schemes import SCHEMES
@@ -34,12 +35,6 @@ class UsedRow:
     name: str
     info: Info
     plugin: Plugin | None
-
-    @property
-    def version(self) -> str:
-        """Of the package, and of its files: an editable install, or one of a folder, changes without a new version."""
-        assert self.plugin is not None
-        return f"{self.plugin.version} (files {_digest(self.plugin, self.info)[:_SHOWN_DIGITS]})"
 
 
 def rows_of(recipe: Recipe) -> list[UsedRow]:
@@ -87,24 +82,43 @@ def check_parts(recipe: Recipe) -> None:
                 raise row.plugin.failed(f"cannot be used: its {part} is {place}, {fault}")
 
 
-def _digest(plugin: Plugin, info: Info) -> str:
+def package_versions(rows: Iterable[UsedRow]) -> dict[str, str]:
+    """Of the packages that bring these rows: the version, and a digest of its files. An editable install, or one of a
+    folder, changes without a new version. Raises PluginFailed for files that cannot be read."""
+    by_package: dict[str, list[tuple[Plugin, Info]]] = {}
+    for row in rows:
+        if row.plugin is not None:
+            by_package.setdefault(row.plugin.distribution, []).append((row.plugin, row.info))
+    versions = {}
+    for name, brought in by_package.items():
+        plugin, _ = brought[0]
+        with calling(f"{plugin.words}: the package's files cannot be read", plugin.hint):
+            digest = _digest(plugin, [info for _, info in brought])
+        versions[name] = f"{plugin.version} (files {digest[:_SHOWN_DIGITS]})"
+    return versions
+
+
+def _digest(plugin: Plugin, infos: Iterable[Info]) -> str:
     """SHA-256 of the package's own files, by their names: those that pip wrote down, and those of the modules that its
-    row is and names (of an editable install pip wrote down none of them)."""
+    rows are and name (of an editable install pip wrote down none of them)."""
     files: dict[str, Path] = {}
-    for each in (plugin.entry_point.dist.files if plugin.entry_point.dist else None) or ():
-        # Not what pip wrote beside it: programs, metadata, the ways of an editable install to its source.
-        first = each.parts[0]
-        if not (first.endswith((".dist-info", ".pth")) or first.startswith(("..", "__editable__"))):
-            files[each.as_posix()] = Path(str(each.locate()))
-    for module in {plugin.entry_point.module, *(p.partition(":")[0] for p in parts_of(info).values())}:
+    modules = {place.partition(":")[0] for info in infos for place in parts_of(info).values()}
+    package = plugin.entry_point.dist
+    if package is not None:
+        modules |= {each.module for each in package.entry_points if each.group.startswith(PREFIX)}
+        for each in package.files or ():
+            # Not what pip wrote beside it: programs, metadata, the ways of an editable install to its source.
+            first = each.parts[0]
+            if not (first.endswith((".dist-info", ".pth")) or first.startswith(("..", "__editable__"))):
+                files[each.as_posix()] = Path(str(each.locate()))
+    for module in modules:
         if module.partition(".")[0] != "pocketforge":
             files |= _files_of(module)
     digest = hashlib.sha256()
     for name in sorted(files):
-        if name.endswith(".pyc") or not files[name].is_file():
-            continue
-        content = files[name].read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
+        if not name.endswith(".pyc") and files[name].is_file():
+            content = files[name].read_bytes()
+            digest.update(f"{name} {len(content)}\n".encode("utf-8", "surrogateescape") + content)
     return digest.hexdigest()
 
 
