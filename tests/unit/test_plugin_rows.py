@@ -16,6 +16,7 @@ from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, stage_info
 from pocketforge.report.formats import FORMATS, format_of
+from pocketforge.results.devices import about_of
 from pocketforge.row_types import type_fault
 from pocketforge.runtimes.describe import format_of as format_of_file
 
@@ -223,3 +224,11 @@ def test_a_table_whose_own_rules_end_the_program_names_its_package(site: Site) -
     site.install("pf-other", DEVICE.replace("MORE", "").replace("m:entry", "pf_other:ROW"), "devices", "odd")
     with pytest.raises(PluginFailed, match=r"kind of device odd: entry pf_other:ROW must be a dataclass"):
         parse_recipe(ON_A_BOX.replace('"box"', '"odd"'))
+
+
+def test_what_is_known_of_devices_from_outside_has_a_place_of_its_own(site: Site) -> None:
+    site.install("pf-mine", DEVICE.replace("MORE", 'about="boxes"'), "devices")
+    site.install("pf-other", DEVICE.replace("MORE", 'about="runtimes"'), "devices", "other")
+    assert (about_of("mine"), about_of("adb"), about_of("host")) == ("boxes", "phones", "")
+    with pytest.raises(PluginFailed, match="kind of device other: about = 'runtimes' is a fact of every target"):
+        about_of("other")
