@@ -11,6 +11,7 @@ import pytest
 from plugin_site import METRIC, RUNTIME, Site, site
 
 from pocketforge import plugins
+from pocketforge.cli.main import main
 from pocketforge.commands.doctor import examine
 from pocketforge.errors import PluginFailed, RecipeError
 from pocketforge.facts.gather import gather
@@ -284,3 +285,22 @@ def test_all_files_of_a_package_are_in_its_keys_and_what_pip_wrote_beside_them_i
     (info / "RECORD").write_bytes(b"\xff")
     with pytest.raises(PluginFailed, match=r"plug-in pf-mine 1\.2: .*: the package's files cannot be read: Unicode"):
         keys_of(of_ours)
+
+
+def test_init_says_which_runtimes_it_leaves_out(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.install("pf-mine")
+    site.install("pf-broken", BROKEN, row="broken")
+    (tmp_path / "m.py").write_text("def build(): ...\n", encoding="utf-8")
+
+    def stop(*_: object) -> None:
+        raise RecipeError("checked elsewhere")
+
+    monkeypatch.setattr("pocketforge.commands.check.check", stop)
+    assert main(["init", str(tmp_path / "m.py"), "--data", "digits"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "note: left out: plug-in pf-broken 1.2: pocketforge.runtimes 'broken'" in said and "checked elsewhere" in said
+    )
+    assert 'runtime = "mine"' in (tmp_path / "recipe.toml").read_text(encoding="utf-8")
