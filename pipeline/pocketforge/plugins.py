@@ -96,9 +96,15 @@ class _NotLoaded:
 
     Attributes:
         plugins: That name it: one, or else it cannot be used.
+        unreadable: Of no name: packages of which nobody knows which rows they bring.
     """
 
-    plugins: tuple[Plugin, ...]
+    plugins: tuple[Plugin, ...] = ()
+    unreadable: tuple[PluginFailed, ...] = ()
+
+
+# Under what the rows of a registry hold packages that cannot be read.
+_NO_NAME = ""
 
 
 class Registry(Mapping[str, Row], Generic[Row]):
@@ -138,14 +144,19 @@ class Registry(Mapping[str, Row], Generic[Row]):
         if name in self._reserved:
             raise KeyError(name)
         added = self._plugins()
-        row = added[name]
+        row = added.get(name) or added.get(_NO_NAME)
+        if row is None:
+            raise KeyError(name)
         if isinstance(row, _NotLoaded):
+            for unreadable in row.unreadable:  # it may be what brings the name
+                raise unreadable
             row = added[name] = self.take(*row.plugins)
         return row
 
     def __iter__(self) -> Iterator[str]:
         yield from self.ours
-        yield from (name for name in self._plugins() if name not in self.ours and name not in self._reserved)
+        others = {*self.ours, *self._reserved, _NO_NAME}
+        yield from (name for name in self._plugins() if name not in others)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -166,9 +177,9 @@ class Registry(Mapping[str, Row], Generic[Row]):
             raise plugin.failed("must be named in small letters, digits and '_'")
         if plugin.name in self._reserved:
             raise plugin.failed(f"cannot have this name: {self._reserved[plugin.name]}")
-        owners = ["Pocketforge itself"] if plugin.name in self.ours else []
-        for other in (plugin, *others) if owners else others:
-            raise other.failed(f"is a row of {(*owners, plugin.distribution)[0]} too: two rows of one name")
+        if others or plugin.name in self.ours:
+            owner = "Pocketforge itself" if plugin.name in self.ours else plugin.distribution
+            raise (*others, plugin)[0].failed(f"is a row of {owner} too: two rows of one name")
         if not plugin.version:
             raise plugin.failed(
                 "is of a package without METADATA, or with no Name or Version there: no key could tell it from another"
@@ -197,20 +208,16 @@ class Registry(Mapping[str, Row], Generic[Row]):
     def usable(self) -> dict[str, Row]:
         """All rows but those that are broken: for words of what there is besides, never for what a build is made of."""
         rows = dict(self.ours)
-        with contextlib.suppress(PluginFailed):
-            for name in self:
-                with contextlib.suppress(PluginFailed):
-                    rows[name] = self[name]
+        for name in self:
+            with contextlib.suppress(PluginFailed):
+                rows[name] = self[name]
         return rows
 
     def broken(self) -> list[str]:
         """What is wrong with those that are left out of `usable`: for a hint where something was not found."""
-        faults = []
-        try:
-            names = list(self)
-        except PluginFailed as error:
-            return [error.message]
-        for name in names:
+        none = self._plugins().get(_NO_NAME)
+        faults = [error.message for error in none.unreadable] if isinstance(none, _NotLoaded) else []
+        for name in self:
             try:
                 _ = self[name]
             except PluginFailed as error:
@@ -240,12 +247,15 @@ class Registry(Mapping[str, Row], Generic[Row]):
         return calling(f"{plugin.words} ({part}) failed", plugin.hint, ours=ours, prints=prints)
 
     def _plugins(self) -> dict[str, Row | _NotLoaded]:
-        """All rows of installed packages, looked for once. Raises PluginFailed for metadata that cannot be read."""
+        """All rows of installed packages, looked for once."""
         if self._added is None:
             by_name: dict[str, list[Plugin]] = {}
-            for plugin in installed(self.group):
+            found, unreadable = look(self.group)
+            for plugin in found:
                 by_name.setdefault(plugin.name, []).append(plugin)
             self._added = {name: _NotLoaded(tuple(plugins)) for name, plugins in by_name.items()}
+            if unreadable:
+                self._added[_NO_NAME] = _NotLoaded(unreadable=tuple(unreadable.values()))
         return self._added
 
 
@@ -257,17 +267,18 @@ def registries() -> tuple[Registry[Any], ...]:
     return tuple(_registries.values())
 
 
-def installed(group: str = "") -> list[Plugin]:
-    """Installed packages' rows for a group, or for all under our prefix: sorted, from their metadata alone.
-
-    Raises PluginFailed for a package that adds to it by an entry_points.txt that cannot be read. What is wrong with
-    other packages is nothing of ours.
-    """
+def look(group: str = "") -> tuple[list[Plugin], dict[str, PluginFailed]]:
+    """Installed packages' rows for a group, or for all under our prefix: sorted, from their metadata alone. And the
+    packages that add to it by an entry_points.txt that cannot be read; what is wrong with others is nothing of ours."""
     plugins: list[Plugin] = []
+    unreadable: dict[str, PluginFailed] = {}
     for package in _packages():
         if package.adds_to(group):
-            plugins += (plugin for plugin in package.plugins() if group in ("", plugin.group))
-    return sorted(plugins, key=lambda plugin: (plugin.group, plugin.distribution, plugin.name))
+            try:
+                plugins += (plugin for plugin in package.plugins() if group in ("", plugin.group))
+            except PluginFailed as error:
+                unreadable[package.name] = error
+    return sorted(plugins, key=lambda plugin: (plugin.group, plugin.distribution, plugin.name)), unreadable
 
 
 def examine() -> list[tuple[Plugin | str, str]]:
@@ -275,15 +286,10 @@ def examine() -> list[tuple[Plugin | str, str]]:
     readable."""
     import importlib
 
-    rows: list[tuple[Plugin | str, str]] = []
-    found: list[Plugin] = []
-    for package in _packages():
-        try:
-            found += package.plugins()
-        except PluginFailed as error:
-            rows.append((package.name, error.message))
+    found, unreadable = look()
+    rows: list[tuple[Plugin | str, str]] = [(name, error.message) for name, error in unreadable.items()]
     owners: dict[tuple[str, str], Plugin] = {}
-    for plugin in sorted(found, key=lambda plugin: (plugin.group, plugin.distribution, plugin.name)):
+    for plugin in found:
         fault = ""
         try:
             if plugin.group not in GROUPS:

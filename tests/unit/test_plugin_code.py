@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 from pathlib import Path
@@ -11,16 +12,21 @@ import pytest
 from how_measured import in_processes
 from plugin_site import METRIC, Site, site
 
-from pocketforge.errors import EXIT_STAGE, Interrupted, PluginFailed, RecipeError
+from pocketforge.devices.outputs import Output, check_complete
+from pocketforge.errors import EXIT_STAGE, Interrupted, PluginFailed, RecipeError, StageFailed
+from pocketforge.facts.parts import Info, fault_of_part, parts_of
 from pocketforge.facts.plugged import check_parts
 from pocketforge.outcomes import files
 from pocketforge.plan.steps import Lane, OnDevice
 from pocketforge.plugin_code import calling, stdout_to_stderr
-from pocketforge.recipe import METRICS, Target
+from pocketforge.plugins import Registry
+from pocketforge.recipe import METRICS, Budget, Target
+from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
-from pocketforge.records import Artifact, Measurement
-from pocketforge.registries import RUNTIMES
+from pocketforge.records import Artifact, GateResult, Measurement, Report, TargetRecord
+from pocketforge.registries import DEVICES, RUNTIMES, SOURCES
 from pocketforge.report.budget_words import limit
+from pocketforge.report.terminal import show_report
 from pocketforge.results.devices import DeviceResult, Value
 from pocketforge.results.file_metrics import asked_of_files, file_values
 from pocketforge.results.gate import judge
@@ -172,6 +178,32 @@ def test_a_build_looks_for_the_parts_at_its_start(site: Site, change: tuple[str,
     assert said in failed.value.message and "plug-in pf-mine 1.2: pocketforge.metrics 'mine'" in failed.value.message
 
 
+@pytest.mark.parametrize("registry", [RUNTIMES, SCHEMES, DEVICES, SOURCES], ids=str)
+def test_every_part_of_ours_is_there(registry: Registry[Info]) -> None:
+    for name, row in registry.ours.items():
+        faults = {part: fault_of_part(part, place) for part, place in parts_of(row).items()}
+        assert set(faults.values()) <= {""}, (name, faults)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def make(run): ...", ""),
+        ("from elsewhere import one as make", ""),
+        ("if 1:\n    make = print", ""),
+        ("from elsewhere import *", ""),
+        ("def __getattr__(name): ...", ""),
+        ("def made(run): ...\nmaking = make", "and pf_heavy has no make"),
+    ],
+)
+def test_a_heavy_part_is_read_and_not_imported(site: Site, source: str, said: str) -> None:
+    (site.folder / "pf_heavy.py").write_text(f"import no_such_toolchain\n{source}\n", encoding="utf-8")
+    importlib.invalidate_caches()
+    assert fault_of_part("make", "pf_heavy:make") == said
+    assert fault_of_part("exporter", "pf_heavy").startswith("and pf_heavy has no export") or said == ""
+    assert fault_of_part("runner", "pf_lost.runner") == "and there is no such module"
+
+
 def test_a_missing_budget_on_the_task_s_metric_says_which_way_it_goes() -> None:
     (missing,) = judge(parse_recipe(RECIPE.replace("METRIC", "metric")), [])
     assert (missing.verdict, missing.metric, limit(missing)) == ("MISSING", "accuracy_top1", "≥ 0.5")
@@ -212,6 +244,28 @@ def test_what_a_device_gives_must_be_what_a_budget_can_be_judged_by(value: Value
     with pytest.raises(PluginFailed) as failed:
         list(of_devices(LANE, ARTIFACT, {"box": DeviceResult(values=(value,))}))
     assert said in failed.value.message
+
+
+@pytest.mark.parametrize("shape", [(1, 10), (39, 10), (41, 10), (40, 9), (40, 10, 1), (40,)])
+def test_a_device_that_answers_other_samples_than_it_was_given_fails(shape: tuple[int, ...]) -> None:
+    """Outputs of other shapes are not paired, and so were compared with nothing, and passed."""
+    host, there = Output("scores", np.zeros((60, 10))), Output("scores", np.zeros(shape))
+    with pytest.raises(
+        StageFailed, match=r"a box was given 40 samples: wanted output scores of shape \[40, 10\], found"
+    ):
+        check_complete([there], [host], 40, "a box")
+    check_complete([host.first(40)], [host], 40, "a box")
+
+
+def test_a_report_of_devices_that_are_not_here_says_so_and_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    latency = Measurement("latency_ms", 2.0, "ms", "a", "1" * 64, "sandbox", "box", (1.0, 2.0, 3.0))
+    energy = Measurement("energy_mj", 2.0, "mJ", "a", "1" * 64, "sandbox", "box")
+    target = TargetRecord("a", "onnx", "fp32", "built", (ARTIFACT,))
+    missing = GateResult(Budget("energy_mj", 5.0), "a", "box", energy, 2.0, "PASS")
+    show_report(Report("small", "0" * 64, "PASS", (target,), (), (latency, energy), (missing,)))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "the package that brings devices of kind sandbox is not here" in shown
+    assert "PASS a energy_mj on box 5 2" in shown
 
 
 def test_what_a_device_gives_is_taken_as_it_is() -> None:

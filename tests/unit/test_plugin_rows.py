@@ -16,6 +16,7 @@ from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, stage_info
 from pocketforge.report.formats import FORMATS, format_of
+from pocketforge.results.devices import about_of
 from pocketforge.row_types import type_fault
 from pocketforge.runtimes.describe import format_of as format_of_file
 
@@ -211,3 +212,23 @@ def test_a_row_whose_fields_are_of_other_types_is_refused(site: Site, group: str
 @pytest.mark.parametrize("registry", REGISTRIES.values(), ids=str)
 def test_our_own_rows_are_of_their_types(registry: Registry[Any]) -> None:
     assert {name: type_fault(row) for name, row in registry.ours.items() if type_fault(row)} == {}
+
+
+def test_a_table_whose_own_rules_end_the_program_names_its_package(site: Site) -> None:
+    rules = "    def __post_init__(self):\n        print('rules')\n        raise SystemExit(0)\n"
+    code = BOX + rules + DEVICE.replace("MORE", "").replace("m:entry", "pf_device:Box")
+    site.install("pf-mine", RUNTIME)
+    site.install("pf-device", code, "devices", "box")
+    with pytest.raises(PluginFailed, match=r"plug-in pf-device 1\.2: .* \(pf_device:Box\) failed: SystemExit: 0"):
+        parse_recipe(ON_A_BOX)
+    site.install("pf-other", DEVICE.replace("MORE", "").replace("m:entry", "pf_other:ROW"), "devices", "odd")
+    with pytest.raises(PluginFailed, match=r"kind of device odd: entry pf_other:ROW must be a dataclass"):
+        parse_recipe(ON_A_BOX.replace('"box"', '"odd"'))
+
+
+def test_what_is_known_of_devices_from_outside_has_a_place_of_its_own(site: Site) -> None:
+    site.install("pf-mine", DEVICE.replace("MORE", 'about="boxes"'), "devices")
+    site.install("pf-other", DEVICE.replace("MORE", 'about="runtimes"'), "devices", "other")
+    assert (about_of("mine"), about_of("adb"), about_of("host")) == ("boxes", "phones", "")
+    with pytest.raises(PluginFailed, match="kind of device other: about = 'runtimes' is a fact of every target"):
+        about_of("other")

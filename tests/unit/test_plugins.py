@@ -11,6 +11,7 @@ import pytest
 from plugin_site import METRIC, RUNTIME, Site, site
 
 from pocketforge import plugins
+from pocketforge.cli.main import main
 from pocketforge.commands.doctor import examine
 from pocketforge.errors import PluginFailed, RecipeError
 from pocketforge.facts.gather import gather
@@ -41,7 +42,7 @@ def test_a_row_of_an_installed_package_is_one_of_ours_and_names_its_package_for_
     assert RUNTIMES["mine"].export_libraries == ("lib", "pf-mine")
     assert RUNTIMES["mine"].run_libraries == ("pf-mine",)
     assert "mine" in RUNTIMES and "pf_mine" in sys.modules
-    assert RUNTIMES.brought_by("mine") == plugins.installed("runtimes")[0]
+    assert RUNTIMES.brought_by("mine") == plugins.look("runtimes")[0][0]
     assert RUNTIMES.brought_by("onnx") is None
     with pytest.raises(KeyError):
         RUNTIMES["theirs"]
@@ -112,7 +113,7 @@ def test_a_plan_of_our_rows_alone_looks_for_no_package(
     before = keys_of(of_ours)
     for group in GROUPS:
         site.install(f"pf-{group.replace('_', '-')}", BROKEN, group)
-    monkeypatch.setattr(plugins, "installed", lambda _group: pytest.fail("a package was looked for"))
+    monkeypatch.setattr(plugins, "look", lambda _group: pytest.fail("a package was looked for"))
     assert keys_of(of_ours) == before
 
 
@@ -120,7 +121,7 @@ def test_a_plan_of_our_rows_alone_looks_for_no_package(
 def test_what_is_wrong_with_a_package_of_others_is_nothing_of_ours(site: Site, content: bytes) -> None:
     (site.install("unrelated") / "entry_points.txt").write_bytes(content)
     site.install("pf-mine")
-    assert [plugin.name for plugin in plugins.installed()] == ["mine"]
+    assert [plugin.name for plugin in plugins.look()[0]] == ["mine"]
     assert "mine" in RUNTIMES and "theirs" not in RUNTIMES
     parse_recipe(RECIPE.replace("RUNTIME", "mine").replace('"metric"', '"size_bytes"'))
 
@@ -128,12 +129,15 @@ def test_what_is_wrong_with_a_package_of_others_is_nothing_of_ours(site: Site, c
 @pytest.mark.parametrize("content", [b"[pocketforge.runtimes]\nmine\n", b"[pocketforge.runtimes]\nmine = \xff:ROW\n"])
 def test_a_package_of_ours_that_cannot_be_read_is_named(site: Site, of_ours: Path, content: bytes) -> None:
     (site.install("pf-mine") / "entry_points.txt").write_bytes(content)
-    for ask in (lambda: "mine" in RUNTIMES, lambda: list(RUNTIMES), lambda: plugins.installed()):
+    site.install("pf-other", row="other")
+    for ask in (lambda: "mine" in RUNTIMES, lambda: RUNTIMES["theirs"]):
         with pytest.raises(PluginFailed, match=r"plug-in pf-mine: its entry_points\.txt cannot be read: \w+Error"):
             ask()
+    assert "other" in RUNTIMES and {"mine", ""}.isdisjoint(RUNTIMES), "no other package is stopped by it"
+    assert "other" in RUNTIMES.usable() and "cannot be read" in RUNTIMES.broken()[0]
     assert "mine" not in METRICS, "of another group it says nothing"
     keys_of(of_ours)
-    assert [(who, "cannot be read" in fault) for who, fault in plugins.examine()] == [("pf-mine", True)]
+    assert [(who, "cannot be read" in fault) for who, fault in plugins.examine() if fault] == [("pf-mine", True)]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +171,7 @@ def test_of_two_installs_of_one_package_the_first_counts(site: Site, tmp_path: P
     sys.path.append(str(tmp_path))
     try:
         site.look_anew()
-        assert [plugin.version for plugin in plugins.installed("runtimes")] == ["1.2"]
+        assert [plugin.version for plugin in plugins.look("runtimes")[0]] == ["1.2"]
     finally:
         sys.path.remove(str(tmp_path))
 
@@ -242,3 +246,61 @@ def test_a_registry_is_of_a_known_group() -> None:
     with pytest.raises(ValueError, match=r"group must be one of runtimes, .* found 'runtime'"):
         Registry("runtime", RuntimeInfo, {})
     assert set(plugins.GROUPS) >= {"runtimes", "devices", "sources", "metrics"}
+
+
+def test_the_runtime_of_a_goal_is_one_that_the_recipe_uses(site: Site, of_ours: Path) -> None:
+    site.install("pf-mine")
+    goal = "compress = [{{type = 'prune_channels', goal = {{ metric = '{}', removed = 0.5, runtime = 'mine' }}}}]\n"
+    text = of_ours.read_text(encoding="utf-8").replace("mine", "onnx")
+    of_ours.write_text(goal.format("latency_ms") + text, encoding="utf-8")
+    first = keys_of(of_ours)
+    (site.folder / "pf_mine.py").write_text(RUNTIME + "# other numbers\n", encoding="utf-8")
+    changed = keys_of(of_ours)
+    assert len(first) == len(changed) and first != changed, "its files are in the keys, without a new version"
+    with pytest.raises(RecipeError, match=r"compress\[0\]\.goal\.runtime: mine has no program for ARM cores"):
+        parse_recipe(goal.format("instructions").replace("'mine'", "'mine', device = 'x'") + text)
+
+
+def test_all_files_of_a_package_are_in_its_keys_and_what_pip_wrote_beside_them_is_not(
+    site: Site, of_ours: Path
+) -> None:
+    """An editable install has no list of them, and no new version when they are edited."""
+    of_ours.write_text(RECIPE.replace("RUNTIME", "mine"), encoding="utf-8")
+    info = site.install("pf-mine", RUNTIME.replace('"mine",', '"pf_parts.export",', 1))
+    for name in ("pf_parts/export.py", "pf_parts/deep/data.bin", "pf_parts/__pycache__/export.pyc"):
+        (site.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (site.folder / name).write_bytes(b"# 1")
+    (site.folder / "pf_parts" / "__init__.py").touch()
+    (site.folder / "pf_more.txt").write_text("more", encoding="utf-8")
+    record = "pf_more.txt,,\n__editable__.pf_mine.pth,,\n../../bin/pf,,\npf_mine-1.2.dist-info/RECORD,,\n"
+    (info / "RECORD").write_text(record, encoding="utf-8")
+    keys = [keys_of(of_ours)]
+    for same in ("pf_parts/__pycache__/export.pyc", "__editable__.pf_mine.pth", "pf_mine-1.2.dist-info/INSTALLER"):
+        (site.folder / same).write_bytes(b"# 2")
+        assert keys_of(of_ours) == keys[0], same
+    for changed in ("pf_mine.py", "pf_parts/export.py", "pf_parts/deep/data.bin", "pf_more.txt"):
+        (site.folder / changed).write_bytes((site.folder / changed).read_bytes() + b"\n# 2")
+        keys.append(keys_of(of_ours))
+    assert len({tuple(each) for each in keys}) == 5
+    (info / "RECORD").write_bytes(b"\xff")
+    with pytest.raises(PluginFailed, match=r"plug-in pf-mine 1\.2: .*: the package's files cannot be read: Unicode"):
+        keys_of(of_ours)
+
+
+def test_init_says_which_runtimes_it_leaves_out(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.install("pf-mine")
+    site.install("pf-broken", BROKEN, row="broken")
+    (tmp_path / "m.py").write_text("def build(): ...\n", encoding="utf-8")
+
+    def stop(*_: object) -> None:
+        raise RecipeError("checked elsewhere")
+
+    monkeypatch.setattr("pocketforge.commands.check.check", stop)
+    assert main(["init", str(tmp_path / "m.py"), "--data", "digits"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "note: left out: plug-in pf-broken 1.2: pocketforge.runtimes 'broken'" in said and "checked elsewhere" in said
+    )
+    assert 'runtime = "mine"' in (tmp_path / "recipe.toml").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from pocketforge.cli.console import progress
-from pocketforge.cli.options import cache_option, echo, progress_option
+from pocketforge.cli.options import cache_option, echo, echo_error, progress_option
 from pocketforge.errors import RecipeError
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.support import refusal
@@ -141,6 +141,8 @@ def command(
     if target.exists() and not force:
         raise RecipeError(f"{target} exists", "give another name with --recipe, or --force to write over it")
     text = recipe_text(model, weights, data, target)
+    for fault in RUNTIMES.broken():
+        echo_error(f"left out: {fault}", "note")
     loaded = parse_recipe(text, str(target), str(target.resolve().parent))
     try:
         target.write_text(text, encoding="utf-8")

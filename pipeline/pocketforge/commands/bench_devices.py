@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pocketforge import events
 from pocketforge.commands.bench_kinds import bench_on
 from pocketforge.commands.bench_request import BenchRequest
-from pocketforge.errors import RecipeError
+from pocketforge.errors import PluginFailed, RecipeError
 from pocketforge.facts.phones import connect
 from pocketforge.files import Resolve
 from pocketforge.recipe import suggest
@@ -39,6 +39,8 @@ def chosen_devices(request: BenchRequest, known: Sequence[Device], say: events.S
 
 
 def _as_asked(device: Device, request: BenchRequest) -> Device:
+    if not DEVICES[device.via].bench:
+        raise RecipeError(f"device {device.name}: nothing can be benchmarked on devices of kind {device.via}")
     with DEVICES.calling(device.via, "bench"):
         return bench_on(device.via).as_asked(device, request)
 
@@ -82,9 +84,17 @@ def _outputs_alone(device: Device, say: events.Say) -> bool:
 def _check_options(request: BenchRequest, devices: Sequence[Device]) -> None:
     """Raises RecipeError for an option that none of the devices knows."""
     kinds = {device.via for device in devices}
-    for via, info in DEVICES.usable().items():
-        options = bench_on(via).OPTIONS if info.bench and via not in kinds else {}
+    for via, info in DEVICES.usable().items() if request.given else ():
+        options = _options(via) if info.bench and via not in kinds else {}
         for option in options:
             if option in request.given:
                 message, hint = options[option]
                 raise RecipeError(message, hint)
+
+
+def _options(via: str) -> Mapping[str, tuple[str, str]]:
+    """That only such devices know; none of a package's that is broken and that nobody asked for."""
+    try:
+        return bench_on(via).OPTIONS
+    except PluginFailed:
+        return {}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pocketforge.errors import StageFailed
 from pocketforge.metrics import Array, real_values
 from pocketforge.outcomes.tensors import TensorSpec
 
@@ -52,6 +53,18 @@ def named_outputs(folder: Path, names: Iterable[str]) -> tuple[Output, ...]:
 def _values(folder: Path, number: int) -> Array:
     values: Array = np.load(folder / f"outputs_{number}.npy", mmap_mode="r")
     return values
+
+
+def check_complete(here: Sequence[Output], there: Sequence[Output], samples: int, whose: str) -> None:
+    """Raises StageFailed where a device answered fewer samples than it was given, or values of another shape than the
+    host's: what cannot be paired would not be compared, and pass. whose: the device, in words."""
+    for one, other in zip(here, there, strict=True):
+        wanted, found = (samples, *other.values.shape[1:]), one.values.shape
+        if wanted != found:
+            raise StageFailed(
+                f"{whose} was given {samples} samples: wanted output {one.name} of shape {list(wanted)}, found "
+                f"{list(found)}"
+            )
 
 
 def paired(here: Sequence[Output], wanted: Sequence[Output]) -> list[tuple[Output, Output]]:

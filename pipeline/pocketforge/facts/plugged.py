@@ -1,26 +1,22 @@
-"""The rows that a recipe uses, and of those that packages bring: whose they are, and whether their parts are there."""
+"""The rows that a recipe uses, and of those that packages bring: whose they are, and which content keys cover."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import Any, TypeAlias
+from typing import Any
 
-from pocketforge.plugins import Plugin, Registry
-from pocketforge.recipe import METRICS, Metric, Recipe
+from pocketforge.facts.parts import Info, fault_of_part, parts_of, spec_of
+from pocketforge.plugin_code import calling
+from pocketforge.plugins import PREFIX, Plugin, Registry
+from pocketforge.recipe import METRICS, Recipe
 from pocketforge.recipe.data import parse_source
-from pocketforge.recipe.schemes import SCHEMES, SchemeInfo
-from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, DeviceInfo, RuntimeInfo, SourceInfo
+from pocketforge.recipe.schemes import SCHEMES
+from pocketforge.registries import DEVICES, RUNTIMES, SOURCES
 
-Info: TypeAlias = RuntimeInfo | SchemeInfo | DeviceInfo | SourceInfo | Metric
-
-# Of what a row names, what costs nothing to import; the others' modules are looked for, and left alone.
-_LIGHT = ("entry", "steps", "results", "facts", "taken_by")
 _SHOWN_DIGITS = 12
 
 
@@ -40,12 +36,6 @@ class UsedRow:
     info: Info
     plugin: Plugin | None
 
-    @property
-    def version(self) -> str:
-        """Of the package, and of its files: an editable install, or one of a folder, changes without a new version."""
-        assert self.plugin is not None
-        return f"{self.plugin.version} (files {_digest(self.plugin, self.info)[:_SHOWN_DIGITS]})"
-
 
 def rows_of(recipe: Recipe) -> list[UsedRow]:
     """Runtimes, schemes, kinds of devices and the data's source, each once. Raises PluginFailed."""
@@ -62,6 +52,9 @@ def rows_of(recipe: Recipe) -> list[UsedRow]:
         ask(SCHEMES, target.quantize.scheme)
     for device in recipe.devices:
         ask(DEVICES, device.via)
+    for goal in filter(None, (getattr(entry, "goal", None) for entry in recipe.compress)):
+        if goal.runtime:
+            ask(RUNTIMES, goal.runtime)
     return list(asked.values())
 
 
@@ -84,54 +77,48 @@ def check_parts(recipe: Recipe) -> None:
             continue
         for part, place in parts_of(row.info).items():
             with row.registry.calling(row.name, f"{part} {place}"):
-                if _spec(place.partition(":")[0]) is None:
-                    raise row.plugin.failed(f"cannot be used: its {part} is {place}, and there is no such module")
-                if part in _LIGHT and not callable(resolve_name(place)):
-                    raise row.plugin.failed(f"cannot be used: its {part} is {place}, which cannot be called")
+                fault = fault_of_part(part, place)
+            if fault:
+                raise row.plugin.failed(f"cannot be used: its {part} is {place}, {fault}")
 
 
-def parts_of(info: Info) -> Mapping[str, str]:
-    """What a row names: field → `module` or `module:object`. Sessions of ours have no dot."""
-    parts: dict[str, str] = {}
-    if isinstance(info, RuntimeInfo):
-        parts |= {"module": info.module, "session": info.session if "." in info.session else ""}
-        for each in info.formats:
-            parts |= {f"{each.suffix} parser": each.parser, f"{each.suffix} traffic": each.traffic}
-        if info.why is not None:
-            plain = info.why.plain.session if info.why.plain else ""
-            parts |= {"why tap": info.why.tap, "why lowered": info.why.lowered}
-            parts |= {"why plain session": plain if "." in plain else ""}
-    elif isinstance(info, SchemeInfo):
-        parts["make"] = info.make
-    elif isinstance(info, DeviceInfo):
-        for name in ("entry", "runner", "steps", "results", "facts", "tables", "bench", "bench_table"):
-            parts[name] = getattr(info, name)
-        parts |= {f"stage {name}": stage.module for name, stage in info.stages.items()}
-    elif isinstance(info, SourceInfo):
-        parts["module"] = info.module
-    else:
-        parts["taken_by"] = info.taken_by
-    return {name: place for name, place in parts.items() if place}
+def package_versions(rows: Iterable[UsedRow]) -> dict[str, str]:
+    """Of the packages that bring these rows: the version, and a digest of its files. An editable install, or one of a
+    folder, changes without a new version. Raises PluginFailed for files that cannot be read."""
+    by_package: dict[str, list[tuple[Plugin, Info]]] = {}
+    for row in rows:
+        if row.plugin is not None:
+            by_package.setdefault(row.plugin.distribution, []).append((row.plugin, row.info))
+    versions = {}
+    for name, brought in by_package.items():
+        plugin, _ = brought[0]
+        with calling(f"{plugin.words}: the package's files cannot be read", plugin.hint):
+            digest = _digest(plugin, [info for _, info in brought])
+        versions[name] = f"{plugin.version} (files {digest[:_SHOWN_DIGITS]})"
+    return versions
 
 
-def _digest(plugin: Plugin, info: Info) -> str:
+def _digest(plugin: Plugin, infos: Iterable[Info]) -> str:
     """SHA-256 of the package's own files, by their names: those that pip wrote down, and those of the modules that its
-    row is and names (of an editable install pip wrote down none of them)."""
+    rows are and name (of an editable install pip wrote down none of them)."""
     files: dict[str, Path] = {}
-    for each in (plugin.entry_point.dist.files if plugin.entry_point.dist else None) or ():
-        # Not what pip wrote beside it: programs, metadata, the ways of an editable install to its source.
-        first = each.parts[0]
-        if not (first.endswith((".dist-info", ".pth")) or first.startswith(("..", "__editable__"))):
-            files[each.as_posix()] = Path(str(each.locate()))
-    for module in {plugin.entry_point.module, *(p.partition(":")[0] for p in parts_of(info).values())}:
+    modules = {place.partition(":")[0] for info in infos for place in parts_of(info).values()}
+    package = plugin.entry_point.dist
+    if package is not None:
+        modules |= {each.module for each in package.entry_points if each.group.startswith(PREFIX)}
+        for each in package.files or ():
+            # Not what pip wrote beside it: programs, metadata, the ways of an editable install to its source.
+            first = each.parts[0]
+            if not (first.endswith((".dist-info", ".pth")) or first.startswith(("..", "__editable__"))):
+                files[each.as_posix()] = Path(str(each.locate()))
+    for module in modules:
         if module.partition(".")[0] != "pocketforge":
             files |= _files_of(module)
     digest = hashlib.sha256()
     for name in sorted(files):
-        if name.endswith(".pyc") or not files[name].is_file():
-            continue
-        content = files[name].read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
+        if not name.endswith(".pyc") and files[name].is_file():
+            content = files[name].read_bytes()
+            digest.update(f"{name} {len(content)}\n".encode("utf-8", "surrogateescape") + content)
     return digest.hexdigest()
 
 
@@ -139,7 +126,7 @@ def _files_of(module: str) -> dict[str, Path]:
     """All files of the outermost package that a module is in; a namespace that packages share is none."""
     parts = module.split(".")
     for end in range(1, len(parts) + 1):
-        spec = _spec(".".join(parts[:end]))
+        spec = spec_of(".".join(parts[:end]))
         if spec is not None and spec.origin is not None:
             return dict(_below(spec))
     return {}
@@ -154,11 +141,3 @@ def _below(spec: ModuleSpec) -> Iterator[tuple[str, Path]]:
         for path in folder.rglob("*"):
             if "__pycache__" not in path.parts:
                 yield f"{above}/{path.relative_to(folder).as_posix()}", path
-
-
-def _spec(module: str) -> ModuleSpec | None:
-    """Where a module is, without importing it (but what it is in)."""
-    try:
-        return importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # nor what it is in
-        return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import metadata
 
-from pocketforge.facts.plugged import Info, rows_of, used_runtime
+from pocketforge.facts.parts import Info
+from pocketforge.facts.plugged import package_versions, rows_of, used_runtime
 from pocketforge.plan.steps import UNKNOWN_VERSION
 from pocketforge.recipe import Metric, Recipe
 from pocketforge.recipe.preprocess import STEP_LIBRARIES
@@ -56,10 +57,7 @@ def recipe_versions(recipe: Recipe) -> dict[str, str]:
     brings one of these rows also a digest of its files: what is edited in place has no new version."""
     used = rows_of(recipe)
     versions = versions_of(our_libraries() | _libraries(row.info for row in used))
-    for row in used:
-        if row.plugin is not None:
-            versions[row.plugin.distribution] = row.version
-    return versions
+    return versions | package_versions(used)
 
 
 def our_libraries() -> set[str]:
@@ -74,10 +72,7 @@ def runtime_versions(name: str) -> dict[str, str]:
     """Of what exports to a runtime and runs its files. Raises KeyError for a name that none has, PluginFailed."""
     row = used_runtime(name)
     assert isinstance(row.info, RuntimeInfo)
-    versions = versions_of((*row.info.export_libraries, *row.info.run_libraries))
-    if row.plugin is not None:
-        versions[row.plugin.distribution] = row.version
-    return versions
+    return versions_of((*row.info.export_libraries, *row.info.run_libraries)) | package_versions([row])
 
 
 def _libraries(rows: Iterable[Info]) -> set[str]:

@@ -157,6 +157,8 @@ class Recipe:
                 )
             goal = getattr(entry, "goal", None)
             if goal is not None and goal.emulated:
+                if goal.runtime and RUNTIMES[goal.runtime].native is None:
+                    faults.append(Fault(f"{goal.runtime} has no program for ARM cores", f"{where}.goal.runtime"))
                 known = [d.name for d in self.devices if d.via == "emulator" and gives(d, goal.metric)]
                 if goal.device in _x86_hosts(self.devices):
                     faults.append(Fault(_outputs_alone(goal.metric, goal.device), f"{where}.goal.device"))

@@ -29,6 +29,7 @@ from pocketforge.recipe.names import check_file, check_keys, suggest
 from pocketforge.recipe.output import Output, Post
 from pocketforge.recipe.preprocess import STEPS, InputSteps, Preprocess, Preprocessing, Step
 from pocketforge.recipe.recipe import Recipe
+from pocketforge.registries import DEVICES
 
 # TOML writes arrays of tables in the singular: [[target]].
 _TABLE_NAMES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
@@ -228,7 +229,10 @@ def _device(value: object, converter: cattrs.Converter) -> Device:
     """An entry of [[device]]: its `via` says what else it may hold; the host when it says nothing."""
     if not isinstance(value, dict):
         raise _wrong("a table", value)
-    return converter.structure(value, _kind(value.get("via", "host"), DEVICE_KINDS, "via"))
+    via = value.get("via", "host")
+    kind = _kind(via, DEVICE_KINDS, "via")
+    with DEVICES.calling(via, DEVICES[via].entry, ours=(Exception,)):
+        return converter.structure(value, kind)
 
 
 def _kind(name: object, known: Mapping[str, Kind], at: str) -> Kind:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pkgutil import resolve_name
 from typing import Protocol
 
 from pocketforge.errors import PluginFailed
 from pocketforge.plan.steps import Facts, Lane, OnDevice
+from pocketforge.records import TargetFacts
 from pocketforge.registries import DEVICES
 from pocketforge.run.walk import Outcome
 
@@ -58,6 +59,14 @@ class ReadDevice(Protocol):
     def __call__(self, device: str, on: OnDevice, outcome: Outcome, known: Facts, /) -> DeviceResult:
         """on: the keys of the target's steps on this device, as the kind's own `AddSteps` laid them out."""
         ...
+
+
+def about_of(via: str) -> str:
+    """Where a target's facts hold what is known of devices of a kind. Raises PluginFailed for a place that is taken."""
+    about = DEVICES[via].about
+    if via not in DEVICES.ours and about in {field.name for field in fields(TargetFacts)}:
+        raise PluginFailed(f"kind of device {via}: about = {about!r} is a fact of every target: another name is wanted")
+    return about
 
 
 def in_order(lane: Lane) -> Iterator[tuple[str, OnDevice]]:

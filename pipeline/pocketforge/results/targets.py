@@ -12,8 +12,7 @@ from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane
 from pocketforge.recipe.shipped_names import file_name
 from pocketforge.records import Artifact, TargetFacts, TargetRecord, WhyWrong
-from pocketforge.registries import DEVICES
-from pocketforge.results.devices import DeviceResult, in_order
+from pocketforge.results.devices import DeviceResult, about_of, in_order
 from pocketforge.results.emulated import device_checks
 from pocketforge.results.kernels import judged_on
 from pocketforge.results.plugin_words import structured
@@ -62,7 +61,7 @@ def _facts(lane: Lane, told: _Told, why: WhyWrong | None) -> TargetFacts:
     """What runtimes' exporters and kinds of devices say by their own names is plain JSON: plug-ins have others."""
     facts: dict[str, object] = dict(told.exported.facts) if told.exported else {}
     for device, result in told.on_devices.items():
-        if table := DEVICES[lane.on[device].via].about:
+        if table := about_of(lane.on[device].via):
             facts[table] = {**_table(facts.get(table)), device: result.about}
     known = structured(facts, TargetFacts, f"exporters and devices of target {lane.target.name}")
     if told.quantized:

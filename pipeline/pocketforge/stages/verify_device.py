@@ -17,8 +17,8 @@ from pocketforge import events
 from pocketforge.accuracy.judging import make_judge
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.base import RunAnswer, RunRequest
-from pocketforge.devices.outputs import Output, named_outputs, stored_outputs
-from pocketforge.errors import PluginFailed, PocketforgeError, StageFailed
+from pocketforge.devices.outputs import Output, check_complete, named_outputs, stored_outputs
+from pocketforge.errors import PluginFailed, PocketforgeError
 from pocketforge.files import hash_file, resolver
 from pocketforge.measure.file_checks import check, check_limits, measure, measure_parity, summary, truth_of
 from pocketforge.measure.kernels_judged import judged_on, limits_there, place_in_words, with_steps
@@ -31,7 +31,6 @@ from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.outcomes.verify import FileCheck, verdict
 from pocketforge.outcomes.verify_device import VerifiedThere
 from pocketforge.registries import DEVICES, RUNTIMES
-from pocketforge.specs.places import Place
 from pocketforge.specs.verify_device import VerifyDeviceSpec
 
 
@@ -50,7 +49,7 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: eve
     emit(0.0, f"{samples} samples on {where}")
     answer = _run_there(inputs, spec, exported.model_in(inputs["export"]), samples, out)
     outputs = stored_outputs(out, exported.outputs)
-    _all_there(outputs, host, samples, spec.device)
+    check_complete(outputs, host, samples, f"a device of kind {spec.device.via}")
     names = [tensor.name for tensor in files.read(inputs["reference"], Reference).outputs]
     data = inputs["data"]
     judge = make_judge(
@@ -92,18 +91,6 @@ def _run_there(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, model: Path, 
     if not isinstance(answer, RunAnswer):
         raise PluginFailed(f"devices of kind {via}: {place}:run must give a RunAnswer, found a {type(answer).__name__}")
     return answer
-
-
-def _all_there(outputs: Sequence[Output], host: Sequence[Output], samples: int, place: Place) -> None:
-    """Raises StageFailed where a device answered fewer samples, or others values than the host: what cannot be paired
-    would not be compared, and pass."""
-    for output, other in zip(outputs, host, strict=True):
-        wanted, found = (samples, *other.values.shape[1:]), output.values.shape
-        if wanted != found:
-            raise StageFailed(
-                f"a device of kind {place.via} was given {samples} samples: wanted output {output.name} of shape "
-                f"{list(wanted)}, found {list(found)}"
-            )
 
 
 def _in_order(outputs: Sequence[Output], names: Sequence[str]) -> tuple[Output, ...]:
