@@ -19,13 +19,15 @@ from pocketforge.errors import ModelError
 from pocketforge.outcomes.accuracy import OutputScore
 from pocketforge.recipe.output import Output, Post
 
+HERE, NOTHING, PLAIN = Path(), About(), Post()
 
-def judge(output: Output, targets: dict[str, Any], count: int, about: About = About(), folder: Path = Path()) -> Judge:
+
+def judge(output: Output, targets: dict[str, Any], count: int, about: About = NOTHING, folder: Path = HERE) -> Judge:
     held = HeldTargets(targets, count)
     return Judge((output,), held, about, output.name, lambda path: folder / path)
 
 
-def scored(output: Output, values: Any, about: About = About(), **targets: Any) -> OutputScore:
+def scored(output: Output, values: Any, about: About = NOTHING, **targets: Any) -> OutputScore:
     """What one output comes to."""
     values = np.asarray(values)
     by = judge(output, targets, len(values), about)
@@ -33,7 +35,7 @@ def scored(output: Output, values: Any, about: About = About(), **targets: Any) 
     return in_words(found, by)
 
 
-def refused(output: Output, values: Any, about: About = About(), **targets: Any) -> str:
+def refused(output: Output, values: Any, about: About = NOTHING, **targets: Any) -> str:
     with pytest.raises(ModelError) as error:
         scored(output, values, about, **targets)
     return error.value.message
@@ -77,7 +79,9 @@ def test_multilabel_and_binary_are_scores_unless_the_recipe_says_probabilities()
     assert 'its values are all from 0 to 1: post = "none"' in refused(Output("multilabel", "o"), shares, labels=labels)
     wrong = Output("binary", "o", post=Post("none"))
     assert "is for probabilities, found -3 to 2" in refused(wrong, values[:, :1], label=np.asarray([1, 1, 0]))
-    one = scored(Output("binary", "o", metrics=("binary_accuracy", "binary_f1", "eer")), values[:, 1], label=labels[:, 1])
+    one = scored(
+        Output("binary", "o", metrics=("binary_accuracy", "binary_f1", "eer")), values[:, 1], label=labels[:, 1]
+    )
     assert one.metrics == {"binary_accuracy": float(Fraction(2, 3)), "binary_f1": 0.0, "eer": 0.0}
     assert as_logit(0.5) == 0.0 and as_logit(0.0) == -math.inf
 
@@ -141,7 +145,7 @@ CLASSES = [np.asarray([0, 1]), np.zeros(0, int)]
 CROWD = [np.zeros(2, np.uint8), np.zeros(0, np.uint8)]
 
 
-def detector(answers: dict[str, Any], post: Post = Post(), scores: str = "", about: About = About()) -> OutputScore:
+def detector(answers: dict[str, Any], post: Post = PLAIN, scores: str = "", about: About = NOTHING) -> OutputScore:
     outputs = [Output("boxes", "boxes", post=post), Output("scores", "scores", post=Post(scores))]
     outputs += [Output("classes", "classes")] if "classes" in answers else []
     held = HeldTargets({"boxes": BOXES, "classes": CLASSES, "crowd": CROWD}, 2)
@@ -176,7 +180,7 @@ def test_non_maximum_suppression() -> None:
         "scores": [[[3, -9], [2.5, -9], [-9, 1]], [[-9, -9]] * 3],
     }
     assert detector(raw, Post("nms"), "sigmoid").metrics["map"] == 1.0
-    # Without it the second box is one too many: precision of class 0 is 1 up to its recall of 1, so only the ranking says.
+    # The surer of two overlapping boxes is kept, right or not.
     swapped = {**raw, "scores": [[[2.5, -9], [3, -9], [-9, 1]], [[-9, -9]] * 3]}
     assert detector(swapped, Post("nms"), "sigmoid").metrics["map_75"] == 1.0  # IoU .82 of the kept box is right at .75
     assert detector(swapped, Post("nms"), "sigmoid").metrics["map"] < 1.0
@@ -270,7 +274,7 @@ def test_images_and_sound() -> None:
     assert "1,000 values" in refused(Output("waveform", "o"), noisy, waveform=[np.zeros(10, np.float32)])
 
 
-METRICS = '''
+METRICS = """
 import numpy as np
 def right(outputs, targets):
     return (outputs["o"].argmax(1) == targets["label"]).mean()
@@ -292,7 +296,7 @@ class Half:
     def update(self, outputs, targets): ...
 def crossed(outputs):
     return outputs["o"][:, ::-1]
-'''
+"""
 
 
 def test_metrics_and_post_processing_of_the_user(tmp_path: Path) -> None:
@@ -311,7 +315,10 @@ def test_metrics_and_post_processing_of_the_user(tmp_path: Path) -> None:
     }  # fmt: skip
     assert run("accuracy_top1", post="own.py:crossed") == {"accuracy_top1": 0.0}
     where = r"for output 'o' of the file \(role logits\)"
-    with np.errstate(all="raise"), pytest.raises(ModelError, match=rf"metric raises of .*own.py: it raised {where}: Fl"):
+    with (
+        np.errstate(all="raise"),
+        pytest.raises(ModelError, match=rf"metric raises of .*own.py: it raised {where}: Fl"),
+    ):
         run("own.py:raises:higher")
     with pytest.raises(ModelError, match=rf"metric nothing of .*own.py returned nan {where}"):
         run("own.py:nothing:higher")

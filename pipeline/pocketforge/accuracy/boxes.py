@@ -51,7 +51,8 @@ def _parts(outputs: Mapping[str, Output], values: Mapping[str, Array], post: Pos
 
 def _scores(output: Output, scores: Array) -> Array:
     if output.processed == "sigmoid":
-        return 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
+        probabilities: Array = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
+        return probabilities
     if output.processed == "softmax":
         raised = np.exp(scores - scores.max(-1, keepdims=True))
         shares: Array = raised / raised.sum(-1, keepdims=True)

@@ -52,7 +52,8 @@ def _of_mask(output: Output, values: Array, targets: Mapping[str, Batch], _: Abo
         return (values[:, 0] >= as_logit(output.post.threshold)).astype(np.int64)
     if values.shape[1] == 1:
         raise Unfit('one channel is the largest of itself: post = "sigmoid"')
-    return values.argmax(1)
+    classes: Array = values.argmax(1)
+    return classes
 
 
 def _resized(values: Array, size: tuple[int, int]) -> Array:

@@ -96,7 +96,9 @@ def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: 
     ours = [name for name in output.metric_names if name in METRICS]
     tally = tally_of(output) if ours else None
     about = judge.about_of(output)
-    group = {each.role: each for each in judge.outputs if each.role in DETECTION} if output.role == "boxes" else {}
+    group: dict[str, Output] = {}
+    if output.role == "boxes":
+        group = {each.role: each for each in judge.outputs if each.role in DETECTION}
     names = [each.name for each in group.values() if each.name in answers] or [output.name]
     least, most = math.inf, -math.inf
     with contextlib.ExitStack() as around:
