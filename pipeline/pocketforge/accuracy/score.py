@@ -185,6 +185,7 @@ def in_words(scored: Scored, judge: Judge) -> OutputScore:
         role=scored.output.role,
         metrics={name: as_float(value) for name, value in figures.values.items()},
         counted=figures.counted,
+        better={own.name: own.better for own in scored.output.user_metrics},
         classes={
             name: {_label(labels, number): as_float(value) for number, value in each.items()}
             for name, each in figures.classes.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pocketforge.recipe import METRICS
 from pocketforge.recipe.budget import output_and_name
+from pocketforge.recipe.metric import SIGNS
 from pocketforge.records import GateResult, HowCompared, Measurement
 
 
@@ -22,6 +23,9 @@ def limit(gate: GateResult) -> str:
     name = gate.metric or (named if gate.measurement is None else gate.measurement.metric)
     metric = METRICS.if_usable(name)
     sign = f"{metric.sign} " if metric else ""
+    how = gate.measurement.how if gate.measurement else None
+    if isinstance(how, HowCompared) and how.better:
+        sign = f"{SIGNS[how.better]} "
     return f"{sign}{gate.budget.limit:,.10g}"
 
 
