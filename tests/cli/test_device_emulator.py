@@ -30,7 +30,7 @@ def test_before_the_set_up_doctor_says_how_and_nothing_is_missing(cli):
     assert done.code == 0
     packages, *others = emulator_rows(done).values()
     assert packages["state"] == "ok"
-    assert packages["found"] .startswith(f"capstone {metadata.version('capstone')}, pyelftools")
+    assert packages["found"].startswith(f"capstone {metadata.version('capstone')}, pyelftools")
     for row in others:
         assert (row["state"], row["get"]) == ("optional", "pocketforge device setup emulator")
         assert row["found"] == "not set up: no ARM device can be emulated"

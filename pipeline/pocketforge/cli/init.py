@@ -87,7 +87,7 @@ COMPRESS = """\
 # [[compress]] # made smaller before anything is quantized: half of the multiplications go …
 # type = "prune_channels"
 # goal = { metric = "macs", removed = 0.5 }
-# [[compress]] # … and what is left is trained further, on the train split (`pocketforge docs compression`; distill = { … })
+# [[compress]] # … and what is left is trained further, on the train split; more: `pocketforge docs compression`
 # type = "finetune"
 # epochs = 3
 
