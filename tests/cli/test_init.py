@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from warm_server import in_process
 
-from pocketforge.cli.init import recipe_text
 from pocketforge.commands import check
+from pocketforge.commands.init import look
+from pocketforge.commands.init_text import Start, recipe_text
+from pocketforge.data.dataset import open_dataset
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
 from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.recipe.device import HostDevice
 from pocketforge.recipe.toml import load_recipe, parse_recipe
 from pocketforge.registries import SOURCES
 from pocketforge.results.checked import Checked
+from pocketforge.specs.data import data_spec
 
 TINY = """\
 from torch import nn
@@ -132,7 +138,7 @@ def groups_in(text: str) -> int:
 @pytest.mark.parametrize("data", ["digits", "npz:samples.npz"])
 @pytest.mark.parametrize(("name", "weights"), [("net.py", None), ("net.py", Path("w.safetensors")), ("net.pt2", None)])
 def test_every_comment_of_the_template_is_a_key_that_works(name, weights, data):
-    text = recipe_text(Path(name), weights, data, Path("recipe.toml"))
+    text = recipe_text(Start(name, weights, data, "classification", Path("recipe.toml")))
     plain = parse_recipe(text)
     number = groups_in(text)
     assert number >= 6
@@ -153,7 +159,7 @@ def test_every_comment_of_the_template_is_a_key_that_works(name, weights, data):
 
 def test_what_is_left_commented_out_of_a_device_is_the_default(model):
     """The template says `by default this host, one thread`: uncommenting it changes nothing."""
-    text = recipe_text(model, None, "digits", model.with_name("recipe.toml"))
+    text = recipe_text(Start(str(model), None, "digits", "classification", model.with_name("recipe.toml")))
     device = next(g for g in range(groups_in(text)) if uncommented(text, g).count("\n[[device]]"))
     assert parse_recipe(uncommented(text, device)) == parse_recipe(text)
 
@@ -192,7 +198,7 @@ def test_paths_are_relative_to_the_recipe(cli, model, tmp_path, monkeypatch, che
 
 def test_a_data_function_is_relative_too(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = recipe_text(model, None, "models/data.py:load", tmp_path / "r" / "recipe.toml")
+    text = recipe_text(Start(str(model), None, "models/data.py:load", "classification", tmp_path / "r" / "recipe.toml"))
     assert parse_recipe(text).data.source == "../models/data.py:load"
 
 
@@ -220,7 +226,14 @@ def test_any_file_name_gives_a_valid_recipe(cli, tmp_path, checked, name):
 @pytest.mark.parametrize(
     ("name", "more", "said"),
     [
-        ("weights.safetensors", [], "wanted a model definition, .py or .pt2"),
+        (
+            "weights.safetensors",
+            [],
+            "wanted a model definition, a .py whose build() makes the module, a .pt2 of torch.export",
+        ),
+        ("net.py", ["--task", "classify"], "Invalid value for '--task': 'classify' is not one of 'classification'"),
+        ("net.py", ["--data", "net.py"], "no data source reads net.py: it is a file"),
+        ("net.py", ["--data", ""], "source must be digits"),
         ("net.pt2", ["--weights", "net.pt2"], "net.pt2 holds its own weights"),
         ("net.py", ["--data", "digit"], "source must be digits, cifar10:DIR"),
         ("net.py", ["-o", "no/such/folder.toml"], "cannot write no/such/folder.toml: No such file or directory"),
@@ -236,10 +249,163 @@ def test_wrong_use_is_said_and_nothing_is_written(cli, tmp_path, monkeypatch, ch
     assert [p.name for p in tmp_path.rglob("*.toml")] == [] and checked == []
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gone.py", "there is no gone.py\n  hint: MODEL is a .py whose build()"),
+        ("mobilenet_v2", "or transformers:DIR; a library's model is named with it: timm:mobilenet_v2"),
+        ("timm:", "timm: names no model"),
+        ("transformers:gone", "there is no gone"),
+        (".", "wanted a model definition"),
+    ],
+)
+def test_a_model_that_there_is_not_is_said(cli, tmp_path, monkeypatch, checked, name, said):
+    monkeypatch.chdir(tmp_path)
+    done = cli("init", name)
+    assert (done.code, done.stdout) == (2, "") and said in done.stderr and checked == []
+
+
+def photos(folder: Path, each: int, classes: tuple[str, ...] = ("cat", "dog")) -> Path:
+    """Class folders of images that all differ."""
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for shade in range(each):
+            Image.new("RGB", (4, 3), (shade, label * 50, 0)).save(folder / name / f"{shade}.png")
+    return folder
+
+
+def test_a_folder_is_looked_at_and_few_samples_calibrate_with_half_of_what_is_left(cli, model, tmp_path, checked):
+    """100 of 80 samples were refused."""
+    done = cli("init", model, "--data", photos(tmp_path / "pictures", 40))
+    assert done.code == 0, done.stderr
+    (recipe,) = checked
+    assert recipe.data.source == "imagefolder:../pictures"
+    assert open_dataset(data_spec(recipe.data, recipe.seed, recipe.task), recipe.resolve).split.train, "some are left"
+    text = model.with_name("recipe.toml").read_text()
+    found = re.search(
+        r"^calibration_samples = (\d+) # fix the int8 ranges; (\d+) samples are not eval", text, re.MULTILINE
+    )
+    assert found is not None and int(found[1]) == int(found[2]) // 2 >= 20
+
+
+def test_of_many_samples_a_hundred_calibrate_and_of_a_handful_all(tmp_path):
+    def fitted(each: int) -> int:
+        folder = photos(tmp_path / str(each), each)
+        return look(Start("net.py", None, f"imagefolder:{folder}", "classification", Path("r.toml"))).calibration
+
+    assert (fitted(200), fitted(8)) == (100, 8)
+
+
+def test_a_folder_that_nothing_reads_is_said_with_what_is_in_it(cli, model, tmp_path, checked):
+    folder = tmp_path / "things"
+    (folder / "a" / "b").mkdir(parents=True)
+    for name in ("1.txt", "2.txt", "list.csv", "README"):
+        (folder / name).touch()
+    done = cli("init", model, "--data", folder)
+    assert (done.code, done.stdout) == (2, "") and checked == [] and not model.with_name("recipe.toml").exists()
+    seen = "it holds 1 folder (a) and 4 files (2 .txt, 1 without ending, 1 .csv)"
+    assert f"error: no data source reads {folder}: {seen}\n" in done.stderr
+    assert f"  imagefolder: {folder} has folders without images: a (4 files passed over: " in done.stderr
+    assert "  cifar10: " in done.stderr and "hint: say what it is (--data KIND:PLACE" in done.stderr
+
+
+def test_what_two_sources_read_is_not_guessed(cli, model, tmp_path, monkeypatch, checked):
+    monkeypatch.setattr(SOURCES, "_added", {"albums": dataclasses.replace(SOURCES["imagefolder"])})
+    folder = photos(tmp_path / "pictures", 1)
+    done = cli("init", model, "--data", folder)
+    assert done.code == 2 and checked == []
+    assert f"{folder} can be read as imagefolder:{folder} and as albums:{folder}\n  hint: say which" in done.stderr
+
+
+def test_a_regression_has_a_budget_that_it_can_keep(cli, model, checked):
+    assert cli("init", model, "--task", "regression").code == 0
+    (recipe,) = checked
+    assert recipe.task == "regression" and [each.metric for each in recipe.budgets] == ["parity_sqnr_db"]
+
+
+FAKE_TIMM = """\
+from types import SimpleNamespace
+__version__ = "9"
+def list_models(): return ["tiny_net"]
+def list_pretrained(): return ["tiny_net.some_data"]
+def get_pretrained_cfg(name):
+    return SimpleNamespace(input_size=(3, 96, 128), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.25))
+"""
+
+
+def test_a_model_of_a_library_has_its_own_preprocessing_and_the_data_s_classes(cli, tmp_path, monkeypatch, checked):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "timm.py").write_text(FAKE_TIMM)
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    photos(tmp_path / "pictures", 12, ("a", "b", "c"))
+    done = cli("init", "timm:tiny_net.some_data", "--data", "pictures")
+    assert done.code == 0, done.stderr
+    assert "timm:tiny_net.some_data has random weights: nothing is downloaded; give trained ones" in done.stderr
+    recipe = load_recipe(tmp_path / "recipe.toml")
+    assert (recipe.name, recipe.model.definition) == ("tiny_net_some_data", "timm:tiny_net.some_data")
+    assert recipe.model.args == {"num_classes": 3} and recipe.data.preprocess is not None
+    assert recipe.data.preprocess.resize == (96, 128) and recipe.data.preprocess.mean == (0.5, 0.4, 0.3)
+    assert parse_recipe(uncommented((tmp_path / "recipe.toml").read_text())).compress
+
+    done = cli("init", "timm:tiny_nett", "-o", "other.toml")
+    assert (done.code, done.stdout) == (2, "") and "timm 9 has no model 'tiny_nett'" in done.stderr
+    assert not (tmp_path / "other.toml").exists()
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+    """Somebody at a terminal, who says this."""
+    monkeypatch.delenv("CI", raising=False)
+    stdin, stderr = io.StringIO("".join(f"{answer}\n" for answer in answers)), sys.stderr
+    monkeypatch.setattr(stdin, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr(type(stderr), "isatty", lambda self: True, raising=False)
+
+
+def test_on_a_terminal_what_is_not_given_is_asked_for_until_it_is_right(cli, tmp_path, monkeypatch, checked):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(TINY)
+    photos(tmp_path / "pictures", 8)
+    answers = ("nett.py", "net.py", "gone.safetensors", "", "picture", "pictures", "regresion", "regression")
+    answering(monkeypatch, *answers)
+    done = cli("init")
+    assert done.code == 0, done.stderr
+    (recipe,) = checked
+    assert (recipe.data.source, recipe.task, recipe.model.weights) == ("imagefolder:pictures", "regression", "")
+    for said in (
+        "there is no nett.py",
+        "there is no file gone.safetensors",
+        "source must be",
+        "did you mean 'regression'",
+    ):
+        assert said in done.stderr
+    assert done.stdout.startswith("wrote recipe.toml\n"), "questions are on stderr"
+
+
+@pytest.mark.parametrize("how", ["CI", "--no-ask", "no terminal"])
+def test_otherwise_nobody_is_asked(cli, model, monkeypatch, checked, how):
+    answering(monkeypatch)
+    if how == "CI":
+        monkeypatch.setenv("CI", "true")
+    elif how == "no terminal":
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
+    more = [how] if how == "--no-ask" else []
+    done = cli("init", *more)
+    assert (done.code, done.stdout) == (2, "") and "Missing argument 'MODEL'" in done.stderr
+    assert cli("init", model, *more).code == 0
+    assert checked[0].data.source == "digits" and checked[0].task == "classification"
+
+
+def test_who_leaves_a_question_has_interrupted(cli, monkeypatch, checked):
+    answering(monkeypatch)
+    assert cli("init").code == 130 and checked == []
+
+
 @pytest.mark.parametrize("kind", SOURCES.ours)
 def test_each_source_has_a_recipe_that_is_one_with_and_without_its_comments(kind, model):
     data = f"{kind}:{SOURCES[kind].place}".rstrip(":") if kind != "function" else "data.py:load"
-    text = recipe_text(model, None, data, model.with_name("recipe.toml"))
+    text = recipe_text(Start(str(model), None, data, "classification", model.with_name("recipe.toml")))
     recipe = parse_recipe(text)
     assert recipe.data.columns is None and recipe.data.split_folders is None
     for line in SOURCES[kind].init:

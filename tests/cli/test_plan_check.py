@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from warm_server import in_process
 
+from pocketforge.commands.check import few_enough
 from pocketforge.recipe.shipped import recipe_path
-from pocketforge.recipe.toml import load_recipe
+from pocketforge.recipe.toml import load_recipe, parse_recipe
 from pocketforge.run.store import Store
 
 SHIPPED = "shipped:digits_cnn"
@@ -147,3 +149,44 @@ def test_check_says_what_an_image_folder_was_taken_as(cli, tmp_path):
     ]
     assert (found["labels"], found["samples"]["source"], found["samples"]["eval"]) == (2, 32, 16)
     assert "valid/ is evaluated; 1 file passed over" in cli("check", tmp_path / "r.toml").stdout
+
+
+LARGE = "preprocess = { resize = [224, 224] }\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "evaluated"),
+    [
+        (f'source = "imagefolder:photos"\n{LARGE}', 100),
+        (f'source = "imagefolder:photos"\n{LARGE}eval_samples = 40\n', 40),
+        ('source = "imagefolder:photos"\npreprocess = { resize = [32, 32] }\n', 1000),
+        ('source = "imagefolder:photos"\n', 100),
+        ('source = "npz:samples.npz"\n', 1000),
+        ('source = "npz:samples.npz"\n[[model.input]]\nshape = [1, 3, 320, 320]\n', 100),
+    ],
+)
+def test_of_large_samples_few_are_evaluated(data, evaluated):
+    text = PHOTOGRAPHS.replace('source = "imagefolder:photos"\ncalibration_samples = 8\n', data)
+    assert few_enough(parse_recipe(text)) == evaluated
+
+
+def test_check_says_on_how_many_samples_its_figures_are(cli, tmp_path):
+    """1,000 images of 224 × 224 keep a MobileNet busy for half a minute, and say no more of the recipe."""
+    for shade in range(240):
+        folder = tmp_path / "photos" / f"class{shade % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 5), (shade, shade % 2 * 200, 0)).save(folder / f"{shade}.png")
+    net = "nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))"
+    (tmp_path / "model.py").write_text(f"from torch import nn\ndef build(): return {net}\n")
+    more = f"eval_fraction = 0.6\n{LARGE}"
+    (tmp_path / "r.toml").write_text(
+        PHOTOGRAPHS.replace("calibration_samples = 8\n", f"calibration_samples = 8\n{more}")
+    )
+    found = cli("check", tmp_path / "r.toml", "--json").json()
+    in_build = found["samples"]["eval"]
+    assert (found["evaluated"], found["samples"]["held_out"]) == (100, 0) and in_build > 110
+    text = cli("check", tmp_path / "r.toml").stdout
+    assert re.search(r"accuracy_top1 +0\.\d{4} on 100 of the eval samples; a build takes all\n", text)
+    assert f" train, {in_build} eval, 8 calibration" in text
+    whole = cli("check", tmp_path / "r.toml", "--all-samples", "--json").json()
+    assert whole["evaluated"] == in_build and whole["samples"] == found["samples"]

@@ -15,6 +15,7 @@ from torchvision_ops import usable_torchvision
 
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.model.definitions import refuse_half_loaded
+from pocketforge.model.library_inputs import LibraryInput, library_input
 from pocketforge.model.load import build_model, count_macs, count_parameters, example_inputs, trace
 from pocketforge.model.weights import load_weights, save_weights
 
@@ -395,3 +396,23 @@ def test_the_small_models(name, parameters):
     module, example = shipped(name)
     assert count_parameters(module) == parameters
     assert trace(module, example).module()(*example).shape == (1, 10)
+
+
+def test_a_library_says_what_its_own_weights_were_trained_on():
+    """`init` writes it into the recipe. Nothing is downloaded."""
+    usable_torchvision()
+    image_net = LibraryInput((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    for library, name in (
+        ("torchvision", "mobilenet_v2"),
+        ("timm", "mobilenetv3_small_100"),
+        ("timm", "mobilenetv3_small_100.lamb_in1k"),
+    ):
+        assert library_input(library, name) == image_net
+    assert library_input("timm", "tf_efficientnet_lite0") == LibraryInput((224, 224), (0.5,) * 3, (0.5,) * 3)
+    assert library_input("torchvision", "ssdlite320_mobilenet_v3_large") is None, "it has no such figures"
+    with pytest.raises(ModelError, match="has no model 'mobilenet_v22'"):
+        library_input("torchvision", "mobilenet_v22")
+    tagged = build_model("timm:mobilenetv3_small_050.lamb_in1k", {"num_classes": 3}, Path)
+    assert count_parameters(tagged) == count_parameters(
+        build_model("timm:mobilenetv3_small_050", {"num_classes": 3}, Path)
+    )

@@ -11,7 +11,7 @@ import pytest
 from plugin_packages import HERE, Package, installed, package, packages
 
 from pocketforge import plugins
-from pocketforge.cli.init import recipe_text
+from pocketforge.commands.init_text import Start, recipe_text
 from pocketforge.errors import RecipeError
 from pocketforge.facts.gather import gather
 from pocketforge.plan.lanes import make_plan
@@ -126,7 +126,8 @@ def test_a_source_from_outside_is_known_to_rules_messages_and_init(install: Inst
         parse_recipe(RECIPE.replace("lines:samples.txt", "lines"))
     (tmp_path / "model.py").touch()
     recipe = tmp_path / "recipe.toml"
-    text = recipe_text(tmp_path / "model.py", None, f"lines:{tmp_path / 'samples.txt'}", recipe)
+    source = f"lines:{tmp_path / 'samples.txt'}"
+    text = recipe_text(Start(str(tmp_path / "model.py"), None, source, "classification", recipe))
     with pytest.raises(RecipeError) as missing:
         gather(parse_recipe(text, folder=str(tmp_path)))
     assert 'source = "lines:samples.txt"' in text and "| lines:FILE | module.py:function" in text

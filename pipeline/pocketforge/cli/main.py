@@ -38,9 +38,9 @@ COMMANDS = {
     "cache": ("pocketforge.cli.cache", "Show, verify and clear stored results."),
     "inspect": ("pocketforge.cli.inspect", "Show what is in an exported model file."),
     "train": ("pocketforge.cli.train", "Train a recipe's model from scratch and write its weights."),
-    "init": ("pocketforge.cli.init", "Write a commented recipe for a model file, and check it."),
+    "init": ("pocketforge.cli.init", "Write a commented recipe for a model, and check it."),
     "doctor": ("pocketforge.cli.doctor", "Say what is installed, what is missing, and how to get it."),
-    "docs": ("pocketforge.cli.docs", "Print a page of the documentation, or list the pages."),
+    "docs": ("pocketforge.cli.docs", "Print a page of the documentation, in Markdown; without PAGE, list the pages."),
     "completion": ("pocketforge.cli.completion", "Print the shell code that completes commands and options."),
 }
 

@@ -17,23 +17,33 @@ from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.model.weight_candidates import short
 
 
-def library_model(library: str, name: str, args: Mapping[str, object], seed: int) -> nn.Module:
-    """A model of torchvision or timm, with random weights. ModelError for an unknown name or wrong args."""
+def known_library(library: str, name: str) -> ModuleType:
+    """torchvision or timm, imported. Raises ModelError when it has no model of that name, ToolMissing as imports do."""
     package = _import(library, f"model.definition {library}:{name}")
-    fixed: dict[str, object]
     if library == "torchvision":
-        models = importlib.import_module("torchvision.models")
-        known, fixed, make = models.list_models(), {"weights": None}, models.get_model
-    else:
-        known, fixed, make = package.list_models(), {"pretrained": False}, package.create_model
+        known = importlib.import_module("torchvision.models").list_models()
+    else:  # by architecture, or by one of its pretrained weights: "mobilenetv3_small_100.lamb_in1k"
+        known = [*package.list_models(), *package.list_pretrained()]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)
         raise ModelError(
             f"model.definition: {library} {package.__version__} has no model {name!r}",
             f"did you mean {', '.join(near)}?" if near else f"{library} lists {len(known)} names in list_models()",
         )
-    if library == "torchvision" and "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
-        fixed["weights_backbone"] = None  # segmentation's and detection's builders load a backbone's by default
+    return package
+
+
+def library_model(library: str, name: str, args: Mapping[str, object], seed: int) -> nn.Module:
+    """A model of torchvision or timm, with random weights. ModelError for an unknown name or wrong args."""
+    package = known_library(library, name)
+    fixed: dict[str, object]
+    if library == "torchvision":
+        models = importlib.import_module("torchvision.models")
+        fixed, make = {"weights": None}, models.get_model
+        if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
+            fixed["weights_backbone"] = None  # segmentation's and detection's builders load a backbone's by default
+    else:
+        fixed, make = {"pretrained": False}, package.create_model
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -12,6 +12,8 @@ Place = Literal["file", "model", "outputs", "timed", "emulated"]
 # Between a metric and its limit.
 SIGNS: Final[dict[Better, str]] = {"higher": "≥", "lower": "≤"}
 Task = Literal["classification", "regression", "outputs", ""]
+# What a recipe may say its task is; without one its outputs have roles.
+GIVEN_TASKS: Final[tuple[Task, ...]] = ("classification", "regression")
 
 
 @dataclass(frozen=True, slots=True)

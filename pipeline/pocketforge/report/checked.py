@@ -12,10 +12,10 @@ from pocketforge.results.checked import Checked
 
 def show_check(checked: Checked) -> None:
     """A line for each thing that was found out."""
-    model = checked.reference
+    model, counts = checked.reference, checked.sampled.counts
     weights = "".join(weights_lines(model.weights)).removeprefix("weights ")
     lines = {
-        "samples": _samples(checked.sampled.counts),
+        "samples": _samples(counts),
         "labels": f"{len(checked.sampled.labels)}",
         "parameters": f"{model.parameters:,}",
         "MACs": f"{model.macs:,}",
@@ -23,7 +23,7 @@ def show_check(checked: Checked) -> None:
         "inputs": _tensors(model.inputs),
         "outputs": _tensors(model.outputs),
         **({"weights": weights} if weights else {}),
-        **{metric: f"{value:.4f}" for metric, value in model.accuracy.items()},
+        **{metric: f"{value:.4f}{_of(model.eval_samples, counts)}" for metric, value in model.accuracy.items()},
         "targets": ", ".join(checked.targets),
     }
     screen = console()
@@ -35,6 +35,11 @@ def _samples(counts: Counts) -> str:
     dropped = f", {counts.duplicates_dropped} duplicates dropped" if counts.duplicates_dropped else ""
     splits = f"{counts.train} train, {counts.eval} eval, {counts.calibration} calibration"
     return f"{counts.source} in the source: {splits}{dropped}"
+
+
+def _of(evaluated: int, counts: Counts) -> str:
+    """On which samples a figure is, where a build takes more."""
+    return f" on {evaluated:,} of the eval samples; a build takes all" if evaluated < counts.eval else ""
 
 
 def _tensors(tensors: Sequence[ModelTensor]) -> str:

@@ -14,7 +14,7 @@ class Checked:
     """A recipe whose data were read and whose model ran.
 
     Attributes:
-        sampled: Which samples the data gave.
+        sampled: Which samples the data gives a build.
         reference: What the model is, and how good.
         data: What the data's folders and files were taken as, in words.
         targets: Names of the recipe's targets.
@@ -30,6 +30,7 @@ class Checked:
         model = self.reference
         return {
             "samples": files.to_json(self.sampled.counts),
+            "evaluated": model.eval_samples,
             "labels": len(self.sampled.labels),
             "data": self.data,
             "inputs": files.to_json(model.inputs),
