@@ -13,6 +13,8 @@ from pocketforge.outcomes.reference import Reference
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.data import parse_source
+from pocketforge.recipe.image_steps import CenterCrop, Pad, Resize
+from pocketforge.recipe.preprocess import InputSteps, Preprocess
 from pocketforge.registries import SOURCES
 from pocketforge.results.checked import Checked
 from pocketforge.run.part import run_part
@@ -21,6 +23,8 @@ from pocketforge.run.part import run_part
 # More of them say no more of whether the model, the data and the recipe fit.
 _SAMPLES = 100
 _VALUES = _SAMPLES * 3 * 224 * 224
+# Steps that may say how large an image is after them.
+_SIZING = (Resize, CenterCrop, Pad)
 
 
 def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all_samples: bool = False) -> Checked:
@@ -55,12 +59,23 @@ def few_enough(recipe: Recipe) -> int:
     What a sample holds is known from the model's inputs in the recipe, or from the size of its images; where neither is
     there, only images are taken to be large.
     """
-    preprocess = recipe.data.preprocess
+    pixels = _pixels(recipe.data.preprocess)
     if recipe.model.inputs:
         values = sum(math.prod(each.shape) for each in recipe.model.inputs)
-    elif preprocess is not None and preprocess.resize:
-        values = 3 * math.prod(preprocess.resize)
+    elif pixels:
+        values = 3 * pixels
     else:
         kind, _ = parse_source(recipe.data.source)
         values = _VALUES if SOURCES[kind].largest and SOURCES[kind].place else 1
     return min(recipe.data.eval_samples, max(_SAMPLES, _VALUES // max(values, 1)))
+
+
+def _pixels(preprocess: Preprocess | tuple[InputSteps, ...] | None) -> int:
+    """Of the largest image that preprocessing makes; 0 where it does not fix a size."""
+    if preprocess is None or isinstance(preprocess, Preprocess):
+        return math.prod(preprocess.resize) if preprocess and preprocess.resize else 0
+    last = [
+        next((step.size or getattr(step, "fit", ()) for step in reversed(each.step) if isinstance(step, _SIZING)), ())
+        for each in preprocess
+    ]
+    return max((math.prod(size) for size in last if size), default=0)
