@@ -20,6 +20,7 @@ from pocketforge.data.dataset import open_dataset
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
 from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.recipe.device import HostDevice
+from pocketforge.recipe.preprocess import Preprocess
 from pocketforge.recipe.toml import load_recipe, parse_recipe
 from pocketforge.registries import SOURCES
 from pocketforge.results.checked import Checked
@@ -345,7 +346,7 @@ def test_a_model_of_a_library_has_its_own_preprocessing_and_the_data_s_classes(c
     assert "timm:tiny_net.some_data has random weights: nothing is downloaded; give trained ones" in done.stderr
     recipe = load_recipe(tmp_path / "recipe.toml")
     assert (recipe.name, recipe.model.definition) == ("tiny_net_some_data", "timm:tiny_net.some_data")
-    assert recipe.model.args == {"num_classes": 3} and recipe.data.preprocess is not None
+    assert recipe.model.args == {"num_classes": 3} and isinstance(recipe.data.preprocess, Preprocess)
     assert recipe.data.preprocess.resize == (96, 128) and recipe.data.preprocess.mean == (0.5, 0.4, 0.3)
     assert parse_recipe(uncommented((tmp_path / "recipe.toml").read_text())).compress
 
