@@ -9,6 +9,7 @@ import torch
 
 from pocketforge.errors import ModelError
 from pocketforge.metrics import Array
+from pocketforge.model.structure import leaves
 
 
 def evaluate(
@@ -26,13 +27,7 @@ def evaluate(
     with torch.no_grad():
         for index in range(count):
             feeds = [torch.from_numpy(np.array(array[index : index + 1])) for array in samples]
-            answer = module(*feeds)
-            outputs = answer if isinstance(answer, tuple | list) else (answer,)
-            if not all(isinstance(o, torch.Tensor) for o in outputs):
-                raise ModelError(
-                    f"forward() must return a tensor or a tuple of tensors, found {type(answer).__name__}",
-                    "return the logits",
-                )
+            outputs = [leaf.value for leaf in leaves(module(*feeds))]
             rows.append([_batched(o, number) for number, o in enumerate(outputs)])
             if index % max(1, count // 20) == 0:
                 progress(index / count)

@@ -16,11 +16,13 @@ from torch import Tensor
 from pocketforge import events
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import ModelError
-from pocketforge.files import resolver
+from pocketforge.files import Resolve, resolver
 from pocketforge.metrics import Array, accuracy
 from pocketforge.model import load
+from pocketforge.model.arguments import bind
 from pocketforge.model.evaluate import evaluate
 from pocketforge.model.lazy import settle
+from pocketforge.model.structure import OutputPath, check_distinct, is_plain, leaves, names_of
 from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Sampled
@@ -50,7 +52,8 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     )
     for number, array in enumerate(outputs):
         np.save(out / f"outputs_{number}.npy", array)
-    names = output_names(spec.outputs, len(outputs))
+    taken = input_names(spec.inputs, traced.arguments or ("",) * len(example))
+    names = output_names(spec.outputs, traced.outputs, taken)
     check_answers(names, outputs)
     targets = np.load(inputs["data"] / "eval_targets.npy")
     if spec.task == "classification":
@@ -64,7 +67,7 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         eval_samples=len(targets),
         inputs=tuple(
             ModelTensor(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-            for name, tensor in zip(input_names(spec.inputs, len(example)), example, strict=True)
+            for name, tensor in zip(taken, example, strict=True)
         ),
         outputs=tuple(
             ModelTensor(name, (1, *array.shape[1:]), str(array.dtype))
@@ -84,12 +87,16 @@ class Traced:
         program: Traced at batch 1.
         parameters: How many values the model has to learn.
         macs: Multiply-accumulates of one inference.
+        outputs: The way to each output in what forward() answers.
+        arguments: Of forward(), which inputs go to by name; none where all go by position.
         weights: How its weights were read; None where they came with it.
     """
 
     program: torch.export.ExportedProgram
     parameters: int
     macs: int
+    outputs: tuple[OutputPath, ...]
+    arguments: tuple[str, ...] = ()
     weights: WeightsRead | None = None
 
 
@@ -98,29 +105,50 @@ def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) 
     resolve = resolver(inputs.get("data_root"))
     definition = spec.model.definition
     if definition.endswith(".pt2"):
-        program = load.load_exported(resolve(definition))
-        check_finite({**program.state_dict}, definition)
-        example = load.example_inputs(definition, resolve)
-        if example is None or any(tensor.shape[:1] != (1,) for tensor in example):
-            shapes = "none" if example is None else ", ".join(str(list(t.shape)) for t in example)
-            raise ModelError(
-                f"{definition} must be traced with positional inputs of batch 1, found example inputs {shapes}",
-                "torch.export.save(torch.export.export(model, (x[:1],)), FILE)",
-            )
-        check_samples(example, data)
-        graph = program.module()
-        return Traced(program, load.count_parameters(graph), load.count_macs(graph, example))
+        return _load_program(spec, resolve, data)
     checkpoint = open_checkpoint(inputs, spec.model)
     module = checkpoint.module
-    example = example_for(spec.inputs, load.example_inputs(definition, resolve), data)
+    given = load.example(definition, resolve)
+    example = example_for(spec.inputs, given.tensors if given else None, data)
     check_samples(example, data)
     # Rewrites are compared on it: zeros, which a recipe's shapes and many definitions give, would tell nothing.
     example = telling_inputs(example, _samples(inputs["data"]))
     settle(module, example, spec.model.seed)
     check_finite(module.state_dict(), definition)
-    program = load.trace(module, example)
+    graph = load.traced(module, example)
     weights = checkpoint.weights and WeightsRead(**{**checkpoint.weights, "done": tuple(checkpoint.weights["done"])})
-    return Traced(program, load.count_parameters(module), load.count_macs(module, example), weights or None)
+    return Traced(
+        program=graph.program,
+        parameters=load.count_parameters(module),
+        macs=load.count_macs(module, example),
+        outputs=graph.outputs,
+        arguments=given.arguments if given else (),
+        weights=weights or None,
+    )
+
+
+def _load_program(spec: ReferenceSpec, resolve: Resolve, data: Sampled) -> Traced:
+    """A definition that is a traced graph already."""
+    definition = spec.model.definition
+    program = load.load_exported(resolve(definition))
+    check_finite({**program.state_dict}, definition)
+    found = load.example(definition, resolve)
+    if found is None or any(tensor.shape[:1] != (1,) for tensor in found.tensors):
+        shapes = "none" if found is None else ", ".join(str(list(t.shape)) for t in found.tensors)
+        raise ModelError(
+            f"{definition} must be traced with tensors of batch 1, found example inputs {shapes}",
+            "torch.export.save(torch.export.export(model, (x[:1],)), FILE)",
+        )
+    check_samples(found.tensors, data)
+    module = program.module()
+    parameters = load.count_parameters(module)
+    with torch.no_grad():
+        answer = bind(module, found.arguments)(*found.tensors)
+    macs = load.count_macs(module, found.tensors)
+    if is_plain(answer) and not found.arguments:
+        return Traced(program, parameters, macs, tuple(leaf.path for leaf in leaves(answer)))
+    graph = load.traced(module, found.tensors)
+    return Traced(graph.program, parameters, macs, graph.outputs, found.arguments)
 
 
 def example_for(
@@ -193,14 +221,32 @@ def check_labels(outputs: Array, targets: Array, labels: Sequence[str]) -> None:
         raise ModelError(f"the model has {classes} outputs, the data has a label {int(targets.max())}")
 
 
-def input_names(inputs: Sequence[InputSpec], count: int) -> list[str]:
-    """The recipe's names, else `input` (`input_0`, `input_1` … when there are several)."""
-    given = [each.name for each in inputs] or [""] * count
-    return [name or ("input" if count == 1 else f"input_{k}") for k, name in enumerate(given)]
+def input_names(inputs: Sequence[InputSpec], arguments: Sequence[str]) -> list[str]:
+    """The recipe's names, else those of the arguments, else `input` (`input_0`, `input_1` … of several).
+
+    arguments: one an input, empty for none.
+    """
+    given = [each.name for each in inputs] or [""] * len(arguments)
+    named = [name or argument.replace(".", "_") for name, argument in zip(given, arguments, strict=True)]
+    return [name or ("input" if len(named) == 1 else f"input_{k}") for k, name in enumerate(named)]
 
 
-def output_names(given: Sequence[str], count: int) -> list[str]:
-    """The recipe's names, else `output` (`output_0` …). Raises ModelError when the numbers differ."""
-    if given and len(given) != count:
-        raise ModelError(f"model.outputs names {len(given)} outputs, the model gives {count}")
-    return list(given) or (["output"] if count == 1 else [f"output_{k}" for k in range(count)])
+def output_names(given: Sequence[str], paths: Sequence[OutputPath], inputs: Sequence[str]) -> list[str]:
+    """The recipe's names, else the model's own. paths: the ways to its outputs. inputs: the inputs' names.
+
+    Raises ModelError when the numbers differ, and for a name that would be of two.
+    """
+    names = names_of(paths)
+    if given and len(given) != len(names):
+        raise ModelError(
+            f"model.outputs names {len(given)} outputs, the model gives {len(names)}: {', '.join(names)}",
+            "give a name to each, in this order",
+        )
+    both = sorted(set(given) & set(inputs))
+    if both:
+        raise ModelError(f"model.outputs: {', '.join(both)} is the name of an input too", "files need names of their own")
+    if given:
+        return list(given)
+    check_distinct(names, paths)
+    # Files have no two tensors of one name: what a state is called goes to what comes in.
+    return [f"{name}_out" if name in inputs else name for name in names]
