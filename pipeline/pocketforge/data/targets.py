@@ -1,6 +1,9 @@
-"""A sample's target, checked: a class number, or real numbers."""
+"""A sample's target, checked: a class number, real numbers, or several arrays by name."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +12,40 @@ from pocketforge.errors import ModelError
 
 # Where no labels say how many classes there are. A table of counts has a row for each, and no classifier has more.
 MOST_CLASSES = 1_000_000
+
+
+class Targets(Mapping[str, NDArray[Any]]):
+    """What a sample is labelled with, by name (docs/outputs.md has the standard names with shape and type of each).
+
+    Values become NumPy arrays as they are; what a role wants of them is checked where they are used
+    (data/role_targets.py), with the sample's name.
+    """
+
+    def __init__(self, arrays: Mapping[str, object]) -> None:
+        """Raises ValueError for a name that is none, TypeError for a value that is no array of numbers or text."""
+        self._arrays: dict[str, NDArray[Any]] = {}
+        for name, value in arrays.items():
+            if not isinstance(name, str) or not name.isidentifier():
+                raise ValueError(f"a target's name must be letters, digits and '_', found {name!r}")
+            try:
+                array = np.asarray(value)
+            except (ValueError, TypeError) as error:  # lists of unequal lengths
+                raise TypeError(f"target {name!r} cannot be made an array: {error}") from None
+            if array.dtype.kind not in "fiubU":
+                raise TypeError(f"target {name!r} must be numbers or text, found {array.dtype}")
+            self._arrays[name] = array
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Targets({', '.join(f'{name} {array.dtype}{list(array.shape)}' for name, array in self.items())})"
 
 
 def class_number(target: object, classes: int, where: str) -> int:

@@ -70,6 +70,23 @@ class ClassCount:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedTarget:
+    """One target of the eval samples, by name: eval_target_NAME.npy (data/targets_on_disk.py).
+
+    Attributes:
+        name: As sources have it: `label`, `mask`, `boxes` …
+        shape: Of one sample's; of ragged ones of one entry.
+        dtype: NumPy's name of it; `str` for text.
+        ragged: Whether samples have different numbers of entries: their lengths lie in eval_target_NAME_lengths.npy.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    ragged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Sampled:
     """What stage `data` wrote.
 
@@ -80,10 +97,11 @@ class Sampled:
         counts: Samples in all and by split.
         ids_sha256: Split → digest of its samples' ids in order.
         inputs: What each model input gets.
-        targets: What is compared with the first output.
+        targets: What is compared with the first output of a task; None where outputs have targets by name.
         preprocess: The steps that were taken.
         eval_histogram: Classes among the eval samples; None for a regression.
         notes: What the data was taken as, in words.
+        named: Targets by name, of recipes with [[output]]; empty for a task.
         version: Of this file's keys.
     """
 
@@ -95,8 +113,9 @@ class Sampled:
     counts: Counts
     ids_sha256: Mapping[str, str]
     inputs: tuple[SampleTensor, ...]
-    targets: SampleTensor
+    targets: SampleTensor | None
     preprocess: Preprocessing
     eval_histogram: tuple[ClassCount, ...] | None
     notes: tuple[str, ...]
+    named: tuple[NamedTarget, ...] = ()
     version: int = 1

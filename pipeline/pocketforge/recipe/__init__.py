@@ -6,10 +6,11 @@ A module a table; `toml.py` is the only door in. Paths in a recipe are relative 
 
 from __future__ import annotations
 
-from pocketforge.recipe.budget import METRICS, Budget, BudgetMetric, Metric, Task, TaskMetric
+from pocketforge.recipe.budget import METRICS, Budget, Metric, Task
 from pocketforge.recipe.data import Data, Preprocess, SplitFolders
 from pocketforge.recipe.model import SHARED_DEFINITIONS, InputSpec, Model
 from pocketforge.recipe.names import Layout, Runtime, suggest
+from pocketforge.recipe.output import Output, Post
 from pocketforge.recipe.recipe import Recipe
 from pocketforge.recipe.target import Target, Verify
 
@@ -17,19 +18,19 @@ __all__ = [
     "METRICS",
     "SHARED_DEFINITIONS",
     "Budget",
-    "BudgetMetric",
     "Data",
     "InputSpec",
     "Layout",
     "Metric",
     "Model",
+    "Output",
+    "Post",
     "Preprocess",
     "Recipe",
     "Runtime",
     "SplitFolders",
     "Target",
     "Task",
-    "TaskMetric",
     "Verify",
     "suggest",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketforge.recipe.budget import METRICS, THE_TASKS, Budget, Task, TaskMetric, place_of
+from pocketforge.recipe.budget import METRICS, THE_TASKS, Budget, place_of
 from pocketforge.recipe.compress import Compress, Finetune, PruneChannels, PruneUnstructured
 from pocketforge.recipe.data import Data
 from pocketforge.recipe.device import (
@@ -17,9 +17,14 @@ from pocketforge.recipe.device import (
     gives,
 )
 from pocketforge.recipe.faults import Fault, WrongTable
+from pocketforge.recipe.metric import Metric, Task
+from pocketforge.recipe.metrics_of_outputs import metrics_of_role
 from pocketforge.recipe.model import Model
 from pocketforge.recipe.names import NamesFiles, check_name, suggest
+from pocketforge.recipe.output import Output
+from pocketforge.recipe.output_rules import fault_of_metric, faults_of_outputs, find_metric, task_of
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
+from pocketforge.recipe.roles import ROLES, RoleName
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
 from pocketforge.registries import RUNTIMES
@@ -37,8 +42,10 @@ class Recipe:
         data: Real samples.
         targets: The files to ship, one or more.
         seed: Splits, calibration and training follow from it.
-        task: What targets of samples are: class numbers or real numbers.
-        metric: What `metric` in budgets and reports is; None for the task's own.
+        task: What targets of samples are: class numbers or real numbers; "outputs" where [[output]] says what each of
+            several outputs is. Where nothing is said it is classification.
+        metric: What `metric` in budgets and reports is; empty for the task's own, or the first of the first output.
+        outputs: What each output of the model is; empty for a task, which is of the first one (`judged`).
         compress: What is done to the model before anything is quantized, in order.
         devices: Where files run, one or more.
         budgets: Limits that the gate holds the build to.
@@ -50,14 +57,17 @@ class Recipe:
     data: Data
     targets: tuple[Target, ...]
     seed: int = 0
-    task: Task = "classification"
-    metric: TaskMetric | None = None
+    task: Task = ""
+    metric: str = ""
+    outputs: tuple[Output, ...] = ()
     compress: tuple[Compress, ...] = ()
     devices: tuple[Device, ...] = (HostDevice(),)
     budgets: tuple[Budget, ...] = ()
     folder: str = ""
 
     def __post_init__(self) -> None:
+        said = self.task
+        object.__setattr__(self, "task", said or task_of(self.outputs))  # so that nobody else has to ask what is meant
         faults = [*self._fault_names(), *self._fault_task(), *self._fault_compress()]
         faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets()]
         if faults:
@@ -85,12 +95,40 @@ class Recipe:
         return faults
 
     def _fault_task(self) -> list[Fault]:
-        faults: list[Fault] = []
-        if self.metric and METRICS[self.metric].task != self.task:
-            faults.append(Fault(f"metric {self.metric!r} is not a metric of task {self.task!r}"))
+        faults = list(faults_of_outputs(self.outputs, self.model.outputs))
+        if self.task != task_of(self.outputs) and (self.outputs or self.task == "outputs"):
+            what = f"[[output]] says {task_of(self.outputs)}" if self.outputs else "no [[output]] says what those are"
+            faults.append(Fault(f"task {self.task!r}, and {what}: leave out task, or [[output]]", "task"))
+        named = find_metric(self.metric, self.judged) if self.metric else None
+        if self.metric and (named is None or (not named.row.roles and named.output is None)):
+            faults.append(Fault(self._unknown_metric(), "metric"))
+        if self.task == "outputs":
+            faults += [
+                Fault(f"{what} learns or searches by one task: it needs task classification or regression", where)
+                for where, what in self._needs_a_task()
+            ]
         if self.compress and self.model.definition.endswith(".pt2"):
             faults.append(Fault("a .pt2 is a traced graph and cannot be changed: give the .py definition", "compress"))
         return faults
+
+    def _unknown_metric(self) -> str:
+        """Why `metric` cannot be what it says."""
+        assert self.metric, "asked for one that is there"
+        row = METRICS.get(self.metric)
+        if row and row.roles and not self.outputs:
+            return f"metric {self.metric!r} is not a metric of task {self.task!r}"
+        return fault_of_metric(self.metric, self.judged) or f"metric {self.metric!r} is of no output"
+
+    def _needs_a_task(self) -> list[tuple[str, str]]:
+        """What goes by one loss or one figure of one output, with its place."""
+        needs = [(f"compress[{index}]", f"type {entry.type}") for index, entry in enumerate(self.compress)]
+        for index, target in enumerate(self.targets):
+            quantize, where = target.quantize, f"target[{index}].quantize"
+            if quantize.info.is_trained or quantize.finetune is not None:
+                needs.append((where, f"{quantize.scheme} with training"))
+            elif quantize.scheme == "mixed":
+                needs.append((where, "scheme mixed"))
+        return needs
 
     def _fault_compress(self) -> list[Fault]:
         faults: list[Fault] = []
@@ -179,12 +217,12 @@ class Recipe:
     def _fault_budgets(self) -> list[Fault]:
         faults: list[Fault] = []
         for index, budget in enumerate(self.budgets):
-            metric = METRICS.get(budget.metric)
-            if metric and metric.task and metric.task != self.task:
-                faults.append(Fault(f"{budget.metric} needs task {metric.task}; use metric", f"budget[{index}].metric"))
+            unknown = self._fault_metric(budget.metric)
+            if unknown:
+                faults.append(Fault(unknown, f"budget[{index}].metric"))
+                continue
             if budget.metric == THE_TASKS:
-                allowed = METRICS[self.task_metric].limits
-                fault = allowed.fault(budget.limit, f"limit of metric ({self.task_metric})")
+                fault = self.main_row.limits.fault(budget.limit, f"limit of metric ({self.task_metric})")
                 faults += [Fault(fault, f"budget[{index}]")] if fault else []
             for what, name, known in (
                 ("target", budget.target, [t.name for t in self.targets]),
@@ -197,6 +235,13 @@ class Recipe:
             unplaced = self._fault_place(budget)
             faults += [Fault(unplaced, f"budget[{index}]")] if unplaced else []
         return faults
+
+    def _fault_metric(self, word: str) -> str:
+        """Why a budget cannot be on a metric; empty where it can."""
+        row = METRICS.get(word)
+        if row and row.task and row.task != self.task and not self.outputs:
+            return f"{word} needs task {row.task}; use metric"
+        return fault_of_metric(word, self.judged)
 
     def _fault_place(self, budget: Budget) -> str:
         """Why no device of the recipe can give a value for a budget; empty where one can."""
@@ -218,9 +263,32 @@ class Recipe:
         return f"{budget.metric} without a device is the host's: leave out {device.name!r}"
 
     @property
+    def judged(self) -> tuple[Output, ...]:
+        """The outputs that files are judged by: those of [[output]] that are kept, else the one that the task means."""
+        if self.outputs:
+            return tuple(output for output in self.outputs if output.keep)
+        role: RoleName = "regression" if self.task == "regression" else "logits"
+        own = ROLES[role].metrics
+        further = (self.metric,) if self.metric and self.metric not in own else ()
+        known = metrics_of_role(role)
+        return (Output(role, metrics=(*own, *(name for name in further if name in known))),)
+
+    @property
     def task_metric(self) -> str:
-        """The metric that the task names: top-1 for classification, mean absolute error for regression."""
-        return self.metric or ("accuracy_top1" if self.task == "classification" else "mean_absolute_error")
+        """The metric that the task names: top-1 for classification, mean absolute error for regression; of [[output]]
+        the first that is taken, as `OUTPUT.NAME` where there are several."""
+        if self.metric:
+            return self.metric
+        for output in self.judged:
+            if output.metric_names:
+                return f"{output.name}.{output.metric_names[0]}" if len(self.judged) > 1 else output.metric_names[0]
+        return "parity_sqnr_db"
+
+    @property
+    def main_row(self) -> Metric:
+        """All that is known of `task_metric`."""
+        named = find_metric(self.task_metric, self.judged)
+        return named.row if named else METRICS[ROLES["logits"].metrics[0]]  # what is unknown is said elsewhere
 
     def devices_of(self, budget: Budget) -> list[str]:
         """Names of the devices that a budget holds for; [""] where the metric is of no device."""

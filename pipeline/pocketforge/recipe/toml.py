@@ -26,10 +26,13 @@ from pocketforge.recipe.device import KINDS as DEVICE_KINDS
 from pocketforge.recipe.device import Device
 from pocketforge.recipe.faults import Fault, WrongTable, join
 from pocketforge.recipe.names import check_file, check_keys, suggest
+from pocketforge.recipe.output import Output, Post
 from pocketforge.recipe.recipe import Recipe
 
 # TOML writes arrays of tables in the singular: [[target]].
 _TABLE_NAMES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
+# model.outputs and verify.outputs are other keys than [[output]].
+_OUTPUTS: Hint = tuple[Output, ...]
 # Set by us, never by the file.
 _HIDDEN = {"folder"}
 # No recipe comes near these; one that passes them would take minutes to refuse.
@@ -104,9 +107,9 @@ def _converter() -> cattrs.Converter:
 
 
 def _table_hook(cls: Hint, converter: cattrs.Converter) -> Hook:
-    names = {f.name: _TABLE_NAMES.get(f.name, f.name) for f in dataclasses.fields(cls)}
     # cattrs looks at types without what they are annotated with: names of registries would be any text.
     plain, hints = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
+    names = {f.name: _key(f.name, plain[f.name]) for f in dataclasses.fields(cls)}
     overrides = {
         name: override(
             rename=key if key != name else None,
@@ -118,11 +121,18 @@ def _table_hook(cls: Hint, converter: cattrs.Converter) -> Hook:
     structure = make_dict_structure_fn(cls, converter, **overrides)  # type: ignore[arg-type]
 
     def hook(value: object, _: object) -> object:
+        if cls is Post and isinstance(value, str):  # its type alone
+            value = {"type": value}
         if not isinstance(value, dict):
             raise _wrong("a table", value)
         return structure(value, cls)
 
     return hook
+
+
+def _key(name: str, hint: Hint) -> str:
+    """How TOML writes a field of a table."""
+    return "output" if name == "outputs" and hint == _OUTPUTS else _TABLE_NAMES.get(name, name)
 
 
 def _hook_of(hint: Hint, converter: cattrs.Converter) -> Hook:
@@ -203,7 +213,7 @@ def _kind(name: object, known: Mapping[str, Kind], at: str) -> Kind:
 
 
 def _literal(value: object, cls: Hint) -> str:
-    return _word(value, typing.get_args(cls))
+    return _word(value, [word for word in typing.get_args(cls) if word])  # no word is what is not written
 
 
 def _registered(value: object, cls: Hint) -> str:
@@ -256,7 +266,8 @@ def _faults(error: BaseException, place: str) -> list[Fault]:
     if isinstance(error, BaseValidationError):
         return [fault for inner in error.exceptions for fault in _faults(inner, join(place, _step(inner)))]
     if isinstance(error, ForbiddenExtraKeysError):
-        known = [_TABLE_NAMES.get(f.name, f.name) for f in dataclasses.fields(error.cl) if f.name not in _HIDDEN]
+        hints = typing.get_type_hints(error.cl)
+        known = [_key(f.name, hints[f.name]) for f in dataclasses.fields(error.cl) if f.name not in _HIDDEN]
         extra = sorted(error.extra_fields)
         faults = [Fault(f"unknown key{suggest(key, known)}", key) for key in extra[:_MOST_KEYS]]
         if len(extra) > _MOST_KEYS:
@@ -275,7 +286,7 @@ def _step(error: BaseException) -> str:
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, cattrs.errors.AttributeValidationNote):
             # A missing key is named by the KeyError itself.
-            return "" if type(error) is KeyError else _TABLE_NAMES.get(note.name, note.name)
+            return "" if type(error) is KeyError else _key(note.name, note.type)
         if isinstance(note, cattrs.errors.IterableValidationNote):
             return f"[{note.index}]"
     return ""

@@ -1,0 +1,243 @@
+"""What each output of the model is: its role, what it is held against, by which metrics, and whether it is shipped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pocketforge.recipe.faults import Fault, WrongTable
+from pocketforge.recipe.names import check_name, suggest
+from pocketforge.recipe.ranges import COUNT, COUNT_OR_NONE, SHARE, Range, range_faults
+from pocketforge.recipe.roles import ROLES, RoleName
+from pocketforge.recipe.target import Verify
+
+BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
+# Those with settings of their own, and which those are.
+SETTINGS: Mapping[str, frozenset[str]] = {
+    "none": frozenset({"format", "normalized"}),
+    "nms": frozenset({"format", "normalized", "iou", "score", "most", "head", "across_classes"}),
+    "argmax": frozenset({"upsample"}),
+    "sigmoid": frozenset({"threshold", "upsample"}),
+    "softmax": frozenset(),
+    "normalize": frozenset(),
+    "peak": frozenset(),
+    "ctc_greedy": frozenset({"blank", "alphabet"}),
+}
+_USERS = re.compile(r"(?P<file>[^:]+\.py):(?P<name>[A-Za-z_]\w*)(?::(?P<better>\w+))?\Z")
+_WAYS = ("higher", "lower")
+
+
+@dataclass(frozen=True, slots=True)
+class UserMetric:
+    """A metric of the user's: `file.py:function:higher` or `:lower`, whichever is better.
+
+    Attributes:
+        file: The code's, as the recipe writes it.
+        name: Of the function or class, which is the metric's name too.
+        better: Which values are.
+    """
+
+    file: str
+    name: str
+    better: Literal["higher", "lower"]
+
+    @property
+    def written(self) -> str:
+        return f"{self.file}:{self.name}:{self.better}"
+
+
+def user_metric(written: str) -> UserMetric | None:
+    """None for what is no file of code. Raises ValueError where it does not say which values are better."""
+    match = _USERS.match(written)
+    if match is None:
+        return None
+    better = match["better"]
+    if better not in _WAYS:
+        plain = f"{match['file']}:{match['name']}"
+        found = f"found {written!r}"
+        raise ValueError(f"say which values of {plain} are better: {plain}:higher or {plain}:lower, {found}")
+    return UserMetric(match["file"], match["name"], "higher" if better == "higher" else "lower")
+
+
+def user_code(written: str) -> tuple[str, str] | None:
+    """`file.py:function` → its file and the function's name; None for what is no file of code."""
+    match = _USERS.match(written)
+    return (match["file"], match["name"]) if match and match["better"] is None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What is done to an output before it is held against its target; alike to PyTorch's and to the file's.
+
+    Attributes:
+        type: One of the role's (roles.py), or a user's `file.py:function`.
+        threshold: Of sigmoid: from which probability on it holds, 0 to 1.
+        upsample: Of a mask: scores are brought to the target's size first (bilinear), as apps do that show the mask.
+        format: Of boxes: corners, corner and size, or centre and size.
+        normalized: Whether boxes are shares of the input's width and height, not pixels.
+        iou: Of nms: boxes that overlap a surer one by more are dropped, 0 to 1.
+        score: Of nms: boxes less sure are dropped before, 0 to 1.
+        most: Of nms: so many boxes of a sample are kept, the surest.
+        across_classes: Of nms: whether boxes of another class drop one too.
+        head: Of nms: how a single output holds boxes and scores. "rows": [1, n, 4 + classes], "columns": [1,
+            4 + classes, n]; empty where outputs of roles scores and classes hold them.
+        blank: Of ctc_greedy: the number of the blank.
+        alphabet: Of ctc_greedy: the letters in the order of their numbers without the blank; empty for the labels'.
+    """
+
+    type: str = ""
+    threshold: float = 0.5
+    upsample: bool = False
+    format: BoxFormat = "xyxy"
+    normalized: bool = False
+    iou: float = 0.5
+    score: float = 0.05
+    most: int = 100
+    across_classes: bool = False
+    head: Literal["", "rows", "columns"] = ""
+    blank: int = 0
+    alphabet: str = ""
+
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "threshold": SHARE,
+        "iou": SHARE,
+        "score": SHARE,
+        "most": COUNT,
+        "blank": COUNT_OR_NONE,
+    }
+
+    def __post_init__(self) -> None:
+        faults = [Fault(fault) for fault in range_faults(self)]
+        known = SETTINGS.get(self.type)
+        if self.type and known is None and user_code(self.type) is None:
+            faults.append(Fault(f"unknown value {self.type!r}{suggest(self.type, SETTINGS)}", "type"))
+        elif known is not None:
+            others = [name for name in self._set() if name not in known]
+            faults += [Fault(f"{name} is not of post {self.type}", name) for name in others]
+        if faults:
+            raise WrongTable(*faults)
+
+    def _set(self) -> list[str]:
+        """Settings that are not the default's."""
+        fields = type(self).__dataclass_fields__
+        return [name for name, field in fields.items() if name != "type" and getattr(self, name) != field.default]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLimits:
+    """Limits of one output, for all targets; a target's own verify.outputs wins. As `OutputLimits`, without a name.
+
+    Attributes:
+        min_sqnr_db: Least SQNR against the PyTorch reference, in dB.
+        max_diff_ratio: Largest absolute difference from the reference over its largest magnitude, or over a channel's
+            largest range where that is less.
+        min_channel_sqnr_db: As min_sqnr_db, of the worst channel.
+        min_region_sqnr_db: As min_sqnr_db, of the worst row or column of an image-like output.
+        max_dead_channels: So many channels may answer one value where the reference varies.
+        min_integer_agreement: Share of equal values of an integer or boolean output, 0 to 1.
+        min_graph_sqnr_db: Least SQNR against the quantized graph in PyTorch, not the model before it, in dB.
+        max_steps_from_graph: Largest difference from that graph, in steps of the output's scale.
+    """
+
+    min_sqnr_db: float | None = None
+    max_diff_ratio: float | None = None
+    min_channel_sqnr_db: float | None = None
+    min_region_sqnr_db: float | None = None
+    max_dead_channels: int | None = None
+    min_integer_agreement: float | None = None
+    min_graph_sqnr_db: float | None = None
+    max_steps_from_graph: float | None = None
+
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        name: limit
+        for name, limit in Verify.RANGES.items()
+        if name not in ("min_argmax_agreement", "max_accuracy_drop")
+    }
+
+    def __post_init__(self) -> None:
+        faults = [Fault(fault) for fault in range_faults(self)]
+        if faults:
+            raise WrongTable(*faults)
+
+    def given(self) -> dict[str, float]:
+        """Those that the recipe sets."""
+        return {name: value for name in self.RANGES if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of the model, and what it is for.
+
+    Attributes:
+        role: What it is (roles.py).
+        name: The model's, flattened, or one of model.outputs; empty for the only output.
+        target: Which of a sample's targets it is held against; empty for the role's own.
+        metrics: Names of METRICS that the role has, or a user's `file.py:function:higher` (or `:lower`); empty for the
+            role's own.
+        keep: Whether shipped files have it.
+        post: What is done to it before it is judged; empty for the role's own.
+        limits: How far it may be from PyTorch's, for all targets.
+    """
+
+    role: RoleName
+    name: str = ""
+    target: str = ""
+    metrics: tuple[str, ...] = ()
+    keep: bool = True
+    post: Post = Post()
+    limits: OwnLimits = OwnLimits()
+
+    def __post_init__(self) -> None:
+        role, faults = ROLES[self.role], []
+        if self.name:
+            check_name(self.name, "an output's name")
+        if self.target:
+            check_name(self.target, "target")
+        if not role.targets and self.target:
+            faults.append(Fault(f"role {self.role} is held against no target, found {self.target!r}", "target"))
+        if not role.metrics and self.metrics:
+            of = "; metrics of a detector stand with its boxes" if self.role in ("scores", "classes") else ""
+            faults.append(Fault(f"role {self.role} has no metrics of its own{of}", "metrics"))
+        kind = self.post.type
+        if kind and kind not in role.posts and user_code(kind) is None:
+            able = ", ".join(role.posts)
+            faults.append(Fault(f"role {self.role} has post {able} or file.py:function, found {kind!r}", "post"))
+        faults += [Fault(f"named twice: {name}", "metrics") for name in sorted(_twice(self.metric_names))]
+        if faults:
+            raise WrongTable(*faults)
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Its metrics as written, or the role's."""
+        return self.metrics or ROLES[self.role].metrics
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """As `taken`, each by its name in budgets and reports."""
+        return tuple(own.name if (own := user_metric(written)) else written for written in self.taken)
+
+    @property
+    def user_metrics(self) -> tuple[UserMetric, ...]:
+        return tuple(own for written in self.metrics if (own := user_metric(written)))
+
+    @property
+    def processed(self) -> str:
+        """The type of its post-processing."""
+        return self.post.type or ROLES[self.role].posts[0]
+
+    @property
+    def held_against(self) -> str:
+        """The name of its target; empty where it has none."""
+        own = ROLES[self.role].targets
+        return self.target or (own[0] if own else "")
+
+    def named_files(self) -> dict[str, str]:
+        code = user_code(self.post.type)
+        files = {"post.type": code[0]} if code else {}
+        return files | {f"metrics.{own.name}": own.file for own in self.user_metrics}
+
+
+def _twice(names: tuple[str, ...]) -> set[str]:
+    return {name for name in names if names.count(name) > 1}

@@ -1,0 +1,124 @@
+"""What an output of a model is for: which target it is held against, by which metrics, and in which form.
+
+ROLES is the one place of a role. Metrics' own rows (metrics_of_outputs.py) say which roles have them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+RoleName = Literal[
+    "logits",
+    "multilabel",
+    "binary",
+    "regression",
+    "segmentation",
+    "boxes",
+    "scores",
+    "classes",
+    "keypoints",
+    "heatmap",
+    "embedding",
+    "tokens",
+    "sequence",
+    "image",
+    "waveform",
+    "state",
+]
+# Of the samples' targets, by their standard names (docs/outputs.md says the shape and the type of each).
+TargetName = Literal[
+    "label", "labels", "mask", "boxes", "keypoints", "tags", "text", "image", "waveform", "value"
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """All that is known of one role.
+
+    Attributes:
+        about: What an output of it holds, in words, with its shape (batch 1 first).
+        targets: Kinds of targets that it can be held against, the usual one first; empty where there is none to hold.
+        metrics: Taken where the recipe names none; empty where another output's role takes them.
+        posts: Post-processing that it can have, the default first; a user's `file.py:function` can stand for any.
+    """
+
+    about: str
+    targets: tuple[TargetName, ...] = ()
+    metrics: tuple[str, ...] = ()
+    posts: tuple[str, ...] = ("none",)
+
+
+ROLES: Final[dict[RoleName, Role]] = {
+    "logits": Role(
+        "scores of classes that exclude each other, [1, classes]",
+        ("label",),
+        ("accuracy_top1", "accuracy_top5", "macro_f1"),
+        ("none", "softmax"),
+    ),
+    "multilabel": Role(
+        "a score for each label, of which any number may hold, [1, labels]",
+        ("labels",),
+        ("macro_f1", "micro_f1", "average_precision"),
+        ("sigmoid", "none"),
+    ),
+    "binary": Role(
+        "one score: whether something holds, [1] or [1, 1]",
+        ("label",),
+        ("binary_accuracy", "binary_f1", "auroc"),
+        ("sigmoid", "none"),
+    ),
+    "regression": Role(
+        "real numbers, [1, …]",
+        ("value",),
+        ("mean_absolute_error", "root_mean_square_error", "r2", "correlation"),
+    ),
+    "segmentation": Role(
+        "scores of each class for each pixel, [1, classes, H, W] (one class: of what is not background), or class "
+        "numbers, [1, H, W]",
+        ("mask",),
+        ("miou", "dice", "pixel_accuracy"),
+        ("argmax", "sigmoid", "none"),
+    ),
+    "boxes": Role(
+        "corners or centres of boxes, [1, n, 4], or a detector's one head of boxes and scores",
+        ("boxes",),
+        ("map", "map_50", "map_75"),
+        ("none", "nms"),
+    ),
+    "scores": Role("how sure each box is, [1, n], or of each class, [1, n, classes]"),
+    "classes": Role("the class number of each box, [1, n]"),
+    "keypoints": Role(
+        "places in pixels of the model's input, [1, K, 2] or [1, K, 3] with how sure each is",
+        ("keypoints",),
+        ("pck", "oks"),
+    ),
+    "heatmap": Role(
+        "a map for each keypoint whose peak is its place, [1, K, h, w]",
+        ("keypoints",),
+        ("pck", "oks"),
+        ("peak",),
+    ),
+    "embedding": Role(
+        "a vector that is near to those of the same label, [1, n]",
+        ("label", "value"),
+        ("recall_at_1", "recall_at_5", "eer"),
+        ("none", "normalize"),
+    ),
+    "tokens": Role(
+        "scores of each tag for each token, [1, T, tags]",
+        ("tags",),
+        ("token_accuracy", "macro_f1", "micro_f1"),
+    ),
+    "sequence": Role(
+        "scores of each letter for each time step, [1, T, letters]",
+        ("text",),
+        ("wer", "cer"),
+        ("ctc_greedy",),
+    ),
+    "image": Role("an image, [1, C, H, W] or [1, H, W, C]", ("image",), ("psnr_db", "ssim"), ("none",)),
+    "waveform": Role("sound, [1, T] or [1, 1, T]", ("waveform",), ("si_sdr_db", "snr_db"), ("none",)),
+    "state": Role("what goes into the next call's input: compared with PyTorch's and judged by no target"),
+}
+# Whose outputs together are one detector; the metrics are those of its boxes.
+DETECTION: Final = frozenset({"boxes", "scores", "classes"})
