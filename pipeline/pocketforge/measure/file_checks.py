@@ -13,7 +13,7 @@ import numpy as np
 
 from pocketforge.devices.base import RunAnswer
 from pocketforge.devices.outputs import Output, paired
-from pocketforge.metrics import Array, accuracy, argmax_agreement, compare, drop, equal_share
+from pocketforge.metrics import Array, accuracy, argmax_agreement, compare, drop, equal_share, last_of_each
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
@@ -150,15 +150,17 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
     first = pairs.get(reference[0].name)
     if first is None:
         return measured
-    reached = accuracy(first.values, truth.targets, truth.task)
+    reached = accuracy(last_of_each(first.values, len(truth.targets)), truth.targets, truth.task)
     measured = dataclasses.replace(measured, accuracy=reached)
     if not classes:
         return measured
-    before = accuracy(reference[0].values, truth.targets, truth.task)
+    before = accuracy(last_of_each(reference[0].values, len(truth.targets)), truth.targets, truth.task)
     simulated = graph.outputs[0].values if graph else None
     return dataclasses.replace(
         measured,
-        argmax_agreement=argmax_agreement(first.values, reference[0].values),
+        argmax_agreement=argmax_agreement(
+            *(last_of_each(each, len(truth.targets)) for each in (first.values, reference[0].values))
+        ),
         accuracy_drop=drop(before["accuracy_top1"], reached["accuracy_top1"], len(truth.targets)),
         graph_argmax_agreement=(
             None if simulated is None else argmax_agreement(first.first(len(simulated)).values, simulated)

@@ -40,7 +40,7 @@ def arguments_for(module: nn.Module, names: Sequence[str], given: Sequence[str])
         if name in own and own.index(name) != number:
             raise ModelError(
                 f"model.input: input {number} is named {name!r}, which forward() takes at place {own.index(name)}",
-                f"give every input the name of its argument ({', '.join(own)}), or write argument = \"…\" for each",
+                f'give every input the name of its argument ({", ".join(own)}), or write argument = "…" for each',
             )
     return []
 

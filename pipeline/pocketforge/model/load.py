@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from pocketforge.errors import ModelError
 from pocketforge.model.arguments import arguments_for, bind
 from pocketforge.model.definitions import library_model, transformers_model
-
 from pocketforge.model.structure import OutputPath, flat
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
 
@@ -84,7 +83,7 @@ class Example:
 def example_inputs(definition: str, resolve: Callable[[str], Path]) -> tuple[Tensor, ...] | None:
     """The tensors of `example`."""
     found = example(definition, resolve)
-    return found and found.tensors
+    return found.tensors if found is not None else None
 
 
 def example(definition: str, resolve: Callable[[str], Path]) -> Example | None:

@@ -47,7 +47,7 @@ def leaves(answer: object, path: OutputPath = ()) -> list[Leaf]:
         where = f", found a {type(answer).__name__}" + (f" in {'.'.join(map(str, path))}" if path else "")
         raise ModelError(
             f"forward() must return tensors, alone or in dicts, tuples or dataclasses{where}",
-            "return the logits; what no sample changes is not an output, and a cache is none either (use_cache = false)",
+            "return the logits; what no sample changes is not an output, and a cache is none (use_cache = false)",
         )
     return [leaf for key, value in inside for leaf in leaves(value, (*path, key))]
 
@@ -68,8 +68,9 @@ def is_plain(answer: object) -> bool:
     """Whether graphs give it as it is: a tensor, or tensors in a tuple or a list."""
     if isinstance(answer, Tensor):
         return True
-    plain = isinstance(answer, tuple | list) and not hasattr(answer, "_fields")
-    return plain and all(isinstance(value, Tensor) for value in answer)  # type: ignore[union-attr]
+    if not isinstance(answer, tuple | list) or hasattr(answer, "_fields"):
+        return False
+    return all(isinstance(value, Tensor) for value in answer)
 
 
 def names_of(paths: Sequence[OutputPath]) -> list[str]:

@@ -23,6 +23,39 @@ class ModelTensor:
 
 
 @dataclass(frozen=True, slots=True)
+class StateFed:
+    """An input that is an output of the step before.
+
+    Attributes:
+        input: Its place among the model's inputs.
+        output: The output's place.
+        whole: Whether a row of it is the whole tensor, as its batch axis is not the first ([layers, 1, hidden]).
+    """
+
+    input: int
+    output: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepSequence:
+    """How a model with states goes over sequences.
+
+    Attributes:
+        steps: Of each sequence; so many rows of samples and of outputs are one.
+        states: What is fed back. At a sequence's first step they are as the samples have them, zeros.
+    """
+
+    steps: int
+    states: tuple[StateFed, ...]
+
+    @property
+    def one_step(self) -> StepSequence:
+        """Each row alone, its states as the samples have them."""
+        return StepSequence(1, self.states)
+
+
+@dataclass(frozen=True, slots=True)
 class WeightsRead:
     """How a file of weights was read.
 
@@ -49,6 +82,7 @@ class Reference:
         inputs: What the model takes, in order.
         outputs: What it answers, in order; outputs_0.npy and so on hold the answers.
         weights: How the weights were read; None where the definition brings its own.
+        sequence: Of a model with states; None of others.
     """
 
     FILE: ClassVar[str] = "reference.json"
@@ -61,3 +95,4 @@ class Reference:
     inputs: tuple[ModelTensor, ...]
     outputs: tuple[ModelTensor, ...]
     weights: WeightsRead | None = None
+    sequence: StepSequence | None = None

@@ -39,9 +39,7 @@ def open_checkpoint(inputs: Mapping[str, Path], model: ModelSource, role: str = 
     return checkpoint
 
 
-def _opened(
-    inputs: Mapping[str, Path], model: ModelSource, role: str, definition: str, resolve: Resolve
-) -> Checkpoint:
+def _opened(inputs: Mapping[str, Path], model: ModelSource, role: str, definition: str, resolve: Resolve) -> Checkpoint:
     if role in inputs:
         return load_checkpoint(inputs[role], resolve=resolve, definition=definition)
     module = load.build_model(definition, model.args, resolve, seed=model.seed)

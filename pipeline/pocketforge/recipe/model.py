@@ -36,6 +36,8 @@ class InputSpec:
         name: In the shipped files; empty for the name that the traced model gives it. Inputs which all have the name of
             an argument of forward() go to that argument.
         dtype: Of its values.
+        state: The output that is this input at the next step of a sequence; empty for what a sample gives. A state is 0
+            at first, and its batch of 1 need not come first ([layers, 1, hidden]).
         argument: Of forward(), that the input goes to; `batch.image` for the key `image` of a dict that is argument
             `batch`. Empty: by its place, or its name.
     """
@@ -44,10 +46,17 @@ class InputSpec:
     name: str = ""
     dtype: InputType = "float32"
     argument: str = ""
+    state: str = ""
 
     def __post_init__(self) -> None:
-        if not self.shape or self.shape[0] != 1:
+        if self.state and 1 not in self.shape:
+            raise ValueError(f"shape of a state must have a batch of 1, found {list(self.shape)}")
+        if not self.state and (not self.shape or self.shape[0] != 1):
             raise ValueError(f"shape must begin with a batch of 1 (files are batch-1), found {list(self.shape)}")
+        if self.state:
+            check_name(self.state, "state")
+            if self.dtype not in ("float32", "int32", "int64"):
+                raise ValueError(f"a state is float32, int32 or int64, found {self.dtype}")
         if min(self.shape) < 1:
             raise ValueError(f"shape must have no empty dimension, found {list(self.shape)}")
         if len(self.shape) > _MOST_DIMENSIONS or math.prod(self.shape) > _MOST_VALUES:
@@ -101,6 +110,11 @@ class Model:
         check_path(self.definition.partition(":")[2] or self.definition, "definition")
         check_path(self.weights, "weights")
         check_args(self.args)
+
+    @property
+    def states(self) -> tuple[InputSpec, ...]:
+        """The inputs that are outputs of the step before."""
+        return tuple(each for each in self.inputs if each.state)
 
     def named_files(self) -> dict[str, str]:
         return {"weights": self.weights, "definition": definition_place(self.definition)}

@@ -179,7 +179,7 @@ def _shifted(inner: Tensor) -> Quantization:
     """The same real values as levels of uint8: 128 more."""
     given = quantization_of(inner)
     quantization: Quantization = schema.QuantizationParametersT()
-    quantization.scale, quantization.zeroPoint = list(given.scale), [int(given.zeroPoint[0]) + 128]
+    quantization.scale, quantization.zeroPoint = given.scale, given.zeroPoint + 128
     quantization.quantizedDimension = 0
     return quantization
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketforge.recipe.data import Data, Preprocess, SplitFolders
+from pocketforge.recipe.model import InputSpec
 from pocketforge.specs.base import Spec
 
 # How sources read: 2 turns images by EXIF, reads more kinds of them, sees more splits, divides uint8 arrays by 255.
@@ -26,6 +27,7 @@ class DataSpec(Spec):
         split_folders: Which of an image folder's folders are its splits; None where their names say so.
         seed: Of the split.
         task: `classification` or `regression`.
+        sequence: The model's inputs, where some are states and samples therefore sequences; () of other models.
         reading: Changes when sources give other samples for the same files.
     """
 
@@ -37,11 +39,12 @@ class DataSpec(Spec):
     split_folders: SplitFolders | None
     seed: int
     task: str
+    sequence: tuple[InputSpec, ...] = ()
     reading: int = READING
 
 
-def data_spec(data: Data, seed: int, task: str) -> DataSpec:
-    """What reading, splitting and preprocessing a recipe's data depends on."""
+def data_spec(data: Data, seed: int, task: str, inputs: tuple[InputSpec, ...] = ()) -> DataSpec:
+    """What reading, splitting and preprocessing a recipe's data depends on. inputs: the model's, as the recipe says."""
     return DataSpec(
         source=data.source,
         eval_fraction=data.eval_fraction,
@@ -51,4 +54,5 @@ def data_spec(data: Data, seed: int, task: str) -> DataSpec:
         split_folders=data.split_folders,
         seed=seed,
         task=task,
+        sequence=inputs if any(each.state for each in inputs) else (),
     )

@@ -13,6 +13,7 @@ from pocketforge.data.arrays_on_disk import create_samples
 from pocketforge.data.dataset import Dataset, Samples, open_dataset
 from pocketforge.data.labels import repeated_names
 from pocketforge.data.preprocess import describe
+from pocketforge.data.sequences import write_steps
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.metrics import Array
@@ -36,7 +37,12 @@ def run(inputs: Mapping[str, Path], spec: DataSpec, out: Path, emit: events.Prog
     start = len(dataset.calibration)
     targets = _write(dataset.eval, out, "eval", lambda done: emit((start + done) / total, "eval samples"))
     np.save(out / "eval_targets.npy", targets)
-    files.write(out, _sampled(dataset, spec.source, out, targets))
+    steps = 1
+    if spec.sequence:
+        steps = write_steps(out, "calibration", spec.sequence)
+        if write_steps(out, "eval", spec.sequence) != steps:
+            raise ModelError("data.source: calibration and eval samples have other numbers of steps")
+    files.write(out, _sampled(dataset, spec.source, out, targets, steps))
     emit(1.0, f"{start} calibration and {len(dataset.eval)} eval samples")
 
 
@@ -77,7 +83,7 @@ def _check_same(
         )
 
 
-def _sampled(dataset: Dataset, source: str, out: Path, targets: Array) -> Sampled:
+def _sampled(dataset: Dataset, source: str, out: Path, targets: Array, steps: int) -> Sampled:
     """What data.json says."""
     splits = {"calibration": dataset.calibration, "train": dataset.train, "eval": dataset.eval}
     arrays = [np.load(path, mmap_mode="r") for path in sorted(out.glob("eval_[0-9]*.npy"), key=_number)]
@@ -99,6 +105,7 @@ def _sampled(dataset: Dataset, source: str, out: Path, targets: Array) -> Sample
         preprocess=describe(dataset.preprocess, dataset.value_max, dataset.source.reading),
         eval_histogram=_histogram(dataset.labels, targets) if dataset.task == "classification" else None,
         notes=tuple(note for note in (*dataset.source.notes(), repeated_names(dataset.labels)) if note),
+        steps=steps,
     )
 
 

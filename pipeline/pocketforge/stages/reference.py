@@ -15,18 +15,19 @@ from torch import Tensor
 
 from pocketforge import events
 from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.data.sequences import stored_shape
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve, resolver
-from pocketforge.metrics import Array, accuracy
+from pocketforge.metrics import Array, accuracy, last_of_each
 from pocketforge.model import load
 from pocketforge.model.arguments import bind
-from pocketforge.model.evaluate import evaluate
+from pocketforge.model.evaluate import evaluate, one_sample
 from pocketforge.model.lazy import settle
 from pocketforge.model.structure import OutputPath, check_distinct, is_plain, leaves, names_of
 from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Sampled
-from pocketforge.outcomes.reference import ModelTensor, Reference, WeightsRead
+from pocketforge.outcomes.reference import ModelTensor, Reference, StateFed, StepSequence, WeightsRead
 from pocketforge.pruning.equality import telling_inputs
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.recipe.model import InputSpec
@@ -47,36 +48,79 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     example = tuple(traced.program.example_inputs[0])
     torch.export.save(traced.program, out / "model.pt2")
     emit(0.2, "running the eval samples")
+    taken = input_names(spec.inputs, traced.arguments or ("",) * len(example))
+    names = output_names(spec.outputs, traced.outputs, taken)
+    sequence = sequence_of(spec.inputs, names, data.steps)
+    check_states(traced.program, sequence, names)
     outputs = evaluate(
-        traced.program.module(), load_samples(inputs["data"], "eval"), lambda f: emit(0.2 + 0.8 * f, "eval")
+        traced.program.module(),
+        load_samples(inputs["data"], "eval"),
+        lambda f: emit(0.2 + 0.8 * f, "eval"),
+        sequence=sequence,
     )
     for number, array in enumerate(outputs):
         np.save(out / f"outputs_{number}.npy", array)
-    taken = input_names(spec.inputs, traced.arguments or ("",) * len(example))
-    names = output_names(spec.outputs, traced.outputs, taken)
     check_answers(names, outputs)
     targets = np.load(inputs["data"] / "eval_targets.npy")
+    answers = last_of_each(outputs[0], len(targets))
     if spec.task == "classification":
-        check_labels(outputs[0], targets, data.labels)
-    elif outputs[0].reshape(len(targets), -1).shape != targets.reshape(len(targets), -1).shape:
-        raise ModelError(f"the model's output has shape {outputs[0].shape[1:]}, the targets have {targets.shape[1:]}")
+        check_labels(answers, targets, data.labels)
+    elif answers.reshape(len(targets), -1).shape != targets.reshape(len(targets), -1).shape:
+        raise ModelError(f"the model's output has shape {answers.shape[1:]}, the targets have {targets.shape[1:]}")
     reference = Reference(
         parameters=traced.parameters,
         macs=traced.macs,
-        accuracy=accuracy(outputs[0], targets, spec.task),
+        accuracy=accuracy(answers, targets, spec.task),
         eval_samples=len(targets),
         inputs=tuple(
             ModelTensor(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
             for name, tensor in zip(taken, example, strict=True)
         ),
         outputs=tuple(
-            ModelTensor(name, (1, *array.shape[1:]), str(array.dtype))
-            for name, array in zip(names, outputs, strict=True)
+            ModelTensor(name, _shape_of(array, number, sequence), str(array.dtype))
+            for number, (name, array) in enumerate(zip(names, outputs, strict=True))
         ),
         weights=traced.weights,
+        sequence=sequence,
     )
     files.write(out, reference)
     emit(1.0, f"{spec.metric} {reference.accuracy[spec.metric]:.4f}")
+
+
+def _shape_of(array: Array, number: int, sequence: StepSequence | None) -> tuple[int, ...]:
+    """An output's shape in the model. array: rows of it."""
+    whole = sequence is not None and any(each.output == number and each.whole for each in sequence.states)
+    return tuple(array.shape[1:]) if whole else (1, *array.shape[1:])
+
+
+def sequence_of(inputs: Sequence[InputSpec], outputs: Sequence[str], steps: int) -> StepSequence | None:
+    """What is fed back at each step; None where the recipe names no state. Raises ModelError for an unknown output."""
+    unknown = [each.state for each in inputs if each.state and each.state not in outputs]
+    if unknown:
+        raise ModelError(
+            f"model.input: state {unknown[0]!r} is no output of the model", f"its outputs: {', '.join(outputs)}"
+        )
+    states = tuple(
+        StateFed(number, outputs.index(each.state), each.shape[0] != 1)
+        for number, each in enumerate(inputs)
+        if each.state
+    )
+    return StepSequence(steps, states) if states else None
+
+
+def check_states(program: torch.export.ExportedProgram, sequence: StepSequence | None, names: Sequence[str]) -> None:
+    """Raises ModelError for an output that cannot be the next step's state: of another shape or type."""
+    example = program.example_inputs[0]
+    with torch.no_grad():
+        outputs = [leaf.value for leaf in leaves(program.module()(*example))] if sequence else []
+    for each in sequence.states if sequence else ():
+        state, given = example[each.input], outputs[each.output]
+        if (state.shape, state.dtype) != (given.shape, given.dtype):
+            raise ModelError(
+                f"input {each.input} is the state {names[each.output]!r} of the step before: it takes "
+                f"{list(state.shape)} {state.dtype}, the output is {list(given.shape)} {given.dtype}",
+                "write the output's shape and dtype in [[model.input]]",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +210,7 @@ def _samples(data: Path) -> Iterator[tuple[Tensor, ...]]:
     """The eval samples, one at a time."""
     arrays = load_samples(data, "eval")
     for index in range(len(arrays[0])):
-        yield tuple(torch.from_numpy(np.array(array[index : index + 1])) for array in arrays)
+        yield tuple(one_sample(arrays, index))
 
 
 def _zeros(shape: tuple[int, ...], dtype: str) -> Tensor:
@@ -175,7 +219,7 @@ def _zeros(shape: tuple[int, ...], dtype: str) -> Tensor:
 
 def check_samples(example: tuple[Tensor, ...], data: Sampled) -> None:
     """Raises ModelError unless the preprocessed samples are what the model takes."""
-    taken = [(list(t.shape[1:]), str(t.dtype).removeprefix("torch.")) for t in example]
+    taken = [(list(stored_shape(t.shape)), str(t.dtype).removeprefix("torch.")) for t in example]
     sampled = [(list(each.shape), each.dtype) for each in data.inputs]
     if taken != sampled:
         takes, are = (" and ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (taken, sampled))
@@ -244,7 +288,9 @@ def output_names(given: Sequence[str], paths: Sequence[OutputPath], inputs: Sequ
         )
     both = sorted(set(given) & set(inputs))
     if both:
-        raise ModelError(f"model.outputs: {', '.join(both)} is the name of an input too", "files need names of their own")
+        raise ModelError(
+            f"model.outputs: {', '.join(both)} is the name of an input too", "files need names of their own"
+        )
     if given:
         return list(given)
     check_distinct(names, paths)
