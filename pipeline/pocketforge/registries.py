@@ -45,14 +45,14 @@ _PT2E = (
 _TRACE = ("torch", "torch.export", "torch._dynamo", "safetensors.torch", "torch.utils.flop_counter")
 
 STAGES: dict[str, StageInfo] = {
-    "data": StageInfo("pocketforge.stages.data", 2, ("numpy", "pillow", "scikit-learn"), user_code=True),
+    "data": StageInfo("pocketforge.stages.data", 3, ("numpy", "pillow", "scikit-learn"), user_code=True),
     "finetune": StageInfo(
         "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),
     "prune": StageInfo("pocketforge.stages.prune", 4, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 3, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "gains": StageInfo("pocketforge.stages.gains", 3, ("torch", "numpy"), _TRACE, user_code=True),
-    "reference": StageInfo("pocketforge.stages.reference", 5, ("torch", "numpy"), _TRACE, user_code=True),
+    "reference": StageInfo("pocketforge.stages.reference", 6, ("torch", "numpy"), _TRACE, user_code=True),
     "layers": StageInfo(
         "pocketforge.stages.layers", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
@@ -73,10 +73,10 @@ STAGES: dict[str, StageInfo] = {
         user_code=True,
     ),
     "export": StageInfo("pocketforge.stages.export", 8, ("torch",), _TRACE),
-    "verify": StageInfo("pocketforge.stages.verify", 5, ("numpy",)),
+    "verify": StageInfo("pocketforge.stages.verify", 7, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
-    "verify_device": StageInfo("pocketforge.stages.verify_device", 3, ("numpy",)),
+    "verify_device": StageInfo("pocketforge.stages.verify_device", 5, ("numpy",), user_code=True),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
     "count": StageInfo("pocketforge.stages.count", 1, ("numpy", "capstone", "pyelftools")),
     "estimate": StageInfo("pocketforge.stages.estimate", 2, ("numpy", "capstone")),

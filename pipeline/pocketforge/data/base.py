@@ -54,7 +54,8 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def sample(self, index: int) -> tuple[tuple[Array, ...], object]:
-        """The raw inputs (one H×W×C array for an image) and the target: an int label, else a float or an array."""
+        """The raw inputs (one H×W×C array for an image) and the target: an int label, a float or an
+        array, or several by name (data.targets.Targets)."""
         ...
 
     def digest(self, index: int) -> str:
@@ -143,6 +144,8 @@ def plain_target(value: object) -> object:
     """
     import numpy as np
 
+    if isinstance(value, Mapping):  # targets by name
+        return value
     try:
         array = np.asarray(value)
     except (ValueError, TypeError):  # lists of unequal lengths

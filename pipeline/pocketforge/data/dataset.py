@@ -12,18 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketforge.data import open_source
-from pocketforge.data.base import Array, Source
+from pocketforge.data.base import Array, Source, plain_target
 from pocketforge.data.labels import read_labels
-from pocketforge.data.preprocess import apply
+from pocketforge.data.preprocess import apply, geometry_of
+from pocketforge.data.role_targets import checked_targets
 from pocketforge.data.split import Split, split_samples
-from pocketforge.data.targets import class_number, real_target
+from pocketforge.data.targets import Targets, class_number, real_target
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.recipe import Preprocess, Recipe
-from pocketforge.specs.data import DataSpec, data_spec
+from pocketforge.specs.data import DataSpec, WantedTarget, data_spec
 
-# Of a checked sample: a class number, or real numbers.
-Target: TypeAlias = int | NDArray[np.float32]
+# Of a checked sample: a class number, real numbers, or several targets by name.
+Target: TypeAlias = int | NDArray[np.float32] | Targets
+# What a task's own target is called among several.
+_OF_TASK = {"classification": "label", "regression": "value"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,11 @@ class Samples:
         source: Where raw samples are read, when they are asked for.
         indices: Those of the source's samples that are the split, in its order.
         preprocess: From a raw sample to the model's input; None feeds arrays as they are.
-        task: "classification" or "regression".
+        task: "classification", "regression" or "outputs".
         classes: How many classes there are; 0 where that is not known.
         where: The source as the recipe names it, for errors.
         value_max: The raw value that becomes 1.0; 0 leaves values as they are.
+        targets: Those by name that outputs are held against, of task "outputs".
     """
 
     source: Source
@@ -47,6 +51,7 @@ class Samples:
     classes: int  # 0: not known
     where: str  # the source as the recipe names it, for errors
     value_max: float
+    targets: tuple[WantedTarget, ...] = ()
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -79,6 +84,11 @@ class Samples:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 bad = int(array.size - np.isfinite(array).sum())
                 raise ModelError(f"{where} has {bad} values that are NaN or infinite in input {number}")
+        if self.task == "outputs":
+            geometry = geometry_of(self.preprocess, self.value_max, raw)
+            return inputs, checked_targets(target, self.targets, self.classes, geometry, where)
+        if isinstance(target, Targets):
+            target = _only(target, _OF_TASK[self.task], self.task, where)
         if self.task != "classification":
             return inputs, real_target(target, where)
         return inputs, class_number(target, self.classes, where)
@@ -93,8 +103,9 @@ class Dataset:
         split: Which of them calibrate, train and evaluate.
         preprocess: From a raw sample to the model's input; None feeds arrays as they are.
         labels: Class names from the labels file, else the source's, else ().
-        task: "classification" or "regression".
+        task: "classification", "regression" or "outputs".
         where: The source as the recipe names it, for errors.
+        targets: Those by name that outputs are held against, of task "outputs".
     """
 
     source: Source
@@ -103,6 +114,7 @@ class Dataset:
     labels: tuple[str, ...]
     task: str
     where: str = "data"
+    targets: tuple[WantedTarget, ...] = ()
 
     @property
     def value_max(self) -> float:
@@ -111,7 +123,8 @@ class Dataset:
 
     def samples(self, indices: Sequence[int]) -> Samples:
         known = len(self.labels)
-        return Samples(self.source, indices, self.preprocess, self.task, known, self.where, self.value_max)
+        of = (self.task, known, self.where, self.value_max, self.targets)
+        return Samples(self.source, indices, self.preprocess, *of)
 
     @property
     def calibration(self) -> Samples:
@@ -142,15 +155,25 @@ def open_dataset(spec: DataSpec, resolve: Resolve, labels_file: Path | None = No
         digest=source.digest,
     )
     labels = source.labels
-    if labels_file is not None and spec.task == "classification":
+    if labels_file is not None and spec.task != "regression":
         labels = _agreeing(read_labels(labels_file), source.labels, labels_file)
-    return Dataset(source, split, spec.preprocess, labels, spec.task, spec.source)
+    return Dataset(source, split, spec.preprocess, labels, spec.task, spec.source, spec.targets)
 
 
 def open_recipe(recipe: Recipe) -> Dataset:
     """`open_dataset` for a recipe."""
     labels = recipe.resolve(recipe.data.labels) if recipe.data.labels else None
-    return open_dataset(data_spec(recipe.data, recipe.seed, recipe.task), recipe.resolve, labels)
+    return open_dataset(data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged), recipe.resolve, labels)
+
+
+def _only(targets: Targets, name: str, task: str, where: str) -> object:
+    """The one that a task is about, of several."""
+    if name not in targets:
+        raise ModelError(
+            f"{where} has the targets {', '.join(targets) or 'none'}, and task {task!r} is about {name!r}",
+            "say with [[output]] what each output is, and which target it is held against",
+        )
+    return plain_target(targets[name])
 
 
 def _agreeing(labels: tuple[str, ...], found: tuple[str, ...], path: Path) -> tuple[str, ...]:

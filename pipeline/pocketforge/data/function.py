@@ -1,7 +1,8 @@
 """`module.py:function`: the user's own code. `function()` takes no arguments and returns either
 
 - `(x, y)` or `(x, y, labels)`: x an array of N samples or a tuple of such arrays, y an array or list of N targets;
-- a sequence or iterable of `(x, y)` samples: x an array (or anything numpy takes) or, for several inputs, a tuple.
+- a sequence or iterable of `(x, y)` samples: x an array (or anything numpy takes) or, for several inputs, a tuple;
+  y a number, an array, or a dict of arrays by name where outputs have roles (docs/outputs.md).
 
 Only a sequence with `__len__` and `__getitem__` is read lazily; any other iterable is kept in memory.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from pocketforge.data.arrays import NUMBERS, ArraySource, largest_value
 from pocketforge.data.base import Array, PlainSource, Source, SplitName, array_digest, plain_target
+from pocketforge.data.targets import Targets
 from pocketforge.errors import ModelError
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
 
@@ -70,10 +71,20 @@ class SampleSequence(PlainSource):
         elif dtypes != self._dtypes:
             described = [", ".join(map(str, kinds)) for kinds in (dtypes, self._dtypes)]
             raise ModelError(f"{where} has type {described[0]}, the first that was read has {described[1]}")
-        return arrays, plain_target(target)
+        return arrays, _target(target, where)
 
     def digest(self, index: int) -> str:
         return array_digest(self.sample(index)[0])
+
+
+def _target(target: object, where: str) -> object:
+    """As a source gives it: a dict is several targets by name."""
+    if not isinstance(target, Mapping):
+        return plain_target(target)
+    try:
+        return target if isinstance(target, Targets) else Targets(target)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{where}: {error}", "targets by name are a dict of arrays: docs/outputs.md") from None
 
 
 def call(path: Path, name: str) -> Source:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketforge.data.base import Array, PreprocessStep
+from pocketforge.data.geometry import Geometry, stretched
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.outcomes.data import Preprocessing
 from pocketforge.recipe import Preprocess
@@ -62,6 +63,21 @@ def apply(preprocess: Preprocess | None, value_max: float, inputs: tuple[Array, 
     if plan.layout == "NCHW":
         result = result.transpose(2, 0, 1)
     return (np.ascontiguousarray(result),)
+
+
+def geometry_of(preprocess: Preprocess | None, value_max: float, inputs: tuple[Array, ...]) -> Geometry | None:
+    """Where the pixels of one sample's image come to lie in the model's input; None for what is no image."""
+    if len(inputs) != 1 or inputs[0].ndim not in (2, 3):
+        return None
+    plan, image = effective(preprocess, value_max), inputs[0]
+    if plan is None:  # fed as it is: planes first or last, a mask's size tells which
+        planes_first = image.ndim == 3 and image.shape[0] in _CHANNELS and image.shape[2] not in _CHANNELS
+        raw = image.shape[1:] if planes_first else image.shape[:2]
+    else:
+        raw = image.shape[:2]
+    size = (raw[0], raw[1])
+    wanted = (plan.resize[0], plan.resize[1]) if plan and plan.resize else size
+    return stretched(size, wanted)
 
 
 def _as_it_is(array: Array) -> Array:

@@ -20,9 +20,9 @@ from pocketforge.errors import RecipeError
 from pocketforge.facts.kinds import look_up
 from pocketforge.facts.processors import check_threads
 from pocketforge.files import is_special
-from pocketforge.plan.roles import loss_role, teacher_role
+from pocketforge.plan.roles import judging_role, loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
-from pocketforge.recipe import Data, Model, Recipe
+from pocketforge.recipe import Data, Model, Output, Recipe
 from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, STAGES, RuntimeInfo
@@ -96,6 +96,8 @@ def _model_roles(recipe: Recipe, notes: list[str]) -> dict[str, _Role]:
                 roles["labels"] = _exactly(recipe.resolve(table.labels))
         elif isinstance(table, Finetune):
             roles |= _training_roles(recipe, table)
+        elif isinstance(table, Output):
+            roles |= _judging_roles(recipe, table)
     return roles
 
 
@@ -126,6 +128,16 @@ def _training_roles(recipe: Recipe, entry: Finetune) -> dict[str, _Role]:
     return roles
 
 
+def _judging_roles(recipe: Recipe, output: Output) -> dict[str, _Role]:
+    """The code of the user's metrics and post-processing."""
+    from pocketforge.model.files import module_files
+
+    return {
+        judging_role(file): _Role(functools.partial(_plainly, functools.partial(module_files, recipe.resolve(file))))
+        for file in output.named_files().values()
+    }
+
+
 def _definition(recipe: Recipe, definition: str, *more: str) -> _Role:
     """more: other files of the same role."""
     from pocketforge.model.files import definition_files
@@ -150,6 +162,8 @@ def _check_named(recipe: Recipe) -> None:
 
 # What [[compress]] and the studies use besides torch (the extra `compress`).
 COMPRESS_LIBRARIES = ("torch-pruning", "accelerate", "tensorboard", "matplotlib")
+# What outputs with roles are judged with (the extra `metrics`).
+METRICS_LIBRARIES = ("torchmetrics", "faster-coco-eval")
 
 
 def installed_versions(runtimes: Mapping[str, RuntimeInfo] = RUNTIMES) -> dict[str, str]:
@@ -162,7 +176,9 @@ def installed_versions(runtimes: Mapping[str, RuntimeInfo] = RUNTIMES) -> dict[s
     names.update(*(source.libraries for source in SOURCES.values()))
     names.update(*(scheme.libraries for scheme in SCHEMES.values()))
     versions = {}
-    for name in sorted(names | {"torchvision", "timm", "transformers"} | set(COMPRESS_LIBRARIES)):
+    for name in sorted(
+        names | {"torchvision", "timm", "transformers"} | {*COMPRESS_LIBRARIES, *METRICS_LIBRARIES, "scipy"}
+    ):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -6,18 +6,21 @@ Every output is held against the reference's of that name, and judged by itself:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from pocketforge.accuracy.score import Judge, Scored, drops, in_words, score
 from pocketforge.devices.base import RunAnswer
 from pocketforge.devices.outputs import Output, paired
-from pocketforge.metrics import Array, accuracy, argmax_agreement, compare, drop, equal_share, last_of_each
+from pocketforge.metrics import Array, argmax_agreement, compare, equal_share, last_of_each
+from pocketforge.outcomes.accuracy import OutputScore, by_metric
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.outcomes.verify import FileCheck, Measured, OutputFigures
+from pocketforge.recipe.budget import METRICS
 from pocketforge.recipe.limits import Limits, least_graph_sqnr_db, most_steps_from_graph
 
 
@@ -51,11 +54,9 @@ def check_promise(exported: Exported, reference: Reference) -> list[FileCheck]:
     return [] if found == wanted else [check("the model's outputs", wanted, found, False)]
 
 
-def hold(outputs: Sequence[Output], wanted: Sequence[Output], *, classes: bool) -> list[OutputFigures]:
-    """Every output that both have. classes: the first one holds the scores of a classifier."""
-    return [
-        _hold(one, other, classes=classes and other.name == wanted[0].name) for one, other in paired(outputs, wanted)
-    ]
+def hold(outputs: Sequence[Output], wanted: Sequence[Output], *, classes: Collection[str]) -> list[OutputFigures]:
+    """Every output that both have. classes: names of those that hold the scores of classes."""
+    return [_hold(one, other, classes=other.name in classes) for one, other in paired(outputs, wanted)]
 
 
 def _hold(one: Output, other: Output, *, classes: bool) -> OutputFigures:
@@ -92,7 +93,12 @@ class Graph:
     scales: Mapping[str, float] = field(default_factory=dict)
 
     def hold(
-        self, figures: OutputFigures, outputs: Sequence[Output], reference: Sequence[Output], *, classes: bool
+        self,
+        figures: OutputFigures,
+        outputs: Sequence[Output],
+        reference: Sequence[Output],
+        *,
+        classes: Collection[str],
     ) -> OutputFigures:
         """One output's figures, with how near it is to the graph and what quantizing itself cost the graph."""
         name = figures.name
@@ -104,9 +110,9 @@ class Graph:
         if in_float.is_exact:
             share = equal_share(one.first(count).values, other.values)
             return dataclasses.replace(figures, graph_integer_agreement=share)
-        first = classes and name == reference[0].name
-        near = compare(one.first(count).values, other.values, classes=first)
-        costs = compare(other.values, in_float.first(count).values, classes=first)
+        scored = name in classes
+        near = compare(one.first(count).values, other.values, classes=scored)
+        costs = compare(other.values, in_float.first(count).values, classes=scored)
         scale = self.scales.get(name)
         return dataclasses.replace(
             figures,
@@ -122,55 +128,83 @@ class Truth:
     """What a file's outputs are held against.
 
     Attributes:
-        outputs: The model's answers in PyTorch, first the one that the task is about.
-        targets: What the samples are labelled with.
-        task: classification or regression.
+        outputs: The model's answers in PyTorch, first the one that a task is about.
+        judge: By what outputs are judged that have a role.
+        before: What the model's own come to by that.
+        task: classification, regression or outputs.
         graph: The quantized graph's answers; None of files that have none.
     """
 
     outputs: tuple[Output, ...]
-    targets: Array
+    judge: Judge
+    before: tuple[Scored, ...]
     task: str
     graph: Graph | None = None
 
     @property
     def is_classification(self) -> bool:
-        """Whether the first output holds the scores of classes."""
+        """Whether the task is about classes: those of the first output."""
         return self.task == "classification"
+
+    @property
+    def of_classes(self) -> frozenset[str]:
+        """Names of the outputs that hold the scores of classes."""
+        return frozenset(output.name for output in self.judge.outputs if output.role == "logits")
+
+
+def truth_of(outputs: tuple[Output, ...], judge: Judge, task: str, graph: Graph | None = None) -> Truth:
+    """What files are held against. outputs: the model's in PyTorch. Raises ModelError as `score` does."""
+    before = score(judge, {output.name: output.values for output in outputs}, "the model")
+    return Truth(outputs, judge, before, task, graph)
 
 
 def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
-    """Accuracy through the file's first output, its drop from the reference's, and parity of every output."""
-    classes, reference, graph = truth.is_classification, truth.outputs, truth.graph
+    """The metrics of every output that has a role, their drops from the reference's, and parity of every output."""
+    classes, reference, graph = truth.of_classes, truth.outputs, truth.graph
     figures = hold(outputs, reference, classes=classes)
     if graph:
         figures = [graph.hold(each, outputs, reference, classes=classes) for each in figures]
-    measured = dataclasses.replace(_worst(figures), samples=len(truth.targets))
-    pairs = {other.name: one for one, other in paired(outputs, reference)}
+    pairs = {other.name: (one, other) for one, other in paired(outputs, reference)}
+    if not truth.is_classification:
+        figures = [_with_agreement(each, *pairs[each.name]) if each.name in classes else each for each in figures]
+    scores = _scores(truth, {name: one.values for name, (one, _) in pairs.items()})
+    measured = dataclasses.replace(
+        _worst(figures), samples=truth.judge.targets.count, scores=scores, accuracy=by_metric(scores)
+    )
     first = pairs.get(reference[0].name)
-    if first is None:
+    if first is None or not truth.is_classification:
         return measured
-    reached = accuracy(last_of_each(first.values, len(truth.targets)), truth.targets, truth.task)
-    measured = dataclasses.replace(measured, accuracy=reached)
-    if not classes:
-        return measured
-    before = accuracy(last_of_each(reference[0].values, len(truth.targets)), truth.targets, truth.task)
     simulated = graph.outputs[0].values if graph else None
+    samples = truth.judge.targets.count
     return dataclasses.replace(
         measured,
         argmax_agreement=argmax_agreement(
-            *(last_of_each(each, len(truth.targets)) for each in (first.values, reference[0].values))
+            *(last_of_each(each, samples) for each in (first[0].values, reference[0].values))
         ),
-        accuracy_drop=drop(before["accuracy_top1"], reached["accuracy_top1"], len(truth.targets)),
+        accuracy_drop=scores[0].drops["accuracy_top1"] if scores else None,
         graph_argmax_agreement=(
-            None if simulated is None else argmax_agreement(first.first(len(simulated)).values, simulated)
+            None if simulated is None else argmax_agreement(first[0].first(len(simulated)).values, simulated)
         ),
+    )
+
+
+def _with_agreement(figures: OutputFigures, one: Output, other: Output) -> OutputFigures:
+    return dataclasses.replace(figures, argmax_agreement=argmax_agreement(one.values, other.values))
+
+
+def _scores(truth: Truth, answers: Mapping[str, Array]) -> tuple[OutputScore, ...]:
+    """Outputs with a value that is not finite have none: they are said to be wrong by every figure."""
+    finite = {name: values for name, values in answers.items() if np.isfinite(values).all()}
+    before = {each.output.name: each for each in truth.before}
+    return tuple(
+        dataclasses.replace(in_words(each, truth.judge), drops=drops(before[each.output.name], each))
+        for each in score(truth.judge, finite, "the file")
     )
 
 
 def measure_parity(outputs: Sequence[Output], wanted: Sequence[Output], *, classes: bool) -> Measured:
     """As `measure`, for outputs held against another run of the same file: there are no labels to compare."""
-    measured = _worst(hold(outputs, wanted, classes=classes))
+    measured = _worst(hold(outputs, wanted, classes={wanted[0].name} if classes and wanted else ()))
     pairs = paired(outputs, wanted)
     if not classes or not pairs:
         return measured
@@ -215,7 +249,7 @@ def check_limits(measured: Measured, limits: Limits) -> list[FileCheck]:
         of = f" of {each.name}" if len(outputs) > 1 else ""
         for limit, value in sorted(limits.of(each.name).items()):
             for metric in _metrics(limit):
-                if metric in OF_CLASSES or (figure := each.figure(metric)) is None:
+                if metric == "accuracy_drop" or (figure := each.figure(metric)) is None:
                     continue
                 part = each.where.get(metric, "")
                 bound = _as_quantized(limit, value, each) if limits.is_relative(limit, each.name) else value
@@ -226,11 +260,26 @@ def check_limits(measured: Measured, limits: Limits) -> list[FileCheck]:
             reached = of_classes.get(metric)
             if reached is not None:
                 checks.append(_judged(metric, limit, value, reached, ""))
+    return [*checks, *_drop_checks(measured, limits.common)]
+
+
+def _drop_checks(measured: Measured, common: Mapping[str, float]) -> list[FileCheck]:
+    """The most that the first metric of each of several outputs may have lost, where it is a share.
+
+    What a classification has lost is checked by its own name.
+    """
+    limit = common.get("max_accuracy_drop")
+    if limit is None or measured.accuracy_drop is not None:
+        return []
+    checks = []
+    for each in measured.scores:
+        metric = next(iter(each.metrics))
+        row = METRICS.get(metric)
+        if row is not None and row.limits.share:
+            checks.append(
+                _judged(f"{metric} drop of {each.output}", "max_accuracy_drop", limit, each.drops[metric], "")
+            )
     return checks
-
-
-# Figures of a classifier, not of an output.
-OF_CLASSES = frozenset({"argmax_agreement", "accuracy_drop"})
 
 
 def _as_quantized(limit: str, value: float, figures: OutputFigures) -> float:

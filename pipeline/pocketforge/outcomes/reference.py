@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+from pocketforge.outcomes.accuracy import OutputScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class StepSequence:
         """Each row alone, its states as the samples have them."""
         return StepSequence(1, self.states)
 
+    def before_dropping(self, kept: Sequence[int]) -> StepSequence:
+        """Of the model with all its outputs. kept: positions of those that files have."""
+        return StepSequence(self.steps, tuple(StateFed(s.input, kept[s.output], s.whole) for s in self.states))
+
 
 @dataclass(frozen=True, slots=True)
 class WeightsRead:
@@ -77,12 +83,14 @@ class Reference:
     Attributes:
         parameters: How many values the model has to learn.
         macs: Multiply-accumulates of one inference.
-        accuracy: Every metric of the task, on the eval samples.
+        accuracy: Every metric by its name, on the eval samples: of the first output that has it.
         eval_samples: How many those are.
         inputs: What the model takes, in order.
         outputs: What it answers, in order; outputs_0.npy and so on hold the answers.
         weights: How the weights were read; None where the definition brings its own.
         sequence: Of a model with states; None of others.
+        scores: The metrics of every output that has a role.
+        kept: Positions of the model's outputs that files have, where the recipe leaves some out; empty for all.
     """
 
     FILE: ClassVar[str] = "reference.json"
@@ -96,3 +104,5 @@ class Reference:
     outputs: tuple[ModelTensor, ...]
     weights: WeightsRead | None = None
     sequence: StepSequence | None = None
+    scores: tuple[OutputScore, ...] = ()
+    kept: tuple[int, ...] = ()

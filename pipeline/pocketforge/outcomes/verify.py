@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from pocketforge.outcomes.accuracy import OutputScore
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.recipe.limits import Limits
 
@@ -39,6 +40,7 @@ class OutputFigures:
         name: The output's.
         dtype: Of the reference's values.
         where: Figure → the part of the output that it is of, as `channel 4`.
+        argmax_agreement: Share of samples with the same largest score, of one of several outputs that score classes.
         sqnr_db: Of the whole output.
         max_abs_diff: The largest absolute difference.
         max_diff_ratio: That over the reference's largest magnitude, or a channel's largest range where that is less.
@@ -59,6 +61,7 @@ class OutputFigures:
     name: str
     dtype: str
     where: Mapping[str, str]
+    argmax_agreement: float | None = None
     sqnr_db: float | None = None
     max_abs_diff: float | None = None
     max_diff_ratio: float | None = None
@@ -86,8 +89,8 @@ class Measured:
     Attributes:
         outputs: Every output that could be compared.
         samples: On how many samples; 0 where a file is held against another run of itself.
-        accuracy: Every metric of the task, through the first output; empty where that is not the model's.
-        accuracy_drop: How much lower top-1 is than the reference's, a share of the samples.
+        accuracy: Every metric by its name, of the first output that has it; empty where that is not the model's.
+        accuracy_drop: How much lower top-1 is than the reference's, a share of the samples; of a classification.
         argmax_agreement: Share of samples with the same largest score as the reference's.
         graph_argmax_agreement: The same against the quantized graph.
         sqnr_db: The lowest.
@@ -98,6 +101,7 @@ class Measured:
         max_steps_from_graph: The largest.
         max_steps: The largest.
         worst_output: Name of the output with the lowest SQNR; empty where none could be compared.
+        scores: The metrics of every output that has a role, each with its drop.
     """
 
     OMIT_UNSET: ClassVar[bool] = True
@@ -116,6 +120,7 @@ class Measured:
     max_steps_from_graph: float | None = None
     max_steps: float | None = None
     worst_output: str = ""
+    scores: tuple[OutputScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

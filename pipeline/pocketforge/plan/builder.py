@@ -132,6 +132,7 @@ def user_folders(recipe: Recipe) -> tuple[Path, ...]:
     """The recipe's folder and those of the user's code. Their order is the recipe's: files that this code opens are
     named by place in it, so that a project may lie elsewhere."""
     places = [recipe.model.definition, recipe.data.source.partition(":")[0]]
+    places += [file for output in recipe.judged for file in output.named_files().values()]
     for _, entry in recipe.finetunes():
         teacher = entry.distill.teacher if entry.distill else None
         places += [teacher.definition if teacher else "", entry.loss.partition(":")[0]]

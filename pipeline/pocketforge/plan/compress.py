@@ -94,7 +94,7 @@ def model_source(recipe: Recipe) -> ModelSource:
 
 def sampling_of(recipe: Recipe) -> Sampling:
     """The recipe's samples, as stages that read them by themselves are told of them."""
-    return Sampling(data_spec(recipe.data, recipe.seed, recipe.task), recipe.seed, recipe.task)
+    return Sampling(data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged), recipe.seed, recipe.task)
 
 
 def _model_layout(recipe: Recipe) -> str:

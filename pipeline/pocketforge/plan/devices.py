@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pocketforge.plan.builder import Steps
+from pocketforge.plan.judging import judging_libraries, judging_reads
 from pocketforge.plan.roles import calibration_role, profile_role, runner_role
 from pocketforge.plan.steps import Emulated, OnDevice, Timed
 from pocketforge.recipe import Target
@@ -113,6 +114,7 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
             limits,
             emulator,
             phone.identity,
+            recipe.judged,
         ),
         needs,
         Reads(reads, paths, place=where),
@@ -157,6 +159,7 @@ def _judged(build: Steps, target: Target, device: EmulatedDevice, emulator: str)
         device.eval_samples,
         limits,
         emulator,
+        judged=build.recipe.judged,
     )
 
 
@@ -171,8 +174,13 @@ def add_verify(
         spec,
         # The quantized graph says what a step of the output is.
         {role: needs[role] for role in ("data", "reference", "export", "verify", "quantize") if role in needs},
-        reads=reads.roles,
-        paths=reads.paths,
-        also=(*DEVICES[spec.device.via].libraries, *target.quantize.info.libraries, *reads.libraries),
+        reads=(*reads.roles, *judging_reads(build.recipe)),
+        paths={"data_root": Path(build.recipe.folder), **reads.paths},
+        also=(
+            *DEVICES[spec.device.via].libraries,
+            *target.quantize.info.libraries,
+            *reads.libraries,
+            *judging_libraries(build.recipe),
+        ),
         place=reads.place,
     )

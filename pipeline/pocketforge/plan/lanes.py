@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import add_compress, add_gains, definition_libraries, model_source
+from pocketforge.plan.judging import judging_libraries, judging_reads
 from pocketforge.plan.kinds import add_steps
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, LaneSource, Plan
@@ -24,7 +25,7 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     data_paths = {"data_root": folder}
     if recipe.data.labels:
         data_paths["labels"] = recipe.resolve(recipe.data.labels)
-    sampling = data_spec(recipe.data, recipe.seed, recipe.task, recipe.model.inputs)
+    sampling = data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
     data = build.add("data", TRUNK, sampling, {}, reads=("data", "labels"), paths=data_paths)
 
     model_paths = {"data_root": folder}
@@ -43,11 +44,13 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
             outputs=recipe.model.outputs,
             task=recipe.task,
             metric=recipe.task_metric,
+            judged=recipe.judged,
+            dropped=tuple(output.name for output in recipe.outputs if not output.keep),
         ),
         {"data": data, **trunk},
-        reads=("definition",) + (() if trunk else ("weights",)),
+        reads=("definition", *(() if trunk else ("weights",)), *judging_reads(recipe)),
         paths=model_paths,
-        also=also,
+        also=(*also, *judging_libraries(recipe)),
     )
     gains = add_gains(build, recipe, model_paths, also, data, changes) if changes else ""
     source = LaneSource(model, model_paths, also, data, reference, trunk.get("checkpoint", ""))
@@ -89,10 +92,13 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
             task=recipe.task,
             limits=target.verify,
             kernels=build.facts.kernels,
+            judged=recipe.judged,
             legacy=build.facts.tflite_runtime if legacy else "",
         ),
         {**trunk, "export": export},
-        also=(*runtime.run_libraries, *target.quantize.info.libraries),
+        reads=judging_reads(recipe),
+        paths={"data_root": Path(recipe.folder)},
+        also=(*runtime.run_libraries, *target.quantize.info.libraries, *judging_libraries(recipe)),
     )
     needs = {**trunk, "export": export, "verify": verify}
     on = {device.name: add_steps(device.via)(build, target, device, needs) for device in recipe.devices}

@@ -77,7 +77,7 @@ def add_layer_study(build: Steps, recipe: Recipe, target: Target, source: LaneSo
 
 
 def _sampling(recipe: Recipe) -> Sampling:
-    return Sampling(data_spec(recipe.data, recipe.seed, recipe.task), recipe.seed, recipe.task)
+    return Sampling(data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged), recipe.seed, recipe.task)
 
 
 def _labels(recipe: Recipe) -> dict[str, Path]:

@@ -14,6 +14,11 @@ def loss_role(loss: str) -> str:
     return f"loss {loss}"
 
 
+def judging_role(file: str) -> str:
+    """Under what the code of a user's metrics and post-processing is among the facts."""
+    return f"judging {file}"
+
+
 def runner_role(runner: str) -> str:
     """Under what the digest of a user's own runner is among the facts."""
     return f"runner {runner}"

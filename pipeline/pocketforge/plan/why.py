@@ -36,6 +36,7 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
             model=model_source(build.recipe),
             quantize=target.quantize if lane.quantize else None,
             samples=samples,
+            judged=build.recipe.judged,
         ),
         {**reference.needs, **export.needs, "data": plan.data, "reference": plan.reference, "export": lane.export},
         reads=tuple(reference.files),

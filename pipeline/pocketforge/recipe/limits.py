@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pocketforge.recipe.default_limits import EXACT
+from pocketforge.recipe.output import Output
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.target import OutputLimits, Verify
 
@@ -53,10 +54,16 @@ class Limits:
         return name in self.relative and name not in self.by_output.get(output, {})
 
 
-def verify_limits(scheme: str, asked: Verify, *, trained: bool = False) -> Limits:
-    """What `verify` holds a target's file to. asked: its own; trained: whether `quantize.finetune` trained it."""
+def verify_limits(scheme: str, asked: Verify, outputs: Iterable[Output] = (), *, trained: bool = False) -> Limits:
+    """What `verify` holds a target's file to.
+
+    asked: its own; outputs: the recipe's, whose own limits are for all targets and give way to a target's; trained:
+    whether `quantize.finetune` trained it.
+    """
     common = _set_limits(asked)
-    by_output = {each.name: _set_limits(each) for each in asked.outputs}
+    by_output = {each.name: given for each in outputs if (given := each.limits.given())}
+    for each in asked.outputs:
+        by_output[each.name] = {**by_output.get(each.name, {}), **_set_limits(each)}
     info = SCHEMES[scheme]
     relative = _OF_ROUNDING - set(common) if info.rounds_as_quantized else frozenset()
     defaults = info.trained_limits if trained and info.trained_limits is not None else info.limits

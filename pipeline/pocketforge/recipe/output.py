@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.names import check_name, suggest
 from pocketforge.recipe.ranges import COUNT, COUNT_OR_NONE, SHARE, Range, range_faults
-from pocketforge.recipe.roles import ROLES, RoleName
+from pocketforge.recipe.roles import ROLES, RoleName, TargetName
 from pocketforge.recipe.target import Verify
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 # Those with settings of their own, and which those are.
 SETTINGS: Mapping[str, frozenset[str]] = {
-    "none": frozenset({"format", "normalized"}),
+    "none": frozenset({"format", "normalized", "white"}),
     "nms": frozenset({"format", "normalized", "iou", "score", "most", "head", "across_classes"}),
     "argmax": frozenset({"upsample"}),
     "sigmoid": frozenset({"threshold", "upsample"}),
@@ -83,6 +83,7 @@ class Post:
         across_classes: Of nms: whether boxes of another class drop one too.
         head: Of nms: how a single output holds boxes and scores. "rows": [1, n, 4 + classes], "columns": [1,
             4 + classes, n]; empty where outputs of roles scores and classes hold them.
+        white: Of images: the value that is white; targets are held to be of 0 to 1 (uint8: of 0 to 255).
         blank: Of ctc_greedy: the number of the blank.
         alphabet: Of ctc_greedy: the letters in the order of their numbers without the blank; empty for the labels'.
     """
@@ -97,6 +98,7 @@ class Post:
     most: int = 100
     across_classes: bool = False
     head: Literal["", "rows", "columns"] = ""
+    white: float = 1.0
     blank: int = 0
     alphabet: str = ""
 
@@ -105,6 +107,7 @@ class Post:
         "iou": SHARE,
         "score": SHARE,
         "most": COUNT,
+        "white": Range(0, 1e6, open_low=True),
         "blank": COUNT_OR_NONE,
     }
 
@@ -190,7 +193,7 @@ class Output:
     limits: OwnLimits = OwnLimits()
 
     def __post_init__(self) -> None:
-        role, faults = ROLES[self.role], []
+        role, faults = ROLES[self.role], list[Fault]()
         if self.name:
             check_name(self.name, "an output's name")
         if self.target:
@@ -233,10 +236,33 @@ class Output:
         own = ROLES[self.role].targets
         return self.target or (own[0] if own else "")
 
+    @property
+    def kind_of_target(self) -> TargetName:
+        """What its target has to be: the role's kind of that name, else the role's first. Of roles with a target."""
+        kinds = ROLES[self.role].targets
+        return next((kind for kind in kinds if kind == self.held_against), kinds[0])
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether its numbers are of classes (or letters) that have names: those of data.labels, of the first such."""
+        return bool(self.held_against) and self.kind_of_target in ("label", "labels", "mask", "boxes", "tags", "text")
+
     def named_files(self) -> dict[str, str]:
         code = user_code(self.post.type)
-        files = {"post.type": code[0]} if code else {}
-        return files | {f"metrics.{own.name}": own.file for own in self.user_metrics}
+        files = {"post": code[0]} if code else {}
+        return files | {own.name: own.file for own in self.user_metrics}
+
+
+def labelled(outputs: Iterable[Output]) -> Output | None:
+    """The output whose classes (or letters) data.labels name: the first that has any."""
+    return next((output for output in outputs if output.has_classes), None)
+
+
+def scores_classes(task: str, judged: Iterable[Output], output: str, position: int) -> bool:
+    """Whether an output holds the scores of classes, of which the largest is the answer: of a task the first one."""
+    if task != "outputs":
+        return task == "classification" and position == 0
+    return any(each.role == "logits" and each.name in ("", output) for each in judged)
 
 
 def _twice(names: tuple[str, ...]) -> set[str]:

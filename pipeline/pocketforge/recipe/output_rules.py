@@ -42,9 +42,21 @@ def faults_of_outputs(outputs: Sequence[Output], names: Sequence[str]) -> Iterat
     given = [output.name for output in outputs if output.name]
     for name in sorted({name for name in given if given.count(name) > 1}):
         yield Fault(f"output names must be unique, found {name!r} {given.count(name)} times", "output")
+    yield from _faults_of_targets(outputs)
     if outputs and not any(output.keep for output in outputs):
         yield Fault("keep = false for every output: files would have none", "output")
     yield from _faults_of_detection([output for output in outputs if output.keep])
+
+
+def _faults_of_targets(outputs: Sequence[Output]) -> Iterator[Fault]:
+    """One target is one kind of thing, whichever outputs are held against it."""
+    kinds: dict[str, tuple[str, str]] = {}
+    for index, output in enumerate(outputs):
+        if output.keep and output.held_against:
+            kind, role = kinds.setdefault(output.held_against, (output.kind_of_target, output.role))
+            if kind != output.kind_of_target:
+                both = f"{kind} for role {role}, {output.kind_of_target} for role {output.role}"
+                yield Fault(f"target {output.held_against!r} is {both}: name another", f"output[{index}].target")
 
 
 def _faults_of_metrics(output: Output, where: str) -> Iterator[Fault]:

@@ -22,7 +22,7 @@ from pocketforge.recipe.metric import Metric, Task
 from pocketforge.recipe.metrics_of_outputs import metrics_of_role
 from pocketforge.recipe.model import Model
 from pocketforge.recipe.names import NamesFiles, check_name, suggest
-from pocketforge.recipe.output import Output
+from pocketforge.recipe.output import Output, user_metric
 from pocketforge.recipe.output_rules import fault_of_metric, faults_of_outputs, find_metric, task_of
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.roles import ROLES, RoleName
@@ -101,9 +101,9 @@ class Recipe:
         if self.task != task_of(self.outputs) and (self.outputs or self.task == "outputs"):
             what = f"[[output]] says {task_of(self.outputs)}" if self.outputs else "no [[output]] says what those are"
             faults.append(Fault(f"task {self.task!r}, and {what}: leave out task, or [[output]]", "task"))
-        named = find_metric(self.metric, self.judged) if self.metric else None
-        if self.metric and (named is None or (not named.row.roles and named.output is None)):
-            faults.append(Fault(self._unknown_metric(), "metric"))
+        named = find_metric(self.task_metric, self.judged) if self.metric else None
+        if self.metric and (named is None or named.output is None):
+            faults.append(Fault(self._unknown_metric()))
         if self.task == "outputs":
             faults += [
                 Fault(f"{what} learns or searches by one task: it needs task classification or regression", where)
@@ -116,6 +116,10 @@ class Recipe:
     def _unknown_metric(self) -> str:
         """Why `metric` cannot be what it says."""
         assert self.metric, "asked for one that is there"
+        try:
+            user_metric(self.metric)
+        except ValueError as error:
+            return f"metric: {error}"
         row = METRICS.get(self.metric)
         if row and row.roles and not self.outputs:
             return f"metric {self.metric!r} is not a metric of task {self.task!r}"
@@ -275,16 +279,19 @@ class Recipe:
             return tuple(output for output in self.outputs if output.keep)
         role: RoleName = "regression" if self.task == "regression" else "logits"
         own = ROLES[role].metrics
-        further = (self.metric,) if self.metric and self.metric not in own else ()
         known = metrics_of_role(role)
-        return (Output(role, metrics=(*own, *(name for name in further if name in known))),)
+        further = self.metric if self.metric and self.metric not in own else ""
+        if further and (further in known or _is_users(further)):
+            return (Output(role, metrics=(*own, further)),)
+        return (Output(role, metrics=own),)
 
     @property
     def task_metric(self) -> str:
         """The metric that the task names: top-1 for classification, mean absolute error for regression; of [[output]]
         the first that is taken, as `OUTPUT.NAME` where there are several."""
         if self.metric:
-            return self.metric
+            own = user_metric(self.metric) if _is_users(self.metric) else None
+            return own.name if own else self.metric
         for output in self.judged:
             if output.metric_names:
                 return f"{output.name}.{output.metric_names[0]}" if len(self.judged) > 1 else output.metric_names[0]
@@ -319,6 +326,8 @@ class Recipe:
         """Every table that may name files of the user's, with its place."""
         yield "model", self.model
         yield "data", self.data
+        for index, output in enumerate(self.outputs or self.judged):
+            yield f"output[{index}]" if self.outputs else "metric", output
         yield from self.finetunes()
         for index, device in enumerate(self.devices):
             yield f"device[{index}]", device
@@ -335,6 +344,14 @@ class Recipe:
     def resolve(self, path: str) -> Path:
         """An absolute path for a path written in the recipe."""
         return Path(os.path.abspath(os.path.join(self.folder, os.path.expanduser(path))))
+
+
+def _is_users(metric: str) -> bool:
+    """Whether it is a user's metric that says which values are better; what does not is said by the rules."""
+    try:
+        return user_metric(metric) is not None
+    except ValueError:
+        return False
 
 
 def _stops_early(entry: Compress | None) -> bool:

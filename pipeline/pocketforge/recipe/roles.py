@@ -86,7 +86,9 @@ ROLES: Final[dict[RoleName, Role]] = {
         ("map", "map_50", "map_75"),
         ("none", "nms"),
     ),
-    "scores": Role("how sure each box is, [1, n], or of each class, [1, n, classes]"),
+    "scores": Role(
+        "how sure each box is, [1, n], or of each class, [1, n, classes]", posts=("none", "sigmoid", "softmax")
+    ),
     "classes": Role("the class number of each box, [1, n]"),
     "keypoints": Role(
         "places in pixels of the model's input, [1, K, 2] or [1, K, 3] with how sure each is",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pocketforge.recipe import METRICS
-from pocketforge.records import GateResult
+from pocketforge.recipe.budget import output_and_name
+from pocketforge.records import GateResult, HowCompared, Measurement
 
 
 def budget_name(gate: GateResult) -> str:
@@ -16,9 +17,17 @@ def budget_name(gate: GateResult) -> str:
 
 def limit(gate: GateResult) -> str:
     """`≤ 5`. Of a budget on `metric` only what was measured says which metric that is, and so which way it goes."""
-    name = gate.budget.metric if gate.measurement is None else gate.measurement.metric
+    name = output_and_name(gate.budget.metric)[1] if gate.measurement is None else gate.measurement.metric
     sign = f"{METRICS[name].sign} " if name in METRICS else ""
     return f"{sign}{gate.budget.limit:,.10g}"
+
+
+def output_of(measurement: Measurement) -> str:
+    """The output that a metric of several outputs is of; empty where there is one, and of a file's worst."""
+    how, row = measurement.how, METRICS.get(measurement.metric)
+    if not isinstance(how, HowCompared) or (row is not None and not row.roles):
+        return ""
+    return how.output or ""
 
 
 def figure(value: float | None) -> str:

@@ -14,7 +14,7 @@ from pocketforge.outcomes.verify import OutputFigures
 from pocketforge.recipe import METRICS
 from pocketforge.records import Compression, GateResult, Measurement, Reference, Report, TargetRecord
 from pocketforge.registries import DEVICES
-from pocketforge.report.budget_words import budget_name, figure, limit
+from pocketforge.report.budget_words import budget_name, figure, limit, output_of
 from pocketforge.report.tables import (
     Screen,
     console,
@@ -154,10 +154,16 @@ def _measurements(report: Report) -> Table:
     """One row for each target and device that keeps time."""
     timed = [m for m in report.measurements if m.via not in DEVICES or DEVICES[m.via].keeps_time]
     measured = {m.metric for m in timed}
-    # A column that nothing was measured for is left out.
-    columns = {name: metric for name, metric in METRICS.items() if metric.column and name in measured}
+    # A column that nothing was measured for is left out; one of several outputs is each its own.
+    outputs = {name: list(dict.fromkeys(output_of(m) for m in timed if m.metric == name)) for name in measured}
+    columns = {
+        (name, output): (f"{output} {metric.title}".strip(), metric.form)
+        for name, metric in METRICS.items()
+        if metric.column and name in measured
+        for output in outputs[name]
+    }
     numbers = [
-        *(metric.title for metric in columns.values()),
+        *(title for title, _ in columns.values()),
         *(["p50 ms", "± ms", "p90 ms"] * ("latency_ms" in measured)),
     ]
     devices = list(dict.fromkeys(m.device for m in timed if m.device)) or [""]
@@ -165,12 +171,14 @@ def _measurements(report: Report) -> Table:
     rows = table("measured", *names, *numbers, numbers=numbers)
     for target in report.targets:
         for device in devices:
-            values = {m.metric: m for m in timed if m.target == target.name and m.device in ("", device)}
+            values = {
+                (m.metric, output_of(m)): m for m in timed if m.target == target.name and m.device in ("", device)
+            }
             rows.add_row(
                 target.name,
                 *([device] if len(devices) > 1 else []),
-                *(_value(values.get(name), metric.form) for name, metric in columns.items()),
-                *(_latency(values.get("latency_ms")) if "latency_ms" in measured else ()),
+                *(_value(values.get(of), form) for of, (_, form) in columns.items()),
+                *(_latency(values.get(("latency_ms", ""))) if "latency_ms" in measured else ()),
             )
     return rows
 

@@ -40,11 +40,11 @@ def _compare(plan: Plan, outcome: Outcome, one: Lane, other: Lane, names: Sequen
     """None where the two have no output that could be compared."""
     from pocketforge.devices.outputs import paired
 
-    classes = plan.spec(one.verify, VerifySpec).task == "classification"
+    spec = plan.spec(one.verify, VerifySpec)
     scales = _scales(one, outcome, names)
     first = _answers(one, outcome)
     rows = tuple(
-        _row(second, held, scales.get(held.name), classes=classes and held.name == names[0])
+        _row(second, held, scales.get(held.name), classes=spec.scores_classes(held.name, names.index(held.name)))
         for second, held in paired(_answers(other, outcome), first)
     )
     if not rows:

@@ -17,6 +17,7 @@ from pocketforge.outcomes.verify_device import VerifiedThere
 from pocketforge.plan.steps import Emulated, Facts, Lane, OnDevice
 from pocketforge.records import Check
 from pocketforge.results.devices import DeviceResult, Value, in_order
+from pocketforge.results.scores import values_of
 from pocketforge.run.walk import Outcome
 
 # Functions under this share of an inference are summed up in reports; count's own result has them all.
@@ -102,13 +103,8 @@ def verified_values(verified: VerifiedThere, device: str) -> Iterator[Value]:
     """What verify_device measured on the outputs."""
     measured = verified.device
     how: dict[str, object] = {"samples": measured.samples, "runtime": verified.runtime}
-    for metric, value in measured.accuracy.items():
-        yield Value(metric, value, device, how)
-    if measured.accuracy_drop is not None:
-        yield Value("accuracy_drop", measured.accuracy_drop, device, how)
-    if measured.sqnr_db is not None:
-        several = {"output": measured.worst_output} if len(measured.outputs) > 1 else {}
-        yield Value("parity_sqnr_db", measured.sqnr_db, device, {**how, **several})
+    for each in values_of(measured):
+        yield Value(each.metric, each.value, device, {**how, "output": each.output} if each.output else how)
 
 
 def doubt(counts: Counts) -> str:

@@ -12,7 +12,19 @@ from collections.abc import Iterable
 
 from pocketforge.recipe import METRICS, Budget, Recipe
 from pocketforge.recipe.budget import THE_TASKS
-from pocketforge.records import GateResult, How, HowCounted, HowEstimated, HowHere, HowOnThePhone, Measurement, Verdict
+from pocketforge.recipe.metric import Metric
+from pocketforge.recipe.output_rules import Named, find_metric
+from pocketforge.records import (
+    GateResult,
+    How,
+    HowCompared,
+    HowCounted,
+    HowEstimated,
+    HowHere,
+    HowOnThePhone,
+    Measurement,
+    Verdict,
+)
 from pocketforge.registries import DEVICES
 from pocketforge.results.latency import latency_interval, load_range, what_settles
 from pocketforge.results.plugin_words import in_our_words
@@ -23,20 +35,33 @@ def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResu
     """Every budget against every target and device it names (all of them where it names none)."""
     timed = {name for name, metric in METRICS.items() if metric.place == "timed"}
     emulated = {via for via, info in DEVICES.items() if not info.keeps_time}
-    measured = {
-        (m.metric, m.target, m.device): m for m in measurements if m.metric not in timed or m.via not in emulated
-    }
+    taken = [m for m in measurements if m.metric not in timed or m.via not in emulated]
     results = []
     for budget in recipe.budgets:
-        metric = recipe.task_metric if budget.metric == THE_TASKS else budget.metric
+        named = _named(recipe, budget)
+        output = recipe.judged[named.output].name if named.output is not None else ""
+        measured = {(m.target, m.device): m for m in taken if m.metric == named.name and _is_of(m, output)}
         targets = [budget.target] if budget.target else [t.name for t in recipe.targets]
         for target in targets:
             for device in recipe.devices_of(budget):
-                results.append(_judge_one(budget, metric, target, device, measured.get((metric, target, device))))
+                results.append(_judge_one(budget, named.row, target, device, measured.get((target, device))))
     return tuple(results)
 
 
-def _judge_one(budget: Budget, metric: str, target: str, device: str, measurement: Measurement | None) -> GateResult:
+def _named(recipe: Recipe, budget: Budget) -> Named:
+    """What the budget's metric is. A recipe's rules hold that there is one."""
+    found = find_metric(recipe.task_metric if budget.metric == THE_TASKS else budget.metric, recipe.judged)
+    assert found is not None, "a recipe whose budget is on a metric that nothing takes is none"
+    return found
+
+
+def _is_of(measurement: Measurement, output: str) -> bool:
+    """Whether a value is of the wanted output: where there is one only, and of what is of none, nothing says which."""
+    how = measurement.how
+    return not output or not isinstance(how, HowCompared) or how.output in (None, output)
+
+
+def _judge_one(budget: Budget, row: Metric, target: str, device: str, measurement: Measurement | None) -> GateResult:
     if measurement is None:
         return GateResult(budget, target, device, None, None, "MISSING", "not measured")
     value = measurement.value
@@ -52,10 +77,10 @@ def _judge_one(budget: Budget, metric: str, target: str, device: str, measuremen
         reason = next(filter(None, (_undecided(measurement, how, interval, budget) for how in forms)), "")
         if reason:
             return GateResult(budget, target, device, measurement, value, "INCONCLUSIVE", reason)
-    is_kept = METRICS[metric].keeps(value, budget.limit)
+    is_kept = row.keeps(value, budget.limit)
     verdict = "PASS" if is_kept else "FAIL"
     if not is_kept:
-        side = "under the minimum" if METRICS[metric].better == "higher" else "over the maximum"
+        side = "under the minimum" if row.better == "higher" else "over the maximum"
         reason = f"{abs(value - budget.limit):.6g} {measurement.unit} {side}".replace("  ", " ")
     return GateResult(budget, target, device, measurement, value, verdict, reason)
 

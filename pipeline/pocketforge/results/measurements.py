@@ -14,6 +14,7 @@ from pocketforge.records import PYTORCH, UNTOLD, Artifact, How, HowCompared, Mea
 from pocketforge.results.devices import DeviceResult
 from pocketforge.results.file_metrics import file_values
 from pocketforge.results.plugin_words import structured
+from pocketforge.results.scores import values_of
 from pocketforge.run.walk import Outcome
 
 
@@ -50,7 +51,7 @@ def measurements_of(
         yield Measurement(
             metric=taken.metric,
             value=float(taken.value),
-            unit=METRICS[taken.metric].unit,
+            unit=METRICS[taken.metric].unit if taken.metric in METRICS else "",  # of a user's metric
             target=lane.target.name,
             artifact_sha256=model.sha256,
             via=taken.via,
@@ -75,15 +76,8 @@ def _of_model(reference: Reference) -> Iterator[_Taken]:
 
 
 def _of_outputs(outputs: Measured, runtime: str) -> Iterator[_Taken]:
-    """A file whose first output is not the model's has no accuracy, one of integers alone no SQNR."""
-    how = HowCompared(outputs.samples, runtime)
-    for metric, value in outputs.accuracy.items():
-        yield _Taken(metric, value, how=how)
-    if outputs.accuracy_drop is not None:
-        yield _Taken("accuracy_drop", outputs.accuracy_drop, how=how)
-    if outputs.sqnr_db is not None:
-        output = outputs.worst_output if len(outputs.outputs) > 1 else None
-        yield _Taken("parity_sqnr_db", outputs.sqnr_db, how=HowCompared(outputs.samples, runtime, output))
+    for each in values_of(outputs):
+        yield _Taken(each.metric, each.value, how=HowCompared(outputs.samples, runtime, each.output or None))
 
 
 def _of_devices(lane: Lane, model: Artifact, on_devices: Mapping[str, DeviceResult]) -> Iterator[_Taken]:

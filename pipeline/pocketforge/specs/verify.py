@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pocketforge.recipe.output import Output, scores_classes
 from pocketforge.recipe.target import Verify
 from pocketforge.specs.base import Spec
 
@@ -16,9 +17,10 @@ class VerifySpec(Spec):
         runtime: Whose files are run.
         scheme: Of the target.
         trained: Whether the target's `quantize.finetune` trained it: it is another model than the reference then.
-        task: classification or regression.
+        task: classification, regression or outputs.
         limits: The target's own `verify` table; what it leaves out, the scheme says.
         kernels: Those of this machine: a verdict is of the kernels that it came from.
+        judged: Outputs that have a role, in the recipe's words; those of a task have no name.
         legacy: The older TFLite runtime's environment, in words that change with it; empty where it is not asked.
     """
 
@@ -28,4 +30,9 @@ class VerifySpec(Spec):
     task: str
     limits: Verify
     kernels: str
+    judged: tuple[Output, ...] = ()
     legacy: str = ""
+
+    def scores_classes(self, output: str, position: int) -> bool:
+        """As recipe.output has it."""
+        return scores_classes(self.task, self.judged, output, position)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketforge.recipe.limits import DeviceLimits
+from pocketforge.recipe.output import Output
 from pocketforge.specs.base import Spec
 from pocketforge.specs.places import Place
 
@@ -16,13 +17,14 @@ class VerifyDeviceSpec(Spec):
     Attributes:
         runtime: The runtime that loads the file.
         scheme: Of the target.
-        task: classification or regression.
+        task: classification, regression or outputs.
         device: Where.
         eval_samples: On so many samples; 0 is all that there are.
         limits: What the device's own keys say of the outputs; what they leave out, the scheme says.
         emulator: What it runs in, or what built the program that runs it, in words that change when that does; empty
             for a runner of the user's.
         phone: What decides results on a phone (model, Android build, kernel); empty elsewhere.
+        judged: As `VerifySpec.judged`.
     """
 
     runtime: str
@@ -33,3 +35,4 @@ class VerifyDeviceSpec(Spec):
     limits: DeviceLimits
     emulator: str = ""
     phone: str = ""
+    judged: tuple[Output, ...] = ()

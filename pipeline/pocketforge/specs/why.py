@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pocketforge.recipe.output import Output, scores_classes
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.target import Verify
 from pocketforge.specs.base import Spec
@@ -19,11 +20,12 @@ class WhySpec(Spec):
         runtime: Of the target's file.
         scheme: Of the target.
         trained: Whether the scheme's form was trained: its limits are wider then.
-        task: The recipe's; argmax is compared in classification only.
+        task: The recipe's; argmax is compared of scores of classes only.
         limits: What verify held the file to.
         model: Where the model comes from, as stage `reference` has it.
         quantize: How the target was quantized; None where no step did.
         samples: How many of the eval split, from its beginning.
+        judged: As `VerifySpec.judged`.
     """
 
     target: str
@@ -35,3 +37,8 @@ class WhySpec(Spec):
     model: ModelSource
     quantize: Quantize | None
     samples: int
+    judged: tuple[Output, ...] = ()
+
+    def scores_classes(self, output: str, position: int) -> bool:
+        """As recipe.output has it."""
+        return scores_classes(self.task, self.judged, output, position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,13 @@ from pocketforge.data.dataset import Dataset, Samples, open_dataset
 from pocketforge.data.labels import repeated_names
 from pocketforge.data.preprocess import describe
 from pocketforge.data.sequences import write_steps
+from pocketforge.data.targets import Targets
+from pocketforge.data.targets_on_disk import TargetsWriter
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.metrics import Array
 from pocketforge.outcomes import files
-from pocketforge.outcomes.data import ClassCount, Counts, Sampled, SampleTensor
+from pocketforge.outcomes.data import ClassCount, Counts, NamedTarget, Sampled, SampleTensor
 from pocketforge.specs.data import DataSpec
 
 
@@ -27,38 +30,54 @@ def run(inputs: Mapping[str, Path], spec: DataSpec, out: Path, emit: events.Prog
 
     inputs: "data_root" (the folder that the source's relative paths are relative to), "labels" (a text file);
     both may be absent. Writes into `out`: calibration_K.npy and eval_K.npy for each model input K (N samples first, no
-    other batch dimension), eval_targets.npy (int64 labels, or float32), data.json. Raises ModelError for data that does
-    not fit.
+    other batch dimension), eval_targets.npy (int64 labels, or float32) or targets by name (data/targets_on_disk.py),
+    data.json. Raises ModelError for data that does not fit.
     """
     emit(0.0, f"reading {spec.source}")
     dataset = open_dataset(spec, resolver(inputs.get("data_root")), inputs.get("labels"))
     total = len(dataset.calibration) + len(dataset.eval)
     _write(dataset.calibration, out, "calibration", lambda done: emit(done / total, "calibration samples"))
     start = len(dataset.calibration)
-    targets = _write(dataset.eval, out, "eval", lambda done: emit((start + done) / total, "eval samples"))
-    np.save(out / "eval_targets.npy", targets)
+    found = _write(dataset.eval, out, "eval", lambda done: emit((start + done) / total, "eval samples"))
+    named: tuple[NamedTarget, ...] = ()
+    targets: Array | None = None
+    if spec.task == "outputs":
+        named = _write_named(found, dataset.eval, out)
+    else:
+        targets = np.asarray(found, np.int64 if spec.task == "classification" else np.float32)
+        np.save(out / "eval_targets.npy", targets)
     steps = 1
     if spec.sequence:
         steps = write_steps(out, "calibration", spec.sequence)
         if write_steps(out, "eval", spec.sequence) != steps:
             raise ModelError("data.source: calibration and eval samples have other numbers of steps")
-    files.write(out, _sampled(dataset, spec.source, out, targets, steps))
+    sampled = _sampled(dataset, spec.source, out, targets, named)
+    files.write(out, dataclasses.replace(sampled, steps=steps))
     emit(1.0, f"{start} calibration and {len(dataset.eval)} eval samples")
 
 
-def _write(samples: Samples, out: Path, name: str, progress: Callable[[int], None]) -> Array:
-    """Stream one split to `name`_K.npy; the targets come back as an array (they are small)."""
+def _write_named(found: Sequence[object], samples: Samples, out: Path) -> tuple[NamedTarget, ...]:
+    writer = TargetsWriter({each.name: each.kind for each in samples.targets})
+    for position, targets in enumerate(found):
+        assert isinstance(targets, Targets), "task outputs has targets by name"
+        writer.add(targets, samples.name(position))
+    return writer.write(out)
+
+
+def _write(samples: Samples, out: Path, name: str, progress: Callable[[int], None]) -> list[object]:
+    """Stream one split to `name`_K.npy; the targets come back as they are (they are small)."""
     first, first_target = samples[0]
     # Memory-mapped: 1000 images of 224×224 are 600 MB, and a phone-sized build machine need not hold them.
     arrays_on_disk = [
         create_samples(out / f"{name}_{number}.npy", array.dtype, (len(samples), *array.shape))
         for number, array in enumerate(first)
     ]
-    targets = []
+    targets: list[object] = []
     step = max(1, len(samples) // 20)
     for position in range(len(samples)):
         arrays, target = (first, first_target) if position == 0 else samples[position]
-        _check_same(arrays, np.shape(target), first, np.shape(first_target), samples.name(position))
+        shapes = [() if isinstance(each, Targets) else np.shape(each) for each in (target, first_target)]
+        _check_same(arrays, shapes[0], first, shapes[1], samples.name(position))
         for file, array in zip(arrays_on_disk, arrays, strict=True):
             file[position] = array
         targets.append(target)
@@ -66,7 +85,7 @@ def _write(samples: Samples, out: Path, name: str, progress: Callable[[int], Non
             progress(position + 1)
     for file in arrays_on_disk:
         file.flush()
-    return np.asarray(targets, np.int64 if samples.task == "classification" else np.float32)
+    return targets
 
 
 def _check_same(
@@ -83,7 +102,9 @@ def _check_same(
         )
 
 
-def _sampled(dataset: Dataset, source: str, out: Path, targets: Array, steps: int) -> Sampled:
+def _sampled(
+    dataset: Dataset, source: str, out: Path, targets: Array | None, named: tuple[NamedTarget, ...]
+) -> Sampled:
     """What data.json says."""
     splits = {"calibration": dataset.calibration, "train": dataset.train, "eval": dataset.eval}
     arrays = [np.load(path, mmap_mode="r") for path in sorted(out.glob("eval_[0-9]*.npy"), key=_number)]
@@ -101,11 +122,13 @@ def _sampled(dataset: Dataset, source: str, out: Path, targets: Array, steps: in
         ),
         ids_sha256={name: _ids_digest(samples.ids) for name, samples in splits.items()},
         inputs=tuple(_tensor(array) for array in arrays),
-        targets=_tensor(targets),
+        targets=None if targets is None else _tensor(targets),
         preprocess=describe(dataset.preprocess, dataset.value_max, dataset.source.reading),
-        eval_histogram=_histogram(dataset.labels, targets) if dataset.task == "classification" else None,
+        eval_histogram=(
+            _histogram(dataset.labels, targets) if targets is not None and dataset.task == "classification" else None
+        ),
         notes=tuple(note for note in (*dataset.source.notes(), repeated_names(dataset.labels)) if note),
-        steps=steps,
+        named=named,
     )
 
 

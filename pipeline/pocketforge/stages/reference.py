@@ -5,6 +5,7 @@ Every lane starts from the traced graph and is compared with these outputs.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +15,22 @@ import torch
 from torch import Tensor
 
 from pocketforge import events
+from pocketforge.accuracy.judging import make_judge
+from pocketforge.accuracy.score import Judge, in_words, score
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.data.sequences import stored_shape
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve, resolver
-from pocketforge.metrics import Array, accuracy, last_of_each
+from pocketforge.metrics import Array, last_of_each
 from pocketforge.model import load
 from pocketforge.model.arguments import bind
 from pocketforge.model.evaluate import evaluate, one_sample
+from pocketforge.model.kept import only_outputs
 from pocketforge.model.lazy import settle
 from pocketforge.model.structure import OutputPath, check_distinct, is_plain, leaves, names_of
 from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
+from pocketforge.outcomes.accuracy import OutputScore, by_metric
 from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.reference import ModelTensor, Reference, StateFed, StepSequence, WeightsRead
 from pocketforge.pruning.equality import telling_inputs
@@ -46,12 +51,12 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     emit(0.0, "building the model")
     traced = load_traced(inputs, spec, data)
     example = tuple(traced.program.example_inputs[0])
-    torch.export.save(traced.program, out / "model.pt2")
-    emit(0.2, "running the eval samples")
     taken = input_names(spec.inputs, traced.arguments or ("",) * len(example))
-    names = output_names(spec.outputs, traced.outputs, taken)
+    traced, names, kept = _without_dropped(traced, output_names(spec.outputs, traced.outputs, taken), spec)
     sequence = sequence_of(spec.inputs, names, data.steps)
     check_states(traced.program, sequence, names)
+    torch.export.save(traced.program, out / "model.pt2")
+    emit(0.2, "running the eval samples")
     outputs = evaluate(
         traced.program.module(),
         load_samples(inputs["data"], "eval"),
@@ -61,17 +66,15 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     for number, array in enumerate(outputs):
         np.save(out / f"outputs_{number}.npy", array)
     check_answers(names, outputs)
-    targets = np.load(inputs["data"] / "eval_targets.npy")
-    answers = last_of_each(outputs[0], len(targets))
-    if spec.task == "classification":
-        check_labels(answers, targets, data.labels)
-    elif answers.reshape(len(targets), -1).shape != targets.reshape(len(targets), -1).shape:
-        raise ModelError(f"the model's output has shape {answers.shape[1:]}, the targets have {targets.shape[1:]}")
+    judge = make_judge(spec.judged, names, spec.task, inputs["data"], data, resolver(inputs.get("data_root")))
+    check_targets(spec.task, outputs, judge, data)
+    scored = score(judge, dict(zip(names, outputs, strict=True)), "the model", check=True)
+    scores = tuple(in_words(each, judge) for each in scored)
     reference = Reference(
         parameters=traced.parameters,
         macs=traced.macs,
-        accuracy=accuracy(answers, targets, spec.task),
-        eval_samples=len(targets),
+        accuracy=by_metric(scores),
+        eval_samples=judge.targets.count,
         inputs=tuple(
             ModelTensor(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
             for name, tensor in zip(taken, example, strict=True)
@@ -82,9 +85,21 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         ),
         weights=traced.weights,
         sequence=sequence,
+        scores=scores,
+        kept=kept,
     )
     files.write(out, reference)
-    emit(1.0, f"{spec.metric} {reference.accuracy[spec.metric]:.4f}")
+    emit(1.0, _summary(scores))
+
+
+def _summary(scores: Sequence[OutputScore]) -> str:
+    """Each output's first metric."""
+    words = [
+        f"{name} {value:.4f}" + (f" ({each.output})" if len(scores) > 1 else "")
+        for each in scores
+        for name, value in list(each.metrics.items())[:1]
+    ]
+    return ", ".join(words) or "traced; no output is held against targets"
 
 
 def _shape_of(array: Array, number: int, sequence: StepSequence | None) -> tuple[int, ...]:
@@ -142,6 +157,45 @@ class Traced:
     outputs: tuple[OutputPath, ...]
     arguments: tuple[str, ...] = ()
     weights: WeightsRead | None = None
+
+
+def _without_dropped(
+    traced: Traced, names: list[str], spec: ReferenceSpec
+) -> tuple[Traced, list[str], tuple[int, ...]]:
+    """The model as files shall have it, the names of its outputs, and their positions where some are left out.
+
+    names: of all its outputs. Raises ModelError for `keep = false` of an output that the model does not have.
+    """
+    unknown = [name for name in spec.dropped if name not in names]
+    if unknown:
+        raise ModelError(f"keep = false of {', '.join(unknown)}: the model has outputs {', '.join(names)}")
+    if not spec.dropped:
+        return traced, names, ()
+    module, example = traced.program.module(), tuple(traced.program.example_inputs[0])
+    kept = [position for position, name in enumerate(names) if name not in spec.dropped]
+    with only_outputs(module, kept) as smaller:
+        program = load.trace(smaller, example)
+    graph = program.module()
+    smaller_model = dataclasses.replace(
+        traced,
+        program=program,
+        parameters=load.count_parameters(graph),
+        macs=load.count_macs(graph, example),
+        outputs=tuple(traced.outputs[position] for position in kept),
+    )
+    return smaller_model, [names[position] for position in kept], tuple(kept)
+
+
+def check_targets(task: str, outputs: Sequence[Array], judge: Judge, data: Sampled) -> None:
+    """Raises ModelError where a task's first output, or one that has labels, does not fit the targets or the labels."""
+    first = last_of_each(outputs[0], judge.targets.count)
+    if task == "classification":
+        check_labels(first, np.asarray(judge.targets.batch("label", 0, judge.targets.count)), data.labels)
+    elif task == "regression":
+        count = judge.targets.count
+        targets = np.asarray(judge.targets.batch("value", 0, count))
+        if first.reshape(count, -1).shape != targets.reshape(count, -1).shape:
+            raise ModelError(f"the model's output has shape {first.shape[1:]}, the targets have {targets.shape[1:]}")
 
 
 def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) -> Traced:

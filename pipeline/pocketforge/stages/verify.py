@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from pocketforge import events
+from pocketforge.accuracy.judging import make_judge, with_names
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.outputs import named_outputs
 from pocketforge.errors import ModelError
+from pocketforge.files import resolver
 from pocketforge.measure.file_checks import (
     Truth,
     check,
@@ -24,6 +26,7 @@ from pocketforge.measure.file_checks import (
     check_promise,
     measure,
     summary,
+    truth_of,
 )
 from pocketforge.measure.older_tflite import NAME, run_older
 from pocketforge.measure.on_host import run_file
@@ -40,14 +43,16 @@ from pocketforge.specs.verify import VerifySpec
 
 
 def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Progress) -> None:
-    """inputs: "data", "reference", "export", "quantize" (where a step quantized the model).
+    """inputs: "data", "reference", "export", "quantize" (where a step quantized the model), "data_root" (the recipe's
+    folder, for metrics of the user's).
 
     Writes verify.json, verdict.json and the file's outputs (outputs_0.npy …). Raises ToolFailed when a file does not
     load or run, ModelError for limits of an output that the model does not have.
     """
     exported = files.read(inputs["export"], Exported)
     reference = files.read(inputs["reference"], Reference)
-    limits = _limits(spec, [tensor.name for tensor in reference.outputs])
+    names = [tensor.name for tensor in reference.outputs]
+    limits = _limits(spec, names)
     truth = _truth(inputs, spec, reference)
     checks = check_layouts(exported.inputs, inputs["data"]) + check_promise(exported, reference)
     measured: dict[str, Measured] = {}
@@ -81,7 +86,7 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
 
 
 def _limits(spec: VerifySpec, outputs: Sequence[str]) -> Limits:
-    limits = verify_limits(spec.scheme, spec.limits, trained=spec.trained)
+    limits = verify_limits(spec.scheme, spec.limits, with_names(spec.judged, outputs, spec.task), trained=spec.trained)
     unknown = set(limits.by_output) - set(outputs)
     if unknown:
         raise ModelError(
@@ -94,12 +99,12 @@ def _limits(spec: VerifySpec, outputs: Sequence[str]) -> Limits:
 def _truth(inputs: Mapping[str, Path], spec: VerifySpec, reference: Reference) -> Truth:
     """What the files' outputs are held against."""
     names = [tensor.name for tensor in reference.outputs]
-    return Truth(
-        outputs=named_outputs(inputs["reference"], names),
-        targets=np.load(inputs["data"] / "eval_targets.npy"),
-        task=spec.task,
-        graph=read_graph(inputs["quantize"], names) if "quantize" in inputs else None,
+    data = inputs["data"]
+    judge = make_judge(
+        spec.judged, names, spec.task, data, files.read(data, Sampled), resolver(inputs.get("data_root"))
     )
+    graph = read_graph(inputs["quantize"], names) if "quantize" in inputs else None
+    return truth_of(named_outputs(inputs["reference"], names), judge, spec.task, graph)
 
 
 def check_layouts(promised: Iterable[TensorSpec], data: Path) -> list[FileCheck]:

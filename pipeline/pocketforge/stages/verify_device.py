@@ -15,15 +15,17 @@ from pkgutil import resolve_name
 import numpy as np
 
 from pocketforge import events
+from pocketforge.accuracy.judging import make_judge
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.outputs import Output, named_outputs, stored_outputs
-from pocketforge.files import hash_file
-from pocketforge.measure.file_checks import Truth, check, check_limits, measure, measure_parity, summary
+from pocketforge.files import hash_file, resolver
+from pocketforge.measure.file_checks import check, check_limits, measure, measure_parity, summary, truth_of
 from pocketforge.measure.kernels_judged import judged_on, limits_there, place_in_words, with_steps
 from pocketforge.measure.quantized_graph import output_scales
 from pocketforge.metrics import Array
 from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
@@ -53,11 +55,12 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: eve
     answer = _run_there(inputs, spec, exported.model_in(inputs["export"]), _Given(rows, steps, states), out)
     outputs = stored_outputs(out, exported.outputs)
     names = [tensor.name for tensor in reference.outputs]
-    truth = Truth(
-        outputs=tuple(output.first(rows) for output in named_outputs(inputs["reference"], names)),
-        targets=np.load(inputs["data"] / "eval_targets.npy")[:samples],
-        task=spec.task,
-    )
+    data = inputs["data"]
+    judge = make_judge(
+        spec.judged, names, spec.task, data, files.read(data, Sampled), resolver(inputs.get("data_root"))
+    ).first(samples)
+    first = tuple(output.first(rows) for output in named_outputs(inputs["reference"], names))
+    truth = truth_of(first, judge, spec.task)
     host = _in_order([output.first(rows) for output in host], names)
     against_host = measure_parity(outputs, host, classes=truth.is_classification)
     if "quantize" in inputs:

@@ -97,7 +97,7 @@ def judge(chain: Sequence[Form], spec: WhySpec, outputs: Sequence[ModelOutput]) 
         judged = []
         for number, each in enumerate(outputs):
             limit = limit_for(form.name, row.before, spec, each.name)
-            classes = spec.task == "classification" and number == 0
+            classes = spec.scores_classes(each.name, number)
             against = Against(row.before, limit, classes, costs.get(number))
             judged.append(judge_output(each, form.outputs[number], last[number], first[number], against))
         rows.append(_with_worst(row, judged))
@@ -130,9 +130,8 @@ def _costs(chain: Sequence[Form], spec: WhySpec, outputs: Sequence[ModelOutput])
     graph = forms.get("converted", forms.get("prepared"))
     if graph is None or graph.outputs is None or exported is None:
         return {}
-    classes = spec.task == "classification"
     return {
-        k: compare(shaped(graph.outputs[k], exported[k]), exported[k], classes=classes and k == 0)
+        k: compare(shaped(graph.outputs[k], exported[k]), exported[k], classes=spec.scores_classes(each.name, k))
         for k, each in enumerate(outputs)
         if not each.is_exact
     }

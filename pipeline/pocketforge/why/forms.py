@@ -34,6 +34,7 @@ class Form:
         module: Of a form that PyTorch runs.
         program: Of a form that an exporter could start from.
         taps: Layer → where its output is in `graph`; layers have the traced graph's names in every form.
+        kept: Positions of the module's outputs that files have; empty for all.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Form:
     module: nn.Module | None = None
     program: torch.export.ExportedProgram | None = None
     taps: dict[str, Tap] = field(default_factory=dict)
+    kept: tuple[int, ...] = ()
 
     @property
     def graph(self) -> torch.fx.GraphModule:
@@ -53,7 +55,10 @@ class Form:
     def run(self, samples: Sequence[Array], progress: Progress, sequence: StepSequence | None = None) -> None:
         """Fill `outputs`."""
         assert self.module is not None
-        self.outputs = evaluate(self.module, samples, progress, sequence=sequence)
+        if sequence is not None and self.kept:
+            sequence = sequence.before_dropping(self.kept)
+        outputs = evaluate(self.module, samples, progress, sequence=sequence)
+        self.outputs = [outputs[position] for position in self.kept] if self.kept else outputs
 
 
 def eager(inputs: Mapping[str, Path], spec: WhySpec) -> Form:
@@ -61,7 +66,8 @@ def eager(inputs: Mapping[str, Path], spec: WhySpec) -> Form:
     about = "the PyTorch module with the trained weights"
     if spec.model.definition.endswith(".pt2"):
         return Form("eager", about, missing="the definition is a traced graph already")
-    return Form("eager", about, module=open_checkpoint(inputs, spec.model).module.eval())
+    kept = files.read(inputs["reference"], Reference).kept
+    return Form("eager", about, module=open_checkpoint(inputs, spec.model).module.eval(), kept=kept)
 
 
 def exported(inputs: Mapping[str, Path]) -> Form:

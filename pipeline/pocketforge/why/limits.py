@@ -59,7 +59,7 @@ def limit_for(stage: str, before: str, spec: WhySpec, output: str = "") -> Limit
     scheme = SCHEMES[spec.scheme]
     first = scheme.first_seen
     pays = not scheme.keeps_numbers and (stage == first or (before == "exported" and stage == "converted"))
-    known = verify_limits(spec.scheme, spec.limits, trained=spec.trained)
+    known = verify_limits(spec.scheme, spec.limits, spec.judged, trained=spec.trained)
     limits = known.of(output)
     if pays:
         return Limit(

@@ -1,0 +1,70 @@
+"""By what a recipe judges the outputs of a model: its words, the data's targets and the model's names put together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from pocketforge.accuracy.post import About
+from pocketforge.accuracy.score import Judge
+from pocketforge.data.targets_on_disk import stored_targets
+from pocketforge.errors import ModelError
+from pocketforge.files import Resolve
+from pocketforge.outcomes.data import Sampled
+from pocketforge.recipe.names import suggest
+from pocketforge.recipe.output import Output, labelled
+
+_CHANNELS = (1, 3, 4)
+
+
+def make_judge(
+    judged: Sequence[Output], names: Sequence[str], task: str, data: Path, sampled: Sampled, resolve: Resolve
+) -> Judge:
+    """judged: the recipe's. names: of the model's outputs, in order. data: the folder of stage `data`."""
+    outputs = with_names(judged, names, task)
+    of_labels = labelled(outputs)
+    return Judge(
+        outputs=outputs,
+        targets=stored_targets(data, sampled),
+        about=About(sampled.labels, _image_size(sampled)),
+        labelled=of_labels.name if of_labels else "",
+        resolve=resolve,
+    )
+
+
+def with_names(judged: Sequence[Output], names: Sequence[str], task: str) -> tuple[Output, ...]:
+    """The recipe's outputs, each with the model's name of it. A task is about the first output.
+
+    Raises ModelError for an [[output]] that the model does not have, and for an output without a role.
+    """
+    if len(judged) == 1 and not judged[0].name and (task != "outputs" or len(names) == 1):
+        return (dataclasses.replace(judged[0], name=names[0]),)
+    listed = ", ".join(names)
+    for output in judged:
+        if output.name not in names:
+            what = (
+                f"[[output]] names {output.name!r}{suggest(output.name, names)}" if output.name else "name is missing"
+            )
+            raise ModelError(
+                f"the model gives {len(names)} outputs ({listed}): {what}",
+                "each [[output]] has the name of one; model.outputs names them in their order",
+            )
+    if task == "outputs":
+        left = [name for name in names if name not in {output.name for output in judged}]
+        if left:
+            raise ModelError(
+                f"no [[output]] says what the model's {', '.join(map(repr, left))} is (outputs: {listed})",
+                'give each a role ("state" for what goes into the next call), or keep = false to leave it out of files',
+            )
+    return tuple(judged)
+
+
+def _image_size(sampled: Sampled) -> tuple[int, int] | None:
+    """Height and width of the first input that is an image."""
+    for each in sampled.inputs:
+        if len(each.shape) == 3:
+            first, second, last = each.shape
+            planes_last = sampled.preprocess.output == "NHWC" or (first not in _CHANNELS and last in _CHANNELS)
+            return (first, second) if planes_last else (second, last)
+    return None

@@ -1,0 +1,207 @@
+"""The metrics of every output that a recipe judges, of PyTorch's outputs or a file's, streamed over the samples."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pocketforge.accuracy.base import Array, Figures, Tally, Unfit
+from pocketforge.accuracy.boxes import as_boxes, detected
+from pocketforge.accuracy.classes import BinaryTally, LogitsTally, MultilabelTally, TokensTally
+from pocketforge.accuracy.detection import BoxesTally
+from pocketforge.accuracy.exact import Value, as_float, loss
+from pocketforge.accuracy.places import KeypointsTally, MaskTally
+from pocketforge.accuracy.post import About, as_logit, probabilities_fault, processed
+from pocketforge.accuracy.signals import ImageTally, TextTally, WaveformTally
+from pocketforge.accuracy.user import UserTally, call_post, user_object
+from pocketforge.accuracy.vectors import EmbeddingTally, RegressionTally
+from pocketforge.data.targets_on_disk import TargetBatches
+from pocketforge.errors import ModelError
+from pocketforge.files import Resolve
+from pocketforge.metrics import last_of_each
+from pocketforge.outcomes.accuracy import OutputScore
+from pocketforge.recipe.budget import METRICS
+from pocketforge.recipe.output import Output, user_code
+from pocketforge.recipe.roles import DETECTION
+
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """By what outputs are judged.
+
+    Attributes:
+        outputs: The recipe's that are judged, each with a name.
+        targets: Of the samples.
+        about: What post-processing has to know.
+        labelled: The output whose classes (or letters) the labels name; empty for none.
+        resolve: Makes a path of the recipe absolute: of the user's metrics and post-processing.
+    """
+
+    outputs: tuple[Output, ...]
+    targets: TargetBatches
+    about: About
+    labelled: str
+    resolve: Resolve
+
+    def about_of(self, output: Output) -> About:
+        """What post-processing of one output has to know: labels are one output's alone."""
+        return self.about if output.name == self.labelled else dataclasses.replace(self.about, labels=())
+
+    def first(self, count: int) -> Judge:
+        """On the first samples only."""
+        return dataclasses.replace(self, targets=self.targets.first(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One output's metrics before they become floats.
+
+    Attributes:
+        output: The recipe's.
+        figures: Its values, exact where they are ratios of counts.
+    """
+
+    output: Output
+    figures: Figures
+
+
+def score(judge: Judge, answers: Mapping[str, Array], whose: str, *, check: bool = False) -> tuple[Scored, ...]:
+    """Every output that has metrics and is among the answers. answers: output → its values, samples first.
+
+    whose: for errors, `the model` or `the file`. check: also that the recipe takes scores for what they are. Raises
+    ModelError where a metric cannot be taken, is no number, or the user's code raises.
+    """
+    # Of sequences what the last step gave counts.
+    answers = {name: last_of_each(values, judge.targets.count) for name, values in answers.items()}
+    scored = []
+    for output in judge.outputs:
+        if not output.metric_names or output.role in DETECTION - {"boxes"} or output.name not in answers:
+            continue
+        name = f"output {output.name!r} of {whose} (role {output.role})"
+        try:
+            figures = _figures(judge, output, answers, name, check=check)
+        except Unfit as error:
+            raise ModelError(
+                f"{name}: {error}", "docs/outputs.md says what each role's outputs and targets are"
+            ) from None
+        scored.append(Scored(output, figures))
+    return tuple(scored)
+
+
+def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: str, *, check: bool) -> Figures:
+    ours = [name for name in output.metric_names if name in METRICS]
+    tally = tally_of(output) if ours else None
+    about = judge.about_of(output)
+    group = {each.role: each for each in judge.outputs if each.role in DETECTION} if output.role == "boxes" else {}
+    names = [each.name for each in group.values() if each.name in answers] or [output.name]
+    least, most = math.inf, -math.inf
+    with contextlib.ExitStack() as around:
+        own = [
+            UserTally(each, *around.enter_context(user_object(each.file, each.name, "metric", judge.resolve)), whose)
+            for each in output.user_metrics
+        ]
+        code = user_code(output.post.type)
+        post = around.enter_context(user_object(*code, "post", judge.resolve)) if code else None
+        for start in range(0, judge.targets.count, BATCH):
+            stop = min(start + BATCH, judge.targets.count)
+            values = {name: np.asarray(answers[name][start:stop]) for name in names}
+            targets = {name: judge.targets.batch(name, start, stop) for name in judge.targets.listed}
+            if output.role in ("multilabel", "binary"):
+                least, most = min(least, float(values[output.name].min())), max(most, float(values[output.name].max()))
+            if post is not None:
+                predictions = call_post(post, {n: np.asarray(a[start:stop]) for n, a in answers.items()}, whose)
+                predictions = as_boxes(predictions) if output.role == "boxes" else predictions
+            elif output.role == "boxes":
+                by_role = {role: values[each.name] for role, each in group.items() if each.name in values}
+                predictions = detected(group, by_role, about)
+            else:
+                predictions = processed(output, values[output.name], targets, about)
+            if tally is not None:
+                tally.add(predictions, targets)
+            for each in own:
+                each.add({**values, output.name: predictions}, targets)
+        fault = probabilities_fault(output, least, most) if check else ""
+        if fault:
+            raise Unfit(fault)
+        found = tally.figures(ours) if tally is not None else Figures({}, {}, judge.targets.count)
+        values_of: dict[str, Value] = {name: found.values[name] for name in ours}
+        values_of |= {each.own.name: each.value() for each in own}
+    return _finite(Figures(values_of, found.classes, found.counted, found.why))
+
+
+def _finite(figures: Figures) -> Figures:
+    for name, value in figures.values.items():
+        if not math.isfinite(value):
+            raise Unfit(f"{name} is {float(value)}: {figures.why.get(name, 'its samples give none')}")
+    return figures
+
+
+def tally_of(output: Output) -> Tally:
+    """What counts an output's metrics."""
+    target, threshold = output.held_against, output.post.threshold
+    if output.processed == "sigmoid":
+        threshold = as_logit(threshold)
+    match output.role:
+        case "logits":
+            return LogitsTally(target)
+        case "multilabel":
+            return MultilabelTally(target, threshold)
+        case "binary":
+            return BinaryTally(target, threshold)
+        case "regression":
+            return RegressionTally(target)
+        case "segmentation":
+            return MaskTally(target)
+        case "boxes":
+            return BoxesTally(target)
+        case "keypoints" | "heatmap":
+            return KeypointsTally(target)
+        case "embedding":
+            return EmbeddingTally(target)
+        case "tokens":
+            return TokensTally(target)
+        case "sequence":
+            return TextTally(target)
+        case "image":
+            return ImageTally(target, output.post.white, with_ssim="ssim" in output.metric_names)
+        case "waveform":
+            return WaveformTally(target)
+    raise AssertionError(f"role {output.role} has no metrics")
+
+
+def in_words(scored: Scored, judge: Judge) -> OutputScore:
+    """For JSON: floats, and classes by their names."""
+    labels = judge.about_of(scored.output).labels
+    figures = scored.figures
+    wanted = set(scored.output.metric_names)
+    return OutputScore(
+        output=scored.output.name,
+        role=scored.output.role,
+        metrics={name: as_float(value) for name, value in figures.values.items()},
+        counted=figures.counted,
+        classes={
+            name: {_label(labels, number): as_float(value) for number, value in each.items()}
+            for name, each in figures.classes.items()
+            if name in wanted and each
+        },
+    )
+
+
+def _label(labels: tuple[str, ...], number: int) -> str:
+    return labels[number] if number < len(labels) and len(set(labels)) == len(labels) else str(number)
+
+
+def drops(before: Scored, after: Scored) -> dict[str, float]:
+    """Metric → how much worse it is than before, in its unit."""
+    better = {own.name: own.better for own in after.output.user_metrics}
+    return {
+        name: loss(before.figures.values[name], value, better.get(name) or METRICS[name].better)
+        for name, value in after.figures.values.items()
+    }

@@ -1,0 +1,11 @@
+"""A metric of the user's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def worst_digit(outputs: dict[str, Any], targets: dict[str, Any]) -> float:
+    """Share of right answers of the digit that has the fewest."""
+    right = outputs["number"].argmax(1) == targets["label"]
+    return min(float(right[targets["label"] == digit].mean()) for digit in range(10))
