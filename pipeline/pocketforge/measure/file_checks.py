@@ -14,7 +14,7 @@ import numpy as np
 from pocketforge.accuracy.score import Judge, Scored, drops, in_words, score
 from pocketforge.devices.base import RunAnswer
 from pocketforge.devices.outputs import Output, paired
-from pocketforge.metrics import Array, argmax_agreement, compare, equal_share
+from pocketforge.metrics import Array, argmax_agreement, compare, equal_share, last_of_each
 from pocketforge.outcomes.accuracy import OutputScore, by_metric
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
@@ -175,9 +175,12 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
     if first is None or not truth.is_classification:
         return measured
     simulated = graph.outputs[0].values if graph else None
+    samples = truth.judge.targets.count
     return dataclasses.replace(
         measured,
-        argmax_agreement=argmax_agreement(first[0].values, reference[0].values),
+        argmax_agreement=argmax_agreement(
+            *(last_of_each(each, samples) for each in (first[0].values, reference[0].values))
+        ),
         accuracy_drop=scores[0].drops["accuracy_top1"] if scores else None,
         graph_argmax_agreement=(
             None if simulated is None else argmax_agreement(first[0].first(len(simulated)).values, simulated)

@@ -17,6 +17,7 @@ from pocketforge.recipe.device import (
     gives,
 )
 from pocketforge.recipe.faults import Fault, WrongTable
+from pocketforge.recipe.input_rules import faults_of_inputs
 from pocketforge.recipe.metric import Metric, Task
 from pocketforge.recipe.metrics_of_outputs import metrics_of_role
 from pocketforge.recipe.model import Model
@@ -73,6 +74,7 @@ class Recipe:
         faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets()]
         lists = lists_of(self.data.preprocess)
         faults += [fault.inside("data.preprocess") for fault in name_faults(lists, self.model.input_names)]
+        faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._needs_a_task())
         if faults:
             raise WrongTable(*faults)
 
@@ -210,8 +212,7 @@ class Recipe:
 
     def _fault_cores(self) -> list[Fault]:
         """ARM cores, emulated or a phone's, and a runtime that has no program for them."""
-        hosts = _x86_hosts(self.devices)
-        cores = [d.name for d in self.devices if DEVICES[d.via].native and d.name not in hosts]
+        cores = self._other_cores()
         return [
             Fault(
                 f"{target.runtime} has no program for ARM cores, so it cannot run on device {cores[0]!r}; runtimes "
@@ -221,6 +222,11 @@ class Recipe:
             for index, target in enumerate(self.targets)
             if cores and RUNTIMES[target.runtime].native is None
         ]
+
+    def _other_cores(self) -> list[str]:
+        """Names of the devices that are ARM's."""
+        hosts = _x86_hosts(self.devices)
+        return [d.name for d in self.devices if DEVICES[d.via].native and d.name not in hosts]
 
     def _fault_budgets(self) -> list[Fault]:
         faults: list[Fault] = []

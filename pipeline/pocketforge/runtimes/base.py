@@ -30,7 +30,7 @@ class ExportRequest:
         input_names: By which an app feeds them.
         output_names: By which an app finds them.
         layout: Asked of the file, for images: NCHW or NHWC.
-        io: float32 or int8: what quantized files take and give.
+        io: float32, int8 or uint8: what quantized files take and give.
         opset: Of ONNX; None for the exporter's choice.
         model_layout: What PyTorch's model takes.
         scheme: Of the target.

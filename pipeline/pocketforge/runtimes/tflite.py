@@ -52,7 +52,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     if request.is_dynamic:
         data = fold_linear_weights(data)
     data, warnings = _store_weights(request, data, encodings)
-    edited, interface = set_interface(data, request.input_names, request.output_names, float_io=request.io == "float32")
+    edited, interface = set_interface(data, request.input_names, request.output_names, io=request.io)
     path.write_bytes(edited)
     shapes = [tuple(t.shape) for t in example]
     dtypes = [_narrowed(str(t.dtype).removeprefix("torch.")) for t in example]
@@ -60,7 +60,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         TensorSpec(
             name,
             shape,
-            "int8" if name in interface else dtype,
+            request.io if name in interface else dtype,
             request.file_layout if len(shape) == 4 else "",
             *interface.get(name, (None, None)),
         )
@@ -70,7 +70,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         TensorSpec(
             tensor.name,
             tensor.shape,
-            "int8" if tensor.name in interface else _narrowed(tensor.dtype),
+            request.io if tensor.name in interface else _narrowed(tensor.dtype),
             "",
             *interface.get(tensor.name, (None, None)),
         )
