@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from release_build import RELEASE
+from warm_server import warm_stages
 
 from pocketforge import events
 from pocketforge.facts.gather import gather
@@ -103,7 +104,8 @@ class DigitsParts:
     def _folders(self, keys: set[str]) -> dict[str, Path]:
         for step in self._steps(keys):
             self._copy_if_made(step)
-        outcome = run_part(self.plan, keys, self.cache, "test", _changed_is_an_error)
+        with warm_stages():  # a worker has one fork server, not one for these parts and one for its builds
+            outcome = run_part(self.plan, keys, self.cache, "test", _changed_is_an_error)
         self._used |= keys
         return {key: outcome.entries[key].files for key in keys}
 

@@ -40,7 +40,7 @@ _warm_pid: int | None = None
 
 def everything() -> list[str]:
     """What any build's server imports, each module once, and patterns that stages would trace anew, each for itself."""
-    preloads = [*(stage.preload for stage in STAGES.values()), *(runtime.preload for runtime in RUNTIMES.values())]
+    preloads = [*((*stage.preload, stage.module) for stage in STAGES.values()), *(r.preload for r in RUNTIMES.values())]
     modules = [name for preload in preloads for name in preload]
     return list(dict.fromkeys([*modules, "warm_patterns"]))
 

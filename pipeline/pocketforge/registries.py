@@ -339,7 +339,8 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         run_libraries=("ai-edge-litert",),
         title="LiteRT",
         extra="tflite",
-        preload=("litert_torch",),
+        # What its layout pass computes with, and imports in the middle of each conversion.
+        preload=("litert_torch", "scipy.cluster.hierarchy", "scipy.sparse.csgraph"),
         layouts=("NCHW", "NHWC"),
         io=("float32", "int8", "uint8"),
         refused_inputs={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -128,15 +129,13 @@ def sources(*folders: Path) -> Iterator[tuple[Path, str, str]]:
             yield path, module, module if path.name == "__init__.py" else module.rpartition(".")[0]
 
 
-def all_imports(*folders: Path) -> list[Import]:
+@functools.cache
+def imports_of(folder: Path) -> list[Import]:
+    """Once a run, and not when tests are collected, which each worker does."""
     found: list[Import] = []
-    for path, _, package in sources(*folders):
+    for path, _, package in sources(folder):
         found += imports_in(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)), package)
     return found
-
-
-IMPORTS = all_imports(PACKAGE)
-BENCH_IMPORTS = all_imports(BENCH)
 
 
 def arrows(imports: list[Import]) -> dict[str, set[str]]:
@@ -201,7 +200,7 @@ def told(found: list[Import]) -> str:
 
 
 def only_in(library: Callable[[Import], bool], place: Callable[[Import], bool]) -> list[Import]:
-    return [i for i in IMPORTS if library(i) and not place(i)]
+    return [i for i in imports_of(PACKAGE) if library(i) and not place(i)]
 
 
 def test_the_reader_of_imports_finds_them_all() -> None:
@@ -239,8 +238,8 @@ def test_circles_are_seen_through_other_modules() -> None:
 
 
 def test_there_are_files_to_check() -> None:
-    files = {i.file for i in IMPORTS}
-    assert len(files) > 200 and len({i.file for i in BENCH_IMPORTS}) > 20
+    files = {i.file for i in imports_of(PACKAGE)}
+    assert len(files) > 200 and len({i.file for i in imports_of(BENCH)}) > 20
     assert set(ROW) == {path.stem if path.is_file() else path.name for path in rooms()}
 
 
@@ -259,7 +258,7 @@ def test_no_file_is_loose_at_the_root() -> None:
 
 def test_each_room_imports_what_stands_below_it_only() -> None:
     wrong = []
-    for i in IMPORTS:
+    for i in imports_of(PACKAGE):
         ours, theirs = room_of(module_of(ROOT / i.file)), room_of(i.name)
         if not ours or ours == "__main__" or not theirs or ours == theirs:
             continue
@@ -288,19 +287,19 @@ def test_what_is_echoed_goes_through_one_place_that_makes_a_line_of_it() -> None
 
 
 def test_nothing_imports_the_package_s_own_face() -> None:
-    assert not (wrong := [i for i in IMPORTS if i.name == "pocketforge"]), told(wrong)
+    assert not (wrong := [i for i in imports_of(PACKAGE) if i.name == "pocketforge"]), told(wrong)
 
 
-@pytest.mark.parametrize("imports", [IMPORTS, BENCH_IMPORTS], ids=["pocketforge", "android_bench"])
-def test_no_modules_import_each_other(imports: list[Import]) -> None:
-    assert circles(arrows(imports)) == []
+@pytest.mark.parametrize("folder", [PACKAGE, BENCH], ids=["pocketforge", "android_bench"])
+def test_no_modules_import_each_other(folder: Path) -> None:
+    assert circles(arrows(imports_of(folder))) == []
 
 
 def test_what_a_plan_is_made_of_imports_the_standard_library_and_its_own_layers_only() -> None:
     own = of("pocketforge")
     wrong = [
         i
-        for i in IMPORTS
+        for i in imports_of(PACKAGE)
         if inside(*STANDARD_LIBRARY_ONLY)(i)
         and not own(i)
         and i.name.partition(".")[0] not in sys.stdlib_module_names
@@ -314,7 +313,7 @@ def test_what_a_plan_is_made_of_imports_the_standard_library_and_its_own_layers_
 def test_the_bench_of_phones_imports_the_standard_library_and_itself_only() -> None:
     wrong = [
         i
-        for i in BENCH_IMPORTS
+        for i in imports_of(BENCH)
         if not of("android_bench")(i) and i.name.partition(".")[0] not in sys.stdlib_module_names
     ]
     assert not wrong, told(wrong)
@@ -400,7 +399,7 @@ def test_a_runtime_file_imports_its_own_toolchain_only() -> None:
     }
     wrong = [
         i
-        for i in IMPORTS
+        for i in imports_of(PACKAGE)
         if i.file.startswith("pipeline/pocketforge/runtimes/")
         for runtime, mine in own.items()
         if runtime in Path(i.file).stem
@@ -412,7 +411,7 @@ def test_a_runtime_file_imports_its_own_toolchain_only() -> None:
 
 def test_no_stage_imports_a_stage() -> None:
     stages = inside("stages/")
-    wrong = [i for i in IMPORTS if stages(i) and i.name.startswith("pocketforge.stages.")]
+    wrong = [i for i in imports_of(PACKAGE) if stages(i) and i.name.startswith("pocketforge.stages.")]
     assert not wrong, told(wrong)
 
 
@@ -423,7 +422,7 @@ def test_no_runtime_imports_another() -> None:
         return next((r for r in RUNTIMES if r in name.rpartition("/")[2].rpartition(".")[2]), None)
 
     wrong = []
-    for i in IMPORTS:
+    for i in imports_of(PACKAGE):
         if i.file.startswith("pipeline/pocketforge/runtimes/") and i.name.startswith("pocketforge.runtimes."):
             ours, theirs = runtime_of(i.file.removesuffix(".py")), runtime_of(i.name)
             if theirs is not None and theirs != ours:
@@ -433,7 +432,7 @@ def test_no_runtime_imports_another() -> None:
 
 def test_stages_runtimes_and_devices_never_see_the_plan_or_the_walk() -> None:
     walk = of("pocketforge.run.walk", "pocketforge.run.part", "pocketforge.plan")
-    wrong = [i for i in IMPORTS if inside("stages/", "runtimes/", "devices/", "data/")(i) and walk(i)]
+    wrong = [i for i in imports_of(PACKAGE) if inside("stages/", "runtimes/", "devices/", "data/")(i) and walk(i)]
     assert not wrong, told(wrong)
 
 
@@ -443,7 +442,7 @@ def test_android_bench_is_the_devices_alone() -> None:
 
 
 def test_models_are_loaded_by_path_never_imported() -> None:
-    wrong = [i for i in IMPORTS if of("models", "tests")(i)]
+    wrong = [i for i in imports_of(PACKAGE) if of("models", "tests")(i)]
     assert not wrong, told(wrong)
 
 

@@ -90,7 +90,7 @@ class Steps:
             paths=dict(more.get("paths", {})),
             after=after,
             exclusive=more.get("exclusive", False),
-            preload=info.preload + more.get("preload", ()),
+            preload=(*info.preload, *more.get("preload", ()), info.module),
             place=more.get("place", ""),
             files={role: self.facts.files[role] for role in reads if role in self.facts.files},
             roots=self._roots,
