@@ -43,14 +43,14 @@ def stdout_to_stderr() -> Iterator[None]:
             yield
         finally:
             if kept is not None:
+                _flush()
                 os.dup2(kept, 1)
                 os.close(kept)
 
 
 def _swapped() -> int | None:
     """Let descriptor 1 be what 2 is. Gives a copy of what it was; None where one of them is closed."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.__stdout__.flush()  # type: ignore[union-attr]  # None without a terminal: AttributeError
+    _flush()
     try:
         kept = os.dup(1)
     except OSError:
@@ -61,6 +61,12 @@ def _swapped() -> int | None:
         os.close(kept)
         return None
     return kept
+
+
+def _flush() -> None:
+    """What was written by Python's own stream goes where descriptor 1 goes now, and not where it goes later."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.__stdout__.flush()  # type: ignore[union-attr]  # None without a terminal: AttributeError
 
 
 def _is_the_users(error: BaseException) -> bool:

@@ -125,7 +125,7 @@ def test_what_is_missing_but_optional_is_no_failure(cli, monkeypatch, environmen
 
 def test_a_toolchain_that_does_not_import_is_as_good_as_missing(cli, monkeypatch):
     broken = dataclasses.replace(RUNTIMES["onnx"], preload=("json", "no_such_module"))
-    monkeypatch.setattr(doctor, "RUNTIMES", {"onnx": broken})
+    monkeypatch.setattr(RUNTIMES, "ours", {"onnx": broken})
     real = doctor.import_trouble
     monkeypatch.setattr(doctor, "import_trouble", lambda m: real(m) if "no_such_module" in m else "")
     monkeypatch.setattr(doctor, "_engines", lambda: doctor.Row("torch engines", "ok", ""))

@@ -41,10 +41,11 @@ class Site:
     def install(
         self, name: str, code: str = RUNTIME, group: str = "runtimes", row: str = "mine", version: str = "1.2"
     ) -> Path:
-        """Its module and its metadata. Gives the folder of the latter."""
+        """Its module (none without code) and its metadata. Gives the folder of the latter."""
         module = name.replace("-", "_")
-        self.modules.append(module)
-        (self.folder / f"{module}.py").write_text(code.replace("MODULE", module), encoding="utf-8")
+        if code:
+            self.modules.append(module)
+            (self.folder / f"{module}.py").write_text(code.replace("MODULE", module), encoding="utf-8")
         info = self.folder / f"{module}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
