@@ -53,6 +53,10 @@ def test_a_list_is_read_in_each_of_its_forms() -> None:
     steps = '[{ type = "scale" }, { type = "layout", to = "NCHW" }]'
     wanted = (Scale(), Layout("NCHW"))
     assert read(f"{{ step = {steps} }}") == (InputSteps(wanted),)
+    tables = "[[data.preprocess.step]]\ntype = 'scale'\n[[data.preprocess.step]]\ntype = 'layout'\nto = 'NCHW'\n"
+    head = 'name = "x"\nmodel = { definition = "m.py" }\ntarget = [{ name = "t", runtime = "onnx" }]\n'
+    text = f'{head}[data]\nsource = "imagefolder:d"\n{tables}'
+    assert parse_recipe(text).data.preprocess == (InputSteps(wanted),)
     assert read(f'[{{ input = "a", step = {steps} }}, {{ input = "b" }}]') == (
         InputSteps(wanted, "a"),
         InputSteps((), "b"),
