@@ -282,9 +282,9 @@ def test_masks_go_with_their_image_through_the_stage(made: Any, tmp_path: Path) 
 
 
 def test_sound_and_its_rate_go_through_the_stage(made: Any, tmp_path: Path) -> None:
-    steps = (InputSteps(step=(PadOrTrim(samples=2000),)),)
+    steps = (InputSteps(step=(PadOrTrim(2000),)),)
     with pytest.raises(ModelError, match="8000 Hz, and nothing says which rate the model takes"):
         sampled(made["audiofolder"], tmp_path / "no", Output("logits"), preprocess=steps)
-    steps = (InputSteps(step=(Resample(rate_hz=4000), PadOrTrim(samples=2000))),)
+    steps = (InputSteps(step=(Resample(rate_hz=4000), PadOrTrim(2000))),)
     targets, told = sampled(made["audiofolder"], tmp_path / "out", Output("logits"), preprocess=steps)
     assert told.inputs[0].shape[-1] == 2000 and sorted(targets.batch("label", 0, EVAL)) == [0, 0, 1, 1]

@@ -45,8 +45,8 @@ def test_every_command_is_in_the_readme() -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data, recipe.Preprocess, recipe.InputSteps,
-        *compress.KINDS.values(),
+        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data, recipe.Preprocess,
+        recipe.InputSteps, *compress.KINDS.values(),
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
         recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget, recipe.Output, recipe.Post,
         device.HostDevice, device.EmulatedDevice, device.AdbDevice,
