@@ -1,4 +1,4 @@
-"""Forms in which annotations are about: other folders, keypoints, polygons, lists; each is read as its makers mean it."""
+"""Forms in which annotations are about: other folders, keypoints, polygons, lists; each read as its makers mean it."""
 
 from __future__ import annotations
 
