@@ -234,3 +234,27 @@ def test_a_renamed_folder_of_a_split_is_another_key(tmp_path: Path) -> None:
             if name == "yolo":
                 write(tmp_path / name / "d/data.yaml", f"train: images/train\ntest: images/test\n{NAMES}")
             assert look_at(f"{name}:d", resolve).layout != before
+
+
+def test_a_part_alone_is_split_and_that_is_said(tmp_path: Path) -> None:
+    samples.coco(tmp_path)
+    (tmp_path / "d/annotations/instances_train2017.json").unlink()
+    assert set(opened(Data("coco:d"), tmp_path).split) == {None}
+    notes = look_at("coco:d", lambda path: tmp_path / path).notes
+    assert any("has no part to train on: annotations/instances_val2017.json is split" in note for note in notes)
+
+
+def test_structs_of_parquet_have_inner_columns_and_bytes_are_refused(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    records = [{"text": f"a{n}", "label": n % 2, "meta": {"device": {"name": "a53"}}} for n in range(6)]
+    parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "t.parquet", row_group_size=2)
+    columns = Columns(inputs=("text",), targets={"label": "label"}, slices=("meta.device.name",))
+    source = opened(Data("parquet:t.parquet", columns=columns), tmp_path)
+    assert source.slices(3) == {"meta.device.name": "a53"} and source.sample(3)[1] == 1
+    records = [{"image": {"bytes": b"x", "path": "a.png"}, "label": n} for n in range(3)]
+    parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "t.parquet")
+    with pytest.raises(ModelError, match=r"t\.parquet: column 'image' holds the bytes of files") as caught:
+        opened(Data("parquet:t.parquet"), tmp_path)
+    assert "save_to_disk" in caught.value.hint
