@@ -291,6 +291,29 @@ def test_class_names_follow_the_labels_file(tmp_path: Path) -> None:
             assert [names[number] for number in objects["classes"]] == [f"digit {label}" for label in seen.classes]
 
 
+def test_numbers_of_a_data_sets_own_names_follow_the_labels_file(tmp_path: Path) -> None:
+    data = samples.huggingface(tmp_path)
+    names = ("none", *(f"digit {label}" for label in reversed(range(10))))
+    source = opened(data, tmp_path, names)
+    for number in range(COUNT):
+        label: Any = source.sample(number)[1]
+        assert names[label] == f"digit {samples.digit(number)[1]}"
+    with pytest.raises(ModelError, match=r"has the class 'digit 9', which is not in data\.labels"):
+        opened(data, tmp_path, names[2:])
+
+
+def test_masks_of_named_classes_refuse_labels_in_another_order(tmp_path: Path) -> None:
+    from pocketforge.data.dataset import open_dataset
+    from pocketforge.recipe.output import Output
+    from pocketforge.specs.data import data_spec
+
+    data = samples.masks(tmp_path)
+    write(tmp_path / "labels.txt", "background\n" + "".join(f"digit {label}\n" for label in reversed(range(10))))
+    spec = data_spec(Data(data.source, calibration_samples=2), 0, "outputs", (Output("segmentation"),))
+    with pytest.raises(ModelError, match="has the data's classes in another order"):
+        open_dataset(spec, lambda path: tmp_path / path, tmp_path / "labels.txt")
+
+
 def test_digits_that_are_names_at_another_place_are_a_doubt(tmp_path: Path) -> None:
     write(tmp_path / "t.csv", "text,label\n" + "".join(f"a{n},{n % 3}\n" for n in range(9)))
     data = Data("csv:t.csv")
