@@ -150,7 +150,9 @@ FAULTS: list[tuple[str, str, Callable[[Path], object], str]] = [
     ("yolo", "words", lambda r: write(r / "d/labels/train/1.txt", "cat .5 .5 .4 .1\n"),
      r"line 1 begins with 'cat', not a class number"),
     ("yolo", "no objects at all", all_empty, r"none of .*'s 12 images has an object"),
-    ("yolo", "no yaml", lambda r: write(r / "d/data.yaml", "names: [a\n"), r"data\.yaml is no YAML: "),
+    ("yolo", "no yaml", lambda r: write(r / "d/data.yaml", "names: [a\n"), r"data\.yaml is not read as YAML: "),
+    ("yolo", "a bomb of aliases", lambda r: write(r / "d/data.yaml", "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]\n"),
+     r"data\.yaml is not read as YAML: it has aliases"),
     ("yolo", "nc", lambda r: write(r / "d/data.yaml", "train: images/train\nnames: [a, b]\nnc: 3\n"),
      r"data\.yaml: nc is 3, and names has 2"),
     ("yolo", "images elsewhere", lambda r: write(r / "d/data.yaml", "train: /etc\nnames: [a, b]\n"),
@@ -287,6 +289,29 @@ def test_class_names_follow_the_labels_file(tmp_path: Path) -> None:
             seen = samples.scene(int(Path(found.ids[index]).stem.removeprefix("2008_")))
             objects: Any = found.sample(index)[1]
             assert [names[number] for number in objects["classes"]] == [f"digit {label}" for label in seen.classes]
+
+
+def test_numbers_of_a_data_sets_own_names_follow_the_labels_file(tmp_path: Path) -> None:
+    data = samples.huggingface(tmp_path)
+    names = ("none", *(f"digit {label}" for label in reversed(range(10))))
+    source = opened(data, tmp_path, names)
+    for number in range(COUNT):
+        label: Any = source.sample(number)[1]
+        assert names[label] == f"digit {samples.digit(number)[1]}"
+    with pytest.raises(ModelError, match=r"has the class 'digit 9', which is not in data\.labels"):
+        opened(data, tmp_path, names[2:])
+
+
+def test_masks_of_named_classes_refuse_labels_in_another_order(tmp_path: Path) -> None:
+    from pocketforge.data.dataset import open_dataset
+    from pocketforge.recipe.output import Output
+    from pocketforge.specs.data import data_spec
+
+    data = samples.masks(tmp_path)
+    write(tmp_path / "labels.txt", "background\n" + "".join(f"digit {label}\n" for label in reversed(range(10))))
+    spec = data_spec(Data(data.source, calibration_samples=2), 0, "outputs", (Output("segmentation"),))
+    with pytest.raises(ModelError, match="has the data's classes in another order"):
+        open_dataset(spec, lambda path: tmp_path / path, tmp_path / "labels.txt")
 
 
 def test_digits_that_are_names_at_another_place_are_a_doubt(tmp_path: Path) -> None:

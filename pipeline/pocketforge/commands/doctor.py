@@ -32,6 +32,10 @@ _OPTIONAL = {
     "torchvision": ('definition = "torchvision:NAME"', "torchvision.models", ", from where torch came from"),
     "timm": ('definition = "timm:NAME"', "timm", " (it needs torchvision)"),
     "transformers": ('definition = "transformers:DIR"', "transformers", ""),
+    "soundfile": ("sound in data sources", "soundfile", ""),
+    "PyYAML": ('source = "yolo:DIR"', "yaml", ""),
+    "pyarrow": ('source = "parquet:FILE"', "pyarrow.parquet", ""),
+    "datasets": ('source = "huggingface:DIR"', "datasets", ""),
 }
 _COMPRESS_MODULES = ("torch_pruning", "accelerate", "torch.utils.tensorboard", "matplotlib")
 # Not torchmetrics itself: imported as it is, it imports whatever else is installed (accuracy/library.py).

@@ -41,6 +41,10 @@ def choose_parts(
             chosen[name] = "train"
         elif role is not None and role == evaluated:
             chosen[name] = "eval"
+    if "train" not in chosen.values():
+        # Nothing to calibrate with: one part of a set, as many have only val of COCO.
+        notes.append(f"{where} has no part to train on: {', '.join(some([*chosen]))} is split by eval_fraction")
+        return dict.fromkeys(chosen)
     _tell(names, chosen, where, notes)
     return chosen
 

@@ -26,7 +26,8 @@ class MaskImages(ImageFiles):
         )
         self._masks = [mask for _, _, mask in found.pairs]
         self._values = values
-        self.labels = labels or (read_labels(found.names, "data.source") if found.names else ())
+        # The data's own where it has some: values of masks are of these, whatever order data.labels has.
+        self.labels = read_labels(found.names, "data.source") if found.names else labels
         if values and self.labels and len(values) != len(self.labels):
             raise ModelError(
                 f"data.mask_values names {len(values)} classes, there are {len(self.labels)} class names",

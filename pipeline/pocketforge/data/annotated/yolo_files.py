@@ -91,9 +91,12 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     if len(data) > _MOST_BYTES:
         raise ModelError(f"data.source: {path} has {len(data):,} bytes: wanted a data.yaml of at most {_MOST_BYTES:,}")
     try:
+        # A few that name each other are more than fits into memory once they are written out.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(data)):
+            raise ValueError("it has aliases (*name)")
         content = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ModelError(f"data.source: {path} is no YAML: {' '.join(str(error).split())}", _HINT) from error
+        raise ModelError(f"data.source: {path} is not read as YAML: {' '.join(str(error).split())}", _HINT) from error
     if not isinstance(content, dict):
         raise ModelError(f"data.source: {path} holds no table, but a {type(content).__name__}", _HINT)
     return content

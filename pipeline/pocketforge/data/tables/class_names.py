@@ -37,6 +37,7 @@ class ClassNames:
         self._names: set[str] = set()
         self._first_name = self._first_number = ""
         self._numbers: dict[str, int] = {}
+        self._renumbered: list[int] = []
         self.labels: tuple[str, ...] = ()
 
     def knows(self, cell: Cell) -> bool:
@@ -70,6 +71,10 @@ class ClassNames:
         if not self._first_name:
             self._refuse_two_ways()
             self.labels = self._given or self._known
+            if self._given and self._known:
+                # Numbers are of the table's own names, which may stand in another order in the recipe's.
+                numbers = numbered(self._known, self._given, self._where)
+                self._renumbered = [numbers[name] for name in self._known]
             return
         names = sorted(self._names)
         self._numbers = numbered(names, self._given, self._where)
@@ -94,10 +99,10 @@ class ClassNames:
         value = number_in(cell) if isinstance(cell, str) else cell
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        most = len(self.labels) or MOST_CLASSES
+        most = len(self._renumbered or self.labels) or MOST_CLASSES
         if not isinstance(value, int) or not 0 <= value < most:
             raise ModelError(f"data.source: {where} has label {str(cell)[:60]}, out of range: wanted 0 to {most - 1}")
-        return int(value)
+        return self._renumbered[value] if self._renumbered else int(value)
 
 
 def class_cells(kind: str, cell: Cell, *, typed: bool) -> Sequence[Cell]:

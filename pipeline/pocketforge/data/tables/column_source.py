@@ -29,11 +29,11 @@ from pocketforge.data.tables.inputs import (
     text_input,
 )
 from pocketforge.data.tables.rows import Cell, FileKind, Rows
+from pocketforge.data.tables.words import Words
 from pocketforge.data.targets import Targets
 from pocketforge.errors import ModelError
 
 _FILES: tuple[FileKind, ...] = ("image", "sound", "array")
-_MOST_WORDS = 255
 
 
 class ColumnSource(PlainSource):
@@ -228,34 +228,6 @@ class ColumnSource(PlainSource):
         animated = self._reading.files.animated
         frames = [f"{len(animated)} images have several frames, of which the first is read"] if animated else []
         return [*self._words.notes, *self._reading.boxes.lines(), *frames]
-
-
-class Words:
-    """The words of a split column, and which one each record has.
-
-    Attributes:
-        words: In the order in which they came.
-        codes: Of each record the place of its word.
-        notes: What was taken as what, for the user.
-    """
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-        self.codes = bytearray()
-        self.notes: list[str] = []
-        self._places: dict[str, int] = {}
-
-    def add(self, cell: Cell, rows: Rows, index: int) -> None:
-        """Raises ModelError for a record without a word, and for more words than splits can be."""
-        word = "" if cell is None else str(cell)
-        if word not in self._places:
-            if not word:
-                raise ModelError(f"data.source: {rows.where(index)} says no split")
-            if len(self.words) == _MOST_WORDS:
-                raise ModelError(f"data.source: {rows.where(index)}: a split column has at most {_MOST_WORDS} words")
-            self._places[word] = len(self.words)
-            self.words.append(word)
-        self.codes.append(self._places[word])
 
 
 def _is_whole(cell: Cell, typed: bool) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketforge.data.base import SplitName
+from pocketforge.data.tables.object_rows import cell_of
 from pocketforge.data.tables.rows import Cell, Part
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.files import refuse_special
@@ -33,13 +34,14 @@ class ParquetRows:
         self._paths = [path for _, path in found]
         self.notes = notes
         files = [self._opened(path) for path in self._paths]
-        self.names: Sequence[str] = files[0].schema_arrow.names
+        self._top: list[str] = files[0].schema_arrow.names
         for path, file in zip(self._paths, files, strict=True):
-            if set(file.schema_arrow.names) != set(self.names):
+            if set(file.schema_arrow.names) != set(self._top):
                 raise ModelError(
                     f"data.source: {path} has the columns {', '.join(file.schema_arrow.names[:20])}, {self._paths[0]} "
-                    f"{', '.join(self.names[:20])}"
+                    f"{', '.join(self._top[:20])}"
                 )
+        self.names: Sequence[str] = [name for field in files[0].schema_arrow for name in _names(field)]
         several = len(found) > 1
         self.parts = [
             Part(f"{path.relative_to(folder).as_posix()}/" if several else "", file.metadata.num_rows, split)
@@ -72,13 +74,24 @@ class ParquetRows:
                 size = min(_BATCH, part.count - start)
                 if not held:
                     yield from [()] * size
-                yield from zip(*(each.slice(start, size).to_pylist() for each in held), strict=True)
+                    continue
+                cells = (each.slice(start, size).to_pylist() for each in held)
+                for record in zip(*cells, strict=True):
+                    yield self._inner(record, columns)
 
     def cells(self, index: int, columns: Sequence[str]) -> tuple[Cell, ...]:
         number, row = self._place(index)
-        return tuple(self._column(number, column)[row].as_py() for column in columns)
+        return self._inner(tuple(self._column(number, column)[row].as_py() for column in columns), columns)
 
-    def _column(self, number: int, name: str) -> pyarrow.ChunkedArray:
+    def _inner(self, cells: tuple[Cell, ...], columns: Sequence[str]) -> tuple[Cell, ...]:
+        """What `meta.device` names in the struct of `meta`."""
+        return tuple(
+            cell if column in self._top else cell_of({column.partition(".")[0]: cell}, column)
+            for cell, column in zip(cells, columns, strict=True)
+        )
+
+    def _column(self, number: int, column: str) -> pyarrow.ChunkedArray:
+        name = column if column in self._top else column.partition(".")[0]
         if (number, name) not in self._columns:
             path = self._paths[number]
             try:
@@ -86,18 +99,27 @@ class ParquetRows:
                 table = self._parquet.read_table(path, columns=[name], memory_map=True)
             except Exception as error:  # as above
                 raise ModelError(f"data.source: {path}: column {name!r} cannot be read: {_line(error)}") from error
-            column = table.column(name)
-            if "binary" in str(column.type):
+            held = table.column(name)
+            if "binary" in str(held.type):
                 raise ModelError(
-                    f"data.source: {path}: column {name!r} holds the bytes of files ({str(column.type)[:60]})",
+                    f"data.source: {path}: column {name!r} holds the bytes of files ({str(held.type)[:60]})",
                     "give paths of files; or load it with datasets.load_dataset and save_to_disk: huggingface:DIR",
                 )
-            self._columns[number, name] = column
+            self._columns[number, name] = held
         return self._columns[number, name]
 
     def _place(self, index: int) -> tuple[int, int]:
         number = bisect_right(self._ends, index)
         return number, index - (self._ends[number - 1] if number else 0)
+
+
+def _names(field: Any, before: str = "") -> Iterator[str]:
+    """Of a column, and of what is in its struct."""
+    if str(field.type).startswith("struct<") and "binary" not in str(field.type):
+        for inner in field.type:
+            yield from _names(inner, f"{before}{field.name}.")
+    else:
+        yield f"{before}{field.name}"
 
 
 def _line(error: Exception) -> str:
