@@ -72,11 +72,11 @@ STAGES: dict[str, StageInfo] = {
         resumable=True,
         user_code=True,
     ),
-    "export": StageInfo("pocketforge.stages.export", 7, ("torch",), _TRACE),
-    "verify": StageInfo("pocketforge.stages.verify", 6, ("numpy",), user_code=True),
+    "export": StageInfo("pocketforge.stages.export", 8, ("torch",), _TRACE),
+    "verify": StageInfo("pocketforge.stages.verify", 7, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
-    "verify_device": StageInfo("pocketforge.stages.verify_device", 4, ("numpy",), user_code=True),
+    "verify_device": StageInfo("pocketforge.stages.verify_device", 5, ("numpy",), user_code=True),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
     "count": StageInfo("pocketforge.stages.count", 1, ("numpy", "capstone", "pyelftools")),
     "estimate": StageInfo("pocketforge.stages.estimate", 2, ("numpy", "capstone")),
@@ -203,6 +203,8 @@ class RuntimeInfo:
         preload: Modules worth importing once, before the processes of several exports are forked from it.
         beside: Roles of the files that an export writes beside the model file; each ships as NAME.ROLE.
         layouts: Layouts of images that its files can take.
+        io: What the inputs and outputs of its static int8 files can be; of a plug-in's runtime what it makes of it.
+        refused_inputs: Type of an input → why its files cannot take it, and what to do.
         target_keys: Keys of [[target]] and of its `verify` table that are for this runtime alone.
         hints: Commented lines of a new recipe's target.
         mixes_ranges: Whether one file of it may hold layers whose activations have fixed ranges and layers that find
@@ -223,6 +225,8 @@ class RuntimeInfo:
     preload: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     layouts: tuple[Literal["NCHW", "NHWC"], ...] = ("NCHW",)
+    io: tuple[str, ...] = ("float32", "int8")
+    refused_inputs: Mapping[str, str] = field(default_factory=dict)
     target_keys: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
     mixes_ranges: bool = False
@@ -304,6 +308,11 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         extra="tflite",
         preload=("litert_torch",),
         layouts=("NCHW", "NHWC"),
+        io=("float32", "int8", "uint8"),
+        refused_inputs={
+            "int8": "its converter takes them for levels of a scale that they do not have, and the file does not load; "
+            'give the input as int16 or uint8, or as float32 to a target of io = "int8"',
+        },
         target_keys=("tflite_runtime",),
         hints=(
             'layout = "NHWC" # as most Android code feeds images',
@@ -342,6 +351,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         extra="onnx",
         preload=("onnx", "onnxscript", "torch.onnx"),
         beside=("ort",),
+        io=("float32", "int8", "uint8"),
         target_keys=("opset",),
         why=Why(
             "folded",

@@ -122,7 +122,7 @@ class Target:
         runtime: Name in RUNTIMES.
         quantize: How; float32 by default.
         layout: Of the file's image inputs and outputs.
-        io: Type of the values that the file takes and gives.
+        io: Type of the values that the file takes and gives, where these are real numbers in the model.
         opset: ONNX operator set, 18 to 23; None for the exporter's.
         verify: When the file counts as wrong.
     """
@@ -131,7 +131,7 @@ class Target:
     runtime: Runtime
     quantize: Quantize = Quantize()  # noqa: RUF009 - frozen, so one for all does no harm
     layout: Layout = "NCHW"
-    io: Literal["float32", "int8"] = "float32"
+    io: Literal["float32", "int8", "uint8"] = "float32"
     opset: int | None = None
     verify: Verify = Verify()
 
@@ -146,10 +146,13 @@ class Target:
                 f"layout {self.layout} is for runtime {others}; {self.runtime} files keep the model's "
                 f"{' or '.join(runtime.layouts)}"
             )
-        if self.io == "int8" and not self.quantize.is_static:
+        if self.io != "float32" and not self.quantize.is_static:
             raise ValueError(
-                f"io int8 needs a static int8 scheme: files of {self.quantize.scheme} take and give float32"
+                f"io {self.io} needs a static int8 scheme: files of {self.quantize.scheme} take and give float32"
             )
+        if self.io not in runtime.io:
+            able = _runtimes(lambda info: self.io in info.io)
+            raise ValueError(f"io {self.io} is for runtime {able}; {self.runtime} has {' or '.join(runtime.io)}")
         why = refusal(self.runtime, self.quantize)
         if why:
             raise ValueError(why)

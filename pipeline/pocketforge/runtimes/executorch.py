@@ -72,7 +72,11 @@ def _quantize_io(
         return TensorSpec(spec.name, spec.shape, "int8", spec.layout, float(levels[0]), int(levels[1]))
 
     try:
-        new_inputs = [parameters(spec, quantize_input(program, i)) for i, spec in enumerate(inputs)]
+        # What is an integer already stands for itself.
+        new_inputs = [
+            parameters(spec, quantize_input(program, i)) if spec.dtype == "float32" else spec
+            for i, spec in enumerate(inputs)
+        ]
         new_outputs = [
             parameters(spec, quantize_output(program, i)) if spec.dtype == "float32" else spec
             for i, spec in enumerate(outputs)

@@ -73,7 +73,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         quantize_inputs(model.graph)
     elif request.is_int8:
         _to_uint8(model.graph)
-        if request.io == "int8":
+        if request.io != "float32":
             io_quantization = _strip_float_io(model.graph)
             model.metadata_props.add(
                 key="io_quantization",
@@ -202,6 +202,8 @@ def _strip_float_io(graph: onnx.GraphProto) -> dict[str, Levels]:
     """Make inputs and outputs uint8 by taking off the outermost Quantize/DequantizeLinear. Returns their parameters."""
     parameters = {}
     for value in list(graph.input):
+        if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            continue  # token ids, a mask: they stand for themselves
         users = [n for n in graph.node if value.name in n.input]
         if len(users) != 1 or users[0].op_type != "QuantizeLinear":
             raise StageFailed(

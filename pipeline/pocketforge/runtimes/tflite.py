@@ -13,7 +13,7 @@ from litert_torch.quantize.quant_config import QuantConfig
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, load_encodings
 from pocketforge.rewrites.passes import TFLITE, rewrite
-from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors, passed_through
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.stored_weights import unmatched_warning
 from pocketforge.runtimes.tflite_dynamic import fold_linear_weights
@@ -52,7 +52,9 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     if request.is_dynamic:
         data = fold_linear_weights(data)
     data, warnings = _store_weights(request, data, encodings)
-    edited, interface = set_interface(data, request.input_names, request.output_names, float_io=request.io == "float32")
+    moved = [at for at, t in enumerate(request.example) if request.moves_channels and t.dim() == 4]
+    passed = {at: source for at, source in passed_through(request.program).items() if source not in moved}
+    edited, interface = set_interface(data, request.input_names, request.output_names, io=request.io, passed=passed)
     path.write_bytes(edited)
     shapes = [tuple(t.shape) for t in example]
     dtypes = [_narrowed(str(t.dtype).removeprefix("torch.")) for t in example]
@@ -60,7 +62,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         TensorSpec(
             name,
             shape,
-            "int8" if name in interface else dtype,
+            request.io if name in interface else dtype,
             request.file_layout if len(shape) == 4 else "",
             *interface.get(name, (None, None)),
         )
@@ -70,7 +72,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         TensorSpec(
             tensor.name,
             tensor.shape,
-            "int8" if tensor.name in interface else _narrowed(tensor.dtype),
+            request.io if tensor.name in interface else _narrowed(tensor.dtype),
             "",
             *interface.get(tensor.name, (None, None)),
         )

@@ -7,7 +7,7 @@ unless they ask otherwise, feed floats: so inputs and outputs are renamed, and Q
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ai_edge_litert import schema_py_generated as schema
 
@@ -17,6 +17,7 @@ from pocketforge.runtimes.tflite_objects import (
     Model,
     Operator,
     OperatorCode,
+    Quantization,
     Tensor,
     TensorMap,
     packed,
@@ -31,67 +32,97 @@ _PRIVATE_MODULE = re.compile(rb"\b_pocketforge_user_[0-9a-f]{12}\.")
 
 
 def set_interface(
-    data: bytes, input_names: Sequence[str], output_names: Sequence[str], *, float_io: bool
+    data: bytes,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    *,
+    io: str,
+    passed: Mapping[int, int] | None = None,
 ) -> tuple[bytes, dict[str, tuple[float, int]]]:
-    """Name inputs and outputs, and make them float32 if asked.
+    """Name inputs and outputs, and let those that are int8 be of type `io`: float32, int8 or uint8.
 
-    Returns the new file and, for each input or output that stays int8, its (scale, zero_point).
+    passed: place of an output that is an input → that input's, for those that the converter would round on their way.
+    Returns the new file and, for each input or output that is quantized, its (scale, zero_point).
     Raises ValueError when the file has other numbers of inputs or outputs than names given.
     """
     model = unpacked(data)
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
-    sides = ((graph.inputs, signature.inputs, input_names), (graph.outputs, signature.outputs, output_names))
-    for tensors, maps, names in sides:
+    for tensors, names in ((graph.inputs, input_names), (graph.outputs, output_names)):
         if len(tensors) != len(names):
             raise ValueError(f"the file has {len(tensors)} tensors for the names {list(names)}")
-        _tell_apart(model, graph, tensors, maps)
-        # Signature maps are sorted by the exporter's names; the model's order is the subgraph's.
-        by_tensor = {m.tensorIndex: m for m in maps}
-        for index, name in zip(tensors, names, strict=True):
-            graph.tensors[index].name = name.encode()
-            by_tensor[index].name = name.encode()
+    # Signature maps are sorted by the exporter's names; the model's order is the subgraph's.
+    taken, given = _entries(graph.inputs, signature.inputs), _entries(graph.outputs, signature.outputs)
+    passed = dict(passed or {})
+    inner: dict[int, int] = {}
+    for position, entry in enumerate(given):
+        if io != "float32" or position in passed:
+            if entry.tensorIndex not in inner:
+                inner[entry.tensorIndex] = _before_float(model, graph, entry.tensorIndex)
+            entry.tensorIndex = inner[entry.tensorIndex]
+    inputs = [entry.tensorIndex for entry in taken]
+    passed |= {at: inputs.index(e.tensorIndex) for at, e in enumerate(given) if e.tensorIndex in inputs}
+    _tell_apart(model, graph, given, passed)
+    for position, (entry, name) in enumerate(
+        zip([*taken, *given], [*input_names, *output_names], strict=True), -len(taken)
+    ):
+        entry.name = name.encode()
+        if position not in passed:
+            graph.tensors[entry.tensorIndex].name = name.encode()
     for tensor in (t for subgraph in model.subgraphs for t in subgraph.tensors):
         tensor.name = _PRIVATE_MODULE.sub(b"", tensor.name or b"")
     left: dict[str, tuple[float, int]] = {}
-    for side, (tensors, maps, names) in zip(("input", "output"), sides, strict=True):
-        by_tensor = {m.tensorIndex: m for m in maps}
-        for position, name in enumerate(names):
-            index = int(tensors[position])
-            if side == "output" and not float_io:
-                entry = by_tensor[index]
-                index = _before_float(model, graph, index)
-                tensors[position] = entry.tensorIndex = index
-                graph.tensors[index].name = name.encode()
-            tensor = graph.tensors[index]
-            if tensor.type != schema.TensorType.INT8:
-                continue
-            if not float_io:
-                details = quantization_of(tensor)
-                left[name] = (float(details.scale[0]), int(details.zeroPoint[0]))
-                continue
-            tensors[position] = by_tensor[index].tensorIndex = _add_float(model, graph, index, side)
+    for position, entry in enumerate(taken):
+        _set_type(model, graph, entry, "input", io, left)
+        graph.inputs[position] = entry.tensorIndex
+    for position, entry in enumerate(given):
+        if position in passed:
+            # What came in, in the type in which it did: not rounded on its way to an int8 layer.
+            source = taken[passed[position]]
+            entry.tensorIndex = _add_copy(model, graph, source.tensorIndex, entry.name)
+            left |= {entry.name.decode(): left[source.name.decode()]} if source.name.decode() in left else {}
+        else:
+            _set_type(model, graph, entry, "output", io, left)
+        graph.outputs[position] = entry.tensorIndex
     signature.signatureKey = SIGNATURE.encode()
     return packed(model, len(data) + 4096), left
 
 
-def _tell_apart(model: Model, graph: Graph, tensors: Ints, maps: list[TensorMap]) -> None:
+def _entries(tensors: Ints, maps: list[TensorMap]) -> list[TensorMap]:
+    """The signature's entries in the order of the graph's tensors; those of one tensor mean the same."""
+    left = list(maps)
+    return [left.pop(next(at for at, m in enumerate(left) if m.tensorIndex == int(index))) for index in tensors]
+
+
+def _set_type(
+    model: Model, graph: Graph, entry: TensorMap, side: str, io: str, left: dict[str, tuple[float, int]]
+) -> None:
+    """Let an entry that is int8 be of type `io`. left: what is noted of those that are quantized."""
+    tensor = graph.tensors[entry.tensorIndex]
+    if tensor.type != schema.TensorType.INT8:
+        return
+    if io != "float32":
+        details = quantization_of(tensor)
+        left[entry.name.decode()] = (float(details.scale[0]), int(details.zeroPoint[0]) + (128 if io == "uint8" else 0))
+    if io != "int8":
+        entry.tensorIndex = _add_outer(model, graph, entry.tensorIndex, side, io)
+
+
+def _tell_apart(model: Model, graph: Graph, entries: list[TensorMap], passed: Collection[int]) -> None:
     """Give an output that is the same tensor as another (an argmax in two integer types) a copy: it has a name too."""
     seen: set[int] = set()
-    for position, index in enumerate(int(i) for i in tensors):
-        if index in seen:
-            # Which of the two map entries it is says nothing: they mean the same tensor.
-            entry = next(m for m in reversed(maps) if m.tensorIndex == index)
-            tensors[position] = entry.tensorIndex = _add_copy(model, graph, index)
-        seen.add(int(tensors[position]))
+    for position, entry in enumerate(entries):
+        if entry.tensorIndex in seen and position not in passed:
+            entry.tensorIndex = _add_copy(model, graph, entry.tensorIndex)
+        seen.add(entry.tensorIndex)
 
 
-def _add_copy(model: Model, graph: Graph, index: int) -> int:
-    """Add a tensor of the same values, behind a RESHAPE to its own shape; returns its index."""
+def _add_copy(model: Model, graph: Graph, index: int, name: bytes = b"") -> int:
+    """Add a tensor of the same values, behind a RESHAPE to its own shape; returns its index. name: its own, if any."""
     inner = graph.tensors[index]
     copy: Tensor = schema.TensorT()
     copy.shape, copy.shapeSignature, copy.hasRank = inner.shape, inner.shapeSignature, inner.hasRank
-    copy.type, copy.buffer, copy.name = inner.type, 0, inner.name
+    copy.type, copy.buffer, copy.name = inner.type, 0, name or inner.name
     copy.quantization = inner.quantization
     graph.tensors.append(copy)
     op: Operator = schema.OperatorT()
@@ -120,12 +151,16 @@ def _before_float(model: Model, graph: Graph, index: int) -> int:
     return index
 
 
-def _add_float(model: Model, graph: Graph, index: int, side: str) -> int:
-    """Add a float32 tensor for int8 tensor `index` and the op between them; returns the new tensor's index."""
+def _add_outer(model: Model, graph: Graph, index: int, side: str, io: str) -> int:
+    """Add a float32 or uint8 tensor for int8 tensor `index` and the op between them; returns the new tensor's index."""
     inner = graph.tensors[index]
     outer: Tensor = schema.TensorT()
     outer.shape, outer.shapeSignature, outer.hasRank = inner.shape, inner.shapeSignature, inner.hasRank
-    outer.type, outer.buffer, outer.name = schema.TensorType.FLOAT32, 0, inner.name
+    outer.buffer, outer.name = 0, inner.name
+    if io == "uint8":
+        outer.type, outer.quantization = schema.TensorType.UINT8, _shifted(inner)
+    else:
+        outer.type = schema.TensorType.FLOAT32
     inner.name = inner.name + b"_int8"
     graph.tensors.append(outer)
     added = len(graph.tensors) - 1
@@ -134,11 +169,24 @@ def _add_float(model: Model, graph: Graph, index: int, side: str) -> int:
         op.opcodeIndex = _operator_code(model, schema.BuiltinOperator.QUANTIZE)
         op.inputs, op.outputs = [added], [index]
         graph.operators.insert(0, op)
+    elif io == "uint8":
+        op.opcodeIndex = _operator_code(model, schema.BuiltinOperator.QUANTIZE)
+        op.inputs, op.outputs = [index], [added]
+        graph.operators.append(op)
     else:
         op.opcodeIndex = _operator_code(model, schema.BuiltinOperator.DEQUANTIZE, version=2)
         op.inputs, op.outputs = [index], [added]
         graph.operators.append(op)
     return added
+
+
+def _shifted(inner: Tensor) -> Quantization:
+    """The same real values as levels of uint8: 128 more."""
+    given = quantization_of(inner)
+    quantization: Quantization = schema.QuantizationParametersT()
+    quantization.scale, quantization.zeroPoint = given.scale, given.zeroPoint + 128
+    quantization.quantizedDimension = 0
+    return quantization
 
 
 def _operator_code(model: Model, builtin: int, version: int = 1) -> int:

@@ -67,7 +67,8 @@ class Session:
 
 
 def describe(tensor, known, side, index):
-    dtypes = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 6: "float32", 11: "bool"}  # torch's ScalarType numbers
+    # torch's ScalarType numbers
+    dtypes = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 6: "float32", 11: "bool"}
     named = known.get(side, [])
     return {"name": "", "shape": list(tensor.sizes()), "dtype": dtypes.get(tensor.dtype(), str(tensor.dtype())),
             **(named[index] if index < len(named) else {})}  # fmt: skip
