@@ -278,6 +278,13 @@ def real_values(outputs: Array, scale: float | None, zero_point: int | None) -> 
     return ((outputs.astype(np.float64) - (zero_point or 0)) * scale).astype(np.float32)
 
 
+def last_of_each(values: Array, count: int) -> Array:
+    """The answers that `count` samples are judged by. values: rows of an output, several a sample of a sequence: what
+    its last step gave counts."""
+    steps = max(1, len(values) // max(1, count))
+    return values[steps - 1 :: steps]
+
+
 def accuracy(outputs: Array, targets: Array, task: str) -> dict[str, float]:
     """Every metric of the task, by its name in the recipe."""
     if task == "regression":

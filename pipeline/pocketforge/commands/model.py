@@ -40,6 +40,8 @@ def summarize_checkpoint(folder: Path) -> dict[str, object]:
             )
         else:
             example = load.example_inputs(checkpoint.definition, resolver(folder))
+        names = [each.name for each in checkpoint.inputs]
+        load.bind_inputs(checkpoint.module, checkpoint.definition, names, [], resolver(folder))
         if example is None:
             raise ModelError(f"{folder} does not say what its model takes", "a build's build/NAME/checkpoint does")
         summary = _summarize(str(folder), checkpoint.definition, checkpoint.module, tuple(t[:1] for t in example))
@@ -63,6 +65,8 @@ def _of_recipe(recipe: Recipe) -> dict[str, object]:
         path = recipe.resolve(recipe.model.weights)
         weights = load_weights(module, path, recipe.model.weights_key).to_json()
     example = _example(recipe)
+    given = recipe.model.inputs
+    load.bind_inputs(module, definition, [i.name for i in given], [i.argument for i in given], recipe.resolve)
     settle(module, example, recipe.seed)
     summary = _summarize(recipe.name, definition, module, example)
     return {**summary, "weights": weights} if weights else summary

@@ -6,14 +6,18 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from pocketforge.errors import ModelError
+from pocketforge.model.arguments import arguments_for, bind
 from pocketforge.model.definitions import library_model, transformers_model
+from pocketforge.model.programs import by_place, call_of, named_values
+from pocketforge.model.structure import OutputPath, flat
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
 
 
@@ -33,7 +37,7 @@ def build_model(
         module = transformers_model(resolve(place), args, seed)
     elif definition.endswith(".pt2"):
         # The archive's module refuses eval(): its mode was fixed when it was traced.
-        return load_exported(resolve(definition)).module()
+        return by_place(load_exported(resolve(definition))).module
     else:
         module = _build_from_file(resolve(definition), args, seed)
     return module.eval()
@@ -64,14 +68,34 @@ def _build_from_file(path: Path, args: Mapping[str, object], seed: int) -> nn.Mo
     return module
 
 
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What a definition says to trace its model with.
+
+    Attributes:
+        tensors: In the order of the model's inputs.
+        arguments: Of forward(), which they are for; none where all go by position.
+    """
+
+    tensors: tuple[Tensor, ...]
+    arguments: tuple[str, ...] = ()
+
+
 def example_inputs(definition: str, resolve: Callable[[str], Path]) -> tuple[Tensor, ...] | None:
+    """The tensors of `example`."""
+    found = example(definition, resolve)
+    return found.tensors if found is not None else None
+
+
+def example(definition: str, resolve: Callable[[str], Path]) -> Example | None:
     """What the definition says to trace it with: its `example_inputs()`, or a .pt2's own; None when it says nothing.
 
-    A single tensor counts as a tuple of one. Raises ModelError when the function fails or returns something else.
+    A single tensor counts as a tuple of one; a dict is arguments by name. Raises ModelError when the function fails or
+    returns something else.
     """
     if definition.endswith(".pt2"):
-        example = load_exported(resolve(definition)).example_inputs
-        return tuple(example[0]) if example and not example[1] else None
+        called = call_of(load_exported(resolve(definition)))
+        return Example(*called) if called else None
     if not definition.endswith(".py"):
         return None
     path = resolve(definition)
@@ -82,13 +106,32 @@ def example_inputs(definition: str, resolve: Callable[[str], Path]) -> tuple[Ten
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                example = function()
+                given = function()
         except Exception as error:
             raise user_error(error, path.parent, f"example_inputs() in {path} raised") from error
-    inputs = (example,) if isinstance(example, Tensor) else example
+    named = dict(named_values(given)) if isinstance(given, Mapping) else {}
+    inputs = (given,) if isinstance(given, Tensor) else tuple(named.values()) if named else given
     if not isinstance(inputs, (tuple, list)) or not all(isinstance(value, Tensor) for value in inputs) or not inputs:
-        raise ModelError(f"example_inputs() in {path} returned {type(example).__name__}, not a tuple of tensors")
-    return tuple(inputs)
+        raise ModelError(
+            f"example_inputs() in {path} returned {type(given).__name__}, not a tuple of tensors",
+            "return the tensors in their order, or a dict of them by the names of forward()'s arguments",
+        )
+    return Example(tuple(inputs), tuple(named))
+
+
+def bind_inputs(
+    module: nn.Module, definition: str, names: Sequence[str], arguments: Sequence[str], resolve: Callable[[str], Path]
+) -> nn.Module:
+    """Let the module take its inputs in their order, as stages give them. Raises ModelError as `arguments_for` does.
+
+    names, arguments: the recipe's; without them as `example` says.
+    """
+    if definition.endswith(".pt2"):
+        return module  # by position already
+    if not any(names) and not any(arguments):
+        found = example(definition, resolve)
+        arguments = found.arguments if found is not None else ()
+    return bind(module, arguments_for(module, names, arguments))
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -109,17 +152,39 @@ def count_macs(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
+@dataclass(frozen=True, slots=True)
+class TracedGraph:
+    """A model as a graph that gives a tensor, or a tuple of tensors.
+
+    Attributes:
+        program: The graph.
+        outputs: The way to each output in what forward() answers.
+    """
+
+    program: torch.export.ExportedProgram
+    outputs: tuple[OutputPath, ...]
+
+
 def trace(
     module: nn.Module, example: tuple[Tensor, ...], *, dynamic_shapes: object = None
 ) -> torch.export.ExportedProgram:
+    """The program of `traced`."""
+    return traced(module, example, dynamic_shapes=dynamic_shapes).program
+
+
+def traced(module: nn.Module, example: tuple[Tensor, ...], *, dynamic_shapes: object = None) -> TracedGraph:
     """Trace the module into a graph (`torch.export.export`, not strict) with fixed shapes, but for `dynamic_shapes`.
 
-    Raises ModelError with the line of the user's code where tracing failed.
+    Answers in dicts, dataclasses and the like become a tuple (structure.py). Raises ModelError with the line of the
+    user's code where tracing failed.
     """
+    outputs: list[OutputPath] = []
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), flat(module, outputs):
             warnings.simplefilter("ignore")  # of torch's own internals, nothing the user could act on
-            return torch.export.export(module, example, dynamic_shapes=dynamic_shapes, strict=False)
+            program = torch.export.export(module, example, dynamic_shapes=dynamic_shapes, strict=False)
+    except ModelError:
+        raise
     except Exception as error:  # torch.export raises whatever the user's forward does, and many kinds of its own
         first = "\n".join(line for line in str(error).strip().splitlines()[:3] if line.strip())
         where = _line_outside_torch(error)
@@ -130,6 +195,7 @@ def trace(
             "forward() must be plain tensor code: no branching on values, no .item(), no numpy; "
             "check the input shape too",
         ) from error
+    return TracedGraph(program, tuple(outputs))
 
 
 def _line_outside_torch(error: BaseException) -> str:

@@ -102,6 +102,7 @@ class Sampled:
         eval_histogram: Classes among the eval samples; None for a regression.
         notes: What the data was taken as, in words.
         named: Targets by name, of recipes with [[output]]; empty for a task.
+        steps: How many rows a sample has on disk: the steps of a sequence, of a model with states; else 1.
         version: Of this file's keys.
     """
 
@@ -118,4 +119,5 @@ class Sampled:
     eval_histogram: tuple[ClassCount, ...] | None
     notes: tuple[str, ...]
     named: tuple[NamedTarget, ...] = ()
+    steps: int = 1
     version: int = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,6 +22,43 @@ class ModelTensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateFed:
+    """An input that is an output of the step before.
+
+    Attributes:
+        input: Its place among the model's inputs.
+        output: The output's place.
+        whole: Whether a row of it is the whole tensor, as its batch axis is not the first ([layers, 1, hidden]).
+    """
+
+    input: int
+    output: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepSequence:
+    """How a model with states goes over sequences.
+
+    Attributes:
+        steps: Of each sequence; so many rows of samples and of outputs are one.
+        states: What is fed back. At a sequence's first step they are as the samples have them, zeros.
+    """
+
+    steps: int
+    states: tuple[StateFed, ...]
+
+    @property
+    def one_step(self) -> StepSequence:
+        """Each row alone, its states as the samples have them."""
+        return StepSequence(1, self.states)
+
+    def before_dropping(self, kept: Sequence[int]) -> StepSequence:
+        """Of the model with all its outputs. kept: positions of those that files have."""
+        return StepSequence(self.steps, tuple(StateFed(s.input, kept[s.output], s.whole) for s in self.states))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +88,7 @@ class Reference:
         inputs: What the model takes, in order.
         outputs: What it answers, in order; outputs_0.npy and so on hold the answers.
         weights: How the weights were read; None where the definition brings its own.
+        sequence: Of a model with states; None of others.
         scores: The metrics of every output that has a role.
         kept: Positions of the model's outputs that files have, where the recipe leaves some out; empty for all.
     """
@@ -65,5 +103,6 @@ class Reference:
     inputs: tuple[ModelTensor, ...]
     outputs: tuple[ModelTensor, ...]
     weights: WeightsRead | None = None
+    sequence: StepSequence | None = None
     scores: tuple[OutputScore, ...] = ()
     kept: tuple[int, ...] = ()

@@ -80,7 +80,16 @@ def add_gains(
 def model_source(recipe: Recipe) -> ModelSource:
     """Where the recipe's model comes from, as stages are told it."""
     model = recipe.model
-    return ModelSource(model.definition, model.args, recipe.seed, model.weights_key)
+    names = tuple(each.name for each in model.inputs)
+    arguments = tuple(each.argument for each in model.inputs)
+    return ModelSource(
+        model.definition,
+        model.args,
+        recipe.seed,
+        model.weights_key,
+        input_names=names if any(names) else (),
+        arguments=arguments if any(arguments) else (),
+    )
 
 
 def sampling_of(recipe: Recipe) -> Sampling:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pocketforge import events
 from pocketforge.data.dataset import open_dataset
-from pocketforge.files import resolver
+from pocketforge.files import Resolve, resolver
 from pocketforge.model import load
 from pocketforge.model.definitions import refuse_half_loaded
 from pocketforge.model.lazy import lazy_names
@@ -29,12 +29,17 @@ BATCH = 50
 def open_checkpoint(inputs: Mapping[str, Path], model: ModelSource, role: str = "checkpoint") -> Checkpoint:
     """The checkpoint of the step before (`role`), else the recipe's own model with its weights.
 
-    inputs may hold the definition's own file as "definition"; else it is model.definition, in "data_root".
-
-    Raises ModelError as building and loading do.
+    inputs may hold the definition's own file as "definition"; else it is model.definition, in "data_root". The module
+    takes its inputs by position, whatever its forward() wants. Raises ModelError as building and loading do.
     """
     resolve = resolver(inputs.get("data_root"))
     definition = str(inputs["definition"]) if "definition" in inputs else model.definition
+    checkpoint = _opened(inputs, model, role, definition, resolve)
+    load.bind_inputs(checkpoint.module, definition, model.input_names, model.arguments, resolve)
+    return checkpoint
+
+
+def _opened(inputs: Mapping[str, Path], model: ModelSource, role: str, definition: str, resolve: Resolve) -> Checkpoint:
     if role in inputs:
         return load_checkpoint(inputs[role], resolve=resolve, definition=definition)
     module = load.build_model(definition, model.args, resolve, seed=model.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +11,10 @@ from pocketforge.recipe.names import check_args, check_name
 from pocketforge.recipe.ranges import check_path
 
 SHARED_DEFINITIONS = ("torchvision:", "timm:", "transformers:")
+
+InputType = Literal["float32", "uint8", "int8", "int16", "int32", "int64", "bool"]
+# A word, or words with dots between.
+_ARGUMENT = re.compile(r"[^\W\d]\w*(\.\w+)*\Z")
 
 # One sample of 1 GB. Anything larger is a slip.
 _MOST_DIMENSIONS, _MOST_VALUES = 8, 2**28
@@ -22,23 +27,45 @@ def definition_place(definition: str) -> str:
     return definition.partition(":")[2] if definition.startswith("transformers:") else ""
 
 
+def check_fixed(shape: object) -> None:
+    """Raises ValueError for a shape with a size that varies, as TOML has it."""
+    varying = [size for size in shape if isinstance(size, str)] if isinstance(shape, list) else []
+    if varying:
+        raise ValueError(
+            f"shape: sizes that vary are not built, found {varying[0]!r}: write one size, and a recipe a size"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class InputSpec:
     """One model input.
 
     Attributes:
-        shape: With its batch dimension of 1 first, in the PyTorch model's layout.
-        name: In the shipped files; empty for the name that the traced model gives it.
+        shape: With its batch dimension of 1 first, in the PyTorch model's layout; [1] of one number a sample.
+        name: In the shipped files; empty for the name that the traced model gives it. Inputs which all have the name of
+            an argument of forward() go to that argument.
         dtype: Of its values.
+        state: The output that is this input at the next step of a sequence; empty for what a sample gives. A state is 0
+            at first, and its batch of 1 need not come first ([layers, 1, hidden]).
+        argument: Of forward(), that the input goes to; `batch.image` for the key `image` of a dict that is argument
+            `batch`. Empty: by its place, or its name.
     """
 
     shape: tuple[int, ...]
     name: str = ""
-    dtype: Literal["float32", "int32", "int64"] = "float32"
+    dtype: InputType = "float32"
+    argument: str = ""
+    state: str = ""
 
     def __post_init__(self) -> None:
-        if not self.shape or self.shape[0] != 1:
+        if self.state and 1 not in self.shape:
+            raise ValueError(f"shape of a state must have a batch of 1, found {list(self.shape)}")
+        if not self.state and (not self.shape or self.shape[0] != 1):
             raise ValueError(f"shape must begin with a batch of 1 (files are batch-1), found {list(self.shape)}")
+        if self.state:
+            check_name(self.state, "state")
+            if self.dtype not in ("float32", "int32", "int64"):
+                raise ValueError(f"a state is float32, int32 or int64, found {self.dtype}")
         if min(self.shape) < 1:
             raise ValueError(f"shape must have no empty dimension, found {list(self.shape)}")
         if len(self.shape) > _MOST_DIMENSIONS or math.prod(self.shape) > _MOST_VALUES:
@@ -48,6 +75,8 @@ class InputSpec:
             )
         if self.name:
             check_name(self.name, "an input's name")
+        if self.argument and not _ARGUMENT.match(self.argument):
+            raise ValueError(f"argument must be the name of one of forward()'s, found {self.argument!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +89,7 @@ class Model:
         weights: File of safetensors or a PyTorch checkpoint; empty where the definition brings its own, or has none.
         args: What `build` or the library's constructor is called with: plain values.
         inputs: In the model's order; empty: as `example_inputs()` or the data give them.
-        outputs: Their names in the shipped files, in the model's order; empty for the runtimes' own.
+        outputs: Their names in the shipped files, in the model's order; empty for the model's own (docs/inputs.md).
         weights_key: Which of several weights in the file (keys with dots between: `ema`, `state_dict.ema_model`; `.` is
             the file's top); empty where only one fits.
     """
@@ -90,6 +119,11 @@ class Model:
         check_path(self.definition.partition(":")[2] or self.definition, "definition")
         check_path(self.weights, "weights")
         check_args(self.args)
+
+    @property
+    def states(self) -> tuple[InputSpec, ...]:
+        """The inputs that are outputs of the step before."""
+        return tuple(each for each in self.inputs if each.state)
 
     def named_files(self) -> dict[str, str]:
         return {"weights": self.weights, "definition": definition_place(self.definition)}

@@ -17,6 +17,7 @@ from pocketforge.recipe.device import (
     gives,
 )
 from pocketforge.recipe.faults import Fault, WrongTable
+from pocketforge.recipe.input_rules import faults_of_inputs
 from pocketforge.recipe.metric import Metric, Task
 from pocketforge.recipe.metrics_of_outputs import metrics_of_role
 from pocketforge.recipe.model import Model
@@ -70,6 +71,7 @@ class Recipe:
         object.__setattr__(self, "task", said or task_of(self.outputs))  # so that nobody else has to ask what is meant
         faults = [*self._fault_names(), *self._fault_task(), *self._fault_compress()]
         faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets()]
+        faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._needs_a_task())
         if faults:
             raise WrongTable(*faults)
 
@@ -205,8 +207,7 @@ class Recipe:
 
     def _fault_cores(self) -> list[Fault]:
         """ARM cores, emulated or a phone's, and a runtime that has no program for them."""
-        hosts = {d.name for d in self.devices if isinstance(d, HostDevice)} | _x86_hosts(self.devices)
-        cores = [d.name for d in self.devices if d.name not in hosts]
+        cores = self._other_cores()
         native = [name for name, info in RUNTIMES.items() if info.native is not None] if cores else []
         return [
             Fault(
@@ -217,6 +218,11 @@ class Recipe:
             for index, target in enumerate(self.targets)
             if cores and target.runtime not in native
         ]
+
+    def _other_cores(self) -> list[str]:
+        """Names of the devices that are ARM's."""
+        hosts = {d.name for d in self.devices if isinstance(d, HostDevice)} | _x86_hosts(self.devices)
+        return [d.name for d in self.devices if d.name not in hosts]
 
     def _fault_budgets(self) -> list[Fault]:
         faults: list[Fault] = []

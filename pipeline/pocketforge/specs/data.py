@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pocketforge.recipe.data import Data, Preprocess, SplitFolders
+from pocketforge.recipe.model import InputSpec
 from pocketforge.recipe.output import Output, labelled
 from pocketforge.recipe.roles import TargetName
 from pocketforge.specs.base import Spec
@@ -49,6 +50,7 @@ class DataSpec(Spec):
         seed: Of the split.
         task: `classification`, `regression` or `outputs`.
         targets: Those by name, of task `outputs`; () of others, whose samples have one.
+        sequence: The model's inputs, where some are states and samples therefore sequences; () of other models.
         reading: Changes when sources give other samples for the same files.
     """
 
@@ -61,11 +63,15 @@ class DataSpec(Spec):
     seed: int
     task: str
     targets: tuple[WantedTarget, ...] = ()
+    sequence: tuple[InputSpec, ...] = ()
     reading: int = READING
 
 
-def data_spec(data: Data, seed: int, task: str, judged: Sequence[Output] = ()) -> DataSpec:
-    """What reading, splitting and preprocessing a recipe's data depends on. judged: as `Recipe.judged`."""
+def data_spec(
+    data: Data, seed: int, task: str, judged: Sequence[Output] = (), inputs: tuple[InputSpec, ...] = ()
+) -> DataSpec:
+    """What reading, splitting and preprocessing a recipe's data depends on. judged: as `Recipe.judged`. inputs: the
+    model's, as the recipe says."""
     return DataSpec(
         source=data.source,
         eval_fraction=data.eval_fraction,
@@ -75,6 +81,7 @@ def data_spec(data: Data, seed: int, task: str, judged: Sequence[Output] = ()) -
         split_folders=data.split_folders,
         seed=seed,
         task=task,
+        sequence=inputs if any(each.state for each in inputs) else (),
         targets=_wanted(judged) if task == "outputs" else (),
     )
 

@@ -18,9 +18,13 @@ class ModelSource(Spec):
         args: What the definition's build() is called with.
         seed: Of weights that no file gives.
         weights_key: The entry of a weights file that holds the state dict; empty where the file says it itself.
+        input_names: Of the recipe's inputs, in their order; empty for none.
+        arguments: Of forward(), that each input goes to; empty where the recipe says none.
     """
 
     definition: str
     args: Mapping[str, Any]
     seed: int
     weights_key: str = ""
+    input_names: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()

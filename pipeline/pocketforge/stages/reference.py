@@ -5,6 +5,7 @@ Every lane starts from the traced graph and is compared with these outputs.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,21 @@ from pocketforge import events
 from pocketforge.accuracy.judging import make_judge
 from pocketforge.accuracy.score import Judge, in_words, score
 from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.data.sequences import stored_shape
 from pocketforge.errors import ModelError
-from pocketforge.files import resolver
-from pocketforge.metrics import Array
+from pocketforge.files import Resolve, resolver
+from pocketforge.metrics import Array, last_of_each
 from pocketforge.model import load
-from pocketforge.model.evaluate import evaluate
+from pocketforge.model.evaluate import evaluate, one_sample
 from pocketforge.model.kept import only_outputs
 from pocketforge.model.lazy import settle
+from pocketforge.model.programs import by_place
+from pocketforge.model.structure import OutputPath, check_distinct, leaves, names_of
 from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
 from pocketforge.outcomes.accuracy import OutputScore, by_metric
 from pocketforge.outcomes.data import Sampled
-from pocketforge.outcomes.reference import ModelTensor, Reference, WeightsRead
+from pocketforge.outcomes.reference import ModelTensor, Reference, StateFed, StepSequence, WeightsRead
 from pocketforge.pruning.equality import telling_inputs
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.recipe.model import InputSpec
@@ -45,12 +49,20 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     torch.set_num_threads(1)
     data = files.read(inputs["data"], Sampled)
     emit(0.0, "building the model")
-    traced, names, kept = _without_dropped(load_traced(inputs, spec, data), spec)
+    traced = load_traced(inputs, spec, data)
     example = tuple(traced.program.example_inputs[0])
+    own = any(each.name or each.argument for each in spec.inputs)
+    taken = input_names(spec.inputs, ("",) * len(example) if own else traced.arguments or ("",) * len(example))
+    traced, names, kept = _without_dropped(traced, output_names(spec.outputs, traced.outputs, taken), spec)
+    sequence = sequence_of(spec.inputs, names, data.steps)
+    check_states(traced.program, sequence, names)
     torch.export.save(traced.program, out / "model.pt2")
     emit(0.2, "running the eval samples")
     outputs = evaluate(
-        traced.program.module(), load_samples(inputs["data"], "eval"), lambda f: emit(0.2 + 0.8 * f, "eval")
+        traced.program.module(),
+        load_samples(inputs["data"], "eval"),
+        lambda f: emit(0.2 + 0.8 * f, "eval"),
+        sequence=sequence,
     )
     for number, array in enumerate(outputs):
         np.save(out / f"outputs_{number}.npy", array)
@@ -66,13 +78,14 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         eval_samples=judge.targets.count,
         inputs=tuple(
             ModelTensor(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-            for name, tensor in zip(input_names(spec.inputs, len(example)), example, strict=True)
+            for name, tensor in zip(taken, example, strict=True)
         ),
         outputs=tuple(
-            ModelTensor(name, (1, *array.shape[1:]), str(array.dtype))
-            for name, array in zip(names, outputs, strict=True)
+            ModelTensor(name, _shape_of(array, number, sequence), str(array.dtype))
+            for number, (name, array) in enumerate(zip(names, outputs, strict=True))
         ),
         weights=traced.weights,
+        sequence=sequence,
         scores=scores,
         kept=kept,
     )
@@ -90,6 +103,42 @@ def _summary(scores: Sequence[OutputScore]) -> str:
     return ", ".join(words) or "traced; no output is held against targets"
 
 
+def _shape_of(array: Array, number: int, sequence: StepSequence | None) -> tuple[int, ...]:
+    """An output's shape in the model. array: rows of it."""
+    whole = sequence is not None and any(each.output == number and each.whole for each in sequence.states)
+    return tuple(array.shape[1:]) if whole else (1, *array.shape[1:])
+
+
+def sequence_of(inputs: Sequence[InputSpec], outputs: Sequence[str], steps: int) -> StepSequence | None:
+    """What is fed back at each step; None where the recipe names no state. Raises ModelError for an unknown output."""
+    unknown = [each.state for each in inputs if each.state and each.state not in outputs]
+    if unknown:
+        raise ModelError(
+            f"model.input: state {unknown[0]!r} is no output of the model", f"its outputs: {', '.join(outputs)}"
+        )
+    states = tuple(
+        StateFed(number, outputs.index(each.state), each.shape[0] != 1)
+        for number, each in enumerate(inputs)
+        if each.state
+    )
+    return StepSequence(steps, states) if states else None
+
+
+def check_states(program: torch.export.ExportedProgram, sequence: StepSequence | None, names: Sequence[str]) -> None:
+    """Raises ModelError for an output that cannot be the next step's state: of another shape or type."""
+    example = program.example_inputs[0]
+    with torch.no_grad():
+        outputs = [leaf.value for leaf in leaves(program.module()(*example))] if sequence else []
+    for each in sequence.states if sequence else ():
+        state, given = example[each.input], outputs[each.output]
+        if (state.shape, state.dtype) != (given.shape, given.dtype):
+            raise ModelError(
+                f"input {each.input} is the state {names[each.output]!r} of the step before: it takes "
+                f"{list(state.shape)} {state.dtype}, the output is {list(given.shape)} {given.dtype}",
+                "write the output's shape and dtype in [[model.input]]",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Traced:
     """The model with its trained weights, as a graph.
@@ -98,48 +147,56 @@ class Traced:
         program: Traced at batch 1.
         parameters: How many values the model has to learn.
         macs: Multiply-accumulates of one inference.
+        outputs: The way to each output in what forward() answers.
+        arguments: Of forward(), which inputs go to by name; none where all go by position.
         weights: How its weights were read; None where they came with it.
     """
 
     program: torch.export.ExportedProgram
     parameters: int
     macs: int
+    outputs: tuple[OutputPath, ...]
+    arguments: tuple[str, ...] = ()
     weights: WeightsRead | None = None
 
 
-def _without_dropped(traced: Traced, spec: ReferenceSpec) -> tuple[Traced, list[str], tuple[int, ...]]:
+def _without_dropped(
+    traced: Traced, names: list[str], spec: ReferenceSpec
+) -> tuple[Traced, list[str], tuple[int, ...]]:
     """The model as files shall have it, the names of its outputs, and their positions where some are left out.
 
-    Raises ModelError for `keep = false` of an output that the model does not have.
+    names: of all its outputs. Raises ModelError for `keep = false` of an output that the model does not have.
     """
-    module, example = traced.program.module(), tuple(traced.program.example_inputs[0])
-    with torch.no_grad():
-        answer = module(*example)
-    names = output_names(spec.outputs, len(answer) if isinstance(answer, tuple | list) else 1)
     unknown = [name for name in spec.dropped if name not in names]
     if unknown:
         raise ModelError(f"keep = false of {', '.join(unknown)}: the model has outputs {', '.join(names)}")
     if not spec.dropped:
         return traced, names, ()
+    module, example = traced.program.module(), tuple(traced.program.example_inputs[0])
     kept = [position for position, name in enumerate(names) if name not in spec.dropped]
     with only_outputs(module, kept) as smaller:
         program = load.trace(smaller, example)
     graph = program.module()
-    counted = load.count_parameters(graph), load.count_macs(graph, example)
-    return Traced(program, *counted, traced.weights), [names[position] for position in kept], tuple(kept)
+    smaller_model = dataclasses.replace(
+        traced,
+        program=program,
+        parameters=load.count_parameters(graph),
+        macs=load.count_macs(graph, example),
+        outputs=tuple(traced.outputs[position] for position in kept),
+    )
+    return smaller_model, [names[position] for position in kept], tuple(kept)
 
 
 def check_targets(task: str, outputs: Sequence[Array], judge: Judge, data: Sampled) -> None:
     """Raises ModelError where a task's first output, or one that has labels, does not fit the targets or the labels."""
+    first = last_of_each(outputs[0], judge.targets.count)
     if task == "classification":
-        check_labels(outputs[0], np.asarray(judge.targets.batch("label", 0, judge.targets.count)), data.labels)
+        check_labels(first, np.asarray(judge.targets.batch("label", 0, judge.targets.count)), data.labels)
     elif task == "regression":
         count = judge.targets.count
         targets = np.asarray(judge.targets.batch("value", 0, count))
-        if outputs[0].reshape(count, -1).shape != targets.reshape(count, -1).shape:
-            raise ModelError(
-                f"the model's output has shape {outputs[0].shape[1:]}, the targets have {targets.shape[1:]}"
-            )
+        if first.reshape(count, -1).shape != targets.reshape(count, -1).shape:
+            raise ModelError(f"the model's output has shape {first.shape[1:]}, the targets have {targets.shape[1:]}")
 
 
 def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) -> Traced:
@@ -147,29 +204,46 @@ def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) 
     resolve = resolver(inputs.get("data_root"))
     definition = spec.model.definition
     if definition.endswith(".pt2"):
-        program = load.load_exported(resolve(definition))
-        check_finite({**program.state_dict}, definition)
-        example = load.example_inputs(definition, resolve)
-        if example is None or any(tensor.shape[:1] != (1,) for tensor in example):
-            shapes = "none" if example is None else ", ".join(str(list(t.shape)) for t in example)
-            raise ModelError(
-                f"{definition} must be traced with positional inputs of batch 1, found example inputs {shapes}",
-                "torch.export.save(torch.export.export(model, (x[:1],)), FILE)",
-            )
-        check_samples(example, data)
-        graph = program.module()
-        return Traced(program, load.count_parameters(graph), load.count_macs(graph, example))
+        return _load_program(spec, resolve, data)
     checkpoint = open_checkpoint(inputs, spec.model)
     module = checkpoint.module
-    example = example_for(spec.inputs, load.example_inputs(definition, resolve), data)
+    given = load.example(definition, resolve)
+    example = example_for(spec.inputs, given.tensors if given else None, data)
     check_samples(example, data)
     # Rewrites are compared on it: zeros, which a recipe's shapes and many definitions give, would tell nothing.
     example = telling_inputs(example, _samples(inputs["data"]))
     settle(module, example, spec.model.seed)
     check_finite(module.state_dict(), definition)
-    program = load.trace(module, example)
+    graph = load.traced(module, example)
     weights = checkpoint.weights and WeightsRead(**{**checkpoint.weights, "done": tuple(checkpoint.weights["done"])})
-    return Traced(program, load.count_parameters(module), load.count_macs(module, example), weights or None)
+    return Traced(
+        program=graph.program,
+        parameters=load.count_parameters(module),
+        macs=load.count_macs(module, example),
+        outputs=graph.outputs,
+        arguments=given.arguments if given else (),
+        weights=weights or None,
+    )
+
+
+def _load_program(spec: ReferenceSpec, resolve: Resolve, data: Sampled) -> Traced:
+    """A definition that is a traced graph already."""
+    definition = spec.model.definition
+    program = load.load_exported(resolve(definition))
+    check_finite({**program.state_dict}, definition)
+    found = load.example(definition, resolve)
+    if found is None or any(tensor.shape[:1] != (1,) for tensor in found.tensors):
+        shapes = "none" if found is None else ", ".join(str(list(t.shape)) for t in found.tensors)
+        raise ModelError(
+            f"{definition} must be traced with tensors of batch 1, found example inputs {shapes}",
+            "torch.export.save(torch.export.export(model, (x[:1],)), FILE)",
+        )
+    check_samples(found.tensors, data)
+    called = by_place(program)
+    parameters, macs = load.count_parameters(called.module), load.count_macs(called.module, found.tensors)
+    if called.changed:
+        program = load.trace(called.module, found.tensors)
+    return Traced(program, parameters, macs, called.outputs, found.arguments)
 
 
 def example_for(
@@ -187,7 +261,7 @@ def _samples(data: Path) -> Iterator[tuple[Tensor, ...]]:
     """The eval samples, one at a time."""
     arrays = load_samples(data, "eval")
     for index in range(len(arrays[0])):
-        yield tuple(torch.from_numpy(np.array(array[index : index + 1])) for array in arrays)
+        yield tuple(one_sample(arrays, index))
 
 
 def _zeros(shape: tuple[int, ...], dtype: str) -> Tensor:
@@ -196,7 +270,7 @@ def _zeros(shape: tuple[int, ...], dtype: str) -> Tensor:
 
 def check_samples(example: tuple[Tensor, ...], data: Sampled) -> None:
     """Raises ModelError unless the preprocessed samples are what the model takes."""
-    taken = [(list(t.shape[1:]), str(t.dtype).removeprefix("torch.")) for t in example]
+    taken = [(list(stored_shape(t.shape)), str(t.dtype).removeprefix("torch.")) for t in example]
     sampled = [(list(each.shape), each.dtype) for each in data.inputs]
     if taken != sampled:
         takes, are = (" and ".join(f"{shape} {dtype}" for shape, dtype in side) for side in (taken, sampled))
@@ -242,14 +316,45 @@ def check_labels(outputs: Array, targets: Array, labels: Sequence[str]) -> None:
         raise ModelError(f"the model has {classes} outputs, the data has a label {int(targets.max())}")
 
 
-def input_names(inputs: Sequence[InputSpec], count: int) -> list[str]:
-    """The recipe's names, else `input` (`input_0`, `input_1` … when there are several)."""
-    given = [each.name for each in inputs] or [""] * count
-    return [name or ("input" if count == 1 else f"input_{k}") for k, name in enumerate(given)]
+def input_names(inputs: Sequence[InputSpec], arguments: Sequence[str]) -> list[str]:
+    """The recipe's names, else those of the arguments, else `input` (`input_0`, `input_1` … of several).
+
+    arguments: one an input, as example_inputs() or a .pt2 say them; empty for none. Raises ModelError where the recipe
+    has another number of inputs, or two would have one name.
+    """
+    if inputs and len(inputs) != len(arguments):
+        raise ModelError(
+            f"the recipe has {len(inputs)} [[model.input]], the model takes {len(arguments)}",
+            "give one for each, in their order",
+        )
+    given = [each.name or each.argument.replace(".", "_") for each in inputs] or [""] * len(arguments)
+    named = [name or argument.replace(".", "_") for name, argument in zip(given, arguments, strict=True)]
+    names = [name or ("input" if len(named) == 1 else f"input_{k}") for k, name in enumerate(named)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ModelError(f"two inputs are called {twice[0]!r}", "give each a name of its own: [[model.input]] name = …")
+    return names
 
 
-def output_names(given: Sequence[str], count: int) -> list[str]:
-    """The recipe's names, else `output` (`output_0` …). Raises ModelError when the numbers differ."""
-    if given and len(given) != count:
-        raise ModelError(f"model.outputs names {len(given)} outputs, the model gives {count}")
-    return list(given) or (["output"] if count == 1 else [f"output_{k}" for k in range(count)])
+def output_names(given: Sequence[str], paths: Sequence[OutputPath], inputs: Sequence[str]) -> list[str]:
+    """The recipe's names, else the model's own. paths: the ways to its outputs. inputs: the inputs' names.
+
+    Raises ModelError when the numbers differ, and for a name that would be of two.
+    """
+    names = names_of(paths)
+    if given and len(given) != len(names):
+        raise ModelError(
+            f"model.outputs names {len(given)} outputs, the model gives {len(names)}: {', '.join(names)}",
+            "give a name to each, in this order",
+        )
+    both = sorted(set(given) & set(inputs))
+    if both:
+        raise ModelError(
+            f"model.outputs: {', '.join(both)} is the name of an input too", "files need names of their own"
+        )
+    if given:
+        return list(given)
+    # Files have no two tensors of one name: what a state is called goes to what comes in.
+    named = [f"{name}_out" if name in inputs else name for name in names]
+    check_distinct(named, paths)
+    return named

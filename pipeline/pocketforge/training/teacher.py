@@ -11,7 +11,7 @@ from torch import nn
 
 from pocketforge.data.dataset import Dataset
 from pocketforge.errors import ModelError
-from pocketforge.model.load import build_model
+from pocketforge.model.load import bind_inputs, build_model
 from pocketforge.model.weights import load_weights
 from pocketforge.outcomes.reference import WeightsRead
 from pocketforge.outcomes.train import TeacherFacts
@@ -67,6 +67,7 @@ def _built(
         name, args, key = model.definition, model.args, model.weights_key
         definition = str(inputs["definition"]) if "definition" in inputs else name
     module = build_model(definition, args, resolve, seed=model.seed)
+    bind_inputs(module, definition, model.input_names, model.arguments, resolve)
     if "teacher_weights" in inputs:
         loaded = load_weights(module, inputs["teacher_weights"], key)
         return name, module, WeightsRead(loaded.file, loaded.key, loaded.done)
