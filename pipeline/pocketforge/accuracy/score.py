@@ -23,6 +23,7 @@ from pocketforge.accuracy.vectors import EmbeddingTally, RegressionTally
 from pocketforge.data.targets_on_disk import TargetBatches
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
+from pocketforge.metrics import last_of_each
 from pocketforge.outcomes.accuracy import OutputScore
 from pocketforge.recipe.budget import METRICS
 from pocketforge.recipe.output import Output, user_code
@@ -77,6 +78,8 @@ def score(judge: Judge, answers: Mapping[str, Array], whose: str, *, check: bool
     whose: for errors, `the model` or `the file`. check: also that the recipe takes scores for what they are. Raises
     ModelError where a metric cannot be taken, is no number, or the user's code raises.
     """
+    # Of sequences what the last step gave counts.
+    answers = {name: last_of_each(values, judge.targets.count) for name, values in answers.items()}
     scored = []
     for output in judge.outputs:
         if not output.metric_names or output.role in DETECTION - {"boxes"} or output.name not in answers:

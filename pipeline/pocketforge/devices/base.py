@@ -26,6 +26,8 @@ class RunRequest:
             outputs are written.
         warmup: Inferences before the first that is timed.
         time_s: Timed seconds at least.
+        steps: How many rows of the inputs are one sequence, of a model with states that are fed back; 0 where none are.
+        states: Of each state: the place of the input, and of the output that it is at the next step.
         place: Where, in the words of the device's kind.
         files: Role → a file that the place is of: an emulated device's "profile" (or a shipped profile's name), a
             user's own "runner" and "runner_library" for a phone.
@@ -40,6 +42,8 @@ class RunRequest:
     samples: int = 0
     warmup: int = 0
     time_s: float = 0.0
+    steps: int = 0
+    states: tuple[tuple[int, int], ...] = ()
     place: Place = HERE
     files: Mapping[str, str | Path] = field(default_factory=dict)
 

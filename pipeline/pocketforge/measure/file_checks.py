@@ -14,7 +14,7 @@ import numpy as np
 from pocketforge.accuracy.score import Judge, Scored, drops, in_words, score
 from pocketforge.devices.base import RunAnswer
 from pocketforge.devices.outputs import Output, paired
-from pocketforge.metrics import Array, argmax_agreement, compare, equal_share
+from pocketforge.metrics import Array, argmax_agreement, compare, equal_share, last_of_each
 from pocketforge.outcomes.accuracy import OutputScore, by_metric
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
@@ -166,7 +166,10 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
         figures = [graph.hold(each, outputs, reference, classes=classes) for each in figures]
     pairs = {other.name: (one, other) for one, other in paired(outputs, reference)}
     if not truth.is_classification:
-        figures = [_with_agreement(each, *pairs[each.name]) if each.name in classes else each for each in figures]
+        figures = [
+            _with_agreement(each, *pairs[each.name], truth.judge.targets.count) if each.name in classes else each
+            for each in figures
+        ]
     scores = _scores(truth, {name: one.values for name, (one, _) in pairs.items()})
     measured = dataclasses.replace(
         _worst(figures), samples=truth.judge.targets.count, scores=scores, accuracy=by_metric(scores)
@@ -175,9 +178,12 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
     if first is None or not truth.is_classification:
         return measured
     simulated = graph.outputs[0].values if graph else None
+    samples = truth.judge.targets.count
     return dataclasses.replace(
         measured,
-        argmax_agreement=argmax_agreement(first[0].values, reference[0].values),
+        argmax_agreement=argmax_agreement(
+            *(last_of_each(each, samples) for each in (first[0].values, reference[0].values))
+        ),
         accuracy_drop=scores[0].drops["accuracy_top1"] if scores else None,
         graph_argmax_agreement=(
             None if simulated is None else argmax_agreement(first[0].first(len(simulated)).values, simulated)
@@ -185,8 +191,9 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
     )
 
 
-def _with_agreement(figures: OutputFigures, one: Output, other: Output) -> OutputFigures:
-    return dataclasses.replace(figures, argmax_agreement=argmax_agreement(one.values, other.values))
+def _with_agreement(figures: OutputFigures, one: Output, other: Output, samples: int) -> OutputFigures:
+    here, there = (last_of_each(output.values, samples) for output in (one, other))
+    return dataclasses.replace(figures, argmax_agreement=argmax_agreement(here, there))
 
 
 def _scores(truth: Truth, answers: Mapping[str, Array]) -> tuple[OutputScore, ...]:

@@ -10,6 +10,7 @@ from pocketforge.devices import legacy
 from pocketforge.errors import PocketforgeError, ToolFailed, ToolMissing
 from pocketforge.measure.file_checks import Truth, check, check_limits, measure
 from pocketforge.measure.on_host import run_file
+from pocketforge.outcomes.reference import StepSequence
 from pocketforge.outcomes.verify import FileCheck, Measured, named
 from pocketforge.recipe.limits import Limits
 
@@ -32,7 +33,14 @@ class OlderRun:
 
 
 def run_older(
-    inputs: Mapping[str, Path], model: str, truth: Truth, limits: Limits, out: Path, *, required: bool
+    inputs: Mapping[str, Path],
+    model: str,
+    truth: Truth,
+    limits: Limits,
+    out: Path,
+    sequence: StepSequence | None = None,
+    *,
+    required: bool,
 ) -> OlderRun:
     """Run the file `model` of the export's folder there. Raises ToolMissing where a recipe requires an environment that
     is not set up."""
@@ -45,7 +53,7 @@ def run_older(
             )
         return OlderRun("not known: pocketforge device setup tflite-runtime")
     try:
-        _, outputs = run_file(inputs, "tflite", model, out, str(python))
+        _, outputs = run_file(inputs, "tflite", model, out, sequence, str(python))
     except PocketforgeError as error:
         fault = _last_words(error)
         return OlderRun(f"does not work: {fault}", checks=(check(NAME, "loads and runs", fault, False),))

@@ -12,16 +12,23 @@ from pocketforge.devices.outputs import Output, stored_outputs
 from pocketforge.errors import ToolFailed
 from pocketforge.files import hash_file
 from pocketforge.measure.dead_files import with_layer
+from pocketforge.outcomes.reference import StepSequence
 from pocketforge.registries import RUNTIMES
 
 
 def run_file(
-    inputs: Mapping[str, Path], runtime: str, name: str, out: Path, python: str | None = None
+    inputs: Mapping[str, Path],
+    runtime: str,
+    name: str,
+    out: Path,
+    sequence: StepSequence | None = None,
+    python: str | None = None,
 ) -> tuple[RunAnswer, tuple[Output, ...]]:
     """Run one file in a new process; the answer and its outputs as real values.
 
-    inputs: "data", "export". name: of the file, in the export's folder. out: where the outputs go. python: another
-    environment's interpreter. Raises ToolFailed, with the layer where the runtime's words tell one.
+    inputs: "data", "export". name: of the file, in the export's folder. out: where the outputs go. sequence: of a model
+    with states, which are fed back. python: another environment's interpreter. Raises ToolFailed, with the layer where
+    the runtime's words tell one.
     """
     path = inputs["export"] / name
     request = RunRequest(
@@ -30,6 +37,8 @@ def run_file(
         sha256=hash_file(path),
         inputs=tuple(sample_paths(inputs["data"], "eval")),
         outputs=out,
+        steps=sequence.steps if sequence else 0,
+        states=tuple((each.input, each.output) for each in sequence.states) if sequence else (),
     )
     try:
         answer = host.run(request, python=python) if python else host.run(request)

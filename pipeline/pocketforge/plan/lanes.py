@@ -25,7 +25,7 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     data_paths = {"data_root": folder}
     if recipe.data.labels:
         data_paths["labels"] = recipe.resolve(recipe.data.labels)
-    sampling = data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged)
+    sampling = data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
     data = build.add("data", TRUNK, sampling, {}, reads=("data", "labels"), paths=data_paths)
 
     model_paths = {"data_root": folder}

@@ -10,13 +10,15 @@ from pocketforge.metrics import Arrays
 from pocketforge.recipe.quantize import Quantize
 
 
-def calibration_samples(data: Path, quantize: Quantize) -> Arrays:
-    """Those that the target uses, one array a model input. Raises ModelError when there are fewer than it asks for."""
+def calibration_samples(data: Path, quantize: Quantize, steps: int = 1) -> Arrays:
+    """Those that the target uses, one array a model input. steps: rows of each. Raises ModelError when there are fewer
+    than it asks for."""
     arrays = load_samples(data, "calibration")
     most = quantize.calibration_samples
-    if most is not None and len(arrays[0]) < most:
+    there = len(arrays[0]) // steps
+    if most is not None and there < most:
         raise ModelError(
-            f"quantize.calibration_samples: wanted {most}, the data has {len(arrays[0])} calibration samples",
+            f"quantize.calibration_samples: wanted {most}, the data has {there} calibration samples",
             "raise data.calibration_samples",
         )
-    return [array[:most] for array in arrays]
+    return [array[: most and most * steps] for array in arrays]

@@ -22,6 +22,7 @@ from pocketforge.outcomes.quantize import (
     Repairs,
     TrainedFor,
 )
+from pocketforge.outcomes.reference import StepSequence
 from pocketforge.quantization.pt2e import Graphs, describe
 from pocketforge.quantization.weighted import count_weights, layers_of
 from pocketforge.recipe.backends import BACKENDS
@@ -41,12 +42,14 @@ class QuantizeNotes:
         repairs: Where any was asked for.
         codebook: Of scheme `codebook`.
         qat: Of scheme `qat_int8`.
+        sequence: How the model's states go; what the graph answers is said over sequences then.
     """
 
     mixed: MixedChoice | None = None
     repairs: Repairs | None = None
     codebook: CodebookChoice | None = None
     qat: TrainedFor | None = None
+    sequence: StepSequence | None = None
 
 
 def write_converted(
@@ -70,7 +73,7 @@ def write_converted(
         raise _nothing_quantized(quantized.left_float, quantize)
     for name, module in (("folded", folded), ("unfolded", unfolded)):
         torch.export.save(torch.export.export(module, example), out / f"{name}.pt2")
-    write_outputs(folded, data, out, progress)
+    write_outputs(folded, data, out, progress, notes.sequence)
     files.write(out, quantized)
     return quantized
 
@@ -99,7 +102,7 @@ def write_float_form(
         for layer in layers_of(graph.graph)
     )
     torch.export.save(torch.export.export(graph, example), out / "folded.pt2")
-    count = write_outputs(graph, data, out, progress)
+    count = write_outputs(graph, data, out, progress, notes.sequence)
     quantized = _quantized(quantize, layers, (None,) * count, notes)
     files.write(out, quantized)
     return quantized
@@ -123,9 +126,15 @@ def _quantized(
     )
 
 
-def write_outputs(graph: torch.nn.Module, data: Path, out: Path, progress: Callable[[float], None]) -> int:
+def write_outputs(
+    graph: torch.nn.Module,
+    data: Path,
+    out: Path,
+    progress: Callable[[float], None],
+    sequence: StepSequence | None = None,
+) -> int:
     """outputs_0.npy …: what the file has to answer to the first eval samples. Returns how many outputs there are."""
-    outputs = evaluate(graph, load_samples(data, "eval"), progress, SIMULATED_SAMPLES)
+    outputs = evaluate(graph, load_samples(data, "eval"), progress, SIMULATED_SAMPLES, sequence)
     for number, values in enumerate(outputs):
         np.save(out / f"outputs_{number}.npy", values)
     return len(outputs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -17,7 +16,9 @@ from torchao.quantization.pt2e.quantizer import ComposableQuantizer, Quantizer
 import pocketforge.quantization.patterns  # noqa: F401  torchao traces its patterns once, not for every graph
 from pocketforge.errors import ModelError
 from pocketforge.metrics import Arrays
+from pocketforge.model.evaluate import one_sample
 from pocketforge.outcomes.quantize import OutputLevels, QuantizedLayer
+from pocketforge.outcomes.reference import StepSequence
 from pocketforge.quantization.clamps import ClampingQuantizer
 from pocketforge.quantization.dynamic import dynamic_config
 from pocketforge.quantization.fake_quantize import training_config
@@ -91,13 +92,19 @@ def prepare(
 
 
 def calibrate(
-    prepared: torch.fx.GraphModule, samples: Arrays, progress: Callable[[float], None] = lambda _: None
+    prepared: torch.fx.GraphModule,
+    samples: Arrays,
+    progress: Callable[[float], None] = lambda _: None,
+    sequence: StepSequence | None = None,
 ) -> None:
-    """Run `samples` (one array an input, samples first) through the graph, one at a time, for its observers."""
+    """Run `samples` (one array an input, samples first) through the graph, one at a time, for its observers.
+
+    sequence: of a model with states; each row has its own.
+    """
     count = len(samples[0])
     with torch.no_grad():
         for index in range(count):
-            prepared(*(torch.from_numpy(np.array(array[index : index + 1])) for array in samples))
+            prepared(*one_sample(samples, index, sequence))
             if index % max(1, count // 20) == 0:
                 progress(index / count)
 
@@ -109,6 +116,7 @@ def quantize_graph(
     *,
     schemes: Mapping[str, str] | None = None,
     progress: Callable[[float], None] = lambda _: None,
+    sequence: StepSequence | None = None,
 ) -> Graphs:
     """Prepare, calibrate on `samples` where anything is static, and convert.
 
@@ -122,7 +130,7 @@ def quantize_graph(
 
     def calibrated() -> torch.fx.GraphModule:
         prepared = prepare(program, quantize, schemes)
-        calibrate(prepared, samples, progress)
+        calibrate(prepared, samples, progress, sequence)
         return prepared
 
     prepared = calibrated()

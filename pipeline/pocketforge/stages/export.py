@@ -12,6 +12,7 @@ from pocketforge.errors import PocketforgeError, StageFailed, first_line
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
+from pocketforge.recipe.input_rules import input_refusal
 from pocketforge.registries import RUNTIMES
 from pocketforge.rewrites.blame import layer_of
 from pocketforge.runtimes.base import ExportRequest, load_exporter
@@ -27,6 +28,7 @@ def run(inputs: Mapping[str, Path], spec: ExportSpec, out: Path, emit: events.Pr
     emit(0.0, f"loading {spec.runtime}'s exporter")
     exporter = load_exporter(spec.runtime)
     request = load_request(inputs, spec)
+    check_input_types(request, spec.runtime)
     emit(0.3, "exporting")
     try:
         result = exporter.export(request, out)
@@ -37,6 +39,14 @@ def run(inputs: Mapping[str, Path], spec: ExportSpec, out: Path, emit: events.Pr
     exported = Exported(result.files, tuple(result.inputs), tuple(result.outputs), result.facts, tuple(result.warnings))
     files.write(out, exported)
     emit(1.0, f"{exported.model_in(out).stat().st_size} bytes")
+
+
+def check_input_types(request: ExportRequest, runtime: str) -> None:
+    """Raises StageFailed for an input that no file of the runtime can take: of types that the recipe does not say."""
+    for name, value in zip(request.input_names, request.example, strict=True):
+        refused = input_refusal(runtime, str(value.dtype).removeprefix("torch."))
+        if refused:
+            raise StageFailed(f"input {name!r}: {refused}")
 
 
 def exporters_words(error: Exception, request: ExportRequest, runtime: str) -> StageFailed:

@@ -15,9 +15,11 @@ from torch.export import ExportedProgram
 
 from pocketforge import events
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
+from pocketforge.model.evaluate import with_states
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerStudy
 from pocketforge.outcomes.quantize import CodebookChoice, Quantized, Repairs
+from pocketforge.outcomes.reference import Reference, StepSequence
 from pocketforge.outcomes.train import Epoch
 from pocketforge.quantization.bias_correction import copy_biases, correct_biases
 from pocketforge.quantization.calibration import calibration_samples
@@ -61,6 +63,11 @@ class Run:
     @property
     def quantize(self) -> Quantize:
         return self.spec.quantize
+
+    @property
+    def sequence(self) -> StepSequence | None:
+        """How a model with states goes over sequences."""
+        return files.read(self.inputs["reference"], Reference).sequence
 
     @property
     def sampling(self) -> Sampling:
@@ -111,7 +118,11 @@ def make_int8(run: Run) -> Quantized:
     """Integers in layers that an int8 kernel takes: by the scheme and its overrides, or by measurement (mixed)."""
     program, quantize, emit = run.program, run.quantize, run.emit
     check_recurrent(program, quantize.scheme)
-    samples = calibration_samples(run.inputs["data"], quantize)
+    sequence = run.sequence
+    samples = calibration_samples(run.inputs["data"], quantize, sequence.steps if sequence else 1)
+    if sequence is not None:
+        emit(0.1, "running sequences for their states")
+        samples = with_states(program.module(), samples, sequence, lambda f: emit(0.1 + 0.3 * f, "running sequences"))
     chosen = None
     if quantize.info.studies_layers:
         study = files.read(run.inputs["layers"], LayerStudy)
@@ -126,7 +137,12 @@ def make_int8(run: Run) -> Quantized:
         program = torch.export.export(merged, program.example_inputs[0])
     schemes = chosen.schemes if chosen else None
     graphs = quantize_graph(
-        program, samples, quantize, schemes=schemes, progress=lambda f: emit(0.5 + 0.1 * f, "calibrating")
+        program,
+        samples,
+        quantize,
+        schemes=schemes,
+        progress=lambda f: emit(0.5 + 0.1 * f, "calibrating"),
+        sequence=sequence,
     )
     if "bias_correction" in quantize.repairs:
         emit(0.6, "correcting biases")
@@ -138,6 +154,7 @@ def make_int8(run: Run) -> Quantized:
     notes = QuantizeNotes(
         mixed=chosen.summary if chosen else None,
         repairs=Repairs(equalized, corrected) if equalized or corrected else None,
+        sequence=sequence,
     )
     emit(0.7, "converting")
     example = program.example_inputs[0]
@@ -174,7 +191,8 @@ def make_weight_only(run: Run) -> Quantized:
     graph, encodings = quantize_weights(run.program, run.quantize)
     save_encodings(encodings, run.out)
     example = run.program.example_inputs[0]
-    return write_float_form(graph, example, run.quantize, encodings, run.inputs["data"], run.out, run.evaluating)
+    notes = QuantizeNotes(sequence=run.sequence)
+    return write_float_form(graph, example, run.quantize, encodings, run.inputs["data"], run.out, run.evaluating, notes)
 
 
 def make_codebook(run: Run) -> Quantized:
@@ -192,7 +210,7 @@ def make_codebook(run: Run) -> Quantized:
     state = clustered.state_dict()
     rest = {name: tensor.numpy() for name, tensor in state.items() if name not in codebooks}
     sizes = save_codebooks(codebooks, rest, run.out)
-    notes = QuantizeNotes(codebook=CodebookChoice(sizes, describe(graph, codebooks), history))
+    notes = QuantizeNotes(codebook=CodebookChoice(sizes, describe(graph, codebooks), history), sequence=run.sequence)
     example, data = run.program.example_inputs[0], run.inputs["data"]
     return write_float_form(clustered, example, quantize, codebooks, data, run.out, run.evaluating, notes)
 

@@ -60,7 +60,7 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
     outputs: tuple[TensorSpec, ...] = ()
     for position, (role, name) in enumerate(sorted(exported.files.items())):
         emit(position / (len(exported.files) + 1), f"running {name}")
-        answer, answered = run_file(inputs, spec.runtime, name, out / role)
+        answer, answered = run_file(inputs, spec.runtime, name, out / role, reference.sequence)
         measured[role] = measure(answered, truth)
         of_file = [
             *check_contract(answer, exported),
@@ -74,7 +74,8 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
     if spec.legacy:
         emit(0.8, "running it in tflite-runtime")
         required = spec.limits.tflite_runtime == "require"
-        older = run_older(inputs, exported.files["model"], truth, limits, out / "legacy", required=required)
+        model, legacy = exported.files["model"], out / "legacy"
+        older = run_older(inputs, model, truth, limits, legacy, reference.sequence, required=required)
         runtimes[NAME] = older.state
         measured |= {"legacy": older.measured} if older.measured else {}
         checks += older.checks if required else ()
@@ -113,7 +114,7 @@ def check_layouts(promised: Iterable[TensorSpec], data: Path) -> list[FileCheck]
     checks = []
     for tensor, path in zip(promised, sample_paths(data, "eval"), strict=True):
         sample = np.load(path, mmap_mode="r").shape[1:]
-        if len(sample) != 3 or len(set(sample)) == 1:
+        if len(sample) != 3 or len(set(sample)) == 1 or (tensor.shape == sample and sample[0] != 1):
             continue
         channels, height, width = sample
         shapes = {"NCHW": (1, channels, height, width), "NHWC": (1, height, width, channels)}

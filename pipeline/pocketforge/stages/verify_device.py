@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -22,6 +23,7 @@ from pocketforge.files import hash_file, resolver
 from pocketforge.measure.file_checks import check, check_limits, measure, measure_parity, summary, truth_of
 from pocketforge.measure.kernels_judged import judged_on, limits_there, place_in_words, with_steps
 from pocketforge.measure.quantized_graph import output_scales
+from pocketforge.metrics import Array
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.export import Exported
@@ -42,20 +44,24 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: eve
     """
     exported = files.read(inputs["export"], Exported)
     host = stored_outputs(inputs["verify"] / "model", exported.outputs)
-    count = len(host[0].values)
+    reference = files.read(inputs["reference"], Reference)
+    steps = reference.sequence.steps if reference.sequence else 1
+    count = len(host[0].values) // steps
     samples = min(spec.eval_samples or count, count)
+    rows = samples * steps
     where = place_in_words(inputs, spec.device)
     emit(0.0, f"{samples} samples on {where}")
-    answer = _run_there(inputs, spec, exported.model_in(inputs["export"]), samples, out)
+    states = _states(host, reference)
+    answer = _run_there(inputs, spec, exported.model_in(inputs["export"]), _Given(rows, steps, states), out)
     outputs = stored_outputs(out, exported.outputs)
-    names = [tensor.name for tensor in files.read(inputs["reference"], Reference).outputs]
+    names = [tensor.name for tensor in reference.outputs]
     data = inputs["data"]
     judge = make_judge(
         spec.judged, names, spec.task, data, files.read(data, Sampled), resolver(inputs.get("data_root"))
     ).first(samples)
-    first = tuple(output.first(samples) for output in named_outputs(inputs["reference"], names))
+    first = tuple(output.first(rows) for output in named_outputs(inputs["reference"], names))
     truth = truth_of(first, judge, spec.task)
-    host = _in_order([output.first(samples) for output in host], names)
+    host = _in_order([output.first(rows) for output in host], names)
     against_host = measure_parity(outputs, host, classes=truth.is_classification)
     if "quantize" in inputs:
         against_host = with_steps(against_host, output_scales(inputs["quantize"], names))
@@ -71,7 +77,31 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: eve
     emit(1.0, f"{summary(against_host)} against the host")
 
 
-def _run_there(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, model: Path, samples: int, out: Path) -> RunAnswer:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a device is given.
+
+    Attributes:
+        rows: So many of each input, from the first.
+        steps: Rows of one sequence.
+        states: Place of an input → what the host's file gave for the next step. A device's programs feed nothing back:
+            each step there begins from the host's state, so that outputs are of the same inputs.
+    """
+
+    rows: int
+    steps: int
+    states: Mapping[int, Array]
+
+
+def _states(host: Sequence[Output], reference: Reference) -> dict[int, Array]:
+    if reference.sequence is None:
+        return {}
+    by_name = {output.name: output.values for output in host}
+    names = [tensor.name for tensor in reference.outputs]
+    return {each.input: by_name[names[each.output]] for each in reference.sequence.states}
+
+
+def _run_there(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, model: Path, given: _Given, out: Path) -> RunAnswer:
     """Run the file on the first samples; its outputs go into `out`."""
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         answer: RunAnswer = resolve_name(DEVICES[spec.device.via].runner).run(
@@ -79,7 +109,10 @@ def _run_there(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, model: Path, 
                 session=RUNTIMES[spec.runtime].session,
                 model=model,
                 sha256=hash_file(model),
-                inputs=tuple(_first(path, samples, Path(scratch)) for path in sample_paths(inputs["data"], "eval")),
+                inputs=tuple(
+                    _first(path, given, number, Path(scratch))
+                    for number, path in enumerate(sample_paths(inputs["data"], "eval"))
+                ),
                 outputs=out,
                 place=spec.device,
                 files=inputs,
@@ -94,11 +127,16 @@ def _in_order(outputs: Sequence[Output], names: Sequence[str]) -> tuple[Output, 
     return tuple(by_name[name] for name in names if name in by_name)
 
 
-def _first(path: Path, samples: int, scratch: Path) -> Path:
+def _first(path: Path, given: _Given, number: int, scratch: Path) -> Path:
     whole = np.load(path, mmap_mode="r")
-    if len(whole) == samples:
+    if len(whole) == given.rows and number not in given.states:
         return path
-    np.save(scratch / path.name, whole[:samples])
+    rows = np.array(whole[: given.rows])
+    if number in given.states:
+        for first in range(0, given.rows, given.steps):
+            last = first + given.steps - 1
+            rows[first + 1 : last + 1] = given.states[number][first:last]
+    np.save(scratch / path.name, rows)
     return scratch / path.name
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from pocketforge import events
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.errors import ToolFailed
-from pocketforge.model.evaluate import evaluate
+from pocketforge.model.evaluate import evaluate, one_sample, with_states
 from pocketforge.outcomes import files as outcome_files
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.quantize import Quantized
@@ -24,6 +24,7 @@ from pocketforge.why import files, forms
 from pocketforge.why.forms import Form
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.export import ExportedProgram
 
 LAYER_SAMPLES = 16  # each layer has thousands of values a sample; more samples change no verdict
@@ -69,6 +70,12 @@ class Chain:
         self.samples = [
             np.array(np.load(path, mmap_mode="r")[: spec.samples]) for path in sample_paths(inputs["data"], "eval")
         ]
+        sequence = outcome_files.read(inputs["reference"], Reference).sequence
+        self.sequence = sequence and sequence.one_step
+        if sequence is not None:
+            # Each form is asked for the same steps, from the states that the model itself comes to.
+            graph = forms.exported(inputs).graph
+            self.samples = with_states(graph, self.samples, sequence, lambda _: None)
         self.paths = self._write(len(self.samples[0]), "all")
         self.few = self._write(LAYER_SAMPLES, "few")
         self.forms: list[Form] = []
@@ -81,6 +88,10 @@ class Chain:
         for path, array in zip(paths, self.samples, strict=True):
             np.save(path, array[:count])
         return paths
+
+    def given(self, index: int) -> list[Tensor]:
+        """What the model is given of one sample."""
+        return one_sample(self.samples, index, self.sequence)
 
     @property
     def graph(self) -> Form:
@@ -113,7 +124,7 @@ class Chain:
 
     def _run(self, form: Form, done: float) -> None:
         if form.module is not None:
-            form.run(self.samples, lambda f: self.emit(done + 0.1 * f, f"running {form.name}"))
+            form.run(self.samples, lambda f: self.emit(done + 0.1 * f, f"running {form.name}"), self.sequence)
         self.forms.append(form)
 
     def _lowered(self) -> Form:
@@ -121,7 +132,7 @@ class Chain:
             return Form("lowered", "", missing=f"runtime {self.runtime} has no plain form: its row has no `why`")
         if self.why.plain is not None:
             return self._in_plain_kernels(self.why.plain)
-        outputs = evaluate(lowering(self.why).lower(self.program), self.samples, lambda _: None)
+        outputs = evaluate(lowering(self.why).lower(self.program), self.samples, lambda _: None, sequence=self.sequence)
         return Form("lowered", "the edge program, lowered again and run in Python", outputs=outputs)
 
     def _in_plain_kernels(self, plain: PlainSession) -> Form:

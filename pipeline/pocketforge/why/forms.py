@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
-from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.metrics import Array
-from pocketforge.model.evaluate import evaluate
+from pocketforge.model.evaluate import evaluate, with_states
 from pocketforge.outcomes import files
 from pocketforge.outcomes.quantize import Quantized
-from pocketforge.outcomes.reference import Reference
+from pocketforge.outcomes.reference import Reference, StepSequence
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.why import WhySpec
@@ -54,10 +52,12 @@ class Form:
         assert isinstance(self.module, torch.fx.GraphModule)
         return self.module
 
-    def run(self, samples: Sequence[Array], progress: Progress) -> None:
+    def run(self, samples: Sequence[Array], progress: Progress, sequence: StepSequence | None = None) -> None:
         """Fill `outputs`."""
         assert self.module is not None
-        outputs = evaluate(self.module, list(samples), progress)
+        if sequence is not None and self.kept:
+            sequence = sequence.before_dropping(self.kept)
+        outputs = evaluate(self.module, samples, progress, sequence=sequence)
         self.outputs = [outputs[position] for position in self.kept] if self.kept else outputs
 
 
@@ -89,6 +89,7 @@ def prepared(inputs: Mapping[str, Path], spec: WhySpec, traced: Form, progress: 
     if quantize is None:
         return Form("prepared", "", missing=f"scheme {spec.scheme} quantizes nothing before the file is written")
     from pocketforge.quantization import pt2e
+    from pocketforge.quantization.calibration import calibration_samples
 
     if not quantize.is_int8:
         return _stored(inputs, "folded", "prepared", "float graph with the de-quantized weights", traced)
@@ -96,13 +97,16 @@ def prepared(inputs: Mapping[str, Path], spec: WhySpec, traced: Form, progress: 
         return _stored(inputs, "unfolded", "prepared", "float weights behind their quantize ops, as stored", traced)
     schemes = {layer.name: layer.scheme for layer in files.read(inputs["quantize"], Quantized).layers}
     schemes[pt2e.NO_LAYER] = "static_int8" if quantize.is_static else "fp32"
-    samples = [a[: quantize.calibration_samples] for a in load_samples(inputs["data"], "calibration")]
+    sequence = files.read(inputs["reference"], Reference).sequence
+    samples = calibration_samples(inputs["data"], quantize, sequence.steps if sequence else 1)
+    if sequence is not None:
+        samples = with_states(traced.graph, samples, sequence, lambda _: None)
 
     from pocketforge.why.prepared import prepare_again
 
     # From the file again: preparing folds batch norm into weights that the traced graph shares.
     program = torch.export.load(inputs["reference"] / "model.pt2")
-    graph = prepare_again(program, samples, quantize, schemes, progress)
+    graph = prepare_again(program, samples, quantize, schemes, progress, sequence)
     form = Form("prepared", "observers, calibrated again, as fake quantization", module=graph)
     form.taps = renamed(traced, taps_of(graph.graph))
     return form
@@ -147,8 +151,9 @@ def renamed(traced: Form, taps: Sequence[Tap]) -> dict[str, Tap]:
     return {names[id(before)]: here for before, here in pair(list(traced.taps.values()), taps)}
 
 
-def eager_layers(module: nn.Module, samples: Sequence[Array], index: int) -> dict[str, Array]:
-    """Outputs of the convolutions, linear layers and batch norms of a module, under their modules' names."""
+def eager_layers(module: nn.Module, given: Sequence[torch.Tensor]) -> dict[str, Array]:
+    """Outputs of the convolutions, linear layers and batch norms of a module, under their modules' names. given: its
+    inputs."""
     outputs: dict[str, Array] = {}
     handles = []
 
@@ -164,7 +169,7 @@ def eager_layers(module: nn.Module, samples: Sequence[Array], index: int) -> dic
             handles.append(child.register_forward_hook(keep(name)))
     try:
         with torch.no_grad():
-            module(*(torch.from_numpy(np.array(a[index : index + 1])) for a in samples))
+            module(*given)
     finally:
         for handle in handles:
             handle.remove()

@@ -16,7 +16,7 @@ from pocketforge.why import files
 from pocketforge.why.causes import compare_weights
 from pocketforge.why.chain import Chain
 from pocketforge.why.forms import Form, eager_layers, unique
-from pocketforge.why.layer_outputs import GraphSource, LayerDifference, StoredSource, compare, feeds
+from pocketforge.why.layer_outputs import GraphSource, LayerDifference, StoredSource, compare
 from pocketforge.why.taps import Tap, taps_of
 
 _SAME_WEIGHT, _QUANTIZED_WEIGHT = 1e-5, 2e-2
@@ -71,11 +71,11 @@ def _count(chain: Chain) -> int:
 class _ModuleSource:
     """The eager module."""
 
-    def __init__(self, module: torch.nn.Module, samples: list[Array]) -> None:
-        self._module, self._samples = module, samples
+    def __init__(self, module: torch.nn.Module, chain: Chain) -> None:
+        self._module, self._chain = module, chain
 
     def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        return eager_layers(self._module, self._samples, index)
+        return eager_layers(self._module, self._chain.given(index))
 
 
 def _from_module(chain: Chain, before: Form, here: Form, count: int) -> LayersFound:
@@ -83,9 +83,9 @@ def _from_module(chain: Chain, before: Form, here: Form, count: int) -> LayersFo
     assert before.module is not None
     taps = unique(taps_of(here.graph.graph, raw=True))
     modules = dict(before.module.named_modules())
-    source = GraphSource(here.graph, taps, chain.samples)
+    source = GraphSource(here.graph, taps, chain.samples, chain.sequence)
     layers = {name: tap.op for name, tap in taps.items() if name.partition("#")[0] in modules}
-    rows = compare(_ModuleSource(before.module, chain.samples), source, layers, count, forced=True)
+    rows = compare(_ModuleSource(before.module, chain), source, layers, count, forced=True)
     of_module, of_graph = before.module.state_dict(), here.graph.state_dict()
 
     def weights(layer: str) -> str:
@@ -99,8 +99,8 @@ def _from_module(chain: Chain, before: Form, here: Form, count: int) -> LayersFo
 
 def _graphs(chain: Chain, before: Form, here: Form, count: int) -> LayersFound:
     layers = {name: tap.op for name, tap in before.taps.items() if name in here.taps}
-    one = GraphSource(before.graph, {n: before.taps[n] for n in layers}, chain.samples)
-    other = GraphSource(here.graph, {n: here.taps[n] for n in layers}, chain.samples)
+    one = GraphSource(before.graph, {n: before.taps[n] for n in layers}, chain.samples, chain.sequence)
+    other = GraphSource(here.graph, {n: here.taps[n] for n in layers}, chain.samples, chain.sequence)
     rows = compare(one, other, layers, count, forced=True)
 
     def weights(layer: str) -> str:
@@ -121,7 +121,7 @@ def _weight(form: Form, tap: Tap, chain: Chain) -> Array | None:
 
     node = tap.anchor.args[1]
     assert isinstance(node, Node)
-    seen = Tapped(form.graph, {"weight": Tap("weight", tap.op, node, node, (node,))}).look(feeds(chain.samples, 0))
+    seen = Tapped(form.graph, {"weight": Tap("weight", tap.op, node, node, (node,))}).look(chain.given(0))
     weight: Array = seen["weight"].detach().numpy()
     return weight
 
@@ -142,7 +142,7 @@ def _in_file(chain: Chain, how: Why, here: Form, count: int, bad: bool) -> Layer
     assert how.plain is not None  # Why sees to it
     plain = run(how.plain.session, "lowered_layers")
     if here.name == "lowered":
-        graph = GraphSource(chain.graph.graph, {n: chain.graph.taps[n] for n in layers}, chain.samples)
+        graph = GraphSource(chain.graph.graph, {n: chain.graph.taps[n] for n in layers}, chain.samples, chain.sequence)
         return LayersFound(compare(graph, plain, layers, count, forced=False))
     fast = run(files.app_session(chain.runtime), "runtime_layers")
     rows = compare(plain, fast, layers, count, forced=False)
@@ -155,7 +155,7 @@ def _lowered_again(chain: Chain, how: Why, here: Form, count: int, bad: bool) ->
     lower = lowering(how)
     form = chain.graph
     layers = {name: tap.op for name, tap in form.taps.items()}
-    example = tuple(torch.from_numpy(np.array(a[:1])) for a in chain.samples)
+    example = tuple(chain.given(0))
     program = lower.with_outputs(form.graph, [form.taps[name].node for name in layers], example)
     path = chain.scratch / f"tapped{chain.file.suffix}"
     run = lower.lower(program, path)
@@ -163,11 +163,11 @@ def _lowered_again(chain: Chain, how: Why, here: Form, count: int, bad: bool) ->
     class Lowered:
         def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
             with torch.no_grad():
-                outputs = run(*feeds(chain.samples, index))
+                outputs = run(*chain.given(index))
             return {name: o.numpy() for name, o in zip(layers, outputs, strict=True)}
 
     if here.name == "lowered":
-        graph = GraphSource(form.graph, form.taps, chain.samples)
+        graph = GraphSource(form.graph, form.taps, chain.samples, chain.sequence)
         return LayersFound(compare(graph, Lowered(), layers, count, forced=False))
     _, outputs = files.run_file(path, files.app_session(chain.runtime), chain.few, chain.scratch / "runtime_layers")
     stored = StoredSource(dict(zip(layers, outputs, strict=True)))

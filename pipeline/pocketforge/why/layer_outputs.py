@@ -9,9 +9,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pocketforge.metrics import LEAST_VALUES, PERFECT_SQNR_DB, Array, Part
+from pocketforge.model.evaluate import one_sample
+from pocketforge.outcomes.reference import StepSequence
 from pocketforge.why.taps import Tap, Tapped
 
 _LEAST_VARIATION = 1e-5  # of a channel's largest value: an SQNR against less would measure float32's own rounding
@@ -28,14 +29,21 @@ class LayerSource(Protocol):
 class GraphSource:
     """A graph in PyTorch. taps: layer → where its output is."""
 
-    def __init__(self, module: torch.fx.GraphModule, taps: Mapping[str, Tap], samples: Sequence[Array]) -> None:
+    def __init__(
+        self,
+        module: torch.fx.GraphModule,
+        taps: Mapping[str, Tap],
+        samples: Sequence[Array],
+        sequence: StepSequence | None = None,
+    ) -> None:
         self._tapped = Tapped(module, taps)
         self._samples = samples
+        self._sequence = sequence
 
     def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """See Source."""
         given = None if clean is None else {k: torch.from_numpy(np.array(v)) for k, v in clean.items()}
-        outputs = self._tapped.look(feeds(self._samples, index), given)
+        outputs = self._tapped.look(one_sample(self._samples, index, self._sequence), given)
         return {layer: value.numpy() for layer, value in outputs.items()}
 
 
@@ -48,11 +56,6 @@ class StoredSource:
     def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """See Source; a file's layers cannot be given other inputs."""
         return {layer: np.asarray(values[index : index + 1]) for layer, values in self._stored.items()}
-
-
-def feeds(samples: Sequence[Array], index: int) -> list[Tensor]:
-    """One sample, with its batch axis."""
-    return [torch.from_numpy(np.array(array[index : index + 1])) for array in samples]
 
 
 @dataclass(slots=True)

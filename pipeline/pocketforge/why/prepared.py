@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from pocketforge.metrics import Arrays
+from pocketforge.outcomes.reference import StepSequence
 from pocketforge.quantization import pt2e
 from pocketforge.recipe.quantize import Quantize
 
@@ -24,15 +25,17 @@ def prepare_again(
     quantize: Quantize,
     schemes: Mapping[str, str],
     progress: Callable[[float], None],
+    sequence: StepSequence | None = None,
 ) -> GraphModule:
     """Prepare and calibrate as stage quantize did, and put fake quantization in the observers' places.
 
     samples: the calibration samples, one array an input. schemes: layer → scheme, as quantize.json has them.
+    sequence: of a model with states.
     """
     if "static_int8" not in schemes.values():
         samples = [array[:1] for array in samples]
     prepared = pt2e.prepare(program, quantize, schemes)
-    pt2e.calibrate(prepared, samples, progress)
+    pt2e.calibrate(prepared, samples, progress, sequence)
     fakes: dict[int, FakeQuantize] = {}
     # An op that must keep its input's scale (a pooling) shares the observer, under a name of its own.
     for name, module in list(prepared.named_modules(remove_duplicate=False)):

@@ -80,14 +80,16 @@ def read_outputs(outputs: Sequence[NativeTensor], folder: Path, samples: int) ->
             raise ToolFailed([f"reading output {output['name']}"], 1, "it has no batch axis")
         raw = np.memmap(output["file"], dtype=np.dtype(output["dtype"]).newbyteorder("<"), mode="r")
         assert raw.size == samples * math.prod(shape)
-        np.save(
-            folder / f"outputs_{index}.npy", raw.reshape((samples, *shape))[:, 0].astype(output["dtype"], copy=False)
-        )
+        rows = raw.reshape((samples, *shape))
+        # A state whose batch axis is not the first is stored whole.
+        rows = rows[:, 0] if shape[0] == 1 else rows
+        np.save(folder / f"outputs_{index}.npy", rows.astype(output["dtype"], copy=False))
 
 
 def _converted(chunk: Array, tensor: TensorSpec, model: str) -> Array:
     shape = tensor.shape
-    batch = chunk[:, None]  # each sample with a batch axis of one
+    # Each sample with a batch axis of one; a state whose batch axis is not the first has it already.
+    batch = chunk if chunk.shape[1:] == shape and shape[:1] != (1,) else chunk[:, None]
     if chunk.ndim == 4 and batch.shape[1:] != shape and np.moveaxis(batch, 2, 4).shape[1:] == shape:
         batch = np.moveaxis(batch, 2, 4)
     if batch.shape[1:] != shape:

@@ -42,7 +42,7 @@ def main(request_path: str, answer_path: str) -> int:
     if request.samples:
         samples_ms = measure(session, arrays, request)
     else:
-        run_all(session, arrays, Path(request.outputs))
+        run_all(session, arrays, Path(request.outputs), request.steps, request.states)
     answer = {
         "inputs": session.inputs,
         "outputs": session.outputs,
@@ -78,14 +78,17 @@ def load_session_module(name):
     return module
 
 
-def feeds(session, arrays, index):
-    """One sample with its batch axis, in the dtype and layout that the file takes."""
+def feeds(session, arrays, index, fed=None):
+    """One sample with its batch axis, in the dtype and layout that the file takes. fed: input → its real values, where
+    they come from the step before."""
     import numpy as np
 
     prepared = []
-    for array, info in zip(arrays, session.inputs, strict=True):
-        sample = np.asarray(array[index : index + 1])
+    for number, (array, info) in enumerate(zip(arrays, session.inputs, strict=True)):
+        sample = fed[number] if fed and number in fed else np.asarray(array[index : index + 1])
         shape = tuple(info["shape"])
+        if sample.shape != shape and sample.shape[1:] == shape:
+            sample = sample[0]  # a state whose batch axis is not the first: its row is all of it
         if sample.ndim == 4 and sample.shape != shape and np.moveaxis(sample, 1, 3).shape == shape:
             sample = np.moveaxis(sample, 1, 3)
         if sample.shape != shape:
@@ -98,23 +101,39 @@ def feeds(session, arrays, index):
     return prepared
 
 
-def run_all(session, arrays, folder):
+def run_all(session, arrays, folder, steps, states):
     import numpy as np
 
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
+    files, fed = [], {}
     for index in range(len(arrays[0])):
-        for number, output in enumerate(session.run(feeds(session, arrays, index))):
+        if states and index % steps == 0:
+            fed = {}
+        outputs = session.run(feeds(session, arrays, index, fed))
+        fed = {into: real(outputs[of], session.outputs[of]) for into, of in states}
+        for number, output in enumerate(outputs):
             if index == 0:
                 path = folder / f"outputs_{number}.npy"
-                shape = (len(arrays[0]), *output.shape[1:])
+                shape = (len(arrays[0]), *row(output).shape)
                 files.append(np.lib.format.open_memmap(path, mode="w+", dtype=output.dtype, shape=shape))
                 # A full disk is an error here; in a write through the map it would be a SIGBUS.
                 with path.open("r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            files[number][index] = output[0]
+            files[number][index] = row(output)
     for file in files:
         file.flush()
+
+
+def row(output):
+    """What is stored of an output: without its batch axis where that is the first, else all of it."""
+    return output[0] if output.shape[:1] == (1,) else output
+
+
+def real(output, info):
+    """Real values of an output that is levels of a scale. A copy: runtimes write their next answer over their last."""
+    if info.get("scale"):
+        return (output.astype("float32") - info["zero_point"]) * info["scale"]
+    return output.copy()
 
 
 def measure(session, arrays, request):
