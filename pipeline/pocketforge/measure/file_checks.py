@@ -166,7 +166,10 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
         figures = [graph.hold(each, outputs, reference, classes=classes) for each in figures]
     pairs = {other.name: (one, other) for one, other in paired(outputs, reference)}
     if not truth.is_classification:
-        figures = [_with_agreement(each, *pairs[each.name]) if each.name in classes else each for each in figures]
+        figures = [
+            _with_agreement(each, *pairs[each.name], truth.judge.targets.count) if each.name in classes else each
+            for each in figures
+        ]
     scores = _scores(truth, {name: one.values for name, (one, _) in pairs.items()})
     measured = dataclasses.replace(
         _worst(figures), samples=truth.judge.targets.count, scores=scores, accuracy=by_metric(scores)
@@ -188,8 +191,9 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
     )
 
 
-def _with_agreement(figures: OutputFigures, one: Output, other: Output) -> OutputFigures:
-    return dataclasses.replace(figures, argmax_agreement=argmax_agreement(one.values, other.values))
+def _with_agreement(figures: OutputFigures, one: Output, other: Output, samples: int) -> OutputFigures:
+    here, there = (last_of_each(output.values, samples) for output in (one, other))
+    return dataclasses.replace(figures, argmax_agreement=argmax_agreement(here, there))
 
 
 def _scores(truth: Truth, answers: Mapping[str, Array]) -> tuple[OutputScore, ...]:

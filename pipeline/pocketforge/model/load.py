@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pocketforge.errors import ModelError
 from pocketforge.model.arguments import arguments_for, bind
 from pocketforge.model.definitions import library_model, transformers_model
+from pocketforge.model.programs import by_place, call_of, named_values
 from pocketforge.model.structure import OutputPath, flat
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
 
@@ -36,7 +37,7 @@ def build_model(
         module = transformers_model(resolve(place), args, seed)
     elif definition.endswith(".pt2"):
         # The archive's module refuses eval(): its mode was fixed when it was traced.
-        return load_exported(resolve(definition)).module()
+        return by_place(load_exported(resolve(definition))).module
     else:
         module = _build_from_file(resolve(definition), args, seed)
     return module.eval()
@@ -93,7 +94,8 @@ def example(definition: str, resolve: Callable[[str], Path]) -> Example | None:
     returns something else.
     """
     if definition.endswith(".pt2"):
-        return _example_of(load_exported(resolve(definition)))
+        called = call_of(load_exported(resolve(definition)))
+        return Example(*called) if called else None
     if not definition.endswith(".py"):
         return None
     path = resolve(definition)
@@ -107,7 +109,7 @@ def example(definition: str, resolve: Callable[[str], Path]) -> Example | None:
                 given = function()
         except Exception as error:
             raise user_error(error, path.parent, f"example_inputs() in {path} raised") from error
-    named = dict(_named(given)) if isinstance(given, Mapping) else {}
+    named = dict(named_values(given)) if isinstance(given, Mapping) else {}
     inputs = (given,) if isinstance(given, Tensor) else tuple(named.values()) if named else given
     if not isinstance(inputs, (tuple, list)) or not all(isinstance(value, Tensor) for value in inputs) or not inputs:
         raise ModelError(
@@ -117,27 +119,6 @@ def example(definition: str, resolve: Callable[[str], Path]) -> Example | None:
     return Example(tuple(inputs), tuple(named))
 
 
-def _example_of(program: torch.export.ExportedProgram) -> Example | None:
-    """What a program was traced with: by position, then by name."""
-    if not program.example_inputs:
-        return None
-    args, kwargs = program.example_inputs
-    named = dict(_named(kwargs))
-    tensors = (*args, *named.values())
-    if not tensors or not all(isinstance(value, Tensor) for value in tensors):
-        return None
-    return Example(tensors, ("",) * len(args) + tuple(named) if named else ())
-
-
-def _named(given: Mapping[str, object], tables: str = "") -> Iterator[tuple[str, object]]:
-    """The values of a dict, and of dicts in it under both keys with a dot between."""
-    for key, value in given.items():
-        if isinstance(value, Mapping):
-            yield from _named(value, f"{tables}{key}.")
-        else:
-            yield f"{tables}{key}", value
-
-
 def bind_inputs(
     module: nn.Module, definition: str, names: Sequence[str], arguments: Sequence[str], resolve: Callable[[str], Path]
 ) -> nn.Module:
@@ -145,6 +126,8 @@ def bind_inputs(
 
     names, arguments: the recipe's; without them as `example` says.
     """
+    if definition.endswith(".pt2"):
+        return module  # by position already
     if not any(names) and not any(arguments):
         found = example(definition, resolve)
         arguments = found.arguments if found is not None else ()

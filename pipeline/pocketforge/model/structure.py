@@ -42,7 +42,7 @@ def leaves(answer: object, path: OutputPath = ()) -> list[Leaf]:
         return [Leaf(path, answer)]
     if answer is None:
         return []
-    inside = _inside(answer)
+    inside = parts(answer)
     if inside is None:
         where = f", found a {type(answer).__name__}" + (f" in {'.'.join(map(str, path))}" if path else "")
         raise ModelError(
@@ -52,7 +52,8 @@ def leaves(answer: object, path: OutputPath = ()) -> list[Leaf]:
     return [leaf for key, value in inside for leaf in leaves(value, (*path, key))]
 
 
-def _inside(answer: object) -> list[tuple[str | int, object]] | None:
+def parts(answer: object) -> list[tuple[str | int, object]] | None:
+    """What a dict, a named tuple, a tuple, a list or a dataclass holds, by key; None of anything else."""
     if isinstance(answer, Mapping):
         return [(str(key), value) for key, value in answer.items()]
     if isinstance(answer, tuple) and hasattr(answer, "_fields"):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from pocketforge.model.structure import parts
 from pocketforge.model.surgery import KeepChannels, apply_edits
 
 Inputs = tuple[Tensor, ...]
@@ -82,8 +83,7 @@ def tensors_of(output: object) -> list[Tensor]:
     """Every tensor in a model's output, however nested."""
     if isinstance(output, Tensor):
         return [output]
-    inside = output.values() if isinstance(output, Mapping) else output if isinstance(output, (list, tuple)) else ()
-    return [tensor for item in inside for tensor in tensors_of(item)]
+    return [tensor for _, item in parts(output) or () for tensor in tensors_of(item)]
 
 
 def _random(like: Tensor, seed: int) -> Tensor:

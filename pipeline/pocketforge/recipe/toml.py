@@ -25,6 +25,7 @@ from pocketforge.recipe.compress import KINDS, Auto, Compress
 from pocketforge.recipe.device import KINDS as DEVICE_KINDS
 from pocketforge.recipe.device import Device
 from pocketforge.recipe.faults import Fault, WrongTable, join
+from pocketforge.recipe.model import InputSpec, check_fixed
 from pocketforge.recipe.names import check_file, check_keys, suggest
 from pocketforge.recipe.output import Output, Post
 from pocketforge.recipe.preprocess import STEPS, InputSteps, Preprocess, Preprocessing, Step
@@ -131,6 +132,8 @@ def _table_hook(cls: Hint, converter: cattrs.Converter) -> Hook:
             value = {"type": value}
         if not isinstance(value, dict):
             raise _wrong("a table", value)
+        if cls is InputSpec:
+            check_fixed(value.get("shape"))
         return structure(value, cls)
 
     return hook

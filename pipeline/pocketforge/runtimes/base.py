@@ -132,3 +132,10 @@ def output_tensors(program: ExportedProgram, names: Sequence[str]) -> list[Tenso
         shape = tuple(int(n) for n in value.shape)
         specs.append(TensorSpec(name, shape, str(value.dtype).removeprefix("torch.")))
     return specs
+
+
+def passed_through(program: ExportedProgram) -> dict[int, int]:
+    """Place of an output that is an input, as it came in → that input's place."""
+    signature = program.graph_signature
+    inputs = list(signature.user_inputs)
+    return {at: inputs.index(name) for at, name in enumerate(signature.user_outputs) if name in inputs}

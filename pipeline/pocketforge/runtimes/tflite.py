@@ -13,7 +13,7 @@ from litert_torch.quantize.quant_config import QuantConfig
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, load_encodings
 from pocketforge.rewrites.passes import TFLITE, rewrite
-from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors, passed_through
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.stored_weights import unmatched_warning
 from pocketforge.runtimes.tflite_dynamic import fold_linear_weights
@@ -52,7 +52,9 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     if request.is_dynamic:
         data = fold_linear_weights(data)
     data, warnings = _store_weights(request, data, encodings)
-    edited, interface = set_interface(data, request.input_names, request.output_names, io=request.io)
+    moved = [at for at, t in enumerate(request.example) if request.moves_channels and t.dim() == 4]
+    passed = {at: source for at, source in passed_through(request.program).items() if source not in moved}
+    edited, interface = set_interface(data, request.input_names, request.output_names, io=request.io, passed=passed)
     path.write_bytes(edited)
     shapes = [tuple(t.shape) for t in example]
     dtypes = [_narrowed(str(t.dtype).removeprefix("torch.")) for t in example]

@@ -7,7 +7,7 @@ unless they ask otherwise, feed floats: so inputs and outputs are renamed, and Q
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ai_edge_litert import schema_py_generated as schema
 
@@ -32,10 +32,16 @@ _PRIVATE_MODULE = re.compile(rb"\b_pocketforge_user_[0-9a-f]{12}\.")
 
 
 def set_interface(
-    data: bytes, input_names: Sequence[str], output_names: Sequence[str], *, io: str
+    data: bytes,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    *,
+    io: str,
+    passed: Mapping[int, int] | None = None,
 ) -> tuple[bytes, dict[str, tuple[float, int]]]:
     """Name inputs and outputs, and let those that are int8 be of type `io`: float32, int8 or uint8.
 
+    passed: place of an output that is an input → that input's, for those that the converter would round on their way.
     Returns the new file and, for each input or output that is quantized, its (scale, zero_point).
     Raises ValueError when the file has other numbers of inputs or outputs than names given.
     """
@@ -45,9 +51,17 @@ def set_interface(
     for tensors, names in ((graph.inputs, input_names), (graph.outputs, output_names)):
         if len(tensors) != len(names):
             raise ValueError(f"the file has {len(tensors)} tensors for the names {list(names)}")
-    passed = _passed_through(graph)
     # Signature maps are sorted by the exporter's names; the model's order is the subgraph's.
     taken, given = _entries(graph.inputs, signature.inputs), _entries(graph.outputs, signature.outputs)
+    passed = dict(passed or {})
+    inner: dict[int, int] = {}
+    for position, entry in enumerate(given):
+        if io != "float32" or position in passed:
+            if entry.tensorIndex not in inner:
+                inner[entry.tensorIndex] = _before_float(model, graph, entry.tensorIndex)
+            entry.tensorIndex = inner[entry.tensorIndex]
+    inputs = [entry.tensorIndex for entry in taken]
+    passed |= {at: inputs.index(e.tensorIndex) for at, e in enumerate(given) if e.tensorIndex in inputs}
     _tell_apart(model, graph, given, passed)
     for position, (entry, name) in enumerate(
         zip([*taken, *given], [*input_names, *output_names], strict=True), -len(taken)
@@ -84,9 +98,6 @@ def _set_type(
     model: Model, graph: Graph, entry: TensorMap, side: str, io: str, left: dict[str, tuple[float, int]]
 ) -> None:
     """Let an entry that is int8 be of type `io`. left: what is noted of those that are quantized."""
-    if side == "output" and io != "float32":
-        entry.tensorIndex = _before_float(model, graph, entry.tensorIndex)
-        graph.tensors[entry.tensorIndex].name = entry.name
     tensor = graph.tensors[entry.tensorIndex]
     if tensor.type != schema.TensorType.INT8:
         return
@@ -104,12 +115,6 @@ def _tell_apart(model: Model, graph: Graph, entries: list[TensorMap], passed: Co
         if entry.tensorIndex in seen and position not in passed:
             entry.tensorIndex = _add_copy(model, graph, entry.tensorIndex)
         seen.add(entry.tensorIndex)
-
-
-def _passed_through(graph: Graph) -> dict[int, int]:
-    """Place of an output → that of the input which it is."""
-    inputs = [int(index) for index in graph.inputs]
-    return {at: inputs.index(int(index)) for at, index in enumerate(graph.outputs) if int(index) in inputs}
 
 
 def _add_copy(model: Model, graph: Graph, index: int, name: bytes = b"") -> int:

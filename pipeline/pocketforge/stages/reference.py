@@ -23,11 +23,11 @@ from pocketforge.errors import ModelError
 from pocketforge.files import Resolve, resolver
 from pocketforge.metrics import Array, last_of_each
 from pocketforge.model import load
-from pocketforge.model.arguments import bind
 from pocketforge.model.evaluate import evaluate, one_sample
 from pocketforge.model.kept import only_outputs
 from pocketforge.model.lazy import settle
-from pocketforge.model.structure import OutputPath, check_distinct, is_plain, leaves, names_of
+from pocketforge.model.programs import by_place
+from pocketforge.model.structure import OutputPath, check_distinct, leaves, names_of
 from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
 from pocketforge.outcomes.accuracy import OutputScore, by_metric
@@ -51,7 +51,8 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     emit(0.0, "building the model")
     traced = load_traced(inputs, spec, data)
     example = tuple(traced.program.example_inputs[0])
-    taken = input_names(spec.inputs, traced.arguments or ("",) * len(example))
+    own = any(each.name or each.argument for each in spec.inputs)
+    taken = input_names(spec.inputs, ("",) * len(example) if own else traced.arguments or ("",) * len(example))
     traced, names, kept = _without_dropped(traced, output_names(spec.outputs, traced.outputs, taken), spec)
     sequence = sequence_of(spec.inputs, names, data.steps)
     check_states(traced.program, sequence, names)
@@ -238,15 +239,11 @@ def _load_program(spec: ReferenceSpec, resolve: Resolve, data: Sampled) -> Trace
             "torch.export.save(torch.export.export(model, (x[:1],)), FILE)",
         )
     check_samples(found.tensors, data)
-    module = program.module()
-    parameters = load.count_parameters(module)
-    with torch.no_grad():
-        answer = bind(module, found.arguments)(*found.tensors)
-    macs = load.count_macs(module, found.tensors)
-    if is_plain(answer) and not found.arguments:
-        return Traced(program, parameters, macs, tuple(leaf.path for leaf in leaves(answer)))
-    graph = load.traced(module, found.tensors)
-    return Traced(graph.program, parameters, macs, graph.outputs, found.arguments)
+    called = by_place(program)
+    parameters, macs = load.count_parameters(called.module), load.count_macs(called.module, found.tensors)
+    if called.changed:
+        program = load.trace(called.module, found.tensors)
+    return Traced(program, parameters, macs, called.outputs, found.arguments)
 
 
 def example_for(
@@ -322,11 +319,21 @@ def check_labels(outputs: Array, targets: Array, labels: Sequence[str]) -> None:
 def input_names(inputs: Sequence[InputSpec], arguments: Sequence[str]) -> list[str]:
     """The recipe's names, else those of the arguments, else `input` (`input_0`, `input_1` … of several).
 
-    arguments: one an input, empty for none.
+    arguments: one an input, as example_inputs() or a .pt2 say them; empty for none. Raises ModelError where the recipe
+    has another number of inputs, or two would have one name.
     """
-    given = [each.name for each in inputs] or [""] * len(arguments)
+    if inputs and len(inputs) != len(arguments):
+        raise ModelError(
+            f"the recipe has {len(inputs)} [[model.input]], the model takes {len(arguments)}",
+            "give one for each, in their order",
+        )
+    given = [each.name or each.argument.replace(".", "_") for each in inputs] or [""] * len(arguments)
     named = [name or argument.replace(".", "_") for name, argument in zip(given, arguments, strict=True)]
-    return [name or ("input" if len(named) == 1 else f"input_{k}") for k, name in enumerate(named)]
+    names = [name or ("input" if len(named) == 1 else f"input_{k}") for k, name in enumerate(named)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ModelError(f"two inputs are called {twice[0]!r}", "give each a name of its own: [[model.input]] name = …")
+    return names
 
 
 def output_names(given: Sequence[str], paths: Sequence[OutputPath], inputs: Sequence[str]) -> list[str]:
@@ -347,6 +354,7 @@ def output_names(given: Sequence[str], paths: Sequence[OutputPath], inputs: Sequ
         )
     if given:
         return list(given)
-    check_distinct(names, paths)
     # Files have no two tensors of one name: what a state is called goes to what comes in.
-    return [f"{name}_out" if name in inputs else name for name in names]
+    named = [f"{name}_out" if name in inputs else name for name in names]
+    check_distinct(named, paths)
+    return named
