@@ -190,13 +190,13 @@ def test_non_maximum_suppression() -> None:
     for how, values in (("rows", head), ("columns", head.transpose(0, 2, 1))):
         output = Output("boxes", "o", post=Post("nms", head=how))  # type: ignore[arg-type]
         targets = {"boxes": BOXES, "classes": CLASSES, "crowd": CROWD}
-        assert scored(output, values, **targets).metrics["map"] == 1.0
+        assert scored(output, values, NOTHING, **targets).metrics["map"] == 1.0
 
 
 def test_no_box_at_all_is_said() -> None:
     none = {"boxes": [BOXES[1]], "classes": [CLASSES[1]], "crowd": [CROWD[1]]}
     output = Output("boxes", "o", post=Post("nms", head="rows"))
-    assert "map is nan: no eval sample has a box" in refused(output, np.zeros((1, 3, 5)), **none)
+    assert "map is nan: no eval sample has a box" in refused(output, np.zeros((1, 3, 5)), NOTHING, **none)
 
 
 def test_keypoints_and_the_peaks_of_heatmaps() -> None:

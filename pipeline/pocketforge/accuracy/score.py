@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,10 @@ class Judge:
         """What post-processing of one output has to know: labels are one output's alone."""
         return self.about if output.name == self.labelled else dataclasses.replace(self.about, labels=())
 
+    def without(self, names: Collection[str]) -> Judge:
+        """Without the metrics of these outputs."""
+        return dataclasses.replace(self, outputs=tuple(each for each in self.outputs if each.name not in names))
+
     def first(self, count: int) -> Judge:
         """On the first samples only."""
         return dataclasses.replace(self, targets=self.targets.first(count))
@@ -71,11 +75,19 @@ class Scored:
     figures: Figures
 
 
-def score(judge: Judge, answers: Mapping[str, Array], whose: str, *, check: bool = False) -> tuple[Scored, ...]:
+def score(
+    judge: Judge,
+    answers: Mapping[str, Array],
+    whose: str,
+    *,
+    check: bool = False,
+    faults: dict[str, str] | None = None,
+) -> tuple[Scored, ...]:
     """Every output that has metrics and is among the answers. answers: output → its values, samples first.
 
-    whose: for errors, `the model` or `the file`. check: also that the recipe takes scores for what they are. Raises
-    ModelError where a metric cannot be taken, is no number, or the user's code raises.
+    whose: for errors, `the model` or `the file`. check: also that the recipe takes scores for what they are. faults:
+    gets output → why a metric cannot be taken of it; without, that is a ModelError. Raises ModelError also where the
+    user's code raises or gives no number.
     """
     scored = []
     for output in judge.outputs:
@@ -85,6 +97,9 @@ def score(judge: Judge, answers: Mapping[str, Array], whose: str, *, check: bool
         try:
             figures = _figures(judge, output, answers, name, check=check)
         except Unfit as error:
+            if faults is not None:
+                faults[output.name] = str(error)
+                continue
             raise ModelError(
                 f"{name}: {error}", "docs/outputs.md says what each role's outputs and targets are"
             ) from None

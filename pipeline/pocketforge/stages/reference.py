@@ -31,6 +31,7 @@ from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.reference import ModelTensor, Reference, WeightsRead
 from pocketforge.pruning.equality import telling_inputs
 from pocketforge.pruning.subject import open_checkpoint
+from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.model import InputSpec
 from pocketforge.specs.reference import ReferenceSpec
 
@@ -77,17 +78,16 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         kept=kept,
     )
     files.write(out, reference)
-    emit(1.0, _summary(scores))
+    emit(1.0, _summary(spec.metric, scores))
 
 
-def _summary(scores: Sequence[OutputScore]) -> str:
-    """Each output's first metric."""
-    words = [
-        f"{name} {value:.4f}" + (f" ({each.output})" if len(scores) > 1 else "")
-        for each in scores
-        for name, value in list(each.metrics.items())[:1]
-    ]
-    return ", ".join(words) or "traced; no output is held against targets"
+def _summary(metric: str, scores: Sequence[OutputScore]) -> str:
+    """What the recipe's `metric` comes to."""
+    output, name = output_and_name(metric)
+    for each in scores:
+        if name in each.metrics and output in ("", each.output):
+            return f"{metric} {each.metrics[name]:.4f}"
+    return "traced; no output is held against targets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,7 @@ def _without_dropped(traced: Traced, spec: ReferenceSpec) -> tuple[Traced, list[
     if not spec.dropped:
         return traced, names, ()
     kept = [position for position, name in enumerate(names) if name not in spec.dropped]
-    with only_outputs(module, kept) as smaller:
-        program = load.trace(smaller, example)
+    program = only_outputs(traced.program, kept)
     graph = program.module()
     counted = load.count_parameters(graph), load.count_macs(graph, example)
     return Traced(program, *counted, traced.weights), [names[position] for position in kept], tuple(kept)
