@@ -134,6 +134,24 @@ def test_masks() -> None:
     assert "every pixel" in refused(Output("segmentation", "o"), scores, mask=np.full((1, 2, 2), 255))
 
 
+def test_masks_of_more_classes_than_are_scored_are_said() -> None:
+    said = refused(Output("segmentation", "o"), np.zeros((1, 2, 2, 2)), mask=np.full((1, 2, 2), 4))
+    assert "it scores 2 classes, and the masks have a class 4" in said
+
+
+def test_what_a_file_gives_that_is_no_such_output_is_told_not_raised() -> None:
+    """A file that lost its sigmoid: its detector's scores are over 1, which is a fault of the file."""
+    output = Output("boxes", "o", post=Post("nms", head="rows"))
+    by = judge(output, {"boxes": BOXES, "classes": CLASSES, "crowd": CROWD}, 2)
+    faults: dict[str, str] = {}
+    assert score(by, {"o": np.full((2, 3, 6), 7.0)}, "the file", faults=faults) == ()
+    assert faults == {"o": 'scores of nms are from 0 to 1, found 7: post = "sigmoid" of the scores'}
+    apart = Judge((Output("boxes", "b"), Output("scores", "s")), by.targets, NOTHING, "", Path)
+    faults = {}
+    assert score(apart, {"b": np.zeros((2, 3, 4))}, "the file", faults=faults) == ()  # as if scores were NaN
+    assert faults == {"b": "its scores cannot be judged"}
+
+
 def test_a_class_that_only_answers_have_counts_in_miou() -> None:
     answers = np.asarray([[[0, 2], [0, 0]]], np.uint8)
     found = scored(Output("segmentation", "o"), answers, mask=np.zeros((1, 2, 2), int))

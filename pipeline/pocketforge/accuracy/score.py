@@ -109,7 +109,6 @@ def score(
 
 def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: str, *, check: bool) -> Figures:
     ours = [name for name in output.metric_names if name in METRICS]
-    tally = tally_of(output) if ours else None
     about = judge.about_of(output)
     group: dict[str, Output] = {}
     if output.role == "boxes":
@@ -123,6 +122,11 @@ def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: 
         ]
         code = user_code(output.post.type)
         post = around.enter_context(user_object(*code, "post", judge.resolve)) if code else None
+        absent = [each.name for each in judge.outputs if each.name not in answers] if post else []
+        if absent:
+            raise Unfit(f"its post-processing is told all outputs, and {', '.join(absent)} cannot be judged")
+        # After the user's code: it may want more of torchmetrics than we import (library.py).
+        tally = tally_of(output) if ours else None
         for start in range(0, judge.targets.count, BATCH):
             stop = min(start + BATCH, judge.targets.count)
             values = {name: np.asarray(answers[name][start:stop]) for name in names}
@@ -164,7 +168,8 @@ def tally_of(output: Output) -> Tally:
         threshold = as_logit(threshold)
     match output.role:
         case "logits":
-            return LogitsTally(target)
+            ranked = not {"auroc", "average_precision"}.isdisjoint(output.metric_names)
+            return LogitsTally(target, ranked=ranked)
         case "multilabel":
             return MultilabelTally(target, threshold)
         case "binary":

@@ -57,8 +57,9 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         np.save(out / f"outputs_{number}.npy", array)
     check_answers(names, outputs)
     judge = make_judge(spec.judged, names, spec.task, inputs["data"], data, resolver(inputs.get("data_root")))
-    check_targets(spec.task, outputs, judge, data)
-    scored = score(judge, dict(zip(names, outputs, strict=True)), "the model", check=True)
+    answers = dict(zip(names, outputs, strict=True))
+    check_targets(spec.task, answers, judge, data)
+    scored = score(judge, answers, "the model", check=True)
     scores = tuple(in_words(each, judge) for each in scored)
     reference = Reference(
         parameters=traced.parameters,
@@ -128,16 +129,35 @@ def _without_dropped(traced: Traced, spec: ReferenceSpec) -> tuple[Traced, list[
     return Traced(program, *counted, traced.weights), [names[position] for position in kept], tuple(kept)
 
 
-def check_targets(task: str, outputs: Sequence[Array], judge: Judge, data: Sampled) -> None:
-    """Raises ModelError where a task's first output, or one that has labels, does not fit the targets or the labels."""
+def check_targets(task: str, answers: Mapping[str, Array], judge: Judge, data: Sampled) -> None:
+    """Raises ModelError where a task's first output, or one that has labels, does not fit the targets or the labels.
+
+    answers: output → its values, in the model's order.
+    """
+    first, count = next(iter(answers.values())), judge.targets.count
     if task == "classification":
-        check_labels(outputs[0], np.asarray(judge.targets.batch("label", 0, judge.targets.count)), data.labels)
+        check_labels(first, np.asarray(judge.targets.batch("label", 0, count)), data.labels)
     elif task == "regression":
-        count = judge.targets.count
         targets = np.asarray(judge.targets.batch("value", 0, count))
-        if outputs[0].reshape(count, -1).shape != targets.reshape(count, -1).shape:
+        if first.reshape(count, -1).shape != targets.reshape(count, -1).shape:
+            raise ModelError(f"the model's output has shape {first.shape[1:]}, the targets have {targets.shape[1:]}")
+    else:
+        _check_names(answers, judge, data.labels)
+
+
+def _check_names(outputs: Mapping[str, Array], judge: Judge, labels: Sequence[str]) -> None:
+    """Raises ModelError where the output whose classes the labels name has another number of classes."""
+    for output in judge.outputs:
+        values = outputs[output.name]
+        if output.name != judge.labelled or not labels or values.dtype.kind != "f":
+            continue
+        axis = {"logits": 1, "multilabel": 1, "tokens": 2, "segmentation": 1}.get(output.role)
+        classes = values.shape[axis] if axis is not None and values.ndim > axis else 0
+        if classes > 1 and classes != len(labels):
             raise ModelError(
-                f"the model's output has shape {outputs[0].shape[1:]}, the targets have {targets.shape[1:]}"
+                f"output {output.name!r} of the model (role {output.role}) has {classes} classes, there are "
+                f"{len(labels)} labels",
+                "fix data.labels (they are of the first output that has classes), or build the model with that many",
             )
 
 
