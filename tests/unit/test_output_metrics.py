@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pocketforge.accuracy.post import About, as_logit
 from pocketforge.accuracy.ranked import auroc, average_precision, equal_error_rate
 from pocketforge.accuracy.score import Judge, drops, in_words, score
 from pocketforge.data.targets_on_disk import HeldTargets
-from pocketforge.errors import ModelError
+from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.outcomes.accuracy import OutputScore
 from pocketforge.recipe.output import Output, Post
 
@@ -346,3 +347,20 @@ def test_metrics_and_post_processing_of_the_user(tmp_path: Path) -> None:
         run("own.py:Half:lower")
     with pytest.raises(ModelError, match=r"metric: .*own.py has no function or class 'gone'"):
         run("own.py:gone:lower")
+
+
+def test_a_library_that_is_not_there_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*sys.modules]:
+        if name.partition(".")[0] in ("torchmetrics", "faster_coco_eval"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    path = np.eye(2)[[[1, 0]]]
+    with pytest.raises(ToolMissing, match="a metric of the recipe needs torchmetrics") as error:
+        scored(Output("sequence", "o", post=Post("ctc_greedy", alphabet="a")), path, text=["a"])
+    assert error.value.hint == "pip install 'pocketforge[metrics]'"
+    output = Output("boxes", "o", post=Post("nms", head="rows"))
+    with pytest.raises(ToolMissing, match="a metric of the recipe needs faster-coco-eval"):
+        scored(output, [[[0, 0, 9, 9, 0.5]]] * 2, NOTHING, boxes=BOXES, classes=CLASSES, crowd=CROWD)
+    # What is counted needs neither.
+    assert scored(Output("logits", "o"), [[1, 0]], label=np.asarray([0])).metrics["accuracy_top1"] == 1.0
