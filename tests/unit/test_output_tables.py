@@ -176,6 +176,7 @@ def test_budgets_name_metrics_that_outputs_take() -> None:
     ]
     assert faults(both + budget("metric", 2))[-1].startswith("budget[0]: limit of metric (a.miou) must be")
     assert faults(both, 'metric = "macs"') == ["metric 'macs' is of no output"]
+    assert faults("", 'metric = ""') == ["metric is empty: leave it out for the task's own"]
 
 
 def test_a_user_s_metric_says_which_values_are_better() -> None:
