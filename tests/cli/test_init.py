@@ -398,6 +398,15 @@ def test_otherwise_nobody_is_asked(cli, model, monkeypatch, checked, how):
     assert checked[0].data.source == "digits" and checked[0].task == "classification"
 
 
+def test_a_recipe_that_is_there_is_said_before_all_is_asked(cli, tmp_path, monkeypatch, checked):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(TINY)
+    (tmp_path / "recipe.toml").touch()
+    answering(monkeypatch, "net.py")
+    done = cli("init")
+    assert done.code == 2 and "recipe.toml exists" in done.stderr and "weights" not in done.stderr
+
+
 def test_who_leaves_a_question_has_interrupted(cli, monkeypatch, checked):
     answering(monkeypatch)
     assert cli("init").code == 130 and checked == []

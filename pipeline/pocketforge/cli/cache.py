@@ -53,14 +53,12 @@ def show_dir(cache: Path) -> None:
 def list_entries(cache: Path, as_json: bool) -> None:
     """List every stored result: stage, size, last use."""
     from pocketforge.report.cache_table import StoredResult, show_cache
-    from pocketforge.run.made import made
     from pocketforge.run.store import Store
 
     entries = sorted(Store(cache).summaries(), key=lambda e: -e.last_used)
-    told = [(entry, made(entry)) for entry in entries]
     rows = [
-        StoredResult(entry.key, how.stage or "damaged", how.lane, entry.size_bytes, entry.last_used)
-        for entry, how in told
+        StoredResult(e.key, str(e.meta.get("stage", "damaged")), str(e.meta.get("lane", "")), e.size_bytes, e.last_used)
+        for e in entries
     ]
     if as_json:
         print_json([row.to_json() for row in rows])

@@ -59,13 +59,15 @@ def command(
     """
     from pocketforge.commands import init
 
-    if not no_ask and _somebody_is_here():
-        model, weights, data, task = _ask(model, weights, data, task)
+    asking = not no_ask and _somebody_is_here()
+    if model is None and asking:
+        model = _asked("model (a .py, a .pt2, timm:NAME, torchvision:NAME, transformers:DIR)", None, init.check_model)
     if model is None:
         raise click.MissingParameter(param_hint="'MODEL'", param_type="argument")
-    start = init.begin(
-        model, weights, _DATA if data is None else data, cast("Task", task or _TASK), recipe, force=force
-    )
+    place = init.place(init.check_model(model), recipe, force=force)
+    if asking:
+        weights, data, task = _ask(model, weights, data, task)
+    start = init.begin(model, weights, _DATA if data is None else data, cast("Task", task or _TASK), place)
     _write_and_check(start, cache, progress_mode)
 
 
@@ -88,31 +90,28 @@ def _write_and_check(start: Start, cache: Path, progress_mode: str) -> None:
 
 def _somebody_is_here() -> bool:
     """Whether questions are answered: on a terminal, and not in a CI that gives its jobs one."""
-    return not os.environ.get("CI") and sys.stdin.isatty() and sys.stderr.isatty()
+    here = (sys.stdin, sys.stderr)  # None where the descriptor is closed
+    return not os.environ.get("CI") and all(stream is not None and stream.isatty() for stream in here)
 
 
-def _ask(
-    model: str | None, weights: Path | None, data: str | None, task: str | None
-) -> tuple[str, Path | None, str, str]:
+def _ask(model: str, weights: Path | None, data: str | None, task: str | None) -> tuple[Path | None, str, str]:
     """Ask for what was not given; an answer that is wrong is asked for again."""
     from pocketforge.commands import init
 
-    if model is None:
-        model = _asked("model (a .py, a .pt2, timm:NAME, torchvision:NAME, transformers:DIR)", None, init.check_model)
     if weights is None and not model.endswith(".pt2"):
         weights = _asked("weights file (empty: none)", "", _weights)
     if data is None:
         data = _asked("data (a folder, or a source as in a recipe)", _DATA, init.told_source)
     if task is None:
         task = _asked(f"task ({', '.join(GIVEN_TASKS)})", _TASK, _task)
-    return model, weights, data, task
+    return weights, data, task
 
 
 def _asked(question: str, default: str | None, convert: Callable[[str], Answer]) -> Answer:
     while True:
         answer: str = click.prompt(question, default=default, err=True, show_default=bool(default))
         try:
-            return convert(answer.strip())
+            return convert(os.path.expanduser(answer.strip()))
         except RecipeError as error:
             echo_error(str(error))
 

@@ -1,4 +1,5 @@
-"""What `pocketforge check` does: the trunk of a build without its training, so every mistake of a user's shows."""
+"""What `pocketforge check` does: the trunk of a build without its training, so every mistake of a user's shows that is
+not in one sample alone."""
 
 from __future__ import annotations
 

@@ -21,19 +21,26 @@ from pocketforge.registries import SOURCES
 _KINDS = "a .py whose build() makes the module, a .pt2 of torch.export, timm:NAME, torchvision:NAME or transformers:DIR"
 
 
-def begin(
-    model: str, weights: Path | None, data: str, task: Task, recipe: Path | None, *, force: bool = False
-) -> Start:
-    """What a recipe is begun from, with the source guessed where `data` is but a path. recipe: where to write it; None:
-    beside the model.
+def place(model: str, recipe: Path | None, *, force: bool) -> Path:
+    """Where the recipe goes: where it was asked for, beside a file of the user's, else into the working folder.
 
-    Raises RecipeError for a model or data that there is not, or that cannot be told, and for a recipe that is there.
+    Raises RecipeError where there is one already.
     """
-    start = Start(check_model(model), weights, told_source(data), task, recipe or _beside(model))
+    beside = Path(model).with_name("recipe.toml") if definition_place(model) == model else Path("recipe.toml")
+    target = recipe or beside
+    if target.exists() and not force:
+        raise RecipeError(f"{target} exists", "give another name with --recipe, or --force to write over it")
+    return target
+
+
+def begin(model: str, weights: Path | None, data: str, task: Task, recipe: Path) -> Start:
+    """What a recipe is begun from, with the source guessed where `data` is but a path. recipe: the file to write.
+
+    Raises RecipeError for a model or data that there is not, or that cannot be told.
+    """
+    start = Start(check_model(model), weights, told_source(data), task, recipe)
     if start.has_weights and weights is not None:
         raise RecipeError(f"{Path(model).name} holds its own weights", "leave --weights out")
-    if start.recipe.exists() and not force:
-        raise RecipeError(f"{start.recipe} exists", "give another name with --recipe, or --force to write over it")
     return start
 
 
@@ -88,8 +95,8 @@ def look(start: Start) -> Found:
     A source that cannot be opened is `check`'s to tell: the recipe then has the defaults.
     """
     preprocess = _preprocess(start) if start.library in ("timm", "torchvision") else ""
-    kind, place = parse_source(start.data)
-    if kind == FUNCTION or not (place or preprocess):  # code of the user's is run in a process of its own alone
+    kind, written = parse_source(start.data)
+    if kind == FUNCTION or not (written or preprocess):  # code of the user's is run in a process of its own alone
         return Found(preprocess=preprocess)
     try:
         source = open_source(start.data, resolver(None))
@@ -130,8 +137,3 @@ def _preprocess(start: Start) -> str:
     (height, width), numbers = known.resize, (", ".join(map(str, each)) for each in (known.mean, known.std))
     mean, std = numbers
     return LIBRARY_PREPROCESS.format(definition=start.model, height=height, width=width, mean=mean, std=std)
-
-
-def _beside(model: str) -> Path:
-    """Where the recipe goes: beside a file of the user's, else into the working folder."""
-    return Path(model).with_name("recipe.toml") if definition_place(model) == model else Path("recipe.toml")

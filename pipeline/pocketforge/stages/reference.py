@@ -173,7 +173,7 @@ def _without_dropped(
         raise ModelError(f"keep = false of {', '.join(unknown)}: the model has outputs {', '.join(names)}")
     if not spec.dropped:
         return traced, names, ()
-    module, example = traced.program.module(), tuple(traced.program.example_inputs[0])
+    example = tuple(traced.program.example_inputs[0])
     kept = [position for position, name in enumerate(names) if name not in spec.dropped]
     program = only_outputs(traced.program, kept)
     graph = program.module()
