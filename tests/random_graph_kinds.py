@@ -239,7 +239,7 @@ ops(
         "subtract from one": "1 - {0}",
         "negate": "-{0}",
         "sine": "torch.sin({0})",
-        "normalize": "F.normalize({0}, dim=1)",
+        "normalize": "",  # below: where it is, no seed means another network
         "minimum": "torch.minimum({0}, {0} * 0.25 + 0.1)",
         "where": "torch.where({0} > 0, {0}, 0.2 * {0})",
         "standardize": "({0} - {0}.mean(-1, keepdim=True)) / ({0}.std(-1, keepdim=True) + 0.5)",
@@ -251,6 +251,15 @@ ops(
     4,
     weight=0.25,
 )
+
+
+def _normalize(b: Builder, x: Value) -> Value:
+    if bool((x.tensor.norm(dim=1) < 0.05).any()):
+        raise Unsuitable("near nothing, whatever comes before decides the direction")
+    return b.op("F.normalize({0}, dim=1)", x)
+
+
+KINDS["normalize"] = Kind(_normalize, (2, 3, 4), 0.25)
 
 
 @kind("relu in place", 2, 3, 4, weight=0.5)

@@ -25,21 +25,25 @@ from random_graphs import RandomGraph, make
 from safetensors.torch import save_file
 
 from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import PocketforgeError
 from pocketforge.metrics import PERFECT_SQNR_DB
 from pocketforge.model.evaluate import evaluate
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
 from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.verify import FileCheck, Verified
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.pt2e import prepare
 from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.target import Verify
 from pocketforge.specs.base import Spec
 from pocketforge.specs.export import ExportSpec
 from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.reference import ReferenceSpec
 from pocketforge.specs.trained import ModelSource
-from pocketforge.stages import export, quantize, reference
+from pocketforge.specs.verify import VerifySpec
+from pocketforge.stages import export, quantize, reference, verify
 
 RUNTIMES = ("onnx", "executorch", "tflite")
 SCHEMES = ("fp32", "static_int8", "dynamic_int8")
@@ -94,6 +98,18 @@ def run_lanes(graph: RandomGraph, folder: Path, lanes: Callable[[str], bool] = l
             continue
         mine = _with_quantized(lane, inputs, folder)
         yield _lane(graph, lane, mine, folder / lane.replace(" ", "_"), names)
+
+
+def failed_checks(graph: RandomGraph, lane: str, folder: Path) -> dict[str, FileCheck]:
+    """What the stage `verify` finds wrong with a lane's file, by the checks' names, with the limits of its scheme."""
+    runtime, _, scheme = lane.partition(" ")
+    inputs = _model_folder(graph, folder)
+    _stage(reference, inputs, _reference_spec(), folder / "reference")
+    inputs = _with_quantized(lane, {**inputs, "reference": folder / "reference"}, folder)
+    _export(lane, inputs, folder / "export")
+    spec = VerifySpec(runtime, scheme, False, "regression", Verify(), kernels_here())
+    _stage(verify, {**inputs, "export": folder / "export"}, spec, folder / "verify")
+    return {each.name: each for each in files.read(folder / "verify", Verified).checks if not each.passed}
 
 
 def warm_up(lanes: list[str]) -> None:

@@ -17,6 +17,10 @@ from torch import Tensor, nn
 
 MOST_STEPS = 8
 EACH_KIND = 1_000_000
+# A step of the kind on the network's own input, and a layer behind it.
+KIND_FIRST = 2_000_000
+SECOND_READER = 100_000
+FIRST_LAYER = {2: "linear", 3: "conv1d pointwise", 4: "conv2d pointwise"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,9 @@ class RandomGraph:
 def make(seed: int, steps: int | None = None) -> RandomGraph:
     """The network of a seed. steps: stop after so many (a failing graph is looked for in its beginnings).
 
-    Seeds from EACH_KIND on: the smallest network of each kind in turn, a layer and a step of that kind.
+    Seeds from EACH_KIND on: the smallest network of each kind in turn, a layer and a step of that kind. From KIND_FIRST
+    on the step comes first, on what nothing has quantized yet, and the layer behind it; SECOND_READER further the input
+    is read by a layer of its own as well.
     """
     with torch.random.fork_rng(devices=[]):
         for attempt in range(100 if seed < EACH_KIND else 2000):
@@ -63,7 +69,11 @@ def _build(seed: int, choose: random.Random, steps: int | None) -> RandomGraph:
     ]
     builder = Builder(choose, inputs)
     chain = False
-    if seed >= EACH_KIND:
+    if seed >= KIND_FIRST:
+        _first(
+            builder, list(KINDS)[(seed - KIND_FIRST) % SECOND_READER % len(KINDS)], seed - KIND_FIRST >= SECOND_READER
+        )
+    elif seed >= EACH_KIND:
         _one_of(builder, list(KINDS)[(seed - EACH_KIND) % len(KINDS)])
     else:
         chain = len(inputs) == 1 and inputs[0].rank != 2 and choose.random() < 0.15
@@ -122,13 +132,27 @@ def _one_of(builder: Builder, name: str) -> None:
     x = builder.inputs[0]
     if len(builder.inputs) > 1:
         raise Unsuitable("one input is enough")
-    first = {2: "linear", 3: "conv1d pointwise", 4: "conv2d pointwise"}[x.rank]
+    first = FIRST_LAYER[x.rank]
     before = [first] * builder.random.choice([1, 1, 1, 2])
     steps = [name, "linear"] if KINDS[name].tokens else [*before, name]
     for step in steps:
         x = builder.newest
         if step not in suitable(x) or not builder.attempt(step, KINDS[step].step, x):
             raise Unsuitable(f"{step} does not fit")
+
+
+def _first(builder: Builder, name: str, second_reader: bool) -> None:
+    """A step of the kind on the input, then a layer; and another layer on the input, where that has a second reader."""
+    if len(builder.inputs) > 1:
+        raise Unsuitable("one input is enough")
+    given = builder.inputs[0]
+    for x in ("given", "newest", *(["given"] if second_reader else [])):
+        value = given if x == "given" else builder.newest
+        step = (
+            name if not builder.kinds else FIRST_LAYER.get(value.rank, "") if value.tensor.is_floating_point() else ""
+        )
+        if step not in suitable(value) or not builder.attempt(step, KINDS[step].step, value):
+            raise Unsuitable(f"{step or 'no layer'} does not fit")
 
 
 def _step(builder: Builder, chain: bool, position: int) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from random_graph_kinds import KINDS
-from random_graphs import EACH_KIND, make
+from random_graphs import EACH_KIND, KIND_FIRST, make
 
-from pocketforge.rewrites import passes
+from pocketforge.rewrites import float_inputs, passes, windows
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-    from random_graph_lanes import FOLDS, LANES, LaneResult, run_lanes
+    from random_graph_lanes import FOLDS, LANES, LaneResult, failed_checks, run_lanes
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -32,7 +32,7 @@ FILES = {
     "executorch static_int8": (12, 32),
     "tflite static_int8": (15, 35),
     "onnx dynamic_int8": (18,),
-    "executorch dynamic_int8": (21,),
+    "executorch dynamic_int8": (35,),
     "tflite dynamic_int8": (24,),
 }
 
@@ -68,6 +68,26 @@ def test_networks(first: int, tmp_path: Path) -> None:
 def test_ops_that_a_runtime_lacks_or_takes_for_another(kind: str, lanes: str, tmp_path: Path) -> None:
     (found,) = run_lanes(make(EACH_KIND + list(KINDS).index(kind)), tmp_path, [lanes].__contains__)
     assert found.status == "ok" and found.db is not None and found.db >= 100, found
+
+
+WRONG = {
+    ("avg_pool2d", KIND_FIRST): (float_inputs.keep_floats_float, "static_int8", "graph"),
+    ("max_pool2d ceil", EACH_KIND + len(KINDS)): (windows.one_axis_after_another, "fp32", "outputs"),
+}
+
+
+@pytest.mark.parametrize(("kind", "first"), WRONG, ids=str)
+def test_verify_fails_a_file_that_is_wrong_without_its_rewrite(
+    kind: str, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite, scheme, word = WRONG[kind, first]
+    graph = make(first + list(KINDS).index(kind))
+    (tmp_path / "with").mkdir()
+    assert failed_checks(graph, f"tflite {scheme}", tmp_path / "with") == {}
+    monkeypatch.setattr(passes, "REWRITES", tuple(each for each in passes.REWRITES if each.make is not rewrite))
+    (tmp_path / "without").mkdir()
+    failed = failed_checks(graph, f"tflite {scheme}", tmp_path / "without")
+    assert any(word in name for name in failed), failed
 
 
 @pytest.mark.parametrize("size", [1, (2, 3), (7, 4), (None, 2)])

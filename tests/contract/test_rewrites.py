@@ -79,6 +79,21 @@ def norms_in_a_row(m, x):
     return m.two(first).relu() + first, m.four(lines) + lines
 
 
+def unlike_poolings(m, x):
+    y = m.conv(x)
+    return (
+        F.max_pool2d(y[..., :5], 3, 2, ceil_mode=True),
+        F.max_pool2d(y, 3, (1, 1), (0, 1)),
+        F.max_pool2d(y, (2, 3), (3, 2), (1, 0), (1, 2), ceil_mode=True),
+        # A window that begins behind the map: torch drops it, along both axes or one.
+        F.avg_pool2d(y, 2, 3, 1, ceil_mode=True),
+        F.avg_pool2d(y, 2, (3, 2), (1, 0), ceil_mode=True),
+        F.avg_pool2d(y[..., :7], 2, (3, 2), 1, ceil_mode=True, count_include_pad=False),
+        F.avg_pool2d(y[..., :7], 2, (3, 2), 1, ceil_mode=True, divisor_override=3),
+        F.avg_pool2d(y, 3, (3, 1), (0, 1), count_include_pad=False),
+    )
+
+
 # Each in few lines: what is read twice, or in a form that one of the toolchains takes wrongly.
 NETS: dict[str, Callable[[], nn.Module]] = {
     "output read twice": lambda: Net(residual, conv1=conv(), bn1=nn.BatchNorm2d(8), conv2=conv(8), fc=nn.Linear(8, 4)),
@@ -148,6 +163,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
             F.max_pool2d(x, 2),
         )
     ),
+    "poolings of unlike axes": lambda: Net(unlike_poolings, conv=conv(3, 4)),
     "nearest": lambda: Net(
         lambda m, x: (
             F.interpolate(x, size=(5, 7)),
@@ -379,6 +395,47 @@ def test_tflite_has_transposed_convolutions_and_nearest_interpolation_as_torch_h
     )
     found, wanted, _, _ = files.export("tflite", net, images())
     assert least_db(found, wanted) >= 100
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "static_int8"])
+def test_tflite_s_poolings_have_torch_s_windows_along_each_axis(scheme, files):
+    """Without the rewrites: maps of other sizes, -2 dB, or a file that does not load."""
+    found, wanted, _, _ = files.export("tflite", made("poolings of unlike axes"), images(), scheme)
+    assert [f.shape for f in found] == [w.shape for w in wanted]
+    assert least_db(found, wanted) >= (100 if scheme == "fp32" else 35)
+
+
+def test_onnx_has_torch_s_windows_and_divisors(files):
+    """Without the rewrites: no file where ceil_mode adds nothing; without divisor_override's factor, silently."""
+    found, wanted, _, _ = files.export("onnx", made("poolings of unlike axes"), images())
+    assert least_db(found, wanted) >= 100
+
+
+def floats_before_levels(m, x):
+    floats = torch.exp(-m.a(x).abs()) * x
+    return (
+        m.averaged(F.avg_pool2d(x, 2)),
+        m.resized(F.interpolate(x, scale_factor=2, mode="bilinear")),
+        m.whole(x),
+        m.largest(F.max_pool2d(x, 2)),
+        m.part(0.1 * x[:, :, :2]),
+        m.joined(torch.cat([floats[:, :1], floats[:, 1:].sin()], 1)),
+        m.mean(F.avg_pool2d(torch.exp(m.a(x)), 2).flatten(1)),
+        torch.sin(3 * x),
+    )
+
+
+def test_tflite_computes_in_float_what_the_graph_quantizes_only_then(files):
+    """The converter gives levels to what comes before: 8 to 31 dB without the rewrites."""
+    torch.manual_seed(0)
+    convs = {name: conv(3, 3) for name in ("a", "averaged", "resized", "whole", "largest", "part", "joined")}
+    net = Net(floats_before_levels, **convs, mean=nn.Linear(48, 4))
+    found, wanted, _, _ = files.export("tflite", net, images(), "static_int8")
+    dbs = [least_db([f], [w]) for f, w in zip(found, wanted, strict=True)]
+    assert min(dbs) >= 45, dbs
+    net = Net(lambda m, x: (m.a(x[:, :, :2]), torch.sin(x)), a=conv(3, 3))
+    found, wanted, _, _ = files.export("tflite", net, images(), "static_int8")
+    assert least_db(found, wanted) >= 45
 
 
 def test_tflite_s_logistic_and_tanh_have_the_format_s_scale(files):

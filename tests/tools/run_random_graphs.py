@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import gc
 import json
 import os
 import re
@@ -55,6 +56,9 @@ def main() -> int:
     torch.set_num_threads(1)
     lanes = [lane for lane in LANES if re.search(options.lanes, lane)]
     warm_up(lanes)
+    # What is loaded by now is for good: no child's collector looks at it, and copies its pages by that.
+    gc.collect()
+    gc.freeze()
     ends = time.monotonic() + 60 * options.minutes
     for seed in seeds:
         wanted = [lane for lane in lanes if (seed, lane) not in done]
@@ -100,6 +104,7 @@ def in_child(seed: int, wanted: list[str], folder: Path, options: argparse.Names
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
+    gc.disable()  # the process ends before its memory does
     graph = make(seed, options.steps)
     signal.alarm(MOST_SECONDS)
     spent = resource.getrusage(resource.RUSAGE_SELF).ru_utime

@@ -15,16 +15,28 @@ from torch.fx import GraphModule
 
 import pocketforge.rewrites.torch_lookups  # noqa: F401  changes torch: whoever traces or exports comes by here
 from pocketforge.errors import StageFailed
-from pocketforge.rewrites import lacking, norms, outputs, plain_ops, pooling, quantized, transposed, weights
+from pocketforge.rewrites import (
+    float_inputs,
+    lacking,
+    norms,
+    outputs,
+    plain_ops,
+    pooling,
+    quantized,
+    transposed,
+    weights,
+    windows,
+)
 from pocketforge.rewrites.graph import Editor
 
 # Who the graph is rewritten for: the quantizer, whose graph serves all runtimes; what folds batch norm into weights
 # that are then rounded or clustered; the exporter of a runtime.
 QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX = "quantizer", "folder", "executorch", "tflite", "onnx"
-# An exporter of a graph that is quantized already.
+# An exporter of a graph that is quantized already; of a file whose inputs an app gives as floats.
 EXECUTORCH_INT8 = "executorch, int8"
+TFLITE_FLOAT_INPUTS = "tflite, float inputs"
 EVERYONE = (QUANTIZER, FOLDER, EXECUTORCH, TFLITE, ONNX)
-READERS = (*EVERYONE, EXECUTORCH_INT8)
+READERS = (*EVERYONE, EXECUTORCH_INT8, TFLITE_FLOAT_INPUTS)
 # What is left of the two functions' equality in float32, whose sums are made in another order.
 SAME_DB = 100.0
 
@@ -66,7 +78,12 @@ REWRITES = (
     Rewrite(transposed.without_padding, (QUANTIZER, TFLITE)),
     Rewrite(pooling.nearest_by_index, (TFLITE,)),
     Rewrite(pooling.plain_average_pools, (ONNX,)),
+    Rewrite(windows.one_axis_after_another, (TFLITE, ONNX)),
+    Rewrite(windows.without_idle_ceil_mode, (TFLITE, ONNX)),
     Rewrite(quantized.keep_fixed_scales, (TFLITE,)),
+    Rewrite(float_inputs.keep_floats_float, (TFLITE,)),
+    Rewrite(float_inputs.keep_inputs_float, (TFLITE_FLOAT_INPUTS,)),
+    Rewrite(quantized.linear_layers_of_rows, (EXECUTORCH_INT8,)),
     Rewrite(quantized.one_reader_each, (TFLITE, EXECUTORCH_INT8)),
 )
 

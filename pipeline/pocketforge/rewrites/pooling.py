@@ -11,20 +11,21 @@ aten = torch.ops.aten
 
 
 def plain_average_pools(editor: Editor) -> None:
-    """An average pool with ceil_mode or padding as padding, a plain average, and a factor for each place.
+    """An average pool with ceil_mode, padding or a divisor as padding, a plain average, and a factor for each place.
 
     ONNX Runtime's 8-bit average pool divides by the wrong number of values where windows reach over the edge: it is
-    up to 40 steps off in the last row and column. The plain form cannot go wrong so.
+    up to 40 steps off in the last row and column. The plain form cannot go wrong so. torch's exporter leaves out a
+    divisor_override, silently.
     """
     for node in editor.nodes():
         if op_name(node) != "avg_pool2d":
             continue
-        source, kernel, stride, padding, ceil_mode, *_ = full_arguments(node)
+        source, kernel, stride, padding, ceil_mode, _, divisor = full_arguments(node)
         kernels = per_axis(kernel, 2)
         strides = per_axis(stride, 2) if stride else kernels
         paddings = per_axis(padding, 2)
         before, after = shape_of(source), shape_of(node)
-        if len(before) != 4 or not (ceil_mode or any(paddings)):
+        if len(before) != 4 or not (ceil_mode or any(paddings) or divisor):
             continue
         more = [max(0, (after[a + 2] - 1) * strides[a] + kernels[a] - before[a + 2] - 2 * paddings[a]) for a in (0, 1)]
         pads = [paddings[1], paddings[1] + more[1], paddings[0], paddings[0] + more[0]]

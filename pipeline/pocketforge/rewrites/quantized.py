@@ -1,11 +1,15 @@
-"""What exporters want of a quantized graph: ops with a fixed scale have it, each value one reader."""
+"""What exporters want of a quantized graph: ops with a fixed scale have it, each value one reader, maps as rows."""
 
 from __future__ import annotations
+
+import operator
 
 import torch
 from torch.fx import Node
 
-from pocketforge.rewrites.graph import Editor, is_constant, op_name
+from pocketforge.rewrites.graph import Editor, first_input, is_constant, op_name, shape_of
+
+aten = torch.ops.aten
 
 # The format's own: (scale, zero point) of LOGISTIC, SOFTMAX and TANH. With others a file loads only where XNNPACK
 # takes the op, and not in tflite-runtime 2.14 or on delegates.
@@ -42,6 +46,37 @@ def one_reader_each(editor: Editor) -> None:
             user.replace_input_with(node, editor.after(node, node.target, *node.args, like=node))  # type: ignore[arg-type]
 
 
+def linear_layers_of_rows(editor: Editor) -> None:
+    """A dynamic linear layer over a map's last axis as one over rows: XNNPACK's layout pass would turn the map round
+    between its levels and the layer, which the runtime refuses when it loads the file.
+    """
+    for node in editor.nodes():
+        levels = _measured_levels(node)
+        if levels is None:
+            continue
+        choose, quantize, dequantize = levels
+        source, shape = quantize.args[0], shape_of(node)
+        rows = editor.call(aten.reshape.default, source, [-1, shape_of(source)[-1]], like=node)
+        found = editor.call(choose.target, rows, *choose.args[1:], like=node)  # type: ignore[arg-type]
+        range_ = [editor.call(operator.getitem, found, number, like=node) for number in (0, 1)]
+        levelled = editor.call(quantize.target, rows, *range_, *quantize.args[3:], like=node)  # type: ignore[arg-type]
+        floats = editor.call(dequantize.target, levelled, *range_, *dequantize.args[3:], like=node)  # type: ignore[arg-type]
+        layer = editor.call(aten.linear.default, floats, *node.args[1:], like=node)
+        editor.replace(node, editor.call(aten.reshape.default, layer, list(shape), like=node))
+
+
+def _measured_levels(node: Node) -> tuple[Node, Node, Node] | None:
+    """Of a linear layer over maps whose input's range is found at run time: what finds it, quantizes, de-quantizes."""
+    dequantize = node.args[0] if op_name(node) == "linear" and len(shape_of(node)) > 3 else None
+    if op_name(dequantize) != "dequantize_per_tensor" or not isinstance(first_input(dequantize).args[1], Node):  # type: ignore[arg-type]
+        return None
+    assert isinstance(dequantize, Node)
+    quantize = first_input(dequantize)
+    scale = quantize.args[1]
+    assert isinstance(scale, Node)
+    return first_input(scale), quantize, dequantize
+
+
 def keep_fixed_scales(editor: Editor) -> None:
     """Quantize the output of such an op by its own scale first, then by that which its readers share."""
     for node in editor.nodes():
@@ -58,7 +93,7 @@ def keep_fixed_scales(editor: Editor) -> None:
         one = editor.constant(f"{node.name}_one", torch.ones(()), node.next)
         one = _rounded(editor, one, one, (1 / int(quantize.args[4]), 0), quantize, source)  # type: ignore[arg-type]
         # A product with one changes the scale: of two quantizations in a row, the converter drops one.
-        product = editor.after(max(own, one), torch.ops.aten.mul.Tensor, own, one, like=node)
+        product = editor.after(max(own, one), aten.mul.Tensor, own, one, like=node)
         for user in others:
             user.replace_input_with(node, product)
 

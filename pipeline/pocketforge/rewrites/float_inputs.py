@@ -1,0 +1,104 @@
+"""What a quantized graph computes in float before it quantizes stays float in TFLite.
+
+litert's converter gives the levels of a quantize op to all before it that it takes to keep a scale: poolings, resizing,
+whatever moves values. An average's range is smaller than that of what it averages, which is then cut off (8 to 31 dB
+against the graph); and a value that others read too is cut off for them as well.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import Node
+
+from pocketforge.rewrites.graph import Editor, is_constant, op_name
+
+aten = torch.ops.aten
+# What makes new values of several, and is taken to keep a scale.
+AVERAGES = (
+    *("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "mean"),
+    *("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d"),
+)
+# What gives some of its values, in other places or cut off at a number: quantized before or after is the same.
+MOVES = (
+    *("max_pool1d", "max_pool2d", "amax", "amin", "maximum", "minimum", "relu", "relu6", "clamp", "hardtanh"),
+    *("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "clone", "alias", "where"),
+    *("permute", "transpose", "t", "slice", "select", "split", "split_with_sizes", "chunk", "getitem", "narrow"),
+    *("index_select", "index", "expand", "repeat", "cat", "stack", "flip", "roll", "pixel_shuffle", "pixel_unshuffle"),
+    *("constant_pad_nd", "pad", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d"),
+    *("upsample_nearest1d", "upsample_nearest2d", "dropout", "channel_shuffle", "detach"),
+)
+SAME_SCALE = (*AVERAGES, *MOVES)
+DEQUANTIZE = ("dequantize_per_tensor", "dequantize_per_channel")
+
+
+def keep_floats_float(editor: Editor) -> None:
+    """Each quantize op behind a float average, or behind a float that others read in another way, has a product before
+    it, which ends the converter's search for more.
+
+    Two products, by powers of two that make one: a product with one would be left out. What only moves values for one
+    set of levels is left to the converter: quantized before it is the same, and computed in 8 bits.
+    """
+    for node in editor.nodes():
+        source = node.args[0] if op_name(node) == "quantize_per_tensor" else None
+        if isinstance(source, Node) and op_name(source) in SAME_SCALE and not isinstance(node.args[1], Node):
+            before = _same_scale(source)
+            if any(_is_float(each) for each in before) and not _is_moved_alone(before):
+                _keep_float(editor, source, node)
+
+
+def keep_inputs_float(editor: Editor) -> None:
+    """The same of an input of the model that is quantized and that a float op reads as well.
+
+    The converter makes such an input int8, and the float op gets what the levels left of it. Not where the app is to
+    give levels.
+    """
+    for node in editor.nodes():
+        if node.op == "placeholder" and len(levels := _levels(node)) > 1 and None in levels:
+            for user in list(node.users):
+                if _quantized_levels(user):
+                    _keep_float(editor, node, user)
+
+
+def _keep_float(editor: Editor, source: Node, quantize: Node) -> None:
+    doubled = editor.call(aten.mul.Tensor, source, 2.0, like=quantize)
+    quantize.replace_input_with(source, editor.call(aten.mul.Tensor, doubled, 0.5, like=quantize))
+
+
+def _same_scale(value: Node) -> list[Node]:
+    """The value, and all before it that the converter takes to have its scale."""
+    found, waiting = [], [value]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.append(node)
+            waiting += node.all_input_nodes if op_name(node) in SAME_SCALE else []
+    return found
+
+
+def _is_float(node: Node) -> bool:
+    """Whether a value was never quantized: neither levels, nor moved or averaged, nor a constant, nor an index."""
+    value = node.meta.get("val")
+    numbers = not isinstance(value, torch.Tensor) or value.is_floating_point()
+    return numbers and not is_constant(node) and op_name(node) not in (*SAME_SCALE, *DEQUANTIZE)
+
+
+def _is_moved_alone(values: list[Node]) -> bool:
+    """Whether nothing is averaged, and all that reads one of the values quantizes it to the same levels."""
+    moved = all(op_name(each) not in AVERAGES for each in values)
+    read = [_levels(each) for each in values if op_name(each) not in DEQUANTIZE and not is_constant(each)]
+    return moved and len(set[object]().union(*read)) == 1
+
+
+def _levels(value: Node) -> set[tuple[object, ...] | None]:
+    """Scale and zero point of all that quantizes a value, moved or not; None among them for what reads it as float."""
+    found: set[tuple[object, ...] | None] = set()
+    for user in value.users:
+        if op_name(user) in MOVES:
+            found |= _levels(user)
+        else:
+            found.add(_quantized_levels(user))
+    return found
+
+
+def _quantized_levels(node: Node) -> tuple[object, ...] | None:
+    return tuple(node.args[1:3]) if op_name(node) == "quantize_per_tensor" else None
