@@ -12,13 +12,8 @@ from litert_torch.quantize.quant_config import QuantConfig
 
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, load_encodings
-<<<<<<< HEAD
-from pocketforge.rewrites.passes import TFLITE, rewrite
-from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors, passed_through
-=======
 from pocketforge.rewrites.passes import TFLITE, TFLITE_FLOAT_INPUTS, rewrite
-from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
->>>>>>> graphs
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors, passed_through
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.stored_weights import unmatched_warning
 from pocketforge.runtimes.tflite_dynamic import fold_linear_weights
