@@ -4,15 +4,15 @@
 # Expected: a convolution behind an average pool of the model's input. XNNPACKQuantizer (and any quantizer that annotates the
 # convolution alone) quantizes the convolution's input, that is the averages; the file computes what the graph does.
 # Seen: the converter gives the averages' scale to the pool's input, too. The input's range is larger (here about twice), so
-# all of it that lies beyond is cut off: 14 dB against the quantized graph, where the same model with the pool behind a
-# first convolution has 50 and more. It also makes the input int8 with that scale: what else reads it is cut off as well.
+# all of it that lies beyond is cut off: 13 dB against the quantized graph, where the same model with the pool behind a
+# first convolution has 34. It also makes the input int8 with that scale: what else reads it is cut off as well.
 # The same with bilinear resizing. Nothing warns.
 # Why it matters: networks begin so (pyramids of the image, patches, anti-aliased stems), and calibration cannot help: the
 # graph, which tools evaluate, is right.
 # Versions: litert-torch 0.10.0, ai-edge-litert 2.3.0, executorch 1.5.1 (its quantizer), torch 2.13.0, torchao 0.18.0,
 # Python 3.11.
 # Source: seen by running.
-# Output seen: SEEN
+# Output seen: pool of the input: 13.4 dB to the graph, 39.7 from graph to model; behind a convolution: 33.7.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -85,6 +85,6 @@ def look(first):
 
 (moved, graph), (behind, _) = look(torch.nn.Identity()), look(torch.nn.Conv2d(3, 3, 3, padding=1))
 print(f"pool of the input: {moved:.1f} dB to the graph, {graph:.1f} from graph to model; behind a convolution: {behind:.1f}", file=sys.stderr)
-assert moved < 25 and graph > 30 and behind > 40, "it behaves otherwise now"
+assert moved < 20 and graph > 30 and behind > 28, "it behaves otherwise now"
 PYTHON
 "$folder/venv/bin/python" -W ignore "$folder/look.py" > /dev/null
