@@ -3,14 +3,15 @@
 #
 # Expected: a norm takes the mean off first, so that layer_norm(x + 100) is as exact as layer_norm of the same rounded numbers is
 # in torch.
-# Seen: the runtime's kernels compute the variance as the mean of squares less the square of the mean, in float32. With values
-# of unit spread about 100 the answers have 44 dB to torch's (8 bits), about 10 have 87 dB; the same norm of x - mean(x),
-# which is the same function, has more than 115 dB. Nothing warns.
+# Seen: digits go as they do where a variance is the mean of squares less the square of the mean, in float32. With values
+# of unit spread about 100 the answers have 58 dB to torch's, about 10 have 98 dB; the same norm of x - mean(x), which is
+# the same function, has 144 dB. Nothing warns.
 # Why it matters: norms stand behind residual sums whose channels drift from zero, and norms of two or four near values come to
-# the same; such a file is float32 by name and 8 bits in what it answers.
+# the same; such a file is float32 by name and has ten bits in what it answers.
 # Versions: executorch 1.5.1, torch 2.13.0, Python 3.11.
 # Source: seen by running (first found by comparing random small networks with their files).
-# Output seen: mean 0: 137 and 137 dB; mean 10: 87 and 82 dB; mean 100: 45 and 44 dB, centred first: 122 and 122 dB.
+# Output seen: mean 0: layer norm 142 dB, group norm 140 dB; mean 10: 98 and 98 dB; mean 100: 58 and 60 dB, and 144 dB when
+# the layer norm's input is centred first.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -52,6 +53,6 @@ found = [sqnr_db(g, w) for g, w in zip(program.load_method("forward").execute([x
 for number, mean in enumerate(MEANS):
     layer, group, centred = found[3 * number : 3 * number + 3]
     print(f"mean {mean:.0f}: layer norm {layer:.0f} dB, group norm {group:.0f} dB, layer norm centred first {centred:.0f} dB")
-assert min(found[:2]) > 110 and max(found[6:8]) < 65 and found[8] > 105, "it behaves otherwise now"
+assert min(found[:2]) > 110 and max(found[6:8]) < 70 and found[8] > 105, "it behaves otherwise now"
 PYTHON
 "$folder/venv/bin/python" -W ignore "$folder/look.py"

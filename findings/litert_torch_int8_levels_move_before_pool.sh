@@ -4,16 +4,15 @@
 # Expected: a convolution behind an average pool of the model's input. XNNPACKQuantizer (and any quantizer that annotates the
 # convolution alone) quantizes the convolution's input, that is the averages; the file computes what the graph does.
 # Seen: the converter gives the averages' scale to the pool's input, too. The input's range is larger (here about twice), so
-# all of it that lies beyond is cut off: 14 dB against the quantized graph, where the same model with the pool behind a
-# first convolution has 50 and more. It also makes the input int8 with that scale: what else reads it is cut off as well.
+# all of it that lies beyond is cut off: 13 dB against the quantized graph, where the same model with the pool behind a
+# first convolution has 34. It also makes the input int8 with that scale: what else reads it is cut off as well.
 # The same with bilinear resizing. Nothing warns.
 # Why it matters: networks begin so (pyramids of the image, patches, anti-aliased stems), and calibration cannot help: the
 # graph, which tools evaluate, is right.
 # Versions: litert-torch 0.10.0, ai-edge-litert 2.3.0, executorch 1.5.1 (its quantizer), torch 2.13.0, torchao 0.18.0,
 # Python 3.11.
 # Source: seen by running.
-# Output seen: pool of the input: 13 dB to the graph, 39 dB from graph to model; two products by 2.0 and 0.5 behind the
-# pool: 300 dB to the graph.
+# Output seen: pool of the input: 13.4 dB to the graph, 39.7 from graph to model; behind a convolution: 33.7.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -35,13 +34,12 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 
 class Pooled(torch.nn.Module):
-    def __init__(self, factor):
+    def __init__(self, first):
         super().__init__()
-        self.conv, self.factor = torch.nn.Conv2d(3, 4, 3, padding=1), factor
+        self.first, self.conv = first, torch.nn.Conv2d(3, 4, 3, padding=1)
 
     def forward(self, x):
-        y = torch.nn.functional.avg_pool2d(x, 2)
-        return self.conv(y if self.factor == 1.0 else y * self.factor * (1 / self.factor))
+        return self.conv(torch.nn.functional.avg_pool2d(self.first(x), 2))
 
 
 def levels(values, details):
@@ -72,9 +70,9 @@ def sqnr_db(found, wanted):
     return float(10 * np.log10(((wanted - wanted.mean()) ** 2).sum() / max(((found - wanted) ** 2).sum(), 1e-30)))
 
 
-def look(factor):
+def look(first):
     torch.manual_seed(0)
-    model, x = Pooled(factor).eval(), torch.randn(1, 3, 16, 16)
+    model, x = Pooled(first).eval(), torch.randn(1, 3, 16, 16)
     quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
     # As the quantizer for XNNPACK says it, the convolution's input is quantized, and nothing before.
     prepared = prepare_pt2e(torch.export.export(model, (x,)).module(), quantizer)
@@ -85,8 +83,8 @@ def look(factor):
     return sqnr_db(answers(graph, x), wanted), sqnr_db(wanted, real)
 
 
-(moved, graph), (kept, _) = look(1.0), look(2.0)
-print(f"pool of the input: {moved:.1f} dB to the graph, {graph:.1f} dB from graph to model; two products: {kept:.1f}", file=sys.stderr)
-assert moved < 25 and graph > 30 and kept > 40, "it behaves otherwise now"
+(moved, graph), (behind, _) = look(torch.nn.Identity()), look(torch.nn.Conv2d(3, 3, 3, padding=1))
+print(f"pool of the input: {moved:.1f} dB to the graph, {graph:.1f} from graph to model; behind a convolution: {behind:.1f}", file=sys.stderr)
+assert moved < 20 and graph > 30 and behind > 28, "it behaves otherwise now"
 PYTHON
 "$folder/venv/bin/python" -W ignore "$folder/look.py" > /dev/null
