@@ -82,7 +82,7 @@ class Post:
         most: Of nms: so many boxes of a sample are kept, the surest.
         across_classes: Of nms: whether boxes of another class drop one too.
         head: Of nms: how a single output holds boxes and scores. "rows": [1, n, 4 + classes], "columns": [1,
-            4 + classes, n]; empty where outputs of roles scores and classes hold them.
+            4 + classes, n]; None where outputs of roles scores and classes hold them.
         white: Of images: the value that is white; targets are held to be of 0 to 1 (uint8: of 0 to 255).
         blank: Of ctc_greedy: the number of the blank.
         alphabet: Of ctc_greedy: the letters in the order of their numbers without the blank; empty for the labels'.
@@ -97,7 +97,7 @@ class Post:
     score: float = 0.05
     most: int = 100
     across_classes: bool = False
-    head: Literal["", "rows", "columns"] = ""
+    head: Literal["rows", "columns"] | None = None
     white: float = 1.0
     blank: int = 0
     alphabet: str = ""

@@ -133,8 +133,8 @@ class Recipe:
             quantize, where = target.quantize, f"target[{index}].quantize"
             if quantize.info.is_trained or quantize.finetune is not None:
                 needs.append((where, f"{quantize.scheme} with training"))
-            elif quantize.scheme == "mixed":
-                needs.append((where, "scheme mixed"))
+            elif quantize.info.studies_layers:
+                needs.append((where, f"scheme {quantize.scheme}"))
         return needs
 
     def _fault_compress(self) -> list[Fault]:
