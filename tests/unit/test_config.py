@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from quantizations import quantizations
 
 from pocketforge.errors import EXIT_USAGE, RecipeError
-from pocketforge.recipe import Budget, Data, InputSpec, Model, Preprocess, Recipe, Target, Verify
+from pocketforge.recipe import Budget, Data, InputSpec, Model, Output, Post, Preprocess, Recipe, Target, Verify
 from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.device import HostDevice
 from pocketforge.recipe.faults import Fault, WrongTable
+from pocketforge.recipe.output import OwnLimits
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.toml import load_recipe, parse_recipe
 
@@ -224,7 +225,7 @@ UNKNOWN = [
     (
         "folder",
         "/",
-        "folder: unknown key; known: budget, compress, data, device, metric, model, name, seed, target, task",
+        "folder: unknown key; known: budget, compress, data, device, metric, model, name, output, seed, target, task",
     ),
     ("model.weight", "x", "model.weight: unknown key; did you mean 'weights'?"),
     ("model.inputs", [], "model.inputs: unknown key; did you mean 'input'?"),
@@ -411,11 +412,11 @@ def test_all_faults_of_a_file_are_reported_at_once() -> None:
         "budget[0].metric: missing",
         "budget[0].metrik: unknown key; did you mean 'metric'?",
         "data.source: missing",
-        "extra: unknown key; known: budget, compress, data, device, metric, model, name, seed, target, task",
+        "extra: unknown key; known: budget, compress, data, device, metric, model, name, output, seed, target, task",
         "model.input[0].shape[1]: wanted an integer, found a string '3'",
         "seed: wanted an integer, found a string '7'",
         "target[0].runtime: unknown value 'tfl1te'; did you mean 'tflite'?",
-        "target[1].io: wanted one of 'float32', 'int8', found an integer 8",
+        "target[1].io: wanted one of 'float32', 'int8', 'uint8', found an integer 8",
         "target[2]: opset must be 18 to 23 (what the exporter honours), found 99",
     )
     assert caught.value.message == "recipe.toml has 10 faults:"
@@ -557,6 +558,7 @@ def plain(recipe: Recipe) -> dict[str, Any]:
         return [convert(v) for v in value] if isinstance(value, list | tuple) else value
 
     data: dict[str, Any] = convert(dataclasses.asdict(recipe))
+    data["output"] = data.pop("outputs")
     del data["folder"]
     return data
 
@@ -566,6 +568,14 @@ decibels = st.floats(-200, 300).map(lambda value: value + 0.0)
 bytes_ = st.floats(0, 2**50, exclude_min=True)
 # No path has a NUL.
 paths = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5)
+
+
+OUTPUTS: tuple[tuple[Output, ...], ...] = (
+    (),
+    (Output("logits", metrics=("auroc",)),),
+    (Output("segmentation", "m", post=Post("sigmoid", threshold=0.3)), Output("state", "s", keep=False)),
+    (Output("boxes", "b", post=Post("nms", format="cxcywh")), Output("scores", "s", limits=OwnLimits(min_sqnr_db=3.0))),
+)
 
 
 @st.composite
@@ -592,6 +602,7 @@ def good_recipes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Recipe:
         data=Data("digits", labels=draw(paths), eval_samples=draw(st.integers(1, 9999))),
         targets=targets,
         seed=draw(st.integers(0, 2**32 - 1)),
+        outputs=draw(st.sampled_from(OUTPUTS)),
         budgets=tuple(
             Budget("size_bytes", limit, draw(st.sampled_from(["", *(t.name for t in targets)])))
             for limit in draw(st.lists(bytes_, max_size=3))

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pocketforge.accuracy.post import About
+from pocketforge.accuracy.score import Judge
+from pocketforge.data.targets_on_disk import HeldTargets
 from pocketforge.devices.outputs import Output
 from pocketforge.errors import StageFailed
-from pocketforge.measure.file_checks import Graph, Truth, check_limits, check_promise, measure, measure_parity
+from pocketforge.measure.file_checks import Graph, check_limits, check_promise, measure, measure_parity, truth_of
 from pocketforge.measure.weights_check import check_weights
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
@@ -21,6 +24,8 @@ from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.outcomes.verify import Measured, OutputFigures, Verified
 from pocketforge.recipe.limits import Limits, device_limits, verify_limits
+from pocketforge.recipe.output import Output as OutputTable
+from pocketforge.recipe.roles import RoleName
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.target import OutputLimits, Verify
 from pocketforge.recipe.toml import parse_recipe
@@ -39,7 +44,11 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 def measured_of(
     found: list[Output], reference: list[Output], targets: np.ndarray, task: str, graph: Graph | None = None
 ) -> Measured:
-    return measure(found, Truth(tuple(reference), targets, task, graph))
+    role: RoleName = "logits" if task == "classification" else "regression"
+    name = "label" if task == "classification" else "value"
+    judged = OutputTable(role, reference[0].name)
+    judge = Judge((judged,), HeldTargets({name: targets}, len(targets)), About(), "", Path)
+    return measure(found, truth_of(tuple(reference), judge, task, graph))
 
 
 def failed(measured: Measured, limits: Limits) -> dict[str, str]:
@@ -190,7 +199,8 @@ def test_every_limit_of_every_scheme_is_a_key_of_a_recipe_and_of_a_figure_that_t
     figures: dict[str, Any] = dict.fromkeys(names, 1.0)
     output = OutputFigures("y", "float32", {}, **figures)
     checks = check_limits(Measured((output,), argmax_agreement=1.0, accuracy_drop=1.0), Limits(every))
-    assert len(checks) == len(every) + 1, "integers are also held against the graph's"
+    further = "integers are also held against the graph's, argmax is also one of several outputs'"
+    assert len(checks) == len(every) + 2, further
 
 
 def test_what_is_written_comes_back_without_what_there_is_not(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pocketforge.accuracy.exact import Value
 
 Array: TypeAlias = NDArray[Any]
 # Of a batch of samples: an array with samples first, or one entry a sample.
-Batch: TypeAlias = Array | Sequence[Array] | Sequence[str]
+Batch: TypeAlias = Array | Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class BoxesTally:
         self.found: list[dict[str, Any]] = []
         self.images = 0
 
-    def add(self, predictions: Sequence[Any], targets: Mapping[str, Batch]) -> None:
+    def add(self, predictions: Batch, targets: Mapping[str, Batch]) -> None:
         wanted = [targets[self.target], *(targets[beside(self.target, part)] for part in ("classes", "crowd"))]
         for boxes, corners, classes, crowd in zip(predictions, *wanted, strict=True):
             self.images += 1

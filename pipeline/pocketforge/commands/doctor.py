@@ -20,7 +20,7 @@ from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.x86 import qemu as x86_qemu
 from pocketforge.errors import DeviceUnavailable, PluginFailed, StoreError, describe_exit
 from pocketforge.facts import pins
-from pocketforge.facts.gather import COMPRESS_LIBRARIES, host_identity, installed_versions
+from pocketforge.facts.gather import COMPRESS_LIBRARIES, METRICS_LIBRARIES, host_identity, installed_versions
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.registries import RUNTIMES
 from pocketforge.run.store import Store
@@ -33,6 +33,8 @@ _OPTIONAL = {
     "transformers": ('definition = "transformers:DIR"', "transformers", ""),
 }
 _COMPRESS_MODULES = ("torch_pruning", "accelerate", "torch.utils.tensorboard", "matplotlib")
+# Not torchmetrics itself: imported as it is, it imports whatever else is installed (accuracy/library.py).
+_METRICS_MODULES = ("lightning_utilities", "faster_coco_eval")
 _EMULATOR_MODULES = ("capstone", "elftools.elf.elffile")
 
 
@@ -101,6 +103,8 @@ def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
         yield look.at(name, needed, [*runtime.preload, runtime.module], runtime.install)
     use = "for [[compress]] and studies"
     yield look.at("compress", COMPRESS_LIBRARIES, _COMPRESS_MODULES, "pip install 'pocketforge[compress]'", use)
+    use = "for [[output]] of images, sound, text and boxes"
+    yield look.at("metrics", METRICS_LIBRARIES, _METRICS_MODULES, "pip install 'pocketforge[metrics]'", use)
     yield from _plugins()
     ready = legacy.legacy_python()
     yield Row(

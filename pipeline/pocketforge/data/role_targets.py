@@ -17,8 +17,6 @@ from pocketforge.specs.data import WantedTarget
 
 Array = NDArray[Any]
 IGNORED_PIXEL, IGNORED_TAG = 255, -100
-# What a plain target of a source (a number or an array, no Targets) is called.
-_PLAIN: dict[bool, TargetName] = {True: "label", False: "value"}
 
 
 def checked_targets(
@@ -29,7 +27,7 @@ def checked_targets(
     target: what the source gives. classes: how many labels there are; 0 where that is not known. geometry: None where
     nothing moves pixels. where: begins errors. Raises ModelError for what is missing or does not fit, with the sample.
     """
-    given = target if isinstance(target, Targets) else Targets({_PLAIN[_is_whole(target)]: target})
+    given = target if isinstance(target, Targets) else Targets({_plain_name(target): target})
     found: dict[str, Array] = {}
     for each in wanted:
         if each.name not in given:
@@ -47,18 +45,22 @@ def checked_targets(
             ) from None
         except ModelError as error:
             raise ModelError(f"{error.message} (output {each.output!r} of role {each.role})", error.hint) from None
-    kinds = {each.name: each.kind for each in wanted}
-    return Targets(move(found, kinds, geometry, where))
+    wheres = {
+        each.name: f"{where}: target {each.name!r} of output {each.output!r} (role {each.role})" for each in wanted
+    }
+    return Targets(move(found, {each.name: each.kind for each in wanted}, geometry, wheres))
 
 
 class _Unfit(Exception):
     """What is wrong with a target."""
 
 
-def _is_whole(target: object) -> bool:
-    return isinstance(target, int) or (
-        isinstance(target, np.ndarray) and target.dtype.kind in "iub" and target.size == 1
-    )
+def _plain_name(target: object) -> TargetName:
+    """What a plain target of a source (a number, an array or a text) is called."""
+    if isinstance(target, str):
+        return "text"
+    whole = isinstance(target, np.ndarray) and target.dtype.kind in "iub" and target.size == 1
+    return "label" if whole or isinstance(target, int) else "value"
 
 
 def _label(given: Mapping[str, Array], name: str, classes: int) -> dict[str, Array]:
@@ -102,7 +104,7 @@ def _boxes(given: Mapping[str, Array], name: str, classes: int) -> dict[str, Arr
     flat = np.flatnonzero((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1]))
     _want(
         flat.size == 0,
-        f"box {_few(flat)} has no area: {_few(boxes[flat[:1]].ravel())} (x1 y1 x2 y2, not x y width height)",
+        f"box {_few(flat)} has no area: {_box(boxes[flat[:1]])} (x1 y1 x2 y2, not x y width height)",
     )
     named = beside(name, "classes")
     _want(named in given or len(boxes) == 0, f"there is no target {named!r} with each box's class number")
@@ -138,7 +140,7 @@ def _keypoints(given: Mapping[str, Array], name: str, _: int) -> dict[str, Array
 
 
 def _tags(given: Mapping[str, Array], name: str, classes: int) -> dict[str, Array]:
-    array = given[name]
+    array = given[name] if given[name].size else np.zeros(0, np.int64)
     _want(array.ndim == 1 and array.dtype.kind in "iu", f"found {_kind(array)}")
     held = array[array != IGNORED_TAG]
     most = classes or MOST_CLASSES
@@ -179,9 +181,13 @@ def _kind(array: Array) -> str:
     return f"{array.dtype} of shape {list(array.shape)}"
 
 
+def _box(box: Array) -> str:
+    return ", ".join(f"{value:g}" for value in box.ravel())
+
+
 def _few(array: Array) -> str:
     """The first few values, in words."""
-    return ", ".join(f"{value:g}" for value in np.asarray(array).ravel()[:4])
+    return ", ".join(f"{value:g}" for value in list(dict.fromkeys(np.asarray(array).ravel().tolist()))[:4])
 
 
 WANTED: dict[TargetName, str] = {

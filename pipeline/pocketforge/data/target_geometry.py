@@ -18,20 +18,21 @@ _IGNORED_PIXEL = 255
 
 
 def move(
-    found: Mapping[str, Array], kinds: Mapping[str, TargetName], geometry: Geometry | None, where: str
+    found: Mapping[str, Array], kinds: Mapping[str, TargetName], geometry: Geometry | None, wheres: Mapping[str, str]
 ) -> dict[str, Array]:
-    """Checked targets in the raw image's pixels → in the model input's. kinds: name → kind of those with places.
+    """Checked targets in the raw image's pixels → in the model input's.
 
-    Raises ModelError for a mask of another size than its image and for a box wholly outside of the raw image.
+    kinds: name → kind. wheres: name → how its errors begin. Raises ModelError for a mask of another size than its image
+    and for a box wholly outside of the raw image.
     """
     moved = dict(found)
     if geometry is None:
         return moved
     for name, kind in kinds.items():
         if kind == "mask":
-            moved[name] = _mask(found[name], geometry, f"{where}: target {name!r}")
+            moved[name] = _mask(found[name], geometry, wheres[name])
         elif kind == "boxes":
-            moved |= _boxes(found, name, geometry, f"{where}: target {name!r}")
+            moved |= _boxes(found, name, geometry, wheres[name])
         elif kind == "keypoints":
             moved |= _keypoints(found, name, geometry)
     return moved

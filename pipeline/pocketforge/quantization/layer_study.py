@@ -51,7 +51,7 @@ class Scorer:
         parts = (data.calibration, data.train)
         taken = [part[i] for part in parts for i in range(min(len(part), count))][:count]
         self.arrays = [np.stack(column) for column in zip(*(arrays for arrays, _ in taken), strict=True)]
-        self.targets = np.stack([target for _, target in taken])
+        self.targets = np.stack([np.asarray(target) for _, target in taken])
         self.reference = self.answers(_unguarded(program.module()))
         self.baseline = self._metric(self.reference)
 

@@ -82,7 +82,7 @@ class Post:
         most: Of nms: so many boxes of a sample are kept, the surest.
         across_classes: Of nms: whether boxes of another class drop one too.
         head: Of nms: how a single output holds boxes and scores. "rows": [1, n, 4 + classes], "columns": [1,
-            4 + classes, n]; empty where outputs of roles scores and classes hold them.
+            4 + classes, n]; None where outputs of roles scores and classes hold them.
         white: Of images: the value that is white; targets are held to be of 0 to 1 (uint8: of 0 to 255).
         blank: Of ctc_greedy: the number of the blank.
         alphabet: Of ctc_greedy: the letters in the order of their numbers without the blank; empty for the labels'.
@@ -97,7 +97,7 @@ class Post:
     score: float = 0.05
     most: int = 100
     across_classes: bool = False
-    head: Literal["", "rows", "columns"] = ""
+    head: Literal["rows", "columns"] | None = None
     white: float = 1.0
     blank: int = 0
     alphabet: str = ""
@@ -117,13 +117,13 @@ class Post:
         if self.type and known is None and user_code(self.type) is None:
             faults.append(Fault(f"unknown value {self.type!r}{suggest(self.type, SETTINGS)}", "type"))
         elif known is not None:
-            others = [name for name in self._set() if name not in known]
+            others = [name for name in self.given() if name not in known]
             faults += [Fault(f"{name} is not of post {self.type}", name) for name in others]
         if faults:
             raise WrongTable(*faults)
 
-    def _set(self) -> list[str]:
-        """Settings that are not the default's."""
+    def given(self) -> list[str]:
+        """Names of the settings that are not the default's."""
         fields = type(self).__dataclass_fields__
         return [name for name, field in fields.items() if name != "type" and getattr(self, name) != field.default]
 
@@ -219,16 +219,26 @@ class Output:
     @property
     def metric_names(self) -> tuple[str, ...]:
         """As `taken`, each by its name in budgets and reports."""
-        return tuple(own.name if (own := user_metric(written)) else written for written in self.taken)
+        return tuple(match["name"] if (match := _USERS.match(written)) else written for written in self.taken)
 
     @property
     def user_metrics(self) -> tuple[UserMetric, ...]:
-        return tuple(own for written in self.metrics if (own := user_metric(written)))
+        """Those of the user's that say which values are better; the rules refuse others."""
+        said = [written for written in self.metrics if (match := _USERS.match(written)) and match["better"] in _WAYS]
+        return tuple(own for written in said if (own := user_metric(written)))
 
     @property
     def processed(self) -> str:
         """The type of its post-processing."""
         return self.post.type or ROLES[self.role].posts[0]
+
+    def post_in_words(self) -> dict[str, object]:
+        """Its post-processing with the settings that matter to it: those set, and a threshold."""
+        given = {name: getattr(self.post, name) for name in self.post.given()}
+        needed = {"threshold": self.post.threshold} if self.processed == "sigmoid" and self.role != "scores" else {}
+        if self.processed == "nms":
+            needed = {name: getattr(self.post, name) for name in ("format", "iou", "score", "most")}
+        return {"type": self.processed, **needed, **given}
 
     @property
     def held_against(self) -> str:

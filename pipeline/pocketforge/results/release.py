@@ -18,6 +18,7 @@ from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.plan.steps import Plan
 from pocketforge.recipe import Recipe
+from pocketforge.recipe.output import labelled
 from pocketforge.recipe.shipped_names import MODEL, SUMS, sidecar_name
 from pocketforge.records import (
     Artifact,
@@ -120,6 +121,7 @@ def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> di
         "task": recipe.task,
         "inputs": files.to_json(exported.inputs),
         "outputs": files.to_json(exported.outputs),
+        **({"output_roles": _roles(recipe, exported)} if recipe.outputs else {}),
         "labels": shipped.sampled.labels,
         "weights": files.to_json(weights) if weights else {},
         "preprocessing": _preprocessing(shipped.sampled.preprocess, exported.inputs),
@@ -132,6 +134,20 @@ def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> di
         "versions": {k: v for k, v in report.environment.items() if v != "none" and k != "host"},
         "gate": report.verdict,
     }
+
+
+def _roles(recipe: Recipe, exported: Exported) -> list[dict[str, object]]:
+    """What each output is, and what was done to it before it was judged: an app has to do the same."""
+    of_labels = labelled(recipe.judged)
+    return [
+        {
+            "name": output.name or exported.outputs[0].name,
+            "role": output.role,
+            "post": output.post_in_words(),
+            "labels": output is of_labels,
+        }
+        for output in recipe.judged
+    ]
 
 
 def _times(measurement: Measurement, target: TargetRecord) -> bool:

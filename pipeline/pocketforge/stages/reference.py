@@ -35,6 +35,7 @@ from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.reference import ModelTensor, Reference, StateFed, StepSequence, WeightsRead
 from pocketforge.pruning.equality import telling_inputs
 from pocketforge.pruning.subject import open_checkpoint
+from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.model import InputSpec
 from pocketforge.specs.reference import ReferenceSpec
 
@@ -68,8 +69,9 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         np.save(out / f"outputs_{number}.npy", array)
     check_answers(names, outputs)
     judge = make_judge(spec.judged, names, spec.task, inputs["data"], data, resolver(inputs.get("data_root")))
-    check_targets(spec.task, outputs, judge, data)
-    scored = score(judge, dict(zip(names, outputs, strict=True)), "the model", check=True)
+    answers = dict(zip(names, outputs, strict=True))
+    check_targets(spec.task, answers, judge, data)
+    scored = score(judge, answers, "the model", check=True)
     scores = tuple(in_words(each, judge) for each in scored)
     reference = Reference(
         parameters=traced.parameters,
@@ -90,17 +92,16 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         kept=kept,
     )
     files.write(out, reference)
-    emit(1.0, _summary(scores))
+    emit(1.0, _summary(spec.metric, scores))
 
 
-def _summary(scores: Sequence[OutputScore]) -> str:
-    """Each output's first metric."""
-    words = [
-        f"{name} {value:.4f}" + (f" ({each.output})" if len(scores) > 1 else "")
-        for each in scores
-        for name, value in list(each.metrics.items())[:1]
-    ]
-    return ", ".join(words) or "traced; no output is held against targets"
+def _summary(metric: str, scores: Sequence[OutputScore]) -> str:
+    """What the recipe's `metric` comes to."""
+    output, name = output_and_name(metric)
+    for each in scores:
+        if name in each.metrics and output in ("", each.output):
+            return f"{metric} {each.metrics[name]:.4f}"
+    return "traced; no output is held against targets"
 
 
 def _shape_of(array: Array, number: int, sequence: StepSequence | None) -> tuple[int, ...]:
@@ -172,10 +173,9 @@ def _without_dropped(
         raise ModelError(f"keep = false of {', '.join(unknown)}: the model has outputs {', '.join(names)}")
     if not spec.dropped:
         return traced, names, ()
-    module, example = traced.program.module(), tuple(traced.program.example_inputs[0])
+    example = tuple(traced.program.example_inputs[0])
     kept = [position for position, name in enumerate(names) if name not in spec.dropped]
-    with only_outputs(module, kept) as smaller:
-        program = load.trace(smaller, example)
+    program = only_outputs(traced.program, kept)
     graph = program.module()
     smaller_model = dataclasses.replace(
         traced,
@@ -187,16 +187,37 @@ def _without_dropped(
     return smaller_model, [names[position] for position in kept], tuple(kept)
 
 
-def check_targets(task: str, outputs: Sequence[Array], judge: Judge, data: Sampled) -> None:
-    """Raises ModelError where a task's first output, or one that has labels, does not fit the targets or the labels."""
-    first = last_of_each(outputs[0], judge.targets.count)
+def check_targets(task: str, answers: Mapping[str, Array], judge: Judge, data: Sampled) -> None:
+    """Raises ModelError where a task's first output, or one that has labels, does not fit the targets or the labels.
+
+    answers: output → its values, in the model's order.
+    """
+    count = judge.targets.count
+    first = last_of_each(next(iter(answers.values())), count)
     if task == "classification":
-        check_labels(first, np.asarray(judge.targets.batch("label", 0, judge.targets.count)), data.labels)
+        check_labels(first, np.asarray(judge.targets.batch("label", 0, count)), data.labels)
     elif task == "regression":
-        count = judge.targets.count
         targets = np.asarray(judge.targets.batch("value", 0, count))
         if first.reshape(count, -1).shape != targets.reshape(count, -1).shape:
             raise ModelError(f"the model's output has shape {first.shape[1:]}, the targets have {targets.shape[1:]}")
+    else:
+        _check_names(answers, judge, data.labels)
+
+
+def _check_names(outputs: Mapping[str, Array], judge: Judge, labels: Sequence[str]) -> None:
+    """Raises ModelError where the output whose classes the labels name has another number of classes."""
+    for output in judge.outputs:
+        values = outputs[output.name]
+        if output.name != judge.labelled or not labels or values.dtype.kind != "f":
+            continue
+        axis = {"logits": 1, "multilabel": 1, "tokens": 2, "segmentation": 1}.get(output.role)
+        classes = values.shape[axis] if axis is not None and values.ndim > axis else 0
+        if classes > 1 and classes != len(labels):
+            raise ModelError(
+                f"output {output.name!r} of the model (role {output.role}) has {classes} classes, there are "
+                f"{len(labels)} labels",
+                "fix data.labels (they are of the first output that has classes), or build the model with that many",
+            )
 
 
 def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) -> Traced:
