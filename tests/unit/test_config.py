@@ -416,7 +416,7 @@ def test_all_faults_of_a_file_are_reported_at_once() -> None:
         "model.input[0].shape[1]: wanted an integer, found a string '3'",
         "seed: wanted an integer, found a string '7'",
         "target[0].runtime: unknown value 'tfl1te'; did you mean 'tflite'?",
-        "target[1].io: wanted one of 'float32', 'int8', found an integer 8",
+        "target[1].io: wanted one of 'float32', 'int8', 'uint8', found an integer 8",
         "target[2]: opset must be 18 to 23 (what the exporter honours), found 99",
     )
     assert caught.value.message == "recipe.toml has 10 faults:"

@@ -29,7 +29,7 @@ def definition_place(definition: str) -> str:
 
 def check_fixed(shape: object) -> None:
     """Raises ValueError for a shape with a size that varies, as TOML has it."""
-    varying = [size for size in shape if isinstance(size, str)] if isinstance(shape, list) else []
+    varying = [size for size in shape if isinstance(size, str) and ".." in size] if isinstance(shape, list) else []
     if varying:
         raise ValueError(
             f"shape: sizes that vary are not built, found {varying[0]!r}: write one size, and a recipe a size"
