@@ -54,9 +54,9 @@ def test_every_role_has_metrics_posts_and_rows() -> None:
         assert set(role.metrics) <= set(metrics_of_role(name)), name
         assert bool(role.metrics) == bool(role.targets), name
         assert role.posts, name
-    for name in metrics_of_role("logits"):
-        row, drop = METRICS[name], METRICS[drop_name(name)]
-        assert drop.drop_of == name and drop.better == "lower" and drop.unit == row.unit
+    for metric in metrics_of_role("logits"):
+        row, drop = METRICS[metric], METRICS[drop_name(metric)]
+        assert drop.drop_of == metric and drop.better == "lower" and drop.unit == row.unit
     assert drop_name("psnr_db") == "psnr_drop_db" and METRICS["psnr_drop_db"].unit == "dB"
     assert {name for name, row in METRICS.ours.items() if row.roles and not row.drop_of} - {"accuracy_drop"} == {
         name for role in ROLES for name in metrics_of_role(role)
@@ -176,6 +176,7 @@ def test_budgets_name_metrics_that_outputs_take() -> None:
     ]
     assert faults(both + budget("metric", 2))[-1].startswith("budget[0]: limit of metric (a.miou) must be")
     assert faults(both, 'metric = "macs"') == ["metric 'macs' is of no output"]
+    assert faults("", 'metric = ""') == ["metric is empty: leave it out for the task's own"]
 
 
 def test_a_user_s_metric_says_which_values_are_better() -> None:

@@ -45,7 +45,7 @@ class Recipe:
         seed: Splits, calibration and training follow from it.
         task: What targets of samples are: class numbers or real numbers; "outputs" where [[output]] says what each of
             several outputs is. Where nothing is said it is classification.
-        metric: What `metric` in budgets and reports is; empty for the task's own, or the first of the first output.
+        metric: What `metric` in budgets and reports is; None for the task's own, or the first of the first output.
         outputs: What each output of the model is; empty for a task, which is of the first one (`judged`).
         compress: What is done to the model before anything is quantized, in order.
         devices: Where files run, one or more.
@@ -59,7 +59,7 @@ class Recipe:
     targets: tuple[Target, ...]
     seed: int = 0
     task: Task = ""
-    metric: str = ""
+    metric: str | None = None
     outputs: tuple[Output, ...] = ()
     compress: tuple[Compress, ...] = ()
     devices: tuple[Device, ...] = (HostDevice(),)
@@ -103,7 +103,7 @@ class Recipe:
             what = f"[[output]] says {task_of(self.outputs)}" if self.outputs else "no [[output]] says what those are"
             faults.append(Fault(f"task {self.task!r}, and {what}: leave out task, or [[output]]", "task"))
         named = find_metric(self.task_metric, self.judged) if self.metric else None
-        if self.metric and (named is None or named.output is None):
+        if self.metric is not None and (not self.metric or named is None or named.output is None):
             faults.append(Fault(self._unknown_metric()))
         if self.task == "outputs":
             faults += [
@@ -116,7 +116,8 @@ class Recipe:
 
     def _unknown_metric(self) -> str:
         """Why `metric` cannot be what it says."""
-        assert self.metric, "asked for one that is there"
+        if not self.metric:
+            return "metric is empty: leave it out for the task's own"
         try:
             user_metric(self.metric)
         except ValueError as error:
