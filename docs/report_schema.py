@@ -81,7 +81,7 @@ class _Writer:
     def _table(self, values: Any, name: str) -> Schema:
         if name == "accuracy":
             each = dict.fromkeys(task_metrics(), self.of(values))
-            return {"type": "object", "properties": each, "additionalProperties": False}
+            return {"type": "object", "properties": each, "additionalProperties": self.of(values)}  # a user's metrics
         return {"type": "object", "additionalProperties": self.of(values) or True}
 
     def _reference(self, kind: type) -> Schema:

@@ -124,7 +124,7 @@ def lanes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Lane]:
     (root / "data").mkdir()
     run_stage("data", {"data_root": root}, spec, root / "data")
     samples = [(arrays[0], target) for arrays, target in open_dataset(spec, resolver(root)).train]
-    x, y = torch.from_numpy(np.stack([s for s, _ in samples])), torch.tensor([int(t) for _, t in samples])
+    x, y = torch.from_numpy(np.stack([s for s, _ in samples])), torch.tensor([int(np.asarray(t)) for _, t in samples])
     namespace: dict[str, Any] = {}
     exec(MODEL, namespace)
     found = {}

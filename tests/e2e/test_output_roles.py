@@ -82,7 +82,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def test_a_head_for_every_role_passes(built: Built) -> None:
-    assert (built.done.code, built.report["verdict"]) == (0, "PASS"), built.done.err
+    assert (built.done.code, built.report["verdict"]) == (0, "PASS"), built.done.stderr
     scores = {score["output"]: score for score in built.report["targets"][0]["facts"]["files"]["model"]["scores"]}
     metrics = {name: score["metrics"] for name, score in scores.items()}
     roles = {score["role"] for score in scores.values()}

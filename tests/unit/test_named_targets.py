@@ -158,7 +158,7 @@ def test_what_stage_data_writes_comes_back_by_name(tmp_path: Path) -> None:
         assert np.asarray(stored.batch("label", start, start + 3)).tolist() == part
         masks = np.asarray(stored.batch("mask", start, start + 3))
         assert masks.shape == (3, 6, 8) and masks[:, 0, 0].tolist() == [n % 2 for n in part]
-    whole = [each.tolist() for each in stored.batch("boxes", 0, 999)]
+    whole = [np.asarray(each).tolist() for each in stored.batch("boxes", 0, 999)]
     assert len(whole) == len(numbers) and [0, 0, 0.5, 2] in [box for boxes in whole for box in boxes]
     assert len(stored.first(2).batch("text", 0, 64)) == 2
 

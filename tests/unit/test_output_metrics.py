@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pocketforge.accuracy.post import About, as_logit
 from pocketforge.accuracy.ranked import auroc, average_precision, equal_error_rate
 from pocketforge.accuracy.score import Judge, drops, in_words, score
 from pocketforge.data.targets_on_disk import HeldTargets
-from pocketforge.errors import ModelError
+from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.outcomes.accuracy import OutputScore
 from pocketforge.recipe.output import Output, Post
 
@@ -134,6 +135,24 @@ def test_masks() -> None:
     assert "every pixel" in refused(Output("segmentation", "o"), scores, mask=np.full((1, 2, 2), 255))
 
 
+def test_masks_of_more_classes_than_are_scored_are_said() -> None:
+    said = refused(Output("segmentation", "o"), np.zeros((1, 2, 2, 2)), mask=np.full((1, 2, 2), 4))
+    assert "it scores 2 classes, and the masks have a class 4" in said
+
+
+def test_what_a_file_gives_that_is_no_such_output_is_told_not_raised() -> None:
+    """A file that lost its sigmoid: its detector's scores are over 1, which is a fault of the file."""
+    output = Output("boxes", "o", post=Post("nms", head="rows"))
+    by = judge(output, {"boxes": BOXES, "classes": CLASSES, "crowd": CROWD}, 2)
+    faults: dict[str, str] = {}
+    assert score(by, {"o": np.full((2, 3, 6), 7.0)}, "the file", faults=faults) == ()
+    assert faults == {"o": 'scores of nms are from 0 to 1, found 7: post = "sigmoid" of the scores'}
+    apart = Judge((Output("boxes", "b"), Output("scores", "s")), by.targets, NOTHING, "", Path)
+    faults = {}
+    assert score(apart, {"b": np.zeros((2, 3, 4))}, "the file", faults=faults) == ()  # as if scores were NaN
+    assert faults == {"b": "its scores cannot be judged"}
+
+
 def test_a_class_that_only_answers_have_counts_in_miou() -> None:
     answers = np.asarray([[[0, 2], [0, 0]]], np.uint8)
     found = scored(Output("segmentation", "o"), answers, mask=np.zeros((1, 2, 2), int))
@@ -190,13 +209,13 @@ def test_non_maximum_suppression() -> None:
     for how, values in (("rows", head), ("columns", head.transpose(0, 2, 1))):
         output = Output("boxes", "o", post=Post("nms", head=how))  # type: ignore[arg-type]
         targets = {"boxes": BOXES, "classes": CLASSES, "crowd": CROWD}
-        assert scored(output, values, **targets).metrics["map"] == 1.0
+        assert scored(output, values, NOTHING, **targets).metrics["map"] == 1.0
 
 
 def test_no_box_at_all_is_said() -> None:
     none = {"boxes": [BOXES[1]], "classes": [CLASSES[1]], "crowd": [CROWD[1]]}
     output = Output("boxes", "o", post=Post("nms", head="rows"))
-    assert "map is nan: no eval sample has a box" in refused(output, np.zeros((1, 3, 5)), **none)
+    assert "map is nan: no eval sample has a box" in refused(output, np.zeros((1, 3, 5)), NOTHING, **none)
 
 
 def test_keypoints_and_the_peaks_of_heatmaps() -> None:
@@ -328,3 +347,20 @@ def test_metrics_and_post_processing_of_the_user(tmp_path: Path) -> None:
         run("own.py:Half:lower")
     with pytest.raises(ModelError, match=r"metric: .*own.py has no function or class 'gone'"):
         run("own.py:gone:lower")
+
+
+def test_a_library_that_is_not_there_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*sys.modules]:
+        if name.partition(".")[0] in ("torchmetrics", "faster_coco_eval"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    path = np.eye(2)[[[1, 0]]]
+    with pytest.raises(ToolMissing, match="a metric of the recipe needs torchmetrics") as error:
+        scored(Output("sequence", "o", post=Post("ctc_greedy", alphabet="a")), path, text=["a"])
+    assert error.value.hint == "pip install 'pocketforge[metrics]'"
+    output = Output("boxes", "o", post=Post("nms", head="rows"))
+    with pytest.raises(ToolMissing, match="a metric of the recipe needs faster-coco-eval"):
+        scored(output, [[[0, 0, 9, 9, 0.5]]] * 2, NOTHING, boxes=BOXES, classes=CLASSES, crowd=CROWD)
+    # What is counted needs neither.
+    assert scored(Output("logits", "o"), [[1, 0]], label=np.asarray([0])).metrics["accuracy_top1"] == 1.0

@@ -54,9 +54,9 @@ def test_every_role_has_metrics_posts_and_rows() -> None:
         assert set(role.metrics) <= set(metrics_of_role(name)), name
         assert bool(role.metrics) == bool(role.targets), name
         assert role.posts, name
-    for name in metrics_of_role("logits"):
-        row, drop = METRICS[name], METRICS[drop_name(name)]
-        assert drop.drop_of == name and drop.better == "lower" and drop.unit == row.unit
+    for metric in metrics_of_role("logits"):
+        row, drop = METRICS[metric], METRICS[drop_name(metric)]
+        assert drop.drop_of == metric and drop.better == "lower" and drop.unit == row.unit
     assert drop_name("psnr_db") == "psnr_drop_db" and METRICS["psnr_drop_db"].unit == "dB"
     assert {name for name, row in METRICS.ours.items() if row.roles and not row.drop_of} - {"accuracy_drop"} == {
         name for role in ROLES for name in metrics_of_role(role)

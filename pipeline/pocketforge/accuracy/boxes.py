@@ -37,6 +37,8 @@ def _parts(outputs: Mapping[str, Output], values: Mapping[str, Array], post: Pos
             shape = "[1, 4 + classes, n]" if post.head == "columns" else "[1, n, 4 + classes]"
             raise Unfit(f"wanted {shape}, found {[1, *boxes.shape[1:]]}")
         return rows[:, :, :4], rows[:, :, 4:], None
+    if "scores" not in values:
+        raise Unfit("its scores cannot be judged")
     scores = _scores(outputs["scores"], np.asarray(values["scores"], np.float64))
     classes = values.get("classes")
     if boxes.ndim != 3 or boxes.shape[2] != 4 or scores.shape[:2] != boxes.shape[:2]:

@@ -56,14 +56,17 @@ def _sum(one: Array, other: Array) -> Array:
 class LogitsTally:
     """Scores of exclusive classes, (n, classes), against `label`."""
 
-    def __init__(self, target: str) -> None:
-        self.target, self.count, self.top1, self.top5 = target, 0, 0, 0
+    def __init__(self, target: str, *, ranked: bool) -> None:
+        """ranked: whether metrics of rankings are wanted, for which all scores are kept."""
+        self.target, self.ranked, self.count, self.top1, self.top5 = target, ranked, 0, 0, 0
         self.confusion = Confusion()
         self.scores: list[Array] = []
         self.labels: list[Array] = []
 
     def add(self, predictions: Batch, targets: Mapping[str, Batch]) -> None:
         scores, labels = np.asarray(predictions), np.asarray(targets[self.target])
+        if scores.dtype.kind in "ub":  # whose negatives are none
+            scores = scores.astype(np.int64)
         if scores.ndim != 2:
             raise Unfit(f"wanted [1, classes], found {[1, *scores.shape[1:]]}")
         classes = scores.shape[1]
@@ -75,8 +78,9 @@ class LogitsTally:
         self.top1 += int((predicted == labels).sum())
         self.top5 += int((top5 == labels[:, None]).any(1).sum())
         self.confusion.add_numbers(predicted, labels, classes)
-        self.scores.append(scores)
-        self.labels.append(labels)
+        if self.ranked:
+            self.scores.append(scores)
+            self.labels.append(labels)
 
     def figures(self, wanted: Collection[str]) -> Figures:
         f1 = self.confusion.f1()
@@ -86,7 +90,7 @@ class LogitsTally:
             **f1.values,
         }
         classes, why = dict(f1.classes), dict[str, str]()
-        if {"auroc", "average_precision"} & set(wanted):
+        if self.ranked:
             scores, labels = np.concatenate(self.scores), np.concatenate(self.labels)
             held = [(number, labels == number) for number in range(scores.shape[1])]
             ranked = rankings([(number, scores[:, number], holds) for number, holds in held])

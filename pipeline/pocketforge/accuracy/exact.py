@@ -38,4 +38,4 @@ def loss(before: Value, after: Value, better: str) -> float:
     first, second = (before, after) if better == "higher" else (after, before)
     if isinstance(first, Fraction) and isinstance(second, Fraction):
         return float(first - second)
-    return round(as_float(first) - as_float(second), DIGITS)
+    return round(as_float(first) - as_float(second), DIGITS) + 0.0  # 0, not -0

@@ -50,7 +50,7 @@ def with_names(judged: Sequence[Output], names: Sequence[str], task: str) -> tup
                 f"the model gives {len(names)} outputs ({listed}): {what}",
                 "each [[output]] has the name of one; model.outputs names them in their order",
             )
-    if task == "outputs":
+    if task == "outputs" or judged[0].name:
         left = [name for name in names if name not in {output.name for output in judged}]
         if left:
             raise ModelError(

@@ -28,7 +28,7 @@ def text_class(name: str) -> Any:
 def _first_import(name: str) -> None:
     """Torchmetrics imports torchvision, transformers and others, where they are installed, for metrics that are not
     ours: seconds, and a failure where a torchvision is of another torch. It is told that they are not there."""
-    if name in sys.modules:
+    if sys.modules.get(name) is not None:
         return
     try:
         imports = importlib.import_module("lightning_utilities.core.imports")

@@ -9,9 +9,9 @@ import numpy as np
 
 from pocketforge.accuracy.base import Batch, Figures, Unfit
 from pocketforge.accuracy.exact import Value, mean, ratio
+from pocketforge.accuracy.post import IGNORED_PIXEL
 from pocketforge.data.target_geometry import beside
 
-IGNORED_PIXEL = 255
 # PCK: a keypoint is right within this share of its instance's size.
 PCK_SHARE = 0.2
 # Half the falloffs of COCO's 17 keypoints of a person; other sets have no published ones, and one for all.

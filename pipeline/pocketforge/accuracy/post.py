@@ -12,6 +12,8 @@ import numpy as np
 from pocketforge.accuracy.base import Array, Batch, Unfit
 from pocketforge.recipe.output import Output
 
+IGNORED_PIXEL = 255
+
 
 @dataclass(frozen=True, slots=True)
 class About:
@@ -44,6 +46,9 @@ def _of_mask(output: Output, values: Array, targets: Mapping[str, Batch], _: Abo
         raise Unfit(f"wanted [1, classes, H, W], found {[1, *values.shape[1:]]}")
     if values.shape[1:3] == wanted.shape[1:] != values.shape[2:]:
         values = values.transpose(0, 3, 1, 2)
+    most = int(wanted[wanted != IGNORED_PIXEL].max(initial=0))
+    if most >= max(values.shape[1], 2):
+        raise Unfit(f"it scores {values.shape[1]} classes, and the masks have a class {most} (255 is ignored)")
     if output.post.upsample and values.shape[2:] != wanted.shape[1:]:
         values = _resized(values, (wanted.shape[1], wanted.shape[2]))
     if output.processed == "sigmoid":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,10 @@ class Judge:
         """What post-processing of one output has to know: labels are one output's alone."""
         return self.about if output.name == self.labelled else dataclasses.replace(self.about, labels=())
 
+    def without(self, names: Collection[str]) -> Judge:
+        """Without the metrics of these outputs."""
+        return dataclasses.replace(self, outputs=tuple(each for each in self.outputs if each.name not in names))
+
     def first(self, count: int) -> Judge:
         """On the first samples only."""
         return dataclasses.replace(self, targets=self.targets.first(count))
@@ -71,11 +75,19 @@ class Scored:
     figures: Figures
 
 
-def score(judge: Judge, answers: Mapping[str, Array], whose: str, *, check: bool = False) -> tuple[Scored, ...]:
+def score(
+    judge: Judge,
+    answers: Mapping[str, Array],
+    whose: str,
+    *,
+    check: bool = False,
+    faults: dict[str, str] | None = None,
+) -> tuple[Scored, ...]:
     """Every output that has metrics and is among the answers. answers: output → its values, samples first.
 
-    whose: for errors, `the model` or `the file`. check: also that the recipe takes scores for what they are. Raises
-    ModelError where a metric cannot be taken, is no number, or the user's code raises.
+    whose: for errors, `the model` or `the file`. check: also that the recipe takes scores for what they are. faults:
+    gets output → why a metric cannot be taken of it; without, that is a ModelError. Raises ModelError also where the
+    user's code raises or gives no number.
     """
     scored = []
     for output in judge.outputs:
@@ -85,6 +97,9 @@ def score(judge: Judge, answers: Mapping[str, Array], whose: str, *, check: bool
         try:
             figures = _figures(judge, output, answers, name, check=check)
         except Unfit as error:
+            if faults is not None:
+                faults[output.name] = str(error)
+                continue
             raise ModelError(
                 f"{name}: {error}", "docs/outputs.md says what each role's outputs and targets are"
             ) from None
@@ -94,7 +109,6 @@ def score(judge: Judge, answers: Mapping[str, Array], whose: str, *, check: bool
 
 def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: str, *, check: bool) -> Figures:
     ours = [name for name in output.metric_names if name in METRICS]
-    tally = tally_of(output) if ours else None
     about = judge.about_of(output)
     group: dict[str, Output] = {}
     if output.role == "boxes":
@@ -108,6 +122,11 @@ def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: 
         ]
         code = user_code(output.post.type)
         post = around.enter_context(user_object(*code, "post", judge.resolve)) if code else None
+        absent = [each.name for each in judge.outputs if each.name not in answers] if post else []
+        if absent:
+            raise Unfit(f"its post-processing is told all outputs, and {', '.join(absent)} cannot be judged")
+        # After the user's code: it may want more of torchmetrics than we import (library.py).
+        tally = tally_of(output) if ours else None
         for start in range(0, judge.targets.count, BATCH):
             stop = min(start + BATCH, judge.targets.count)
             values = {name: np.asarray(answers[name][start:stop]) for name in names}
@@ -149,7 +168,8 @@ def tally_of(output: Output) -> Tally:
         threshold = as_logit(threshold)
     match output.role:
         case "logits":
-            return LogitsTally(target)
+            ranked = not {"auroc", "average_precision"}.isdisjoint(output.metric_names)
+            return LogitsTally(target, ranked=ranked)
         case "multilabel":
             return MultilabelTally(target, threshold)
         case "binary":
@@ -185,6 +205,7 @@ def in_words(scored: Scored, judge: Judge) -> OutputScore:
         role=scored.output.role,
         metrics={name: as_float(value) for name, value in figures.values.items()},
         counted=figures.counted,
+        better={own.name: own.better for own in scored.output.user_metrics},
         classes={
             name: {_label(labels, number): as_float(value) for number, value in each.items()}
             for name, each in figures.classes.items()

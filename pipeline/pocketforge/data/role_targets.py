@@ -17,8 +17,6 @@ from pocketforge.specs.data import WantedTarget
 
 Array = NDArray[Any]
 IGNORED_PIXEL, IGNORED_TAG = 255, -100
-# What a plain target of a source (a number or an array, no Targets) is called.
-_PLAIN: dict[bool, TargetName] = {True: "label", False: "value"}
 
 
 def checked_targets(
@@ -29,7 +27,7 @@ def checked_targets(
     target: what the source gives. classes: how many labels there are; 0 where that is not known. geometry: None where
     nothing moves pixels. where: begins errors. Raises ModelError for what is missing or does not fit, with the sample.
     """
-    given = target if isinstance(target, Targets) else Targets({_PLAIN[_is_whole(target)]: target})
+    given = target if isinstance(target, Targets) else Targets({_plain_name(target): target})
     found: dict[str, Array] = {}
     for each in wanted:
         if each.name not in given:
@@ -57,10 +55,12 @@ class _Unfit(Exception):
     """What is wrong with a target."""
 
 
-def _is_whole(target: object) -> bool:
-    return isinstance(target, int) or (
-        isinstance(target, np.ndarray) and target.dtype.kind in "iub" and target.size == 1
-    )
+def _plain_name(target: object) -> TargetName:
+    """What a plain target of a source (a number, an array or a text) is called."""
+    if isinstance(target, str):
+        return "text"
+    whole = isinstance(target, np.ndarray) and target.dtype.kind in "iub" and target.size == 1
+    return "label" if whole or isinstance(target, int) else "value"
 
 
 def _label(given: Mapping[str, Array], name: str, classes: int) -> dict[str, Array]:

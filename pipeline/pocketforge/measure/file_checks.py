@@ -132,6 +132,7 @@ class Truth:
         judge: By what outputs are judged that have a role.
         before: What the model's own come to by that.
         task: classification, regression or outputs.
+        of_classes: Names of the outputs that hold the scores of classes.
         graph: The quantized graph's answers; None of files that have none.
     """
 
@@ -139,6 +140,7 @@ class Truth:
     judge: Judge
     before: tuple[Scored, ...]
     task: str
+    of_classes: frozenset[str]
     graph: Graph | None = None
 
     @property
@@ -146,16 +148,16 @@ class Truth:
         """Whether the task is about classes: those of the first output."""
         return self.task == "classification"
 
-    @property
-    def of_classes(self) -> frozenset[str]:
-        """Names of the outputs that hold the scores of classes."""
-        return frozenset(output.name for output in self.judge.outputs if output.role == "logits")
-
 
 def truth_of(outputs: tuple[Output, ...], judge: Judge, task: str, graph: Graph | None = None) -> Truth:
-    """What files are held against. outputs: the model's in PyTorch. Raises ModelError as `score` does."""
-    before = score(judge, {output.name: output.values for output in outputs}, "the model")
-    return Truth(outputs, judge, before, task, graph)
+    """What files are held against. outputs: the model's in PyTorch. Raises ModelError as `score` does.
+
+    Of a few samples (on a device) some metrics cannot be taken: files are not held to those of these outputs there.
+    """
+    faults: dict[str, str] = {}
+    before = score(judge, {output.name: output.values for output in outputs}, "the model", faults=faults)
+    of_classes = frozenset(output.name for output in judge.outputs if output.role == "logits")
+    return Truth(outputs, judge.without(faults), before, task, of_classes, graph)
 
 
 def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
@@ -167,9 +169,14 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
     pairs = {other.name: (one, other) for one, other in paired(outputs, reference)}
     if not truth.is_classification:
         figures = [_with_agreement(each, *pairs[each.name]) if each.name in classes else each for each in figures]
-    scores = _scores(truth, {name: one.values for name, (one, _) in pairs.items()})
+    faults: dict[str, str] = {}
+    scores = _scores(truth, {name: one.values for name, (one, _) in pairs.items()}, faults)
     measured = dataclasses.replace(
-        _worst(figures), samples=truth.judge.targets.count, scores=scores, accuracy=by_metric(scores)
+        _worst(figures),
+        samples=truth.judge.targets.count,
+        scores=scores,
+        accuracy=by_metric(scores),
+        unscored=faults,
     )
     first = pairs.get(reference[0].name)
     if first is None or not truth.is_classification:
@@ -178,7 +185,7 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
     return dataclasses.replace(
         measured,
         argmax_agreement=argmax_agreement(first[0].values, reference[0].values),
-        accuracy_drop=scores[0].drops["accuracy_top1"] if scores else None,
+        accuracy_drop=scores[0].drops.get("accuracy_top1") if scores else None,
         graph_argmax_agreement=(
             None if simulated is None else argmax_agreement(first[0].first(len(simulated)).values, simulated)
         ),
@@ -189,13 +196,15 @@ def _with_agreement(figures: OutputFigures, one: Output, other: Output) -> Outpu
     return dataclasses.replace(figures, argmax_agreement=argmax_agreement(one.values, other.values))
 
 
-def _scores(truth: Truth, answers: Mapping[str, Array]) -> tuple[OutputScore, ...]:
-    """Outputs with a value that is not finite have none: they are said to be wrong by every figure."""
+def _scores(truth: Truth, answers: Mapping[str, Array], faults: dict[str, str]) -> tuple[OutputScore, ...]:
+    """The metrics of each output. faults: gets output → why it has none."""
+    judged = {output.name for output in truth.judge.outputs if output.metric_names}
     finite = {name: values for name, values in answers.items() if np.isfinite(values).all()}
+    faults |= dict.fromkeys(judged & answers.keys() - finite.keys(), "values that are NaN or infinite")
     before = {each.output.name: each for each in truth.before}
     return tuple(
         dataclasses.replace(in_words(each, truth.judge), drops=drops(before[each.output.name], each))
-        for each in score(truth.judge, finite, "the file")
+        for each in score(truth.judge, finite, "the file", faults=faults)
     )
 
 
@@ -257,7 +266,8 @@ def check_limits(measured: Measured, limits: Limits) -> list[FileCheck]:
             reached = of_classes.get(metric)
             if reached is not None:
                 checks.append(_judged(metric, limit, value, reached, ""))
-    return [*checks, *_drop_checks(measured, limits.common)]
+    unscored = [check(f"metrics of {name}", "values", why, False) for name, why in measured.unscored.items()]
+    return [*checks, *_drop_checks(measured, limits.common), *unscored]
 
 
 def _drop_checks(measured: Measured, common: Mapping[str, float]) -> list[FileCheck]:

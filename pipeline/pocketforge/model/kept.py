@@ -1,32 +1,30 @@
-"""A model without the outputs that files shall not have (a recipe's `keep = false`)."""
+"""A traced model without the outputs that files shall not have (a recipe's `keep = false`)."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch.export import ExportedProgram
 
 
-@contextlib.contextmanager
-def only_outputs(module: nn.Module, kept: Sequence[int]) -> Iterator[nn.Module]:
-    """Within it the module answers these of its outputs, by position, as a tuple; a trace leaves out the others.
+def only_outputs(program: ExportedProgram, kept: Sequence[int]) -> ExportedProgram:
+    """The program that answers a tuple of these outputs, by position; what computes the others alone is left out.
 
-    The module stays itself, so layers and weights keep their names. It has to answer a tuple of tensors.
+    Layers and weights keep their names. It has to answer a tuple of tensors, with positional inputs.
     """
-    inner = module.forward
-    had = vars(module).get("forward")
-
-    @functools.wraps(inner)
-    def forward(*args: object, **kwargs: object) -> object:
-        answer = inner(*args, **kwargs)
-        return tuple(answer[position] for position in kept)
-
-    module.forward = forward
-    try:
-        yield module
-    finally:
-        del module.forward
-        if had is not None:
-            module.forward = had
+    module = program.module()
+    graph = module.graph
+    (output,) = [node for node in graph.nodes if node.op == "output"]
+    answers = list(output.args[0])
+    output.args = (tuple(answers[position] for position in kept),)
+    codegen = graph._codegen
+    out_spec = torch.utils._pytree.tree_structure((0,) * len(kept))
+    codegen.pytree_info = codegen.pytree_info._replace(out_spec=out_spec)
+    graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own internals, nothing the user could act on
+        return torch.export.export(module, tuple(program.example_inputs[0]), strict=False)

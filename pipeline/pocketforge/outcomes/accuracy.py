@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from pocketforge.recipe.metric import Better
+
 
 def by_metric(scores: Iterable[OutputScore]) -> dict[str, float]:
     """Metric → its value, of the first output that has it."""
@@ -25,6 +27,7 @@ class OutputScore:
         metrics: Each by its name.
         counted: How many things were judged: samples, pixels, words, boxes.
         drops: Metric's name → how much worse it is than the PyTorch model's, in its unit; empty of PyTorch's own.
+        better: Which values of the user's metrics are, "higher" or "lower"; drops are lower of all.
         classes: Metric that is a mean over classes → each class's value, by the class's name or number.
     """
 
@@ -35,4 +38,5 @@ class OutputScore:
     metrics: Mapping[str, float]
     counted: int
     drops: Mapping[str, float] = field(default_factory=dict)
+    better: Mapping[str, Better] = field(default_factory=dict)
     classes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

@@ -102,6 +102,7 @@ class Measured:
         max_steps: The largest.
         worst_output: Name of the output with the lowest SQNR; empty where none could be compared.
         scores: The metrics of every output that has a role, each with its drop.
+        unscored: Output → why it has no metrics: what it holds cannot be what its role says.
     """
 
     OMIT_UNSET: ClassVar[bool] = True
@@ -121,6 +122,7 @@ class Measured:
     max_steps: float | None = None
     worst_output: str = ""
     scores: tuple[OutputScore, ...] = ()
+    unscored: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

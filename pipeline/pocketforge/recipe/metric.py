@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from pocketforge.recipe.ranges import Range
 
 Better = Literal["higher", "lower"]
 Place = Literal["file", "model", "outputs", "timed", "emulated"]
+# Between a metric and its limit.
+SIGNS: Final[dict[Better, str]] = {"higher": "≥", "lower": "≤"}
 Task = Literal["classification", "regression", "outputs", ""]
 
 
@@ -75,7 +77,7 @@ class Metric:
     @property
     def sign(self) -> str:
         """Between a metric and its limit."""
-        return "≥" if self.better == "higher" else "≤"
+        return SIGNS[self.better]
 
     def keeps(self, value: float, limit: float) -> bool:
         return value >= limit if self.better == "higher" else value <= limit

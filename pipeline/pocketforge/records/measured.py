@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pocketforge.outcomes.bench import HowHere
 from pocketforge.outcomes.bench_phone import HowOnPhone
 from pocketforge.recipe import Budget
-from pocketforge.recipe.budget import METRICS
+from pocketforge.recipe.budget import METRICS, Better
 from pocketforge.records.words import Count, May, Name, NotNegative, Sha256, Share, Words
 from pocketforge.registries import DEVICES
 
@@ -17,7 +17,6 @@ Verdict = Literal["PASS", "FAIL", "MISSING", "INCONCLUSIVE"]
 # A kind of device, or what is a fact of the model itself (parameters, MACs), which no runtime measures.
 PYTORCH = "pytorch"
 Via = Annotated[str, May(names=(*DEVICES.ours, PYTORCH))]
-MetricName = Annotated[str, May(names=tuple(METRICS.ours))]
 Unit = Annotated[str, May(names=tuple(sorted({metric.unit for metric in METRICS.ours.values()})))]
 
 
@@ -82,6 +81,7 @@ class HowCompared:
         samples: How many eval samples.
         runtime: What ran the file, with its version.
         output: The output that the value is of; None where there is only one.
+        better: Of a metric of the user's which values are better; None of others.
     """
 
     OMIT_UNSET: ClassVar[bool] = True
@@ -89,6 +89,7 @@ class HowCompared:
     samples: Count
     runtime: Name
     output: Name | None = None
+    better: Better | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Measurement:
     """One measured value of exactly one file, and how it was measured.
 
     Attributes:
-        metric: A name of METRICS.
+        metric: A name of METRICS, or of a metric of the user's.
         value: In `unit`.
         unit: The metric's; empty for shares and plain numbers.
         target: The target whose file it is of.
@@ -126,7 +127,7 @@ class Measurement:
 
     ALWAYS: ClassVar[frozenset[str]] = frozenset({"samples"})
 
-    metric: MetricName
+    metric: Name
     value: float
     unit: Unit
     target: Name

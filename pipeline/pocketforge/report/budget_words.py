@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pocketforge.recipe import METRICS
 from pocketforge.recipe.budget import output_and_name
+from pocketforge.recipe.metric import SIGNS
 from pocketforge.records import GateResult, HowCompared, Measurement
 
 
@@ -19,6 +20,9 @@ def limit(gate: GateResult) -> str:
     """`≤ 5`. Of a budget on `metric` only what was measured says which metric that is, and so which way it goes."""
     name = output_and_name(gate.budget.metric)[1] if gate.measurement is None else gate.measurement.metric
     sign = f"{METRICS[name].sign} " if name in METRICS else ""
+    how = gate.measurement.how if gate.measurement else None
+    if isinstance(how, HowCompared) and how.better:
+        sign = f"{SIGNS[how.better]} "
     return f"{sign}{gate.budget.limit:,.10g}"
 
 

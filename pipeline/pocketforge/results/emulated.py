@@ -104,7 +104,8 @@ def verified_values(verified: VerifiedThere, device: str) -> Iterator[Value]:
     measured = verified.device
     how: dict[str, object] = {"samples": measured.samples, "runtime": verified.runtime}
     for each in values_of(measured):
-        yield Value(each.metric, each.value, device, {**how, "output": each.output} if each.output else how)
+        more = {"output": each.output or None, "better": each.better}
+        yield Value(each.metric, each.value, device, {**how, **{name: said for name, said in more.items() if said}})
 
 
 def doubt(counts: Counts) -> str:

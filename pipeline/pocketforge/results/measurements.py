@@ -77,7 +77,9 @@ def _of_model(reference: Reference) -> Iterator[_Taken]:
 
 def _of_outputs(outputs: Measured, runtime: str) -> Iterator[_Taken]:
     for each in values_of(outputs):
-        yield _Taken(each.metric, each.value, how=HowCompared(outputs.samples, runtime, each.output or None))
+        yield _Taken(
+            each.metric, each.value, how=HowCompared(outputs.samples, runtime, each.output or None, each.better)
+        )
 
 
 def _of_devices(lane: Lane, model: Artifact, on_devices: Mapping[str, DeviceResult]) -> Iterator[_Taken]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pocketforge.outcomes.verify import Measured
+from pocketforge.recipe.metric import Better
 from pocketforge.recipe.metrics_of_outputs import drop_name
 
 
@@ -17,11 +18,13 @@ class OutputValue:
         metric: Its name, as budgets have it.
         value: In the metric's unit.
         output: Whose; empty where there is one only.
+        better: Of a metric of the user's which values are better; None of others.
     """
 
     metric: str
     value: float
     output: str = ""
+    better: Better | None = None
 
 
 def values_of(measured: Measured) -> Iterator[OutputValue]:
@@ -30,9 +33,9 @@ def values_of(measured: Measured) -> Iterator[OutputValue]:
     for score in measured.scores:
         output = score.output if several else ""
         for metric, value in score.metrics.items():
-            yield OutputValue(metric, value, output)
+            yield OutputValue(metric, value, output, score.better.get(metric))
         for metric, value in score.drops.items():
-            yield OutputValue(drop_name(metric), value, output)
+            yield OutputValue(drop_name(metric), value, output, "lower" if metric in score.better else None)
             if metric == "accuracy_top1":
                 yield OutputValue("accuracy_drop", value, output)
     if measured.sqnr_db is not None:

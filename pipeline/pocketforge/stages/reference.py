@@ -31,6 +31,7 @@ from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.reference import ModelTensor, Reference, WeightsRead
 from pocketforge.pruning.equality import telling_inputs
 from pocketforge.pruning.subject import open_checkpoint
+from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.model import InputSpec
 from pocketforge.specs.reference import ReferenceSpec
 
@@ -56,8 +57,9 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         np.save(out / f"outputs_{number}.npy", array)
     check_answers(names, outputs)
     judge = make_judge(spec.judged, names, spec.task, inputs["data"], data, resolver(inputs.get("data_root")))
-    check_targets(spec.task, outputs, judge, data)
-    scored = score(judge, dict(zip(names, outputs, strict=True)), "the model", check=True)
+    answers = dict(zip(names, outputs, strict=True))
+    check_targets(spec.task, answers, judge, data)
+    scored = score(judge, answers, "the model", check=True)
     scores = tuple(in_words(each, judge) for each in scored)
     reference = Reference(
         parameters=traced.parameters,
@@ -77,17 +79,16 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         kept=kept,
     )
     files.write(out, reference)
-    emit(1.0, _summary(scores))
+    emit(1.0, _summary(spec.metric, scores))
 
 
-def _summary(scores: Sequence[OutputScore]) -> str:
-    """Each output's first metric."""
-    words = [
-        f"{name} {value:.4f}" + (f" ({each.output})" if len(scores) > 1 else "")
-        for each in scores
-        for name, value in list(each.metrics.items())[:1]
-    ]
-    return ", ".join(words) or "traced; no output is held against targets"
+def _summary(metric: str, scores: Sequence[OutputScore]) -> str:
+    """What the recipe's `metric` comes to."""
+    output, name = output_and_name(metric)
+    for each in scores:
+        if name in each.metrics and output in ("", each.output):
+            return f"{metric} {each.metrics[name]:.4f}"
+    return "traced; no output is held against targets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,23 +123,41 @@ def _without_dropped(traced: Traced, spec: ReferenceSpec) -> tuple[Traced, list[
     if not spec.dropped:
         return traced, names, ()
     kept = [position for position, name in enumerate(names) if name not in spec.dropped]
-    with only_outputs(module, kept) as smaller:
-        program = load.trace(smaller, example)
+    program = only_outputs(traced.program, kept)
     graph = program.module()
     counted = load.count_parameters(graph), load.count_macs(graph, example)
     return Traced(program, *counted, traced.weights), [names[position] for position in kept], tuple(kept)
 
 
-def check_targets(task: str, outputs: Sequence[Array], judge: Judge, data: Sampled) -> None:
-    """Raises ModelError where a task's first output, or one that has labels, does not fit the targets or the labels."""
+def check_targets(task: str, answers: Mapping[str, Array], judge: Judge, data: Sampled) -> None:
+    """Raises ModelError where a task's first output, or one that has labels, does not fit the targets or the labels.
+
+    answers: output → its values, in the model's order.
+    """
+    first, count = next(iter(answers.values())), judge.targets.count
     if task == "classification":
-        check_labels(outputs[0], np.asarray(judge.targets.batch("label", 0, judge.targets.count)), data.labels)
+        check_labels(first, np.asarray(judge.targets.batch("label", 0, count)), data.labels)
     elif task == "regression":
-        count = judge.targets.count
         targets = np.asarray(judge.targets.batch("value", 0, count))
-        if outputs[0].reshape(count, -1).shape != targets.reshape(count, -1).shape:
+        if first.reshape(count, -1).shape != targets.reshape(count, -1).shape:
+            raise ModelError(f"the model's output has shape {first.shape[1:]}, the targets have {targets.shape[1:]}")
+    else:
+        _check_names(answers, judge, data.labels)
+
+
+def _check_names(outputs: Mapping[str, Array], judge: Judge, labels: Sequence[str]) -> None:
+    """Raises ModelError where the output whose classes the labels name has another number of classes."""
+    for output in judge.outputs:
+        values = outputs[output.name]
+        if output.name != judge.labelled or not labels or values.dtype.kind != "f":
+            continue
+        axis = {"logits": 1, "multilabel": 1, "tokens": 2, "segmentation": 1}.get(output.role)
+        classes = values.shape[axis] if axis is not None and values.ndim > axis else 0
+        if classes > 1 and classes != len(labels):
             raise ModelError(
-                f"the model's output has shape {outputs[0].shape[1:]}, the targets have {targets.shape[1:]}"
+                f"output {output.name!r} of the model (role {output.role}) has {classes} classes, there are "
+                f"{len(labels)} labels",
+                "fix data.labels (they are of the first output that has classes), or build the model with that many",
             )
 
 

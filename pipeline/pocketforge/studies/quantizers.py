@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pocketforge import events
 from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.errors import RecipeError
 from pocketforge.facts.gather import gather
 from pocketforge.metrics import Array, accuracy, compare
 from pocketforge.model.load import load_exported
@@ -27,6 +28,7 @@ from pocketforge.quantization.codebook_files import entropy_bits, pack_bits
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.quantizers import QUANTIZERS, QuantizedWeight
 from pocketforge.recipe import Recipe
+from pocketforge.recipe.roles import ROLES
 from pocketforge.run.part import run_part
 from pocketforge.run.reuse import origin_of
 from pocketforge.studies.cells import Cells, key_of
@@ -49,8 +51,14 @@ def run_study(
     """Make every cell that is not kept yet.
 
     bits: of an index, 2 to 8 each. tell: gets a line for each cell. Raises what the model's and the data's steps raise,
-    and StageFailed when the model has no weight to quantize.
+    and StageFailed when the model has no weight to quantize; RecipeError for a metric that it does not take.
     """
+    able = ROLES["regression" if recipe.task == "regression" else "logits"].metrics
+    if recipe.task == "outputs" or recipe.task_metric not in able:
+        raise RecipeError(
+            f"study quantizers compares one figure of the first output: it needs a task and one of {', '.join(able)} "
+            f"as metric, found task {recipe.task!r} and metric {recipe.task_metric!r}"
+        )
     plan = make_plan(recipe, gather(recipe, cache))
     outcome = run_part(plan, (plan.data, plan.reference), cache, "study", emit)
     data, reference = outcome.entries[plan.data], outcome.entries[plan.reference]
