@@ -12,7 +12,10 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from pocketforge.data import open_source
+from pocketforge.data.dataset import Dataset
 from pocketforge.data.preprocess import About, prepare
+from pocketforge.data.split import Split
 from pocketforge.recipe.image_steps import Cast, CenterCrop, Color, Layout, Normalize, Pad, Resize, Scale
 from pocketforge.recipe.preprocess import InputSteps, Preprocess
 
@@ -165,3 +168,36 @@ def test_the_short_table_is_its_list():
     assert np.array_equal(done(image, *steps), wanted)
     (plain,) = prepare(Preprocess(scale=0.0), (image,), About(255.0)).inputs
     assert np.array_equal(done(image, Cast("float32"), Layout("NCHW")), plain)
+
+
+def test_every_kind_of_image_file_goes_through_imagenets_list_as_through_torchvisions(tmp_path):
+    """Turned by EXIF, from a palette, gray, with transparency, from CMYK; 16 bits in floats, which Pillow has not."""
+    folder = tmp_path / "d" / "x"
+    folder.mkdir(parents=True)
+    image = Image.fromarray(photo(70, 50))
+    exif = Image.Exif()
+    exif[0x112] = 6
+    image.save(folder / "turned.jpg", exif=exif, quality=95)
+    image.quantize(32).save(folder / "palette.png")
+    image.convert("L").save(folder / "gray.png")
+    Image.fromarray(photo(70, 50, 4)).save(folder / "clear.png")
+    image.convert("CMYK").save(folder / "ink.tiff")
+    deep = RNG.integers(0, 65_536, (70, 50), dtype=np.uint16)
+    Image.fromarray(deep).save(folder / "deep.png")
+    source = open_source("imagefolder:d", lambda path: tmp_path / path)
+    steps = (
+        Color("rgb"), Resize(shorter=36), CenterCrop((32, 32)), Scale(), Normalize(MEAN, STD), Layout("NCHW"),
+    )  # fmt: skip
+    dataset = Dataset(source, Split((), (), tuple(range(6))), (InputSteps(steps),), ("x",), "classification")
+    found = {dataset.eval.name(k): inputs[0] for k, (inputs, _) in enumerate(dataset.eval)}
+    usual = transforms.Compose(
+        [transforms.Resize(36), transforms.CenterCrop(32), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    )
+    for name, array in found.items():
+        if "deep" not in name:
+            with Image.open(tmp_path / "d" / name) as opened:
+                wanted = usual(ImageOps.exif_transpose(opened).convert("RGB"))
+            assert np.array_equal(array, wanted.numpy()), name
+    planes = Image.fromarray((deep / np.float32(257.0)).astype(np.float32)).resize((36, 50), Image.Resampling.BILINEAR)
+    wanted = (np.asarray(planes)[9:41, 2:34] / np.float32(255) - np.float32(MEAN[0])) / np.float32(STD[0])
+    assert np.abs(found["x/deep.png"][0] - wanted).max() < 1e-4

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import kaldi_native_fbank as knf
 import numpy as np
 import pytest
 import soxr
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pocketforge.data.preprocess import About, prepare
+from pocketforge.data.preprocess_bands import CONVENTIONS
 from pocketforge.data.preprocess_words import describe
 from pocketforge.errors import ModelError
 from pocketforge.outcomes.data import Preprocessing
-from pocketforge.recipe.image_steps import Layout
+from pocketforge.outcomes.files import to_json
+from pocketforge.recipe.image_steps import Layout, Normalize, Scale
 from pocketforge.recipe.preprocess import InputSteps, Step
 from pocketforge.recipe.sound_steps import LogMel, Mfcc, Mono, PadOrTrim, Resample
 
@@ -147,3 +154,44 @@ def test_silence_has_a_logarithm() -> None:
     for like in ("torchaudio", "librosa", "whisper", "kaldi"):
         found = done(LogMel(RATE, 512, 160, 40, like=like), wave=np.zeros(2000, np.float32))  # type: ignore[arg-type]
         assert np.isfinite(found).all()
+
+
+LIKES = st.sampled_from(sorted(CONVENTIONS))
+WAVES = st.sampled_from([Mono(), Resample(8000), Resample(11_025), Resample(8000, from_hz=16_000)])
+CUTS = st.builds(PadOrTrim, length=st.sampled_from([1, 500, 3000]), keep=st.sampled_from(["start", "center"]))
+BANDS = st.one_of(
+    st.builds(LogMel, st.just(8000), st.just(256), st.integers(1, 300), st.just(12), like=LIKES),
+    st.builds(Mfcc, st.just(8000), st.just(300), st.just(100), st.just(12), like=LIKES, n_mfcc=st.integers(1, 12)),
+)
+OTHERS = st.sampled_from([Scale(by=2.0), Normalize((0.5,), (2.0,))])
+IN_ORDER = (
+    st.lists(WAVES, max_size=1),
+    st.lists(CUTS, max_size=1),
+    st.lists(BANDS, min_size=1, max_size=1),
+    st.lists(st.one_of(CUTS, OTHERS), max_size=2),
+)
+STEPS = st.one_of(
+    st.lists(st.one_of(WAVES, CUTS, BANDS, OTHERS), max_size=4),
+    st.builds(lambda *parts: [step for part in parts for step in part], *IN_ORDER),
+)
+LAYOUTS = st.sampled_from(["", "", "", "NT", "NCT", "NTF", "NFT", "NCTF", "NCFT"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    STEPS, LAYOUTS, st.sampled_from([1, 200, 1500]), st.sampled_from([0, 0, 0, 1, 2]), st.sampled_from([0, 8000, 8000])
+)
+def test_any_list_is_refused_in_words_or_gives_numbers(
+    steps: list[Step], layout: Any, samples: int, channels: int, rate_hz: int
+) -> None:
+    asked = [*steps, Layout(layout)] if layout else steps
+    wave = WAVE[:samples] if not channels else np.repeat(WAVE[:samples, None], channels, axis=1)
+    try:
+        lists = (InputSteps(tuple(asked)),)
+        (found,) = prepare(lists, (wave,), About(rate_hz=rate_hz)).inputs
+    except (ValueError, ModelError):
+        return
+    assert found.dtype == np.float32 and np.isfinite(found).all() and found.size
+    if layout:
+        assert found.ndim == len(layout) - 1
+    json.dumps(to_json(describe(lists, About(rate_hz=rate_hz))), allow_nan=False)

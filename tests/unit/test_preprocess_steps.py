@@ -14,6 +14,7 @@ from test_config import to_toml
 
 from pocketforge.data.preprocess import About, Prepared, prepare
 from pocketforge.data.preprocess_words import describe
+from pocketforge.data.target_geometry import move
 from pocketforge.errors import ModelError, RecipeError
 from pocketforge.outcomes.data import Preprocessing, PreprocessingOfInputs, layouts_of
 from pocketforge.outcomes.files import from_json, to_json
@@ -53,6 +54,10 @@ def test_a_list_is_read_in_each_of_its_forms() -> None:
     steps = '[{ type = "scale" }, { type = "layout", to = "NCHW" }]'
     wanted = (Scale(), Layout("NCHW"))
     assert read(f"{{ step = {steps} }}") == (InputSteps(wanted),)
+    tables = "[[data.preprocess.step]]\ntype = 'scale'\n[[data.preprocess.step]]\ntype = 'layout'\nto = 'NCHW'\n"
+    head = 'name = "x"\nmodel = { definition = "m.py" }\ntarget = [{ name = "t", runtime = "onnx" }]\n'
+    text = f'{head}[data]\nsource = "imagefolder:d"\n{tables}'
+    assert parse_recipe(text).data.preprocess == (InputSteps(wanted),)
     assert read(f'[{{ input = "a", step = {steps} }}, {{ input = "b" }}]') == (
         InputSteps(wanted, "a"),
         InputSteps((), "b"),
@@ -458,3 +463,29 @@ def test_a_mask_follows_its_images_pixels() -> None:
     mask[rows < 0] = 0
     mask[:, columns < 0] = 0
     assert np.array_equal(mask, found.inputs[0][:, :, 0])
+
+
+def test_targets_are_clipped_to_what_a_crop_left_before_it_was_padded() -> None:
+    steps = (CenterCrop((4, 4)), Pad(size=(8, 8)))
+    geometry = prepare((InputSteps(steps),), (np.zeros((8, 8, 1), np.uint8),), About()).geometry
+    assert geometry is not None and geometry.visible == (2.0, 2.0, 6.0, 6.0) and not geometry.is_identity
+    found: dict[str, np.ndarray] = {
+        "mask": np.arange(64).reshape(8, 8),
+        "boxes": np.array([[0, 0, 3, 8], [0, 0, 2, 2], [3, 3, 5, 5]], np.float32),
+        "classes": np.array([0, 1, 2]),
+        "crowd": np.zeros(3, np.uint8),
+        "keypoints": np.array([[[1.5, 4, 2], [2.5, 4, 2]]], np.float32),
+        "areas": np.ones(1, np.float32),
+    }
+    moved = move(
+        found,
+        {"mask": "mask", "boxes": "boxes", "keypoints": "keypoints"},
+        geometry,
+        dict.fromkeys(found, "sample 'a'"),
+    )
+    # The image is where it was: the crop took a frame of two pixels, and the pad put another in its place.
+    assert moved["boxes"].tolist() == [[2, 2, 3, 6], [3, 3, 5, 5]] and moved["classes"].tolist() == [0, 2]
+    inner = np.zeros((8, 8), bool)
+    inner[2:6, 2:6] = True
+    assert np.array_equal(moved["mask"], np.where(inner, found["mask"], 255))
+    assert moved["keypoints"][0, :, 2].tolist() == [0.0, 2.0]

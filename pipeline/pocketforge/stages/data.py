@@ -90,8 +90,8 @@ def _check_same(
         raise ModelError(
             f"data.source: sample {name!r} has shape {words[1]} (target {target}), the first has {words[0]} "
             f"(target {first_target})",
-            'samples must be alike: set data.preprocess.resize, and data.preprocess.color = "rgb" or "grayscale"; of sound '
-            "a step pad_or_trim",
+            'samples must be alike: set data.preprocess.resize, and data.preprocess.color = "rgb" or "grayscale"; '
+            "of sound a step pad_or_trim",
         )
 
 
