@@ -560,6 +560,7 @@ def plain(recipe: Recipe) -> dict[str, Any]:
         return [convert(v) for v in value] if isinstance(value, list | tuple) else value
 
     data: dict[str, Any] = convert(dataclasses.asdict(recipe))
+    data["output"] = data.pop("outputs")
     del data["folder"]
     return data
 
