@@ -219,6 +219,10 @@ def test_an_integer_too_large_for_a_number_is_a_fault_of_its_place() -> None:
     ]
 
 
+SOURCE_FORMS = (
+    "digits, cifar10:DIR, imagefolder:DIR, audiofolder:DIR, coco:PATH, yolo:PATH, voc:DIR, masks:DIR, csv:PATH, "
+    "parquet:PATH, jsonl:PATH, webdataset:PATH, huggingface:DIR, npz:FILE or module.py:function"
+)
 UNKNOWN = [
     ("sed", 1, "sed: unknown key; did you mean 'seed'?"),
     ("targets", [], "targets: unknown key; did you mean 'target'?"),
@@ -313,8 +317,7 @@ RULES = [
     ("budget[0].device", "here", "budget[0]: size_bytes does not depend on a device: leave out device = 'here'"),
     ("budget[0].percentile", "p90", "budget[0]: percentile is for latency_ms, found metric 'size_bytes'"),
     ("metric", "mean_absolute_error", "metric 'mean_absolute_error' is not a metric of task 'classification'"),
-    ("data.source", "digitz", "data: source must be digits, cifar10:DIR, imagefolder:DIR, npz:FILE or "
-     "module.py:function, found 'digitz'"),
+    ("data.source", "digitz", f"data: source must be {SOURCE_FORMS}, found 'digitz'"),
     ("data.source", "npz:", "data: source 'npz' needs a place after a colon, as in npz:NAME"),
     ("data.source", "npz", "data: source 'npz' needs a place after a colon, as in npz:NAME"),
     ("data.eval_fraction", 1.0, "data: eval_fraction must be more than 0 and less than 1, found 1.0"),
@@ -628,8 +631,7 @@ def test_a_fault_s_place_is_a_path_whatever_the_user_s_text_looks_like() -> None
     assert str(Fault("missing", "[1]").inside("shape").inside("[0]").inside("input")) == "input[0].shape[1]: missing"
     assert str(WrongTable(Fault("a", "x"), Fault("b"))) == "x: a\nb"
     assert faults_of(changed("data.source", "budget[0]: x\nseed: y")) == [
-        "data: source must be digits, cifar10:DIR, imagefolder:DIR, npz:FILE or module.py:function, found "
-        r"'budget[0]: x\nseed: y'"
+        f"data: source must be {SOURCE_FORMS}, found " + r"'budget[0]: x\nseed: y'"
     ]
 
 
