@@ -92,11 +92,14 @@ def _is_moved_alone(values: list[Node]) -> bool:
 def _levels(value: Node) -> set[tuple[object, ...] | None]:
     """Scale and zero point of all that quantizes a value, moved or not; None among them for what reads it as float."""
     found: set[tuple[object, ...] | None] = set()
-    for user in value.users:
-        if op_name(user) in MOVES:
-            found |= _levels(user)
-        else:
-            found.add(_quantized_levels(user))
+    seen, waiting = {value}, [value]
+    while waiting:
+        for user in waiting.pop().users:
+            if op_name(user) not in MOVES:
+                found.add(_quantized_levels(user))
+            elif user not in seen:
+                seen.add(user)
+                waiting.append(user)
     return found
 
 
