@@ -573,9 +573,9 @@ def test_init_does_not_write_over_a_file(place: Place) -> None:
 def test_init_on_the_wrong_kind_of_file(place: Place) -> None:
     place.refused(
         "init", "weights.safetensors", "-o", "new.toml",
-        says=(r"wanted a model definition, \.py or \.pt2, found weights\.safetensors", r"hint: .*--weights"),
+        says=(r"wanted a model definition, .*, found weights\.safetensors", r"hint: .*--weights"),
     )  # fmt: skip
-    place.refused("init", "none.py", says=(r"'none\.py' does not exist",))
+    place.refused("init", "none.py", says=(r"there is no none\.py",))
     assert not (place.folder / "new.toml").exists()
 
 

@@ -99,10 +99,10 @@ def test_the_first_fault_has_its_place() -> None:
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parent / "reports").glob("*.json")), ids=lambda path: path.stem)
 def test_reports_written_before_are_valid_and_read(path: Path) -> None:
-    """What an earlier version wrote under this schema version, each file of one form that there was; samples cut."""
+    """What an earlier version wrote under this schema version, each file of one form that there was; long lists cut."""
     written = json.loads(path.read_text(encoding="utf-8"))
     assert [fault.json_path for fault in jsonschema.Draft202012Validator(WRITTEN).iter_errors(written)] == []
     assert first_fault(written) == ""
     report = Report.from_json(written)
     show_report(report)
-    assert report.compression != Empty(), "of a fine-tuning, whose settings had no type then"
+    assert report.compression != Empty(), "finetuned: its settings had no type then"
