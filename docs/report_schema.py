@@ -40,7 +40,7 @@ _RULES: dict[type, Schema] = {
 
 
 # Keys that came when there were reports of this schema version already: they are in every report that is written now.
-_CAME_LATER: dict[type, frozenset[str]] = {Finetune: frozenset({"type"})}
+_CAME_LATER: dict[type, frozenset[str]] = {Finetune: frozenset({"type"}), GateResult: frozenset({"metric"})}
 
 
 class _Writer:
