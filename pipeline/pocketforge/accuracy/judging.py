@@ -13,7 +13,7 @@ from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.outcomes.data import Sampled
 from pocketforge.recipe.names import suggest
-from pocketforge.recipe.output import Output, labelled
+from pocketforge.recipe.output import Output, labelled, output_of_task
 
 _CHANNELS = (1, 3, 4)
 
@@ -34,10 +34,11 @@ def make_judge(
 
 
 def with_names(judged: Sequence[Output], names: Sequence[str], task: str) -> tuple[Output, ...]:
-    """The recipe's outputs, each with the model's name of it. A task is about the first output.
+    """The recipe's outputs, each with the model's name of it. A task, of which none are told, is about the first.
 
     Raises ModelError for an [[output]] that the model does not have, and for an output without a role.
     """
+    judged = judged or (output_of_task(task),)
     if len(judged) == 1 and not judged[0].name and (task != "outputs" or len(names) == 1):
         return (dataclasses.replace(judged[0], name=names[0]),)
     listed = ", ".join(names)

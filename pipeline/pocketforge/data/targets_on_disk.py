@@ -7,6 +7,7 @@ ragged. data.json lists them (outcomes.data.NamedTarget).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,6 +114,12 @@ class StoredTargets:
         parts = [np.asarray(values[ends[k] - lengths[k] : ends[k]]) for k in range(start, stop)]
         return [part.tobytes().decode("utf-8") for part in parts] if listed.dtype == TEXT else parts
 
+    def stored_count(self) -> int:
+        """Of how many samples the files are."""
+        name, listed = next(iter(self.listed.items()))
+        lengths = self.folder / f"eval_target_{name}_lengths.npy"
+        return len(np.load(lengths if listed.ragged else self._path(name), mmap_mode="r"))
+
     def _path(self, name: str) -> Path:
         named = self.folder / f"eval_target_{name}.npy"
         return named if named.exists() else self.folder / "eval_targets.npy"
@@ -167,4 +174,5 @@ def stored_targets(folder: Path, sampled: Sampled) -> StoredTargets:
     if sampled.targets is not None:
         name = _TASKS[sampled.task]
         listed[name] = NamedTarget(name, sampled.targets.shape, sampled.targets.dtype)
-    return StoredTargets(folder, listed, sampled.counts.eval)
+    stored = StoredTargets(folder, listed, sampled.counts.eval)
+    return dataclasses.replace(stored, count=stored.stored_count()) if listed else stored

@@ -268,6 +268,12 @@ def labelled(outputs: Iterable[Output]) -> Output | None:
     return next((output for output in outputs if output.has_classes), None)
 
 
+def output_of_task(task: str) -> Output:
+    """The one that a task is about: class scores, or real numbers."""
+    role: RoleName = "regression" if task == "regression" else "logits"
+    return Output(role, metrics=ROLES[role].metrics)
+
+
 def scores_classes(task: str, judged: Iterable[Output], output: str, position: int) -> bool:
     """Whether an output holds the scores of classes, of which the largest is the answer: of a task the first one."""
     if task != "outputs":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketforge.recipe.budget import METRICS, THE_TASKS, Budget, place_of
@@ -22,10 +22,10 @@ from pocketforge.recipe.metric import Metric, Task
 from pocketforge.recipe.metrics_of_outputs import metrics_of_role
 from pocketforge.recipe.model import Model
 from pocketforge.recipe.names import NamesFiles, check_name, suggest
-from pocketforge.recipe.output import Output, user_metric
+from pocketforge.recipe.output import Output, output_of_task, user_metric
 from pocketforge.recipe.output_rules import fault_of_metric, faults_of_outputs, find_metric, task_of
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
-from pocketforge.recipe.roles import ROLES, RoleName
+from pocketforge.recipe.roles import ROLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.target import Target
 from pocketforge.registries import RUNTIMES
@@ -278,13 +278,11 @@ class Recipe:
         """The outputs that files are judged by: those of [[output]] that are kept, else the one that the task means."""
         if self.outputs:
             return tuple(output for output in self.outputs if output.keep)
-        role: RoleName = "regression" if self.task == "regression" else "logits"
-        own = ROLES[role].metrics
-        known = metrics_of_role(role)
-        further = self.metric if self.metric and self.metric not in own else ""
-        if further and (further in known or _is_users(further)):
-            return (Output(role, metrics=(*own, further)),)
-        return (Output(role, metrics=own),)
+        own = output_of_task(self.task)
+        further = self.metric if self.metric and self.metric not in own.metrics else ""
+        if further and (further in metrics_of_role(own.role) or _is_users(further)):
+            return (replace(own, metrics=(*own.metrics, further)),)
+        return (own,)
 
     @property
     def task_metric(self) -> str:
