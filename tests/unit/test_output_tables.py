@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pocketforge.errors import RecipeError
+from pocketforge.facts.versions import our_libraries
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts
 from pocketforge.recipe import METRICS, Output, Post, Recipe
@@ -29,6 +30,8 @@ source = "digits"
 name = "t"
 runtime = "onnx"
 """
+
+FACTS = Facts({}, dict.fromkeys(our_libraries(), "1"), "host", "none")
 
 
 def recipe(text: str, head: str = "", rest: str = REST) -> Recipe:
@@ -216,7 +219,7 @@ def test_an_output_s_own_limits_are_for_all_targets_and_give_way_to_a_target_s()
 
 def test_steps_are_told_what_they_judge_by() -> None:
     text = output("a", "segmentation") + output("b", "embedding") + output("c", "state", "keep = false")
-    plan = make_plan(recipe(text), Facts({}, {}, "host", "none"))
+    plan = make_plan(recipe(text), FACTS)
     assert [(t.name, t.kind, t.output, t.labelled) for t in plan.spec(plan.data, DataSpec).targets] == [
         ("mask", "mask", "a", True), ("label", "label", "b", False)
     ]  # fmt: skip
@@ -224,9 +227,9 @@ def test_steps_are_told_what_they_judge_by() -> None:
     assert reference.dropped == ("c",) and [each.name for each in reference.judged] == ["a", "b"]
     verify = plan.spec(plan.lanes[0].verify, VerifySpec)
     assert verify.judged == reference.judged and not verify.scores_classes("a", 0)
-    other = make_plan(recipe(text.replace("segmentation", "heatmap")), Facts({}, {}, "host", "none"))
+    other = make_plan(recipe(text.replace("segmentation", "heatmap")), FACTS)
     assert other.lanes[0].verify != plan.lanes[0].verify and other.data != plan.data
-    same = make_plan(recipe(text + budget("miou")), Facts({}, {}, "host", "none"))
+    same = make_plan(recipe(text + budget("miou")), FACTS)
     assert {step.key for step in same.steps} == {step.key for step in plan.steps}
 
 

@@ -104,7 +104,7 @@ def score(
                 faults[output.name] = str(error)
                 continue
             raise ModelError(
-                f"{name}: {error}", "docs/outputs.md says what each role's outputs and targets are"
+                f"{name}: {error}", "what each role's outputs and targets are: pocketforge docs outputs"
             ) from None
         scored.append(Scored(output, figures))
     return tuple(scored)
