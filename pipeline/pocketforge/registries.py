@@ -635,11 +635,11 @@ _TABLE_TARGETS = (
 )  # fmt: skip
 _TABLE_INIT = ('columns = { input = ["path"], target = { label = "label" }, split = "split", slices = ["device"] }',)
 _DETECTOR = """\
-[[output]] # the model's only one; of several each has its own, with a name: docs/recipe.md
+[[output]] # the model's only one; of several each has its own, with a name: pocketforge docs outputs
 role = "boxes"
-post = { type = "nms", head = "columns", format = "cxcywh" } # [1, 4 + classes, n]; other forms: docs/recipe.md"""
+post = { type = "nms", head = "columns", format = "cxcywh" } # [1, 4 + classes, n]; other forms: pocketforge docs outputs"""
 _SEGMENTER = '''\
-[[output]] # the model's only one; of several each has its own, with a name: docs/recipe.md
+[[output]] # the model's only one; of several each has its own, with a name: pocketforge docs outputs
 role = "segmentation"'''
 _SPLIT_INIT = 'split_folders = { train = ["train"], eval = ["val"] } # where names do not say it'
 
