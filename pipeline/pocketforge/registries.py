@@ -637,7 +637,7 @@ _TABLE_INIT = ('columns = { input = ["path"], target = { label = "label" }, spli
 _DETECTOR = """\
 [[output]] # the model's only one; of several each has its own, with a name: pocketforge docs outputs
 role = "boxes"
-post = { type = "nms", head = "columns", format = "cxcywh" } # [1, 4 + classes, n]; other forms: pocketforge docs outputs"""
+post = { type = "nms", head = "columns", format = "cxcywh" } # [1, 4 + classes, n]; other forms are there too"""
 _SEGMENTER = '''\
 [[output]] # the model's only one; of several each has its own, with a name: pocketforge docs outputs
 role = "segmentation"'''

@@ -121,8 +121,8 @@ def _one_image(plan: Preprocess, inputs: tuple[Array, ...], about: About) -> Pre
     if len(inputs) != 1:
         raise ModelError(
             f"data.preprocess is for one image input, this source has {len(inputs)} inputs",
-            "write one [[data.preprocess]] for each input, with input and step (pocketforge docs preprocessing); or leave "
-            "out data.preprocess and prepare the inputs in a module.py:function source",
+            "write one [[data.preprocess]] for each input, with input and step (pocketforge docs preprocessing); or "
+            "leave out data.preprocess and prepare the inputs in a module.py:function source",
         )
     image = picture(inputs[0])
     if plan.scale is None and not about.value_max and image.values.dtype.kind in "iu":
