@@ -160,6 +160,14 @@ def stock_recipes(session: nox.Session) -> None:
 
 
 @nox.session
+def zoo(session: nox.Session) -> None:
+    """64 architectures through every runtime, in fp32 and int8, each trained for a minute. Hours; goes on where it
+    stopped (build/zoo). `-- --table` prints what was found, `-- --only NAME` takes some."""
+    install_everything(session, "timm>=1.0", "torchvision==0.28.0")
+    session.run("python", "benchmarks/zoo/run.py", "build/zoo", *session.posargs)
+
+
+@nox.session
 def study(session: nox.Session) -> None:
     """What docs/compression.md says of channels against layers, measured again. More than an hour on 2 cores."""
     install_everything(session)
