@@ -165,7 +165,11 @@ def test_every_fault_of_a_recipe_is_told_at_once_with_its_path(place: Place) -> 
             "",
             r"data: calibration_samples must be 1 to .*, found 0",
         ),
-        ([('"npz:data.npz"', '"parquet:data"')], "", r"data: source must be .*imagefolder:DIR.* found 'parquet:data'"),
+        (
+            [('"npz:data.npz"', '"tfrecord:data"')],
+            "",
+            r"data: source must be .*imagefolder:DIR.* found 'tfrecord:data'",
+        ),
         ([('runtime = "onnx"', 'runtime = "onnx"\nlayout = "NHWC"')], "", r"target\[0\]: layout NHWC is for runtime"),
         ([], '[[target]]\nname = "small_onnx"\nruntime = "tflite"\n', r"names must be unique, found 'small_onnx' 2 t"),
         ([], '[[budget]]\nmetric = "size_bytes"\nlimit = nan\n', r"budget\[0\]\.limit: wanted a finite number"),

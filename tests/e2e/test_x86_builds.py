@@ -29,6 +29,7 @@ from pocketforge.devices.x86.device import player
 from pocketforge.devices.x86.hosts import X86Host
 from pocketforge.errors import DeviceError, DeviceTimeout, DeviceUnavailable
 from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.quantize import OutputLevels, Quantized
 from pocketforge.outcomes.reference import ModelTensor, Reference
@@ -171,6 +172,12 @@ def stage_inputs(folder: Path) -> dict[str, Path]:
     files.write(roles["export"], Exported({"model": "model.onnx"}, (x,), (y,)))
     takes, gives = (ModelTensor(name, shape, "float32") for name, shape in shapes.items())
     files.write(roles["reference"], Reference(0, 0, {}, SAMPLES, (takes,), (gives,)))
+    counts = Counts(SAMPLES, SAMPLES, 0, SAMPLES, 0, 0)
+    sampled = Sampled(
+        "npz:x.npz", "regression", (), counts, {}, (SampleTensor((INPUTS,), "float32"),),
+        SampleTensor((OUTPUTS,), "float32"), Preprocessing(None, None, ()), None, (),
+    )  # fmt: skip
+    files.write(roles["data"], sampled)
     files.write(roles["quantize"], Quantized("static_int8", "", (), (OutputLevels(0.5, 0),)))
     return roles
 

@@ -104,7 +104,8 @@ def _target(target: object, where: str) -> object:
     """Raises ModelError for a dict that holds no targets."""
     if not isinstance(target, dict):
         return plain_target(target)
-    names = _OF_TORCHVISION if "boxes" in target else {}
+    # Who writes our own names means them: `labels` are then those of an output with several.
+    names = {theirs: ours for theirs, ours in _OF_TORCHVISION.items() if "boxes" in target and ours not in target}
     kept = {name: value for name, value in target.items() if not ("boxes" in target and name in _NOT_TAKEN)}
     try:
         return Targets({names.get(name, name): np.asarray(value) for name, value in kept.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import litert_torch
@@ -70,6 +70,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         )
         for name, shape, dtype in zip(request.input_names, shapes, dtypes, strict=True)
     ]
+    warnings = [*warnings, *_stay_float(inputs, request.io)]
     outputs = [
         TensorSpec(
             tensor.name,
@@ -81,6 +82,12 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         for tensor in output_tensors(request.program, request.output_names)
     ]
     return ExportResult({"model": "model.tflite"}, inputs, outputs, warnings=warnings)
+
+
+def _stay_float(inputs: Sequence[TensorSpec], io: str) -> list[str]:
+    """What to say of inputs that are asked to be integers and are read in float before they are quantized."""
+    names = [each.name for each in inputs if io != "float32" and each.dtype == "float32"]
+    return [f'io = "{io}": input {name} stays float32: the graph reads it before it is quantized' for name in names]
 
 
 def _narrowed(dtype: str) -> str:
