@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pocketforge.data.files import look_at
+from pocketforge.errors import ModelError
 from pocketforge.facts.gather import gather
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts
+from pocketforge.recipe.columns import Columns
 from pocketforge.recipe.toml import load_recipe, parse_recipe
 
 RECIPE = """\
@@ -119,6 +122,16 @@ def test_a_changed_word_of_the_recipe_does_too(
     assert one in RECIPE
     after = keys(write(tmp_path / "project", recipe_toml=RECIPE.replace(one, other)))
     assert {step for step in after if after[step] != before[step]} == steps
+
+
+def test_the_files_of_a_target_are_read_whatever_the_first_record_has(tmp_path: Path) -> None:
+    """A first record without a mask, of a split that no step reads, took all masks out of the keys."""
+    (tmp_path / "a.csv").write_text("image,mask,split\n1.png,,train\n2.png,2m.png,val\n", encoding="utf-8")
+    for name in ("1.png", "2.png", "2m.png"):
+        (tmp_path / name).write_bytes(b"png")
+    columns = Columns(("image",), targets={"mask": "mask"}, split="split")
+    with pytest.raises(ModelError, match=r"a.csv line 2 names no file: found ''"):
+        look_at("csv:a.csv", lambda name: tmp_path / name, columns=columns)
 
 
 def test_a_state_s_words_are_in_the_keys_of_its_sequences() -> None:
