@@ -67,8 +67,7 @@ def _named(recipe: Recipe, budget: Budget) -> Named:
 
 
 def _is_of(measurement: Measurement, output: str, *, alone: bool) -> bool:
-    """Whether a value is of the wanted output. alone: no other takes the metric, so a value need not say whose it is.
-    """
+    """Whether a value is of the wanted output. alone: no other takes the metric, so values need not say whose."""
     how = measurement.how
     said = how.output if isinstance(how, HowCompared) else None
     return not output or said == output or (said is None and alone)
