@@ -53,7 +53,8 @@ def run(inputs: Mapping[str, Path], spec: DataSpec, out: Path, emit: events.Prog
     sampled = _sampled(dataset, spec.source, out, targets, named)
     if spec.sequence:
         prepared = prepared_steps(sampled.preprocess, spec.sequence)
-        sampled = dataclasses.replace(sampled, steps=steps, preprocess=prepared)
+        states = tuple(place for place, each in enumerate(spec.sequence) if each.state)
+        sampled = dataclasses.replace(sampled, steps=steps, states=states, preprocess=prepared)
     files.write(out, sampled)
     emit(1.0, f"{start} calibration and {len(dataset.eval)} eval samples")
 
