@@ -89,6 +89,20 @@ def test_a_recipe_that_is_not_there_and_a_task_that_does_not_fit(cli, tiny, tmp_
     assert done.code == 2 and 'needs task "classification"' in done.stderr
 
 
+STATES = '[[model.input]]\nshape = [1, 8]\n[[model.input]]\nshape = [2, 1, 4]\nstate = "h"\n\n[data]'
+OUTPUTS = '[[output]]\nname = "a"\nrole = "logits"\n[[output]]\nname = "b"\nrole = "state"\n\n[data]'
+
+
+@pytest.mark.parametrize("tables", [STATES, OUTPUTS], ids=["states", "outputs"])
+@pytest.mark.parametrize("study", ["layers", "sensitivity", "quantizers", "pruning"])
+def test_models_that_a_study_is_not_for_are_refused_in_words(cli, tiny, study, tables):
+    """They ended as errors of ours: a study runs another recipe than the user's, and that one broke a rule."""
+    start, end = RECIPE.index("[[compress]]"), RECIPE.index("[[target]]")
+    tiny.write_text((RECIPE[:start] + RECIPE[end:]).replace("[data]", tables))
+    done = cli("study", study, tiny)
+    assert done.code == 2 and "internal" not in done.stderr and f"study {study} " in done.stderr, done.stderr
+
+
 def test_sensitivity_is_shown_written_and_stored(cli, cache, tiny, tmp_path):
     pytest.importorskip("torch_pruning")
     pytest.importorskip("matplotlib")

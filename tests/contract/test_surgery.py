@@ -20,8 +20,11 @@ from release_build import SOURCES
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pocketforge.commands.model import summarize_checkpoint
 from pocketforge.errors import ModelError
+from pocketforge.files import resolver
 from pocketforge.model import load
+from pocketforge.model.checkpoint_files import CheckpointInput, copy_portable
 from pocketforge.model.surgery import (
     Checkpoint,
     Edit,
@@ -251,6 +254,47 @@ def test_masks_follow_edits_and_masks_of_gone_modules_are_dropped() -> None:
     found = keep_masks(masks, edits, module)
     assert list(found) == ["blocks.0.body.0.weight"]
     assert torch.equal(found["blocks.0.body.0.weight"], masks["blocks.0.body.0.weight"][[1, 3]])
+
+
+BY_NAME = """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, *, batch):
+        return self.head(batch["image"].flatten(1)) + batch["bias"]
+
+
+def build():
+    return Net()
+"""
+EXAMPLES = """
+
+def example_inputs():
+    return {"batch": {"bias": torch.zeros(1, 2), "image": torch.zeros(1, 1, 2, 2)}}
+"""
+
+
+@pytest.mark.parametrize(("more", "said"), [("", True), (EXAMPLES, False)], ids=["recipe", "example_inputs"])
+def test_a_checkpoint_of_a_model_that_is_fed_by_name_is_shown(tmp_path: Path, more: str, said: bool) -> None:
+    """Its inputs go to the arguments that the recipe says, or example_inputs(), as in the build."""
+    (tmp_path / "model.py").write_text(BY_NAME + more)
+    module = load.build_model("model.py", {}, lambda name: tmp_path / name)
+    step = Checkpoint(module, "model.py", {}, 0, [])
+    save_checkpoint(step, tmp_path / "step", resolve=lambda name: tmp_path / name)
+    inputs = [
+        CheckpointInput("batch_bias", (1, 2), "float32", "batch.bias" if said else ""),
+        CheckpointInput("batch_image", (1, 1, 2, 2), "float32", "batch.image" if said else ""),
+    ]
+    copy_portable(tmp_path / "step", tmp_path / "own", resolver(tmp_path / "step"), inputs)
+    shown = summarize_checkpoint(tmp_path / "own")
+    assert shown["inputs"] == [{"shape": [1, 2], "dtype": "float32"}, {"shape": [1, 1, 2, 2], "dtype": "float32"}]
+    assert [layer["output"] for layer in shown["layers"]] == [[1, 2]]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,15 @@ from pocketforge.accuracy.score import Judge
 from pocketforge.data.targets_on_disk import HeldTargets
 from pocketforge.devices.outputs import Output
 from pocketforge.errors import StageFailed
-from pocketforge.measure.file_checks import Graph, check_limits, check_promise, measure, measure_parity, truth_of
+from pocketforge.measure.file_checks import (
+    Graph,
+    Truth,
+    check_limits,
+    check_promise,
+    measure,
+    measure_parity,
+    truth_of,
+)
 from pocketforge.measure.weights_check import check_weights
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
@@ -127,12 +135,77 @@ def test_an_output_of_another_shape_is_not_compared_and_not_passed_over() -> Non
     assert check_promise(Exported({"model": "m"}, (), (TensorSpec("y", (1, 5, 8, 8), "float32"), seen)), promise) == []
 
 
+def truth(reference: list[Output], task: str, *judged: OutputTable, count: int = 20) -> Truth:
+    """What classes are held against, all of them 0."""
+    targets = HeldTargets({"label": np.zeros(count, np.int64)}, count)
+    return truth_of(tuple(reference), Judge(judged, targets, About(), "", Path), task)
+
+
 def test_a_device_is_held_to_the_host_in_every_output() -> None:
     host = outputs(a=normal(20, 4), top=np.zeros((20, 6), np.int64))
     there = outputs(a=host[0].values, top=np.ones((20, 6), np.int64))
-    measured = measure_parity(there, host, classes=True)
+    measured = measure_parity(there, host, truth(host, "classification", OutputTable("logits", "a")))
     assert measured.argmax_agreement == 1.0
     assert failed(measured, device_limits("static_int8")) == {"integer_agreement of top": "0"}
+
+
+def test_each_output_of_class_scores_is_held_to_the_host_s_classes() -> None:
+    """Near in dB and of another class: of several outputs too the default limit is judged, for each by its name."""
+    scores = 50 * normal(20, 1) + np.tile(np.float32([0.01, 0.0, -1000]), (20, 1))
+    host = outputs(a=scores, b=normal(20, 4))
+    there = outputs(a=scores + np.float32([-0.02, 0.0, 0.0]), b=host[1].values)
+    both = truth(host, "outputs", OutputTable("logits", "a"), OutputTable("logits", "b"))
+    limits = device_limits("fp32")
+    assert failed(measure_parity(there, host, both), limits) == {"argmax_agreement of a": "0"}
+    assert failed(measure_parity(host, host, both), limits) == {}
+
+
+def test_of_a_sequence_the_last_step_s_class_is_held_to_the_host_s() -> None:
+    host = outputs(a=np.tile(np.float32([[1, 0], [2, 0], [3, 0]]), (20, 1)))
+    first, last = (host[0].values.copy() for _ in range(2))
+    first[0::3], last[2::3] = [[0, 1]], [[0, 1]]
+    judged = truth(host, "classification", OutputTable("logits", "a"))
+    assert measure_parity(outputs(a=first), host, judged).argmax_agreement == 1.0
+    assert measure_parity(outputs(a=last), host, judged).argmax_agreement == 0.0
+    assert measure(outputs(a=first), judged).argmax_agreement == 1.0
+
+
+# What cannot be scored fails by its output's name
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (np.full((20, 4), np.nan, np.float32), "values that are NaN or infinite"),
+        (np.full((20, 4), np.inf, np.float32), "values that are NaN or infinite"),
+        (normal(20, 4, 1), "no output of this name and the model's shape"),
+    ],
+)
+@pytest.mark.parametrize("task", ["classification", "outputs"])
+def test_an_output_that_has_no_metrics_fails_by_its_name(values: np.ndarray, why: str, task: str) -> None:
+    reference = outputs(a=normal(20, 4), b=normal(20, 4))
+    judged = [OutputTable("logits", name) for name in ("a", "b")]
+    against = truth(reference, task, *(judged[:1] if task == "classification" else judged))
+    measured = measure(outputs(a=values, b=reference[1].values), against)
+    assert failed(measured, Limits({}))["metrics of a"] == why
+    assert [each.output for each in measured.scores] == (["b"] if task == "outputs" else [])
+
+
+def test_boxes_without_their_classes_are_not_judged_as_all_of_class_0() -> None:
+    """It would be a perfect detector of one class."""
+    corners = np.tile(np.float32([[1, 1, 5, 5]]), (4, 1, 1))
+    scores, classes = np.ones((4, 1), np.float32), np.zeros((4, 1), np.float32)
+    reference = outputs(boxes=corners, scores=scores, classes=classes)
+    targets = {
+        "boxes": list(corners),
+        "classes": [np.zeros(1, np.int64)] * 4,
+        "crowd": [np.zeros(1, np.uint8)] * 4,
+    }
+    roles: tuple[RoleName, ...] = ("boxes", "scores", "classes")
+    judge = Judge(tuple(OutputTable(role, role) for role in roles), HeldTargets(targets, 4), About(), "", Path)
+    found = outputs(boxes=corners, scores=scores, classes=np.full((4, 1), np.nan, np.float32))
+    measured = measure(found, truth_of(tuple(reference), judge, "outputs"))
+    assert failed(measured, Limits({})) == {"metrics of boxes": "its classes cannot be judged"}
 
 
 # Its own quantized graph

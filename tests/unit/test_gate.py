@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pocketforge.errors import PluginFailed
 from pocketforge.recipe import Budget, Data, Model, Recipe, Target
 from pocketforge.recipe.device import EmulatedDevice, HostDevice
-from pocketforge.records import UNTOLD, GateResult, How, HowElse, Measurement, TargetFacts
+from pocketforge.recipe.output import Output
+from pocketforge.records import UNTOLD, GateResult, How, HowCompared, HowElse, Measurement, TargetFacts
 from pocketforge.results.gate import judge
 from pocketforge.results.plugin_words import structured
 
@@ -346,3 +347,50 @@ def test_a_plug_ins_word_that_is_not_as_ours_is_refused() -> None:
 def test_what_an_exporter_says_under_a_name_of_ours_must_be_as_ours() -> None:
     with pytest.raises(PluginFailed, match="exporters of target a say what no report can hold"):
         structured({"runtimes": "mine"}, TargetFacts, "exporters of target a")
+
+
+# Of several outputs
+
+
+def several(*budgets: Budget) -> Recipe:
+    outputs = (
+        Output("logits", "a"),
+        Output("logits", "b", metrics=("accuracy_top1", "own.py:score:higher")),
+        Output("segmentation", "mask"),
+        Output("logits", "aux", keep=False),
+    )
+    return recipe(*budgets, outputs=outputs)
+
+
+def of_output(metric: str, value: float, output: str | None) -> Measurement:
+    return measured(metric, value, unit="", how=HowCompared(60, "r 1", output))
+
+
+@pytest.mark.parametrize(
+    ("metric", "found", "verdict"),
+    [
+        ("b.accuracy_top1", [("accuracy_top1", 0.9, "a"), ("accuracy_top1", 0.2, "b")], "FAIL"),
+        ("b.accuracy_top1", [("accuracy_top1", 0.9, "b"), ("accuracy_top1", 0.2, "a")], "PASS"),
+        ("b.accuracy_top1", [("accuracy_top1", 0.9, "a")], "MISSING"),
+        # One that does not say whose it is keeps a budget only where one output alone has the metric.
+        ("b.accuracy_top1", [("accuracy_top1", 0.9, None)], "MISSING"),
+        ("accuracy_top1", [("accuracy_top1", 0.9, None)], "MISSING"),
+        ("mask.miou", [("miou", 0.9, None)], "PASS"),
+        ("miou", [("miou", 0.2, "mask")], "FAIL"),
+        ("metric", [("accuracy_top1", 0.9, "b")], "MISSING"),
+        ("b.score", [("score", 0.9, "b")], "PASS"),
+        ("score", [], "MISSING"),
+        ("b.score_drop", [("score_drop", 0.9, "b")], "FAIL"),
+    ],
+)
+def test_a_budget_is_held_against_its_own_output(
+    metric: str, found: list[tuple[str, float, str | None]], verdict: str
+) -> None:
+    (result,) = judge(several(Budget(metric, 0.5, target="a")), [of_output(*each) for each in found])
+    assert result.verdict == verdict
+
+
+@pytest.mark.parametrize("metric", ["aux.accuracy_top1", "aux.accuracy_drop"])
+def test_no_budget_is_on_an_output_that_files_do_not_have(metric: str) -> None:
+    with pytest.raises(ValueError, match=r"budget\[0\].metric: no \[\[output\]\] is named 'aux'"):
+        several(Budget(metric, 0.5))

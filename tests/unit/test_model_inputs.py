@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from pocketforge.data.arrays_on_disk import load_samples
-from pocketforge.data.sequences import stored_shape, write_steps
+from pocketforge.data.sequences import prepared_steps, stored_shape, write_steps
 from pocketforge.devices.emulator import arrays
 from pocketforge.errors import ModelError, RecipeError
 from pocketforge.metrics import last_of_each
+from pocketforge.outcomes.data import InputPreprocessing, Preprocessing, PreprocessingOfInputs, layouts_of
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.recipe import InputSpec
 from pocketforge.recipe.toml import parse_recipe
@@ -137,6 +138,40 @@ def test_samples_that_are_no_sequences_are_refused(
         np.save(tmp_path / f"eval_{number}.npy", np.zeros(shape, np.float32))
     with pytest.raises(ModelError, match=words):
         write_steps(tmp_path, "eval", inputs)
+
+
+LISTS = '[[data.preprocess]]\ninput = "input_0"\nstep = [{ type = "scale", by = 2.0 }]\n'
+
+
+def test_lists_of_preprocessing_are_for_what_samples_give_and_not_for_states() -> None:
+    assert faults(STATE, after=LISTS) == []
+    (fault,) = faults(STATE, after=LISTS.replace("input_0", "input_1"))
+    assert "no input of the model is named 'input_1'" in fault
+    # An input without a name has that of its argument, in files and here.
+    assert faults(one("[1, 3]", argument="batch.x"), after=LISTS.replace("input_0", "batch_x")) == []
+
+
+STEPS = ({"step": "divide", "by": 2.0},)
+
+
+def test_each_of_the_model_s_inputs_has_its_own_words_and_a_state_none() -> None:
+    """Layouts and the sidecar go by place."""
+    told = prepared_steps(Preprocessing("numbers", None, STEPS), (MEMORY, ROW, COUNT))
+    assert isinstance(told, PreprocessingOfInputs)
+    assert [(each.name, each.input, each.steps) for each in told.inputs] == [
+        ("input_0", None, ()), ("input_1", "numbers", STEPS), ("input_2", None, ()),
+    ]  # fmt: skip
+    first, second = (InputPreprocessing(name, 1, "HWC", "NCHW", STEPS) for name in ("input_0", "input_2"))
+    told = prepared_steps(PreprocessingOfInputs((first, second)), (ROW, MEMORY, ROW))
+    assert layouts_of(told, 3) == ["NCHW", None, "NCHW"]
+    assert prepared_steps(Preprocessing(None, None, ()), (ROW, MEMORY)) == Preprocessing(None, None, ())
+
+
+def test_a_state_between_the_inputs_of_one_list_is_refused() -> None:
+    tokens = Preprocessing("text", None, STEPS)
+    assert isinstance(prepared_steps(tokens, (ROW, ROW, MEMORY)), PreprocessingOfInputs)
+    with pytest.raises(ModelError, match="the state 'input_1' is between inputs that one list"):
+        prepared_steps(tokens, (ROW, MEMORY, ROW))
 
 
 def test_the_last_row_of_each_sample_is_its_answer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from fractions import Fraction
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 
 from pocketforge.accuracy.exact import as_float, loss, mean, ratio
+from pocketforge.accuracy.judging import make_judge
 from pocketforge.accuracy.post import About, as_logit
 from pocketforge.accuracy.ranked import auroc, average_precision, equal_error_rate
 from pocketforge.accuracy.score import Judge, drops, in_words, score
 from pocketforge.data.targets_on_disk import HeldTargets
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.outcomes.accuracy import OutputScore
+from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
 from pocketforge.recipe.output import Output, Post
 
 HERE, NOTHING, PLAIN = Path(), About(), Post()
@@ -216,6 +219,17 @@ def test_no_box_at_all_is_said() -> None:
     none = {"boxes": [BOXES[1]], "classes": [CLASSES[1]], "crowd": [CROWD[1]]}
     output = Output("boxes", "o", post=Post("nms", head="rows"))
     assert "map is nan: no eval sample has a box" in refused(output, np.zeros((1, 3, 5)), NOTHING, **none)
+
+
+def test_places_are_of_the_image_and_not_of_a_state_before_it() -> None:
+    """A state of two layers, [2, 1, 48], was taken for an image of 1 by 48."""
+    tensors = (SampleTensor((2, 1, 48), "float32"), SampleTensor((3, 24, 32), "float32"))
+    counts, fed = Counts(4, 0, 0, 4, 0, 0), Preprocessing(None, None, ())
+    sampled = Sampled("f", "outputs", (), counts, {}, tensors, None, fed, None, (), states=(0,))
+    heads = (Output("heatmap", "map"), Output("state", "h"))
+    assert make_judge(heads, ["map", "h"], "outputs", HERE, sampled, Path).about.size == (24, 32)
+    alone = dataclasses.replace(sampled, inputs=tensors[:1])
+    assert make_judge(heads, ["map", "h"], "outputs", HERE, alone, Path).about.size is None
 
 
 def test_keypoints_and_the_peaks_of_heatmaps() -> None:

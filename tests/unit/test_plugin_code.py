@@ -246,6 +246,12 @@ def test_what_a_device_gives_must_be_what_a_budget_can_be_judged_by(value: Value
     assert said in failed.value.message
 
 
+def test_a_metric_of_the_user_s_is_taken_on_a_device_too() -> None:
+    how = {"samples": 60, "runtime": "r 1", "better": "higher"}
+    (taken,) = of_devices(LANE, ARTIFACT, {"box": DeviceResult(values=(Value("my_score", 0.5, "box", how),))})
+    assert (taken.metric, taken.value, taken.device) == ("my_score", 0.5, "box")
+
+
 @pytest.mark.parametrize("shape", [(1, 10), (39, 10), (41, 10), (40, 9), (40, 10, 1), (40,)])
 def test_a_device_that_answers_other_samples_than_it_was_given_fails(shape: tuple[int, ...]) -> None:
     """Outputs of other shapes are not paired, and so were compared with nothing, and passed."""

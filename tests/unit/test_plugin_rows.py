@@ -9,12 +9,16 @@ import pytest
 from plugin_site import METRIC, RUNTIME, Site, site
 
 from pocketforge import plugins
+from pocketforge.data.guess import guess_source
 from pocketforge.errors import PluginFailed, RecipeError
 from pocketforge.plugins import Registry
-from pocketforge.recipe import METRICS
+from pocketforge.recipe import METRICS, Data
+from pocketforge.recipe.columns import Columns
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
+from pocketforge.records import HowCompared, Measurement
 from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, stage_info
+from pocketforge.report.budget_words import output_of
 from pocketforge.report.formats import FORMATS, format_of
 from pocketforge.results.devices import about_of
 from pocketforge.row_types import type_fault
@@ -232,3 +236,22 @@ def test_what_is_known_of_devices_from_outside_has_a_place_of_its_own(site: Site
     assert (about_of("mine"), about_of("adb"), about_of("host")) == ("boxes", "phones", "")
     with pytest.raises(PluginFailed, match="kind of device other: about = 'runtimes' is a fact of every target"):
         about_of("other")
+
+
+def test_a_broken_source_that_nobody_names_stops_no_recipe_and_no_guess(site: Site, tmp_path: Path) -> None:
+    """It is left out of what might be meant, and is said where nothing was found."""
+    site.install("broken", "raise ImportError('gone')", group="sources")
+    with pytest.raises(ValueError, match=r"columns is for source .*csv:PATH"):
+        Data("digits", columns=Columns(inputs=("x",)))
+    with pytest.raises(ValueError, match=r"mask_values is for source .*masks:DIR"):
+        Data("digits", mask_values=(0, 255))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError) as nothing:
+        guess_source(tmp_path / "empty")
+    assert any("plug-in broken 1.2" in fault for fault in nothing.value.faults)
+
+
+def test_a_report_of_a_metric_whose_package_is_broken_is_shown(site: Site) -> None:
+    site.install("broken", "raise ImportError('gone')", group="metrics")
+    found = Measurement("mine", 1.0, "", "a", "0" * 64, "host", how=HowCompared(60, "r 1", "y"))
+    assert output_of(found) == "y"

@@ -67,3 +67,13 @@ def test_a_file_that_answers_nan_is_infinitely_far_from_the_other_and_the_report
     targets = tuple(TargetRecord(name, "onnx", "fp32", "wrong") for name in NAMES)
     text = Report("r", "0" * 64, "FAIL", targets, (), (), (), agreement=(found,)).to_text()
     assert "NaN" not in text and "Infinity" not in text
+
+
+def test_of_sequences_files_are_compared_on_so_many_samples_by_each_one_s_last_class(built: Outcome) -> None:
+    files.write(built.entries["reference"].files, Reference(1, 1, {}, 2, (MODEL,), (MODEL,)))
+    for name, rows in zip(NAMES, ([[1, 0, 0]] * 4, [[0, 1, 0], [1, 0, 0]] * 2), strict=True):
+        np.save(built.entries[f"verify {name}"].files / "model" / "outputs_0.npy", np.float32(rows))
+    told = VerifySpec("onnx", "fp32", False, "classification", Verify(), "AVX2")
+    steps = tuple(Step("verify", name, told, {}, f"verify {name}") for name in NAMES)
+    (found,) = compare_files(Plan(steps, "data", "reference", tuple(map(lane, NAMES))), built)
+    assert (found.samples, found.argmax_agreement) == (2, 1.0)

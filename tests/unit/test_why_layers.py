@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pocketforge.recipe.output import Output, OwnLimits
 from pocketforge.recipe.target import Verify
 from pocketforge.registries import Why
 from pocketforge.specs.trained import ModelSource
@@ -18,6 +19,7 @@ from pocketforge.why.chain import Chain
 from pocketforge.why.forms import Form, converted
 from pocketforge.why.inside import layers_of_stage
 from pocketforge.why.layer_outputs import Difference, LayerDifference, first_bad
+from pocketforge.why.limits import limit_for
 
 
 def _layer(name: str, op: str, before: np.ndarray, here: np.ndarray) -> LayerDifference:
@@ -82,3 +84,11 @@ def test_an_unknown_runtime_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "unfolded.pt2").touch()
     with pytest.raises(KeyError, match="nobody"):
         converted({"quantize": tmp_path}, spec, Form("exported", ""))
+
+
+@pytest.mark.parametrize("name", ["", "y"])
+def test_limits_of_the_only_output_are_verify_s_whether_it_has_a_name_or_not(name: str) -> None:
+    judged = (Output("logits", name, limits=OwnLimits(min_sqnr_db=3.0)),)
+    model = ModelSource("m.py", {}, 0)
+    spec = WhySpec("a", "onnx", "static_int8", False, "classification", Verify(), model, None, 10, judged)
+    assert limit_for("prepared", "exported", spec, "y").min_sqnr_db == 3.0

@@ -39,6 +39,9 @@ def _parts(outputs: Mapping[str, Output], values: Mapping[str, Array], post: Pos
         return rows[:, :, :4], rows[:, :, 4:], None
     if "scores" not in values:
         raise Unfit("its scores cannot be judged")
+    # One that the file lacks, or that is not finite: every box of class 0 would be another detector.
+    if "classes" in outputs and "classes" not in values:
+        raise Unfit("its classes cannot be judged")
     scores = _scores(outputs["scores"], np.asarray(values["scores"], np.float64))
     classes = values.get("classes")
     if boxes.ndim != 3 or boxes.shape[2] != 4 or scores.shape[:2] != boxes.shape[:2]:

@@ -62,9 +62,10 @@ def with_names(judged: Sequence[Output], names: Sequence[str], task: str) -> tup
 
 
 def _image_size(sampled: Sampled) -> tuple[int, int] | None:
-    """Height and width of the first input that is an image."""
-    for each, layout in zip(sampled.inputs, layouts_of(sampled.preprocess, len(sampled.inputs)), strict=True):
-        if len(each.shape) == 3 and layout in (None, "NCHW", "NHWC"):
+    """Height and width of the first input that is an image; a state of three axes is none."""
+    layouts = layouts_of(sampled.preprocess, len(sampled.inputs))
+    for place, (each, layout) in enumerate(zip(sampled.inputs, layouts, strict=True)):
+        if place not in sampled.states and len(each.shape) == 3 and layout in (None, "NCHW", "NHWC"):
             first, second, last = each.shape
             planes_last = layout == "NHWC" or (first not in _CHANNELS and last in _CHANNELS)
             return (first, second) if planes_last else (second, last)

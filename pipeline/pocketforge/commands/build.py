@@ -146,11 +146,12 @@ def _write_checkpoint(recipe: Recipe, plan: Plan, outcome: Outcome, report: Repo
     if not plan.changes or plan.changes[-1].key not in outcome.entries:
         return False
     reference = report.reference
-    inputs = (
-        [CheckpointInput(each.name, each.shape, each.dtype) for each in reference.inputs]
-        if isinstance(reference, Reference)
-        else []
-    )
+    taken = reference.inputs if isinstance(reference, Reference) else ()
+    arguments = [each.argument for each in recipe.model.inputs] or [""] * len(taken)
+    inputs = [
+        CheckpointInput(each.name, each.shape, each.dtype, argument)
+        for each, argument in zip(taken, arguments, strict=bool(taken))
+    ]
     copy_portable(outcome.entries[plan.changes[-1].key].files, draft / CHECKPOINT, recipe.resolve, inputs)
     unchanged(_definition(plan), "the checkpoint's definition")
     return True

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from pocketforge.errors import ModelError
-from pocketforge.files import resolver
+from pocketforge.files import Resolve, resolver
 from pocketforge.model import load
 from pocketforge.model.lazy import settle
-from pocketforge.model.surgery import Edit, Replace, edit_to_json, load_checkpoint
+from pocketforge.model.surgery import Checkpoint, Edit, Replace, edit_to_json, load_checkpoint
 from pocketforge.model.weights import load_weights
 from pocketforge.recipe import Recipe
 
@@ -40,13 +40,23 @@ def summarize_checkpoint(folder: Path) -> dict[str, object]:
             )
         else:
             example = load.example_inputs(checkpoint.definition, resolver(folder))
-        names = [each.name for each in checkpoint.inputs]
-        load.bind_inputs(checkpoint.module, checkpoint.definition, names, [], resolver(folder))
+        _bind(checkpoint, resolver(folder))
         if example is None:
             raise ModelError(f"{folder} does not say what its model takes", "a build's build/NAME/checkpoint does")
         summary = _summarize(str(folder), checkpoint.definition, checkpoint.module, tuple(t[:1] for t in example))
     masked = {name: int((mask == 0).sum()) for name, mask in sorted(checkpoint.masks.items())}
     return {**summary, "edits": [_in_short(edit) for edit in checkpoint.edits], "masked_weights": masked}
+
+
+def _bind(checkpoint: Checkpoint, resolve: Resolve) -> None:
+    """Let the module take its inputs in their order. Without a recipe's arguments example_inputs() may say them: inputs
+    have their names then."""
+    names = [each.name for each in checkpoint.inputs]
+    arguments = [each.argument for each in checkpoint.inputs]
+    said = load.example(checkpoint.definition, resolve) if names and not any(arguments) else None
+    if said is not None and [argument.replace(".", "_") for argument in said.arguments] == names:
+        arguments = list(said.arguments)
+    load.bind_inputs(checkpoint.module, checkpoint.definition, names, arguments, resolve)
 
 
 def _in_short(edit: Edit) -> Mapping[str, object]:

@@ -51,6 +51,8 @@ def train_from_recipe(recipe: Recipe, settings: Finetune = FROM_SCRATCH, *, emit
     """
     if recipe.task != "classification":
         raise ModelError("training is for task classification")
+    if recipe.model.states:
+        raise ModelError("training sees single steps, and a model with states is one of sequences: train it before")
     if not recipe.model.weights.endswith(".safetensors"):
         raise ModelError(
             f"model.weights must name the .safetensors file to write, found {recipe.model.weights!r}",

@@ -14,12 +14,44 @@ import numpy as np
 
 from pocketforge.data.arrays_on_disk import create_samples, sample_paths
 from pocketforge.errors import ModelError
-from pocketforge.recipe.model import InputSpec
+from pocketforge.outcomes.data import InputPreprocessing, Preprocessing, PreprocessingOfInputs
+from pocketforge.recipe.model import InputSpec, names_of_inputs
 
 
 def stored_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """One row of a tensor on disk: without its batch axis where that is the first, else all of it."""
     return tuple(shape[1:]) if shape and shape[0] == 1 else tuple(shape)
+
+
+def prepared_steps(
+    prepared: Preprocessing | PreprocessingOfInputs, inputs: Sequence[InputSpec]
+) -> Preprocessing | PreprocessingOfInputs:
+    """What is done to each of the model's inputs: to what samples give as `prepared` says, to a state nothing.
+
+    inputs: all of the model's, in order. Raises ModelError where a state is between inputs that one list makes.
+    """
+    if isinstance(prepared, Preprocessing) and prepared.input is None:
+        return prepared  # all are fed as they are
+    names = names_of_inputs(inputs)
+    given = [name for name, each in zip(names, inputs, strict=True) if not each.state]
+    if isinstance(prepared, Preprocessing):
+        alone = InputPreprocessing(given[0], len(given), prepared.input, prepared.output, prepared.steps)
+        prepared = PreprocessingOfInputs((alone,))
+    waiting, found, left = list(prepared.inputs), list[InputPreprocessing](), 0
+    for name, each in zip(names, inputs, strict=True):
+        if each.state and left:
+            raise ModelError(
+                f"model.input: the state {name!r} is between inputs that one list of data.preprocess makes",
+                "let inputs of one list follow one another",
+            )
+        if each.state:
+            found.append(InputPreprocessing(name, 1, None, None, ()))
+        elif left:
+            left -= 1
+        else:
+            found.append(waiting.pop(0))
+            left = found[-1].gives - 1
+    return PreprocessingOfInputs(tuple(found))
 
 
 def write_steps(folder: Path, split: str, inputs: Sequence[InputSpec]) -> int:

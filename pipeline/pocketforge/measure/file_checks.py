@@ -207,7 +207,8 @@ def _scores(truth: Truth, answers: Mapping[str, Array], faults: dict[str, str]) 
     """The metrics of each output. faults: gets output → why it has none."""
     judged = {output.name for output in truth.judge.outputs if output.metric_names}
     finite = {name: values for name, values in answers.items() if np.isfinite(values).all()}
-    faults |= dict.fromkeys(judged & answers.keys() - finite.keys(), "values that are NaN or infinite")
+    faults |= dict.fromkeys(sorted(judged - answers.keys()), "no output of this name and the model's shape")
+    faults |= dict.fromkeys(sorted(judged & answers.keys() - finite.keys()), "values that are NaN or infinite")
     before = {each.output.name: each for each in truth.before}
     return tuple(
         dataclasses.replace(in_words(each, truth.judge), drops=drops(before[each.output.name], each))
@@ -215,13 +216,21 @@ def _scores(truth: Truth, answers: Mapping[str, Array], faults: dict[str, str]) 
     )
 
 
-def measure_parity(outputs: Sequence[Output], wanted: Sequence[Output], *, classes: bool) -> Measured:
-    """As `measure`, for outputs held against another run of the same file: there are no labels to compare."""
-    measured = _worst(hold(outputs, wanted, classes={wanted[0].name} if classes and wanted else ()))
-    pairs = paired(outputs, wanted)
-    if not classes or not pairs:
-        return measured
-    return dataclasses.replace(measured, argmax_agreement=argmax_agreement(pairs[0][0].values, pairs[0][1].values))
+def measure_parity(outputs: Sequence[Output], wanted: Sequence[Output], truth: Truth) -> Measured:
+    """As `measure`, for outputs held against another run of the same file: there are no labels to compare.
+
+    wanted: of the other run, in the model's order. truth: which outputs score classes, and of how many samples.
+    """
+    figures = hold(outputs, wanted, classes=truth.of_classes)
+    count = truth.judge.targets.count
+    agreement = {
+        other.name: argmax_agreement(last_of_each(one.values, count), last_of_each(other.values, count))
+        for one, other in paired(outputs, wanted)
+        if other.name in truth.of_classes
+    }
+    if truth.is_classification:
+        return dataclasses.replace(_worst(figures), argmax_agreement=next(iter(agreement.values()), None))
+    return _worst([dataclasses.replace(each, argmax_agreement=agreement.get(each.name)) for each in figures])
 
 
 def summary(measured: Measured) -> str:
@@ -273,8 +282,12 @@ def check_limits(measured: Measured, limits: Limits) -> list[FileCheck]:
             reached = of_classes.get(metric)
             if reached is not None:
                 checks.append(_judged(metric, limit, value, reached, ""))
-    unscored = [check(f"metrics of {name}", "values", why, False) for name, why in measured.unscored.items()]
-    return [*checks, *_drop_checks(measured, limits.common), *unscored]
+    return [*checks, *_drop_checks(measured, limits.common), *check_scored(measured)]
+
+
+def check_scored(measured: Measured) -> list[FileCheck]:
+    """Outputs whose metrics could not be taken: what nothing measured keeps no limit."""
+    return [check(f"metrics of {name}", "values", why, False) for name, why in measured.unscored.items()]
 
 
 def _drop_checks(measured: Measured, common: Mapping[str, float]) -> list[FileCheck]:

@@ -32,11 +32,13 @@ class CheckpointInput:
         name: The recipe's.
         shape: With the batch of 1 first.
         dtype: As torch names it.
+        argument: Of forward(), that it goes to, as the recipe says; empty where it says none.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    argument: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,10 @@ def read_checkpoint_file(folder: Path) -> CheckpointFile:
         raise ModelError(f"{path} is not whole: {', '.join(wrong)} missing or not of the right kind")
     try:
         inputs = tuple(
-            CheckpointInput(each["name"], tuple(each["shape"]), each["dtype"]) for each in content.pop("inputs", ())
+            CheckpointInput(each["name"], tuple(each["shape"]), each["dtype"], each.get("argument", ""))
+            for each in content.pop("inputs", ())
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is not whole: inputs are not of the right kind ({error!r})") from error
     known = {each.name for each in fields(CheckpointFile)}
     return CheckpointFile(**{key: value for key, value in content.items() if key in known}, inputs=inputs)

@@ -140,6 +140,7 @@ class Sampled:
         notes: What the data was taken as, in words.
         named: Targets by name, of recipes with [[output]]; empty for a task.
         steps: How many rows a sample has on disk: the steps of a sequence, of a model with states; else 1.
+        states: Places of the inputs that are states; empty for other models.
         version: Of this file's keys.
     """
 
@@ -157,4 +158,5 @@ class Sampled:
     notes: tuple[str, ...]
     named: tuple[NamedTarget, ...] = ()
     steps: int = 1
+    states: tuple[int, ...] = ()
     version: int = 1

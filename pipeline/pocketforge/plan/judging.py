@@ -23,7 +23,6 @@ def judging_reads(recipe: Recipe) -> tuple[str, ...]:
 
 
 def judging_libraries(recipe: Recipe) -> tuple[str, ...]:
-    """Distributions whose versions figures depend on; none for the metrics of a task."""
-    if recipe.task != "outputs":
-        return ()
-    return tuple(dict.fromkeys(name for output in recipe.judged for name in LIBRARIES.get(output.role, ())))
+    """Distributions whose versions figures depend on; none for a task's own metrics, which need NumPy alone."""
+    outputs = [output for output in recipe.judged if recipe.task == "outputs" or "spearman" in output.metric_names]
+    return tuple(dict.fromkeys(name for output in outputs for name in LIBRARIES.get(output.role, ())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -79,6 +80,12 @@ class InputSpec:
             raise ValueError(f"argument must be the name of one of forward()'s, found {self.argument!r}")
 
 
+def names_of_inputs(inputs: Sequence[InputSpec]) -> tuple[str, ...]:
+    """As shipped files have them."""
+    own = [each.name or each.argument.replace(".", "_") for each in inputs]
+    return tuple(name or ("input" if len(own) == 1 else f"input_{k}") for k, name in enumerate(own))
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """Where the model comes from.
@@ -123,8 +130,12 @@ class Model:
     @property
     def input_names(self) -> tuple[str, ...]:
         """Of [[model.input]], as shipped files have them; () where the recipe lists none."""
-        alone = len(self.inputs) == 1
-        return tuple(each.name or ("input" if alone else f"input_{k}") for k, each in enumerate(self.inputs))
+        return names_of_inputs(self.inputs)
+
+    @property
+    def given_names(self) -> tuple[str, ...]:
+        """Of those that a sample gives: all but states."""
+        return tuple(name for name, each in zip(self.input_names, self.inputs, strict=True) if not each.state)
 
     @property
     def states(self) -> tuple[InputSpec, ...]:

@@ -73,7 +73,7 @@ class Recipe:
         faults = [*self._fault_names(), *self._fault_task(), *self._fault_compress()]
         faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets()]
         lists = lists_of(self.data.preprocess)
-        faults += [fault.inside("data.preprocess") for fault in name_faults(lists, self.model.input_names)]
+        faults += [fault.inside("data.preprocess") for fault in name_faults(lists, self.model.given_names)]
         faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._needs_a_task())
         if faults:
             raise WrongTable(*faults)

@@ -27,25 +27,30 @@ def compare_files(plan: Plan, outcome: Outcome) -> list[Agreement]:
     reference = outcome.result(plan.reference, Reference)
     if reference is None:
         return []
-    names = [tensor.name for tensor in reference.outputs]
     pairs = [
         (one, other)
         for one, other in combinations(plan.lanes, 2)
         if _comparable(one, other) and {one.verify, other.verify} <= outcome.entries.keys()
     ]
-    compared = [_compare(plan, outcome, one, other, names) for one, other in pairs]
+    compared = [_compare(plan, outcome, one, other, reference) for one, other in pairs]
     return [each for each in compared if each is not None]
 
 
-def _compare(plan: Plan, outcome: Outcome, one: Lane, other: Lane, names: Sequence[str]) -> Agreement | None:
+def _compare(plan: Plan, outcome: Outcome, one: Lane, other: Lane, reference: Reference) -> Agreement | None:
     """None where the two have no output that could be compared."""
     from pocketforge.devices.outputs import paired
 
+    names = [tensor.name for tensor in reference.outputs]
     spec = plan.spec(one.verify, VerifySpec)
     scales = _scales(one, outcome, names)
     first = _answers(one, outcome)
     rows = tuple(
-        _row(second, held, scales.get(held.name), classes=spec.scores_classes(held.name, names.index(held.name)))
+        _row(
+            second,
+            held,
+            scales.get(held.name),
+            judged=reference.eval_samples if spec.scores_classes(held.name, names.index(held.name)) else 0,
+        )
         for second, held in paired(_answers(other, outcome), first)
     )
     if not rows:
@@ -55,7 +60,7 @@ def _compare(plan: Plan, outcome: Outcome, one: Lane, other: Lane, names: Sequen
     return Agreement(
         targets=(one.target.name, other.target.name),
         scheme=one.target.quantize.scheme,
-        samples=len(first[0].values),
+        samples=reference.eval_samples,
         output=worst.output,
         sqnr_db=worst.sqnr_db,
         max_abs_diff=worst.max_abs_diff,
@@ -74,16 +79,18 @@ def _answers(lane: Lane, outcome: Outcome) -> tuple[Output, ...]:
     return stored_outputs(outcome.entries[lane.verify].files / "model", verified.outputs)
 
 
-def _row(output: Output, reference: Output, scale: float | None, *, classes: bool) -> OutputAgreement:
-    from pocketforge.metrics import argmax_agreement, compare, equal_share
+def _row(output: Output, reference: Output, scale: float | None, *, judged: int) -> OutputAgreement:
+    """judged: so many samples have a class here, that of their last row; 0 for an output that scores none."""
+    from pocketforge.metrics import argmax_agreement, compare, equal_share, last_of_each
 
     if reference.is_exact:
         return OutputAgreement(reference.name, integer_agreement=equal_share(output.values, reference.values))
-    near = compare(output.values, reference.values, classes=classes)
+    near = compare(output.values, reference.values, classes=judged > 0)
+    last = [last_of_each(each.values, judged) for each in (output, reference)]
     # Files that answer NaN are infinitely far from any other.
     return OutputAgreement(
         reference.name,
-        argmax_agreement=argmax_agreement(output.values, reference.values) if classes else None,
+        argmax_agreement=argmax_agreement(*last) if judged else None,
         sqnr_db=finite(near.sqnr_db),
         max_abs_diff=finite(near.max_abs_diff),
         max_steps=finite(near.max_abs_diff / scale) if scale else None,

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pocketforge.recipe import Budget, Recipe
 from pocketforge.recipe.budget import THE_TASKS
 from pocketforge.recipe.metric import Metric
-from pocketforge.recipe.output_rules import Named, find_metric
+from pocketforge.recipe.output_rules import Named, find_metric, rows_of
 from pocketforge.records import (
     GateResult,
     How,
@@ -39,7 +39,10 @@ def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResu
     for budget in recipe.budgets:
         named = _named(recipe, budget)
         output = recipe.judged[named.output].name if named.output is not None else ""
-        taken = [m for m in all_taken if m.metric == named.name and _is_of(m, output) and _counts(m, named.row)]
+        alone = sum(named.name in rows_of(each) for each in recipe.judged) <= 1
+        taken = [
+            m for m in all_taken if m.metric == named.name and _is_of(m, output, alone=alone) and _counts(m, named.row)
+        ]
         measured = {(m.target, m.device): m for m in taken}
         targets = [budget.target] if budget.target else [t.name for t in recipe.targets]
         for target in targets:
@@ -63,10 +66,11 @@ def _named(recipe: Recipe, budget: Budget) -> Named:
     return found
 
 
-def _is_of(measurement: Measurement, output: str) -> bool:
-    """Whether a value is of the wanted output: where there is one only, and of what is of none, nothing says which."""
+def _is_of(measurement: Measurement, output: str, *, alone: bool) -> bool:
+    """Whether a value is of the wanted output. alone: no other takes the metric, so values need not say whose."""
     how = measurement.how
-    return not output or not isinstance(how, HowCompared) or how.output in (None, output)
+    said = how.output if isinstance(how, HowCompared) else None
+    return not output or said == output or (said is None and alone)
 
 
 def _judge_one(budget: Budget, row: Metric, target: str, device: str, measurement: Measurement | None) -> GateResult:

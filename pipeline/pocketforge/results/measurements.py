@@ -103,12 +103,13 @@ def _of_device(lane: Lane, model: Artifact, device: str, value: Value) -> _Taken
     if value.sha256 not in ("", model.sha256):
         found = f"wanted SHA-256 {model.sha256}, found {value.sha256}"
         raise PluginFailed(f"{what} is of another file than that of {lane.target.name}: {found}", HINT)
-    if value.metric not in METRICS:
-        raise PluginFailed(f"{what}: that is no metric{suggest(value.metric, METRICS)}", HINT)
     samples = tuple(finite(sample, f"{what}: a sample", HINT) for sample in value.samples)
     if value.metric == "latency_ms" and not samples:
         raise PluginFailed(f"{what} has no samples: nothing tells how sure it is", HINT)
     how = structured({"how": value.how}, _Told, whose).how
+    is_users = isinstance(how, HowCompared) and how.better is not None
+    if not is_users and value.metric not in METRICS:
+        raise PluginFailed(f"{what}: that is no metric{suggest(value.metric, METRICS)}", HINT)
     if samples:
         check_parts(how, samples, what)
     return _Taken(value.metric, finite(value.value, what, HINT), via, how, value.device, samples)

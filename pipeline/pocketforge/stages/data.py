@@ -14,7 +14,7 @@ from pocketforge.data.arrays_on_disk import create_samples
 from pocketforge.data.dataset import Dataset, Samples, open_dataset
 from pocketforge.data.labels import repeated_names
 from pocketforge.data.preprocess_words import describe
-from pocketforge.data.sequences import write_steps
+from pocketforge.data.sequences import prepared_steps, write_steps
 from pocketforge.data.targets import Targets
 from pocketforge.data.targets_on_disk import TargetsWriter
 from pocketforge.errors import ModelError
@@ -46,13 +46,16 @@ def run(inputs: Mapping[str, Path], spec: DataSpec, out: Path, emit: events.Prog
     else:
         targets = np.asarray(found, np.int64 if spec.task == "classification" else np.float32)
         np.save(out / "eval_targets.npy", targets)
-    steps = 1
     if spec.sequence:
         steps = write_steps(out, "calibration", spec.sequence)
         if write_steps(out, "eval", spec.sequence) != steps:
             raise ModelError("data.source: calibration and eval samples have other numbers of steps")
     sampled = _sampled(dataset, spec.source, out, targets, named)
-    files.write(out, dataclasses.replace(sampled, steps=steps))
+    if spec.sequence:
+        prepared = prepared_steps(sampled.preprocess, spec.sequence)
+        states = tuple(place for place, each in enumerate(spec.sequence) if each.state)
+        sampled = dataclasses.replace(sampled, steps=steps, states=states, preprocess=prepared)
+    files.write(out, sampled)
     emit(1.0, f"{start} calibration and {len(dataset.eval)} eval samples")
 
 

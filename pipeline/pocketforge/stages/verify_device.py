@@ -21,7 +21,15 @@ from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.outputs import Output, check_complete, named_outputs, stored_outputs
 from pocketforge.errors import PluginFailed, PocketforgeError
 from pocketforge.files import hash_file, resolver
-from pocketforge.measure.file_checks import check, check_limits, measure, measure_parity, summary, truth_of
+from pocketforge.measure.file_checks import (
+    check,
+    check_limits,
+    check_scored,
+    measure,
+    measure_parity,
+    summary,
+    truth_of,
+)
 from pocketforge.measure.kernels_judged import judged_on, limits_there, place_in_words, with_steps
 from pocketforge.measure.quantized_graph import output_scales
 from pocketforge.metrics import Array
@@ -64,16 +72,17 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: eve
     first = tuple(output.first(rows) for output in named_outputs(inputs["reference"], names))
     truth = truth_of(first, judge, spec.task)
     host = _in_order([output.first(rows) for output in host], names)
-    against_host = measure_parity(outputs, host, classes=truth.is_classification)
+    against_host = measure_parity(outputs, host, truth)
     if "quantize" in inputs:
         against_host = with_steps(against_host, output_scales(inputs["quantize"], names))
     limits = limits_there(inputs, spec.scheme, spec.limits)
+    measured = measure(outputs, truth)
     checks = (
         _same_tensors("inputs", exported.inputs, answer.inputs),
         _same_tensors("outputs", exported.outputs, answer.outputs),
         *check_limits(against_host, limits),
+        *check_scored(measured),
     )
-    measured = measure(outputs, truth)
     files.write(out, VerifiedThere(measured, against_host, limits, checks, answer.runtime, judged_on(inputs)))
     files.write(out, verdict(checks, f"on {where}, against the host: "))
     emit(1.0, f"{summary(against_host)} against the host")

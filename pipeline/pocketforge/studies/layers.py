@@ -14,13 +14,15 @@ from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, Target, suggest
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.run.part import run_part
+from pocketforge.studies.asked import as_asked
 
 
 def study(recipe: Recipe, target: str, cache: Path, emit: events.Emit = events.ignore) -> LayerStudy:
     """What each layer costs, from the store or measured now. target: a name; empty: the first static int8 one,
-    else static_int8 as it is by default. Raises RecipeError for an unknown target, and the first error that a step met.
+    else static_int8 as it is by default. Raises RecipeError for an unknown target and for a recipe of several outputs
+    or with states, and the first error that a step met.
     """
-    asked = dataclasses.replace(recipe, targets=(_mixed(_chosen(recipe, target)),), budgets=())
+    asked = as_asked(recipe, "layers", targets=(_mixed(_chosen(recipe, target)),), budgets=())
     plan = make_plan(asked, gather(asked, cache))
     (key,) = (step.key for step in plan.steps if step.stage == "layers")
     outcome = run_part(plan, (key,), cache, "study", emit)

@@ -25,6 +25,7 @@ from pocketforge.recipe.compress import Finetune
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.run.inputs import unchanged
 from pocketforge.studies import methods, timing, verdicts
+from pocketforge.studies.asked import check_single_steps
 from pocketforge.studies.cells import Cells, key_of
 from pocketforge.studies.intervals import mean_interval
 from pocketforge.studies.pruning_study import (
@@ -77,6 +78,7 @@ def run_study(
         raise RecipeError(
             f'study pruning compares top-1 accuracies: it needs task "classification", not "{recipe.task}"'
         )
+    check_single_steps(recipe, "pruning")
     return _Study(recipe, settings, cache, cells, tell, watch).run()
 
 

@@ -31,6 +31,7 @@ from pocketforge.recipe import Recipe
 from pocketforge.recipe.roles import ROLES
 from pocketforge.run.part import run_part
 from pocketforge.run.reuse import origin_of
+from pocketforge.studies.asked import check_single_steps
 from pocketforge.studies.cells import Cells, key_of
 from pocketforge.studies.quantizer_study import FloatModel, LayerError, QuantizerRow, QuantizerStudy
 from pocketforge.training.loop import deterministic
@@ -59,6 +60,7 @@ def run_study(
             f"study quantizers compares one figure of the first output: it needs a task and one of {', '.join(able)} "
             f"as metric, found task {recipe.task!r} and metric {recipe.task_metric!r}"
         )
+    check_single_steps(recipe, "quantizers")
     plan = make_plan(recipe, gather(recipe, cache))
     outcome = run_part(plan, (plan.data, plan.reference), cache, "study", emit)
     data, reference = outcome.entries[plan.data], outcome.entries[plan.reference]

@@ -14,6 +14,7 @@ from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.compress import Compress, PruneChannels
 from pocketforge.run.part import run_part
+from pocketforge.studies.asked import as_asked
 
 
 def sensitivity_recipe(recipe: Recipe) -> Recipe:
@@ -29,9 +30,9 @@ def sensitivity_recipe(recipe: Recipe) -> Recipe:
             auto = dataclasses.replace(
                 entry, ratio="auto", ratios={}, goal=None, scope="local", steps=1, finetune=None, head_ratio=0.0
             )
-            return dataclasses.replace(recipe, compress=(*before, auto))
+            return as_asked(recipe, "sensitivity", compress=(*before, auto))
         before.append(entry)
-    return dataclasses.replace(recipe, compress=(PruneChannels(ratio="auto"),))
+    return as_asked(recipe, "sensitivity", compress=(PruneChannels(ratio="auto"),))
 
 
 def study(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore) -> SensitivityOutcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -59,7 +60,9 @@ def limit_for(stage: str, before: str, spec: WhySpec, output: str = "") -> Limit
     scheme = SCHEMES[spec.scheme]
     first = scheme.first_seen
     pays = not scheme.keeps_numbers and (stage == first or (before == "exported" and stage == "converted"))
-    known = verify_limits(spec.scheme, spec.limits, spec.judged, trained=spec.trained)
+    # The only output has no name in the recipe.
+    judged = [dataclasses.replace(each, name=each.name or output) for each in spec.judged]
+    known = verify_limits(spec.scheme, spec.limits, judged, trained=spec.trained)
     limits = known.of(output)
     if pays:
         return Limit(

@@ -12,7 +12,7 @@ from pocketforge.data.base import Place, SourceFiles, SplitName
 from pocketforge.data.files import inside, layout_digest
 from pocketforge.data.image_files import image_formats
 from pocketforge.data.tables.choose import Chosen, choose_columns
-from pocketforge.data.tables.rows import Cell, FileKind, Rows
+from pocketforge.data.tables.rows import Blob, Cell, FileKind, Rows
 from pocketforge.errors import ModelError
 
 KINDS: tuple[FileKind, ...] = get_args(FileKind)
@@ -67,11 +67,17 @@ def table_layout(place: Place, found: Sequence[tuple[SplitName | None, Path]]) -
 
 
 def _named_in(rows: Rows, chosen: Chosen, folder: Path) -> Iterator[Path]:
-    columns = [*chosen.inputs, *(column for _, kind, column in chosen.targets if kind in FILE_TARGETS)]
+    targets = [column for _, kind, column in chosen.targets if kind in FILE_TARGETS]
+    columns = [*chosen.inputs, *targets]
     if not columns or not len(rows):
         return
-    first = rows.cells(0, columns)
-    columns = [column for column, cell in zip(columns, first, strict=True) if isinstance(cell, str) and file_kind(cell)]
+    first = dict(zip(columns, rows.cells(0, columns), strict=True))
+    # What an input is, its first cell says. Such a target is a file in every record, whatever the first one has.
+    columns = [
+        column
+        for column, cell in first.items()
+        if (isinstance(cell, str) and file_kind(cell)) or (column in targets and not isinstance(cell, Blob))
+    ]
     if not columns:
         return
     seen: set[str] = set()
