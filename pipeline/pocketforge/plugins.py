@@ -347,9 +347,20 @@ def _packages() -> Iterator[_Package]:
         if f"[{PREFIX}" not in text:
             continue
         name = _said(each, "Name")
-        if name and str(metadata.distribution(name).locate_file("")) != str(each.locate_file("")):
-            continue  # another of this name comes first
+        if name and _comes_later(each, name):
+            continue
         yield _Package(name or _folder_of(each), text, each)
+
+
+def _comes_later(package: Distribution, name: str) -> bool:
+    """Whether another one of its name is what Python finds."""
+    from importlib import metadata
+
+    try:
+        first = metadata.distribution(name)
+    except metadata.PackageNotFoundError:  # its folder is called otherwise than its METADATA say
+        return False
+    return str(first.locate_file("")) != str(package.locate_file(""))
 
 
 def _said(package: Distribution, key: str) -> str:

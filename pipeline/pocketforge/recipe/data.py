@@ -105,10 +105,10 @@ class Data:
             able = " or ".join(f"{name}:{row.place}" for name, row in SOURCES.usable().items() if row.split_folders)
             raise ValueError(f"split_folders is for source {able}, found {self.source!r}")
         if self.columns is not None and not info.columns:
-            able = " or ".join(f"{name}:{row.place}" for name, row in SOURCES.items() if row.columns)
+            able = " or ".join(f"{name}:{row.place}" for name, row in SOURCES.usable().items() if row.columns)
             raise ValueError(f"columns is for source {able}, found {self.source!r}")
         if self.mask_values and "mask" not in info.targets:
-            able = " or ".join(f"{name}:{row.place}" for name, row in SOURCES.items() if "mask" in row.targets)
+            able = " or ".join(f"{name}:{row.place}" for name, row in SOURCES.usable().items() if "mask" in row.targets)
             raise ValueError(f"mask_values is for source {able}, found {self.source!r}")
         if len(set(self.mask_values)) != len(self.mask_values):
             raise ValueError(f"mask_values: wanted another value for each class, found {list(self.mask_values)}")

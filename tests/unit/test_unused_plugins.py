@@ -1,0 +1,64 @@
+"""Packages that nobody asked for stop nobody, and do not stand in the way of the error that was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from plugin_site import RUNTIME, Site, site
+
+from pocketforge import plugins
+from pocketforge.commands.bench_files import given_file
+from pocketforge.data.guess import guess_source
+from pocketforge.errors import PluginFailed, RecipeError
+from pocketforge.recipe.data import Data
+from pocketforge.registries import RUNTIMES, file_formats
+from pocketforge.runtimes.traffic import traffic_of
+
+__all__ = ["site"]
+BROKEN = "raise RuntimeError('looked at')"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"columns": {}}, r"columns is for source csv:PATH or .*, found 'digits'"),
+        ({"mask_values": (0, 255)}, r"mask_values is for source coco:PATH or .*, found 'digits'"),
+        ({"split_folders": {}}, r"split_folders is for source imagefolder:DIR or .*, found 'digits'"),
+    ],
+)
+def test_what_is_for_other_sources_is_said_beside_a_broken_one(site: Site, more: dict[str, object], said: str) -> None:
+    site.install("pf-broken", BROKEN, "sources", "broken")
+    with pytest.raises(ValueError, match=said):
+        Data("digits", **more)  # type: ignore[arg-type]
+
+
+def test_a_folder_s_source_is_guessed_beside_a_broken_one(site: Site, tmp_path: Path) -> None:
+    site.install("pf-broken", BROKEN, "sources", "broken")
+    table = tmp_path / "samples.csv"
+    table.write_text("text,label\na,0\nb,1\n", encoding="utf-8")
+    assert guess_source(table) == f"csv:{table}"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError, match="no data source reads") as refused:
+        guess_source(tmp_path / "empty")
+    assert "plug-in pf-broken 1.2: pocketforge.sources 'broken'" in refused.value.hint, "it might have read it"
+
+
+def test_a_package_whose_folder_is_called_otherwise_is_read(site: Site) -> None:
+    """importlib.metadata finds it in a list of all, and not by its name."""
+    info = site.install("pf-mine")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pf-renamed\nVersion: 1.2\n", encoding="utf-8")
+    assert [(each.distribution, each.version) for each in plugins.look()[0]] == [("pf-renamed", "1.2")]
+    assert "mine" in RUNTIMES and "theirs" not in RUNTIMES
+
+
+def test_two_packages_with_one_ending_stop_no_file_of_ours(site: Site, tmp_path: Path) -> None:
+    site.install("pf-mine")
+    site.install("pf-other", RUNTIME, row="other")
+    with pytest.raises(PluginFailed, match=r"\.mine files are of runtime"):
+        file_formats()
+    file = tmp_path / "a.onnx"
+    with pytest.raises(RecipeError, match="no model file at"):
+        given_file(file, [])
+    file.write_bytes(b"\x08\x09")
+    assert traffic_of(file) == {"operators": []}
