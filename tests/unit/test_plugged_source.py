@@ -8,6 +8,7 @@ import pytest
 from plugin_site import Site, site
 
 from pocketforge.data.dataset import open_recipe
+from pocketforge.data.files import look_at
 from pocketforge.errors import ModelError, PluginFailed
 from pocketforge.recipe.toml import parse_recipe
 
@@ -118,3 +119,19 @@ def test_errors_that_a_source_raises_on_purpose_are_its_own(site: Site, tmp_path
     )
     with pytest.raises(ModelError, match=r"^torn"):
         read_all()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ("SourceFiles(('x.txt',))", r"paths: wanted tuple\[.*Path, \.\.\.\], found \('x.txt',\)"),
+        ("SourceFiles(None)", "paths: wanted tuple"),
+        ("SourceFiles((), 'note')", "notes: wanted tuple"),
+        ("SourceFiles((), (), None)", "layout: wanted str, found None"),
+    ],
+)
+def test_the_files_it_reads_are_paths(site: Site, files: str, said: str) -> None:
+    """Texts were an internal error, a note was one for each letter."""
+    site.install("pf-mine", SOURCE.replace("SourceFiles(())", files).replace("CHANGE", "pass"), "sources")
+    with pytest.raises(PluginFailed, match=rf"{WHOSE} \(pf_mine:files\) gives {said}"):
+        look_at("mine", Path)
