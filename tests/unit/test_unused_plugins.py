@@ -12,7 +12,9 @@ from pocketforge.commands.bench_files import given_file
 from pocketforge.data.guess import guess_source
 from pocketforge.errors import PluginFailed, RecipeError
 from pocketforge.recipe.data import Data
+from pocketforge.records import Measurement, Report
 from pocketforge.registries import RUNTIMES, file_formats
+from pocketforge.report.terminal import show_report
 from pocketforge.runtimes.traffic import traffic_of
 
 __all__ = ["site"]
@@ -62,3 +64,16 @@ def test_two_packages_with_one_ending_stop_no_file_of_ours(site: Site, tmp_path:
         given_file(file, [])
     file.write_bytes(b"\x08\x09")
     assert traffic_of(file) == {"operators": []}
+
+
+def test_a_report_is_shown_beside_a_kind_of_device_whose_tables_fail(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "from pocketforge.registries import DeviceInfo\ndef tables(targets):\n    raise SystemExit(1)\n"
+    code += 'ROW = DeviceInfo("m:e", "m", "m:s", "m:r", True, tables="MODULE:tables")\n'
+    site.install("pf-box", code, "devices", "box")
+    show_report(Report("small", "0" * 64, "PASS", (), (), (), ()))
+    assert "PASS" in capsys.readouterr().out
+    measured = Measurement("latency_ms", 2.0, "ms", "a", "1" * 64, "box", "box")
+    with pytest.raises(PluginFailed, match=r"plug-in pf-box 1\.2: .* \(pf_box:tables\) failed: SystemExit: 1"):
+        show_report(Report("small", "0" * 64, "PASS", (), (), (measured,), ()))
