@@ -198,6 +198,10 @@ class Registry(Mapping[str, Row], Generic[Row]):
         """Names of rows: ours as they stand here, then the others. Looks for no package, and at none of the rows."""
         return [*(name for name in self.ours if name in names), *sorted(set(names) - set(self.ours))]
 
+    def names(self, name: str) -> bool:
+        """Whether a row is called so, by what can be read alone: for words that may be a user's own."""
+        return name in self.ours or name in set(self)
+
     def if_usable(self, name: str) -> Row | None:
         """A row for showing what was found earlier; None where its package is not here, or broken by now."""
         try:

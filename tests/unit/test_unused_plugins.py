@@ -11,10 +11,17 @@ from pocketforge import plugins
 from pocketforge.commands.bench_files import given_file
 from pocketforge.data.guess import guess_source
 from pocketforge.errors import PluginFailed, RecipeError
+from pocketforge.facts.plugged import check_parts
+from pocketforge.recipe import Budget
+from pocketforge.recipe.budget import place_of
 from pocketforge.recipe.data import Data
-from pocketforge.records import Measurement, Report
+from pocketforge.recipe.toml import parse_recipe
+from pocketforge.records import GateResult, HowCompared, Measurement, Report
 from pocketforge.registries import RUNTIMES, file_formats
+from pocketforge.report.budget_words import output_of
 from pocketforge.report.terminal import show_report
+from pocketforge.results.file_metrics import asked_of_files
+from pocketforge.results.gate import judge
 from pocketforge.runtimes.traffic import traffic_of
 
 __all__ = ["site"]
@@ -77,3 +84,34 @@ def test_a_report_is_shown_beside_a_kind_of_device_whose_tables_fail(
     measured = Measurement("latency_ms", 2.0, "ms", "a", "1" * 64, "box", "box")
     with pytest.raises(PluginFailed, match=r"plug-in pf-box 1\.2: .* \(pf_box:tables\) failed: SystemExit: 1"):
         show_report(Report("small", "0" * 64, "PASS", (), (), (measured,), ()))
+
+
+OWN_METRIC = """\
+name = "x"
+data = { source = "digits" }
+target = [{ name = "a", runtime = "onnx" }]
+model = { definition = "m.py" }
+output = [{ role = "logits", metrics = ["own.py:crossed:higher", "accuracy_top1"] }]
+budget = [{ metric = "crossed", limit = 0.5 }]
+"""
+
+
+def test_a_user_s_own_metric_is_no_row_of_a_package_that_cannot_be_read(site: Site) -> None:
+    torn = site.install("pf-torn", group="metrics") / "entry_points.txt"
+    torn.write_text("[pocketforge.metrics]\nmine\n", encoding="utf-8")
+    recipe = parse_recipe(OWN_METRIC)
+    check_parts(recipe)
+    assert asked_of_files(recipe) == [] and place_of("crossed") == "outputs"
+    measured = Measurement("crossed", 0.75, "", "a", "1" * 64, "host", "", how=HowCompared(4, "ort", None, "higher"))
+    assert output_of(measured) == ""
+    assert [gate.verdict for gate in judge(recipe, [measured])] == ["PASS"]
+
+
+def test_a_report_of_a_metric_whose_package_is_broken_by_now_is_shown(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.install("pf-mine", BROKEN, "metrics")
+    measured = Measurement("mine", 4.0, "bytes", "a", "1" * 64, "host")
+    gate = GateResult(Budget("mine", 5.0), "a", "", measured, 4.0, "PASS")
+    show_report(Report("small", "0" * 64, "PASS", (), (), (measured,), (gate,)))
+    assert "mine" in capsys.readouterr().out

@@ -65,7 +65,7 @@ def used_runtime(name: str) -> UsedRow:
 
 def metrics_of(recipe: Recipe) -> list[UsedRow]:
     """Those that its budgets name, each once."""
-    names = dict.fromkeys(budget.metric for budget in recipe.budgets if budget.metric in METRICS)
+    names = dict.fromkeys(budget.metric for budget in recipe.budgets if METRICS.names(budget.metric))
     return [UsedRow(METRICS, name, METRICS[name], METRICS.brought_by(name)) for name in names]
 
 

@@ -31,7 +31,7 @@ def limit(gate: GateResult) -> str:
 
 def output_of(measurement: Measurement) -> str:
     """The output that a metric of several outputs is of; empty where there is one, and of a file's worst."""
-    how, row = measurement.how, METRICS.get(measurement.metric)
+    how, row = measurement.how, METRICS.if_usable(measurement.metric)
     if not isinstance(how, HowCompared) or (row is not None and not row.roles):
         return ""
     return how.output or ""

@@ -53,10 +53,11 @@ def measurements_of(
         *(_of_outputs(verified.files["model"], next(iter(verified.runtimes))) if verified else ()),
         *of_devices(lane, model, on_devices),
     ):
+        row = METRICS.if_usable(taken.metric)  # a user's metric has none
         yield Measurement(
             metric=taken.metric,
             value=taken.value,
-            unit=METRICS[taken.metric].unit if taken.metric in METRICS else "",  # of a user's metric
+            unit=row.unit if row else "",
             target=lane.target.name,
             artifact_sha256=model.sha256,
             via=taken.via,
