@@ -198,6 +198,10 @@ class Registry(Mapping[str, Row], Generic[Row]):
         """Names of rows: ours as they stand here, then the others. Looks for no package, and at none of the rows."""
         return [*(name for name in self.ours if name in names), *sorted(set(names) - set(self.ours))]
 
+    def names(self, name: str) -> bool:
+        """Whether a row is called so, by what can be read alone: for words that may be a user's own."""
+        return name in self.ours or name in set(self)
+
     def if_usable(self, name: str) -> Row | None:
         """A row for showing what was found earlier; None where its package is not here, or broken by now."""
         try:
@@ -347,9 +351,20 @@ def _packages() -> Iterator[_Package]:
         if f"[{PREFIX}" not in text:
             continue
         name = _said(each, "Name")
-        if name and str(metadata.distribution(name).locate_file("")) != str(each.locate_file("")):
-            continue  # another of this name comes first
+        if name and _comes_later(each, name):
+            continue
         yield _Package(name or _folder_of(each), text, each)
+
+
+def _comes_later(package: Distribution, name: str) -> bool:
+    """Whether another one of its name is what Python finds."""
+    from importlib import metadata
+
+    try:
+        first = metadata.distribution(name)
+    except metadata.PackageNotFoundError:  # its folder is called otherwise than its METADATA say
+        return False
+    return str(first.locate_file("")) != str(package.locate_file(""))
 
 
 def _said(package: Distribution, key: str) -> str:

@@ -419,25 +419,35 @@ RUNTIMES = Registry("runtimes", RuntimeInfo, _RUNTIMES, RuntimeInfo.with_library
 def file_formats() -> dict[str, tuple[str, FileFormat]]:
     """Ending → runtime and format, of ours and of packages that are not broken. Raises PluginFailed for an ending that
     a plug-in gives to a second runtime."""
-    return _formats_of(RUNTIMES.usable())
+    formats, twice = _formats_of(RUNTIMES.usable())
+    for suffix, runtime in twice.items():
+        raise PluginFailed(
+            f"{suffix} files are of runtime {formats[suffix][0]} and of runtime {runtime}",
+            f"pip uninstall the package that brings runtime {runtime}, or ask its author for another ending",
+        )
+    return formats
 
 
 def nearest_formats() -> dict[str, tuple[str, FileFormat]]:
-    """Those of our runtimes, and of those that this process has used: no package is loaded for a file of theirs."""
-    return _formats_of(RUNTIMES.loaded())
+    """Those of our runtimes, and of those that this process has used: no package is loaded for a file of theirs. An
+    ending that two of them have is left out: it stops no file of another one."""
+    formats, twice = _formats_of(RUNTIMES.loaded())
+    return {suffix: each for suffix, each in formats.items() if suffix not in twice}
 
 
-def _formats_of(runtimes: Mapping[str, RuntimeInfo]) -> dict[str, tuple[str, FileFormat]]:
+def _formats_of(
+    runtimes: Mapping[str, RuntimeInfo],
+) -> tuple[dict[str, tuple[str, FileFormat]], dict[str, str]]:
+    """Ending → runtime and format, and each ending that a second runtime has too, with which one."""
     formats: dict[str, tuple[str, FileFormat]] = {}
+    twice: dict[str, str] = {}
     for runtime, info in runtimes.items():
         for each in info.formats:
             if each.suffix in formats:
-                raise PluginFailed(
-                    f"{each.suffix} files are of runtime {formats[each.suffix][0]} and of runtime {runtime}",
-                    f"pip uninstall the package that brings runtime {runtime}, or ask its author for another ending",
-                )
-            formats[each.suffix] = runtime, each
-    return formats
+                twice[each.suffix] = runtime
+            else:
+                formats[each.suffix] = runtime, each
+    return formats, twice
 
 
 def runtime_of(session: str) -> str:

@@ -27,7 +27,7 @@ from pocketforge.records import Artifact, GateResult, Measurement, Report, Targe
 from pocketforge.registries import DEVICES, RUNTIMES, SOURCES
 from pocketforge.report.budget_words import limit
 from pocketforge.report.terminal import show_report
-from pocketforge.results.devices import DeviceResult, Value
+from pocketforge.results.devices import DeviceResult, Value, results_of
 from pocketforge.results.file_metrics import asked_of_files, file_values
 from pocketforge.results.gate import judge
 from pocketforge.results.measurements import of_devices
@@ -250,6 +250,38 @@ def test_a_metric_of_the_user_s_is_taken_on_a_device_too() -> None:
     how = {"samples": 60, "runtime": "r 1", "better": "higher"}
     (taken,) = of_devices(LANE, ARTIFACT, {"box": DeviceResult(values=(Value("my_score", 0.5, "box", how),))})
     assert (taken.metric, taken.value, taken.device) == ("my_score", 0.5, "box")
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (DeviceResult(values=(Value(3, 1.0, "box"),)), "Value of other types: metric: wanted str, found 3"),  # type: ignore[arg-type]
+        (DeviceResult(values=(Value("load_ms", 1.0, "box", samples=3),)), "samples must be numbers, found 3"),  # type: ignore[arg-type]
+        (DeviceResult(values=(Value("load_ms", 1.0, "box", how=None),)), "how: wanted"),  # type: ignore[arg-type]
+        (
+            DeviceResult(values=(Value("load_ms", 9.0, "box"), Value("load_ms", 0.1, "box"))),
+            "load_ms on box is given twice",
+        ),
+    ],
+)
+def test_what_a_device_gives_is_of_its_types_and_given_once(result: DeviceResult, said: str) -> None:
+    """Of two values the last one was judged."""
+    with pytest.raises(PluginFailed, match=said):
+        list(of_devices(LANE, ARTIFACT, {"box": result}))
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (DeviceResult(values=("x",)), "values: wanted tuple"),  # type: ignore[arg-type]
+        (DeviceResult(warnings="careful"), "warnings: wanted tuple"),  # type: ignore[arg-type]
+        (DeviceResult(about=None), "about: wanted"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_device_found_is_of_its_types(monkeypatch: pytest.MonkeyPatch, result: DeviceResult, said: str) -> None:
+    monkeypatch.setattr("pocketforge.results.devices.resolve_name", lambda _place: lambda *_: result)
+    with pytest.raises(PluginFailed, match=f"devices of kind host: .* gives {said}"):
+        results_of(LANE, None, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shape", [(1, 10), (39, 10), (41, 10), (40, 9), (40, 10, 1), (40,)])

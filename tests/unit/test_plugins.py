@@ -256,6 +256,11 @@ def test_the_runtime_of_a_goal_is_one_that_the_recipe_uses(site: Site, of_ours: 
     of_ours.write_text(goal.format("latency_ms") + text, encoding="utf-8")
     first = keys_of(of_ours)
     (site.folder / "pf_mine.py").write_text(RUNTIME + "# other numbers\n", encoding="utf-8")
+    with pytest.raises(
+        PluginFailed, match=r"plug-in pf-mine 1\.2: .* whose files changed since this process loaded it"
+    ):
+        keys_of(of_ours)  # its row is the one from before
+    site.look_anew()
     changed = keys_of(of_ours)
     assert len(first) == len(changed) and first != changed, "its files are in the keys, without a new version"
     with pytest.raises(RecipeError, match=r"compress\[0\]\.goal\.runtime: mine has no program for ARM cores"):
@@ -281,6 +286,7 @@ def test_all_files_of_a_package_are_in_its_keys_and_what_pip_wrote_beside_them_i
         assert keys_of(of_ours) == keys[0], same
     for changed in ("pf_mine.py", "pf_parts/export.py", "pf_parts/deep/data.bin", "pf_more.txt"):
         (site.folder / changed).write_bytes((site.folder / changed).read_bytes() + b"\n# 2")
+        site.look_anew()
         keys.append(keys_of(of_ours))
     assert len({tuple(each) for each in keys}) == 5
     (info / "RECORD").write_bytes(b"\xff")

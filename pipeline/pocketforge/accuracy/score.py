@@ -111,7 +111,7 @@ def score(
 
 
 def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: str, *, check: bool) -> Figures:
-    ours = [name for name in output.metric_names if name in METRICS]
+    ours = [name for name in output.metric_names if name in METRICS.ours]
     about = judge.about_of(output)
     group: dict[str, Output] = {}
     if output.role == "boxes":

@@ -16,7 +16,7 @@ from pocketforge.outcomes import files as files_of
 from pocketforge.outcomes.export import Exported
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, suggest
-from pocketforge.registries import file_formats
+from pocketforge.registries import file_formats, nearest_formats
 from pocketforge.run.reuse import reusable
 from pocketforge.run.store import Entry, Store
 from pocketforge.runtimes.describe import contents_of, format_of
@@ -73,7 +73,9 @@ def given_file(path: Path, inputs: Sequence[Path]) -> File:
 
     Raises RecipeError for a file that is not there or of no known kind, and for samples that cannot be fed.
     """
-    runtimes = {suffix: runtime for suffix, (runtime, _) in file_formats().items()}
+    near = nearest_formats()
+    formats = near if path.suffix in near else file_formats()
+    runtimes = {suffix: runtime for suffix, (runtime, _) in formats.items()}
     if path.suffix not in runtimes:
         known = ", ".join(sorted(runtimes))
         raise RecipeError(f"cannot tell the runtime of {path.name}", f"known endings: {known}, and .toml for a recipe")

@@ -15,6 +15,7 @@ from pocketforge.files import Resolve, is_special
 from pocketforge.recipe.columns import Columns
 from pocketforge.recipe.data import parse_source
 from pocketforge.registries import SOURCES
+from pocketforge.row_types import type_fault
 
 
 def source_of(
@@ -54,6 +55,9 @@ def look_at(
         found = module.files(place)
     if not isinstance(found, SourceFiles):
         raise PluginFailed(f"data source {kind}: its files must be SourceFiles, found a {type(found).__name__}")
+    plugin = SOURCES.brought_by(kind)
+    if plugin is not None and (fault := type_fault(found)):
+        raise plugin.failed(f"({SOURCES[kind].module}:files) gives {fault}")
     return found
 
 

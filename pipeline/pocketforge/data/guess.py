@@ -34,11 +34,11 @@ def guess_source(path: Path) -> str:
         return taken[0]
     if taken:
         raise RecipeError(f"{path} can be read as {' and as '.join(taken)}", f"say which: --data {taken[0]}")
+    say = "say what it is (--data KIND:PLACE, or a function of yours: --data data.py:load)"
     raise RecipeError(
         f"no data source reads {path}: {_seen(path)}",
-        "say what it is (--data KIND:PLACE, or a function of yours: --data data.py:load); what each kind wants: "
-        "pocketforge docs recipe",
-        [*(f"{kind}: {message.removeprefix('data.source: ')}" for kind, message in refused.items()), *SOURCES.broken()],
+        "; ".join([say, "what each kind wants: pocketforge docs recipe", *SOURCES.broken()]),
+        [f"{kind}: {message.removeprefix('data.source: ')}" for kind, message in refused.items()],
     )
 
 

@@ -13,6 +13,7 @@ from pocketforge.plan.steps import Facts
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.device import Device
 from pocketforge.registries import DEVICES
+from pocketforge.row_types import type_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ def look_up(recipe: Recipe, facts: Facts) -> Looked:
                 raise PluginFailed(
                     f"kind of device {via}: {info.facts} must give Looked, found a {type(looked).__name__}"
                 )
+            if fault := type_fault(looked):
+                raise PluginFailed(f"kind of device {via}: {info.facts} gives {fault}")
             facts = looked.facts
             files |= looked.files
     return Looked(facts, files)

@@ -9,6 +9,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+from pocketforge.errors import PluginFailed
 from pocketforge.facts.parts import Info, fault_of_part, parts_of, spec_of
 from pocketforge.plugin_code import calling
 from pocketforge.plugins import PREFIX, Plugin, Registry
@@ -65,7 +66,7 @@ def used_runtime(name: str) -> UsedRow:
 
 def metrics_of(recipe: Recipe) -> list[UsedRow]:
     """Those that its budgets name, each once."""
-    names = dict.fromkeys(budget.metric for budget in recipe.budgets if budget.metric in METRICS)
+    names = dict.fromkeys(budget.metric for budget in recipe.budgets if METRICS.names(budget.metric))
     return [UsedRow(METRICS, name, METRICS[name], METRICS.brought_by(name)) for name in names]
 
 
@@ -94,8 +95,25 @@ def package_versions(rows: Iterable[UsedRow]) -> dict[str, str]:
         plugin, _ = brought[0]
         with calling(f"{plugin.words}: the package's files cannot be read", plugin.hint):
             digest = _digest(plugin, [info for _, info in brought])
+        _check_as_loaded(brought, digest)
         versions[name] = f"{plugin.version} (files {digest[:_SHOWN_DIGITS]})"
     return versions
+
+
+# Rows, as they were loaded, and their package's files at the first look at them.
+_looked_at: dict[tuple[int, ...], tuple[list[tuple[Plugin, Info]], str]] = {}
+
+
+def _check_as_loaded(brought: list[tuple[Plugin, Info]], digest: str) -> None:
+    """Raises PluginFailed where a package's files changed since this process loaded its rows: its rows, and what the
+    fork server has imported, are of the files before, and keys would say that they are of those after."""
+    # The rows are held, so no other object has their ids.
+    _, before = _looked_at.setdefault(tuple(id(info) for _, info in brought), (brought, digest))
+    if before != digest:
+        plugin, _ = brought[0]
+        raise PluginFailed(
+            f"{plugin.words} is of a package whose files changed since this process loaded it", "run the command again"
+        )
 
 
 def _digest(plugin: Plugin, infos: Iterable[Info]) -> str:

@@ -301,7 +301,7 @@ def _drop_checks(measured: Measured, common: Mapping[str, float]) -> list[FileCh
     checks = []
     for each in measured.scores:
         metric = next(iter(each.metrics))
-        row = METRICS.get(metric)
+        row = METRICS.if_usable(metric)
         if row is not None and row.limits.share:
             checks.append(
                 _judged(f"{metric} drop of {each.output}", "max_accuracy_drop", limit, each.drops[metric], "")

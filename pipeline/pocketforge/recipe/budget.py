@@ -96,7 +96,7 @@ def output_and_name(word: str) -> tuple[str, str]:
 
 def place_of(metric: str) -> Place:
     """Where a metric is taken that a budget names. One that is in no row is a user's, of an output."""
-    row = METRICS.get(output_and_name(metric)[1])
+    row = METRICS.if_usable(output_and_name(metric)[1])
     return row.place if row else "outputs"
 
 

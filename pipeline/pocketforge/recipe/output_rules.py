@@ -68,9 +68,9 @@ def _faults_of_metrics(output: Output, where: str) -> Iterator[Fault]:
         except ValueError as error:
             yield Fault(str(error), at)
             continue
-        if own is not None and own.name in METRICS:
+        if own is not None and METRICS.names(own.name):
             yield Fault(f"{own.name} is a metric of ours: call the function otherwise", at)
-        elif own is None and written in METRICS and written not in known:
+        elif own is None and METRICS.names(written) and written not in known:
             yield Fault(f"{written} is no metric of role {output.role}; it has: {', '.join(known)}", at)
         elif own is None and written not in known:
             yield Fault(f"unknown value {written!r}{suggest(written, known)}", at)
@@ -129,7 +129,7 @@ def rows_of(output: Output) -> dict[str, Metric]:
     """Every metric that is taken of an output and its drop, by name."""
     rows: dict[str, Metric] = {}
     for name in output.metric_names:
-        if name in METRICS:
+        if name in METRICS.ours:
             rows |= {name: METRICS[name], drop_name(name): METRICS[drop_name(name)]}
     for own in output.user_metrics:
         rows |= {own.name: row_of_users(own), drop_name(own.name): drop_of_users(own)}

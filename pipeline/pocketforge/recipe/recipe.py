@@ -253,8 +253,8 @@ class Recipe:
 
     def _fault_metric(self, word: str) -> str:
         """Why a budget cannot be on a metric; empty where it can."""
-        row = METRICS.get(word)
-        if row and row.task and row.task != self.task and not self.outputs:
+        row = None if self.outputs else METRICS.get(word)
+        if row and row.task and row.task != self.task:
             return f"{word} needs task {row.task}; use metric"
         return fault_of_metric(word, self.judged)
 

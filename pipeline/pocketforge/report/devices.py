@@ -8,8 +8,8 @@ from typing import Protocol
 
 from rich.table import Table
 
-from pocketforge.records import TargetRecord
-from pocketforge.registries import DEVICES, PYTORCH
+from pocketforge.records import Report, TargetRecord
+from pocketforge.registries import DEVICES, PYTORCH, DeviceInfo
 
 
 class ShowTables(Protocol):
@@ -20,15 +20,25 @@ class ShowTables(Protocol):
         ...
 
 
-def device_tables(targets: Sequence[TargetRecord]) -> list[Table]:
-    """Those of every kind of device, in the registry's order."""
+def device_tables(report: Report) -> list[Table]:
+    """Those of every kind of device that the report is of, in the registry's order: no other package's code is run."""
     tables: list[Table] = []
-    for via, info in DEVICES.usable().items():
+    for via, info in _kinds_of(report).items():
         if info.tables:
             with DEVICES.calling(via, info.tables):
                 show: ShowTables = resolve_name(info.tables)
-                tables += show(targets)
+                tables += show(report.targets)
     return tables
+
+
+def _kinds_of(report: Report) -> dict[str, DeviceInfo]:
+    """Ours, and those of packages by which something was measured or of which the facts of a target tell."""
+    measured = {each.via for each in report.measurements}
+    told = {about for target in report.targets for about in target.facts.more}
+    rows = {via: DEVICES.if_usable(via) for via in DEVICES.in_order({*DEVICES.ours, *measured})}
+    if told:
+        rows |= {via: info for via, info in DEVICES.usable().items() if info.about in told}
+    return {via: info for via, info in rows.items() if info is not None}
 
 
 def untold_kinds(vias: Collection[str]) -> list[str]:

@@ -73,7 +73,7 @@ def _draw(screen: Screen, report: Report) -> None:
     if report.measurements:
         screen.print()
         screen.print(_measurements(report))
-    for drawn in [*quantization_tables(report.targets, report.agreement), *device_tables(report.targets)]:
+    for drawn in [*quantization_tables(report.targets, report.agreement), *device_tables(report)]:
         screen.print()
         screen.print(drawn)
     for kind in untold_kinds({m.via for m in report.measurements}):

@@ -11,6 +11,7 @@ from pocketforge.errors import PluginFailed
 from pocketforge.plan.steps import Facts, Lane, OnDevice
 from pocketforge.records import TargetFacts
 from pocketforge.registries import DEVICES
+from pocketforge.row_types import type_fault
 from pocketforge.run.walk import Outcome
 
 
@@ -87,4 +88,6 @@ def results_of(lane: Lane, outcome: Outcome, known: Facts) -> dict[str, DeviceRe
             raise PluginFailed(
                 f"devices of kind {on.via}: {place} must give a DeviceResult, found a {type(results[device]).__name__}"
             )
+        if fault := type_fault(results[device]):
+            raise PluginFailed(f"devices of kind {on.via}: {place} gives {fault}", "ask the author of its package")
     return results

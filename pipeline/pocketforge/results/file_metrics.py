@@ -19,7 +19,7 @@ def asked_of_files(recipe: Recipe) -> list[str]:
     """Metrics that say by what function they are taken and that a budget names. What else is installed is not asked:
     a report depends on its recipe."""
     named = dict.fromkeys(budget.metric for budget in recipe.budgets)
-    return [name for name in named if name in METRICS and METRICS[name].taken_by]
+    return [name for name in named if METRICS.names(name) and METRICS[name].taken_by]
 
 
 def file_values(path: Path, metrics: Iterable[str]) -> Iterator[tuple[str, float]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pocketforge.errors import PluginFailed
@@ -17,6 +18,7 @@ from pocketforge.results.devices import DeviceResult, Value
 from pocketforge.results.file_metrics import asked_of_files, file_values, finite
 from pocketforge.results.plugin_words import HINT, check_parts, structured
 from pocketforge.results.scores import values_of
+from pocketforge.row_types import type_fault
 from pocketforge.run.walk import Outcome
 
 
@@ -51,10 +53,11 @@ def measurements_of(
         *(_of_outputs(verified.files["model"], next(iter(verified.runtimes))) if verified else ()),
         *of_devices(lane, model, on_devices),
     ):
+        row = METRICS.if_usable(taken.metric)  # a user's metric has none
         yield Measurement(
             metric=taken.metric,
             value=taken.value,
-            unit=METRICS[taken.metric].unit if taken.metric in METRICS else "",  # of a user's metric
+            unit=row.unit if row else "",
             target=lane.target.name,
             artifact_sha256=model.sha256,
             via=taken.via,
@@ -89,20 +92,30 @@ def _of_outputs(outputs: Measured, runtime: str) -> Iterator[_Taken]:
 def of_devices(lane: Lane, model: Artifact, on_devices: Mapping[str, DeviceResult]) -> Iterator[_Taken]:
     """What each device gave. Raises PluginFailed for what no budget can be judged by: ours give none."""
     for device, result in on_devices.items():
+        timed: set[str] = set()
         for value in result.values:
-            yield _of_device(lane, model, device, value)
+            taken = _of_device(lane, model, device, value)
+            if taken.metric in timed:
+                raise PluginFailed(f"{taken.metric} on {device} is given twice: nothing says which one counts", HINT)
+            if METRICS[taken.metric].place != "outputs":  # of these each output has its own
+                timed.add(taken.metric)
+            yield taken
 
 
 def _of_device(lane: Lane, model: Artifact, device: str, value: Value) -> _Taken:
     via = lane.on[device].via
     plugin = DEVICES.brought_by(via)
     whose = plugin.words if plugin else f"devices of kind {via}"
+    if fault := type_fault(dataclasses.replace(value, value=0.0, samples=())):
+        raise PluginFailed(f"{whose} gives a Value of other types: {fault}", HINT)
     if value.device != device:
         raise PluginFailed(f"{whose}: {value.metric} on {device} is said to be on {value.device!r}", HINT)
     what = f"{whose}: {value.metric} on {value.device}"
     if value.sha256 not in ("", model.sha256):
         found = f"wanted SHA-256 {model.sha256}, found {value.sha256}"
         raise PluginFailed(f"{what} is of another file than that of {lane.target.name}: {found}", HINT)
+    if not isinstance(value.samples, Iterable):
+        raise PluginFailed(f"{what}: samples must be numbers, found {value.samples!r}", HINT)
     samples = tuple(finite(sample, f"{what}: a sample", HINT) for sample in value.samples)
     if value.metric == "latency_ms" and not samples:
         raise PluginFailed(f"{what} has no samples: nothing tells how sure it is", HINT)

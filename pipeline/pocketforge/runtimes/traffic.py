@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from pocketforge.errors import ModelError
-from pocketforge.registries import file_formats
+from pocketforge.registries import file_formats, nearest_formats
 from pocketforge.runtimes.describe import BITS
 
 
@@ -50,7 +50,9 @@ def traffic_of(path: Path) -> dict[str, list[dict[str, object]]]:
 
     Raises ModelError for a format that is not read, or shapes that are not fixed.
     """
-    readers = {suffix: each.traffic for suffix, (_, each) in file_formats().items() if each.traffic}
+    near = nearest_formats()
+    formats = near if path.suffix in near else file_formats()
+    readers = {suffix: each.traffic for suffix, (_, each) in formats.items() if each.traffic}
     if path.suffix not in readers:
         known = ", ".join(readers)
         raise ModelError(f"what the operators of {path.name} move is known for {known}, not for {path.suffix}")
