@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,8 @@ FAULTS: list[tuple[str, str, Callable[[Path], object], str]] = [
     ("yolo", "words", lambda r: write(r / "d/labels/train/1.txt", "cat .5 .5 .4 .1\n"),
      r"line 1 begins with 'cat', not a class number"),
     ("yolo", "no objects at all", all_empty, r"none of .*'s 12 images has an object"),
+    ("yolo", "no file of labels", lambda r: shutil.rmtree(r / "d/labels"),
+     r"no image of .*/d has a file of labels: .*/d/images/.*png would have .*/d/labels/.*txt"),
     ("yolo", "no yaml", lambda r: write(r / "d/data.yaml", "names: [a\n"), r"data\.yaml is not read as YAML: "),
     ("yolo", "a bomb of aliases", lambda r: write(r / "d/data.yaml", "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]\n"),
      r"data\.yaml is not read as YAML: it has aliases"),

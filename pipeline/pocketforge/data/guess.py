@@ -37,7 +37,7 @@ def guess_source(path: Path) -> str:
     raise RecipeError(
         f"no data source reads {path}: {_seen(path)}",
         "say what it is (--data KIND:PLACE, or a function of yours: --data data.py:load); what each kind wants: "
-        "pocketforge docs recipe",
+        "pocketforge docs data",
         [f"{kind}: {message.removeprefix('data.source: ')}" for kind, message in refused.items()],
     )
 
@@ -45,7 +45,7 @@ def guess_source(path: Path) -> str:
 def _kinds(path: Path) -> Iterator[str]:
     """Those that may read it."""
     for kind, info in SOURCES.items():
-        of_folder, of_file = path.is_dir() and info.place == "DIR", path.is_file() and path.suffix == f".{kind}"
+        of_folder, of_file = path.is_dir() and info.place in ("DIR", "PATH"), path.is_file() and path.suffix == f".{kind}"
         if of_folder or of_file:
             yield kind
 
