@@ -146,7 +146,15 @@ def test_what_a_file_gives_that_is_no_such_output_is_told_not_raised() -> None:
     by = judge(output, {"boxes": BOXES, "classes": CLASSES, "crowd": CROWD}, 2)
     faults: dict[str, str] = {}
     assert score(by, {"o": np.full((2, 3, 6), 7.0)}, "the file", faults=faults) == ()
-    assert faults == {"o": 'scores of nms are from 0 to 1, found 7: post = "sigmoid" of the scores'}
+    wanted = "scores of a head are probabilities of its classes, from 0 to 1, found "
+    assert faults["o"].startswith(f"{wanted}7 to 7: put the sigmoid")  # it has no scores whose post could be one
+    # An int8 file rounds 1 to a step of its output, and may come over it.
+    assert len(score(by, {"o": np.full((2, 3, 6), 1.12)}, "the file", faults={})) == 1
+    # Small scores before a sigmoid: those under 0 were taken for padding, and the metrics were of the rest.
+    for value in (-0.5, 1.12):
+        faults = {}
+        assert score(by, {"o": np.full((2, 3, 6), value)}, "the model", check=True, faults=faults) == ()
+        assert faults["o"].startswith(f"{wanted}{value:g} to ")
     apart = Judge((Output("boxes", "b"), Output("scores", "s")), by.targets, NOTHING, "", Path)
     faults = {}
     assert score(apart, {"b": np.zeros((2, 3, 4))}, "the file", faults=faults) == ()  # as if scores were NaN

@@ -141,7 +141,7 @@ def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: 
                 predictions = as_boxes(predictions) if output.role == "boxes" else predictions
             elif output.role == "boxes":
                 by_role = {role: values[each.name] for role, each in group.items() if each.name in values}
-                predictions = detected(group, by_role, about)
+                predictions = detected(group, by_role, about, exact=check)
             else:
                 predictions = processed(output, values[output.name], targets, about)
             if tally is not None:
