@@ -11,8 +11,7 @@ from pocketforge.accuracy.detection import Boxes, check_boxes
 from pocketforge.accuracy.post import About
 from pocketforge.recipe.output import Output, Post
 
-
-# What an int8 file may round a probability by: half a step of its output, which is coarse where boxes in pixels share it.
+# What an int8 file may round a probability by: half a step of its output, coarse where boxes in pixels share it.
 _ROUNDED = 1.0
 
 

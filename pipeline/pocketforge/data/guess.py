@@ -45,8 +45,8 @@ def guess_source(path: Path) -> str:
 def _kinds(path: Path) -> Iterator[str]:
     """Those that may read it."""
     for kind, info in SOURCES.items():
-        of_folder, of_file = path.is_dir() and info.place in ("DIR", "PATH"), path.is_file() and path.suffix == f".{kind}"
-        if of_folder or of_file:
+        of_folder = path.is_dir() and info.place in ("DIR", "PATH")
+        if of_folder or (path.is_file() and path.suffix == f".{kind}"):
             yield kind
 
 
