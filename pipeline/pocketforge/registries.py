@@ -633,7 +633,10 @@ _TABLE_TARGETS = (
     "label", "labels", "mask", "boxes", "classes", "crowd", "keypoints", "areas", "tags", "text", "image", "waveform",
     "value",
 )  # fmt: skip
-_TABLE_INIT = ('columns = { input = ["path"], target = { label = "label" }, split = "split", slices = ["device"] }',)
+_TABLE_INIT = (
+    'columns = { input = ["path"], target = { label = "label" }, split = "split", slices = ["device"] } # of numbers: '
+    'features = ["acc_*"] in place of input, and target = { value = "weight" }',
+)
 _DETECTOR = """\
 [[output]] # the model's only one; of several each has its own, with a name: pocketforge docs outputs
 role = "boxes"

@@ -338,7 +338,23 @@ def test_columns_are_guessed_by_plain_names_only(tmp_path: Path) -> None:
     write(tmp_path / "t.csv", "a,b,c\n1,2,3\n")
     with pytest.raises(ModelError, match="none of them says so by its name: a, b, c") as caught:
         opened(Data("csv:t.csv"), tmp_path)
-    assert "columns = { input" in caught.value.hint
+    assert "columns = { input" in caught.value.hint and 'features = ["…"]' in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        (("sex", "s*"), r"features 'sex' and 's\*' both match column 'sex' of .*t\.csv"),
+        (("*",), r"features '\*' matches column 'score' of .*t\.csv, which is a target"),
+    ],
+)
+def test_features_hold_no_column_twice_and_not_the_answer(tmp_path: Path, features: tuple[str, ...], said: str) -> None:
+    """`s*` of s1, s2 took `sex` a second time, and `*` the target: without a word."""
+    write(tmp_path / "t.csv", "sex,s1,s2,score\n" + "".join(f"{n % 2},{n},{n}.5,{n}\n" for n in range(9)))
+    with pytest.raises(ModelError, match=said):
+        opened(Data("csv:t.csv", columns=Columns(features=features, targets={"value": "score"})), tmp_path)
+    named = Columns(features=("sex", "s[12]"), targets={"value": "score"})
+    assert opened(Data("csv:t.csv", columns=named), tmp_path).sample(3)[0][0].tolist() == [1.0, 3.0, 3.5]
 
 
 def test_numbers_and_features_are_arrays(tmp_path: Path) -> None:
