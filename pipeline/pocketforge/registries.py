@@ -55,7 +55,7 @@ _TRACE = (
 )
 
 STAGES: dict[str, StageInfo] = {
-    "data": StageInfo("pocketforge.stages.data", 3, ("numpy", "pillow", "scikit-learn"), user_code=True),
+    "data": StageInfo("pocketforge.stages.data", 4, ("numpy", "pillow", "scikit-learn"), user_code=True),
     "finetune": StageInfo(
         "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),

@@ -357,6 +357,29 @@ def test_features_hold_no_column_twice_and_not_the_answer(tmp_path: Path, featur
     assert opened(Data("csv:t.csv", columns=named), tmp_path).sample(3)[0][0].tolist() == [1.0, 3.0, 3.5]
 
 
+def test_real_numbers_are_no_class_numbers_and_how_to_say_so_is_told(tmp_path: Path) -> None:
+    """A column `target` is taken for a label: every number became the name of a class, also for a regression."""
+    write(tmp_path / "t.csv", "x,target\n" + "".join(f"{n},{n}.{5 * (n % 2)}\n" for n in range(9)))
+    columns = Columns(features=("x",))
+    said = r"t\.csv line 3 \(target\) has '1\.5', and all classes are numbers: wanted whole ones"
+    with pytest.raises(ModelError, match=said) as caught:
+        opened(Data("csv:t.csv", columns=columns), tmp_path)
+    assert 'target = { value = "…" }' in caught.value.hint
+    named = tuple(f"{n}.{5 * (n % 2)}" for n in range(9))
+    assert opened(Data("csv:t.csv", columns=columns), tmp_path, named).sample(5)[1] == 5
+    write(tmp_path / "t.csv", "x,target\n1,1.5\n2,1.5mm\n3,2\n")
+    assert opened(Data("csv:t.csv", columns=columns), tmp_path).labels == ("1.5", "1.5mm", "2")
+
+
+def test_class_numbers_with_a_point_are_numbers(tmp_path: Path) -> None:
+    """As pandas writes a column with gaps. They were names, sorted as such: 10.0 before 2.0."""
+    write(tmp_path / "t.csv", "text,label\n" + "".join(f"a{n},{n}.0\n" for n in range(12)))
+    source = opened(Data("csv:t.csv"), tmp_path)
+    assert [source.sample(n)[1] for n in range(12)] == list(range(12)) and source.labels == ()
+    with pytest.raises(ModelError, match=r"has the class '0\.0': class number 0, or the name"):
+        opened(Data("csv:t.csv"), tmp_path, ("1.0", "0.0"))
+
+
 def test_numbers_and_features_are_arrays(tmp_path: Path) -> None:
     write(
         tmp_path / "t.csv", "id,acc_x,acc_y,step,label\n" + "".join(f"s{n},{n}.5,{n},{n},{n % 2}\n" for n in range(9))
