@@ -60,7 +60,16 @@ def test_logits() -> None:
     assert found.classes["macro_f1"] == {"0": float(Fraction(2, 3)), "1": 1.0, "2": float(Fraction(2, 3))}
     assert found.metrics["macro_f1"] == float(Fraction(7, 9))
     assert found.metrics["f1_worst_class"] == float(Fraction(2, 3))
-    assert found.metrics["auroc"] == float(mean([Fraction(2, 3), Fraction(1), Fraction(5, 8)]))
+    assert found.metrics["auroc"] == float(mean([Fraction(2, 3), Fraction(1), Fraction(1, 2)]))  # of softmax's shares
+    as_they_are = scored(
+        Output("logits", "o", metrics=metrics, post=Post("none")), scores, label=np.asarray([0, 1, 2, 2])
+    )
+    assert as_they_are.metrics["auroc"] == float(mean([Fraction(2, 3), Fraction(1), Fraction(5, 8)]))
+    # Shares and scores are not guessed where metrics rank them.
+    shares = np.asarray([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
+    said = refused(Output("logits", "o", metrics=("auroc",)), shares, label=np.asarray([0, 1]))
+    assert "auroc rank shares of classes, and its values are all from 0 to 1" in said and 'post = "none"' in said
+    assert scored(Output("logits", "o"), shares, label=np.asarray([0, 1])).metrics["accuracy_top1"] == 1
     assert found.counted == 4
     named = scored(Output("logits", "o"), scores, About(("a", "b", "c")), label=np.asarray([0, 1, 2, 2]))
     assert set(named.classes["macro_f1"]) == {"a", "b", "c"}
