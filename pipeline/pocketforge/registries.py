@@ -55,14 +55,14 @@ _TRACE = (
 )
 
 STAGES: dict[str, StageInfo] = {
-    "data": StageInfo("pocketforge.stages.data", 3, ("numpy", "pillow", "scikit-learn"), user_code=True),
+    "data": StageInfo("pocketforge.stages.data", 4, ("numpy", "pillow", "scikit-learn"), user_code=True),
     "finetune": StageInfo(
         "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),
     "prune": StageInfo("pocketforge.stages.prune", 4, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 3, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "gains": StageInfo("pocketforge.stages.gains", 3, ("torch", "numpy"), _TRACE, user_code=True),
-    "reference": StageInfo("pocketforge.stages.reference", 6, ("torch", "numpy"), _TRACE, user_code=True),
+    "reference": StageInfo("pocketforge.stages.reference", 7, ("torch", "numpy"), _TRACE, user_code=True),
     "layers": StageInfo(
         "pocketforge.stages.layers", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
@@ -83,10 +83,10 @@ STAGES: dict[str, StageInfo] = {
         user_code=True,
     ),
     "export": StageInfo("pocketforge.stages.export", 9, ("torch",), _TRACE),
-    "verify": StageInfo("pocketforge.stages.verify", 7, ("numpy",), user_code=True),
+    "verify": StageInfo("pocketforge.stages.verify", 8, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
-    "verify_device": StageInfo("pocketforge.stages.verify_device", 5, ("numpy",), user_code=True),
+    "verify_device": StageInfo("pocketforge.stages.verify_device", 6, ("numpy",), user_code=True),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
     "count": StageInfo("pocketforge.stages.count", 1, ("numpy", "capstone", "pyelftools")),
     "estimate": StageInfo("pocketforge.stages.estimate", 2, ("numpy", "capstone")),
@@ -643,7 +643,10 @@ _TABLE_TARGETS = (
     "label", "labels", "mask", "boxes", "classes", "crowd", "keypoints", "areas", "tags", "text", "image", "waveform",
     "value",
 )  # fmt: skip
-_TABLE_INIT = ('columns = { input = ["path"], target = { label = "label" }, split = "split", slices = ["device"] }',)
+_TABLE_INIT = (
+    'columns = { input = ["path"], target = { label = "label" }, split = "split", slices = ["device"] } # of numbers: '
+    'features = ["acc_*"] in place of input, and target = { value = "weight" }',
+)
 _DETECTOR = """\
 [[output]] # the model's only one; of several each has its own, with a name: pocketforge docs outputs
 role = "boxes"

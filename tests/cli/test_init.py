@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import re
 import subprocess
 import sys
@@ -295,6 +296,8 @@ def test_of_many_samples_a_hundred_calibrate_and_of_a_handful_all(tmp_path):
         return look(Start("net.py", None, f"imagefolder:{folder}", "classification", Path("r.toml"))).calibration
 
     assert (fitted(200), fitted(8)) == (100, 8)
+    # As many as the rest would be refused as a recipe, and none be written; so `check` tells of too few samples.
+    assert fitted(1) == 8
 
 
 def test_a_folder_that_nothing_reads_is_said_with_what_is_in_it(cli, model, tmp_path, checked):
@@ -308,6 +311,25 @@ def test_a_folder_that_nothing_reads_is_said_with_what_is_in_it(cli, model, tmp_
     assert f"error: no data source reads {folder}: {seen}\n" in done.stderr
     assert f"  imagefolder: {folder} has folders without images: a (4 files passed over: " in done.stderr
     assert "  cifar10: " in done.stderr and "hint: say what it is (--data KIND:PLACE" in done.stderr
+    assert "pocketforge docs data" in done.stderr and "  csv: " in done.stderr
+
+
+def test_folders_of_annotations_and_tables_are_known(cli, model, tmp_path, checked):
+    """Sources that take a file or a folder were never tried: a COCO folder was "no data", and of a table beside its
+    images the images were taken, as the one class that their folder is."""
+    coco = tmp_path / "coco"
+    photos(coco, 2, ("images",))
+    (coco / "annotations").mkdir()
+    images = [{"id": n, "file_name": f"{n}.png", "width": 4, "height": 3} for n in range(2)]
+    objects = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": 0}]
+    told = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]}
+    (coco / "annotations/instances_val.json").write_text(json.dumps(told))
+    done = cli("init", model, "--data", coco)
+    assert done.code == 0 and [each.data.source for each in checked] == ["coco:../coco"], done.stderr
+    table = photos(tmp_path / "table", 2, ("images",))
+    (table / "rows.csv").write_text("path,label\nimages/0.png,a\nimages/1.png,b\n")
+    done = cli("init", model, "--data", table, "--force")
+    assert done.code == 2 and f"{table} can be read as imagefolder:{table} and as csv:{table}\n" in done.stderr
 
 
 def test_what_two_sources_read_is_not_guessed(cli, model, tmp_path, monkeypatch, checked):

@@ -46,17 +46,18 @@ def test_classes(seed: int) -> None:
     assert found["macro_f1"] == pytest.approx(of_each.mean(), abs=1e-12)
     assert found["f1_worst_class"] == pytest.approx(of_each.min(), abs=1e-12)
     assert found["micro_f1"] == pytest.approx(sk.f1_score(labels, answers, average="micro"), abs=1e-12)
-    held = [labels == label for label in there]
-    assert found["auroc"] == pytest.approx(
-        np.mean([sk.roc_auc_score(h, scores[:, k]) for k, h in zip(there, held, strict=True)]), abs=1e-12
+    # Samples are ranked by the share of a class, not by its score.
+    shares = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    for way, of in (("", shares), ("softmax", shares), ("none", scores)):
+        ranked = scored(every("logits", post=way), scores, label=labels).metrics
+        for name, theirs in (("auroc", sk.roc_auc_score), ("average_precision", sk.average_precision_score)):
+            each = [theirs(labels == k, of[:, k].round(12)) for k in there]
+            assert ranked[name] == pytest.approx(np.mean(each), abs=1e-12), (way, name)
+    five = random.normal(size=(150, 5))  # without ties, which softmax's roundings break there
+    whole = torchmetrics("classification").multiclass_auroc(
+        torch.from_numpy(five), torch.from_numpy(labels), num_classes=5
     )
-    assert found["average_precision"] == pytest.approx(
-        np.mean([sk.average_precision_score(h, scores[:, k]) for k, h in zip(there, held, strict=True)]), abs=1e-12
-    )
-    theirs = torchmetrics("classification").multiclass_auroc(
-        torch.from_numpy(scores[:, :5]).softmax(1), torch.from_numpy(labels), num_classes=5, average=None
-    )
-    assert theirs.shape == (5,)
+    assert scored(every("logits"), five, label=labels).metrics["auroc"] == pytest.approx(float(whole), abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,8 @@ FAULTS: list[tuple[str, str, Callable[[Path], object], str]] = [
     ("yolo", "words", lambda r: write(r / "d/labels/train/1.txt", "cat .5 .5 .4 .1\n"),
      r"line 1 begins with 'cat', not a class number"),
     ("yolo", "no objects at all", all_empty, r"none of .*'s 12 images has an object"),
+    ("yolo", "no file of labels", lambda r: shutil.rmtree(r / "d/labels"),
+     r"no image of .*/d has a file of labels: .*/d/images/.*png would have .*/d/labels/.*txt"),
     ("yolo", "no yaml", lambda r: write(r / "d/data.yaml", "names: [a\n"), r"data\.yaml is not read as YAML: "),
     ("yolo", "a bomb of aliases", lambda r: write(r / "d/data.yaml", "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]\n"),
      r"data\.yaml is not read as YAML: it has aliases"),
@@ -335,7 +338,46 @@ def test_columns_are_guessed_by_plain_names_only(tmp_path: Path) -> None:
     write(tmp_path / "t.csv", "a,b,c\n1,2,3\n")
     with pytest.raises(ModelError, match="none of them says so by its name: a, b, c") as caught:
         opened(Data("csv:t.csv"), tmp_path)
-    assert "columns = { input" in caught.value.hint
+    assert "columns = { input" in caught.value.hint and 'features = ["…"]' in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        (("sex", "s*"), r"features 'sex' and 's\*' both match column 'sex' of .*t\.csv"),
+        (("*",), r"features '\*' matches column 'score' of .*t\.csv, which is a target"),
+    ],
+)
+def test_features_hold_no_column_twice_and_not_the_answer(tmp_path: Path, features: tuple[str, ...], said: str) -> None:
+    """`s*` of s1, s2 took `sex` a second time, and `*` the target: without a word."""
+    write(tmp_path / "t.csv", "sex,s1,s2,score\n" + "".join(f"{n % 2},{n},{n}.5,{n}\n" for n in range(9)))
+    with pytest.raises(ModelError, match=said):
+        opened(Data("csv:t.csv", columns=Columns(features=features, targets={"value": "score"})), tmp_path)
+    named = Columns(features=("sex", "s[12]"), targets={"value": "score"})
+    assert opened(Data("csv:t.csv", columns=named), tmp_path).sample(3)[0][0].tolist() == [1.0, 3.0, 3.5]
+
+
+def test_real_numbers_are_no_class_numbers_and_how_to_say_so_is_told(tmp_path: Path) -> None:
+    """A column `target` is taken for a label: every number became the name of a class, also for a regression."""
+    write(tmp_path / "t.csv", "x,target\n" + "".join(f"{n},{n}.{5 * (n % 2)}\n" for n in range(9)))
+    columns = Columns(features=("x",))
+    said = r"t\.csv line 3 \(target\) has '1\.5', and all classes are numbers: wanted whole ones"
+    with pytest.raises(ModelError, match=said) as caught:
+        opened(Data("csv:t.csv", columns=columns), tmp_path)
+    assert 'target = { value = "…" }' in caught.value.hint
+    named = tuple(f"{n}.{5 * (n % 2)}" for n in range(9))
+    assert opened(Data("csv:t.csv", columns=columns), tmp_path, named).sample(5)[1] == 5
+    write(tmp_path / "t.csv", "x,target\n1,1.5\n2,1.5mm\n3,2\n")
+    assert opened(Data("csv:t.csv", columns=columns), tmp_path).labels == ("1.5", "1.5mm", "2")
+
+
+def test_class_numbers_with_a_point_are_numbers(tmp_path: Path) -> None:
+    """As pandas writes a column with gaps. They were names, sorted as such: 10.0 before 2.0."""
+    write(tmp_path / "t.csv", "text,label\n" + "".join(f"a{n},{n}.0\n" for n in range(12)))
+    source = opened(Data("csv:t.csv"), tmp_path)
+    assert [source.sample(n)[1] for n in range(12)] == list(range(12)) and source.labels == ()
+    with pytest.raises(ModelError, match=r"has the class '0\.0': class number 0, or the name"):
+        opened(Data("csv:t.csv"), tmp_path, ("1.0", "0.0"))
 
 
 def test_numbers_and_features_are_arrays(tmp_path: Path) -> None:

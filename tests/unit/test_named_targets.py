@@ -128,6 +128,8 @@ def scenes():
     return Scenes()
 def wrong():
     return [(np.zeros(3), {"a b": 1})] * 30
+def black_and_white():
+    return [(np.full((4, 4, 3), k, np.uint8), {"mask": np.eye(4, dtype=np.uint8) * 255}) for k in range(30)]
 def ragged():
     return [(np.full((4, 4, 3), k, np.uint8), {"value": np.zeros(1 + k % 2)}) for k in range(30)]
 """
@@ -169,6 +171,15 @@ def test_a_name_that_is_none_and_targets_of_unlike_shape_are_said(tmp_path: Path
         folder.mkdir()
         with pytest.raises(ModelError, match=said):
             sampled(folder, source, (Output("regression", "r"),), None)
+
+
+def test_masks_in_which_255_is_all_that_is_drawn_are_refused_whatever_the_source(tmp_path: Path) -> None:
+    """255 is ignored, so nothing but the background was judged, and every answer was right."""
+    with pytest.raises(
+        ModelError, match=r"target 'mask' of all 6 eval samples .* holds no class but 0, and 255"
+    ) as error:
+        sampled(tmp_path, "black_and_white", (Output("segmentation", "m"),), None)
+    assert "mask_values = [0, 255]" in error.value.hint
 
 
 def test_a_task_takes_its_own_of_several_targets(tmp_path: Path) -> None:

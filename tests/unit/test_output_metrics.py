@@ -63,7 +63,16 @@ def test_logits() -> None:
     assert found.classes["macro_f1"] == {"0": float(Fraction(2, 3)), "1": 1.0, "2": float(Fraction(2, 3))}
     assert found.metrics["macro_f1"] == float(Fraction(7, 9))
     assert found.metrics["f1_worst_class"] == float(Fraction(2, 3))
-    assert found.metrics["auroc"] == float(mean([Fraction(2, 3), Fraction(1), Fraction(5, 8)]))
+    assert found.metrics["auroc"] == float(mean([Fraction(2, 3), Fraction(1), Fraction(1, 2)]))  # of softmax's shares
+    as_they_are = scored(
+        Output("logits", "o", metrics=metrics, post=Post("none")), scores, label=np.asarray([0, 1, 2, 2])
+    )
+    assert as_they_are.metrics["auroc"] == float(mean([Fraction(2, 3), Fraction(1), Fraction(5, 8)]))
+    # Shares and scores are not guessed where metrics rank them.
+    shares = np.asarray([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
+    said = refused(Output("logits", "o", metrics=("auroc",)), shares, label=np.asarray([0, 1]))
+    assert "auroc rank shares of classes, and its values are all from 0 to 1" in said and 'post = "none"' in said
+    assert scored(Output("logits", "o"), shares, label=np.asarray([0, 1])).metrics["accuracy_top1"] == 1
     assert found.counted == 4
     named = scored(Output("logits", "o"), scores, About(("a", "b", "c")), label=np.asarray([0, 1, 2, 2]))
     assert set(named.classes["macro_f1"]) == {"a", "b", "c"}
@@ -149,7 +158,15 @@ def test_what_a_file_gives_that_is_no_such_output_is_told_not_raised() -> None:
     by = judge(output, {"boxes": BOXES, "classes": CLASSES, "crowd": CROWD}, 2)
     faults: dict[str, str] = {}
     assert score(by, {"o": np.full((2, 3, 6), 7.0)}, "the file", faults=faults) == ()
-    assert faults == {"o": 'scores of nms are from 0 to 1, found 7: post = "sigmoid" of the scores'}
+    wanted = "scores of a head are probabilities of its classes, from 0 to 1, found "
+    assert faults["o"].startswith(f"{wanted}7 to 7: put the sigmoid")  # it has no scores whose post could be one
+    # An int8 file rounds 1 to a step of its output, and may come over it.
+    assert len(score(by, {"o": np.full((2, 3, 6), 1.12)}, "the file", faults={})) == 1
+    # Small scores before a sigmoid: those under 0 were taken for padding, and the metrics were of the rest.
+    for value in (-0.5, 1.12):
+        faults = {}
+        assert score(by, {"o": np.full((2, 3, 6), value)}, "the model", check=True, faults=faults) == ()
+        assert faults["o"].startswith(f"{wanted}{value:g} to ")
     apart = Judge((Output("boxes", "b"), Output("scores", "s")), by.targets, NOTHING, "", Path)
     faults = {}
     assert score(apart, {"b": np.zeros((2, 3, 4))}, "the file", faults=faults) == ()  # as if scores were NaN

@@ -11,14 +11,22 @@ from pocketforge.accuracy.detection import Boxes, check_boxes
 from pocketforge.accuracy.post import About
 from pocketforge.recipe.output import Output, Post
 
+# What an int8 file may round a probability by: half a step of its output, coarse where boxes in pixels share it.
+_ROUNDED = 1.0
 
-def detected(outputs: Mapping[str, Output], values: Mapping[str, Array], about: About) -> list[Boxes]:
+
+def detected(
+    outputs: Mapping[str, Output], values: Mapping[str, Array], about: About, *, exact: bool = False
+) -> list[Boxes]:
     """Boxes of each sample of a batch. outputs: role → the recipe's; values: role → its values, samples first.
 
-    Raises Unfit for outputs that are no detector's.
+    exact: the values are no file's, whose probabilities may lie a rounding outside of 0 to 1. Raises Unfit for outputs
+    that are no detector's.
     """
     post = outputs["boxes"].post
     corners, scores, classes = _parts(outputs, values, post)
+    if outputs["boxes"].processed == "nms":
+        _check_probabilities(scores, post, 0.0 if exact else _ROUNDED)
     corners = _corners(corners, post, about)
     found = []
     for number in range(len(corners)):
@@ -52,6 +60,18 @@ def _parts(outputs: Mapping[str, Output], values: Mapping[str, Array], post: Pos
     if classes is not None and classes.shape[:2] != boxes.shape[:2]:
         raise Unfit(f"{boxes.shape[1]} boxes and {[1, *classes.shape[1:]]} classes")
     return boxes, scores, classes
+
+
+def _check_probabilities(scores: Array, post: Post, rounded: float) -> None:
+    """Raises Unfit for what nms cannot take. Of a head negative ones too, which would be taken for padding."""
+    least, most = scores.min(initial=0.0), scores.max(initial=0.0)
+    if post.head and (least < -rounded or most > 1 + rounded):
+        raise Unfit(
+            f"scores of a head are probabilities of its classes, from 0 to 1, found {scores.min():g} to {most:g}: put "
+            'the sigmoid (and objectness) into the model, or post = "file.py:function"'
+        )
+    if most > 1 + rounded:
+        raise Unfit(f'scores of nms are from 0 to 1, found {most:g}: post = "sigmoid" of the scores')
 
 
 def _scores(output: Output, scores: Array) -> Array:
@@ -94,8 +114,6 @@ def _of_sample(corners: Array, scores: Array, classes: Array | None) -> Boxes:
 
 def _suppressed(boxes: Boxes, post: Post) -> Boxes:
     """Non-maximum suppression: the surest first; of equally sure ones the first."""
-    if boxes.scores.max(initial=0.0) > 1:
-        raise Unfit(f'scores of nms are from 0 to 1, found {boxes.scores.max():g}: post = "sigmoid" of the scores')
     order = np.argsort(-boxes.scores, kind="stable")
     order = order[boxes.scores[order] >= post.score]
     corners, numbers = boxes.corners[order], boxes.classes[order]

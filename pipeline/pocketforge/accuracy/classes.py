@@ -12,6 +12,7 @@ from pocketforge.accuracy.ranked import auroc, average_precision, equal_error_ra
 
 IGNORED_TAG = -100
 _F1 = ("macro_f1", "micro_f1", "f1_worst_class")
+RANKED = frozenset({"auroc", "average_precision"})
 
 
 class Confusion:
@@ -56,9 +57,9 @@ def _sum(one: Array, other: Array) -> Array:
 class LogitsTally:
     """Scores of exclusive classes, (n, classes), against `label`."""
 
-    def __init__(self, target: str, *, ranked: bool) -> None:
-        """ranked: whether metrics of rankings are wanted, for which all scores are kept."""
-        self.target, self.ranked, self.count, self.top1, self.top5 = target, ranked, 0, 0, 0
+    def __init__(self, target: str, *, ranked: bool, softmax: bool = False) -> None:
+        """ranked: whether metrics of rankings are wanted, for which all scores are kept. softmax: they rank shares."""
+        self.target, self.ranked, self.softmax, self.count, self.top1, self.top5 = target, ranked, softmax, 0, 0, 0
         self.confusion = Confusion()
         self.scores: list[Array] = []
         self.labels: list[Array] = []
@@ -79,7 +80,7 @@ class LogitsTally:
         self.top5 += int((top5 == labels[:, None]).any(1).sum())
         self.confusion.add_numbers(predicted, labels, classes)
         if self.ranked:
-            self.scores.append(scores)
+            self.scores.append(_log_shares(scores) if self.softmax else scores)
             self.labels.append(labels)
 
     def figures(self, wanted: Collection[str]) -> Figures:
@@ -98,6 +99,15 @@ class LogitsTally:
             classes |= ranked.classes
             why |= ranked.why
         return Figures(values, classes, self.count, why)
+
+
+def _log_shares(scores: Array) -> Array:
+    """The logarithm of each row's softmax: in the order of the shares, and not all 1 where they are rounded to it."""
+    exact = np.asarray(scores, np.float64)
+    shifted = exact - exact.max(1, keepdims=True)
+    logarithms: Array = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    # Shares that are equal stay so, whatever the order of their rows' sums.
+    return logarithms.round(12)
 
 
 def rankings(columns: list[tuple[int, Array, Array]]) -> Figures:

@@ -115,9 +115,15 @@ _STEPS: dict[str, Callable[[Output, Array, Mapping[str, Batch], About], Batch]] 
 
 def probabilities_fault(output: Output, least: float, most: float) -> str:
     """Why scores cannot be what the recipe takes them for; empty where they can. least, most: of them all."""
+    inside = least >= 0 and most <= 1
+    if output.role == "logits" and not output.post.type and inside:
+        ranked = " and ".join(name for name in ("auroc", "average_precision") if name in output.metric_names)
+        how = (
+            'as an [[output]] of role logits, post = "none" if they are shares of classes, "softmax" if they are scores'
+        )
+        return f"{ranked} rank shares of classes, and its values are all from 0 to 1: {how}" if ranked else ""
     if output.role not in ("multilabel", "binary"):
         return ""
-    inside = least >= 0 and most <= 1
     if output.processed == "none" and not inside:
         return f'post "none" is for probabilities, found {least:g} to {most:g}: post = "sigmoid"'
     if not output.post.type and inside:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pocketforge.accuracy.base import Array, Figures, Tally, Unfit
 from pocketforge.accuracy.boxes import as_boxes, detected
-from pocketforge.accuracy.classes import BinaryTally, LogitsTally, MultilabelTally, TokensTally
+from pocketforge.accuracy.classes import RANKED, BinaryTally, LogitsTally, MultilabelTally, TokensTally
 from pocketforge.accuracy.detection import BoxesTally
 from pocketforge.accuracy.exact import Value, as_float, loss
 from pocketforge.accuracy.places import KeypointsTally, MaskTally
@@ -134,14 +134,14 @@ def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: 
             stop = min(start + BATCH, judge.targets.count)
             values = {name: np.asarray(answers[name][start:stop]) for name in names}
             targets = {name: judge.targets.batch(name, start, stop) for name in judge.targets.listed}
-            if output.role in ("multilabel", "binary"):
+            if output.role in ("logits", "multilabel", "binary"):
                 least, most = min(least, float(values[output.name].min())), max(most, float(values[output.name].max()))
             if post is not None:
                 predictions = call_post(post, {n: np.asarray(a[start:stop]) for n, a in answers.items()}, whose)
                 predictions = as_boxes(predictions) if output.role == "boxes" else predictions
             elif output.role == "boxes":
                 by_role = {role: values[each.name] for role, each in group.items() if each.name in values}
-                predictions = detected(group, by_role, about)
+                predictions = detected(group, by_role, about, exact=check)
             else:
                 predictions = processed(output, values[output.name], targets, about)
             if tally is not None:
@@ -171,8 +171,9 @@ def tally_of(output: Output) -> Tally:
         threshold = as_logit(threshold)
     match output.role:
         case "logits":
-            ranked = not {"auroc", "average_precision"}.isdisjoint(output.metric_names)
-            return LogitsTally(target, ranked=ranked)
+            # Ranked by each class's share, as in other libraries, unless the recipe says that they are that.
+            softmax = output.post.type in ("", "softmax")
+            return LogitsTally(target, ranked=not RANKED.isdisjoint(output.metric_names), softmax=softmax)
         case "multilabel":
             return MultilabelTally(target, threshold)
         case "binary":

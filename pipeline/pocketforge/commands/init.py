@@ -124,7 +124,8 @@ def _calibration(source: Source) -> tuple[int, str]:
     rest = len(split.calibration) + len(split.train)
     if rest >= 2 * wanted:
         return wanted, ""
-    fitted = min(max(rest // 2, LEAST_CALIBRATION_SAMPLES), rest)
+    # Of fewer than may calibrate `check` tells, with the recipe there to be mended.
+    fitted = max(rest // 2, LEAST_CALIBRATION_SAMPLES)
     return fitted, f"{rest} samples are not evaluated, and half of them are left to train on"
 
 

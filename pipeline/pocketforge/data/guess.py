@@ -37,7 +37,7 @@ def guess_source(path: Path) -> str:
     say = "say what it is (--data KIND:PLACE, or a function of yours: --data data.py:load)"
     raise RecipeError(
         f"no data source reads {path}: {_seen(path)}",
-        "; ".join([say, "what each kind wants: pocketforge docs recipe", *SOURCES.broken()]),
+        "; ".join([say, "what each kind wants: pocketforge docs data", *SOURCES.broken()]),
         [f"{kind}: {message.removeprefix('data.source: ')}" for kind, message in refused.items()],
     )
 
@@ -45,8 +45,8 @@ def guess_source(path: Path) -> str:
 def _kinds(path: Path) -> Iterator[str]:
     """Those that may read it."""
     for kind, info in SOURCES.usable().items():
-        of_folder, of_file = path.is_dir() and info.place == "DIR", path.is_file() and path.suffix == f".{kind}"
-        if of_folder or of_file:
+        of_folder = path.is_dir() and info.place in ("DIR", "PATH")
+        if of_folder or (path.is_file() and path.suffix == f".{kind}"):
             yield kind
 
 

@@ -97,7 +97,8 @@ def of_devices(lane: Lane, model: Artifact, on_devices: Mapping[str, DeviceResul
             taken = _of_device(lane, model, device, value)
             if taken.metric in timed:
                 raise PluginFailed(f"{taken.metric} on {device} is given twice: nothing says which one counts", HINT)
-            if METRICS[taken.metric].place != "outputs":  # of these each output has its own
+            row = METRICS.get(taken.metric)
+            if row is not None and row.place != "outputs":  # of these each output has its own, and a user's is of one
                 timed.add(taken.metric)
             yield taken
 

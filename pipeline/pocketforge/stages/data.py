@@ -14,6 +14,7 @@ from pocketforge.data.arrays_on_disk import create_samples
 from pocketforge.data.dataset import Dataset, Samples, open_dataset
 from pocketforge.data.labels import repeated_names
 from pocketforge.data.preprocess_words import describe
+from pocketforge.data.role_targets import IGNORED_PIXEL
 from pocketforge.data.sequences import prepared_steps, write_steps
 from pocketforge.data.targets import Targets
 from pocketforge.data.targets_on_disk import TargetsWriter
@@ -64,7 +65,26 @@ def _write_named(found: Sequence[object], samples: Samples, out: Path) -> tuple[
     for position, targets in enumerate(found):
         assert isinstance(targets, Targets), "task outputs has targets by name"
         writer.add(targets, samples.name(position))
+    for each in samples.targets:
+        if each.kind == "mask":
+            _check_masks(writer.arrays[each.name], each.name, samples.name(0))
     return writer.write(out)
+
+
+def _check_masks(masks: Sequence[Array], target: str, first: str) -> None:
+    """Raises ModelError where 255 is drawn for all that is shown: it is ignored, and every answer would be right."""
+    seen: set[int] = set()
+    for mask in masks:
+        seen.update(np.unique(mask).tolist())
+        if not seen <= {0, IGNORED_PIXEL}:
+            return
+    if IGNORED_PIXEL in seen:
+        raise ModelError(
+            f"data.source: target {target!r} of all {len(masks)} eval samples ({first!r} …) holds no class but 0, and "
+            f"{IGNORED_PIXEL}, which is ignored: nothing is judged there",
+            f"is it a class? Write in the recipe's [data]: mask_values = [0, {IGNORED_PIXEL}] ({IGNORED_PIXEL} becomes "
+            "class 1); of a function's masks give class numbers",
+        )
 
 
 def _write(samples: Samples, out: Path, name: str, progress: Callable[[int], None]) -> list[object]:

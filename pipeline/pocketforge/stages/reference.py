@@ -18,6 +18,7 @@ from pocketforge import events
 from pocketforge.accuracy.judging import make_judge
 from pocketforge.accuracy.score import Judge, in_words, score
 from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.data.official_splits import some
 from pocketforge.data.sequences import stored_shape
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve, resolver
@@ -330,11 +331,15 @@ def check_labels(outputs: Array, targets: Array, labels: Sequence[str]) -> None:
         )
     if labels and len(labels) != classes:
         raise ModelError(
-            f"the model has {classes} outputs, there are {len(labels)} labels",
+            f"the model has {classes} outputs, there are {len(labels)} labels ({', '.join(some(labels))})",
             "fix data.labels, or build the model with that many classes (model.args)",
         )
     if int(targets.max()) >= classes:
-        raise ModelError(f"the model has {classes} outputs, the data has a label {int(targets.max())}")
+        one = 'one output for real numbers is task = "regression", for yes or no [[output]] role = "binary"'
+        raise ModelError(
+            f"the model has {classes} outputs, the data has a label {int(targets.max())}",
+            one if classes == 1 else "build the model with as many classes (model.args), or correct the labels",
+        )
 
 
 def input_names(inputs: Sequence[InputSpec], arguments: Sequence[str]) -> list[str]:

@@ -69,6 +69,12 @@ def list_yolo(place: Place) -> YoloSet:
                     raise ModelError(f"data.source: {image} is in two splits of {folder}", "an image is in one split")
     if not images:
         raise ModelError(f"data.source: {folder} has no images of a YOLO data set", _HINT)
+    if not any(_labels_file(image, folder).is_file() for image in images):
+        first = min(images)
+        raise ModelError(
+            f"data.source: no image of {folder} has a file of labels: {first} would have {_labels_file(first, folder)}",
+            _HINT,
+        )
     if passed.note():
         notes.append(passed.note())
     ordered = tuple((images[image], image, _labels_file(image, folder)) for image in sorted(images))

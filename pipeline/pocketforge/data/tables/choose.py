@@ -21,7 +21,10 @@ SPLITS = ("split", "subset")
 # As INPUTS, of a tar's parts.
 _ENDINGS = ("jpg", "jpeg", "png", "webp", "wav", "flac", "ogg", "npy", "txt")
 _CLASS = "cls"
-_HINT = 'write in the recipe\'s [data]: columns = { input = ["…"], target = { label = "…" } }'
+_HINT = (
+    'write in the recipe\'s [data]: columns = { input = ["…"], target = { label = "…" } }; of numbers features = ["…"] '
+    'in place of input, and target = { value = "…" }: pocketforge docs data'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Chosen:
 def choose_columns(names: Sequence[str], asked: Columns | None, where: str, notes: list[str]) -> Chosen:
     """Raises ModelError for a column that is not there, and where names leave a doubt."""
     asked = asked or Columns()
-    features = tuple(name for pattern in asked.features for name in _matching(pattern, names, where))
+    features = _features(asked, names, where)
     inputs, targets, split = asked.inputs, dict(asked.targets), asked.split
     guessed = []
     if not inputs and not features:
@@ -96,6 +99,25 @@ def _guess(names: Sequence[str], words: Sequence[str], key: str, where: str) -> 
             f"data.source: which column of {where} is for {key}? {what}: {', '.join(some(list(names), 20))}", _HINT
         )
     return found[0]
+
+
+def _features(asked: Columns, names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Raises ModelError for a column that two of them match, and for a pattern that matches a target, its answer."""
+    whose: dict[str, str] = {}
+    for pattern in asked.features:
+        for name in _matching(pattern, names, where):
+            if name in whose:
+                raise ModelError(
+                    f"data.columns: features {whose[name]!r} and {pattern!r} both match column {name!r} of {where}",
+                    "each column stands in the vector once: name the columns, or make the patterns narrower",
+                )
+            if name != pattern and name in asked.targets.values():
+                raise ModelError(
+                    f"data.columns: features {pattern!r} matches column {name!r} of {where}, which is a target",
+                    "the model would be given the answer: name the columns, or make the pattern narrower",
+                )
+            whose[name] = pattern
+    return tuple(whose)
 
 
 def _matching(pattern: str, names: Sequence[str], where: str) -> list[str]:

@@ -13,6 +13,10 @@ from pocketforge.data.targets import MOST_CLASSES
 from pocketforge.errors import ModelError
 
 _BETWEEN = "|"
+_REAL = (
+    'of real numbers write data.columns.target = { value = "…" }, with task = "regression"; '
+    "if they are names of classes, give data.labels"
+)
 
 
 def several(cell: Cell, *, typed: bool) -> list[Cell]:
@@ -35,7 +39,8 @@ class ClassNames:
         """given: the recipe's order. known: names that the table itself has for its numbers."""
         self._given, self._known, self._where, self._typed = given, known, where, typed
         self._names: set[str] = set()
-        self._first_name = self._first_number = ""
+        self._first_name = self._first_number = self._first_real = ""
+        self._has_words = False
         self._numbers: dict[str, int] = {}
         self._renumbered: list[int] = []
         self.labels: tuple[str, ...] = ()
@@ -47,10 +52,14 @@ class ClassNames:
     def add(self, cell: Cell, where: str) -> None:
         """where: of the record. Raises ModelError for a cell that is neither a name nor a whole number."""
         if isinstance(cell, str):
-            if not self._typed and isinstance(number_in(cell), int):
+            number = None if self._typed else number_in(cell)
+            if isinstance(number, int) or (number is not None and number.is_integer()):
                 self._first_number = self._first_number or where
             else:
                 self._first_name = self._first_name or where
+            if isinstance(number, float) and not number.is_integer():
+                self._first_real = self._first_real or f"{where} has {cell[:60]!r}"
+            self._has_words |= number is None
             self._names.add(cell)
             if len(self._names) > MOST_CLASSES:
                 raise ModelError(
@@ -59,7 +68,10 @@ class ClassNames:
         elif isinstance(cell, int) or (isinstance(cell, float) and cell.is_integer()):
             self._first_number = self._first_number or where
         else:
-            raise ModelError(f"data.source: {where} has the class {str(cell)[:60]!r}: wanted a name or a whole number")
+            raise ModelError(
+                f"data.source: {where} has the class {str(cell)[:60]!r}: wanted a name or a whole number",
+                _REAL if isinstance(cell, float) else "",
+            )
 
     def close(self) -> None:
         """All cells were seen. Raises ModelError where some are names and some numbers."""
@@ -76,6 +88,8 @@ class ClassNames:
                 numbers = numbered(self._known, self._given, self._where)
                 self._renumbered = [numbers[name] for name in self._known]
             return
+        if self._first_real and not self._has_words and not self._given:
+            raise ModelError(f"data.source: {self._first_real}, and all classes are numbers: wanted whole ones", _REAL)
         names = sorted(self._names)
         self._numbers = numbered(names, self._given, self._where)
         self.labels = self._given or check_names(names, self._where)
@@ -83,9 +97,10 @@ class ClassNames:
     def _refuse_two_ways(self) -> None:
         """Cells of digits that are names in the recipe's labels, at another place than the number they are."""
         for name in sorted(self._names):
-            if name in self._given and self._given.index(name) != int(name):
+            number = int(float(name))
+            if name in self._given and self._given.index(name) != number:
                 raise ModelError(
-                    f"data.source: {self._where} has the class {name!r}: class number {int(name)}, or the name that "
+                    f"data.source: {self._where} has the class {name!r}: class number {number}, or the name that "
                     f"data.labels has as class {self._given.index(name)}?",
                     "write other names, or numbers from 0",
                 )
