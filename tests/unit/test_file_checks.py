@@ -151,9 +151,9 @@ def test_a_device_is_held_to_the_host_in_every_output() -> None:
 
 def test_each_output_of_class_scores_is_held_to_the_host_s_classes() -> None:
     """Near in dB and of another class: of several outputs too the default limit is judged, for each by its name."""
-    scores = 50 * normal(20, 1) + np.tile(np.float32([0.01, 0.0, -1000]), (20, 1))
+    scores = 50 * normal(20, 1) + np.tile(np.asarray([0.01, 0.0, -1000], np.float32), (20, 1))
     host = outputs(a=scores, b=normal(20, 4))
-    there = outputs(a=scores + np.float32([-0.02, 0.0, 0.0]), b=host[1].values)
+    there = outputs(a=scores + np.asarray([-0.02, 0.0, 0.0], np.float32), b=host[1].values)
     both = truth(host, "outputs", OutputTable("logits", "a"), OutputTable("logits", "b"))
     limits = device_limits("fp32")
     assert failed(measure_parity(there, host, both), limits) == {"argmax_agreement of a": "0"}
@@ -161,7 +161,7 @@ def test_each_output_of_class_scores_is_held_to_the_host_s_classes() -> None:
 
 
 def test_of_a_sequence_the_last_step_s_class_is_held_to_the_host_s() -> None:
-    host = outputs(a=np.tile(np.float32([[1, 0], [2, 0], [3, 0]]), (20, 1)))
+    host = outputs(a=np.tile(np.asarray([[1, 0], [2, 0], [3, 0]], np.float32), (20, 1)))
     first, last = (host[0].values.copy() for _ in range(2))
     first[0::3], last[2::3] = [[0, 1]], [[0, 1]]
     judged = truth(host, "classification", OutputTable("logits", "a"))
@@ -193,7 +193,7 @@ def test_an_output_that_has_no_metrics_fails_by_its_name(values: np.ndarray, why
 
 def test_boxes_without_their_classes_are_not_judged_as_all_of_class_0() -> None:
     """It would be a perfect detector of one class."""
-    corners = np.tile(np.float32([[1, 1, 5, 5]]), (4, 1, 1))
+    corners = np.tile(np.asarray([[1, 1, 5, 5]], np.float32), (4, 1, 1))
     scores, classes = np.ones((4, 1), np.float32), np.zeros((4, 1), np.float32)
     reference = outputs(boxes=corners, scores=scores, classes=classes)
     targets = {

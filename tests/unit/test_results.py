@@ -72,7 +72,7 @@ def test_a_file_that_answers_nan_is_infinitely_far_from_the_other_and_the_report
 def test_of_sequences_files_are_compared_on_so_many_samples_by_each_one_s_last_class(built: Outcome) -> None:
     files.write(built.entries["reference"].files, Reference(1, 1, {}, 2, (MODEL,), (MODEL,)))
     for name, rows in zip(NAMES, ([[1, 0, 0]] * 4, [[0, 1, 0], [1, 0, 0]] * 2), strict=True):
-        np.save(built.entries[f"verify {name}"].files / "model" / "outputs_0.npy", np.float32(rows))
+        np.save(built.entries[f"verify {name}"].files / "model" / "outputs_0.npy", np.asarray(rows, np.float32))
     told = VerifySpec("onnx", "fp32", False, "classification", Verify(), "AVX2")
     steps = tuple(Step("verify", name, told, {}, f"verify {name}") for name in NAMES)
     (found,) = compare_files(Plan(steps, "data", "reference", tuple(map(lane, NAMES))), built)

@@ -44,7 +44,7 @@ def step(x: np.ndarray, h: np.ndarray) -> Answer:
 
 def over_sequences(x: np.ndarray) -> tuple[Answer, np.ndarray]:
     """What the file on the host answers, and the state that each row began from."""
-    rows = []
+    rows: list[Answer] = []
     for row in range(len(x)):
         h = rows[-1]["h_out"] if row % STEPS else np.zeros((1, 2, 1, 4), np.float32)
         rows.append({**step(x[row : row + 1], h), "h": h})
