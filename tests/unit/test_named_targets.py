@@ -10,14 +10,16 @@ import pytest
 
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.data.geometry import Geometry, stretched
-from pocketforge.data.role_targets import WANTED, checked_targets
+from pocketforge.data.role_targets import WANTED, check_tags, checked_targets
 from pocketforge.data.targets import Targets
 from pocketforge.data.targets_on_disk import stored_targets
 from pocketforge.errors import ModelError
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Sampled
 from pocketforge.recipe import Data, Output, Preprocess
+from pocketforge.recipe.preprocess import InputSteps
 from pocketforge.recipe.roles import ROLES, RoleName
+from pocketforge.recipe.sound_steps import Tokenize
 from pocketforge.specs.data import data_spec
 from pocketforge.stages.data import run
 
@@ -57,6 +59,7 @@ KEYPOINTS = np.asarray([[[1.0, 2.0, 2.0]]])
             {"boxes": BOX + 100, "classes": [1]},
             "lies outside of its image of 40 by 20 pixels (width by height)",
         ),
+        ("boxes", {"boxes": BOX / 40, "classes": [1]}, "0.3: shares of the image's size, not pixels?"),
         ("boxes", {"boxes": BOX * np.nan, "classes": [1]}, "found a coordinate that is NaN or infinite"),
         ("keypoints", {"keypoints": np.zeros((2, 3, 3))}, "found 2 instances: the role's output holds one a sample"),
         ("keypoints", {"keypoints": np.zeros((1, 3, 2))}, "found float64 of shape [1, 3, 2]"),
@@ -83,6 +86,31 @@ def test_a_target_that_fits_no_role_is_said_with_its_sample_and_its_output(
 
 def test_every_kind_of_target_is_told_of() -> None:
     assert {kind for role in ROLES.values() for kind in role.targets} == set(WANTED)
+
+
+def test_an_output_without_a_name_is_not_called_by_none() -> None:
+    spec = data_spec(Data("digits"), 0, "outputs", (Output("segmentation"),))
+    with pytest.raises(ModelError, match=r"has no target 'mask' \(for the output of role segmentation\)"):
+        checked_targets(Targets({"label": 1}), spec.targets, 0, None, "sample '7'")
+
+
+def test_a_text_has_a_tag_for_each_of_its_tokens() -> None:
+    """A tag for each word, where words come apart, was held against the tokens at their places."""
+    texts = (InputSteps((Tokenize("t.json", 6),), "ids"),)
+    ids, right, left = np.arange(6), np.asarray([1, 1, 1, 1, 0, 0]), np.asarray([0, 0, 1, 1, 1, 1])
+    for fits in (4, 6):
+        check_tags(fits, (ids, right), texts, "sample '7'")
+    check_tags(6, (ids, left), texts, "sample '7'")
+    for count, mask, said in (
+        (3, right, "3 tags, and the text 4 tokens"),
+        (7, right, "7 tags"),
+        (4, left, "on the left"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            check_tags(count, (ids, mask), texts, "sample '7'")
+    before = (InputSteps((), "x"), InputSteps((Tokenize("t.json", 6, gives=("mask", "ids")),), "mask"))
+    check_tags(4, (ids, right, ids), before, "sample '7'")
+    check_tags(3, (ids,), (InputSteps((Tokenize("t.json", 6, gives=("ids",)),)),), "nothing says how many there are")
 
 
 def test_no_box_is_no_fault() -> None:

@@ -46,8 +46,8 @@ def check_box(box: tuple[float, float, float, float], size: tuple[int, int], whe
     height, width = size
     if x2 < x1 or y2 < y1:
         raise ModelError(
-            f"data.source: {where} has a box that ends before it begins: {_shown(box)}",
-            "boxes have a width and a height of 0 or more",
+            f"data.source: {where} has a box that ends before it begins: {_shown(box)} (x1 y1 x2 y2)",
+            "boxes have a width and a height of 0 or more; a table's are corners, not x, y, width and height",
         )
     outside = max(-x1, -y1, x2 - width, y2 - height)
     if outside > SLACK_PX:

@@ -15,7 +15,7 @@ from pocketforge.data import open_source
 from pocketforge.data.base import Array, Source, plain_target
 from pocketforge.data.labels import read_labels
 from pocketforge.data.preprocess import About, prepare
-from pocketforge.data.role_targets import checked_targets
+from pocketforge.data.role_targets import check_tags, checked_targets
 from pocketforge.data.split import Split, split_samples
 from pocketforge.data.targets import Targets, class_number, real_target
 from pocketforge.errors import ModelError
@@ -87,7 +87,11 @@ class Samples:
                 bad = int(array.size - np.isfinite(array).sum())
                 raise ModelError(f"{where} has {bad} values that are NaN or infinite in input {number}")
         if self.task == "outputs":
-            return inputs, checked_targets(target, self.targets, self.classes, prepared.geometry, where)
+            targets = checked_targets(target, self.targets, self.classes, prepared.geometry, where)
+            for each in self.targets:
+                if each.kind == "tags":
+                    check_tags(len(targets[each.name]), inputs, self.preprocess, f"{where}: target {each.name!r}")
+            return inputs, targets
         if isinstance(target, Targets):
             target = _only(target, _OF_TASK[self.task], self.task, where)
         if self.task != "classification":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from pocketforge.data.geometry import Geometry
 from pocketforge.data.target_geometry import beside, move
 from pocketforge.data.targets import MOST_CLASSES, Targets, class_number, real_target
 from pocketforge.errors import ModelError
+from pocketforge.recipe.preprocess import Preprocessing, lists_of
 from pocketforge.recipe.roles import TargetName
+from pocketforge.recipe.sound_steps import Tokenize
 from pocketforge.specs.data import WantedTarget
 
 Array = NDArray[Any]
@@ -32,7 +34,7 @@ def checked_targets(
     for each in wanted:
         if each.name not in given:
             raise ModelError(
-                f"{where} has no target {each.name!r} (for output {each.output!r} of role {each.role}), found "
+                f"{where} has no target {each.name!r} (for {_called(each)} of role {each.role}), found "
                 f"{', '.join(given) or 'none'}",
                 f"wanted {WANTED[each.kind]}; or name another target: [[output]] target = …",
             )
@@ -40,15 +42,42 @@ def checked_targets(
             found |= _CHECKS[each.kind](given, each.name, classes if each.labelled else 0)
         except _Unfit as error:
             raise ModelError(
-                f"{where}: target {each.name!r} of output {each.output!r} (role {each.role}): {error}",
+                f"{where}: target {each.name!r} of {_called(each)} (role {each.role}): {error}",
                 f"wanted {WANTED[each.kind]}",
             ) from None
         except ModelError as error:
-            raise ModelError(f"{error.message} (output {each.output!r} of role {each.role})", error.hint) from None
-    wheres = {
-        each.name: f"{where}: target {each.name!r} of output {each.output!r} (role {each.role})" for each in wanted
-    }
+            raise ModelError(f"{error.message} ({_called(each)} of role {each.role})", error.hint) from None
+    wheres = {each.name: f"{where}: target {each.name!r} of {_called(each)} (role {each.role})" for each in wanted}
     return Targets(move(found, {each.name: each.kind for each in wanted}, geometry, wheres))
+
+
+def check_tags(count: int, inputs: Sequence[Array], preprocess: Preprocessing, where: str) -> None:
+    """Raises ModelError where a text becomes another number of tokens than it has tags: they would be of others.
+
+    count: of the tags. inputs: of the model, preprocessed. where: begins the error.
+    """
+    texts = [each for each in lists_of(preprocess) for step in each.step if isinstance(step, Tokenize)]
+    if len(texts) != 1:
+        return
+    (tokenize,) = texts[0].step
+    assert isinstance(tokenize, Tokenize), "tokenize is the only step of its list"
+    first = sum(each.gives for each in lists_of(preprocess)[: lists_of(preprocess).index(texts[0])])
+    length = tokenize.max_length
+    if "mask" not in tokenize.gives or count == length:
+        return
+    mask = inputs[first + tokenize.gives.index("mask")]
+    tokens = int(mask.sum())
+    if count != tokens or not mask[0]:
+        padded = "padding, which is on the left," if not mask[0] else "padding"
+        raise ModelError(
+            f"{where} has {count} tags, and the text {tokens} tokens (special ones counted; {length} with {padded} "
+            "counted)",
+            "wanted a tag for each token, -100 for those that have none (special ones, a word's further parts)",
+        )
+
+
+def _called(wanted: WantedTarget) -> str:
+    return f"output {wanted.output!r}" if wanted.output else "the output"
 
 
 class _Unfit(Exception):
@@ -105,6 +134,10 @@ def _boxes(given: Mapping[str, Array], name: str, classes: int) -> dict[str, Arr
     _want(
         flat.size == 0,
         f"box {_few(flat)} has no area: {_box(boxes[flat[:1]])} (x1 y1 x2 y2, not x y width height)",
+    )
+    _want(
+        boxes.size == 0 or boxes.dtype.kind != "f" or boxes.max() > 1,
+        f"found no coordinate of more than 1, as {_box(boxes[:1])}: shares of the image's size, not pixels?",
     )
     named = beside(name, "classes")
     _want(named in given or len(boxes) == 0, f"there is no target {named!r} with each box's class number")
