@@ -14,10 +14,12 @@ from pocketforge.plugins import Registry
 from pocketforge.recipe import METRICS
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
+from pocketforge.records import Report
 from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, stage_info
-from pocketforge.report.formats import FORMATS, format_of
+from pocketforge.report.formats import FORMATS, format_of, written
 from pocketforge.results.devices import about_of
 from pocketforge.row_types import type_fault
+from pocketforge.runtimes.base import ExportResult, checked_result
 from pocketforge.runtimes.describe import format_of as format_of_file
 
 __all__ = ["site"]
@@ -232,3 +234,22 @@ def test_what_is_known_of_devices_from_outside_has_a_place_of_its_own(site: Site
     assert (about_of("mine"), about_of("adb"), about_of("host")) == ("boxes", "phones", "")
     with pytest.raises(PluginFailed, match="kind of device other: about = 'runtimes' is a fact of every target"):
         about_of("other")
+
+
+def test_a_format_that_gives_no_text_names_its_package(site: Site) -> None:
+    code = "def write(report):\n    return 3\n" + FORMAT.replace('"m"', '"pf_mine"').replace("ENDING", ".mine")
+    site.install("pf-mine", code, "report_formats")
+    with pytest.raises(PluginFailed, match=r"plug-in pf-mine 1\.2: .*: pf_mine:write must give a str, found a int"):
+        written("mine", Report("small", "0" * 64, "PASS", (), (), (), ()))
+
+
+@pytest.mark.parametrize(
+    ("result", "found"),
+    [(None, "a NoneType"), ({"model": "a"}, "a dict"), (ExportResult({"x": "a"}, [], []), "one without a model")],
+)
+def test_an_exporter_that_gives_no_file_names_its_package(site: Site, result: object, found: str) -> None:
+    site.install("pf-mine")
+    with pytest.raises(PluginFailed, match=rf"plug-in pf-mine 1\.2: .*: mine:export must give .* found {found}"):
+        checked_result(result, "mine")
+    right = ExportResult({"model": "a.mine"}, [], [])
+    assert checked_result(right, "mine") is right
