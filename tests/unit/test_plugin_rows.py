@@ -16,12 +16,13 @@ from pocketforge.recipe import METRICS, Data
 from pocketforge.recipe.columns import Columns
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
-from pocketforge.records import HowCompared, Measurement
+from pocketforge.records import HowCompared, Measurement, Report
 from pocketforge.registries import DEVICES, RUNTIMES, SOURCES, stage_info
 from pocketforge.report.budget_words import output_of
-from pocketforge.report.formats import FORMATS, format_of
+from pocketforge.report.formats import FORMATS, format_of, written
 from pocketforge.results.devices import about_of
 from pocketforge.row_types import type_fault
+from pocketforge.runtimes.base import ExportResult, checked_result
 from pocketforge.runtimes.describe import format_of as format_of_file
 
 __all__ = ["site"]
@@ -248,10 +249,29 @@ def test_a_broken_source_that_nobody_names_stops_no_recipe_and_no_guess(site: Si
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecipeError) as nothing:
         guess_source(tmp_path / "empty")
-    assert any("plug-in broken 1.2" in fault for fault in nothing.value.faults)
+    assert "plug-in broken 1.2" in nothing.value.hint
 
 
 def test_a_report_of_a_metric_whose_package_is_broken_is_shown(site: Site) -> None:
     site.install("broken", "raise ImportError('gone')", group="metrics")
     found = Measurement("mine", 1.0, "", "a", "0" * 64, "host", how=HowCompared(60, "r 1", "y"))
     assert output_of(found) == "y"
+
+
+def test_a_format_that_gives_no_text_names_its_package(site: Site) -> None:
+    code = "def write(report):\n    return 3\n" + FORMAT.replace('"m"', '"pf_mine"').replace("ENDING", ".mine")
+    site.install("pf-mine", code, "report_formats")
+    with pytest.raises(PluginFailed, match=r"plug-in pf-mine 1\.2: .*: pf_mine:write must give a str, found a int"):
+        written("mine", Report("small", "0" * 64, "PASS", (), (), (), ()))
+
+
+@pytest.mark.parametrize(
+    ("result", "found"),
+    [(None, "a NoneType"), ({"model": "a"}, "a dict"), (ExportResult({"x": "a"}, [], []), "one without a model")],
+)
+def test_an_exporter_that_gives_no_file_names_its_package(site: Site, result: object, found: str) -> None:
+    site.install("pf-mine")
+    with pytest.raises(PluginFailed, match=rf"plug-in pf-mine 1\.2: .*: mine:export must give .* found {found}"):
+        checked_result(result, "mine")
+    right = ExportResult({"model": "a.mine"}, [], [])
+    assert checked_result(right, "mine") is right

@@ -76,8 +76,11 @@ def written(name: str, report: Report) -> str:
     with FORMATS.calling(name, f"{FORMATS[name].module}:write"):
         text = module.write(report)
     if not isinstance(text, str):
+        plugin = FORMATS.brought_by(name)
         raise PluginFailed(
-            f"report format {name}: {FORMATS[name].module}:write must give a str, found a {type(text).__name__}"
+            f"{plugin.words if plugin else f'report format {name}'}: {FORMATS[name].module}:write must give a str, "
+            f"found a {type(text).__name__}",
+            plugin.hint if plugin else "",
         )
     return text
 

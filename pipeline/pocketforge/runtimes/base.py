@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from pocketforge.errors import PocketforgeError, ToolMissing
+from pocketforge.errors import PluginFailed, PocketforgeError, ToolMissing
 from pocketforge.outcomes.tensors import TensorSpec as TensorSpec
 from pocketforge.recipe.schemes import SCHEMES, SchemeInfo
 from pocketforge.registries import RUNTIMES
@@ -121,6 +121,16 @@ def load_exporter(runtime: str) -> Exporter:
     except ImportError as error:
         raise ToolMissing(f"the {runtime} exporter cannot be imported: {error}", info.install) from error
     return cast(Exporter, exporter)
+
+
+def checked_result(result: object, runtime: str) -> ExportResult:
+    """What `export` gave. Raises PluginFailed for what is no ExportResult with a model's file."""
+    if isinstance(result, ExportResult) and "model" in result.files:
+        return result
+    found = f"one without a model: {result.files}" if isinstance(result, ExportResult) else f"a {type(result).__name__}"
+    plugin = RUNTIMES.brought_by(runtime)
+    whose, hint = (plugin.words, plugin.hint) if plugin else (f"runtime {runtime}", "")
+    raise PluginFailed(f"{whose}: {RUNTIMES[runtime].module}:export must give an ExportResult, found {found}", hint)
 
 
 def output_tensors(program: ExportedProgram, names: Sequence[str]) -> list[TensorSpec]:

@@ -14,7 +14,7 @@ from pocketforge.recipe.input_rules import input_refusal
 from pocketforge.registries import RUNTIMES
 from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.blame import layer_of
-from pocketforge.runtimes.base import ExportRequest, load_exporter
+from pocketforge.runtimes.base import ExportRequest, checked_result, load_exporter
 from pocketforge.specs.export import ExportSpec
 
 
@@ -31,7 +31,7 @@ def run(inputs: Mapping[str, Path], spec: ExportSpec, out: Path, emit: events.Pr
     emit(0.3, "exporting")
     try:
         with RUNTIMES.calling(spec.runtime, f"{RUNTIMES[spec.runtime].module}:export", ours=(Exception,)):
-            result = exporter.export(request, out)
+            result = checked_result(exporter.export(request, out), spec.runtime)
     except (PocketforgeError, OSError):
         raise
     except Exception as error:
