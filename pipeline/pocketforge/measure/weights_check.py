@@ -46,7 +46,7 @@ def check_weights(path: Path, scheme: str, quantized: Path | None) -> list[FileC
 
 
 def _largest_other(file: Description, stored_as: Collection[str]) -> str:
-    """The weight that is stored otherwise and takes the most, in words: often an embedding, which has no int8 kernel."""
+    """The weight that is stored otherwise and takes the most, in words: often an embedding's."""
     others = [weight for weight in file.weights if weight.dtype not in stored_as]
     if not others:
         return ""
