@@ -338,3 +338,7 @@ def test_what_stayed_float_excuses_no_other_layer(tmp_path: Path, stored: int, p
     files.write(tmp_path, Quantized("static_int8", "", layers, (None,)))
     (found,) = check_weights(path, "static_int8", tmp_path)
     assert found.passed == passes and found.found.endswith("(float: big)")
+    # An embedding is none of the layers that a scheme quantizes: what makes the file float is named.
+    files.write(tmp_path, Quantized("static_int8", "", layers[1:], (None,)))
+    (found,) = check_weights(path, "static_int8", tmp_path)
+    assert not found.passed and found.found.endswith("% (the largest other: big [4000] float32)")

@@ -179,6 +179,8 @@ def test_budgets_name_metrics_that_outputs_take() -> None:
     ]
     assert faults(both + budget("metric", 2))[-1].startswith("budget[0]: limit of metric (a.miou) must be")
     assert faults(both, 'metric = "macs"') == ["metric 'macs' is of no output"]
+    (said,) = faults(both, 'metric = "d.miou"')
+    assert said.startswith("metric: no [[output]] is named 'd'")
     assert faults("", 'metric = ""') == ["metric is empty: leave it out for the task's own"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from pathlib import Path
 
 from pocketforge.measure.file_checks import check
@@ -9,7 +11,7 @@ from pocketforge.outcomes import files
 from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.verify import FileCheck
 from pocketforge.recipe.schemes import SCHEMES
-from pocketforge.runtimes.describe import describe
+from pocketforge.runtimes.describe import Description, describe
 
 LEAST_STORED_SHARE = 0.5
 
@@ -20,7 +22,8 @@ def check_weights(path: Path, scheme: str, quantized: Path | None) -> list[FileC
     info = SCHEMES[scheme]
     if not info.stored_as:
         return []
-    bytes_of = describe(path).dtypes
+    described = describe(path)
+    bytes_of = described.dtypes
     total = sum(bytes_of.values())
     stored = sum(bytes_of.get(dtype, 0) for dtype in info.stored_as)
     share = stored / total if total else 0.0
@@ -30,7 +33,9 @@ def check_weights(path: Path, scheme: str, quantized: Path | None) -> list[FileC
     if share >= LEAST_STORED_SHARE or not left_float:
         # Biases and scales are wider.
         wanted = f"at least {LEAST_STORED_SHARE:.0%} of the weights' bytes"
-        return [check(name, wanted, f"{share:.1%}", share >= LEAST_STORED_SHARE)]
+        passed = share >= LEAST_STORED_SHARE
+        other = "" if passed else _largest_other(described, info.stored_as)
+        return [check(name, wanted, f"{share:.1%}{other}", passed)]
     # What stayed float, four bytes a value, does not excuse the rest: of the quantized layers' own weights, a byte a
     # value (half a one of 4 bits), as much has to be there.
     weights = {layer.name: layer.weights for layer in layers if layer.scheme != "fp32"}
@@ -38,3 +43,12 @@ def check_weights(path: Path, scheme: str, quantized: Path | None) -> list[FileC
     wanted = f"at least {LEAST_STORED_SHARE:.0%} of {due:,.0f} bytes, which the quantized layers' weights take"
     found = f"{stored / max(due, 1):.1%} (float: {', '.join(left_float)})"
     return [check(name, wanted, found, stored > 0 and stored >= LEAST_STORED_SHARE * due)]
+
+
+def _largest_other(file: Description, stored_as: Collection[str]) -> str:
+    """The weight that is stored otherwise and takes the most, in words: often an embedding's."""
+    others = [weight for weight in file.weights if weight.dtype not in stored_as]
+    if not others:
+        return ""
+    most = max(others, key=lambda weight: math.prod(weight.shape))
+    return f" (the largest other: {most.name} {list(most.shape)} {most.dtype})"

@@ -127,7 +127,8 @@ class Recipe:
         row = METRICS.get(self.metric)
         if row and row.roles and not self.outputs:
             return f"metric {self.metric!r} is not a metric of task {self.task!r}"
-        return fault_of_metric(self.metric, self.judged) or f"metric {self.metric!r} is of no output"
+        fault = fault_of_metric(self.metric, self.judged)
+        return f"metric: {fault}" if fault else f"metric {self.metric!r} is of no output"
 
     def _needs_a_task(self) -> list[tuple[str, str]]:
         """What goes by one loss or one figure of one output, with its place."""
