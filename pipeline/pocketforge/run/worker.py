@@ -153,8 +153,11 @@ def kill_fork_server() -> None:
     # Its own stop() waits until it has imported everything: tens of seconds on a busy machine.
     pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
     if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
+            # Left for multiprocessing to reap: what is dying still counts as running there, and a stage that starts
+            # in these milliseconds would be told that the server hung up.
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def stage_main(job: Job, pipe: Pipe) -> None:
