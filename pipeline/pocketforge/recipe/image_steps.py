@@ -245,7 +245,6 @@ class Cast:
 
 
 ImageLayout = Literal["NCHW", "NHWC"]
-SoundLayout = Literal["NT", "NCT", "NTF", "NFT", "NCTF", "NCFT"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ import difflib
 import math
 import re
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -22,28 +21,6 @@ _DEEP_KEY = re.compile(
 )
 _LONGEST = 200
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class NameOf(Collection[str]):
-    """Stands in Annotated[str, …]: the word is one of these names, which are asked for when a recipe is read.
-
-    Attributes:
-        known: Gives the names.
-        has: Whether a word is one of them: asked alone, so that packages are looked for only where it is none of ours.
-    """
-
-    known: Callable[[], Iterable[str]]
-    has: Callable[[str], bool]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.known())
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.has(name)
 
 
 class NamesFiles(Protocol):

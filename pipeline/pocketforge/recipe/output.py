@@ -11,7 +11,7 @@ from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.names import check_name, suggest
 from pocketforge.recipe.ranges import COUNT, COUNT_OR_NONE, SHARE, Range, range_faults
 from pocketforge.recipe.roles import ROLES, RoleName, TargetName
-from pocketforge.recipe.target import Verify
+from pocketforge.recipe.target import OutputLimits
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 # Those with settings of their own, and which those are.
@@ -153,11 +153,7 @@ class OwnLimits:
     min_graph_sqnr_db: float | None = None
     max_steps_from_graph: float | None = None
 
-    RANGES: ClassVar[Mapping[str, Range]] = {
-        name: limit
-        for name, limit in Verify.RANGES.items()
-        if name not in ("min_argmax_agreement", "max_accuracy_drop")
-    }
+    RANGES: ClassVar[Mapping[str, Range]] = OutputLimits.RANGES
 
     def __post_init__(self) -> None:
         faults = [Fault(fault) for fault in range_faults(self)]

@@ -102,11 +102,13 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(_has_origin(dict), functools.partial(_exact, wanted=dict))
     converter.register_structure_hook_func(lambda cls: cls == dict[str, float], lambda value, _: _numbers(value))
     converter.register_structure_hook_func(lambda cls: cls == dict[str, str], lambda value, _: _texts(value))
-    converter.register_structure_hook_func(lambda cls: cls == Compress, lambda value, _: _entry(value, converter))
+    converter.register_structure_hook_func(
+        lambda cls: cls == Compress, lambda value, _: _typed(value, KINDS, converter)
+    )
     converter.register_structure_hook_func(
         lambda cls: cls == Preprocessing, lambda value, _: _preprocessing(value, converter)
     )
-    converter.register_structure_hook_func(lambda cls: cls == Step, lambda value, _: _step_of(value, converter))
+    converter.register_structure_hook_func(lambda cls: cls == Step, lambda value, _: _typed(value, STEPS, converter))
     converter.register_structure_hook_func(lambda cls: cls == Device, lambda value, _: _device(value, converter))
     converter.register_structure_hook_factory(_has_origin(tuple), lambda t: _array_hook(t, converter))
     converter.register_structure_hook_factory(dataclasses.is_dataclass, lambda t: _table_hook(t, converter))
@@ -199,13 +201,13 @@ def _texts(value: object) -> dict[str, str]:
     return {name: _exact(text, None, wanted=str) for name, text in _exact(value, None, wanted=dict).items()}
 
 
-def _entry(value: object, converter: cattrs.Converter) -> Compress:
-    """An entry of [[compress]]: its `type` says what else it may hold."""
+def _typed(value: object, kinds: Mapping[str, type[Kind]], converter: cattrs.Converter) -> Kind:
+    """An entry of [[compress]] or [[data.preprocess.step]]: its `type` says what else it may hold."""
     if not isinstance(value, dict):
         raise _wrong("a table", value)
     if "type" not in value:
-        raise WrongTable(Fault(f"missing: one of {', '.join(map(repr, KINDS))}", "type"))
-    return converter.structure(value, _kind(value["type"], KINDS, "type"))
+        raise WrongTable(Fault(f"missing: one of {', '.join(map(repr, kinds))}", "type"))
+    return converter.structure(value, _kind(value["type"], kinds, "type"))
 
 
 def _preprocessing(value: object, converter: cattrs.Converter) -> Preprocessing:
@@ -217,15 +219,6 @@ def _preprocessing(value: object, converter: cattrs.Converter) -> Preprocessing:
     if not isinstance(value, dict) or not {"step", "input"} & set(value):
         return converter.structure(value, Preprocess)
     return (converter.structure(value, InputSteps),)
-
-
-def _step_of(value: object, converter: cattrs.Converter) -> Step:
-    """An entry of [[data.preprocess.step]]: its `type` says what else it may hold."""
-    if not isinstance(value, dict):
-        raise _wrong("a table", value)
-    if "type" not in value:
-        raise WrongTable(Fault(f"missing: one of {', '.join(map(repr, STEPS))}", "type"))
-    return converter.structure(value, _kind(value["type"], STEPS, "type"))
 
 
 def _device(value: object, converter: cattrs.Converter) -> Device:
