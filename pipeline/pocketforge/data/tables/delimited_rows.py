@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pocketforge.data.base import SplitName
-from pocketforge.data.tables.line_records import MOST_LINE_BYTES, LineRecords, Lines, open_table
+from pocketforge.data.tables.line_records import MOST_LINE_BYTES, LineRows, Lines, open_table
 from pocketforge.data.tables.rows import Cell
 from pocketforge.errors import ModelError
 from pocketforge.recipe.columns import Columns
@@ -15,7 +15,7 @@ from pocketforge.recipe.columns import Columns
 _DELIMITERS = (",", ";", "\t")
 
 
-class DelimitedRows:
+class DelimitedRows(LineRows):
     """CSV files that have the columns asked for, in any order.
 
     The delimiter is the one of comma, semicolon and tab that gives the columns asked for, else the most columns.
@@ -30,8 +30,7 @@ class DelimitedRows:
         folder: Path,
         notes: Sequence[str] = (),
     ) -> None:
-        self._records = LineRecords(found)
-        self.notes = notes
+        super().__init__(found, notes)
         csv.field_size_limit(MOST_LINE_BYTES)
         headers = [_header(path, _wanted(asked)) for path in self._records.paths]
         self._names = [names for names, _ in headers]
@@ -41,15 +40,6 @@ class DelimitedRows:
             for _ in self._read(number, (), note=True):
                 pass
         self.parts = self._records.parts(folder)
-
-    def classes(self, column: str) -> tuple[str, ...]:
-        return ()
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def where(self, index: int) -> str:
-        return self._records.where(index)
 
     def scan(self, columns: Sequence[str]) -> Iterator[tuple[Cell, ...]]:
         for number in range(len(self._names)):

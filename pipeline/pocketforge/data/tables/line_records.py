@@ -116,3 +116,20 @@ class LineRecords:
         """A record's file and its number in it."""
         number = bisect_right(self._ends, index)
         return number, index - (self._ends[number - 1] if number else 0)
+
+
+class LineRows:
+    """What tables with a record a line have in common. They say no class names of their own."""
+
+    def __init__(self, found: Sequence[tuple[SplitName | None, Path]], notes: Sequence[str]) -> None:
+        self._records = LineRecords(found)
+        self.notes = notes
+
+    def classes(self, column: str) -> tuple[str, ...]:
+        return ()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def where(self, index: int) -> str:
+        return self._records.where(index)

@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import NoReturn
 
 from pocketforge.data.base import SplitName
-from pocketforge.data.tables.line_records import LineRecords, Lines, open_table
+from pocketforge.data.tables.line_records import LineRows, Lines, open_table
 from pocketforge.data.tables.rows import Cell
 from pocketforge.errors import ModelError
 
 _DEEPEST = 4
 
 
-class ObjectRows:
+class ObjectRows(LineRows):
     """Files of JSON objects. The first one of each file names the columns; another may lack some (its cell is None)."""
 
     typed = True
 
     def __init__(self, found: Sequence[tuple[SplitName | None, Path]], folder: Path, notes: Sequence[str] = ()) -> None:
-        self._records = LineRecords(found)
-        self.notes = notes
+        super().__init__(found, notes)
         names: dict[str, None] = {}
         for number in range(len(found)):
             first = True
@@ -32,15 +31,6 @@ class ObjectRows:
                 first = False
         self.names: Sequence[str] = list(names)
         self.parts = self._records.parts(folder)
-
-    def classes(self, column: str) -> tuple[str, ...]:
-        return ()
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def where(self, index: int) -> str:
-        return self._records.where(index)
 
     def scan(self, columns: Sequence[str]) -> Iterator[tuple[Cell, ...]]:
         for number in range(len(self._records.paths)):
