@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -11,12 +9,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from pocketforge.metrics import parity  # noqa: E402
+from pocketforge.quantization.weighted import op_name  # noqa: E402
 from pocketforge.recipe.quantize import Override, Quantize  # noqa: E402
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-    from pocketforge.quantization.pt2e import quantize_graph
-    from pocketforge.quantization.weighted import op_name
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -45,6 +39,9 @@ def images() -> list[np.ndarray]:
 
 
 def quantized(images, **keys):
+    # ExecuTorch's partitioner comes along: not at every worker's collection.
+    from pocketforge.quantization.pt2e import quantize_graph
+
     net = Wide().eval()
     program = torch.export.export(net, (torch.from_numpy(images[0][:1]),))
     _, unfolded = quantize_graph(program, images, Quantize("static_int8", **keys))

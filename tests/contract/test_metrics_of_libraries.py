@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn import metrics as sk
-from sklearn.datasets import load_digits
 
 from pocketforge.accuracy.library import torchmetrics
 from pocketforge.accuracy.post import About
@@ -19,6 +17,12 @@ from pocketforge.outcomes.accuracy import OutputScore
 from pocketforge.recipe.metrics_of_outputs import metrics_of_role
 from pocketforge.recipe.output import Output, Post
 from pocketforge.recipe.roles import RoleName
+
+
+@pytest.fixture(scope="module")
+def sk() -> Any:
+    """scikit-learn's metrics: a second of imports, not at every worker's collection."""
+    return pytest.importorskip("sklearn.metrics")
 
 
 def scored(output: Output, values: Any, **targets: Any) -> OutputScore:
@@ -34,7 +38,7 @@ SEEDS = range(6)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_classes(seed: int) -> None:
+def test_classes(seed: int, sk: Any) -> None:
     random = np.random.default_rng(seed)
     scores = random.normal(size=(150, 6)).round(1)  # with ties
     labels = random.integers(0, 5, 150)  # the last class never is
@@ -61,7 +65,7 @@ def test_classes(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_labels_and_one_label(seed: int) -> None:
+def test_labels_and_one_label(seed: int, sk: Any) -> None:
     random = np.random.default_rng(seed)
     scores, labels = random.normal(size=(90, 4)).round(1), random.integers(0, 2, (90, 4))
     found = scored(every("multilabel"), scores, labels=labels).metrics
@@ -97,7 +101,7 @@ def test_masks(seed: int) -> None:
     assert found["pixel_accuracy"] == pytest.approx((scores.argmax(1) == mask)[held].mean(), abs=1e-12)
 
 
-def test_values_texts_images_and_sounds() -> None:
+def test_values_texts_images_and_sounds(sk: Any) -> None:
     from scipy import stats
 
     random = np.random.default_rng(0)
@@ -118,7 +122,7 @@ def test_values_texts_images_and_sounds() -> None:
     assert seen["psnr_db"] == pytest.approx(float(psnr), abs=1e-5)
 
 
-def test_nearest_neighbours_and_pairs() -> None:
+def test_nearest_neighbours_and_pairs(sk: Any) -> None:
     from sklearn.neighbors import NearestNeighbors
 
     random = np.random.default_rng(0)
@@ -137,6 +141,8 @@ def test_nearest_neighbours_and_pairs() -> None:
 
 
 def scenes(count: int) -> tuple[list[Any], list[Any]]:
+    from sklearn.datasets import load_digits
+
     """Canvases of 48 by 48 with two to four real digits on them, in quarters: their boxes and classes."""
     digits, random = load_digits(), np.random.default_rng(0)
     boxes, classes = [], []

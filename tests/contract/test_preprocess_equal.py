@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -19,9 +21,14 @@ from pocketforge.data.split import Split
 from pocketforge.recipe.image_steps import Cast, CenterCrop, Color, Layout, Normalize, Pad, Resize, Scale
 from pocketforge.recipe.preprocess import InputSteps, Preprocess
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
-importlib.import_module("torchvision_ops").usable_torchvision()
-transforms = importlib.import_module("torchvision.transforms")
+
+@functools.cache
+def transforms() -> ModuleType:
+    """torchvision's, which takes seconds to import: not at every worker's collection."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
+    importlib.import_module("torchvision_ops").usable_torchvision()
+    return importlib.import_module("torchvision.transforms")
+
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RNG = np.random.default_rng(0)
@@ -43,12 +50,12 @@ def done(image: np.ndarray, *steps) -> np.ndarray:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_imagenets_usual_steps_are_torchvisions_to_the_bit(size):
     image = photo(*size)
-    theirs = transforms.Compose(
+    theirs = transforms().Compose(
         [
-            transforms.Resize(256),
-            transforms.CenterCrop(224),
-            transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
+            transforms().Resize(256),
+            transforms().CenterCrop(224),
+            transforms().ToTensor(),
+            transforms().Normalize(MEAN, STD),
         ]
     )(Image.fromarray(image))
     ours = done(
@@ -62,13 +69,13 @@ def test_imagenets_usual_steps_are_torchvisions_to_the_bit(size):
 def test_resize_and_crop_of_pil_images_are_torchvisions_to_the_bit(size, filter_):
     image = photo(*size)
     way = {"area": "box"}.get(filter_, filter_)
-    mode = transforms.InterpolationMode(way)
+    mode = transforms().InterpolationMode(way)
     crop = 29
     for ours, theirs in (
-        (Resize(shorter=37, filter=filter_), transforms.Resize(37, mode)),
-        (Resize(size=(45, 33), filter=filter_), transforms.Resize((45, 33), mode)),
+        (Resize(shorter=37, filter=filter_), transforms().Resize(37, mode)),
+        (Resize(size=(45, 33), filter=filter_), transforms().Resize((45, 33), mode)),
     ):
-        wanted = transforms.CenterCrop(crop)(theirs(Image.fromarray(image)))
+        wanted = transforms().CenterCrop(crop)(theirs(Image.fromarray(image)))
         assert np.array_equal(done(image, ours, CenterCrop((crop, crop))), np.asarray(wanted))
 
 
@@ -77,7 +84,7 @@ def test_pad_bgr_and_grayscale_are_torchvisions_and_pillows(size):
     image, picture = photo(*size), Image.fromarray(photo(*size))
     picture = Image.fromarray(image)
     for mode in ("constant", "edge", "reflect"):
-        wanted = transforms.Pad((3, 1, 2, 4), fill=114, padding_mode=mode)(picture)
+        wanted = transforms().Pad((3, 1, 2, 4), fill=114, padding_mode=mode)(picture)
         assert np.array_equal(done(image, Pad(by=(3, 1, 2, 4), mode=mode, value=(114.0,))), np.asarray(wanted))
     assert np.array_equal(done(image, Color("grayscale"))[:, :, 0], np.asarray(picture.convert("L")))
     assert np.array_equal(done(image, Color("bgr")), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
@@ -144,7 +151,7 @@ def test_pils_resize_is_within_two_levels_of_torchvisions_on_tensors():
     """The difference that docs/preprocessing.md names, for who trained with tensors."""
     image = photo(333, 500)
     tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
-    theirs = transforms.Resize((97, 97), antialias=True)(tensor).numpy().transpose(1, 2, 0)
+    theirs = transforms().Resize((97, 97), antialias=True)(tensor).numpy().transpose(1, 2, 0)
     assert np.abs(done(image, Resize(size=(97, 97))).astype(int) - theirs).max() <= 2
 
 
@@ -190,8 +197,13 @@ def test_every_kind_of_image_file_goes_through_imagenets_list_as_through_torchvi
     )  # fmt: skip
     dataset = Dataset(source, Split((), (), tuple(range(6))), (InputSteps(steps),), ("x",), "classification")
     found = {dataset.eval.name(k): inputs[0] for k, (inputs, _) in enumerate(dataset.eval)}
-    usual = transforms.Compose(
-        [transforms.Resize(36), transforms.CenterCrop(32), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    usual = transforms().Compose(
+        [
+            transforms().Resize(36),
+            transforms().CenterCrop(32),
+            transforms().ToTensor(),
+            transforms().Normalize(MEAN, STD),
+        ]
     )
     for name, array in found.items():
         if "deep" not in name:
