@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pocketforge.devices.host import environment_of_another_processor
 from pocketforge.devices.profile_files import load_any
 from pocketforge.devices.x86 import qemu
 from pocketforge.devices.x86.device import player
@@ -84,7 +85,8 @@ def play(release: Any, folder: Path, start: list[str]) -> Played:
     order, targets = order_of(release, folder)
     (folder / "order.json").write_text(json.dumps(order), encoding="utf-8")
     argv = [*start, sys.executable, str(HERE / "on_a_processor.py"), str(folder / "order.json")]
-    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=600, check=False)
+    env = environment_of_another_processor()
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=600, check=False, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     answers = {name: np.load(folder / f"{name}.npy") for name in FILES}
     return Played(answers, targets, json.loads((folder / "sums.json").read_text(encoding="utf-8")))

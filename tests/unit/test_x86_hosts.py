@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from pocketforge.devices.emulator import qemu_binary
+from pocketforge.devices.host import environment_of_another_processor
 from pocketforge.devices.kernels import kernels_here, kernels_of
 from pocketforge.devices.profile_files import find_profile, load_any, load_profile, shipped_profiles
 from pocketforge.devices.profiles import Status
@@ -45,6 +47,15 @@ def host(name: str) -> X86Host:
     found = load_any(name)
     assert isinstance(found, X86Host)
     return found
+
+
+@pytest.mark.parametrize("name", ["OPENBLAS_CORETYPE", "QEMU_CPU", "ATEN_CPU_CAPABILITY", "NPY_ENABLE_CPU_FEATURES"])
+def test_another_processor_is_not_told_of_this_one_s_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OPENBLAS_CORETYPE=Haswell in the shell ended every file on x86-sse4 with an illegal instruction."""
+    monkeypatch.setenv(name, "Haswell")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    found = environment_of_another_processor()
+    assert name not in found and found["OPENBLAS_NUM_THREADS"] == "1" and found["PATH"] == os.environ["PATH"]
 
 
 @pytest.mark.parametrize("name", shipped_hosts())

@@ -21,6 +21,12 @@ from pocketforge.registries import runtime_of
 
 RUNNER = Path(__file__).parents[1] / "runtimes" / "sessions" / "runner.py"
 TIMEOUT_S = 1800
+# What names of variables begin with that say what qemu emulates, or which kernels libraries take: OpenBLAS (NumPy's),
+# NumPy itself, MKL, oneDNN, PyTorch, glibc.
+OF_THIS_PROCESSOR = (
+    "QEMU_", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES", "MKL_ENABLE_INSTRUCTIONS",
+    "MKL_DEBUG_CPU_TYPE", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "GLIBC_TUNABLES",
+)  # fmt: skip
 
 
 def session_file(session: str) -> str:
@@ -73,10 +79,7 @@ def run(
         order.write_text(json.dumps(_order(request), default=os.fspath), encoding="utf-8")
         # -I: neither the user's folder nor PYTHONPATH decides what the runtime sees.
         argv = [*under.start, python, "-I", os.fspath(RUNNER), os.fspath(order), os.fspath(answer)]
-        # QEMU_CPU and the like would change what is emulated.
-        inherited = {
-            name: value for name, value in os.environ.items() if not (under.start and name.startswith("QEMU_"))
-        }
+        inherited = environment_of_another_processor() if under.start else dict(os.environ)
         environment = {**inherited, "OMP_NUM_THREADS": str(request.threads), "TF_CPP_MIN_LOG_LEVEL": "2"}
         if under.memory_limit_bytes:
             code, stderr = _watched(argv, environment, request.model.name, under, timeout_s)
@@ -90,6 +93,14 @@ def run(
             what = f"the {runtime} runtime on {request.model.name}{on}"
             raise ToolFailed([what], code or 1, _without_frames(stderr))
         return _answer(json.loads(answer.read_text(encoding="utf-8")))
+
+
+def environment_of_another_processor() -> dict[str, str]:
+    """This process's, without what names kernels for the processor here, or another to emulate.
+
+    NumPy's OpenBLAS with OPENBLAS_CORETYPE=Haswell ends with an illegal instruction on an emulated Nehalem.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith(OF_THIS_PROCESSOR)}
 
 
 def _order(request: RunRequest) -> dict[str, object]:
