@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -29,63 +32,80 @@ def list_devices(as_json: bool) -> None:
 
     Each with its state, and what to do where it cannot be used.
     """
+    rows = [*_places(), *_phones()]
+    if as_json:
+        # Only phones have a problem of their own beside their state.
+        print_json([{k: v for k, v in dataclasses.asdict(row).items() if v is not None} for row in rows])
+        return
+    for row in rows:
+        echo(f"{row.name:<16} {row.kind:<12} {row.state}")
+        echo(f"{'':<16} {row.what}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What files can run on, and whether they can now.
+
+    Attributes:
+        name: As commands take it; a phone's serial.
+        kind: What it is: "device", "environment", "phone"; "phones" where there is none.
+        state: "ready", or what is in the way and what to do.
+        what: Where or which it is.
+        problem: A phone's, in a word; "" when ready. None for everything else.
+        fix: What to do about the problem. None for everything else.
+    """
+
+    name: str
+    kind: str
+    state: str
+    what: str
+    problem: str | None = None
+    fix: str | None = None
+
+
+def _places() -> Iterator[Place]:
+    """The host, and what `device setup` sets up."""
     from pocketforge.devices import legacy
     from pocketforge.devices.emulator import parts
     from pocketforge.devices.x86 import qemu
     from pocketforge.facts.gather import host_identity
 
-    ready = legacy.legacy_python()
-    rows = [
-        {"name": "host", "kind": "device", "state": "ready", "what": host_identity()},
-        {
-            "name": "tflite-runtime",
-            "kind": "environment",
-            "state": "ready" if ready else "not set up: pocketforge device setup tflite-runtime",
-            "what": f"{', '.join(legacy.REQUIREMENTS)} in {legacy.legacy_folder()}",
-        },
-        {"name": "emulator", "kind": "device", "state": "ready", "what": f"ARM CPUs, in {parts.emulator_folder()}"},
-    ]
+    yield Place("host", "device", "ready", host_identity())
+    state = "ready" if legacy.legacy_python() else "not set up: pocketforge device setup tflite-runtime"
+    yield Place("tflite-runtime", "environment", state, f"{', '.join(legacy.REQUIREMENTS)} in {legacy.legacy_folder()}")
     try:
-        emulator = parts.installed()
-        rows[-1]["what"] = f"ARM CPUs by qemu {emulator.qemu_version}, in {parts.emulator_folder()}"
+        what = f"ARM CPUs by qemu {parts.installed().qemu_version}, in {parts.emulator_folder()}"
+        yield Place("emulator", "device", "ready", what)
     except PocketforgeError as error:
-        rows[-1]["state"] = f"{error.message}: {error.hint}"
-    rows.append({"name": qemu.NAME, "kind": "device", "state": "ready", "what": f"x86 hosts, in {qemu.folder()}"})
+        missing = f"{error.message}: {error.hint}"
+        yield Place("emulator", "device", missing, f"ARM CPUs, in {parts.emulator_folder()}")
     try:
         part = qemu.installed()
-        rows[-1]["what"] = f"x86 hosts by qemu {part.version}, in {part.folder}"
+        yield Place(qemu.NAME, "device", "ready", f"x86 hosts by qemu {part.version}, in {part.folder}")
     except PocketforgeError as error:
-        rows[-1]["state"] = f"{error.message}: {error.hint}"
-    rows += _phones()
-    if as_json:
-        print_json(rows)
-        return
-    for row in rows:
-        echo(f"{row['name']:<16} {row['kind']:<12} {row['state']}")
-        echo(f"{'':<16} {row['what']}")
+        yield Place(qemu.NAME, "device", f"{error.message}: {error.hint}", f"x86 hosts, in {qemu.folder()}")
 
 
-def _phones() -> list[dict[str, str]]:
+def _phones() -> list[Place]:
     """Those that adb knows of, by serial; or one row that says why there are none."""
     from pocketforge.devices import phones
 
-    row = {"name": "adb", "kind": "phones"}
     try:
         listed = phones.list_phones()
     except PocketforgeError as error:
-        return [{**row, "state": f"no phones: {error.message}", "what": error.hint}]
+        return [Place("adb", "phones", f"no phones: {error.message}", error.hint)]
     if not listed:
         how = "plug one in with USB debugging on (Settings > Developer options), or: adb connect HOST:PORT"
-        return [{**row, "state": "no phones are connected", "what": how}]
+        return [Place("adb", "phones", "no phones are connected", how)]
     return [
-        {
-            "name": phone.serial,
-            "kind": "phone",
-            "state": f"{phone.problem}: {phone.fix}" if phone.problem else "ready",
-            "what": phone.about.get("model", "").replace("_", " ") or "of unknown model",
-            "problem": phone.problem,
-            "fix": phone.fix,
-        }
+        Place(
+            name=phone.serial,
+            kind="phone",
+            state=f"{phone.problem}: {phone.fix}" if phone.problem else "ready",
+            what=phone.about.get("model", "").replace("_", " ") or "of unknown model",
+            problem=phone.problem,
+            fix=phone.fix,
+        )
         for phone in listed
     ]
 
