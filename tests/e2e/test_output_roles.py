@@ -105,7 +105,7 @@ def test_a_head_for_every_role_passes(built: Built) -> None:
 
 
 def test_every_role_is_pruned_by_its_loss_and_trained_again(built: Built) -> None:
-    """The fixed features lose a quarter by what all heads' losses say, and come back with the whole model to learn from."""
+    """The features lose a quarter by what all heads say, and come back with the whole model to learn from."""
     pruned = files.read(built.of("prune"), PruneOutcome)
     assert isinstance(pruned.report, ChannelsReport)
     assert {layer.name: layer.after for layer in pruned.report.layers} == {"features": 296}
