@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -181,7 +182,7 @@ def test_every_output_is_trained_by_its_own_targets_and_weight() -> None:
     assert again == history  # to the bit
     # The metric of the recipe, of the same model, by the accuracy room: as counted by hand.
     batch = gathered(samples())
-    standard = standard_for(ROLES.names, TWO, "outputs", "kind.accuracy_top1", ABOUT, lambda path: path)
+    standard = standard_for(ROLES.names, TWO, "outputs", "kind.accuracy_top1", ABOUT, Path)
     kinds = module(batch[0][0])["kind"].argmax(1)
     share = float((kinds == torch.stack(list(batch[1].columns["label"]))).float().mean())
     assert standard.value(module, [batch]) == pytest.approx(share)
@@ -304,7 +305,7 @@ def test_nan_never_wins() -> None:
         broken.weight.fill_(math.nan)
     assert top1(broken, [((x,), torch.zeros(3, dtype=torch.int64))]) == 0
     output = Output("logits", "y")
-    standard = standard_for(["y"], (output,), "outputs", "accuracy_top1", ABOUT, lambda path: path)
+    standard = standard_for(["y"], (output,), "outputs", "accuracy_top1", ABOUT, Path)
     answered = [(torch.full((2, 3), math.nan), named_targets({"label": [np.int64(0), np.int64(0)]}))]
     assert math.isnan(standard.value_of(answered, strict=False))
     with pytest.raises(ModelError, match="it answers NaN"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pocketforge.commands.check import losses_in_words
 from pocketforge.errors import RecipeError
 from pocketforge.facts.versions import our_libraries
 from pocketforge.plan.lanes import make_plan
@@ -238,6 +239,12 @@ NONE_OF_ITS_OWN = "compress[0] (finetune) goes by losses, and role"
 def test_a_loss_that_cannot_be_is_named(tables: str, at: str, says: str) -> None:
     (fault,) = [each for each in faults(tables + FINETUNE) if each.startswith(f"{at}:")]
     assert says in fault
+
+
+def test_check_says_what_trains_each_output() -> None:
+    both = output("a", "logits") + output("b", "image", 'loss = { type = "mse", weight = 2 }')
+    assert losses_in_words(recipe(both + FINETUNE)) == ("a cross_entropy", "b mse × 2")
+    assert losses_in_words(recipe(both)) == ()
 
 
 def test_a_detector_is_trained_by_the_user_s_loss_of_its_boxes() -> None:

@@ -51,11 +51,11 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all
         model,
         (*facts.data_notes, *sampled.notes),
         tuple(target.name for target in recipe.targets),
-        _losses(recipe),
+        losses_in_words(recipe),
     )
 
 
-def _losses(recipe: Recipe) -> tuple[str, ...]:
+def losses_in_words(recipe: Recipe) -> tuple[str, ...]:
     """What each output is trained by, where the recipe trains outputs with roles by their own losses."""
     if recipe.task != "outputs" or not any(recipe.going_by_losses()):
         return ()

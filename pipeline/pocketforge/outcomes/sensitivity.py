@@ -49,7 +49,7 @@ class SensitivityOutcome:
     Attributes:
         metric: The recipe's, by which models are judged: `NAME` or `OUTPUT.NAME`.
         better: Which of its values are.
-        relative: Whether what a cut costs is a share of the baseline: of errors and decibels, not of shares.
+        relative: Whether what a cut costs is a share of the baseline: of errors and decibels, not of shares and rates.
         baseline: The whole model.
         samples: How many samples all figures are means over.
         ratios: The share of a layer's channels that was cut, 0 to 1, in rising order.

@@ -110,8 +110,8 @@ def measure(
 
 
 def _is_share(row: Metric) -> bool:
-    """Whether a drop of .01 means as much at any value: of shares and correlations, not of errors and decibels."""
-    return row.limits.low >= -1 and row.limits.high <= 1
+    """Whether a drop of .01 means as much at any value: of shares, rates, correlations, not of errors and decibels."""
+    return row.counted or (row.limits.low >= -1 and row.limits.high <= 1)
 
 
 def choose_ratios(study: SensitivityOutcome, max_accuracy_drop: float) -> dict[str, float]:
