@@ -261,7 +261,12 @@ def test_a_detector_is_trained_by_the_user_s_loss_of_its_boxes() -> None:
     ("tables", "settings", "says"),
     [
         (output("a", "regression") + output("b", "image"), "label_smoothing = 0.1", "is of loss cross_entropy, which"),
-        (output("a", "logits") + output("b", "image"), 'distill = { method = "dkd" }', "dkd is for role logits alone"),
+        (
+            output("a", "logits") + output("b", "image"),
+            'distill = { method = "dkd" }',
+            "dkd is for one output of role logits",
+        ),
+        (output("a", "logits") + output("b", "logits"), 'distill = { method = "dkd" }', "found logits, logits: use kd"),
         (output("a", "state"), 'distill = { }\nloss = "m.py:f"', "no output can be learnt from a teacher"),
     ],
 )

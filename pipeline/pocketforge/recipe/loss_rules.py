@@ -9,6 +9,7 @@ from pocketforge.recipe.faults import Fault
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.output_loss import UNTRAINED
 from pocketforge.recipe.roles import ROLES
+from pocketforge.recipe.target import Target
 from pocketforge.recipe.user_words import user_code
 
 # What is left out of distillation whatever it is held against: nothing of it can be learnt.
@@ -61,6 +62,19 @@ def faults_of_dropped(outputs: Sequence[Output]) -> Iterator[Fault]:
             yield Fault(unread, f"output[{index}].loss")
 
 
+def faults_of_schemes(targets: Sequence[Target], outputs: Sequence[Output]) -> Iterator[Fault]:
+    """Schemes that cannot be of outputs with roles."""
+    dropped = [output.name for output in outputs if not output.keep]
+    for index, target in enumerate(targets):
+        info, where = target.quantize.info, f"target[{index}].quantize"
+        if info.studies_layers:
+            one = "searches by one task: it needs task classification or regression"
+            yield Fault(f"scheme {target.quantize.scheme} {one}", where)
+        if info.is_trained and dropped:
+            whole = f"{target.quantize.scheme} trains the whole graph, with output {dropped[0]!r} of keep = false"
+            yield Fault(f"{whole}: leave it out in forward()", where)
+
+
 def taught(outputs: Sequence[Output]) -> tuple[Output, ...]:
     """Those that learn from a teacher's: real numbers, and not what goes into the next call."""
     return tuple(
@@ -80,6 +94,6 @@ def faults_of_training(entry: Finetune, outputs: Sequence[Output], where: str) -
     learning = taught(outputs)
     if not learning:
         yield Fault(f"distill: no output can be learnt from a teacher (roles {', '.join(_NOT_TAUGHT)})", where)
-    others = sorted({each.role for each in learning if each.role != "logits"})
-    if distill.method == "dkd" and others:
-        yield Fault(f"distill: method dkd is for role logits alone, found {', '.join(others)}: use kd", where)
+    roles = [each.role for each in learning]
+    if distill.method == "dkd" and roles != ["logits"]:
+        yield Fault(f"distill: method dkd is for one output of role logits, found {', '.join(roles)}: use kd", where)

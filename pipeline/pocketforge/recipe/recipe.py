@@ -18,7 +18,13 @@ from pocketforge.recipe.device import (
 )
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.input_rules import faults_of_inputs
-from pocketforge.recipe.loss_rules import faults_of_dropped, faults_of_losses, faults_of_training, goes_by_losses
+from pocketforge.recipe.loss_rules import (
+    faults_of_dropped,
+    faults_of_losses,
+    faults_of_schemes,
+    faults_of_training,
+    goes_by_losses,
+)
 from pocketforge.recipe.metric import Metric, Task
 from pocketforge.recipe.metrics_of_outputs import metrics_of_role
 from pocketforge.recipe.model import Model
@@ -112,7 +118,7 @@ class Recipe:
         if self.task == "outputs":
             because = next(self.going_by_losses(), "")
             faults += faults_of_losses(self.outputs, because) if because else []
-            faults += self._fault_schemes()
+            faults += faults_of_schemes(self.targets, self.outputs)
         if self.compress and self.model.definition.endswith(".pt2"):
             faults.append(Fault("a .pt2 is a traced graph and cannot be changed: give the .py definition", "compress"))
         return faults
@@ -151,20 +157,6 @@ class Recipe:
             quantize = target.quantize
             if (quantize.info.is_trained or quantize.finetune is not None) and not quantize.settings.loss:
                 yield f"target[{index}] ({quantize.scheme})"
-
-    def _fault_schemes(self) -> Iterator[Fault]:
-        """Schemes that cannot be of outputs with roles."""
-        dropped = [output.name for output in self.outputs if not output.keep]
-        for index, target in enumerate(self.targets):
-            info, where = target.quantize.info, f"target[{index}].quantize"
-            if info.studies_layers:
-                one = (
-                    f"scheme {target.quantize.scheme} searches by one task: it needs task classification or regression"
-                )
-                yield Fault(one, where)
-            if info.is_trained and dropped:
-                whole = f"{target.quantize.scheme} trains the whole graph, with output {dropped[0]!r} of keep = false"
-                yield Fault(f"{whole}: leave it out in forward()", where)
 
     def _fault_compress(self) -> list[Fault]:
         faults: list[Fault] = []
