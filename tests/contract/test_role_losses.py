@@ -186,6 +186,12 @@ def test_every_output_is_trained_by_its_own_targets_and_weight() -> None:
     kinds = module(batch[0][0])["kind"].argmax(1)
     share = float((kinds == torch.stack(list(batch[1].columns["label"]))).float().mean())
     assert standard.value(module, [batch]) == pytest.approx(share)
+    # Labels are the first output's that has classes, not the judged one's.
+    both = (Output("logits", "kind"), Output("sequence", "size"))
+    texts = standard_for(("kind", "size"), both, "outputs", "size.cer", ABOUT, Path)
+    held = named_targets({"label": [np.int64(0)], "text": [np.array("a")]})
+    with pytest.raises(ModelError, match="it scores 3 letters, wanted 0 and a blank"):
+        texts.value_of([((torch.ones(1, 2), torch.ones(1, 5, 3)), held)])
 
 
 def gathered(rows: list[Any]) -> tuple[tuple[Tensor, ...], NamedTargets]:

@@ -18,6 +18,7 @@ from pocketforge.model.structure import leaves, names_of
 from pocketforge.recipe import suggest
 from pocketforge.recipe.compress import Distill, LayerPair
 from pocketforge.recipe.loss_rules import taught
+from pocketforge.recipe.output_loss import UNTRAINED, OutputLoss
 from pocketforge.training.batches import BatchTargets, Inputs, NamedTargets
 from pocketforge.training.objective import Outputs
 from pocketforge.training.role_losses import RoleLosses
@@ -131,7 +132,12 @@ class DistillationLoss:
     def roles_of_teacher(self) -> RoleLosses:
         """The losses by which the teacher is judged: of what it teaches, by the names of its outputs."""
         assert self.roles is not None and self.teaching is not None, "of outputs with roles"
-        return dataclasses.replace(self.roles, names=tuple(self.teacher_names), judged=self.teaching.learning)
+        learning = {output.name for output in self.teaching.learning}
+        judged = tuple(
+            each if each.name in learning else dataclasses.replace(each, loss=OutputLoss(UNTRAINED))
+            for each in self.roles.judged
+        )
+        return dataclasses.replace(self.roles, names=tuple(self.teacher_names), judged=judged)
 
     def _named(self, answer: object) -> dict[str, Tensor]:
         """The teacher's answer by the names of its outputs."""

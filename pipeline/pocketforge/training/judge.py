@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,7 +76,8 @@ class Standard:
         together = DETECTION if wanted.role in DETECTION else frozenset()
         judged = tuple(each for each in self.outputs if each is wanted or each.role in together)
         answers, targets = self._together(answered)
-        judge = judge_of(judged, targets, self.about, self.resolve)
+        # Labels are of the first of all outputs that has classes.
+        judge = dataclasses.replace(judge_of(self.outputs, targets, self.about, self.resolve), outputs=judged)
         faults: dict[str, str] | None = None if strict else {}
         scored = {each.output.name: each for each in score(judge, answers, "the model", faults=faults)}
         if wanted.name not in scored:
