@@ -285,56 +285,6 @@ def last_of_each(values: Array, count: int) -> Array:
     return values[steps - 1 :: steps]
 
 
-def accuracy(outputs: Array, targets: Array, task: str) -> dict[str, float]:
-    """Every metric of the task, by its name in the recipe.
-
-    NaN is no answer: scores that hold one are wrong, a value that is one is infinitely far from its target.
-    """
-    if task == "regression":
-        return _regression(*(a.reshape(len(a), -1).astype(np.float64) for a in (outputs, targets)))
-    scores = outputs.reshape(len(outputs), -1)
-    answered = ~np.isnan(scores).any(1)
-    predicted = np.where(answered, scores.argmax(1), -1)
-    top5 = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-    return {
-        "accuracy_top1": float((predicted == targets).mean()),
-        "accuracy_top5": float(((top5 == targets[:, None]).any(1) & answered).mean()),
-        "macro_f1": _macro_f1(predicted, targets),
-    }
-
-
-def _regression(outputs: Array, targets: Array) -> dict[str, float]:
-    """r2 and correlation (Pearson's) are each value's own, averaged: an offset says nothing of whether answers follow
-    the targets. Targets that never change are explained wholly (r2 1) or not at all, and correlate with nothing.
-    """
-    if not np.isfinite(outputs).all():
-        worst = {"r2": -math.inf, "correlation": -1.0}
-        return {"mean_absolute_error": math.inf, "root_mean_square_error": math.inf, **worst}
-    difference = outputs - targets
-    noise = (difference**2).sum(0)
-    about = [a - a.mean(0) for a in (outputs, targets)]
-    of_outputs, of_targets = ((a**2).sum(0) for a in about)
-    explained = np.where(of_targets > 0, 1 - noise / np.where(of_targets > 0, of_targets, 1), noise == 0)
-    both = np.sqrt(of_outputs * of_targets)
-    correlation = np.where(both > 0, (about[0] * about[1]).sum(0) / np.where(both > 0, both, 1), 0.0)
-    return {
-        "mean_absolute_error": float(np.abs(difference).mean()),
-        "root_mean_square_error": float(np.sqrt((difference**2).mean())),
-        "r2": float(explained.mean()),
-        "correlation": float(correlation.mean()),
-    }
-
-
-def _macro_f1(predicted: Array, targets: Array) -> float:
-    """Mean over the classes that occur in the targets of 2·TP / (2·TP + FP + FN)."""
-    scores = []
-    for label in np.unique(targets):
-        hit = int(((predicted == label) & (targets == label)).sum())
-        wrong = int(((predicted == label) != (targets == label)).sum())
-        scores.append(2 * hit / (2 * hit + wrong))
-    return float(np.mean(scores))
-
-
 def drop(before: float, after: float, samples: int) -> float:
     """How much lower a share of samples is: counted in samples, since 0.88 - 0.86 is more than 0.02 in floats."""
     return (round(before * samples) - round(after * samples)) / samples

@@ -428,3 +428,54 @@ def test_a_mapping_that_divides_by_nothing_is_lost_not_raised():
     dependency.target, node.dependencies = Node(), (dependency,)
     found = Reach(node, dependency, [0, 1], Budget(1000), lambda _: 10)
     assert list(found.lost.values()) == ["ZeroDivisionError"]
+
+
+class UNet(nn.Module):
+    """A segmenter's parts: transposed convolutions, group norms, and both sides of a concatenation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.above, self.below = normed(conv(3, 16), nn.GroupNorm(4, 16)), normed(conv(16, 32), nn.GroupNorm(4, 32))
+        self.up = nn.ConvTranspose2d(32, 16, 2, 2)
+        self.join, self.head = normed(conv(32, 16), nn.GroupNorm(2, 16)), conv(16, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        above = self.above(x).relu()
+        below = self.below(F.max_pool2d(above, 2)).relu()
+        return self.head(self.join(torch.cat([self.up(below), above], 1)).relu())
+
+
+def test_a_u_net_is_pruned_through_its_joins() -> None:
+    left, found = pruned(UNet())
+    assert widths(left) == {"above.0": 8, "below.0": 16, "join.0": 8, "head": 3}
+    assert left.up.weight.shape[:2] == (16, 8) and left.above[1].num_groups == 4
+    assert whys(found) == {} and found.report.protected == ("head",)
+
+
+def test_a_detector_s_two_heads_stay_and_what_squeezes_before_them_goes_along() -> None:
+    def forward(s: Any, x: Tensor) -> dict[str, Tensor]:
+        y = s.body(x).relu()
+        y = y * s.excite(s.squeeze(y.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return {"boxes": s.box(y).flatten(2).transpose(1, 2), "scores": s.score(y).flatten(2).transpose(1, 2)}
+
+    parts = {"body": conv(3, 32), "squeeze": conv(32, 16, 1), "excite": conv(16, 32, 1)}
+    whole = Net(forward, **parts, box=conv(32, 4, 1), score=conv(32, 7, 1)).eval()
+    left = copy.deepcopy(whole)
+    batch = torch.randn(3, 3, 6, 6)
+    found = channels.prune(
+        Subject(left, (batch[:1],), [((batch,), torch.zeros(3))], F.mse_loss), PruneChannels(ratio=0.5)
+    )
+    hold_against_zeros(whole, left, found, (batch,))
+    assert widths(left) == {"body": 16, "squeeze": 8, "excite": 16, "box": 4, "score": 7}
+
+
+def test_a_recurrent_layer_stays_and_says_so() -> None:
+    def forward(s: Any, x: Tensor) -> Tensor:
+        return s.head(s.gru(s.front(x).relu().transpose(1, 2))[0])
+
+    parts = {"front": nn.Conv1d(4, 16, 3, padding=1), "gru": nn.GRU(16, 24, batch_first=True), "head": nn.Linear(24, 5)}
+    module = nn.Sequential(nn.Conv1d(2, 16, 3, padding=1), nn.ReLU(), nn.Conv1d(16, 4, 1), Net(forward, **parts))
+    left, found = pruned(module, (1, 2, 12))
+    assert widths(left)["0"] == 8 and widths(left)["3.front"] == 16
+    assert whys(found)["3.gru"] == "its state fixes the width of a recurrent layer"
+    assert "3.front" in whys(found)

@@ -18,6 +18,7 @@ from pocketforge.outcomes.sensitivity import SensitivityOutcome
 from pocketforge.outcomes.train import TrainOutcome
 from pocketforge.recipe import Data, Preprocess
 from pocketforge.recipe.compress import DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
+from pocketforge.recipe.output import output_of_task
 from pocketforge.specs.base import Spec
 from pocketforge.specs.count import EmulatedPlace
 from pocketforge.specs.prune import PruneSpec, Pruning, Trials
@@ -133,7 +134,9 @@ def test_an_automatic_ratio_spares_what_the_floor_does_not_allow(bench: Bench) -
     bench.tune(epochs=6)
     before = {n: bench.module().get_submodule(n).weight.shape[0] for n in ("first", "second", "hidden")}
     entry = PruneChannels(ratio="auto", max_accuracy_drop=0.02)
-    study = bench.run(sensitivity, SensitivitySpec(model_source(), (), sampling(DATA), studied(entry)))
+    of = (output_of_task("classification"),)
+    spec = SensitivitySpec(model_source(), (), sampling(DATA), studied(entry), "accuracy_top1", of, ())
+    study = bench.run(sensitivity, spec)
     assert {row.name for row in files.read(study, SensitivityOutcome).layers} == set(before)
     bench.prune(entry, sensitivity=study)
     after = {n: bench.module().get_submodule(n).weight.shape[0] for n in before}

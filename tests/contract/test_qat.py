@@ -17,12 +17,15 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from pocketforge.accuracy.post import About  # noqa: E402
 from pocketforge.errors import ModelError, StageFailed  # noqa: E402
 from pocketforge.model.weights import save_weights  # noqa: E402
 from pocketforge.outcomes.qat import BatchNormNumbers  # noqa: E402
 from pocketforge.pruning.unstructured import MaskConstraint  # noqa: E402
 from pocketforge.recipe import Data, Preprocess  # noqa: E402
 from pocketforge.recipe.compress import Distill, Finetune  # noqa: E402
+from pocketforge.recipe.output import Output  # noqa: E402
+from pocketforge.recipe.output_loss import OutputLoss  # noqa: E402
 from pocketforge.recipe.quantize import Override, Quantize  # noqa: E402
 from pocketforge.specs.data import data_spec  # noqa: E402
 from pocketforge.specs.qat import QatSpec  # noqa: E402
@@ -31,6 +34,7 @@ from pocketforge.specs.sampling import Sampling  # noqa: E402
 from pocketforge.specs.trained import ModelSource  # noqa: E402
 from pocketforge.training.loop import fit  # noqa: E402
 from pocketforge.training.options import FitOptions  # noqa: E402
+from pocketforge.training.role_losses import RoleLosses  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # executorch's imports
@@ -278,6 +282,38 @@ def test_ranges_are_of_the_forms_without_dropout():
     start = widths()
     fit(training.graph, digits(320), Finetune(epochs=3, lr=1e-6), FitOptions(constraint=Freezing(training, None)))
     assert np.allclose(start, widths(), rtol=0.2)
+
+
+class Heads(nn.Module):
+    """A class and a size, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU())
+        self.kind, self.size = nn.Linear(16, 10), nn.Linear(16, 1)
+
+    def forward(self, x):
+        y = self.body(x)
+        return {"kind": self.kind(y), "size": self.size(y)}
+
+
+def test_outputs_with_roles_are_trained_each_by_its_loss_and_all_are_compared():
+    judged = (Output("logits", "kind"), Output("regression", "size", loss=OutputLoss("l1")))
+    rows = [(x, {"label": np.asarray(y), "value": np.float32(x[0].mean())}) for x, y in digits(96)]
+    training = TrainingGraph(Heads().eval(), BATCHES, QAT)
+    roles = RoleLosses(("kind", "size"), judged, About())
+    settings = Finetune(epochs=3, lr=3e-3, batch_size=32)
+    history = fit(training.graph, rows, settings, FitOptions(roles=roles, constraint=Freezing(training, None)))
+    first, last = (epoch.output_losses or {} for epoch in (history[0], history[-1]))
+    assert all(last[name] < first[name] for name in ("kind", "size"))
+    graphs, sqnr_db = training.convert()
+    with torch.no_grad():
+        inputs = BATCHES[0]
+        folded, unfolded = (roles.named(graph(*inputs)) for graph in (graphs[0], graphs[1]))
+    assert sqnr_db > 25 and set(folded) == {"kind", "size"}
+    for name, values in folded.items():
+        torch.testing.assert_close(values, unfolded[name], atol=1e-3, rtol=1e-3)
 
 
 def test_layers_that_stay_float_keep_no_training_form(net):

@@ -25,6 +25,7 @@ from trunk_specs import finetune_spec, model_source, sampling
 from pocketforge.recipe import Data, Preprocess, Verify
 from pocketforge.recipe.compress import Finetune, PruneChannels
 from pocketforge.recipe.limits import DeviceLimits
+from pocketforge.recipe.output import output_of_task
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
 from pocketforge.specs.bench import BenchSpec, Sitting
@@ -103,11 +104,13 @@ SPECS: dict[str, Any] = {
     "bench": BenchSpec("onnx", "test", Sitting(1, 4, 0.0, 1, 10, 0.0)),
 }
 CHANNELS = PruneChannels(ratio=0.5)
+# The recipe's metric, what its output is, and no names.
+JUDGED = ("accuracy_top1", (output_of_task("classification"),), ())
 SPECS |= {
     "prune": PruneSpec(model_source(), (), sampling(DATA), CHANNELS),
-    "sensitivity": SensitivitySpec(model_source(), (), sampling(DATA), studied(CHANNELS)),
+    "sensitivity": SensitivitySpec(model_source(), (), sampling(DATA), studied(CHANNELS), *JUDGED),
     "gains": GainsSpec(
-        model_source(), (), "classification", ("finetune", "prune_channels"), ("onnx",), "NCHW", host="test"
+        model_source(), (), "classification", *JUDGED, ("finetune", "prune_channels"), ("onnx",), "NCHW", host="test"
     ),
 }
 SPECS |= {

@@ -20,9 +20,9 @@ from pocketforge.model.arguments import arguments_for, bind
 from pocketforge.model.evaluate import evaluate, with_states
 from pocketforge.model.programs import by_place
 from pocketforge.model.structure import check_distinct, leaves, names_of
+from pocketforge.model.tensor_names import input_names, output_names
 from pocketforge.outcomes.reference import StateFed, StepSequence
 from pocketforge.recipe.model import InputSpec
-from pocketforge.stages.reference import input_names, output_names
 
 Pair = collections.namedtuple("Pair", "scores,boxes")
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from pocketforge.accuracy.post import About
 from pocketforge.errors import ModelError, RecipeError, ToolMissing
 from pocketforge.outcomes.sensitivity import SensitivityOutcome
 from pocketforge.recipe.compress import DropLayers, Finetune, PruneChannels
+from pocketforge.recipe.output import output_of_task
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.specs.sensitivity import SensitivitySpec
 from pocketforge.studies.cells import Cells, Plain, key_of
@@ -116,13 +118,21 @@ def bench(tiny):
 SETTINGS = PruneChannels(ratio="auto", importance="l2", round_to=2, max_ratio=0.9)
 
 
+@functools.cache
+def top1_standard():
+    from pocketforge.training.judge import standard_for
+
+    of = (output_of_task("classification"),)
+    return standard_for(["output"], of, "classification", "accuracy_top1", About(), Path)
+
+
 @pytest.fixture(scope="module")
 def measured(bench) -> SensitivityOutcome:
     from pocketforge.pruning.sensitivity import measure
     from pocketforge.training.loop import deterministic
 
     with deterministic(0):
-        return measure(bench.subject(0), SETTINGS, bench.eval, (0.25, 0.5, 0.75))
+        return measure(bench.subject(0), SETTINGS, bench.eval, top1_standard(), (0.25, 0.5, 0.75))
 
 
 def test_each_layer_is_measured_alone(bench, measured):
@@ -135,7 +145,7 @@ def test_each_layer_is_measured_alone(bench, measured):
     # The blocks' outputs go with the stem's, through the additions: one row.
     assert len(rows) == 4 and {"blocks.0.conv1", "blocks.1.conv1", "blocks.2.conv1"} < set(rows)
     assert measured.samples == 150 and measured.ratios == (0.25, 0.5, 0.75)
-    assert measured.baseline.accuracy_top1 == pytest.approx(bench.accuracy(bench.module))
+    assert measured.baseline.metric == pytest.approx(bench.accuracy(bench.module))
     for name, row in rows.items():
         assert row.channels == 8
         assert measured.baseline.macs > row.macs[0] > row.macs[1] > row.macs[2]
@@ -143,7 +153,7 @@ def test_each_layer_is_measured_alone(bench, measured):
         subject = bench.subject(0)
         channels.prune(subject, PruneChannels(ratios={name: 0.5}, round_to=2))
         assert row.macs[1] == count_macs(subject.module, subject.example)
-        assert row.accuracy_top1[1] == pytest.approx(top1(subject.module, bench.eval), abs=0.01)
+        assert row.metric[1] == pytest.approx(top1(subject.module, bench.eval), abs=0.01)
         assert row.loss[1] == pytest.approx(mean_loss(subject.module, bench.eval, task_loss("classification")), 0.01)
     shared = next(row for name, row in rows.items() if not name.endswith("conv1"))
     assert max(row.loss[2] for row in rows.values()) == shared.loss[2]  # it feeds every layer
@@ -159,7 +169,7 @@ def test_measuring_leaves_the_model_alone_and_gives_the_same_again(bench, measur
     news = []
     subject.emit = lambda fraction, message: news.append((fraction, message))
     with deterministic(0):
-        assert measure(subject, SETTINGS, bench.eval, (0.25, 0.5, 0.75)) == measured
+        assert measure(subject, SETTINGS, bench.eval, top1_standard(), (0.25, 0.5, 0.75)) == measured
     assert digest_of(subject.module, {}) == before
     fractions = [fraction for fraction, _ in news]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0 and "blocks.0.conv1" in news[0][1] + news[3][1]
@@ -169,16 +179,16 @@ def test_a_ratio_that_cannot_be_is_null_and_what_cannot_be_measured_an_error(ben
     from pocketforge.pruning.sensitivity import choose_ratios, measure
 
     subject = bench.subject(0)
-    found = measure(subject, replace(SETTINGS, max_ratio=0.95), bench.eval[:1], (0.25, 0.94))
-    assert {row.accuracy_top1[1] for row in found.layers} == {None}
-    assert all(row.accuracy_top1[0] is not None for row in found.layers)
+    found = measure(subject, replace(SETTINGS, max_ratio=0.95), bench.eval[:1], top1_standard(), (0.25, 0.94))
+    assert {row.metric[1] for row in found.layers} == {None}
+    assert all(row.metric[0] is not None for row in found.layers)
     assert max(choose_ratios(found, 0.99).values()) == 0.25
     with pytest.raises(ModelError, match="needs samples"):
-        measure(subject, SETTINGS, [])
+        measure(subject, SETTINGS, [], top1_standard())
     with pytest.raises(ModelError, match="at most max_ratio"):
-        measure(subject, replace(SETTINGS, max_ratio=0.1), bench.eval)
+        measure(subject, replace(SETTINGS, max_ratio=0.1), bench.eval, top1_standard())
     with pytest.raises(ModelError, match="no layer's channels can be pruned"):
-        measure(subject, replace(SETTINGS, protect=("*",)), bench.eval)
+        measure(subject, replace(SETTINGS, protect=("*",)), bench.eval, top1_standard())
 
 
 def test_auto_prunes_by_the_chosen_ratios(bench, measured):
@@ -205,7 +215,9 @@ def test_the_stage_reads_no_eval_sample(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(Dataset, "eval", property(refuse))
     recipe = load_recipe(tiny)
     base, protect = model_spec(recipe), ("stem", "blocks.0", "blocks.1")
-    spec = SensitivitySpec(base.model, base.model_inputs, base.sampling, replace(SETTINGS, protect=protect))
+    pruning = replace(SETTINGS, protect=protect)
+    of = (output_of_task("classification"),)
+    spec = SensitivitySpec(base.model, base.model_inputs, base.sampling, pruning, "accuracy_top1", of, ())
     inputs = {"data_root": tiny.parent, "weights": tiny.parent / "weights.safetensors"}
     contents = []
     for run in ("a", "b"):
@@ -214,7 +226,7 @@ def test_the_stage_reads_no_eval_sample(tiny, tmp_path, monkeypatch):
         contents.append((tmp_path / run / "sensitivity.json").read_bytes())
     assert contents[0] == contents[1]
     found = json.loads(contents[0])
-    assert found["version"] == 1 and [row["name"] for row in found["layers"]] == ["blocks.2.conv1"]
+    assert found["version"] == 2 and [row["name"] for row in found["layers"]] == ["blocks.2.conv1"]
     data = open_recipe(recipe)
     assert found["samples"] == len(data.calibration) + len(data.train) < 1000
 
@@ -253,11 +265,9 @@ def test_the_heat_map_shows_the_figures(measured, tmp_path):
     assert min(first.shape[:2]) > 200 and first.std() > 10
     assert heat_map(measured, chosen, tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
     first_layer, *others = measured.layers
-    worse = replace(
-        measured, layers=(replace(first_layer, accuracy_top1=(0.1, *first_layer.accuracy_top1[1:])), *others)
-    )
+    worse = replace(measured, layers=(replace(first_layer, metric=(0.1, *first_layer.metric[1:])), *others))
     assert (picture(heat_map(worse, chosen, tmp_path / "c.png")) != first).any()
-    missing = replace(measured, layers=(replace(first_layer, accuracy_top1=(None,) * 3), *others))
+    missing = replace(measured, layers=(replace(first_layer, metric=(None,) * 3), *others))
     assert picture(heat_map(missing, {}, tmp_path / "d.png")).std() > 10
 
 

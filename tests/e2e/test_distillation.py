@@ -21,13 +21,13 @@ from pocketforge.training.batches import batches_of
 from pocketforge.training.distillation import (
     DistillationLoss,
     attention_map,
-    check_teacher,
     dkd_divergence,
     kd_divergence,
 )
 from pocketforge.training.judge import top1
 from pocketforge.training.loop import THREADS_VARIABLE, fit
 from pocketforge.training.options import FitOptions
+from pocketforge.training.teacher_checks import check_teacher
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -19,7 +19,9 @@ from conftest import Done, in_process
 
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Sampled
+from pocketforge.outcomes.prune import ChannelsReport, PruneOutcome
 from pocketforge.outcomes.reference import Reference
+from pocketforge.outcomes.train import TrainOutcome
 from pocketforge.outcomes.verify import FileCheck, Verdict, Verified
 from pocketforge.specs.verify import VerifySpec
 from pocketforge.stages import verify
@@ -100,6 +102,21 @@ def test_a_head_for_every_role_passes(built: Built) -> None:
     assert metrics["letters"]["wer"] < 0.1 and metrics["picture"]["psnr_db"] > 25 and metrics["sound"]["si_sdr_db"] > 10
     assert all(abs(loss) < 0.01 for score in scores.values() for loss in score["drops"].values())
     assert set(scores["number"]["classes"]["macro_f1"]) == {str(digit) for digit in range(10)}
+
+
+def test_every_role_is_pruned_by_its_loss_and_trained_again(built: Built) -> None:
+    """The features lose a quarter by what all heads say, and come back with the whole model to learn from."""
+    pruned = files.read(built.of("prune"), PruneOutcome)
+    assert isinstance(pruned.report, ChannelsReport)
+    assert {layer.name: layer.after for layer in pruned.report.layers} == {"features": 296}
+    trained = files.read(built.of("finetune"), TrainOutcome)
+    assert trained.teacher is not None and trained.teacher.accuracy_top1 is None and trained.teacher.loss is not None
+    losses = [epoch.output_losses or {} for epoch in trained.history]
+    assert set(losses[0]) == set(HEADS)  # the state has none
+    assert sum(losses[1][name] < losses[0][name] for name in HEADS) > len(HEADS) // 2
+    states = built.report["compression"]["states"]
+    assert [state["metric"] for state in states] == ["number.accuracy_top1"] * 3
+    assert states[1]["loss"] > states[2]["loss"] and min(state["value"] for state in states) > 0.9
 
 
 def test_what_the_model_was_worth_before_is_beside_it(built: Built) -> None:

@@ -171,6 +171,8 @@ def some_codebooks() -> dict[str, Codebook]:
 
 def test_codebooks_of_a_step_come_back_by_name(tmp_path):
     books = some_codebooks()
+    # Too small for a table of its values to save anything: stored as it is.
+    books["small"] = Codebook(np.arange(24, dtype=np.uint8).reshape(4, 6), np.arange(24, dtype=np.float32))
     rest = {"a.bias": np.arange(40, dtype=np.float32), "zeros": np.zeros((50, 50), np.float32)}
     summary = save_codebooks(books, rest, tmp_path)
     found = load_codebooks(tmp_path)
@@ -178,7 +180,7 @@ def test_codebooks_of_a_step_come_back_by_name(tmp_path):
     for name, book in books.items():
         assert np.array_equal(found[name].values(), book.values())
         assert found[name].indices.dtype == np.uint8 and (np.diff(found[name].centroids) > 0).all()
-    assert files.read(tmp_path, CodebookSizes) == summary and summary.codebooks == ("a.weight", "b.weight")
+    assert files.read(tmp_path, CodebookSizes) == summary and summary.codebooks == ("a.weight", "b.weight", "small")
     decode(tmp_path / FILE, tmp_path / "dense")
     dense = load_file(tmp_path / "dense")
     assert set(dense) == {*books, *rest}

@@ -16,6 +16,7 @@ from pocketforge.recipe import compress, device, quantize
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.recipe.budget import METRICS, budget_metrics
 from pocketforge.recipe.columns import TARGET_KINDS
+from pocketforge.recipe.output_loss import OutputLoss
 from pocketforge.recipe.preprocess import STEPS
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.toml import parse_recipe
@@ -49,6 +50,7 @@ def test_every_command_is_in_the_readme() -> None:
         recipe.InputSteps, *compress.KINDS.values(),
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
         recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget, recipe.Output, recipe.Post,
+        OutputLoss,
         device.HostDevice, device.EmulatedDevice, device.AdbDevice,
     ],
 )  # fmt: skip

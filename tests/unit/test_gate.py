@@ -394,3 +394,29 @@ def test_a_budget_is_held_against_its_own_output(
 def test_no_budget_is_on_an_output_that_files_do_not_have(metric: str) -> None:
     with pytest.raises(ValueError, match=r"budget\[0\].metric: no \[\[output\]\] is named 'aux'"):
         several(Budget(metric, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "drop", "verdict"),
+    [
+        ("miou", 0.0, 0.0, "FAIL"),  # PyTorch's own is 0: nothing falls
+        ("miou", 0.25, -0.25, "FAIL"),
+        ("miou", 0.5, 0.0, "PASS"),
+        ("miou", 0.0, 0.005, "PASS"),
+    ],
+)
+def test_a_drop_from_nothing_says_nothing(metric: str, value: float, drop: float, verdict: str) -> None:
+    asked = several(Budget(f"mask.{metric}_drop", 0.01, target="a"))
+    (result,) = judge(asked, [of_output(metric, value, "mask"), of_output(f"{metric}_drop", drop, "mask")])
+    assert result.verdict == verdict
+    assert result.reason == (
+        "" if verdict == "PASS" else "the PyTorch model's own miou is 0: a drop from it says nothing"
+    )
+
+
+def test_a_drop_from_an_error_of_nothing_is_a_drop() -> None:
+    found = [measured(name, 0.0, unit="") for name in ("mean_absolute_error", "mean_absolute_error_drop")]
+    (result,) = judge(recipe(Budget("mean_absolute_error_drop", 0.1, target="a"), task="regression"), found)
+    assert result.verdict == "PASS"
+    found = [measured(name, 0.0, unit="") for name in ("accuracy_top1", "accuracy_drop")]
+    assert judge_one(Budget("accuracy_drop", 0.1, target="a"), *found).verdict == "FAIL"

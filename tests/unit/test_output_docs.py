@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from pocketforge.data.role_targets import WANTED
+from pocketforge.recipe import output_loss
 from pocketforge.recipe.budget import METRICS
 from pocketforge.recipe.output import SETTINGS
 from pocketforge.recipe.output_rules import faults_of_outputs
@@ -50,6 +51,15 @@ def test_every_post_processing_and_setting_is_told_of() -> None:
         assert f'| `"{post}"` |' in TEXT, post
         for setting in settings:
             assert f"`{setting}`" in TEXT, (post, setting)
+
+
+def test_every_role_s_losses_and_their_settings_are_told_of() -> None:
+    for name, role in ROLES.items():
+        first = f"| `{name}` | none of its own" if role.untrained else f"| `{name}` | `{role.losses[0]}`"
+        (line,) = [line for line in TEXT.splitlines() if line.startswith(first)]
+        assert all(f"`{loss}`" in line for loss in role.losses), line
+    for settings in output_loss.SETTINGS.values():
+        assert all(f"`{setting}`" in TEXT for setting in settings)
 
 
 def test_the_example_is_a_recipe() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pocketforge.commands.check import losses_in_words
 from pocketforge.errors import RecipeError
 from pocketforge.facts.versions import our_libraries
 from pocketforge.plan.lanes import make_plan
@@ -201,14 +202,76 @@ def test_a_user_s_metric_says_which_values_are_better() -> None:
     assert post.named_files()["output[0].post"].name == "p.py"
 
 
-def test_what_trains_by_one_task_is_refused_for_several_outputs() -> None:
-    both = output("a", "logits") + output("b", "regression")
-    found = faults(both + '[[compress]]\ntype = "finetune"\nepochs = 1\n')
-    assert (
-        "compress[0]: type finetune learns or searches by one task: it needs task classification or regression" in found
-    )
-    found = faults(both, rest=REST + 'quantize = { scheme = "mixed" }\n')
-    assert any(fault.startswith("target[0].quantize: scheme mixed learns or searches") for fault in found)
+FINETUNE = '[[compress]]\ntype = "finetune"\nepochs = 1\n'
+
+
+def test_outputs_are_trained_by_their_roles_losses_and_what_has_none_is_named() -> None:
+    both = output("a", "logits") + output("b", "regression", 'loss = { type = "smooth_l1", beta = 0.1, weight = 2 }')
+    found = recipe(both + FINETUNE)
+    assert [each.trained_by for each in found.outputs] == ["cross_entropy", "smooth_l1"]
+    assert recipe(output("a", "logits", 'loss = "focal"')).task == "outputs"  # no task's own loss
+    one_class = recipe(output("a", "segmentation", 'post = "sigmoid"') + FINETUNE)
+    assert one_class.outputs[0].trained_by == "bce"
+    searched = faults(both, rest=REST + 'quantize = { scheme = "mixed" }\n')
+    assert any(fault.startswith("target[0].quantize: scheme mixed searches by one task") for fault in searched)
+
+
+DETECTOR = output("b", "boxes", 'post = "nms"') + output("c", "scores")
+NONE_OF_ITS_OWN = "compress[0] (finetune) goes by losses, and role"
+
+
+@pytest.mark.parametrize(
+    ("tables", "at", "says"),
+    [
+        (DETECTOR, "output[0].loss", f"{NONE_OF_ITS_OWN} boxes has none of its own (which of its boxes answers which"),
+        (DETECTOR, "output[1].loss", f"{NONE_OF_ITS_OWN} scores has none of its own"),
+        (output("a", "state"), "output", "goes by losses, and no output has one"),
+        (output("a", "logits", 'loss = "none"'), "output", "goes by losses, and no output has one"),
+        (output("a", "segmentation", 'post = "none"'), "output[0].loss", "class numbers have no gradient"),
+        (output("a", "state", 'loss = "mse"'), "output[0].loss", "role state has loss none or file.py:function"),
+        (output("a", "logits", 'loss = "ctc"'), "output[0].loss", "role logits has loss cross_entropy, focal, none or"),
+        (output("a", "logits", 'loss = "crossentropy"'), "output[0].loss.type", "did you mean 'cross_entropy'"),
+        (output("a", "logits", 'loss = { type = "focal", beta = 2 }'), "output[0].loss.beta", "is not of loss focal"),
+        (output("a", "logits", "loss = { weight = 0 }"), "output[0].loss", "weight must be more than 0"),
+        (output("a", "logits") + output("b", "logits", 'keep = false\nloss = "focal"'), "output[1].loss", "not read"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_named(tables: str, at: str, says: str) -> None:
+    (fault,) = [each for each in faults(tables + FINETUNE) if each.startswith(f"{at}:")]
+    assert says in fault
+
+
+def test_check_says_what_trains_each_output() -> None:
+    both = output("a", "logits") + output("b", "image", 'loss = { type = "mse", weight = 2 }')
+    assert losses_in_words(recipe(both + FINETUNE)) == ("a cross_entropy", "b mse × 2")
+    assert losses_in_words(recipe(both)) == ()
+
+
+def test_a_detector_is_trained_by_the_user_s_loss_of_its_boxes() -> None:
+    whole = output("b", "boxes", 'post = "nms"\nloss = "mine.py:matched"') + output("c", "scores")
+    found = recipe(whole + FINETUNE)
+    assert found.named_files()["output[0].loss"].name == "mine.py"
+    assert found.outputs[0].judging_files() == {}
+    # Weights alone are ranked without any loss.
+    assert recipe(DETECTOR + '[[compress]]\ntype = "prune_channels"\nratio = 0.5\n').compress
+    assert recipe(DETECTOR + FINETUNE + 'loss = "mine.py:all"\n').compress
+
+
+@pytest.mark.parametrize(
+    ("tables", "settings", "says"),
+    [
+        (output("a", "regression") + output("b", "image"), "label_smoothing = 0.1", "is of loss cross_entropy, which"),
+        (
+            output("a", "logits") + output("b", "image"),
+            'distill = { method = "dkd" }',
+            "dkd is for one output of role logits",
+        ),
+        (output("a", "logits") + output("b", "logits"), 'distill = { method = "dkd" }', "found logits, logits: use kd"),
+        (output("a", "state"), 'distill = { }\nloss = "m.py:f"', "no output can be learnt from a teacher"),
+    ],
+)
+def test_what_a_training_of_roles_cannot_be_is_named(tables: str, settings: str, says: str) -> None:
+    assert any(says in fault for fault in faults(tables + FINETUNE + settings + "\n"))
 
 
 def test_an_output_s_own_limits_are_for_all_targets_and_give_way_to_a_target_s() -> None:

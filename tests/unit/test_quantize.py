@@ -268,7 +268,8 @@ def test_dynamic_layers_in_a_static_file_are_for_the_runtime_that_can() -> None:
         (
             Quantize("qat_int8", finetune=Finetune(distill=Distill())),
             {"task": "regression"},
-            "target[0].quantize.finetune: distill and label_smoothing are for task classification",
+            "target[0].quantize.finetune: distill and label_smoothing are of task classification or an [[output]]'s "
+            "loss",
         ),
     ],
 )

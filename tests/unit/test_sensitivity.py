@@ -38,7 +38,8 @@ from pocketforge.studies.verdicts import judge, pairs
 def measured(accuracies: list[float | None], baseline: float = 0.9) -> SensitivityOutcome:
     count = len(accuracies)
     row = LayerSensitivity("conv", 8, tuple(accuracies), loss=(1.0,) * count, macs=(1,) * count)
-    return SensitivityOutcome(Judged(baseline, 1.0, 2), 10, tuple(0.125 * (n + 1) for n in range(count)), (row,))
+    ratios = tuple(0.125 * (n + 1) for n in range(count))
+    return SensitivityOutcome("accuracy_top1", "higher", False, Judged(baseline, 1.0, 2), 10, ratios, (row,))
 
 
 @pytest.mark.parametrize(
@@ -57,13 +58,16 @@ def test_auto_takes_the_largest_ratio_up_to_which_none_costs_too_much(accuracies
     assert choose_ratios(measured(accuracies), drop) == {"conv": ratio}
 
 
-def test_auto_of_a_regression_goes_by_the_relative_rise_of_the_loss():
-    row = LayerSensitivity("fc", 8, (None,) * 3, loss=(2.01, 2.02, 2.5), macs=(1,) * 3)
-    asked = SensitivityOutcome(Judged(None, 2.0, 2), 10, (0.25, 0.5, 0.75), (row,))
+def test_auto_of_an_error_goes_by_its_relative_rise_and_of_decibels_by_their_relative_fall():
+    row = LayerSensitivity("fc", 8, (2.01, 2.02, 2.5), loss=(1.0,) * 3, macs=(1,) * 3)
+    asked = SensitivityOutcome("mean_absolute_error", "lower", True, Judged(2.0, 1.0, 2), 10, (0.25, 0.5, 0.75), (row,))
     assert choose_ratios(asked, 0.01) == {"fc": 0.5}
     assert choose_ratios(asked, 0.3) == {"fc": 0.75}
-    # Against a loss that is no number nothing can be judged.
+    # Against what is no number nothing can be judged.
     assert choose_ratios(replace(asked, baseline=Judged(None, None, 2)), 0.9) == {"fc": 0.0}
+    decibels = replace(asked, metric="psnr_db", better="higher", baseline=Judged(30.0, 1.0, 2))
+    falls = replace(row, metric=(29.8, 29.0, 31.0))
+    assert choose_ratios(replace(decibels, layers=(falls,)), 0.01) == {"fc": 0.25}
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.floats(0, 0.99), st.floats(0, 0.5))

@@ -31,9 +31,9 @@ class Confusion:
         )  # fmt: skip
 
     def add_numbers(self, predicted: Array, targets: Array, classes: int) -> None:
-        """Class numbers of as many things each."""
-        hits = targets[predicted == targets]
-        self.add(*(np.bincount(each, minlength=classes) for each in (hits, predicted, targets)))
+        """Class numbers of as many things each; -1 is no answer."""
+        hits, answered = targets[predicted == targets], predicted[predicted >= 0]
+        self.add(*(np.bincount(each, minlength=classes) for each in (hits, answered, targets)))
 
     def f1(self) -> Figures:
         """F1 of each class that the targets have: 2·TP / (answered + wanted)."""
@@ -73,11 +73,13 @@ class LogitsTally:
         classes = scores.shape[1]
         if labels.max(initial=0) >= classes:
             raise Unfit(f"it has {classes} classes, and the data have a label {labels.max()}")
-        predicted = scores.argmax(1)
+        # NaN is no answer: argmax takes it for the largest.
+        answered = ~np.isnan(scores).any(1)
+        predicted = np.where(answered, scores.argmax(1), -1)
         top5 = np.argsort(-scores, axis=1, kind="stable")[:, :5]
         self.count += len(scores)
         self.top1 += int((predicted == labels).sum())
-        self.top5 += int((top5 == labels[:, None]).any(1).sum())
+        self.top5 += int(((top5 == labels[:, None]).any(1) & answered).sum())
         self.confusion.add_numbers(predicted, labels, classes)
         if self.ranked:
             self.scores.append(_log_shares(scores) if self.softmax else scores)

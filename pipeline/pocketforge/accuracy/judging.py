@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pocketforge.accuracy.post import About
 from pocketforge.accuracy.score import Judge
-from pocketforge.data.targets_on_disk import stored_targets
+from pocketforge.data.targets_on_disk import TargetBatches, stored_targets
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.outcomes.data import Sampled, layouts_of
@@ -22,15 +22,19 @@ def make_judge(
     judged: Sequence[Output], names: Sequence[str], task: str, data: Path, sampled: Sampled, resolve: Resolve
 ) -> Judge:
     """judged: the recipe's. names: of the model's outputs, in order. data: the folder of stage `data`."""
-    outputs = with_names(judged, names, task)
+    return judge_of(with_names(judged, names, task), stored_targets(data, sampled), about_stored(sampled), resolve)
+
+
+def about_stored(sampled: Sampled) -> About:
+    """What post-processing has to know of the samples that stage `data` wrote."""
+    layouts = layouts_of(sampled.preprocess, len(sampled.inputs))
+    return About(sampled.labels, image_size([each.shape for each in sampled.inputs], layouts, sampled.states))
+
+
+def judge_of(outputs: tuple[Output, ...], targets: TargetBatches, about: About, resolve: Resolve) -> Judge:
+    """outputs: the recipe's, each with a name."""
     of_labels = labelled(outputs)
-    return Judge(
-        outputs=outputs,
-        targets=stored_targets(data, sampled),
-        about=About(sampled.labels, _image_size(sampled)),
-        labelled=of_labels.name if of_labels else "",
-        resolve=resolve,
-    )
+    return Judge(outputs, targets, about, of_labels.name if of_labels else "", resolve)
 
 
 def with_names(judged: Sequence[Output], names: Sequence[str], task: str) -> tuple[Output, ...]:
@@ -61,12 +65,16 @@ def with_names(judged: Sequence[Output], names: Sequence[str], task: str) -> tup
     return tuple(judged)
 
 
-def _image_size(sampled: Sampled) -> tuple[int, int] | None:
-    """Height and width of the first input that is an image; a state of three axes is none."""
-    layouts = layouts_of(sampled.preprocess, len(sampled.inputs))
-    for place, (each, layout) in enumerate(zip(sampled.inputs, layouts, strict=True)):
-        if place not in sampled.states and len(each.shape) == 3 and layout in (None, "NCHW", "NHWC"):
-            first, second, last = each.shape
+def image_size(
+    shapes: Sequence[Sequence[int]], layouts: Sequence[str | None], states: Collection[int] = ()
+) -> tuple[int, int] | None:
+    """Height and width of the first input that is an image; a state of three axes is none.
+
+    shapes: of the model's inputs, without a batch. layouts: what preprocessing makes of each. states: places of those.
+    """
+    for place, (shape, layout) in enumerate(zip(shapes, layouts, strict=True)):
+        if place not in states and len(shape) == 3 and layout in (None, "NCHW", "NHWC"):
+            first, second, last = shape
             planes_last = layout == "NHWC" or (first not in _CHANNELS and last in _CHANNELS)
             return (first, second) if planes_last else (second, last)
     return None

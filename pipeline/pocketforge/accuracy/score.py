@@ -26,8 +26,9 @@ from pocketforge.files import Resolve
 from pocketforge.metrics import last_of_each
 from pocketforge.outcomes.accuracy import OutputScore
 from pocketforge.recipe.budget import METRICS
-from pocketforge.recipe.output import Output, user_code
+from pocketforge.recipe.output import Output
 from pocketforge.recipe.roles import DETECTION
+from pocketforge.recipe.user_words import user_code
 
 BATCH = 64
 
@@ -133,6 +134,10 @@ def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: 
         for start in range(0, judge.targets.count, BATCH):
             stop = min(start + BATCH, judge.targets.count)
             values = {name: np.asarray(answers[name][start:stop]) for name in names}
+            for array in values.values():
+                # argmax would take NaN for the largest score, and a threshold for a no.
+                if array.dtype.kind == "f" and np.isnan(array).any():
+                    raise Unfit("it answers NaN")
             targets = {name: judge.targets.batch(name, start, stop) for name in judge.targets.listed}
             if output.role in ("logits", "multilabel", "binary"):
                 least, most = min(least, float(values[output.name].min())), max(most, float(values[output.name].max()))

@@ -11,7 +11,6 @@ import numpy as np
 from pocketforge.accuracy.base import Array, Batch, Figures, Unfit
 from pocketforge.accuracy.exact import Value, ratio
 from pocketforge.accuracy.ranked import equal_error_rate
-from pocketforge.metrics import accuracy
 
 NEAREST = (1, 5, 10)
 # Pairs are the square of it, and sorted.
@@ -37,7 +36,7 @@ class RegressionTally:
 
     def figures(self, wanted: Collection[str]) -> Figures:
         answered, truth = np.concatenate(self.answered), np.concatenate(self.wanted)
-        values: dict[str, Value] = dict(accuracy(answered, truth, "regression"))
+        values: dict[str, Value] = dict(_errors(*(a.astype(np.float64) for a in (answered, truth))))
         why: dict[str, str] = {}
         if "spearman" in wanted:
             values["spearman"], why = _spearman(answered, truth)
@@ -45,6 +44,29 @@ class RegressionTally:
             values["cosine"] = _cosine(answered, truth)
             why |= {"cosine": "a target is a vector of zeros"} if math.isnan(float(values["cosine"])) else {}
         return Figures(values, {}, len(truth), why)
+
+
+def _errors(outputs: Array, targets: Array) -> dict[str, float]:
+    """What is no number is infinitely far from its target. r2 and correlation (Pearson's) are each value's own,
+    averaged: an offset says nothing of whether answers follow the targets. Targets that never change are explained
+    wholly (r2 1) or not at all, and correlate with nothing.
+    """
+    if not np.isfinite(outputs).all():
+        worst = {"r2": -math.inf, "correlation": -1.0}
+        return {"mean_absolute_error": math.inf, "root_mean_square_error": math.inf, **worst}
+    difference = outputs - targets
+    noise = (difference**2).sum(0)
+    about = [a - a.mean(0) for a in (outputs, targets)]
+    of_outputs, of_targets = ((a**2).sum(0) for a in about)
+    explained = np.where(of_targets > 0, 1 - noise / np.where(of_targets > 0, of_targets, 1), noise == 0)
+    both = np.sqrt(of_outputs * of_targets)
+    correlation = np.where(both > 0, (about[0] * about[1]).sum(0) / np.where(both > 0, both, 1), 0.0)
+    return {
+        "mean_absolute_error": float(np.abs(difference).mean()),
+        "root_mean_square_error": float(np.sqrt((difference**2).mean())),
+        "r2": float(explained.mean()),
+        "correlation": float(correlation.mean()),
+    }
 
 
 def _spearman(answered: Array, truth: Array) -> tuple[float, dict[str, str]]:

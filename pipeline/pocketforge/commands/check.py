@@ -51,7 +51,20 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all
         model,
         (*facts.data_notes, *sampled.notes),
         tuple(target.name for target in recipe.targets),
+        losses_in_words(recipe),
     )
+
+
+def losses_in_words(recipe: Recipe) -> tuple[str, ...]:
+    """What each output is trained by, where the recipe trains outputs with roles by their own losses."""
+    if recipe.task != "outputs" or not any(recipe.going_by_losses()):
+        return ()
+    words = []
+    for output in recipe.judged:
+        name = output.name or "the output"
+        weight = "" if output.loss.weight == 1 else f" × {output.loss.weight:g}"
+        words.append(f"{name} {output.trained_by}{weight}")
+    return tuple(words)
 
 
 def few_enough(recipe: Recipe) -> int:

@@ -24,6 +24,7 @@ from pocketforge.plan.roles import judging_role, loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
 from pocketforge.recipe import Data, Model, Output, Recipe
 from pocketforge.recipe.compress import Finetune
+from pocketforge.recipe.user_words import user_code
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import look_at
 from pocketforge.run.store import LAYOUT
@@ -97,7 +98,7 @@ def _model_roles(recipe: Recipe, notes: list[str]) -> dict[str, _Role]:
         elif isinstance(table, Finetune):
             roles |= _training_roles(recipe, table)
         elif isinstance(table, Output):
-            roles |= _judging_roles(recipe, table)
+            roles |= _output_roles(recipe, table)
     return roles
 
 
@@ -116,26 +117,25 @@ def _data(recipe: Recipe, table: Data, notes: list[str]) -> _Role:
 
 
 def _training_roles(recipe: Recipe, entry: Finetune) -> dict[str, _Role]:
-    from pocketforge.model.files import module_files
-
     roles: dict[str, _Role] = {}
     if entry.distill and entry.distill.teacher:
         teacher = entry.distill.teacher
         roles[teacher_role(teacher)] = _definition(recipe, teacher.definition, teacher.weights)
-    if entry.loss:
-        loss = recipe.resolve(entry.loss.partition(":")[0])
-        roles[loss_role(entry.loss)] = _Role(functools.partial(_plainly, functools.partial(module_files, loss)))
-    return roles
+    return roles | ({loss_role(entry.loss): _code(recipe, entry.loss.partition(":")[0])} if entry.loss else {})
 
 
-def _judging_roles(recipe: Recipe, output: Output) -> dict[str, _Role]:
-    """The code of the user's metrics and post-processing."""
+def _output_roles(recipe: Recipe, output: Output) -> dict[str, _Role]:
+    """The code of the user's metrics, post-processing and loss."""
+    roles = {judging_role(file): _code(recipe, file) for file in output.judging_files().values()}
+    loss = user_code(output.loss.type)
+    return roles | ({loss_role(output.loss.type): _code(recipe, loss[0])} if loss else {})
+
+
+def _code(recipe: Recipe, file: str) -> _Role:
+    """A file of the user's with what it imports of its neighbours."""
     from pocketforge.model.files import module_files
 
-    return {
-        judging_role(file): _Role(functools.partial(_plainly, functools.partial(module_files, recipe.resolve(file))))
-        for file in output.named_files().values()
-    }
+    return _Role(functools.partial(_plainly, functools.partial(module_files, recipe.resolve(file))))
 
 
 def _definition(recipe: Recipe, definition: str, *more: str) -> _Role:

@@ -47,9 +47,11 @@ class State:
         weights_gzip_bytes: That file, packed by gzip -9.
         sparse_bytes: Its weights stored sparsely.
         sparse_gzip_bytes: That file, packed by gzip -9.
-        loss: Mean over the eval samples.
+        loss: Mean over the eval samples; None where no output has one.
         runtimes: Runtime → its float file there.
-        accuracy_top1: On the eval samples, 0 to 1; None for a regression.
+        accuracy_top1: On the eval samples, 0 to 1; None of other tasks.
+        metric: The recipe's, `NAME` or `OUTPUT.NAME`, where outputs have roles; empty of a task.
+        value: Of that metric on the eval samples; None of a task.
     """
 
     label: str
@@ -62,9 +64,11 @@ class State:
     weights_gzip_bytes: int
     sparse_bytes: int
     sparse_gzip_bytes: int
-    loss: float
+    loss: float | None
     runtimes: Mapping[str, FloatTiming]
     accuracy_top1: float | None = None
+    metric: str = ""
+    value: float | None = None
 
     OMIT_UNSET: ClassVar[bool] = True
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pocketforge.recipe.metric import Better
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A model on the study's samples.
 
     Attributes:
-        accuracy_top1: 0 to 1; None for a regression, and for a cut that cannot be made.
-        loss: Mean over the samples; None where it is not finite, and for a cut that cannot be made.
+        metric: The study's metric, in its unit; None where answers hold NaN, and for a cut that cannot be made.
+        loss: Mean over the samples; None where it is not finite, no output has one, or the cut cannot be made.
         macs: Multiply-accumulates of one sample; None for a cut that cannot be made.
     """
 
-    accuracy_top1: float | None = None
+    metric: float | None = None
     loss: float | None = None
     macs: int | None = None
 
@@ -28,14 +30,14 @@ class LayerSensitivity:
     Attributes:
         name: Of the layer; of several, the first.
         channels: Those that it has before.
-        accuracy_top1: Of the cut model, one value a ratio, as `Judged.accuracy_top1`.
+        metric: Of the cut model, one value a ratio, as `Judged.metric`.
         loss: One value a ratio, as `Judged.loss`.
         macs: One value a ratio, as `Judged.macs`.
     """
 
     name: str
     channels: int
-    accuracy_top1: tuple[float | None, ...]
+    metric: tuple[float | None, ...]
     loss: tuple[float | None, ...]
     macs: tuple[int | None, ...]
 
@@ -45,6 +47,9 @@ class SensitivityOutcome:
     """sensitivity.json.
 
     Attributes:
+        metric: The recipe's, by which models are judged: `NAME` or `OUTPUT.NAME`.
+        better: Which of its values are.
+        relative: Whether what a cut costs is a share of the baseline: of errors and decibels, not of shares and rates.
         baseline: The whole model.
         samples: How many samples all figures are means over.
         ratios: The share of a layer's channels that was cut, 0 to 1, in rising order.
@@ -52,10 +57,13 @@ class SensitivityOutcome:
         version: Of this file's form.
     """
 
+    metric: str
+    better: Better
+    relative: bool
     baseline: Judged
     samples: int
     ratios: tuple[float, ...]
     layers: tuple[LayerSensitivity, ...]
-    version: int = 1
+    version: int = 2
 
     FILE: ClassVar[str] = "sensitivity.json"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pocketforge.outcomes.reference import WeightsRead
 from pocketforge.recipe.compress import Finetune
@@ -24,6 +25,7 @@ class Epoch:
         teacher_loss: The divergence from the teacher's answers; None without a teacher.
         hint_loss: Of the named layers' outputs; None without hints.
         attention_loss: Of the named layers' attention maps; None without them.
+        output_losses: Output → its own loss of the labels, before its weight; None of a task.
     """
 
     epoch: int
@@ -36,13 +38,19 @@ class Epoch:
     teacher_loss: float | None = None
     hint_loss: float | None = None
     attention_loss: float | None = None
+    output_losses: Mapping[str, float] | None = None
 
     OMIT_UNSET: ClassVar[bool] = True
 
-    def figures(self) -> dict[str, float]:
-        """All but the number, by name; only those that there are."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "epoch"}
+    def given(self) -> dict[str, Any]:
+        """Its fields that there are, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
+
+    def figures(self) -> dict[str, float]:
+        """All numbers but its own, by name; only those that there are."""
+        single = {name: value for name, value in self.given().items() if name not in ("epoch", "output_losses")}
+        return single | {f"loss of {name}": value for name, value in (self.output_losses or {}).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +59,15 @@ class TeacherFacts:
 
     Attributes:
         definition: The teacher's definition, or in words who it was.
-        accuracy_top1: Its own, on the calibration samples, 0 to 1.
+        accuracy_top1: Its own, on the calibration samples, 0 to 1; None where outputs have roles.
         weights: How its weights were read; None where it came without a file.
+        loss: The outputs' own, on the calibration samples, where they have roles; None of a task.
     """
 
     definition: str
-    accuracy_top1: float
+    accuracy_top1: float | None
     weights: WeightsRead | None = None
+    loss: float | None = None
 
     OMIT_UNSET: ClassVar[bool] = True
 

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.devices import calibration_paths
+from pocketforge.plan.judging import judging_libraries, judging_reads
 from pocketforge.plan.roles import calibration_role, loss_role, profile_role, teacher_role
 from pocketforge.plan.steps import TRUNK, Change
 from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
 from pocketforge.recipe.compress import DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
 from pocketforge.recipe.device import EmulatedDevice
+from pocketforge.recipe.user_words import user_code
 from pocketforge.specs.count import EmulatedPlace
 from pocketforge.specs.data import data_spec
 from pocketforge.specs.finetune import FinetuneSpec
@@ -64,15 +66,18 @@ def add_gains(
             model=model_source(recipe),
             model_inputs=recipe.model.inputs,
             task=recipe.task,
+            metric=recipe.task_metric,
+            outputs=recipe.outputs or recipe.judged,
+            output_names=recipe.model.outputs,
             labels=tuple(change.label for change in changes),
             runtimes=runtimes,
             model_layout=recipe.data.layout,
             host=build.facts.host,
         ),
         {"data": data, **{f"state_{n}": change.key for n, change in enumerate(changes, 1)}},
-        reads=("definition", "weights"),
+        reads=("definition", "weights", *judging_reads(recipe), *loss_reads(recipe)),
         paths=paths,
-        also=(*also, *libraries),
+        also=(*also, *libraries, *judging_libraries(recipe)),
         exclusive=True,
     )
 
@@ -94,7 +99,21 @@ def model_source(recipe: Recipe) -> ModelSource:
 
 def sampling_of(recipe: Recipe) -> Sampling:
     """The recipe's samples, as stages that read them by themselves are told of them."""
-    return Sampling(data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged), recipe.seed, recipe.task)
+    data = data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged)
+    by_roles = recipe.task == "outputs"
+    return Sampling(
+        data,
+        recipe.seed,
+        recipe.task,
+        outputs=recipe.outputs if by_roles else (),
+        output_names=recipe.model.outputs if by_roles else (),
+    )
+
+
+def loss_reads(recipe: Recipe) -> tuple[str, ...]:
+    """Roles of the files with the outputs' own losses."""
+    losses = [output.loss.type for output in recipe.judged if user_code(output.loss.type)]
+    return tuple(dict.fromkeys(map(loss_role, losses)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +139,8 @@ class _Trunk:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return ("definition", "data", "labels", "preprocess", *(() if self.changes else ("weights",)))
+        weights = () if self.changes else ("weights",)
+        return ("definition", "data", "labels", "preprocess", *weights, *loss_reads(self.recipe))
 
     def prune(self, index: int, entry: Pruning, label: str, part: tuple[int, int] = (1, 1), study: str = "") -> None:
         goal = entry.goal if isinstance(entry, PruneChannels | DropLayers) else None
@@ -164,11 +184,19 @@ class _Trunk:
             study = self.build.add(
                 "sensitivity",
                 TRUNK,
-                SensitivitySpec(self.model, self.model_inputs, self.sampling, studied(entry)),
+                SensitivitySpec(
+                    self.model,
+                    self.model_inputs,
+                    self.sampling,
+                    studied(entry),
+                    metric=self.recipe.task_metric,
+                    outputs=self.recipe.outputs or self.recipe.judged,
+                    output_names=self.recipe.model.outputs,
+                ),
                 self.needs,
-                reads=self.reads,
+                reads=(*self.reads, *judging_reads(self.recipe)),
                 paths=self.paths,
-                also=self.also,
+                also=(*self.also, *judging_libraries(self.recipe)),
             )
         for step in range(1, entry.steps + 1):
             part = f" ({step} of {entry.steps})" if entry.steps > 1 else ""
@@ -203,8 +231,7 @@ def training_reads(recipe: Recipe, entry: Finetune) -> tuple[tuple[str, ...], di
         reads = (teacher_role(teacher),)
         paths["teacher_weights"] = recipe.resolve(teacher.weights)
         also = definition_libraries(teacher.definition)
-    if entry.loss:
-        reads = (*reads, loss_role(entry.loss))
+    reads = (*reads, loss_role(entry.loss)) if entry.loss else (*reads, *loss_reads(recipe))
     return reads, paths, also
 
 

@@ -18,7 +18,7 @@ LIBRARIES = {
 
 def judging_reads(recipe: Recipe) -> tuple[str, ...]:
     """Roles of the user's files."""
-    files = {file for output in recipe.judged for file in output.named_files().values()}
+    files = {file for output in recipe.judged for file in output.judging_files().values()}
     return tuple(judging_role(file) for file in sorted(files))
 
 

@@ -6,15 +6,13 @@ import dataclasses
 from pathlib import Path
 
 from pocketforge.plan.builder import Steps
-from pocketforge.plan.compress import training_reads
+from pocketforge.plan.compress import sampling_of, training_reads
 from pocketforge.plan.steps import LaneSource
 from pocketforge.recipe import Recipe, Target
 from pocketforge.recipe.quantize import Quantize
-from pocketforge.specs.data import data_spec
 from pocketforge.specs.layers import LayersSpec
 from pocketforge.specs.qat import QatSpec
 from pocketforge.specs.quantize import QuantizeSpec
-from pocketforge.specs.sampling import Sampling
 
 
 def add_quantize(build: Steps, recipe: Recipe, target: Target, source: LaneSource) -> str:
@@ -27,7 +25,7 @@ def add_quantize(build: Steps, recipe: Recipe, target: Target, source: LaneSourc
         return ""
     settled = quantize.settled()
     needs = {"data": source.data, "reference": source.reference}
-    sampling = _sampling(recipe)
+    sampling = sampling_of(recipe)
     paths = {"data_root": Path(recipe.folder), **_labels(recipe)}
     if quantize.info.stage == "qat":
         checkpoint = {"checkpoint": source.checkpoint} if source.checkpoint else {}
@@ -69,15 +67,11 @@ def add_layer_study(build: Steps, recipe: Recipe, target: Target, source: LaneSo
     return build.add(
         "layers",
         target.name,
-        LayersSpec(studied, _sampling(recipe)),
+        LayersSpec(studied, sampling_of(recipe)),
         {"data": source.data, "reference": source.reference},
         reads=("data", "labels", "preprocess"),
         paths={"data_root": Path(recipe.folder), **_labels(recipe)},
     )
-
-
-def _sampling(recipe: Recipe) -> Sampling:
-    return Sampling(data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged), recipe.seed, recipe.task)
 
 
 def _labels(recipe: Recipe) -> dict[str, Path]:

@@ -11,6 +11,7 @@ def teacher_role(teacher: Teacher) -> str:
 
 
 def loss_role(loss: str) -> str:
+    """Under what the code of a user's loss is among the facts. loss: `file.py:function`."""
     return f"loss {loss}"
 
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from pocketforge.errors import ModelError
 from pocketforge.pruning.base import Subject
 from pocketforge.pruning.blocks import Candidate
-from pocketforge.training.batches import Batch
+from pocketforge.training.batches import Batch, BatchTargets
 from pocketforge.training.judge import mean_loss
 
 
-def outputs(subject: Subject) -> Iterator[tuple[object, Tensor]]:
+def outputs(subject: Subject) -> Iterator[tuple[object, BatchTargets]]:
     """The model's output and the targets, batch by batch, without gradients."""
     for inputs, targets in _copies(subject):
         with torch.no_grad():

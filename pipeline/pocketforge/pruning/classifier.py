@@ -100,8 +100,9 @@ class Classifier:
 
     def _load(self, features: list[Tensor]) -> FittedClassifier:
         layer = self.layer
-        targets = [targets for _, targets in self._subject.batches]
-        loss = self._subject.loss if self._is_final else None
+        targets = [targets for _, targets in self._subject.batches if isinstance(targets, Tensor)]
+        # Targets by name are not those of single rows: the ridge regression is left.
+        loss = self._subject.loss if self._is_final and targets else None
         fitted = fit_classifier(features, self._logits, targets, loss, bias=layer.bias is not None)
         with torch.no_grad():
             layer.weight.copy_(fitted.weight)

@@ -122,6 +122,9 @@ class Dependencies:
         for attention in self.attention:
             if not attention.layers:
                 units.skipped.setdefault(attention.name, attention.fixed)
+        for name, module in self.copy.named_modules():
+            if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+                units.skipped.setdefault(name, "its state fixes the width of a recurrent layer")
         for several in (units.channels, units.heads):  # the graph goes from the outputs to the inputs
             several.sort(key=lambda unit: self.position[unit.layers[0]])
         units.skipped = dict(sorted(units.skipped.items(), key=lambda entry: self.position[entry[0]]))

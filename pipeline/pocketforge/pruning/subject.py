@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pocketforge import events
-from pocketforge.data.dataset import open_dataset
+from pocketforge.data.dataset import Dataset
 from pocketforge.files import Resolve, resolver
 from pocketforge.model import load
 from pocketforge.model.definitions import refuse_half_loaded
@@ -22,6 +23,7 @@ from pocketforge.specs.compress import CompressSpec
 from pocketforge.specs.trained import ModelSource
 from pocketforge.training.batches import Batch, Inputs, TrainSamples, batches_of
 from pocketforge.training.losses import task_loss
+from pocketforge.training.roles_of import names_for, trained_by
 
 BATCH = 50
 
@@ -53,22 +55,26 @@ def _opened(inputs: Mapping[str, Path], model: ModelSource, role: str, definitio
     return Checkpoint(module, model.definition, dict(model.args), model.seed, [], weights=weights, lazy=shapes)
 
 
+@contextmanager
 def subject_for(
-    checkpoint: Checkpoint, inputs: Mapping[str, Path], spec: CompressSpec, emit: events.Progress
-) -> Subject:
-    """What a pruning method gets: the model, calibration samples, the task's loss."""
+    checkpoint: Checkpoint, inputs: Mapping[str, Path], spec: CompressSpec, data: Dataset, emit: events.Progress
+) -> Iterator[Subject]:
+    """What a pruning method gets: the model, calibration samples, the loss of the task or of outputs with roles. The
+    user's losses work while the context lasts.
+    """
     resolve = resolver(inputs.get("data_root"))
-    data = open_dataset(spec.sampling.data, resolve, inputs.get("labels"))
     batches = gather(data.calibration)
-    return Subject(
-        module=checkpoint.module,
-        example=example_for(spec.model, spec.model_inputs, inputs, batches),
-        batches=batches,
-        loss=task_loss(spec.sampling.task),
-        seed=spec.sampling.seed,
-        masks=dict(checkpoint.masks),
-        emit=emit,
-    )
+    names = names_for(checkpoint.module, spec.model, spec.sampling, data, resolve)
+    with trained_by(spec.sampling, data, names, resolve) as (_, roles):
+        yield Subject(
+            module=checkpoint.module,
+            example=example_for(spec.model, spec.model_inputs, inputs, batches),
+            batches=batches,
+            loss=roles or task_loss(spec.sampling.task),
+            seed=spec.sampling.seed,
+            masks=dict(checkpoint.masks),
+            emit=emit,
+        )
 
 
 def gather(samples: TrainSamples, limit: int | None = None) -> list[Batch]:

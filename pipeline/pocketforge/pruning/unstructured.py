@@ -284,7 +284,7 @@ def _gradients(module: nn.Module, names: list[str], loss: Loss, batches: Sequenc
     with _eval_mode(module), _differentiable(weights), torch.enable_grad():
         for inputs, targets in batches:
             device = weights[0].device
-            value = loss(module(*(x.to(device) for x in inputs)), targets.to(device))
+            value = loss(module(*(x.to(device) for x in inputs)), targets)
             if not isinstance(value, Tensor) or value.ndim:
                 form = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
                 raise ModelError(

@@ -121,7 +121,7 @@ def load_codebooks(folder: Path) -> dict[str, Codebook]:
         opened = open_packed(read_whole(folder / FILE), CODEC)
         codebooks = {}
         for name in names:
-            indices, values = _indices_and_values(name, opened.entries[name], opened.parts)
+            indices, values = _of_step(name, opened.entries[name], opened.parts)
             centroids = values.view(np.float32)
             order = np.argsort(centroids, kind="stable")
             rank = np.argsort(order, kind="stable").astype(np.uint8)
@@ -200,6 +200,16 @@ def _decoded(name: str, entry: HeaderEntry, parts: Mapping[str, StoredTensor]) -
     except (KeyError, ValueError, OverflowError) as error:  # numpy's, for sizes that no array has
         raise Damaged(f"{name} is missing or not whole") from error
     return bytes(values[indices].tobytes())
+
+
+def _of_step(name: str, entry: HeaderEntry, parts: Mapping[str, StoredTensor]) -> tuple[NDArray[np.uint8], Bits]:
+    """As `_indices_and_values`, also of a weight so small that a table would have taken more room than it."""
+    if f"codebook.centroids:{name}" in parts:
+        return _indices_and_values(name, entry, parts)
+    values, places = np.unique(parts[f"dense:{name}"].bits(), return_inverse=True)
+    if len(values) > MAX_ENTRIES:
+        raise Damaged(f"{name} has {len(values)} values, more than a codebook")
+    return places.astype(np.uint8).reshape(entry.shape), values
 
 
 def _indices_and_values(

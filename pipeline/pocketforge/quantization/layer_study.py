@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pocketforge.accuracy.task import accuracy
 from pocketforge.data.dataset import open_dataset
 from pocketforge.files import resolver
-from pocketforge.metrics import Array, Arrays, accuracy, compare
+from pocketforge.metrics import Array, Arrays, compare
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerCost, LayerStudy, Score
 from pocketforge.outcomes.reference import Reference

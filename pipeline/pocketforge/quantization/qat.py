@@ -18,6 +18,7 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 from pocketforge.errors import ModelError, StageFailed
 from pocketforge.metrics import compare
 from pocketforge.model import load
+from pocketforge.model.structure import leaves
 from pocketforge.model.weights import check_finite
 from pocketforge.quantization import graph_modes, pt2e
 from pocketforge.quantization.fake_quantize import fake_quantizers
@@ -127,7 +128,7 @@ class TrainingGraph:
             each.settle()
         check_finite(dict(self.graph.state_dict()), "the model trained with fake quantization")
         with torch.no_grad():
-            trained = [_first(self.graph(*inputs)) for inputs in self._batches]
+            trained = [_outputs(self.graph(*inputs)) for inputs in self._batches]
         del self.graph.train, self.graph.eval
         fold_trained(self.graph)
         again = copy.deepcopy(self.graph)
@@ -135,8 +136,8 @@ class TrainingGraph:
         worst = math.inf
         for converted in graphs:
             with torch.no_grad():
-                answers = [_first(converted(*inputs)) for inputs in self._batches]
-            worst = min(worst, _sqnr_db(trained, answers))
+                answers = [_outputs(converted(*inputs)) for inputs in self._batches]
+            worst = min(worst, _worst_sqnr_db(trained, answers))
         if worst < CONVERTED_DB:
             raise StageFailed(
                 f"the converted graph is not what was trained: SQNR {worst:.1f} dB, wanted {CONVERTED_DB:.0f} or more",
@@ -150,10 +151,10 @@ class TrainingGraph:
         for each in fake_quantizers(self.graph):
             each.observing = each.quantizing = False
         with torch.no_grad():
-            trained, plain = _first(self.graph(*inputs)), _first(module(*inputs))
+            trained, plain = _outputs(self.graph(*inputs)), _outputs(module(*inputs))
         for each in fake_quantizers(self.graph):
             each.quantizing = True
-        db = _sqnr_db([plain], [trained])
+        db = _worst_sqnr_db([plain], [trained])
         if db < SAME_DB:
             raise ModelError(
                 f"the model's training graph computes something else than the model does in eval mode (SQNR {db:.1f} "
@@ -256,15 +257,14 @@ def _keep_off_zero(graph: GraphModule) -> None:
                 weight[near] = torch.where(weight[near] < 0, -_SMALLEST_BN_WEIGHT, _SMALLEST_BN_WEIGHT)
 
 
-def _first(answer: object) -> Tensor:
-    while isinstance(answer, tuple | list) and answer:
-        answer = answer[0]
-    if not isinstance(answer, Tensor):
-        raise ModelError(f"forward() must return a tensor or a tuple of tensors, found {type(answer).__name__}")
-    return answer
+def _outputs(answer: object) -> list[Tensor]:
+    """Every output of real numbers, in the model's order."""
+    return [leaf.value for leaf in leaves(answer) if leaf.value.is_floating_point()]
 
 
-def _sqnr_db(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:
-    if [w.shape for w in wanted] != [f.shape for f in found]:
+def _worst_sqnr_db(wanted: Sequence[Sequence[Tensor]], found: Sequence[Sequence[Tensor]]) -> float:
+    """Of the output that is furthest off, over all batches."""
+    if [[each.shape for each in batch] for batch in wanted] != [[each.shape for each in batch] for batch in found]:
         return -math.inf
-    return compare(torch.cat(list(found)).numpy(), torch.cat(list(wanted)).numpy()).sqnr_db
+    pairs = zip(zip(*wanted, strict=True), zip(*found, strict=True), strict=True)
+    return min(compare(torch.cat(other).numpy(), torch.cat(one).numpy()).sqnr_db for one, other in pairs)

@@ -48,6 +48,7 @@ _METRICS = {
         "classification",
         ("logits",),
         counted=True,
+        drop_of="accuracy_top1",
         column=True,
     ),
     "parity_sqnr_db": Metric("dB", "higher", "outputs", "SQNR dB", ".1f", DECIBELS, column=True),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.names import check_name, suggest
+from pocketforge.recipe.output_loss import UNTRAINED, OutputLoss
 from pocketforge.recipe.ranges import COUNT, COUNT_OR_NONE, SHARE, Range, range_faults
 from pocketforge.recipe.roles import ROLES, RoleName, TargetName
 from pocketforge.recipe.target import OutputLimits
+from pocketforge.recipe.user_words import USERS, user_code
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 # Those with settings of their own, and which those are.
@@ -25,7 +26,6 @@ SETTINGS: Mapping[str, frozenset[str]] = {
     "peak": frozenset(),
     "ctc_greedy": frozenset({"blank", "alphabet"}),
 }
-_USERS = re.compile(r"(?P<file>[^:]+\.py):(?P<name>[A-Za-z_]\w*)(?::(?P<better>\w+))?\Z")
 _WAYS = ("higher", "lower")
 
 
@@ -50,7 +50,7 @@ class UserMetric:
 
 def user_metric(written: str) -> UserMetric | None:
     """None for what is no file of code. Raises ValueError where it does not say which values are better."""
-    match = _USERS.match(written)
+    match = USERS.match(written)
     if match is None:
         return None
     better = match["better"]
@@ -59,12 +59,6 @@ def user_metric(written: str) -> UserMetric | None:
         found = f"found {written!r}"
         raise ValueError(f"say which values of {plain} are better: {plain}:higher or {plain}:lower, {found}")
     return UserMetric(match["file"], match["name"], "higher" if better == "higher" else "lower")
-
-
-def user_code(written: str) -> tuple[str, str] | None:
-    """`file.py:function` → its file and the function's name; None for what is no file of code."""
-    match = _USERS.match(written)
-    return (match["file"], match["name"]) if match and match["better"] is None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +172,7 @@ class Output:
         keep: Whether shipped files have it.
         post: What is done to it before it is judged; empty for the role's own.
         limits: How far it may be from PyTorch's, for all targets.
+        loss: By what it is trained; empty for the role's own.
     """
 
     role: RoleName
@@ -187,6 +182,7 @@ class Output:
     keep: bool = True
     post: Post = Post()
     limits: OwnLimits = OwnLimits()
+    loss: OutputLoss = OutputLoss()  # noqa: RUF009 - frozen, so one for all does no harm
 
     def __post_init__(self) -> None:
         role, faults = ROLES[self.role], list[Fault]()
@@ -203,6 +199,10 @@ class Output:
         if kind and kind not in role.posts and user_code(kind) is None:
             able = ", ".join(role.posts)
             faults.append(Fault(f"role {self.role} has post {able} or file.py:function, found {kind!r}", "post"))
+        kind = self.loss.type
+        if kind and kind not in (*role.losses, UNTRAINED) and user_code(kind) is None:
+            able = ", ".join((*role.losses, UNTRAINED))
+            faults.append(Fault(f"role {self.role} has loss {able} or file.py:function, found {kind!r}", "loss"))
         faults += [Fault(f"named twice: {name}", "metrics") for name in sorted(_twice(self.metric_names))]
         if faults:
             raise WrongTable(*faults)
@@ -215,12 +215,12 @@ class Output:
     @property
     def metric_names(self) -> tuple[str, ...]:
         """As `taken`, each by its name in budgets and reports."""
-        return tuple(match["name"] if (match := _USERS.match(written)) else written for written in self.taken)
+        return tuple(match["name"] if (match := USERS.match(written)) else written for written in self.taken)
 
     @property
     def user_metrics(self) -> tuple[UserMetric, ...]:
         """Those of the user's that say which values are better; the rules refuse others."""
-        said = [written for written in self.metrics if (match := _USERS.match(written)) and match["better"] in _WAYS]
+        said = [written for written in self.metrics if (match := USERS.match(written)) and match["better"] in _WAYS]
         return tuple(own for written in said if (own := user_metric(written)))
 
     @property
@@ -235,6 +235,15 @@ class Output:
         if self.processed == "nms":
             needed = {name: getattr(self.post, name) for name in ("format", "iou", "score", "most")}
         return {"type": self.processed, **needed, **given}
+
+    @property
+    def trained_by(self) -> str:
+        """Its loss: one of LossName, a user's `file.py:function`, or UNTRAINED."""
+        role = ROLES[self.role]
+        if self.loss.type or role.untrained:
+            return self.loss.type or UNTRAINED
+        # One class, or not: the other loss of a mask.
+        return "bce" if self.role == "segmentation" and self.processed == "sigmoid" else role.losses[0]
 
     @property
     def held_against(self) -> str:
@@ -254,6 +263,11 @@ class Output:
         return bool(self.held_against) and self.kind_of_target in ("label", "labels", "mask", "boxes", "tags", "text")
 
     def named_files(self) -> dict[str, str]:
+        code = user_code(self.loss.type)
+        return self.judging_files() | ({"loss": code[0]} if code else {})
+
+    def judging_files(self) -> dict[str, str]:
+        """Those of the user's files by which it is judged."""
         code = user_code(self.post.type)
         files = {"post": code[0]} if code else {}
         return files | {own.name: own.file for own in self.user_metrics}

@@ -10,9 +10,11 @@ from pocketforge.recipe.faults import Fault
 from pocketforge.recipe.metric import Metric, Task
 from pocketforge.recipe.metrics_of_outputs import drop_name, metrics_of_role
 from pocketforge.recipe.names import suggest
-from pocketforge.recipe.output import Output, UserMetric, user_code, user_metric
+from pocketforge.recipe.output import Output, UserMetric, user_metric
+from pocketforge.recipe.output_loss import OutputLoss
 from pocketforge.recipe.ranges import Range
 from pocketforge.recipe.roles import DETECTION, ROLES
+from pocketforge.recipe.user_words import user_code
 
 _ANY = Range(-1e30, 1e30)
 _TASK_ROLES: dict[str, Task] = {"logits": "classification", "regression": "regression"}
@@ -23,7 +25,7 @@ def task_of(outputs: Sequence[Output]) -> Task:
     if not outputs:
         return "classification"
     only = outputs[0]
-    plain = len(outputs) == 1 and only.keep and not only.post.type and not only.user_metrics
+    plain = len(outputs) == 1 and only.keep and not (only.post.type or only.user_metrics or only.loss != OutputLoss())
     is_own = plain and only.held_against == ROLES[only.role].targets[:1][0] if ROLES[only.role].targets else False
     return _TASK_ROLES.get(only.role, "outputs") if is_own else "outputs"
 

@@ -18,6 +18,13 @@ from pocketforge.recipe.device import (
 )
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.input_rules import faults_of_inputs
+from pocketforge.recipe.loss_rules import (
+    faults_of_dropped,
+    faults_of_losses,
+    faults_of_schemes,
+    faults_of_training,
+    goes_by_losses,
+)
 from pocketforge.recipe.metric import Metric, Task
 from pocketforge.recipe.metrics_of_outputs import metrics_of_role
 from pocketforge.recipe.model import Model
@@ -74,7 +81,7 @@ class Recipe:
         faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets()]
         lists = lists_of(self.data.preprocess)
         faults += [fault.inside("data.preprocess") for fault in name_faults(lists, self.model.given_names)]
-        faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._needs_a_task())
+        faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._one_step())
         if faults:
             raise WrongTable(*faults)
 
@@ -107,11 +114,11 @@ class Recipe:
         named = find_metric(self.task_metric, self.judged) if self.metric else None
         if self.metric is not None and (not self.metric or named is None or named.output is None):
             faults.append(Fault(self._unknown_metric()))
+        faults += faults_of_dropped(self.outputs)
         if self.task == "outputs":
-            faults += [
-                Fault(f"{what} learns or searches by one task: it needs task classification or regression", where)
-                for where, what in self._needs_a_task()
-            ]
+            because = next(self.going_by_losses(), "")
+            faults += faults_of_losses(self.outputs, because) if because else []
+            faults += faults_of_schemes(self.targets, self.outputs)
         if self.compress and self.model.definition.endswith(".pt2"):
             faults.append(Fault("a .pt2 is a traced graph and cannot be changed: give the .py definition", "compress"))
         return faults
@@ -130,16 +137,26 @@ class Recipe:
         fault = fault_of_metric(self.metric, self.judged)
         return f"metric: {fault}" if fault else f"metric {self.metric!r} is of no output"
 
-    def _needs_a_task(self) -> list[tuple[str, str]]:
-        """What goes by one loss or one figure of one output, with its place."""
-        needs = [(f"compress[{index}]", f"type {entry.type}") for index, entry in enumerate(self.compress)]
+    def _one_step(self) -> list[tuple[str, str]]:
+        """What learns or searches by single samples, with its place."""
+        found = [(f"compress[{index}]", f"type {entry.type}") for index, entry in enumerate(self.compress)]
         for index, target in enumerate(self.targets):
             quantize, where = target.quantize, f"target[{index}].quantize"
             if quantize.info.is_trained or quantize.finetune is not None:
-                needs.append((where, f"{quantize.scheme} with training"))
+                found.append((where, f"{quantize.scheme} with training"))
             elif quantize.info.studies_layers:
-                needs.append((where, f"scheme {quantize.scheme}"))
-        return needs
+                found.append((where, f"scheme {quantize.scheme}"))
+        return found
+
+    def going_by_losses(self) -> Iterator[str]:
+        """What trains by the outputs' losses, or ranks by them, in words."""
+        for index, entry in enumerate(self.compress):
+            if goes_by_losses(entry):
+                yield f"compress[{index}] ({entry.type})"
+        for index, target in enumerate(self.targets):
+            quantize = target.quantize
+            if (quantize.info.is_trained or quantize.finetune is not None) and not quantize.settings.loss:
+                yield f"target[{index}] ({quantize.scheme})"
 
     def _fault_compress(self) -> list[Fault]:
         faults: list[Fault] = []
@@ -175,8 +192,12 @@ class Recipe:
             for inner in [finetune for place, finetune in self.finetunes() if place == where]:
                 faults += self._fault_teacher(inner, where, changed)
         for where, finetune in self.finetunes():
-            if self.task != "classification" and (finetune.distill or finetune.label_smoothing):
-                faults.append(Fault("distill and label_smoothing are for task classification", where))
+            if self.task == "outputs":
+                faults += faults_of_training(finetune, self.judged, where)
+            elif self.task != "classification" and (finetune.distill or finetune.label_smoothing):
+                faults.append(
+                    Fault("distill and label_smoothing are of task classification or an [[output]]'s loss", where)
+                )
         return faults
 
     def _fault_teacher(self, entry: Finetune, where: str, changed: bool) -> list[Fault]:

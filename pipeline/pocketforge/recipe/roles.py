@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from pocketforge.recipe.output_loss import LossName
+
 RoleName = Literal[
     "logits",
     "multilabel",
@@ -41,12 +43,16 @@ class Role:
         targets: Kinds of targets that it can be held against, the usual one first; empty where there is none to hold.
         metrics: Taken where the recipe names none; empty where another output's role takes them.
         posts: Post-processing that it can have, the default first; a user's `file.py:function` can stand for any.
+        losses: What it can be trained by, the default first; a user's `file.py:function` can stand for any.
+        untrained: Why there is no default among them, in words; empty where there is one.
     """
 
     about: str
     targets: tuple[TargetName, ...] = ()
     metrics: tuple[str, ...] = ()
     posts: tuple[str, ...] = ("none",)
+    losses: tuple[LossName, ...] = ()
+    untrained: str = ""
 
 
 ROLES: Final[dict[RoleName, Role]] = {
@@ -55,23 +61,27 @@ ROLES: Final[dict[RoleName, Role]] = {
         ("label",),
         ("accuracy_top1", "accuracy_top5", "macro_f1"),
         ("none", "softmax"),
+        losses=("cross_entropy", "focal"),
     ),
     "multilabel": Role(
         "a score for each label, of which any number may hold, [1, labels]",
         ("labels",),
         ("macro_f1", "micro_f1", "average_precision"),
         ("sigmoid", "none"),
+        losses=("bce", "focal"),
     ),
     "binary": Role(
         "one score: whether something holds, [1] or [1, 1]",
         ("label",),
         ("binary_accuracy", "binary_f1", "auroc"),
         ("sigmoid", "none"),
+        losses=("bce", "focal"),
     ),
     "regression": Role(
         "real numbers, [1, …]",
         ("value",),
         ("mean_absolute_error", "root_mean_square_error", "r2", "correlation"),
+        losses=("mse", "l1", "smooth_l1"),
     ),
     "segmentation": Role(
         "scores of each class for each pixel, [1, classes, H, W] (one class: of what is not background), or class "
@@ -79,48 +89,65 @@ ROLES: Final[dict[RoleName, Role]] = {
         ("mask",),
         ("miou", "dice", "pixel_accuracy"),
         ("argmax", "sigmoid", "none"),
+        losses=("cross_entropy", "focal", "bce"),
     ),
     "boxes": Role(
         "corners or centres of boxes, [1, n, 4], or a detector's one head of boxes and scores",
         ("boxes",),
         ("map", "map_50", "map_75"),
         ("none", "nms"),
+        losses=("smooth_l1", "l1", "mse"),
+        untrained="which of its boxes answers which target is the detector's own matching",
     ),
     "scores": Role(
-        "how sure each box is, [1, n], or of each class, [1, n, classes]", posts=("none", "sigmoid", "softmax")
+        "how sure each box is, [1, n], or of each class, [1, n, classes]",
+        posts=("none", "sigmoid", "softmax"),
+        untrained="its targets follow from the matching of its boxes",
     ),
-    "classes": Role("the class number of each box, [1, n]"),
+    "classes": Role("the class number of each box, [1, n]", untrained="class numbers have no gradient"),
     "keypoints": Role(
         "places in pixels of the model's input, [1, K, 2] or [1, K, 3] with how sure each is",
         ("keypoints",),
         ("pck", "oks"),
+        losses=("smooth_l1", "l1", "mse"),
     ),
     "heatmap": Role(
         "a map for each keypoint whose peak is its place, [1, K, h, w]",
         ("keypoints",),
         ("pck", "oks"),
         ("peak",),
+        losses=("mse", "l1", "smooth_l1"),
     ),
     "embedding": Role(
         "a vector that is near to those of the same label, [1, n]",
         ("label", "value"),
         ("recall_at_1", "recall_at_5", "eer"),
         ("none", "normalize"),
+        losses=("cosine",),
     ),
     "tokens": Role(
         "scores of each tag for each token, [1, T, tags]",
         ("tags",),
         ("token_accuracy", "macro_f1", "micro_f1"),
+        losses=("cross_entropy", "focal"),
     ),
     "sequence": Role(
         "scores of each letter for each time step, [1, T, letters]",
         ("text",),
         ("wer", "cer"),
         ("ctc_greedy",),
+        losses=("ctc",),
     ),
-    "image": Role("an image, [1, C, H, W] or [1, H, W, C]", ("image",), ("psnr_db", "ssim"), ("none",)),
-    "waveform": Role("sound, [1, T] or [1, 1, T]", ("waveform",), ("si_sdr_db", "snr_db"), ("none",)),
-    "state": Role("what goes into the next call's input: compared with PyTorch's and judged by no target"),
+    "image": Role(
+        "an image, [1, C, H, W] or [1, H, W, C]", ("image",), ("psnr_db", "ssim"), ("none",), ("l1", "mse", "smooth_l1")
+    ),
+    "waveform": Role(
+        "sound, [1, T] or [1, 1, T]", ("waveform",), ("si_sdr_db", "snr_db"), ("none",), ("l1", "mse", "smooth_l1")
+    ),
+    "state": Role(
+        "what goes into the next call's input: compared with PyTorch's and judged by no target",
+        untrained="it is held against no target",
+    ),
 }
 # Whose outputs together are one detector; the metrics are those of its boxes.
 DETECTION: Final = frozenset({"boxes", "scores", "classes"})

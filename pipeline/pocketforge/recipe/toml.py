@@ -28,6 +28,7 @@ from pocketforge.recipe.faults import Fault, WrongTable, join
 from pocketforge.recipe.model import InputSpec, check_fixed
 from pocketforge.recipe.names import check_file, check_keys, suggest
 from pocketforge.recipe.output import Output, Post
+from pocketforge.recipe.output_loss import OutputLoss
 from pocketforge.recipe.preprocess import STEPS, InputSteps, Preprocess, Preprocessing, Step
 from pocketforge.recipe.recipe import Recipe
 from pocketforge.registries import DEVICES
@@ -130,7 +131,7 @@ def _table_hook(cls: Hint, converter: cattrs.Converter) -> Hook:
     structure = make_dict_structure_fn(cls, converter, **overrides)  # type: ignore[arg-type]
 
     def hook(value: object, _: object) -> object:
-        if cls is Post and isinstance(value, str):  # its type alone
+        if cls in (Post, OutputLoss) and isinstance(value, str):  # its type alone
             value = {"type": value}
         if not isinstance(value, dict):
             raise _wrong("a table", value)

@@ -25,6 +25,7 @@ def show_check(checked: Checked) -> None:
         **({"weights": weights} if weights else {}),
         **{metric: f"{value:.4f}{_of(model.eval_samples, counts)}" for metric, value in model.accuracy.items()},
         "targets": ", ".join(checked.targets),
+        **({"losses": ", ".join(checked.losses)} if checked.losses else {}),
     }
     screen = console()
     for name, text in lines.items():

@@ -24,7 +24,8 @@ def compression_tables(compression: Compression) -> list[Table]:
 
 def _states(states: Sequence[State]) -> Table:
     classifies = states[0].accuracy_top1 is not None
-    figures = ["parameters", "MACs", "zeros", "loss", *(["top-1"] if classifies else [])]
+    judged = ["top-1"] if classifies else [states[0].metric] if states[0].metric else []
+    figures = ["parameters", "MACs", "zeros", "loss", *judged]
     rows = table("compression: the PyTorch model", "after", *figures, numbers=figures)
     for state in states:
         rows.add_row(
@@ -32,10 +33,14 @@ def _states(states: Sequence[State]) -> Table:
             f"{state.parameters:,}",
             f"{state.macs:,}",
             f"{state.zeros / max(state.weights, 1):.1%}",
-            f"{state.loss:.4f}",
-            *([] if state.accuracy_top1 is None else [f"{state.accuracy_top1:.4f}"]),
+            "–" if state.loss is None else f"{state.loss:.4f}",
+            *([f"{value:.4f}"] if (value := _judged(state)) is not None else []),
         )
     return rows
+
+
+def _judged(state: State) -> float | None:
+    return state.value if state.accuracy_top1 is None else state.accuracy_top1
 
 
 def _storage(states: Sequence[State]) -> Table:

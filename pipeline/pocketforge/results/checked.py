@@ -18,12 +18,14 @@ class Checked:
         reference: What the model is, and how good.
         data: What the data's folders and files were taken as, in words.
         targets: Names of the recipe's targets.
+        losses: What each output is trained by, in words, where the recipe trains outputs with roles.
     """
 
     sampled: Sampled
     reference: Reference
     data: tuple[str, ...]
     targets: tuple[str, ...]
+    losses: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """As `--json` prints it."""
@@ -40,4 +42,5 @@ class Checked:
             **({"weights": files.to_json(model.weights)} if model.weights else {}),
             "accuracy": {name: round(value, 6) for name, value in model.accuracy.items()},
             "targets": self.targets,
+            **({"losses": self.losses} if self.losses else {}),
         }

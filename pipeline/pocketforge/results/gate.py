@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from pocketforge.recipe import Budget, Recipe
+from pocketforge.recipe import METRICS, Budget, Recipe
 from pocketforge.recipe.budget import THE_TASKS
 from pocketforge.recipe.metric import Metric
 from pocketforge.recipe.output_rules import Named, find_metric, rows_of
@@ -31,6 +31,9 @@ from pocketforge.results.latency import latency_interval, load_range, what_settl
 from pocketforge.results.plugin_words import in_our_words
 from pocketforge.stats import Interval
 
+# Values are rounded to 9 digits.
+_NOTHING = 1e-9
+
 
 def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResult, ...]:
     """Every budget against every target and device it names (all of them where it names none)."""
@@ -44,12 +47,33 @@ def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResu
             m for m in all_taken if m.metric == named.name and _is_of(m, output, alone=alone) and _counts(m, named.row)
         ]
         measured = {(m.target, m.device): m for m in taken}
+        whole = {
+            (m.target, m.device): m
+            for m in all_taken
+            if m.metric == named.row.drop_of and _is_of(m, output, alone=alone)
+        }
         targets = [budget.target] if budget.target else [t.name for t in recipe.targets]
         for target in targets:
             for device in recipe.devices_of(budget):
-                result = _judge_one(budget, named.row, target, device, measured.get((target, device)))
+                of_device = measured.get((target, device))
+                result = _judge_one(budget, named.row, target, device, of_device)
+                baseless = _without_baseline(named.row, of_device, whole.get((target, device)))
+                result = dataclasses.replace(result, verdict="FAIL", reason=baseless) if baseless else result
                 results.append(dataclasses.replace(result, metric=named.name) if budget.metric == THE_TASKS else result)
     return tuple(results)
+
+
+def _without_baseline(row: Metric, drop: Measurement | None, whole: Measurement | None) -> str:
+    """Why a drop says nothing: from 0 nothing falls, and every file keeps every limit. Empty where it does.
+
+    row: of the drop. whole: the value that it is a drop of, of the same file.
+    """
+    plain = METRICS.get(row.drop_of) if row.drop_of else None
+    # Of errors 0 is the best value; below r2's, a correlation's or decibels' 0 there is more.
+    if plain is None or drop is None or whole is None or plain.better != "higher" or plain.limits.low != 0:
+        return ""
+    before = whole.value + drop.value
+    return "" if before > _NOTHING else f"the PyTorch model's own {row.drop_of} is 0: a drop from it says nothing"
 
 
 def _counts(measurement: Measurement, row: Metric) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketforge.recipe.model import InputSpec
+from pocketforge.recipe.output import Output
 from pocketforge.specs.base import Spec
 from pocketforge.specs.trained import ModelSource
 
@@ -16,7 +17,10 @@ class GainsSpec(Spec):
     Attributes:
         model: The model as given, before any change.
         model_inputs: The recipe's `[[model.input]]`; () where it names none.
-        task: `classification` or `regression`.
+        task: `classification`, `regression` or `outputs`.
+        metric: The recipe's, by which each state is judged: `NAME` or `OUTPUT.NAME`.
+        outputs: What each output is, in the recipe's words; the task's where it says none.
+        output_names: What the recipe calls the model's outputs; () where it does not.
         labels: What the states after each change are called, in order.
         runtimes: Each state is exported to each of these, and timed there.
         model_layout: Of the PyTorch model's images, `NCHW` or `NHWC`.
@@ -26,6 +30,9 @@ class GainsSpec(Spec):
     model: ModelSource
     model_inputs: tuple[InputSpec, ...]
     task: str
+    metric: str
+    outputs: tuple[Output, ...]
+    output_names: tuple[str, ...]
     labels: tuple[str, ...]
     runtimes: tuple[str, ...]
     model_layout: str

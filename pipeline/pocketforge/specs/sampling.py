@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pocketforge.recipe.output import Output
 from pocketforge.specs.base import Spec
 from pocketforge.specs.data import DataSpec
 
@@ -15,9 +16,13 @@ class Sampling(Spec):
     Attributes:
         data: What stage `data` is told, from which `data.dataset.open_dataset` opens the samples.
         seed: Of what is drawn at random: the order of samples, a layer's dropout.
-        task: "classification" or "regression".
+        task: "classification", "regression" or "outputs".
+        outputs: Of task "outputs" what each output is, with the loss it is trained by; () of others.
+        output_names: Of task "outputs" what the recipe calls the model's outputs; () where it does not.
     """
 
     data: DataSpec
     seed: int
     task: str
+    outputs: tuple[Output, ...] = ()
+    output_names: tuple[str, ...] = ()

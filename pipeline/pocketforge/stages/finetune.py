@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +23,9 @@ from pocketforge.specs.finetune import FinetuneSpec
 from pocketforge.training.batches import batches_of
 from pocketforge.training.distributed import together
 from pocketforge.training.loop import fit
-from pocketforge.training.losses import Loss, task_loss, user_loss
+from pocketforge.training.losses import Loss, task_loss
 from pocketforge.training.options import FitOptions
+from pocketforge.training.roles_of import names_for, trained_by
 from pocketforge.training.teacher import open_teacher
 
 
@@ -52,16 +52,18 @@ def train(inputs: Mapping[str, Path], spec: FinetuneSpec, out: Path, emit: event
     checkpoint = open_checkpoint(inputs, spec.model)
     module = checkpoint.module
     data = open_dataset(spec.sampling.data, resolve, inputs.get("labels"))
-    teacher, about_teacher = None, None
-    if settings.distill is not None:
-        teacher, about_teacher = open_teacher(settings.distill, module, data, inputs, spec.model, resolve)
-    with contextlib.ExitStack() as around:
-        loss = around.enter_context(user_loss(settings.loss, resolve)) if settings.loss else None
-        constraint = _constraint(checkpoint, spec, data, loss)
+    names = names_for(module, spec.model, spec.sampling, data, resolve)
+    with trained_by(spec.sampling, data, names, resolve, settings) as (loss, roles):
+        teacher, about_teacher = None, None
+        if settings.distill is not None:
+            about = (inputs, spec.model, resolve)
+            teacher, about_teacher = open_teacher(settings.distill, module, data, *about, roles=roles)
+        constraint = _constraint(checkpoint, spec, data, roles or loss)
         options = FitOptions(
             seed=spec.sampling.seed,
             task=spec.sampling.task,
             loss=loss,
+            roles=roles,
             teacher=teacher,
             constraint=constraint,
             partial=inputs.get("partial"),

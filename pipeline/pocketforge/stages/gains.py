@@ -14,6 +14,8 @@ import os
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,22 +23,28 @@ import numpy as np
 import torch
 
 from pocketforge import events
+from pocketforge.accuracy.judging import about_stored
 from pocketforge.data.arrays_on_disk import load_samples, sample_paths
+from pocketforge.data.targets_on_disk import stored_targets
 from pocketforge.errors import StageFailed
+from pocketforge.files import resolver
 from pocketforge.measure.slow_layers import find_slow_layers
 from pocketforge.measure.trial import Trial, export_float, time_in_turns
 from pocketforge.model import load, surgery
+from pocketforge.model.tensor_names import names_of_outputs
 from pocketforge.model.weights import save_weights
 from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.gains import Flag, FloatTiming, GainsOutcome, State
 from pocketforge.pruning.sparse_storage import encode
 from pocketforge.pruning.subject import example_for, open_checkpoint
 from pocketforge.pruning.unstructured import measure_zeros
 from pocketforge.specs.gains import GainsSpec
 from pocketforge.stats import ratio_interval
-from pocketforge.training.batches import Batch, Inputs
-from pocketforge.training.judge import mean_loss, top1
-from pocketforge.training.losses import task_loss
+from pocketforge.training.batches import Batch, Inputs, named_targets, stacked
+from pocketforge.training.judge import Standard, mean_loss, standard_for, top1
+from pocketforge.training.losses import Loss, task_loss
+from pocketforge.training.role_losses import role_losses
 
 Ratio = tuple[float, float, float]
 Verdict = Literal["none", "faster", "no_gain", "unsettled"]
@@ -64,8 +72,55 @@ def run(inputs: Mapping[str, Path], spec: GainsSpec, out: Path, emit: events.Pro
     """
     torch.set_num_threads(1)
     rounds = most_rounds()
-    batches = _eval_batches(inputs["data"])
+    sampled = files.read(inputs["data"], Sampled)
+    batches = _eval_batches(inputs["data"], sampled)
     example = example_for(spec.model, spec.model_inputs, inputs, batches)
+    with _judging(inputs, spec, sampled, batches) as by:
+        _measure(inputs, spec, by, _Samples(batches, example, rounds), out, emit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """What all states are run on, and how often their files are timed at most."""
+
+    batches: Sequence[Batch]
+    example: Inputs
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """By what each state is judged.
+
+    Attributes:
+        task: `classification`, `regression` or `outputs`.
+        loss: None where no output has one.
+        standard: Says the recipe's metric; None where that judges no output, and of a task.
+    """
+
+    task: str
+    loss: Loss | None
+    standard: Standard | None = None
+
+
+@contextmanager
+def _judging(inputs: Mapping[str, Path], spec: GainsSpec, sampled: Sampled, batches: Sequence[Batch]) -> Iterator[By]:
+    if spec.task != "outputs":
+        yield By(spec.task, task_loss(spec.task))
+        return
+    resolve = resolver(inputs.get("data_root"))
+    module = open_checkpoint(inputs, spec.model, "state_0").module
+    names = names_of_outputs(module, batches[0][0], spec.model, spec.output_names, resolve)
+    about = about_stored(sampled)
+    standard = standard_for(names, spec.outputs, spec.task, spec.metric, about, resolve)
+    with role_losses(standard.outputs, names, about, resolve) as roles:
+        yield By(spec.task, roles if roles.trained else None, standard if standard.named else None)
+
+
+def _measure(
+    inputs: Mapping[str, Path], spec: GainsSpec, by: By, samples: _Samples, out: Path, emit: events.Progress
+) -> None:
+    batches, example, rounds = samples.batches, samples.example, samples.rounds
     labels = ("as given", *spec.labels)
     states: list[State] = []
     checkpoints: list[surgery.Checkpoint] = []
@@ -83,7 +138,7 @@ def run(inputs: Mapping[str, Path], spec: GainsSpec, out: Path, emit: events.Pro
                     for r in spec.runtimes
                 }
                 graph_before = graph
-            state = describe(checkpoint, example, batches, spec.task)
+            state = describe(checkpoint, example, batches, by)
             states.append(dataclasses.replace(state, label=label, timed=number in trials))
             checkpoints.append(checkpoint)
         paths = sample_paths(inputs["data"], "eval")
@@ -96,7 +151,7 @@ def run(inputs: Mapping[str, Path], spec: GainsSpec, out: Path, emit: events.Pro
     emit(1.0, f"{len(states)} states, {len(flags)} flagged")
 
 
-def describe(checkpoint: surgery.Checkpoint, example: Inputs, batches: Sequence[Batch], task: str) -> State:
+def describe(checkpoint: surgery.Checkpoint, example: Inputs, batches: Sequence[Batch], by: By) -> State:
     """A state without a label, with all that needs no runtime."""
     module = checkpoint.module
     zeros = measure_zeros(module)
@@ -115,19 +170,24 @@ def describe(checkpoint: surgery.Checkpoint, example: Inputs, batches: Sequence[
         weights_gzip_bytes=sizes.gzip_bytes,
         sparse_bytes=sizes.sparse_bytes,
         sparse_gzip_bytes=sizes.sparse_gzip_bytes,
-        loss=mean_loss(module, batches, task_loss(task)),
+        loss=mean_loss(module, batches, by.loss) if by.loss is not None else None,
         runtimes={},
-        accuracy_top1=top1(module, batches) if task == "classification" else None,
+        accuracy_top1=top1(module, batches) if by.task == "classification" else None,
+        metric=by.standard.metric if by.standard is not None else "",
+        value=by.standard.value(module, batches) if by.standard is not None else None,
     )
 
 
-def _eval_batches(folder: Path) -> list[Batch]:
+def _eval_batches(folder: Path, sampled: Sampled) -> list[Batch]:
     arrays = load_samples(folder, "eval")
-    targets = torch.from_numpy(np.load(folder / "eval_targets.npy"))
-    return [
-        (tuple(torch.from_numpy(np.array(a[start : start + BATCH])) for a in arrays), targets[start : start + BATCH])
-        for start in range(0, len(targets), BATCH)
-    ]
+    stored = stored_targets(folder, sampled)
+    batches: list[Batch] = []
+    for start in range(0, len(arrays[0]), BATCH):
+        inputs = tuple(torch.from_numpy(np.array(a[start : start + BATCH])) for a in arrays)
+        columns = {name: list(stored.batch(name, start, start + BATCH)) for name in stored.listed}
+        own = columns.get("label" if sampled.task == "classification" else "value", [])
+        batches.append((inputs, named_targets(columns) if sampled.task == "outputs" else stacked(own)))
+    return batches
 
 
 def _graph_of(checkpoint: surgery.Checkpoint) -> str:

@@ -14,11 +14,13 @@ import torch
 from torch import nn
 
 from pocketforge import events
+from pocketforge.data.dataset import open_dataset
 from pocketforge.errors import ModelError
+from pocketforge.files import resolver
 from pocketforge.measure.on_emulator import count_file, estimate_file
 from pocketforge.measure.trial import Trial, export_float, time_in_turns
 from pocketforge.model import load
-from pocketforge.model.surgery import save_checkpoint
+from pocketforge.model.surgery import Checkpoint, save_checkpoint
 from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
 from pocketforge.outcomes.prune import PruneOutcome, Size
@@ -40,9 +42,14 @@ def run(inputs: Mapping[str, Path], spec: PruneSpec, out: Path, emit: events.Pro
 
     Writes a checkpoint (see surgery) and prune.json. Raises ModelError when the model cannot be pruned so.
     """
-    pruning = spec.pruning
     checkpoint = open_checkpoint(inputs, spec.model)
-    subject = subject_for(checkpoint, inputs, spec, emit)
+    data = open_dataset(spec.sampling.data, resolver(inputs.get("data_root")), inputs.get("labels"))
+    with subject_for(checkpoint, inputs, spec, data, emit) as subject:
+        _prune(subject, checkpoint, inputs, spec, out)
+
+
+def _prune(subject: Subject, checkpoint: Checkpoint, inputs: Mapping[str, Path], spec: PruneSpec, out: Path) -> None:
+    pruning, emit = spec.pruning, subject.emit
     subject.step, subject.steps = spec.part, spec.parts
     if "sensitivity" in inputs and isinstance(pruning, PruneChannels):
         study = files.read(inputs["sensitivity"], SensitivityOutcome)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,8 @@ from pocketforge.specs.qat import QatSpec
 from pocketforge.training.batches import Batches
 from pocketforge.training.distributed import together
 from pocketforge.training.loop import deterministic, fit
-from pocketforge.training.losses import user_loss
 from pocketforge.training.options import FitOptions
+from pocketforge.training.roles_of import names_for, trained_by
 from pocketforge.training.teacher import open_teacher
 
 _TRAINED = 0.85  # share of the work
@@ -83,19 +82,18 @@ def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: events.Progress) -
     emit(0.0, "preparing the training graph")
     with deterministic(seed, 1):
         training = TrainingGraph(checkpoint.module, range_batches(data), spec.quantize)
-    teacher, about_teacher = None, None
-    if settings.distill is not None:
-        module = checkpoint.module
-        teacher, about_teacher = open_teacher(
-            settings.distill, module, data, inputs, spec.model, resolve, default=module
-        )
     masks = None
     if checkpoint.masks:
         from pocketforge.pruning.unstructured import MaskConstraint
 
         masks = MaskConstraint(training.graph, checkpoint.masks)
-    with contextlib.ExitStack() as around:
-        loss = around.enter_context(user_loss(settings.loss, resolve)) if settings.loss else None
+    module = checkpoint.module
+    names = names_for(module, spec.model, spec.sampling, data, resolve)
+    with trained_by(spec.sampling, data, names, resolve, settings) as (loss, roles):
+        teacher, about_teacher = None, None
+        if settings.distill is not None:
+            about = (inputs, spec.model, resolve)
+            teacher, about_teacher = open_teacher(settings.distill, module, data, *about, default=module, roles=roles)
         history = fit(
             training.graph,
             data.train,
@@ -104,6 +102,7 @@ def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: events.Progress) -
                 seed=seed,
                 task=spec.sampling.task,
                 loss=loss,
+                roles=roles,
                 teacher=teacher,
                 constraint=Freezing(training, masks),
                 partial=inputs.get("partial"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -225,13 +224,15 @@ def _finetuned(
     from pocketforge.data.dataset import open_dataset
     from pocketforge.files import resolver
     from pocketforge.quantization.codebook import finetune_centroids
-    from pocketforge.training.losses import user_loss
     from pocketforge.training.options import FitOptions
+    from pocketforge.training.roles_of import trained_by
 
     inputs = run.inputs
     resolve = resolver(inputs.get("data_root"))
     data = open_dataset(run.sampling.data, resolve, inputs.get("labels"))
-    with contextlib.ExitStack() as around:
+    # The graph has the outputs that files have.
+    names = [output.name for output in files.read(inputs["reference"], Reference).outputs]
+    with trained_by(run.sampling, data, names, resolve, settings) as (loss, roles):
         return finetune_centroids(
             clustered,
             codebooks,
@@ -240,7 +241,8 @@ def _finetuned(
             FitOptions(
                 seed=run.sampling.seed,
                 task=run.sampling.task,
-                loss=around.enter_context(user_loss(settings.loss, resolve)) if settings.loss else None,
+                loss=loss,
+                roles=roles,
                 partial=inputs.get("partial"),
                 logs=inputs.get("logs"),
                 emit=lambda f, text: run.emit(0.3 + 0.5 * f, text),

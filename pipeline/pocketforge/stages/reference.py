@@ -28,7 +28,8 @@ from pocketforge.model.evaluate import evaluate, one_sample
 from pocketforge.model.kept import only_outputs
 from pocketforge.model.lazy import settle
 from pocketforge.model.programs import by_place
-from pocketforge.model.structure import OutputPath, check_distinct, leaves, names_of
+from pocketforge.model.structure import OutputPath, leaves
+from pocketforge.model.tensor_names import input_names, output_names
 from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
 from pocketforge.outcomes.accuracy import OutputScore, by_metric
@@ -340,47 +341,3 @@ def check_labels(outputs: Array, targets: Array, labels: Sequence[str]) -> None:
             f"the model has {classes} outputs, the data has a label {int(targets.max())}",
             one if classes == 1 else "build the model with as many classes (model.args), or correct the labels",
         )
-
-
-def input_names(inputs: Sequence[InputSpec], arguments: Sequence[str]) -> list[str]:
-    """The recipe's names, else those of the arguments, else `input` (`input_0`, `input_1` … of several).
-
-    arguments: one an input, as example_inputs() or a .pt2 say them; empty for none. Raises ModelError where the recipe
-    has another number of inputs, or two would have one name.
-    """
-    if inputs and len(inputs) != len(arguments):
-        raise ModelError(
-            f"the recipe has {len(inputs)} [[model.input]], the model takes {len(arguments)}",
-            "give one for each, in their order",
-        )
-    given = [each.name or each.argument.replace(".", "_") for each in inputs] or [""] * len(arguments)
-    named = [name or argument.replace(".", "_") for name, argument in zip(given, arguments, strict=True)]
-    names = [name or ("input" if len(named) == 1 else f"input_{k}") for k, name in enumerate(named)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ModelError(f"two inputs are called {twice[0]!r}", "give each a name of its own: [[model.input]] name = …")
-    return names
-
-
-def output_names(given: Sequence[str], paths: Sequence[OutputPath], inputs: Sequence[str]) -> list[str]:
-    """The recipe's names, else the model's own. paths: the ways to its outputs. inputs: the inputs' names.
-
-    Raises ModelError when the numbers differ, and for a name that would be of two.
-    """
-    names = names_of(paths)
-    if given and len(given) != len(names):
-        raise ModelError(
-            f"model.outputs names {len(given)} outputs, the model gives {len(names)}: {', '.join(names)}",
-            "give a name to each, in this order",
-        )
-    both = sorted(set(given) & set(inputs))
-    if both:
-        raise ModelError(
-            f"model.outputs: {', '.join(both)} is the name of an input too", "files need names of their own"
-        )
-    if given:
-        return list(given)
-    # Files have no two tensors of one name: what a state is called goes to what comes in.
-    named = [f"{name}_out" if name in inputs else name for name in names]
-    check_distinct(named, paths)
-    return named

@@ -41,10 +41,9 @@ _UNITS: dict[Basis, str] = {"parameters": "parameters", "macs": "MACs"}
 
 
 def heat_map(study: SensitivityOutcome, chosen: Mapping[str, float], path: Path) -> Path:
-    """Layers × ratios of a sensitivity study: accuracy lost (or the loss's relative rise); chosen ratios are framed."""
+    """Layers × ratios of a sensitivity study: what the metric loses; chosen ratios are framed."""
     ratios, layers = study.ratios, study.layers
-    by_accuracy = study.baseline.accuracy_top1 is not None
-    values = [[cost if math.isfinite(cost) else math.nan for cost in costs(study.baseline, row)] for row in layers]
+    values = [[cost if math.isfinite(cost) else math.nan for cost in costs(study, row)] for row in layers]
     figure, axes = new_figure(2.5 + 0.75 * len(ratios), 1.6 + 0.3 * len(layers))
     top = max([v for row in values for v in row if not math.isnan(v)] + [1e-6])
     image = axes.imshow(values, cmap=_colours(), vmin=0, vmax=top, aspect="auto")
@@ -58,7 +57,7 @@ def heat_map(study: SensitivityOutcome, chosen: Mapping[str, float], path: Path)
         ratio = chosen.get(layers[y].name, 0.0)
         if ratio in ratios:
             axes.add_patch(_frame(ratios.index(ratio), y))
-    lost = "top-1 lost" if by_accuracy else "relative rise of the loss"
+    lost = f"{study.metric} lost{' (share)' if study.relative else ''}"
     axes.set_title("One layer pruned at a time; framed: what ratio = auto takes", fontsize=9)
     figure.colorbar(image, ax=axes, label=lost)
     return save_figure(figure, path)

@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from pocketforge import events
+from pocketforge.accuracy.task import accuracy
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.errors import RecipeError
 from pocketforge.facts.gather import gather
-from pocketforge.metrics import Array, accuracy, compare
+from pocketforge.metrics import Array, compare
 from pocketforge.model.load import load_exported
 from pocketforge.plan.lanes import make_plan
 from pocketforge.quantization.codebook import batched, float_weights, weight_error, with_weights

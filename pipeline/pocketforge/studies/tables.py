@@ -33,20 +33,18 @@ class Table:
 
 def sensitivity_table(study: SensitivityOutcome, chosen: Mapping[str, float]) -> Table:
     """Layers × ratios, and what ratio = "auto" takes of each."""
-    by_accuracy = study.baseline.accuracy_top1 is not None
     ratios = tuple(f"{ratio:g}" for ratio in study.ratios)
     rows = [
         (
             row.name,
             str(row.channels),
-            *(_figure(value) for value in (row.accuracy_top1 if by_accuracy else row.loss)),
+            *(_figure(value) for value in row.metric),
             f"{chosen[row.name]:g}",
         )
         for row in study.layers
     ]
-    what = "top-1" if by_accuracy else "loss"
-    whole = _figure(study.baseline.accuracy_top1 if by_accuracy else study.baseline.loss)
-    title = f"{what} with one layer pruned; unpruned {whole} on {study.samples} samples"
+    whole = _figure(study.baseline.metric)
+    title = f"{study.metric} with one layer pruned; unpruned {whole} on {study.samples} samples"
     numbers = ("channels", *ratios, "auto")
     return Table(title, ("layer", *numbers), rows, numbers)
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from pocketforge import events
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
@@ -17,7 +19,7 @@ from pocketforge.model.load import build_model
 from pocketforge.model.weights import load_weights
 from pocketforge.plan.compress import model_source, sampling_of
 from pocketforge.pruning.base import Subject
-from pocketforge.pruning.subject import gather, open_checkpoint, subject_for
+from pocketforge.pruning.subject import example_for, gather, open_checkpoint
 from pocketforge.pruning.unstructured import MaskConstraint
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.compress import Distill, Finetune
@@ -26,11 +28,11 @@ from pocketforge.training.batches import KEEP_BYTES
 from pocketforge.training.distillation import DistillationLoss
 from pocketforge.training.judge import top1
 from pocketforge.training.loop import deterministic, fit
-from pocketforge.training.losses import user_loss
+from pocketforge.training.losses import task_loss, user_loss
 from pocketforge.training.options import FitOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from pocketforge.training.batches import TrainSamples
 
@@ -51,13 +53,16 @@ class Workbench:
             inputs["weights"] = recipe.resolve(recipe.model.weights)
         if recipe.data.labels:
             inputs["labels"] = recipe.resolve(recipe.data.labels)
-        self._subject = subject_for(open_checkpoint(inputs, spec.model), inputs, spec, lambda _fraction, _message: None)
-        data = open_recipe(recipe)
+        data, module = open_recipe(recipe), open_checkpoint(inputs, spec.model).module
+        calibration = gather(data.calibration)
+        example = example_for(spec.model, spec.model_inputs, inputs, calibration)
+        self._subject = Subject(module, example, calibration, task_loss(recipe.task), recipe.seed)
         self.eval = gather(data.eval)
         self.train: TrainSamples = _kept(data.train)
         with deterministic(recipe.seed):
             outputs = self._subject.module(*self.eval[0][0])
-        classes = max(int(targets.max()) for _, targets in self.eval) + 1
+        # `study pruning` is of task classification: an integer a sample.
+        classes = max(int(max(targets)) for _, targets in self.eval if isinstance(targets, Tensor)) + 1
         if getattr(outputs, "ndim", 0) != 2 or outputs.shape[1] < classes:
             raise ModelError(
                 f"the study needs logits (batch, classes) for {classes} classes, found {list(outputs.shape)}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -13,8 +14,33 @@ from pocketforge.data.base import Array
 from pocketforge.errors import ModelError
 
 Inputs = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTargets:
+    """What outputs with roles are held against, of several samples.
+
+    Attributes:
+        columns: Target → one entry a sample: a tensor of the data's own type, or a text.
+        count: Of the samples.
+    """
+
+    columns: Mapping[str, Sequence[Tensor] | Sequence[str]]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def shifted(self, by: int) -> NamedTargets:
+        """Each sample's targets are those of the sample `by` places on."""
+        by %= max(self.count, 1)
+        return NamedTargets({name: [*each[by:], *each[:by]] for name, each in self.columns.items()}, self.count)
+
+
+# Of a task one tensor, of outputs with roles those by name.
+BatchTargets: TypeAlias = Tensor | NamedTargets
 # Inputs of several samples, and their targets.
-Batch = tuple[Inputs, Tensor]
+Batch = tuple[Inputs, BatchTargets]
 Sample = tuple[tuple[Array, ...], object]
 
 # A train set below this is preprocessed once and kept; above it, samples are read again in every epoch.
@@ -30,7 +56,8 @@ class TrainSamples(Protocol):
 
 
 class Batches:
-    """Gathers samples into (inputs, targets): int64 targets (batch,) for class numbers, else float32.
+    """Gathers samples into (inputs, targets): int64 targets (batch,) for class numbers, else float32; several by name
+    are `NamedTargets`.
 
     Raises ModelError when samples differ in shape.
     """
@@ -49,9 +76,7 @@ class Batches:
             raise ModelError(
                 f"data.source: samples differ in shape: {error}", "set data.preprocess.resize and data.preprocess.color"
             ) from error
-        targets = np.stack([np.asarray(target) for _, target in rows])
-        kind = torch.int64 if targets.dtype.kind in "iu" else torch.float32
-        return tuple(torch.from_numpy(column) for column in columns), torch.from_numpy(targets).to(kind)
+        return tuple(torch.from_numpy(column) for column in columns), stacked([target for _, target in rows])
 
     def _sample(self, position: int) -> Sample:
         if self._read is None:
@@ -59,6 +84,28 @@ class Batches:
         if position not in self._read:
             self._read[position] = self._samples[position]
         return self._read[position]
+
+
+def stacked(targets: Sequence[object]) -> BatchTargets:
+    """Targets of several samples as training takes them."""
+    first = targets[0]
+    if isinstance(first, Mapping):
+        return named_targets({name: [each[name] for each in targets] for name in first})  # type: ignore[index]
+    arrays = np.stack([np.asarray(target) for target in targets])
+    return torch.from_numpy(arrays).to(torch.int64 if arrays.dtype.kind in "iu" else torch.float32)
+
+
+def named_targets(columns: Mapping[str, Sequence[object]]) -> NamedTargets:
+    """columns: target → an array, or a text, of each sample."""
+    count = len(next(iter(columns.values()), ()))
+    return NamedTargets({name: _column(values) for name, values in columns.items()}, count)
+
+
+def _column(values: Sequence[object]) -> Sequence[Tensor] | Sequence[str]:
+    arrays = [np.asarray(value) for value in values]
+    if arrays and arrays[0].dtype.kind == "U":
+        return [str(array) for array in arrays]
+    return [torch.from_numpy(np.array(array)) for array in arrays]
 
 
 def batches_of(samples: TrainSamples, size: int, limit: int | None = None) -> Iterator[Batch]:

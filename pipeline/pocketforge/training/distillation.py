@@ -5,7 +5,8 @@ Hinton et al. 2015; Zhao et al. 2022 (arXiv:2203.08679); Romero et al. 2015 (Fit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -13,10 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pocketforge.errors import ModelError
+from pocketforge.model.structure import leaves, names_of
 from pocketforge.recipe import suggest
 from pocketforge.recipe.compress import Distill, LayerPair
-
-Inputs = tuple[Tensor, ...]
+from pocketforge.recipe.loss_rules import taught
+from pocketforge.recipe.output_loss import UNTRAINED, OutputLoss
+from pocketforge.training.batches import BatchTargets, Inputs, NamedTargets
+from pocketforge.training.objective import Outputs
+from pocketforge.training.role_losses import RoleLosses
+from pocketforge.training.role_teaching import RoleTeaching
 
 
 def kd_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -66,15 +72,25 @@ class DistillationLoss:
     trained along and thrown away. Attention is the mean square difference of two layers' attention maps, as in its
     authors' code (weight 1000). Images of unequal size: the larger is averaged down to the smaller.
 
+    Of outputs with roles KD is each output's own (role_teaching.py), and dkd is for one of role logits.
+
     The teacher runs in eval mode without gradients on the very inputs that the student gets, and is never changed.
     Raises ModelError when teacher and student do not fit together.
     """
 
     def __init__(
-        self, settings: Distill, teacher: nn.Module, student: nn.Module, example: Inputs, *, seed: int = 0
+        self,
+        settings: Distill,
+        teacher: nn.Module,
+        student: nn.Module,
+        example: Inputs,
+        *,
+        seed: int = 0,
+        roles: RoleLosses | None = None,
     ) -> None:
-        """example: a small batch of the student's inputs."""
-        self.settings = settings
+        """example: a small batch of the student's inputs. roles: what it is trained by whose outputs have roles."""
+        self.settings, self.roles = settings, roles
+        self.teaching = RoleTeaching(taught(roles.judged), settings.temperature) if roles is not None else None
         self.teacher = teacher.eval()
         self.regressors = nn.ModuleList()
         self._seen: dict[tuple[str, str], Tensor] = {}
@@ -90,13 +106,7 @@ class DistillationLoss:
         was_training = student.training
         student.eval()
         with torch.no_grad(), self.attached(student):
-            classes = _logits(student(*example), "student").shape[1]
-            known = _logits(self._answer(example), "teacher").shape[1]
-            if classes != known:
-                raise ModelError(
-                    f"the teacher answers {known} classes, the student {classes}",
-                    "distillation compares class by class: both must be built for the same classes",
-                )
+            self._check_answers(student(*example), self._answer(example))
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 for pair in settings.hints:
@@ -104,6 +114,36 @@ class DistillationLoss:
             for pair in settings.attention:
                 self._attention(pair)
         student.train(was_training)
+
+    def _check_answers(self, student: object, teacher: object) -> None:
+        """Raises ModelError where the teacher's answer to the example is not comparable with the student's."""
+        if self.roles is not None and self.teaching is not None:
+            learning = [output.name for output in self.teaching.learning]
+            self.teacher_names = _teacher_names(teacher, learning, self.roles.names)
+            self.teaching.check(self.roles.named(student), self._named(teacher))
+            return
+        classes, known = _logits(student, "student").shape[1], _logits(teacher, "teacher").shape[1]
+        if classes != known:
+            raise ModelError(
+                f"the teacher answers {known} classes, the student {classes}",
+                "distillation compares class by class: both must be built for the same classes",
+            )
+
+    def roles_of_teacher(self) -> RoleLosses:
+        """The losses by which the teacher is judged: of what it teaches, by the names of its outputs."""
+        assert self.roles is not None and self.teaching is not None, "of outputs with roles"
+        learning = {output.name for output in self.teaching.learning}
+        judged = tuple(
+            each if each.name in learning else dataclasses.replace(each, loss=OutputLoss(UNTRAINED))
+            for each in self.roles.judged
+        )
+        return dataclasses.replace(self.roles, names=tuple(self.teacher_names), judged=judged)
+
+    def _named(self, answer: object) -> dict[str, Tensor]:
+        """The teacher's answer by the names of its outputs."""
+        values = (leaf.value for leaf in leaves(answer))
+        floats = (value.float() if value.is_floating_point() else value for value in values)
+        return dict(zip(self.teacher_names, floats, strict=True))
 
     @contextmanager
     def attached(self, student: nn.Module) -> Iterator[None]:
@@ -128,16 +168,11 @@ class DistillationLoss:
         return hook
 
     def __call__(
-        self, inputs: Inputs, outputs: Tensor, targets: Tensor, label_loss: Tensor
+        self, inputs: Inputs, outputs: Outputs, targets: BatchTargets, label_loss: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The whole loss and its parts, unweighted, after the student's forward pass on `inputs` gave `outputs`."""
         s = self.settings
-        with torch.no_grad():
-            answer = _logits(self._answer(inputs), "teacher").float()
-        if s.method == "kd":
-            divergence = kd_divergence(outputs, answer, s.temperature)
-        else:
-            divergence = dkd_divergence(outputs, answer, targets, s.temperature, s.dkd_alpha, s.dkd_beta)
+        divergence = self._divergence(inputs, outputs, targets)
         total = s.alpha * divergence
         if s.alpha < 1:  # at 1 labels are no part of it, not even as 0 × infinity
             total = total + (1 - s.alpha) * label_loss
@@ -149,6 +184,24 @@ class DistillationLoss:
             parts["attention_loss"] = torch.stack([self._attention(pair) for pair in s.attention]).sum()
             total = total + s.attention_weight * parts["attention_loss"]
         return total, {name: part.detach() for name, part in parts.items()}
+
+    def _divergence(self, inputs: Inputs, outputs: Outputs, targets: BatchTargets) -> Tensor:
+        s = self.settings
+        with torch.no_grad():
+            given = self._answer(inputs)
+        if self.teaching is not None and isinstance(targets, NamedTargets):
+            named = self._named(given)
+            if s.method == "kd":
+                return self.teaching.divergence(outputs, named, targets)
+            (only,) = self.teaching.learning
+            labels = torch.stack([torch.as_tensor(each) for each in targets.columns[only.held_against]])
+            scores, answer = outputs[only.name], named[only.name]
+        else:
+            assert isinstance(targets, Tensor), "samples of a task have one target"
+            labels, scores, answer = targets, outputs, _logits(given, "teacher").float()
+            if s.method == "kd":
+                return kd_divergence(scores, answer, s.temperature)
+        return dkd_divergence(scores, answer, labels, s.temperature, s.dkd_alpha, s.dkd_beta)
 
     def _answer(self, inputs: Inputs) -> object:
         self.teacher.eval()
@@ -178,20 +231,14 @@ class DistillationLoss:
         return (attention_map(student) - attention_map(teacher)).square().mean()
 
 
-def check_teacher(accuracy: float, classes: int, samples: int) -> None:
-    """Raises ModelError for a teacher that knows nothing: one that was never trained, or on other classes.
+def _teacher_names(answer: object, learning: Sequence[str], student: Sequence[str]) -> list[str]:
+    """Names of a teacher's outputs: its own, or the student's where it gives as many and calls none as the recipe does.
 
-    It must be right more often than guessing is by luck: chance, 1 / classes, and three standard errors of it on so
-    many samples, at least half as often again where there are many classes; but at most half-way to always.
+    learning: the recipe's outputs that learn. student: all the student's.
     """
-    chance = 1 / classes
-    luck = max(chance * (1 - chance) / 2, 3 * (chance * (1 - chance) / samples) ** 0.5)
-    if accuracy <= chance + min(luck, (1 - chance) / 2):
-        raise ModelError(
-            f"the teacher answers {accuracy:.1%} of {samples} calibration samples right, hardly more than chance "
-            f"({chance:.1%}): it is not trained for these classes",
-            "give the weights of a trained model, with its classes in the data's order",
-        )
+    names = names_of([leaf.path for leaf in leaves(answer)])
+    foreign = not set(names) & set(learning)
+    return list(student) if foreign and len(student) == len(names) else names
 
 
 def _check_layer(module: nn.Module, name: str, who: str) -> None:

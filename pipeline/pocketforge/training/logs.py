@@ -44,7 +44,7 @@ def tensorboard(folder: Path | None, first_epoch: int, emit: events.Progress) ->
     def log(epoch: Epoch) -> None:
         if writer is not None:
             for name, value in epoch.figures().items():
-                writer.add_scalar(TAGS[name], value, epoch.epoch)
+                writer.add_scalar(TAGS.get(name) or f"loss/outputs/{name}", value, epoch.epoch)
             writer.flush()
 
     try:

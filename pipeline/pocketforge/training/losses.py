@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from pocketforge.errors import ModelError
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
+from pocketforge.training.batches import BatchTargets
+from pocketforge.training.objective import LossParts
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+# Of a model's answer and the targets a scalar: the mean over a batch.
+Loss: TypeAlias = Callable[[Any, Any], Tensor]
 
 
 def task_loss(task: str, label_smoothing: float = 0.0) -> Loss:
@@ -56,6 +61,41 @@ def checked_outputs(output: object, targets: Tensor, task: str) -> Tensor:
     return output.float().reshape(targets.shape)
 
 
+@dataclass(frozen=True, slots=True)
+class TaskObjective:
+    """An `Objective` of a task.
+
+    Attributes:
+        task: `classification` or `regression`.
+        label_smoothing: Of the task's own loss, 0 to 1.
+        own: The user's loss; None for the task's.
+    """
+
+    task: str
+    label_smoothing: float = 0.0
+    own: Loss | None = None
+
+    def outputs(self, answer: object, targets: BatchTargets) -> Tensor:
+        return checked_outputs(answer, self._plain(targets), self.task)
+
+    def loss(self, outputs: Tensor, targets: BatchTargets, *, smooth: bool) -> LossParts:
+        loss = self.own or task_loss(self.task, self.label_smoothing if smooth else 0.0)
+        return LossParts(checked_loss(loss(outputs, self._plain(targets))))
+
+    def right(self, outputs: Tensor, targets: BatchTargets) -> float | None:
+        return count_right(outputs, self._plain(targets)) if self.task == "classification" else None
+
+    def _plain(self, targets: BatchTargets) -> Tensor:
+        assert isinstance(targets, Tensor), "samples of a task have one target"
+        return targets if self.task == "classification" else targets.float()
+
+
+def count_right(scores: Tensor, labels: Tensor) -> float:
+    """How many of (batch, classes) have their largest score where the label is. NaN is no answer: argmax takes it for
+    the largest."""
+    return float(((scores.argmax(1) == labels) & ~scores.isnan().any(1)).sum())
+
+
 def checked_loss(value: object) -> Tensor:
     """Raises ModelError unless `value` is one number that depends on the weights."""
     if not isinstance(value, Tensor):
@@ -74,27 +114,28 @@ def checked_loss(value: object) -> Tensor:
 
 
 @contextmanager
-def user_loss(spec: str, resolve: Callable[[str], Path]) -> Iterator[Loss]:
+def user_loss(spec: str, resolve: Callable[[str], Path], where: str = "finetune.loss") -> Iterator[Loss]:
     """The loss `file.py:function`. Its file may import its neighbours, also while it runs.
 
-    Raises ModelError when there is no such function; the loss itself does so with the user's line when it raises.
+    where: the recipe's key, for errors. Raises ModelError when there is no such function; the loss itself does so with
+    the user's line when it raises, and for what is no scalar tensor.
     """
     file, _, name = spec.partition(":")
     path = resolve(file)
     if not path.is_file():
-        raise ModelError(f"finetune.loss: there is no file {path}", "paths are relative to the recipe's folder")
+        raise ModelError(f"{where}: there is no file {path}", "paths are relative to the recipe's folder")
     with sibling_imports(path.parent):
         function = getattr(load_file(path, "loss"), name, None)
         if not callable(function):
             raise ModelError(
-                f"finetune.loss: {path} has no function {name}()", f"def {name}(outputs, targets): return a scalar"
+                f"{where}: {path} has no function {name}()", f"def {name}(outputs, targets): return a scalar"
             )
 
-        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        def loss(outputs: object, targets: object) -> Tensor:
             try:
                 value = function(outputs, targets)
             except Exception as error:
-                raise user_error(error, path.parent, f"finetune.loss: {name}() in {path} raised") from error
+                raise user_error(error, path.parent, f"{where}: {name}() in {path} raised") from error
             return checked_loss(value)
 
         yield loss

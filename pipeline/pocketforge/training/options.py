@@ -12,6 +12,7 @@ from pocketforge import events
 from pocketforge.training.constraint import WeightConstraint
 from pocketforge.training.distillation import DistillationLoss
 from pocketforge.training.losses import Loss
+from pocketforge.training.role_losses import RoleLosses
 
 # Is given the optimizer after each switch between train and eval mode, and raises if something is wrong.
 Check = Callable[[torch.optim.Optimizer], None]
@@ -29,6 +30,7 @@ class FitOptions:
         seed: Of the samples' order and of all that is drawn at random.
         task: `classification` or `regression`.
         loss: Of outputs and targets, a scalar; None: the task's.
+        roles: What outputs with roles are trained by, in place of task and loss; None for a task.
         teacher: Built from the settings' distill; None without it.
         constraint: What the weights must obey; those that are kept do so exactly.
         partial: A folder for the state after each epoch, from which the same call goes on, to the same bits, when the
@@ -41,6 +43,7 @@ class FitOptions:
     seed: int = 0
     task: str = "classification"
     loss: Loss | None = None
+    roles: RoleLosses | None = None
     teacher: DistillationLoss | None = None
     constraint: WeightConstraint | None = None
     partial: Path | None = None

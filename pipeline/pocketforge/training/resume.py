@@ -38,7 +38,7 @@ class Progress:
     stopped: bool
 
     def to_json(self) -> dict[str, object]:
-        history = [{"epoch": epoch.epoch, **epoch.figures()} for epoch in self.history]
+        history = [epoch.given() for epoch in self.history]
         return {"history": history, "best_loss": self.best_loss, "waited": self.waited, "stopped": self.stopped}
 
     @classmethod

@@ -18,8 +18,10 @@ from pocketforge.outcomes.train import TeacherFacts
 from pocketforge.recipe.compress import Distill
 from pocketforge.specs.trained import ModelSource
 from pocketforge.training.batches import Batches, batches_of
-from pocketforge.training.distillation import DistillationLoss, check_teacher
+from pocketforge.training.distillation import DistillationLoss
 from pocketforge.training.judge import top1
+from pocketforge.training.role_losses import RoleLosses
+from pocketforge.training.teacher_checks import check_teacher, check_teacher_of_roles, losses_with_others
 
 BATCH = 64
 
@@ -32,25 +34,34 @@ def open_teacher(
     model: ModelSource,
     resolve: Callable[[str], Path],
     default: nn.Module | None = None,
+    roles: RoleLosses | None = None,
 ) -> tuple[DistillationLoss, TeacherFacts]:
     """The loss against the teacher, and what a report says of the teacher.
 
     inputs: the stage's. model: the student's, as its definition makes it. default: who teaches where distill names
-    nobody (a copy is taken); else the recipe's model with "teacher_weights". Raises ModelError when the teacher does
-    not fit the student, or knows nothing.
+    nobody (a copy is taken); else the recipe's model with "teacher_weights". roles: what the student is trained by,
+    where outputs have roles. Raises ModelError when the teacher does not fit the student, or knows nothing.
     """
-    if data.task != "classification":
-        raise ModelError(f"distill compares classes: it is for task classification, found {data.task}")
+    if roles is None and data.task != "classification":
+        raise ModelError(
+            f"distill compares classes: it is for task classification, found {data.task}",
+            'or give the output a role and a loss: [[output]] role = "regression", loss = "mse"',
+        )
     weights: WeightsRead | None = None
     if distill.teacher is None and default is not None:
         name, module = "the model before quantization", copy.deepcopy(default)
     else:
         name, module, weights = _built(distill, inputs, model, resolve)
     example, _ = Batches(data.calibration, keep=False).gather(range(min(2, len(data.calibration))))
-    loss = DistillationLoss(distill, module, student, example, seed=model.seed)
+    loss = DistillationLoss(distill, module, student, example, seed=model.seed, roles=roles)
+    batches = list(batches_of(data.calibration, BATCH))
+    if roles is not None:
+        own, others = losses_with_others(loss.roles_of_teacher(), module, batches)
+        check_teacher_of_roles(own, others, len(data.calibration))
+        return loss, TeacherFacts(name, None, weights, own)
     with torch.no_grad():
         answer = module(*example)
-    measured = top1(module, batches_of(data.calibration, BATCH))
+    measured = top1(module, batches)
     check_teacher(measured, (answer[0] if isinstance(answer, tuple) else answer).shape[1], len(data.calibration))
     return loss, TeacherFacts(name, measured, weights)
 

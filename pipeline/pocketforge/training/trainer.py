@@ -15,11 +15,15 @@ from pocketforge.outcomes.train import Epoch
 from pocketforge.recipe.compress import Finetune
 from pocketforge.training import resume
 from pocketforge.training.average import MovingAverage, copy_of, holding, put, tensors_of
-from pocketforge.training.batches import Batch, Batches, Inputs, TrainSamples
+from pocketforge.training.batches import Batch, Batches, BatchTargets, Inputs, TrainSamples
 from pocketforge.training.engine import Engine
-from pocketforge.training.losses import checked_loss, checked_outputs, task_loss
+from pocketforge.training.losses import TaskObjective
+from pocketforge.training.objective import LossParts, Objective, Outputs
 from pocketforge.training.options import FitOptions
 from pocketforge.training.schedule import learning_rate
+
+# Before the name of an output whose loss is a figure of an epoch.
+_PART = "loss of "
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ class Trainer:
         self, module: nn.Module, samples: TrainSamples, settings: Finetune, options: FitOptions, engine: Engine
     ) -> None:
         self.module, self.settings, self.options, self.engine = module, settings, options, engine
-        self.classes = options.task == "classification"
+        self.objective: Objective = options.roles or TaskObjective(options.task, settings.label_smoothing, options.loss)
         self.train, self.held_out = held_out_part(len(samples), settings, options.seed)
         if len(self.train) < 2:
             raise ModelError(
@@ -66,8 +70,6 @@ class Trainer:
         if not self.starts or settings.batch_size < least:
             raise ModelError(f"{engine.world} processes need batches of {least} samples or more", "raise batch_size")
         self.total_steps = settings.epochs * len(self.starts)
-        self.loss = options.loss or task_loss(options.task, settings.label_smoothing)
-        self.validation_loss = options.loss or task_loss(options.task)
         self.batches = Batches(samples)
         self.optimizer = _optimizer(settings, self.weights)
         self.order = torch.Generator().manual_seed(options.seed)
@@ -88,15 +90,13 @@ class Trainer:
             done = (index + 1) / len(self.starts)
             self.options.emit((number - 1 + done) / settings.epochs, f"epoch {number} of {settings.epochs}")
         sums = sums.over_processes(self.engine)
-        if not math.isfinite(sums.loss):
-            raise ModelError(
-                f"training diverged in epoch {number}: the loss is {sums.loss}", f"lower lr (now {settings.lr})"
-            )
-        figures = {name: value / sums.samples for name, value in sums.others.items()}
+        means = {name: value / sums.samples for name, value in sums.others.items()}
+        figures = {name: value for name, value in means.items() if not name.startswith(_PART)}
+        parts = {name.removeprefix(_PART): value for name, value in means.items() if name.startswith(_PART)}
         if self.held_out:
             figures |= self._validate()
         lr = learning_rate(settings, number * len(self.starts) - 1, len(self.starts))
-        epoch = Epoch(number, sums.loss / sums.samples, lr, **figures)
+        epoch = Epoch(number, sums.loss / sums.samples, lr, **figures, output_losses=parts or None)
         self.history.append(epoch)
         return epoch
 
@@ -105,20 +105,37 @@ class Trainer:
         engine, teacher = self.engine, self.options.teacher
         inputs, targets = self._batch(positions)
         outputs = self._outputs(inputs, targets)
-        total = checked_loss(self.loss(outputs, targets))
-        parts: dict[str, Tensor] = {}
+        found = self.objective.loss(outputs, targets, smooth=True)
+        total, parts = found.total, dict[str, Tensor]()
         if teacher is not None:
             with engine.autocast():
                 total, parts = teacher(inputs, outputs, targets, total)
+        self._check_finite(step, total, found)
         self.optimizer.zero_grad()
         # Parts of a batch may be unequal: weighted so that the mean over processes is the mean over samples.
         engine.backward(total * (len(targets) * engine.world / len(positions)))
         engine.average_gradients(self.weights)
         self._update(step)
+        parts |= {f"{_PART}{name}": part for name, part in found.parts.items()}
         others = {name: part.item() * len(targets) for name, part in parts.items()}
-        if self.classes:
-            others["train_accuracy"] = float((outputs.argmax(1) == targets).sum())
+        right = self.objective.right(outputs, targets)
+        if right is not None:
+            others["train_accuracy"] = right
         return _Sums(float(len(targets)), total.item() * len(targets), others)
+
+    def _check_finite(self, step: int, total: Tensor, found: LossParts) -> None:
+        """Raises ModelError for a loss that is NaN or infinite, with the epoch, the step and what made it so."""
+        if math.isfinite(total.item()):
+            return
+        epoch, of_epoch = divmod(step, len(self.starts))
+        whose = [name for name, part in found.parts.items() if not math.isfinite(part.item())]
+        from_outputs = f" (of output {', '.join(map(repr, whose))})" if whose else ""
+        raise ModelError(
+            f"training diverged in epoch {epoch + 1}, step {of_epoch + 1} of {len(self.starts)}: the loss is "
+            f"{total.item()}{from_outputs}",
+            f"lower lr (now {self.settings.lr}), set clip_norm, or correct a loss of your own that divides or takes "
+            "logarithms",
+        )
 
     def _batch(self, positions: list[int]) -> Batch:
         """This process's part of a batch, moved about as the settings say."""
@@ -130,12 +147,12 @@ class Trainer:
                 _shifted(x, shift, _offsets(len(positions), shift, self.order)[mine]) if x.ndim == 4 else x
                 for x in inputs
             )
-        return inputs, targets if self.classes else targets.float()
+        return inputs, targets
 
-    def _outputs(self, inputs: Inputs, targets: Tensor) -> Tensor:
+    def _outputs(self, inputs: Inputs, targets: BatchTargets) -> Outputs:
         with self.engine.autocast():
             answer = self.module(*inputs)
-        return checked_outputs(answer, targets, self.options.task)
+        return self.objective.outputs(answer, targets)
 
     def _update(self, step: int) -> None:
         """Change the weights by their gradients, and make them obey."""
@@ -155,16 +172,15 @@ class Trainer:
         average = self.average.values if self.average is not None else None
         size = self.settings.batch_size
         starts = range(0, len(self.held_out), size)
-        loss = right = 0.0
+        loss, right, counts = 0.0, 0.0, False
         self._switch(training=False)
         with torch.no_grad(), holding(self.module, average):
             for start in starts[self.engine.rank :: self.engine.world]:
                 inputs, targets = self.batches.gather(self.held_out[start : start + size])
-                targets = targets if self.classes else targets.float()
                 outputs = self._outputs(inputs, targets)
-                loss += checked_loss(self.validation_loss(outputs, targets)).item() * len(targets)
-                if self.classes:
-                    right += float((outputs.argmax(1) == targets).sum())
+                loss += self.objective.loss(outputs, targets, smooth=False).total.item() * len(targets)
+                answered = self.objective.right(outputs, targets)
+                right, counts = right + (answered or 0.0), counts or answered is not None
         loss, right = (value / len(self.held_out) for value in self.engine.sums([loss, right]))
         if loss < self.best_loss:
             self.best_loss, self.waited = loss, 0
@@ -172,7 +188,7 @@ class Trainer:
         else:
             self.waited += 1
             self.stopped = self.waited >= self.settings.early_stop_epochs
-        return {"validation_loss": loss} | ({"validation_accuracy": right} if self.classes else {})
+        return {"validation_loss": loss} | ({"validation_accuracy": right} if counts else {})
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -196,7 +212,8 @@ class Trainer:
         tensors = {f"student/{name}": tensor for name, tensor in tensors_of(self.module).items()}
         if options.teacher is not None:
             tensors |= {f"teacher/{name}": tensor for name, tensor in tensors_of(options.teacher.teacher).items()}
-        about = [dataclasses.asdict(self.settings), options.seed, options.task, len(self.train), self.held_out]
+        roles = [dataclasses.asdict(each) for each in options.roles.judged] if options.roles else []
+        about = [dataclasses.asdict(self.settings), options.seed, options.task, len(self.train), self.held_out, roles]
         return resume.digest(tensors, json.dumps(about, sort_keys=True), torch.__version__)
 
     def state(self) -> tuple[dict[str, Tensor], resume.Progress]:

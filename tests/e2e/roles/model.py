@@ -17,6 +17,7 @@ class Heads(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Linear(64, FEATURES)
+        self.memory = nn.Linear(FEATURES, 8)
         for name, size in HEADS.items():
             setattr(self, name, nn.Linear(FEATURES, size))
 
@@ -24,11 +25,11 @@ class Heads(nn.Module):
         y = torch.relu(self.features(x.flatten(1)))
         answers = {name: getattr(self, name)(y) for name in HEADS}
         shapes = {
-            "ink_mask": (1, 1, 8, 8), "middle": (1, 1, 2), "peak": (1, 1, 8, 8), "rows": (1, 8, 2),
-            "letters": (1, 8, 11), "picture": (1, 1, 8, 8), "box": (1, 1, 4), "sure": (1, 1, 10),
+            "ink_mask": (-1, 1, 8, 8), "middle": (-1, 1, 2), "peak": (-1, 1, 8, 8), "rows": (-1, 8, 2),
+            "letters": (-1, 8, 11), "picture": (-1, 1, 8, 8), "box": (-1, 1, 4), "sure": (-1, 1, 10),
         }  # fmt: skip
-        shaped = (answers[name].reshape(shapes.get(name, (1, HEADS[name]))) for name in HEADS)
-        return (*shaped, y[:, :8])
+        shaped = (answers[name].reshape(shapes.get(name, (-1, HEADS[name]))) for name in HEADS)
+        return (*shaped, self.memory(y))
 
 
 def build() -> nn.Module:
