@@ -63,12 +63,15 @@ STAGES: dict[str, StageInfo] = {
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 3, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "gains": StageInfo("pocketforge.stages.gains", 3, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 7, ("torch", "numpy"), _TRACE, user_code=True),
+    "annotate": StageInfo(
+        "pocketforge.stages.annotate", 1, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
+    ),
     "layers": StageInfo(
-        "pocketforge.stages.layers", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+        "pocketforge.stages.layers", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        7,
+        8,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -82,7 +85,7 @@ STAGES: dict[str, StageInfo] = {
         resumable=True,
         user_code=True,
     ),
-    "export": StageInfo("pocketforge.stages.export", 9, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 10, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 8, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
@@ -238,6 +241,8 @@ class RuntimeInfo:
         refused_inputs: Type of an input → why its files cannot take it, and what to do.
         target_keys: Keys of [[target]] and of its `verify` table that are for this runtime alone.
         hints: Commented lines of a new recipe's target.
+        int8_operations: Kinds of operations (ATen's words) between levels of which no quantizer knows, and that its
+            exporter and kernels make int8 all the same: `sigmoid`.
         mixes_ranges: Whether one file of it may hold layers whose activations have fixed ranges and layers that find
             theirs at run time.
         why: How its files are looked into; None: `why` compares outputs only, not layers.
@@ -260,6 +265,7 @@ class RuntimeInfo:
     refused_inputs: Mapping[str, str] = field(default_factory=dict)
     target_keys: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    int8_operations: frozenset[str] = frozenset()
     mixes_ranges: bool = False
     why: Why | None = None
     native: NativeRunner | None = None

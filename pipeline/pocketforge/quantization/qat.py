@@ -64,7 +64,7 @@ class TrainingGraph:
         self.folded_before = fold_where_not_trained(graph, schemes)
         self.guard = Guard(graph, module)
         numbers = {name: (each.eps, each.momentum) for name, each in self.guard.batch_norms.items()}
-        prepared: GraphModule = prepare_qat_pt2e(graph, pt2e.make_quantizer(quantize, schemes, qat=True))
+        prepared: GraphModule = prepare_qat_pt2e(graph, pt2e.make_quantizer(graph.graph, quantize, schemes, qat=True))
         self.graph = prepared
         graph_modes.set_batch_norms(prepared, numbers)
         _keep_off_zero(prepared)

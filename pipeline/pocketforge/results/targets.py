@@ -12,6 +12,7 @@ from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane
 from pocketforge.recipe.shipped_names import file_name
 from pocketforge.records import Artifact, TargetFacts, TargetRecord, WhyWrong
+from pocketforge.results.concats import concat_lines
 from pocketforge.results.devices import DeviceResult, about_of, in_order
 from pocketforge.results.emulated import device_checks
 from pocketforge.results.kernels import judged_on
@@ -93,6 +94,7 @@ def _warnings(told: _Told) -> Iterator[str]:
         yield from told.exported.warnings
     if told.quantized:
         yield from (f"stayed float: {layer}" for layer in told.quantized.left_float)
+        yield from (line for concat in told.quantized.concats for line in concat_lines(concat))
     if told.verified:
         yield from (f"{name}: {state}" for name, state in told.verified.runtimes.items() if state != "works")
     for result in told.on_devices.values():
