@@ -45,11 +45,13 @@ class TargetNumbers:
 
 
 def in_runtime(annotated: Annotated, runtime: str) -> Annotated:
-    """What lies between levels is int8 where the runtime computes that operation so, else float."""
+    """An operation whose inputs and output have levels is int8 where the runtime computes it so, else float."""
     kernels = RUNTIMES[runtime].int8_operations
+    if kernels is None:
+        return annotated
     parts = tuple(
         dataclasses.replace(part, numbers="int8" if part.kind in kernels else "float")
-        if part.numbers == "between"
+        if part.operation and part.numbers != "float"
         else part
         for part in annotated.parts
     )
