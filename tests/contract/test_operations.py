@@ -30,6 +30,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
     from pocketforge.quantization import pt2e
     from pocketforge.quantization.annotated import annotated_parts
+    from pocketforge.quantization.attention import advice, sums_for_norms
     from pocketforge.quantization.concats import LEAST_LEVELS, keep_apart
     from pocketforge.quantization.operations import float_operations, operations_of
 
@@ -180,6 +181,46 @@ def test_a_concat_that_a_layer_reads_shares_its_scale_and_is_told(images):
     apart = keep_apart(pt2e.rewritten_for_quantizer(program), images, {})
     assert apart.schemes == {} and [(c.name, c.kept_apart) for c in apart.concats] == [("cat@.", False)]
     assert apart.concats[0].parts[1].made_by == "x"
+
+
+class Stream(nn.Module):
+    """A residual stream with norms before its layers, one of whose channels is a hundred times the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(24, 16), nn.Linear(16, 4)
+        self.norms = nn.ModuleList(nn.LayerNorm(16) for _ in range(4))
+        self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(3))
+        self.first.bias.data[5] += 100
+        for norm in self.norms:
+            norm.weight.data[:] = 5.0  # of the small channels; the large one is scaled away
+            norm.weight.data[5] = 0.1
+
+    def forward(self, x):
+        x = self.first(x.flatten(2).transpose(1, 2))
+        for norm, layer in zip(self.norms, self.layers, strict=False):
+            x = x + layer(norm(x))
+        return self.last(self.norms[3](x).mean(1)), x.softmax(-1) @ x.transpose(1, 2)
+
+
+def test_sums_that_norms_alone_read_stay_float_and_keep_the_small_channels(images):
+    net, samples = Stream().eval(), [images[0].reshape(8, 24, 8)]
+    program = torch.export.export(net, (torch.from_numpy(samples[0][:1]),))
+    graph = pt2e.rewritten_for_quantizer(program).graph
+    assert sums_for_norms(graph) == ("add@.", "add@.#2"), "the third is read by others too"
+    assert "dynamic_int8" in advice(graph)
+
+    def sqnr_db(*overrides: Override) -> float:
+        folded, _ = pt2e.quantize_graph(program, samples, dataclasses.replace(STATIC, overrides=overrides))
+        found, wanted = (np.concatenate([answer[0].numpy() for answer in run(m, samples)]) for m in (folded, net))
+        return parity(found, wanted).sqnr_db
+
+    def run(module: Any, samples: list[np.ndarray]) -> list[Any]:
+        with torch.no_grad():
+            return [module(torch.from_numpy(samples[0][i : i + 1])) for i in range(len(samples[0]))]
+
+    assert sqnr_db() > sqnr_db(Override(ops=("add@.",), scheme="static_int8")) + 2
 
 
 @pytest.fixture(scope="module")

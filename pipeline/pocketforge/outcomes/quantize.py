@@ -230,7 +230,8 @@ class Quantized:
         codebook: Of scheme `codebook` alone.
         qat: Of scheme `qat_int8` alone.
         concats: Those whose parts are of unlike range.
-        told_float: Operations between layers that were kept float, by an override or for a concat.
+        told_float: Operations between layers that were kept float, by an override, for a concat or as sums for norms.
+        advice: What to try where a file misses its limits; empty where nothing is known of such a model.
     """
 
     FILE: ClassVar[str] = "quantize.json"
@@ -246,6 +247,7 @@ class Quantized:
     qat: TrainedFor | None = None
     concats: tuple[Concat, ...] = ()
     told_float: tuple[str, ...] = ()
+    advice: str = ""
 
     @property
     def quantized(self) -> list[str]:

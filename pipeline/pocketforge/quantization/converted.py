@@ -47,6 +47,7 @@ class QuantizeNotes:
         sequence: How the model's states go; what the graph answers is said over sequences then.
         concats: Those whose parts are of unlike range.
         told_float: Operations that were kept float by their own names.
+        advice: What to try where a file misses its limits; may be empty.
     """
 
     mixed: MixedChoice | None = None
@@ -56,6 +57,7 @@ class QuantizeNotes:
     sequence: StepSequence | None = None
     concats: tuple[Concat, ...] = ()
     told_float: tuple[str, ...] = ()
+    advice: str = ""
 
 
 def write_converted(
@@ -131,6 +133,7 @@ def _quantized(
         qat=notes.qat,
         concats=notes.concats,
         told_float=notes.told_float,
+        advice=notes.advice,
     )
 
 

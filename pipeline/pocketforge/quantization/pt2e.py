@@ -19,6 +19,7 @@ from pocketforge.metrics import Arrays
 from pocketforge.model.evaluate import one_sample
 from pocketforge.outcomes.quantize import OutputLevels, QuantizedLayer
 from pocketforge.outcomes.reference import StepSequence
+from pocketforge.quantization.attention import sums_for_norms
 from pocketforge.quantization.clamps import ClampingQuantizer
 from pocketforge.quantization.dynamic import dynamic_config
 from pocketforge.quantization.fake_quantize import training_config
@@ -38,7 +39,7 @@ def layer_schemes(graph: torch.fx.Graph, quantize: Quantize) -> dict[str, str]:
     """Layer → fp32, static_int8 or dynamic_int8: by the scheme, then by overrides (of several, the last counts).
 
     The entry of `NO_LAYER` says whether ops between layers are int8: they are where the whole model is static, but for
-    those that an override names, which have an entry by their own name (operations.py).
+    sums that norms alone read and for those that an override names, which have an entry by their own name.
     Raises ModelError for an override that means no layer, or wants what the op cannot be.
     """
     layers = layers_of(graph)
@@ -62,7 +63,9 @@ def layer_schemes(graph: torch.fx.Graph, quantize: Quantize) -> dict[str, str]:
             f"quantize.overrides leave no layer in int8: {', '.join(schemes)}",
             'use scheme = "fp32", or fewer overrides',
         )
-    return {**schemes, **overridden(quantize.overrides, graph), NO_LAYER: "static_int8" if static else "fp32"}
+    of_operations = dict.fromkeys(sums_for_norms(graph), "fp32") if static else {}
+    of_operations |= overridden(quantize.overrides, graph)
+    return {**schemes, **of_operations, NO_LAYER: "static_int8" if static else "fp32"}
 
 
 def make_quantizer(

@@ -14,6 +14,7 @@ from pocketforge.outcomes import files
 from pocketforge.outcomes.annotate import Annotated, AnnotatedPart
 from pocketforge.outcomes.reference import Reference
 from pocketforge.quantization.annotated import annotated_parts
+from pocketforge.quantization.attention import advice
 from pocketforge.quantization.calibration import calibration_samples
 from pocketforge.quantization.concats import KeptApart, keep_apart
 from pocketforge.quantization.converted import could_not_quantize, nothing_quantized
@@ -44,7 +45,7 @@ def run(inputs: Mapping[str, Path], spec: AnnotateSpec, out: Path, emit: events.
         apart = keep_apart(graph, _few(calibration_samples(inputs["data"], quantize)), schemes)
     emit(0.5, "annotating")
     parts: tuple[AnnotatedPart, ...] = ()
-    refused, hint = "", ""
+    refused, hint = "", advice(graph.graph) if quantize.is_static else ""
     try:
         check_recurrent(program, quantize.scheme)
         parts = annotated_parts(prepare(program, quantize, {**schemes, **apart.schemes}))

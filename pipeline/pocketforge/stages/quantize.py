@@ -20,6 +20,7 @@ from pocketforge.outcomes.layers import LayerStudy
 from pocketforge.outcomes.quantize import CodebookChoice, Quantized, Repairs
 from pocketforge.outcomes.reference import Reference, StepSequence
 from pocketforge.outcomes.train import Epoch
+from pocketforge.quantization.attention import advice
 from pocketforge.quantization.bias_correction import copy_biases, correct_biases
 from pocketforge.quantization.calibration import calibration_samples
 from pocketforge.quantization.codebook_files import Codebook
@@ -157,6 +158,7 @@ def make_int8(run: Run) -> Quantized:
         sequence=sequence,
         concats=apart.concats,
         told_float=float_operations(schemes),
+        advice=advice(graph.graph) if quantize.is_static else "",
     )
     emit(0.7, "converting")
     example = program.example_inputs[0]
