@@ -126,6 +126,7 @@ def test_overrides_name_operations_all_of_a_kind_in_a_module_one_or_a_part(graph
     [
         ("cat@hed*", "fp32", r"no operation is named 'cat@hed\*'", "nearest: cat@head"),
         ("cat@head:7", "fp32", "no operation is named 'cat@head:7'", "nearest: cat@head:"),
+        ("cat@head:1", "static_int8", "cat@head:1 is a part of a concat", "name the concat, cat@head"),
         ("softmax@*", "static_int8", "softmax@head has no int8 form", "check RECIPE --verbose"),
     ],
 )

@@ -31,7 +31,7 @@ def sums_for_norms(graph: Graph) -> tuple[str, ...]:
 def advice(graph: Graph) -> str:
     """What to try where a static int8 file of a model with attention misses its limits; empty for other models."""
     kinds = {operation.kind for operation in operations_of(graph).values()}
-    if ATTENTION not in kinds and not {"softmax", "matmul"} <= kinds:
+    if ATTENTION not in kinds and not ("softmax" in kinds and kinds & {"matmul", "bmm"}):
         return ""
     return (
         "attention: where static_int8 misses its limits, dynamic_int8 is meant: each input of a linear layer has its "

@@ -20,6 +20,7 @@ from pocketforge.metrics import Arrays
 from pocketforge.model.evaluate import one_sample
 from pocketforge.outcomes.quantize import Concat, ConcatPart
 from pocketforge.outcomes.reference import StepSequence
+from pocketforge.quantization.clamps import LARGE
 from pocketforge.quantization.operations import CONCAT, Operation, is_layer, operations_of, parts_of
 from pocketforge.quantization.weighted import owner
 from pocketforge.rewrites.graph import op_name
@@ -64,9 +65,8 @@ def keep_apart(
     if not starved:
         return KeptApart({}, ())
     to_outputs = _with_a_way_to_outputs(module.graph)
-    noise = _Parts(module, [part for each in starved for part in parts_of(each.node)]).noise(
-        samples, sequence, {part: span for each in starved for part, span in _spans(each, ranges).items()}
-    )
+    spans = [(part, span) for each in starved for part in parts_of(each.node) for span in (_shared(each, ranges),)]
+    noise = _Parts(module, [part for part, _ in spans]).noise(samples, sequence, spans, ranges)
     found: list[Concat] = []
     schemes: dict[str, str] = {}
     for each in starved:
@@ -96,7 +96,7 @@ class _Parts:
         graph.graph_copy(module.graph, copies)
         graph.output(tuple(copies[node] for node in self.nodes))
         self.module = GraphModule(module, graph)
-        for node in graph.nodes:  # what insists on sizes, which is as it was
+        for node in list(graph.nodes):  # what insists on sizes, which is as it was
             if node.op == "call_module" and str(node.target).startswith("_guards"):
                 graph.erase_node(node)
         graph.eliminate_dead_code()
@@ -114,21 +114,31 @@ class _Parts:
             for node, value in zip(self.nodes, values, strict=True):
                 if value.numel():
                     low, high = (float(end) for end in value.aminmax())
-                    spans[node] = min(spans[node][0], low), max(spans[node][1], high)
+                    spans[node] = _least(spans[node][0], low), -_least(-spans[node][1], -high)
         return spans
 
     def noise(
-        self, samples: Arrays, sequence: StepSequence | None, shared: Mapping[Node, Span]
-    ) -> dict[Node, tuple[float, float]]:
-        """SQNR of each value in the range that it shares, and in its own (dB)."""
-        own = self.ranges(samples, sequence)
-        sums = {node: [0.0, 0.0, 0.0] for node in self.nodes}
+        self,
+        samples: Arrays,
+        sequence: StepSequence | None,
+        shared: Sequence[tuple[Node, Span]],
+        own: Mapping[Node, Span],
+    ) -> dict[tuple[Node, Span], tuple[float, float]]:
+        """SQNR (dB) of each value in a range that it shares, of which it may have several, and in its own."""
+        sums = {pair: [0.0, 0.0, 0.0] for pair in shared}
         for values in self.values(samples, sequence, min(len(samples[0]), _MEASURED_SAMPLES)):
-            for node, value in zip(self.nodes, values, strict=True):
-                errors = (value - _rounded(value, shared[node]), value - _rounded(value, own[node]))
+            of_node = dict(zip(self.nodes, values, strict=True))
+            for (node, span), total in sums.items():
+                value = of_node[node]
+                errors = (value - _rounded(value, span), value - _rounded(value, own[node]))
                 for place, each in enumerate((value, *errors)):
-                    sums[node][place] += float(each.double().square().sum())
-        return {node: (_db(signal, lost), _db(signal, lost_alone)) for node, (signal, lost, lost_alone) in sums.items()}
+                    total[place] += float(each.double().square().sum())
+        return {pair: (_db(signal, lost), _db(signal, lost_alone)) for pair, (signal, lost, lost_alone) in sums.items()}
+
+
+def _least(one: float, other: float) -> float:
+    """NaN stays NaN."""
+    return other if other < one or math.isnan(other) else one
 
 
 def _rounded(value: Tensor, span: Span) -> Tensor:
@@ -141,10 +151,10 @@ def _db(signal: float, noise: float) -> float:
     return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else math.inf
 
 
-def _spans(concat: Operation, ranges: Mapping[Node, Span]) -> dict[Node, Span]:
-    """Part → the range that all parts of its concat have together."""
+def _shared(concat: Operation, ranges: Mapping[Node, Span]) -> Span:
+    """The range that all parts of a concat have together."""
     ends = [ranges[part] for part in parts_of(concat.node)]
-    return dict.fromkeys(parts_of(concat.node), (min(low for low, _ in ends), max(high for _, high in ends)))
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def _levels(own: Span, shared: Span) -> float:
@@ -153,7 +163,12 @@ def _levels(own: Span, shared: Span) -> float:
 
 
 def _least_levels(ranges: Sequence[Span]) -> float:
-    """Of the part that gets fewest of those that all share. A part of zeros alone needs none."""
+    """Of the part that gets fewest of those that all share.
+
+    A part of zeros alone needs none. Masks, and what no scale can hold (NaN), are none of this module's affair.
+    """
+    if not all(abs(end) < LARGE for own in ranges for end in own):
+        return math.inf
     shared = min(low for low, _ in ranges), max(high for _, high in ranges)
     return min((_levels(own, shared) for own in ranges if own[1] > own[0]), default=math.inf)
 
@@ -162,18 +177,18 @@ def _described(
     concat: Operation,
     operations: Mapping[Node, Operation],
     ranges: Mapping[Node, Span],
-    noise: Mapping[Node, tuple[float, float]],
+    noise: Mapping[tuple[Node, Span], tuple[float, float]],
 ) -> tuple[ConcatPart, ...]:
     parts = parts_of(concat.node)
-    shared = _spans(concat, ranges)[parts[0]]
+    shared = _shared(concat, ranges)
     return tuple(
         ConcatPart(
             made_by=_maker(part, operations),
             low=ranges[part][0],
             high=ranges[part][1],
             levels=min(_levels(ranges[part], shared), _LEVELS),
-            shared_db=noise[part][0] if math.isfinite(noise[part][0]) else None,
-            own_db=noise[part][1] if math.isfinite(noise[part][1]) else None,
+            shared_db=noise[part, shared][0] if math.isfinite(noise[part, shared][0]) else None,
+            own_db=noise[part, shared][1] if math.isfinite(noise[part, shared][1]) else None,
         )
         for part in parts
     )

@@ -110,6 +110,11 @@ def overridden(overrides: Iterable[Override], graph: Graph) -> dict[str, str]:
                 raise ModelError(f"quantize.overrides: no operation is named {pattern!r}", nearest(pattern, known))
             for name in meant:
                 operation = by_name[name]
+                if override.scheme != "fp32" and ":" in name:
+                    raise ModelError(
+                        f"quantize.overrides: {name} is a part of a concat, which can be kept float only",
+                        f"leave it out, or name the concat, {name.partition(':')[0]}",
+                    )
                 if override.scheme != "fp32" and operation.kind not in CAN_BE_INT8:
                     raise ModelError(
                         f"quantize.overrides: {name} has no int8 form: {operation.kind} is computed in float",
