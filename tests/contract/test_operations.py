@@ -93,6 +93,11 @@ def graph(program) -> Any:
     return pt2e.rewritten_for_quantizer(program)
 
 
+@pytest.fixture(scope="module")
+def annotated(program) -> Annotated:
+    return Annotated(annotated_parts(pt2e.prepare(program, STATIC)))
+
+
 def answers(module: Any, images: list[np.ndarray]) -> np.ndarray:
     with torch.no_grad():
         return np.concatenate([module(torch.from_numpy(images[0][i : i + 1])).numpy() for i in range(len(images[0]))])
@@ -142,15 +147,13 @@ def test_a_layer_s_name_that_means_nothing_is_told_with_the_nearest(graph):
     assert caught.value.hint.startswith("nearest: head.box")
 
 
-def test_what_overrides_name_is_float_and_nothing_else(program):
-    def numbers(*overrides: Override) -> dict[str, str]:
-        prepared = pt2e.prepare(program, dataclasses.replace(STATIC, overrides=overrides))
-        return {part.name: part.numbers for part in annotated_parts(prepared)}
-
-    before = numbers()
+def test_what_overrides_name_is_float_and_nothing_else(program, annotated):
+    before = {part.name: part.numbers for part in annotated.parts}
     assert {before[name] for name in ("stem", "cat@.", "maximum@.", "mul@head", "cat@head#2")} == {"int8"}
     assert before["tanh@."] == before["leaky_relu@."] == "between" and before["pow@head"] == "float"
-    after = numbers(Override(ops=("maximum@.", "cat@head#4:0")))
+    overrides = (Override(ops=("maximum@.", "cat@head#4:0")),)
+    prepared = pt2e.prepare(program, dataclasses.replace(STATIC, overrides=overrides))
+    after = {part.name: part.numbers for part in annotated_parts(prepared)}
     # What lay between levels of which one set is gone, and what makes the part that is kept whole.
     assert {name for name in after if after[name] != before[name]} == {"maximum@.", "sub@.", "cat@head#4", "mul@head#2"}
     assert {after[name] for name in ("maximum@.", "sub@.", "cat@head#4", "mul@head#2")} == {"float"}
@@ -262,7 +265,7 @@ def operators_in_int8(runtime: str, path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_files_keep_a_detector_s_parts_and_compute_as_check_says(runtime, net, program, images, converted, tmp_path):
+def test_files_keep_a_detector_s_parts_and_compute_as_check_says(runtime, net, annotated, images, converted, tmp_path):
     from pocketforge.runtimes.base import ExportRequest
 
     folded, unfolded = converted
@@ -277,6 +280,6 @@ def test_files_keep_a_detector_s_parts_and_compute_as_check_says(runtime, net, p
     wanted = answers(net, images)
     for part in (BOXES, SCORES):
         assert parity(found[:, part], wanted[:, part]).sqnr_db > 25
-    said = in_runtime(Annotated(annotated_parts(pt2e.prepare(program, STATIC))), runtime).parts
+    said = in_runtime(annotated, runtime).parts
     in_int8 = {part.kind for part in said if part.kind in VALUES and part.numbers == "int8"}
     assert in_int8 == operators_in_int8(runtime, path)
