@@ -63,12 +63,15 @@ STAGES: dict[str, StageInfo] = {
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 4, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "gains": StageInfo("pocketforge.stages.gains", 3, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 7, ("torch", "numpy"), _TRACE, user_code=True),
+    "annotate": StageInfo(
+        "pocketforge.stages.annotate", 1, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
+    ),
     "layers": StageInfo(
-        "pocketforge.stages.layers", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+        "pocketforge.stages.layers", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        7,
+        8,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -76,15 +79,15 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        4,
+        5,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
         user_code=True,
     ),
-    "export": StageInfo("pocketforge.stages.export", 9, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 10, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 8, ("numpy",), user_code=True),
-    "why": StageInfo("pocketforge.stages.why", 3, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
+    "why": StageInfo("pocketforge.stages.why", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 6, ("numpy",), user_code=True),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
@@ -238,6 +241,8 @@ class RuntimeInfo:
         refused_inputs: Type of an input → why its files cannot take it, and what to do.
         target_keys: Keys of [[target]] and of its `verify` table that are for this runtime alone.
         hints: Commented lines of a new recipe's target.
+        int8_operations: Kinds of operations (ATen's words) that its files compute in int8 where all that an operation
+            reads and gives has levels; others are computed in float between them. None: nobody says.
         mixes_ranges: Whether one file of it may hold layers whose activations have fixed ranges and layers that find
             theirs at run time.
         why: How its files are looked into; None: `why` compares outputs only, not layers.
@@ -260,6 +265,7 @@ class RuntimeInfo:
     refused_inputs: Mapping[str, str] = field(default_factory=dict)
     target_keys: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    int8_operations: frozenset[str] | None = None
     mixes_ranges: bool = False
     why: Why | None = None
     native: NativeRunner | None = None
@@ -294,6 +300,9 @@ class RuntimeInfo:
         )
 
 
+# Behind a layer or an addition they are part of it, or of the levels.
+_CLAMPS = frozenset({"relu", "relu6", "hardtanh"})
+
 _RUNTIMES: dict[str, RuntimeInfo] = {
     "executorch": RuntimeInfo(
         module="pocketforge.runtimes.executorch",
@@ -318,6 +327,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
             "executorch.devtools.backend_debug",
             "pocketforge.runtimes.executorch_patterns",
         ),
+        int8_operations=_CLAMPS | {"add", "sub", "mul", "cat", "max_pool2d", "adaptive_avg_pool2d", "mean"},
         mixes_ranges=True,
         why=Why("folded", lowered="pocketforge.runtimes.tap_executorch"),
         native=NativeRunner("executorch", tolerance=1e-4, io="place"),
@@ -352,6 +362,10 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
             'layout = "NHWC" # as most Android code feeds images',
             'io = "int8" # int8 inputs and outputs instead of float32',
         ),
+        int8_operations=_CLAMPS
+        | {"add", "sub", "mul", "div", "cat", "maximum", "minimum", "abs", "exp", "sqrt", "matmul", "softmax", "pad"}
+        | {"leaky_relu", "sigmoid", "tanh", "hardswish", "gelu", "mean", "max_pool2d", "avg_pool2d"}
+        | {"adaptive_avg_pool2d", "upsample_nearest2d", "upsample_bilinear2d"},
         why=Why(
             "unfolded",
             plain=PlainSession("tflite_reference", "LiteRT's reference kernels, no delegate"),
@@ -387,6 +401,9 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         beside=("ort",),
         io=("float32", "int8", "uint8"),
         target_keys=("opset",),
+        int8_operations=_CLAMPS
+        | {"add", "mul", "cat", "matmul", "softmax", "leaky_relu", "sigmoid", "max_pool2d", "avg_pool2d"}
+        | {"upsample_nearest2d"},
         why=Why(
             "folded",
             plain=PlainSession("onnx_reference", "ONNX Runtime, no graph optimization"),

@@ -100,14 +100,25 @@ def test_check_gives_the_models_figures_and_a_build_goes_on_from_it(program, tmp
     assert found["samples"]["source"] == 1797 and found["labels"] == 10
     assert found["inputs"] == [{"name": "input", "shape": [1, 1, 32, 32], "dtype": "float32"}]
     assert found["targets"] == [t.name for t in recipe.targets]
+    int8 = {t.name: t.runtime for t in recipe.targets if t.quantize.is_int8}
+    assert {name: each["runtime"] for name, each in found["numbers"].items()} == int8
+    for each in found["numbers"].values():
+        parts = {part["name"]: part["numbers"] for part in each["parts"]}
+        assert set(parts.values()) <= {"int8", "float"} and parts["classifier"] == parts["add@residual"] == "int8"
+        assert (parts["adaptive_avg_pool2d@pool"] == "float") == (each["runtime"] == "onnx")
     told = [json.loads(line) for line in done.stderr.splitlines()]
-    assert [e["stage"] for e in told if e["event"] == "StepFinished"] == ["data", "reference"]
+    assert [e["stage"] for e in told if e["event"] == "StepFinished"] == ["data", "reference", "annotate"]
 
     steps = in_process("plan", SHIPPED, "--json", cache=cache, cwd=tmp_path).json()["steps"]
     assert {s["stage"] for s in steps if s["stored"]} == {"data", "reference"}
     again = in_process("check", SHIPPED, "--progress", "json", cache=cache, cwd=tmp_path)
     told = [json.loads(line)["event"] for line in again.stderr.splitlines()]
-    assert sorted(told) == ["BuildStarted", "StepReused", "StepReused"]
+    assert sorted(told) == ["BuildStarted", "StepReused", "StepReused", "StepReused"]
+    assert (
+        "digits_onnx_int8 static_int8, onnx: 13 of 13 layers in int8 (100.0% of their weights), 11 of 12"
+        in again.stdout
+    )
+    assert "float: adaptive_avg_pool2d@pool" in again.stdout
     assert again.code == 0 and "digits_onnx_int8" in again.stdout and "accuracy_top1" in again.stdout
     assert not list(Path(tmp_path).glob("build*"))
 

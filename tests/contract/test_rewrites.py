@@ -523,7 +523,7 @@ def test_a_file_that_is_dead_at_load_names_the_layer_that_its_runtime_stopped_at
 
 def test_recurrent_layers_are_refused_by_name_where_they_are_most_of_the_weights():
     from pocketforge.errors import ModelError
-    from pocketforge.stages.quantize import check_recurrent
+    from pocketforge.quantization.recurrent import check_recurrent
 
     def program(width: int) -> Any:
         net = Net(lambda m, x: m.fc(m.rnn(x)[0].flatten(1)), rnn=nn.LSTM(8, width), fc=nn.Linear(3 * width, 64))

@@ -28,6 +28,7 @@ from pocketforge.recipe.limits import DeviceLimits
 from pocketforge.recipe.output import output_of_task
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
+from pocketforge.specs.annotate import AnnotateSpec
 from pocketforge.specs.bench import BenchSpec, Sitting
 from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
@@ -62,6 +63,7 @@ NEEDS = {
     "finetune": (),
     "reference": ("data", "finetune"),
     "quantize": ("data", "reference"),
+    "annotate": ("data", "reference"),
     "export": ("reference", "quantize"),
     "verify": ("data", "reference", "quantize", "export"),
     "bench": ("data", "export"),
@@ -92,6 +94,7 @@ SPECS: dict[str, Any] = {
     "finetune": finetune_spec(DATA, Finetune(epochs=1, batch_size=256)),
     "reference": ReferenceSpec(model_source(), (), (), "classification", "accuracy_top1"),
     "quantize": QuantizeSpec(STATIC),
+    "annotate": AnnotateSpec(STATIC),
     "export": ExportSpec("onnx", "static_int8", "NCHW", "NCHW", "float32", None),
     "verify": VerifySpec(
         "onnx",

@@ -19,8 +19,8 @@ from pocketforge.specs.places import Place
 from pocketforge.specs.verify_device import VerifyDeviceSpec
 from pocketforge.stages import verify_device
 
-# A detector's head: coordinates up to 640 and scores under a quarter, joined and cut apart again. What quantizes the
-# joined tensor has one scale for both, whose step is larger than any score.
+# A detector's head: coordinates up to 640 and scores under a quarter, joined and cut apart again. In one scale for both
+# (an override asks for it) a step is larger than any score; by itself the joined tensor stays float.
 MODEL = """\
 import torch
 from torch import nn
@@ -95,9 +95,9 @@ min_seconds = 0.0
 """
 
 
-def target(name: str, runtime: str, scheme: str, more: str = "") -> str:
+def target(name: str, runtime: str, scheme: str, more: str = "", how: str = "") -> str:
     return (
-        f'[[target]]\nname = "{name}"\nruntime = "{runtime}"\nquantize = {{ scheme = "{scheme}" }}\n'
+        f'[[target]]\nname = "{name}"\nruntime = "{runtime}"\nquantize = {{ scheme = "{scheme}"{how} }}\n'
         f'verify = {{ tflite_runtime = "skip"{more} }}\n\n'
     )
 
@@ -117,7 +117,9 @@ def failed(report: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, dict[str, Any]]:
-    targets = target("int8", "onnx", "static_int8") + target("float", "onnx", "fp32")
+    one_scale = ', overrides = [{ ops = ["cat@."], scheme = "static_int8" }]'
+    targets = target("int8", "onnx", "static_int8", how=one_scale) + target("float", "onnx", "fp32")
+    targets += target("apart", "onnx", "static_int8")
     folder = tmp_path_factory.mktemp("detector") / "build"
     return build(folder, recipe("detector", "boxes", '["boxes", "scores"]', targets))
 
@@ -135,6 +137,15 @@ def test_a_second_output_that_is_all_zero_fails_by_its_name(detector: tuple[Done
     # It is the scale, not the file: this is what its own graph answers.
     assert all(o["max_steps_from_graph"] <= 3 for o in files["int8"]["outputs"])
     assert failed(report, "float") == {} and files["float"]["sqnr_db"] > 100
+
+
+def test_parts_of_unlike_range_ship_right_and_are_told(detector: tuple[Done, dict[str, Any]]) -> None:
+    _, report = detector
+    (apart,) = (t for t in report["targets"] if t["name"] == "apart")
+    assert failed(report, "apart") == {}
+    assert all(o["sqnr_db"] > 30 for o in apart["facts"]["files"]["model"]["outputs"])
+    (told,) = (w for w in apart["warnings"] if w.startswith("cat@. stays float"))
+    assert "sigmoid@.#2 (0 to " in told and " 0.0 dB in one scale for all" in told
 
 
 def test_its_explanation_is_of_that_output(detector: tuple[Done, dict[str, Any]]) -> None:

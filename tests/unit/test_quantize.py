@@ -50,6 +50,8 @@ def recipe(*targets: Target, **changed: Any) -> Recipe:
             "entries is for scheme codebook, found entries 4 with scheme 'static_int8'",
         ),
         ({"scheme": "codebook", "overrides": (Override("a"),)}, "overrides is for scheme"),
+        ({"scheme": "dynamic_int8", "overrides": (Override(ops=("cat@*",)),)}, "ops is for static schemes"),
+        ({"scheme": "static_int8", "overrides": (Override("", "dynamic_int8", ("cat@*",)),)}, "scheme of ops must be"),
         ({"scheme": "static_int8", "finetune": Finetune()}, "finetune is for scheme codebook or qat_int8"),
         ({"scheme": "codebook", "finetune": Finetune(distill=Distill())}, "finetune.distill is for scheme qat_int8"),
         (
@@ -99,6 +101,20 @@ def recipe(*targets: Target, **changed: Any) -> Recipe:
 def test_what_does_not_fit_together_is_refused(keys: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         Quantize(**keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({}, "give one of modules"),
+        ({"modules": "a", "ops": ("cat@*",)}, "found both"),
+        ({"ops": ("cat",)}, "ops must be kind@module"),
+        ({"ops": ("@head",)}, "ops must be kind@module"),
+    ],
+)
+def test_an_override_names_layers_or_operations(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Override(**keys)
 
 
 def test_every_fault_is_said_at_once() -> None:

@@ -14,14 +14,16 @@ from pocketforge.cli.options import cache_option, echo, json_option, print_json,
 @recipe_argument
 @cache_option
 @click.option("--all-samples", is_flag=True, help="Evaluate on every eval sample, as a build does.")
+@click.option("--verbose", is_flag=True, help="List every layer and operation with the numbers it will compute in.")
 @progress_option
 @json_option
-def command(recipe: Path, cache: Path, all_samples: bool, progress_mode: str, as_json: bool) -> None:
+def command(recipe: Path, cache: Path, all_samples: bool, verbose: bool, progress_mode: str, as_json: bool) -> None:
     """Check a recipe, its model and its data without exporting anything.
 
     Reads and splits the data, builds the model, loads its weights, traces it and runs it on eval samples: on 100 of
-    them where they are large (images of 224 × 224), so that it ends in seconds. What this finds out is stored: a build
-    goes on from it where every eval sample was evaluated.
+    them where they are large (images of 224 × 224), so that it ends in seconds. Each int8 target's quantizer is run as
+    far as it goes without calibration: which layers and operations will be int8, which stay float, what a build
+    would refuse. What this finds out is stored: a build goes on from it where every eval sample was evaluated.
     """
     from pocketforge.commands.check import check
     from pocketforge.recipe.toml import load_recipe
@@ -34,4 +36,4 @@ def command(recipe: Path, cache: Path, all_samples: bool, progress_mode: str, as
     from pocketforge.report.checked import show_check
 
     echo(f"{recipe}: good")
-    show_check(checked)
+    show_check(checked, verbose=verbose)

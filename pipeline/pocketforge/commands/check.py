@@ -9,16 +9,19 @@ from pathlib import Path
 
 from pocketforge import events
 from pocketforge.facts.gather import gather
+from pocketforge.outcomes.annotate import Annotated
 from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.reference import Reference
+from pocketforge.plan.annotate import with_annotations
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.data import parse_source
 from pocketforge.recipe.image_steps import CenterCrop, Pad, Resize
 from pocketforge.recipe.preprocess import InputSteps, Preprocess
 from pocketforge.registries import SOURCES
-from pocketforge.results.checked import Checked
+from pocketforge.results.checked import Checked, TargetNumbers, in_runtime
 from pocketforge.run.part import run_part
+from pocketforge.run.walk import Outcome
 
 # A MobileNet answers so many colour images of 224 × 224 in 3 s of one core: all that `check` does then takes about 11.
 # More of them say no more of whether the model, the data and the recipe fit.
@@ -29,7 +32,8 @@ _SIZING = (Resize, CenterCrop, Pad)
 
 
 def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all_samples: bool = False) -> Checked:
-    """Run the data and reference stages; returns what they found. Raises the first error they met.
+    """Run the data and reference stages, and each target's quantizer as far as it goes without calibration; returns
+    what they found. Raises the first error they met.
 
     all_samples: evaluate on every eval sample, as a build does, which then goes on from there. Else of large samples on
     `_SAMPLES` alone.
@@ -39,8 +43,8 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all
     data = dataclasses.replace(recipe.data, eval_samples=evaluated)
     untrained = dataclasses.replace(recipe, compress=(), data=data)
     facts = gather(untrained, cache)
-    plan = make_plan(untrained, facts)
-    outcome = run_part(plan, (plan.data, plan.reference), cache, "check", emit)
+    plan, annotations = with_annotations(make_plan(untrained, facts), untrained, facts)
+    outcome = run_part(plan, (plan.data, plan.reference, *annotations.values()), cache, "check", emit)
     sampled, model = outcome.result(plan.data, Sampled), outcome.result(plan.reference, Reference)
     assert sampled is not None and model is not None, "run_part raises where a step has no result"
     counts = sampled.counts
@@ -52,6 +56,16 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all
         (*facts.data_notes, *sampled.notes),
         tuple(target.name for target in recipe.targets),
         losses_in_words(recipe),
+        tuple(
+            TargetNumbers(
+                target.name,
+                target.runtime,
+                target.quantize.scheme,
+                in_runtime(_annotated(outcome, annotations[target.name]), target.runtime),
+            )
+            for target in recipe.targets
+            if target.name in annotations
+        ),
     )
 
 
@@ -65,6 +79,12 @@ def losses_in_words(recipe: Recipe) -> tuple[str, ...]:
         weight = "" if output.loss.weight == 1 else f" × {output.loss.weight:g}"
         words.append(f"{name} {output.trained_by}{weight}")
     return tuple(words)
+
+
+def _annotated(outcome: Outcome, key: str) -> Annotated:
+    annotated = outcome.result(key, Annotated)
+    assert annotated is not None, "run_part raises where a step has no result"
+    return annotated
 
 
 def few_enough(recipe: Recipe) -> int:

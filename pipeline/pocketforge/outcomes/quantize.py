@@ -178,6 +178,45 @@ class TrainedFor:
 
 
 @dataclass(frozen=True, slots=True)
+class ConcatPart:
+    """A part of a concat, over the calibration samples.
+
+    Attributes:
+        made_by: What it is: a layer, an operation, an input.
+        low: Its smallest value.
+        high: Its largest.
+        levels: How many levels of a scale that all parts share lie over it.
+        shared_db: SQNR in that scale; of a part that no scale harms, None.
+        own_db: SQNR in a scale of its own.
+    """
+
+    made_by: str
+    low: float
+    high: float
+    levels: float
+    shared_db: float | None
+    own_db: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """A concat one of whose parts has too few levels in a scale that all share.
+
+    Attributes:
+        name: As an override names it (`cat@head`).
+        kept_apart: Whether the concat stays float, so that each part keeps its own scale. Else a layer reads it, which
+            has one scale for its input.
+        parts: In order.
+        float_operations: The concat and what lies between it and an output, which stay float with it.
+    """
+
+    name: str
+    kept_apart: bool
+    parts: tuple[ConcatPart, ...]
+    float_operations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Quantized:
     """What quantization made of the model.
 
@@ -190,6 +229,9 @@ class Quantized:
         repairs: Where any was asked for.
         codebook: Of scheme `codebook` alone.
         qat: Of scheme `qat_int8` alone.
+        concats: Those whose parts are of unlike range.
+        told_float: Operations between layers that were kept float, by an override, for a concat or as sums for norms.
+        advice: What to try where a file misses its limits; empty where nothing is known of such a model.
     """
 
     FILE: ClassVar[str] = "quantize.json"
@@ -203,6 +245,9 @@ class Quantized:
     repairs: Repairs | None = None
     codebook: CodebookChoice | None = None
     qat: TrainedFor | None = None
+    concats: tuple[Concat, ...] = ()
+    told_float: tuple[str, ...] = ()
+    advice: str = ""
 
     @property
     def quantized(self) -> list[str]:

@@ -23,6 +23,7 @@ from torchao.quantization.pt2e.quantizer import (
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from pocketforge.quantization.operations import left_float
 from pocketforge.quantization.weighted import op_name
 from pocketforge.rewrites.graph import first_input, full_arguments
 
@@ -39,10 +40,13 @@ class ClampingQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
     """XNNPACK's quantizer, with a clamp's output quantized in place of the output of the layer before it."""
 
     def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
-        """Annotate what nobody has annotated yet; first layers with their clamps. Integers are left alone."""
+        """Annotate what nobody has annotated yet; first layers with their clamps.
+
+        Integers, and operations that are told to stay float, are left alone.
+        """
         masks = _of_masks(model)
         for node in model.graph.nodes:
-            if (_is_integer(node) or node in masks) and not _annotated(node):
+            if (_is_integer(node) or node in masks or left_float(node)) and not _annotated(node):
                 _annotate(node)
         config, fits = self.global_config, self.filter_fn
         for clamp in model.graph.nodes:

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from pocketforge.data.arrays_on_disk import load_samples
-from pocketforge.errors import StageFailed
+from pocketforge.errors import StageFailed, first_line
 from pocketforge.model.evaluate import evaluate
 from pocketforge.outcomes import files
 from pocketforge.outcomes.mixed import MixedChoice
 from pocketforge.outcomes.quantize import (
     CodebookChoice,
+    Concat,
     OutputLevels,
     Quantized,
     QuantizedLayer,
@@ -27,6 +28,7 @@ from pocketforge.quantization.pt2e import Graphs, describe
 from pocketforge.quantization.weighted import count_weights, layers_of
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.recipe.quantize import Quantize
+from pocketforge.rewrites.blame import layer_of
 
 # Enough to compare a runtime's integer arithmetic with the graph's, step by step, without running the slow
 # decomposed graph on every sample.
@@ -43,6 +45,9 @@ class QuantizeNotes:
         codebook: Of scheme `codebook`.
         qat: Of scheme `qat_int8`.
         sequence: How the model's states go; what the graph answers is said over sequences then.
+        concats: Those whose parts are of unlike range.
+        told_float: Operations that were kept float by their own names.
+        advice: What to try where a file misses its limits; may be empty.
     """
 
     mixed: MixedChoice | None = None
@@ -50,6 +55,9 @@ class QuantizeNotes:
     codebook: CodebookChoice | None = None
     qat: TrainedFor | None = None
     sequence: StepSequence | None = None
+    concats: tuple[Concat, ...] = ()
+    told_float: tuple[str, ...] = ()
+    advice: str = ""
 
 
 def write_converted(
@@ -70,7 +78,7 @@ def write_converted(
     layers, outputs = describe(unfolded)
     quantized = _quantized(quantize, layers, outputs, notes)
     if not quantized.quantized:
-        raise _nothing_quantized(quantized.left_float, quantize)
+        raise nothing_quantized(quantized.left_float, quantize)
     for name, module in (("folded", folded), ("unfolded", unfolded)):
         torch.export.save(torch.export.export(module, example), out / f"{name}.pt2")
     write_outputs(folded, data, out, progress, notes.sequence)
@@ -123,6 +131,9 @@ def _quantized(
         repairs=notes.repairs,
         codebook=notes.codebook,
         qat=notes.qat,
+        concats=notes.concats,
+        told_float=notes.told_float,
+        advice=notes.advice,
     )
 
 
@@ -154,7 +165,18 @@ def numerics(quantize: Quantize) -> str:
     )
 
 
-def _nothing_quantized(left_float: list[str], quantize: Quantize) -> StageFailed:
+def could_not_quantize(error: Exception, program: torch.export.ExportedProgram, scheme: str) -> StageFailed:
+    """What torchao or the quantizer raised, as the user shall see it."""
+    layer = layer_of(error, list(program.graph.nodes))
+    return StageFailed(
+        f"the model could not be quantized ({scheme}){f', at {layer}' if layer else ''}: {first_line(error)}",
+        "keep the layer in float (quantize.overrides), write it with other operators, or try another scheme; "
+        "the whole story is in the log",
+    )
+
+
+def nothing_quantized(left_float: list[str], quantize: Quantize) -> StageFailed:
+    """What is said of a model none of whose layers the scheme makes int8. left_float: labels of its layers."""
     left = ", ".join(left_float)
     if quantize.info.family == "dynamic" and left:
         return StageFailed(

@@ -7,14 +7,15 @@ Hessian: the noise that a layer's quantization adds to the output is measured in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pocketforge.errors import StageFailed
 from pocketforge.outcomes.layers import LayerCost, LayerStudy
 from pocketforge.outcomes.mixed import Assignment, FloatOverride, MixedChoice
 from pocketforge.quantization.layer_study import Scorer
-from pocketforge.quantization.pt2e import NO_LAYER, layer_schemes
+from pocketforge.quantization.pt2e import NO_LAYER, layer_schemes, rewritten_for_quantizer
 from pocketforge.recipe.quantize import Quantize
 
 _TOLERANCE = 1e-9  # a drop of exactly the limit is within it
@@ -34,14 +35,22 @@ class ChosenSchemes:
     summary: MixedChoice
 
 
-def choose(study: LayerStudy, scorer: Scorer, quantize: Quantize, emit: Callable[[float, str], None]) -> ChosenSchemes:
+def choose(
+    study: LayerStudy,
+    scorer: Scorer,
+    quantize: Quantize,
+    emit: Callable[[float, str], None],
+    kept_apart: Mapping[str, str] = MappingProxyType({}),
+) -> ChosenSchemes:
     """The assignment with the fewest bytes found whose drop is at most quantize.max_accuracy_drop.
+
+    kept_apart: operations that stay float in each of them (concats.py).
 
     Layers become float one after the other, those first whose quantization does most harm a byte, until the drop is
     within the limit; then each that costs nothing becomes int8 again. Raises StageFailed when only a float model keeps
     the accuracy.
     """
-    base = layer_schemes(scorer.program.module().graph, quantize)
+    base = {**layer_schemes(rewritten_for_quantizer(scorer.program).graph, quantize), **kept_apart}
     costs = [cost for cost in study.layers if base.get(cost.name) == "static_int8"]
     order = by_harm(costs)
     weights = {cost.name: cost.weights for cost in costs}

@@ -19,11 +19,13 @@ from pocketforge.metrics import Arrays
 from pocketforge.model.evaluate import one_sample
 from pocketforge.outcomes.quantize import OutputLevels, QuantizedLayer
 from pocketforge.outcomes.reference import StepSequence
+from pocketforge.quantization.attention import sums_for_norms
 from pocketforge.quantization.clamps import ClampingQuantizer
 from pocketforge.quantization.dynamic import dynamic_config
 from pocketforge.quantization.fake_quantize import training_config
 from pocketforge.quantization.numerics import static_config
 from pocketforge.quantization.observers import name_observers
+from pocketforge.quantization.operations import mark_float, overridden
 from pocketforge.quantization.weighted import WEIGHTED, count_weights, layers_of, matching, op_name, owner
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
@@ -36,7 +38,8 @@ NO_LAYER = ""  # in schemes: what is of no layer (an addition, a pooling)
 def layer_schemes(graph: torch.fx.Graph, quantize: Quantize) -> dict[str, str]:
     """Layer → fp32, static_int8 or dynamic_int8: by the scheme, then by overrides (of several, the last counts).
 
-    The entry of `NO_LAYER` says whether ops between layers are int8: they are where the whole model is static.
+    The entry of `NO_LAYER` says whether ops between layers are int8: they are where the whole model is static, but for
+    sums that norms alone read and for those that an override names, which have an entry by their own name.
     Raises ModelError for an override that means no layer, or wants what the op cannot be.
     """
     layers = layers_of(graph)
@@ -45,25 +48,34 @@ def layer_schemes(graph: torch.fx.Graph, quantize: Quantize) -> dict[str, str]:
         layer.name: "static_int8" if static else "dynamic_int8" if layer.op in DYNAMIC_OPS else "fp32"
         for layer in layers
     }
-    overridden = matching([o.modules for o in quantize.overrides], layers, "quantize.overrides")
-    for override in quantize.overrides:
-        schemes |= dict.fromkeys(overridden[override.modules], override.scheme)
+    of_layers = [override for override in quantize.overrides if override.modules]
+    meant = matching([override.modules for override in of_layers], layers, "quantize.overrides")
+    for override in of_layers:
+        schemes |= dict.fromkeys(meant[override.modules], override.scheme)
     for layer in layers:
         if schemes[layer.name] == "dynamic_int8" and layer.op not in DYNAMIC_OPS:
             raise ModelError(
                 f"quantize.overrides: {layer.name} is a {layer.op}; dynamic_int8 is for linear layers",
                 'use scheme = "static_int8" or "fp32" for it',
             )
-    if schemes and set(schemes.values()) == {"fp32"} and quantize.overrides:
+    if schemes and set(schemes.values()) == {"fp32"} and of_layers:
         raise ModelError(
             f"quantize.overrides leave no layer in int8: {', '.join(schemes)}",
             'use scheme = "fp32", or fewer overrides',
         )
-    return {**schemes, NO_LAYER: "static_int8" if static else "fp32"}
+    of_operations = dict.fromkeys(sums_for_norms(graph), "fp32") if static else {}
+    of_operations |= overridden(quantize.overrides, graph)
+    return {**schemes, **of_operations, NO_LAYER: "static_int8" if static else "fp32"}
 
 
-def make_quantizer(quantize: Quantize, schemes: Mapping[str, str], *, qat: bool = False) -> Quantizer:
-    """A quantizer that treats each layer by its scheme, and all else by that of `NO_LAYER`."""
+def make_quantizer(
+    graph: torch.fx.Graph, quantize: Quantize, schemes: Mapping[str, str], *, qat: bool = False
+) -> Quantizer:
+    """A quantizer of `graph` that treats each layer by its scheme, and all else by that of `NO_LAYER`.
+
+    What stays float by its own name is noted in the graph, as only a whole graph says which operation has which name.
+    """
+    mark_float(graph, schemes)
 
     def only(scheme: str) -> Callable[[torch.fx.Node], bool]:
         return lambda node: schemes.get(owner(node), schemes[NO_LAYER]) == scheme
@@ -79,14 +91,20 @@ def make_quantizer(quantize: Quantize, schemes: Mapping[str, str], *, qat: bool 
     return parts[0] if len(parts) == 1 else ComposableQuantizer(parts)
 
 
+def rewritten_for_quantizer(program: torch.export.ExportedProgram) -> torch.fx.GraphModule:
+    """The traced graph as quantizers take it: overrides name what is in this one. It shares weights with `program`."""
+    module = program.module()
+    rewrite(module, QUANTIZER)
+    return module
+
+
 def prepare(
     program: torch.export.ExportedProgram, quantize: Quantize, schemes: Mapping[str, str] | None = None
 ) -> torch.fx.GraphModule:
     """The traced graph, rewritten for the quantizer, with observers. It shares weights with `program`."""
-    module = program.module()
-    rewrite(module, QUANTIZER)
+    module = rewritten_for_quantizer(program)
     given = layer_schemes(module.graph, quantize) if schemes is None else schemes
-    prepared: torch.fx.GraphModule = prepare_pt2e(module, make_quantizer(quantize, given))
+    prepared: torch.fx.GraphModule = prepare_pt2e(module, make_quantizer(module.graph, quantize, given))
     name_observers(prepared)
     return prepared
 
@@ -123,7 +141,7 @@ def quantize_graph(
     Returns (folded, unfolded): int8 weights stored, for ExecuTorch and ONNX; float weights behind their quantize
     ops, for TFLite's converter. Both compute the same. Raises ModelError as `layer_schemes` and the observers do.
     """
-    schemes = layer_schemes(program.module().graph, quantize) if schemes is None else schemes
+    schemes = layer_schemes(rewritten_for_quantizer(program).graph, quantize) if schemes is None else schemes
     # Weights are observed when the graph runs: once is enough where no activation is.
     if "static_int8" not in schemes.values():
         samples = [array[:1] for array in samples]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +48,15 @@ class TrainingGraph:
     and `check` (for fit) compares it with the model after each switch. Ranges start from what `batches` give.
     """
 
-    def __init__(self, module: nn.Module, batches: Sequence[Inputs], quantize: Quantize) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        batches: Sequence[Inputs],
+        quantize: Quantize,
+        kept_apart: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """module: the float model, in eval mode; it is not changed. batches: calibration inputs, batch first.
+        kept_apart: operations that stay float (concats.py).
 
         Raises ModelError when the model has no training graph or batches are too small, StageFailed from the guard.
         """
@@ -56,7 +64,7 @@ class TrainingGraph:
         self._batches = batches
         self.batch_norm_frozen = self.ranges_frozen = False
         graph = export_for_training(copy.deepcopy(module), batches[0])
-        schemes = pt2e.layer_schemes(graph.graph, quantize)
+        self.schemes = schemes = {**pt2e.layer_schemes(graph.graph, quantize), **kept_apart}
         if "dynamic_int8" in schemes.values():
             raise ModelError(
                 "quantize.overrides: scheme qat_int8 cannot train a layer for dynamic_int8",
@@ -65,7 +73,7 @@ class TrainingGraph:
         self.folded_before = fold_where_not_trained(graph, schemes)
         self.guard = Guard(graph, module)
         numbers = {name: (each.eps, each.momentum) for name, each in self.guard.batch_norms.items()}
-        prepared: GraphModule = prepare_qat_pt2e(graph, pt2e.make_quantizer(quantize, schemes, qat=True))
+        prepared: GraphModule = prepare_qat_pt2e(graph, pt2e.make_quantizer(graph.graph, quantize, schemes, qat=True))
         self.graph = prepared
         graph_modes.set_batch_norms(prepared, numbers)
         _keep_off_zero(prepared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import math
 import operator
@@ -18,6 +19,8 @@ from pocketforge.rewrites.graph import op_name as op_name  # what layers are tol
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d")
 WEIGHTED = (*_CONVOLUTIONS, "linear", "addmm", "matmul", "mm", "bmm")
 
+# So many names are told for one that there is not.
+_NEAREST = 8
 # Of a module that is called again: each call has a copy of the weight.
 _COPY = re.compile(rf"\.{USE}\d+$")
 
@@ -64,8 +67,17 @@ def matching(patterns: Iterable[str], layers: Sequence[Layer], where: str) -> di
     for pattern in patterns:
         matches[pattern] = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
         if not matches[pattern]:
-            raise ModelError(f"{where}: no layer is named {pattern!r}", f"layers: {', '.join(names) or 'none'}")
+            raise ModelError(f"{where}: no layer is named {pattern!r}", nearest(pattern, names))
     return matches
+
+
+def nearest(pattern: str, names: Sequence[str]) -> str:
+    """A hint: the names most like a pattern that means none of them; the first where nothing is like it."""
+    near = difflib.get_close_matches(pattern, dict.fromkeys(names), n=_NEAREST, cutoff=0.5)
+    known = list(dict.fromkeys(names))
+    shown = near or known[:_NEAREST]
+    told = f"{'nearest' if near else 'there are'}: {', '.join(shown) or 'none'}"
+    return told if len(shown) == len(known) else f"{told}; `pocketforge check RECIPE --verbose` lists all {len(known)}"
 
 
 def count_weights(graph: torch.fx.GraphModule, name: str) -> int:

@@ -25,19 +25,28 @@ LEAST_CALIBRATION_SAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Layers that are quantized in another way.
+    """Layers, or operations between layers, that are quantized in another way.
 
     Attributes:
-        modules: Shell pattern over module names (`features.0.*`).
-        scheme: Of these layers; the last override that matches counts.
+        modules: Shell pattern over the names of layers (`features.0.*`); empty where `ops` says what is meant.
+        scheme: Of these; the last override that matches counts.
+        ops: Shell patterns over operations between layers, each its kind @ its module (`cat@neck.*`); with `:1` behind
+            it the second part of a concat.
     """
 
-    modules: str
+    modules: str = ""
     scheme: LayerScheme = "fp32"
+    ops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.modules:
-            raise ValueError("modules must be a module's name or a pattern such as features.0.*, found an empty one")
+        if bool(self.modules) == bool(self.ops):
+            raise ValueError(
+                'give one of modules (a layer\'s name or a pattern such as "features.0.*") and ops (operations, as '
+                f'["cat@neck.*"]), found {"both" if self.ops else "neither"}'
+            )
+        for pattern in self.ops:
+            if not all(pattern.partition("@")[::2]):
+                raise ValueError(f'ops must be kind@module, as "cat@neck.*" or "cat@*", found {pattern!r}')
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class Quantize:
         weight_bits: Levels of weights, 2 to 8 bits, stored as int8.
         group_size: Of weight_only_int4: so many inputs of a channel share a scale.
         entries: Of codebook: values of a weight.
-        overrides: Layers that are quantized in another way.
+        overrides: Layers and operations that are quantized in another way.
         repairs: What is done to the model around calibration, for layers that quantize badly.
         finetune: Training of qat_int8 and codebook; None: three epochs, or none.
         freeze_batch_norm: Share of the epochs after which batch norm's statistics stay as they are.
@@ -125,6 +134,12 @@ class Quantize:
             faults.append(f"finetune.distill is for scheme {' or '.join(always)}")
         if self.percentile != defaults["percentile"] and self.calibration != "percentile":
             faults.append(f"percentile is for calibration percentile, found calibration {self.calibration!r}")
+        if not self.is_static and any(override.ops for override in self.overrides):
+            faults.append(
+                f"overrides: ops is for static schemes; with scheme {self.scheme} all of them are float already"
+            )
+        if any(override.ops and override.scheme == "dynamic_int8" for override in self.overrides):
+            faults.append('overrides: scheme of ops must be "fp32" or "static_int8": dynamic_int8 is for linear layers')
         if self.minimize == "estimated_latency_ms":
             faults.append(
                 "estimated_latency_ms is not known layer by layer (what a layer costs depends on its neighbours in the "

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pocketforge.outcomes.data import Counts
 from pocketforge.outcomes.reference import ModelTensor
 from pocketforge.report.tables import console, weights_lines
-from pocketforge.results.checked import Checked
+from pocketforge.results.checked import Checked, TargetNumbers
+from pocketforge.results.concats import concat_lines
+
+# So many names of what stays float are told unasked.
+_NAMED = 8
 
 
-def show_check(checked: Checked) -> None:
-    """A line for each thing that was found out."""
+def show_check(checked: Checked, *, verbose: bool = False) -> None:
+    """A line for each thing that was found out; verbose: all layers and operations of each int8 target."""
     model, counts = checked.reference, checked.sampled.counts
     weights = "".join(weights_lines(model.weights)).removeprefix("weights ")
     lines = {
@@ -30,6 +34,41 @@ def show_check(checked: Checked) -> None:
     screen = console()
     for name, text in lines.items():
         screen.print(f"  {name:<16} {text}")
+    for numbers in checked.numbers:
+        screen.print(f"  {numbers.target:<16} {_summary(numbers)}")
+        for text in _details(numbers, verbose=verbose):
+            screen.print(f"  {'':<16} {text}")
+
+
+def _summary(numbers: TargetNumbers) -> str:
+    if numbers.annotated.refused:
+        return f"refused: {numbers.annotated.refused}"
+    layers, operations = numbers.layers, numbers.operations
+    inside = [layer for layer in layers if layer.numbers != "float"]
+    weights = sum(layer.weights for layer in layers)
+    share = sum(layer.weights for layer in inside) / weights if weights else 0.0
+    done = sum(operation.numbers != "float" for operation in operations)
+    return (
+        f"{numbers.scheme}, {numbers.runtime}: {len(inside)} of {len(layers)} layers in int8 ({share:.1%} of their "
+        f"weights), {done} of {len(operations)} operations"
+    )
+
+
+def _details(numbers: TargetNumbers, *, verbose: bool) -> Iterator[str]:
+    annotated = numbers.annotated
+    if verbose:
+        for part in annotated.parts:
+            weights = f"  {part.weights:,} weights" if part.weights else ""
+            label = part.name if part.operation else f"{part.kind} ({part.name})"
+            yield f"{part.numbers.replace('_', ' '):<13}{label}{weights}"
+    elif numbers.left_float and not annotated.refused:
+        names = [part.name if part.operation else f"{part.kind} ({part.name})" for part in numbers.left_float]
+        more = f" and {len(names) - _NAMED} more (--verbose)" if len(names) > _NAMED else ""
+        yield f"float: {', '.join(names[:_NAMED])}{more}"
+    for concat in annotated.concats:
+        yield from concat_lines(concat)
+    if annotated.hint:
+        yield annotated.hint
 
 
 def _samples(counts: Counts) -> str:

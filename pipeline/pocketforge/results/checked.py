@@ -2,11 +2,60 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from pocketforge.outcomes import files
+from pocketforge.outcomes.annotate import Annotated, AnnotatedPart
 from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.reference import Reference
+from pocketforge.registries import RUNTIMES
+
+
+@dataclass(frozen=True, slots=True)
+class TargetNumbers:
+    """What a target's file will compute in, as far as its quantizer says it before calibration.
+
+    Attributes:
+        target: Its name.
+        runtime: Its runtime.
+        scheme: Its scheme.
+        annotated: Layers and operations; `between` is settled by what the runtime has kernels for.
+    """
+
+    target: str
+    runtime: str
+    scheme: str
+    annotated: Annotated
+
+    @property
+    def layers(self) -> list[AnnotatedPart]:
+        """What has weights."""
+        return [part for part in self.annotated.parts if not part.operation]
+
+    @property
+    def operations(self) -> list[AnnotatedPart]:
+        """What is computed between layers."""
+        return [part for part in self.annotated.parts if part.operation]
+
+    @property
+    def left_float(self) -> list[AnnotatedPart]:
+        """Layers and operations that are computed in float."""
+        return [part for part in self.annotated.parts if part.numbers == "float"]
+
+
+def in_runtime(annotated: Annotated, runtime: str) -> Annotated:
+    """An operation whose inputs and output have levels is int8 where the runtime computes it so, else float."""
+    kernels = RUNTIMES[runtime].int8_operations
+    if kernels is None:
+        return annotated
+    parts = tuple(
+        dataclasses.replace(part, numbers="int8" if part.kind in kernels else "float")
+        if part.operation and part.numbers != "float"
+        else part
+        for part in annotated.parts
+    )
+    return dataclasses.replace(annotated, parts=parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +68,7 @@ class Checked:
         data: What the data's folders and files were taken as, in words.
         targets: Names of the recipe's targets.
         losses: What each output is trained by, in words, where the recipe trains outputs with roles.
+        numbers: Of those that compute in integers, in the recipe's order.
     """
 
     sampled: Sampled
@@ -26,6 +76,7 @@ class Checked:
     data: tuple[str, ...]
     targets: tuple[str, ...]
     losses: tuple[str, ...] = ()
+    numbers: tuple[TargetNumbers, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """As `--json` prints it."""
@@ -43,4 +94,12 @@ class Checked:
             "accuracy": {name: round(value, 6) for name, value in model.accuracy.items()},
             "targets": self.targets,
             **({"losses": self.losses} if self.losses else {}),
+            "numbers": {
+                each.target: {
+                    "runtime": each.runtime,
+                    "scheme": each.scheme,
+                    **files.to_json(each.annotated),
+                }
+                for each in self.numbers
+            },
         }

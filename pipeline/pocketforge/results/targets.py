@@ -12,6 +12,7 @@ from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane
 from pocketforge.recipe.shipped_names import file_name
 from pocketforge.records import Artifact, TargetFacts, TargetRecord, WhyWrong
+from pocketforge.results.concats import concat_lines
 from pocketforge.results.devices import DeviceResult, about_of, in_order
 from pocketforge.results.emulated import device_checks
 from pocketforge.results.kernels import judged_on
@@ -51,7 +52,7 @@ def target_record(
         status="wrong" if wrong else "built" if complete else "failed",
         artifacts=tuple(_artifacts(lane, told.exported, outcome)) if told.exported else (),
         checks=checks,
-        warnings=tuple(_warnings(told)),
+        warnings=tuple(_warnings(told, wrong=wrong)),
         facts=_facts(lane, told, why),
         error="" if wrong else errors[0] if errors else "",
     )
@@ -88,11 +89,14 @@ def _table(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _warnings(told: _Told) -> Iterator[str]:
+def _warnings(told: _Told, *, wrong: bool) -> Iterator[str]:
     if told.exported:
         yield from told.exported.warnings
     if told.quantized:
         yield from (f"stayed float: {layer}" for layer in told.quantized.left_float)
+        yield from (line for concat in told.quantized.concats for line in concat_lines(concat))
+        if wrong and told.quantized.advice:
+            yield told.quantized.advice
     if told.verified:
         yield from (f"{name}: {state}" for name, state in told.verified.runtimes.items() if state != "works")
     for result in told.on_devices.values():

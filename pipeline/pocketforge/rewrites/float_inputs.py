@@ -59,9 +59,22 @@ def keep_inputs_float(editor: Editor) -> None:
                     _keep_float(editor, node, user)
 
 
-def _keep_float(editor: Editor, source: Node, quantize: Node) -> None:
-    doubled = editor.call(aten.mul.Tensor, source, 2.0, like=quantize)
-    quantize.replace_input_with(source, editor.call(aten.mul.Tensor, doubled, 0.5, like=quantize))
+def keep_concats_float(editor: Editor) -> None:
+    """Each part of a float concat that comes from levels is behind two products.
+
+    The converter gives the levels of one part to the whole concat: the others are cut off or rounded away.
+    """
+    for node in editor.nodes():
+        if op_name(node) != "cat" or any(_quantized_levels(user) for user in node.users):
+            continue
+        for part in dict.fromkeys(node.all_input_nodes):
+            if any(op_name(each) in DEQUANTIZE for each in _same_scale(part)):
+                _keep_float(editor, part, node)
+
+
+def _keep_float(editor: Editor, source: Node, reader: Node) -> None:
+    doubled = editor.call(aten.mul.Tensor, source, 2.0, like=reader)
+    reader.replace_input_with(source, editor.call(aten.mul.Tensor, doubled, 0.5, like=reader))
 
 
 def _same_scale(value: Node) -> list[Node]:

@@ -95,3 +95,16 @@ def plain_subtractions(editor: Editor) -> None:
         x, other, alpha = full_arguments(node)[:3]
         negated = editor.call(aten.mul.Tensor, x, -alpha, like=node)
         editor.replace(node, editor.call(aten.add.Tensor, negated, other, like=node))
+
+
+def powers_as_products(editor: Editor) -> None:
+    """x ** 2, 3 and 4 as products: litert's converter fails on its own power op."""
+    for node in editor.nodes():
+        if op_name(node) != "pow" or not isinstance(node.args[1], int | float) or node.args[1] not in (2, 3, 4):
+            continue
+        base = node.args[0]
+        product = base
+        for _ in range(int(node.args[1]) - 1):
+            product = editor.call(aten.mul.Tensor, product, base, like=node)
+        assert isinstance(product, Node)
+        editor.replace(node, product)

@@ -66,6 +66,7 @@ REWRITES = (
     Rewrite(lacking.averages_of_slices, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.gelu_by_tanh, (EXECUTORCH,)),
     Rewrite(lacking.plain_subtractions, (TFLITE,)),
+    Rewrite(lacking.powers_as_products, (TFLITE,)),
     Rewrite(weights.compute_once, (QUANTIZER, FOLDER, EXECUTORCH)),
     # Float weights that nothing is folded into stay shared, and are stored once.
     Rewrite(weights.give_each_its_own, (QUANTIZER,)),
@@ -81,6 +82,7 @@ REWRITES = (
     Rewrite(windows.one_axis_after_another, (TFLITE, ONNX)),
     Rewrite(windows.without_idle_ceil_mode, (TFLITE, ONNX)),
     Rewrite(quantized.keep_fixed_scales, (TFLITE,)),
+    Rewrite(float_inputs.keep_concats_float, (TFLITE,)),
     Rewrite(float_inputs.keep_floats_float, (TFLITE,)),
     Rewrite(float_inputs.keep_inputs_float, (TFLITE_FLOAT_INPUTS,)),
     Rewrite(quantized.linear_layers_of_rows, (EXECUTORCH_INT8,)),

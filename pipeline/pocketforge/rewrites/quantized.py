@@ -80,15 +80,14 @@ def _measured_levels(node: Node) -> tuple[Node, Node, Node] | None:
 def keep_fixed_scales(editor: Editor) -> None:
     """Quantize the output of such an op by its own scale first, then by that which its readers share."""
     for node in editor.nodes():
-        source = node.args[0] if op_name(node) in FIXED else None
-        if op_name(source) != "dequantize_per_tensor":
+        source = _levels_before(node) if op_name(node) in FIXED else None
+        if source is None:
             continue
         fixed = FIXED[op_name(node)]
         others = {user: scale for user in node.users if (scale := _other_scale(user, fixed)) is not None}
         if not others:
             continue
         quantize = next(iter(others.values()))
-        assert isinstance(source, Node)
         own = _rounded(editor, node, node, fixed, quantize, source)
         one = editor.constant(f"{node.name}_one", torch.ones(()), node.next)
         one = _rounded(editor, one, one, (1 / int(quantize.args[4]), 0), quantize, source)  # type: ignore[arg-type]
@@ -96,6 +95,15 @@ def keep_fixed_scales(editor: Editor) -> None:
         product = editor.after(max(own, one), aten.mul.Tensor, own, one, like=node)
         for user in others:
             user.replace_input_with(node, product)
+
+
+def _levels_before(node: Node) -> Node | None:
+    """What de-quantizes an op's input, at once or behind ops that keep a scale."""
+    source = node.args[0]
+    while op_name(source) in SAME_SCALE:
+        assert isinstance(source, Node)
+        source = source.args[0]
+    return source if isinstance(source, Node) and op_name(source) == "dequantize_per_tensor" else None
 
 
 def _rounded(

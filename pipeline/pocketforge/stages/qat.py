@@ -15,10 +15,13 @@ from pocketforge.files import resolver
 from pocketforge.model.load import load_exported
 from pocketforge.outcomes import files
 from pocketforge.outcomes.qat import QatTraining
-from pocketforge.outcomes.quantize import TrainedFor
+from pocketforge.outcomes.quantize import Concat, TrainedFor
 from pocketforge.outcomes.train import Epoch, TeacherFacts
 from pocketforge.pruning.subject import open_checkpoint
+from pocketforge.quantization.calibration import calibration_samples
+from pocketforge.quantization.concats import keep_apart
 from pocketforge.quantization.converted import QuantizeNotes, write_converted
+from pocketforge.quantization.operations import float_operations, overridden
 from pocketforge.quantization.qat import SMALLEST_BATCH, Freezing, Inputs, TrainingGraph
 from pocketforge.specs.qat import QatSpec
 from pocketforge.training.batches import Batches
@@ -72,6 +75,7 @@ class _Trained:
     train_samples: int
     teacher: TeacherFacts | None
     masked: tuple[str, ...]
+    concats: tuple[Concat, ...]
 
 
 def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: events.Progress) -> _Trained:
@@ -80,8 +84,11 @@ def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: events.Progress) -
     checkpoint = open_checkpoint(inputs, spec.model)
     data = open_dataset(spec.sampling.data, resolve, inputs.get("labels"))
     emit(0.0, "preparing the training graph")
+    traced = load_exported(inputs["reference"] / "model.pt2").module()
+    told = overridden(spec.quantize.overrides, traced.graph)
+    apart = keep_apart(traced, calibration_samples(inputs["data"], spec.quantize), told)
     with deterministic(seed, 1):
-        training = TrainingGraph(checkpoint.module, range_batches(data), spec.quantize)
+        training = TrainingGraph(checkpoint.module, range_batches(data), spec.quantize, apart.schemes)
     masks = None
     if checkpoint.masks:
         from pocketforge.pruning.unstructured import MaskConstraint
@@ -111,7 +118,7 @@ def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: events.Progress) -
                 emit=lambda fraction, message: emit(_TRAINED * fraction, message),
             ),
         )
-    return _Trained(training, history, len(data.train), about_teacher, tuple(sorted(checkpoint.masks)))
+    return _Trained(training, history, len(data.train), about_teacher, tuple(sorted(checkpoint.masks)), apart.concats)
 
 
 def _convert(trained: _Trained, inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: events.Progress) -> None:
@@ -124,7 +131,11 @@ def _convert(trained: _Trained, inputs: Mapping[str, Path], spec: QatSpec, out: 
             # The weights kept are not the last ones: neither are their ranges.
             training.measure_again()
         graphs, sqnr_db = training.convert()
-        notes = QuantizeNotes(qat=TrainedFor(epochs, trained.train_samples))
+        notes = QuantizeNotes(
+            qat=TrainedFor(epochs, trained.train_samples),
+            concats=trained.concats,
+            told_float=float_operations(training.schemes),
+        )
         quantized = write_converted(
             graphs, example, quantize, inputs["data"], out, lambda f: emit(0.9 + 0.1 * f, "eval"), notes
         )

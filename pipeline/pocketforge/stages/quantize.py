@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,34 +14,32 @@ import torch
 from torch.export import ExportedProgram
 
 from pocketforge import events
-from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
+from pocketforge.errors import PocketforgeError
 from pocketforge.model.evaluate import with_states
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerStudy
 from pocketforge.outcomes.quantize import CodebookChoice, Quantized, Repairs
 from pocketforge.outcomes.reference import Reference, StepSequence
 from pocketforge.outcomes.train import Epoch
+from pocketforge.quantization.attention import advice
 from pocketforge.quantization.bias_correction import copy_biases, correct_biases
 from pocketforge.quantization.calibration import calibration_samples
 from pocketforge.quantization.codebook_files import Codebook
-from pocketforge.quantization.converted import QuantizeNotes, write_converted, write_float_form
+from pocketforge.quantization.concats import KeptApart, keep_apart
+from pocketforge.quantization.converted import QuantizeNotes, could_not_quantize, write_converted, write_float_form
 from pocketforge.quantization.equalization import equalize
 from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.layer_study import Scorer
 from pocketforge.quantization.mixed import choose
-from pocketforge.quantization.pt2e import quantize_graph
+from pocketforge.quantization.operations import float_operations
+from pocketforge.quantization.pt2e import layer_schemes, quantize_graph, rewritten_for_quantizer
+from pocketforge.quantization.recurrent import check_recurrent
 from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.rewrites import graph_files
-from pocketforge.rewrites.blame import layer_of
-from pocketforge.rewrites.graph import op_name, where
-from pocketforge.rewrites.passes import QUANTIZER, rewrite
 from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
-
-RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-MOST_IN_FLOAT = 0.5  # of the weights: more, and the file is a float file by another name
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +107,7 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
     except (PocketforgeError, OSError, MemoryError):
         raise
     except Exception as error:  # torchao and the quantizer raise many kinds of their own
-        layer = layer_of(error, list(program.graph.nodes))
-        raise StageFailed(
-            f"the model could not be quantized ({scheme}){f', at {layer}' if layer else ''}: {first_line(error)}",
-            "keep the layer in float (quantize.overrides), write it with other operators, or try another scheme; "
-            "the whole story is in the log",
-        ) from error
+        raise could_not_quantize(error, program, scheme) from error
     emit(1.0, f"{len(quantized.quantized)} layers quantized, {len(quantized.left_float)} in float")
 
 
@@ -126,11 +120,18 @@ def make_int8(run: Run) -> Quantized:
     if sequence is not None:
         emit(0.1, "running sequences for their states")
         samples = with_states(program.module(), samples, sequence, lambda f: emit(0.1 + 0.3 * f, "running sequences"))
+    graph = rewritten_for_quantizer(program)
+    schemes = layer_schemes(graph.graph, quantize)
+    apart = KeptApart({}, ())
+    if quantize.is_static:
+        apart = keep_apart(graph, samples, schemes, sequence)
+        schemes |= apart.schemes
     chosen = None
     if quantize.info.studies_layers:
         study = files.read(run.inputs["layers"], LayerStudy)
         scorer = Scorer(program, samples, quantize, run.inputs, run.sampling)
-        chosen = choose(study, scorer, quantize, lambda f, text: emit(0.5 * f, text))
+        chosen = choose(study, scorer, quantize, lambda f, text: emit(0.5 * f, text), apart.schemes)
+        schemes = chosen.schemes
         files.write(run.out, chosen.summary)
     equalized = corrected = None
     if "equalize" in quantize.repairs:
@@ -138,7 +139,6 @@ def make_int8(run: Run) -> Quantized:
         merged = fold_batch_norm(program)
         equalized = equalize(merged, samples)
         program = torch.export.export(merged, program.example_inputs[0])
-    schemes = chosen.schemes if chosen else None
     graphs = quantize_graph(
         program,
         samples,
@@ -150,39 +150,20 @@ def make_int8(run: Run) -> Quantized:
     if "bias_correction" in quantize.repairs:
         emit(0.6, "correcting biases")
         folded, unfolded = graphs
-        graph = program.module()
-        rewrite(graph, QUANTIZER)  # the nodes that the converted graph has
+        graph = rewritten_for_quantizer(program)  # the nodes that the converted graph has
         corrected = correct_biases(graph, folded, samples)
         copy_biases(folded, unfolded)
     notes = QuantizeNotes(
         mixed=chosen.summary if chosen else None,
         repairs=Repairs(equalized, corrected) if equalized or corrected else None,
         sequence=sequence,
+        concats=apart.concats,
+        told_float=float_operations(schemes),
+        advice=advice(graph.graph) if quantize.is_static else "",
     )
     emit(0.7, "converting")
     example = program.example_inputs[0]
     return write_converted(graphs, example, quantize, run.inputs["data"], run.out, run.evaluating, notes)
-
-
-def check_recurrent(program: ExportedProgram, scheme: str) -> None:
-    """Raises ModelError where most weights are in recurrent layers, which no quantizer here makes int8.
-
-    Where they are the smaller part, they stay in float as other layers may.
-    """
-    module = program.module()
-    sizes: dict[torch.fx.Node, int] = {}
-    for node in module.graph.nodes:
-        if op_name(node) in RECURRENT:
-            read = [given for given in node.all_input_nodes if given.op == "get_attr"]
-            sizes[node] = sum(operator.attrgetter(str(given.target))(module).numel() for given in read)
-    everything = sum(parameter.numel() for parameter in module.parameters())
-    if sum(sizes.values()) > MOST_IN_FLOAT * everything:
-        layers = ", ".join(where(node) for node in sizes)
-        raise ModelError(
-            f"{scheme} would leave {sum(sizes.values()) / everything:.0%} of the weights in float: {layers}; recurrent "
-            "layers have no int8 form here",
-            'scheme = "fp32", or "fp16" (half the bytes; onnx and tflite)',
-        )
 
 
 def make_weight_only(run: Run) -> Quantized:

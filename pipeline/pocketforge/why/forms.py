@@ -96,7 +96,8 @@ def prepared(inputs: Mapping[str, Path], spec: WhySpec, traced: Form, progress: 
         return _stored(inputs, "folded", "prepared", "float graph with the de-quantized weights", traced)
     if quantize.info.is_trained or quantize.repairs:
         return _stored(inputs, "unfolded", "prepared", "float weights behind their quantize ops, as stored", traced)
-    schemes = {layer.name: layer.scheme for layer in files.read(inputs["quantize"], Quantized).layers}
+    told = files.read(inputs["quantize"], Quantized)
+    schemes = {layer.name: layer.scheme for layer in told.layers} | dict.fromkeys(told.told_float, "fp32")
     schemes[pt2e.NO_LAYER] = "static_int8" if quantize.is_static else "fp32"
     sequence = files.read(inputs["reference"], Reference).sequence
     samples = calibration_samples(inputs["data"], quantize, sequence.steps if sequence else 1)

@@ -1,0 +1,67 @@
+"""What a prepared graph says of each layer and operation: whether it will be int8."""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+from pocketforge.outcomes.annotate import AnnotatedPart, Numbers
+from pocketforge.quantization.operations import MOVING, is_layer, operations_of
+from pocketforge.quantization.weighted import count_weights, op_name, owner
+
+
+def annotated_parts(prepared: GraphModule) -> tuple[AnnotatedPart, ...]:
+    """Layers and operations of a graph with observers, in its order; a layer once, however often it is called."""
+    operations = operations_of(prepared.graph)
+    found: dict[str, AnnotatedPart] = {}
+    for node in prepared.graph.nodes:
+        if is_layer(node):
+            name, kind = owner(node), op_name(node)
+            part = AnnotatedPart(name, kind, _of_layer(prepared, node), count_weights(prepared, name), operation=False)
+        elif node in operations:
+            operation = operations[node]
+            part = AnnotatedPart(operation.name, operation.kind, _of_operation(node), 0, operation=True)
+        else:
+            continue
+        # Of a layer that is called twice, the call that stays float is what has to be known.
+        if part.name not in found or part.numbers == "float":
+            found[part.name] = part
+    return tuple(found.values())
+
+
+def _of_layer(prepared: GraphModule, node: Node) -> Numbers:
+    source = node.args[0]
+    if not (isinstance(source, Node) and _is_observer(source)):
+        return "float"
+    return "dynamic_int8" if getattr(prepared.get_submodule(str(source.target)), "is_dynamic", False) else "int8"
+
+
+def _of_operation(node: Node) -> Numbers:
+    annotation = node.meta.get(Q_ANNOTATION_KEY)
+    if annotation is not None and (annotation.input_qspec_map or annotation.output_qspec):
+        return "int8"
+    read = [each for each in node.all_input_nodes if _is_float(each)]
+    return "between" if read and all(map(_has_levels, read)) and _readers_have_levels(node) else "float"
+
+
+def _is_observer(node: Node) -> bool:
+    return node.op == "call_module" and str(node.target).startswith("activation_post_process")
+
+
+def _is_float(node: Node) -> bool:
+    value = node.meta.get("val")
+    return _is_observer(node) or not isinstance(value, torch.Tensor) or value.is_floating_point()
+
+
+def _has_levels(node: Node) -> bool:
+    """Whether a value is observed, or is one that was and has only been moved since."""
+    while op_name(node) in MOVING and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    return _is_observer(node)
+
+
+def _readers_have_levels(node: Node) -> bool:
+    return bool(node.users) and all(
+        _is_observer(user) or (op_name(user) in MOVING and _readers_have_levels(user)) for user in node.users
+    )
