@@ -53,7 +53,7 @@ def write_release(
     folder.mkdir()
     for lane, target in zip(plan.lanes, report.targets, strict=True):
         if target.artifacts:
-            sampled = files.read(outcome.entries[plan.data].files, Sampled)
+            sampled = files.read(outcome.entries[lane.data].files, Sampled)
             _write_target(Shipped(recipe, report, target, sampled), outcome.entries[lane.export].files, folder)
     _write_new(folder / SUMS, "".join(f"{a.sha256}  {a.path}\n" for a in _artifacts(report)).encode())
     return name

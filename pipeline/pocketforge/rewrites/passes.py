@@ -28,6 +28,7 @@ from pocketforge.rewrites import (
     windows,
 )
 from pocketforge.rewrites.graph import Editor
+from pocketforge.rewrites.shapes import shapes_of
 
 # Who the graph is rewritten for: the quantizer, whose graph serves all runtimes; what folds batch norm into weights
 # that are then rounded or clustered; the exporter of a runtime.
@@ -118,7 +119,7 @@ def rewritten(program: ExportedProgram, reader: str) -> ExportedProgram:
     check_same(program.module(), module, example)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own internals, nothing the user could act on
-        return torch.export.export(module, example, strict=False)
+        return torch.export.export(module, example, dynamic_shapes=shapes_of(program), strict=False)
 
 
 def check_same(before: GraphModule, after: GraphModule, example: tuple[object, ...]) -> None:

@@ -10,6 +10,11 @@ from pathlib import Path
 from executorch.backends.xnnpack._passes.channels_last_tagged_reshape_pass import (  # noqa: PLC2701 - no public name
     ChannelsLastTaggedReshapePass,
 )
+from executorch.backends.xnnpack.partition.config import (
+    ALL_PARTITIONER_CONFIGS,
+    UpsampleBilinear2dConfig,
+    XNNPartitionerConfig,
+)
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.devtools.backend_debug import get_delegation_info
 from executorch.exir import EdgeProgramManager, to_edge_transform_and_lower
@@ -46,17 +51,15 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     program = rewritten(request.program, EXECUTORCH_INT8 if request.is_int8 else EXECUTORCH)
     program = in_half(program) if request.is_half else program
     inputs = [
-        TensorSpec(
-            name, tuple(t.shape), str(t.dtype).removeprefix("torch."), request.file_layout if t.dim() == 4 else ""
-        )
-        for name, t in zip(request.input_names, request.example, strict=True)
+        TensorSpec(name, shape, str(t.dtype).removeprefix("torch."), request.file_layout if t.dim() == 4 else "")
+        for name, shape, t in zip(request.input_names, request.taken_shapes, request.example, strict=True)
     ]
     outputs = output_tensors(program, request.output_names)
     if request.io == "int8":
         inputs, outputs = _quantize_io(program, inputs, outputs)
     edge = to_edge_transform_and_lower(
         program,
-        partitioner=[XnnpackPartitioner()],
+        partitioner=[XnnpackPartitioner(configs=_configs(request))],
         constant_methods={"get_io": json.dumps({"inputs": _io(inputs), "outputs": _io(outputs)}, sort_keys=True)},
     )
     # Before to_executorch(), which changes the program it is called on.
@@ -64,6 +67,17 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     files.write(out, _nodes(edge))
     (out / "model.pte").write_bytes(edge.to_executorch().buffer)
     return ExportResult({"model": "model.pte"}, inputs, outputs, {"delegation": delegation}, warnings)
+
+
+def _configs(request: ExportRequest) -> list[type[XNNPartitionerConfig]] | None:
+    """What XNNPACK is asked to take; None for all that it can.
+
+    ExecuTorch writes the size of a resized map into the file as a number: at any other size the file would stop with
+    xnn_status_invalid_parameter. Its portable kernel goes by the input.
+    """
+    if not any(request.varying):
+        return None
+    return [each for each in ALL_PARTITIONER_CONFIGS if each is not UpsampleBilinear2dConfig]
 
 
 def _quantize_io(
@@ -90,9 +104,15 @@ def _quantize_io(
 
 def _io(specs: list[TensorSpec]) -> list[dict[str, object]]:
     return [
-        {"name": s.name, **({"scale": s.scale, "zero_point": s.zero_point} if s.scale is not None else {})}
+        {"name": s.name, **_open(s), **({"scale": s.scale, "zero_point": s.zero_point} if s.scale is not None else {})}
         for s in specs
     ]
+
+
+def _open(spec: TensorSpec) -> dict[str, object]:
+    """Axes that vary: the format knows the largest lengths, and not that there are others."""
+    axes = [axis for axis, length in enumerate(spec.shape) if length == -1]
+    return {"open": axes} if axes else {}
 
 
 def _nodes(edge: EdgeProgramManager) -> LoweredNodes:

@@ -20,6 +20,7 @@ from pocketforge.errors import StageFailed
 from pocketforge.metrics import Array
 from pocketforge.quantization.encodings import load_encodings
 from pocketforge.rewrites.passes import ONNX, rewrite
+from pocketforge.rewrites.shapes import shapes_of
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
@@ -63,6 +64,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         opset_version=opset,
         input_names=list(request.input_names),
         output_names=list(request.output_names),
+        dynamic_shapes=shapes_of(request.program),
         verbose=False,
     )
     if program is None:
@@ -83,6 +85,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
                 value=json.dumps({name: asdict(levels) for name, levels in io_quantization.items()}, sort_keys=True),
             )
     _drop_build_traces(model)
+    _name_sizes(model.graph, request)
     path = out / "model.onnx"
     if request.is_weight_only or request.is_half:
         warnings = _write_small_weights(request, model, path)
@@ -96,8 +99,8 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     return ExportResult(
         files={"model": "model.onnx", "ort": "model.ort"},
         inputs=[
-            _spec(name, tuple(t.shape), str(t.dtype).removeprefix("torch."), io_quantization, request.file_layout)
-            for name, t in zip(request.input_names, request.example, strict=True)
+            _spec(name, shape, str(t.dtype).removeprefix("torch."), io_quantization, request.file_layout)
+            for name, shape, t in zip(request.input_names, request.taken_shapes, request.example, strict=True)
         ],
         outputs=[
             _spec(tensor.name, tensor.shape, tensor.dtype, io_quantization, "NCHW")
@@ -106,6 +109,13 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         facts={"opset": opset, "mobile_usability": mobile},
         warnings=warnings,
     )
+
+
+def _name_sizes(graph: onnx.GraphProto, request: ExportRequest) -> None:
+    """Sizes that vary have the recipe's names, not the exporter's expressions."""
+    for value, ranges in zip(graph.input, request.varying, strict=False):
+        for each in ranges:
+            value.type.tensor_type.shape.dim[each.axis].dim_param = each.name
 
 
 def _opset(request: ExportRequest) -> int:

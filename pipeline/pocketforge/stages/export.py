@@ -85,4 +85,5 @@ def load_request(inputs: Mapping[str, Path], spec: ExportSpec) -> ExportRequest:
         model_layout=spec.model_layout,
         scheme=spec.scheme,
         encodings=inputs["quantize"] if "quantize" in inputs and unfolded is None else None,
+        varying=reference.varying.inputs if reference.varying else (),
     )

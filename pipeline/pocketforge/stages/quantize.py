@@ -10,12 +10,16 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
 
 from pocketforge import events
+from pocketforge.data.arrays_on_disk import load_samples
+from pocketforge.data.resized import resized
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
-from pocketforge.model.evaluate import with_states
+from pocketforge.metrics import Arrays
+from pocketforge.model.evaluate import evaluate, with_states
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerStudy
 from pocketforge.outcomes.quantize import CodebookChoice, Quantized, Repairs
@@ -37,6 +41,7 @@ from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.blame import layer_of
 from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
+from pocketforge.rewrites.shapes import shapes_of
 from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
 
@@ -115,6 +120,7 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
             "keep the layer in float (quantize.overrides), write it with other operators, or try another scheme; "
             "the whole story is in the log",
         ) from error
+    write_sizes(inputs, out)
     emit(1.0, f"{len(quantized.quantized)} layers quantized, {len(quantized.left_float)} in float")
 
 
@@ -138,7 +144,7 @@ def make_int8(run: Run) -> Quantized:
         emit(0.5, "equalizing layers")
         merged = fold_batch_norm(program)
         equalized = equalize(merged, samples)
-        program = torch.export.export(merged, program.example_inputs[0])
+        program = torch.export.export(merged, program.example_inputs[0])  # of fixed sizes: recipe/size_rules.py
     schemes = chosen.schemes if chosen else None
     graphs = quantize_graph(
         program,
@@ -147,6 +153,7 @@ def make_int8(run: Run) -> Quantized:
         schemes=schemes,
         progress=lambda f: emit(0.5 + 0.1 * f, "calibrating"),
         sequence=sequence,
+        at_sizes=samples_at_sizes(run, samples),
     )
     if "bias_correction" in quantize.repairs:
         emit(0.6, "correcting biases")
@@ -162,7 +169,34 @@ def make_int8(run: Run) -> Quantized:
     )
     emit(0.7, "converting")
     example = program.example_inputs[0]
-    return write_converted(graphs, example, quantize, run.inputs["data"], run.out, run.evaluating, notes)
+    shapes = shapes_of(run.program)
+    return write_converted(graphs, example, quantize, run.inputs["data"], run.out, run.evaluating, notes, shapes)
+
+
+def samples_at_sizes(run: Run, samples: Arrays) -> tuple[Arrays, ...]:
+    """Where sizes of inputs vary, an equal part of the calibration samples at each size that files are tried at: ranges
+    are of all of them."""
+    varying = files.read(run.inputs["reference"], Reference).varying
+    if varying is None:
+        return ()
+    found = []
+    for place, sizes in enumerate(varying.tried):
+        part = [array[place :: len(varying.tried)] for array in samples]
+        shapes = [varying.shape_at(number, array.shape, sizes)[1:] for number, array in enumerate(part)]
+        found.append([resized(array, shape) for array, shape in zip(part, shapes, strict=True)])
+    return tuple(found)
+
+
+def write_sizes(inputs: Mapping[str, Path], out: Path) -> None:
+    """size_0/outputs_0.npy …: what the quantized graph, as it is stored, answers at each size that files are tried at."""
+    varying = files.read(inputs["reference"], Reference).varying
+    if varying is None:
+        return
+    graph = graph_files.load(out / "folded.pt2").module()
+    for given, folder in zip(varying.folders(inputs["reference"]), varying.folders(out), strict=True):
+        folder.mkdir()
+        for number, array in enumerate(evaluate(graph, load_samples(given, "inputs"), lambda _: None)):
+            np.save(folder / f"outputs_{number}.npy", array)
 
 
 def check_recurrent(program: ExportedProgram, scheme: str) -> None:

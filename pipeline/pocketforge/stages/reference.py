@@ -19,6 +19,7 @@ from pocketforge.accuracy.judging import make_judge
 from pocketforge.accuracy.score import Judge, in_words, score
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.data.official_splits import some
+from pocketforge.data.resized import resized
 from pocketforge.data.sequences import stored_shape
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve, resolver
@@ -28,16 +29,25 @@ from pocketforge.model.evaluate import evaluate, one_sample
 from pocketforge.model.kept import only_outputs
 from pocketforge.model.lazy import settle
 from pocketforge.model.programs import by_place
+from pocketforge.model.sizes import for_call, open_axes, shapes_told, traced_for_sizes
 from pocketforge.model.structure import OutputPath, check_distinct, leaves, names_of
 from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
 from pocketforge.outcomes.accuracy import OutputScore, by_metric
 from pocketforge.outcomes.data import Sampled
-from pocketforge.outcomes.reference import ModelTensor, Reference, StateFed, StepSequence, WeightsRead
+from pocketforge.outcomes.reference import (
+    ModelTensor,
+    Reference,
+    StateFed,
+    StepSequence,
+    VaryingSizes,
+    WeightsRead,
+)
 from pocketforge.pruning.equality import telling_inputs
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.model import InputSpec
+from pocketforge.recipe.sizes import tried_sizes
 from pocketforge.specs.reference import ReferenceSpec
 
 
@@ -59,6 +69,7 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     sequence = sequence_of(spec.inputs, names, data.steps)
     check_states(traced.program, sequence, names)
     torch.export.save(traced.program, out / "model.pt2")
+    varying = write_sizes(traced.program, spec.inputs, load_samples(inputs["data"], "eval"), out)
     emit(0.2, "running the eval samples")
     outputs = evaluate(
         traced.program.module(),
@@ -91,6 +102,7 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         sequence=sequence,
         scores=scores,
         kept=kept,
+        varying=varying,
     )
     files.write(out, reference)
     emit(1.0, _summary(spec.metric, scores))
@@ -141,6 +153,33 @@ def check_states(program: torch.export.ExportedProgram, sequence: StepSequence |
             )
 
 
+# At each size; files are compared with the model on many more at the one that is evaluated.
+SIZED_SAMPLES = 8
+
+
+def write_sizes(
+    program: torch.export.ExportedProgram, inputs: Sequence[InputSpec], samples: Sequence[Array], out: Path
+) -> VaryingSizes | None:
+    """size_0/inputs_0.npy … and outputs_0.npy …: real samples at each size that is tried, and what the model answers.
+    None where no size varies."""
+    ranges = tuple(each.varying for each in inputs)
+    if not any(ranges):
+        return None
+    varying = VaryingSizes(ranges, open_axes(program), tried_sizes([r for each in ranges for r in each]))
+    module = program.module()
+    for sizes, folder in zip(varying.tried, varying.folders(out), strict=True):
+        folder.mkdir()
+        given = [
+            resized(array[:SIZED_SAMPLES], varying.shape_at(number, array.shape, sizes)[1:])
+            for number, array in enumerate(samples)
+        ]
+        for number, array in enumerate(given):
+            np.save(folder / f"inputs_{number}.npy", array)
+        for number, array in enumerate(evaluate(module, given, lambda _: None)):
+            np.save(folder / f"outputs_{number}.npy", array)
+    return varying
+
+
 @dataclass(frozen=True, slots=True)
 class Traced:
     """The model with its trained weights, as a graph.
@@ -176,7 +215,8 @@ def _without_dropped(
         return traced, names, ()
     example = tuple(traced.program.example_inputs[0])
     kept = [position for position, name in enumerate(names) if name not in spec.dropped]
-    program = only_outputs(traced.program, kept)
+    shapes = for_call(traced.program.module(), shapes_told([each.varying for each in spec.inputs]))
+    program = only_outputs(traced.program, kept, shapes)
     graph = program.module()
     smaller_model = dataclasses.replace(
         traced,
@@ -236,7 +276,7 @@ def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) 
     example = telling_inputs(example, _samples(inputs["data"]))
     settle(module, example, spec.model.seed)
     check_finite(module.state_dict(), definition)
-    graph = load.traced(module, example)
+    graph = traced_for_sizes(module, example, spec.inputs)
     weights = checkpoint.weights and WeightsRead(**{**checkpoint.weights, "done": tuple(checkpoint.weights["done"])})
     return Traced(
         program=graph.program,
