@@ -1,4 +1,4 @@
-"""A file whose inputs vary in size, at each of the sizes that it is tried at: against PyTorch and its quantized graph."""
+"""A file whose inputs vary in size, at each size that it is tried at: against PyTorch and its quantized graph."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _add_reference(build: Steps, recipe: Recipe, source: LaneSource) -> str:
 
 
 def _add_target(build: Steps, recipe: Recipe, target: Target, source: LaneSource) -> Lane:
-    """A lane from the trunk; of a bucket from the samples and the model at its size, which buckets of one size share."""
+    """A lane from the trunk; of a bucket from samples and model at its size, which buckets of one size share."""
     if not target.bucket:
         return _add_lane(build, recipe, target, source)
     sized = recipe_at(recipe, target.bucket)

@@ -188,7 +188,7 @@ def samples_at_sizes(run: Run, samples: Arrays) -> tuple[Arrays, ...]:
 
 
 def write_sizes(inputs: Mapping[str, Path], out: Path) -> None:
-    """size_0/outputs_0.npy …: what the quantized graph, as it is stored, answers at each size that files are tried at."""
+    """size_0/outputs_0.npy …: what the quantized graph, as stored, answers at each size that files are tried at."""
     varying = files.read(inputs["reference"], Reference).varying
     if varying is None:
         return

@@ -111,8 +111,9 @@ def feeds(session, arrays, index, fed=None):
 
 def fits(shape, taken):
     """taken: with a name, or None, for each length that the file leaves open."""
-    pairs = zip(shape, taken)
-    return len(shape) == len(taken) and all(one == other or not isinstance(other, int) for one, other in pairs)
+    if len(shape) != len(taken):
+        return False
+    return all(one == other or not isinstance(other, int) for one, other in zip(shape, taken, strict=True))
 
 
 def run_all(session, arrays, folder, steps, states):
