@@ -15,7 +15,7 @@ from pocketforge.outcomes.reference import VaryingSizes
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.outcomes.verify import AtSize, FileCheck, named
 from pocketforge.recipe.limits import Limits
-from pocketforge.recipe.sizes import Sizes, in_words
+from pocketforge.recipe.sizes import Sizes, sizes_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ class TriedSizes:
     def check(self, found: Sequence[AtSize], limits: Limits) -> list[FileCheck]:
         """Every file at every size against the limits that hold where it is evaluated; and that it gives all outputs in
         their shapes, as others would not be compared."""
-        shapes = {in_words(sizes): shapes for sizes, shapes in zip(self.tried, self.shapes(), strict=True)}
+        shapes = {sizes_in_words(sizes): shapes for sizes, shapes in zip(self.tried, self.shapes(), strict=True)}
         checks = []
         for at in found:
-            where = in_words(at.sizes)
+            where = sizes_in_words(at.sizes)
             wanted, given = (
                 "; ".join(f"{name} {list(shape)}" for name, shape in sorted(side.items()))
                 for side in (shapes[where], at.outputs)

@@ -15,7 +15,7 @@ from pocketforge.errors import ModelError, first_line
 from pocketforge.model import load
 from pocketforge.model.structure import leaves
 from pocketforge.recipe.model import InputSpec
-from pocketforge.recipe.sizes import SizeRange, Sizes, by_name, in_words, tried_sizes
+from pocketforge.recipe.sizes import SizeRange, Sizes, by_name, sizes_in_words, tried_sizes
 
 # As torch.export takes it: of each input axis → what its length may be, None where all is fixed; None where all are.
 DynamicShapes: TypeAlias = tuple[dict[int, object] | None, ...] | None
@@ -72,7 +72,7 @@ def check_runs(module: nn.Module, inputs: Sequence[Tensor], sizes: Sizes) -> obj
             what = f" at layer {inside} ({type(module.get_submodule(inside)).__name__})" if inside else ""
             shapes = ", ".join(str(list(each.shape)) for each in inputs)
             raise ModelError(
-                f"the model cannot run with {in_words(sizes)} (input {shapes}){what}: {first_line(error)}",
+                f"the model cannot run with {sizes_in_words(sizes)} (input {shapes}){what}: {first_line(error)}",
                 "narrow the range in [[model.input]] or give it a step, or let the layer take any size "
                 "(AdaptiveAvgPool2d before a Linear)",
             ) from error
@@ -126,7 +126,7 @@ def check_traced(wanted: Sequence[Tensor], found: Sequence[Tensor], sizes: Mappi
         )
         if not close:
             raise ModelError(
-                f"output {number} of the traced graph is not forward()'s with {in_words(sizes)}: it keeps something of "
-                "the size that it was traced at",
+                f"output {number} of the traced graph is not forward()'s with {sizes_in_words(sizes)}: it keeps "
+                "something of the size that it was traced at",
                 "compute with sizes as forward() finds them (x.shape), not with numbers kept from before",
             )

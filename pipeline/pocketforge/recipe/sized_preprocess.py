@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pocketforge.recipe.model import InputSpec, Model
-from pocketforge.recipe.preprocess import InputSteps, Preprocess, Preprocessing
+from pocketforge.recipe.preprocess import InputSteps, Preprocess, Preprocessing, Step
 
 _IMAGE, _SOUND = 4, 1  # dimensions of a batch of images; sizes of a sound or a text that vary
 
@@ -42,9 +42,9 @@ def _list_at(steps: InputSteps, before: InputSpec, after: InputSpec) -> InputSte
     images = _image_sizes(before, after, steps.layout or "NHWC") if steps.kind in ("image", "") else None
     lengths = {before.shape[each.axis]: after.shape[each.axis] for each in before.varying}
     changed = False
-    made: list[Any] = []
+    made: list[Step] = []
     for step in steps.step:
-        new: dict[str, object] = {}
+        new: dict[str, Any] = {}
         if images:
             (height, width), (high, wide) = images
             for key in ("size", "fit"):

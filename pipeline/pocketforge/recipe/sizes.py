@@ -96,7 +96,7 @@ def tried_sizes(ranges: Sequence[SizeRange]) -> tuple[dict[str, int], ...]:
     return tuple({tuple(each.items()): each for each in tried}.values())
 
 
-def in_words(sizes: Sizes) -> str:
+def sizes_in_words(sizes: Sizes) -> str:
     """`H 32, W 64`."""
     return ", ".join(f"{name} {length}" for name, length in sizes.items())
 

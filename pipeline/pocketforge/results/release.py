@@ -32,6 +32,7 @@ from pocketforge.records import (
     TargetRecord,
 )
 from pocketforge.results.output_folder import FAILED, RELEASE
+from pocketforge.results.sidecar_sizes import sizes_of
 from pocketforge.run.walk import Outcome
 from pocketforge.stats import PERCENTILES, percentile
 
@@ -126,6 +127,7 @@ def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> di
         "weights": files.to_json(weights) if weights else {},
         "preprocessing": _preprocessing(shipped.sampled.preprocess, exported.inputs),
         "export": exported.facts,
+        **sizes_of(recipe, target, artifact.kind),
         "measured": files.to_json(measured) if measured else {},
         "latency_ms": [_latency(target, m) for m in report.measurements if is_model and _times(m, target)],
         "emulated": list(_emulated(target)) if is_model else [],
