@@ -56,6 +56,12 @@ def shape_of(node: object) -> tuple[int, ...]:
     return tuple(map(_length, getattr(node.meta.get("val"), "shape", ()))) if isinstance(node, Node) else ()
 
 
+def has_open_sizes(node: object) -> bool:
+    """Whether sizes of the tensor that a node gives vary: what is made of it may not hold them as numbers."""
+    value = node.meta.get("val") if isinstance(node, Node) else None
+    return any(isinstance(length, torch.SymInt) for length in getattr(value, "shape", ()))
+
+
 def _length(length: int | torch.SymInt) -> int:
     # int() of a size that varies would fix it.
     return length if isinstance(length, int) else int(length.node.hint)

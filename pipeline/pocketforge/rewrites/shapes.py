@@ -23,6 +23,8 @@ def shapes_of(program: ExportedProgram) -> tuple[dict[int, object] | None, ...] 
 def _dim(length: torch.SymInt, program: ExportedProgram, dims: dict[str, object]) -> object:
     """A step times a Dim, which all lengths of one symbol share."""
     expression = length.node.expr
+    if len(expression.free_symbols) != 1:
+        raise ValueError(f"a size that varies has become {expression} in the graph: an operator fixes it")
     (symbol,) = expression.free_symbols
     step = int(expression.coeff(symbol))
     within = program.range_constraints.get(expression) or program.range_constraints[symbol]

@@ -52,7 +52,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     # Not above: what else is here is also of use to who exports nothing, and the table takes seconds.
     from pocketforge.runtimes import onnx_functions  # noqa: F401
 
-    opset = _opset(request)
+    opset, shapes = _opset(request), shapes_of(request.program)
     module: torch.fx.GraphModule = request.program.module()
     if request.is_dynamic:
         drop_activation_quantization(module)
@@ -64,7 +64,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         opset_version=opset,
         input_names=list(request.input_names),
         output_names=list(request.output_names),
-        dynamic_shapes=shapes_of(request.program),
+        dynamic_shapes=shapes,
         verbose=False,
     )
     if program is None:

@@ -128,6 +128,7 @@ def make_int8(run: Run) -> Quantized:
     """Integers in layers that an int8 kernel takes: by the scheme and its overrides, or by measurement (mixed)."""
     program, quantize, emit = run.program, run.quantize, run.emit
     check_recurrent(program, quantize.scheme)
+    shapes = shapes_of(program)
     sequence = run.sequence
     samples = calibration_samples(run.inputs["data"], quantize, sequence.steps if sequence else 1)
     if sequence is not None:
@@ -169,7 +170,6 @@ def make_int8(run: Run) -> Quantized:
     )
     emit(0.7, "converting")
     example = program.example_inputs[0]
-    shapes = shapes_of(run.program)
     return write_converted(graphs, example, quantize, run.inputs["data"], run.out, run.evaluating, notes, shapes)
 
 
