@@ -206,7 +206,7 @@ def test_one_file_is_compared_with_pytorch_at_both_ends_and_between(built: Build
         for outputs in found.values():
             assert set(outputs) == {"ink", "much"}
             for name, each in outputs.items():
-                assert each.sqnr_db > (100 if lane.target.name == "any" else 25 if name == "ink" else 5)
+                assert each.sqnr_db > (80 if lane.target.name == "any" else 25 if name == "ink" else 5)
                 # An int8 file is held against its quantized graph at that size too.
                 assert (each.graph_sqnr_db is None) == (lane.target.name == "any")
                 assert each.graph_sqnr_db is None or each.graph_sqnr_db > 40
@@ -239,7 +239,7 @@ def test_buckets_are_files_of_their_own_and_each_says_which_there_are(built: Bui
         {"file": f"box-{h}x{w}.onnx", "sizes": {"H": h, "W": w}} for h, w in (SMALL, WIDE)
     ]  # fmt: skip
     (resize,) = [each for each in side["preprocessing"]["steps"] if each["step"] == "resize"]
-    assert resize["size"] == [32, 48]
+    assert (resize["height"], resize["width"]) == WIDE
     for name, least in (("lite-16x16", 100), ("lite8-16x16", 25), ("box-16x16", 100)):
         assert built.sidecar(name)["measured"]["sqnr_db"] > least
         assert [each["shape"] for each in built.sidecar(name)["outputs"]] == [[1, 2, 16, 16], [1]]

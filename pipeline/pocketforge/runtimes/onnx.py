@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from pocketforge.runtimes.onnx_weights import INT4_OPSET, store_encodings, store
 from pocketforge.runtimes.stored_weights import unmatched_warning
 
 DEFAULT_OPSET = 20
+_WORD = re.compile(r"[A-Za-z_]\w*")
 
 # As in sessions/onnx.py: ONNX Runtime, which is imported below, is not to report a user's model to its maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -112,10 +114,17 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
 
 
 def _name_sizes(graph: onnx.GraphProto, request: ExportRequest) -> None:
-    """Sizes that vary have the recipe's names, not the exporter's expressions."""
+    """Sizes that vary have the recipe's names; in what follows from them, `_H` is how many steps H has."""
+    names: dict[str, str] = {}
     for value, ranges in zip(graph.input, request.varying, strict=False):
-        for each in ranges:
-            value.type.tensor_type.shape.dim[each.axis].dim_param = each.name
+        dims = value.type.tensor_type.shape.dim
+        names |= {dims[each.axis].dim_param: each.name for each in ranges}
+        names |= {dims[each.axis].dim_param.rpartition("*")[2]: f"_{each.name}" for each in ranges if each.step > 1}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                known = names.get(dim.dim_param)
+                dim.dim_param = known or _WORD.sub(lambda word: names.get(word[0], word[0]), dim.dim_param)
 
 
 def _opset(request: ExportRequest) -> int:
