@@ -134,15 +134,18 @@ def target(name: str, runtime: str, more: str = "") -> str:
 
 
 SHIPPED = (
-    target("any", "onnx")
-    + target("any8", "onnx", INT8)
+    target("any8", "onnx", INT8)
     + target("box", "onnx", "sizes = [[16, 16], [32, 48]]\n")
-    + target("lite", "tflite", f"sizes = [[16, 16]]\n{NO_LEGACY}")
-    + target("lite8", "tflite", f"sizes = [[16, 16]]\n{INT8}")
     + '[[budget]]\nmetric = "size_bytes"\nlimit = 100000\ntarget = "box"\n'
     + '[[budget]]\nmetric = "miou_drop"\nlimit = 0.05\n'
 )
-EXECUTORCH = target("any", "executorch") + target("any8", "executorch", INT8)
+# Run without a benchmark, which is no part of what they show.
+BESIDE = (
+    target("any", "onnx")
+    + target("any8", "onnx", INT8)
+    + target("torch8", "executorch", INT8)
+    + target("lite", "tflite", f"sizes = [[16, 16]]\n{NO_LEGACY}")
+)
 
 
 class Build:
@@ -195,14 +198,13 @@ TRIED = [(16, 16), (32, 32), (48, 48), (16, 48)]
 
 def test_one_file_is_compared_with_pytorch_at_both_ends_and_between(built: Build) -> None:
     assert (built.done.code, built.report["verdict"]) == (0, "PASS"), built.done.stderr[-3000:]
-    plan = built.plan(EXECUTORCH)
+    plan = built.plan(BESIDE)
     built.made(plan, *(lane.verify for lane in plan.lanes))
-    onnx_plan = built.plan(target("any", "onnx") + target("any8", "onnx", INT8))
-    for lane in (*onnx_plan.lanes, *plan.lanes):
+    for lane in plan.lanes:
         assert files.read(built.files(lane.verify), Verdict).passed
         found = figures(lane, built)
-        roles = ["model"] if lane.target.runtime == "executorch" else ["model", "ort"]
-        assert set(found) == {(role, size) for role in roles for size in TRIED}
+        roles = ["model", *(["ort"] if lane.target.runtime == "onnx" else [])]
+        assert set(found) == ({(role, size) for role in roles for size in TRIED} if not lane.target.bucket else set())
         for outputs in found.values():
             assert set(outputs) == {"ink", "much"}
             for name, each in outputs.items():
@@ -229,10 +231,8 @@ def test_the_sidecar_says_the_ranges_and_an_app_may_use_any_size_of_them(built: 
 
 
 def test_buckets_are_files_of_their_own_and_each_says_which_there_are(built: Build) -> None:
-    names = {path.name for path in (built.folder / "out" / "release").iterdir() if path.suffix in (".onnx", ".tflite")}
-    assert names == {
-        "any.onnx", "any8.onnx", "box-16x16.onnx", "box-32x48.onnx", "lite-16x16.tflite", "lite8-16x16.tflite",
-    }  # fmt: skip
+    names = {path.name for path in (built.folder / "out" / "release").iterdir() if path.suffix == ".onnx"}
+    assert names == {"any8.onnx", "box-16x16.onnx", "box-32x48.onnx"}
     side = built.sidecar("box-32x48")
     assert side["bucket"] == {"H": 32, "W": 48} and [each["shape"] for each in side["inputs"]] == [[1, 1, 32, 48]]
     assert side["buckets"] == [
@@ -240,14 +240,13 @@ def test_buckets_are_files_of_their_own_and_each_says_which_there_are(built: Bui
     ]  # fmt: skip
     (resize,) = [each for each in side["preprocessing"]["steps"] if each["step"] == "resize"]
     assert (resize["height"], resize["width"]) == WIDE
-    for name, least in (("lite-16x16", 100), ("lite8-16x16", 25), ("box-16x16", 100)):
-        assert built.sidecar(name)["measured"]["sqnr_db"] > least
-        assert [each["shape"] for each in built.sidecar(name)["outputs"]] == [[1, 2, 16, 16], [1]]
+    assert built.sidecar("box-16x16")["measured"]["sqnr_db"] > 80
+    assert [each["shape"] for each in built.sidecar("box-16x16")["outputs"]] == [[1, 2, 16, 16], [1]]
     held = {(each["budget"]["metric"], each["target"]) for each in built.report["gates"]}
     assert held == {("size_bytes", "box-16x16"), ("size_bytes", "box-32x48")} | {
         ("miou_drop", each["name"]) for each in built.report["targets"]
     }
-    assert {tuple(pair["targets"]) for pair in built.report["agreement"]} == {("box-16x16", "lite-16x16")}
+    assert built.report["agreement"] == []  # of other sizes, or other schemes
 
 
 def test_a_file_that_is_right_where_it_is_evaluated_alone_fails_with_the_size(built: Build, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ and what a runner feeds. Without torch."""
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +78,17 @@ def test_every_file_is_tried_at_both_ends_the_middle_and_where_names_differ() ->
     assert [tuple(each.values()) for each in tried_sizes([height, width])] == [(32, 32), (64, 64), (96, 128), (32, 128)]
     assert [each["H"] for each in tried_sizes([height, height])] == [32, 64, 96]
     assert [each["T"] for each in tried_sizes([SizeRange("T", 1, 8, 16, 8)])] == [8, 16]
+
+
+def test_the_page_of_inputs_says_which_runtime_has_which() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "inputs.md").read_text(encoding="utf-8")
+    names = ("onnx", "executorch", "tflite")
+    assert f"| | {' | '.join(names)} |" in page and set(names) == set(RUNTIMES.ours)
+    said = set(re.findall(r"^\| one file, `(\w+)` \|", page, re.MULTILINE))
+    assert said == {scheme for name in names for scheme in RUNTIMES[name].varying}
+    for scheme in said:
+        row = " | ".join("yes" if scheme in RUNTIMES[name].varying else "refused" for name in names)
+        assert f"| one file, `{scheme}` | {row} |" in page
 
 
 def test_what_a_runtime_cannot_vary_is_refused_with_the_way_out() -> None:

@@ -100,8 +100,8 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
 
     Writes what `write_converted` does, mixed also mixed.json. Weight-only schemes and codebooks write folded.pt2 (a
     float graph with the values that weights will have), weights.safetensors and weights.json (the form they are stored
-    in), outputs_0.npy and quantize.json. Raises StageFailed when nothing could be quantized or the quantizer fails,
-    ModelError for samples or overrides that do not fit.
+    in), outputs_0.npy and quantize.json. Where sizes of inputs vary, also what `write_sizes` does. Raises StageFailed
+    when nothing could be quantized or the quantizer fails, ModelError for samples or overrides that do not fit.
     """
     torch.set_num_threads(1)
     program = graph_files.load(inputs["reference"] / "model.pt2")
@@ -111,6 +111,7 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
         with SCHEMES.calling(scheme, place, ours=(Exception,)):
             make: Make = resolve_name(place)
             quantized = make(Run(program, spec, inputs, out, emit))
+            write_sizes(inputs, out)
     except (PocketforgeError, OSError, MemoryError):
         raise
     except Exception as error:  # torchao and the quantizer raise many kinds of their own
@@ -120,7 +121,6 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
             "keep the layer in float (quantize.overrides), write it with other operators, or try another scheme; "
             "the whole story is in the log",
         ) from error
-    write_sizes(inputs, out)
     emit(1.0, f"{len(quantized.quantized)} layers quantized, {len(quantized.left_float)} in float")
 
 
