@@ -363,7 +363,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
             tap="pocketforge.runtimes.tap_tflite",
         ),
         native=NativeRunner("ai-edge-litert", tolerance=1e-4, io="tensor"),
-        why_fixed="its converter fixes sizes in int8 graphs, and LiteRT's XNNPACK those of maps that are resized",
+        why_fixed="its converter fixes sizes in int8 graphs, and files that resize maps do not load at other sizes",
     ),
     "onnx": RuntimeInfo(
         module="pocketforge.runtimes.onnx",

@@ -211,7 +211,6 @@ def test_one_file_is_compared_with_pytorch_at_both_ends_and_between(built: Build
                 assert each.sqnr_db > (80 if lane.target.name == "any" else 25 if name == "ink" else 5)
                 # An int8 file is held against its quantized graph at that size too.
                 assert (each.graph_sqnr_db is None) == (lane.target.name == "any")
-                assert each.graph_sqnr_db is None or each.graph_sqnr_db > 40
 
 
 def test_the_sidecar_says_the_ranges_and_an_app_may_use_any_size_of_them(built: Build) -> None:

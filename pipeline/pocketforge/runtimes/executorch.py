@@ -10,11 +10,6 @@ from pathlib import Path
 from executorch.backends.xnnpack._passes.channels_last_tagged_reshape_pass import (  # noqa: PLC2701 - no public name
     ChannelsLastTaggedReshapePass,
 )
-from executorch.backends.xnnpack.partition.config import (
-    ALL_PARTITIONER_CONFIGS,
-    UpsampleBilinear2dConfig,
-    XNNPartitionerConfig,
-)
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.devtools.backend_debug import get_delegation_info
 from executorch.exir import EdgeProgramManager, to_edge_transform_and_lower
@@ -59,7 +54,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         inputs, outputs = _quantize_io(program, inputs, outputs)
     edge = to_edge_transform_and_lower(
         program,
-        partitioner=[XnnpackPartitioner(configs=_configs(request))],
+        partitioner=[XnnpackPartitioner()],
         constant_methods={"get_io": json.dumps({"inputs": _io(inputs), "outputs": _io(outputs)}, sort_keys=True)},
     )
     # Before to_executorch(), which changes the program it is called on.
@@ -67,17 +62,6 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     files.write(out, _nodes(edge))
     (out / "model.pte").write_bytes(edge.to_executorch().buffer)
     return ExportResult({"model": "model.pte"}, inputs, outputs, {"delegation": delegation}, warnings)
-
-
-def _configs(request: ExportRequest) -> list[type[XNNPartitionerConfig]] | None:
-    """What XNNPACK is asked to take; None for all that it can.
-
-    ExecuTorch writes the size of a resized map into the file as a number: at any other size the file would stop with
-    xnn_status_invalid_parameter. Its portable kernel goes by the input.
-    """
-    if not any(request.varying):
-        return None
-    return [each for each in ALL_PARTITIONER_CONFIGS if each is not UpsampleBilinear2dConfig]
 
 
 def _quantize_io(
