@@ -43,6 +43,7 @@ class InputSpec:
             at first, and its batch of 1 need not come first ([layers, 1, hidden]).
         argument: Of forward(), that the input goes to; `batch.image` for the key `image` of a dict that is argument
             `batch`. Empty: by its place, or its name.
+        varying: The sizes of `shape` that vary; TOML writes them there.
     """
 
     shape: tuple[int, ...]

@@ -238,6 +238,7 @@ class Recipe:
 
     def _fault_budgets(self) -> list[Fault]:
         faults: list[Fault] = []
+        files = with_buckets(self.targets)
         for index, budget in enumerate(self.budgets):
             unknown = self._fault_metric(budget.metric)
             if unknown:
@@ -247,7 +248,7 @@ class Recipe:
                 fault = self.main_row.limits.fault(budget.limit, f"limit of metric ({self.task_metric})")
                 faults += [Fault(fault, f"budget[{index}]")] if fault else []
             for what, name, known in (
-                ("target", budget.target, [t.name for t in (*self.targets, *with_buckets(self.targets))]),
+                ("target", budget.target, list(dict.fromkeys(t.name for t in (*self.targets, *files)))),
                 ("device", budget.device, [n for d in self.devices for n in d.budget_names]),
             ):
                 if name and name not in known:

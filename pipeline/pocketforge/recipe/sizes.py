@@ -67,8 +67,8 @@ def parse_shape(shape: Sequence[object]) -> tuple[list[object], tuple[SizeRange,
     """A shape as TOML has it → each length, of those that vary the largest, and what varies. Raises ValueError."""
     lengths, ranges = list(shape), []
     for axis, length in enumerate(shape):
-        if not isinstance(length, str):
-            continue
+        if not isinstance(length, str) or not {":", "."} & set(length):
+            continue  # no range, and what it has to be is said where all types are looked at
         found = _RANGE.match(length)
         if not found:
             raise ValueError(f"shape: a size that varies is written {_FORM}, found {length!r}")
