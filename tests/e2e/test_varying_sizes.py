@@ -1,6 +1,6 @@
 """A small segmenter whose pictures have any size of a range: one file for all of them in ONNX and ExecuTorch, files of
-fixed shapes in TFLite and ONNX, each compared with PyTorch at the sizes that it is for. And what becomes of a file, and
-of a net, that is right at one size only.
+fixed shapes for two of them, each compared with PyTorch at the sizes that it is for. And what becomes of a file, and of
+a net, that is right at one size only.
 """
 
 from __future__ import annotations
@@ -123,9 +123,8 @@ STEM = '[[output]]\nname = "stem"\nrole = "state"\nkeep = false\n'
 # One number a sample, that hardly changes from sample to sample: levels of it are few.
 INT8 = """\
 quantize = { scheme = "static_int8" }
-verify = { tflite_runtime = "skip", outputs = [{ name = "much", min_sqnr_db = 5, max_diff_ratio = 1 }] }
+verify = { outputs = [{ name = "much", min_sqnr_db = 5, max_diff_ratio = 1 }] }
 """
-NO_LEGACY = 'verify = { tflite_runtime = "skip" }\n'
 SMALL, WIDE = (16, 16), (32, 48)
 
 
@@ -140,12 +139,7 @@ SHIPPED = (
     + '[[budget]]\nmetric = "miou_drop"\nlimit = 0.05\n'
 )
 # Run without a benchmark, which is no part of what they show.
-BESIDE = (
-    target("any", "onnx")
-    + target("any8", "onnx", INT8)
-    + target("torch8", "executorch", INT8)
-    + target("lite", "tflite", f"sizes = [[16, 16]]\n{NO_LEGACY}")
-)
+BESIDE = target("any", "onnx") + target("any8", "onnx", INT8) + target("torch8", "executorch", INT8)
 
 
 class Build:
@@ -204,7 +198,7 @@ def test_one_file_is_compared_with_pytorch_at_both_ends_and_between(built: Build
         assert files.read(built.files(lane.verify), Verdict).passed
         found = figures(lane, built)
         roles = ["model", *(["ort"] if lane.target.runtime == "onnx" else [])]
-        assert set(found) == ({(role, size) for role in roles for size in TRIED} if not lane.target.bucket else set())
+        assert set(found) == {(role, size) for role in roles for size in TRIED}
         for outputs in found.values():
             assert set(outputs) == {"ink", "much"}
             for name, each in outputs.items():

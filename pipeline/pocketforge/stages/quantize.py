@@ -10,16 +10,13 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch.export import ExportedProgram
 
 from pocketforge import events
-from pocketforge.data.arrays_on_disk import load_samples
-from pocketforge.data.resized import resized
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
-from pocketforge.metrics import Arrays
-from pocketforge.model.evaluate import evaluate, with_states
+from pocketforge.measure.sized_samples import parts_at_sizes, write_graph_at_sizes
+from pocketforge.model.evaluate import with_states
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerStudy
 from pocketforge.outcomes.quantize import CodebookChoice, Quantized, Repairs
@@ -100,8 +97,9 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
 
     Writes what `write_converted` does, mixed also mixed.json. Weight-only schemes and codebooks write folded.pt2 (a
     float graph with the values that weights will have), weights.safetensors and weights.json (the form they are stored
-    in), outputs_0.npy and quantize.json. Where sizes of inputs vary, also what `write_sizes` does. Raises StageFailed
-    when nothing could be quantized or the quantizer fails, ModelError for samples or overrides that do not fit.
+    in), outputs_0.npy and quantize.json. Where sizes of inputs vary, also what `write_graph_at_sizes` does. Raises
+    StageFailed when nothing could be quantized or the quantizer fails, ModelError for samples or overrides that do not
+    fit.
     """
     torch.set_num_threads(1)
     program = graph_files.load(inputs["reference"] / "model.pt2")
@@ -111,7 +109,8 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
         with SCHEMES.calling(scheme, place, ours=(Exception,)):
             make: Make = resolve_name(place)
             quantized = make(Run(program, spec, inputs, out, emit))
-            write_sizes(inputs, out)
+            # Read again: what exporters get is what is stored.
+            write_graph_at_sizes(lambda: graph_files.load(out / "folded.pt2").module(), inputs["reference"], out)
     except (PocketforgeError, OSError, MemoryError):
         raise
     except Exception as error:  # torchao and the quantizer raise many kinds of their own
@@ -154,7 +153,7 @@ def make_int8(run: Run) -> Quantized:
         schemes=schemes,
         progress=lambda f: emit(0.5 + 0.1 * f, "calibrating"),
         sequence=sequence,
-        at_sizes=samples_at_sizes(run, samples),
+        at_sizes=parts_at_sizes(run.inputs["reference"], samples),
     )
     if "bias_correction" in quantize.repairs:
         emit(0.6, "correcting biases")
@@ -171,32 +170,6 @@ def make_int8(run: Run) -> Quantized:
     emit(0.7, "converting")
     example = program.example_inputs[0]
     return write_converted(graphs, example, quantize, run.inputs["data"], run.out, run.evaluating, notes, shapes)
-
-
-def samples_at_sizes(run: Run, samples: Arrays) -> tuple[Arrays, ...]:
-    """Where sizes of inputs vary, an equal part of the calibration samples at each size that files are tried at: ranges
-    are of all of them."""
-    varying = files.read(run.inputs["reference"], Reference).varying
-    if varying is None:
-        return ()
-    found = []
-    for place, sizes in enumerate(varying.tried):
-        part = [array[place :: len(varying.tried)] for array in samples]
-        shapes = [varying.shape_at(number, array.shape, sizes)[1:] for number, array in enumerate(part)]
-        found.append([resized(array, shape) for array, shape in zip(part, shapes, strict=True)])
-    return tuple(found)
-
-
-def write_sizes(inputs: Mapping[str, Path], out: Path) -> None:
-    """size_0/outputs_0.npy …: what the quantized graph, as stored, answers at each size that files are tried at."""
-    varying = files.read(inputs["reference"], Reference).varying
-    if varying is None:
-        return
-    graph = graph_files.load(out / "folded.pt2").module()
-    for given, folder in zip(varying.folders(inputs["reference"]), varying.folders(out), strict=True):
-        folder.mkdir()
-        for number, array in enumerate(evaluate(graph, load_samples(given, "inputs"), lambda _: None)):
-            np.save(folder / f"outputs_{number}.npy", array)
 
 
 def check_recurrent(program: ExportedProgram, scheme: str) -> None:

@@ -19,10 +19,10 @@ from pocketforge.accuracy.judging import make_judge
 from pocketforge.accuracy.score import Judge, in_words, score
 from pocketforge.data.arrays_on_disk import load_samples
 from pocketforge.data.official_splits import some
-from pocketforge.data.resized import resized
 from pocketforge.data.sequences import stored_shape
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve, resolver
+from pocketforge.measure.sized_samples import varying_sizes, write_model_at_sizes
 from pocketforge.metrics import Array, last_of_each
 from pocketforge.model import load
 from pocketforge.model.evaluate import evaluate, one_sample
@@ -35,19 +35,11 @@ from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
 from pocketforge.outcomes.accuracy import OutputScore, by_metric
 from pocketforge.outcomes.data import Sampled
-from pocketforge.outcomes.reference import (
-    ModelTensor,
-    Reference,
-    StateFed,
-    StepSequence,
-    VaryingSizes,
-    WeightsRead,
-)
+from pocketforge.outcomes.reference import ModelTensor, Reference, StateFed, StepSequence, WeightsRead
 from pocketforge.pruning.equality import telling_inputs
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.model import InputSpec
-from pocketforge.recipe.sizes import tried_sizes
 from pocketforge.specs.reference import ReferenceSpec
 
 
@@ -69,7 +61,8 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     sequence = sequence_of(spec.inputs, names, data.steps)
     check_states(traced.program, sequence, names)
     torch.export.save(traced.program, out / "model.pt2")
-    varying = write_sizes(traced.program, spec.inputs, load_samples(inputs["data"], "eval"), out)
+    varying = varying_sizes([each.varying for each in spec.inputs], open_axes(traced.program))
+    write_model_at_sizes(varying, traced.program.module(), load_samples(inputs["data"], "eval"), out)
     emit(0.2, "running the eval samples")
     outputs = evaluate(
         traced.program.module(),
@@ -151,33 +144,6 @@ def check_states(program: torch.export.ExportedProgram, sequence: StepSequence |
                 f"{list(state.shape)} {state.dtype}, the output is {list(given.shape)} {given.dtype}",
                 "write the output's shape and dtype in [[model.input]]",
             )
-
-
-# At each size; files are compared with the model on many more at the one that is evaluated.
-SIZED_SAMPLES = 8
-
-
-def write_sizes(
-    program: torch.export.ExportedProgram, inputs: Sequence[InputSpec], samples: Sequence[Array], out: Path
-) -> VaryingSizes | None:
-    """size_0/inputs_0.npy … and outputs_0.npy …: real samples at each size that is tried, and what the model answers.
-    None where no size varies."""
-    ranges = tuple(each.varying for each in inputs)
-    if not any(ranges):
-        return None
-    varying = VaryingSizes(ranges, open_axes(program), tried_sizes([r for each in ranges for r in each]))
-    module = program.module()
-    for sizes, folder in zip(varying.tried, varying.folders(out), strict=True):
-        folder.mkdir()
-        given = [
-            resized(array[:SIZED_SAMPLES], varying.shape_at(number, array.shape, sizes)[1:])
-            for number, array in enumerate(samples)
-        ]
-        for number, array in enumerate(given):
-            np.save(folder / f"inputs_{number}.npy", array)
-        for number, array in enumerate(evaluate(module, given, lambda _: None)):
-            np.save(folder / f"outputs_{number}.npy", array)
-    return varying
 
 
 @dataclass(frozen=True, slots=True)
