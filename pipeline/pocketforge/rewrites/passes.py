@@ -138,7 +138,7 @@ def check_same(before: GraphModule, after: GraphModule, example: tuple[object, .
     if not db >= SAME_DB:
         with contextlib.suppress(RuntimeError, AssertionError, ValueError):  # a graph that asks for float32 itself
             wide = [x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs]
-            number, db = _worst(*(copy.deepcopy(graph).double() for graph in (before, after)), wide)
+            number, db = _worst(copy.deepcopy(before).double(), copy.deepcopy(after).double(), wide)
     if not db >= SAME_DB:
         raise StageFailed(
             f"the graph computes something else after its rewrites: output {number} has {db:.1f} dB to the model's "
