@@ -155,6 +155,9 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "one-dimensional": lambda: nn.Sequential(
         nn.Flatten(2), nn.Conv1d(3, 4, 4, padding="same", dilation=3), nn.PReLU(), nn.ConvTranspose1d(4, 4, 3, 2, 1)
     ),
+    "one-dimensional transposed, with a norm": lambda: nn.Sequential(
+        nn.Flatten(2), nn.ConvTranspose1d(3, 4, 3), nn.BatchNorm1d(4), nn.Unflatten(2, (6, 11)), nn.PixelShuffle(2)
+    ),
     "alpha": lambda: Net(
         lambda m, x: torch.add(m.a(x), m.b(x), alpha=4) - torch.sub(m.b(x), 1.5, alpha=2), a=conv(), b=conv()
     ),
@@ -372,12 +375,16 @@ def test_executorch_keeps_softmax_to_its_axis_each_call_to_its_bias_and_each_nor
         maps = m.last(torch.softmax(m.act(y), -1)).flatten(1)
         far = 50 * x[:, :1, :1, :1] + 0.5 * x
         norms = m.layer(far), m.group(far.transpose(1, 2)), F.instance_norm(far)
-        return maps, m.fc(m.flat(m.fc(m.pre(x.mean((2, 3)))))), *norms
+        # No file, for a norm of int8 values in three dimensions; a dead one, for a shuffle of exchanged axes.
+        line = F.silu(m.of_lines(m.by_line(x.flatten(2)).relu()))
+        shuffled = F.pixel_shuffle(m.channels(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), 2)
+        return maps, m.fc(m.flat(m.fc(m.pre(x.mean((2, 3)))))), *norms, line, shuffled
 
     torch.manual_seed(0)
     net = Net(
         forward, conv=conv(), one=nn.BatchNorm2d(8), two=nn.BatchNorm2d(8), act=nn.PReLU(8), last=nn.Conv2d(8, 4, 1),
         pre=nn.Linear(3, 32), fc=nn.Linear(32, 32), flat=nn.PReLU(), layer=nn.LayerNorm(8), group=nn.GroupNorm(4, 8),
+        by_line=nn.Linear(64, 4), of_lines=nn.BatchNorm1d(3), channels=nn.Linear(3, 4),
     )  # fmt: skip
     nn.init.uniform_(net.two.running_mean, -1, 1)
     found, wanted, _, _ = files.export("executorch", net, images())
