@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import io
 import math
 import re
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import file_answers
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from random_graphs import RandomGraph, make
+from random_graphs import RandomGraph, grove, make
 from safetensors.torch import save_file
 
 from pocketforge.data.arrays_on_disk import load_samples
@@ -100,16 +101,45 @@ def run_lanes(graph: RandomGraph, folder: Path, lanes: Callable[[str], bool] = l
         yield _lane(graph, lane, mine, folder / lane.replace(" ", "_"), names)
 
 
-def failed_checks(graph: RandomGraph, lane: str, folder: Path) -> dict[str, FileCheck]:
-    """What the stage `verify` finds wrong with a lane's file, by the checks' names, with the limits of its scheme."""
+def run_together(
+    graphs: Sequence[RandomGraph], folder: Path, lanes: Callable[[str], bool] = lambda _: True
+) -> Iterator[LaneResult]:
+    """`run_lanes` for each of several networks, side by side in one file where that is right, else alone.
+
+    What is right together has the worst network's dB and steps. Dynamic schemes refuse a network without linear layers,
+    so that such stay out of a grove's dynamic lanes. folder: an empty one, or what an earlier call left.
+    """
+    linear = [graph for graph in graphs if any(isinstance(m, torch.nn.Linear) for m in graph.module.modules())]
+    for name, members, mine in (
+        ("grove", graphs, lambda lane: "dynamic" not in lane),
+        ("grove_dynamic", linear, lambda lane: "dynamic" in lane),
+    ):
+        alone = [graph for graph in graphs if graph not in members]
+        wanted = [lane for lane in LANES if lanes(lane) and mine(lane)]
+        (folder / name).mkdir(exist_ok=True)
+        together = run_lanes(grove(members), folder / name, wanted.__contains__) if len(members) > 1 else iter(())
+        for lane in wanted:
+            result = next(together, None)
+            if result is not None and result.status == "ok":
+                yield from (dataclasses.replace(result, seed=graph.seed) for graph in members)
+            for graph in alone if result is not None and result.status == "ok" else graphs:
+                (folder / str(graph.seed)).mkdir(exist_ok=True)
+                yield from run_lanes(graph, folder / str(graph.seed), [lane].__contains__)
+
+
+def failed_checks(graph: RandomGraph, lane: str, folder: Path, name: str = "file") -> dict[str, FileCheck]:
+    """What the stage `verify` finds wrong with a lane's file, by the checks' names, with the limits of its scheme.
+
+    name: of this file; others of one folder share what comes before the export.
+    """
     runtime, _, scheme = lane.partition(" ")
     inputs = _model_folder(graph, folder)
     _stage(reference, inputs, _reference_spec(), folder / "reference")
     inputs = _with_quantized(lane, {**inputs, "reference": folder / "reference"}, folder)
-    _export(lane, inputs, folder / "export")
+    _export(lane, inputs, folder / name)
     spec = VerifySpec(runtime, scheme, False, "regression", Verify(), kernels_here())
-    _stage(verify, {**inputs, "export": folder / "export"}, spec, folder / "verify")
-    return {each.name: each for each in files.read(folder / "verify", Verified).checks if not each.passed}
+    _stage(verify, {**inputs, "export": folder / name}, spec, out := folder / f"{name}_verify")
+    return {each.name: each for each in files.read(out, Verified).checks if not each.passed}
 
 
 def warm_up(lanes: list[str]) -> None:

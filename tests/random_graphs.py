@@ -7,6 +7,7 @@ definition as users write one, so a graph that fails can be cut down by hand.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import random_graph_joins  # noqa: F401  adds its kinds to the table
@@ -14,6 +15,7 @@ import torch
 from random_graph_builder import BATCH, WEIGHTED, Builder, Unsuitable, Value, varies
 from random_graph_kinds import CHAINED, KINDS, suitable
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 MOST_STEPS = 8
 EACH_KIND = 1_000_000
@@ -28,7 +30,7 @@ class RandomGraph:
     """A network in eval mode, with weights.
 
     inputs: to trace with, batch 1. samples: an array an input, samples first. kinds: of its steps, in their order.
-    recipe: its source, a model definition with `build()`, without the weights.
+    recipe: its source, a model definition with `build()`, without the weights. members: of a grove, its networks.
     """
 
     seed: int
@@ -37,9 +39,12 @@ class RandomGraph:
     samples: tuple[Tensor, ...]
     kinds: tuple[str, ...]
     recipe: str
+    members: tuple[RandomGraph, ...] = ()
 
     def draw(self, count: int, seed: int = 0) -> tuple[Tensor, ...]:
         """`count` other samples of the same distribution."""
+        if self.members:
+            return tuple(tensor for member in self.members for tensor in member.draw(count, seed))
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + seed)
         return tuple(_samples(tuple(i.shape[1:]), i.is_floating_point(), count, generator) for i in self.inputs)
 
@@ -59,6 +64,53 @@ def make(seed: int, steps: int | None = None) -> RandomGraph:
             except Unsuitable:
                 continue
     raise AssertionError(f"no network from seed {seed} in so many attempts")
+
+
+GROVE = """class Grove(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.nets = nn.ModuleList([{nets}])
+
+    def forward(self, {inputs}):
+        found = [{calls}]
+        return tuple(each for one in found for each in (one if isinstance(one, tuple) else (one,)))
+
+
+def build():
+    return Grove()
+"""
+
+
+def grove(graphs: Sequence[RandomGraph]) -> RandomGraph:
+    """The networks side by side as one, inputs after inputs and outputs after outputs: what a trace, a quantization and
+    an export cost whatever the network is then paid once. Nothing of one reaches another.
+    """
+    parts, calls = [], []
+    first = 0
+    for number, graph in enumerate(graphs):
+        inner = "".join(f"    {line}" if line.strip() else line for line in graph.recipe.splitlines(keepends=True))
+        parts.append(f"def net_{number}():\n{inner}\n    return build()\n")
+        names = (f"x{first + i}" for i in range(len(graph.inputs)))
+        calls.append(f"self.nets[{number}]({', '.join(names)})")
+        first += len(graph.inputs)
+    made = ", ".join(f"net_{number}()" for number in range(len(graphs)))
+    inputs = ", ".join(f"x{number}" for number in range(first))
+    parts.append(GROVE.format(nets=made, inputs=inputs, calls=", ".join(calls)))
+    recipe = "\n\n".join(parts)
+    scope: dict[str, object] = {"torch": torch, "nn": nn, "F": F}
+    exec(compile(recipe, "<random graphs>", "exec"), scope)
+    module: nn.Module = scope["build"]()  # type: ignore[operator]
+    for own, graph in zip(module.nets, graphs, strict=True):  # type: ignore[arg-type]
+        own.load_state_dict(graph.module.state_dict())
+    return RandomGraph(
+        graphs[0].seed,
+        module.eval().requires_grad_(True),
+        tuple(tensor for graph in graphs for tensor in graph.inputs),
+        tuple(tensor for graph in graphs for tensor in graph.samples),
+        tuple(kind for graph in graphs for kind in graph.kinds),
+        recipe,
+        tuple(graphs),
+    )
 
 
 def _build(seed: int, choose: random.Random, steps: int | None) -> RandomGraph:

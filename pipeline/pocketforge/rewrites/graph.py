@@ -84,10 +84,14 @@ def where(node: Node) -> str:
 
 
 class Editor:
-    """Changes a graph in place. What is new has the origin (module, line of code) of the node that it stands for."""
+    """Changes a graph in place. What is new has the origin (module, line of code) of the node that it stands for.
 
-    def __init__(self, module: GraphModule) -> None:
+    example: inputs of the model, where the caller has some.
+    """
+
+    def __init__(self, module: GraphModule, example: tuple[object, ...] | None = None) -> None:
         self.module = module
+        self.example = example
         self.changes = 0
         values = (node.meta.get("val") for node in module.graph.nodes)
         self._fake = next((v.fake_mode for v in values if hasattr(v, "fake_mode")), None)

@@ -110,3 +110,18 @@ def powers_as_products(editor: Editor) -> None:
             product = editor.call(aten.mul.Tensor, product, base, like=node)
         assert isinstance(product, Node)
         editor.replace(node, product)
+
+
+def plain_pixel_shuffles(editor: Editor) -> None:
+    """Pixel shuffle as a change of shapes and axes: behind a map that XNNPACK gives with its axes exchanged (a linear
+    layer over channels), the copy that torch makes of it is refused when the file runs.
+    """
+    for node in editor.nodes():
+        if op_name(node) != "pixel_shuffle" or len(shape_of(node)) != 4:
+            continue
+        batch, channels, height, width = shape_of(node)
+        factor = int(node.args[1])  # type: ignore[arg-type]
+        split = [batch, channels, factor, factor, height // factor, width // factor]
+        blocks = editor.call(aten.reshape.default, node.args[0], split, like=node)
+        mixed = editor.call(aten.permute.default, blocks, [0, 1, 4, 2, 5, 3], like=node)
+        editor.replace(node, editor.call(aten.reshape.default, mixed, [batch, channels, height, width], like=node))

@@ -48,6 +48,22 @@ def behind_shared_outputs(editor: Editor) -> None:
             _as_linear(editor, node, layer, between)
 
 
+def of_levels(editor: Editor) -> None:
+    """A batch norm of int8 values in three dimensions as a product and a sum: XNNPACK makes a convolution of it whose
+    input it then misses the levels of, and there is no file.
+    """
+    for node in editor.nodes():
+        source = node.args[0] if op_name(node) == "batch_norm" and is_constant(node.args[3]) else None
+        axes = len(shape_of(source)) - 2
+        if op_name(source) != "dequantize_per_tensor" or axes != 1:
+            continue
+        dtype, name = editor.value(node.args[3]).dtype, _module_name(node)
+        scale, shift = (value.to(dtype).reshape(-1, 1) for value in scale_and_shift(editor, node))
+        product = editor.call(aten.mul.Tensor, source, editor.constant(f"{name}.scale", scale, node), like=node)
+        moved = editor.constant(f"{name}.shift", shift, node)
+        editor.replace(node, editor.call(aten.add.Tensor, product, moved, like=node))
+
+
 def scale_and_shift(editor: Editor, node: Node) -> tuple[Tensor, Tensor]:
     """What a batch norm in eval form multiplies each channel by, and what it adds; in double precision."""
     _, weight, bias, mean, variance, _, _, eps, *_ = full_arguments(node)

@@ -18,15 +18,18 @@ MOST_SPLIT = 8
 _CONVOLUTION = {1: aten.conv1d.default, 2: aten.conv2d.default}
 
 
-def fold_grouped_norms(editor: Editor) -> None:
-    """Batch norm behind a grouped transposed convolution, folded: others mistake the axes of its weight."""
+def fold_norms(editor: Editor) -> None:
+    """Batch norm behind a grouped transposed convolution, folded: others mistake the axes of its weight.
+
+    Behind a one-dimensional one too, which becomes two-dimensional, with a reshape between it and the norm.
+    """
     for node in editor.nodes():
         layer = node.args[0] if op_name(node) == "batch_norm" else None
         if not isinstance(layer, Node) or op_name(layer) not in TRANSPOSED or not is_constant(node.args[3]):
             continue
         args = full_arguments(layer)
         weight, bias, groups = args[1], args[2], args[6]
-        if groups == 1 or len(layer.users) > 1 or not is_constant(weight):
+        if (groups == 1 and op_name(layer) != "conv_transpose1d") or len(layer.users) > 1 or not is_constant(weight):
             continue
         scale, shift = scale_and_shift(editor, node)
         old = editor.value(weight)
