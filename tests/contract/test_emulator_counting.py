@@ -105,12 +105,17 @@ def test_a_count_of_an_onnx_file_hangs_on_no_clock_and_no_name(
     )
     found = []
     real = log_switch.turn_on
-    for folder, waits_s in (tmp_path / "a", 0), (tmp_path / ("b" * 90), 2.1):
+
+    def late(process: int) -> bool:
+        time.sleep(2.1)
+        return real(process)
+
+    monkeypatch.setattr(plugin, "find", lambda *_: None)
+    for folder, turn_on in (tmp_path / "a", real), (tmp_path / ("b" * 90), late):
         folder.mkdir()
         save(model, folder / "m.onnx")
         np.linspace(-1, 1, 64, dtype="<f4").tofile(folder / "x.bin")
-        monkeypatch.setattr(log_switch, "turn_on", lambda process, s=waits_s: time.sleep(s) or real(process))
-        monkeypatch.setattr(plugin, "find", lambda *_: None)
+        monkeypatch.setattr(log_switch, "turn_on", turn_on)
         order = Order("onnx", folder / "m.onnx", "", (folder / "x.bin",), folder / "out", "count")
         found.append(counted(emulator, order))
     assert found[0] == found[1] and found[0].instructions > 8**3 / 4
