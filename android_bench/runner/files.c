@@ -60,13 +60,13 @@ void make_folder(const char *path) {
         fail(EXIT_FILE, "cannot make the output folder %s: %s", path, strerror(errno));
 }
 
-struct output_file open_output(const char *folder, size_t index) {
-    struct output_file output;
-    if (asprintf(&output.path, "%s/outputs_%zu.bin", folder, index) < 0) fail(EXIT_FILE, "no memory");
-    output.file = fopen(output.path, "wbe");
-    if (!output.file) fail(EXIT_FILE, "cannot write %s: %s", output.path, strerror(errno));
-    sha256_begin(&output.hash);
-    return output;
+void open_output(struct output_file *output, const char *folder, size_t index) {
+    int length = snprintf(output->path, sizeof output->path, "%s/outputs_%zu.bin", folder, index);
+    if (length < 0 || (size_t)length >= sizeof output->path)
+        fail(EXIT_FILE, "cannot write %s/outputs_%zu.bin: %s", folder, index, strerror(ENAMETOOLONG));
+    output->file = fopen(output->path, "wbe");
+    if (!output->file) fail(EXIT_FILE, "cannot write %s: %s", output->path, strerror(errno));
+    sha256_begin(&output->hash);
 }
 
 void write_output(struct output_file *output, const void *bytes, size_t size) {

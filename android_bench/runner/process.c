@@ -25,6 +25,8 @@ void fail(int code, const char *format, ...) {
     _exit(code);
 }
 
+bool clocks_stand_still;
+
 double now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

@@ -1,8 +1,8 @@
 /* One request in (the command line), one JSON line out: see README.md.
  *
- * The parts: options.c (the command line), files.c (model, inputs, outputs), process.c (clock, memory, libraries,
+ * The parts: options.c (the command line), files.c (model, inputs, outputs), process.c (time, memory, libraries,
  * crashes), answer.c (JSON), marks.c (where a count begins and ends), main.c (the modes), and one file a runtime, which
- * implements the `runtime_` functions below. */
+ * implements the `runtime_` functions below. ONNX Runtime's has clock.c beside it. */
 #ifndef PF_RUNNER_H
 #define PF_RUNNER_H
 
@@ -60,7 +60,7 @@ struct input_file {
 };
 
 struct output_file {
-    char *path;
+    char path[4096]; /* of one size: what a runtime's allocations cost depends on those before them */
     FILE *file;
     struct sha256 hash;
 };
@@ -69,12 +69,14 @@ struct bytes read_model(const char *path);
 struct input_file open_input(const char *path);
 void read_sample(const struct input_file *input, uint64_t index, void *into, size_t size);
 void make_folder(const char *path);
-struct output_file open_output(const char *folder, size_t index);
+void open_output(struct output_file *output, const char *folder, size_t index);
 void write_output(struct output_file *output, const void *bytes, size_t size);
 void close_output(struct output_file *output, char hex[65]);
 
 /* ---- process.c ---- */
 double now_ms(void); /* CLOCK_MONOTONIC */
+/* Set for a count of one thread, before the runtime's library is loaded; clock.c heeds it, where a runtime needs that. */
+extern bool clocks_stand_still;
 uint64_t peak_rss_bytes(void);
 uint64_t rss_bytes(void);
 /* What is going on, for the message if a library crashes now, and the exit code that this means. */

@@ -92,6 +92,35 @@ def test_a_log_of_the_windows_alone_counts_what_a_whole_log_counts(
     assert windows == whole == by_precision["int8"]
 
 
+def test_a_count_of_an_onnx_file_hangs_on_no_clock_and_no_name(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime does more when two seconds have passed, and less or more by where names moved its memory."""
+    from onnx import TensorProto, helper, save
+
+    value, node = helper.make_tensor_value_info, helper.make_node("MatMul", ["x", "x"], ["y"])
+    ends = [[value(name, TensorProto.FLOAT, [8, 8])] for name in "xy"]
+    model = helper.make_model(
+        helper.make_graph([node], "g", *ends), ir_version=9, opset_imports=[helper.make_opsetid("", 17)]
+    )
+    found = []
+    real = log_switch.turn_on
+
+    def late(process: int) -> bool:
+        time.sleep(2.1)
+        return real(process)
+
+    monkeypatch.setattr(plugin, "find", lambda *_: None)
+    for folder, turn_on in (tmp_path / "a", real), (tmp_path / ("b" * 90), late):
+        folder.mkdir()
+        save(model, folder / "m.onnx")
+        np.linspace(-1, 1, 64, dtype="<f4").tofile(folder / "x.bin")
+        monkeypatch.setattr(log_switch, "turn_on", turn_on)
+        order = Order("onnx", folder / "m.onnx", "", (folder / "x.bin",), folder / "out", "count")
+        found.append(counted(emulator, order))
+    assert found[0] == found[1] and found[0].instructions > 8**3 / 4
+
+
 def test_float_costs_more_than_int8_and_each_uses_its_own_kernels(by_precision: dict[str, Counts]) -> None:
     fp32, int8 = by_precision["fp32"], by_precision["int8"]
     assert fp32.instructions > 1.5 * int8.instructions

@@ -134,12 +134,13 @@ def raw(bench: Bench, folder: Path) -> list[str | Path]:
     return arguments
 
 
-def onnx_file(path: Path, dtype: int, shape: list[Any], io: dict[str, Any] | None = None) -> Path:
-    """One input, given back as it is."""
+def onnx_file(path: Path, dtypes: tuple[int, ...], shape: list[Any], io: dict[str, Any] | None = None) -> Path:
+    """An input in0 … of each dtype (ONNX's number), given back as it is: out0 …"""
     onnx = pytest.importorskip("onnx")
     value = onnx.helper.make_tensor_value_info
-    node = onnx.helper.make_node("Identity", ["in"], ["out"])
-    graph = onnx.helper.make_graph([node], "g", [value("in", dtype, shape)], [value("out", dtype, shape)])
+    nodes = [onnx.helper.make_node("Identity", [f"in{i}"], [f"out{i}"]) for i in range(len(dtypes))]
+    ends = [[value(f"{end}{i}", dtype, shape) for i, dtype in enumerate(dtypes)] for end in ("in", "out")]
+    graph = onnx.helper.make_graph(nodes, "g", *ends)
     model = onnx.helper.make_model(graph, ir_version=9, opset_imports=[onnx.helper.make_opsetid("", 17)])
     if io:
         onnx.helper.set_model_props(model, {"io_quantization": json.dumps(io)})
@@ -225,7 +226,7 @@ def test_int8_inputs_are_quantized_as_on_the_host(emulator, tmp_path):
 
 def test_onnx_takes_the_quantization_from_the_files_metadata(emulator, tmp_path):
     levels = {"scale": 0.05, "zero_point": -3}
-    model = onnx_file(tmp_path / "m.onnx", 3, [1, 4], {"in": levels, "out": levels})
+    model = onnx_file(tmp_path / "m.onnx", (3,), [1, 4], {"in0": levels, "out0": levels})
     samples = [np.array([[-9.0, -0.07, 0.1, 9.0]], np.float32)]
     (wanted, theirs), (found, ours) = both(request_for("onnx", model, samples, tmp_path / "run"))
     assert found.inputs == wanted.inputs and found.inputs[0].scale == levels["scale"]
@@ -233,18 +234,23 @@ def test_onnx_takes_the_quantization_from_the_files_metadata(emulator, tmp_path)
     assert ours[0].tolist() == [[-128, -4, -1, 127]]
 
 
-@pytest.mark.parametrize(
-    ("number", "dtype"),
-    [(1, "float32"), (2, "uint8"), (3, "int8"), (6, "int32"), (7, "int64"), (9, "bool"), (10, "float16")],
-)
-def test_every_dtype_goes_in_and_comes_out(emulator, tmp_path, number, dtype):
-    model = onnx_file(tmp_path / "m.onnx", number, [1, 2, 3])
-    sent = np.random.default_rng(0).integers(0, 2, (2, 1, 2, 3)).astype(dtype)
-    sent.tofile(tmp_path / "in.bin")
-    order = Order("onnx", model, "", (tmp_path / "in.bin",), tmp_path / "out", "run")
-    answer = launch(Machine(emulator, PROFILE, PROFILE.cluster(), 60), order)
-    assert [(t["dtype"], t["shape"]) for t in answer["inputs"]] == [(dtype, [1, 2, 3])]
-    np.testing.assert_array_equal(np.fromfile(tmp_path / "out" / "outputs_0.bin", dtype), sent.ravel())
+DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16"}
+
+
+def test_every_dtype_goes_in_and_comes_out(emulator, tmp_path):
+    model = onnx_file(tmp_path / "m.onnx", tuple(DTYPES), [1, 2, 3])
+    sent = np.random.default_rng(0).integers(0, 2, (2, 1, 2, 3))
+    paths = [tmp_path / f"{dtype}.bin" for dtype in DTYPES.values()]
+    for path, dtype in zip(paths, DTYPES.values(), strict=True):
+        sent.astype(dtype).tofile(path)
+    answer = launch(
+        Machine(emulator, PROFILE, PROFILE.cluster(), 60),
+        Order("onnx", model, "", tuple(paths), tmp_path / "out", "run"),
+    )
+    for side in (answer["inputs"], answer["outputs"]):
+        assert [(t["dtype"], t["shape"]) for t in side] == [(dtype, [1, 2, 3]) for dtype in DTYPES.values()]
+    for i, path in enumerate(paths):
+        assert (tmp_path / "out" / f"outputs_{i}.bin").read_bytes() == path.read_bytes()
 
 
 def test_the_answer_says_what_ran(bench, runtime, tmp_path):
@@ -354,8 +360,8 @@ def test_libraries_that_are_missing_or_another_ones(bench, runtime, tmp_path):
 
 
 def test_shapes_that_are_not_fixed_are_refused(emulator, tmp_path):
-    model = onnx_file(tmp_path / "m.onnx", 1, ["batch", 4])
-    with pytest.raises(ToolFailed, match="input 0 \\(in\\) has no fixed shape"):
+    model = onnx_file(tmp_path / "m.onnx", (1,), ["batch", 4])
+    with pytest.raises(ToolFailed, match="input 0 \\(in0\\) has no fixed shape"):
         device.run(request_for("onnx", model, [np.zeros((1, 4), np.float32)], tmp_path / "run"))
 
 

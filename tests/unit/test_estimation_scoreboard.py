@@ -87,6 +87,8 @@ def test_every_table_has_sources(core: str) -> None:
         ("alu = { uses = ", "alu = { use = ", "use"),
         ("latency = 12, cycles", "latency = 1.5, cycles", "groups['divide'].latency"),
         ('multiply = { uses = ["M"]', 'multiply = { uses = ["N"]', "groups.multiply: no pipe 'N'"),
+        ('L = ["L0", "L1"]', "L = []", "pipes.L: wanted at least one unit, found none"),
+        ("S = 2", "S = 0", "units.S: wanted a whole number of at least 1, found 0"),
         ("window = 128", "window = 1", "window: wanted a whole number of at least 2, found 1"),
         ('window = "chips"', 'window = "cips"', "front.window: no source"),
         ('source = "llvm"', 'source = "lvm"', "no source (key 'lvm')"),

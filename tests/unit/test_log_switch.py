@@ -42,6 +42,19 @@ def test_it_opens_whether_or_not_the_log_was_turned_on(turned: bool) -> None:
     assert asked == [7]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_it_opens_for_a_switch_that_fails_and_says_the_log_is_off() -> None:
+    def turn(process: int) -> bool:
+        raise ValueError(process)
+
+    with gate(turn) as made, socket.socket(fileno=socket.dup(made.descriptor)) as runner:
+        made.started(7)
+        runner.send(b"\0")
+        runner.settimeout(20)
+        assert runner.recv(1) == b"\0"
+    assert not made.opened
+
+
 def test_it_ends_with_a_runner_that_never_came_or_was_never_known() -> None:
     with gate(lambda process: True) as made:
         made.started(7)

@@ -180,7 +180,13 @@ def _faults(tables: Tables) -> Iterator[str]:
             yield f"front.{what}: no source"
     if tables.nearest not in core_names() or tables.nearest == tables.name:
         yield f"nearest: wanted another core type, found {tables.nearest!r}"
+    # Where a pipe has nothing that could be free, no instruction would ever start.
+    yield from (
+        f"units.{unit}: wanted a whole number of at least 1, found {n!r}" for unit, n in tables.units.items() if n < 1
+    )
     for pipe, members in tables.pipes.items():
+        if not members:
+            yield f"pipes.{pipe}: wanted at least one unit, found none"
         yield from (f"pipes.{pipe}: no unit {unit!r}" for unit in members if unit not in tables.units)
     known = {*tables.units, *tables.pipes}
     for name, group in tables.groups.items():

@@ -149,7 +149,9 @@ def out_of_order(steps: Sequence[Step], core: CoreModel, rounds: int, loops: boo
                 start = left[number - window]
                 entered = start * width  # the front end stood still: its places of these cycles are gone
             entered += 1
-            start = max(start, registers.ready(step))
+            ready = registers.ready(step)
+            if ready > start:
+                start = ready
             # One pipe after the other, each no earlier than the one before: a store's address, then its data.
             for units in step.uses:
                 start = _reserve(busy, units, start, step.cycles)
@@ -157,7 +159,9 @@ def out_of_order(steps: Sequence[Step], core: CoreModel, rounds: int, loops: boo
                 for units in writeback:
                     _reserve(busy, units, start, 1)
             registers.finish(step, start)
-            last = max(last, start + (step.latency or 1))  # in order: not before an older one
+            done = start + (step.latency or 1)
+            if done > last:  # in order: not before an older one
+                last = done
             left.append(last)
         ends.append(last)
     return ends
@@ -165,22 +169,19 @@ def out_of_order(steps: Sequence[Step], core: CoreModel, rounds: int, loops: boo
 
 def _reserve(busy: list[set[int]], units: tuple[int, ...], start: int, cycles: int) -> int:
     """Take the unit that is free soonest from `start` on for `cycles`, and say from when; gaps are used."""
-    best, chosen = -1, units[0]
-    for unit in units:
-        taken = busy[unit]
-        at = start
+    while True:
         if cycles == 1:
-            while at in taken:
-                at += 1
+            for unit in units:
+                if start not in busy[unit]:
+                    busy[unit].add(start)
+                    return start
         else:
-            while any(at + k in taken for k in range(cycles)):
-                at += 1
-        if best < 0 or at < best:
-            best, chosen = at, unit
-            if at == start:  # no other can be sooner
-                break
-    busy[chosen].update(range(best, best + cycles))
-    return best
+            wanted = range(start, start + cycles)
+            for unit in units:
+                if busy[unit].isdisjoint(wanted):
+                    busy[unit].update(wanted)
+                    return start
+        start += 1
 
 
 def in_order(steps: Sequence[Step], core: CoreModel, rounds: int, loops: bool) -> list[int]:

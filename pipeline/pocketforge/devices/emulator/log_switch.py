@@ -62,9 +62,11 @@ def gate(turn_on: Callable[[int], bool]) -> Iterator[Gate]:
 
     def serve() -> None:
         if our_end.recv(1):
-            gate_.opened = turn_on(processes.get())
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                our_end.send(b"\0")
+            try:
+                gate_.opened = turn_on(processes.get())
+            finally:
+                with contextlib.suppress(OSError):  # it ended meanwhile
+                    our_end.send(b"\0")
 
     gate_ = Gate(runner_end.fileno(), processes.put)
     with our_end, runner_end:

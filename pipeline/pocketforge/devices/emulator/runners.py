@@ -18,9 +18,14 @@ PROGRAMS = {"tflite": "pf_litert", "onnx": "pf_onnxruntime", "executorch": "pf_e
 """Runtime → the program's name."""
 
 _COMMON = ("main.c", "options.c", "files.c", "process.c", "answer.c", "sha256.c", "marks.c")
-_OWN = {"tflite": "litert.c", "onnx": "onnxruntime.c", "executorch": "executorch.c"}
+_OWN = {"tflite": ("litert.c",), "onnx": ("onnxruntime.c", "clock.c"), "executorch": ("executorch.c",)}
 # zig traps on undefined behaviour unless told not to, which would be in the counts.
 _FLAGS = ("-target", "aarch64-linux-gnu.2.34", "-O2", "-g0", "-fno-sanitize=undefined", "-Wall", "-Wextra", "-Werror")
+_LINKED = {
+    # Libraries look for a clock in the program first, and find clock.c's.
+    "onnx": ("-fvisibility=hidden", "-rdynamic"),
+    "executorch": (f"-Wl,-rpath,$ORIGIN/{PROGRAMS['executorch']}.libs",),
+}
 _SHARED = ("-shared", "-fPIC")
 _HINT = "this is a fault of Pocketforge or of the compiler: please report it with this output"
 
@@ -36,9 +41,8 @@ def build(zig: Path, folder: Path, wheels: Mapping[str, Path]) -> dict[str, Path
     headers. Raises ToolFailed with the compiler's words.
     """
     for runtime, program in PROGRAMS.items():
-        run_path = [f"-Wl,-rpath,$ORIGIN/{program}.libs"] if runtime == "executorch" else []
-        sources = [SOURCES / name for name in (*_COMMON, _OWN[runtime])]
-        _compile(zig, folder, "cc", ["-std=c11", *run_path, *sources, "-o", folder / program])
+        sources = [SOURCES / name for name in (*_COMMON, *_OWN[runtime])]
+        _compile(zig, folder, "cc", ["-std=c11", *_LINKED.get(runtime, ()), *sources, "-o", folder / program])
     libraries = folder / f"{PROGRAMS['executorch']}.libs"
     libraries.mkdir(exist_ok=True)
     _build_engine(zig, libraries, wheels["executorch"])
