@@ -117,7 +117,7 @@ def plain_pixel_shuffles(editor: Editor) -> None:
     layer over channels), the copy that torch makes of it is refused when the file runs.
     """
     for node in editor.nodes():
-        if op_name(node) != "pixel_shuffle" or len(shape_of(node)) != 4:
+        if op_name(node) != "pixel_shuffle" or len(shape_of(node)) != 4 or has_open_sizes(node):
             continue
         batch, channels, height, width = shape_of(node)
         factor = int(node.args[1])  # type: ignore[arg-type]
