@@ -332,10 +332,10 @@ def test_wrong_use_of_bench_exits_2(cli, tiny, samples, monkeypatch, args, said)
     assert said in done.stderr
 
 
-def test_train_writes_weights_and_says_how_good_they_are(program, tmp_path, own):
+@pytest.mark.filterwarnings("ignore:old:UserWarning")  # the model's own
+def test_train_writes_weights_and_says_how_good_they_are(cli, tmp_path, own):
     recipe = own('weights = "own.safetensors"')
-    args = ("train", recipe, "--epochs", 2, "--lr", 0.02)
-    done = program(*args, "--json", "--progress", "json", cache=tmp_path / "c", cwd=tmp_path)
+    done = cli("train", recipe, "--epochs", 2, "--lr", 0.02, "--json", "--progress", "json")
     assert done.code == 0, done.stderr
     found = done.json()
     assert found["weights"] == str(tmp_path / "own.safetensors") and found["parameters"] == 170

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -246,7 +248,9 @@ def test_fine_tuning_the_centroids_brings_back_what_2_bits_lost(digits, finetune
 
 
 def test_fine_tuning_is_the_same_every_time_and_goes_on_after_a_kill(digits, finetuned, tmp_path):
-    books, (_, trained, history) = finetuned
+    books, _ = finetuned
+    few = digits.train[:192]
+    _, trained, history = codebook.finetune_centroids(digits.graph, books, few, FINETUNE, FitOptions(seed=0))
 
     class Killed(Exception):
         pass
@@ -257,13 +261,11 @@ def test_fine_tuning_is_the_same_every_time_and_goes_on_after_a_kill(digits, fin
 
     said: list[str] = []
     with pytest.raises(Killed):
-        codebook.finetune_centroids(
-            digits.graph, books, digits.train, FINETUNE, FitOptions(seed=0, partial=tmp_path, emit=kill)
-        )
+        codebook.finetune_centroids(digits.graph, books, few, FINETUNE, FitOptions(seed=0, partial=tmp_path, emit=kill))
     _, again, history_again = codebook.finetune_centroids(
         digits.graph,
         books,
-        digits.train,
+        few,
         FINETUNE,
         FitOptions(seed=0, partial=tmp_path, emit=lambda _, words: said.append(words)),
     )
@@ -396,6 +398,7 @@ class Products(torch.nn.Module):
         return self.head(self.back(self.conv(x).relu()).mean(1))
 
 
+@pytest.fixture(scope="module")
 def products() -> tuple[Any, dict[str, Codebook]]:
     graph = fold_batch_norm(trace(Products().eval(), (TOKENS,)))
     books = codebook.cluster(graph, 8)
@@ -405,17 +408,24 @@ def products() -> tuple[Any, dict[str, Codebook]]:
 TOKENS = torch.zeros(1, 12, dtype=torch.int64)
 
 
+@pytest.fixture(scope="module")
+def products_in_onnx(products) -> Callable[[int], Any]:
+    """Opset → the graph as the exporter writes it, a copy each time."""
+    once = functools.cache(lambda opset: exported(products[0], TOKENS, opset))
+    return lambda opset: copy.deepcopy(once(opset))
+
+
 @pytest.mark.parametrize(("opset", "kind"), [(21, "uint4"), (20, "uint8")])
-def test_weights_are_found_however_the_exporter_writes_them(onnx, tmp_path, opset, kind):
+def test_weights_are_found_however_the_exporter_writes_them(onnx, products, products_in_onnx, tmp_path, opset, kind):
     import onnxruntime
 
     from pocketforge.runtimes.onnx_codebook import apply_codebooks
 
-    graph, books = products()
+    graph, books = products
     assert len(books) == 7  # each of the nine but the shared one once
     save_codebooks(books, {}, tmp_path)
     assert set(load_codebooks(tmp_path)) == set(books)
-    model = exported(graph, TOKENS, opset)
+    model = products_in_onnx(opset)
     found = apply_codebooks(model, tmp_path)
     assert found[kind] == found["weights"] >= 6  # equal weights may be one constant
     onnx.checker.check_model(model, full_check=True)
@@ -429,11 +439,11 @@ def test_weights_are_found_however_the_exporter_writes_them(onnx, tmp_path, opse
     assert parity(answer, wanted).sqnr_db > 60
 
 
-def test_a_codebook_whose_weight_is_not_in_the_model_is_refused(onnx, tmp_path):
+def test_a_codebook_whose_weight_is_not_in_the_model_is_refused(products, products_in_onnx, tmp_path):
     from pocketforge.runtimes.onnx_codebook import apply_codebooks
 
-    graph, books = products()
-    model = exported(graph, TOKENS)
+    _, books = products
+    model = products_in_onnx(21)
     moved = Codebook(books["head.weight"].indices, books["head.weight"].centroids * np.float32(1.001))
     save_codebooks({**books, "head.weight": moved}, {}, tmp_path)
     with pytest.raises(StageFailed) as caught:

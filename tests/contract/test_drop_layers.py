@@ -410,7 +410,7 @@ def test_a_dropped_block_is_in_no_graph(data: tuple[Tensor, Tensor]) -> None:
         program = trace(module, example)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            onnx = torch.onnx.export(program.module(), example, dynamo=True, input_names=["input"], verbose=False)
+            onnx = torch.onnx.export(program, (), dynamo=True, input_names=["input"], verbose=False)
         nodes = Counter(str(node.target) for node in program.graph.nodes)
         proto = onnx.model_proto
         return program, nodes, Counter(n.op_type for n in proto.graph.node), proto.SerializeToString()

@@ -55,7 +55,7 @@ class Shop:
 @pytest.fixture(scope="module", autouse=True)
 def fewer_samples() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layer_study, "QUESTION_MACS", 2e9)
+        patch.setattr(layer_study, "QUESTION_MACS", 1e9)
         yield
 
 
@@ -91,7 +91,7 @@ def test_switching_layers_is_what_converting_them_so_gives(shop: Shop, scorer: S
 def test_the_study_has_every_layer_both_ways(found: LayerStudy) -> None:
     names = [row.name for row in found.layers]
     assert len(names) == len(set(names)) == 13 and names[0] == "stem.0" and names[-1] == "classifier"
-    assert 150 < found.samples < 250 and found.float > 0.97
+    assert 75 < found.samples < 125 and found.float > 0.97
     for row in found.layers:
         assert row.weights > 0
         # One layer alone does less harm than all, and sparing one never undoes it all.

@@ -97,8 +97,10 @@ def test_without_its_operator_no_pattern_is_looked_for_and_the_file_is_the_same(
 
     from pocketforge.runtimes import executorch_patterns
 
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)).eval()
+
     def lowered() -> bytes:
-        program = torch.export.export(Net().eval(), (torch.zeros(1, 1, 12, 12),))
+        program = torch.export.export(net, (torch.zeros(1, 1, 4, 4),))
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         return bytes(edge.to_executorch().buffer)
 

@@ -24,7 +24,7 @@ from pocketforge.runtimes.describe import describe
 
 SAMPLES = 8
 # Not in alphabetical order: some formats keep names sorted, and would then swap the tensors.
-TWO_IN, TWO_OUT = ("zebra", "ant"), ("last", "first")
+NAMED_IN, NAMED_OUT = ("zebra", "ant", "ids"), ("last", "first", "said")
 
 
 class Net(torch.nn.Module):
@@ -40,27 +40,19 @@ class Net(torch.nn.Module):
         return self.head(torch.relu(self.norm(self.conv(x))).mean((2, 3)))
 
 
-class Two(torch.nn.Module):
-    """Two inputs of one shape and two outputs of one shape: only their names and order tell them apart."""
+class Named(torch.nn.Module):
+    """Two inputs of one shape and two outputs of one shape: only their names and order tell them apart. And token ids:
+    integers that are looked up, not computed with.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.linear = torch.nn.Linear(4, 4)
-
-    def forward(self, a, b):
-        return self.linear(a) + b, a - 2 * b
-
-
-class Words(torch.nn.Module):
-    """Token ids: integers that are looked up, not computed with."""
-
-    def __init__(self) -> None:
-        super().__init__()
         self.table = torch.nn.Embedding(10, 6)
         self.head = torch.nn.Linear(6, 3)
 
-    def forward(self, ids):
-        return self.head(self.table(ids).mean(1))
+    def forward(self, a, b, ids):
+        return self.linear(a) + b, a - 2 * b, self.head(self.table(ids).mean(1))
 
 
 @dataclass(frozen=True)
@@ -134,19 +126,18 @@ def graphs() -> dict[str, Any]:
         torch.nn.init.uniform_(net.norm.running_var, 0.5, 1.5)
         torch.nn.init.uniform_(net.norm.running_mean, -0.2, 0.2)
         pair = [random.uniform(-1, 1, (SAMPLES, 4)).astype(np.float32) for _ in range(2)]
-        ids = [random.integers(0, 10, (SAMPLES, 5))]
+        values: list[Any] = [*pair, random.integers(0, 10, (SAMPLES, 5))]
         float32 = _traced(net, images)
         folded, unfolded = pt2e.quantize_graph(float32, images, Quantize("static_int8", calibration="minmax"))
         example = (torch.from_numpy(images[0][:1]),)
         int8 = [torch.export.export(m, example) for m in (folded, unfolded)]
         levels = pt2e.describe(unfolded)[1][0]
         assert levels is not None
-        two, words = Two().eval(), Words().eval()
+        named = Named().eval()
         return {
             "fp32": (float32, None, images, _answers(net, images), 0.0),
             "int8": (*int8, images, _answers(folded, images), levels.scale),
-            "two": (_traced(two, pair), None, pair, _answers(two, pair), 0.0),
-            "words": (_traced(words, ids), None, ids, _answers(words, ids), 0.0),
+            "named": (_traced(named, values), None, values, _answers(named, values), 0.0),
         }
 
 
@@ -162,7 +153,7 @@ def exported(runtime: str, graphs: dict[str, Any], tmp_path_factory: pytest.Temp
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for case, (program, unfolded, samples, wanted, scale) in graphs.items():
-            names = (TWO_IN, TWO_OUT) if case == "two" else (("photo",), ("scores",))
+            names = (NAMED_IN, NAMED_OUT) if case == "named" else (("photo",), ("scores",))
             result = _export(runtime, folder / case, program, names, unfolded)
             found[case] = Exported(runtime, folder / case, result, samples, wanted, scale)
     return found
@@ -239,44 +230,45 @@ def test_names_and_layout(exported):
 
 
 def test_two_inputs_and_two_outputs_keep_their_order(runtime, exported, tmp_path):
-    case = exported["two"]
-    assert tuple(t.name for t in case.result.inputs) == TWO_IN
-    assert tuple(t.name for t in case.result.outputs) == TWO_OUT
-    case.run(tmp_path, samples=case.samples[::-1])
+    case = exported["named"]
+    assert tuple(t.name for t in case.result.inputs) == NAMED_IN
+    assert tuple(t.name for t in case.result.outputs) == NAMED_OUT
+    a, b, ids = case.samples
+    case.run(tmp_path, samples=[b, a, ids])
     swapped = np.load(tmp_path / "out" / "outputs_1.npy")
-    a, b = case.samples
     np.testing.assert_allclose(swapped, b - 2 * a, atol=1e-5)
     assert not np.allclose(swapped, case.wanted[1], atol=1e-2)
 
 
 def test_a_name_means_the_tensor_it_was_given_to(runtime, exported, answered):
     """Apps feed by name, not by position: the runtime's own interface, as an app uses it."""
-    case = exported["two"]
-    a, b = (s[:1] for s in case.samples)
+    case = exported["named"]
+    a, b, ids = (s[:1] for s in case.samples)
     if runtime == "onnx":
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(case.model), providers=["CPUExecutionProvider"])
-        last, first = session.run(list(TWO_OUT), {"ant": b, "zebra": a})
+        last, first = session.run(["last", "first"], {"ant": b, "ids": ids, "zebra": a})
     elif runtime == "tflite":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from ai_edge_litert.interpreter import Interpreter
 
-        answer = Interpreter(model_path=str(case.model)).get_signature_runner("serving_default")(ant=b, zebra=a)
+        runner = Interpreter(model_path=str(case.model)).get_signature_runner("serving_default")
+        answer = runner(ant=b, ids=ids.astype(np.int32), zebra=a)
         last, first = answer["last"], answer["first"]
     else:  # .pte files have positions, no names of their own: theirs are in a constant method, which sessions read
-        answer, _ = answered["two", "model"]
-        assert [t.name for t in (*answer.inputs, *answer.outputs)] == [*TWO_IN, *TWO_OUT]
+        answer, _ = answered["named", "model"]
+        assert [t.name for t in (*answer.inputs, *answer.outputs)] == [*NAMED_IN, *NAMED_OUT]
         return
     np.testing.assert_allclose(last, case.wanted[0][:1], atol=1e-5)
     np.testing.assert_allclose(first, case.wanted[1][:1], atol=1e-5)
 
 
 def test_integer_inputs_stay_integers(runtime, exported):
-    dtype = exported["words"].result.inputs[0].dtype
-    assert dtype == ("int32" if runtime == "tflite" else "int64")
-    assert exported["words"].result.inputs[0].layout == ""
+    ids = exported["named"].result.inputs[2]
+    assert ids.dtype == ("int32" if runtime == "tflite" else "int64")
+    assert ids.layout == ""
 
 
 def test_describe_reads_it(runtime, image_net):
@@ -296,77 +288,63 @@ def test_describe_reads_it(runtime, image_net):
         assert {w.dtype for w in matrices} == wanted
 
 
-def test_int8_inputs_and_outputs(runtime, graphs, exported, tmp_path):
-    program, unfolded, *_ = graphs["int8"]
+class Segments(torch.nn.Module):
+    """Scores, and a map that a float operator and an argmax go on from: what reads an output besides the app makes
+    converters treat it otherwise.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 5, 3, padding=1)
+        self.head = torch.nn.Linear(5 * 8 * 8, 4)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.head(y.flatten(1)), y, torch.relu(y), y.argmax(1)
+
+
+@pytest.fixture(scope="module")
+def segments() -> Any:
+    """The two graphs in int8, the samples, and what the graph answers."""
+    torch.manual_seed(0)
+    samples = [np.random.default_rng(0).uniform(-1, 1, (16, 3, 8, 8)).astype(np.float32)]
+    example = (torch.from_numpy(samples[0][:1]),)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pocketforge.quantization import pt2e
+
+        program = torch.export.export(Segments().eval(), example)
+        graphs = pt2e.quantize_graph(program, samples, Quantize("static_int8", calibration="minmax"))
+        return [torch.export.export(graph, example) for graph in graphs], samples, _answers(graphs[0], samples)
+
+
+def test_int8_inputs_and_outputs_beside_an_integer_one(runtime, segments, tmp_path):
+    """Scores and maps in levels, maps channels first, the argmax as it is."""
+    (program, unfolded), samples, wanted = segments
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # ExecuTorch's own pass changes the program that it is given.
         if runtime == "executorch":
             torch.export.save(program, tmp_path / "own.pt2")
             program = torch.export.load(tmp_path / "own.pt2")
-        result = _export(runtime, tmp_path / "io8", program, (("photo",), ("scores",)), unfolded, io="int8")
-    given, gives = result.inputs[0], result.outputs[0]
+        names = (("photo",), ("scores", "map", "rest", "top"))
+        result = _export(runtime, tmp_path / "io8", program, names, unfolded, io="int8")
+    (given,), (*levels, top) = result.inputs, result.outputs
     dtype, middle = ("uint8", 128) if runtime == "onnx" else ("int8", 0)
-    assert (given.name, given.dtype, gives.name, gives.dtype) == ("photo", dtype, "scores", dtype)
+    assert (given.name, given.dtype, given.shape) == ("photo", dtype, (1, 3, 8, 8))
     assert given.scale == pytest.approx(2 / 255, rel=0.01) and abs(given.zero_point - middle) <= 1
-    case = Exported(runtime, tmp_path / "io8", result, exported["int8"].samples, exported["int8"].wanted)
-    answer = case.run(tmp_path / "run")
-    assert [_plain(t) for t in (*answer.inputs, *answer.outputs)] == [_plain(given), _plain(gives)]
-    raw = np.load(tmp_path / "run" / "out" / "outputs_0.npy")
-    assert raw.dtype == np.dtype(dtype)
-    real = (raw.astype(np.float64) - gives.zero_point) * gives.scale
-    np.testing.assert_allclose(real, case.wanted[0], atol=1.01 * gives.scale, rtol=0)
-
-
-class _Segments(torch.nn.Module):
-    """A map and its argmax: what reads an output besides the app makes converters treat it otherwise."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.c = torch.nn.Conv2d(3, 5, 3, padding=1)
-
-    def forward(self, x):
-        y = self.c(x)
-        return y, y.argmax(1)
-
-
-@pytest.fixture(scope="module")
-def segments() -> Any:
-    torch.manual_seed(0)
-    module = _Segments().eval()
-    samples = [np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)]
-    example = (torch.from_numpy(samples[0][:1]),)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pocketforge.quantization import pt2e
-
-        program = torch.export.export(module, example)
-        graphs = pt2e.quantize_graph(program, samples, Quantize("static_int8"))
-        return [torch.export.export(graph, example) for graph in graphs], samples, graphs[0]
-
-
-def test_int8_outputs_beside_an_integer_one(runtime, segments, tmp_path):
-    """The map in levels and channels first, the argmax as it is."""
-    (program, unfolded), samples, graph = segments
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if runtime == "executorch":
-            torch.export.save(program, tmp_path / "own.pt2")
-            program = torch.export.load(tmp_path / "own.pt2")
-        result = _export(runtime, tmp_path / "io8", program, (("x",), ("y", "top")), unfolded, io="int8")
-        answers = [graph(torch.from_numpy(sample[None])) for sample in samples[0]]
-        wanted = [np.concatenate([answer[k].numpy() for answer in answers]) for k in (0, 1)]
-    gives, top = result.outputs
+    shapes = {"scores": (1, 4), "map": (1, 5, 8, 8), "rest": (1, 5, 8, 8)}
+    assert [(t.name, t.dtype, t.shape) for t in levels] == [(name, dtype, shape) for name, shape in shapes.items()]
     integer = "int32" if runtime == "tflite" else "int64"
-    assert (gives.dtype, gives.shape) == ("uint8" if runtime == "onnx" else "int8", (1, 5, 8, 8))
-    assert (top.dtype, top.shape, top.scale) == (integer, (1, 8, 8), None)
-    case = Exported(runtime, tmp_path / "io8", result, samples, wanted)
-    answer = case.run(tmp_path / "run")
-    assert [_plain(t) for t in answer.outputs] == [_plain(gives), _plain(top)]
-    levels, tops = (np.load(tmp_path / "run" / "out" / f"outputs_{k}.npy") for k in (0, 1))
-    real = (levels.astype(np.float64) - gives.zero_point) * gives.scale
-    np.testing.assert_allclose(real, wanted[0], atol=1.01 * gives.scale, rtol=0)
-    assert (tops == wanted[1]).mean() > 0.98
+    assert (top.name, top.dtype, top.shape, top.scale) == ("top", integer, (1, 8, 8), None)
+    answer = Exported(runtime, tmp_path / "io8", result, samples, wanted).run(tmp_path / "run")
+    assert [_plain(t) for t in (*answer.inputs, *answer.outputs)] == [_plain(t) for t in (given, *levels, top)]
+    *raws, tops = (np.load(tmp_path / "run" / "out" / f"outputs_{k}.npy") for k in range(4))
+    for raw, gives, values in zip(raws, levels, wanted, strict=False):
+        assert raw.dtype == np.dtype(dtype)
+        real = (raw.astype(np.float64) - gives.zero_point) * gives.scale
+        np.testing.assert_allclose(real, values, atol=1.01 * gives.scale, rtol=0)
+    assert (tops == wanted[3]).mean() > 0.98
 
 
 def test_nhwc_is_for_tflite(graphs, exported, tmp_path, runtime):
@@ -422,17 +400,17 @@ def test_samples_of_another_shape(exported, tmp_path):
 def test_another_number_of_inputs(exported, tmp_path):
     with pytest.raises(ToolFailed, match=r"takes 1 inputs, 2 were given"):
         exported["fp32"].run(tmp_path, samples=exported["fp32"].samples * 2)
-    with pytest.raises(ToolFailed, match=r"takes 2 inputs, 1 were given"):
-        exported["two"].run(tmp_path, samples=exported["two"].samples[:1])
+    with pytest.raises(ToolFailed, match=r"takes 3 inputs, 1 were given"):
+        exported["named"].run(tmp_path, samples=exported["named"].samples[:1])
 
 
 def test_names_that_do_not_fit_the_model(runtime, graphs, tmp_path):
     """A wrong number of names is a mistake in our own plan: it must not become a file with other names."""
-    program = graphs["two"][0]
+    program = graphs["named"][0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises((ValueError, StageFailed)):
-            _export(runtime, tmp_path / "names", program, (("only",), TWO_OUT))
+            _export(runtime, tmp_path / "names", program, (("only",), NAMED_OUT))
 
 
 def test_what_every_export_to_executorch_looks_for_is_made_once(exported):

@@ -213,45 +213,55 @@ def test_states_are_filled_in_from_step_to_step() -> None:
     assert not samples[1].any()
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("io", ["float32", "int8", "uint8"])
-def test_a_tflite_file_gives_an_input_as_it_came_in_and_quantizes_at_its_ends(io: str, tmp_path: Path) -> None:
+class Passing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        y = self.layer(x)
+        return {"raw": x, "y": y, "again": y, "raw_ids": ids}
+
+
+@pytest.fixture(scope="module")
+def passing() -> Any:
+    """(Its samples, its outputs' names, its graph quantized in both foldings, what it answers.)"""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
         from pocketforge.quantization.pt2e import quantize_graph
         from pocketforge.recipe.quantize import Quantize
+
+        torch.manual_seed(0)
+        random = np.random.default_rng(0)
+        net = Passing().eval()
+        samples: list[Any] = [random.normal(size=(12, 3)).astype(np.float32), random.integers(0, 9, (12, 2))]
+        example = tuple(torch.from_numpy(a[:1]) for a in samples)
+        graph = load.traced(net, example)
+        quantized = quantize_graph(graph.program, samples, Quantize("static_int8", calibration="minmax"))
+        graphs = [torch.export.export(each, example) for each in quantized]
+    return samples, tuple(names_of(graph.outputs)), graphs, evaluate(net, samples, lambda _: None)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("io", ["float32", "int8", "uint8"])
+def test_a_tflite_file_gives_an_input_as_it_came_in_and_quantizes_at_its_ends(
+    io: str, passing: Any, tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
         from pocketforge.runtimes import tflite
         from pocketforge.runtimes.base import ExportRequest
     from pocketforge.runtimes.sessions import runner
     from pocketforge.runtimes.sessions.tflite import open_session
 
-    class Passing(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(3, 2)
-
-        def forward(self, x: Tensor, ids: Tensor) -> dict[str, Tensor]:
-            y = self.layer(x)
-            return {"raw": x, "y": y, "again": y, "raw_ids": ids}
-
-    torch.manual_seed(0)
-    random = np.random.default_rng(0)
-    net = Passing().eval()
-    samples: list[Any] = [random.normal(size=(12, 3)).astype(np.float32), random.integers(0, 9, (12, 2))]
+    samples, names, (folded, unfolded), wanted = passing
     example = tuple(torch.from_numpy(a[:1]) for a in samples)
-    graph = load.traced(net, example)
-    folded, unfolded = (
-        torch.export.export(each, example)
-        for each in quantize_graph(graph.program, samples, Quantize("static_int8", calibration="minmax"))
-    )
-    names = tuple(names_of(graph.outputs))
     request = ExportRequest(folded, unfolded, example, ("x", "ids"), names, "NCHW", io, None, scheme="static_int8")
     result = tflite.export(request, tmp_path)
     assert [t.dtype for t in result.inputs] == [io, "int32"]
     assert [t.dtype for t in result.outputs] == [io, io, io, "int32"]
     session = open_session(tmp_path / "model.tflite", 1)
     assert [o["name"] for o in session.outputs] == [*names]
-    wanted = evaluate(net, samples, lambda _: None)
     rows = [session.run(runner.feeds(session, samples, index)) for index in range(12)]
     for number, info in enumerate(session.outputs):
         promised = result.outputs[number]

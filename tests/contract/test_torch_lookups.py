@@ -145,8 +145,9 @@ def test_the_table_of_onnx_functions_is_the_exporters_own():
     import onnxscript
     from torch.onnx._internal._lazy_import import onnxscript_apis  # noqa: PLC2701 - no public name
     from torch.onnx._internal.exporter import _registration as registry  # noqa: PLC2701 - no public name
+    from torch.onnx._internal.exporter import _schemas as schemas  # noqa: PLC2701 - no public name
 
-    import pocketforge.runtimes.onnx_functions  # noqa: F401  changes the registry
+    import pocketforge.runtimes.onnx_functions  # noqa: F401  changes the registry and what reads signatures
 
     ours, again = (registry.ONNXRegistry.from_torchlib().functions for _ in range(2))
     assert registry.onnxscript_apis.get_torchlib_ops() == onnxscript_apis.get_torchlib_ops()
@@ -157,3 +158,15 @@ def test_the_table_of_onnx_functions_is_the_exporters_own():
     name = next(iter(ours))
     ours[name].clear()
     assert again[name] and registry.ONNXRegistry.from_torchlib().functions[name]
+    # And what each function takes, which is not read anew.
+    first, second = (
+        [meta for some in registry.ONNXRegistry.from_torchlib().functions.values() for meta in some] for _ in range(2)
+    )
+    assert all(one.signature is other.signature for one, other in zip(first, second, strict=True))
+    read, wanted = schemas.op_signature_from_function, schemas.op_signature_from_function.__wrapped__
+    theirs = {id(f.function) for f in parsed if not isinstance(f.function, onnxscript.OnnxFunction)}
+    functions = [meta for meta in first if id(meta.onnx_function) in theirs]
+    assert len(functions) > 100
+    for meta in functions:
+        assert meta.signature == wanted(meta.onnx_function, "__traced", meta.onnx_function.__name__)
+    assert read(functions[0].onnx_function, "another", "name").domain == "another"

@@ -17,7 +17,13 @@ from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, Observe
 
 from pocketforge.errors import ModelError
 from pocketforge.metrics import Array
-from pocketforge.quantization.range_search import SMALLEST_SCALE, divergence_when_cut, of_magnitudes, squared_error
+from pocketforge.quantization.range_search import (
+    SMALLEST_SCALE,
+    divergence_when_cut,
+    ends_of_least_error,
+    of_magnitudes,
+    squared_error,
+)
 from pocketforge.quantization.weighted import op_name, owner
 from pocketforge.recipe.backends import Backend
 
@@ -154,8 +160,10 @@ class HistogramActivation(_Activation, HistogramObserver):
     """torch's search: cuts the tail with fewer values, 1e-5 of them a step, until the L2 error rises."""
 
     def clipped(self) -> tuple[torch.Tensor, torch.Tensor]:
-        low, high = self._non_linear_param_search()
-        return low, high
+        sums, total = torch.cumsum(self.histogram, dim=0).tolist(), torch.sum(self.histogram).item()
+        first, last = ends_of_least_error(sums, total, self._compute_quantization_error)
+        width = (self.max_val - self.min_val) / self.bins
+        return self.min_val + width * first, self.min_val + width * (last + 1)
 
     def counts(self) -> tuple[Array, Array]:
         """(how many values in each bin, the bins' edges), float64."""

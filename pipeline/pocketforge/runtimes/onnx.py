@@ -249,7 +249,12 @@ def _strip_float_io(graph: onnx.GraphProto) -> dict[str, Levels]:
         inner_name = maker.input[0]
         inner = next(n for n in graph.node if inner_name in n.output)
         inner.output[list(inner.output).index(inner_name)] = value.name
-        graph.node.remove(maker)
+        if any(value.name in n.input for n in graph.node):
+            # Other operators go on from the real values (a float one takes no levels), the app has the levels.
+            maker.output[0] = f"{value.name}_real"
+            _rename_uses(graph, value.name, maker.output[0])
+        else:
+            graph.node.remove(maker)
         _rename_uses(graph, inner_name, value.name)
         value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
     return parameters
