@@ -602,7 +602,7 @@ def good_recipes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Recipe:
             verify=Verify(min_sqnr_db=draw(st.none() | decibels)),
         )
 
-    targets = tuple(target(n) for n in draw(st.lists(names, min_size=1, max_size=4, unique=True)))
+    targets = tuple(target(n) for n in draw(st.lists(names, min_size=1, max_size=4, unique_by=str.lower)))
     asked = [t.quantize for t in targets]
     one_task = any(q.info.is_trained or q.info.studies_layers or q.finetune is not None for q in asked)
     return Recipe(

@@ -174,8 +174,9 @@ def wanted_key(name: str) -> str:
         return digest_of(wheel.sha256, wheel.main, *wheel.members)
     compiler = sorted({f"{wheel.name} {wheel.version}" for wheel in pinned.COMPILERS.values()})
     wheels = [wanted_key(runtime) for runtime in pinned.RUNTIMES] if name == RUNNERS else []
-    sources = [p for place in _BUILT[name] for p in ([place] if place.is_file() else sorted(place.rglob("*")))]
-    return digest_of(*compiler, *wheels, *(f"{path.name} {hash_file(path)}" for path in sources if path.is_file()))
+    files = [p for place in _BUILT[name] for p in ([place] if place.is_file() else sorted(place.rglob("*")))]
+    sources = [path for path in files if path.is_file() and path.suffix != ".md"]
+    return digest_of(*compiler, *wheels, *(f"{path.name} {hash_file(path)}" for path in sources))
 
 
 def _are(names: list[str]) -> str:
