@@ -244,6 +244,8 @@ class RuntimeInfo:
         native: What runs its files on ARM cores; None: neither the emulator nor phones can.
         schemes: Of a plug-in's runtime, scheme → what it makes of it; one that is not there is refused. Those of
             Pocketforge's own are in each scheme's row (recipe/schemes.py).
+        varying: Schemes whose files take inputs of sizes that vary. In those of others each has one.
+        why_fixed: Why none of its files does, in words; empty where some do.
     """
 
     module: str
@@ -264,6 +266,8 @@ class RuntimeInfo:
     why: Why | None = None
     native: NativeRunner | None = None
     schemes: Mapping[str, SchemeSupport] = field(default_factory=dict)
+    varying: tuple[str, ...] = ()
+    why_fixed: str = ""
 
     def __post_init__(self) -> None:
         if not self.formats:
@@ -321,6 +325,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         mixes_ranges=True,
         why=Why("folded", lowered="pocketforge.runtimes.tap_executorch"),
         native=NativeRunner("executorch", tolerance=1e-4, io="place"),
+        varying=("fp32", "static_int8"),
     ),
     "tflite": RuntimeInfo(
         module="pocketforge.runtimes.tflite",
@@ -358,6 +363,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
             tap="pocketforge.runtimes.tap_tflite",
         ),
         native=NativeRunner("ai-edge-litert", tolerance=1e-4, io="tensor"),
+        why_fixed="its converter fixes sizes in int8 graphs, and files that resize maps do not load at other sizes",
     ),
     "onnx": RuntimeInfo(
         module="pocketforge.runtimes.onnx",
@@ -394,6 +400,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         ),
         # Its allocator does not settle wholly.
         native=NativeRunner("onnxruntime", tolerance=1e-3, io="name"),
+        varying=("fp32", "static_int8"),
     ),
 }
 

@@ -64,7 +64,7 @@ def made(folder: Path, number: int, size: int = 3000) -> tuple[Recipe, Plan, Out
     recipe = Recipe(name="r", model=Model(definition="m.py"), data=Data(source="digits"), targets=(target,))
     record = TargetRecord("net", "onnx", "fp32", "built", tuple(artifacts))
     report = Report("r", f"build {number}", "PASS", (record,), (), (), ())
-    plan = Plan((), "data", "reference", (Lane(target, "", "export", "verify", {}),))
+    plan = Plan((), "data", "reference", (Lane(target, "", "export", "verify", {}, "data", "reference"),))
     entry = Entry("k", source, {}, 0, 0.0, {})
     return recipe, plan, Outcome(entries={"data": entry, "export": entry}), report
 

@@ -235,7 +235,11 @@ UNKNOWN = [
     ("model.inputs", [], "model.inputs: unknown key; did you mean 'input'?"),
     ("data.preprocess.sclae", 1, "data.preprocess.sclae: unknown key; did you mean 'scale'?"),
     ("target[1].quantize.perchannel", True, "target[1].quantize.perchannel: unknown key; did you mean 'per_channel'?"),
-    ("target[0].zzz", 1, "target[0].zzz: unknown key; known: io, layout, name, opset, quantize, runtime, verify"),
+    (
+        "target[0].zzz",
+        1,
+        "target[0].zzz: unknown key; known: io, layout, name, opset, quantize, runtime, sizes, verify",
+    ),
     ("device[0].thread", 1, "device[0].thread: unknown key; did you mean 'threads'?"),
     ("budget[1].limits", 1, "budget[1].limits: unknown key; did you mean 'limit'?"),
     ("compress[0].epoch", 1, "compress[0].epoch: unknown key; did you mean 'epochs'?"),
@@ -563,6 +567,8 @@ def plain(recipe: Recipe) -> dict[str, Any]:
     data: dict[str, Any] = convert(dataclasses.asdict(recipe))
     data["output"] = data.pop("outputs")
     del data["folder"]
+    for table in (*data["target"], *data["model"]["input"]):  # what is set where a recipe is read
+        table.pop("bucket", None), table.pop("varying", None)
     return data
 
 

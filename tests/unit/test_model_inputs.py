@@ -58,11 +58,6 @@ def test_a_device_whose_program_reads_no_int16_is_named() -> None:
     assert fault == "model.input[0].dtype: the program on device 'p' reads no int16 inputs: use int32"
 
 
-def test_a_size_that_varies_is_refused_in_its_own_words() -> None:
-    (fault,) = faults(one('[1, 3, "H:32..640:32", 64]'))
-    assert fault.startswith("model.input[0]: shape: sizes that vary are not built, found 'H:32..640:32'")
-
-
 @pytest.mark.parametrize(
     ("runtime", "scheme", "fault"),
     [

@@ -220,7 +220,7 @@ def test_a_time_of_a_kind_of_device_that_is_not_here_keeps_no_budget() -> None:
 
 
 ARTIFACT = Artifact("k", "model", "a.onnx", "1" * 64, 4000, 40)
-LANE = Lane(Target("a", "onnx"), "", "e", "v", {"box": OnDevice("host", "k")})
+LANE = Lane(Target("a", "onnx"), "", "e", "v", {"box": OnDevice("host", "k")}, "d", "r")
 PROCESSES = files.to_json(in_processes([2, 1]))
 
 

@@ -32,7 +32,10 @@ TABLES: tuple[Any, ...] = (
     compress.Distill, compress.Teacher, compress.LayerPair, *device.KINDS.values(), face.InputSteps, *STEPS.values(),
 )  # fmt: skip
 # Numbers whose rule is written out where the table is built.
-RULED = {("Recipe", "seed"), ("Budget", "limit"), ("Target", "opset"), ("InputSpec", "shape"), ("Preprocess", "resize")}
+RULED = {
+    ("Recipe", "seed"), ("Budget", "limit"), ("Target", "opset"), ("InputSpec", "shape"), ("Preprocess", "resize"),
+    ("Model", "eval_size"), ("Target", "sizes"), ("Target", "bucket"),
+}  # fmt: skip
 
 
 def numbers(table: Any) -> set[str]:

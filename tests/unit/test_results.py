@@ -56,7 +56,7 @@ def built(tmp_path: Path) -> Outcome:
 
 def lane(name: str) -> Lane:
     timed = Timed(via="host", verify="", bench=f"bench {name}")
-    return Lane(Target(name, "onnx"), "", f"export {name}", f"verify {name}", {"host": timed})
+    return Lane(Target(name, "onnx"), "", f"export {name}", f"verify {name}", {"host": timed}, "data", "reference")
 
 
 def test_a_file_that_answers_nan_is_infinitely_far_from_the_other_and_the_report_is_json(built: Outcome) -> None:

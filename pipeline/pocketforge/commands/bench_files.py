@@ -50,11 +50,11 @@ def stored_files(recipe: Recipe, cache: Path, names: Sequence[str]) -> list[File
     plan = make_plan(recipe, gather(recipe, cache))
     store = Store(cache)
     fits = reusable(plan, store)
-    data = _stored(store, fits, plan.data, "the recipe's data")
-    inputs = tuple(sample_paths(data.files, "eval"))
     files = []
     for lane in plan.lanes:
         if not names or lane.target.name in names:
+            data = _stored(store, fits, lane.data, "the recipe's data")
+            inputs = tuple(sample_paths(data.files, "eval"))
             entry = _stored(store, fits, lane.export, f"target {lane.target.name!r}")
             model = files_of.read(entry.files, Exported).model_in(entry.files)
             files.append(File(lane.target.name, model, lane.target.runtime, inputs, (data, entry)))

@@ -12,6 +12,19 @@ from pocketforge.specs.places import HERE, Place
 
 
 @dataclass(frozen=True, slots=True)
+class FurtherSamples:
+    """Samples of another size.
+
+    Attributes:
+        inputs: One .npy per model input, samples first, without a batch axis.
+        outputs: Folder for outputs_0.npy ….
+    """
+
+    inputs: tuple[Path, ...]
+    outputs: Path
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """Run `model` on every sample of `inputs`, one sample at a time; or time it.
 
@@ -28,6 +41,7 @@ class RunRequest:
         time_s: Timed seconds at least.
         steps: How many rows of the inputs are one sequence, of a model with states that are fed back; 0 where none are.
         states: Of each state: the place of the input, and of the output that it is at the next step.
+        further: Samples of other sizes, that the same session runs after those; on the host.
         place: Where, in the words of the device's kind.
         files: Role → a file that the place is of: an emulated device's "profile" (or a shipped profile's name), a
             user's own "runner" and "runner_library" for a phone.
@@ -44,6 +58,7 @@ class RunRequest:
     time_s: float = 0.0
     steps: int = 0
     states: tuple[tuple[int, int], ...] = ()
+    further: tuple[FurtherSamples, ...] = ()
     place: Place = HERE
     files: Mapping[str, str | Path] = field(default_factory=dict)
 

@@ -50,7 +50,11 @@ def _contract(tensor: TensorSpec) -> str:
 def check_promise(exported: Exported, reference: Reference) -> list[FileCheck]:
     """That the sidecar promises every output of the model, by name and shape: what a file lacks is not compared."""
     found = "; ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in exported.outputs)
-    wanted = "; ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in reference.outputs)
+    opened = reference.varying.outputs if reference.varying else [()] * len(reference.outputs)
+    wanted = "; ".join(
+        f"{tensor.name} {[-1 if axis in axes else length for axis, length in enumerate(tensor.shape)]}"
+        for tensor, axes in zip(reference.outputs, opened, strict=True)
+    )
     return [] if found == wanted else [check("the model's outputs", wanted, found, False)]
 
 
@@ -231,6 +235,16 @@ def measure_parity(outputs: Sequence[Output], wanted: Sequence[Output], truth: T
     if truth.is_classification:
         return dataclasses.replace(_worst(figures), argmax_agreement=next(iter(agreement.values()), None))
     return _worst([dataclasses.replace(each, argmax_agreement=agreement.get(each.name)) for each in figures])
+
+
+def measure_at_size(
+    outputs: Sequence[Output], wanted: Sequence[Output], graph: Graph | None, of_classes: Collection[str]
+) -> Measured:
+    """As `measure`, of a few samples at another size: they have no targets."""
+    figures = hold(outputs, wanted, classes=of_classes)
+    if graph:
+        figures = [graph.hold(each, outputs, wanted, classes=of_classes) for each in figures]
+    return _worst(figures)
 
 
 def summary(measured: Measured) -> str:

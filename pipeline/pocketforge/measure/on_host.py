@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices import host
-from pocketforge.devices.base import RunAnswer, RunRequest
+from pocketforge.devices.base import FurtherSamples, RunAnswer, RunRequest
 from pocketforge.devices.outputs import Output, stored_outputs
 from pocketforge.errors import ToolFailed
 from pocketforge.files import hash_file
@@ -23,12 +23,13 @@ def run_file(
     out: Path,
     sequence: StepSequence | None = None,
     python: str | None = None,
+    further: Sequence[FurtherSamples] = (),
 ) -> tuple[RunAnswer, tuple[Output, ...]]:
     """Run one file in a new process; the answer and its outputs as real values.
 
     inputs: "data", "export". name: of the file, in the export's folder. out: where the outputs go. sequence: of a model
-    with states, which are fed back. python: another environment's interpreter. Raises ToolFailed, with the layer where
-    the runtime's words tell one.
+    with states, which are fed back. python: another environment's interpreter. further: samples of other sizes.
+    Raises ToolFailed, with the layer where the runtime's words tell one.
     """
     path = inputs["export"] / name
     request = RunRequest(
@@ -39,6 +40,7 @@ def run_file(
         outputs=out,
         steps=sequence.steps if sequence else 0,
         states=tuple((each.input, each.output) for each in sequence.states) if sequence else (),
+        further=tuple(further),
     )
     try:
         answer = host.run(request, python=python) if python else host.run(request)

@@ -9,10 +9,11 @@ import torch
 from torch.export import ExportedProgram
 
 
-def only_outputs(program: ExportedProgram, kept: Sequence[int]) -> ExportedProgram:
+def only_outputs(program: ExportedProgram, kept: Sequence[int], shapes: object = None) -> ExportedProgram:
     """The program that answers a tuple of these outputs, by position; what computes the others alone is left out.
 
-    Layers and weights keep their names. It has to answer a tuple of tensors, with positional inputs.
+    Layers and weights keep their names. It has to answer a tuple of tensors, with positional inputs. shapes: as
+    torch.export takes it, of inputs whose sizes vary.
     """
     module = program.module()
     graph = module.graph
@@ -27,4 +28,4 @@ def only_outputs(program: ExportedProgram, kept: Sequence[int]) -> ExportedProgr
     module.recompile()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own internals, nothing the user could act on
-        return torch.export.export(module, tuple(program.example_inputs[0]), strict=False)
+        return torch.export.export(module, tuple(program.example_inputs[0]), dynamic_shapes=shapes, strict=False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from pocketforge.outcomes.accuracy import OutputScore
+from pocketforge.recipe.sizes import SizeRange, Sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,30 @@ class StepSequence:
 
 
 @dataclass(frozen=True, slots=True)
+class VaryingSizes:
+    """What of a model's inputs and outputs has no fixed length, and at which sizes files are compared with it.
+
+    Attributes:
+        inputs: Of each input the sizes that vary.
+        outputs: Of each output the axes whose lengths follow from them.
+        tried: At these sizes, by name; what the model is given and answers at the first lies in size_0, and so on.
+    """
+
+    inputs: tuple[tuple[SizeRange, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+    tried: tuple[Mapping[str, int], ...]
+
+    def shape_at(self, number: int, shape: Sequence[int], sizes: Sizes) -> tuple[int, ...]:
+        """An input's shape, batch first, with the lengths of `sizes`."""
+        lengths = {each.axis: sizes[each.name] for each in self.inputs[number]}
+        return tuple(lengths.get(axis, length) for axis, length in enumerate(shape))
+
+    def folders(self, reference: Path) -> list[Path]:
+        """Of each size that is tried, in the folder of stage `reference` or of one that has its own answers."""
+        return [reference / f"size_{number}" for number in range(len(self.tried))]
+
+
+@dataclass(frozen=True, slots=True)
 class WeightsRead:
     """How a file of weights was read.
 
@@ -91,6 +117,7 @@ class Reference:
         sequence: Of a model with states; None of others.
         scores: The metrics of every output that has a role.
         kept: Positions of the model's outputs that files have, where the recipe leaves some out; empty for all.
+        varying: Where sizes of inputs vary; shapes are those that are evaluated then. None of other models.
     """
 
     FILE: ClassVar[str] = "reference.json"
@@ -106,3 +133,4 @@ class Reference:
     sequence: StepSequence | None = None
     scores: tuple[OutputScore, ...] = ()
     kept: tuple[int, ...] = ()
+    varying: VaryingSizes | None = None

@@ -126,6 +126,23 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class AtSize:
+    """One file at one size of its inputs.
+
+    Attributes:
+        role: Of the file.
+        sizes: The length of each size that varies, by name.
+        outputs: Output → its shape there, batch first.
+        measured: What its outputs are worth; of a few samples, without targets.
+    """
+
+    role: str
+    sizes: Mapping[str, int]
+    outputs: Mapping[str, tuple[int, ...]]
+    measured: Measured
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
     """What stage `verify` found.
 
@@ -136,6 +153,7 @@ class Verified:
         checks: Every comparison that was made.
         kernels: Those of the machine that it ran on (devices/kernels.py).
         outputs: The model file's outputs as its runtime sees them; model/outputs_0.npy and so on hold their values.
+        sizes: Each file at each size that it was tried at; none where sizes of inputs are fixed.
     """
 
     FILE: ClassVar[str] = "verify.json"
@@ -146,6 +164,7 @@ class Verified:
     checks: tuple[FileCheck, ...]
     kernels: str
     outputs: tuple[TensorSpec, ...]
+    sizes: tuple[AtSize, ...] = ()
 
     def __post_init__(self) -> None:
         if "model" not in self.files:

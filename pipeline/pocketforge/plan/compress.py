@@ -62,7 +62,7 @@ def add_gains(
         TRUNK,
         GainsSpec(
             model=model_source(recipe),
-            model_inputs=recipe.model.inputs,
+            model_inputs=recipe.model.fixed_inputs,
             task=recipe.task,
             labels=tuple(change.label for change in changes),
             runtimes=runtimes,
@@ -111,7 +111,11 @@ class _Trunk:
     def __init__(self, build: Steps, recipe: Recipe, paths: Mapping[str, Path], also: tuple[str, ...]) -> None:
         self.build, self.recipe, self.also = build, recipe, also
         self.paths = dict(paths)
-        self.model, self.model_inputs, self.sampling = model_source(recipe), recipe.model.inputs, sampling_of(recipe)
+        self.model, self.model_inputs, self.sampling = (
+            model_source(recipe),
+            recipe.model.fixed_inputs,
+            sampling_of(recipe),
+        )
         self.changes: list[Change] = []
 
     @property

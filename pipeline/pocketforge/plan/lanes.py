@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from pocketforge.plan.builder import Steps
@@ -11,6 +13,7 @@ from pocketforge.plan.kinds import add_steps
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, LaneSource, Plan
 from pocketforge.recipe import Recipe, Target
+from pocketforge.recipe.sized_preprocess import preprocess_at
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.data import data_spec
 from pocketforge.specs.export import ExportSpec
@@ -21,41 +24,72 @@ from pocketforge.specs.verify import VerifySpec
 def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     """Lay out every step of a build. Equal inputs give equal plans."""
     build = Steps(recipe, facts)
-    folder = Path(recipe.folder)
-    data_paths = {"data_root": folder}
-    if recipe.data.labels:
-        data_paths["labels"] = recipe.resolve(recipe.data.labels)
-    sampling = data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
-    data = build.add("data", TRUNK, sampling, {}, reads=("data", "labels", "preprocess"), paths=data_paths)
-
-    model_paths = {"data_root": folder}
-    if recipe.model.weights:
-        model_paths["weights"] = recipe.resolve(recipe.model.weights)
     model = model_source(recipe)
+    paths = {"data_root": Path(recipe.folder)}
+    if recipe.model.weights:
+        paths["weights"] = recipe.resolve(recipe.model.weights)
     also = definition_libraries(recipe.model.definition)
-    changes = add_compress(build, recipe, model_paths, also)
-    trunk = {"checkpoint": changes[-1].key} if changes else {}
-    reference = build.add(
+    data = _add_data(build, recipe)
+    changes = add_compress(build, recipe, paths, also)
+    source = LaneSource(model, paths, also, data, "", changes[-1].key if changes else "")
+    source = dataclasses.replace(source, reference=_add_reference(build, recipe, source))
+    gains = add_gains(build, recipe, paths, also, data, changes) if changes else ""
+    lanes = tuple(_add_target(build, recipe, target, source) for target in recipe.targets)
+    return Plan(build.steps(), data, source.reference, lanes, changes, gains)
+
+
+def _add_data(build: Steps, recipe: Recipe) -> str:
+    paths = {"data_root": Path(recipe.folder)}
+    if recipe.data.labels:
+        paths["labels"] = recipe.resolve(recipe.data.labels)
+    sampling = data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
+    return build.add("data", TRUNK, sampling, {}, reads=("data", "labels", "preprocess"), paths=paths)
+
+
+def _add_reference(build: Steps, recipe: Recipe, source: LaneSource) -> str:
+    trunk, model = {"checkpoint": source.checkpoint} if source.checkpoint else {}, recipe.model
+    return build.add(
         "reference",
         TRUNK,
         ReferenceSpec(
-            model=model,
-            inputs=recipe.model.inputs,
-            outputs=recipe.model.outputs,
+            model=source.model,
+            # Of a recipe of buckets alone no graph is of several sizes, and a model need not have one.
+            inputs=model.fixed_inputs if all(t.bucket for t in recipe.targets) else model.eval_inputs,
+            outputs=model.outputs,
             task=recipe.task,
             metric=recipe.task_metric,
             judged=recipe.judged,
             dropped=tuple(output.name for output in recipe.outputs if not output.keep),
         ),
-        {"data": data, **trunk},
+        {"data": source.data, **trunk},
         reads=("definition", *(() if trunk else ("weights",)), *judging_reads(recipe)),
-        paths=model_paths,
-        also=(*also, *judging_libraries(recipe)),
+        paths=source.paths,
+        also=(*source.also, *judging_libraries(recipe)),
     )
-    gains = add_gains(build, recipe, model_paths, also, data, changes) if changes else ""
-    source = LaneSource(model, model_paths, also, data, reference, trunk.get("checkpoint", ""))
-    lanes = tuple(_add_lane(build, recipe, target, source) for target in recipe.targets)
-    return Plan(build.steps(), data, reference, lanes, changes, gains)
+
+
+def _add_target(build: Steps, recipe: Recipe, target: Target, source: LaneSource) -> Lane:
+    """A lane from the trunk; of a bucket from samples and model at its size, which buckets of one size share."""
+    if not target.bucket:
+        return _add_lane(build, recipe, target, source)
+    sized = recipe_at(recipe, target.bucket)
+    source = dataclasses.replace(source, data=_add_data(build, sized))
+    source = dataclasses.replace(source, reference=_add_reference(build, sized, source))
+    return _add_lane(build, sized, target, source)
+
+
+def recipe_at(recipe: Recipe, size: Sequence[int]) -> Recipe:
+    """The recipe with inputs of fixed shapes, a length for each name of a size that varies, and samples made for it."""
+    model = recipe.model
+    sizes = model.sizes_of(size)
+    inputs = tuple(each.at(sizes).fixed for each in model.inputs)
+    return dataclasses.replace(
+        recipe,
+        model=dataclasses.replace(model, inputs=inputs, eval_size=()),
+        data=dataclasses.replace(recipe.data, preprocess=preprocess_at(recipe.data.preprocess, model, size)),
+        targets=tuple(target for target in recipe.targets if target.bucket == tuple(size)),
+        budgets=(),
+    )
 
 
 def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) -> Lane:
@@ -102,4 +136,4 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
     )
     needs = {**trunk, "export": export, "verify": verify}
     on = {device.name: add_steps(build, target, device, needs) for device in recipe.devices}
-    return Lane(target, quantize, export, verify, on)
+    return Lane(target, quantize, export, verify, on, source.data, source.reference)

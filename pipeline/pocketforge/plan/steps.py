@@ -148,6 +148,8 @@ class Lane:
         export: Key of the step that writes the file.
         verify: Key of the step that runs the file here and compares it with the model.
         on: Name of a [[device]] → its steps.
+        data: Key of the step that reads the samples for it: a bucket has its own.
+        reference: Key of the step that traces the model for it: a bucket has its own.
     """
 
     target: Target
@@ -155,6 +157,8 @@ class Lane:
     export: str
     verify: str
     on: Mapping[str, OnDevice]
+    data: str
+    reference: str
 
     def of_kind(self, via: str) -> dict[str, OnDevice]:
         """Device → its steps, of the devices of one kind."""

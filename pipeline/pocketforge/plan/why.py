@@ -21,7 +21,7 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
     It reads what the lane's own steps read, so it has whatever the model went through. samples: of the eval split,
     from its beginning.
     """
-    reference, export, target = plan.step(plan.reference), plan.step(lane.export), lane.target
+    reference, export, target = plan.step(lane.reference), plan.step(lane.export), lane.target
     runtime = RUNTIMES[target.runtime]
     return build.add(
         "why",
@@ -38,7 +38,7 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
             samples=samples,
             judged=build.recipe.judged,
         ),
-        {**reference.needs, **export.needs, "data": plan.data, "reference": plan.reference, "export": lane.export},
+        {**reference.needs, **export.needs, "data": lane.data, "reference": lane.reference, "export": lane.export},
         reads=tuple(reference.files),
         paths=reference.paths,
         also=(*runtime.export_libraries, *runtime.run_libraries),

@@ -60,11 +60,12 @@ def write_converted(
     out: Path,
     progress: Callable[[float], None],
     notes: QuantizeNotes = QuantizeNotes(),
+    shapes: object = None,
 ) -> Quantized:
     """Write folded.pt2, unfolded.pt2, outputs_0.npy … (the graph on the first eval samples) and quantize.json.
 
-    example: the batch-1 inputs to trace with; data: the data stage's folder. Returns what quantize.json says. Raises
-    StageFailed when no layer is quantized.
+    example: the batch-1 inputs to trace with; data: the data stage's folder; shapes: as torch.export takes it, of what
+    varies in them. Returns what quantize.json says. Raises StageFailed when no layer is quantized.
     """
     folded, unfolded = graphs
     layers, outputs = describe(unfolded)
@@ -72,7 +73,7 @@ def write_converted(
     if not quantized.quantized:
         raise _nothing_quantized(quantized.left_float, quantize)
     for name, module in (("folded", folded), ("unfolded", unfolded)):
-        torch.export.save(torch.export.export(module, example), out / f"{name}.pt2")
+        torch.export.save(torch.export.export(module, example, dynamic_shapes=shapes), out / f"{name}.pt2")
     write_outputs(folded, data, out, progress, notes.sequence)
     files.write(out, quantized)
     return quantized

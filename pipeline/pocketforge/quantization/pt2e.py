@@ -6,7 +6,7 @@ Method: Jacob et al. 2018 (affine quantization); torchao's PT2E flow and ExecuTo
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
@@ -117,8 +117,9 @@ def quantize_graph(
     schemes: Mapping[str, str] | None = None,
     progress: Callable[[float], None] = lambda _: None,
     sequence: StepSequence | None = None,
+    at_sizes: Sequence[Arrays] = (),
 ) -> Graphs:
-    """Prepare, calibrate on `samples` where anything is static, and convert.
+    """Prepare, calibrate on `samples` where anything is static, and convert. at_sizes: further samples, of other sizes.
 
     Returns (folded, unfolded): int8 weights stored, for ExecuTorch and ONNX; float weights behind their quantize
     ops, for TFLite's converter. Both compute the same. Raises ModelError as `layer_schemes` and the observers do.
@@ -131,6 +132,8 @@ def quantize_graph(
     def calibrated() -> torch.fx.GraphModule:
         prepared = prepare(program, quantize, schemes)
         calibrate(prepared, samples, progress, sequence)
+        for further in at_sizes:
+            calibrate(prepared, further)
         return prepared
 
     prepared = calibrated()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pocketforge.recipe.names import check_args, check_name
 from pocketforge.recipe.ranges import check_path
+from pocketforge.recipe.sizes import SizeRange, Sizes, by_name
 
 SHARED_DEFINITIONS = ("torchvision:", "timm:", "transformers:")
 
@@ -28,21 +29,13 @@ def definition_place(definition: str) -> str:
     return definition.partition(":")[2] if definition.startswith("transformers:") else ""
 
 
-def check_fixed(shape: object) -> None:
-    """Raises ValueError for a shape with a size that varies, as TOML has it."""
-    varying = [size for size in shape if isinstance(size, str) and ".." in size] if isinstance(shape, list) else []
-    if varying:
-        raise ValueError(
-            f"shape: sizes that vary are not built, found {varying[0]!r}: write one size, and a recipe a size"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class InputSpec:
     """One model input.
 
     Attributes:
-        shape: With its batch dimension of 1 first, in the PyTorch model's layout; [1] of one number a sample.
+        shape: With its batch dimension of 1 first, in the PyTorch model's layout; [1] of one number a sample. Of a size
+            that varies the largest.
         name: In the shipped files; empty for the name that the traced model gives it. Inputs which all have the name of
             an argument of forward() go to that argument.
         dtype: Of its values.
@@ -50,6 +43,7 @@ class InputSpec:
             at first, and its batch of 1 need not come first ([layers, 1, hidden]).
         argument: Of forward(), that the input goes to; `batch.image` for the key `image` of a dict that is argument
             `batch`. Empty: by its place, or its name.
+        varying: The sizes of `shape` that vary; TOML writes them there.
     """
 
     shape: tuple[int, ...]
@@ -57,6 +51,7 @@ class InputSpec:
     dtype: InputType = "float32"
     argument: str = ""
     state: str = ""
+    varying: tuple[SizeRange, ...] = ()
 
     def __post_init__(self) -> None:
         if self.state and 1 not in self.shape:
@@ -78,6 +73,20 @@ class InputSpec:
             check_name(self.name, "an input's name")
         if self.argument and not _ARGUMENT.match(self.argument):
             raise ValueError(f"argument must be the name of one of forward()'s, found {self.argument!r}")
+        if self.varying and self.state:
+            raise ValueError("shape of a state is fixed: no size of it can vary")
+
+    def at(self, sizes: Sizes) -> InputSpec:
+        """The input with the lengths of `sizes`, by name; its shape is of those then, and may vary as before."""
+        shape = list(self.shape)
+        for each in self.varying:
+            shape[each.axis] = sizes[each.name]
+        return replace(self, shape=tuple(shape))
+
+    @property
+    def fixed(self) -> InputSpec:
+        """With the shape that it has now, and no other."""
+        return replace(self, varying=())
 
 
 def names_of_inputs(inputs: Sequence[InputSpec]) -> tuple[str, ...]:
@@ -99,6 +108,8 @@ class Model:
         outputs: Their names in the shipped files, in the model's order; empty for the model's own (docs/inputs.md).
         weights_key: Which of several weights in the file (keys with dots between: `ema`, `state_dict.ema_model`; `.` is
             the file's top); empty where only one fits.
+        eval_size: At which files are evaluated and timed, where sizes of inputs vary: a length for each name, in their
+            order; empty for the largest.
     """
 
     definition: str
@@ -107,6 +118,7 @@ class Model:
     inputs: tuple[InputSpec, ...] = ()
     outputs: tuple[str, ...] = ()
     weights_key: str = ""
+    eval_size: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         shared = self.definition.startswith(SHARED_DEFINITIONS)
@@ -141,6 +153,30 @@ class Model:
     def states(self) -> tuple[InputSpec, ...]:
         """The inputs that are outputs of the step before."""
         return tuple(each for each in self.inputs if each.state)
+
+    @property
+    def varying(self) -> tuple[SizeRange, ...]:
+        """The sizes of inputs that vary, each name once."""
+        return tuple(by_name([each for given in self.inputs for each in given.varying]).values())
+
+    @property
+    def eval_sizes(self) -> dict[str, int]:
+        """Name → length, of what is evaluated."""
+        return self.sizes_of(self.eval_size or tuple(each.most for each in self.varying))
+
+    def sizes_of(self, lengths: Sequence[int]) -> dict[str, int]:
+        """Lengths in the order of the names, by name."""
+        return {each.name: length for each, length in zip(self.varying, lengths, strict=True)}
+
+    @property
+    def eval_inputs(self) -> tuple[InputSpec, ...]:
+        """The inputs, in the shapes that are evaluated."""
+        return tuple(each.at(self.eval_sizes) for each in self.inputs)
+
+    @property
+    def fixed_inputs(self) -> tuple[InputSpec, ...]:
+        """The same, of what takes no other shape."""
+        return tuple(each.fixed for each in self.eval_inputs)
 
     def named_files(self) -> dict[str, str]:
         return {"weights": self.weights, "definition": definition_place(self.definition)}

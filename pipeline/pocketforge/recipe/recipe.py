@@ -28,6 +28,7 @@ from pocketforge.recipe.preprocess import lists_of, name_faults
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.roles import ROLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
+from pocketforge.recipe.size_rules import budgets_of_buckets, faults_of_sizes, with_buckets
 from pocketforge.recipe.target import Target
 from pocketforge.registries import DEVICES, RUNTIMES
 
@@ -42,7 +43,7 @@ class Recipe:
         name: Of the build and its output folder.
         model: Where the model comes from.
         data: Real samples.
-        targets: The files to ship, one or more.
+        targets: The files to ship, one or more; one for each bucket of a target with `sizes`.
         seed: Splits, calibration and training follow from it.
         task: What targets of samples are: class numbers or real numbers; "outputs" where [[output]] says what each of
             several outputs is. Where nothing is said it is classification.
@@ -75,8 +76,12 @@ class Recipe:
         lists = lists_of(self.data.preprocess)
         faults += [fault.inside("data.preprocess") for fault in name_faults(lists, self.model.given_names)]
         faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._needs_a_task())
+        faults += faults_of_sizes(self.model, self.data.preprocess, self.targets, self._other_cores())
         if faults:
             raise WrongTable(*faults)
+        # So that all that is said of targets holds for each bucket's file.
+        object.__setattr__(self, "budgets", budgets_of_buckets(self.budgets, self.targets))
+        object.__setattr__(self, "targets", with_buckets(self.targets))
 
     def _fault_names(self) -> list[Fault]:
         faults: list[Fault] = []
@@ -91,7 +96,8 @@ class Recipe:
         for what, names in (("target", [t.name for t in self.targets]), ("device", [d.name for d in self.devices])):
             for name in sorted({n for n in names if names.count(n) > 1}):
                 faults.append(Fault(f"{what} names must be unique, found {name!r} {names.count(name)} times"))
-        faults += map(Fault, faults_of_names(list({target.name: target for target in self.targets}.values())))
+        targets = with_buckets(list({target.name: target for target in self.targets}.values()))
+        faults += map(Fault, faults_of_names(targets))
         if len(self.name) > LONGEST_NAME_BYTES:
             over = f"it names a folder, and is longer than {LONGEST_NAME_BYTES} bytes ({len(self.name)})"
             faults.append(Fault(over, "name"))
@@ -232,6 +238,7 @@ class Recipe:
 
     def _fault_budgets(self) -> list[Fault]:
         faults: list[Fault] = []
+        files = with_buckets(self.targets)
         for index, budget in enumerate(self.budgets):
             unknown = self._fault_metric(budget.metric)
             if unknown:
@@ -241,7 +248,7 @@ class Recipe:
                 fault = self.main_row.limits.fault(budget.limit, f"limit of metric ({self.task_metric})")
                 faults += [Fault(fault, f"budget[{index}]")] if fault else []
             for what, name, known in (
-                ("target", budget.target, [t.name for t in self.targets]),
+                ("target", budget.target, list(dict.fromkeys(t.name for t in (*self.targets, *files)))),
                 ("device", budget.device, [n for d in self.devices for n in d.budget_names]),
             ):
                 if name and name not in known:

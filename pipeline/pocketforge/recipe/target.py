@@ -125,6 +125,8 @@ class Target:
         io: Type of the values that the file takes and gives, where these are real numbers in the model.
         opset: ONNX operator set, 18 to 23; None for the exporter's.
         verify: When the file counts as wrong.
+        sizes: Buckets: a file of fixed shapes for each of these lengths, of the inputs' sizes that vary in their order.
+        bucket: The one of them that the file is for. A recipe has a target for each, and none with `sizes`.
     """
 
     name: str
@@ -134,6 +136,8 @@ class Target:
     io: Literal["float32", "int8", "uint8"] = "float32"
     opset: int | None = None
     verify: Verify = Verify()
+    sizes: tuple[tuple[int, ...], ...] = ()
+    bucket: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")

@@ -25,11 +25,12 @@ from pocketforge.recipe.compress import KINDS, Auto, Compress
 from pocketforge.recipe.device import KINDS as DEVICE_KINDS
 from pocketforge.recipe.device import Device
 from pocketforge.recipe.faults import Fault, WrongTable, join
-from pocketforge.recipe.model import InputSpec, check_fixed
+from pocketforge.recipe.model import InputSpec
 from pocketforge.recipe.names import check_file, check_keys, suggest
 from pocketforge.recipe.output import Output, Post
 from pocketforge.recipe.preprocess import STEPS, InputSteps, Preprocess, Preprocessing, Step
 from pocketforge.recipe.recipe import Recipe
+from pocketforge.recipe.sizes import parse_shape
 from pocketforge.registries import DEVICES
 
 # TOML writes arrays of tables in the singular: [[target]].
@@ -37,7 +38,7 @@ _TABLE_NAMES = {"targets": "target", "devices": "device", "budgets": "budget", "
 # model.outputs and verify.outputs are other keys than [[output]].
 _OUTPUTS: Hint = tuple[Output, ...]
 # Set by us, never by the file.
-_HIDDEN = {"folder"}
+_HIDDEN = {"folder", "varying", "bucket"}
 # No recipe comes near these; one that passes them would take minutes to refuse.
 _MOST_ENTRIES, _MOST_FAULTS, _MOST_KEYS, _MOST_LETTERS = 1000, 50, 20, 1000
 # A type as annotations have it, for which typing has no type.
@@ -134,8 +135,9 @@ def _table_hook(cls: Hint, converter: cattrs.Converter) -> Hook:
             value = {"type": value}
         if not isinstance(value, dict):
             raise _wrong("a table", value)
-        if cls is InputSpec:
-            check_fixed(value.get("shape"))
+        if cls is InputSpec and isinstance(value.get("shape"), list):
+            lengths, varying = parse_shape(value["shape"])
+            return dataclasses.replace(structure({**value, "shape": lengths}, cls), varying=varying)
         return structure(value, cls)
 
     return hook

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pocketforge.outcomes.mixed import MixedChoice
 from pocketforge.outcomes.quantize import CodebookChoice, Repairs
+from pocketforge.outcomes.verify import AtSize, Measured
 from pocketforge.outcomes.verify import FileCheck as Check
-from pocketforge.outcomes.verify import Measured
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.records.devices import OnEmulator, OnPhone
 from pocketforge.records.words import Count, FileBytes, May, Name, Sha256, Share, Words
@@ -116,6 +116,7 @@ class TargetFacts:
         delegation: Of a .pte file.
         runtimes: Each runtime that the file was tried in, by name and version → how that ended.
         files: Role of a file → what its outputs are worth; `legacy` is the model file in the older TFLite runtime.
+        sizes: Each file at each size of its inputs that it was tried at, where they vary.
         kernels: On which instruction sets' kernels the file was judged: this machine's first, then each device's.
         emulated: Emulated device → what is known there.
         phones: Phone → what is known there.
@@ -137,6 +138,7 @@ class TargetFacts:
     delegation: Delegation | None = None
     runtimes: Mapping[str, Name] = field(default_factory=dict)
     files: Mapping[str, Measured] = field(default_factory=dict)
+    sizes: tuple[AtSize, ...] = ()
     kernels: tuple[JudgedOn, ...] = ()
     emulated: Mapping[str, OnEmulator] = field(default_factory=dict)
     phones: Mapping[str, OnPhone] = field(default_factory=dict)

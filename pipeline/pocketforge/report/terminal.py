@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pocketforge.outcomes.verify import OutputFigures
 from pocketforge.recipe import METRICS
+from pocketforge.recipe.sizes import sizes_in_words
 from pocketforge.records import Compression, GateResult, Measurement, Reference, Report, TargetRecord
 from pocketforge.registries import DEVICES
 from pocketforge.report.budget_words import budget_name, figure, limit, output_of
@@ -119,6 +120,13 @@ def _evidence(target: TargetRecord) -> list[str]:
     if model and len(model.outputs) > 1:
         figures = ", ".join(f"{output.name} {_nearness(output)}" for output in model.outputs)
         lines.append(f"worst output {model.worst_output} ({figures})")
+    for role in dict.fromkeys(at.role for at in facts.sizes):
+        found = [
+            f"{sizes_in_words(at.sizes)} " + ", ".join(_nearness(output) for output in at.measured.outputs)
+            for at in facts.sizes
+            if at.role == role
+        ]
+        lines.append(f"{'' if role == 'model' else f'{role} '}at other sizes: {'; '.join(found)}")
     return [f"{target.name}: {line}" for line in lines]
 
 

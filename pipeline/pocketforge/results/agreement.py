@@ -24,22 +24,21 @@ def compare_files(plan: Plan, outcome: Outcome) -> list[Agreement]:
 
     What verify wrote down is compared; nothing runs. A target whose verify did not end is left out.
     """
-    reference = outcome.result(plan.reference, Reference)
-    if reference is None:
-        return []
     pairs = [
         (one, other)
         for one, other in combinations(plan.lanes, 2)
         if _comparable(one, other) and {one.verify, other.verify} <= outcome.entries.keys()
     ]
-    compared = [_compare(plan, outcome, one, other, reference) for one, other in pairs]
+    compared = [_compare(plan, outcome, one, other) for one, other in pairs]
     return [each for each in compared if each is not None]
 
 
-def _compare(plan: Plan, outcome: Outcome, one: Lane, other: Lane, reference: Reference) -> Agreement | None:
+def _compare(plan: Plan, outcome: Outcome, one: Lane, other: Lane) -> Agreement | None:
     """None where the two have no output that could be compared."""
     from pocketforge.devices.outputs import paired
 
+    reference = outcome.result(one.reference, Reference)
+    assert reference is not None, "asked of lanes whose verify ended"
     names = [tensor.name for tensor in reference.outputs]
     spec = plan.spec(one.verify, VerifySpec)
     scales = _scales(one, outcome, names)
@@ -98,8 +97,8 @@ def _row(output: Output, reference: Output, scale: float | None, *, judged: int)
 
 
 def _comparable(one: Lane, other: Lane) -> bool:
-    if one.target.quantize.scheme != other.target.quantize.scheme:
-        return False
+    if one.target.quantize.scheme != other.target.quantize.scheme or one.reference != other.reference:
+        return False  # of other buckets: their samples have other sizes
     return one.quantize == other.quantize  # one step for both, or none for either
 
 

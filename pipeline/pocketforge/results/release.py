@@ -32,6 +32,7 @@ from pocketforge.records import (
     TargetRecord,
 )
 from pocketforge.results.output_folder import FAILED, RELEASE
+from pocketforge.results.sidecar_sizes import sizes_of
 from pocketforge.run.walk import Outcome
 from pocketforge.stats import PERCENTILES, percentile
 
@@ -53,7 +54,7 @@ def write_release(
     folder.mkdir()
     for lane, target in zip(plan.lanes, report.targets, strict=True):
         if target.artifacts:
-            sampled = files.read(outcome.entries[plan.data].files, Sampled)
+            sampled = files.read(outcome.entries[lane.data].files, Sampled)
             _write_target(Shipped(recipe, report, target, sampled), outcome.entries[lane.export].files, folder)
     _write_new(folder / SUMS, "".join(f"{a.sha256}  {a.path}\n" for a in _artifacts(report)).encode())
     return name
@@ -126,6 +127,7 @@ def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> di
         "weights": files.to_json(weights) if weights else {},
         "preprocessing": _preprocessing(shipped.sampled.preprocess, exported.inputs),
         "export": exported.facts,
+        **sizes_of(recipe, target, artifact.kind),
         "measured": files.to_json(measured) if measured else {},
         "latency_ms": [_latency(target, m) for m in report.measurements if is_model and _times(m, target)],
         "emulated": list(_emulated(target)) if is_model else [],

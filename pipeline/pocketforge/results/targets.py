@@ -79,6 +79,7 @@ def _facts(lane: Lane, told: _Told, why: WhyWrong | None) -> TargetFacts:
             known,
             runtimes=told.verified.runtimes,
             files=told.verified.files,
+            sizes=told.verified.sizes,
             kernels=judged_on(told.verified.kernels, told.on_devices),
         )
     return dataclasses.replace(known, why=why)

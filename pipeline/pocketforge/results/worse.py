@@ -14,10 +14,10 @@ def worse_than_float(
 ) -> Iterator[str]:
     """Quantized files that are bigger, or slower by more than their intervals, than the same runtime's fp32 file."""
     records = {target.name: target for target in targets}
-    floats = {(t.runtime, t.layout): t.name for t in recipe.targets if t.quantize.info.keeps_numbers}
+    floats = {(t.runtime, t.layout, t.bucket): t.name for t in recipe.targets if t.quantize.info.keeps_numbers}
     measured = {(m.target, m.metric, m.device): m for m in measurements}
     for target in recipe.targets:
-        sibling = floats.get((target.runtime, target.layout))
+        sibling = floats.get((target.runtime, target.layout, target.bucket))
         if sibling is None or target.quantize.info.keeps_numbers:
             continue
         left = ", ".join(records[target.name].facts.float_layers or ())

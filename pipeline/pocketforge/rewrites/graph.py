@@ -51,8 +51,20 @@ def first_input(node: Node) -> Node:
 
 
 def shape_of(node: object) -> tuple[int, ...]:
-    """Of the tensor that a node gives, as tracing found it; empty where it gives none."""
-    return tuple(int(n) for n in getattr(node.meta.get("val"), "shape", ())) if isinstance(node, Node) else ()
+    """Of the tensor that a node gives, as tracing found it; empty where it gives none. Of a size that varies the one
+    that was traced: `verify` runs the file at others."""
+    return tuple(map(_length, getattr(node.meta.get("val"), "shape", ()))) if isinstance(node, Node) else ()
+
+
+def has_open_sizes(node: object) -> bool:
+    """Whether sizes of the tensor that a node gives vary: what is made of it may not hold them as numbers."""
+    value = node.meta.get("val") if isinstance(node, Node) else None
+    return any(isinstance(length, torch.SymInt) for length in getattr(value, "shape", ()))
+
+
+def _length(length: int | torch.SymInt) -> int:
+    # int() of a size that varies would fix it.
+    return length if isinstance(length, int) else int(length.node.hint)
 
 
 def per_axis(value: Argument, axes: int) -> list[int]:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch.fx import Node
 
-from pocketforge.rewrites.graph import Editor, full_arguments, op_name, per_axis, shape_of
+from pocketforge.rewrites.graph import Editor, full_arguments, has_open_sizes, op_name, per_axis, shape_of
 
 aten = torch.ops.aten
 _MAX_POOLS = {1: aten.max_pool1d.default, 2: aten.max_pool2d.default}
@@ -28,7 +28,9 @@ def plain_max_pools(editor: Editor) -> None:
         source = node.args[0]
         before = shape_of(source)[-axes:]
         after = [b if n is None else int(n) for n, b in zip(node.args[1], before, strict=True)]  # type: ignore[arg-type]
-        if all(b % a == 0 for b, a in zip(before, after, strict=True)):
+        if max(after) == 1 and has_open_sizes(source):
+            pooled = editor.call(aten.amax.default, source, list(range(-axes, 0)), True, like=node)
+        elif all(b % a == 0 for b, a in zip(before, after, strict=True)):
             kernel = [b // a for b, a in zip(before, after, strict=True)]
             rest = ([0] * axes, [1] * axes, False)
             pooled = editor.call(_MAX_POOLS[axes], source, kernel, kernel, *rest, like=node)

@@ -28,6 +28,7 @@ from pocketforge.rewrites import (
     windows,
 )
 from pocketforge.rewrites.graph import Editor
+from pocketforge.rewrites.shapes import shapes_of
 
 # Who the graph is rewritten for: the quantizer, whose graph serves all runtimes; what folds batch norm into weights
 # that are then rounded or clustered; the exporter of a runtime.
@@ -111,14 +112,14 @@ def rewritten(program: ExportedProgram, reader: str) -> ExportedProgram:
 
     Raises StageFailed when it would compute something else than the program.
     """
-    module = program.module()
+    module, shapes = program.module(), shapes_of(program)
     if not rewrite(module, reader):
         return program
     example = tuple(program.example_inputs[0])
     check_same(program.module(), module, example)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own internals, nothing the user could act on
-        return torch.export.export(module, example, strict=False)
+        return torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
 
 
 def check_same(before: GraphModule, after: GraphModule, example: tuple[object, ...]) -> None:

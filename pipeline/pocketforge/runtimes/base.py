@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from pocketforge.errors import PluginFailed, PocketforgeError, ToolMissing
 from pocketforge.outcomes.tensors import TensorSpec as TensorSpec
 from pocketforge.recipe.schemes import SCHEMES, SchemeInfo
+from pocketforge.recipe.sizes import SizeRange
 from pocketforge.registries import RUNTIMES
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class ExportRequest:
         scheme: Of the target.
         encodings: The quantize step's folder where the program's weights are to be stored in another form than
             float32 (weight-only schemes, codebook); else None.
+        varying: Of each input the sizes that vary; () where none does. `example` is of one of them.
     """
 
     program: ExportedProgram
@@ -49,6 +51,16 @@ class ExportRequest:
     model_layout: str = "NCHW"
     scheme: str = "fp32"
     encodings: Path | None = None
+    varying: tuple[tuple[SizeRange, ...], ...] = ()
+
+    @property
+    def taken_shapes(self) -> list[tuple[int, ...]]:
+        """Of each input as PyTorch takes it, -1 for a size that varies."""
+        opened = [{each.axis for each in ranges} for ranges in self.varying or [()] * len(self.example)]
+        return [
+            tuple(-1 if axis in axes else int(length) for axis, length in enumerate(tensor.shape))
+            for tensor, axes in zip(self.example, opened, strict=True)
+        ]
 
     @property
     def moves_channels(self) -> bool:
@@ -134,12 +146,13 @@ def checked_result(result: object, runtime: str) -> ExportResult:
 
 
 def output_tensors(program: ExportedProgram, names: Sequence[str]) -> list[TensorSpec]:
-    """The program's outputs under `names`: shapes, batch first, and dtypes as PyTorch has them."""
+    """The program's outputs under `names`: shapes, batch first and -1 for a size that varies, and dtypes as PyTorch
+    has them."""
     specs = []
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     for name, output in zip(names, program.graph_signature.user_outputs, strict=True):
         value: torch.Tensor = values.get(str(output))
-        shape = tuple(int(n) for n in value.shape)
+        shape = tuple(n if isinstance(n, int) else -1 for n in value.shape)
         specs.append(TensorSpec(name, shape, str(value.dtype).removeprefix("torch.")))
     return specs
 

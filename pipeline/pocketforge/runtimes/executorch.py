@@ -46,10 +46,8 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     program = rewritten(request.program, EXECUTORCH_INT8 if request.is_int8 else EXECUTORCH)
     program = in_half(program) if request.is_half else program
     inputs = [
-        TensorSpec(
-            name, tuple(t.shape), str(t.dtype).removeprefix("torch."), request.file_layout if t.dim() == 4 else ""
-        )
-        for name, t in zip(request.input_names, request.example, strict=True)
+        TensorSpec(name, shape, str(t.dtype).removeprefix("torch."), request.file_layout if t.dim() == 4 else "")
+        for name, shape, t in zip(request.input_names, request.taken_shapes, request.example, strict=True)
     ]
     outputs = output_tensors(program, request.output_names)
     if request.io == "int8":
@@ -90,9 +88,15 @@ def _quantize_io(
 
 def _io(specs: list[TensorSpec]) -> list[dict[str, object]]:
     return [
-        {"name": s.name, **({"scale": s.scale, "zero_point": s.zero_point} if s.scale is not None else {})}
+        {"name": s.name, **_open(s), **({"scale": s.scale, "zero_point": s.zero_point} if s.scale is not None else {})}
         for s in specs
     ]
+
+
+def _open(spec: TensorSpec) -> dict[str, object]:
+    """Axes that vary: the format knows the largest lengths, and not that there are others."""
+    axes = [axis for axis, length in enumerate(spec.shape) if length == -1]
+    return {"open": axes} if axes else {}
 
 
 def _nodes(edge: EdgeProgramManager) -> LoweredNodes:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from pocketforge.errors import StageFailed
 from pocketforge.metrics import Array
 from pocketforge.quantization.encodings import load_encodings
 from pocketforge.rewrites.passes import ONNX, rewrite
+from pocketforge.rewrites.shapes import shapes_of
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
@@ -28,6 +30,7 @@ from pocketforge.runtimes.onnx_weights import INT4_OPSET, store_encodings, store
 from pocketforge.runtimes.stored_weights import unmatched_warning
 
 DEFAULT_OPSET = 20
+_WORD = re.compile(r"[A-Za-z_]\w*")
 
 # As in sessions/onnx.py: ONNX Runtime, which is imported below, is not to report a user's model to its maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -51,7 +54,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     # Not above: what else is here is also of use to who exports nothing, and the table takes seconds.
     from pocketforge.runtimes import onnx_functions  # noqa: F401
 
-    opset = _opset(request)
+    opset, shapes = _opset(request), shapes_of(request.program)
     module: torch.fx.GraphModule = request.program.module()
     if request.is_dynamic:
         drop_activation_quantization(module)
@@ -63,6 +66,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         opset_version=opset,
         input_names=list(request.input_names),
         output_names=list(request.output_names),
+        dynamic_shapes=shapes,
         verbose=False,
     )
     if program is None:
@@ -83,6 +87,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
                 value=json.dumps({name: asdict(levels) for name, levels in io_quantization.items()}, sort_keys=True),
             )
     _drop_build_traces(model)
+    _name_sizes(model.graph, request)
     path = out / "model.onnx"
     if request.is_weight_only or request.is_half:
         warnings = _write_small_weights(request, model, path)
@@ -96,8 +101,8 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     return ExportResult(
         files={"model": "model.onnx", "ort": "model.ort"},
         inputs=[
-            _spec(name, tuple(t.shape), str(t.dtype).removeprefix("torch."), io_quantization, request.file_layout)
-            for name, t in zip(request.input_names, request.example, strict=True)
+            _spec(name, shape, str(t.dtype).removeprefix("torch."), io_quantization, request.file_layout)
+            for name, shape, t in zip(request.input_names, request.taken_shapes, request.example, strict=True)
         ],
         outputs=[
             _spec(tensor.name, tensor.shape, tensor.dtype, io_quantization, "NCHW")
@@ -106,6 +111,20 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         facts={"opset": opset, "mobile_usability": mobile},
         warnings=warnings,
     )
+
+
+def _name_sizes(graph: onnx.GraphProto, request: ExportRequest) -> None:
+    """Sizes that vary have the recipe's names; in what follows from them, `_H` is how many steps H has."""
+    names: dict[str, str] = {}
+    for value, ranges in zip(graph.input, request.varying, strict=False):
+        dims = value.type.tensor_type.shape.dim
+        names |= {dims[each.axis].dim_param: each.name for each in ranges}
+        names |= {dims[each.axis].dim_param.rpartition("*")[2]: f"_{each.name}" for each in ranges if each.step > 1}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                known = names.get(dim.dim_param)
+                dim.dim_param = known or _WORD.sub(lambda word: names.get(word[0], word[0]), dim.dim_param)
 
 
 def _opset(request: ExportRequest) -> int:

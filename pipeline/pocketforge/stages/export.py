@@ -53,10 +53,11 @@ def exporters_words(error: Exception, request: ExportRequest, runtime: str) -> S
     """What an exporter raised, as the user shall see it: the innermost cause, the layer, what to try."""
     layer = layer_of(error, [*request.program.graph.nodes, *(request.unfolded.graph.nodes if request.unfolded else ())])
     others = ", ".join(name for name in RUNTIMES if name != runtime)
+    buckets = "give the target sizes = [[…], […]] (files of fixed shapes), " if request.varying else ""
     return StageFailed(
         f"{runtime} could not export the model{f', at {layer}' if layer else ''}: {first_line(error)}",
-        f"write {'this layer' if layer else 'what it names'} with other operators, or try another runtime ({others}); "
-        "the exporter's whole output is in the log",
+        f"{buckets}write {'this layer' if layer else 'what it names'} with other operators, or try another runtime "
+        f"({others}); the exporter's whole output is in the log",
     )
 
 
@@ -85,4 +86,5 @@ def load_request(inputs: Mapping[str, Path], spec: ExportSpec) -> ExportRequest:
         model_layout=spec.model_layout,
         scheme=spec.scheme,
         encodings=inputs["quantize"] if "quantize" in inputs and unfolded is None else None,
+        varying=reference.varying.inputs if reference.varying else (),
     )

@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 
 from pocketforge import events
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
+from pocketforge.measure.sized_samples import parts_at_sizes, write_graph_at_sizes
 from pocketforge.model.evaluate import with_states
 from pocketforge.outcomes import files
 from pocketforge.outcomes.layers import LayerStudy
@@ -37,6 +38,7 @@ from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.blame import layer_of
 from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import QUANTIZER, rewrite
+from pocketforge.rewrites.shapes import shapes_of
 from pocketforge.specs.quantize import QuantizeSpec
 from pocketforge.specs.sampling import Sampling
 
@@ -95,8 +97,9 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
 
     Writes what `write_converted` does, mixed also mixed.json. Weight-only schemes and codebooks write folded.pt2 (a
     float graph with the values that weights will have), weights.safetensors and weights.json (the form they are stored
-    in), outputs_0.npy and quantize.json. Raises StageFailed when nothing could be quantized or the quantizer fails,
-    ModelError for samples or overrides that do not fit.
+    in), outputs_0.npy and quantize.json. Where sizes of inputs vary, also what `write_graph_at_sizes` does. Raises
+    StageFailed when nothing could be quantized or the quantizer fails, ModelError for samples or overrides that do not
+    fit.
     """
     torch.set_num_threads(1)
     program = graph_files.load(inputs["reference"] / "model.pt2")
@@ -106,6 +109,8 @@ def run(inputs: Mapping[str, Path], spec: QuantizeSpec, out: Path, emit: events.
         with SCHEMES.calling(scheme, place, ours=(Exception,)):
             make: Make = resolve_name(place)
             quantized = make(Run(program, spec, inputs, out, emit))
+            # Read again: what exporters get is what is stored.
+            write_graph_at_sizes(lambda: graph_files.load(out / "folded.pt2").module(), inputs["reference"], out)
     except (PocketforgeError, OSError, MemoryError):
         raise
     except Exception as error:  # torchao and the quantizer raise many kinds of their own
@@ -122,6 +127,7 @@ def make_int8(run: Run) -> Quantized:
     """Integers in layers that an int8 kernel takes: by the scheme and its overrides, or by measurement (mixed)."""
     program, quantize, emit = run.program, run.quantize, run.emit
     check_recurrent(program, quantize.scheme)
+    shapes = shapes_of(program)
     sequence = run.sequence
     samples = calibration_samples(run.inputs["data"], quantize, sequence.steps if sequence else 1)
     if sequence is not None:
@@ -138,7 +144,7 @@ def make_int8(run: Run) -> Quantized:
         emit(0.5, "equalizing layers")
         merged = fold_batch_norm(program)
         equalized = equalize(merged, samples)
-        program = torch.export.export(merged, program.example_inputs[0])
+        program = torch.export.export(merged, program.example_inputs[0])  # of fixed sizes: recipe/size_rules.py
     schemes = chosen.schemes if chosen else None
     graphs = quantize_graph(
         program,
@@ -147,6 +153,7 @@ def make_int8(run: Run) -> Quantized:
         schemes=schemes,
         progress=lambda f: emit(0.5 + 0.1 * f, "calibrating"),
         sequence=sequence,
+        at_sizes=parts_at_sizes(run.inputs["reference"], samples),
     )
     if "bias_correction" in quantize.repairs:
         emit(0.6, "correcting biases")
@@ -162,7 +169,7 @@ def make_int8(run: Run) -> Quantized:
     )
     emit(0.7, "converting")
     example = program.example_inputs[0]
-    return write_converted(graphs, example, quantize, run.inputs["data"], run.out, run.evaluating, notes)
+    return write_converted(graphs, example, quantize, run.inputs["data"], run.out, run.evaluating, notes, shapes)
 
 
 def check_recurrent(program: ExportedProgram, scheme: str) -> None:

@@ -22,12 +22,14 @@ from pocketforge.data.official_splits import some
 from pocketforge.data.sequences import stored_shape
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve, resolver
+from pocketforge.measure.sized_samples import varying_sizes, write_model_at_sizes
 from pocketforge.metrics import Array, last_of_each
 from pocketforge.model import load
 from pocketforge.model.evaluate import evaluate, one_sample
 from pocketforge.model.kept import only_outputs
 from pocketforge.model.lazy import settle
 from pocketforge.model.programs import by_place
+from pocketforge.model.sizes import for_call, open_axes, shapes_told, traced_for_sizes
 from pocketforge.model.structure import OutputPath, check_distinct, leaves, names_of
 from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
@@ -59,6 +61,8 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
     sequence = sequence_of(spec.inputs, names, data.steps)
     check_states(traced.program, sequence, names)
     torch.export.save(traced.program, out / "model.pt2")
+    varying = varying_sizes([each.varying for each in spec.inputs], open_axes(traced.program))
+    write_model_at_sizes(varying, traced.program.module(), load_samples(inputs["data"], "eval"), out)
     emit(0.2, "running the eval samples")
     outputs = evaluate(
         traced.program.module(),
@@ -91,6 +95,7 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         sequence=sequence,
         scores=scores,
         kept=kept,
+        varying=varying,
     )
     files.write(out, reference)
     emit(1.0, _summary(spec.metric, scores))
@@ -176,7 +181,8 @@ def _without_dropped(
         return traced, names, ()
     example = tuple(traced.program.example_inputs[0])
     kept = [position for position, name in enumerate(names) if name not in spec.dropped]
-    program = only_outputs(traced.program, kept)
+    shapes = for_call(traced.program.module(), shapes_told([each.varying for each in spec.inputs]))
+    program = only_outputs(traced.program, kept, shapes)
     graph = program.module()
     smaller_model = dataclasses.replace(
         traced,
@@ -236,7 +242,7 @@ def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) 
     example = telling_inputs(example, _samples(inputs["data"]))
     settle(module, example, spec.model.seed)
     check_finite(module.state_dict(), definition)
-    graph = load.traced(module, example)
+    graph = traced_for_sizes(module, example, spec.inputs)
     weights = checkpoint.weights and WeightsRead(**{**checkpoint.weights, "done": tuple(checkpoint.weights["done"])})
     return Traced(
         program=graph.program,

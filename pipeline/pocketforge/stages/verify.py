@@ -18,6 +18,7 @@ from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.outputs import named_outputs
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
+from pocketforge.measure.at_sizes import TriedSizes
 from pocketforge.measure.file_checks import (
     Truth,
     check,
@@ -37,7 +38,7 @@ from pocketforge.outcomes.data import Sampled, layouts_of
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
-from pocketforge.outcomes.verify import FileCheck, Measured, Verified, named, verdict
+from pocketforge.outcomes.verify import AtSize, FileCheck, Measured, Verified, named, verdict
 from pocketforge.recipe.limits import Limits, verify_limits
 from pocketforge.specs.verify import VerifySpec
 
@@ -58,10 +59,14 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
     measured: dict[str, Measured] = {}
     runtimes: dict[str, str] = {}
     outputs: tuple[TensorSpec, ...] = ()
+    tried = TriedSizes(reference.varying, inputs["reference"], inputs.get("quantize"), names)
+    at_sizes: list[AtSize] = []
     for position, (role, name) in enumerate(sorted(exported.files.items())):
         emit(position / (len(exported.files) + 1), f"running {name}")
-        answer, answered = run_file(inputs, spec.runtime, name, out / role, reference.sequence)
+        further = tried.samples(out / role)
+        answer, answered = run_file(inputs, spec.runtime, name, out / role, reference.sequence, further=further)
         measured[role] = measure(answered, truth)
+        at_sizes += tried.measure(role, out / role, answer.outputs, truth)
         of_file = [
             *check_contract(answer, exported),
             *check_weights(inputs["export"] / name, spec.scheme, inputs.get("quantize")),
@@ -71,6 +76,7 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
         runtimes[answer.runtime] = "works"
         if role == "model":
             outputs = answer.outputs
+    checks += tried.check(at_sizes, limits)
     if spec.legacy:
         emit(0.8, "running it in tflite-runtime")
         required = spec.limits.tflite_runtime == "require"
@@ -79,7 +85,7 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
         runtimes[NAME] = older.state
         measured |= {"legacy": older.measured} if older.measured else {}
         checks += older.checks if required else ()
-    files.write(out, Verified(measured, runtimes, limits, tuple(checks), kernels_here(), outputs))
+    files.write(out, Verified(measured, runtimes, limits, tuple(checks), kernels_here(), outputs, tuple(at_sizes)))
     passed = verdict(checks)
     files.write(out, passed)
     emit(1.0, summary(measured["model"]) + (f", {len(passed.reasons)} checks failed" if passed.reasons else ""))
@@ -122,6 +128,11 @@ def check_layouts(promised: Iterable[TensorSpec], data: Path) -> list[FileCheck]
             continue
         channels, height, width = sample
         shapes = {"NCHW": (1, channels, height, width), "NHWC": (1, height, width, channels)}
-        found = next((name for name, shape in shapes.items() if shape == tensor.shape), "another shape")
+        found = next((name for name, shape in shapes.items() if _fits(shape, tensor.shape)), "another shape")
         checks.append(check("layout", tensor.layout, found, tensor.layout == found))
     return checks
+
+
+def _fits(shape: tuple[int, ...], promised: tuple[int, ...]) -> bool:
+    """Whether a promised shape, with -1 for a size that varies, is a sample's."""
+    return len(shape) == len(promised) and all(p in (-1, n) for n, p in zip(shape, promised, strict=True))

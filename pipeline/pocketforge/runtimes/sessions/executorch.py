@@ -70,8 +70,10 @@ def describe(tensor, known, side, index):
     # torch's ScalarType numbers
     dtypes = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 6: "float32", 11: "bool"}
     named = known.get(side, [])
-    return {"name": "", "shape": list(tensor.sizes()), "dtype": dtypes.get(tensor.dtype(), str(tensor.dtype())),
-            **(named[index] if index < len(named) else {})}  # fmt: skip
+    own = dict(named[index]) if index < len(named) else {}
+    opened = own.pop("open", ())  # the file has the largest lengths there
+    shape = [None if axis in opened else length for axis, length in enumerate(tensor.sizes())]
+    return {"name": "", "shape": shape, "dtype": dtypes.get(tensor.dtype(), str(tensor.dtype())), **own}
 
 
 def open_session(path, threads):
