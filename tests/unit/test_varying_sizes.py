@@ -172,11 +172,11 @@ def test_buckets_of_one_size_share_their_samples_and_their_trace() -> None:
         ('{ type = "resize", size = [96, 96] }', [{"size": (64, 32)}]),
         (
             '{ type = "resize", longest = 96 }, { type = "pad", size = [96, 96] }',
-            [{"longest": 64}, {"size": (64, 32)}],
+            [{"longest": 0, "fit": (64, 32)}, {"size": (64, 32)}],
         ),
         (
             '{ type = "resize", shorter = 120 }, { type = "center_crop", size = [96, 96] }',
-            [{"shorter": 40}, {"size": (64, 32)}],
+            [{"shorter": 80}, {"size": (64, 32)}],
         ),
         ('{ type = "resize", fit = [96, 96] }, { type = "pad", size = [96, 96] }', [{"fit": (64, 32)}, {}]),
     ],

@@ -50,11 +50,11 @@ def _list_at(steps: InputSteps, before: InputSpec, after: InputSpec) -> InputSte
             for key in ("size", "fit"):
                 new |= {key: (high, wide)} if getattr(step, key, ()) == (height, width) else {}
             changed = changed or bool(new)
-            if getattr(step, "longest", 0) == max(height, width):
-                new["longest"] = max(high, wide)
-            # A crop follows, whose share of the image stays what it was.
+            if getattr(step, "longest", 0) == height == width:  # a letterbox, which a bucket's other sides are one too
+                new |= {"longest": 0, "fit": (high, wide)}
+            # A crop follows: in both directions there has to be as much as it takes, of any image.
             if shorter := getattr(step, "shorter", 0):
-                new["shorter"] = max(1, round(shorter * min(high, wide) / min(height, width)))
+                new["shorter"] = max(1, round(shorter * max(high / height, wide / width)))
         elif len(lengths) == _SOUND:
             for key in ("length", "max_length"):
                 new |= {key: lengths[old]} if (old := getattr(step, key, 0)) in lengths else {}
