@@ -418,7 +418,7 @@ def test_boxes_of_a_drawn_rectangle_stay_on_it(steps: list[Step], shape: tuple[i
         if seen[2] - seen[0] < 3 or seen[3] - seen[1] < 3:
             return  # too little of it is left to see its edges
         rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
-        # Half a pixel, and one more for each resize, whose filter blurs the edge; enlarging enlarges what was off before.
+        # Half a pixel, and one more for each resize, whose filter blurs; enlarging enlarges what was off before.
         before, sides = sides, np.tile([x2 - x1, y2 - y1], 2)
         allowed = allowed * np.maximum(sides / before, 1) + isinstance(steps[count - 1], Resize)
         drawn = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
