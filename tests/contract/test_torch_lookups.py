@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections import abc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
+from torch import _ops, nn  # noqa: E402, PLC2701 - no public name
 from torch._export import utils  # noqa: E402, PLC2701 - no public name
 from torch._export.serde import schema, serialize  # noqa: E402, PLC2701 - no public name
 from torch.fx.traceback import NodeSource  # noqa: E402
@@ -116,10 +117,17 @@ def test_notes_of_where_nodes_come_from_are_torchs(monkeypatch):
     assert ours == ancestry() and all(ours)
 
 
+def test_annotations_of_torchs_operators_are_made_once():
+    hint = _ops.Callable[_ops._P, _ops._T]
+    assert hint is _ops.Callable[_ops._P, _ops._T] and typing.get_origin(hint) is abc.Callable
+    assert isinstance(torch.relu, _ops.Callable) and not isinstance(1, _ops.Callable)
+
+
 def test_the_table_of_onnx_functions_is_the_exporters_own():
     import onnxscript
     from torch.onnx._internal._lazy_import import onnxscript_apis  # noqa: PLC2701 - no public name
     from torch.onnx._internal.exporter import _registration as registry  # noqa: PLC2701 - no public name
+    from torch.onnx._internal.exporter import _schemas  # noqa: PLC2701 - no public name
 
     import pocketforge.runtimes.onnx_functions  # noqa: F401  changes the registry
 
@@ -129,6 +137,13 @@ def test_the_table_of_onnx_functions_is_the_exporters_own():
     parsed = registry.onnxscript_apis.get_torchlib_ops()
     traced = [f.function for f in parsed if isinstance(f.function, onnxscript.TracedOnnxFunction)]
     assert {f.function_ir.domain for f in traced[:20]} == {f.opset.domain for f in traced[:20]}
+    # Worked out once, signatures are what torch works out.
+    torchs_own = _schemas.op_signature_from_function.__wrapped__
+    pairs = [pair for name in ours for pair in zip(ours[name], again[name], strict=True)]
+    assert all(one.signature is other.signature for one, other in pairs)
+    traced = [one for one, _ in pairs if isinstance(one.onnx_function, onnxscript.TracedOnnxFunction)]
+    for each in traced[:20]:
+        assert repr(each.signature) == repr(torchs_own(each.onnx_function, "__traced", each.onnx_function.__name__))
     name = next(iter(ours))
     ours[name].clear()
     assert again[name] and registry.ONNXRegistry.from_torchlib().functions[name]

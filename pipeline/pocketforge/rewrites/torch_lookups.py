@@ -7,18 +7,23 @@
   first time on, unless another was registered since: that is still looked at.
 - Each pass over a graph notes for each node of which it was made, with a copy of all that was noted before: the more
   passes, the longer. A note is not changed by anybody once it is written: the list is copied, its notes are not.
+- Each decomposition gives some five hundred operators a dozen kernels in Python each, and each time the annotations of
+  the function that takes one are made anew: a twentieth of an export. typing's Callable[…] is made once, that of
+  collections.abc each time.
 
-A torch that does neither in these places fails here, at import: then there is nothing to remember.
+A torch that does none of these in these places fails here, at import: then there is nothing to remember.
 """
 
 from __future__ import annotations
 
 import functools
 import typing
+from collections import abc
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 
 import torch
+from torch import _ops  # noqa: PLC2701 - no public name
 from torch._export import utils  # noqa: PLC2701 - no public name
 from torch._export.serde import schema, serialize  # noqa: PLC2701 - no public name
 from torch.fx.traceback import NodeSource
@@ -63,6 +68,9 @@ utils._materialize_cpp_cia_ops = once_for_all_registered(
     utils._materialize_cpp_cia_ops,
     functools.partial(torch._C._dispatch_get_registrations_for_dispatch_key, MADE_OF_OTHERS),
 )
+if _ops.Callable is not abc.Callable:
+    raise ImportError("torch._ops has its Callable from elsewhere: see rewrites/torch_lookups.py")
+_ops.Callable = typing.Callable
 
 
 def _itself(note: NodeSource, _memo: dict[int, object]) -> NodeSource:

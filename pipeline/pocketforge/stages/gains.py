@@ -35,7 +35,7 @@ from pocketforge.pruning.unstructured import measure_zeros
 from pocketforge.specs.gains import GainsSpec
 from pocketforge.stats import ratio_interval
 from pocketforge.training.batches import Batch, Inputs
-from pocketforge.training.judge import mean_loss, top1
+from pocketforge.training.judge import loss_and_top1, mean_loss
 from pocketforge.training.losses import task_loss
 
 Ratio = tuple[float, float, float]
@@ -104,6 +104,10 @@ def describe(checkpoint: surgery.Checkpoint, example: Inputs, batches: Sequence[
         weights, packed = Path(scratch, "weights.safetensors"), Path(scratch, "packed.safetensors")
         save_weights(module, weights)
         sizes = encode(weights, packed)
+    loss = task_loss(task)
+    judged = (
+        loss_and_top1(module, batches, loss) if task == "classification" else (mean_loss(module, batches, loss), None)
+    )
     return State(
         label="",
         timed=False,
@@ -115,9 +119,9 @@ def describe(checkpoint: surgery.Checkpoint, example: Inputs, batches: Sequence[
         weights_gzip_bytes=sizes.gzip_bytes,
         sparse_bytes=sizes.sparse_bytes,
         sparse_gzip_bytes=sizes.sparse_gzip_bytes,
-        loss=mean_loss(module, batches, task_loss(task)),
+        loss=judged[0],
         runtimes={},
-        accuracy_top1=top1(module, batches) if task == "classification" else None,
+        accuracy_top1=judged[1],
     )
 
 

@@ -34,6 +34,18 @@ def mean_loss(module: nn.Module, batches: Iterable[Batch], loss: Loss) -> float:
     return total / samples
 
 
+def loss_and_top1(module: nn.Module, batches: Iterable[Batch], loss: Loss) -> tuple[float, float]:
+    """`mean_loss` and `top1` of a classifier, each sample computed once. Raises ModelError as `top1`."""
+    total, right, samples = 0.0, 0, 0
+    with _judging(module):
+        for inputs, targets in batches:
+            outputs = module(*inputs)
+            total += float(loss(outputs, targets)) * len(targets)
+            right += int((checked_outputs(outputs, targets, "classification").argmax(1) == targets).sum())
+            samples += len(targets)
+    return total / samples, right / samples
+
+
 @contextmanager
 def _judging(model: Callable[..., object]) -> Iterator[None]:
     switched = model if isinstance(model, nn.Module) and model.training else None
