@@ -30,6 +30,7 @@ LONG_PHONES = ("tests/phone/test_phone_builds.py", "tests/phone/test_phone_model
 # They import the toolchains into the worker itself, 25 CPU s: one worker does so, not each.
 IN_PROCESS = (
     "tests/contract/",
+    "tests/e2e/test_describe_files.py",
     "tests/e2e/test_dynamic_int8.py",
     "tests/e2e/test_qat_files.py",
     "tests/e2e/test_weight_only.py",

@@ -52,6 +52,7 @@ _TRACE = (
     "safetensors.torch",
     "torch.utils.flop_counter",
     "pocketforge.rewrites.torch_lookups",
+    "pocketforge.rewrites.first_trace",
 )
 
 STAGES: dict[str, StageInfo] = {
@@ -403,7 +404,16 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         run_libraries=("onnxruntime",),
         title="ONNX Runtime",
         extra="onnx",
-        preload=("onnx", "onnxscript", "torch.onnx", "pocketforge.runtimes.onnx_functions"),
+        # The exporter before ONNX Runtime's own tools: it says that nothing is reported.
+        preload=(
+            "onnx",
+            "onnxscript",
+            "torch.onnx",
+            "pocketforge.runtimes.onnx_functions",
+            "pocketforge.runtimes.onnx",
+            "onnxruntime.tools.convert_onnx_models_to_ort",
+            "onnxruntime.tools.mobile_helpers.usability_checker",
+        ),
         beside=("ort",),
         io=("float32", "int8", "uint8"),
         target_keys=("opset",),

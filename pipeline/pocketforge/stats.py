@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from bisect import bisect_left, bisect_right
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
@@ -88,18 +88,24 @@ def effective_count(samples: Sequence[float]) -> float:
     # Ranks, not values: one long outlier would otherwise drown the correlation.
     ranks = _ranks(samples)
     mean = fmean(ranks)
-    spread = sum((r - mean) ** 2 for r in ranks)
+    apart = [rank - mean for rank in ranks]
+    spread: float = sum(map(operator.mul, apart, apart))
     if spread == 0:
         return float(n)
-    lag1 = sum((ranks[i] - mean) * (ranks[i + 1] - mean) for i in range(n - 1)) / spread
+    lag1: float = sum(map(operator.mul, apart, apart[1:])) / spread
     lag1 = min(max(lag1, 0.0), 0.99)
     return max(2.0, n * (1 - lag1) / (1 + lag1))
 
 
 def _ranks(samples: Sequence[float]) -> list[float]:
     """Each sample's place in order; equal ones (a coarse clock's) share the mean of their places."""
-    ordered = sorted(samples)
-    return [(bisect_left(ordered, s) + bisect_right(ordered, s) - 1) / 2 for s in samples]
+    places: dict[float, float] = {}
+    below = 0
+    for value, alike in itertools.groupby(sorted(samples)):
+        count = len(tuple(alike))
+        places[value] = below + (count - 1) / 2
+        below += count
+    return [places[sample] for sample in samples]
 
 
 def percentile_interval(samples: Sequence[float], name: str, confidence: float = 0.95) -> Interval:

@@ -18,6 +18,7 @@ from pocketforge.pruning import channels
 from pocketforge.pruning.base import Subject
 from pocketforge.recipe.compress import PruneChannels
 from pocketforge.stages.gains import find_flags
+from pocketforge.training.judge import loss_and_top1, mean_loss, top1
 
 # The toolchains deprecate parts of each other.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -90,3 +91,12 @@ def test_a_layer_that_really_got_faster_is_not_blamed(tmp_path: Path) -> None:
     nets = [nn.Sequential(nn.Linear(1024, n), nn.ReLU(), nn.Linear(n, 8)).eval() for n in (8192, 128)]
     blamed = find_slow_layers(nets[0], nets[1], (torch.randn(1, 1024),), "onnx", tmp_path)
     assert "0" not in {layer.name for layer in blamed}
+
+
+def test_one_look_at_the_samples_says_what_two_say() -> None:
+    torch.manual_seed(0)
+    net, loss = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)), nn.functional.cross_entropy
+    batches = [((torch.randn(count, 3),), torch.randint(0, 2, (count,))) for count in (50, 7)]
+    found = loss_and_top1(net, batches, loss)
+    assert found == (mean_loss(net, batches, loss), top1(net, batches)) and 0 < found[1] < 1
+    assert net.training

@@ -139,19 +139,29 @@ def test_a_flag_is_a_warning_in_words(built: Compressed, tmp_path: Path) -> None
     assert "drop_layers: 50% fewer MACs, but no less time in onnx: × 1.00 (95 % 0.90 to 1.10)" in report.warnings
 
 
-def test_three_lines_of_python_load_the_model(built: Compressed, tmp_path: Path) -> None:
-    moved = shutil.copytree(built.out / "checkpoint", tmp_path / "anywhere")
+@pytest.fixture(scope="module")
+def elsewhere(built: Compressed, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The checkpoint in a program of its own: loaded as the guide says, then saved again in this folder's `again`.
+    And what the program says."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    moved = shutil.copytree(built.out / "checkpoint", folder / "anywhere")
     data = next(p for p in (built.cache / "v1" / "entries").rglob("eval_0.npy"))
-    np.save(tmp_path / "x.npy", np.load(data)[:32])
+    np.save(folder / "x.npy", np.load(data)[:32])
     guide = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     assert len([line for line in lines.splitlines() if line]) == 3
     script = f"""
 import numpy, sys, torch
-x = torch.from_numpy(numpy.load({str(tmp_path / "x.npy")!r}))
+x = torch.from_numpy(numpy.load({str(folder / "x.npy")!r}))
 {lines.replace("build/digits/checkpoint", str(moved))}
 print(answer.argmax(1).tolist())
 assert "torch_pruning" not in sys.modules
+
+from pocketforge.files import resolver
+from pathlib import Path
+from pocketforge.model.surgery import load_checkpoint, save_checkpoint
+checkpoint = Path({str(built.out / "checkpoint")!r})
+save_checkpoint(load_checkpoint(checkpoint), Path({str(folder / "again")!r}), resolver(checkpoint))
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -161,27 +171,24 @@ assert "torch_pruning" not in sys.modules
         env={**os.environ, "PYTHONPATH": SOURCES},
     )
     assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_three_lines_of_python_load_the_model(built: Compressed, elsewhere: tuple[Path, str]) -> None:
     outputs = next(
         p for p in (built.cache / "v1" / "entries").rglob("outputs_0.npy") if (p.parent / "model.pt2").exists()
     )
-    assert json.loads(done.stdout) == np.load(outputs)[:32].argmax(1).tolist()
+    assert json.loads(elsewhere[1]) == np.load(outputs)[:32].argmax(1).tolist()
 
 
-def test_saved_again_it_is_the_same_bytes(built: Compressed, tmp_path: Path) -> None:
-    script = f"""
-from pocketforge.files import resolver
-from pathlib import Path
-from pocketforge.model.surgery import load_checkpoint, save_checkpoint
-folder = Path({str(built.out / "checkpoint")!r})
-save_checkpoint(load_checkpoint(folder), Path({str(tmp_path / "again")!r}), resolver(folder))
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": SOURCES})
-    names = sorted(p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file())
+def test_saved_again_it_is_the_same_bytes(built: Compressed, elsewhere: tuple[Path, str]) -> None:
+    again = elsewhere[0] / "again"
+    names = sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     wanted = built.out / "checkpoint"
     assert names == sorted(p.relative_to(wanted) for p in wanted.rglob("*") if p.is_file())
     assert {"checkpoint.json", "model.safetensors", "masks.safetensors", "definition/model.py"} == set(map(str, names))
     for name in names:
-        assert (wanted / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+        assert (wanted / name).read_bytes() == (again / name).read_bytes(), name
 
 
 def test_model_show_reads_a_checkpoint(built: Compressed) -> None:

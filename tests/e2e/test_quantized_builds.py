@@ -134,20 +134,16 @@ def test_a_build_explains_a_file_that_verify_rejects(built: tuple[Path, Any]) ->
     """Nothing is made again but the verify, by another limit, and what explains it."""
     folder = built[0]
     text = (folder / "recipe.toml").read_text("utf-8")
-    first = text.index("[[target]]")
-    target = """[[target]]
-name = "static_onnx"
-runtime = "onnx"
-quantize = { scheme = "static_int8" }
-verify = { min_sqnr_db = 90 }
-
-"""
-    (folder / "strict.toml").write_text(text[:first] + target + text[text.index("[[device]]") :], encoding="utf-8")
+    target = 'name = "static_onnx"\nruntime = "onnx"\nquantize = { scheme = "static_int8" }\n'
+    assert text.count(target) == 1
+    (folder / "strict.toml").write_text(text.replace(target, f"{target}verify = {{ min_sqnr_db = 90 }}\n"), "utf-8")
     done = in_process("build", "strict.toml", "--out", "strict", cache=folder / "cache", cwd=folder)
     assert done.code == 1, done.stderr[-3000:]
     report = json.loads((folder / "strict" / "report.json").read_text("utf-8"))
-    (found,) = report["targets"]
-    assert found["status"] == "wrong" and report["verdict"] == "FAIL"
+    (found,) = (target for target in report["targets"] if target["status"] != "built")
+    assert found["name"] == "static_onnx" and found["status"] == "wrong" and report["verdict"] == "FAIL"
+    made = [(step["stage"], step["lane"]) for step in report["steps"] if step["status"] not in ("reused", "skipped")]
+    assert made == [("verify", "static_onnx")], made
     why = found["facts"]["why"]
     assert "prepared" in why["sentence"] and why["sentence"] in done.stdout
     told = json.loads((folder / "strict" / why["path"]).read_text("utf-8"))

@@ -128,6 +128,15 @@ def problems(report: Any) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in found]
 
 
+def shortened(report: Any) -> Any:
+    """With three samples of each measurement: of the 41,000 in the report itself the schema is asked once, and says the
+    same each time, for .4 CPU s."""
+    if isinstance(report, dict):
+        return {key: each[:3] if key == "samples" and isinstance(each, list) else shortened(each)
+                for key, each in report.items()}  # fmt: skip
+    return [shortened(each) for each in report] if isinstance(report, list) else report
+
+
 def entry_files(cache: Path, report: Any, stage: str, target: str) -> Path:
     """The folder of the stored result of a target's step."""
     key = one([s["key"] for s in report["steps"] if s["stage"] == stage and target in s["lane"].split("+")])
@@ -145,6 +154,13 @@ def pocketforge(pytestconfig: pytest.Config) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def report(release) -> Any:
     return release.report
+
+
+@pytest.fixture(scope="session")
+def brief_report(report) -> Any:
+    found = shortened(report)
+    assert problems(found) == []
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -249,13 +265,13 @@ def test_the_report_reads_back(report):
     ],
     ids=lambda v: ".".join(map(str, v)) if isinstance(v, tuple) else None,
 )
-def test_the_schema_refuses_other_reports(report, path, value):
-    changed = copy.deepcopy(report)
+def test_the_schema_refuses_other_reports(brief_report, path, value):
+    changed = copy.deepcopy(brief_report)
     place = changed
     for step in path[:-1]:
         place = place[step]
     place[path[-1]] = value
-    assert problems(changed)
+    assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(changed)
 
 
 # The release folder
@@ -526,7 +542,7 @@ def test_building_again_does_nothing(release, shipped, report, pocketforge, tmp_
     again = done.json()
     assert {s["status"] for s in again["steps"]} == {"reused"}
     assert [s["key"] for s in again["steps"]] == [s["key"] for s in report["steps"]]
-    assert again["measurements"] == report["measurements"] and problems(again) == []
+    assert again["measurements"] == report["measurements"] and problems(shortened(again)) == []
     assert contents(tmp_path / "out" / "release") == contents(shipped)
     assert not list((tmp_path / "out").rglob("*.log"))
     assert wall_s < cold_s / 10  # of the same machine: how fast it is does not matter
@@ -557,8 +573,9 @@ def test_a_budget_runs_nothing_but_the_gate(release, report, copied, tmp_path):
 
     def build(*options: str) -> Any:
         done = in_process("build", file, "--out", out, "--json", *options, cache=cache, cwd=tmp_path)
-        assert problems(done.json()) == []
-        assert {s["status"] for s in done.json()["steps"]} == {"reused"}
+        again = done.json()
+        assert problems(shortened(again)) == [] and again["measurements"] == report["measurements"]
+        assert {s["status"] for s in again["steps"]} == {"reused"}
         return done
 
     assert build().code == 0 and (out / "release" / "SHA256SUMS").is_file()

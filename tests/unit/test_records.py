@@ -13,6 +13,7 @@ from how_measured import in_processes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketforge.files import indented_json
 from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.recipe import Budget
 from pocketforge.records import (
@@ -141,6 +142,18 @@ def test_a_report_that_holds_something_unknown_is_refused(path: list[Any]) -> No
     place["surprise"] = 1
     with pytest.raises(ValueError, match="not a whole report"):
         Report.from_json(data)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda part: st.lists(part) | st.dictionaries(st.text(), part) | st.lists(st.floats(-1, 1)),
+        max_leaves=20,
+    ),
+    st.integers(1, 3),
+)
+def test_json_of_a_report_is_pythons_own(value: object, indent: int) -> None:
+    assert indented_json(value, indent) == json.dumps(value, indent=indent, sort_keys=True, allow_nan=False)
 
 
 NOT_FINITE = [math.nan, math.inf, -math.inf]

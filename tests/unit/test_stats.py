@@ -114,6 +114,14 @@ def test_an_effective_count_is_at_most_the_count(samples: list[float]) -> None:
     assert min(len(samples), 2) <= effective_count(samples) <= len(samples)
 
 
+@given(st.lists(st.integers(0, 9), min_size=3, max_size=40))
+def test_an_effective_count_is_of_the_correlation_of_neighbouring_ranks(samples: list[int]) -> None:
+    ranks = np.array([np.mean([place for place, s in enumerate(sorted(samples)) if s == each]) for each in samples])
+    apart = ranks - ranks.mean()
+    lag1 = min(max((apart[:-1] @ apart[1:]) / (apart @ apart), 0.0), 0.99) if apart.any() else 0.0
+    assert effective_count(samples) == max(2.0, len(samples) * (1 - lag1) / (1 + lag1))
+
+
 def test_independent_samples_count_nearly_in_full_and_drifting_ones_hardly() -> None:
     assert effective_count(lognormal(1000)) > 850
     assert effective_count(autocorrelated(1000, 0.9)) == pytest.approx(1000 * 0.1 / 1.9, rel=0.5)

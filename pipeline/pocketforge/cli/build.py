@@ -12,10 +12,10 @@ from pocketforge.cli.options import (
     default_out,
     echo,
     echo_error,
+    echo_lines,
     jobs_option,
     json_option,
     out_option,
-    print_json,
     progress_option,
     recipe_argument,
 )
@@ -67,7 +67,9 @@ def command(
             emit=emit,
         )
     if as_json:
-        print_json(built.report.to_json())
+        from pocketforge.report.as_json import write
+
+        echo_lines(write(built.report))
     else:
         from pocketforge.report.terminal import show_report
 

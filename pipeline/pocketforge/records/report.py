@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from pocketforge.files import not_finite
+from pocketforge.files import indented_json, not_finite
 from pocketforge.outcomes import files
 from pocketforge.records.measured import GateResult, Measurement
 from pocketforge.records.model import Agreement, Compression, Reference
@@ -100,10 +99,13 @@ class Report:
         """The same as text, without the newline at its end. Raises ValueError, with the place, for NaN and infinities:
         JSON has none, so whoever measured has to say it otherwise."""
         content = self.to_json()
-        place = not_finite(content, "report")
-        if place is not None:
-            raise ValueError(f"{place} is NaN or infinite, which no report can hold")
-        return json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+        try:
+            return indented_json(content, indent=1)
+        except ValueError as error:
+            place = not_finite(content, "report")
+            if place is None:
+                raise
+            raise ValueError(f"{place} is NaN or infinite, which no report can hold") from error
 
     @classmethod
     def from_json(cls, data: object) -> Report:

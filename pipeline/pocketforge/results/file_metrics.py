@@ -39,6 +39,8 @@ def finite(value: object, what: str, hint: str) -> float:
     Raises PluginFailed for anything else (text of digits, an array of one number, None, what has no size): a budget
     would be judged by a guess.
     """
+    if type(value) is float and math.isfinite(value):  # as each of thousands of samples is
+        return value
     number: float | None = None
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:

@@ -117,7 +117,8 @@ def _of_device(lane: Lane, model: Artifact, device: str, value: Value) -> _Taken
         raise PluginFailed(f"{what} is of another file than that of {lane.target.name}: {found}", HINT)
     if not isinstance(value.samples, Iterable):
         raise PluginFailed(f"{what}: samples must be numbers, found {value.samples!r}", HINT)
-    samples = tuple(finite(sample, f"{what}: a sample", HINT) for sample in value.samples)
+    a_sample = f"{what}: a sample"
+    samples = tuple(finite(sample, a_sample, HINT) for sample in value.samples)
     if value.metric == "latency_ms" and not samples:
         raise PluginFailed(f"{what} has no samples: nothing tells how sure it is", HINT)
     how = structured({"how": value.how}, _Told, whose).how

@@ -42,7 +42,7 @@ from pocketforge.pruning.unstructured import measure_zeros
 from pocketforge.specs.gains import GainsSpec
 from pocketforge.stats import ratio_interval
 from pocketforge.training.batches import Batch, Inputs, named_targets, stacked
-from pocketforge.training.judge import Standard, mean_loss, standard_for, top1
+from pocketforge.training.judge import Standard, loss_and_top1, mean_loss, standard_for
 from pocketforge.training.losses import Loss, task_loss
 from pocketforge.training.role_losses import role_losses
 
@@ -159,6 +159,11 @@ def describe(checkpoint: surgery.Checkpoint, example: Inputs, batches: Sequence[
         weights, packed = Path(scratch, "weights.safetensors"), Path(scratch, "packed.safetensors")
         save_weights(module, weights)
         sizes = encode(weights, packed)
+    loss = right = None
+    if by.loss is not None and by.task == "classification":
+        loss, right = loss_and_top1(module, batches, by.loss)
+    elif by.loss is not None:
+        loss = mean_loss(module, batches, by.loss)
     return State(
         label="",
         timed=False,
@@ -170,9 +175,9 @@ def describe(checkpoint: surgery.Checkpoint, example: Inputs, batches: Sequence[
         weights_gzip_bytes=sizes.gzip_bytes,
         sparse_bytes=sizes.sparse_bytes,
         sparse_gzip_bytes=sizes.sparse_gzip_bytes,
-        loss=mean_loss(module, batches, by.loss) if by.loss is not None else None,
+        loss=loss,
         runtimes={},
-        accuracy_top1=top1(module, batches) if by.task == "classification" else None,
+        accuracy_top1=right,
         metric=by.standard.metric if by.standard is not None else "",
         value=by.standard.value(module, batches) if by.standard is not None else None,
     )

@@ -162,6 +162,19 @@ def mean_loss(module: nn.Module, batches: Iterable[Batch], loss: Loss) -> float:
     return total / samples
 
 
+def loss_and_top1(module: nn.Module, batches: Iterable[Batch], loss: Loss) -> tuple[float, float]:
+    """`mean_loss` and `top1` of a classifier, each sample computed once. Raises ModelError as `top1`."""
+    total, right, samples = 0.0, 0.0, 0
+    with judging(module):
+        for inputs, targets in batches:
+            assert isinstance(targets, Tensor), "samples of a task have one target"
+            outputs = module(*inputs)
+            total += float(loss(outputs, targets)) * len(targets)
+            right += count_right(checked_outputs(outputs, targets, "classification"), targets)
+            samples += len(targets)
+    return total / samples, right / samples
+
+
 @contextmanager
 def judging(model: Callable[..., object]) -> Iterator[None]:
     """A module is in eval mode within, and nothing keeps gradients."""
