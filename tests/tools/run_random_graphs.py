@@ -187,7 +187,7 @@ def record(results: list[dict[str, object]], path: Path) -> None:
         mine = [r for r in results if r["code"] == code]
         for result in mine:
             lanes[str(result["lane"])][str(result["status"])] += 1
-        seeds = ",".join(map(str, sorted({int(str(r["seed"])) for r in mine})))
+        seeds = written(sorted({int(str(r["seed"])) for r in mine}))
         versions = {name: importlib.metadata.version(name) for name in TOOLCHAINS}
         totals.append({"date": time.strftime("%Y-%m-%d"), "code": code, "seeds": seeds, **versions, "lanes": lanes})
     path.write_text("[\n" + ",\n".join(json.dumps(run) for run in totals) + "\n]\n", "utf-8")
@@ -200,6 +200,15 @@ def numbers(seeds: str) -> list[int]:
         for part in seeds.split(",")
         for n in (range(*map(int, part.split(":"))) if ":" in part else [int(part)])
     ]  # fmt: skip
+
+
+def written(seeds: list[int]) -> str:
+    """0, 1, 2, 7 → 0:3,7."""
+    parts: list[tuple[int, int]] = []
+    for seed in seeds:
+        first = parts.pop()[0] if parts and parts[-1][1] == seed else seed
+        parts.append((first, seed + 1))
+    return ",".join(str(first) if beyond == first + 1 else f"{first}:{beyond}" for first, beyond in parts)
 
 
 def table(results: list[dict[str, object]]) -> str:
