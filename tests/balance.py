@@ -108,6 +108,8 @@ def measured(junit: Path, free: Collection[str]) -> dict[str, int]:
     """
     tests: dict[str, float] = {}
     for case in ElementTree.parse(junit).iter("testcase"):
+        if not case.attrib["classname"]:
+            continue  # a file that could not be collected
         parts = case.attrib["classname"].split(".")
         classes = [part for part in parts if part.startswith("Test")]
         name = "::".join([f"{'/'.join(parts[: len(parts) - len(classes)])}.py", *classes, case.attrib["name"]])

@@ -134,6 +134,10 @@ def test_files_of_every_runtime_on_a_phone(shop, make_phone):
         assert any("not the profile's phone: cores" in w for w in target["warnings"]), "two cores are no Pixel 8's nine"
     assert len(report["gates"]) == 6 and {g["verdict"] for g in report["gates"]} == {"PASS"}
     assert phone.settings() == before and not phone.fixed_performance
+    # The shell of the last command ends by itself, a moment after adb has its answer.
+    end = time.monotonic() + 20
+    while phone.ps() and time.monotonic() < end:
+        time.sleep(0.1)
     assert phone.list("/data/local/tmp") == () and phone.ps() == ()
     phone.forget_calls()
     again = shop.build(path)
