@@ -11,6 +11,7 @@ from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts
 from pocketforge.recipe import METRICS, Output, Post, Recipe
 from pocketforge.recipe.limits import verify_limits
+from pocketforge.recipe.loss_rules import taught
 from pocketforge.recipe.metrics_of_outputs import drop_name, metrics_of_role
 from pocketforge.recipe.output import OwnLimits, user_metric
 from pocketforge.recipe.output_rules import find_metric
@@ -234,11 +235,36 @@ NONE_OF_ITS_OWN = "compress[0] (finetune) goes by losses, and role"
         (output("a", "logits", 'loss = { type = "focal", beta = 2 }'), "output[0].loss.beta", "is not of loss focal"),
         (output("a", "logits", "loss = { weight = 0 }"), "output[0].loss", "weight must be more than 0"),
         (output("a", "logits") + output("b", "logits", 'keep = false\nloss = "focal"'), "output[1].loss", "not read"),
+        (output("a", "logits", "loss = { gamma = 3 }"), "output[0].loss.gamma", "role logits with loss cross_entropy"),
+        (output("a", "image", 'loss = { type = "mse", sigma = 2 }'), "output[0].loss.sigma", "image with loss mse"),
+        (output("a", "image", 'loss = { type = "m.py:f", beta = 2 }'), "output[0].loss.beta", "with loss m.py:f"),
+        (output("a", "embedding", 'target = "value"\nloss = { margin = 0.1 }'), "output[0].loss.margin", "embedding"),
+        (output("a", "logits") + output("b", "state", "loss = { weight = 2 }"), "output[1].loss.weight", "role state"),
     ],
 )
 def test_a_loss_that_cannot_be_is_named(tables: str, at: str, says: str) -> None:
     (fault,) = [each for each in faults(tables + FINETUNE) if each.startswith(f"{at}:")]
     assert says in fault
+
+
+def test_what_would_leave_targets_behind_or_an_output_untaught_is_refused() -> None:
+    both = output("a", "logits") + output("b", "segmentation")
+    moved = "compress[0]: shift moves images, and not the mask of role segmentation with them: leave it out"
+    assert faults(both + FINETUNE + "shift = 1\n") == [moved]
+    assert recipe(output("a", "logits") + output("b", "segmentation", 'loss = "none"') + FINETUNE + "shift = 1\n")
+    with_own = output("a", "logits") + output("b", "segmentation", 'loss = "none"') + FINETUNE
+    assert faults(with_own + 'shift = 1\nloss = "mine.py:all"\n') == [moved]
+    # "none" leaves an output out of all training, from a teacher too.
+    assert [each.name for each in taught(recipe(with_own).outputs)] == ["a"]
+    assert recipe(output("b", "segmentation", 'post = "none"')).outputs[0].trained_by == "none"  # class numbers
+
+
+def test_a_metric_may_be_called_as_a_key_of_files_is() -> None:
+    """Its file and the other's are both read, so both are in the keys."""
+    own = 'post = "p.py:f"\nloss = "l.py:f"\nmetrics = ["m.py:post:higher", "n.py:loss:higher"]'
+    found = recipe(output("a", "boxes", own)).outputs[0]
+    assert sorted(found.judging_files().values()) == ["m.py", "n.py", "p.py"]
+    assert sorted(found.named_files().values()) == ["l.py", "m.py", "n.py", "p.py"]
 
 
 def test_check_says_what_trains_each_output() -> None:

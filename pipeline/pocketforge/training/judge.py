@@ -20,7 +20,7 @@ from pocketforge.accuracy.post import About
 from pocketforge.accuracy.score import score
 from pocketforge.data.dataset import Dataset
 from pocketforge.data.preprocess_words import describe
-from pocketforge.data.targets_on_disk import HeldTargets
+from pocketforge.data.targets_on_disk import HeldTargets, is_ragged
 from pocketforge.files import Resolve
 from pocketforge.model.structure import leaves
 from pocketforge.outcomes.data import layouts_of
@@ -95,7 +95,7 @@ class Standard:
         of_each = zip(self.names, zip(*rows, strict=True), strict=False)
         answers = {name: torch.cat(values).numpy() for name, values in of_each}
         kinds = {each.held_against: each.kind_of_target for each in self.outputs if each.held_against}
-        held = {name: _held(column, kinds.get(name, "")) for name, column in columns.items()}
+        held = {name: _held(column, is_ragged(name, kinds)) for name, column in columns.items()}
         return answers, HeldTargets(held, len(next(iter(columns.values()), [])))
 
     def _columns(self, targets: BatchTargets) -> list[tuple[str, Sequence[Any]]]:
@@ -107,10 +107,10 @@ class Standard:
         ]
 
 
-def _held(column: list[Any], kind: str) -> Any:
+def _held(column: list[Any], ragged: bool) -> Any:
     """As stage `data` stores a target: an array, or one entry a sample."""
     shapes = {np.shape(each) for each in column}
-    if kind in ("boxes", "tags", "waveform", "text") or len(shapes) > 1 or isinstance(column[0], str):
+    if ragged or len(shapes) > 1 or isinstance(column[0], str):
         return column
     return np.stack(column)
 
