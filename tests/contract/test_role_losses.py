@@ -355,7 +355,10 @@ def test_what_stands_beside_boxes_is_a_list_whatever_a_batch_holds() -> None:
         return torch.zeros(())
 
     for counts in ((1, 1), (1, 2)):
-        boxes = {"boxes": [np.ones((n, 4), np.float32) for n in counts], "classes": [np.zeros(n, int) for n in counts]}
+        boxes: dict[str, list[Any]] = {
+            "boxes": [np.ones((n, 4), np.float32) for n in counts],
+            "classes": [np.zeros(n, int) for n in counts],
+        }
         roles.loss({}, named_targets(boxes), smooth=False)
     assert seen == [{"boxes": list, "classes": list}] * 2
 
