@@ -19,7 +19,7 @@ from pocketforge.errors import ModelError
 from pocketforge.recipe.compress import Distill, Finetune
 from pocketforge.recipe.output import Output, Post
 from pocketforge.recipe.output_loss import OutputLoss
-from pocketforge.training.batches import NamedTargets, named_targets
+from pocketforge.training.batches import Batches, NamedTargets, named_targets
 from pocketforge.training.distillation import DistillationLoss, dkd_divergence
 from pocketforge.training.judge import standard_for, top1
 from pocketforge.training.loop import fit
@@ -216,8 +216,6 @@ def test_every_output_is_trained_by_its_own_targets_and_weight() -> None:
 
 
 def gathered(rows: list[Any]) -> tuple[tuple[Tensor, ...], NamedTargets]:
-    from pocketforge.training.batches import Batches
-
     inputs, targets = Batches(rows).gather(range(len(rows)))
     assert isinstance(targets, NamedTargets)
     return inputs, targets
@@ -377,6 +375,27 @@ def test_a_teacher_without_the_outputs_is_refused_by_their_names() -> None:
         DistillationLoss(Distill(), Other(), Heads(), example, roles=ROLES)
     with pytest.raises(ModelError, match="the teacher has no output 'kind', it has output"):
         DistillationLoss(Distill(), One(), Heads(), example, roles=ROLES)
+
+
+def test_large_targets_are_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    class Rows:
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, position: int) -> Any:
+            read.append(position)
+            return (np.zeros(4, np.float32),), {"mask": np.zeros((9, 9), np.int64)}
+
+    for most, times in ((4 * (16 + 648), 1), (4 * (16 + 648) - 1, 2)):
+        read.clear()
+        monkeypatch.setattr("pocketforge.training.batches.KEEP_BYTES", most)
+        batches = Batches(Rows())
+        read.clear()
+        for _ in range(2):
+            batches.gather([3])
+        assert read == [3] * times
 
 
 def test_nan_never_wins() -> None:

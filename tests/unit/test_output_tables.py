@@ -271,6 +271,9 @@ def test_check_says_what_trains_each_output() -> None:
     both = output("a", "logits") + output("b", "image", 'loss = { type = "mse", weight = 2 }')
     assert losses_in_words(recipe(both + FINETUNE)) == ("a cross_entropy", "b mse × 2")
     assert losses_in_words(recipe(both)) == ()
+    # The user's of all outputs together is said too.
+    own = recipe(both + FINETUNE + 'loss = "mine.py:all"\n')
+    assert losses_in_words(own) == ("all in compress[0] mine.py:all",)
 
 
 def test_a_detector_is_trained_by_the_user_s_loss_of_its_boxes() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -21,12 +22,14 @@ from pocketforge.accuracy.score import score
 from pocketforge.data.dataset import Dataset
 from pocketforge.data.preprocess_words import describe
 from pocketforge.data.targets_on_disk import HeldTargets, is_ragged
+from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.model.structure import leaves
 from pocketforge.outcomes.data import layouts_of
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.output_rules import Named, find_metric
 from pocketforge.recipe.roles import DETECTION
+from pocketforge.recipe.user_words import user_code
 from pocketforge.training.batches import Batch, BatchTargets
 from pocketforge.training.losses import Loss, checked_outputs, count_right
 
@@ -75,7 +78,9 @@ class Standard:
         # A detector is several outputs.
         together = DETECTION if wanted.role in DETECTION else frozenset()
         judged = tuple(each for each in self.outputs if each is wanted or each.role in together)
-        answers, targets = self._together(answered)
+        # A user's post-processing is told all outputs.
+        told = self.outputs if any(user_code(each.post.type) for each in judged) else judged
+        answers, targets = self._together(answered, {each.name for each in told})
         # Labels are of the first of all outputs that has classes.
         judge = dataclasses.replace(judge_of(self.outputs, targets, self.about, self.resolve), outputs=judged)
         faults: dict[str, str] | None = None if strict else {}
@@ -84,16 +89,19 @@ class Standard:
             return math.nan
         return as_float(scored[wanted.name].figures.values[named.name])
 
-    def _together(self, answered: Iterable[tuple[object, BatchTargets]]) -> tuple[dict[str, Array], HeldTargets]:
-        rows: list[list[Tensor]] = []
+    def _together(
+        self, answered: Iterable[tuple[object, BatchTargets]], wanted: Collection[str]
+    ) -> tuple[dict[str, Array], HeldTargets]:
+        kept: dict[str, _Kept] = {}
         columns: dict[str, list[Any]] = {}
         for answer, targets in answered:
-            rows.append([leaf.value for leaf in leaves(answer)])
+            # Of a task the first output is judged, and others may have no names.
+            for name, leaf in zip(self.names, leaves(answer), strict=False):
+                if name in wanted:
+                    kept.setdefault(name, _Kept()).add(leaf.value.numpy())
             for name, column in self._columns(targets):
                 columns.setdefault(name, []).extend(column)
-        # Of a task the first output is judged, and others may have no names.
-        of_each = zip(self.names, zip(*rows, strict=True), strict=False)
-        answers = {name: torch.cat(values).numpy() for name, values in of_each}
+        answers = {name: each.together() for name, each in kept.items()}
         kinds = {each.held_against: each.kind_of_target for each in self.outputs if each.held_against}
         held = {name: _held(column, is_ragged(name, kinds)) for name, column in columns.items()}
         return answers, HeldTargets(held, len(next(iter(columns.values()), [])))
@@ -105,6 +113,37 @@ class Standard:
             (name, [each.numpy() if isinstance(each, Tensor) else each for each in column])
             for name, column in targets.columns.items()
         ]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """An output's answers to all samples, in a file that has no name: a segmenter's would not fit into memory.
+
+    Attributes:
+        file: Their bytes.
+        shapes: Of the batches.
+        dtype: Of the answers.
+    """
+
+    file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+
+    def add(self, values: Array) -> None:
+        self.file.write(np.ascontiguousarray(values).tobytes())
+        self.shapes.append(values.shape)
+        self.dtype = values.dtype
+
+    def together(self) -> Array:
+        """Samples first. Raises ModelError where batches differ in shape."""
+        of_each = {shape[1:] for shape in self.shapes}
+        if len(of_each) > 1:
+            listed = ", ".join(str(list(shape)) for shape in sorted(of_each))
+            raise ModelError(f"the model's answers to single samples differ in shape: {listed}")
+        shape = (sum(count for count, *_ in self.shapes), *of_each.pop())
+        with self.file as file:
+            file.flush()
+            return np.memmap(file, self.dtype, "r", shape=shape) if math.prod(shape) else np.zeros(shape, self.dtype)
 
 
 def _held(column: list[Any], ragged: bool) -> Any:
