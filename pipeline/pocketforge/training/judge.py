@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import tempfile
@@ -94,14 +95,17 @@ class Standard:
     ) -> tuple[dict[str, Array], HeldTargets]:
         kept: dict[str, _Kept] = {}
         columns: dict[str, list[Any]] = {}
-        for answer, targets in answered:
-            # Of a task the first output is judged, and others may have no names.
-            for name, leaf in zip(self.names, leaves(answer), strict=False):
-                if name in wanted:
-                    kept.setdefault(name, _Kept()).add(leaf.value.numpy())
-            for name, column in self._columns(targets):
-                columns.setdefault(name, []).extend(column)
-        answers = {name: each.together() for name, each in kept.items()}
+        with contextlib.ExitStack() as around:
+            for answer, targets in answered:
+                # Of a task the first output is judged, and others may have no names.
+                for name, leaf in zip(self.names, leaves(answer), strict=False):
+                    if name in wanted and name not in kept:
+                        kept[name] = _Kept(around.enter_context(tempfile.TemporaryFile()))
+                    if name in wanted:
+                        kept[name].add(leaf.value.numpy())
+                for name, column in self._columns(targets):
+                    columns.setdefault(name, []).extend(column)
+            answers = {name: each.together() for name, each in kept.items()}
         kinds = {each.held_against: each.kind_of_target for each in self.outputs if each.held_against}
         held = {name: _held(column, is_ragged(name, kinds)) for name, column in columns.items()}
         return answers, HeldTargets(held, len(next(iter(columns.values()), [])))
@@ -125,7 +129,7 @@ class _Kept:
         dtype: Of the answers.
     """
 
-    file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    file: IO[bytes]
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
 
@@ -135,15 +139,14 @@ class _Kept:
         self.dtype = values.dtype
 
     def together(self) -> Array:
-        """Samples first. Raises ModelError where batches differ in shape."""
+        """Samples first; the file may be closed then. Raises ModelError where batches differ in shape."""
         of_each = {shape[1:] for shape in self.shapes}
         if len(of_each) > 1:
             listed = ", ".join(str(list(shape)) for shape in sorted(of_each))
             raise ModelError(f"the model's answers to single samples differ in shape: {listed}")
         shape = (sum(count for count, *_ in self.shapes), *of_each.pop())
-        with self.file as file:
-            file.flush()
-            return np.memmap(file, self.dtype, "r", shape=shape) if math.prod(shape) else np.zeros(shape, self.dtype)
+        self.file.flush()
+        return np.memmap(self.file, self.dtype, "r", shape=shape) if math.prod(shape) else np.zeros(shape, self.dtype)
 
 
 def _held(column: list[Any], ragged: bool) -> Any:
