@@ -19,7 +19,9 @@ from pocketforge.recipe.roles import ROLES
 from pocketforge.recipe.target import OutputLimits, Verify
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.specs.data import DataSpec
+from pocketforge.specs.gains import GainsSpec
 from pocketforge.specs.reference import ReferenceSpec
+from pocketforge.specs.sensitivity import SensitivitySpec
 from pocketforge.specs.verify import VerifySpec
 
 REST = """
@@ -325,6 +327,18 @@ def test_steps_are_told_what_they_judge_by() -> None:
     assert other.lanes[0].verify != plan.lanes[0].verify and other.data != plan.data
     same = make_plan(recipe(text + budget("miou")), FACTS)
     assert {step.key for step in same.steps} == {step.key for step in plan.steps}
+
+
+def test_losses_are_reported_where_something_goes_by_them() -> None:
+    """Weights alone can be ranked of a model whose loss cannot be taken, as of a text too long for CTC."""
+    text = output("a", "logits", "loss = { weight = 2 }") + output("b", "sequence")
+    by_weights = '[[compress]]\ntype = "prune_channels"\nratio = "auto"\n'
+    for more, said in (("", {"none"}), (FINETUNE, {""})):
+        plan = make_plan(recipe(text + by_weights + more), FACTS)
+        keys = {step.stage: step.key for step in plan.steps}
+        outputs = plan.spec(keys["gains"], GainsSpec).outputs
+        studied = plan.spec(keys["sensitivity"], SensitivitySpec).sampling.outputs
+        assert {each.loss.type for each in (*outputs, *studied)} == said
 
 
 def test_a_post_is_a_word_or_a_table() -> None:
