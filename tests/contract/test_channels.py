@@ -248,6 +248,22 @@ def test_what_cannot_be_done_is_said() -> None:
         channels.prune(subject_of(net(CHAIN)), PruneChannels(ratios={"blocks.7": 0.5}))
 
 
+def test_a_model_that_answers_class_numbers_is_told_to_answer_scores() -> None:
+    class Largest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x).argmax(1)
+
+    largest = Largest()
+    asked = Subject(largest, (torch.ones(1, 4),), [((torch.ones(2, 4),), torch.zeros(2))], lambda y, _: y.sum())
+    with pytest.raises(ModelError, match="no gradient leads from the model's outputs") as caught:
+        channels.prune(asked, PruneChannels(ratio=0.5))
+    assert "argmax" in caught.value.hint
+
+
 def test_layers_of_few_channels_are_left_alone_not_emptied() -> None:
     module = net([["chain", 8], ["chain", 24]])
     pruned = channels.prune(subject_of(module), PruneChannels(ratio=0.9))

@@ -19,13 +19,13 @@ from pocketforge.errors import ModelError
 from pocketforge.recipe.compress import Distill, Finetune
 from pocketforge.recipe.output import Output, Post
 from pocketforge.recipe.output_loss import OutputLoss
-from pocketforge.training.batches import NamedTargets, named_targets
-from pocketforge.training.distillation import DistillationLoss
+from pocketforge.training.batches import Batches, NamedTargets, named_targets
+from pocketforge.training.distillation import DistillationLoss, dkd_divergence
 from pocketforge.training.judge import standard_for, top1
 from pocketforge.training.loop import fit
 from pocketforge.training.options import FitOptions
 from pocketforge.training.role_losses import RoleLosses, role_losses
-from pocketforge.training.teacher_checks import check_teacher_of_roles, losses_with_others
+from pocketforge.training.teacher_checks import check_teacher_of_roles, judging_batches, losses_with_others
 
 ABOUT = About(("a", "b"), (8, 8))
 
@@ -117,10 +117,31 @@ def test_labels_numbers_places_sounds_and_vectors() -> None:
     assert loss_of(Output("sequence"), steps, text) == ctc
 
 
+def test_losses_at_their_ends_are_numbers_and_nan_is_nan() -> None:
+    """A power below 1 has no gradient at 0, and torch's binary cross entropy refuses NaN."""
+    label = {"label": [np.int64(0), np.int64(1)]}
+    for output, scores in (
+        (Output("logits", loss=OutputLoss("focal", gamma=0.5)), torch.tensor([[60.0, 0.0], [0.0, 60.0]])),
+        (Output("binary", loss=OutputLoss("focal", gamma=0.5)), torch.tensor([[-200.0], [200.0]])),
+    ):
+        roles = RoleLosses(("y",), (replace(output, name="y"),), ABOUT)
+        roles.loss(roles.named(scores.requires_grad_()), named_targets(label), smooth=True).total.backward()
+        assert scores.grad is not None and torch.equal(scores.grad, torch.zeros_like(scores))
+    for role in ("binary", "logits"):
+        lost = Output("binary", post=Post("none")) if role == "binary" else Output("logits")
+        assert math.isnan(loss_of(lost, torch.tensor([[math.nan], [0.5]]).expand(2, 1 + (role == "logits")), label))
+    shares = random(2, 3).softmax(1)
+    smooth = functional.cross_entropy(shares.log(), torch.tensor([0, 1]), label_smoothing=0.2)
+    torch.testing.assert_close(loss_of(Output("logits", post=Post("none")), shares, label, smoothing=0.2), smooth)
+
+
 @pytest.mark.parametrize(
     ("output", "values", "targets", "says"),
     [
         (Output("logits"), random(1, 3), {"label": [np.int64(3)]}, "has 3 classes, and the data have number 3"),
+        (Output("logits"), random(1, 3), {"label": [np.int64(-1)]}, "has 3 classes, and the data have number -1"),
+        (Output("binary"), random(1, 1), {"label": [np.int64(-1)]}, "its target is 0 or 1, found -1"),
+        (Output("sequence"), random(1, 4, 1), {"text": [np.array("")]}, "it scores 1 letters, wanted 2 and a blank"),
         (Output("segmentation"), random(1, 3, 4, 4), {"mask": [np.zeros((8, 8), int)]}, "4 by 4, the masks are 8"),
         (Output("segmentation"), random(1, 1, 1, 1), {"mask": [np.zeros((1, 1), int)]}, 'loss = "bce"'),
         (Output("tokens"), random(1, 2, 2), {"tags": [np.array([0, 1, 1])]}, "tags 2 tokens, a sample has 3"),
@@ -195,8 +216,6 @@ def test_every_output_is_trained_by_its_own_targets_and_weight() -> None:
 
 
 def gathered(rows: list[Any]) -> tuple[tuple[Tensor, ...], NamedTargets]:
-    from pocketforge.training.batches import Batches
-
     inputs, targets = Batches(rows).gather(range(len(rows)))
     assert isinstance(targets, NamedTargets)
     return inputs, targets
@@ -287,6 +306,61 @@ def test_outputs_learn_from_a_teacher_s_outputs_of_their_names() -> None:
     assert ROLES(student(*inputs), targets).item() < 0.5 * before
 
 
+def test_a_teacher_is_held_against_others_targets_however_many_samples_there_are() -> None:
+    """A last batch of one sample has nobody's targets to take; equal targets of few samples say nothing."""
+    rows = samples(65)
+    batches = judging_batches(rows, 64)
+    assert [len(targets) for _, targets in batches] == [65]
+    assert [len(targets) for _, targets in judging_batches(rows, 32)] == [32, 33]
+    assert [len(targets) for _, targets in judging_batches(rows, 48)] == [48, 17]
+    own, others = losses_with_others(ROLES, Heads(7), batches)
+    with pytest.raises(ModelError, match="not trained for these targets"):
+        check_teacher_of_roles(own, others, 65)
+    # Four samples of two labels in turn: every second shift gives each its own label.
+    check_teacher_of_roles(0.1, [3.0, 0.1, 3.0], 4)
+    with pytest.raises(ModelError, match="not trained for these targets"):
+        check_teacher_of_roles(0.7, [0.7, 0.7 + 1e-9], 3)  # answers one thing
+    with pytest.raises(ModelError, match="2 calibration samples or more, there is 1"):
+        check_teacher_of_roles(0.1, [], 1)
+
+
+def test_the_recipe_s_own_model_teaches_by_the_names_that_the_recipe_gives() -> None:
+    example = gathered(samples(2))[0]
+    # One key is called as another output is: by names they would be crossed.
+    judged = (Output("logits", "size"), Output("regression", "second"), Output("state", "memory"))
+    roles = RoleLosses(("size", "second", "memory"), judged, ABOUT)
+    taught = DistillationLoss(Distill(), Heads(1), Heads(), example, roles=roles, itself=True)
+    assert taught.teacher_names == ["size", "second", "memory"]
+    # Shares of classes are no scores, for dkd neither.
+    labels, scores = torch.tensor([0, 2]), (random(2, 3), random(2, 3).flip(0))
+    shares = [each.softmax(1) for each in scores]
+    one = Output("logits", "output", post=Post("none"))
+    roles = RoleLosses(("output",), (one,), ABOUT)
+    kind = nn.Identity()
+    loss = DistillationLoss(Distill(method="dkd", alpha=1.0), kind, kind, (shares[1],), roles=roles, itself=True)
+    total, _ = loss((shares[1],), {"output": shares[0]}, named_targets({"label": list(labels.numpy())}), labels.sum())
+    s = Distill()
+    expected = dkd_divergence(scores[0], scores[1], labels, s.temperature, s.dkd_alpha, s.dkd_beta)
+    torch.testing.assert_close(total, expected)
+
+
+def test_what_stands_beside_boxes_is_a_list_whatever_a_batch_holds() -> None:
+    roles = RoleLosses(("y",), (Output("boxes", "y"),), ABOUT, whole=lambda outputs, targets: kinds_of(targets))
+    seen: list[dict[str, type]] = []
+
+    def kinds_of(targets: Mapping[str, object]) -> Tensor:
+        seen.append({name: type(each) for name, each in targets.items()})
+        return torch.zeros(())
+
+    for counts in ((1, 1), (1, 2)):
+        boxes: dict[str, list[Any]] = {
+            "boxes": [np.ones((n, 4), np.float32) for n in counts],
+            "classes": [np.zeros(n, int) for n in counts],
+        }
+        roles.loss({}, named_targets(boxes), smooth=False)
+    assert seen == [{"boxes": list, "classes": list}] * 2
+
+
 def test_a_teacher_without_the_outputs_is_refused_by_their_names() -> None:
     class Other(nn.Module):
         def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -301,6 +375,27 @@ def test_a_teacher_without_the_outputs_is_refused_by_their_names() -> None:
         DistillationLoss(Distill(), Other(), Heads(), example, roles=ROLES)
     with pytest.raises(ModelError, match="the teacher has no output 'kind', it has output"):
         DistillationLoss(Distill(), One(), Heads(), example, roles=ROLES)
+
+
+def test_large_targets_are_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    class Rows:
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, position: int) -> Any:
+            read.append(position)
+            return (np.zeros(4, np.float32),), {"mask": np.zeros((9, 9), np.int64)}
+
+    for most, times in ((4 * (16 + 648), 1), (4 * (16 + 648) - 1, 2)):
+        read.clear()
+        monkeypatch.setattr("pocketforge.training.batches.KEEP_BYTES", most)
+        batches = Batches(Rows())
+        read.clear()
+        for _ in range(2):
+            batches.gather([3])
+        assert read == [3] * times
 
 
 def test_nan_never_wins() -> None:

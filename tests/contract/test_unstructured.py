@@ -182,6 +182,14 @@ def test_taylor_on_a_case_worked_by_hand():
     assert result.masks["weight"].tolist() == [[0, 1, 1, 0]]
     assert module.weight.tolist() == [[0.0, 1.0, -2.0, 0.0]]
     assert module.weight.grad is None
+    # A sample of a short last batch counts as any other: sums 2 and 3, not 2 and 1.
+    short = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        short.weight.fill_(1.0)
+    unlike = [((x,), torch.zeros(len(x))) for x in (torch.tensor([[0.0, 1.0]] * 3), torch.tensor([[2.0, 0.0]]))]
+    asked = Subject(short, (torch.ones(1, 2),), unlike, lambda y, _: y.mean())
+    result = prune(asked, PruneUnstructured(scope="local", criterion="taylor", amount=0.5))
+    assert result.masks["weight"].tolist() == [[0, 1]]
 
 
 def test_taylor_leaves_gradients_modes_and_running_statistics_alone():

@@ -11,6 +11,7 @@ from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts
 from pocketforge.recipe import METRICS, Output, Post, Recipe
 from pocketforge.recipe.limits import verify_limits
+from pocketforge.recipe.loss_rules import taught
 from pocketforge.recipe.metrics_of_outputs import drop_name, metrics_of_role
 from pocketforge.recipe.output import OwnLimits, user_metric
 from pocketforge.recipe.output_rules import find_metric
@@ -18,7 +19,9 @@ from pocketforge.recipe.roles import ROLES
 from pocketforge.recipe.target import OutputLimits, Verify
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.specs.data import DataSpec
+from pocketforge.specs.gains import GainsSpec
 from pocketforge.specs.reference import ReferenceSpec
+from pocketforge.specs.sensitivity import SensitivitySpec
 from pocketforge.specs.verify import VerifySpec
 
 REST = """
@@ -234,6 +237,11 @@ NONE_OF_ITS_OWN = "compress[0] (finetune) goes by losses, and role"
         (output("a", "logits", 'loss = { type = "focal", beta = 2 }'), "output[0].loss.beta", "is not of loss focal"),
         (output("a", "logits", "loss = { weight = 0 }"), "output[0].loss", "weight must be more than 0"),
         (output("a", "logits") + output("b", "logits", 'keep = false\nloss = "focal"'), "output[1].loss", "not read"),
+        (output("a", "logits", "loss = { gamma = 3 }"), "output[0].loss.gamma", "role logits with loss cross_entropy"),
+        (output("a", "image", 'loss = { type = "mse", sigma = 2 }'), "output[0].loss.sigma", "image with loss mse"),
+        (output("a", "image", 'loss = { type = "m.py:f", beta = 2 }'), "output[0].loss.beta", "with loss m.py:f"),
+        (output("a", "embedding", 'target = "value"\nloss = { margin = 0.1 }'), "output[0].loss.margin", "embedding"),
+        (output("a", "logits") + output("b", "state", "loss = { weight = 2 }"), "output[1].loss.weight", "role state"),
     ],
 )
 def test_a_loss_that_cannot_be_is_named(tables: str, at: str, says: str) -> None:
@@ -241,10 +249,33 @@ def test_a_loss_that_cannot_be_is_named(tables: str, at: str, says: str) -> None
     assert says in fault
 
 
+def test_what_would_leave_targets_behind_or_an_output_untaught_is_refused() -> None:
+    both = output("a", "logits") + output("b", "segmentation")
+    moved = "compress[0]: shift moves images, and not the mask of role segmentation with them: leave it out"
+    assert faults(both + FINETUNE + "shift = 1\n") == [moved]
+    assert recipe(output("a", "logits") + output("b", "segmentation", 'loss = "none"') + FINETUNE + "shift = 1\n")
+    with_own = output("a", "logits") + output("b", "segmentation", 'loss = "none"') + FINETUNE
+    assert faults(with_own + 'shift = 1\nloss = "mine.py:all"\n') == [moved]
+    # "none" leaves an output out of all training, from a teacher too.
+    assert [each.name for each in taught(recipe(with_own).outputs)] == ["a"]
+    assert recipe(output("b", "segmentation", 'post = "none"')).outputs[0].trained_by == "none"  # class numbers
+
+
+def test_a_metric_may_be_called_as_a_key_of_files_is() -> None:
+    """Its file and the other's are both read, so both are in the keys."""
+    own = 'post = "p.py:f"\nloss = "l.py:f"\nmetrics = ["m.py:post:higher", "n.py:loss:higher"]'
+    found = recipe(output("a", "boxes", own)).outputs[0]
+    assert sorted(found.judging_files().values()) == ["m.py", "n.py", "p.py"]
+    assert sorted(found.named_files().values()) == ["l.py", "m.py", "n.py", "p.py"]
+
+
 def test_check_says_what_trains_each_output() -> None:
     both = output("a", "logits") + output("b", "image", 'loss = { type = "mse", weight = 2 }')
     assert losses_in_words(recipe(both + FINETUNE)) == ("a cross_entropy", "b mse × 2")
     assert losses_in_words(recipe(both)) == ()
+    # The user's of all outputs together is said too.
+    own = recipe(both + FINETUNE + 'loss = "mine.py:all"\n')
+    assert losses_in_words(own) == ("all in compress[0] mine.py:all",)
 
 
 def test_a_detector_is_trained_by_the_user_s_loss_of_its_boxes() -> None:
@@ -296,6 +327,18 @@ def test_steps_are_told_what_they_judge_by() -> None:
     assert other.lanes[0].verify != plan.lanes[0].verify and other.data != plan.data
     same = make_plan(recipe(text + budget("miou")), FACTS)
     assert {step.key for step in same.steps} == {step.key for step in plan.steps}
+
+
+def test_losses_are_reported_where_something_goes_by_them() -> None:
+    """Weights alone can be ranked of a model whose loss cannot be taken, as of a text too long for CTC."""
+    text = output("a", "logits", "loss = { weight = 2 }") + output("b", "sequence")
+    by_weights = '[[compress]]\ntype = "prune_channels"\nratio = "auto"\n'
+    for more, said in (("", {"none"}), (FINETUNE, {""})):
+        plan = make_plan(recipe(text + by_weights + more), FACTS)
+        keys = {step.stage: step.key for step in plan.steps}
+        outputs = plan.spec(keys["gains"], GainsSpec).outputs
+        studied = plan.spec(keys["sensitivity"], SensitivitySpec).sampling.outputs
+        assert {each.loss.type for each in (*outputs, *studied)} == said
 
 
 def test_a_post_is_a_word_or_a_table() -> None:

@@ -70,14 +70,16 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all
 
 
 def losses_in_words(recipe: Recipe) -> tuple[str, ...]:
-    """What each output is trained by, where the recipe trains outputs with roles by their own losses."""
-    if recipe.task != "outputs" or not any(recipe.going_by_losses()):
+    """What each output is trained by, where the recipe trains outputs with roles: by their own losses, or the user's of
+    all."""
+    if recipe.task != "outputs":
         return ()
     words = []
-    for output in recipe.judged:
+    for output in recipe.judged if any(recipe.going_by_losses()) else ():
         name = output.name or "the output"
         weight = "" if output.loss.weight == 1 else f" × {output.loss.weight:g}"
         words.append(f"{name} {output.trained_by}{weight}")
+    words += [f"all in {where} {entry.loss}" for where, entry in recipe.finetunes() if entry.loss]
     return tuple(words)
 
 

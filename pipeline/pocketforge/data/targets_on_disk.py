@@ -54,7 +54,7 @@ class TargetsWriter:
             encoded = [np.frombuffer(str(array).encode("utf-8"), np.uint8) for array in arrays]
             _save_ragged(folder, name, encoded)
             return NamedTarget(name, (), TEXT, ragged=True)
-        if self._is_ragged(name):
+        if is_ragged(name, self.kinds):
             _save_ragged(folder, name, arrays)
             return NamedTarget(name, tuple(arrays[0].shape[1:]), str(arrays[0].dtype), ragged=True)
         for position, array in enumerate(arrays):
@@ -67,11 +67,13 @@ class TargetsWriter:
         np.save(folder / f"eval_target_{name}.npy", np.stack(arrays))
         return NamedTarget(name, tuple(arrays[0].shape), str(arrays[0].dtype))
 
-    def _is_ragged(self, name: str) -> bool:
-        if self.kinds.get(name) in _RAGGED:
-            return True
-        # What stands beside boxes: classes, crowd.
-        return name.endswith(("classes", "crowd")) and name not in self.kinds
+
+def is_ragged(name: str, kinds: Mapping[str, str]) -> bool:
+    """Whether samples may have different numbers of entries of a target. kinds: target → its kind."""
+    if kinds.get(name) in _RAGGED:
+        return True
+    # What stands beside boxes: classes, crowd.
+    return name.endswith(("classes", "crowd")) and name not in kinds
 
 
 def _save_ragged(folder: Path, name: str, arrays: Sequence[Array]) -> None:

@@ -19,6 +19,8 @@ from pocketforge.plan.steps import TRUNK, Change
 from pocketforge.recipe import SHARED_DEFINITIONS, Recipe
 from pocketforge.recipe.compress import DropLayers, Finetune, Goal, PruneChannels, PruneUnstructured
 from pocketforge.recipe.device import EmulatedDevice
+from pocketforge.recipe.output import Output
+from pocketforge.recipe.output_loss import UNTRAINED, OutputLoss
 from pocketforge.recipe.user_words import user_code
 from pocketforge.specs.count import EmulatedPlace
 from pocketforge.specs.data import data_spec
@@ -67,7 +69,7 @@ def add_gains(
             model_inputs=recipe.model.fixed_inputs,
             task=recipe.task,
             metric=recipe.task_metric,
-            outputs=recipe.outputs or recipe.judged,
+            outputs=_measured(recipe, recipe.outputs) or recipe.judged,
             output_names=recipe.model.outputs,
             labels=tuple(change.label for change in changes),
             runtimes=runtimes,
@@ -108,6 +110,14 @@ def sampling_of(recipe: Recipe) -> Sampling:
         outputs=recipe.outputs if by_roles else (),
         output_names=recipe.model.outputs if by_roles else (),
     )
+
+
+def _measured(recipe: Recipe, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+    """Outputs as steps take them that only report losses: without any where nothing of the recipe goes by them (a
+    text too long for CTC may well be judged)."""
+    if any(recipe.going_by_losses()):
+        return outputs
+    return tuple(dataclasses.replace(output, loss=OutputLoss(UNTRAINED)) for output in outputs)
 
 
 def loss_reads(recipe: Recipe) -> tuple[str, ...]:
@@ -191,7 +201,7 @@ class _Trunk:
                 SensitivitySpec(
                     self.model,
                     self.model_inputs,
-                    self.sampling,
+                    dataclasses.replace(self.sampling, outputs=_measured(self.recipe, self.sampling.outputs)),
                     studied(entry),
                     metric=self.recipe.task_metric,
                     outputs=self.recipe.outputs or self.recipe.judged,

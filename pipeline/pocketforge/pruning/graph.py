@@ -89,7 +89,11 @@ class Dependencies:
     def _forward(self, module: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
         outputs = [output for output in tensors_of(module(*example)) if output.grad_fn is not None]
         if not outputs:
-            raise ModelError("the model's output depends on none of its weights: there is nothing to prune")
+            raise ModelError(
+                "no gradient leads from the model's outputs to its weights: it cannot be seen which layers go together",
+                "a model that answers class numbers (argmax) is pruned with its scores as the output; what takes their "
+                'largest is post = "argmax", or added after',
+            )
         self._alive = outputs
         self._outputs = {output.grad_fn for output in outputs}
         return outputs

@@ -276,7 +276,7 @@ def _scores(
 
 
 def _gradients(module: nn.Module, names: list[str], loss: Loss, batches: Sequence[Batch]) -> dict[str, Tensor]:
-    """The sum over `batches` of the loss's gradients, in eval mode; `.grad` and all modes stay as they were."""
+    """The sum over the samples of the loss's gradients, in eval mode; `.grad` and all modes stay as they were."""
     if not batches:
         raise ModelError("importance needs calibration samples, there are none", "raise data.calibration_samples")
     weights = [module.get_parameter(name) for name in names]
@@ -296,7 +296,8 @@ def _gradients(module: nn.Module, names: list[str], loss: Loss, batches: Sequenc
                 )
             for total, gradient in zip(totals, torch.autograd.grad(value, weights, allow_unused=True), strict=True):
                 if gradient is not None:
-                    total += gradient
+                    # The mean of a batch counts as often as the batch has samples.
+                    total += gradient * len(targets)
     return dict(zip(names, totals, strict=True))
 
 

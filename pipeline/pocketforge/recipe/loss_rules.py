@@ -14,6 +14,8 @@ from pocketforge.recipe.user_words import user_code
 
 # What is left out of distillation whatever it is held against: nothing of it can be learnt.
 _NOT_TAUGHT = ("state", "classes")
+# Whose targets are places in an image, or an image: they would have to move with it.
+_PLACES = ("segmentation", "boxes", "keypoints", "heatmap", "image")
 
 
 def goes_by_losses(entry: Compress) -> bool:
@@ -76,11 +78,14 @@ def faults_of_schemes(targets: Sequence[Target], outputs: Sequence[Output]) -> I
 
 
 def taught(outputs: Sequence[Output]) -> tuple[Output, ...]:
-    """Those that learn from a teacher's: real numbers, and not what goes into the next call."""
+    """Those that learn from a teacher's: real numbers, not what goes into the next call, nor what is left out of
+    training."""
     return tuple(
         each
         for each in outputs
-        if each.role not in _NOT_TAUGHT and not (each.role == "segmentation" and each.processed == "none")
+        if each.role not in _NOT_TAUGHT
+        and each.loss.type != UNTRAINED
+        and not (each.role == "segmentation" and each.processed == "none")
     )
 
 
@@ -88,12 +93,17 @@ def faults_of_training(entry: Finetune, outputs: Sequence[Output], where: str) -
     """What settings of a training cannot be, of outputs that have roles. outputs: those that are kept."""
     if entry.label_smoothing and not any(each.trained_by == "cross_entropy" for each in outputs):
         yield Fault("label_smoothing is of loss cross_entropy, which no output is trained by", where)
+    places = [each for each in outputs if each.role in _PLACES and (entry.loss or each.trained_by != UNTRAINED)]
+    if entry.shift and places:
+        moved = f"shift moves images, and not the {places[0].kind_of_target} of role {places[0].role} with them"
+        yield Fault(f"{moved}: leave it out", where)
     distill = entry.distill
     if distill is None:
         return
     learning = taught(outputs)
     if not learning:
-        yield Fault(f"distill: no output can be learnt from a teacher (roles {', '.join(_NOT_TAUGHT)})", where)
+        left = f'roles {", ".join(_NOT_TAUGHT)}, class numbers and loss "{UNTRAINED}" are left out'
+        yield Fault(f"distill: no output can be learnt from a teacher ({left})", where)
     roles = [each.role for each in learning]
     if distill.method == "dkd" and roles != ["logits"]:
         yield Fault(f"distill: method dkd is for one output of role logits, found {', '.join(roles)}: use kd", where)

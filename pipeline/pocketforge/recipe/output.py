@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.names import check_name, suggest
+from pocketforge.recipe.output_loss import SETTINGS as LOSS_SETTINGS
 from pocketforge.recipe.output_loss import UNTRAINED, OutputLoss
 from pocketforge.recipe.ranges import COUNT, COUNT_OR_NONE, SHARE, Range, range_faults
 from pocketforge.recipe.roles import ROLES, RoleName, TargetName
@@ -203,9 +204,23 @@ class Output:
         if kind and kind not in (*role.losses, UNTRAINED) and user_code(kind) is None:
             able = ", ".join((*role.losses, UNTRAINED))
             faults.append(Fault(f"role {self.role} has loss {able} or file.py:function, found {kind!r}", "loss"))
+        else:
+            faults += self._faults_of_settings()
         faults += [Fault(f"named twice: {name}", "metrics") for name in sorted(_twice(self.metric_names))]
         if faults:
             raise WrongTable(*faults)
+
+    def _faults_of_settings(self) -> list[Fault]:
+        """Settings of a loss that the output is not trained by: they would change nothing."""
+        allowed = {"weight", *LOSS_SETTINGS.get(self.trained_by, ())}
+        if self.role != "heatmap":
+            allowed.discard("sigma")
+        if self.role == "embedding" and self.kind_of_target != "label":
+            allowed.discard("margin")
+        if self.trained_by == UNTRAINED and self.role in ("state", "classes"):
+            allowed.discard("weight")
+        of = f"an output of role {self.role} with loss {self.trained_by}"
+        return [Fault(f"{name} is not of {of}", f"loss.{name}") for name in self.loss.given() if name not in allowed]
 
     @property
     def taken(self) -> tuple[str, ...]:
@@ -242,6 +257,8 @@ class Output:
         role = ROLES[self.role]
         if self.loss.type or role.untrained:
             return self.loss.type or UNTRAINED
+        if self.role == "segmentation" and self.processed == "none":  # class numbers have no gradient
+            return UNTRAINED
         # One class, or not: the other loss of a mask.
         return "bce" if self.role == "segmentation" and self.processed == "sigmoid" else role.losses[0]
 
@@ -267,10 +284,11 @@ class Output:
         return self.judging_files() | ({"loss": code[0]} if code else {})
 
     def judging_files(self) -> dict[str, str]:
-        """Those of the user's files by which it is judged."""
+        """Those of the user's files by which it is judged: of a metric under its name, which may be that of a key."""
         code = user_code(self.post.type)
         files = {"post": code[0]} if code else {}
-        return files | {own.name: own.file for own in self.user_metrics}
+        keys = ("post", "loss")
+        return files | {f"metrics.{m.name}" if m.name in keys else m.name: m.file for m in self.user_metrics}
 
 
 def labelled(outputs: Iterable[Output]) -> Output | None:

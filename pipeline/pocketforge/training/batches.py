@@ -64,8 +64,10 @@ class Batches:
 
     def __init__(self, samples: TrainSamples, keep: bool = True) -> None:
         self._samples = samples
-        first = samples[0][0]
-        size = sum(np.asarray(array).nbytes for array in first) * len(samples)
+        inputs, target = samples[0]
+        # A mask or an image that is to come out may be larger than what goes in.
+        targets = target.values() if isinstance(target, Mapping) else (target,)
+        size = sum(np.asarray(array).nbytes for array in (*inputs, *targets)) * len(samples)
         self._read: dict[int, Sample] | None = {} if keep and size <= KEEP_BYTES else None
 
     def gather(self, positions: Sequence[int]) -> Batch:

@@ -22,7 +22,7 @@ from pocketforge.recipe.output_loss import UNTRAINED, OutputLoss
 from pocketforge.training.batches import BatchTargets, Inputs, NamedTargets
 from pocketforge.training.objective import Outputs
 from pocketforge.training.role_losses import RoleLosses
-from pocketforge.training.role_teaching import RoleTeaching
+from pocketforge.training.role_teaching import RoleTeaching, as_scores
 
 
 def kd_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -87,8 +87,11 @@ class DistillationLoss:
         *,
         seed: int = 0,
         roles: RoleLosses | None = None,
+        itself: bool = False,
     ) -> None:
-        """example: a small batch of the student's inputs. roles: what it is trained by whose outputs have roles."""
+        """example: a small batch of the student's inputs. roles: what it is trained by whose outputs have roles.
+        itself: whether the teacher is the student's own model, of which model.outputs names the outputs as well.
+        """
         self.settings, self.roles = settings, roles
         self.teaching = RoleTeaching(taught(roles.judged), settings.temperature) if roles is not None else None
         self.teacher = teacher.eval()
@@ -106,7 +109,7 @@ class DistillationLoss:
         was_training = student.training
         student.eval()
         with torch.no_grad(), self.attached(student):
-            self._check_answers(student(*example), self._answer(example))
+            self._check_answers(student(*example), self._answer(example), itself=itself)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 for pair in settings.hints:
@@ -115,11 +118,12 @@ class DistillationLoss:
                 self._attention(pair)
         student.train(was_training)
 
-    def _check_answers(self, student: object, teacher: object) -> None:
+    def _check_answers(self, student: object, teacher: object, *, itself: bool) -> None:
         """Raises ModelError where the teacher's answer to the example is not comparable with the student's."""
         if self.roles is not None and self.teaching is not None:
             learning = [output.name for output in self.teaching.learning]
-            self.teacher_names = _teacher_names(teacher, learning, self.roles.names)
+            names = self.roles.names
+            self.teacher_names = list(names) if itself else _teacher_names(teacher, learning, names)
             self.teaching.check(self.roles.named(student), self._named(teacher))
             return
         classes, known = _logits(student, "student").shape[1], _logits(teacher, "teacher").shape[1]
@@ -195,7 +199,7 @@ class DistillationLoss:
                 return self.teaching.divergence(outputs, named, targets)
             (only,) = self.teaching.learning
             labels = torch.stack([torch.as_tensor(each) for each in targets.columns[only.held_against]])
-            scores, answer = outputs[only.name], named[only.name]
+            scores, answer = (as_scores(only, each[only.name]) for each in (outputs, named))
         else:
             assert isinstance(targets, Tensor), "samples of a task have one target"
             labels, scores, answer = targets, outputs, _logits(given, "teacher").float()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -20,13 +22,15 @@ from pocketforge.accuracy.post import About
 from pocketforge.accuracy.score import score
 from pocketforge.data.dataset import Dataset
 from pocketforge.data.preprocess_words import describe
-from pocketforge.data.targets_on_disk import HeldTargets
+from pocketforge.data.targets_on_disk import HeldTargets, is_ragged
+from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.model.structure import leaves
 from pocketforge.outcomes.data import layouts_of
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.output_rules import Named, find_metric
 from pocketforge.recipe.roles import DETECTION
+from pocketforge.recipe.user_words import user_code
 from pocketforge.training.batches import Batch, BatchTargets
 from pocketforge.training.losses import Loss, checked_outputs, count_right
 
@@ -75,7 +79,9 @@ class Standard:
         # A detector is several outputs.
         together = DETECTION if wanted.role in DETECTION else frozenset()
         judged = tuple(each for each in self.outputs if each is wanted or each.role in together)
-        answers, targets = self._together(answered)
+        # A user's post-processing is told all outputs.
+        told = self.outputs if any(user_code(each.post.type) for each in judged) else judged
+        answers, targets = self._together(answered, {each.name for each in told})
         # Labels are of the first of all outputs that has classes.
         judge = dataclasses.replace(judge_of(self.outputs, targets, self.about, self.resolve), outputs=judged)
         faults: dict[str, str] | None = None if strict else {}
@@ -84,18 +90,24 @@ class Standard:
             return math.nan
         return as_float(scored[wanted.name].figures.values[named.name])
 
-    def _together(self, answered: Iterable[tuple[object, BatchTargets]]) -> tuple[dict[str, Array], HeldTargets]:
-        rows: list[list[Tensor]] = []
+    def _together(
+        self, answered: Iterable[tuple[object, BatchTargets]], wanted: Collection[str]
+    ) -> tuple[dict[str, Array], HeldTargets]:
+        kept: dict[str, _Kept] = {}
         columns: dict[str, list[Any]] = {}
-        for answer, targets in answered:
-            rows.append([leaf.value for leaf in leaves(answer)])
-            for name, column in self._columns(targets):
-                columns.setdefault(name, []).extend(column)
-        # Of a task the first output is judged, and others may have no names.
-        of_each = zip(self.names, zip(*rows, strict=True), strict=False)
-        answers = {name: torch.cat(values).numpy() for name, values in of_each}
+        with contextlib.ExitStack() as around:
+            for answer, targets in answered:
+                # Of a task the first output is judged, and others may have no names.
+                for name, leaf in zip(self.names, leaves(answer), strict=False):
+                    if name in wanted and name not in kept:
+                        kept[name] = _Kept(around.enter_context(tempfile.TemporaryFile()))
+                    if name in wanted:
+                        kept[name].add(leaf.value.numpy())
+                for name, column in self._columns(targets):
+                    columns.setdefault(name, []).extend(column)
+            answers = {name: each.together() for name, each in kept.items()}
         kinds = {each.held_against: each.kind_of_target for each in self.outputs if each.held_against}
-        held = {name: _held(column, kinds.get(name, "")) for name, column in columns.items()}
+        held = {name: _held(column, is_ragged(name, kinds)) for name, column in columns.items()}
         return answers, HeldTargets(held, len(next(iter(columns.values()), [])))
 
     def _columns(self, targets: BatchTargets) -> list[tuple[str, Sequence[Any]]]:
@@ -107,10 +119,40 @@ class Standard:
         ]
 
 
-def _held(column: list[Any], kind: str) -> Any:
+@dataclass(slots=True)
+class _Kept:
+    """An output's answers to all samples, in a file that has no name: a segmenter's would not fit into memory.
+
+    Attributes:
+        file: Their bytes.
+        shapes: Of the batches.
+        dtype: Of the answers.
+    """
+
+    file: IO[bytes]
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+
+    def add(self, values: Array) -> None:
+        self.file.write(np.ascontiguousarray(values).tobytes())
+        self.shapes.append(values.shape)
+        self.dtype = values.dtype
+
+    def together(self) -> Array:
+        """Samples first; the file may be closed then. Raises ModelError where batches differ in shape."""
+        of_each = {shape[1:] for shape in self.shapes}
+        if len(of_each) > 1:
+            listed = ", ".join(str(list(shape)) for shape in sorted(of_each))
+            raise ModelError(f"the model's answers to single samples differ in shape: {listed}")
+        shape = (sum(count for count, *_ in self.shapes), *of_each.pop())
+        self.file.flush()
+        return np.memmap(self.file, self.dtype, "r", shape=shape) if math.prod(shape) else np.zeros(shape, self.dtype)
+
+
+def _held(column: list[Any], ragged: bool) -> Any:
     """As stage `data` stores a target: an array, or one entry a sample."""
     shapes = {np.shape(each) for each in column}
-    if kind in ("boxes", "tags", "waveform", "text") or len(shapes) > 1 or isinstance(column[0], str):
+    if ragged or len(shapes) > 1 or isinstance(column[0], str):
         return column
     return np.stack(column)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pocketforge.accuracy.base import Unfit
 from pocketforge.accuracy.post import About
+from pocketforge.data.targets_on_disk import is_ragged
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.model.structure import leaves
@@ -24,7 +25,7 @@ from pocketforge.training.losses import Loss, checked_loss, user_loss
 from pocketforge.training.objective import LossParts
 from pocketforge.training.role_terms import Term
 
-_DOCS = "what each role's outputs and targets are: pocketforge docs outputs"
+_DOCS = 'what each role\'s outputs and targets are: pocketforge docs outputs; loss = "none" leaves an output out'
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +108,13 @@ class RoleLosses:
     def _for_users(self, targets: NamedTargets) -> dict[str, object]:
         """Targets by name as users' losses get them: a tensor with samples first, or a list of one entry a sample."""
         kinds = {each.held_against: each.kind_of_target for each in self.judged if each.held_against}
-        return {name: _together(column, kinds.get(name, "")) for name, column in targets.columns.items()}
+        # What may have different numbers of entries is always a list, whatever a batch happens to hold.
+        return {name: _together(column, is_ragged(name, kinds)) for name, column in targets.columns.items()}
 
 
-# Whose samples may have different numbers of entries: always lists, whatever a batch happens to hold.
-_LISTED = frozenset({"boxes", "tags", "waveform", "text"})
-
-
-def _together(column: Sequence[Tensor] | Sequence[str], kind: str) -> object:
+def _together(column: Sequence[Tensor] | Sequence[str], ragged: bool) -> object:
     tensors = [each for each in column if isinstance(each, Tensor)]
-    if kind in _LISTED or not tensors or len({each.shape for each in tensors}) > 1:
+    if ragged or not tensors or len({each.shape for each in tensors}) > 1:
         return list(column)
     return torch.stack(tensors)
 

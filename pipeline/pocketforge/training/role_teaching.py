@@ -66,15 +66,20 @@ class RoleTeaching:
         if output.role == "segmentation":
             axis = _class_axis(student, targets, output)
             return self._softened(student.movedim(axis, -1), teacher.movedim(axis, -1))
-        if output.role == "logits" and output.post.type == "none":
-            student, teacher = (each.clamp(min=torch.finfo(each.dtype).tiny).log() for each in (student, teacher))
-        return self._softened(student, teacher)
+        return self._softened(*(as_scores(output, each) for each in (student, teacher)))
 
     def _softened(self, student: Tensor, teacher: Tensor) -> Tensor:
         """T² × KL; the last axis holds the classes, the mean is over all others."""
         rows = [each.reshape(-1, each.shape[-1]) / self.temperature for each in (student, teacher)]
         learned, soft = (functional.log_softmax(each, 1) for each in rows)
         return functional.kl_div(learned, soft, reduction="batchmean", log_target=True) * self.temperature**2
+
+
+def as_scores(output: Output, values: Tensor) -> Tensor:
+    """What a softmax makes shares of: the logarithm of an output that the recipe says holds shares of classes."""
+    if output.role == "logits" and output.post.type == "none":
+        return values.clamp(min=torch.finfo(values.dtype).tiny).log()
+    return values
 
 
 def _class_axis(scores: Tensor, targets: NamedTargets, output: Output) -> int:

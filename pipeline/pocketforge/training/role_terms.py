@@ -56,14 +56,17 @@ def _of_classes(term: Term, scores: Tensor, numbers: Tensor, ignored: int | None
     """scores: (n, classes, …), numbers: (n, …); a number that is ignored counts for nothing."""
     numbers = numbers.long()
     held = numbers != ignored if ignored is not None else torch.ones_like(numbers, dtype=torch.bool)
-    most = int(numbers[held].max()) if held.any() else 0
-    if most >= scores.shape[1] or (held.any() and int(numbers[held].min()) < 0):
-        raise Unfit(f"it has {scores.shape[1]} {what}, and the data have number {most}")
+    wrong = numbers[held & ((numbers < 0) | (numbers >= scores.shape[1]))]
+    if len(wrong):
+        raise Unfit(f"it has {scores.shape[1]} {what}, and the data have number {int(wrong.max())}")
     skipped = IGNORED_TAG if ignored is None else ignored
+    smoothing = term.smoothing if term.output.trained_by == "cross_entropy" else 0.0
     if term.output.role == "logits" and term.output.post.type == "none":
-        each = functional.nll_loss(_log_of_shares(scores), numbers, ignore_index=skipped, reduction="none")
+        logs = _log_of_shares(scores)
+        each = functional.nll_loss(logs, numbers, ignore_index=skipped, reduction="none")
+        if smoothing:  # as in cross_entropy, whose scores these are not: towards all classes alike
+            each = (1 - smoothing) * each - smoothing * logs.mean(1)
     else:
-        smoothing = term.smoothing if term.output.trained_by == "cross_entropy" else 0.0
         each = functional.cross_entropy(
             scores, numbers, ignore_index=skipped, reduction="none", label_smoothing=smoothing
         )
@@ -74,7 +77,9 @@ def _focused(term: Term, each: Tensor) -> Tensor:
     """-log p of each thing, by how wrong it is where the loss is focal."""
     if term.output.trained_by != "focal":
         return each
-    return (1 - torch.exp(-each)).clamp(min=0) ** term.output.loss.gamma * each
+    # What is surely right has no gradient: a power below 1 has none at 0 that is a number.
+    wrong = (1 - torch.exp(-each)).clamp(min=torch.finfo(each.dtype).tiny)
+    return wrong**term.output.loss.gamma * each
 
 
 def _of_yes_or_no(term: Term, scores: Tensor, wanted: Tensor, held: Tensor | None = None) -> Tensor:
@@ -83,7 +88,10 @@ def _of_yes_or_no(term: Term, scores: Tensor, wanted: Tensor, held: Tensor | Non
     if term.output.role in ("multilabel", "binary") and term.output.processed == "none":
         if bool(((scores < 0) | (scores > 1)).any()):
             raise Unfit('post "none" is for probabilities, and it answers others: post = "sigmoid"')
-        each = functional.binary_cross_entropy(scores, wanted, reduction="none")
+        # Torch refuses NaN here; of a training that diverges its loss is NaN, and says so.
+        broken = scores.isnan()
+        each = functional.binary_cross_entropy(scores.masked_fill(broken, 0.5), wanted, reduction="none")
+        each = each.masked_fill(broken, torch.nan)
     else:
         each = functional.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
     return _mean_of(_focused(term, each), torch.ones_like(each, dtype=torch.bool) if held is None else held)
@@ -130,8 +138,9 @@ def _binary(term: Term, values: Tensor, targets: NamedTargets) -> Tensor:
     wanted = _stacked(term, targets)
     if values.numel() != len(wanted):
         raise Unfit(f"wanted one score a sample, found {_shape(values)}")
-    if int(wanted.max()) > 1:
-        raise Unfit(f"its target is 0 or 1, found {int(wanted.max())}")
+    wrong = wanted[(wanted != 0) & (wanted != 1)]
+    if len(wrong):
+        raise Unfit(f"its target is 0 or 1, found {int(wrong[0])}")
     return _of_yes_or_no(term, values.reshape(-1), wanted)
 
 
@@ -251,7 +260,7 @@ def _sequence(term: Term, values: Tensor, targets: NamedTargets) -> Tensor:
         raise Unfit(f"wanted [1, T, letters], found {_shape(values)}")
     post = term.output.post
     letters = list(post.alphabet or term.about.labels)
-    if len(letters) != values.shape[2] - 1 or post.blank >= values.shape[2]:
+    if not letters or len(letters) != values.shape[2] - 1 or post.blank >= values.shape[2]:
         raise Unfit(
             f"it scores {values.shape[2]} letters, wanted {len(letters)} and a blank (number {post.blank}): say post = "
             '{ type = "ctc_greedy", blank = …, alphabet = "…" }, or give data.labels'

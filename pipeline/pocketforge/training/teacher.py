@@ -21,7 +21,12 @@ from pocketforge.training.batches import Batches, batches_of
 from pocketforge.training.distillation import DistillationLoss
 from pocketforge.training.judge import top1
 from pocketforge.training.role_losses import RoleLosses
-from pocketforge.training.teacher_checks import check_teacher, check_teacher_of_roles, losses_with_others
+from pocketforge.training.teacher_checks import (
+    check_teacher,
+    check_teacher_of_roles,
+    judging_batches,
+    losses_with_others,
+)
 
 BATCH = 64
 
@@ -53,15 +58,16 @@ def open_teacher(
     else:
         name, module, weights = _built(distill, inputs, model, resolve)
     example, _ = Batches(data.calibration, keep=False).gather(range(min(2, len(data.calibration))))
-    loss = DistillationLoss(distill, module, student, example, seed=model.seed, roles=roles)
-    batches = list(batches_of(data.calibration, BATCH))
+    itself = distill.teacher is None
+    loss = DistillationLoss(distill, module, student, example, seed=model.seed, roles=roles, itself=itself)
     if roles is not None:
+        batches = judging_batches(data.calibration, BATCH)
         own, others = losses_with_others(loss.roles_of_teacher(), module, batches)
         check_teacher_of_roles(own, others, len(data.calibration))
         return loss, TeacherFacts(name, None, weights, own)
     with torch.no_grad():
         answer = module(*example)
-    measured = top1(module, batches)
+    measured = top1(module, batches_of(data.calibration, BATCH))
     check_teacher(measured, (answer[0] if isinstance(answer, tuple) else answer).shape[1], len(data.calibration))
     return loss, TeacherFacts(name, measured, weights)
 

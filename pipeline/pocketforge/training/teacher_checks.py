@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from pocketforge.errors import ModelError
-from pocketforge.training.batches import Batch, NamedTargets
+from pocketforge.training.batches import Batch, Batches, NamedTargets, TrainSamples
 from pocketforge.training.role_losses import RoleLosses
 
 
@@ -29,24 +30,42 @@ def check_teacher(accuracy: float, classes: int, samples: int) -> None:
         )
 
 
-# With one more than so many other samples' targets a teacher must do worse than with each sample's own.
+# With so many other samples' targets a teacher must not do better than with each sample's own.
 _SHIFTS = 16
+# Losses that differ by less, as a share, are one: samples may have equal targets, and float sums differ.
+_TIE = 1e-6
 
 
 def check_teacher_of_roles(own: float, others: Sequence[float], samples: int) -> None:
-    """Raises ModelError for a teacher that knows nothing of its samples: whose loss is no lower with their own targets
-    than with other samples'.
+    """Raises ModelError for a teacher that knows nothing of its samples: whose loss with other samples' targets is
+    lower than with their own, or never higher.
 
     own: its loss on the calibration samples. others: with each sample's targets taken from another, each time from
     another place. A teacher that knows nothing has the least of n + 1 such losses by luck once in n + 1.
     """
-    if not math.isfinite(own) or any(own >= other for other in others):
+    if not others:
+        raise ModelError(
+            "whether a teacher knows its samples shows on 2 calibration samples or more, there is 1",
+            "raise data.calibration_samples",
+        )
+    near = _TIE * abs(own)
+    if not math.isfinite(own) or min(others) < own - near or not max(others) > own + near:
         least = min(others, default=math.nan)
         raise ModelError(
             f"the teacher's loss on {samples} calibration samples is {own:.4g} with their own targets, and {least:.4g} "
             "with other samples': it is not trained for these targets",
             "give the weights of a trained model, whose outputs are what the recipe says",
         )
+
+
+def judging_batches(samples: TrainSamples, size: int) -> list[Batch]:
+    """Samples in their order, about `size` at a time: a last batch that is too small to give each sample another's
+    targets so many times is part of the one before."""
+    starts = list(range(0, len(samples), size))
+    if len(starts) > 1 and len(samples) - starts[-1] <= _SHIFTS:
+        starts.pop()
+    gathered = Batches(samples, keep=False)
+    return [gathered.gather(range(a, b)) for a, b in itertools.pairwise([*starts, len(samples)])]
 
 
 def losses_with_others(roles: RoleLosses, module: nn.Module, batches: Sequence[Batch]) -> tuple[float, list[float]]:
