@@ -108,7 +108,7 @@ def _answer(graph: nn.Module, given: tuple[Tensor, ...], sizes: Sizes) -> object
     except (AssertionError, RuntimeError) as error:  # a guard that tracing left, or an operator of the traced size
         raise ModelError(
             f"the traced graph does not run with {sizes_in_words(sizes)}, at which the model does: {first_line(error)}",
-            "an operator is traced for one size (as AdaptiveMaxPool2d with None); write it otherwise, or give the target "
+            "an operator is traced for one size (AdaptiveMaxPool2d with None); write it otherwise, or give targets "
             "sizes = [[…], […]]: files of fixed shapes",
         ) from error
 
