@@ -124,6 +124,9 @@ def test_overrides_name_operations_all_of_a_kind_in_a_module_one_or_a_part(graph
     assert float_operations(schemes_of(graph, Override(ops=("cat@head#4:1",)))) == ("cat@head#4:1",)
     last = Override(ops=("mul@*",)), Override(ops=("mul@head#2",), scheme="static_int8")
     assert float_operations(schemes_of(graph, *last)) == ("mul@head",)
+    whole = Override(ops=("cat@head#4:1",)), Override(ops=("cat@head#4",), scheme="static_int8")
+    assert float_operations(schemes_of(graph, *whole)) == ()
+    assert float_operations(schemes_of(graph, *whole[::-1])) == ("cat@head#4:1",)
 
 
 @pytest.mark.parametrize(

@@ -644,7 +644,7 @@ def test_rewrites_keep_the_function_at_sizes_that_were_not_traced():
             assert least_db(answers(graph, sample), answers(net, sample)) > 70, (reader, size)
 
 
-@pytest.mark.parametrize("layer", [nn.AdaptiveMaxPool2d(2), nn.AvgPool2d(2, ceil_mode=True)])
+@pytest.mark.parametrize("layer", [nn.AdaptiveMaxPool2d(2), nn.AdaptiveAvgPool2d(2), nn.AvgPool2d(2, ceil_mode=True)])
 def test_windows_that_depend_on_a_size_that_varies_are_refused_by_the_layer_s_name(layer):
     graph = traced_for_sizes(Net(lambda m, x: m.pool(x), pool=layer)).module()
     with pytest.raises(StageFailed, match=r"of 'pool' .*has no form for sizes that vary"):

@@ -57,6 +57,15 @@ def plain_average_pools(editor: Editor) -> None:
         editor.replace(node, pooled)
 
 
+def no_adaptive_windows(editor: Editor) -> None:
+    """Raises StageFailed for an adaptive average pool of a map whose size varies, but to one value: the exporter for
+    ONNX writes the windows of the traced size, silently.
+    """
+    for node in editor.nodes():
+        if op_name(node).startswith("adaptive_avg_pool") and any(n != 1 for n in node.args[1]):  # type: ignore[union-attr]
+            refuse_open_sizes(node, f"its windows are as long as {node.args[1]} of them make them")
+
+
 def _divided(editor: Editor, node: Node, pooled: Node, pads: list[int], kernels: list[int]) -> Node:
     """A plain average by torch's own divisor, which the file has to find by the size that it meets."""
     source, _, strides, _, _, with_padding, divisor = full_arguments(node)
