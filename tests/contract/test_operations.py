@@ -295,7 +295,9 @@ def test_levels_are_refused_of_an_output_that_is_kept_float_with_what_gives_it_o
     from pocketforge.runtimes.base import ExportRequest
 
     example = (torch.from_numpy(images[0][:1]),)
-    request = ExportRequest(*converted, example, ("x",), ("y",), "NCHW", "int8", None, scheme="static_int8")
+    request = ExportRequest(
+        converted[0], converted[1], example, ("x",), ("y",), "NCHW", "int8", None, scheme="static_int8"
+    )
     with pytest.raises(StageFailed, match="output 'y' is not quantized last") as caught:
         importlib.import_module(RUNTIMES[runtime].module).export(request, tmp_path)
     assert 'overrides = [{ ops = ["cat@…"], scheme = "static_int8" }]' in caught.value.hint
@@ -319,7 +321,9 @@ def test_a_concat_that_is_an_output_and_that_a_layer_reads_keeps_its_parts_in_tf
     apart = keep_apart(pt2e.rewritten_for_quantizer(traced), images, {}).schemes
     schemes = {**pt2e.layer_schemes(traced.graph, STATIC), **apart}
     pair = [torch.export.export(m, example) for m in pt2e.quantize_graph(traced, images, STATIC, schemes=schemes)]
-    request = ExportRequest(*pair, example, ("x",), ("y", "z"), "NCHW", "float32", None, scheme="static_int8")
+    request = ExportRequest(
+        pair[0], pair[1], example, ("x",), ("y", "z"), "NCHW", "float32", None, scheme="static_int8"
+    )
     with contextlib.redirect_stdout(io.StringIO()):
         importlib.import_module(RUNTIMES["tflite"].module).export(request, tmp_path)
     sessions = importlib.import_module(f"pocketforge.runtimes.sessions.{RUNTIMES['tflite'].session}")
