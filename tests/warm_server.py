@@ -30,6 +30,9 @@ from pocketforge.folders import safe_path
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.run import worker
 
+# Of a server that has computed with several threads, no fork can: it would wait for them for ever. Here, as conftest.py
+# imports this before it sets its own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What the server starts with, whichever test needs it first. Stages have the environment of the test instead.
 ENVIRONMENT = dict(os.environ)
 

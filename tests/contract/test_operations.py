@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from pocketforge.errors import ModelError  # noqa: E402
+from pocketforge.errors import ModelError, StageFailed  # noqa: E402
 from pocketforge.metrics import parity  # noqa: E402
 from pocketforge.outcomes.annotate import Annotated  # noqa: E402
 from pocketforge.recipe.quantize import Override, Quantize  # noqa: E402
@@ -124,6 +124,9 @@ def test_overrides_name_operations_all_of_a_kind_in_a_module_one_or_a_part(graph
     assert float_operations(schemes_of(graph, Override(ops=("cat@head#4:1",)))) == ("cat@head#4:1",)
     last = Override(ops=("mul@*",)), Override(ops=("mul@head#2",), scheme="static_int8")
     assert float_operations(schemes_of(graph, *last)) == ("mul@head",)
+    whole = Override(ops=("cat@head#4:1",)), Override(ops=("cat@head#4",), scheme="static_int8")
+    assert float_operations(schemes_of(graph, *whole)) == ()
+    assert float_operations(schemes_of(graph, *whole[::-1])) == ("cat@head#4:1",)
 
 
 @pytest.mark.parametrize(
@@ -283,3 +286,48 @@ def test_files_keep_a_detector_s_parts_and_compute_as_check_says(runtime, net, a
     said = in_runtime(annotated, runtime).parts
     in_int8 = {part.kind for part in said if part.kind in VALUES and part.numbers == "int8"}
     assert in_int8 == operators_in_int8(runtime, path)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "executorch"])
+def test_levels_are_refused_of_an_output_that_is_kept_float_with_what_gives_it_one_scale(
+    runtime, images, converted, tmp_path
+):
+    from pocketforge.runtimes.base import ExportRequest
+
+    example = (torch.from_numpy(images[0][:1]),)
+    request = ExportRequest(
+        converted[0], converted[1], example, ("x",), ("y",), "NCHW", "int8", None, scheme="static_int8"
+    )
+    with pytest.raises(StageFailed, match="output 'y' is not quantized last") as caught:
+        importlib.import_module(RUNTIMES[runtime].module).export(request, tmp_path)
+    assert 'overrides = [{ ops = ["cat@…"], scheme = "static_int8" }]' in caught.value.hint
+
+
+def test_a_concat_that_is_an_output_and_that_a_layer_reads_keeps_its_parts_in_tflite(images, tmp_path):
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.box, self.score, self.last = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            both = torch.cat([self.box(x) * 300, torch.sigmoid(self.score(x))], 1)
+            return both, self.last(both)
+
+    from pocketforge.runtimes.base import ExportRequest
+
+    torch.manual_seed(0)
+    net, example = Both().eval(), (torch.from_numpy(images[0][:1]),)
+    traced = torch.export.export(net, example)
+    apart = keep_apart(pt2e.rewritten_for_quantizer(traced), images, {}).schemes
+    schemes = {**pt2e.layer_schemes(traced.graph, STATIC), **apart}
+    pair = [torch.export.export(m, example) for m in pt2e.quantize_graph(traced, images, STATIC, schemes=schemes)]
+    request = ExportRequest(
+        pair[0], pair[1], example, ("x",), ("y", "z"), "NCHW", "float32", None, scheme="static_int8"
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        importlib.import_module(RUNTIMES["tflite"].module).export(request, tmp_path)
+    sessions = importlib.import_module(f"pocketforge.runtimes.sessions.{RUNTIMES['tflite'].session}")
+    found = np.array(sessions.open_session(tmp_path / "model.tflite", 1).run([images[0][:1]])[0])
+    with torch.no_grad():
+        wanted = net(example[0])[0].numpy()
+    assert parity(found[:, 2:], wanted[:, 2:]).sqnr_db > 25

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from pocketforge.errors import first_line  # noqa: E402
+from pocketforge.errors import StageFailed, first_line  # noqa: E402
 from pocketforge.recipe.quantize import Quantize  # noqa: E402
 from pocketforge.registries import RUNTIMES  # noqa: E402
 from pocketforge.rewrites import centred, passes  # noqa: E402
@@ -608,3 +608,44 @@ def test_origins_survive_a_rewrite():
     assert passes.rewrite(module, passes.QUANTIZER)
     new = next(n for n in module.graph.nodes if op_name(n) == "conv2d" and n.args[1].target == "bn1.depthwise.weight")
     assert [name for name, _ in new.meta["nn_module_stack"].values()][-1] == "bn1"
+
+
+def traced_for_sizes(net: nn.Module) -> Any:
+    """The net's graph for maps of 12 to 40 rows and columns, of even lengths, traced at 24 × 32."""
+    steps = {axis: 2 * torch.export.Dim(f"_{axis}", min=6, max=20) for axis in (2, 3)}
+    return torch.export.export(net, (torch.rand(1, 4, 24, 32),), dynamic_shapes=((steps,),), strict=False)
+
+
+def test_rewrites_keep_the_function_at_sizes_that_were_not_traced():
+    def forward(m, x):
+        up = m.up(x)
+        means = m.norm(F.pad(up, (-1, 1, 0, -1)) + 50)
+        lines = m.line(m.prelu(up.amax(2) - 0.5))
+        return means, m.response(up), m.averages(x), m.divided(x), lines, m.windows(x)
+
+    net = Net(
+        forward,
+        up=nn.ConvTranspose2d(4, 4, 3, stride=2, padding=1, output_padding=1),
+        norm=nn.GroupNorm(2, 4),
+        response=nn.LocalResponseNorm(3),
+        averages=nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+        divided=nn.AvgPool2d(3, 2, 1, divisor_override=5),
+        prelu=nn.PReLU(4),
+        line=nn.ConvTranspose1d(4, 4, 4, 2, 1),
+        windows=nn.MaxPool2d(3, 2, 1, ceil_mode=True),
+    ).eval()
+    program = traced_for_sizes(net)
+    for reader in (passes.QUANTIZER, passes.EXECUTORCH, passes.ONNX):
+        graph = program.module()
+        assert passes.rewrite(graph, reader, program.example_inputs[0])
+        for size in ((12, 40), (14, 18)):
+            sample = torch.rand(1, 4, *size).numpy()
+            # Norms of large means have few digits.
+            assert least_db(answers(graph, sample), answers(net, sample)) > 70, (reader, size)
+
+
+@pytest.mark.parametrize("layer", [nn.AdaptiveMaxPool2d(2), nn.AdaptiveAvgPool2d(2), nn.AvgPool2d(2, ceil_mode=True)])
+def test_windows_that_depend_on_a_size_that_varies_are_refused_by_the_layer_s_name(layer):
+    graph = traced_for_sizes(Net(lambda m, x: m.pool(x), pool=layer)).module()
+    with pytest.raises(StageFailed, match=r"of 'pool' .*has no form for sizes that vary"):
+        passes.rewrite(graph, passes.ONNX)

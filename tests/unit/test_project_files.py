@@ -41,3 +41,9 @@ def test_the_wheel_that_readme_installs_has_the_name_of_the_one_that_is_made() -
     project = PYPROJECT["project"]
     name = f"dist/{project['name']}-{project['version']}-py3-none-any.whl"
     assert name in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by it: the second of a run would be an error, and its tests not run."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

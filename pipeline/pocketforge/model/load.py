@@ -192,7 +192,10 @@ def traced(module: nn.Module, example: tuple[Tensor, ...], *, dynamic_shapes: ob
         raise ModelError(
             f"the model cannot be traced with input {shapes}: {type(error).__name__}: {first}"
             + (f"\n  at {where}" if where else ""),
-            "forward() must be plain tensor code: no branching on values, no .item(), no numpy; "
+            'an operator needs what not all lengths of a range have: give it a step ("H:32..64:32"), or targets '
+            "sizes = [[…], […]]: files of fixed shapes"
+            if dynamic_shapes is not None and "onstraint" in first
+            else "forward() must be plain tensor code: no branching on values, no .item(), no numpy; "
             "check the input shape too",
         ) from error
     return TracedGraph(program, tuple(outputs))

@@ -96,10 +96,21 @@ def traced_for_sizes(module: nn.Module, example: tuple[Tensor, ...], inputs: Seq
     wanted = [check_runs(module, given, sizes) for sizes, given in tried]
     traced = load.traced(module, example, dynamic_shapes=for_call(module, shapes_told(ranges)))
     graph = traced.program.module()
-    with torch.no_grad():
-        for (sizes, given), answer in zip(tried, wanted, strict=True):
-            check_traced(tensors_in(answer), tensors_in(graph(*given)), sizes)
+    for (sizes, given), answer in zip(tried, wanted, strict=True):
+        check_traced(tensors_in(answer), tensors_in(_answer(graph, given, sizes)), sizes)
     return traced
+
+
+def _answer(graph: nn.Module, given: tuple[Tensor, ...], sizes: Sizes) -> object:
+    try:
+        with torch.no_grad():
+            return graph(*given)
+    except (AssertionError, RuntimeError) as error:  # a guard that tracing left, or an operator of the traced size
+        raise ModelError(
+            f"the traced graph does not run with {sizes_in_words(sizes)}, at which the model does: {first_line(error)}",
+            "an operator is traced for one size (AdaptiveMaxPool2d with None); write it otherwise, or give targets "
+            "sizes = [[…], […]]: files of fixed shapes",
+        ) from error
 
 
 def _at(example: tuple[Tensor, ...], inputs: Sequence[InputSpec], sizes: Sizes) -> tuple[Tensor, ...]:

@@ -120,6 +120,8 @@ def overridden(overrides: Iterable[Override], graph: Graph) -> dict[str, str]:
                         f"quantize.overrides: {name} has no int8 form: {operation.kind} is computed in float",
                         "leave it out; `pocketforge check RECIPE --verbose` lists what can be int8",
                     )
+            if override.scheme != "fp32":  # of a whole concat: what was said of a part of it before no longer counts
+                schemes = {name: scheme for name, scheme in schemes.items() if name.partition(":")[0] not in meant}
             schemes |= dict.fromkeys(meant, override.scheme)
     return schemes
 

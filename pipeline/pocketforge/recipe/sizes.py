@@ -50,8 +50,9 @@ class SizeRange:
 
     @property
     def middle(self) -> int:
-        """A length half way, on the step."""
-        return (self.least + self.most) // 2 // self.step * self.step
+        """A length half way, an odd number of steps from the least: where all are tried, odd and even ones are."""
+        steps = (self.most - self.least) // self.step
+        return self.least + (steps // 2 | 1) * self.step
 
     def fault(self, length: int) -> str:
         """Why an input cannot have a length; empty where it can."""

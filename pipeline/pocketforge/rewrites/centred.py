@@ -85,5 +85,5 @@ def _centre(editor: Editor, norm: Node) -> None:
     mean = editor.call(aten.mean.dim, groups, axes, True, like=norm)
     centred = editor.call(aten.sub.Tensor, groups, mean, like=norm)
     if op_name(norm) == "group_norm":
-        centred = editor.call(aten.reshape.default, centred, list(shape), like=norm)
+        centred = editor.call(aten.reshape.default, centred, editor.sizes(source, norm), like=norm)
     editor.arguments(norm, [centred, *full_arguments(norm)[1:]])

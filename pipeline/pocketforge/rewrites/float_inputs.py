@@ -65,7 +65,8 @@ def keep_concats_float(editor: Editor) -> None:
     The converter gives the levels of one part to the whole concat: the others are cut off or rounded away.
     """
     for node in editor.nodes():
-        if op_name(node) != "cat" or any(_quantized_levels(user) for user in node.users):
+        # One that a layer quantizes and an output has as it is is a float one all the same.
+        if op_name(node) != "cat" or all(_quantized_levels(user) for user in node.users):
             continue
         for part in dict.fromkeys(node.all_input_nodes):
             if any(op_name(each) in DEQUANTIZE for each in _same_scale(part)):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import operator
 import re
+import sys
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.node import Argument
+
+from pocketforge.errors import StageFailed
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -60,6 +63,20 @@ def has_open_sizes(node: object) -> bool:
     """Whether sizes of the tensor that a node gives vary: what is made of it may not hold them as numbers."""
     value = node.meta.get("val") if isinstance(node, Node) else None
     return any(isinstance(length, torch.SymInt) for length in getattr(value, "shape", ()))
+
+
+def up_to(cut: int) -> int:
+    """The end of a slice that leaves out `cut` values at the end, whatever the length: no number that was traced."""
+    return -cut if cut else sys.maxsize
+
+
+def refuse_open_sizes(node: Node, why: str) -> None:
+    """Raises StageFailed, naming the layer, where sizes of the tensor that a node takes first vary. why: in words."""
+    if has_open_sizes(node.args[0]):
+        raise StageFailed(
+            f"{where(node)} has no form for sizes that vary: {why}",
+            "give the target sizes = [[…], […]]: a file of fixed shapes for each; or write the layer otherwise",
+        )
 
 
 def _length(length: int | torch.SymInt) -> int:
@@ -152,6 +169,14 @@ class Editor:
             node.meta["val"] = self._fake.from_tensor(value.detach(), static_shapes=True)
         self.changes += 1
         return node
+
+    def sizes(self, node: Node, like: Node) -> list[Argument]:
+        """The shape of a node's tensor for a reshape before `like`: what varies is asked for as the file runs."""
+        lengths = getattr(node.meta.get("val"), "shape", ())
+        return [
+            length if isinstance(length, int) else self.call(torch.ops.aten.sym_size.int, node, axis, like=like)
+            for axis, length in enumerate(lengths)
+        ]
 
     def value(self, node: Argument) -> Tensor:
         """The constant that a node reads."""

@@ -7,7 +7,17 @@ import math
 import torch
 from torch.fx import Node
 
-from pocketforge.rewrites.graph import Editor, full_arguments, has_open_sizes, op_name, per_axis, shape_of
+from pocketforge.rewrites.graph import (
+    Editor,
+    first_input,
+    full_arguments,
+    has_open_sizes,
+    op_name,
+    per_axis,
+    refuse_open_sizes,
+    shape_of,
+    up_to,
+)
 
 aten = torch.ops.aten
 _MAX_POOLS = {1: aten.max_pool1d.default, 2: aten.max_pool2d.default}
@@ -30,6 +40,8 @@ def plain_max_pools(editor: Editor) -> None:
         after = [b if n is None else int(n) for n, b in zip(node.args[1], before, strict=True)]  # type: ignore[arg-type]
         if max(after) == 1 and has_open_sizes(source):
             pooled = editor.call(aten.amax.default, source, list(range(-axes, 0)), True, like=node)
+        elif has_open_sizes(source):
+            pooled = _by_axes(editor, node, axes, before)
         elif all(b % a == 0 for b, a in zip(before, after, strict=True)):
             kernel = [b // a for b, a in zip(before, after, strict=True)]
             rest = ([0] * axes, [1] * axes, False)
@@ -40,6 +52,21 @@ def plain_max_pools(editor: Editor) -> None:
                 pooled = _largest_of_windows(editor, pooled, axis - axes, b, a, node)
         for reader in readers:
             editor.replace(reader, pooled)
+
+
+def _by_axes(editor: Editor, node: Node, axes: int, before: tuple[int, ...]) -> Node:
+    """Where sizes vary: an axis stays, has one largest, or has a length that does not vary."""
+    pooled = source = first_input(node)
+    for axis, after in zip(range(-axes, 0), node.args[1], strict=True):  # type: ignore[arg-type]
+        if after is None:
+            continue
+        if after == 1:
+            pooled = editor.call(aten.amax.default, pooled, [axis], True, like=node)
+        elif isinstance(source.meta["val"].shape[axis], torch.SymInt):
+            refuse_open_sizes(node, f"its windows are as long as {after} of them make them")
+        else:
+            pooled = _largest_of_windows(editor, pooled, axis, before[axis], int(after), node)
+    return pooled
 
 
 def _largest_of_windows(editor: Editor, source: object, axis: int, before: int, after: int, like: Node) -> Node:
@@ -64,10 +91,9 @@ def averages_of_slices(editor: Editor) -> None:
         if len(wide) != 1 or max(strides) > 1 or any(per_axis(padding, 3)) or ceil_mode or divisor:
             continue
         axis, size = len(before) - 3 + wide[0], kernels[wide[0]]
-        count = before[axis] - size + 1
-        total = editor.call(aten.slice.Tensor, source, axis, 0, count, like=node)
+        total = editor.call(aten.slice.Tensor, source, axis, 0, up_to(size - 1), like=node)
         for start in range(1, size):
-            part = editor.call(aten.slice.Tensor, source, axis, start, start + count, like=node)
+            part = editor.call(aten.slice.Tensor, source, axis, start, up_to(size - 1 - start), like=node)
             total = editor.call(aten.add.Tensor, total, part, like=node)
         editor.replace(node, editor.call(aten.mul.Tensor, total, 1 / size, like=node))
 

@@ -85,6 +85,7 @@ REWRITES = (
     Rewrite(transposed.without_groups, (TFLITE,)),
     Rewrite(transposed.without_padding, (QUANTIZER, TFLITE)),
     Rewrite(pooling.nearest_by_index, (TFLITE,)),
+    Rewrite(pooling.no_adaptive_windows, (ONNX,)),
     Rewrite(pooling.plain_average_pools, (ONNX,)),
     Rewrite(windows.one_axis_after_another, (TFLITE, ONNX)),
     Rewrite(windows.without_idle_ceil_mode, (TFLITE, ONNX)),

@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch.fx import Node
 
-from pocketforge.rewrites.graph import CONVOLUTIONS, Editor, full_arguments, op_name, overload, per_axis, shape_of
+from pocketforge.rewrites.graph import (
+    CONVOLUTIONS,
+    Editor,
+    full_arguments,
+    op_name,
+    overload,
+    per_axis,
+    shape_of,
+    up_to,
+)
 
 aten = torch.ops.aten
 _POOLS = ("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d")
@@ -79,8 +88,7 @@ def cut_by_slices(editor: Editor) -> None:
         for number in range(len(pads) // 2):
             axis, before, after = axes - 1 - number, pads[2 * number], pads[2 * number + 1]
             if min(before, after) < 0:
-                stop = shape_of(cut)[axis] - max(0, -after)
-                cut = editor.call(aten.slice.Tensor, cut, axis, max(0, -before), stop, like=node)
+                cut = editor.call(aten.slice.Tensor, cut, axis, max(0, -before), up_to(max(0, -after)), like=node)
         left, value = [max(0, pad) for pad in pads], how[-1] or 0.0
         cut = editor.call(aten.constant_pad_nd.default, cut, left, value, like=node) if any(left) else cut
         editor.replace(node, cut)
@@ -92,10 +100,12 @@ def prelu_in_four_dimensions(editor: Editor) -> None:
         shape = shape_of(node.args[0]) if op_name(node) == "prelu" else ()
         if len(shape) in (0, 1, 4):
             continue
-        wide = [shape[0], shape[1], shape[2] if len(shape) > 2 else 1, int(torch.Size(shape[3:]).numel())]
+        sizes = editor.sizes(node.args[0], node)  # type: ignore[arg-type]
+        # One of them may vary: it is what is left.
+        wide = [*sizes[:2], *(sizes[2:3] or [1]), -1]
         source = editor.call(aten.view.default, _contiguous(editor, node.args[0], node), wide, like=node)
         prelu = editor.call(aten.prelu.default, source, node.args[1], like=node)
-        editor.replace(node, editor.call(aten.view.default, prelu, list(shape), like=node))
+        editor.replace(node, editor.call(aten.view.default, prelu, sizes, like=node))
 
 
 def _contiguous(editor: Editor, source: object, like: Node) -> Node:

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from pocketforge.rewrites.graph import TRANSPOSED, Editor, full_arguments, is_constant, op_name, per_axis, shape_of
+from pocketforge.rewrites.graph import (
+    TRANSPOSED,
+    Editor,
+    full_arguments,
+    is_constant,
+    op_name,
+    per_axis,
+    shape_of,
+    up_to,
+)
 from pocketforge.rewrites.norms import scale_and_shift
 
 aten = torch.ops.aten
@@ -53,11 +62,11 @@ def in_two_dimensions(editor: Editor) -> None:
         if len(shape) != 3:
             continue
         flat = editor.constant(str(weight.target), values.detach().unsqueeze(2).clone(), node)
-        given = editor.call(aten.reshape.default, source, [shape[0], shape[1], 1, shape[2]], like=node)
+        given = editor.call(aten.reshape.default, source, [shape[0], shape[1], 1, -1], like=node)
         one = [(fill, per_axis(v, 1)[0]) for fill, v in ((1, stride), (0, padding), (0, outer), (1, dilation))]
         args = (*(list(pair) for pair in one[:3]), groups, list(one[3]))
         flat_conv = editor.call(aten.conv_transpose2d.input, given, flat, bias, *args, like=node)
-        editor.replace(node, editor.call(aten.reshape.default, flat_conv, list(shape_of(node)), like=node))
+        editor.replace(node, editor.call(aten.reshape.default, flat_conv, [*shape_of(node)[:2], -1], like=node))
 
 
 def without_padding(editor: Editor) -> None:
@@ -82,8 +91,8 @@ def without_padding(editor: Editor) -> None:
         plain = (source, kernel, bias, strides, [0, 0], [0, 0], groups, [1, 1])
         whole = editor.call(aten.conv_transpose2d.input, *plain, like=node)
         for axis, (start, size) in enumerate(zip(paddings, after, strict=True), 2):
-            if size != shape_of(whole)[axis]:
-                whole = editor.call(aten.slice.Tensor, whole, axis, start, start + size, like=node)
+            if cut := shape_of(whole)[axis] - size:
+                whole = editor.call(aten.slice.Tensor, whole, axis, start, up_to(cut - start), like=node)
         editor.replace(node, whole)
 
 

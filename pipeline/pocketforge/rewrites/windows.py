@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch.fx import Node
 
-from pocketforge.rewrites.graph import Editor, full_arguments, op_name, per_axis, shape_of
+from pocketforge.rewrites.graph import (
+    Editor,
+    full_arguments,
+    has_open_sizes,
+    op_name,
+    per_axis,
+    refuse_open_sizes,
+    shape_of,
+)
 
 aten = torch.ops.aten
 
@@ -46,6 +54,11 @@ class Windows:
     def is_dropped(self) -> bool:
         """Whether ceil_mode would add a window, but for its beginning behind the map."""
         return self.count == self.whole and (self.size + 2 * self.padding - self.span) % self.stride > 0
+
+    @property
+    def may_be_dropped(self) -> bool:
+        """Whether at some size of the map ceil_mode would add a window that begins behind it."""
+        return self.padding + self.stride > self.span
 
     @property
     def is_padded(self) -> bool:
@@ -95,6 +108,10 @@ def without_idle_ceil_mode(editor: Editor) -> None:
     """
     for node in editor.nodes():
         both = windows_of(node)
+        if both and _ceil_mode(node) and has_open_sizes(node.args[0]):
+            if any(each.may_be_dropped for each in both):
+                refuse_open_sizes(node, "whether ceil_mode adds a window depends on the size")
+            continue  # at some sizes it adds one
         if both and _ceil_mode(node) and all(each.count == each.whole for each in both):
             args = full_arguments(node)
             args[_CEIL_MODE[op_name(node)]] = False

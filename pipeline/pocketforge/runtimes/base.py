@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from pocketforge.errors import PluginFailed, PocketforgeError, ToolMissing
+from pocketforge.errors import PluginFailed, PocketforgeError, StageFailed, ToolMissing
 from pocketforge.outcomes.tensors import TensorSpec as TensorSpec
 from pocketforge.recipe.schemes import SCHEMES, SchemeInfo
 from pocketforge.recipe.sizes import SizeRange
@@ -143,6 +143,15 @@ def checked_result(result: object, runtime: str) -> ExportResult:
     plugin = RUNTIMES.brought_by(runtime)
     whose, hint = (plugin.words, plugin.hint) if plugin else (f"runtime {runtime}", "")
     raise PluginFailed(f"{whose}: {RUNTIMES[runtime].module}:export must give an ExportResult, found {found}", hint)
+
+
+def float_output(name: str, made_by: str) -> StageFailed:
+    """What is said of an output that `io` wants as integers, and that the graph gives in float."""
+    return StageFailed(
+        f"output {name!r} is not quantized last (it comes from {made_by})",
+        'leave io at "float32"; where it is a concat that is kept float (pocketforge check tells), overrides = '
+        '[{ ops = ["cat@…"], scheme = "static_int8" }] gives it one scale',
+    )
 
 
 def output_tensors(program: ExportedProgram, names: Sequence[str]) -> list[TensorSpec]:

@@ -24,7 +24,7 @@ from pocketforge.outcomes import files
 from pocketforge.outcomes.nodes import LoweredNode, LoweredNodes
 from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import EXECUTORCH, EXECUTORCH_INT8, rewritten
-from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, float_output, output_tensors
 from pocketforge.runtimes.executorch_half import in_half
 
 # Left to the portable kernels these run orders of magnitude slower than in XNNPACK.
@@ -70,6 +70,9 @@ def _quantize_io(
     def parameters(spec: TensorSpec, levels: Sequence[float]) -> TensorSpec:
         return TensorSpec(spec.name, spec.shape, "int8", spec.layout, float(levels[0]), int(levels[1]))
 
+    for spec, made_by in zip(outputs, program.graph.output_node().args[0], strict=True):  # type: ignore[arg-type]
+        if spec.dtype == "float32" and op_name(made_by) != "dequantize_per_tensor":
+            raise float_output(spec.name, op_name(made_by))
     try:
         # What is an integer already stands for itself.
         new_inputs = [

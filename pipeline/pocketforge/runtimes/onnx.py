@@ -22,7 +22,7 @@ from pocketforge.metrics import Array
 from pocketforge.quantization.encodings import load_encodings
 from pocketforge.rewrites.passes import ONNX, rewrite
 from pocketforge.rewrites.shapes import shapes_of
-from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors
+from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, float_output, output_tensors
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
 from pocketforge.runtimes.onnx_dynamic import quantize_inputs
@@ -241,10 +241,7 @@ def _strip_float_io(graph: onnx.GraphProto) -> dict[str, Levels]:
             continue  # an argmax, a mask: integers already
         maker = next(n for n in graph.node if value.name in n.output)
         if maker.op_type != "DequantizeLinear":
-            raise StageFailed(
-                f"output {value.name!r} is not quantized last (it comes from {maker.op_type})",
-                'leave io at "float32" for this model',
-            )
+            raise float_output(value.name, maker.op_type)
         parameters[value.name] = _parameters(graph, maker)
         inner_name = maker.input[0]
         inner = next(n for n in graph.node if inner_name in n.output)

@@ -81,6 +81,12 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         )
         for tensor in output_tensors(request.program, request.output_names)
     ]
+    if request.io != "float32":
+        warnings += [
+            f'io = "{request.io}": output {each.name} stays float32: the graph gives it in float'
+            for each in outputs
+            if each.dtype == "float32"
+        ]
     return ExportResult({"model": "model.tflite"}, inputs, outputs, warnings=warnings)
 
 
