@@ -488,6 +488,33 @@ def test_tflite_computes_in_float_what_the_graph_quantizes_only_then(files):
     assert least_db(found, wanted) >= 45
 
 
+def joins_of_unlike_levels(m, x):
+    a, b = m.a(x), 60 * m.b(x)
+    written = a.clone()
+    written[:, :1] = b[:, :1]
+    return (
+        torch.stack([a, b], 1).mean(1),
+        m.read(torch.stack([a, b]).flatten(0, 1)),
+        torch.hstack([a, b]).amax(1),
+        torch.where(x > 0, a, b),
+        a.masked_fill(x > 0, -30.0),
+        F.pad(a, (1, 1), value=30.0),
+        torch.slice_scatter(a, b[:, :1], 1, 0, 1),
+        written,
+        torch.stack([a.repeat(1, 2, 1, 1), b.tile(1, 2, 1, 1)]).mean(0),
+        b.flip(1, 2),
+    )
+
+
+def test_tflite_joins_values_of_unlike_levels_as_they_are(files):
+    """The converter gives the whole one part's levels: -2 to 1 dB before, and a dead file for the flip."""
+    torch.manual_seed(0)
+    net = Net(joins_of_unlike_levels, a=conv(3, 3), b=conv(3, 3), read=conv(3, 3))
+    found, wanted, _, _ = files.export("tflite", net, images(), "static_int8")
+    dbs = [least_db([f], [w]) for f, w in zip(found, wanted, strict=True)]
+    assert min(dbs) >= 30, dbs
+
+
 def test_tflite_s_logistic_and_tanh_have_the_format_s_scale(files):
     from ai_edge_litert import schema_py_generated as schema
 
