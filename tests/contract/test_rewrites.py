@@ -541,6 +541,17 @@ def test_tflite_s_logistic_and_tanh_have_the_format_s_scale(files):
     assert least_db(found, wanted) >= 25
 
 
+def test_a_sort_that_no_tflite_runtime_has_is_refused_by_its_layer_s_name(files):
+    from pocketforge.errors import StageFailed
+
+    class Best(nn.Module):
+        def forward(self, x):
+            return x.topk(2, 1).values
+
+    with pytest.raises(StageFailed, match=r"sorts, at topk of '0' \(at .*test_rewrites.py:\d+\)"):
+        files.export("tflite", nn.Sequential(Best()), images())
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_an_exporter_s_refusal_names_the_layer_its_line_and_the_innermost_cause(runtime, files):
     from pocketforge.runtimes.base import ExportRequest
