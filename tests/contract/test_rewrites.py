@@ -413,6 +413,14 @@ def test_executorch_keeps_softmax_to_its_axis_each_call_to_its_bias_and_each_nor
     assert least_db(found[:2], eager[:2]) >= 20
 
 
+def test_executorch_s_norms_add_up_in_float_in_a_half_precision_file(files):
+    """Its kernels add up in half: of 768 values -0.3 dB without the casts."""
+    torch.manual_seed(0)
+    net = Net(lambda m, x: m.norm(m.fc(x.flatten(1))), fc=nn.Linear(192, 768), norm=nn.LayerNorm(768))
+    found, wanted, _, _ = files.export("executorch", net, images(), "fp16")
+    assert least_db(found, wanted) >= 55
+
+
 def test_executorch_pads_and_cuts_in_int8_and_gives_one_value_as_several_outputs(files):
     def forward(m, x):
         y = m.conv(F.pad(x, (0, 1, 2, 0)))
