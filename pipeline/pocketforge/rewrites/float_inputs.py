@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch.fx import Node
 
-from pocketforge.rewrites.graph import Editor, is_constant, op_name
+from pocketforge.rewrites.graph import Editor, full_arguments, is_constant, op_name
 
 aten = torch.ops.aten
 # What makes new values of several, and is taken to keep a scale.
@@ -25,7 +25,18 @@ MOVES = (
     *("permute", "transpose", "t", "slice", "select", "split", "split_with_sizes", "chunk", "getitem", "narrow"),
     *("index_select", "index", "expand", "repeat", "cat", "stack", "flip", "roll", "pixel_shuffle", "pixel_unshuffle"),
     *("constant_pad_nd", "pad", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d"),
-    *("upsample_nearest1d", "upsample_nearest2d", "dropout", "channel_shuffle", "detach"),
+    *("upsample_nearest1d", "upsample_nearest2d", "dropout", "channel_shuffle", "detach", "tril", "triu"),
+    *("view_as", "reshape_as", "expand_as", "broadcast_to", "ravel", "tile", "repeat_interleave", "rot90", "diagonal"),
+    *("movedim", "moveaxis", "swapaxes", "swapdims", "mT", "mH", "adjoint", "numpy_T", "unbind", "tensor_split"),
+    *("hsplit", "vsplit", "dsplit", "unsafe_split", "unsafe_chunk", "gather", "take_along_dim", "unfold", "im2col"),
+    *("concat", "concatenate", "hstack", "vstack", "dstack", "column_stack", "row_stack", "block_diag"),
+    *("masked_fill", "index_fill", "slice_scatter", "select_scatter", "diagonal_scatter", "max", "min"),
+)
+# Of these, what puts values of several tensors, or a number and a tensor's, into one.
+JOINS = (
+    *("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "row_stack", "block_diag"),
+    *("where", "masked_fill", "index_fill", "slice_scatter", "select_scatter", "diagonal_scatter", "copy_"),
+    *("pad", "constant_pad_nd", "maximum", "minimum"),
 )
 SAME_SCALE = (*AVERAGES, *MOVES)
 DEQUANTIZE = ("dequantize_per_tensor", "dequantize_per_channel")
@@ -59,18 +70,33 @@ def keep_inputs_float(editor: Editor) -> None:
                     _keep_float(editor, node, user)
 
 
-def keep_concats_float(editor: Editor) -> None:
-    """Each part of a float concat that comes from levels is behind two products.
+def keep_joins_float(editor: Editor) -> None:
+    """Each part of a concat, stack, choice or padding that comes from levels is behind two products, where not all that
+    is joined and all that reads it has the same levels.
 
-    The converter gives the levels of one part to the whole concat: the others are cut off or rounded away.
+    The converter gives the levels of one part to the whole: the others are cut off or rounded away, also a number that
+    is filled in (1 dB against the graph).
     """
     for node in editor.nodes():
-        # One that a layer quantizes and an output has as it is is a float one all the same.
-        if op_name(node) != "cat" or all(_quantized_levels(user) for user in node.users):
+        if op_name(node) not in JOINS or _pads_by_zero(node):
             continue
-        for part in dict.fromkeys(node.all_input_nodes):
-            if any(op_name(each) in DEQUANTIZE for each in _same_scale(part)):
+        parts = {part: _levels_behind(part) for part in dict.fromkeys(node.all_input_nodes)}
+        in_place = op_name(node) == "copy_"  # its readers are those of what it is written to
+        if not in_place and len(set[object]().union(_levels(node), *parts.values())) < 2:
+            continue
+        for part, levels in parts.items():
+            if in_place and part is node.args[0]:
+                _keep_what_is_written_to_float(editor, part)
+            elif levels:
                 _keep_float(editor, part, node)
+
+
+def _keep_what_is_written_to_float(editor: Editor, place: Node) -> None:
+    """The same for a tensor that another is copied into: what is written to has to stay that tensor itself."""
+    for node in _same_scale(place):
+        for source in node.all_input_nodes:
+            if op_name(node) in SAME_SCALE and op_name(source) in DEQUANTIZE:
+                _keep_float(editor, source, node)
 
 
 def _keep_float(editor: Editor, source: Node, reader: Node) -> None:
@@ -87,6 +113,16 @@ def _same_scale(value: Node) -> list[Node]:
             found.append(node)
             waiting += node.all_input_nodes if op_name(node) in SAME_SCALE else []
     return found
+
+
+def _levels_behind(value: Node) -> set[tuple[object, ...] | None]:
+    """Scale and zero point of all that a value is moved from or averaged of."""
+    return {tuple(each.args[1:3]) for each in _same_scale(value) if op_name(each) in DEQUANTIZE}
+
+
+def _pads_by_zero(node: Node) -> bool:
+    """Zero is among all levels."""
+    return op_name(node) in ("pad", "constant_pad_nd") and not full_arguments(node)[-1]
 
 
 def _is_float(node: Node) -> bool:

@@ -151,3 +151,34 @@ def plain_pixel_shuffles(editor: Editor) -> None:
         blocks = editor.call(aten.reshape.default, node.args[0], split, like=node)
         mixed = editor.call(aten.permute.default, blocks, [0, 1, 4, 2, 5, 3], like=node)
         editor.replace(node, editor.call(aten.reshape.default, mixed, [batch, channels, height, width], like=node))
+
+
+def plain_repeats(editor: Editor) -> None:
+    """What is repeated along axes as an expansion between two shapes: litert-torch moves a map's channels to the end
+    and not the numbers of repetitions, which are then those of other axes.
+    """
+    for node in editor.nodes():
+        if op_name(node) not in ("repeat", "tile") or has_open_sizes(node) or node.kwargs:
+            continue
+        source, counts = node.args
+        axes = max(len(shape_of(source)), len(counts))  # type: ignore[arg-type]
+        lengths = [1] * (axes - len(shape_of(source))) + list(shape_of(source))
+        times = [1] * (axes - len(counts)) + [int(n) for n in counts]  # type: ignore[arg-type,union-attr]
+        # An axis of one before each axis that is repeated.
+        apart = [each for n, length in zip(times, lengths, strict=True) for each in ([1] * (n != 1) + [length])]
+        wide = [each for n, length in zip(times, lengths, strict=True) for each in ([n] * (n != 1) + [length])]
+        value = editor.call(aten.reshape.default, source, apart, like=node)
+        value = editor.call(aten.expand.default, value, wide, like=node)
+        editor.replace(node, editor.call(aten.reshape.default, value, list(shape_of(node)), like=node))
+
+
+def one_flip_after_another(editor: Editor) -> None:
+    """TFLite reverses axes that lie side by side alone, and of a map channels and rows do not: the file is dead."""
+    for node in editor.nodes():
+        if op_name(node) != "flip" or len(node.args[1]) < 2:  # type: ignore[arg-type]
+            continue
+        value = node.args[0]
+        for axis in node.args[1]:  # type: ignore[union-attr]
+            value = editor.call(aten.flip.default, value, [axis], like=node)
+        assert isinstance(value, Node)
+        editor.replace(node, value)

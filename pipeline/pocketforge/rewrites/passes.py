@@ -74,6 +74,8 @@ REWRITES = (
     Rewrite(lacking.gelu_by_tanh, (EXECUTORCH,)),
     Rewrite(lacking.plain_subtractions, (TFLITE,)),
     Rewrite(lacking.powers_as_products, (TFLITE,)),
+    Rewrite(lacking.plain_repeats, (TFLITE,)),
+    Rewrite(lacking.one_flip_after_another, (TFLITE,)),
     Rewrite(weights.compute_once, (QUANTIZER, FOLDER, EXECUTORCH)),
     # Float weights that nothing is folded into stay shared, and are stored once.
     Rewrite(weights.give_each_its_own, (QUANTIZER,)),
@@ -90,7 +92,7 @@ REWRITES = (
     Rewrite(windows.one_axis_after_another, (TFLITE, ONNX)),
     Rewrite(windows.without_idle_ceil_mode, (TFLITE, ONNX)),
     Rewrite(quantized.keep_fixed_scales, (TFLITE,)),
-    Rewrite(float_inputs.keep_concats_float, (TFLITE,)),
+    Rewrite(float_inputs.keep_joins_float, (TFLITE,)),
     Rewrite(float_inputs.keep_floats_float, (TFLITE,)),
     Rewrite(float_inputs.keep_inputs_float, (TFLITE_FLOAT_INPUTS,)),
     Rewrite(centred.centre_large_means, (EXECUTORCH, EXECUTORCH_INT8)),

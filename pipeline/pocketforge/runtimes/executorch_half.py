@@ -14,7 +14,10 @@ from torch.utils import _pytree  # noqa: PLC2701 - upstream gives it no public n
 
 from pocketforge.errors import StageFailed, first_line
 from pocketforge.rewrites.blame import layer_of
+from pocketforge.rewrites.centred import NORMS
+from pocketforge.rewrites.graph import op_name
 
+_TO = torch.ops.aten.to.dtype
 LEAST_HALVED = 0.5
 _KEPT_WIDE = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "convolution")
 
@@ -40,14 +43,31 @@ def in_half(program: torch.export.ExportedProgram) -> torch.export.ExportedProgr
             'use scheme = "static_int8", or runtime "tflite" or "onnx" for fp16',
         )
     example = tuple(program.example_inputs[0])
+    module.half()
+    _norms_in_float(module)
     try:
-        return torch.export.export(_InHalf(module.half()), example)
+        return torch.export.export(_InHalf(module), example)
     except Exception as error:
         layer = layer_of(error, list(program.graph.nodes))
         raise StageFailed(
             f"the model cannot be computed in half precision{f', at {layer}' if layer else ''}: {first_line(error)}",
             'its graph asks for float32 itself; use scheme = "fp32" or "dynamic_int8"',
         ) from error
+
+
+def _norms_in_float(module: torch.fx.GraphModule) -> None:
+    """Layer and group norms between casts: ExecuTorch's kernels add up in half, and of 768 values nothing is right."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        if op_name(node) not in NORMS:
+            continue
+        with graph.inserting_before(node):
+            wide = {each: graph.call_function(_TO, (each, torch.float32)) for each in node.all_input_nodes}
+        node.args = torch.fx.node.map_arg(node.args, lambda each, wide=wide: wide[each])
+        with graph.inserting_after(node):
+            narrow = graph.call_function(_TO, (node, torch.float16))
+        node.replace_all_uses_with(narrow, delete_user_cb=lambda user, narrow=narrow: user is not narrow)
+    module.recompile()
 
 
 def _bytes_kept_wide(module: torch.fx.GraphModule) -> tuple[int, int]:

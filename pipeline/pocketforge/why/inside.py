@@ -25,8 +25,8 @@ _NOT_IN_A_TAPPED_FILE = (
     "the runtime answers rightly when it also has to give its layers' outputs: it is a fusion across layers"
 )
 _NOT_IN_A_NEW_FILE = (
-    "a {suffix} gives no layer's output, and one written again from the same graph is right in every layer: the "
-    "shipped file is not what the exporter writes from it"
+    "a {suffix} gives no layer's output, and one written again from the same graph is right in every layer: it is what "
+    "half precision or a fusion across layers does, or the shipped file is not what the exporter writes from it"
 )
 
 
