@@ -210,3 +210,8 @@ def test_a_runner_feeds_a_file_that_leaves_lengths_open() -> None:
 def test_an_input_of_another_size_keeps_its_fixed_lengths() -> None:
     given = InputSpec((1, 3, 96, 96), varying=(SizeRange("H", 2, 32, 96, 32),))
     assert given.at({"H": 32}).shape == (1, 3, 32, 96) and given.at({"H": 32}).varying == given.varying
+
+
+def test_a_target_that_has_the_name_of_another_s_bucket_is_refused() -> None:
+    (fault,) = faults(ONNX + BUCKETS, more='[[target]]\nname = "a-32x32"\nruntime = "onnx"\n')
+    assert "target names must be unique, found 'a-32x32' 2 times" in fault

@@ -100,7 +100,9 @@ class Recipe:
             faults.append(Fault("a recipe needs at least one [[target]]"))
         if not self.devices:
             faults.append(Fault("a recipe needs at least one [[device]] (leave the table out for the host)"))
-        for what, names in (("target", [t.name for t in self.targets]), ("device", [d.name for d in self.devices])):
+        # A bucket that is there twice is told of by its place.
+        files = [name for each in self.targets for name in dict.fromkeys(file.name for file in with_buckets([each]))]
+        for what, names in (("target", files), ("device", [d.name for d in self.devices])):
             for name in sorted({n for n in names if names.count(n) > 1}):
                 faults.append(Fault(f"{what} names must be unique, found {name!r} {names.count(name)} times"))
         targets = with_buckets(list({target.name: target for target in self.targets}.values()))
