@@ -30,6 +30,7 @@ from pocketforge.rewrites import (
     transposed,
     weights,
     windows,
+    written,
 )
 from pocketforge.rewrites.graph import Editor
 from pocketforge.rewrites.shapes import shapes_of
@@ -61,6 +62,7 @@ class Rewrite:
 
 REWRITES = (
     Rewrite(plain_ops.write_defaults, EVERYONE),
+    Rewrite(written.as_new_tensors, EVERYONE),
     Rewrite(plain_ops.without_alpha, EVERYONE),
     Rewrite(plain_ops.explicit_padding, EVERYONE),
     Rewrite(plain_ops.cut_by_slices, (QUANTIZER, EXECUTORCH)),
