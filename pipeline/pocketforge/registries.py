@@ -62,7 +62,7 @@ STAGES: dict[str, StageInfo] = {
     ),
     "prune": StageInfo("pocketforge.stages.prune", 4, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 4, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
-    "gains": StageInfo("pocketforge.stages.gains", 3, ("torch", "numpy"), _TRACE, user_code=True),
+    "gains": StageInfo("pocketforge.stages.gains", 4, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 7, ("torch", "numpy"), _TRACE, user_code=True),
     "annotate": StageInfo(
         "pocketforge.stages.annotate", 1, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
