@@ -38,7 +38,9 @@ ENVIRONMENT = dict(os.environ)
 
 _start_server = worker.context
 _lock = threading.Lock()
-_warm_pid: int | None = None
+# Beside the one of this process, which tests of few stages start with what those need: to give one up for the other
+# would be to import everything again each time.
+_warm_server = forkserver.ForkServer()
 
 
 def everything() -> list[str]:
@@ -83,9 +85,23 @@ def warm_stages(hidden: Collection[str] = ()) -> Iterator[None]:
 
     before, worker.context = worker.context, context
     try:
-        yield
+        with _taken_for_this_process_s_own():
+            yield
     finally:
         worker.context = before
+
+
+@contextlib.contextmanager
+def _taken_for_this_process_s_own() -> Iterator[None]:
+    """multiprocessing starts processes from the warm server: its module has the methods of the one server it knows."""
+    methods = ("ensure_running", "connect_to_new_process", "set_forkserver_preload")
+    ours = {"_forkserver": _warm_server, **{name: getattr(_warm_server, name) for name in methods}}
+    before = {name: getattr(forkserver, name) for name in ours}
+    vars(forkserver).update(ours)
+    try:
+        yield
+    finally:
+        vars(forkserver).update(before)
 
 
 @dataclass(frozen=True)
@@ -125,19 +141,13 @@ class _Context:
 
 
 def _warm_context() -> Any:
-    global _warm_pid
     with _lock:
         # The environment and the folder of the test that happens to be first are none of the next test's.
         told = {name: value for name, value in os.environ.items() if name == "ORT_DISABLE_TELEMETRY"}
         told["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "tests"), ENVIRONMENT.get("PYTHONPATH", "")]))
         with _as_it_was({**ENVIRONMENT, **told}, ROOT), safe_path():
             context = _start_server(everything())
-            server: Any = forkserver._forkserver  # whose process nothing public tells or ends
-            if server._forkserver_pid not in (None, _warm_pid):
-                # Of another test of this process, which imported only what that one needed.
-                server._stop()
             _start_without_interrupts()
-        _warm_pid = server._forkserver_pid
     return context
 
 

@@ -60,7 +60,7 @@ STAGES: dict[str, StageInfo] = {
     "finetune": StageInfo(
         "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),
-    "prune": StageInfo("pocketforge.stages.prune", 4, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
+    "prune": StageInfo("pocketforge.stages.prune", 5, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 4, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "gains": StageInfo("pocketforge.stages.gains", 4, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 7, ("torch", "numpy"), _TRACE, user_code=True),

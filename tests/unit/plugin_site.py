@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,8 @@ class Site:
         return info
 
     def look_anew(self) -> None:
-        """As a new process would."""
+        """As a new process would: a folder that changes twice within a tick of the clock is taken for unchanged."""
+        importlib.invalidate_caches()
         for registry in plugins.registries():
             registry._added = None
         for module in self.modules:
