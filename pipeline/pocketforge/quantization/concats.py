@@ -153,8 +153,11 @@ def _db(signal: float, noise: float) -> float:
 
 def _shared(concat: Operation, ranges: Mapping[Node, Span]) -> Span:
     """The range that all parts of a concat have together."""
-    ends = [ranges[part] for part in parts_of(concat.node)]
-    return min(low for low, _ in ends), max(high for _, high in ends)
+    return _together([ranges[part] for part in parts_of(concat.node)])
+
+
+def _together(ranges: Sequence[Span]) -> Span:
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def _levels(own: Span, shared: Span) -> float:
@@ -169,7 +172,7 @@ def _least_levels(ranges: Sequence[Span]) -> float:
     """
     if not all(abs(end) < LARGE for own in ranges for end in own):
         return math.inf
-    shared = min(low for low, _ in ranges), max(high for _, high in ranges)
+    shared = _together(ranges)
     return min((_levels(own, shared) for own in ranges if own[1] > own[0]), default=math.inf)
 
 

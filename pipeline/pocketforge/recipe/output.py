@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pocketforge.recipe.faults import Fault, WrongTable
-from pocketforge.recipe.names import check_name, suggest
+from pocketforge.recipe.names import check_name
 from pocketforge.recipe.output_loss import SETTINGS as LOSS_SETTINGS
 from pocketforge.recipe.output_loss import UNTRAINED, OutputLoss
 from pocketforge.recipe.ranges import COUNT, COUNT_OR_NONE, SHARE, Range, range_faults
 from pocketforge.recipe.roles import ROLES, RoleName, TargetName
 from pocketforge.recipe.target import OutputLimits
+from pocketforge.recipe.typed_settings import TypedSettings
 from pocketforge.recipe.user_words import USERS, user_code
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
@@ -63,7 +64,7 @@ def user_metric(written: str) -> UserMetric | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class Post(TypedSettings):
     """What is done to an output before it is held against its target; alike to PyTorch's and to the file's.
 
     Attributes:
@@ -107,20 +108,9 @@ class Post:
     }
 
     def __post_init__(self) -> None:
-        faults = [Fault(fault) for fault in range_faults(self)]
-        known = SETTINGS.get(self.type)
-        if self.type and known is None and user_code(self.type) is None:
-            faults.append(Fault(f"unknown value {self.type!r}{suggest(self.type, SETTINGS)}", "type"))
-        elif known is not None:
-            others = [name for name in self.given() if name not in known]
-            faults += [Fault(f"{name} is not of post {self.type}", name) for name in others]
+        faults = self.settings_faults("post", SETTINGS)
         if faults:
             raise WrongTable(*faults)
-
-    def given(self) -> list[str]:
-        """Names of the settings that are not the default's."""
-        fields = type(self).__dataclass_fields__
-        return [name for name, field in fields.items() if name != "type" and getattr(self, name) != field.default]
 
 
 @dataclass(frozen=True, slots=True)

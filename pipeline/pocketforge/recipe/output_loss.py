@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from pocketforge.recipe.faults import Fault, WrongTable
-from pocketforge.recipe.names import suggest
-from pocketforge.recipe.ranges import SHARE, Range, range_faults
-from pocketforge.recipe.user_words import user_code
+from pocketforge.recipe.ranges import SHARE, Range
+from pocketforge.recipe.typed_settings import TypedSettings
 
 LossName = Literal["cross_entropy", "focal", "bce", "mse", "l1", "smooth_l1", "cosine", "ctc"]
 # What leaves an output out of training.
@@ -30,7 +29,7 @@ _WEIGHT = Range(0, 1e9, open_low=True)
 
 
 @dataclass(frozen=True, slots=True)
-class OutputLoss:
+class OutputLoss(TypedSettings):
     """`loss` of an output.
 
     Attributes:
@@ -59,19 +58,8 @@ class OutputLoss:
     }
 
     def __post_init__(self) -> None:
-        faults = [Fault(fault) for fault in range_faults(self)]
-        known = SETTINGS.get(self.type)
-        if self.type and known is None and user_code(self.type) is None:
-            faults.append(Fault(f"unknown value {self.type!r}{suggest(self.type, SETTINGS)}", "type"))
-        elif known is not None:
-            others = [name for name in self.given() if name not in known and name != "weight"]
-            faults += [Fault(f"{name} is not of loss {self.type}", name) for name in others]
-            if self.type == UNTRAINED and "weight" in self.given():
-                faults.append(Fault(f'"{UNTRAINED}" leaves the output out of training: leave out weight', "weight"))
+        faults = self.settings_faults("loss", SETTINGS, of_all=("weight",))
+        if self.type == UNTRAINED and "weight" in self.given():
+            faults.append(Fault(f'"{UNTRAINED}" leaves the output out of training: leave out weight', "weight"))
         if faults:
             raise WrongTable(*faults)
-
-    def given(self) -> list[str]:
-        """Names of the settings that are not the default's."""
-        fields = type(self).__dataclass_fields__
-        return [name for name, field in fields.items() if name != "type" and getattr(self, name) != field.default]
