@@ -19,6 +19,7 @@ from warm_server import in_process
 from pocketforge.facts import gather, versions
 from pocketforge.run import worker
 
+_ASKED = ((versions, "version_of"), (gather, "host_identity"), (gather, "kernels_here"))
 # What may stand in a terminal's text besides letters: a line's end, and a tab.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -42,13 +43,19 @@ def command(*args: object, cache: Path, cwd: Path, timeout_s: float = 60, env: d
     return in_process(*args, cache=cache, cwd=cwd, timeout=timeout_s, env=env, stages=forked_stages())
 
 
-def remember_the_machine() -> None:
-    """What a plan asks of this machine does not change between trials: versions, processor, kernels."""
+@contextlib.contextmanager
+def remembered_machine() -> Iterator[None]:
+    """What a plan asks of this machine does not change between trials: versions, processor, kernels. Afterwards they
+    are asked for again: a storm may run in a process of other tests."""
     resource_tracker.ensure_running()  # its process is no trial's
-    for module, name in ((versions, "version_of"), (gather, "host_identity"), (gather, "kernels_here")):
-        known = getattr(module, name)
-        if not hasattr(known, "cache_info"):
+    asked = [(module, name, getattr(module, name)) for module, name in _ASKED]
+    try:
+        for module, name, known in asked:
             setattr(module, name, functools.cache(known))
+        yield
+    finally:
+        for module, name, known in asked:
+            setattr(module, name, known)
 
 
 def badly_said(done: Done, codes: tuple[int, ...] = (0, 2), names: str = "") -> str:

@@ -86,6 +86,16 @@ def run(
         return
     base = work / "base" / storm.name
     base.mkdir(parents=True, exist_ok=True)
+    from storm.commands import remembered_machine  # the table of results needs no toolchain
+
+    with remembered_machine():
+        _prepare_and_judge(storm, base, numbers, done, results, seed, ends)
+    results.with_suffix(".begun").unlink(missing_ok=True)
+
+
+def _prepare_and_judge(
+    storm: Storm, base: Path, numbers: Iterable[int] | None, done: set[int], results: Path, seed: int, ends: float
+) -> None:
     trial: Any = storm.prepare(base)
     wanted = [number for number in (range(len(trial)) if numbers is None else numbers) if number not in done]
     while wanted and time.monotonic() < ends:
@@ -113,7 +123,6 @@ def run(
             write(results, {"number": left[0], "seed": seed, **_begun(results), "wrong": wrong})
             left = left[1:]
         wanted = left
-    results.with_suffix(".begun").unlink(missing_ok=True)
 
 
 def _judge(storm: Storm, trial: Callable[..., Trial], wanted: list[int], results: Path, seed: int, ends: float) -> None:

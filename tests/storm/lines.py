@@ -22,7 +22,6 @@ from pocketforge.results import release
 from pocketforge.run import store as store_module
 from pocketforge.run.store import Store
 from storm import shop
-from storm.commands import remember_the_machine
 from storm.harness import Storm, Trial
 from storm.programs import forked
 from storm.shop import Shop
@@ -234,7 +233,6 @@ def prepare(base: Path) -> Callable[[int, random.Random, Path], Trial]:
     # No trial needs the toolchain, and a process without it is forked in no time.
     for version in (0, 1, 2):
         shop.reference_apart(base, weights_safetensors=version)
-    remember_the_machine()
     return Lines(base, [store_scenario(), *builds(base)])
 
 

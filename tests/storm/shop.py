@@ -19,7 +19,7 @@ from release_build import Done
 from pocketforge.errors import DamagedEntry
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.run.store import Store
-from storm.commands import command, remember_the_machine
+from storm.commands import command
 from storm.programs import forked
 
 MODEL = """\
@@ -180,7 +180,6 @@ def import_toolchain(*runtimes: str) -> None:
         importlib.import_module(name)
     gc.enable()
     gc.freeze()
-    remember_the_machine()
 
 
 def reference(base: Path, source: str = "npz", **versions: int) -> tuple[Shop, dict[str, Any]]:

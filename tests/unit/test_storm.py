@@ -7,6 +7,8 @@ import random
 import re
 import signal
 import tomllib
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from storm import harness, lines
 from storm.harness import STORMS, Storm, Trial
 from storm.recipe_mutations import mutate
 from storm.recipe_nonsense import nonsense
+
+from pocketforge.facts import versions
 
 # JAX, which a worker's other tests import, warns of forks: these children import nothing and compute nothing with it.
 pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
@@ -93,6 +97,16 @@ def test_a_trial_that_ends_its_process_is_wrong_and_the_others_go_on(tmp_path: P
     found = wrong(storm, tmp_path, range(8))
     assert found == ["2, ?: crash: SIGKILL", "4, ?: hang: more than 1 s", "5, a kind: wrong: 7"]
     assert "| 8 | 3 |" in harness.table(tmp_path)
+
+
+def test_what_a_storm_remembers_of_the_machine_is_forgotten_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepared(base: Path) -> Callable[[int, random.Random, Path], Trial]:
+        assert versions.version_of("numpy") != "7"
+        return lambda number, chosen, folder: Trial("a kind")
+
+    assert wrong(Storm("recipes", "", 8, 60, prepared), tmp_path, range(1)) == []
+    monkeypatch.setattr(metadata, "version", lambda name: "7")
+    assert versions.version_of("numpy") == "7"
 
 
 def test_the_docs_have_a_row_and_a_command_for_every_storm() -> None:
