@@ -15,6 +15,7 @@ from balance import arrange, known, scheduler
 from hypothesis import HealthCheck, settings
 from phone_fixtures import adb_server, make_phone, make_shared_phone, phone, phone_parts, shared_phone  # noqa: F401
 from release_build import Release, build_once, cold_cache
+from rewritten_asserts import rewrite_once
 from shared_store import DigitsParts
 
 # Test machines are shared and slow at times: a slow example says nothing about the code.
@@ -34,7 +35,8 @@ os.environ.setdefault("POCKETFORGE_BENCH_PROCESSES", "3")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ROOT = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
 
 SMALL_RECIPE = """\
 name = "small"
@@ -55,10 +57,13 @@ runtime = "onnx"
 def pytest_configure(config: pytest.Config) -> None:
     """Programs and fork servers that tests start would each compile the sources anew where Python is told to write no
     bytecode, as containers tell it: a third of such a program's time. (A checkout that cannot be written to stays so.)
+    And all workers would rewrite the same asserts.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ and not config.option.collectonly:
         for folder in ("pipeline/pocketforge", "android_bench"):
-            compileall.compile_dir(ROOT / folder, quiet=2)
+            compileall.compile_dir(ROOT / folder, quiet=2, workers=0)
+        if config.getvalue("dist") != "no":
+            rewrite_once(config, [path for name in ("test_*.py", "conftest.py") for path in TESTS.rglob(name)])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,7 @@
 """Disks that are full, read-only or damaged: one message that says so, nothing half-written, and work that is kept.
 
-A full or read-only disk is a real one: a tmpfs of a few MB in a mount namespace of the test's own.
+A full or read-only disk is a real one: a tmpfs of a few MB in a mount namespace, of the test's own where its builds are
+programs, one for all (small_disk.py) where they run stages that import the toolchain.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, Done, in_process
 from release_build import SOURCES
+from small_disk import FUNCTION, NAMESPACE, SmallDisks
 
 DIGITS = ROOT / "models" / "digits_cnn"
 TARGET = "digits_onnx_fp32"
@@ -69,10 +71,14 @@ class Shop:
     def run(self, *args: object) -> Done:
         return in_process(*args, cache=self.cache, cwd=self.folder, timeout=300)
 
-    def on_small_disk(self, script: str) -> None:
-        """Run a shell script after PREAMBLE, in a mount namespace."""
+    def on_small_disk(self, script: str, disks: SmallDisks | None = None) -> None:
+        """Run a shell script after PREAMBLE in a mount namespace, or in the one of `disks`."""
+        if disks is not None:
+            code, said = disks.run(PREAMBLE + FUNCTION + script, self.folder, self.env)
+            assert code == 0, said
+            return
         done = subprocess.run(
-            ["unshare", "--map-root-user", "--mount", "sh", "-eu", "-c", PREAMBLE + script],
+            [*NAMESPACE, "sh", "-eu", "-c", PREAMBLE + script],
             cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -115,7 +121,7 @@ def namespaces(tmp_path_factory: pytest.TempPathFactory) -> None:
         pytest.skip("the program unshare is missing; it is in the package util-linux")
     folder = tmp_path_factory.mktemp("probe")
     done = subprocess.run(
-        ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", folder],
+        [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", folder],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
@@ -124,6 +130,13 @@ def namespaces(tmp_path_factory: pytest.TempPathFactory) -> None:
             "`sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0`, "
             "or run the tests in a container with --cap-add SYS_ADMIN"
         )
+
+
+@pytest.fixture(scope="module")
+def disks(namespaces: None) -> Iterator[SmallDisks]:
+    disks = SmallDisks()
+    yield disks
+    disks.close()
 
 
 def one_message(done: Done, *says: str) -> None:
@@ -140,24 +153,25 @@ def one_message(done: Done, *says: str) -> None:
 # A full disk
 
 
-@pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize(
-    ("stage", "left_kib"),
+    ("stage", "left_kib", "as_programs"),
     [
         # Nothing at all; then arrays that are written through a memory map: there a full disk is a SIGBUS.
-        ("data", 0),
-        ("data", 512),
+        ("data", 0, False),
+        ("data", 512, False),
         # torch, NumPy and the exporter each have their own words for it.
-        ("reference", 300),
-        ("reference", 620),
-        ("export", 300),
+        ("reference", 300, False),
+        ("reference", 620, False),
+        ("export", 300, True),
         # Another process writes the outputs, through a map too.
-        ("verify", 16),
+        ("verify", 16, False),
         # The stage is done; its manifest does not fit any more.
-        ("bench", 0),
+        ("bench", 0, False),
     ],
 )
-def test_a_disk_that_fills_up_in_a_stage(shop: Shop, stage: str, left_kib: int) -> None:
+def test_a_disk_that_fills_up_in_a_stage(
+    shop: Shop, disks: SmallDisks, stage: str, left_kib: int, as_programs: bool
+) -> None:
     shop.forget(stage)
     shop.on_small_disk(
         f"""
@@ -167,7 +181,8 @@ def test_a_disk_that_fills_up_in_a_stage(shop: Shop, stage: str, left_kib: int) 
         rm "$DISK/filler"
         pocketforge verify cache verify
         pocketforge again build recipe.toml --out out --progress plain
-        """
+        """,
+        None if as_programs else disks,
     )
     one_message(
         shop.answer("full"),
@@ -183,15 +198,15 @@ def test_a_disk_that_fills_up_in_a_stage(shop: Shop, stage: str, left_kib: int) 
     assert (shop.folder / "out" / "release" / "SHA256SUMS").is_file()
 
 
-@pytest.mark.usefixtures("namespaces")
-def test_a_disk_that_is_full_of_logs_and_results(shop: Shop) -> None:
+def test_a_disk_that_is_full_of_logs_and_results(shop: Shop, disks: SmallDisks) -> None:
     shop.forget("reference")
     shop.on_small_disk(
         """
         leave 200
         pocketforge check build recipe.toml --out "$DISK/out"
         listed out "$DISK/out"
-        """
+        """,
+        disks,
     )
     one_message(shop.answer("check"), r"no space left on the disk of ")
     assert [name for name in shop.listed("out") if "release" in name or "/." in name] == []
