@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from balance import arrange, known, scheduler
 from hypothesis import HealthCheck, settings
+from left_behind import LeftBehind
 from phone_fixtures import adb_server, make_phone, make_shared_phone, phone, phone_parts, shared_phone  # noqa: F401
 from release_build import Release, build_once, cold_cache
 from rewritten_asserts import rewrite_once
@@ -54,11 +55,17 @@ runtime = "onnx"
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--left-behind", action="store_true", help="fail files that leave modules or the process changed")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Programs and fork servers that tests start would each compile the sources anew where Python is told to write no
     bytecode, as containers tell it: a third of such a program's time. (A checkout that cannot be written to stays so.)
     And all workers would rewrite the same asserts.
     """
+    if config.getoption("left_behind"):
+        config.pluginmanager.register(LeftBehind())
     if "PYTEST_XDIST_WORKER" not in os.environ and not config.option.collectonly:
         for folder in ("pipeline/pocketforge", "android_bench"):
             compileall.compile_dir(ROOT / folder, quiet=2, workers=0)

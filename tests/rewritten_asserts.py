@@ -7,6 +7,7 @@ would all find it empty.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _pytest.assertion import rewrite
-from _pytest.assertion.rewrite import PYC_TAIL, assertstate_key, get_cache_dir
+
+rewrite: Any = importlib.import_module("_pytest.assertion.rewrite")
 
 
 def rewrite_once(config: pytest.Config, files: Sequence[Path]) -> None:
@@ -29,7 +30,8 @@ def rewrite_once(config: pytest.Config, files: Sequence[Path]) -> None:
 
 
 def cached(path: Path) -> Path:
-    return get_cache_dir(path) / f"{path.stem}{PYC_TAIL}"
+    folder: Path = rewrite.get_cache_dir(path)
+    return folder / f"{path.stem}{rewrite.PYC_TAIL}"
 
 
 _config: Any = None
@@ -44,4 +46,4 @@ def _rewrite(path: Path) -> None:
     source_hash, code = rewrite._rewrite_test(path, _config)
     to = cached(path)
     if rewrite.try_makedirs(to.parent):
-        rewrite._write_pyc(_config.stash[assertstate_key], code, source_hash, to)
+        rewrite._write_pyc(_config.stash[rewrite.assertstate_key], code, source_hash, to)

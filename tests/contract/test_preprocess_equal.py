@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -25,8 +24,9 @@ from pocketforge.recipe.preprocess import InputSteps, Preprocess
 @functools.cache
 def transforms() -> ModuleType:
     """torchvision's, which takes seconds to import: not at every worker's collection."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
-    importlib.import_module("torchvision_ops").usable_torchvision()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1] / "e2e")
+        importlib.import_module("torchvision_ops").usable_torchvision()
     return importlib.import_module("torchvision.transforms")
 
 

@@ -353,7 +353,8 @@ class Files:
         if scheme == "static_int8":
             pair = pt2e.quantize_graph(program, [samples], Quantize("static_int8", calibration="minmax"))
             graph = pair[0]
-            program, unfolded = (torch.export.export(m, example) for m in pair)
+            # Each converter reads one of the two, TFLite's the unfolded one.
+            program = unfolded = torch.export.export(pair[runtime == "tflite"], example)
         wanted = answers(graph, samples)
         names = tuple(f"output_{n}" for n in range(len(wanted)))
         request = ExportRequest(program, unfolded, example, ("input",), names, "NCHW", "float32", None, scheme=scheme)

@@ -317,7 +317,20 @@ class Attention(torch.nn.Module):
         return self.head((weights @ self.value(x)).mean(1))
 
 
-def exported_and_run(runtime: str, module: torch.nn.Module, samples: np.ndarray, out: Path) -> tuple[Any, list[Any]]:
+@dataclass(frozen=True)
+class Quantized8:
+    """A net, samples for it, and its graphs in dynamic_int8: the same for all runtimes."""
+
+    module: torch.nn.Module
+    samples: np.ndarray
+    example: tuple[torch.Tensor]
+    programs: tuple[Any, Any]
+
+    def wanted(self) -> np.ndarray:
+        return self.module(torch.from_numpy(self.samples)).detach().numpy()
+
+
+def quantized(module: torch.nn.Module, samples: np.ndarray) -> Quantized8:
     example = (torch.from_numpy(samples[:1]),)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -325,29 +338,40 @@ def exported_and_run(runtime: str, module: torch.nn.Module, samples: np.ndarray,
 
         graphs = quantize_graph(torch.export.export(module.eval(), example), [samples], DYNAMIC)
         folded, unfolded = (torch.export.export(graph, example) for graph in graphs)
-        request = ExportRequest(folded, unfolded, example, ("x",), ("y",), "NCHW", "float32", None)
-        result = importlib.import_module(RUNTIMES[runtime].module).export(request, out)
-    return result, [file_answers.answers(runtime, out / file, [samples])[0] for file in result.files.values()]
+    return Quantized8(module, samples, example, (folded, unfolded))
 
 
-def test_sums_do_not_saturate(runtime, tmp_path):
+@pytest.fixture(scope="module")
+def extreme() -> Quantized8:
     random = np.random.default_rng(0)
     samples = np.concatenate([np.ones((2, 64)), -np.ones((2, 64)), random.choice([-1.0, 1.0], (8, 64))])
-    module = Extreme()
-    _, answers = exported_and_run(runtime, module, samples.astype(np.float32), tmp_path)
-    wanted = module(torch.from_numpy(samples.astype(np.float32))).detach().numpy()
-    for found in answers:
-        # One step in 255 of every input, at worst all the same way; saturated sums are off by half.
-        np.testing.assert_allclose(found, wanted, atol=64 / 255)
+    return quantized(Extreme(), samples.astype(np.float32))
 
 
-def test_attention(runtime, tmp_path):
+@pytest.fixture(scope="module")
+def attention() -> Quantized8:
     torch.manual_seed(0)
     module = Attention()
-    samples = np.random.default_rng(0).normal(size=(6, 7, 16)).astype(np.float32)
-    _, answers = exported_and_run(runtime, module, samples, tmp_path)
-    wanted = module(torch.from_numpy(samples)).detach().numpy()
-    for found in answers:
+    return quantized(module, np.random.default_rng(0).normal(size=(6, 7, 16)).astype(np.float32))
+
+
+def answers_of_files(runtime: str, case: Quantized8, out: Path) -> list[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        request = ExportRequest(*case.programs, case.example, ("x",), ("y",), "NCHW", "float32", None)
+        result = importlib.import_module(RUNTIMES[runtime].module).export(request, out)
+    return [file_answers.answers(runtime, out / file, [case.samples])[0] for file in result.files.values()]
+
+
+def test_sums_do_not_saturate(runtime, extreme, tmp_path):
+    for found in answers_of_files(runtime, extreme, tmp_path):
+        # One step in 255 of every input, at worst all the same way; saturated sums are off by half.
+        np.testing.assert_allclose(found, extreme.wanted(), atol=64 / 255)
+
+
+def test_attention(runtime, attention, tmp_path):
+    wanted = attention.wanted()
+    for found in answers_of_files(runtime, attention, tmp_path):
         assert 0 < np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
     file = next(p for p in tmp_path.iterdir() if p.suffix == RUNTIMES[runtime].suffix)
     assert describe(file).metadata["dynamically_quantized_ops"] == "4"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,12 +19,19 @@ import pytest
 import torch
 from conftest import Done, in_process
 from onnx import helper
+from warm_server import warm_stages
 
+from pocketforge.facts.gather import gather
 from pocketforge.model.evaluate import evaluate
 from pocketforge.model.structure import leaves, names_of
 from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import StateFed, StepSequence
 from pocketforge.outcomes.verify import Verdict, Verified
+from pocketforge.plan.lanes import make_plan
+from pocketforge.recipe.toml import load_recipe
+from pocketforge.run.part import run_part
+from pocketforge.run.store import Store
 from pocketforge.specs.verify import VerifySpec
 from pocketforge.stages import verify
 
@@ -169,11 +177,11 @@ state = "count_out"
 """
 
 
-def recipe(name: str, inputs: str, source: str, more: str = "") -> str:
+def recipe(name: str, inputs: str, source: str, more: str = "", runtimes: Sequence[str] = RUNTIMES) -> str:
     targets = "".join(
         f'[[target]]\nname = "{runtime}_{scheme}"\nruntime = "{runtime}"\nquantize = {{ scheme = "{scheme}" }}\n'
         'verify = { tflite_runtime = "skip" }\n\n'
-        for runtime in RUNTIMES
+        for runtime in runtimes
         for scheme in ("fp32", "static_int8")
     )
     return f"""\
@@ -298,12 +306,13 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Build:
         '[[target]]\nname = "levels"\nruntime = "tflite"\nio = "uint8"\n'
         'quantize = { scheme = "static_int8" }\nverify = { tflite_runtime = "skip" }\n'
     )
-    return Build(tmp_path_factory.mktemp("reader") / "build", READER, recipe("reader", STATES, "digits", more))
+    text = recipe("reader", STATES, "digits", more, runtimes=("onnx", "tflite"))
+    return Build(tmp_path_factory.mktemp("reader") / "build", READER, text)
 
 
 def test_states_go_from_step_to_step_in_all_runtimes(reader: Build) -> None:
     assert reader.done.code == 0 and reader.report["verdict"] == "PASS", reader.done.stderr[-3000:]
-    for runtime in RUNTIMES:
+    for runtime in ("onnx", "tflite"):
         for scheme in ("fp32", "static_int8"):
             side = reader.sidecar(f"{runtime}_{scheme}")
             assert [each["shape"] for each in side["inputs"]] == [[1, 8], [2, 1, 48], [1]]
@@ -311,10 +320,37 @@ def test_states_go_from_step_to_step_in_all_runtimes(reader: Build) -> None:
                 ("logits", [1, 10]), ("memory_out", [2, 1, 48]), ("count_out", [1]),
             ]  # fmt: skip
             measured = {each["name"]: each for each in side["measured"]["outputs"]}
-            assert measured["count_out"]["integer_agreement"] == 1.0
-            assert measured["memory_out"]["sqnr_db"] > (100 if scheme == "fp32" else 25)
-            stored = np.load(reader.step("verify", f"{runtime}_{scheme}") / "files" / "model" / "outputs_2.npy")
-            assert stored.ravel().tolist() == list(range(1, 9)) * 60  # eight steps, then from the beginning
+            memory, count = measured["memory_out"]["sqnr_db"], measured["count_out"]["integer_agreement"]
+            fed_from_step_to_step(reader.step("verify", f"{runtime}_{scheme}") / "files", scheme, memory, count)
+
+
+def fed_from_step_to_step(verified: Path, scheme: str, memory_db: float, count_agreement: float) -> None:
+    assert count_agreement == 1.0 and memory_db > (100 if scheme == "fp32" else 25)
+    stored = np.load(verified / "model" / "outputs_2.npy")
+    assert stored.ravel().tolist() == list(range(1, 9)) * 60  # eight steps, then from the beginning
+
+
+def test_and_in_executorch(reader: Build) -> None:
+    """Without a benchmark, which is no part of it: 5 CPU s a file. (That such files ship is seen in `many`'s.)"""
+    path, cache = reader.folder / "executorch.toml", reader.folder / "cache"
+    path.write_text(recipe("reader", STATES, "digits", runtimes=("executorch",)), encoding="utf-8")
+    wanted = load_recipe(path)
+    plan = make_plan(wanted, gather(wanted, cache))
+    with warm_stages():
+        run_part(plan, [lane.verify for lane in plan.lanes], cache, "test")
+    assert len(plan.lanes) == 2
+    for lane in plan.lanes:
+        exported, verified = (Store(cache).get(key) for key in (lane.export, lane.verify))
+        assert exported is not None and verified is not None and files.read(verified.files, Verdict).passed
+        promised, found = files.read(exported.files, Exported), files.read(verified.files, Verified)
+        assert [each.shape for each in promised.inputs] == [(1, 8), (2, 1, 48), (1,)]
+        assert [(each.name, each.shape) for each in promised.outputs] == [
+            ("logits", (1, 10)), ("memory_out", (2, 1, 48)), ("count_out", (1,)),
+        ]  # fmt: skip
+        measured = {each.name: each for each in found.files["model"].outputs}
+        memory, count = measured["memory_out"].sqnr_db, measured["count_out"].integer_agreement
+        assert memory is not None and count is not None
+        fed_from_step_to_step(verified.files, "fp32" if "fp32" in lane.target.name else "static_int8", memory, count)
 
 
 def test_a_file_of_uint8_levels_is_fed_its_own_state_by_its_scale(reader: Build) -> None:

@@ -41,6 +41,8 @@ quantize = { scheme = "static_int8" }
 metric = "accuracy_top1"
 limit = 0.5
 """
+# Without what imports the quantizer too.
+FLOAT = RECIPE.replace('quantize = { scheme = "static_int8" }\n', "")
 
 
 @pytest.fixture
@@ -90,14 +92,16 @@ def test_a_build_among_files_with_the_names_of_libraries(folder: Path, command: 
     assert "verdict  PASS" in done.stdout and "the user's own" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("entry", ["", "."])
-def test_a_working_folder_on_pythonpath_gives_its_modules_to_the_users_code_only(folder: Path, entry: str) -> None:
+@pytest.mark.parametrize(("entry", "recipe"), [("", FLOAT), (".", RECIPE)], ids=["", "."])
+def test_a_working_folder_on_pythonpath_gives_its_modules_to_the_users_code_only(
+    folder: Path, entry: str, recipe: str
+) -> None:
     # Python itself does not start where its own modules are replaced: that is between the user and Python.
     for name in ("types", "copy", "json"):
         (folder / f"{name}.py").unlink()
     (folder / "nets").mkdir()
     (folder / "model.py").rename(folder / "nets" / "model.py")  # data.py is found by PYTHONPATH alone
-    (folder / "recipe.toml").write_text(RECIPE.replace('"model.py"', '"nets/model.py"'))
+    (folder / "recipe.toml").write_text(recipe.replace('"model.py"', '"nets/model.py"'))
     path = os.pathsep.join((entry, SOURCES))
     done = run(folder, "-m", "pocketforge", "check", "recipe.toml", path=path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,15 +11,22 @@ from pathlib import Path
 
 import balance
 import pytest
+from rewritten_asserts import cached, rewrite
 
 CONFTEST = """\
 import os, time, pytest
+from pathlib import Path
 from balance import arrange, scheduler, Collected
+from rewritten_asserts import rewrite_once
 
 DURATIONS = {durations}
 
 @pytest.fixture(scope="session")
 def of_all(): ...
+
+def pytest_configure(config):
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        rewrite_once(config, [*Path("tests").resolve().rglob("test_*.py")])
 
 def pytest_collection_modifyitems(items):
     arrange(items, DURATIONS)
@@ -89,7 +96,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(suite: Path, *words: str) -> dict[str, str]:
     """Test → its worker, in the order in which they ended. Other plugins take longer to load than it takes."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     options = ("-p", "xdist", "-p", "no:cacheprovider", "-v", "--dist", "loadscope", "--no-loadscope-reorder")
     argv = [sys.executable, "-m", "pytest", *options, *words, "tests"]
     done = subprocess.run(argv, cwd=suite, env=environment, capture_output=True, text=True, check=False, timeout=120)
@@ -103,6 +110,8 @@ def test_what_takes_longest_is_handed_out_first(suite: Path) -> None:
 
 def test_what_shares_is_with_one_worker_and_the_phones_too(suite: Path) -> None:
     worker = run(suite, "-n", "2")
+    for path in suite.rglob("test_*.py"):
+        assert rewrite._read_pyc(path, cached(path)) is not None, "the workers rewrote it, each for itself"
     assert len(worker) == sum(map(len, WANTED.values())) and set(worker.values()) == {"gw0", "gw1"}
     for group, tests in WANTED.items():
         assert len({worker[test] for test in tests}) == 1, group
