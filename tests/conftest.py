@@ -69,8 +69,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ and not config.option.collectonly:
         for folder in ("pipeline/pocketforge", "android_bench"):
             compileall.compile_dir(ROOT / folder, quiet=2, workers=0)
-        if config.getvalue("dist") != "no":
-            rewrite_once(config, [path for name in ("test_*.py", "conftest.py") for path in TESTS.rglob(name)])
+        if config.getoption("dist", "no") != "no":
+            asked = [Path(word.partition("::")[0]).resolve() for word in config.args]
+            files = [path for name in ("test_*.py", "conftest.py") for path in TESTS.rglob(name)]
+            rewrite_once(config, [path for path in files if any(path.is_relative_to(place) for place in asked)])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -82,7 +82,7 @@ def run(script: str, cwd: Path, env: dict[str, str]) -> tuple[int, str]:
             shell.stdin.flush()
         said = shell.stderr.read()
     # The mounts of other tests' disks would stay as long as this process.
-    subprocess.run(["umount", "--lazy", env["DISK"]], check=True)
+    subprocess.run(["umount", "--lazy", env["DISK"]], check=False, stderr=subprocess.DEVNULL)  # if it was mounted
     return shell.returncode, said
 
 
