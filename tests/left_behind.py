@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 OURS = ("pocketforge", "android_bench")
-# pytest's own, a worker's, and what readline writes where os.environ does not see it.
+# pytest's own, a worker's, what readline writes where os.environ does not see it.
 NOT_OURS = ("PYTEST_CURRENT_TEST", "POCKETFORGE_LOCKS_DIR", "COLUMNS", "LINES")
+# On purpose: ONNX Runtime's, the fork server's, and OpenCV's, which sets it for its libraries as it is imported.
+STAYS = ("ORT_DISABLE_TELEMETRY", "POCKETFORGE_PRELOAD", "LD_LIBRARY_PATH")
 VARIABLE = "the variable "
 
 
@@ -68,7 +70,7 @@ def _ours() -> list[str]:
 
 
 def _process() -> dict[str, Any]:
-    environment = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_OURS + STAYS}
     found: dict[str, Any] = {
         **{f"{VARIABLE}{name}": value for name, value in environment.items()},
         "the working folder": str(Path.cwd()),
