@@ -695,6 +695,12 @@ post = { type = "nms", head = "columns", format = "cxcywh" } # [1, 4 + classes, 
 _SEGMENTER = '''\
 [[output]] # the model's only one; of several each has its own, with a name: pocketforge docs outputs
 role = "segmentation"'''
+# What `init --task` may say of sources that have several targets: task → the target that it wants, what is written of
+# the model's outputs, and the metric of the first budget.
+OUTPUT_TASKS: dict[str, tuple[str, str, str]] = {
+    "detection": ("boxes", _DETECTOR, "map_drop"),
+    "segmentation": ("mask", _SEGMENTER, "miou_drop"),
+}
 _SPLIT_INIT = 'split_folders = { train = ["train"], eval = ["val"] } # where names do not say it'
 
 _SOURCES: dict[str, SourceInfo] = {

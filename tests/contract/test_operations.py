@@ -308,7 +308,8 @@ class Ends(nn.Module):
         return grown, pooled, last[2](F.adaptive_avg_pool2d(x, 4)), last[3](F.adaptive_avg_pool2d(x, 1))
 
 
-ENDS = {  # runtime → operation → its operator in int8, and in float; in .tflite and .pte with the bytes that it writes
+# Runtime → operation → its operator in int8, and in float; in .tflite and .pte with the bytes that it writes.
+ENDS: dict[str, dict[str, tuple[Any, Any]]] = {
     "executorch": {
         "sigmoid@.": (("Sigmoid", 512), ("Sigmoid", 2048)),
         "upsample_nearest2d@.": (("aten::upsample_nearest2d", 2048), ("aten::upsample_nearest2d", 8192)),
@@ -346,7 +347,8 @@ def test_what_hangs_on_readers_and_on_form_is_computed_as_check_says(runtime, en
 
     annotated, pair = ends
     example, names = (torch.from_numpy(images[0][:1]),), ("a", "b", "c", "d")
-    request = ExportRequest(*pair, example, ("x",), names, "NCHW", "float32", None, scheme="static_int8")
+    folded, unfolded = pair
+    request = ExportRequest(folded, unfolded, example, ("x",), names, "NCHW", "float32", None, scheme="static_int8")
     with contextlib.redirect_stdout(io.StringIO()):
         path = tmp_path / importlib.import_module(RUNTIMES[runtime].module).export(request, tmp_path).files["model"]
     written: set[Any] = set()
