@@ -339,6 +339,17 @@ def test_a_task_chooses_among_the_targets_of_a_source_or_is_refused(cli, model, 
     assert "it is for --task classification or regression" in refused.stderr
 
 
+def test_images_and_their_masks_are_no_two_classes_unless_the_task_says_so(cli, model, tmp_path, checked):
+    for name in ("images", "masks"):
+        (tmp_path / "shop" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (8, 8)).save(tmp_path / "shop" / name / f"{number}.png")
+    for task in ((), ("--task", "segmentation"), ("--task", "classification")):
+        assert cli("init", model, "--data", tmp_path / "shop", "--force", *task).code == 0
+    kinds = [recipe.data.source.partition(":")[0] for recipe in checked]
+    assert kinds == ["masks", "masks", "imagefolder"]
+
+
 def test_what_two_sources_read_is_not_guessed(cli, model, tmp_path, monkeypatch, checked):
     monkeypatch.setattr(SOURCES, "_added", {"albums": dataclasses.replace(SOURCES["imagefolder"])})
     folder = photos(tmp_path / "pictures", 1)

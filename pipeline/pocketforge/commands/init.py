@@ -40,7 +40,7 @@ def begin(model: str, weights: Path | None, data: str, task: str, recipe: Path) 
     Raises RecipeError for a model or data that there is not, or that cannot be told, and for a task that the data's
     targets are not for.
     """
-    start = Start(check_model(model), weights, told_source(data), task, recipe)
+    start = Start(check_model(model), weights, told_source(data, task), task, recipe)
     _check_task(start)
     if start.has_weights and weights is not None:
         raise RecipeError(f"{Path(model).name} holds its own weights", "leave --weights out")
@@ -95,11 +95,13 @@ def check_model(model: str) -> str:
     return model
 
 
-def told_source(data: str) -> str:
-    """A source as a recipe has it, guessed for a path that is named without saying what it is. Raises RecipeError."""
+def told_source(data: str, task: str = "") -> str:
+    """A source as a recipe has it, guessed for a path that is named without saying what it is, among those that a task
+    has targets of. Raises RecipeError."""
     word = data.partition(":")[0]
     if (word not in SOURCES or word == FUNCTION) and data and Path(data).exists():
-        return guess_source(Path(data))
+        target = OUTPUT_TASKS[task][0] if task in OUTPUT_TASKS else "label" if task == "classification" else ""
+        return guess_source(Path(data), target)
     try:
         Data(data)
     except ValueError as error:
