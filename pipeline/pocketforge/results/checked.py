@@ -48,8 +48,12 @@ def in_runtime(annotated: Annotated, runtime: str) -> Annotated:
     """An operation whose inputs and output have levels is int8 where the runtime computes it so, one whose inputs have
     them where it keeps those, else float."""
     info = RUNTIMES[runtime]
-    if info.int8_operations is None:
-        return annotated
+    if info.int8_operations is None:  # nobody says more than that levels are on both sides
+        known = tuple(
+            dataclasses.replace(part, numbers="float") if part.numbers in ("through", "behind") else part
+            for part in annotated.parts
+        )
+        return dataclasses.replace(annotated, parts=known)
     kernels = {"int8": info.int8_operations, "between": info.int8_operations, "behind": info.keeps_levels}
     if info.keeps_levels:
         kernels["through"] = info.int8_operations
