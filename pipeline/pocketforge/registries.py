@@ -65,7 +65,7 @@ STAGES: dict[str, StageInfo] = {
     "gains": StageInfo("pocketforge.stages.gains", 4, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 7, ("torch", "numpy"), _TRACE, user_code=True),
     "annotate": StageInfo(
-        "pocketforge.stages.annotate", 1, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
+        "pocketforge.stages.annotate", 2, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
     "layers": StageInfo(
         "pocketforge.stages.layers", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
@@ -87,7 +87,7 @@ STAGES: dict[str, StageInfo] = {
         user_code=True,
     ),
     "export": StageInfo("pocketforge.stages.export", 10, ("torch",), _TRACE),
-    "verify": StageInfo("pocketforge.stages.verify", 8, ("numpy",), user_code=True),
+    "verify": StageInfo("pocketforge.stages.verify", 9, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 6, ("numpy",), user_code=True),
@@ -243,7 +243,10 @@ class RuntimeInfo:
         target_keys: Keys of [[target]] and of its `verify` table that are for this runtime alone.
         hints: Commented lines of a new recipe's target.
         int8_operations: Kinds of operations (ATen's words) that its files compute in int8 where all that an operation
-            reads and gives has levels; others are computed in float between them. None: nobody says.
+            reads and gives has levels; others are computed in float between them. None: nobody says. A kind may be of
+            one form alone, `adaptive_avg_pool2d to 1` (outcomes/annotate.py).
+        keeps_levels: Those that are int8 already where all that they read has levels: what they give has the same. A
+            runtime with any also computes in levels that are asked for behind what passes values on.
         mixes_ranges: Whether one file of it may hold layers whose activations have fixed ranges and layers that find
             theirs at run time.
         why: How its files are looked into; None: `why` compares outputs only, not layers.
@@ -269,6 +272,7 @@ class RuntimeInfo:
     target_keys: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
     int8_operations: frozenset[str] | None = None
+    keeps_levels: frozenset[str] = frozenset()
     mixes_ranges: bool = False
     why: Why | None = None
     native: NativeRunner | None = None
@@ -332,7 +336,8 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
             "executorch.devtools.backend_debug",
             "pocketforge.runtimes.executorch_patterns",
         ),
-        int8_operations=_CLAMPS | {"add", "sub", "mul", "cat", "max_pool2d", "adaptive_avg_pool2d", "mean"},
+        int8_operations=_CLAMPS
+        | {"add", "sub", "mul", "cat", "max_pool2d", "adaptive_avg_pool2d to 1", "mean", "clamp"},
         mixes_ranges=True,
         why=Why("folded", lowered="pocketforge.runtimes.tap_executorch"),
         native=NativeRunner("executorch", tolerance=1e-4, io="place"),
@@ -372,6 +377,8 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         | {"add", "sub", "mul", "div", "cat", "maximum", "minimum", "abs", "exp", "sqrt", "matmul", "softmax", "pad"}
         | {"leaky_relu", "sigmoid", "tanh", "hardswish", "gelu", "mean", "max_pool2d", "avg_pool2d"}
         | {"adaptive_avg_pool2d", "upsample_nearest2d", "upsample_bilinear2d"},
+        # Its converter hands their input's levels on.
+        keeps_levels=frozenset({"avg_pool2d"}),
         why=Why(
             "unfolded",
             plain=PlainSession("tflite_reference", "LiteRT's reference kernels, no delegate"),
@@ -419,7 +426,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         target_keys=("opset",),
         int8_operations=_CLAMPS
         | {"add", "mul", "cat", "matmul", "softmax", "leaky_relu", "sigmoid", "max_pool2d", "avg_pool2d"}
-        | {"upsample_nearest2d"},
+        | {"upsample_nearest2d", "adaptive_avg_pool2d in equal windows"},
         why=Why(
             "folded",
             plain=PlainSession("onnx_reference", "ONNX Runtime, no graph optimization"),
@@ -688,6 +695,12 @@ post = { type = "nms", head = "columns", format = "cxcywh" } # [1, 4 + classes, 
 _SEGMENTER = '''\
 [[output]] # the model's only one; of several each has its own, with a name: pocketforge docs outputs
 role = "segmentation"'''
+# What `init --task` may say of sources that have several targets: task → the target that it wants, what is written of
+# the model's outputs, and the metric of the first budget.
+OUTPUT_TASKS: dict[str, tuple[str, str, str]] = {
+    "detection": ("boxes", _DETECTOR, "map_drop"),
+    "segmentation": ("mask", _SEGMENTER, "miou_drop"),
+}
 _SPLIT_INIT = 'split_folders = { train = ["train"], eval = ["val"] } # where names do not say it'
 
 _SOURCES: dict[str, SourceInfo] = {

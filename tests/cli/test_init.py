@@ -324,6 +324,32 @@ def test_folders_of_annotations_and_tables_are_known(cli, model, tmp_path, check
     assert done.code == 2 and f"{table} can be read as imagefolder:{table} and as csv:{table}\n" in done.stderr
 
 
+def test_a_task_chooses_among_the_targets_of_a_source_or_is_refused(cli, model, tmp_path, checked):
+    (tmp_path / "shop.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    given = ("--data", f"coco:{tmp_path}", "--force")
+    assert cli("init", str(model), *given, "--task", "segmentation").code == 0
+    assert cli("init", str(model), *given, "--task", "detection").code == 0
+    assert [recipe.outputs[0].role for recipe in checked] == ["segmentation", "boxes"]
+    assert [recipe.budgets[0].metric for recipe in checked] == ["miou_drop", "map_drop"]
+    refused = cli("init", str(model), *given, "--task", "classification")
+    assert refused.code == 2 and "--task classification: data source coco has boxes" in refused.stderr
+    assert "it is for --task detection or segmentation" in refused.stderr
+    refused = cli("init", str(model), "--force", "--task", "detection")
+    assert "--task detection: data source digits has label" in refused.stderr
+    assert "it is for --task classification or regression" in refused.stderr
+
+
+def test_images_and_their_masks_are_no_two_classes_unless_the_task_says_so(cli, model, tmp_path, checked):
+    for name in ("images", "masks"):
+        (tmp_path / "shop" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (8, 8)).save(tmp_path / "shop" / name / f"{number}.png")
+    for task in ((), ("--task", "segmentation"), ("--task", "classification")):
+        assert cli("init", model, "--data", tmp_path / "shop", "--force", *task).code == 0
+    kinds = [recipe.data.source.partition(":")[0] for recipe in checked]
+    assert kinds == ["masks", "masks", "imagefolder"]
+
+
 def test_what_two_sources_read_is_not_guessed(cli, model, tmp_path, monkeypatch, checked):
     monkeypatch.setattr(SOURCES, "_added", {"albums": dataclasses.replace(SOURCES["imagefolder"])})
     folder = photos(tmp_path / "pictures", 1)

@@ -235,14 +235,16 @@ def test_the_studied_recipe_is_the_one_up_to_the_first_channel_pruning(tiny):
     from pocketforge.studies.sensitivity import sensitivity_recipe
 
     recipe = load_recipe(tiny)
-    (auto,) = sensitivity_recipe(recipe).compress
+    auto, *after = sensitivity_recipe(recipe).compress
+    assert after == list(recipe.compress[1:]), "not run: whether anything trains decides if losses are measured"
     assert isinstance(auto, PruneChannels)
     assert (auto.type, auto.ratio, auto.round_to, auto.importance) == ("prune_channels", "auto", 2, "l2")
     drop, last = DropLayers(count=1), PruneChannels(ratio=0.9, round_to=4)
     several = replace(recipe, compress=(drop, Finetune(), *recipe.compress, last))
-    assert sensitivity_recipe(several).compress == (drop, Finetune(), auto)
+    assert sensitivity_recipe(several).compress == (drop, Finetune(), auto, *after, last)
     # Nothing prunes channels: the model as it is given, with the defaults.
-    (plain,) = sensitivity_recipe(replace(recipe, compress=(drop,))).compress
+    plain, trained = sensitivity_recipe(replace(recipe, compress=(drop, Finetune()))).compress
+    assert trained == Finetune()
     assert isinstance(plain, PruneChannels)
     assert (plain.ratio, plain.round_to, plain.importance) == ("auto", 8, "l2")
 

@@ -21,6 +21,7 @@ from pocketforge.measure.file_checks import (
     Truth,
     check_limits,
     check_promise,
+    empty_drops,
     measure,
     measure_parity,
     truth_of,
@@ -168,6 +169,21 @@ def test_of_a_sequence_the_last_step_s_class_is_held_to_the_host_s() -> None:
     assert measure_parity(outputs(a=first), host, judged).argmax_agreement == 1.0
     assert measure_parity(outputs(a=last), host, judged).argmax_agreement == 0.0
     assert measure(outputs(a=first), judged).argmax_agreement == 1.0
+    simulated = dataclasses.replace(judged, graph=Graph(outputs(a=host[0].values[:12])))  # the first four samples
+    assert measure(outputs(a=first), simulated).graph_argmax_agreement == 1.0
+    assert measure(outputs(a=last), simulated).graph_argmax_agreement == 0.0
+
+
+# A drop from nothing
+
+
+def test_a_model_that_scores_0_itself_cannot_lose_and_verify_says_so() -> None:
+    wrong, right = outputs(a=np.tile([[0.0, 1.0]], (20, 1))), outputs(a=np.tile([[1.0, 0.0]], (20, 1)))
+    limits = Limits({"max_accuracy_drop": 0.02})
+    (said,) = empty_drops(truth(wrong, "classification", OutputTable("logits", "a")), limits)
+    assert said.startswith("accuracy_top1 of a is 0 in PyTorch: max_accuracy_drop holds whatever a file answers")
+    assert empty_drops(truth(right, "classification", OutputTable("logits", "a")), limits) == ()
+    assert empty_drops(truth(wrong, "classification", OutputTable("logits", "a")), Limits({})) == ()
 
 
 # What cannot be scored fails by its output's name

@@ -147,6 +147,17 @@ def test_masks() -> None:
     assert "every pixel" in refused(Output("segmentation", "o"), scores, mask=np.full((1, 2, 2), 255))
 
 
+def test_a_large_class_number_is_counted_or_refused_in_bounded_memory() -> None:
+    """A table of classes by classes would be 32 GB."""
+    mask = np.asarray([[[0, 65_000], [1, 1]]])
+    found = scored(Output("segmentation", "o"), np.asarray([[[0, 65_000], [1, 0]]]), mask=mask)
+    assert found.metrics["miou"] == pytest.approx((1 / 2 + 1 + 1 / 2) / 3)
+    answers = np.zeros((1, 2, 2), np.int64)
+    said = refused(Output("segmentation", "o"), answers, mask=mask + 1_000_000_000)
+    assert "the masks have class 1000065000, and there can be 65,536" in said
+    assert "it answers class 70000, and" in refused(Output("segmentation", "o"), answers + 70_000, mask=mask)
+
+
 def test_masks_of_more_classes_than_are_scored_are_said() -> None:
     said = refused(Output("segmentation", "o"), np.zeros((1, 2, 2, 2)), mask=np.full((1, 2, 2), 4))
     assert "it scores 2 classes, and the masks have a class 4" in said

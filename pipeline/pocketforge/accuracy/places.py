@@ -8,10 +8,13 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from pocketforge.accuracy.base import Batch, Figures, Unfit
+from pocketforge.accuracy.classes import Confusion
 from pocketforge.accuracy.exact import Value, mean, ratio
 from pocketforge.accuracy.post import IGNORED_PIXEL
 from pocketforge.data.target_geometry import beside
 
+# As many as a mask's 16-bit file can name. Something is counted for each up to the largest.
+MOST_CLASSES = 2**16
 # PCK: a keypoint is right within this share of its instance's size.
 PCK_SHARE = 0.2
 # Half the falloffs of COCO's 17 keypoints of a person; other sets have no published ones, and one for all.
@@ -27,7 +30,7 @@ class MaskTally:
 
     def __init__(self, target: str) -> None:
         self.target = target
-        self.matrix = np.zeros((0, 0), np.int64)  # wanted × answered
+        self.confusion = Confusion()
 
     def add(self, predictions: Batch, targets: Mapping[str, Batch]) -> None:
         answered, wanted = np.asarray(predictions), np.asarray(targets[self.target])
@@ -41,20 +44,20 @@ class MaskTally:
         one, other = wanted[held].astype(np.int64), answered[held].astype(np.int64)
         if other.min(initial=0) < 0:
             raise Unfit(f"it answers class {other.min()}")
-        size = max(len(self.matrix), int(max(one.max(initial=-1), other.max(initial=-1))) + 1)
-        counts = np.bincount(one * size + other, minlength=size * size).reshape(size, size)
-        counts[: len(self.matrix), : len(self.matrix)] += self.matrix
-        self.matrix = counts
+        for numbers, whose in ((one, "the masks have"), (other, "it answers")):
+            if numbers.max(initial=0) >= MOST_CLASSES:
+                raise Unfit(f"{whose} class {numbers.max()}, and there can be {MOST_CLASSES:,}: number classes from 0")
+        classes = int(max(one.max(initial=-1), other.max(initial=-1))) + 1
+        self.confusion.add_numbers(other, one, classes)
 
     def figures(self, wanted: Collection[str]) -> Figures:
         """IoU and Dice of each class that masks or answers have; `iou_worst_class` of those that masks have."""
-        hits = self.matrix.diagonal()
-        of_masks, of_answers = self.matrix.sum(1), self.matrix.sum(0)
+        hits, of_answers, of_masks = self.confusion.hits, self.confusion.answered, self.confusion.wanted
         together = of_masks + of_answers
         occur = [int(k) for k in np.flatnonzero(together)]
         iou = {k: ratio(hits[k], together[k] - hits[k]) for k in occur}
         dice = {k: ratio(2 * hits[k], together[k]) for k in occur}
-        count = int(self.matrix.sum())
+        count = int(of_masks.sum())
         values: dict[str, Value] = {
             "miou": mean(iou.values()),
             "dice": mean(dice.values()),

@@ -6,21 +6,22 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from pocketforge.cli.console import progress
 from pocketforge.cli.options import cache_option, echo, echo_error, progress_option
 from pocketforge.errors import RecipeError
-from pocketforge.recipe.metric import GIVEN_TASKS, Task
-from pocketforge.registries import RUNTIMES
+from pocketforge.recipe.metric import GIVEN_TASKS
+from pocketforge.registries import OUTPUT_TASKS, RUNTIMES
 
 if TYPE_CHECKING:
     from pocketforge.commands.init_text import Start
 
 Answer = TypeVar("Answer")
-_DATA, _TASK = "digits", "classification"
+_DATA = "digits"
+_TASKS = (*GIVEN_TASKS, *OUTPUT_TASKS)
 
 
 @click.command("init")
@@ -30,7 +31,9 @@ _DATA, _TASK = "digits", "classification"
     "--data", help="Data source, as in the recipe's data.source, or a folder: what it holds is looked at.  "
     f"[default: {_DATA}]",
 )  # fmt: skip
-@click.option("--task", type=click.Choice(GIVEN_TASKS), help=f"What the model is for.  [default: {_TASK}]")
+@click.option(
+    "--task", type=click.Choice(_TASKS), help="What the model is for.  [default: what the data's targets are for]"
+)
 @click.option(
     "--recipe", "-o", type=click.Path(path_type=Path, dir_okay=False),
     help="File to write.  [default: recipe.toml beside MODEL, or here]",
@@ -67,7 +70,7 @@ def command(
     place = init.place(init.check_model(model), recipe, force=force)
     if asking:
         weights, data, task = _ask(model, weights, data, task)
-    start = init.begin(model, weights, _DATA if data is None else data, cast("Task", task or _TASK), place)
+    start = init.begin(model, weights, _DATA if data is None else data, task or "", place)
     _write_and_check(start, cache, progress_mode)
 
 
@@ -103,7 +106,7 @@ def _ask(model: str, weights: Path | None, data: str | None, task: str | None) -
     if data is None:
         data = _asked("data (a folder, or a source as in a recipe)", _DATA, init.told_source)
     if task is None:
-        task = _asked(f"task ({', '.join(GIVEN_TASKS)})", _TASK, _task)
+        task = _asked(f"task ({', '.join(_TASKS)}; empty: what the data's targets are for)", "", _task)
     return weights, data, task
 
 
@@ -125,6 +128,6 @@ def _weights(answer: str) -> Path | None:
 def _task(answer: str) -> str:
     from pocketforge.recipe import suggest
 
-    if answer not in GIVEN_TASKS:
-        raise RecipeError(f"no task is called {answer!r}{suggest(answer, GIVEN_TASKS)}")
+    if answer and answer not in _TASKS:
+        raise RecipeError(f"no task is called {answer!r}{suggest(answer, _TASKS)}")
     return answer

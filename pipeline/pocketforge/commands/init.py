@@ -11,12 +11,13 @@ from pocketforge.data.guess import guess_source
 from pocketforge.data.split import split_samples
 from pocketforge.errors import PocketforgeError, RecipeError
 from pocketforge.files import resolver
-from pocketforge.recipe import Recipe, Task
+from pocketforge.recipe import Recipe
 from pocketforge.recipe.data import FUNCTION, Data, parse_source
+from pocketforge.recipe.metric import GIVEN_TASKS
 from pocketforge.recipe.model import definition_place
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.toml import parse_recipe
-from pocketforge.registries import SOURCES
+from pocketforge.registries import OUTPUT_TASKS, SOURCES
 
 _KINDS = "a .py whose build() makes the module, a .pt2 of torch.export, timm:NAME, torchvision:NAME or transformers:DIR"
 
@@ -33,15 +34,32 @@ def place(model: str, recipe: Path | None, *, force: bool) -> Path:
     return target
 
 
-def begin(model: str, weights: Path | None, data: str, task: Task, recipe: Path) -> Start:
+def begin(model: str, weights: Path | None, data: str, task: str, recipe: Path) -> Start:
     """What a recipe is begun from, with the source guessed where `data` is but a path. recipe: the file to write.
 
-    Raises RecipeError for a model or data that there is not, or that cannot be told.
+    Raises RecipeError for a model or data that there is not, or that cannot be told, and for a task that the data's
+    targets are not for.
     """
-    start = Start(check_model(model), weights, told_source(data), task, recipe)
+    start = Start(check_model(model), weights, told_source(data, task), task, recipe)
+    _check_task(start)
     if start.has_weights and weights is not None:
         raise RecipeError(f"{Path(model).name} holds its own weights", "leave --weights out")
     return start
+
+
+def _check_task(start: Start) -> None:
+    kind, _ = parse_source(start.data)
+    source = SOURCES[kind]
+    if kind == FUNCTION or not start.task:
+        return
+    able = [task for task, (target, _, _) in OUTPUT_TASKS.items() if target in source.targets]
+    if start.task in able or (start.task in GIVEN_TASKS and not source.outputs):
+        return
+    able = able if source.outputs else [*GIVEN_TASKS, *able]
+    raise RecipeError(
+        f"--task {start.task}: data source {kind} has {', '.join(source.targets)}",
+        f"it is for --task {' or '.join(able)}",
+    )
 
 
 def write(start: Start) -> Recipe:
@@ -77,11 +95,13 @@ def check_model(model: str) -> str:
     return model
 
 
-def told_source(data: str) -> str:
-    """A source as a recipe has it, guessed for a path that is named without saying what it is. Raises RecipeError."""
+def told_source(data: str, task: str = "") -> str:
+    """A source as a recipe has it, guessed for a path that is named without saying what it is, among those that a task
+    has targets of. Raises RecipeError."""
     word = data.partition(":")[0]
     if (word not in SOURCES or word == FUNCTION) and data and Path(data).exists():
-        return guess_source(Path(data))
+        target = OUTPUT_TASKS[task][0] if task in OUTPUT_TASKS else "label" if task == "classification" else ""
+        return guess_source(Path(data), target)
     try:
         Data(data)
     except ValueError as error:

@@ -14,7 +14,7 @@ from pocketforge.recipe.metric import GIVEN_TASKS, Task
 from pocketforge.recipe.model import SHARED_DEFINITIONS, definition_place
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.support import refusal
-from pocketforge.registries import RUNTIMES, SOURCES, RuntimeInfo
+from pocketforge.registries import OUTPUT_TASKS, RUNTIMES, SOURCES, RuntimeInfo
 
 TEMPLATE = """\
 # A Pocketforge recipe. `pocketforge check {recipe}` tests it, `pocketforge build {recipe}` builds it.
@@ -134,20 +134,34 @@ class Start:
         model: The definition: a .py, a .pt2, `timm:NAME`, `torchvision:NAME` or `transformers:DIR`.
         weights: The weights file; None where the definition has them, or nobody gave any.
         data: The source, as in a recipe.
-        task: What the model is for.
+        task: What the model is for: a task, or one of OUTPUT_TASKS; empty for what the source's targets are for.
         recipe: The file to write.
     """
 
     model: str
     weights: Path | None
     data: str
-    task: Task
+    task: str
     recipe: Path
 
     @property
     def library(self) -> str:
         """The library whose model it is; empty for a file of the user's."""
         return self.model.partition(":")[0] if self.model.startswith(SHARED_DEFINITIONS) else ""
+
+    @property
+    def outputs(self) -> tuple[str, str]:
+        """TOML of the model's outputs and the metric of the first budget; empty for a task of one target."""
+        if self.task in OUTPUT_TASKS:
+            _, outputs, drop = OUTPUT_TASKS[self.task]
+            return outputs, drop
+        source = SOURCES[parse_source(self.data)[0]]
+        return ("", "") if self.task else (source.outputs, source.drop)
+
+    @property
+    def task_in_words(self) -> Task:
+        """That of a recipe without outputs."""
+        return "regression" if self.task == "regression" else "classification"
 
     @property
     def has_weights(self) -> bool:
@@ -202,7 +216,8 @@ def recipe_text(start: Start, found: Found | None = None) -> str:
     definition = start.model
     if file := definition_place(start.model):
         definition = f"{start.library}:{relative(file)}".removeprefix(":")
-    others = [f'"{task}"' for task in GIVEN_TASKS if task != start.task]
+    task, (outputs, drop) = start.task_in_words, start.outputs
+    others = [f'"{other}"' for other in GIVEN_TASKS if other != task]
     targets = [
         _target(start.name, runtime, info, first=number == 0)
         for number, (runtime, info) in enumerate(RUNTIMES.usable().items())
@@ -212,8 +227,7 @@ def recipe_text(start: Start, found: Found | None = None) -> str:
         one_target=_target_name(start.name, list(RUNTIMES.ours)[1]),
         recipe=start.recipe.name,
         name=start.name,
-        task=SOURCES[kind].outputs
-        or f'task = "{start.task}" # or {" or ".join(others)}, or [[output]] for each output',
+        task=outputs or f'task = "{task}" # or {" or ".join(others)}, or [[output]] for each output',
         model=_model(start, definition, relative, found),
         data=quoted(data),
         calibration=f"{found.calibration} # fix the int8 ranges{found.because and f'; {found.because}'}",
@@ -221,7 +235,7 @@ def recipe_text(start: Start, found: Found | None = None) -> str:
         sources=" | ".join(written_sources()),
         preprocess=found.preprocess or SOURCES[kind].preprocess or PREPROCESS,
         more="".join(f"# {line}\n" for line in SOURCES[kind].init),
-        budget=BUDGET_OF_OUTPUTS.format(drop=SOURCES[kind].drop) if SOURCES[kind].outputs else BUDGETS[start.task],
+        budget=BUDGET_OF_OUTPUTS.format(drop=drop) if outputs else BUDGETS[task],
     )
 
 
@@ -231,7 +245,8 @@ def _model(start: Start, definition: str, relative: Callable[[str], str], found:
         return ARCHIVE.format(definition=quoted(definition))
     if not start.library:
         return MODEL.format(definition=quoted(definition), weights=weights)
-    known = found.classes and start.task == "classification" and start.library != "transformers"
+    scored = start.task in ("", "classification", "segmentation")
+    known = found.classes and scored and start.library != "transformers"
     args = ARGS.format(classes=found.classes) if known else NO_ARGS
     return LIBRARY.format(definition=quoted(definition), weights=weights, args=args)
 

@@ -12,28 +12,39 @@ from pocketforge.files import resolver
 from pocketforge.registries import SOURCES
 
 _SHOWN = 6
+# What is found by more than folders of images is no folder of classes: `images/` and `masks/` with the same names.
+_MORE_THAN = {"masks": "imagefolder"}
 
 
-def guess_source(path: Path) -> str:
-    """The source as a recipe has it, `imagefolder:photos`.
+def guess_source(path: Path, target: str = "") -> str:
+    """The source as a recipe has it, `imagefolder:photos`. target: only of kinds that can have it.
 
     A folder is of the kind whose module finds its files there, and of no kind where several do: what can be read in two
     ways is not guessed. A file is of the kind that its ending names. Raises RecipeError with what was seen, and with
     what each kind misses.
     """
     refused: dict[str, str] = {}
-    taken = []
+    taken = {}
     for kind in _kinds(path):
+        if target and target not in (SOURCES[kind].targets or {target}):
+            refused[kind] = f"has no {target}"
+            continue
         try:
             look_at(f"{kind}:{path}", resolver(None))
         except PocketforgeError as error:
             refused[kind] = error.message
         else:
-            taken.append(f"{kind}:{path}")
+            taken[kind] = f"{kind}:{path}"
+    for kind, other in _MORE_THAN.items():
+        if kind in taken:
+            taken.pop(other, None)
     if len(taken) == 1:
-        return taken[0]
+        return next(iter(taken.values()))
     if taken:
-        raise RecipeError(f"{path} can be read as {' and as '.join(taken)}", f"say which: --data {taken[0]}")
+        ways = list(taken.values())
+        raise RecipeError(
+            f"{path} can be read as {' and as '.join(ways)}", f"say which: --data {' or --data '.join(ways)}"
+        )
     say = "say what it is (--data KIND:PLACE, or a function of yours: --data data.py:load)"
     raise RecipeError(
         f"no data source reads {path}: {_seen(path)}",

@@ -196,10 +196,17 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
             *(last_of_each(each, samples) for each in (first[0].values, reference[0].values))
         ),
         accuracy_drop=scores[0].drops.get("accuracy_top1") if scores else None,
-        graph_argmax_agreement=(
-            None if simulated is None else argmax_agreement(first[0].first(len(simulated)).values, simulated)
-        ),
+        graph_argmax_agreement=None if simulated is None else _agreement_with_graph(first[0], simulated, samples),
     )
+
+
+def _agreement_with_graph(one: Output, simulated: Array, samples: int) -> float | None:
+    """Of the first samples, by what is judged of each: of a sequence its last step."""
+    steps = max(1, len(one.values) // max(1, samples))
+    here, there = (
+        last_of_each(each, len(simulated) // steps) for each in (one.first(len(simulated)).values, simulated)
+    )
+    return argmax_agreement(here, there)
 
 
 def _with_agreement(figures: OutputFigures, one: Output, other: Output, samples: int) -> OutputFigures:
@@ -321,6 +328,22 @@ def _drop_checks(measured: Measured, common: Mapping[str, float]) -> list[FileCh
                 _judged(f"{metric} drop of {each.output}", "max_accuracy_drop", limit, each.drops[metric], "")
             )
     return checks
+
+
+def empty_drops(truth: Truth, limits: Limits) -> tuple[str, ...]:
+    """Of metrics that the model's own answers score 0 by: a drop from there is none, whatever a file answers."""
+    if limits.common.get("max_accuracy_drop") is None:
+        return ()
+    found = []
+    for scored in truth.before:
+        metric, value = next(iter(scored.figures.values.items()))
+        row = METRICS.if_usable(metric)
+        if row is not None and row.limits.share and row.better == "higher" and value <= row.limits.low == 0:
+            found.append(
+                f"{metric} of {scored.output.name} is 0 in PyTorch: max_accuracy_drop holds whatever a file answers, "
+                "as there is nothing to lose; give trained weights, or look at labels, preprocessing and post"
+            )
+    return tuple(found)
 
 
 def _as_quantized(limit: str, value: float, figures: OutputFigures) -> float:

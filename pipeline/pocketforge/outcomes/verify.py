@@ -154,6 +154,7 @@ class Verified:
         kernels: Those of the machine that it ran on (devices/kernels.py).
         outputs: The model file's outputs as its runtime sees them; model/outputs_0.npy and so on hold their values.
         sizes: Each file at each size that it was tried at; none where sizes of inputs are fixed.
+        warnings: What a user should know of the checks, in words.
     """
 
     FILE: ClassVar[str] = "verify.json"
@@ -165,6 +166,7 @@ class Verified:
     kernels: str
     outputs: tuple[TensorSpec, ...]
     sizes: tuple[AtSize, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if "model" not in self.files:

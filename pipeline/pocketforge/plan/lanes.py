@@ -14,6 +14,7 @@ from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, LaneSource, Plan
 from pocketforge.recipe import Recipe, Target
 from pocketforge.recipe.sized_preprocess import preprocess_at
+from pocketforge.recipe.sizes import suffix
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.data import data_spec
 from pocketforge.specs.export import ExportSpec
@@ -38,19 +39,19 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     return Plan(build.steps(), data, source.reference, lanes, changes, gains)
 
 
-def _add_data(build: Steps, recipe: Recipe) -> str:
+def _add_data(build: Steps, recipe: Recipe, lane: str = TRUNK) -> str:
     paths = {"data_root": Path(recipe.folder)}
     if recipe.data.labels:
         paths["labels"] = recipe.resolve(recipe.data.labels)
     sampling = data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
-    return build.add("data", TRUNK, sampling, {}, reads=("data", "labels", "preprocess"), paths=paths)
+    return build.add("data", lane, sampling, {}, reads=("data", "labels", "preprocess"), paths=paths)
 
 
-def _add_reference(build: Steps, recipe: Recipe, source: LaneSource) -> str:
+def _add_reference(build: Steps, recipe: Recipe, source: LaneSource, lane: str = TRUNK) -> str:
     trunk, model = {"checkpoint": source.checkpoint} if source.checkpoint else {}, recipe.model
     return build.add(
         "reference",
-        TRUNK,
+        lane,
         ReferenceSpec(
             model=source.model,
             # Of a recipe of buckets alone no graph is of several sizes, and a model need not have one.
@@ -73,8 +74,9 @@ def _add_target(build: Steps, recipe: Recipe, target: Target, source: LaneSource
     if not target.bucket:
         return _add_lane(build, recipe, target, source)
     sized = recipe_at(recipe, target.bucket)
-    source = dataclasses.replace(source, data=_add_data(build, sized))
-    source = dataclasses.replace(source, reference=_add_reference(build, sized, source))
+    lane = f"{TRUNK}-{suffix(target.bucket)}"  # as its targets are called
+    source = dataclasses.replace(source, data=_add_data(build, sized, lane))
+    source = dataclasses.replace(source, reference=_add_reference(build, sized, source, lane))
     return _add_lane(build, sized, target, source)
 
 

@@ -10,6 +10,10 @@ from pocketforge.outcomes.annotate import AnnotatedPart, Numbers
 from pocketforge.quantization.operations import MOVING, is_layer, operations_of
 from pocketforge.quantization.weighted import count_weights, op_name, owner
 
+ADAPTIVE = "adaptive_avg_pool2d"
+# What gives some of its values: levels asked for behind it can be asked for before it.
+PASSING = frozenset({"upsample_nearest2d", "max_pool2d"})
+
 
 def annotated_parts(prepared: GraphModule) -> tuple[AnnotatedPart, ...]:
     """Layers and operations of a graph with observers, in its order; a layer once, however often it is called."""
@@ -21,7 +25,11 @@ def annotated_parts(prepared: GraphModule) -> tuple[AnnotatedPart, ...]:
             part = AnnotatedPart(name, kind, _of_layer(prepared, node), count_weights(prepared, name), operation=False)
         elif node in operations:
             operation = operations[node]
-            part = AnnotatedPart(operation.name, operation.kind, _of_operation(node), 0, operation=True)
+            maker = operations.get(_maker(node)) if operation.kind in PASSING else None
+            numbers, form, made_by = _of_operation(node, made=maker is not None), _form(node), ""
+            if numbers == "through" and maker is not None:
+                made_by = maker.name
+            part = AnnotatedPart(operation.name, operation.kind, numbers, 0, operation=True, form=form, made_by=made_by)
         else:
             continue
         # Of a layer that is called twice, the call that stays float is what has to be known.
@@ -37,12 +45,39 @@ def _of_layer(prepared: GraphModule, node: Node) -> Numbers:
     return "dynamic_int8" if getattr(prepared.get_submodule(str(source.target)), "is_dynamic", False) else "int8"
 
 
-def _of_operation(node: Node) -> Numbers:
+def _of_operation(node: Node, *, made: bool) -> Numbers:
+    """made: it passes on what another operation made without levels."""
     annotation = node.meta.get(Q_ANNOTATION_KEY)
     if annotation is not None and (annotation.input_qspec_map or annotation.output_qspec):
         return "int8"
     read = [each for each in node.all_input_nodes if _is_float(each)]
-    return "between" if read and all(map(_has_levels, read)) and _readers_have_levels(node) else "float"
+    reads_levels = bool(read) and all(map(_has_levels, read))
+    if reads_levels and _readers_have_levels(node, MOVING):
+        return "between"
+    if (reads_levels or made) and _readers_have_levels(node, MOVING | PASSING):
+        return "through"
+    return "behind" if reads_levels else "float"
+
+
+def _maker(node: Node) -> Node:
+    """What made the value that a node reads, before it was moved; the observer where it has levels."""
+    source = node.all_input_nodes[0]
+    while op_name(source) in MOVING and source.all_input_nodes:
+        source = source.all_input_nodes[0]
+    return source
+
+
+def _form(node: Node) -> str:
+    """Pooling to one place, in equal windows or in others are kernels of their own."""
+    if op_name(node) != ADAPTIVE:
+        return ""
+    source = node.all_input_nodes[0]
+    while _is_observer(source):
+        source = source.all_input_nodes[0]
+    before, after = (tuple(each.meta["val"].shape[-2:]) for each in (source, node))
+    if after == (1, 1):
+        return "to 1"
+    return "in equal windows" if not any(b % a for b, a in zip(before, after, strict=True)) else "in others"
 
 
 def _is_observer(node: Node) -> bool:
@@ -61,7 +96,7 @@ def _has_levels(node: Node) -> bool:
     return _is_observer(node)
 
 
-def _readers_have_levels(node: Node) -> bool:
+def _readers_have_levels(node: Node, passing: frozenset[str]) -> bool:
     return bool(node.users) and all(
-        _is_observer(user) or (op_name(user) in MOVING and _readers_have_levels(user)) for user in node.users
+        _is_observer(user) or (op_name(user) in passing and _readers_have_levels(user, passing)) for user in node.users
     )

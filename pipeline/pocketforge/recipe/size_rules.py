@@ -64,11 +64,12 @@ def _faults_of_model(model: Model) -> Iterator[Fault]:
 
 
 def _faults_of_buckets(target: Target, model: Model, preprocess: Preprocessing) -> Iterator[Fault]:
-    if len(target.sizes) > _MOST_BUCKETS:
-        yield Fault(f"wanted at most {_MOST_BUCKETS}, found {len(target.sizes)}: each is a file of its own", "sizes")
-    for index, size in enumerate(target.sizes):
+    sizes = target.sizes or ()
+    if len(sizes) > _MOST_BUCKETS:
+        yield Fault(f"wanted at most {_MOST_BUCKETS}, found {len(sizes)}: each is a file of its own", "sizes")
+    for index, size in enumerate(sizes):
         faults = length_faults(size, model.varying)
-        if size in target.sizes[:index]:
+        if size in sizes[:index]:
             faults.append(f"{list(size)} is there twice")
         if not faults and preprocess_at(preprocess, model, size) is None:
             faults.append(
@@ -101,7 +102,8 @@ def with_buckets(targets: Sequence[Target]) -> tuple[Target, ...]:
         part
         for target in targets
         for part in (
-            [replace(target, name=f"{target.name}-{suffix(s)}", sizes=(), bucket=s) for s in target.sizes] or [target]
+            [replace(target, name=f"{target.name}-{suffix(s)}", sizes=None, bucket=s) for s in target.sizes or ()]
+            or [target]
         )
     )
 

@@ -125,7 +125,8 @@ class Target:
         io: Type of the values that the file takes and gives, where these are real numbers in the model.
         opset: ONNX operator set, 18 to 23; None for the exporter's.
         verify: When the file counts as wrong.
-        sizes: Buckets: a file of fixed shapes for each of these lengths, of the inputs' sizes that vary in their order.
+        sizes: Buckets: a file of fixed shapes for each of these lengths, of the inputs' sizes that vary in their order;
+            None: one file.
         bucket: The one of them that the file is for. A recipe has a target for each, and none with `sizes`.
     """
 
@@ -136,11 +137,15 @@ class Target:
     io: Literal["float32", "int8", "uint8"] = "float32"
     opset: int | None = None
     verify: Verify = Verify()
-    sizes: tuple[tuple[int, ...], ...] = ()
+    sizes: tuple[tuple[int, ...], ...] | None = None
     bucket: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
+        if self.sizes == ():
+            raise ValueError(
+                "sizes is empty: name a length for each size that varies, as in [[320, 320]], or leave it out"
+            )
         runtime = RUNTIMES.get(self.runtime)
         if runtime is None:
             raise ValueError(f"runtime: unknown value {self.runtime!r}{suggest(self.runtime, RUNTIMES)}")

@@ -20,7 +20,7 @@ class TargetNumbers:
         target: Its name.
         runtime: Its runtime.
         scheme: Its scheme.
-        annotated: Layers and operations; `between` is settled by what the runtime has kernels for.
+        annotated: Layers and operations, in int8 or in float by what the runtime has kernels for.
     """
 
     target: str
@@ -45,14 +45,24 @@ class TargetNumbers:
 
 
 def in_runtime(annotated: Annotated, runtime: str) -> Annotated:
-    """An operation whose inputs and output have levels is int8 where the runtime computes it so, else float."""
-    kernels = RUNTIMES[runtime].int8_operations
-    if kernels is None:
-        return annotated
+    """An operation whose inputs and output have levels is int8 where the runtime computes it so, one whose inputs have
+    them where it keeps those, else float."""
+    info = RUNTIMES[runtime]
+    if info.int8_operations is None:  # nobody says more than that levels are on both sides
+        known = tuple(
+            dataclasses.replace(part, numbers="float") if part.numbers in ("through", "behind") else part
+            for part in annotated.parts
+        )
+        return dataclasses.replace(annotated, parts=known)
+    kernels = {"int8": info.int8_operations, "between": info.int8_operations, "behind": info.keeps_levels}
+    if info.keeps_levels:
+        kernels["through"] = info.int8_operations
+    in_int8 = {""}
+    for part in annotated.parts:  # in the graph's order
+        if part.operation and part.made_by in in_int8 and part.is_of(kernels.get(part.numbers, frozenset())):
+            in_int8.add(part.name)
     parts = tuple(
-        dataclasses.replace(part, numbers="int8" if part.kind in kernels else "float")
-        if part.operation and part.numbers != "float"
-        else part
+        dataclasses.replace(part, numbers="int8" if part.name in in_int8 else "float") if part.operation else part
         for part in annotated.parts
     )
     return dataclasses.replace(annotated, parts=parts)

@@ -100,6 +100,7 @@ def _warnings(told: _Told, *, wrong: bool) -> Iterator[str]:
             yield told.quantized.advice
     if told.verified:
         yield from (f"{name}: {state}" for name, state in told.verified.runtimes.items() if state != "works")
+        yield from told.verified.warnings
     for result in told.on_devices.values():
         yield from result.warnings
 

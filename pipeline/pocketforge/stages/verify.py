@@ -25,6 +25,7 @@ from pocketforge.measure.file_checks import (
     check_contract,
     check_limits,
     check_promise,
+    empty_drops,
     measure,
     summary,
     truth_of,
@@ -85,7 +86,9 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
         runtimes[NAME] = older.state
         measured |= {"legacy": older.measured} if older.measured else {}
         checks += older.checks if required else ()
-    files.write(out, Verified(measured, runtimes, limits, tuple(checks), kernels_here(), outputs, tuple(at_sizes)))
+    warnings = empty_drops(truth, limits)
+    sizes = tuple(at_sizes)
+    files.write(out, Verified(measured, runtimes, limits, tuple(checks), kernels_here(), outputs, sizes, warnings))
     passed = verdict(checks)
     files.write(out, passed)
     emit(1.0, summary(measured["model"]) + (f", {len(passed.reasons)} checks failed" if passed.reasons else ""))
