@@ -672,7 +672,7 @@ def test_recurrent_cells_are_recurrent_layers_too(cell: Any) -> None:
     ]
 
 
-def _one_step(given: Any) -> list[torch.Tensor]:
+def _one_step(given: Any) -> list[Any]:
     return list(given) if isinstance(given, tuple) else [given]
 
 
