@@ -24,7 +24,7 @@ class VoiceActivity(nn.Module):
         self.conv2 = nn.Conv1d(128, 64, 3, stride=2, padding=1)
         self.conv3 = nn.Conv1d(64, 64, 3, stride=2, padding=1)
         self.conv4 = nn.Conv1d(64, 128, 3, padding=1)
-        # nn.LSTMCell as two linear layers: as such it has an int8 form in every runtime.
+        # nn.LSTMCell as two linear layers, which every runtime and quantizer knows.
         self.of_input, self.of_hidden = nn.Linear(128, 4 * HIDDEN), nn.Linear(HIDDEN, 4 * HIDDEN)
         self.final_conv = nn.Conv1d(HIDDEN, 1, 1)
 

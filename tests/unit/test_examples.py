@@ -58,7 +58,7 @@ def test_an_example_plans(
     assert main(["plan", str(copied / "recipe.toml")]) == 0
     shown = capsys.readouterr().out
     targets = [t["name"] for t in tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8"))["target"]]
-    assert len(targets) >= 5 and all(name in shown for name in targets)
+    assert len(targets) >= 2 and all(name in shown for name in targets)
 
 
 @each_example
