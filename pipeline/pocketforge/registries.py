@@ -60,10 +60,10 @@ STAGES: dict[str, StageInfo] = {
     "finetune": StageInfo(
         "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),
-    "prune": StageInfo("pocketforge.stages.prune", 5, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
-    "sensitivity": StageInfo("pocketforge.stages.sensitivity", 4, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
-    "gains": StageInfo("pocketforge.stages.gains", 4, ("torch", "numpy"), _TRACE, user_code=True),
-    "reference": StageInfo("pocketforge.stages.reference", 7, ("torch", "numpy"), _TRACE, user_code=True),
+    "prune": StageInfo("pocketforge.stages.prune", 6, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
+    "sensitivity": StageInfo("pocketforge.stages.sensitivity", 5, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
+    "gains": StageInfo("pocketforge.stages.gains", 5, ("torch", "numpy"), _TRACE, user_code=True),
+    "reference": StageInfo("pocketforge.stages.reference", 8, ("torch", "numpy"), _TRACE, user_code=True),
     "annotate": StageInfo(
         "pocketforge.stages.annotate", 2, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
@@ -86,7 +86,7 @@ STAGES: dict[str, StageInfo] = {
         resumable=True,
         user_code=True,
     ),
-    "export": StageInfo("pocketforge.stages.export", 10, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 11, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 9, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),

@@ -201,3 +201,52 @@ def test_check_says_on_how_many_samples_its_figures_are(cli, tmp_path):
     assert f" train, {in_build} eval, 8 calibration" in text
     whole = cli("check", tmp_path / "r.toml", "--all-samples", "--json").json()
     assert whole["evaluated"] == in_build and whole["samples"] == found["samples"]
+
+
+RECURRENT = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.fc = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 10)
+    def forward(self, x):
+        return self.fc(self.rnn(x[:, 0])[0][:, -1])
+def build():
+    return Net()
+"""
+FEW = """
+name = "few"
+[model]
+definition = "model.py"
+[data]
+source = "data.py:samples"
+calibration_samples = 20
+[[target]]
+name = "t"
+runtime = "onnx"
+quantize = { scheme = "dynamic_int8" }
+"""
+SAMPLES = """
+import numpy as np
+def samples():
+    x = np.random.RandomState(0).rand(40, 1, 8, 8).astype(np.float32)
+    return {"train": [(s, k % 10) for k, s in enumerate(x[:20])], "eval": [(s, k % 10) for k, s in enumerate(x[20:])]}
+"""
+
+
+def test_check_is_not_good_where_a_build_would_refuse_a_target_or_has_nothing_to_train_on(cli, tmp_path):
+    (tmp_path / "model.py").write_text(RECURRENT)
+    (tmp_path / "data.py").write_text(SAMPLES)
+    path = tmp_path / "r.toml"
+    path.write_text(FEW)
+    done = cli("check", path, "--progress", "none")
+    assert done.code == 2 and done.stdout.startswith(f"{path}: 1 of 1 targets refused\n"), done.stdout
+    assert "refused: dynamic_int8 would leave" in done.stdout and ": good" not in done.stdout
+    as_json = cli("check", path, "--progress", "none", "--json")
+    assert as_json.code == 2 and as_json.json()["refused"] == ["t"]
+    # All 20 train samples are set apart to calibrate with.
+    path.write_text(f'{FEW.replace("dynamic_int8", "fp32")}\n[[compress]]\ntype = "finetune"\n')
+    done = cli("check", path, "--progress", "none")
+    assert (done.code, done.stdout) == (2, ""), done.stdout
+    assert "compress[0]: training needs at least 2 samples, the train split has 0" in done.stderr
+    assert "lower data.calibration_samples" in done.stderr

@@ -655,6 +655,43 @@ def test_recurrent_layers_are_refused_by_name_where_they_are_most_of_the_weights
     check_recurrent(program(4), "static_int8")
 
 
+@pytest.mark.parametrize("cell", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_recurrent_cells_are_recurrent_layers_too(cell: Any) -> None:
+    from pocketforge.errors import ModelError
+    from pocketforge.quantization.annotated import annotated_parts
+    from pocketforge.quantization.recurrent import check_recurrent
+
+    net = Net(lambda m, x: m.fc(torch.cat(_one_step(m.rnn(m.fc(x))), 1)[:, :8]), rnn=cell(8, 16), fc=nn.Linear(8, 8))
+    program = torch.export.export(net.eval(), (torch.zeros(1, 8),))
+    with pytest.raises(ModelError, match=r"would leave \d\d% of the weights in float: .*_cell of 'rnn'.*") as refused:
+        check_recurrent(program, "static_int8")
+    assert "write the cell with linear layers" in refused.value.hint
+    layers = [part for part in annotated_parts(pt2e.prepare(program, Quantize("static_int8"))) if not part.operation]
+    weights = sum(parameter.numel() for parameter in net.rnn.parameters())
+    assert [(part.name, part.numbers, part.weights) for part in layers if part.name == "rnn"] == [
+        ("rnn", "float", weights)
+    ]
+
+
+def _one_step(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, tuple) else [given]
+
+
+@pytest.mark.parametrize("slopes", [[0.25, -0.5, 1.0], [1.5, 1.0, 2.0], [0.5, 2.0, 0.0]])
+@pytest.mark.parametrize("shape", [(2, 3), (1, 3, 4), (1, 3, 4, 4)])
+def test_prelu_in_tflite_reads_the_layer_before_it_once_and_not_its_negative(
+    slopes: list[float], shape: tuple[int, ...]
+) -> None:
+    prelu = nn.PReLU(3)
+    prelu.weight.data[:] = torch.tensor(slopes)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    program = passes.rewritten(torch.export.export(prelu.eval(), (x,)), passes.TFLITE)
+    kinds = {op_name(node) for node in program.graph.nodes}
+    assert not kinds & {"prelu", "where", "neg"} and ("relu" in kinds) == (slopes == [0.5, 2.0, 0.0])
+    with torch.no_grad():
+        assert torch.equal(program.module()(x), prelu(x))
+
+
 def test_a_stage_s_error_is_the_one_that_it_was_raised_from():
     def wrapped() -> None:
         try:

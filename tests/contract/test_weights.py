@@ -703,3 +703,17 @@ def test_lazy_layers_in_stages_and_checkpoints(place: Path) -> None:
     again = load_checkpoint(place / "saved", resolve=lambda name: place / name)
     assert torch.equal(again.module(x), checkpoint.module(x))
     assert again.weights == checkpoint.weights
+
+
+def test_torchscript_under_the_name_of_an_exported_program_is_told_what_it_is(tmp_path):
+    from zipfile import ZipFile
+
+    from pocketforge.model.load import load_exported
+
+    path = tmp_path / "net.pt2"
+    with ZipFile(path, "w") as archive:
+        archive.writestr("net/code/__torch__.py", "")
+        archive.writestr("net/constants.pkl", b"")
+    with pytest.raises(ModelError, match=r"net\.pt2 is a TorchScript file, whose graph cannot be traced") as refused:
+        load_exported(path)
+    assert 'torch.jit.load("net.pt2").state_dict()' in refused.value.hint

@@ -16,7 +16,8 @@ from pocketforge.recipe import METRICS, Budget, Metric, device
 from pocketforge.recipe.budget import THE_TASKS, Place, budget_metrics, task_metrics
 from pocketforge.recipe.ranges import Range
 from pocketforge.recipe.toml import parse_recipe
-from pocketforge.records import Artifact, Measurement, Report, TargetRecord
+from pocketforge.records import Artifact, GateResult, Measurement, Report, TargetRecord
+from pocketforge.records.measured import HowCompared
 from pocketforge.report.terminal import show_report
 from pocketforge.results.file_metrics import file_values
 from pocketforge.results.gate import judge
@@ -95,6 +96,21 @@ def test_a_budget_takes_the_name_and_the_range_from_the_row(plugin: str) -> None
     with pytest.raises(RecipeError) as unknown:
         parse_recipe(RECIPE.format(metric="xz_byte", limit=1))
     assert unknown.value.faults == ("budget[0].metric: unknown value 'xz_byte'; did you mean 'xz_bytes'?",)
+
+
+def test_what_a_budget_is_on_has_a_column_also_where_it_is_the_users_own(capsys: pytest.CaptureFixture[str]) -> None:
+    how = HowCompared(8, "onnxruntime", output="face")
+    names = ("auroc", "auroc_drop", "binary_f1", "pitch_accuracy", "pitch_accuracy_drop", "told_only")
+    found = [Measurement(name, 0.875, "", "a", "0" * 64, "host", how=how) for name in names]
+    budgets = (Budget("face.auroc", 0.5), Budget("auroc_drop", 0.5), Budget("pitch_accuracy", 0.5))
+    gates = tuple(GateResult(each, "a", "", None, 0.875, "PASS") for each in budgets)
+    target = TargetRecord("a", "onnx", "fp32", "built", (Artifact("k", "model", "a.onnx", "0" * 64, 4000, 40),))
+    show_report(Report("small", "0" * 64, "PASS", (target,), (), tuple(found), gates))
+    shown = capsys.readouterr().out
+    table = shown[shown.index("\nmeasured") :].partition("\n\n")[0]
+    assert ["face", "face"] in [line.split() for line in table.splitlines()]
+    assert ["target", "AUROC", "pitch_accuracy"] in [line.split() for line in table.splitlines()]
+    assert ["a", "0.8750", "0.875"] in [line.split() for line in table.splitlines()]
 
 
 def test_a_metric_from_outside_is_taken_gated_and_shown(

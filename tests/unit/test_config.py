@@ -333,7 +333,11 @@ RULES = [
     ("data.preprocess.std[0]", 0, "data.preprocess: std must be more than 0, found [0.0, 0.5, 0.5]"),
     ("data.preprocess.scale", -1, "data.preprocess: scale must be 0 (leave as is) or more, found -1.0"),
     ("model.definition", "net.onnx", "model: definition must be a .py file, a .pt2 file, torchvision:NAME, timm:NAME "
-     "or transformers:DIR, found 'net.onnx'"),
+     "or transformers:DIR, found 'net.onnx': a file for phones is not made into another; give the PyTorch model that "
+     "it was exported from"),
+    ("model.definition", "net.jit", "model: definition must be a .py file, a .pt2 file, torchvision:NAME, timm:NAME "
+     "or transformers:DIR, found 'net.jit': weights go into model.weights, beside a .py whose build() makes the module "
+     "that they belong to (also TorchScript's, whose graph cannot be traced again)"),
     ("model.definition", "net.pt2", "model: a .pt2 definition holds its own weights and arguments: leave out weights "
      "and args"),
     ("model.outputs[0]", "a b", "model: an output's name must be letters, digits, '.', '_' or '-' (it names files), "

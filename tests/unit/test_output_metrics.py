@@ -355,6 +355,8 @@ def words(outputs, targets):
     return "good"
 class Half:
     def update(self, outputs, targets): ...
+def asks(outputs, targets):
+    return targets["pitch"].mean()
 def crossed(outputs):
     return outputs["o"][:, ::-1]
 """
@@ -381,6 +383,9 @@ def test_metrics_and_post_processing_of_the_user(tmp_path: Path) -> None:
         pytest.raises(ModelError, match=rf"metric raises of .*own.py: it raised {where}: Fl"),
     ):
         run("own.py:raises:higher")
+    with pytest.raises(ModelError, match=rf"metric asks of .* raised {where}: KeyError: 'pitch'") as asked:
+        run("own.py:asks:higher")
+    assert asked.value.hint == "outputs has o; targets has label, those that an [[output]] is held against"
     with pytest.raises(ModelError, match=rf"metric nothing of .*own.py returned nan {where}"):
         run("own.py:nothing:higher")
     with pytest.raises(ModelError, match=rf"metric words of .*own.py returned a str {where}, wanted a number"):

@@ -27,7 +27,7 @@ from pocketforge.metrics import last_of_each
 from pocketforge.outcomes.accuracy import OutputScore
 from pocketforge.recipe.budget import METRICS
 from pocketforge.recipe.output import Output
-from pocketforge.recipe.roles import DETECTION
+from pocketforge.recipe.roles import DETECTION, page_of
 from pocketforge.recipe.user_words import user_code
 
 BATCH = 64
@@ -104,9 +104,8 @@ def score(
             if faults is not None:
                 faults[output.name] = str(error)
                 continue
-            raise ModelError(
-                f"{name}: {error}", "what each role's outputs and targets are: pocketforge docs outputs"
-            ) from None
+            hint = f"what such outputs and their targets are: {page_of(output.role)}"
+            raise ModelError(f"{name}: {error}", hint) from None
         scored.append(Scored(output, figures))
     return tuple(scored)
 

@@ -86,12 +86,19 @@ class UserTally:
             raise ModelError(f"metric {self.own.name} of {self.path} returned {number} for {self.whose}", FORMS)
         return number
 
-    def _called(self, what: str, function: Callable[..., Any], *args: object) -> Any:
+    def _called(self, what: str, function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)
         except Exception as error:
             said = f"metric {self.own.name} of {self.path}: {what} raised for {self.whose}:"
-            raise user_error(error, self.path.parent, said) from error
+            told = user_error(error, self.path.parent, said)
+            if isinstance(error, KeyError) and len(args) == 2:  # which names there are is what has to be known then
+                outputs, targets = (", ".join(given) for given in args)
+                raise ModelError(
+                    told.message,
+                    f"outputs has {outputs}; targets has {targets or 'none'}, those that an [[output]] is held against",
+                ) from error
+            raise told from error
 
 
 def _joined(batches: Sequence[Mapping[str, Batch]]) -> dict[str, Batch]:

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 from pocketforge import events
+from pocketforge.errors import ModelError
 from pocketforge.facts.gather import gather
 from pocketforge.outcomes.annotate import Annotated
 from pocketforge.outcomes.data import Sampled
@@ -15,6 +16,7 @@ from pocketforge.outcomes.reference import Reference
 from pocketforge.plan.annotate import with_annotations
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe
+from pocketforge.recipe.compress import MORE_TO_TRAIN_ON
 from pocketforge.recipe.data import parse_source
 from pocketforge.recipe.image_steps import CenterCrop, Pad, Resize
 from pocketforge.recipe.preprocess import InputSteps, Preprocess
@@ -48,6 +50,7 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all
     sampled, model = outcome.result(plan.data, Sampled), outcome.result(plan.reference, Reference)
     assert sampled is not None and model is not None, "run_part raises where a step has no result"
     counts = sampled.counts
+    _check_training(recipe, counts.train)
     in_build = min(asked, counts.eval + counts.held_out)
     counts = dataclasses.replace(counts, eval=in_build, held_out=counts.held_out + counts.eval - in_build)
     return Checked(
@@ -67,6 +70,19 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all
             if target.name in annotations
         ),
     )
+
+
+def _check_training(recipe: Recipe, samples: int) -> None:
+    """Raises ModelError where too few samples are left to train on: those of calibration and eval are never."""
+    entries = recipe.finetunes()
+    entries += [
+        (f"target[{index}] ({target.quantize.scheme})", target.quantize.settings)
+        for index, target in enumerate(recipe.targets)
+        if target.quantize.info.is_trained and target.quantize.finetune is None
+    ]
+    for where, entry in entries:
+        if too_few := entry.too_few(samples):
+            raise ModelError(f"{where}: {too_few}", MORE_TO_TRAIN_ON)
 
 
 def losses_in_words(recipe: Recipe) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pocketforge.data.target_geometry import beside, move
 from pocketforge.data.targets import MOST_CLASSES, Targets, class_number, real_target
 from pocketforge.errors import ModelError
 from pocketforge.recipe.preprocess import Preprocessing, lists_of
-from pocketforge.recipe.roles import TargetName
+from pocketforge.recipe.roles import TargetName, page_of
 from pocketforge.recipe.sound_steps import Tokenize
 from pocketforge.specs.data import WantedTarget
 
@@ -36,14 +36,14 @@ def checked_targets(
             raise ModelError(
                 f"{where} has no target {each.name!r} (for {_called(each)} of role {each.role}), found "
                 f"{', '.join(given) or 'none'}",
-                f"wanted {WANTED[each.kind]}; or name another target: [[output]] target = …",
+                f"wanted {WANTED[each.kind]}; or name another target: [[output]] target = …; {page_of(each.role)}",
             )
         try:
             found |= _CHECKS[each.kind](given, each.name, classes if each.labelled else 0)
         except _Unfit as error:
             raise ModelError(
                 f"{where}: target {each.name!r} of {_called(each)} (role {each.role}): {error}",
-                f"wanted {WANTED[each.kind]}",
+                f"wanted {WANTED[each.kind]}; {page_of(each.role)}",
             ) from None
         except ModelError as error:
             raise ModelError(f"{error.message} ({_called(each)} of role {each.role})", error.hint) from None

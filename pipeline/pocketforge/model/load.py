@@ -19,6 +19,7 @@ from pocketforge.model.definitions import library_model, transformers_model
 from pocketforge.model.programs import by_place, call_of, named_values
 from pocketforge.model.structure import OutputPath, flat
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
+from pocketforge.model.zip_kinds import is_torchscript
 
 
 def build_model(
@@ -142,14 +143,13 @@ def count_parameters(module: nn.Module) -> int:
 def count_macs(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     """Multiply-accumulates of one forward pass of `example`: convolutions and matrix products.
 
-    Counted by torch.utils.flop_counter, which gives two operations a MAC; additions, activations, norms and pooling are
-    not counted.
+    Recurrent layers are matrix products, too; additions, activations, norms and pooling are not counted.
     """
-    from torch.utils.flop_counter import FlopCounterMode
+    from pocketforge.model.macs import counter
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), counter() as counting:
         module(*example)
-    return int(counter.get_total_flops()) // 2
+    return int(counting.get_total_flops()) // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +226,12 @@ def load_exported(path: Path) -> torch.export.ExportedProgram:
             warnings.simplefilter("ignore")
             return torch.export.load(path)
     except Exception as error:  # a damaged archive fails anywhere in torch's readers
+        if is_torchscript(path):
+            raise ModelError(
+                f"model.definition: {path} is a TorchScript file, whose graph cannot be traced again",
+                "write a .py whose build() makes the module; its weights: "
+                f'torch.save(torch.jit.load("{path.name}").state_dict(), "weights.pt"), if you trust it',
+            ) from error
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"model.definition: {path} is not a whole torch.export archive: {first}",

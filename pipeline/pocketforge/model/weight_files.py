@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from pocketforge.errors import ModelError
+from pocketforge.model.zip_kinds import holds_torchscript
 
 SAVE_SNIPPET = """save plain weights, where you trained the model:
     from safetensors.torch import save_file
@@ -152,7 +153,7 @@ def _check_zip(path: Path, size: int) -> None:
         raise ModelError(f"model.weights: {path} is not a whole PyTorch checkpoint: {error}", _AGAIN) from error
     names = [record.filename for record in records]
     inside = {name.partition("/")[2] for name in names}
-    if "constants.pkl" in inside or any(name.startswith("code/") for name in inside):
+    if holds_torchscript(names):
         raise ModelError(
             f"model.weights: {path} is a TorchScript file: code and weights in one",
             f'take its weights: torch.save(torch.jit.load("{path.name}").state_dict(), "weights.pt"), if you trust it',

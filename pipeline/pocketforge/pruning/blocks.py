@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 - upstream gives it no public name
 from torch.utils._pytree import tree_leaves  # noqa: PLC2701 - upstream gives it no public name
-from torch.utils.flop_counter import FlopCounterMode
 
 from pocketforge.errors import ModelError
+from pocketforge.model.macs import counter as macs_counter
 from pocketforge.pruning.costs import check_patterns, matches
 
 # Operations that multiply activations by weights or by each other; matched by the start of their names.
@@ -191,7 +191,7 @@ def observe(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Call]:
 
     MACs of a module are those counted while it ran (convolutions and matrix products, as `models.count_macs`).
     """
-    flow, counter = _Dataflow(), FlopCounterMode(display=False)
+    flow, counter = _Dataflow(), macs_counter()
     stack: list[_Frame] = []
     calls: dict[str, Call] = {}
 

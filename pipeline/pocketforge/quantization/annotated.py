@@ -8,6 +8,7 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from pocketforge.outcomes.annotate import AnnotatedPart, Numbers
 from pocketforge.quantization.operations import MOVING, is_layer, operations_of
+from pocketforge.quantization.recurrent import RECURRENT, weights_of
 from pocketforge.quantization.weighted import count_weights, op_name, owner
 
 ADAPTIVE = "adaptive_avg_pool2d"
@@ -23,6 +24,11 @@ def annotated_parts(prepared: GraphModule) -> tuple[AnnotatedPart, ...]:
         if is_layer(node):
             name, kind = owner(node), op_name(node)
             part = AnnotatedPart(name, kind, _of_layer(prepared, node), count_weights(prepared, name), operation=False)
+        elif op_name(node) in RECURRENT:
+            # A layer to who asks what share of the weights is int8, although no quantizer here knows it.
+            part = AnnotatedPart(
+                operations[node].module, op_name(node), "float", weights_of(node, prepared), operation=False
+            )
         elif node in operations:
             operation = operations[node]
             maker = operations.get(_maker(node)) if operation.kind in PASSING else None

@@ -295,6 +295,11 @@ class Distill:
         check_ranges(self)
 
 
+# Batch norm has no variance of one.
+LEAST_TRAINED_ON = 2
+MORE_TO_TRAIN_ON = "lower data.calibration_samples or data.eval_fraction, or add data"
+
+
 @dataclass(frozen=True, slots=True)
 class Finetune:
     """`type = "finetune"`: train on the train split, with labels and, with `distill`, a teacher.
@@ -380,6 +385,19 @@ class Finetune:
         check_path(self.loss.partition(":")[0], "loss")
         if self.loss and self.label_smoothing:
             raise ValueError("label_smoothing is of the task's own loss: leave it out beside loss")
+
+    def held_out_of(self, count: int) -> int:
+        """How many of so many train samples decide when to stop, and are not trained on."""
+        return max(1, round(count * self.validation_fraction)) if self.early_stop_epochs else 0
+
+    def too_few(self, count: int) -> str:
+        """Why so many train samples are too few to train on; empty where they are not."""
+        held_out = self.held_out_of(count)
+        if count - held_out >= LEAST_TRAINED_ON:
+            return ""
+        beside = f" beside {held_out} held out" if held_out else ""
+        left = max(0, count - held_out)
+        return f"training needs at least {LEAST_TRAINED_ON} samples, the train split has {left}{beside}"
 
     def named_files(self) -> dict[str, str]:
         teacher = self.distill.teacher if self.distill else None

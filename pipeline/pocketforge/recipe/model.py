@@ -95,6 +95,23 @@ def names_of_inputs(inputs: Sequence[InputSpec]) -> tuple[str, ...]:
     return tuple(name or ("input" if len(own) == 1 else f"input_{k}") for k, name in enumerate(own))
 
 
+# Endings of what holds weights, TorchScript among them, or is a phone's file already.
+_WEIGHTS = (".pt", ".pth", ".jit", ".ts", ".ckpt", ".bin", ".safetensors")
+_EXPORTED = (".onnx", ".ort", ".tflite", ".pte")
+
+
+def _of_weights(definition: str) -> str:
+    """What to do with a definition that is a file of another kind; empty where it is none."""
+    if definition.lower().endswith(_WEIGHTS):
+        return (
+            ": weights go into model.weights, beside a .py whose build() makes the module that they belong to (also "
+            "TorchScript's, whose graph cannot be traced again)"
+        )
+    if definition.lower().endswith(_EXPORTED):
+        return ": a file for phones is not made into another; give the PyTorch model that it was exported from"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """Where the model comes from.
@@ -125,7 +142,7 @@ class Model:
         if not shared and not self.definition.endswith((".py", ".pt2")):
             raise ValueError(
                 "definition must be a .py file, a .pt2 file, torchvision:NAME, timm:NAME or transformers:DIR, "
-                f"found {self.definition!r}"
+                f"found {self.definition!r}{_of_weights(self.definition)}"
             )
         if self.definition.endswith(".pt2") and (self.weights or self.args):
             raise ValueError("a .pt2 definition holds its own weights and arguments: leave out weights and args")

@@ -45,6 +45,7 @@ class Role:
         posts: Post-processing that it can have, the default first; a user's `file.py:function` can stand for any.
         losses: What it can be trained by, the default first; a user's `file.py:function` can stand for any.
         untrained: Why there is no default among them, in words; empty where there is one.
+        page: Of the documentation, about the task that such an output is for.
     """
 
     about: str
@@ -53,6 +54,7 @@ class Role:
     posts: tuple[str, ...] = ("none",)
     losses: tuple[LossName, ...] = ()
     untrained: str = ""
+    page: str = "outputs"
 
 
 ROLES: Final[dict[RoleName, Role]] = {
@@ -62,6 +64,7 @@ ROLES: Final[dict[RoleName, Role]] = {
         ("accuracy_top1", "accuracy_top5", "macro_f1"),
         ("none", "softmax"),
         losses=("cross_entropy", "focal"),
+        page="classification",
     ),
     "multilabel": Role(
         "a score for each label, of which any number may hold, [1, labels]",
@@ -69,6 +72,7 @@ ROLES: Final[dict[RoleName, Role]] = {
         ("macro_f1", "micro_f1", "average_precision"),
         ("sigmoid", "none"),
         losses=("bce", "focal"),
+        page="classification",
     ),
     "binary": Role(
         "one score: whether something holds, [1] or [1, 1]",
@@ -76,12 +80,14 @@ ROLES: Final[dict[RoleName, Role]] = {
         ("binary_accuracy", "binary_f1", "auroc"),
         ("sigmoid", "none"),
         losses=("bce", "focal"),
+        page="classification",
     ),
     "regression": Role(
         "real numbers, [1, …]",
         ("value",),
         ("mean_absolute_error", "root_mean_square_error", "r2", "correlation"),
         losses=("mse", "l1", "smooth_l1"),
+        page="regression",
     ),
     "segmentation": Role(
         "scores of each class for each pixel, [1, classes, H, W] (one class: of what is not background), or class "
@@ -90,6 +96,7 @@ ROLES: Final[dict[RoleName, Role]] = {
         ("miou", "dice", "pixel_accuracy"),
         ("argmax", "sigmoid", "none"),
         losses=("cross_entropy", "focal", "bce"),
+        page="segmentation",
     ),
     "boxes": Role(
         "corners or centres of boxes, [1, n, 4], or a detector's one head of boxes and scores",
@@ -98,18 +105,23 @@ ROLES: Final[dict[RoleName, Role]] = {
         ("none", "nms"),
         losses=("smooth_l1", "l1", "mse"),
         untrained="which of its boxes answers which target is the detector's own matching",
+        page="detection",
     ),
     "scores": Role(
         "how sure each box is, [1, n], or of each class, [1, n, classes]",
         posts=("none", "sigmoid", "softmax"),
         untrained="its targets follow from the matching of its boxes",
+        page="detection",
     ),
-    "classes": Role("the class number of each box, [1, n]", untrained="class numbers have no gradient"),
+    "classes": Role(
+        "the class number of each box, [1, n]", untrained="class numbers have no gradient", page="detection"
+    ),
     "keypoints": Role(
         "places in pixels of the model's input, [1, K, 2] or [1, K, 3] with how sure each is",
         ("keypoints",),
         ("pck", "oks"),
         losses=("smooth_l1", "l1", "mse"),
+        page="keypoints",
     ),
     "heatmap": Role(
         "a map for each keypoint whose peak is its place, [1, K, h, w]",
@@ -117,6 +129,7 @@ ROLES: Final[dict[RoleName, Role]] = {
         ("pck", "oks"),
         ("peak",),
         losses=("mse", "l1", "smooth_l1"),
+        page="keypoints",
     ),
     "embedding": Role(
         "a vector that is near to those of the same label, [1, n]",
@@ -124,12 +137,14 @@ ROLES: Final[dict[RoleName, Role]] = {
         ("recall_at_1", "recall_at_5", "eer"),
         ("none", "normalize"),
         losses=("cosine",),
+        page="embedding",
     ),
     "tokens": Role(
         "scores of each tag for each token, [1, T, tags]",
         ("tags",),
         ("token_accuracy", "macro_f1", "micro_f1"),
         losses=("cross_entropy", "focal"),
+        page="tagging",
     ),
     "sequence": Role(
         "scores of each letter for each time step, [1, T, letters]",
@@ -137,17 +152,36 @@ ROLES: Final[dict[RoleName, Role]] = {
         ("wer", "cer"),
         ("ctc_greedy",),
         losses=("ctc",),
+        page="speech",
     ),
     "image": Role(
-        "an image, [1, C, H, W] or [1, H, W, C]", ("image",), ("psnr_db", "ssim"), ("none",), ("l1", "mse", "smooth_l1")
+        "an image, [1, C, H, W] or [1, H, W, C]",
+        ("image",),
+        ("psnr_db", "ssim"),
+        ("none",),
+        ("l1", "mse", "smooth_l1"),
+        page="images",
     ),
     "waveform": Role(
-        "sound, [1, T] or [1, 1, T]", ("waveform",), ("si_sdr_db", "snr_db"), ("none",), ("l1", "mse", "smooth_l1")
+        "sound, [1, T] or [1, 1, T]",
+        ("waveform",),
+        ("si_sdr_db", "snr_db"),
+        ("none",),
+        ("l1", "mse", "smooth_l1"),
+        page="speech",
     ),
     "state": Role(
         "what goes into the next call's input: compared with PyTorch's and judged by no target",
         untrained="it is held against no target",
+        page="streaming",
     ),
 }
+
+
+def page_of(role: str) -> str:
+    """What to read about a role, for a hint."""
+    return f"pocketforge docs {ROLES[role].page}" if role in ROLES else "pocketforge docs outputs"
+
+
 # Whose outputs together are one detector; the metrics are those of its boxes.
 DETECTION: Final = frozenset({"boxes", "scores", "classes"})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
 from pocketforge.outcomes.verify import OutputFigures
 from pocketforge.recipe import METRICS
+from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.sizes import sizes_in_words
 from pocketforge.records import Compression, GateResult, Measurement, Reference, Report, TargetRecord
 from pocketforge.registries import DEVICES
@@ -171,9 +172,9 @@ def _measurements(report: Report) -> Table:
     # A column that nothing was measured for is left out; one of several outputs is each its own.
     outputs = {name: list(dict.fromkeys(output_of(m) for m in timed if m.metric == name)) for name in measured}
     columns = {
-        (name, output): (f"{output} {metric.title}".strip(), metric.form)
+        (name, output): (f"{output} {title}".strip(), form)
         for name in METRICS.in_order(measured)
-        if (metric := METRICS.if_usable(name)) and metric.column
+        for title, form in _columns_of(name, report)
         for output in outputs[name]
     }
     numbers = [
@@ -195,6 +196,16 @@ def _measurements(report: Report) -> Table:
                 *(_latency(values.get(("latency_ms", ""))) if "latency_ms" in measured else ()),
             )
     return rows
+
+
+def _columns_of(name: str, report: Report) -> Iterator[tuple[str, str]]:
+    """Title and form of a metric that has a column: always, or as it is of an output and a budget is on it."""
+    metric = METRICS.if_usable(name)
+    budgeted = {gate.metric or output_and_name(gate.budget.metric)[1] for gate in report.gates}
+    if metric is not None and (metric.column or (metric.roles and not metric.drop_of and name in budgeted)):
+        yield metric.title, metric.form
+    elif metric is None and not name.endswith("_drop") and name in budgeted:  # the user's own
+        yield name, ".4g"
 
 
 def _latency(measurement: Measurement | None) -> tuple[str, str, str]:

@@ -88,6 +88,11 @@ class Checked:
     losses: tuple[str, ...] = ()
     numbers: tuple[TargetNumbers, ...] = ()
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Targets that a build would refuse."""
+        return tuple(each.target for each in self.numbers if each.annotated.refused)
+
     def to_json(self) -> dict[str, object]:
         """As `--json` prints it."""
         model = self.reference
@@ -103,6 +108,7 @@ class Checked:
             **({"weights": files.to_json(model.weights)} if model.weights else {}),
             "accuracy": {name: round(value, 6) for name, value in model.accuracy.items()},
             "targets": self.targets,
+            **({"refused": self.refused} if self.refused else {}),
             **({"losses": self.losses} if self.losses else {}),
             "numbers": {
                 each.target: {

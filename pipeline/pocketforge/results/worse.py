@@ -21,7 +21,11 @@ def worse_than_float(
         if sibling is None or target.quantize.info.keeps_numbers:
             continue
         left = ", ".join(records[target.name].facts.float_layers or ())
-        because = f"; float weights: {left}" if left else "; no layer stayed float"
+        because = (
+            f"; float weights: {left}"
+            if left
+            else "; no layer with weights stayed float, operations may: pocketforge check"
+        )
         for (name, metric, device), quantized in measured.items():
             float_one = measured.get((sibling, metric, device))
             if name != target.name or float_one is None:

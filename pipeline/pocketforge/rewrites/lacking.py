@@ -23,6 +23,32 @@ aten = torch.ops.aten
 _MAX_POOLS = {1: aten.max_pool1d.default, 2: aten.max_pool2d.default}
 
 
+def plain_prelus(editor: Editor) -> None:
+    """PReLU as the larger of x and weight × x, where no weight is above 1; the smaller, where none is below.
+
+    litert-torch writes relu(x) - weight × relu(-x), and TensorFlow's converter then takes -x for the layer before with
+    its weights negated: a linear layer with a PReLU behind it is stored and computed twice. Of weights on both sides
+    of 1 relu(x) + weight × min(x, 0): stored once.
+    """
+    for node in editor.nodes():
+        source, weight = node.args[:2] if op_name(node) == "prelu" else (None, None)
+        if not isinstance(source, Node) or not isinstance(weight, Node):
+            continue
+        slopes = editor.value(weight) if weight.op == "get_attr" else torch.tensor([0.0, 2.0])
+        axes = len(shape_of(source))
+        if axes > 2:  # of channels, which stand behind the batch
+            weight = editor.call(aten.view.default, weight, [-1, *([1] * (axes - 2))], like=node)
+        if bool((slopes <= 1).all()) or bool((slopes >= 1).all()):
+            pick = aten.maximum.default if bool((slopes <= 1).all()) else aten.minimum.default
+            sloped = editor.call(aten.mul.Tensor, source, weight, like=node)
+            editor.replace(node, editor.call(pick, source, sloped, like=node))
+            continue
+        below = editor.call(aten.clamp.default, source, None, 0.0, like=node)
+        above = editor.call(aten.relu.default, source, like=node)
+        sloped = editor.call(aten.mul.Tensor, below, weight, like=node)
+        editor.replace(node, editor.call(aten.add.Tensor, above, sloped, like=node))
+
+
 def plain_max_pools(editor: Editor) -> None:
     """Adaptive max pooling as a plain one where its windows are of one size, else as the largest of slices.
 

@@ -74,6 +74,7 @@ REWRITES = (
     Rewrite(lacking.plain_pixel_shuffles, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(norms.of_levels, (EXECUTORCH_INT8,)),
     Rewrite(lacking.gelu_by_tanh, (EXECUTORCH,)),
+    Rewrite(lacking.plain_prelus, (TFLITE,)),
     Rewrite(lacking.plain_subtractions, (TFLITE,)),
     Rewrite(lacking.powers_as_products, (TFLITE,)),
     Rewrite(lacking.plain_repeats, (TFLITE,)),

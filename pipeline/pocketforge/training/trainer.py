@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pocketforge.errors import ModelError
 from pocketforge.outcomes.train import Epoch
-from pocketforge.recipe.compress import Finetune
+from pocketforge.recipe.compress import MORE_TO_TRAIN_ON, Finetune
 from pocketforge.training import resume
 from pocketforge.training.average import MovingAverage, copy_of, holding, put, tensors_of
 from pocketforge.training.batches import Batch, Batches, BatchTargets, Inputs, TrainSamples
@@ -54,12 +54,8 @@ class Trainer:
         self.module, self.settings, self.options, self.engine = module, settings, options, engine
         self.objective: Objective = options.roles or TaskObjective(options.task, settings.label_smoothing, options.loss)
         self.train, self.held_out = held_out_part(len(samples), settings, options.seed)
-        if len(self.train) < 2:
-            raise ModelError(
-                f"training needs at least 2 samples, the train split has {len(self.train)}"
-                + (f" beside {len(self.held_out)} held out" if self.held_out else ""),
-                "lower data.calibration_samples or data.eval_fraction, or add data",
-            )
+        if too_few := settings.too_few(len(samples)):
+            raise ModelError(too_few, MORE_TO_TRAIN_ON)
         weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if not weights:
             raise ModelError("the model has no trainable parameters")
@@ -273,7 +269,7 @@ def held_out_part(count: int, settings: Finetune, seed: int) -> tuple[list[int],
     """Positions to train on, and those that decide when to stop (none without early stop): never both."""
     if not settings.early_stop_epochs:
         return list(range(count)), []
-    size = max(1, round(count * settings.validation_fraction))
+    size = settings.held_out_of(count)
     mixed = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     return sorted(mixed[size:]), sorted(mixed[:size])
 
