@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from pocketforge.recipe.toml import load_recipe
 from zoo.definition import build
 
 MOST_SAMPLES = 32
+Files = Mapping[tuple[str, str], Path]
 Arrays = list[np.ndarray[Any, Any]]
 
 
-def held_against(name: str, weights: Path, recipe: Path, files: dict[tuple[str, str], Path]) -> dict[str, Any]:
+def held_against(name: str, weights: Path, recipe: Path, files: Files) -> dict[str, Any]:
     """Lane, as "runtime scheme" → what `compared` says of its file."""
     held = open_recipe(load_recipe(recipe)).eval
     rows = [held[index][0] for index in range(min(MOST_SAMPLES, len(held)))]

@@ -12,18 +12,16 @@ Goes on where an earlier run stopped. A net is trained once; its lanes share the
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +35,10 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POCKETFORGE_TRAINING_THR
 import warm_server  # noqa: E402 - found through the path above
 
 from zoo import tables  # noqa: E402
+from zoo.builds import Place  # noqa: E402
 from zoo.entries import Net  # noqa: E402
-from zoo.lanes import Built, Lane, judged, read  # noqa: E402
+from zoo.lanes import Built, Lane, judged  # noqa: E402
 from zoo.nets import BY_NAME, NETS  # noqa: E402
-from zoo.recipes import recipe  # noqa: E402
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -107,61 +105,65 @@ def warm_up() -> None:
 
 
 def cpu_s() -> float:
-    """Of this process and of all that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    """Of this process, its children and theirs: stages are the fork server's, which lives as long as the zoo runs."""
+    pids = [str(os.getpid())]
+    for task in Path("/proc/self/task").iterdir():
+        pids += (task / "children").read_text("ascii").split()
+    ticks = 0
+    for pid in pids:
+        after_name = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+        ticks += sum(map(int, after_name[11:15]))  # utime, stime, and of children that ended
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def lanes_of(net: Net, wanted: tuple[tuple[str, str], ...], options: argparse.Namespace) -> list[Lane]:
     """Train the net where it has no weights, build, look at each file."""
-    folder, weights = options.work / net.name, options.work / "weights" / f"{net.name}.safetensors"
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(exist_ok=True)
-    path = folder / "recipe.toml"
-    path.write_text(recipe(net, weights, wanted, count=options.count), "utf-8")
-    if not weights.exists():
-        trained = in_child(lambda: __import__("zoo.train").train.train(net, path, weights), folder / "train.json")
+    place = Place(net, options.work)
+    place.write(wanted, count=options.count)
+    if not place.weights.exists():
+        trained = in_child(lambda: trained_now(place), place.folder / "train.json")
         if isinstance(trained, str):
             return [Lane(net.name, *lane, "crash", f"the zoo could not train it: {trained}") for lane in wanted]
         print(f"{net.name}: trained, {trained}", flush=True)
-    out, cache = folder / "out", folder / "cache"
-    shutil.rmtree(out, ignore_errors=True)
-    words = ("build", path, "--out", out, "--progress", "none", "--jobs", "1")
-    ended = warm_server.in_process(*words, cache=cache, cwd=folder, timeout=3000)
-    built = read(net, wanted, ended, out, cache)
-    checked = list(held(net, weights, path, built, folder))
+    built = place.build(wanted)
+    found = in_child(lambda: compared(place, built), place.folder / "check.json")
     if not options.keep:
-        shutil.rmtree(cache, ignore_errors=True)
-    return checked
+        shutil.rmtree(place.folder / "cache", ignore_errors=True)
+    if isinstance(found, str):
+        return [dataclasses.replace(lane, why=lane.why or f"not held against PyTorch: {found}") for lane in built.lanes]
+    return [judged(lane, *found.get(f"{lane.runtime} {lane.scheme}", (None, None, ""))) for lane in built.lanes]
 
 
-def held(net: Net, weights: Path, path: Path, built: Built, folder: Path) -> Iterator[Lane]:
-    """The lanes with the zoo's own figures of their files."""
-    found: Any = {}
-    if built.files:
-        call = lambda: __import__("zoo.check").check.held_against(net.name, weights, path, dict(built.files))  # noqa: E731
-        found = in_child(call, folder / "check.json")
-    for lane in built.lanes:
-        if isinstance(found, str):
-            yield dataclasses.replace(lane, why=lane.why or f"not held against eager PyTorch: {found}")
-            continue
-        yield judged(lane, *found.get(f"{lane.runtime} {lane.scheme}", (None, None, "")))
+def trained_now(place: Place) -> Any:
+    from zoo.train import train
+
+    return train(place.net, place.recipe, place.weights)
+
+
+def compared(place: Place, built: Built) -> Any:
+    from zoo.check import held_against
+
+    return held_against(place.net.name, place.weights, place.recipe, built.files)
 
 
 def in_child(work: Callable[[], Any], path: Path) -> Any:
-    """What the work gives, from a process of its own; how it ended, as text, where it did not."""
+    """What the work gives, from a process of its own; how it ended, as text, where it did not. What libraries print is
+    beside the path, in `.log`."""
     path.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
         try:
-            with contextlib.redirect_stdout(sys.stderr):
-                path.write_text(json.dumps(work()), "utf-8")
+            log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            path.write_text(json.dumps(work()), "utf-8")
         except BaseException:
             traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(0)
     _, status = os.waitpid(child, 0)
-    return json.loads(path.read_text("utf-8")) if path.exists() else f"status {status}"
+    return json.loads(path.read_text("utf-8")) if path.exists() else f"status {status}, {path.with_suffix('.log')}"
 
 
 if __name__ == "__main__":
