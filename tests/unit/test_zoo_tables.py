@@ -4,22 +4,18 @@ that was not run. No net is built here."""
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from zoo import lanes, tables
+from zoo.entries import Net, Task
+from zoo.nets import NETS as ALL
+from zoo.recipes import recipe
+
+from pocketforge.recipe.toml import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from zoo import lanes, tables  # noqa: E402 - found through the path above
-from zoo.entries import Net, Task  # noqa: E402
-from zoo.nets import NETS as ALL  # noqa: E402
-from zoo.recipes import recipe  # noqa: E402
-
-from pocketforge.recipe.toml import load_recipe  # noqa: E402
-
 TASK = Task("digits", "", "accuracy_top1", "cross_entropy")
 NETS = (Net("one", "small", TASK, dict), Net("two", "large", TASK, dict, int8={"onnx": "dynamic_int8"}))
 

@@ -62,4 +62,4 @@ def compared(wanted: Arrays, given: Arrays) -> tuple[float | None, float | None,
         energy, noise = float(((exact - exact.mean()) ** 2).mean()), float((off**2).mean())
         worst = min(worst, 10 * np.log10(max(energy, 1e-30) / max(noise, 1e-30)))
     same = float((wanted[0].argmax(1) == given[0].argmax(1)).mean()) if wanted[0].ndim == 2 else None
-    return round(worst, 1), same, ""
+    return round(float(worst), 1), same, ""

@@ -33,9 +33,7 @@ NETS = (
     *_torchvision(MOBILE, "mnasnet0_5"),
     *_torchvision(CLASSIC, "squeezenet1_1", "resnet18", rate=5e-4),
     *_torchvision(CLASSIC, "googlenet", rate=5e-4, aux_logits=False, init_weights=True),
-    *_timm(
-        CLASSIC, "resnet10t", "resnet26", "densenet121", "seresnet18", "vgg11_bn", "selecsls42b", "res2net50_26w_4s"
-    ),
+    *_timm(CLASSIC, "resnet10t", "resnet26", "densenet121", "seresnet18", "selecsls42b", "res2net50_26w_4s"),
     *_timm(MODERN, "repvgg_a0", "mobileone_s0", "repghostnet_050", "repvit_m0_9", "convnext_atto", "starnet_s050"),
     *_timm(MODERN, "hgnetv2_b0", "gernet_s", "edgenext_xx_small", "poolformer_s12", rate=1e-3),
     *_timm(HYBRID, "fastvit_t8", "mobilevit_xxs", "mobilevitv2_050", "efficientvit_b0", "shvit_s1", rate=1e-3),

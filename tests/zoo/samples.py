@@ -213,7 +213,7 @@ def rows() -> Split:
         image, number = a_digit(draw, part)
         return image.astype(np.float32), number
 
-    return split(make)
+    return split(make, 1200)
 
 
 def windows() -> Split:
@@ -225,7 +225,7 @@ def windows() -> Split:
         row = photographs()[which][half * 213 + int(draw.integers(213)), x : x + 128]
         return np.ascontiguousarray(row.T, np.float32) / 127.5 - 1, 2 * which + half
 
-    return split(make)
+    return split(make, 1200)
 
 
 @cache
@@ -267,7 +267,7 @@ def pairs() -> Split:
                 break
         return (first.astype(np.float32)[None], second.astype(np.float32)[None]), {"label": int(same)}
 
-    return split(make)
+    return split(make, 3000)
 
 
 def numbers() -> Split:
@@ -277,7 +277,7 @@ def numbers() -> Split:
         image, number = a_digit(draw, part)
         return image.astype(np.float32)[None], {"label": number}
 
-    return split(make)
+    return split(make, 1200)
 
 
 def traits() -> Split:
@@ -288,7 +288,7 @@ def traits() -> Split:
         held = [number % 2, number > 4, number in (2, 3, 5, 7)]
         return image.astype(np.float32)[None], {"labels": np.asarray(held, np.uint8)}
 
-    return split(make)
+    return split(make, 1200)
 
 
 def diabetes() -> Split:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from zoo.entries import Task
 
-_COUNTS = "eval_samples = 64\ncalibration_samples = 32\n"
+# Calibration is by as many samples as a recipe has that does not say it.
+_COUNTS = "eval_samples = 64\n"
 _IMAGE = "\n[data.preprocess]\nmean = [0.5]\nstd = [0.5]\n"
 _IDS = "".join(f'\n[[model.input]]\nname = "{name}"\nshape = [1, 32]\ndtype = "int64"\n' for name in ("ids", "mask"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from zoo import losses
 from zoo.definition import build
 from zoo.entries import Net
 
-MOST_SAMPLES = 400
 ENOUGH = 0.05  # training ends when the losses of the last steps are below this share of the first's
 LAST = 10  # so many steps
 
@@ -28,7 +27,7 @@ def train(net: Net, recipe: Path, weights: Path) -> dict[str, float]:
     bits: it goes by losses, not by time."""
     torch.manual_seed(0)
     module = build(net.name).train()
-    samples = _samples(recipe)
+    samples = _Samples(recipe)
     optimizer = torch.optim.AdamW(module.parameters(), lr=net.rate, weight_decay=0.01)
     found: list[float] = []
     began = time.process_time()
@@ -51,22 +50,28 @@ def train(net: Net, recipe: Path, weights: Path) -> dict[str, float]:
     return {"steps": len(found), "loss": round(float(np.mean(found[-LAST:])), 4), "train_cpu_s": round(cpu_s, 1)}
 
 
-def _samples(recipe: Path) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    train = open_recipe(load_recipe(recipe)).train
-    found = []
-    for index in range(min(MOST_SAMPLES, len(train))):
-        inputs, target = train[index]
-        found.append((inputs, target if isinstance(target, dict) else _named(target)))
-    return found
+class _Samples:
+    """Those of the train split that are asked for, each read once."""
+
+    def __init__(self, recipe: Path) -> None:
+        self._split = open_recipe(load_recipe(recipe)).train
+        self._read: dict[int, tuple[Any, dict[str, Any]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, index: int) -> tuple[Any, dict[str, Any]]:
+        if index not in self._read:
+            inputs, target = self._split[index]
+            self._read[index] = inputs, _named(target)
+        return self._read[index]
 
 
-def _named(target: object) -> dict[str, Any]:
-    from pocketforge.data.targets import Targets
-
-    return dict(target) if isinstance(target, Targets) else {"label": target, "value": target}
+def _named(target: Any) -> dict[str, Any]:
+    return dict(target) if isinstance(target, Mapping) else {"label": target, "value": target}
 
 
-def _batches(samples: Sequence[tuple[Any, Any]], net: Net) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+def _batches(samples: _Samples, net: Net) -> Iterator[tuple[list[Any], dict[str, Any]]]:
     order = torch.Generator().manual_seed(0)
     for _ in range(net.steps):
         chosen = [samples[int(i)] for i in torch.randint(len(samples), (net.batch,), generator=order)]
