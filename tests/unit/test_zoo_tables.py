@@ -67,21 +67,36 @@ def test_the_document_counts_what_was_run_and_says_what_was_not() -> None:
     assert "- **two**, onnx dynamic_int8: refused: layer a\\|b cannot be quantized hint: keep it float" in text
 
 
+WRONG = [{"name": "sqnr_db", "wanted": "at least 15", "found": "3", "passed": False}]
+
+
 @pytest.mark.parametrize(
-    ("target", "wanted"),
+    ("target", "error", "wanted"),
     [
-        ({"status": "built"}, ("PASS", "")),
-        ({"status": "failed", "error": "cat@1: not in 8 bits\n  hint: fp32\n  log: /a"},
-         ("refused", "cat@1: not in 8 bits hint: fp32")),
-        ({"status": "failed", "error": "KeyError: 'x'\n  log: /a"}, ("error", "KeyError: 'x'")),
-        ({"status": "failed", "error": "the process was ended by signal 11\n  hint: try"},
-         ("crash", "the process was ended by signal 11 hint: try")),
-        ({"status": "wrong", "checks": [{"name": "sqnr_db", "wanted": "at least 15", "found": "3", "passed": False}]},
-         ("FAIL", "sqnr_db: wanted at least 15, found 3")),
+        ({"status": "built"}, "", ("PASS", "")),
+        ({"status": "failed"}, "cat@1: not here\n  hint: fp32\n  log: /a", ("refused", "cat@1: not here hint: fp32")),
+        ({"status": "failed"}, "KeyError: 'x'\n  log: /a", ("error", "KeyError: 'x'")),
+        ({"status": "failed"}, "ended by signal 11\n  hint: try", ("crash", "ended by signal 11 hint: try")),
+        ({"status": "wrong", "checks": WRONG}, "", ("FAIL", "sqnr_db: wanted at least 15, found 3")),
     ],
-)  # fmt: skip
-def test_only_an_error_of_ours_with_the_way_out_is_a_refusal(target: dict[str, Any], wanted: tuple[str, str]) -> None:
-    assert lanes.verdict(target) == wanted
+)
+def test_only_an_error_of_ours_with_the_way_out_is_a_refusal(
+    target: dict[str, Any], error: str, wanted: tuple[str, str]
+) -> None:
+    assert lanes.verdict(target, error) == wanted
+
+
+def test_a_target_has_the_error_of_the_step_that_it_hangs_on_with_its_hint() -> None:
+    steps = [
+        {"stage": "quantize", "lane": "a+b", "status": "failed", "message": "layer x has no 8 bits"},
+        {"stage": "export", "lane": "c", "status": "failed", "message": "op y is not known"},
+    ]
+    stderr = (
+        "warning: z\nerror: quantize a+b: layer x has no 8 bits\n  hint: fp32\nerror: export c: op y is not known\n"
+    )
+    said = {name: lanes.said_of({"name": name, "error": "none"}, steps, stderr) for name in "abcd"}
+    assert said["a"] == said["b"] == "quantize a+b: layer x has no 8 bits\n  hint: fp32\n"
+    assert (said["c"], said["d"]) == ("export c: op y is not known\n", "none")
 
 
 @pytest.mark.parametrize(

@@ -53,4 +53,5 @@ class Place:
         shutil.rmtree(out, ignore_errors=True)
         words = ("build", self.recipe, "--out", out, "--progress", "none", "--jobs", "1")
         ended = warm_server.in_process(*words, cache=cache, cwd=self.folder, timeout=MOST_SECONDS)
+        (self.folder / "stderr.txt").write_text(ended.stderr, "utf-8")
         return read(self.net, lanes, ended, out, cache)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def read(net: Net, wanted: tuple[tuple[str, str], ...], done: Done, out: Path, c
         return Built(tuple(Lane(net.name, *lane, outcome, said) for lane in wanted), {})
     report = json.loads(path.read_text("utf-8"))
     files = {(t["runtime"], t["scheme"]): file for t in report["targets"] if (file := model_file(t, cache)) is not None}
-    return Built(tuple(lanes_of(net, report)), files)
+    return Built(tuple(lanes_of(net, report, done.stderr)), files)
 
 
 def judged(lane: Lane, db: float | None, agreement: float | None, wrong: str) -> Lane:
@@ -105,14 +105,14 @@ def digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def lanes_of(net: Net, report: Mapping[str, Any]) -> Iterator[Lane]:
-    """What a report says of each target."""
+def lanes_of(net: Net, report: Mapping[str, Any], stderr: str) -> Iterator[Lane]:
+    """What a report says of each target. stderr: of the build, which has the errors of all steps with their hints."""
     for target in report["targets"]:
         mine = [row for row in report["measurements"] if row["target"] == target["name"]]
         values = {row["metric"]: row["value"] for row in mine if row["device"] == ""}
         counted = [row["value"] for row in mine if row["metric"] == "instructions"]
         sizes = [row["size_bytes"] for row in target["artifacts"] if row["kind"] == "model"]
-        outcome, why = verdict(target)
+        outcome, why = verdict(target, said_of(target, report["steps"], stderr))
         yield Lane(
             net=net.name,
             runtime=target["runtime"],
@@ -132,12 +132,23 @@ def rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def verdict(target: Mapping[str, Any]) -> tuple[str, str]:
-    """A target's outcome, and why."""
+def said_of(target: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], stderr: str) -> str:
+    """The whole error of the step that ended a target, its own or one that it hangs on; the report has no hints."""
+    mine = [step for step in steps if {target["name"], "trunk"} & set(step["lane"].split("+"))]
+    failed = [step["message"] for step in mine if step["status"] == "failed"]
+    if not failed:
+        return str(target["error"])
+    blocks = re.split(r"^error: ", stderr, flags=re.MULTILINE)
+    whole = [block for block in blocks if failed[0] in block]
+    return whole[0] if whole else failed[0]
+
+
+def verdict(target: Mapping[str, Any], error: str) -> tuple[str, str]:
+    """A target's outcome, and why. error: of the step that ended it."""
     if target["status"] == "built":
         return "PASS", ""
     if target["status"] == "failed":
-        return refusal(target["error"]), shortened(target["error"])
+        return refusal(error), shortened(error)
     failed = [check for check in target["checks"] if not check["passed"]]
     said = [f"{check['name']}: wanted {check['wanted']}, found {check['found']}" for check in failed]
     reason = ((target.get("facts") or {}).get("why") or {}).get("sentence", "")
