@@ -60,6 +60,7 @@ def test_the_document_counts_what_was_run_and_says_what_was_not() -> None:
         row("two", scheme="dynamic_int8", outcome="refused", why=said, size_bytes=None),
     ]
     text = tables.document(rows, NETS)
+    assert "3 of 12 lanes of 2 nets have been run, 2026-01-02, with torch 2.0." in text
     assert "| onnx | fp32 | 1 | 1 | 0 | 0 | 0 | 0 | 100 % | 1 |" in text
     assert "| onnx | int8 | 2 | 1 | 1 | 0 | 0 | 0 | 50 % | 0 |" in text
     assert "| tflite | fp32 | 0 | 0 | 0 | 0 | 0 | 0 |  | 2 |" in text

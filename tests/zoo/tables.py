@@ -71,19 +71,29 @@ def record(results: Iterable[Row], path: Path, nets: Sequence[Net]) -> None:
 
 def document(rows: Sequence[Row], nets: Sequence[Net]) -> str:
     """docs/zoo.md."""
-    parts = [HEAD, sources(rows), totals(rows, nets), BESIDE, *families(rows, nets), counted(rows, nets), others(rows)]
+    parts = [
+        HEAD,
+        sources(rows, nets),
+        totals(rows, nets),
+        BESIDE,
+        *families(rows, nets),
+        counted(rows, nets),
+        others(rows),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def sources(rows: Sequence[Row]) -> str:
-    """When, and with which versions."""
+def sources(rows: Sequence[Row], nets: Sequence[Net]) -> str:
+    """How much has been run, when, and with which versions."""
     dates = sorted({row["date"] for row in rows})
     found: dict[str, set[str]] = {}
     for row in rows:
         for name, version in row["versions"].items():
             found.setdefault(name, set()).add(version)
     listed = ", ".join(f"{name} {' and '.join(sorted(each))}" for name, each in found.items())
-    return f"Run from {dates[0]} to {dates[-1]} with {listed}." if rows else "Nothing has been run yet."
+    lanes = sum(len(net.lanes) for net in nets)
+    when = f", {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, with {listed}" if rows else ""
+    return f"{len(rows):,} of {lanes:,} lanes of {len(nets)} nets have been run{when}."
 
 
 def totals(rows: Sequence[Row], nets: Sequence[Net]) -> str:
@@ -166,7 +176,7 @@ def others(rows: Sequence[Row]) -> str:
         for row in rows
         if row["outcome"] != "PASS"
     ]
-    return "\n".join(["## What is no PASS, and why", "", *(lines or ["Nothing."])])
+    return "\n".join(["## What is no PASS, and why", "", *(lines or ["Nothing of what has been run."])])
 
 
 def shown(text: str) -> str:
