@@ -52,6 +52,14 @@ def test_a_line_that_a_kill_cut_off_is_a_lane_that_runs_again(tmp_path: Path) ->
     assert tables.read(tmp_path / "none.jsonl") == []
 
 
+def test_a_run_goes_on_with_the_lanes_that_have_no_result() -> None:
+    rows = [row(), row("two", scheme="dynamic_int8")]
+    assert tables.missing(NETS[0], rows, "onnx|lite") == (("onnx", "static_int8"), ("tflite", "fp32"),
+                                                          ("tflite", "static_int8"))  # fmt: skip
+    assert tables.missing(NETS[1], rows, "onnx") == (("onnx", "fp32"),)
+    assert tables.missing(NETS[1], rows, "onnx .*int8") == ()
+
+
 def test_the_document_counts_what_was_run_and_says_what_was_not() -> None:
     said = "layer a|b cannot be quantized hint: keep it float"
     rows = [

@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -71,17 +70,13 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace, results: Path) -> None:
-    done = set() if options.again else {(r["net"], r["runtime"], r["scheme"]) for r in tables.read(results)}
+    done = [] if options.again else tables.read(results)
     ends = time.monotonic() + 60 * options.minutes
     options.work.mkdir(parents=True, exist_ok=True)
     warm_up()
     signed = {"date": time.strftime("%Y-%m-%d"), "code": tables.code_of(ROOT), "versions": tables.versions()}
     for net in [BY_NAME[name] for name in options.only] or NETS:
-        wanted = tuple(
-            lane
-            for lane in net.lanes
-            if (net.name, *lane) not in done and re.search(options.lanes, " ".join(lane))
-        )  # fmt: skip
+        wanted = tables.missing(net, done, options.lanes)
         if not wanted or time.monotonic() > ends:
             continue
         before = cpu_s()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -47,6 +48,14 @@ def read(path: Path) -> list[Row]:
 
 def key(row: Row) -> Key:
     return row["net"], row["runtime"], row["scheme"]
+
+
+def missing(net: Net, rows: Iterable[Row], pattern: str) -> tuple[tuple[str, str], ...]:
+    """The net's lanes that have no result, of those whose "runtime scheme" the pattern is found in."""
+    done = {key(row) for row in rows}
+    return tuple(
+        lane for lane in net.lanes if (net.name, *lane) not in done and re.search(pattern, " ".join(lane))
+    )  # fmt: skip
 
 
 def recorded(path: Path) -> list[Row]:
