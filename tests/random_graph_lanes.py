@@ -104,8 +104,8 @@ def run_lanes(graph: RandomGraph, folder: Path, lanes: Callable[[str], bool] = l
 def run_together(
     graphs: Sequence[RandomGraph], folder: Path, lanes: Callable[[str], bool] = lambda _: True
 ) -> Iterator[LaneResult]:
-    """`run_lanes` for each of several networks, side by side in one file where that is right; where it is not, in halves,
-    down to the one that is not.
+    """`run_lanes` for each of several networks, side by side in one file where that is right; where it is not, in
+    halves, down to the one that is not.
 
     What is right together has the worst network's dB and steps. Dynamic schemes refuse a network without linear layers,
     so that such stay out of a grove's dynamic lanes. folder: an empty one, or what an earlier call left.

@@ -65,14 +65,14 @@ STAGES: dict[str, StageInfo] = {
     "gains": StageInfo("pocketforge.stages.gains", 4, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 7, ("torch", "numpy"), _TRACE, user_code=True),
     "annotate": StageInfo(
-        "pocketforge.stages.annotate", 1, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
+        "pocketforge.stages.annotate", 2, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
     "layers": StageInfo(
-        "pocketforge.stages.layers", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+        "pocketforge.stages.layers", 6, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        8,
+        9,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -80,15 +80,15 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        5,
+        6,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
         user_code=True,
     ),
-    "export": StageInfo("pocketforge.stages.export", 10, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 11, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 8, ("numpy",), user_code=True),
-    "why": StageInfo("pocketforge.stages.why", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
+    "why": StageInfo("pocketforge.stages.why", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 6, ("numpy",), user_code=True),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
