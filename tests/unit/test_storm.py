@@ -99,7 +99,7 @@ def test_a_trial_that_ends_its_process_is_wrong_and_the_others_go_on(tmp_path: P
     assert "| 8 | 3 |" in harness.table(tmp_path)
 
 
-def test_what_a_storm_remembers_of_the_machine_is_forgotten_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_storm_remembers_is_forgotten_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def prepared(base: Path) -> Callable[[int, random.Random, Path], Trial]:
         assert versions.version_of("numpy") != "7"
         return lambda number, chosen, folder: Trial("a kind")
