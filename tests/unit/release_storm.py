@@ -29,6 +29,7 @@ from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
 from pocketforge.plan.steps import Lane, Plan
 from pocketforge.recipe import Data, Model, Recipe, Target
+from pocketforge.recipe.shipped_names import DOCUMENTS, SUMS
 from pocketforge.records import Artifact, Report, TargetRecord
 from pocketforge.release.inputs import Inputs
 from pocketforge.results import output_folder, release
@@ -87,13 +88,8 @@ def found(out: Path) -> str:
     folder = out / "release"
     if not folder.is_dir():
         return "no release"
-    if sorted(path.name for path in folder.iterdir()) != [
-        "SHA256SUMS",
-        "net.json",
-        "net.onnx",
-        "net.ort",
-        "net.ort.json",
-    ]:
+    shipped = ("net.json", "net.onnx", "net.ort", "net.ort.json")
+    if {path.name for path in folder.iterdir()} != {SUMS, *DOCUMENTS, *shipped}:
         return "a half release"
     for line in (folder / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split()

@@ -18,7 +18,7 @@ _allow_older = click.option(
 
 @click.group("release")
 def command() -> None:
-    """Compare two releases, and make and apply patches between them.
+    """Show what changed between two releases, and patch one to the other.
 
     A release is the folder with SHA256SUMS: build/NAME/release.
     """
@@ -87,25 +87,27 @@ def patch(old: Path, new: Path, output: Path, force: bool, allow_older: bool, as
 @command.command("apply")
 @click.argument("old", type=_FOLDER)
 @click.argument("patch_file", metavar="PATCH", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--output", "-o", required=True, type=_FOLDER, help="Folder to make.")
+@click.option(
+    "--out", "-o", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to make."
+)  # fmt: skip
 @click.option(
     "--key", type=click.Path(path_type=Path), metavar="FILE",
     help="Public Ed25519 key, in PEM, whose owner must have signed the new release.",
 )  # fmt: skip
 @_allow_older
 @json_option
-def apply(old: Path, patch_file: Path, output: Path, key: Path | None, allow_older: bool, as_json: bool) -> None:
+def apply(old: Path, patch_file: Path, out: Path, key: Path | None, allow_older: bool, as_json: bool) -> None:
     """Make a new release of an old one and a patch.
 
-    Nothing is left in --output unless every file has the SHA-256 that the new release names.
+    Nothing is left in --out unless every file has the SHA-256 that the new release names.
     """
     from pocketforge.release.apply import apply_patch
 
-    found = apply_patch(old, patch_file, output, public=key, allow_older=allow_older)
+    found = apply_patch(old, patch_file, out, public=key, allow_older=allow_older)
     if as_json:
-        print_json({"folder": str(output), **dataclasses.asdict(found)})
+        print_json({"folder": str(out), **dataclasses.asdict(found)})
         return
     what = " ".join(filter(None, (found.recipe, found.version or "")))
-    echo(f"wrote      {output}")
+    echo(f"wrote      {out}")
     echo(f"release    {what}: {found.files} files, each with its SHA-256")
     echo(f"signature  {found.signed}")

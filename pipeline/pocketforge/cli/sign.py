@@ -36,10 +36,11 @@ def command(
     public_key: Path | None,
     as_json: bool,
 ) -> None:
-    """Sign a release: SHA256SUMS.sig beside its SHA256SUMS.
+    """Sign a release with an Ed25519 key.
 
-    RELEASE is the folder build/NAME/release; it must be whole. The key is an Ed25519 key, as `openssl genpkey
-    -algorithm ed25519` makes one. `pocketforge verify-release` checks the signature.
+    The signature is SHA256SUMS.sig, of SHA256SUMS, which names every other file. RELEASE is the folder
+    build/NAME/release; it must be whole. The key is
+    as `openssl genpkey -algorithm ed25519` makes it. `pocketforge verify-release` checks the signature.
     """
     from pocketforge.recipe.shipped_names import SIGNATURE
     from pocketforge.release import keys

@@ -20,7 +20,7 @@ from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK
 @json_option
 @click.pass_context
 def command(ctx: click.Context, release: Path, key: Path | None, as_json: bool) -> None:
-    """Say if a release is what was built, file by file, and who signed it.
+    """Say if a release is what was built, and who signed it.
 
     Exits 0 if it is, 1 if not, with each file that is missing, changed, renamed or too much. RELEASE is the folder with
     SHA256SUMS. Needs no network and none of the toolchains.

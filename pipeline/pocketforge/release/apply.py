@@ -44,7 +44,7 @@ def apply_patch(
     """
     zstandard()
     if os.path.lexists(out):
-        raise ReleaseError(f"{out} is there already", "give a new folder with --output")
+        raise ReleaseError(f"{out} is there already", "give a new folder with --out")
     before = whole_release(old)
     draft = out.with_name(f".{uuid.uuid4().hex}.part")
     try:
@@ -65,7 +65,7 @@ def apply_patch(
         sync_tree(draft)
         draft.rename(out)
     except OSError as error:
-        raise explain_os_error(error, out.parent, "--output") from error
+        raise explain_os_error(error, out.parent, "--out") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return after
