@@ -15,7 +15,7 @@ from releases import Keys, Net, make_keys
 from pocketforge.errors import ReleaseError, ToolFailed, ToolMissing
 from pocketforge.recipe import Release
 from pocketforge.recipe.shipped_names import MANIFEST, PROVENANCE, SIGNATURE, SUMS
-from pocketforge.release import keys, reading
+from pocketforge.release import keys
 from pocketforge.release.sign import sign_release
 from pocketforge.release.sums import read_sums, write_sums
 from pocketforge.release.verify import verify_release
@@ -204,7 +204,7 @@ def test_a_release_without_its_documents_is_none(release):
 
 def meddling(monkeypatch, meddle):
     """`meddle` happens once, after the first bytes of a file were read."""
-    real, done = hashlib.sha256, []
+    real, done = hashlib.sha256, list[bool]()
 
     class Digest:
         def __init__(self) -> None:
@@ -219,7 +219,7 @@ def meddling(monkeypatch, meddle):
         def hexdigest(self) -> str:
             return self._under.hexdigest()
 
-    monkeypatch.setattr(reading.hashlib, "sha256", lambda *given: real(*given) if given else Digest())
+    monkeypatch.setattr(hashlib, "sha256", lambda *given: real(*given) if given else Digest())
     return done
 
 
