@@ -46,16 +46,16 @@ def _made_at() -> str:
 
 
 def _commit(folder: Path, named: Iterable[Path]) -> Commit | None:
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    head = _git(folder, "rev-parse", "HEAD")
-    if not top or not head:
+    found = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
+    if not found:
         return None
-    root = Path(top.removesuffix("\n")).resolve()
+    top, _, head = found.removesuffix("\n").rpartition("\n")
+    root = Path(top).resolve()
     inside = [str(path.resolve()) for path in named if path.resolve().is_relative_to(root)]
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
     # Named files that the commit does not have would not come with it.
     unknown = _git(root, "ls-files", "--others", "--", *inside) if inside else ""
-    return Commit(head.strip(), changed == "" and unknown == "")
+    return Commit(head, changed == "" and unknown == "")
 
 
 def _git(folder: Path, *words: str) -> str | None:

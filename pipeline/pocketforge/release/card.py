@@ -10,7 +10,7 @@ from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.recipe.shipped_names import BOM, PROVENANCE, SUMS
 from pocketforge.release.bom import settings_of, settings_of_all
 from pocketforge.release.contents import Contents, ShippedTarget
-from pocketforge.release.markdown import plain, table
+from pocketforge.release.markdown import plain, prose, table
 
 _MOST_LABELS = 20
 
@@ -23,9 +23,8 @@ def model_card(contents: Contents) -> str:
 def _lines(contents: Contents) -> Iterator[str]:
     recipe, about = contents.recipe, contents.recipe.release
     yield f"# {plain(recipe.name)}{f' {plain(about.version)}' if about.version else ''}"
-    for text in (about.description,):
-        if text:
-            yield from ("", plain(text))
+    if about.description:
+        yield from ("", prose(about.description))
     yield from _section("Use", _said(about.intended_use, about.limitations))
     yield from _section("Licences", _licences(about.license, about.data_license))
     yield from _section("Files", table(("file", "target", "runtime", "scheme", "bytes", "SHA-256"), _files(contents)))
@@ -45,14 +44,14 @@ def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
 
 def _said(use: str, limitations: str) -> Iterator[str]:
     if use:
-        yield f"Intended use: {plain(use)}"
+        yield f"Intended use: {prose(use)}"
     if limitations:
         yield from ([""] if use else [])
-        yield f"Limitations: {plain(limitations)}"
+        yield f"Limitations: {prose(limitations)}"
 
 
 def _licences(model: str, data: str) -> Iterator[str]:
-    yield from (f"- {what}: {plain(text)}" for what, text in (("model", model), ("data", data)) if text)
+    yield from (f"- {what}: {prose(text)}" for what, text in (("model", model), ("data", data)) if text)
 
 
 def _files(contents: Contents) -> Iterator[Sequence[str]]:

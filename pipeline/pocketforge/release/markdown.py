@@ -23,6 +23,11 @@ def plain(text: str) -> str:
     return _MARKS.sub(r"\\\1", printable(text))
 
 
+def prose(text: str) -> str:
+    """As `plain`, of words that a person wrote over several lines: where they break means nothing."""
+    return plain(" ".join(text.split()))
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Lines of a table of foreign texts."""
     yield f"| {' | '.join(map(plain, head))} |"
