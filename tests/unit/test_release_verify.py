@@ -15,7 +15,8 @@ from releases import Keys, Net, make_keys
 from pocketforge.errors import ReleaseError, ToolFailed, ToolMissing
 from pocketforge.recipe import Release
 from pocketforge.recipe.shipped_names import MANIFEST, PROVENANCE, SIGNATURE, SUMS
-from pocketforge.release import keys
+from pocketforge.release import keys, verify
+from pocketforge.release.reading import Hashed
 from pocketforge.release.sign import sign_release
 from pocketforge.release.sums import read_sums, write_sums
 from pocketforge.release.verify import verify_release
@@ -175,12 +176,40 @@ def test_sums_cut_at_a_line_leave_files_that_they_do_not_name(release):
     assert {("extra", name) for name in named} <= faults(release)
 
 
+def test_documents_that_speak_of_different_files_are_faults(release):
+    said = json.loads((release / MANIFEST).read_text())
+    (release / MANIFEST).write_text(json.dumps({**said, "files": said["files"][:1]}))
+    rewritten(release, MANIFEST)
+    assert faults(release) == {("contents", PROVENANCE)}
+
+
+def test_a_sidecar_that_the_sums_do_not_name_is_a_fault(release):
+    hashes, _ = read_sums((release / SUMS).read_bytes())
+    del hashes["net.json"]
+    (release / "net.json").unlink()
+    (release / SUMS).write_bytes(write_sums(hashes))
+    assert faults(release) == {("contents", MANIFEST)}
+
+
+def test_a_document_that_changes_after_it_was_hashed_is_said(release, monkeypatch):
+    real = verify.hash_regular
+
+    def hashed(path: Path) -> Hashed:
+        found = real(path)
+        if path.name == MANIFEST:
+            path.write_text(path.read_text().replace("1.0.0", "9.9.9"))
+        return found
+
+    monkeypatch.setattr(verify, "hash_regular", hashed)
+    assert faults(release) == {("changing", MANIFEST)}
+
+
 @pytest.mark.parametrize("name", [MANIFEST, PROVENANCE])
 def test_documents_that_speak_of_other_files_are_faults(release, name):
     said = (release / name).read_text()
     (release / name).write_text(said.replace(hashlib.sha256(Net().model).hexdigest(), "0" * 64))
     rewritten(release, name)
-    assert faults(release) == {("contents", name)}
+    assert faults(release) == {("contents", name), ("contents", PROVENANCE)}
 
 
 @pytest.mark.parametrize(

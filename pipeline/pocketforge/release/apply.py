@@ -29,7 +29,7 @@ from pocketforge.release.patch import (
 )
 from pocketforge.release.reading import UnfitFile, read_regular
 from pocketforge.release.sums import name_fault
-from pocketforge.release.verify import Verified, whole_release
+from pocketforge.release.verify import Verified, verify_release, whole_release
 
 _MOST_HEAD_BYTES, _MOST_FILES = 2**22, 4096
 _CHUNK_BYTES = 2**20
@@ -72,10 +72,9 @@ def apply_patch(
 
 
 def _checked(draft: Path, head: PatchHead, patch: Path, public: Path | None) -> Verified:
-    try:
-        after = whole_release(draft, public)
-    except ReleaseError as error:
-        raise ReleaseError(f"what {patch} makes is no release: {error.message.partition(': ')[2]}") from None
+    after = verify_release(draft, public)
+    for fault in after.faults:
+        raise ReleaseError(f"what {patch} makes is no release: {fault.path}: {fault.words}")
     if after.sums_sha256 != head.new_sums_sha256:
         raise ReleaseError(f"what {patch} makes is another release than it says")
     return after

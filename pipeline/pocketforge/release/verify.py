@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,7 +75,7 @@ def verify_release(folder: Path, public: Path | None = None) -> Verified:
 
     Raises ReleaseError for what is no folder or no key, ToolMissing, StoreError for what cannot be read.
     """
-    check_folder(folder)
+    _check_folder(folder)
     key = load_public(public) if public else None
     try:
         return _verify(folder, key)
@@ -83,7 +83,7 @@ def verify_release(folder: Path, public: Path | None = None) -> Verified:
         raise StoreError(f"cannot read {error.filename or folder}: {error.strerror}") from error
 
 
-def check_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
     """Raises ReleaseError."""
     if not folder.is_dir():
         raise ReleaseError(f"there is no folder {folder}", "give a release's own folder: build/NAME/release")
@@ -121,8 +121,8 @@ def _verify(folder: Path, key: Ed25519PublicKey | None) -> Verified:
     faults += of_signature
     found = _hashes(folder, listed, faults)
     faults += _others(folder, listed, found)
-    documents = _Documents(folder, {name for name, each in found.items() if each.sha256 == listed[name]})
-    faults += documents.faults(listed)
+    documents = _Documents(folder, listed, {name for name, each in found.items() if each.sha256 == listed[name]})
+    faults += documents.faults()
     manifest = documents.manifest
     return Verified(
         tuple(sorted(faults, key=lambda fault: (fault.path, fault.kind, fault.words))),
@@ -196,32 +196,42 @@ def _is(path: Path, sha256: str) -> bool:
 
 
 class _Documents:
-    """What the documents say of the files: it must be what SHA256SUMS says."""
+    """What the documents say of the files: it must be what SHA256SUMS says, and the same in both."""
 
-    def __init__(self, folder: Path, unchanged: set[str]) -> None:
-        self._folder, self._unchanged = folder, unchanged
+    def __init__(self, folder: Path, listed: Mapping[str, str], unchanged: set[str]) -> None:
+        self._folder, self._listed, self._unchanged = folder, listed, unchanged
         self.manifest: Manifest | None = None
 
-    def faults(self, listed: Mapping[str, str]) -> Iterator[Fault]:
+    def faults(self) -> Iterator[Fault]:
+        told: list[Mapping[str, str]] = []
         for name, said in ((MANIFEST, self._manifest_says), (PROVENANCE, self._provenance_says)):
-            if name not in listed:
+            if name not in self._listed:
                 yield Fault("contents", SUMS, f"it does not name {name}, which every release has")
             elif name in self._unchanged:  # of a changed one it is said that it is changed
-                yield from self._compared(name, said, listed)
+                try:
+                    told.append(said(self._json(name)))
+                except UnfitFile as error:
+                    yield Fault(error.kind, name, error.words)
+                except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                    yield Fault("contents", name, f"it does not say which files there are: {error}")
+                else:
+                    yield from self._compared(name, told[-1])
+        if len(told) == 2 and told[0] != told[1]:
+            yield Fault("contents", PROVENANCE, f"it speaks of other files than {MANIFEST}")
 
-    def _compared(self, name: str, said: Callable[[Any], dict[str, str]], listed: Mapping[str, str]) -> Iterator[Fault]:
-        """said: which files a document names, with their hashes."""
-        try:
-            hashes = said(json.loads(read_regular(self._folder / name, _MOST_DOCUMENT_BYTES)))
-        except UnfitFile as error:
-            yield Fault(error.kind, name, error.words)
-            return
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            yield Fault("contents", name, f"it does not say which files there are: {error}")
-            return
+    def _compared(self, name: str, hashes: Mapping[str, str]) -> Iterator[Fault]:
         for path, sha256 in hashes.items():
-            if listed.get(path) != sha256:
+            if self._listed.get(path) != sha256:
                 yield Fault("contents", name, f"it speaks of another {path} than {SUMS}")
+        for file in self.manifest.files if self.manifest and name == MANIFEST else ():
+            if file.sidecar not in self._listed:
+                yield Fault("contents", name, f"{SUMS} does not name the sidecar {file.sidecar}")
+
+    def _json(self, name: str) -> Any:
+        content = read_regular(self._folder / name, _MOST_DOCUMENT_BYTES)
+        if hash_of(content) != self._listed[name]:
+            raise UnfitFile("changing", "it changed while the release was read")
+        return json.loads(content)
 
     def _manifest_says(self, content: Any) -> dict[str, str]:
         self.manifest = files.from_json(content, Manifest)
