@@ -194,15 +194,22 @@ def other_path(path: str) -> Any:
     return lambda head, _: model_of(head).update(path=path)
 
 
+def framed(content: bytes, window_log: int) -> bytes:
+    """A frame that does not say how long its content is, with a window of its own."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=window_log)
+    writer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return writer.compress(content) + writer.flush()
+
+
 def bomb(head: dict[str, Any], members: dict[str, bytes]) -> None:
-    members[model_of(head)["member"]] = zstandard.ZstdCompressor(level=1).compress(bytes(50_000_000))
+    """Fifty megabytes of zeros, in a window that the file may want."""
+    members[model_of(head)["member"]] = framed(bytes(50_000_000), window_log=16)
+    model_of(head).update(how="new", old="")
 
 
 def wide(head: dict[str, Any], members: dict[str, bytes]) -> None:
     """A frame that wants 64 MB of window for a file of 60 KB: less than zstd's own limit."""
-    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=26)
-    writer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    members[model_of(head)["member"]] = writer.compress(NEW.model) + writer.flush()
+    members[model_of(head)["member"]] = framed(NEW.model, window_log=26)
     model_of(head).update(how="new", old="")
 
 
@@ -239,7 +246,7 @@ def lied(head: dict[str, Any], members: dict[str, bytes]) -> None:
         (lambda head, _: head.update(new_sums_sha256="0" * 64), "is another release than it says"),
         (lambda head, _: head["files"].remove(model_of(head)), "makes is no release: net.onnx: it is not there"),
         (lambda head, _: "no table", "is no patch: patch.json"),
-        (bomb, "does not make net.onnx: "),
+        (bomb, "does not make net.onnx: wanted 60,004 bytes, found more"),
         (wide, "does not make net.onnx: .*too much memory"),
         (flipped, "does not make net.onnx: "),
         (lied, "makes is no release: net.onnx: wanted SHA-256"),

@@ -15,8 +15,7 @@ from releases import Keys, Net, make_keys
 from pocketforge.errors import ReleaseError, ToolFailed, ToolMissing
 from pocketforge.recipe import Release
 from pocketforge.recipe.shipped_names import MANIFEST, PROVENANCE, SIGNATURE, SUMS
-from pocketforge.release import keys, verify
-from pocketforge.release.reading import Hashed
+from pocketforge.release import keys, reading, verify
 from pocketforge.release.sign import sign_release
 from pocketforge.release.sums import read_sums, write_sums
 from pocketforge.release.verify import verify_release
@@ -192,9 +191,9 @@ def test_a_sidecar_that_the_sums_do_not_name_is_a_fault(release):
 
 
 def test_a_document_that_changes_after_it_was_hashed_is_said(release, monkeypatch):
-    real = verify.hash_regular
+    real = reading.hash_regular
 
-    def hashed(path: Path) -> Hashed:
+    def hashed(path: Path) -> reading.Hashed:
         found = real(path)
         if path.name == MANIFEST:
             path.write_text(path.read_text().replace("1.0.0", "9.9.9"))
