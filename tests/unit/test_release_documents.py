@@ -29,6 +29,7 @@ from pocketforge.recipe.release import version_order
 from pocketforge.recipe.shipped_names import DOCUMENTS, SUMS
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.release.manifest import goes_back
+from pocketforge.release.markdown import page
 from pocketforge.release.verify import verify_release
 
 FULL = Release(
@@ -179,6 +180,12 @@ def test_hostile_names_are_text_in_the_model_card(tmp_path, text):
     card = (release / "model-card.md").read_text(encoding="utf-8")
     assert not [line for line in card.splitlines() if line.startswith(("<", "![", "[click"))]
     assert "\x1b" not in card and "\u202e" not in card
+
+
+def test_html_in_markdown_is_text_whoever_wrote_it():
+    """The page's own guard, should a text ever get into the card as it is."""
+    seen = Seen(page("<title>", "<script>alert(1)</script>\n\n[x](javascript:alert(1)) <img src=x>"))
+    assert not seen.tags & {"script", "img", "a"} and "<script>alert(1)</script>" in "".join(seen.text)
 
 
 def test_a_card_says_what_is_known(tmp_path):
