@@ -146,7 +146,7 @@ def _library() -> Any:
         from cryptography.hazmat.primitives import serialization
     except ImportError:
         raise ToolMissing(
-            "signatures need the package cryptography, which is not installed", "pip install 'pocketforge[release]'"
+            "signatures need the package cryptography, which is not installed", "pip install cryptography"
         ) from None
     return serialization
 

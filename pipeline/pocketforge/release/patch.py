@@ -81,7 +81,7 @@ def zstandard() -> Any:
         import zstandard as library
     except ImportError:
         raise ToolMissing(
-            "patches need the package zstandard, which is not installed", "pip install 'pocketforge[release]'"
+            "patches need the package zstandard, which is not installed", "pip install zstandard"
         ) from None
     return library
 
