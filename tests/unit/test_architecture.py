@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "files recipe crash",
         "specs outcomes",
         "records plan model devices figures rewrites",
-        "data run estimation",
+        "data run estimation release",
         "facts results accuracy",
         "training",
         "pruning quantization",

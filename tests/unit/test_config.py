@@ -229,7 +229,8 @@ UNKNOWN = [
     (
         "folder",
         "/",
-        "folder: unknown key; known: budget, compress, data, device, metric, model, name, output, seed, target, task",
+        "folder: unknown key; known: budget, compress, data, device, metric, model, name, output, release, seed, "
+        "target, task",
     ),
     ("model.weight", "x", "model.weight: unknown key; did you mean 'weights'?"),
     ("model.inputs", [], "model.inputs: unknown key; did you mean 'input'?"),
@@ -423,7 +424,8 @@ def test_all_faults_of_a_file_are_reported_at_once() -> None:
         "budget[0].metric: missing",
         "budget[0].metrik: unknown key; did you mean 'metric'?",
         "data.source: missing",
-        "extra: unknown key; known: budget, compress, data, device, metric, model, name, output, seed, target, task",
+        "extra: unknown key; known: budget, compress, data, device, metric, model, name, output, release, seed, "
+        "target, task",
         "model.input[0].shape[1]: wanted an integer, found a string '3'",
         "seed: wanted an integer, found a string '7'",
         "target[0].runtime: unknown value 'tfl1te'; did you mean 'tflite'?",

@@ -39,14 +39,14 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    named = set(re.findall(r"^\| `pocketforge (\w+)", README, re.MULTILINE))
+    named = set(re.findall(r"^\| `pocketforge ([\w-]+)", README, re.MULTILINE))
     assert named == set(COMMANDS)
 
 
 @pytest.mark.parametrize(
     "part",
     [
-        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data, recipe.Preprocess,
+        recipe.Recipe, recipe.Release, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data, recipe.Preprocess,
         recipe.InputSteps, *compress.KINDS.values(),
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
         recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget, recipe.Output, recipe.Post,

@@ -33,6 +33,7 @@ from pocketforge.recipe.output import Output, output_of_task, user_metric
 from pocketforge.recipe.output_rules import fault_of_metric, faults_of_outputs, find_metric, task_of
 from pocketforge.recipe.preprocess import lists_of, name_faults
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
+from pocketforge.recipe.release import Release
 from pocketforge.recipe.roles import ROLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.size_rules import budgets_of_buckets, faults_of_sizes, with_buckets
@@ -59,6 +60,7 @@ class Recipe:
         compress: What is done to the model before anything is quantized, in order.
         devices: Where files run, one or more.
         budgets: Limits that the gate holds the build to.
+        release: What the release says of itself.
         folder: The recipe file's own, absolute: paths are relative to it. Set by the loader.
     """
 
@@ -73,6 +75,7 @@ class Recipe:
     compress: tuple[Compress, ...] = ()
     devices: tuple[Device, ...] = (HostDevice(),)
     budgets: tuple[Budget, ...] = ()
+    release: Release = Release()  # noqa: RUF009 - frozen, so one for all does no harm
     folder: str = ""
 
     def __post_init__(self) -> None:
