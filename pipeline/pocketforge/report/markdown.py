@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from pocketforge.records import GateResult, Report, TargetRecord
-from pocketforge.report.budget_words import budget_name, figure, limit
+from pocketforge.report.budget_words import budget_name, carried, figure, limit
 from pocketforge.streams import printable
 
 # What Markdown or the HTML in it would take for its own.
@@ -27,7 +27,8 @@ def _lines(report: Report) -> Iterator[str]:
     if report.gates:
         yield ""
         yield from _table(("verdict", "target", "metric", "limit", "found"), (_budget(gate) for gate in report.gates))
-    notes = [*_faults(report), *(f"warning: {warning}" for warning in report.warnings)]
+    apps = filter(None, map(carried, report.measurements))
+    notes = [*_faults(report), *apps, *(f"warning: {warning}" for warning in report.warnings)]
     if notes:
         yield ""
         yield from (f"- {_text(note)}" for note in notes)
