@@ -262,6 +262,8 @@ def test_a_report_of_another_app_settles_nothing(tmp_path: Path) -> None:
     of_file = _measured(recipe_text('[[app.library]]\nruntime = "onnx"\nfile = "libonnxruntime.so"'), tmp_path)
     assert [gate.verdict for gate in judge(of_file[0], of_file[2])] == ["PASS"]
     assert [gate.verdict for gate in judge(parse_recipe(recipe_text()), of_file[2])] == ["MISSING"]
+    (tmp_path / "libonnxruntime.so").write_bytes(elf(183, 6000))  # another one of its name
+    assert [gate.verdict for gate in judge(of_file[0], of_file[2])] == ["MISSING"]
     given = '[[app.library]]\nruntime = "onnx"\nruntime_library_download_bytes = {}'
     of_sizes = _measured(recipe_text(given.format(700)), tmp_path)
     assert of_sizes[2][0].value == of_sizes[1].gzip_bytes + 700

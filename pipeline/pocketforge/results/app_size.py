@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pocketforge.errors import RecipeError
-from pocketforge.files import read_whole
+from pocketforge.files import hash_file, read_whole
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.app import APP_METRICS, DOWNLOAD, App, AppLibrary
 from pocketforge.recipe.runtime_libraries import Abi, RuntimeLibrary
@@ -217,6 +217,7 @@ def is_of_app(how: HowCarried, metric: str, recipe: Recipe, runtime: str) -> boo
     if isinstance(library, RuntimeLibrary):
         return how.library_sha256 == {file.name: file.sha256 for file in library.files}
     if library.file:
-        return how.library == Path(library.file).name
+        path = recipe.resolve(library.file)
+        return path.is_file() and how.library_sha256 == {path.name: hash_file(path)}
     given = library.runtime_library_download_bytes if metric == DOWNLOAD else library.runtime_library_bytes
     return not how.library_sha256 and how.library_part_bytes == given
