@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Show what an app must carry: model files, their kernels, the runtimes' libraries.
 
-    A RELEASE is a folder with SHA256SUMS, a REPORT a build's folder or its report.json. Files are read, not run.
+    A RELEASE is a folder with SHA256SUMS, a REPORT a build's folder or its report.json. No inference runs.
     """
     from pocketforge.commands.size import app_for, write_build_files
     from pocketforge.measure.app_size import carried_for
