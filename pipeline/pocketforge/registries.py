@@ -120,6 +120,8 @@ class FileFormat:
             nothing of their own: then the ending says it.
         traffic: Module that tells what each operator moves (runtimes/traffic.py has its contract); empty: nothing does,
             and estimates do without.
+        operators: Module that tells which kernels a build of the runtime needs for such a file (runtimes/operators.py
+            has its contract); empty: nothing does, and `size` says so.
     """
 
     suffix: str
@@ -129,6 +131,7 @@ class FileFormat:
     example: str = ""
     start: bytes = b""
     traffic: str = ""
+    operators: str = ""
 
     def __post_init__(self) -> None:
         if not _ENDING.match(self.suffix):
@@ -324,6 +327,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
                 identifier=b"ET",
                 example="ET12",
                 traffic="pocketforge.runtimes.traffic_executorch",
+                operators="pocketforge.runtimes.operators_executorch",
             ),
         ),
         export_libraries=("executorch", "torchao"),
@@ -354,6 +358,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
                 identifier=b"TFL3",
                 example="TFL3",
                 traffic="pocketforge.runtimes.traffic_tflite",
+                operators="pocketforge.runtimes.operators_tflite",
             ),
         ),
         export_libraries=("litert-torch", "ai-edge-litert", "torchao"),
@@ -398,6 +403,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
                 # A ModelProto is written field by field in order: ir_version first, so tag 0x08 and a small version.
                 start=rb"\x08[\x01-\x3f].",
                 traffic="pocketforge.runtimes.traffic_onnx",
+                operators="pocketforge.runtimes.operators_onnx",
             ),
             FileFormat(
                 ".ort",
@@ -405,6 +411,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
                 package="onnxruntime",
                 identifier=b"ORTM",
                 example="ORTM",
+                operators="pocketforge.runtimes.operators_onnx",
             ),
         ),
         export_libraries=("onnx", "onnxscript", "onnxruntime"),

@@ -40,6 +40,10 @@ COMMANDS = {
     "why": ("pocketforge.cli.why", "Find the stage and the layer where a target's numbers break."),
     "cache": ("pocketforge.cli.cache", "Show, verify and clear stored results."),
     "inspect": ("pocketforge.cli.inspect", "Show what is in an exported model file."),
+    "size": (
+        "pocketforge.cli.size",
+        "Show what an app must carry: model files, their kernels, the runtimes' libraries.",
+    ),
     "train": ("pocketforge.cli.train", "Train a recipe's model from scratch and write its weights."),
     "init": ("pocketforge.cli.init", "Write a commented recipe for a model, and check it."),
     "doctor": ("pocketforge.cli.doctor", "Say what is installed, what is missing, and how to get it."),

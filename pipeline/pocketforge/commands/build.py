@@ -23,6 +23,7 @@ from pocketforge.plan.steps import Facts, Plan, ReadFiles
 from pocketforge.recipe import Recipe
 from pocketforge.records import Reference, Report, WhyWrong
 from pocketforge.release.inputs import Inputs
+from pocketforge.results.app_size import check_app
 from pocketforge.results.output_folder import CHECKPOINT, REPORT, Draft, drafted, take
 from pocketforge.results.release import write_release
 from pocketforge.results.report import make_report, recipe_digest
@@ -83,6 +84,7 @@ def build(
     store = Store(cache)
     asked, with_phones = recipe, add_phones(recipe, phones)
     recipe, facts, left_out = _facts(with_phones, cache, refresh)
+    check_app(recipe)
     for text in left_out:
         emit(events.Warned(text))
     plan = make_plan(recipe, facts)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pocketforge.records import GateResult, Report, TargetRecord
 from pocketforge.release.markdown import plain, table
-from pocketforge.report.budget_words import budget_name, figure, limit
+from pocketforge.report.budget_words import budget_name, carried, figure, limit
 
 
 def write(report: Report) -> str:
@@ -23,7 +23,8 @@ def _lines(report: Report) -> Iterator[str]:
     if report.gates:
         yield ""
         yield from table(("verdict", "target", "metric", "limit", "found"), (_budget(gate) for gate in report.gates))
-    notes = [*_faults(report), *(f"warning: {warning}" for warning in report.warnings)]
+    apps = filter(None, map(carried, report.measurements))
+    notes = [*_faults(report), *apps, *(f"warning: {warning}" for warning in report.warnings)]
     if notes:
         yield ""
         yield from (f"- {plain(note)}" for note in notes)
