@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import releases
 
 from pocketforge.cli.main import main
 from pocketforge.commands.size import app_for, files_of, write_build_files
@@ -328,7 +329,7 @@ def test_a_release_is_all_of_its_files_and_each_is_the_one_that_was_built(tmp_pa
         files_of(tmp_path)
     sums = tmp_path / "SHA256SUMS"
     sums.write_text("")
-    with pytest.raises(RecipeError, match="names no files"):
+    with pytest.raises(RecipeError, match="it is empty"):
         files_of(tmp_path)
     (tmp_path / "a.onnx").write_bytes(b"a")
     sums.write_text(f"{hashlib.sha256(b'a').hexdigest()}  a.onnx\n")
@@ -339,6 +340,16 @@ def test_a_release_is_all_of_its_files_and_each_is_the_one_that_was_built(tmp_pa
     (tmp_path / "a.onnx").unlink()
     with pytest.raises(RecipeError, match=r"lacks a\.onnx"):
         files_of(tmp_path)
+    sums.write_text(f"{'0' * 64}  ../a.onnx\n")
+    with pytest.raises(RecipeError, match=r"line 1: name '\.\./a\.onnx' is no plain file name"):
+        files_of(tmp_path)
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_of_a_release_as_a_build_writes_it_the_model_files_are_meant(tmp_path: Path, *, passed: bool) -> None:
+    """Its sums name sidecars and documents too."""
+    folder = releases.write(tmp_path, passed=passed)
+    assert files_of(folder) == [folder / "net.onnx", folder / "net.ort"]
 
 
 def test_a_report_without_its_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

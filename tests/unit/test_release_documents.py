@@ -29,7 +29,7 @@ from pocketforge.recipe.release import version_order
 from pocketforge.recipe.shipped_names import DOCUMENTS, SUMS
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.release.manifest import goes_back
-from pocketforge.release.markdown import page
+from pocketforge.release.markdown import page, plain
 from pocketforge.release.verify import verify_release
 
 FULL = Release(
@@ -180,6 +180,13 @@ def test_hostile_names_are_text_in_the_model_card(tmp_path, text):
     card = (release / "model-card.md").read_text(encoding="utf-8")
     assert not [line for line in card.splitlines() if line.startswith(("<", "![", "[click"))]
     assert "\x1b" not in card and "\u202e" not in card
+
+
+@pytest.mark.parametrize(
+    "text", ["2024. A year", "1.", "    code", "   3. x", "> x", "***", "===", "- x", "# x", "a\\"]
+)
+def test_a_line_of_foreign_text_is_a_paragraph_of_it(text):
+    assert f"<body>\n<p>{html.escape(text.strip())}</p>\n</body>" in page("", plain(text))
 
 
 def test_html_in_markdown_is_text_whoever_wrote_it():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import random
 import zipfile
 from pathlib import Path
@@ -24,6 +25,7 @@ from pocketforge.release.apply import apply_patch
 from pocketforge.release.diff import Change, compare_releases
 from pocketforge.release.patch import compressed, dictionary, window_log, write_patch
 from pocketforge.release.sign import sign_release
+from pocketforge.release.verify import verify_release
 
 WEIGHTS = random.Random(0).randbytes(60_000)
 OLD = Net(Release("1.0.0"), WEIGHTS)
@@ -172,6 +174,33 @@ def test_without_the_library_it_is_said_what_to_install(shared, tmp_path, monkey
         apply_patch(shared[0], shared[2], tmp_path / "made")
 
 
+def test_nothing_is_written_into_a_release(shared, tmp_path):
+    """With a file more it would be none."""
+    old, new, patch, _ = shared
+    for inside in (old, new):
+        with pytest.raises(ReleaseError, match="would lie in the release"):
+            write_patch(old, new, inside / "p.patch")
+    with pytest.raises(ReleaseError, match="would lie in the release"):
+        apply_patch(old, patch, old / "made")
+    assert verify_release(old).passed and verify_release(new).passed
+
+
+def test_a_damaged_patch_is_said_to_be_one_whatever_zipfile_raises(shared, tmp_path):
+    """A name in it that is no text; an archive whose parts lie elsewhere than it says."""
+    content = shared[2].read_bytes()
+    wrong = tmp_path / "wrong"
+    at = content.index(b"PK\1\2")  # the central directory: its first name, said to be UTF-8
+    for place, byte in ((at + 9, 8), (at + 46, 0xFF)):
+        content = content[:place] + bytes([byte]) + content[place + 1 :]
+    wrong.write_bytes(content)
+    with pytest.raises(ReleaseError, match="is no patch, or not all of one"):
+        apply_patch(shared[0], wrong, tmp_path / "made")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match=f"cannot read {tmp_path / 'pipe'}: it is no regular file"):
+        apply_patch(shared[0], tmp_path / "pipe", tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
 def remade(patch: Path, out: Path, change: Any, how: int = zipfile.ZIP_STORED) -> Path:
     """A patch as somebody else would make it. change: of patch.json, and of the frames by name."""
     with zipfile.ZipFile(patch) as archive:
@@ -232,7 +261,10 @@ def lied(head: dict[str, Any], members: dict[str, bytes]) -> None:
         (other_path("../x"), "must not be applied: '../x' is no plain file name"),
         (other_path("/etc/x"), "is no plain file name"),
         (other_path("a\\b"), "is no plain file name"),
+        (other_path(""), "must not be applied: '' is no plain file name"),
+        (other_path("\udcff"), "is no plain file name"),
         (other_path("net.ort"), "a file is there twice"),
+        (lambda head, _: model_of(head).update(how="copy", old=""), "it is no regular file"),
         (lambda head, _: model_of(head).update(old="../old/net.onnx"), "is no plain file name"),
         (lambda head, _: model_of(head).update(old="none.onnx"), "none.onnx: it is not there"),
         (lambda head, _: model_of(head).update(member="none"), "does not make net.onnx: .*no item named 'none'"),

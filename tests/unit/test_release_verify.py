@@ -123,6 +123,14 @@ def test_links_are_never_followed(release, pair, tmp_path, where):
     assert ("link", name) in faults(release, pair.public)
 
 
+@pytest.mark.parametrize("name", ["net.onnx", MANIFEST, SUMS, SIGNATURE])
+def test_a_folder_in_a_file_s_place_is_a_fault_of_the_release(release, pair, name):
+    signed(release, pair)
+    (release / name).unlink()
+    (release / name).mkdir()
+    assert ("special", name) in faults(release, pair.public)
+
+
 @pytest.mark.parametrize("name", ["net.onnx", SUMS, SIGNATURE])
 def test_what_is_no_regular_file_is_not_waited_for(release, pair, monkeypatch, name):
     signed(release, pair)
@@ -375,6 +383,9 @@ def test_a_key_from_the_environment(release, pair, monkeypatch):
     monkeypatch.setenv("RELEASE_KEY", pair.pem)
     sign_release(release, *keys.signer_of_variable("RELEASE_KEY"))
     assert faults(release, pair.public) == set()
+    monkeypatch.setenv("RELEASE_KEY", "\udcff\udcfe")  # bytes that are no text
+    with pytest.raises(ReleaseError, match="variable RELEASE_KEY is no private key in PEM"):
+        keys.signer_of_variable("RELEASE_KEY")
 
 
 @pytest.fixture

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pocketforge.errors import ModelError, RecipeError
-from pocketforge.files import explain_os_error, hash_file, write_whole
+from pocketforge.files import explain_os_error, hash_file, read_whole, write_whole
 from pocketforge.recipe import suggest
 from pocketforge.recipe.app import App, AppLibrary, Compression
 from pocketforge.recipe.faults import WrongTable
 from pocketforge.recipe.runtime_libraries import Abi, library_named
 from pocketforge.recipe.shipped_names import SUMS
 from pocketforge.records import Report
-from pocketforge.registries import RUNTIMES
+from pocketforge.registries import RUNTIMES, file_formats
+from pocketforge.release.sums import read_sums
 from pocketforge.results.output_folder import FAILED, RELEASE
 from pocketforge.runtimes.operators import BuildFile
 
@@ -56,10 +57,16 @@ def files_of(path: Path) -> list[Path]:
     sums = path / SUMS
     if not sums.is_file():
         raise ModelError(f"{path}: wanted a release (a folder with {SUMS}), found a folder without", _AGAIN)
-    lines = [line.partition("  ") for line in sums.read_text("utf-8", errors="replace").splitlines()]
-    files = _checked({path / name: digest for digest, _, name in lines if name})
+    listed, faults = read_sums(read_whole(sums))
+    if faults:
+        raise RecipeError(f"{sums}: {faults[0]}", _AGAIN)
+    # It names sidecars and documents too, which are no files of a runtime.
+    endings = file_formats()
+    files = [
+        file for file in _checked({path / name: digest for name, digest in listed.items()}) if file.suffix in endings
+    ]
     if not files:
-        raise RecipeError(f"{sums} names no files", _AGAIN)
+        raise RecipeError(f"{sums} names no model files ({', '.join(endings)})", _AGAIN)
     return files
 
 

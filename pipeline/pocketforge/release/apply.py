@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
 import shutil
+import struct
 import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from pocketforge.errors import ReleaseError
+from pocketforge.errors import ReleaseError, StoreError
 from pocketforge.files import explain_os_error, refuse_special, sync_tree
 from pocketforge.outcomes import files
 from pocketforge.recipe.shipped_names import SIGNATURE, SUMS
@@ -24,6 +26,7 @@ from pocketforge.release.patch import (
     PatchHead,
     check_order,
     dictionary,
+    refuse_within,
     window_log,
     zstandard,
 )
@@ -33,6 +36,8 @@ from pocketforge.release.verify import Verified, verify_release, whole_release
 
 _MOST_HEAD_BYTES, _MOST_FILES = 2**22, 4096
 _CHUNK_BYTES = 2**20
+# What zipfile raises for bytes that are no ZIP, for a name in one that is no text, and for what it cannot read.
+_NO_ZIP = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error, ValueError)
 
 
 def apply_patch(
@@ -45,6 +50,7 @@ def apply_patch(
     zstandard()
     if os.path.lexists(out):
         raise ReleaseError(f"{out} is there already", "give a new folder with --out")
+    refuse_within(out, old)
     before = whole_release(old)
     draft = out.with_name(f".{uuid.uuid4().hex}.part")
     try:
@@ -84,14 +90,22 @@ def _checked(draft: Path, head: PatchHead, patch: Path, public: Path | None) -> 
 def _opened(patch: Path) -> Iterator[zipfile.ZipFile]:
     try:
         refuse_special(patch)
-        with zipfile.ZipFile(patch) as archive:
-            yield archive
-    except FileNotFoundError as error:
-        if error.filename not in (None, str(patch)):
-            raise
+        archive = zipfile.ZipFile(patch)
+    except FileNotFoundError:
         raise ReleaseError(f"there is no file {patch}") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except OSError as error:
+        raise StoreError(f"cannot read {patch}: {error.strerror or error}") from None
+    except _NO_ZIP as error:
         raise ReleaseError(f"{patch} is no patch, or not all of one: {error}") from None
+    with archive:
+        try:
+            yield archive
+        except _NO_ZIP as error:
+            raise ReleaseError(f"{patch} is no patch, or not all of one: {error}") from None
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise ReleaseError(f"{patch} is no patch: a part of it lies nowhere") from None
 
 
 def _head(archive: zipfile.ZipFile, patch: Path) -> PatchHead:

@@ -65,10 +65,10 @@ def signer_of_file(path: Path) -> tuple[Signer, Ed25519PublicKey]:
 
 def signer_of_variable(name: str) -> tuple[Signer, Ed25519PublicKey]:
     """The key is the environment variable's value, in PEM. Raises ReleaseError, ToolMissing."""
-    content = os.environ.get(name, "")
+    content = os.fsencode(os.environ.get(name, ""))
     if not content:
         raise ReleaseError(f"the environment has no variable {name}, or it is empty", "it holds a private key in PEM")
-    return _signer(content.encode(), f"variable {name}")
+    return _signer(content, f"variable {name}")
 
 
 def signer_of_command(command: str) -> Signer:

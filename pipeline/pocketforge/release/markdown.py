@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pocketforge.streams import printable
 
 # What Markdown or the HTML in it would take for its own.
-_MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~&=-]|(?<=^\d)\.(?= )|(?<=^\d\d)\.(?= ))")
+_MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~&=-])")
+_NUMBERED = re.compile(r"^(\d+)\.(?= |$)")
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}"
     "h1,h2{line-height:1.2}h2{border-bottom:1px solid #ddd;margin-top:2rem}table{border-collapse:collapse;"
@@ -20,7 +21,8 @@ _STYLE = (
 
 def plain(text: str) -> str:
     """One line, in which nothing is markup: names come out of files."""
-    return _MARKS.sub(r"\\\1", printable(text))
+    # Four spaces at the beginning of a line would be a listing of code.
+    return _NUMBERED.sub(r"\1\\.", _MARKS.sub(r"\\\1", printable(text).lstrip(" ")))
 
 
 def prose(text: str) -> str:

@@ -93,6 +93,8 @@ def write_patch(old: Path, new: Path, patch: Path, *, allow_older: bool = False)
     ToolMissing.
     """
     zstandard()
+    for folder in (old, new):
+        refuse_within(patch, folder)
     before, after = whole_release(old), whole_release(new)
     if before.sums_sha256 == after.sums_sha256 and _signature(old) == _signature(new):
         raise ReleaseError(f"{old} and {new} are the same release: there is nothing to patch")
@@ -142,6 +144,12 @@ class _Maker:
         if len(against) < len(alone):
             return PatchedFile(name, sha256, size, "patch", name, member)
         return PatchedFile(name, sha256, size, "new", "", member)
+
+
+def refuse_within(path: Path, folder: Path) -> None:
+    """Raises ReleaseError for a place in a release's folder: with one thing more in it, it is no release any more."""
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise ReleaseError(f"{path} would lie in the release {folder}, which holds nothing else", "give another place")
 
 
 def check_order(before: str | None, after: str | None, new: Path | str) -> None:

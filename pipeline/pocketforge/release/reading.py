@@ -70,10 +70,11 @@ def _steady(path: Path) -> Iterator[BinaryIO]:
         if error.errno == errno.ENXIO:  # a socket
             raise UnfitFile("special", "it is no regular file") from None
         raise
+    before = os.fstat(descriptor)
+    if not stat.S_ISREG(before.st_mode):  # a folder too, which no file object can be made of
+        os.close(descriptor)
+        raise UnfitFile("special", "it is no regular file")
     with os.fdopen(descriptor, "rb") as file:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise UnfitFile("special", "it is no regular file")
         yield file
         # The name, too: who takes it away or gives it to another file changes this one's ctime.
         if _marks(os.fstat(descriptor)) != _marks(before):

@@ -9,8 +9,8 @@ from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, SIGNATURE, SUMS
 
 MOST_BYTES = 2**20
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
-# Of a name: what a path is made of, and what sha256sum itself would have to escape.
-_FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f]")
+# Of a name: what a path is made of, what sha256sum itself would have to escape, and what is no text: JSON may say it.
+_FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def write_sums(hashes: Mapping[str, str]) -> bytes:
@@ -45,7 +45,7 @@ def read_sums(content: bytes) -> tuple[dict[str, str], list[str]]:
 
 def name_fault(name: str) -> str:
     """Why this cannot be the name of a release's file; empty where it can. Whatever reads it joins it to a folder."""
-    if name in (".", "..") or _FORBIDDEN.search(name):
+    if name in ("", ".", "..") or _FORBIDDEN.search(name):
         return "is no plain file name: a release is one folder, without links out of it"
     if name in (SUMS, SIGNATURE):
         return "cannot be listed in the file itself"
