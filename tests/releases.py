@@ -59,6 +59,10 @@ class Net:
     host: str = "box-a x86_64"
     versions: dict[str, str] = field(default_factory=lambda: {"torch": "2.13.0+cpu", "onnxruntime": "1.32.0"})
     made_of: Inputs = MADE_OF
+    folder: str = ""
+    definition: str = "m.py"
+    source: str = "digits"
+    notes: tuple[str, ...] = ()
 
 
 def write(out: Path, net: Net | None = None, *, passed: bool = True) -> Path:
@@ -79,8 +83,8 @@ def write(out: Path, net: Net | None = None, *, passed: bool = True) -> Path:
     files.write(source, _sampled(net))
     target = Target(name=net.name, runtime=net.runtime)
     recipe = Recipe(
-        name="pets", model=Model("m.py"), data=Data(source="digits"), targets=(target,), task=net.task,  # type: ignore[arg-type]
-        release=net.about,
+        name="pets", model=Model(net.definition), data=Data(source=net.source), targets=(target,), task=net.task,  # type: ignore[arg-type]
+        release=net.about, folder=net.folder,
     )  # fmt: skip
     plan = Plan((), "data", "reference", (Lane(target, "", "export", "verify", {}, "data", "reference"),))
     entry = Entry("k", source, {}, 0, 0.0, {})
@@ -93,8 +97,9 @@ def write(out: Path, net: Net | None = None, *, passed: bool = True) -> Path:
 
 def _sampled(net: Net) -> Sampled:
     return Sampled(
-        "digits", "classification", net.labels, Counts(30, 5, 15, 10, 0, 0), {"eval": HASH},
-        (SampleTensor((3,), "uint8"),), SampleTensor((), "int64"), Preprocessing("HWC", "NCHW", net.steps), None, (),
+        net.source, "classification", net.labels, Counts(30, 5, 15, 10, 0, 0), {"eval": HASH},
+        (SampleTensor((3,), "uint8"),), SampleTensor((), "int64"), Preprocessing("HWC", "NCHW", net.steps), None,
+        net.notes,
     )  # fmt: skip
 
 

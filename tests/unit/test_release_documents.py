@@ -73,6 +73,24 @@ def test_another_machine_s_times_and_name_are_in_sidecars_and_sums_alone(tmp_pat
         assert b"box-" not in content and str(tmp_path).encode() not in content
 
 
+@pytest.mark.parametrize("outside", [False, True])
+def test_no_place_of_this_machine_is_in_any_document(tmp_path, outside):
+    """Sources name their folder in notes, absolute; a recipe may name its files so."""
+
+    def built(home: str) -> dict[str, bytes]:
+        data = f"{home}/elsewhere" if outside else f"{home}/recipe/data"
+        named = {"definition": f"{data}/m.py", "source": f"voc:{data}/pets"} if outside else {"source": "voc:data/pets"}
+        notes = (f"{data}/pets/ImageSets: val is what is judged",)
+        warnings = (f"{data}/pets has few birds", f"see {home}/recipe/notes.txt")
+        net = Net(FULL, folder=f"{home}/recipe", notes=notes, warnings=warnings, **named)
+        return contents(releases.write(tmp_path / home.strip("/"), net))
+
+    one, other = built("/home/ada"), built("/Users/bob")
+    assert one == other
+    assert not [name for name, content in one.items() if b"/home/" in content or b"ada/" in content]
+    assert b"pets/ImageSets: val is what is judged" in one["model-card.md"]
+
+
 def test_the_bill_of_materials_is_valid_by_the_official_schema(tmp_path):
     bom = (releases.write(tmp_path, Net(FULL, warnings=("slow",))) / "bom.cdx.json").read_text(encoding="utf-8")
     check = JsonStrictValidator(SchemaVersion.V1_6).validate_str

@@ -97,16 +97,17 @@ def _licensed(text: str) -> dict[str, object]:
 def _card(contents: Contents, target: ShippedTarget) -> dict[str, object]:
     about = contents.recipe.release
     limits = [about.limitations] if about.limitations else []
+    warnings = list(map(contents.told, target.record.warnings))
     considerations = {
         **({"useCases": [about.intended_use]} if about.intended_use else {}),
-        **({"technicalLimitations": [*limits, *target.record.warnings]} if limits or target.record.warnings else {}),
+        **({"technicalLimitations": [*limits, *warnings]} if limits or warnings else {}),
     }
     samples = f"eval, {target.eval_samples} samples"
     return {
         "modelParameters": {
             "approach": {"type": "supervised"},
             "task": _task(contents),
-            "modelArchitecture": contents.recipe.model.definition,
+            "modelArchitecture": contents.told(contents.recipe.model.definition),
             "datasets": [{"ref": _DATA}],
             "inputs": [{"format": _tensor(each)} for each in target.exported.inputs],
             "outputs": [{"format": _tensor(each)} for each in target.exported.outputs],
@@ -140,7 +141,8 @@ def settings_of_all(contents: Contents) -> Iterator[tuple[str, str]]:
     recipe = contents.recipe
     yield "seed", str(recipe.seed)
     if recipe.compress:
-        yield "compress", json.dumps([_said(dataclasses.asdict(each)) for each in recipe.compress], sort_keys=True)
+        tables = json.dumps([_said(dataclasses.asdict(each)) for each in recipe.compress], sort_keys=True)
+        yield "compress", contents.told(tables)
     counts = contents.targets[0].sampled.counts
     for split, count in (("calibration", counts.calibration), ("train", counts.train), ("eval", counts.eval)):
         yield f"samples.{split}", str(count)
@@ -156,7 +158,7 @@ def settings_of(contents: Contents, target: ShippedTarget) -> Iterator[tuple[str
     used = {key: quantize[key] for key in asked.quantize.info.keys}
     yield "runtime", target.record.runtime
     yield "scheme", target.record.scheme
-    yield "quantize", json.dumps(_said(used), sort_keys=True)
+    yield "quantize", contents.told(json.dumps(_said(used), sort_keys=True))
 
 
 def _said(table: dict[str, object]) -> dict[str, object]:
@@ -166,6 +168,7 @@ def _said(table: dict[str, object]) -> dict[str, object]:
 
 def _data(contents: Contents) -> dict[str, object]:
     sampled = contents.targets[0].sampled
+    source = contents.told(sampled.source)
     digest = next((role.sha256 for role in contents.inputs.roles if role.role == _DATA), "")
     properties = [
         *((f"samples.{name}", str(count)) for name, count in files.to_json(sampled.counts).items()),
@@ -175,9 +178,9 @@ def _data(contents: Contents) -> dict[str, object]:
     return {
         "type": "data",
         "bom-ref": _DATA,
-        "name": sampled.source,
+        "name": source,
         **_licensed(contents.recipe.release.data_license),
-        "data": [{"type": "dataset", "name": sampled.source}],
+        "data": [{"type": "dataset", "name": source}],
         "properties": [{"name": f"pocketforge:{name}", "value": value} for name, value in properties],
     }
 

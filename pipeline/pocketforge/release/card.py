@@ -102,17 +102,17 @@ def _preprocessing(contents: Contents) -> Iterator[str]:
         for number, step in enumerate(one["steps"], start=1):
             settings = {name: value for name, value in step.items() if name != "step"}
             words = ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items())
-            yield f"{number}. {plain(str(step['step']))}{f' ({plain(words)})' if words else ''}"
+            yield f"{number}. {plain(str(step['step']))}{f' ({plain(contents.told(words))})' if words else ''}"
         yield ""
 
 
 def _data(contents: Contents) -> Iterator[str]:
     sampled = contents.targets[0].sampled
-    yield from (f"Source: {plain(sampled.source)}", "")
+    yield from (f"Source: {plain(contents.told(sampled.source))}", "")
     counts = files.to_json(sampled.counts)
     yield from table(("samples", "count"), ((name.replace("_", " "), f"{count:,}") for name, count in counts.items()))
     for note in (*contents.report.data, *sampled.notes):
-        yield from ("", plain(note))
+        yield from ("", plain(contents.told(note)))
 
 
 def _made(contents: Contents) -> Iterator[str]:
@@ -136,5 +136,5 @@ def _checks(contents: Contents) -> Iterator[str]:
         )
     for each in contents.targets:
         for warning in each.record.warnings:
-            yield from ("", f"Warning of {plain(each.record.name)}: {plain(warning)}")
+            yield from ("", f"Warning of {plain(each.record.name)}: {plain(contents.told(warning))}")
     yield from ("", f"Times are of the machine that measured them: the sidecars have them, {SUMS} covers all.")

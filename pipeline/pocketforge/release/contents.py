@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.export import Exported
@@ -69,6 +70,20 @@ class Contents:
     def reference(self) -> Reference | None:
         """The PyTorch model's own facts."""
         return self.report.reference if isinstance(self.report.reference, Reference) else None
+
+    def told(self, text: str) -> str:
+        """Words of the build or of the recipe, without where the recipe and its files lie on this machine."""
+        source = self.recipe.data.source.partition(":")[2]
+        places = {
+            *map(str, self.recipe.named_files().values()),
+            *([str(self.recipe.resolve(source))] if source else []),
+        }
+        folder = self.recipe.folder
+        if folder.strip("/"):
+            text = text.replace(f"{folder}/", "")
+        for place in sorted(places, key=len, reverse=True):
+            text = text.replace(place, PurePath(place).name)
+        return text
 
     @property
     def toolchain(self) -> dict[str, str]:
