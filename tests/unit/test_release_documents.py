@@ -79,10 +79,10 @@ def test_no_place_of_this_machine_is_in_any_document(tmp_path, outside):
 
     def built(home: str) -> dict[str, bytes]:
         data = f"{home}/elsewhere" if outside else f"{home}/recipe/data"
-        named = {"definition": f"{data}/m.py", "source": f"voc:{data}/pets"} if outside else {"source": "voc:data/pets"}
+        definition, source = (f"{data}/m.py", f"voc:{data}/pets") if outside else ("m.py", "voc:data/pets")
         notes = (f"{data}/pets/ImageSets: val is what is judged",)
         warnings = (f"{data}/pets has few birds", f"see {home}/recipe/notes.txt")
-        net = Net(FULL, folder=f"{home}/recipe", notes=notes, warnings=warnings, **named)
+        net = Net(FULL, folder=f"{home}/recipe", notes=notes, warnings=warnings, definition=definition, source=source)
         return contents(releases.write(tmp_path / home.strip("/"), net))
 
     one, other = built("/home/ada"), built("/Users/bob")
