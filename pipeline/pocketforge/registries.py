@@ -14,6 +14,7 @@ from typing import Literal
 
 from pocketforge.errors import PluginFailed
 from pocketforge.plugins import Registry
+from pocketforge.version import install
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +298,7 @@ class RuntimeInfo:
     @property
     def install(self) -> str:
         """What to type where its toolchain is missing."""
-        return f"pip install 'pocketforge[{self.extra}]'" if self.extra else f"pip install {' '.join(self._packages)}"
+        return install(self.extra) if self.extra else f"pip install {' '.join(self._packages)}"
 
     @property
     def _packages(self) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ def test_a_size_says_its_compression_and_a_missing_package_its_name(monkeypatch:
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(ToolMissing, match=f"{name} sizes need the package {module}") as missing:
             packing.packed_bytes(data, name)
-        assert "pocketforge[size]" in missing.value.hint
+        assert "brotli>=1.1" in missing.value.hint
         assert packing.packed_if_installed(data, name) is None
 
 

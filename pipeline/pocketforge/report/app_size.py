@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pocketforge.report.tables import Screen, console, table, words
 from pocketforge.results.packing import LEVELS
+from pocketforge.version import install
 
 if TYPE_CHECKING:
     from pocketforge.measure.app_size import Carried, CarriedFile
@@ -52,7 +53,7 @@ def _show_files(screen: Screen, carried: Carried) -> None:
         rows.add_row("all together", *empty, _size(carried.app_download_bytes), _size(carried.app_installed_bytes))
     screen.print(rows)
     if any(None in file.packed_bytes.values() for file in carried.files):
-        screen.print("zstd and brotli: pip install 'pocketforge[size]'")
+        screen.print(f"zstd and brotli: {install('size')}")
 
 
 def _show_libraries(screen: Screen, carried: Carried) -> None:

@@ -12,10 +12,10 @@ from typing import Final
 
 from pocketforge.errors import ToolMissing
 from pocketforge.recipe.app import Compression
+from pocketforge.version import install
 
 # Compression → the level, as each program's own option writes it.
 LEVELS: Final[Mapping[Compression, str]] = {"gzip": "gzip -9", "zstd": "zstd -19", "brotli": "brotli -q 9"}
-_INSTALL = "pip install 'pocketforge[size]'"
 
 
 def _gzip(data: bytes) -> int:
@@ -26,7 +26,7 @@ def _zstd(data: bytes) -> int:
     try:
         import zstandard
     except ImportError as error:
-        raise ToolMissing(f"zstd sizes need the package zstandard: {error}", _INSTALL) from error
+        raise ToolMissing(f"zstd sizes need the package zstandard: {error}", install("size")) from error
     return len(zstandard.ZstdCompressor(level=19).compress(data))
 
 
@@ -34,7 +34,7 @@ def _brotli(data: bytes) -> int:
     try:
         import brotli
     except ImportError as error:
-        raise ToolMissing(f"brotli sizes need the package brotli: {error}", _INSTALL) from error
+        raise ToolMissing(f"brotli sizes need the package brotli: {error}", install("size")) from error
     return len(brotli.compress(data, quality=9))
 
 
