@@ -81,7 +81,7 @@ def test_no_place_of_this_machine_is_in_any_document(tmp_path, outside):
         data = f"{home}/elsewhere" if outside else f"{home}/recipe/data"
         definition, source = (f"{data}/m.py", f"voc:{data}/pets") if outside else ("m.py", "voc:data/pets")
         notes = (f"{data}/pets/ImageSets: val is what is judged",)
-        warnings = (f"{data}/pets has few birds", f"see {home}/recipe/notes.txt")
+        warnings = (f"{data}/pets has few birds", f"see {home}/recipe/notes.txt", f"{home}/recipe is old")
         net = Net(FULL, folder=f"{home}/recipe", notes=notes, warnings=warnings, definition=definition, source=source)
         return contents(releases.write(tmp_path / home.strip("/"), net))
 

@@ -74,15 +74,15 @@ class Contents:
     def told(self, text: str) -> str:
         """Words of the build or of the recipe, without where the recipe and its files lie on this machine."""
         source = self.recipe.data.source.partition(":")[2]
-        places = {
-            *map(str, self.recipe.named_files().values()),
-            *([str(self.recipe.resolve(source))] if source else []),
+        named = {*self.recipe.named_files().values(), *([self.recipe.resolve(source)] if source else [])}
+        folder = PurePath(self.recipe.folder or "/")
+        names = {
+            str(path): path.name for path in named if path.name and not (folder.name and path.is_relative_to(folder))
         }
-        folder = self.recipe.folder
-        if folder.strip("/"):
-            text = text.replace(f"{folder}/", "")
-        for place in sorted(places, key=len, reverse=True):
-            text = text.replace(place, PurePath(place).name)
+        if folder.name:
+            names |= {f"{folder}/": "", str(folder): folder.name}
+        for place in sorted(names, key=lambda place: (-len(place), place)):
+            text = text.replace(place, names[place])
         return text
 
     @property
