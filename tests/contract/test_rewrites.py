@@ -285,6 +285,18 @@ def test_a_rewrite_for_the_quantizer_that_changes_the_function_is_a_fault(monkey
         pt2e.quantize_graph(program, [images()], Quantize("static_int8", calibration="minmax"))
 
 
+@pytest.mark.parametrize("forward", [lambda m, x: m.conv(x).relu(), lambda m, x: m.conv(x.relu())])
+def test_an_input_that_int8_layers_alone_read_has_no_products_before_it(forward: Any) -> None:
+    """What torch.export puts in to check inputs was taken for a float reader: two float products in every file."""
+    example = (torch.from_numpy(images()[:1]),)
+    program = torch.export.export(Net(forward, conv=conv()).eval(), example)
+    _, unfolded = pt2e.quantize_graph(program, [images()], Quantize("static_int8", calibration="minmax"))
+    program = torch.export.export(unfolded, example)
+    for reader in (passes.TFLITE, passes.TFLITE_FLOAT_INPUTS):
+        program = passes.rewritten(program, reader)
+    assert "mul" not in {op_name(node) for node in program.graph.nodes}
+
+
 def images(dtype: Any = np.float32) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(SAMPLES, 3, 8, 8)).astype(dtype)
 
