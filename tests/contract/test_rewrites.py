@@ -526,11 +526,11 @@ def test_executorch_keeps_softmax_to_its_axis_each_call_to_its_bias_and_each_nor
 
 
 def test_executorch_s_norms_and_variances_add_up_in_float_in_a_half_precision_file(files):
-    """Its kernels add up in half: of 768 values -0.3 dB and 40 dB without the casts."""
+    """Its kernels add up in half: of 768 values -0.3 dB and 40 dB without the casts, 28 of a running sum of 3,072."""
 
     def forward(m, x):
         y = m.fc(x.flatten(1))
-        return m.norm(y), torch.stack([y, 2 * y, 4 * y], 1).var(-1)
+        return m.norm(y), torch.stack([y, 2 * y, 4 * y], 1).var(-1), (y * y).repeat(1, 4).cumsum(1)
 
     torch.manual_seed(0)
     net = Net(forward, fc=nn.Linear(192, 768), norm=nn.LayerNorm(768))
