@@ -23,7 +23,7 @@ from pocketforge.outcomes.reference import StepSequence
 from pocketforge.quantization.clamps import LARGE
 from pocketforge.quantization.operations import CONCAT, Operation, is_layer, operations_of, parts_of
 from pocketforge.quantization.weighted import owner
-from pocketforge.rewrites.graph import op_name
+from pocketforge.rewrites.graph import is_guard, op_name
 
 # Of the 256 levels that all parts share: with fewer over its own range, a part is kept apart. 32 are 5 bits, some 30 dB
 # for values spread evenly; 3 bits less than it would have by itself.
@@ -97,7 +97,7 @@ class _Parts:
         graph.output(tuple(copies[node] for node in self.nodes))
         self.module = GraphModule(module, graph)
         for node in list(graph.nodes):  # what insists on sizes, which is as it was
-            if node.op == "call_module" and str(node.target).startswith("_guards"):
+            if is_guard(node):
                 graph.erase_node(node)
         graph.eliminate_dead_code()
         self.module.recompile()

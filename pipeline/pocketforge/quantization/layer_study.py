@@ -23,7 +23,7 @@ from pocketforge.outcomes.reference import Reference
 from pocketforge.quantization.pt2e import calibrate, convert, layer_schemes, prepare, quantize_graph
 from pocketforge.quantization.weighted import WEIGHTED, count_weights, layers_of, op_name, owner
 from pocketforge.recipe.quantize import Quantize
-from pocketforge.rewrites.graph import first_input
+from pocketforge.rewrites.graph import first_input, is_guard
 from pocketforge.specs.sampling import Sampling
 
 VERSION = 1
@@ -132,7 +132,7 @@ class _Switched(torch.fx.Interpreter):
         """A node that is off gives its input back."""
         if n in self.off:
             return self.env[first_input(n)]
-        if n.op == "call_module" and str(n.target).startswith("_guards"):
+        if is_guard(n):
             return None
         return super().run_node(n)
 

@@ -28,7 +28,7 @@ from pocketforge.quantization.observers import name_observers
 from pocketforge.quantization.operations import mark_float, overridden
 from pocketforge.quantization.weighted import WEIGHTED, count_weights, layers_of, matching, op_name, owner
 from pocketforge.recipe.quantize import Quantize
-from pocketforge.rewrites.passes import QUANTIZER, rewrite
+from pocketforge.rewrites.passes import QUANTIZER, check_same, rewrite
 
 Graphs = tuple[torch.fx.GraphModule, torch.fx.GraphModule]
 DYNAMIC_OPS = ("linear", "addmm")
@@ -142,7 +142,10 @@ def quantize_graph(
     Returns (folded, unfolded): int8 weights stored, for ExecuTorch and ONNX; float weights behind their quantize
     ops, for TFLite's converter. Both compute the same. Raises ModelError as `layer_schemes` and the observers do.
     """
-    schemes = layer_schemes(rewritten_for_quantizer(program).graph, quantize) if schemes is None else schemes
+    rewritten = rewritten_for_quantizer(program)
+    # What comes out is compared with PyTorch as int8 is, by whose measure a wrong graph can pass.
+    check_same(program.module(), rewritten, tuple(program.example_inputs[0]))
+    schemes = layer_schemes(rewritten.graph, quantize) if schemes is None else schemes
     # Weights are observed when the graph runs: once is enough where no activation is.
     if "static_int8" not in schemes.values():
         samples = [array[:1] for array in samples]

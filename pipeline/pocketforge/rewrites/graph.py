@@ -32,6 +32,11 @@ def op_name(node: object) -> str:
     return str(getattr(node.target, "__name__", node.target)).removeprefix("aten.").split(".")[0]
 
 
+def is_guard(node: Node) -> bool:
+    """Whether a node is torch.export's check of inputs: it reads each, and nothing of it is computed."""
+    return node.op == "call_module" and str(node.target).startswith("_guards")
+
+
 def overload(node: Node) -> str:
     """`padding` of a node that calls aten.conv1d.padding."""
     return getattr(node.target, "__name__", "").partition(".")[2] if node.op == "call_function" else ""

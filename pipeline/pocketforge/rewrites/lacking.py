@@ -18,6 +18,7 @@ from pocketforge.rewrites.graph import (
     shape_of,
     up_to,
 )
+from pocketforge.rewrites.memory import Writes
 
 aten = torch.ops.aten
 _MAX_POOLS = {1: aten.max_pool1d.default, 2: aten.max_pool2d.default}
@@ -199,11 +200,15 @@ def plain_repeats(editor: Editor) -> None:
 
 
 def unfolds_as_look_ups(editor: Editor) -> None:
-    """Windows along an axis (`x.unfold(2, 4, 2)`) as one look-up: litert-torch pads in more axes than TFLite has."""
+    """Windows along an axis (`x.unfold(2, 4, 2)`) as one look-up: litert-torch pads in more axes than TFLite has.
+
+    Not of windows that are written into, or whose origin is: they are a view of it, and a look-up is a copy.
+    """
+    writes = Writes(editor.nodes())
     for node in editor.nodes():
         source = node.args[0] if op_name(node) == "unfold" else None
         before = shape_of(source)
-        if not isinstance(source, Node) or not before or has_open_sizes(source):
+        if not isinstance(source, Node) or not before or has_open_sizes(source) or writes.meet(node, after=node):
             continue
         axis, size, step = (int(each) for each in full_arguments(node)[1:])  # type: ignore[arg-type]
         axis %= len(before)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch.fx import Node
 
-from pocketforge.rewrites.graph import Editor, full_arguments, is_constant, op_name
+from pocketforge.rewrites.graph import Editor, full_arguments, op_name
+from pocketforge.rewrites.memory import Writes
 
 _COPIES = ("clone", "alias", "lift_fresh_copy")
-_VIEWS = ("view", "reshape", "slice", "select", "permute", "transpose", "expand", "squeeze", "unsqueeze", "detach")
 
 
 def without_copies(editor: Editor) -> None:
@@ -16,14 +16,14 @@ def without_copies(editor: Editor) -> None:
     twice and fail; and a copy of an int8 map that is read in two ways has its axes in another order than the runtime is
     told, so that the file is dead.
 
-    A copy that something is written into, or whose origin is, stays; so does one that brings a tensor into one piece
-    for a layer, as views ask for that.
+    A copy that something is written into later, or whose origin is, stays; so does one that brings a tensor into one
+    piece for a layer, as views ask for that.
     """
     output = next(node for node in editor.nodes() if node.op == "output")
-    written = {_storage(node.args[0]) for node in editor.nodes() if _in_place(node)}
+    writes = Writes(editor.nodes())
     for copy in editor.nodes():
-        source = copy.args[0] if _changes_nothing(copy) else None
-        if not isinstance(source, Node) or written & {_storage(copy), _storage(source)} or not _alike(copy, source):
+        source = _origin(copy, writes)
+        if source is None or not _alike(copy, source):
             continue
         for user in [user for user in copy.users if user is not output]:
             user.replace_input_with(copy, source)
@@ -32,11 +32,17 @@ def without_copies(editor: Editor) -> None:
             editor.module.graph.erase_node(copy)
     for given in list(dict.fromkeys(output.all_input_nodes)):
         source = given
-        while _changes_nothing(source) and isinstance(source.args[0], Node):
-            source = source.args[0]
-        if source is not given and source.op == "call_function" and not written & {_storage(given), _storage(source)}:
+        while (origin := _origin(source, writes)) is not None:
+            source = origin
+        if source is not given and source.op == "call_function":
             output.replace_input_with(given, source)
             editor.changes += 1
+
+
+def _origin(copy: Node, writes: Writes) -> Node | None:
+    """What a copy is the same as up to the end; None of what is no copy, or would be another value then."""
+    source = copy.args[0] if _changes_nothing(copy) else None
+    return source if isinstance(source, Node) and not writes.meet(copy, source, after=copy) else None
 
 
 def _alike(copy: Node, source: Node) -> bool:
@@ -49,14 +55,3 @@ def _changes_nothing(node: Node) -> bool:
     if op_name(node) == "dropout":
         return not full_arguments(node)[2]
     return op_name(node) in _COPIES
-
-
-def _in_place(node: Node) -> bool:
-    return op_name(node).endswith("_") and node.op == "call_function"
-
-
-def _storage(node: object) -> object:
-    """The value whose memory a node gives: behind views the one that they look at."""
-    while isinstance(node, Node) and op_name(node).rstrip("_") in _VIEWS and not is_constant(node):
-        node = node.args[0]
-    return node

@@ -10,6 +10,7 @@ import torch
 from torch.fx import Node
 
 from pocketforge.rewrites.graph import Editor, full_arguments, has_open_sizes, op_name, overload, shape_of
+from pocketforge.rewrites.memory import is_new, memories
 
 aten = torch.ops.aten
 # Beside copy_; each without its `_` gives what is written, of what was there.
@@ -22,12 +23,13 @@ def as_new_tensors(editor: Editor) -> None:
     for node in editor.nodes():
         views = _views(node) if op_name(node) in ("copy_", *_COMPUTED) else []
         whole = views[-1].args[0] if views else None
-        if not isinstance(whole, Node) or not _is_new(whole) or has_open_sizes(node):
+        if not isinstance(whole, Node) or not is_new(whole) or has_open_sizes(node):
             continue
         if any(user not in (node, *views) for view in views for user in view.users):
             continue
         order = {each: place for place, each in enumerate(editor.nodes())}
-        others = [each for each in whole.users if each not in views and not _is_new(each) and order[each] < order[node]]
+        before = (each for each in order if order[each] < order[node] and each not in (whole, *views))
+        others = [each for each in before if whole in memories(each)]  # views of it, and views of these
         if any(order[user] > order[node] for each in others for user in each.users):
             continue
         value = part = _written(editor, node)
@@ -38,12 +40,6 @@ def as_new_tensors(editor: Editor) -> None:
             if order.get(user, -1) > order[node]:
                 user.replace_input_with(whole, value)
         editor.module.graph.erase_node(node)
-
-
-def _is_new(node: Node) -> bool:
-    """Whether an op makes a tensor of its own, no view of another and not another itself."""
-    returns = getattr(getattr(node.target, "_schema", None), "returns", ())
-    return bool(returns) and all(each.alias_info is None for each in returns)
 
 
 def _views(write: Node) -> list[Node]:
