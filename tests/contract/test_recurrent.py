@@ -99,7 +99,7 @@ def sqnr_db(reference: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> flo
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple | list) else (value,)
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
 NETS = {
