@@ -104,27 +104,41 @@ def run_lanes(graph: RandomGraph, folder: Path, lanes: Callable[[str], bool] = l
 def run_together(
     graphs: Sequence[RandomGraph], folder: Path, lanes: Callable[[str], bool] = lambda _: True
 ) -> Iterator[LaneResult]:
-    """`run_lanes` for each of several networks, side by side in one file where that is right, else alone.
+    """`run_lanes` for each of several networks, side by side in one file where that is right; where it is not, in
+    halves, down to the one that is not.
 
     What is right together has the worst network's dB and steps. Dynamic schemes refuse a network without linear layers,
     so that such stay out of a grove's dynamic lanes. folder: an empty one, or what an earlier call left.
     """
     linear = [graph for graph in graphs if any(isinstance(m, torch.nn.Linear) for m in graph.module.modules())]
-    for name, members, mine in (
-        ("grove", graphs, lambda lane: "dynamic" not in lane),
-        ("grove_dynamic", linear, lambda lane: "dynamic" in lane),
-    ):
-        alone = [graph for graph in graphs if graph not in members]
-        wanted = [lane for lane in LANES if lanes(lane) and mine(lane)]
-        (folder / name).mkdir(exist_ok=True)
-        together = run_lanes(grove(members), folder / name, wanted.__contains__) if len(members) > 1 else iter(())
-        for lane in wanted:
-            result = next(together, None)
-            if result is not None and result.status == "ok":
-                yield from (dataclasses.replace(result, seed=graph.seed) for graph in members)
-            for graph in alone if result is not None and result.status == "ok" else graphs:
-                (folder / str(graph.seed)).mkdir(exist_ok=True)
-                yield from run_lanes(graph, folder / str(graph.seed), [lane].__contains__)
+    others = [graph for graph in graphs if graph not in linear]
+    for lane in filter(lanes, LANES):
+        if "dynamic" not in lane:
+            yield from _in_groves(graphs, lane, folder)
+            continue
+        yield from _in_groves(linear, lane, folder)
+        for graph in others:
+            yield from _in_groves([graph], lane, folder)
+
+
+def _in_groves(graphs: Sequence[RandomGraph], lane: str, folder: Path) -> Iterator[LaneResult]:
+    """A lane of all of them together, or of each half, and so on down to the network that is not right. What a stage
+    made of the same networks for another lane is taken from its folder.
+    """
+    if len(graphs) < 2:
+        for graph in graphs:
+            (folder / str(graph.seed)).mkdir(exist_ok=True)
+            yield from run_lanes(graph, folder / str(graph.seed), [lane].__contains__)
+        return
+    together = folder / f"grove_{'_'.join(str(graph.seed) for graph in graphs)}"
+    together.mkdir(exist_ok=True)
+    (result,) = run_lanes(grove(graphs), together, [lane].__contains__)
+    if result.status == "ok":
+        yield from (dataclasses.replace(result, seed=graph.seed) for graph in graphs)
+        return
+    half = len(graphs) // 2
+    yield from _in_groves(graphs[:half], lane, folder)
+    yield from _in_groves(graphs[half:], lane, folder)
 
 
 def failed_checks(graph: RandomGraph, lane: str, folder: Path, name: str = "file") -> dict[str, FileCheck]:

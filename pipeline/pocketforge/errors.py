@@ -4,6 +4,7 @@ PocketforgeError                 exit 3   base; never raised itself
 ├── RecipeError                  exit 2   the recipe (or another file the user wrote) is wrong
 ├── ModelError                   exit 2   the model's code, weights or data do not fit together
 │   └── ChangedInput             exit 2   a file changed while the build read it (nothing of it is stored)
+├── ReleaseError                 exit 2   a release, a key or a patch that a command was given cannot be used
 ├── StoreError                   exit 3   the cache or output folder cannot be read or written
 │   └── DamagedEntry             exit 3   a stored file is not what was stored (builds make it again)
 ├── PluginFailed                 exit 3   an installed plug-in cannot be used (which package's)
@@ -85,6 +86,13 @@ class ChangedInput(ModelError):
     def __init__(self, path: object, what: str, hint: str = "") -> None:
         super().__init__(f"{path} {what}", hint or "nothing that was made of it is stored; run again")
         self.path = str(path)
+
+
+class ReleaseError(PocketforgeError):
+    """A release, a key or a patch is not what a command needs. `verify-release` finds faults; what builds on a release
+    refuses one that has any."""
+
+    exit_code = EXIT_USAGE
 
 
 class StoreError(PocketforgeError):

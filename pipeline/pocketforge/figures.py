@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pocketforge.errors import ToolMissing
 from pocketforge.files import explain_os_error
+from pocketforge.version import install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ToolMissing(f"pictures need matplotlib: {error}", "pip install 'pocketforge[compress]'") from error
+        raise ToolMissing(f"pictures need matplotlib: {error}", install("compress")) from error
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()

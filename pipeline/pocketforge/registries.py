@@ -14,6 +14,7 @@ from typing import Literal
 
 from pocketforge.errors import PluginFailed
 from pocketforge.plugins import Registry
+from pocketforge.version import install
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,11 @@ STAGES: dict[str, StageInfo] = {
         "pocketforge.stages.annotate", 3, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
     "layers": StageInfo(
-        "pocketforge.stages.layers", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+        "pocketforge.stages.layers", 6, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        9,
+        10,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -80,7 +81,7 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        6,
+        7,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -88,7 +89,7 @@ STAGES: dict[str, StageInfo] = {
     ),
     "export": StageInfo("pocketforge.stages.export", 12, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 10, ("numpy",), user_code=True),
-    "why": StageInfo("pocketforge.stages.why", 4, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
+    "why": StageInfo("pocketforge.stages.why", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 6, ("numpy",), user_code=True),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
@@ -120,6 +121,8 @@ class FileFormat:
             nothing of their own: then the ending says it.
         traffic: Module that tells what each operator moves (runtimes/traffic.py has its contract); empty: nothing does,
             and estimates do without.
+        operators: Module that tells which kernels a build of the runtime needs for such a file (runtimes/operators.py
+            has its contract); empty: nothing does, and `size` says so.
     """
 
     suffix: str
@@ -129,6 +132,7 @@ class FileFormat:
     example: str = ""
     start: bytes = b""
     traffic: str = ""
+    operators: str = ""
 
     def __post_init__(self) -> None:
         if not _ENDING.match(self.suffix):
@@ -297,7 +301,7 @@ class RuntimeInfo:
     @property
     def install(self) -> str:
         """What to type where its toolchain is missing."""
-        return f"pip install 'pocketforge[{self.extra}]'" if self.extra else f"pip install {' '.join(self._packages)}"
+        return install(self.extra) if self.extra else f"pip install {' '.join(self._packages)}"
 
     @property
     def _packages(self) -> tuple[str, ...]:
@@ -327,6 +331,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
                 identifier=b"ET",
                 example="ET12",
                 traffic="pocketforge.runtimes.traffic_executorch",
+                operators="pocketforge.runtimes.operators_executorch",
             ),
         ),
         export_libraries=("executorch", "torchao"),
@@ -357,6 +362,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
                 identifier=b"TFL3",
                 example="TFL3",
                 traffic="pocketforge.runtimes.traffic_tflite",
+                operators="pocketforge.runtimes.operators_tflite",
             ),
         ),
         export_libraries=("litert-torch", "ai-edge-litert", "torchao"),
@@ -401,6 +407,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
                 # A ModelProto is written field by field in order: ir_version first, so tag 0x08 and a small version.
                 start=rb"\x08[\x01-\x3f].",
                 traffic="pocketforge.runtimes.traffic_onnx",
+                operators="pocketforge.runtimes.operators_onnx",
             ),
             FileFormat(
                 ".ort",
@@ -408,6 +415,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
                 package="onnxruntime",
                 identifier=b"ORTM",
                 example="ORTM",
+                operators="pocketforge.runtimes.operators_onnx",
             ),
         ),
         export_libraries=("onnx", "onnxscript", "onnxruntime"),

@@ -60,11 +60,12 @@ def test_without_the_extra_each_command_names_it(cli, monkeypatch):
     monkeypatch.setattr(metadata, "version", version)
     row = emulator_rows(cli("doctor", "--no-imports", "--json"))["emulator: packages"]
     assert (row["state"], row["found"]) == ("optional", "not installed: capstone")
-    assert row["get"] == "pip install 'pocketforge[emulator]'"
+    assert row["get"] == "pip install 'capstone>=5.0.6' 'pyelftools>=0.32'"
     done = cli("device", "setup", "emulator")
     assert (done.code, done.stdout) == (3, "")
     assert done.stderr == (
-        "error: the emulator needs capstone, which is not installed\n  hint: pip install 'pocketforge[emulator]'\n"
+        "error: the emulator needs capstone, which is not installed\n"
+        "  hint: pip install 'capstone>=5.0.6' 'pyelftools>=0.32'\n"
     )
 
 

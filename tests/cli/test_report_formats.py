@@ -88,7 +88,7 @@ def test_markdown_has_the_verdict_every_budget_and_what_went_wrong(cli, path):
     assert r"- FAIL bad: accuracy\_drop: 0.0023 over the maximum" in lines
     assert r"- wrong bad: SQNR: wanted 20 dB, found 3 dB" in lines
     (evil,) = [line for line in lines if line.startswith("- warning")]
-    assert evil == r"- warning: a\|b\\x1b\[2J \<b\>\\x00 \`x\` \]\]\>&\\nverdict  PASS"
+    assert evil == r"- warning: a\|b\\x1b\[2J \<b\>\\x00 \`x\` \]\]\>\&\\nverdict  PASS"
 
 
 def test_junit_has_a_case_for_each_check_and_each_budget(cli, path):

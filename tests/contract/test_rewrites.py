@@ -79,6 +79,16 @@ def written_in_parts(m, x):
     return m.second(y) + seen, view
 
 
+def copies_and_windows(m, x):
+    y = m.conv(x)
+    copy, kept = y.clone(), y.clone()
+    kept[:, 0] = 1.0  # nothing else may see this
+    # In one piece: without the copy it has no such view.
+    rows = y.transpose(2, 3).contiguous().view(x.shape[0], -1, 4)
+    windows = copy.unfold(2, 3, 2), copy.unfold(1, 2, 5), F.dropout(copy, 0.5, False).unfold(-1, 8, 1)
+    return copy.relu() + y, kept, rows, *windows
+
+
 def linear_twice(m, x):
     y = m.fc(x.mean((2, 3)))
     return torch.relu(m.norm(y)) + m.fc(y)
@@ -130,6 +140,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         lambda m, x: (lambda y: (y, F.dropout(y, 0.5, False), y.clone(), y.relu()))(m.conv(x)), conv=conv()
     ),
     "what is written into a part": lambda: Net(written_in_parts, first=conv(3, 3), second=conv(3, 3)),
+    "copies and windows": lambda: Net(copies_and_windows, conv=conv()),
     "local response norm": lambda: nn.Sequential(conv(), nn.LocalResponseNorm(3)),
     "paddings that cut": lambda: Net(
         lambda m, x: F.pad(F.pad(m.conv(x), (-1, 1, 0, -2)), (-1, -1, 2, 0, 0, 1), value=0.5), conv=conv()
@@ -435,20 +446,29 @@ def test_executorch_keeps_softmax_to_its_axis_each_call_to_its_bias_and_each_nor
     assert least_db(found[:2], eager[:2]) >= 20
 
 
-def test_executorch_s_norms_add_up_in_float_in_a_half_precision_file(files):
-    """Its kernels add up in half: of 768 values -0.3 dB without the casts."""
+def test_executorch_s_norms_and_variances_add_up_in_float_in_a_half_precision_file(files):
+    """Its kernels add up in half: of 768 values -0.3 dB and 40 dB without the casts."""
+
+    def forward(m, x):
+        y = m.fc(x.flatten(1))
+        return m.norm(y), torch.stack([y, 2 * y, 4 * y], 1).var(-1)
+
     torch.manual_seed(0)
-    net = Net(lambda m, x: m.norm(m.fc(x.flatten(1))), fc=nn.Linear(192, 768), norm=nn.LayerNorm(768))
+    net = Net(forward, fc=nn.Linear(192, 768), norm=nn.LayerNorm(768))
     found, wanted, _, _ = files.export("executorch", net, images(), "fp16")
-    assert least_db(found, wanted) >= 55
+    assert least_db(found[:1], wanted[:1]) >= 50
+    assert least_db(found[1:], wanted[1:]) >= 60
 
 
 def test_executorch_pads_and_cuts_in_int8_and_gives_one_value_as_several_outputs(files):
     def forward(m, x):
         y = m.conv(F.pad(x, (0, 1, 2, 0)))
         z = F.max_pool2d(F.pad(y.relu(), (-1, 1, 0, 1)), 3, 2)
+        written = y.clone()  # a copy of levels that is read whole and in part: dead
+        written[:, :1, 2:4] = 2 * y[:, 1:2, 2:4]
         # The difference is of floats, in torch's order of axes; the map itself is both levels and an output.
-        return y, F.dropout(y, 0.5, False), y.clone(), m.last(F.pad(z, (1, 1))), y - torch.maximum(y, 0.5 * y)
+        outputs = y, F.dropout(y, 0.5, False), y.clone(), m.last(F.pad(z, (1, 1)))
+        return *outputs, y - torch.maximum(y, 0.5 * y), written
 
     torch.manual_seed(0)
     net = Net(forward, conv=conv(), last=nn.Conv2d(8, 4, 4, padding="same"))
@@ -533,11 +553,12 @@ def joins_of_unlike_levels(m, x):
         written,
         torch.stack([a.repeat(1, 2, 1, 1), b.tile(1, 2, 1, 1)]).mean(0),
         b.flip(1, 2),
+        a.unfold(2, 3, 2),
     )
 
 
 def test_tflite_joins_values_of_unlike_levels_as_they_are(files):
-    """The converter gives the whole one part's levels: -2 to 1 dB before, and a dead file for the flip."""
+    """The converter gives the whole one part's levels: -2 to 1 dB before; no file for windows, a dead one for flips."""
     torch.manual_seed(0)
     net = Net(joins_of_unlike_levels, a=conv(3, 3), b=conv(3, 3), read=conv(3, 3))
     found, wanted, _, _ = files.export("tflite", net, images(), "static_int8")
@@ -571,15 +592,25 @@ def test_tflite_s_logistic_and_tanh_have_the_format_s_scale(files):
     assert least_db(found, wanted) >= 25
 
 
-def test_a_sort_that_no_tflite_runtime_has_is_refused_by_its_layer_s_name(files):
-    from pocketforge.errors import StageFailed
-
-    class Best(nn.Module):
+@pytest.mark.parametrize(
+    ("op", "named"),
+    [
+        (lambda x: x.topk(2, 1).values, r"sorts, at topk of '0' \(at .*test_rewrites.py:\d+\)"),
+        (lambda x: x.argsort(1), r"sorts, at argsort of '0' \(at .*test_rewrites.py:\d+\)"),
+        # The file is written, and its runtime says "Node number 10" of it.
+        (
+            lambda x: F.fold(F.unfold(x, 2, stride=2), (8, 8), 2, stride=2),
+            r"computed places, at col2im of '0' \(at .*test_rewrites.py:\d+\).*STABLEHLO_SCATTER",
+        ),
+    ],
+)
+def test_what_no_tflite_runtime_has_is_refused_by_its_layer_s_name(op, named, files):
+    class Named(nn.Module):
         def forward(self, x):
-            return x.topk(2, 1).values
+            return op(x)
 
-    with pytest.raises(StageFailed, match=r"sorts, at topk of '0' \(at .*test_rewrites.py:\d+\)"):
-        files.export("tflite", nn.Sequential(Best()), images())
+    with pytest.raises(StageFailed, match=named):
+        files.export("tflite", nn.Sequential(Named()), images())
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

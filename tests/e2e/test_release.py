@@ -27,8 +27,10 @@ from pocketforge.data.dataset import open_recipe
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.legacy import legacy_python
+from pocketforge.recipe.shipped_names import DOCUMENTS
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.registries import RUNTIMES
+from pocketforge.release.verify import verify_release
 from pocketforge.runtimes.describe import describe
 
 ROOT = Path(__file__).parents[2]
@@ -278,7 +280,8 @@ def test_the_schema_refuses_other_reports(brief_report, path, value):
 
 
 def test_release_holds_exactly_what_is_shipped(shipped):
-    assert {p.name for p in shipped.iterdir()} == {*SHIPPED, *SHIPPED.values(), "SHA256SUMS"}
+    assert {p.name for p in shipped.iterdir()} == {*SHIPPED, *SHIPPED.values(), *DOCUMENTS, "SHA256SUMS"}
+    assert verify_release(shipped).passed
 
 
 def test_the_sums_are_right_and_say_what_the_report_says(shipped, report, by_name):
@@ -287,9 +290,10 @@ def test_the_sums_are_right_and_say_what_the_report_says(shipped, report, by_nam
     )
     assert done.returncode == 0, done.stdout + done.stderr
     sums = {line[66:]: line[:64] for line in (shipped / "SHA256SUMS").read_text(encoding="utf-8").splitlines()}
-    assert set(sums) == set(SHIPPED)
+    assert set(sums) == {*SHIPPED, *SHIPPED.values(), *DOCUMENTS}
+    assert sums == {name: sha256(shipped / name) for name in sums}
     artifacts = {a["path"]: a for t in report["targets"] for a in t["artifacts"]}
-    assert sums == {name: a["sha256"] for name, a in artifacts.items()} == {n: sha256(shipped / n) for n in SHIPPED}
+    assert {name: sums[name] for name in SHIPPED} == {name: a["sha256"] for name, a in artifacts.items()}
     for measurement in report["measurements"]:
         model = by_name[measurement["target"]]["artifacts"][0]
         assert model["kind"] == "model" and measurement["artifact_sha256"] == sums[model["path"]]

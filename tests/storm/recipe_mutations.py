@@ -94,7 +94,7 @@ def put(tree: Any, path: Path, value: Any) -> None:
 
 
 # Tables' names in TOML, and what each may hold.
-_RENAMED = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
+_RENAMED = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input", "libraries": "library"}
 
 
 def known_keys(kind: Any = Recipe, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:

@@ -29,7 +29,9 @@ from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
 from pocketforge.plan.steps import Lane, Plan
 from pocketforge.recipe import Data, Model, Recipe, Target
+from pocketforge.recipe.shipped_names import DOCUMENTS, SUMS
 from pocketforge.records import Artifact, Report, TargetRecord
+from pocketforge.release.inputs import Inputs
 from pocketforge.results import output_folder, release
 from pocketforge.run import pins, store
 from pocketforge.run.store import Entry, Store
@@ -46,7 +48,10 @@ SAMPLED = Sampled(
 TENSOR = {"name": "x", "shape": [1, 2], "dtype": "float32", "layout": "", "scale": None, "zero_point": None}
 
 
-def made(folder: Path, number: int, size: int = 3000) -> tuple[Recipe, Plan, Outcome, Report]:
+Results = tuple[Recipe, Plan, Outcome, Report, Inputs]
+
+
+def made(folder: Path, number: int, size: int = 3000) -> Results:
     """The results of a build, whose files, sidecars and report all tell which build it was."""
     source = folder / f"export{number}"
     source.mkdir(parents=True)
@@ -66,10 +71,10 @@ def made(folder: Path, number: int, size: int = 3000) -> tuple[Recipe, Plan, Out
     report = Report("r", f"build {number}", "PASS", (record,), (), (), ())
     plan = Plan((), "data", "reference", (Lane(target, "", "export", "verify", {}, "data", "reference"),))
     entry = Entry("k", source, {}, 0, 0.0, {})
-    return recipe, plan, Outcome(entries={"data": entry, "export": entry}), report
+    return recipe, plan, Outcome(entries={"data": entry, "export": entry}), report, Inputs()
 
 
-def write(out: Path, results: tuple[Recipe, Plan, Outcome, Report]) -> None:
+def write(out: Path, results: Results) -> None:
     with output_folder.take(out), output_folder.drafted(out) as draft:
         (draft.folder / "why").mkdir()
         try:
@@ -83,13 +88,8 @@ def found(out: Path) -> str:
     folder = out / "release"
     if not folder.is_dir():
         return "no release"
-    if sorted(path.name for path in folder.iterdir()) != [
-        "SHA256SUMS",
-        "net.json",
-        "net.onnx",
-        "net.ort",
-        "net.ort.json",
-    ]:
+    shipped = ("net.json", "net.onnx", "net.ort", "net.ort.json")
+    if {path.name for path in folder.iterdir()} != {SUMS, *DOCUMENTS, *shipped}:
         return "a half release"
     for line in (folder / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split()

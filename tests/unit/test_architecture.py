@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "files recipe crash",
         "specs outcomes",
         "records plan model devices figures rewrites",
-        "data run estimation",
+        "data run estimation release",
         "facts results accuracy",
         "training",
         "pruning quantization",
@@ -336,7 +336,7 @@ def test_every_module_that_a_registry_names_is_there() -> None:
             sessions += [runtime.why.plain.session] if runtime.why.plain else []
             named += [runtime.why.tap or runtime.why.lowered]
         named += [f"pocketforge.runtimes.sessions.{session}" for session in sessions]
-        named += [m for each in runtime.formats for m in (each.parser, each.traffic) if m]
+        named += [m for each in runtime.formats for m in (each.parser, each.traffic, each.operators) if m]
     named += [source.module for source in SOURCES.values()]
     named += METHODS.values()
     assert [n for n in named if not is_module(n)] == []

@@ -71,6 +71,9 @@ GOOD: dict[str, Any] = {
 }
 
 
+KNOWN = "app, budget, compress, data, device, metric, model, name, output, release, seed, target, task"
+
+
 def to_toml(value: Any) -> str:
     """TOML of plain data, all tables in line but the first: enough for recipes."""
 
@@ -229,7 +232,7 @@ UNKNOWN = [
     (
         "folder",
         "/",
-        "folder: unknown key; known: budget, compress, data, device, metric, model, name, output, seed, target, task",
+        f"folder: unknown key; known: {KNOWN}",
     ),
     ("model.weight", "x", "model.weight: unknown key; did you mean 'weights'?"),
     ("model.inputs", [], "model.inputs: unknown key; did you mean 'input'?"),
@@ -423,7 +426,7 @@ def test_all_faults_of_a_file_are_reported_at_once() -> None:
         "budget[0].metric: missing",
         "budget[0].metrik: unknown key; did you mean 'metric'?",
         "data.source: missing",
-        "extra: unknown key; known: budget, compress, data, device, metric, model, name, output, seed, target, task",
+        f"extra: unknown key; known: {KNOWN}",
         "model.input[0].shape[1]: wanted an integer, found a string '3'",
         "seed: wanted an integer, found a string '7'",
         "target[0].runtime: unknown value 'tfl1te'; did you mean 'tflite'?",
@@ -561,7 +564,7 @@ def test_a_recipe_cut_and_scribbled_on_is_read_or_refused_and_nothing_else(at: i
 
 def plain(recipe: Recipe) -> dict[str, Any]:
     """A recipe back as the data of its file."""
-    names = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
+    names = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input", "libraries": "library"}
 
     def convert(value: Any) -> Any:
         if isinstance(value, dict):

@@ -12,7 +12,7 @@ import pytest
 
 from pocketforge import recipe
 from pocketforge.cli.main import COMMANDS
-from pocketforge.recipe import compress, device, quantize
+from pocketforge.recipe import app, compress, device, quantize
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.recipe.budget import METRICS, budget_metrics
 from pocketforge.recipe.columns import TARGET_KINDS
@@ -28,7 +28,14 @@ QUANTIZATION = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
 DATA = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
-TABLES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input", "outputs": "output"}
+TABLES = {
+    "targets": "target",
+    "devices": "device",
+    "budgets": "budget",
+    "inputs": "input",
+    "outputs": "output",
+    "libraries": "library",
+}
 
 
 STEPS_PAGE = (ROOT / "docs" / "preprocessing.md").read_text(encoding="utf-8")
@@ -39,19 +46,19 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    named = set(re.findall(r"^\| `pocketforge (\w+)", README, re.MULTILINE))
+    named = set(re.findall(r"^\| `pocketforge ([\w-]+)", README, re.MULTILINE))
     assert named == set(COMMANDS)
 
 
 @pytest.mark.parametrize(
     "part",
     [
-        recipe.Recipe, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data, recipe.Preprocess,
+        recipe.Recipe, recipe.Release, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data, recipe.Preprocess,
         recipe.InputSteps, *compress.KINDS.values(),
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
         recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget, recipe.Output, recipe.Post,
         OutputLoss,
-        device.HostDevice, device.EmulatedDevice, device.AdbDevice,
+        device.HostDevice, device.EmulatedDevice, device.AdbDevice, app.App, app.AppLibrary,
     ],
 )  # fmt: skip
 def test_every_recipe_key_is_in_the_reference(part: type) -> None:

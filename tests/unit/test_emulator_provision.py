@@ -634,7 +634,7 @@ def test_without_the_extra_the_message_names_it(monkeypatch):
         parts.installed()
     assert str(caught.value) == (
         "the emulator needs capstone and pyelftools, which are not installed\n"
-        "  hint: pip install 'pocketforge[emulator]'"
+        "  hint: pip install 'capstone>=5.0.6' 'pyelftools>=0.32'"
     )
     assert parts.identity() == "none"
 

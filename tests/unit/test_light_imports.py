@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import releases
+
+from pocketforge.release import keys
+from pocketforge.release.sign import sign_release
 
 HEAVY = {
     "torch",
@@ -80,6 +84,23 @@ def test_the_core_imports_nothing_heavy(repo_root: Path, module: str) -> None:
 @pytest.mark.parametrize("module", ["plan.lanes", "results.gate", "records", "stats", "run.walk", "run.store"])
 def test_only_config_imports_cattrs(repo_root: Path, module: str) -> None:
     assert "cattrs" not in imported_by(repo_root, "-c", f"import pocketforge.{module}")
+
+
+def test_a_release_is_verified_without_toolchains_and_network(repo_root: Path, tmp_path: Path) -> None:
+    """On a machine that has nothing but the release, the key and what the command line itself needs."""
+    release, pair = releases.write(tmp_path), releases.make_keys(tmp_path)
+    sign_release(release, *keys.signer_of_file(pair.private))
+    no_network = (
+        "import sys\n"
+        "def refuse(event, arguments):\n"
+        "    assert not event.startswith('socket.'), event\n"
+        "sys.addaudithook(refuse)\n"
+        "from pocketforge.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = ("-c", no_network, "verify-release", str(release), "--key", str(pair.public))
+    modules = imported_by(repo_root, *arguments)
+    assert "cryptography" in modules and modules & (HEAVY | {"rich"}) == set()
 
 
 def test_planning_a_recipe_imports_no_torch(repo_root: Path, tmp_path: Path, small_recipe_text: str) -> None:

@@ -132,10 +132,11 @@ def test_an_interrupt_in_the_swap_waits_for_its_end(tmp_path: Path, monkeypatch:
 def test_an_error_before_the_swap_leaves_the_old_results(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, made(tmp_path, 1))
-    recipe, plan, outcome, report = made(tmp_path, 2)
+    results = made(tmp_path, 2)
+    outcome = results[2]
     (outcome.entries["export"].files / "model.ort").write_bytes(b"another")
     with pytest.raises(StoreError, match=r"net\.ort is not the file that was verified"):
-        write(out, (recipe, plan, outcome, report))
+        write(out, results)
     assert found(out) == OLD
 
 

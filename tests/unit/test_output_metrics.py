@@ -405,7 +405,7 @@ def test_a_library_that_is_not_there_is_named_with_what_to_install(monkeypatch: 
     path = np.eye(2)[[[1, 0]]]
     with pytest.raises(ToolMissing, match="a metric of the recipe needs torchmetrics") as error:
         scored(Output("sequence", "o", post=Post("ctc_greedy", alphabet="a")), path, text=["a"])
-    assert error.value.hint == "pip install 'pocketforge[metrics]'"
+    assert error.value.hint == "pip install faster-coco-eval==1.8.0 torchmetrics==1.9.0"
     output = Output("boxes", "o", post=Post("nms", head="rows"))
     with pytest.raises(ToolMissing, match="a metric of the recipe needs faster-coco-eval"):
         scored(output, [[[0, 0, 9, 9, 0.5]]] * 2, NOTHING, boxes=BOXES, classes=CLASSES, crowd=CROWD)

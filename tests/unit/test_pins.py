@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from pocketforge import version
 from pocketforge.facts import pins
 
 # Of PEP 440, "Summary of permitted suffixes and relative ordering", and of wheels as they are built.
@@ -20,9 +22,9 @@ STANDINGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("version", "wanted", "found"), STANDINGS)
-def test_where_a_version_stands(version: str, wanted: str, found: str) -> None:
-    assert pins.standing(version, wanted) == found
+@pytest.mark.parametrize(("installed", "wanted", "found"), STANDINGS)
+def test_where_a_version_stands(installed: str, wanted: str, found: str) -> None:
+    assert pins.standing(installed, wanted) == found
 
 
 def test_requirements_as_files_and_metadata_write_them() -> None:
@@ -56,7 +58,7 @@ def test_ours_are_pinned_and_each_is_one_that_can_be_placed() -> None:
 
 def test_an_installed_package_has_them_in_its_metadata(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a checkout around it, and where it is not installed at all."""
-    monkeypatch.setattr(pins, "__file__", str(tmp_path / "site-packages" / "pocketforge" / "facts" / "pins.py"))
+    monkeypatch.setattr(version, "__file__", str(tmp_path / "site-packages" / "pocketforge" / "version.py"))
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'another'\ndependencies = ['executorch==9']\n")
     info = tmp_path / "pocketforge-0.1.0.dist-info"
     info.mkdir()
@@ -64,14 +66,32 @@ def test_an_installed_package_has_them_in_its_metadata(monkeypatch: pytest.Monke
         "Metadata-Version: 2.4",
         "Name: pocketforge",
         "Version: 0.1.0",
-        "Requires-Dist: executorch==7.0; extra == 'all'",
+        "Requires-Dist: torch==9.0",
+        "Requires-Dist: soxr>=7; extra == 'audio'",
+        "Requires-Dist: soundfile; extra == 'audio'",
     ]
     (info / "METADATA").write_text("\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert pins.required() == {"executorch": "==7.0"}
+    assert pins.required() == {"torch": "==9.0", "soxr": ">=7", "soundfile": ""}
+    assert version.install("audio") == "pip install 'soxr>=7' soundfile"
 
     def absent(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "requires", absent)
     assert pins.required() == {}
+    assert version.install("audio") == "install Pocketforge again with its extra 'audio', from where it came from"
+
+
+def test_whoever_lacks_packages_is_told_these(tmp_path: Path) -> None:
+    """Pocketforge is on no index, where `pip install 'pocketforge[audio]'` would find another's package."""
+    ours = Path(version.__file__).parent
+    assert not [path for path in ours.rglob("*.py") if "pip install 'pocketforge" in path.read_text(encoding="utf-8")]
+    for extra in version.requirements().keys() - {"", "all"}:
+        assert version.install(extra).startswith("pip install ")
+    asked = {
+        name
+        for path in ours.rglob("*.py")
+        for name in re.findall(r"""\binstall\(["'](\w+)["']\)""", path.read_text("utf-8"))
+    }
+    assert len(asked) > 5 and asked <= version.requirements().keys()

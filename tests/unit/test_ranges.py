@@ -18,7 +18,7 @@ from pocketforge import recipe as face
 from pocketforge.cli.main import cli
 from pocketforge.errors import RecipeError
 from pocketforge.facts import processors
-from pocketforge.recipe import compress, device, output, output_loss, quantize, target
+from pocketforge.recipe import app, compress, device, output, output_loss, quantize, target
 from pocketforge.recipe.budget import METRICS
 from pocketforge.recipe.budget import limits as budget_limits
 from pocketforge.recipe.preprocess import STEPS
@@ -27,7 +27,7 @@ from pocketforge.recipe.toml import load_recipe, parse_recipe
 
 TABLES: tuple[Any, ...] = (
     face.Recipe, face.Model, face.InputSpec, face.Data, face.Preprocess, face.SplitFolders, face.Budget, face.Target,
-    face.Verify, face.Output, face.Post, output.OwnLimits, output_loss.OutputLoss,
+    face.Verify, app.AppLibrary, face.Output, face.Post, output.OwnLimits, output_loss.OutputLoss,
     target.OutputLimits, quantize.Quantize, quantize.Override, *compress.KINDS.values(), compress.Goal,
     compress.Distill, compress.Teacher, compress.LayerPair, *device.KINDS.values(), face.InputSteps, *STEPS.values(),
 )  # fmt: skip
@@ -76,6 +76,7 @@ SECTIONS: dict[str, list[Any]] = {
     "verify": [face.Verify],
     "[[output]] loss": [output_loss.OutputLoss],
     "[[output]] post": [face.Post],
+    "[[app.library]]": [app.AppLibrary],
     "[[device]] host": [device.HostDevice],
     "[[device]] emulator": [device.EmulatedDevice],
     "[[device]] adb": [device.AdbDevice],

@@ -74,6 +74,6 @@ def test_half_a_row_is_refused() -> None:
 
 
 def test_what_is_missing_says_how_to_get_it() -> None:
-    assert RUNTIMES["onnx"].install == "pip install 'pocketforge[onnx]'"
+    assert RUNTIMES["onnx"].install == "pip install onnx==1.23.2 onnxruntime==1.32.0 onnxscript==0.7.2"
     outside = RuntimeInfo("a", "b", (FileFormat(".a"),), ("torch", "x"), ("x",), "A").with_library("a-package")
     assert outside.install == "pip install torch x a-package"

@@ -24,6 +24,10 @@ runtime = "tflite"
 name = "int8"
 runtime = "onnx"
 quantize = { scheme = "static_int8" }
+[[target]]
+name = "half"
+runtime = "onnx"
+quantize = { scheme = "fp16" }
 """
 
 
@@ -33,7 +37,7 @@ def measured(target: str, metric: str, value: float, *samples: float) -> Measure
 
 
 def warnings(*found: Measurement, left: tuple[str, ...] = ()) -> list[str]:
-    schemes = {"float": "fp32", "other": "fp32", "int8": "static_int8"}
+    schemes = {"float": "fp32", "other": "fp32", "int8": "static_int8", "half": "fp16"}
     targets = [
         TargetRecord(name, "onnx", scheme, "built", facts=TargetFacts(float_layers=left if name == "int8" else None))
         for name, scheme in schemes.items()
@@ -47,6 +51,11 @@ def test_bytes() -> None:
     assert warnings(*sizes, measured("int8", "size_bytes", 132_336), left=("conv2d (head)",)) == [
         "int8: not smaller than float: 132,336 bytes against 105,624; float weights: conv2d (head)"
     ]
+
+
+def test_of_half_precision_nothing_was_to_be_integers() -> None:
+    sizes = [measured("float", "size_bytes", 105_624), measured("half", "size_bytes", 105_624)]
+    assert warnings(*sizes) == ["half: not smaller than float: 105,624 bytes against 105,624"]
 
 
 @pytest.mark.parametrize(("slower", "said"), [(1.5, True), (1.01, False), (0.8, False)])

@@ -9,8 +9,7 @@ from typing import Any
 from unittest import mock
 
 from pocketforge.errors import ToolMissing, first_line
-
-INSTALL = "pip install 'pocketforge[metrics]'"
+from pocketforge.version import install
 
 
 def torchmetrics(part: str) -> Any:
@@ -54,4 +53,4 @@ def coco() -> ModuleType:
 
 
 def _missing(package: str, error: ImportError) -> ToolMissing:
-    return ToolMissing(f"a metric of the recipe needs {package}: {first_line(error)}", INSTALL)
+    return ToolMissing(f"a metric of the recipe needs {package}: {first_line(error)}", install("metrics"))

@@ -29,6 +29,9 @@ COMMANDS = {
     ),
     "gate": ("pocketforge.cli.gate", "Say if a report keeps its budgets, or those of another recipe."),
     "report": ("pocketforge.cli.report", "Show a build's report, or what changed from one to another."),
+    "sign": ("pocketforge.cli.sign", "Sign a release with an Ed25519 key."),
+    "verify-release": ("pocketforge.cli.verify_release", "Say if a release is what was built, and who signed it."),
+    "release": ("pocketforge.cli.release", "Show what changed between two releases, and patch one to the other."),
     "device": ("pocketforge.cli.device", "List and set up what model files run on."),
     "model": ("pocketforge.cli.model", "Show a model: layers, parameters, MACs, and how it was compressed."),
     "study": ("pocketforge.cli.study", "Compare ways of pruning and of quantizing a recipe's model."),
@@ -37,6 +40,10 @@ COMMANDS = {
     "why": ("pocketforge.cli.why", "Find the stage and the layer where a target's numbers break."),
     "cache": ("pocketforge.cli.cache", "Show, verify and clear stored results."),
     "inspect": ("pocketforge.cli.inspect", "Show what is in an exported model file."),
+    "size": (
+        "pocketforge.cli.size",
+        "Show what an app must carry: model files, their kernels, the runtimes' libraries.",
+    ),
     "train": ("pocketforge.cli.train", "Train a recipe's model from scratch and write its weights."),
     "init": ("pocketforge.cli.init", "Write a commented recipe for a model, and check it."),
     "doctor": ("pocketforge.cli.doctor", "Say what is installed, what is missing, and how to get it."),
@@ -112,8 +119,8 @@ def cli(ctx: click.Context) -> None:
 
     Start with `pocketforge init MODEL.py`, then `pocketforge build RECIPE.toml`.
 
-    Exit codes: 0 built and every budget kept, 1 the gate failed, 2 wrong usage, recipe or model, 3 a stage failed,
-    4 a device failed, 70 an internal error, 130 interrupted.
+    Exit codes: 0 built and every budget kept, 1 the gate or another check failed, 2 wrong usage, recipe, model
+    or release, 3 a stage failed, 4 a device failed, 70 an internal error, 130 interrupted.
     """
     from pocketforge.run.scratch import own_tmpdir
 

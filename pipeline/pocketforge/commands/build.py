@@ -15,12 +15,15 @@ from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError, Stor
 from pocketforge.facts.gather import gather
 from pocketforge.facts.phones import add_phones, without_absent
 from pocketforge.facts.plugged import check_parts
+from pocketforge.facts.sources import inputs_of
 from pocketforge.files import explain_os_error
 from pocketforge.model.checkpoint_files import CheckpointInput, copy_portable
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Plan, ReadFiles
 from pocketforge.recipe import Recipe
 from pocketforge.records import Reference, Report, WhyWrong
+from pocketforge.release.inputs import Inputs
+from pocketforge.results.app_size import check_app
 from pocketforge.results.output_folder import CHECKPOINT, REPORT, Draft, drafted, take
 from pocketforge.results.release import write_release
 from pocketforge.results.report import make_report, recipe_digest
@@ -81,6 +84,7 @@ def build(
     store = Store(cache)
     asked, with_phones = recipe, add_phones(recipe, phones)
     recipe, facts, left_out = _facts(with_phones, cache, refresh)
+    check_app(recipe)
     for text in left_out:
         emit(events.Warned(text))
     plan = make_plan(recipe, facts)
@@ -88,6 +92,7 @@ def build(
         if waited:  # what was read may have changed meanwhile
             recipe, facts, left_out = _facts(with_phones, cache, refresh)
             plan = make_plan(recipe, facts)
+        inputs = inputs_of(recipe, facts)
         outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
         with drafted(out) as draft:
             why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=draft.folder, emit=emit)
@@ -98,17 +103,25 @@ def build(
             warnings = (*left_out, *report.warnings)
             report = dataclasses.replace(report, recipe_sha256=recipe_digest(asked), warnings=warnings)
             with _os_errors(store, out):
-                return write_results(recipe, plan, outcome, report, out, draft, keep_failed=keep_failed)
+                return write_results(recipe, plan, outcome, report, inputs, out, draft, keep_failed=keep_failed)
 
 
 def write_results(
-    recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, out: Path, draft: Draft, *, keep_failed: bool
+    recipe: Recipe,
+    plan: Plan,
+    outcome: Outcome,
+    report: Report,
+    inputs: Inputs,
+    out: Path,
+    draft: Draft,
+    *,
+    keep_failed: bool,
 ) -> Built:
     """All that a build leaves in `out`, in the place of what an earlier one left: all of it, or nothing.
 
     Raises OSError, StoreError.
     """
-    release = write_release(recipe, plan, outcome, report, draft.folder, keep_failed=keep_failed)
+    release = write_release(recipe, plan, outcome, report, inputs, draft.folder, keep_failed=keep_failed)
     checkpoint = _write_checkpoint(recipe, plan, outcome, report, draft.folder)
     (draft.folder / REPORT).write_text(f"{report.to_text()}\n", encoding="utf-8")
     draft.commit()

@@ -21,6 +21,7 @@ from pocketforge.recipe.data import parse_source
 from pocketforge.recipe.image_steps import CenterCrop, Pad, Resize
 from pocketforge.recipe.preprocess import InputSteps, Preprocess
 from pocketforge.registries import SOURCES
+from pocketforge.results.app_size import check_app
 from pocketforge.results.checked import Checked, TargetNumbers, in_runtime
 from pocketforge.run.part import run_part
 from pocketforge.run.walk import Outcome
@@ -45,6 +46,7 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all
     data = dataclasses.replace(recipe.data, eval_samples=evaluated)
     untrained = dataclasses.replace(recipe, compress=(), data=data)
     facts = gather(untrained, cache)
+    check_app(recipe)
     plan, annotations = with_annotations(make_plan(untrained, facts), untrained, facts)
     outcome = run_part(plan, (plan.data, plan.reference, *annotations.values()), cache, "check", emit)
     sampled, model = outcome.result(plan.data, Sampled), outcome.result(plan.reference, Reference)

@@ -21,10 +21,11 @@ from pocketforge.devices.x86 import qemu as x86_qemu
 from pocketforge.errors import DeviceUnavailable, StoreError, describe_exit
 from pocketforge.facts import pins
 from pocketforge.facts.gather import host_identity
-from pocketforge.facts.versions import COMPRESS_LIBRARIES, METRICS_LIBRARIES, installed_versions
+from pocketforge.facts.versions import COMPRESS_LIBRARIES, METRICS_LIBRARIES, installed_versions, version_of
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.registries import RUNTIMES
 from pocketforge.run.store import Store
+from pocketforge.version import install
 
 # What a recipe may ask for, the module by which it is asked, and how to get it.
 _OPTIONAL = {
@@ -36,6 +37,9 @@ _OPTIONAL = {
     "PyYAML": ('source = "yolo:DIR"', "yaml", ""),
     "pyarrow": ('source = "parquet:FILE"', "pyarrow.parquet", ""),
     "datasets": ('source = "huggingface:DIR"', "datasets", ""),
+    "cryptography": ("sign and verify-release --key", "cryptography", ""),
+    "zstandard": ("release patch and apply, and zstd in size", "zstandard", ""),
+    "brotli": ("brotli in size", "brotli", ""),
 }
 _COMPRESS_MODULES = ("torch_pruning", "accelerate", "torch.utils.tensorboard", "matplotlib")
 # Not torchmetrics itself: imported as it is, it imports whatever else is installed (accuracy/library.py).
@@ -104,9 +108,9 @@ def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
         needed = list(dict.fromkeys((*runtime.export_libraries, *runtime.run_libraries)))
         yield look.at(name, needed, [*runtime.preload, runtime.module], runtime.install)
     use = "for [[compress]] and studies"
-    yield look.at("compress", COMPRESS_LIBRARIES, _COMPRESS_MODULES, "pip install 'pocketforge[compress]'", use)
+    yield look.at("compress", COMPRESS_LIBRARIES, _COMPRESS_MODULES, install("compress"), use)
     use = "for [[output]] of images, sound, text and boxes"
-    yield look.at("metrics", METRICS_LIBRARIES, _METRICS_MODULES, "pip install 'pocketforge[metrics]'", use)
+    yield look.at("metrics", METRICS_LIBRARIES, _METRICS_MODULES, install("metrics"), use)
     yield from _plugins()
     ready = legacy.legacy_python()
     yield Row(
@@ -161,7 +165,7 @@ class Look:
         return "pip install " + " ".join(f"'{name}{self.wanted.get(pins.normal(name), '')}'" for name in libraries)
 
     def _library(self, name: str) -> Library:
-        installed = self.versions.get(name) or parts.package_versions()[name]
+        installed = self.versions.get(name) or version_of(name)
         tested = self.wanted.get(pins.normal(name), "")
         state = "missing" if installed == "none" else pins.standing(installed, tested) or "ok"
         return Library(name, tested, installed, state)

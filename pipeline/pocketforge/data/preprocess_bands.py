@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pocketforge.data.base import Array
 from pocketforge.errors import ToolMissing
 from pocketforge.recipe.sound_steps import LogMel, Mfcc
+from pocketforge.version import install
 
 # Kaldi's: the least float32 above 1.
 _KALDI_FLOOR = 1.1920928955078125e-07
@@ -97,9 +98,7 @@ def _energies(step: LogMel, samples: Array) -> NDArray[np.float64]:
     try:
         from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
     except ImportError as error:
-        raise ToolMissing(
-            f"data.preprocess.{step.type} needs transformers", "pip install 'pocketforge[audio]'"
-        ) from error
+        raise ToolMissing(f"data.preprocess.{step.type} needs transformers", install("audio")) from error
     like = CONVENTIONS[step.like]
     length = step.frame_length
     window = window_function(length, like.window, periodic=like.periodic)

@@ -9,6 +9,7 @@ import numpy as np
 from pocketforge.data.base import Array
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.recipe.image_steps import MOST_PIXELS, Resize
+from pocketforge.version import install
 
 
 def size_after(step: Resize, height: int, width: int) -> tuple[int, int]:
@@ -77,7 +78,7 @@ def _like_opencv(step: Resize, image: Array, size: tuple[int, int]) -> Array:
     try:
         import cv2
     except ImportError as error:
-        raise ToolMissing('resize with like = "opencv" needs OpenCV', "pip install 'pocketforge[vision]'") from error
+        raise ToolMissing('resize with like = "opencv" needs OpenCV', install("vision")) from error
     names = {
         "area": cv2.INTER_AREA,
         "nearest": cv2.INTER_NEAREST,

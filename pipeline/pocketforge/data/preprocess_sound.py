@@ -13,6 +13,7 @@ from pocketforge.data.preprocess_bands import log_mel, mfcc
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.recipe.image_steps import Layout
 from pocketforge.recipe.sound_steps import LogMel, Mfcc, Mono, PadOrTrim, Resample
+from pocketforge.version import install
 
 # More channels than any microphone array has; an array with fewer samples than these is turned round.
 _MOST_CHANNELS = 64
@@ -77,7 +78,7 @@ def _resample(step: Resample, heard: Sound) -> Sound:
     try:
         import soxr
     except ImportError as error:
-        raise ToolMissing("data.preprocess.resample needs soxr", "pip install 'pocketforge[audio]'") from error
+        raise ToolMissing("data.preprocess.resample needs soxr", install("audio")) from error
     values = np.asarray(soxr.resample(heard.values, found, step.rate_hz, quality="HQ"), np.float32)
     if not len(values):
         raise ModelError(f"data.preprocess: nothing is left of {len(heard.values)} samples at {step.rate_hz} Hz")

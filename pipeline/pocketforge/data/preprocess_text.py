@@ -15,6 +15,7 @@ from pocketforge.data.base import Array
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.files import refuse_special
 from pocketforge.recipe.sound_steps import Tokenize
+from pocketforge.version import install
 
 _HINT = (
     "wanted a tokenizer.json of the library tokenizers: transformers' AutoTokenizer….save_pretrained(DIR) writes one"
@@ -79,7 +80,7 @@ def _open(step: Tokenize, path: Path, _: tuple[int, ...]) -> Tokenizer:
     try:
         import tokenizers
     except ImportError as error:
-        raise ToolMissing("data.preprocess.tokenize needs tokenizers", "pip install 'pocketforge[text]'") from error
+        raise ToolMissing("data.preprocess.tokenize needs tokenizers", install("text")) from error
     try:
         json.loads(content)  # first: of other files the library tells what its parser met
     except (ValueError, RecursionError) as error:

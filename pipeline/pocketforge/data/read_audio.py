@@ -9,6 +9,7 @@ import numpy as np
 
 from pocketforge.data.base import Array
 from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.version import install
 
 
 def read_audio(path: Path, data: bytes | None = None) -> tuple[Array, int]:
@@ -20,7 +21,7 @@ def read_audio(path: Path, data: bytes | None = None) -> tuple[Array, int]:
     try:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: the package is there, libsndfile is not
-        raise ToolMissing("audio needs soundfile", "pip install 'pocketforge[audio]'") from error
+        raise ToolMissing("audio needs soundfile", install("audio")) from error
     try:
         samples, rate = soundfile.read(io.BytesIO(data) if data is not None else path, dtype="float32")
     except Exception as error:  # a damaged file raises whatever its bytes happen to ask for

@@ -1,18 +1,12 @@
-"""Which versions of libraries were tested together: what our own package requires, and how others stand to that.
-
-The requirements have one place, pyproject.toml. In a checkout that file is read: an editable install's metadata is as
-old as its last install. An installed package has them in its metadata.
-"""
+"""Which versions of libraries were tested together: what our own package requires, and how others stand to that."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable
-from importlib import metadata
-from pathlib import Path
 
-PACKAGE = "pocketforge"
+from pocketforge.version import PACKAGE, requirements
+
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*\(?([^;)]*)")
 _CLAUSE = re.compile(r"(==|>=|<=|<|>)\s*(\d+(?:\.\d+)*)")
 # The order of a version to a clause's → the operators that it breaks.
@@ -23,7 +17,7 @@ _RELEASE = re.compile(r"v?(?:\d+!)?(\d+(?:\.\d+)*)(.*)")
 
 def required() -> dict[str, str]:
     """Library → the versions that were tested, as "==1.5.1" or "<2,>=1.15"; "" where any will do. Empty if unknown."""
-    return parse(_written())
+    return parse(line for lines in requirements().values() for line in lines)
 
 
 def parse(requirements: Iterable[str]) -> dict[str, str]:
@@ -80,17 +74,3 @@ def _numbers(release: str) -> tuple[int, ...]:
     while numbers and not numbers[-1]:
         numbers.pop()
     return tuple(numbers)
-
-
-def _written() -> list[str]:
-    checkout = Path(__file__).parents[3] / "pyproject.toml"
-    if checkout.is_file():
-        with checkout.open("rb") as file:
-            project = tomllib.load(file).get("project", {})
-        if project.get("name") == PACKAGE:
-            extras = project.get("optional-dependencies", {}).values()
-            return [*project.get("dependencies", []), *(line for extra in extras for line in extra)]
-    try:
-        return metadata.requires(PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        return []

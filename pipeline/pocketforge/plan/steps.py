@@ -50,6 +50,7 @@ class ReadFiles:
         folder_marks: For each folder a number of that kind.
         tree: The folder that all those are in; None where the files are named one by one.
         racy: Whether something changed so shortly before that a later change might have the same mark.
+        hashes: For each path its content's SHA-256; empty where there are more files than anybody reads about.
     """
 
     digest: str
@@ -60,6 +61,7 @@ class ReadFiles:
     folder_marks: tuple[int, ...] = ()
     tree: Path | None = None
     racy: bool = False
+    hashes: tuple[str, ...] = ()
 
 
 # In Facts.versions, of a library that is installed and does not say its version: no key can tell it from another.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node as GradientFunction
 
 from pocketforge.errors import ToolMissing
+from pocketforge.version import install
 
 # A pruner's method, as BasePruningFunc.prune_out_channels: takes a layer or a parameter, and indices that go.
 Handler = MethodType
@@ -122,9 +123,7 @@ def torch_pruning() -> ModuleType:
     try:
         return importlib.import_module("torch_pruning")
     except ImportError as error:
-        raise ToolMissing(
-            f"prune_channels needs the package torch-pruning: {error}", "pip install 'pocketforge[compress]'"
-        ) from error
+        raise ToolMissing(f"prune_channels needs the package torch-pruning: {error}", install("compress")) from error
 
 
 def empty_graph() -> Graph:

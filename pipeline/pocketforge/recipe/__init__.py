@@ -14,6 +14,7 @@ from pocketforge.recipe.names import Layout, Runtime, suggest
 from pocketforge.recipe.output import Output, Post
 from pocketforge.recipe.preprocess import InputSteps, Preprocess
 from pocketforge.recipe.recipe import Recipe
+from pocketforge.recipe.release import Release
 from pocketforge.recipe.target import Target, Verify
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Post",
     "Preprocess",
     "Recipe",
+    "Release",
     "Runtime",
     "SplitFolders",
     "Target",

@@ -37,6 +37,9 @@ _MANY = Range(0, 1e18, open_low=True)
 _METRICS = {
     "size_bytes": Metric("bytes", "lower", "file", "bytes", ",.0f", _BYTES),
     "gzip_bytes": Metric("bytes", "lower", "file", "gzip -9", ",.0f", _BYTES),
+    # With the library of the file's runtime ([app]): taken where a budget asks for it.
+    "app_download_bytes": Metric("bytes", "lower", "file", "app download bytes", ",.0f", _BYTES),
+    "app_installed_bytes": Metric("bytes", "lower", "file", "app installed bytes", ",.0f", _BYTES),
     **ROWS,
     "accuracy_drop": Metric(
         "",

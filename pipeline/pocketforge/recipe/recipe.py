@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pocketforge.recipe.app import APP_METRICS, App
 from pocketforge.recipe.budget import METRICS, THE_TASKS, Budget, place_of
 from pocketforge.recipe.compress import Compress, Finetune, PruneChannels, PruneUnstructured
 from pocketforge.recipe.data import Data
@@ -33,6 +34,7 @@ from pocketforge.recipe.output import Output, output_of_task, user_metric
 from pocketforge.recipe.output_rules import fault_of_metric, faults_of_outputs, find_metric, task_of
 from pocketforge.recipe.preprocess import lists_of, name_faults
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
+from pocketforge.recipe.release import Release
 from pocketforge.recipe.roles import ROLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.size_rules import budgets_of_buckets, faults_of_sizes, with_buckets
@@ -59,6 +61,8 @@ class Recipe:
         compress: What is done to the model before anything is quantized, in order.
         devices: Where files run, one or more.
         budgets: Limits that the gate holds the build to.
+        release: What the release says of itself.
+        app: The app that carries the files, for budgets on what it is then.
         folder: The recipe file's own, absolute: paths are relative to it. Set by the loader.
     """
 
@@ -73,6 +77,8 @@ class Recipe:
     compress: tuple[Compress, ...] = ()
     devices: tuple[Device, ...] = (HostDevice(),)
     budgets: tuple[Budget, ...] = ()
+    release: Release = Release()  # noqa: RUF009 - frozen, so one for all does no harm
+    app: App = App()  # noqa: RUF009 - frozen, so one for all does no harm
     folder: str = ""
 
     def __post_init__(self) -> None:
@@ -278,7 +284,7 @@ class Recipe:
                     faults.append(
                         Fault(f"no {what} is named {name!r}{suggest(name, known)}", f"budget[{index}].{what}")
                     )
-            unplaced = self._fault_place(budget)
+            unplaced = self._fault_place(budget) or self._fault_of_app(budget)
             faults += [Fault(unplaced, f"budget[{index}]")] if unplaced else []
         return faults
 
@@ -288,6 +294,12 @@ class Recipe:
         if row and row.task and row.task != self.task:
             return f"{word} needs task {row.task}; use metric"
         return fault_of_metric(word, self.judged)
+
+    def _fault_of_app(self, budget: Budget) -> str:
+        """Why nothing tells what an app would be with the files that a budget holds for; empty where all is known."""
+        held = [t for t in (*self.targets, *with_buckets(self.targets)) if budget.target in ("", t.name)]
+        runtimes = dict.fromkeys(target.runtime for target in held) if budget.metric in APP_METRICS else {}
+        return "; ".join(filter(None, (self.app.fault_of(runtime, budget.metric) for runtime in runtimes)))
 
     def _fault_place(self, budget: Budget) -> str:
         """Why no device of the recipe can give a value for a budget; empty where one can."""
@@ -365,6 +377,7 @@ class Recipe:
         yield from self.finetunes()
         for index, device in enumerate(self.devices):
             yield f"device[{index}]", device
+        yield "app", self.app
 
     def named_files(self) -> dict[str, Path]:
         """Place of a key → the file or folder that it names."""

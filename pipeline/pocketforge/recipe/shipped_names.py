@@ -11,7 +11,11 @@ from pocketforge.registries import RUNTIMES
 if TYPE_CHECKING:
     from pocketforge.recipe.target import Target
 
-SUMS = "SHA256SUMS"
+SUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.sig"
+MANIFEST, PROVENANCE, BOM = "manifest.json", "provenance.json", "bom.cdx.json"
+CARD, CARD_PAGE = "model-card.md", "model-card.html"
+# What release/ holds beside targets' files and their sidecars.
+DOCUMENTS = (MANIFEST, PROVENANCE, BOM, CARD, CARD_PAGE)
 MODEL = "model"
 # Of Linux's file systems, macOS and Windows alike; in bytes, as Linux counts.
 LONGEST_NAME_BYTES = 255
@@ -46,7 +50,7 @@ def faults_of_names(targets: Sequence[Target]) -> list[str]:
     """Names that cannot be files beside each other, on any system that a release may be copied to."""
     faults = []
     # Each name as a file system that sees neither case nor a letter's composition takes it → who ships it.
-    taken: dict[str, tuple[str, str]] = {_folded(SUMS): ("", SUMS)}
+    taken = {_folded(name): ("", name) for name in (SUMS, SIGNATURE, *DOCUMENTS)}
     for target in targets:
         names = list(shipped_names(target))
         longest = max(names, key=lambda name: len(name.encode()))

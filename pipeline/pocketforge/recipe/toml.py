@@ -35,7 +35,13 @@ from pocketforge.recipe.sizes import parse_shape
 from pocketforge.registries import DEVICES
 
 # TOML writes arrays of tables in the singular: [[target]].
-_TABLE_NAMES = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input"}
+_TABLE_NAMES = {
+    "targets": "target",
+    "devices": "device",
+    "budgets": "budget",
+    "inputs": "input",
+    "libraries": "library",
+}
 # model.outputs and verify.outputs are other keys than [[output]].
 _OUTPUTS: Hint = tuple[Output, ...]
 # Set by us, never by the file.

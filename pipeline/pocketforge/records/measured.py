@@ -92,6 +92,29 @@ class HowCompared:
 
 
 @dataclass(frozen=True, slots=True)
+class HowCarried:
+    """What an app was counted to carry for a file: the file, and the library of its runtime.
+
+    Attributes:
+        abi: The processors and the system that the app is for.
+        as_sent: How each file was compressed, with the level; "stored" for what is installed.
+        model_part_bytes: What the model file has of the value.
+        library: Which library was counted, with its version.
+        library_part_bytes: What the library has of the value.
+        library_from: Where its size is from.
+        library_sha256: Name → SHA-256 of each of its files; empty where only its size was given.
+    """
+
+    abi: Name
+    as_sent: Name
+    model_part_bytes: Count
+    library: Name
+    library_part_bytes: Count
+    library_from: Name
+    library_sha256: Mapping[str, Sha256]
+
+
+@dataclass(frozen=True, slots=True)
 class HowElse:
     """Nothing is to be said of sizes and counts of the model; a device from a plug-in says it in its own words.
 
@@ -105,7 +128,7 @@ class HowElse:
 
 
 UNTOLD = HowElse()
-How = HowHere | HowOnThePhone | HowCounted | HowEstimated | HowCompared | HowElse
+How = HowHere | HowOnThePhone | HowCounted | HowEstimated | HowCompared | HowCarried | HowElse
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pocketforge.recipe import METRICS
 from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.metric import SIGNS
-from pocketforge.records import GateResult, HowCompared, Measurement
+from pocketforge.records import GateResult, HowCarried, HowCompared, Measurement
 
 
 def budget_name(gate: GateResult) -> str:
@@ -35,6 +35,16 @@ def output_of(measurement: Measurement) -> str:
     if not isinstance(how, HowCompared) or (row is not None and not row.roles):
         return ""
     return how.output or ""
+
+
+def carried(measurement: Measurement) -> str:
+    """What an app was counted to carry, with the library and its version; empty of any other value."""
+    how = measurement.how
+    if not isinstance(how, HowCarried):
+        return ""
+    value = f"{measurement.target}: {measurement.metric} {figure(measurement.value)}"
+    parts = f"the file {how.model_part_bytes:,}, {how.library} {how.library_part_bytes:,}"
+    return f"{value}: {parts} ({how.as_sent}; {how.abi}; size from {how.library_from})"
 
 
 def figure(value: float | None) -> str:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from pocketforge.records import GateResult, Report, TargetRecord
-from pocketforge.report.budget_words import budget_name, figure, limit
-from pocketforge.streams import printable
-
-# What Markdown or the HTML in it would take for its own.
-_MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~-])")
+from pocketforge.release.markdown import plain, table
+from pocketforge.report.budget_words import budget_name, carried, figure, limit
 
 
 def write(report: Report) -> str:
@@ -18,19 +14,20 @@ def write(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    yield f"# {_text(report.recipe)}: {report.verdict}"
+    yield f"# {plain(report.recipe)}: {report.verdict}"
     yield ""
-    yield from _table(
+    yield from table(
         ("target", "runtime", "scheme", "state", "bytes"),
         ((t.name, t.runtime, t.scheme, t.status, _size(t)) for t in report.targets),
     )
     if report.gates:
         yield ""
-        yield from _table(("verdict", "target", "metric", "limit", "found"), (_budget(gate) for gate in report.gates))
-    notes = [*_faults(report), *(f"warning: {warning}" for warning in report.warnings)]
+        yield from table(("verdict", "target", "metric", "limit", "found"), (_budget(gate) for gate in report.gates))
+    apps = filter(None, map(carried, report.measurements))
+    notes = [*_faults(report), *apps, *(f"warning: {warning}" for warning in report.warnings)]
     if notes:
         yield ""
-        yield from (f"- {_text(note)}" for note in notes)
+        yield from (f"- {plain(note)}" for note in notes)
 
 
 def _size(target: TargetRecord) -> str:
@@ -52,15 +49,3 @@ def _faults(report: Report) -> Iterator[str]:
                 yield f"wrong {target.name}: {check.name}: wanted {check.wanted}, found {check.found}"
         if target.error:
             yield f"failed {target.name}: {target.error}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(_text(cell) for cell in row)} |"
-
-
-def _text(text: str) -> str:
-    """One line, in which nothing is markup: names come out of files."""
-    return _MARKS.sub(r"\\\1", printable(text))

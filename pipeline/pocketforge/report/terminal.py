@@ -14,7 +14,7 @@ from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.sizes import sizes_in_words
 from pocketforge.records import Compression, GateResult, Measurement, Reference, Report, TargetRecord
 from pocketforge.registries import DEVICES
-from pocketforge.report.budget_words import budget_name, figure, limit, output_of
+from pocketforge.report.budget_words import budget_name, carried, figure, limit, output_of
 from pocketforge.report.tables import (
     Screen,
     console,
@@ -87,7 +87,8 @@ def _draw(screen: Screen, report: Report) -> None:
         )
     evidence = [line for target in report.targets for line in _evidence(target)] + _judged_on(report.targets)
     weights = report.reference.weights if isinstance(report.reference, Reference) else None
-    for line in [*weights_lines(weights), *evidence]:
+    apps = list(filter(None, map(carried, report.measurements)))
+    for line in [*weights_lines(weights), *evidence, *apps]:
         screen.print(line)
     if report.gates:
         screen.print()

@@ -18,6 +18,7 @@ from pocketforge.recipe.output_rules import Named, find_metric, rows_of
 from pocketforge.records import (
     GateResult,
     How,
+    HowCarried,
     HowCompared,
     HowCounted,
     HowEstimated,
@@ -27,6 +28,7 @@ from pocketforge.records import (
     Verdict,
 )
 from pocketforge.registries import DEVICES
+from pocketforge.results.app_size import is_of_app
 from pocketforge.results.latency import latency_interval, load_range, what_settles
 from pocketforge.results.plugin_words import in_our_words
 from pocketforge.stats import Interval
@@ -46,12 +48,13 @@ def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResu
         taken = [
             m for m in all_taken if m.metric == named.name and _is_of(m, output, alone=alone) and _counts(m, named.row)
         ]
-        measured = {(m.target, m.device): m for m in taken}
         whole = {
             (m.target, m.device): m
             for m in all_taken
             if m.metric == named.row.drop_of and _is_of(m, output, alone=alone)
         }
+        taken, of_others = _of_the_app(recipe, taken)
+        measured = {(m.target, m.device): m for m in taken}
         targets = [budget.target] if budget.target else [t.name for t in recipe.targets]
         for target in targets:
             for device in recipe.devices_of(budget):
@@ -59,8 +62,24 @@ def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResu
                 result = _judge_one(budget, named.row, target, device, of_device)
                 baseless = _without_baseline(named.row, of_device, whole.get((target, device)))
                 result = dataclasses.replace(result, verdict="FAIL", reason=baseless) if baseless else result
+                if of_device is None and target in of_others:
+                    result = dataclasses.replace(result, reason=f"measured for another app: {of_others[target]}")
                 results.append(dataclasses.replace(result, metric=named.name) if budget.metric == THE_TASKS else result)
     return tuple(results)
+
+
+def _of_the_app(recipe: Recipe, taken: list[Measurement]) -> tuple[list[Measurement], dict[str, str]]:
+    """Values without those of another app than the recipe's; and target → which app these are of, in words.
+
+    `pocketforge gate --recipe` judges a report by a recipe that may say another ABI or library.
+    """
+    runtimes = {target.name: target.runtime for target in recipe.targets}
+    others = {}
+    for each in taken:
+        how, runtime = each.how, runtimes.get(each.target)
+        if isinstance(how, HowCarried) and runtime and not is_of_app(how, each.metric, recipe, runtime):
+            others[each.target] = f"{how.library}, {how.abi}, {how.as_sent}"
+    return [each for each in taken if each.target not in others], others
 
 
 def _without_baseline(row: Metric, drop: Measurement | None, whole: Measurement | None) -> str:

@@ -14,6 +14,7 @@ from pocketforge.plan.steps import Lane
 from pocketforge.recipe import METRICS, Recipe, suggest
 from pocketforge.records import PYTORCH, UNTOLD, Artifact, How, HowCompared, Measurement, TargetRecord
 from pocketforge.registries import DEVICES
+from pocketforge.results.app_size import app_values, asked_of_app
 from pocketforge.results.devices import DeviceResult, Value
 from pocketforge.results.file_metrics import asked_of_files, file_values, finite
 from pocketforge.results.plugin_words import HINT, check_parts, structured
@@ -71,10 +72,14 @@ def _of_file(recipe: Recipe, lane: Lane, model: Artifact, outcome: Outcome) -> I
     yield _Taken("size_bytes", float(model.size_bytes))
     yield _Taken("gzip_bytes", float(model.gzip_bytes))
     asked = asked_of_files(recipe)
-    exported = outcome.result(lane.export, Exported) if asked else None
+    of_app = asked_of_app(recipe, lane.target.name)
+    exported = outcome.result(lane.export, Exported) if asked or of_app else None
     if exported:
-        for metric, value in file_values(exported.model_in(outcome.entries[lane.export].files), asked):
+        path = exported.model_in(outcome.entries[lane.export].files)
+        for metric, value in file_values(path, asked):
             yield _Taken(metric, value)
+        for metric, size, how in app_values(recipe, lane.target.runtime, model, path, of_app):
+            yield _Taken(metric, float(size), how=how)
 
 
 def _of_model(reference: Reference) -> Iterator[_Taken]:

@@ -1,4 +1,4 @@
-"""The release folder: exactly the files an app ships, a sidecar beside each, and SHA256SUMS.
+"""The release folder: the files an app ships, a sidecar beside each, documents (release/documents.py), and SHA256SUMS.
 
 It is written whole beside its place (output_folder.py) and appears only when the gate passed. A release of an earlier
 build is taken away when this build's gate fails: what lies in release/ is what the report beside it speaks of.
@@ -6,12 +6,13 @@ build is taken away when this build's gate fails: what lies in release/ is what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge.errors import StoreError
-from pocketforge.files import hash_file, json_text
+from pocketforge.files import json_text
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import InputPreprocessing, Preprocessing, PreprocessingOfInputs, Sampled
 from pocketforge.outcomes.export import Exported
@@ -31,6 +32,10 @@ from pocketforge.records import (
     Report,
     TargetRecord,
 )
+from pocketforge.release.contents import Contents, ShippedTarget
+from pocketforge.release.documents import documents
+from pocketforge.release.inputs import Inputs
+from pocketforge.release.sums import write_sums
 from pocketforge.results.output_folder import FAILED, RELEASE
 from pocketforge.results.sidecar_sizes import sizes_of
 from pocketforge.run.walk import Outcome
@@ -40,7 +45,7 @@ SIDECAR_VERSION = 1
 
 
 def write_release(
-    recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, draft: Path, *, keep_failed: bool
+    recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, inputs: Inputs, draft: Path, *, keep_failed: bool
 ) -> str | None:
     """Write `draft/release` (gate passed) or `draft/failed` (on request); returns which.
 
@@ -52,16 +57,19 @@ def write_release(
     name = RELEASE if passed else FAILED
     folder = draft / name
     folder.mkdir()
+    hashes: dict[str, str] = {}
+    shipped: list[ShippedTarget] = []
     for lane, target in zip(plan.lanes, report.targets, strict=True):
         if target.artifacts:
             sampled = files.read(outcome.entries[lane.data].files, Sampled)
-            _write_target(Shipped(recipe, report, target, sampled), outcome.entries[lane.export].files, folder)
-    _write_new(folder / SUMS, "".join(f"{a.sha256}  {a.path}\n" for a in _artifacts(report)).encode())
+            source = outcome.entries[lane.export].files
+            shipped.append(ShippedTarget(target, sampled, files.read(source, Exported)))
+            hashes |= _write_target(Shipped(recipe, report, target, sampled), source, folder)
+    if passed:
+        for document, content in documents(Contents(recipe, report, inputs, tuple(shipped))).items():
+            hashes[document] = _write_new(folder / document, content)
+    _write_new(folder / SUMS, write_sums(hashes))
     return name
-
-
-def _artifacts(report: Report) -> Iterable[Artifact]:
-    return (a for t in report.targets for a in t.artifacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +89,28 @@ class Shipped:
     sampled: Sampled
 
 
-def _write_target(shipped: Shipped, source: Path, folder: Path) -> None:
-    """Copy a target's files from its export's folder `source`, and write their sidecars."""
+def _write_target(shipped: Shipped, source: Path, folder: Path) -> dict[str, str]:
+    """Copy a target's files from its export's folder `source`, and write their sidecars. Name → SHA-256."""
     exported = files.read(source, Exported)
+    hashes: dict[str, str] = {}
     for artifact in shipped.target.artifacts:
-        path = folder / artifact.path
-        _write_new(path, (source / exported.files[artifact.kind]).read_bytes())
-        if hash_file(path) != artifact.sha256:
+        written = _write_new(folder / artifact.path, (source / exported.files[artifact.kind]).read_bytes())
+        if written != artifact.sha256:
             raise StoreError(
                 f"{artifact.path} is not the file that was verified: the stored result changed meanwhile",
                 "build again: what is damaged is made again",
             )
-        sidecar = make_sidecar(shipped, artifact, exported)
-        _write_new(folder / sidecar_name(shipped.target.name, artifact.kind), json_text(sidecar).encode())
+        sidecar = sidecar_name(shipped.target.name, artifact.kind)
+        about = json_text(make_sidecar(shipped, artifact, exported)).encode()
+        hashes |= {artifact.path: written, sidecar: _write_new(folder / sidecar, about)}
+    return hashes
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    """Never over another file: recipes are checked for names that meet (recipe/shipped_names.py)."""
+def _write_new(path: Path, content: bytes) -> str:
+    """Never over another file: recipes are checked for names that meet (recipe/shipped_names.py). Gives its SHA-256."""
     with path.open("xb") as file:
         file.write(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> dict[str, object]:
@@ -116,6 +127,7 @@ def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> di
         "gzip_bytes": artifact.gzip_bytes,
         "recipe": recipe.name,
         "recipe_sha256": report.recipe_sha256,
+        "version": recipe.release.version or None,
         "target": target.name,
         "runtime": target.runtime,
         "scheme": target.scheme,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pocketforge.recipe import Recipe
+from pocketforge.recipe.schemes import SchemeInfo
 from pocketforge.records import Measurement, TargetRecord
 from pocketforge.stats import percentile_interval
 
@@ -20,12 +21,7 @@ def worse_than_float(
         sibling = floats.get((target.runtime, target.layout, target.bucket))
         if sibling is None or target.quantize.info.keeps_numbers:
             continue
-        left = ", ".join(records[target.name].facts.float_layers or ())
-        because = (
-            f"; float weights: {left}"
-            if left
-            else "; no layer with weights stayed float, operations may: pocketforge check"
-        )
+        because = _because(target.quantize.info, records[target.name].facts.float_layers or ())
         for (name, metric, device), quantized in measured.items():
             float_one = measured.get((sibling, metric, device))
             if name != target.name or float_one is None:
@@ -36,6 +32,14 @@ def worse_than_float(
             if metric == "latency_ms" and _is_slower(quantized, float_one):
                 times = f"p50 {quantized.value:.4g} ms against {float_one.value:.4g}"
                 yield f"{name}: slower than {sibling} on {device}: {times}{because}"
+
+
+def _because(scheme: SchemeInfo, float_layers: Sequence[str]) -> str:
+    if scheme.family == "float":  # nothing of it was to be integers
+        return ""
+    if float_layers:
+        return f"; float weights: {', '.join(float_layers)}"
+    return "; no layer with weights stayed float, operations may: pocketforge check"
 
 
 def _is_slower(one: Measurement, other: Measurement) -> bool:

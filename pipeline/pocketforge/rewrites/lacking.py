@@ -198,6 +198,26 @@ def plain_repeats(editor: Editor) -> None:
         editor.replace(node, editor.call(aten.reshape.default, value, list(shape_of(node)), like=node))
 
 
+def unfolds_as_look_ups(editor: Editor) -> None:
+    """Windows along an axis (`x.unfold(2, 4, 2)`) as one look-up: litert-torch pads in more axes than TFLite has."""
+    for node in editor.nodes():
+        source = node.args[0] if op_name(node) == "unfold" else None
+        before = shape_of(source)
+        if not isinstance(source, Node) or not before or has_open_sizes(source):
+            continue
+        axis, size, step = (int(each) for each in full_arguments(node)[1:])  # type: ignore[arg-type]
+        axis %= len(before)
+        windows = shape_of(node)[axis]
+        places = (step * torch.arange(windows)[:, None] + torch.arange(size)).flatten()
+        table = editor.constant(f"{node.name}_places", places, node)
+        value = editor.call(aten.index_select.default, source, axis, table, like=node)
+        value = editor.call(
+            aten.reshape.default, value, [*before[:axis], windows, size, *before[axis + 1 :]], like=node
+        )
+        order = [each for each in range(len(before) + 1) if each != axis + 1]
+        editor.replace(node, editor.call(aten.permute.default, value, [*order, axis + 1], like=node))
+
+
 def one_flip_after_another(editor: Editor) -> None:
     """TFLite reverses axes that lie side by side alone, and of a map channels and rows do not: the file is dead."""
     for node in editor.nodes():

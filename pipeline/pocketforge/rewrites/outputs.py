@@ -1,7 +1,8 @@
-"""Outputs of the model that are one value: given twice, or once more behind an op that changes nothing."""
+"""Copies that change nothing: of a value that is given twice, and of what is read by others."""
 
 from __future__ import annotations
 
+import torch
 from torch.fx import Node
 
 from pocketforge.rewrites.graph import Editor, full_arguments, is_constant, op_name
@@ -11,12 +12,24 @@ _VIEWS = ("view", "reshape", "slice", "select", "permute", "transpose", "expand"
 
 
 def without_copies(editor: Editor) -> None:
-    """A value that is given twice as itself, not as its copy: XNNPACK's partition would hold the copy alone and fail.
+    """Values as themselves, not as their copies: XNNPACK's partition would hold the copy alone of one that is given
+    twice and fail; and a copy of an int8 map that is read in two ways has its axes in another order than the runtime is
+    told, so that the file is dead.
 
-    A copy that something is written into, or whose origin is, stays.
+    A copy that something is written into, or whose origin is, stays; so does one that brings a tensor into one piece
+    for a layer, as views ask for that.
     """
     output = next(node for node in editor.nodes() if node.op == "output")
     written = {_storage(node.args[0]) for node in editor.nodes() if _in_place(node)}
+    for copy in editor.nodes():
+        source = copy.args[0] if _changes_nothing(copy) else None
+        if not isinstance(source, Node) or written & {_storage(copy), _storage(source)} or not _alike(copy, source):
+            continue
+        for user in [user for user in copy.users if user is not output]:
+            user.replace_input_with(copy, source)
+            editor.changes += 1
+        if not copy.users:
+            editor.module.graph.erase_node(copy)
     for given in list(dict.fromkeys(output.all_input_nodes)):
         source = given
         while _changes_nothing(source) and isinstance(source.args[0], Node):
@@ -24,6 +37,12 @@ def without_copies(editor: Editor) -> None:
         if source is not given and source.op == "call_function" and not written & {_storage(given), _storage(source)}:
             output.replace_input_with(given, source)
             editor.changes += 1
+
+
+def _alike(copy: Node, source: Node) -> bool:
+    """Whether both lie in memory in the same way."""
+    values = [node.meta.get("val") for node in (copy, source)]
+    return all(isinstance(value, torch.Tensor) for value in values) and values[0].stride() == values[1].stride()
 
 
 def _changes_nothing(node: Node) -> bool:

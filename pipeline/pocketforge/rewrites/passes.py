@@ -78,6 +78,7 @@ REWRITES = (
     Rewrite(lacking.plain_subtractions, (TFLITE,)),
     Rewrite(lacking.powers_as_products, (TFLITE,)),
     Rewrite(lacking.plain_repeats, (TFLITE,)),
+    Rewrite(lacking.unfolds_as_look_ups, (TFLITE,)),
     Rewrite(lacking.one_flip_after_another, (TFLITE,)),
     Rewrite(weights.compute_once, (QUANTIZER, FOLDER, EXECUTORCH)),
     # Float weights that nothing is folded into stay shared, and are stored once.

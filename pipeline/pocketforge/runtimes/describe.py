@@ -11,6 +11,7 @@ in `metadata` under "quantization_bytes" and "other_constant_bytes".
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import hashlib
@@ -19,7 +20,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -224,17 +225,48 @@ def _parsed(data: bytes, runtime: str, known: FileFormat, path: Path) -> Content
             f"{path}: what is in a .{file_format} file is not told: runtime {runtime} has no parser for it",
             "give its row in RUNTIMES one (pocketforge docs extending)",
         )
+    with reading(ModelFile(path, data, runtime, known), known.parser):
+        parser = cast(Parser, importlib.import_module(known.parser))
+        return parser.parse(data, file_format)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file that is known to be of a runtime's format, and may be damaged.
+
+    Attributes:
+        path: Where it lies.
+        data: All of it.
+        runtime: Name in RUNTIMES.
+        format: Which of the runtime's.
+    """
+
+    path: Path
+    data: bytes
+    runtime: str
+    format: FileFormat
+
+
+def open_file(path: Path) -> ModelFile:
+    """A model file by its content, unparsed. Raises ModelError as `describe` does."""
+    data = _read(path)
+    return ModelFile(path, data, *_detected(data, path))
+
+
+@contextlib.contextmanager
+def reading(file: ModelFile, module: str) -> Iterator[None]:
+    """What a module reads of a file within. Raises ToolMissing without its package, ModelError for a damaged file."""
+    known = file.format
     try:
-        with RUNTIMES.calling(runtime, known.parser, ours=(*_DAMAGE, ImportError, PocketforgeError)):
-            parser = cast(Parser, importlib.import_module(known.parser))
-            return parser.parse(data, file_format)
+        with RUNTIMES.calling(file.runtime, module, ours=(*_DAMAGE, ImportError, PocketforgeError)):
+            yield
     except ImportError as error:
         hint = f"pip install {known.package}"
-        raise ToolMissing(f"reading .{file_format} files needs {known.package}: {error}", hint) from error
+        raise ToolMissing(f"reading .{known.name} files needs {known.package}: {error}", hint) from error
     except _DAMAGE as error:
         raise ModelError(
-            f"{path}: wanted a whole .{file_format} file, found one that is truncated or damaged "
-            f"({type(error).__name__}: {_short(error)}; {len(data)} bytes)",
+            f"{file.path}: wanted a whole .{known.name} file, found one that is truncated or damaged "
+            f"({type(error).__name__}: {_short(error)}; {len(file.data)} bytes)",
             "Copy or download it again and compare the SHA-256, or export it again.",
         ) from error
 

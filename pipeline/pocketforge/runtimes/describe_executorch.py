@@ -291,7 +291,7 @@ def xnnpack_dtype(datatype: str) -> str:
 
 def _flatc(payload: bytes, schema: str) -> object:
     """Decode a flatbuffer by executorch's schema file into plain dicts and lists."""
-    root = _executorch_root()
+    root = executorch_root()
     flatc = str(root / "data" / "bin" / "flatc")
     program = flatc if os.access(flatc, os.X_OK) else shutil.which("flatc")
     if program is None or not (root / schema).is_file():
@@ -318,7 +318,7 @@ def _finite_json(text: bytes) -> bytes:
     return re.sub(rb'"(?:[^"\\]|\\.)*"|-?\b(?:inf|nan)\b', lambda match: spelled.get(match[0], match[0]), text)
 
 
-def _executorch_root() -> Path:
+def executorch_root() -> Path:
     spec = importlib.util.find_spec("executorch")
     for location in (spec.submodule_search_locations if spec else None) or ():
         if Path(location, _PROGRAM_SCHEMA).is_file():

@@ -248,7 +248,7 @@ def _add_onnx_graph(proto: onnx.GraphProto, graph: _Graph) -> None:
 def _add_onnx_constant(name: str, tensor: onnx.TensorProto, graph: _Graph) -> None:
     import onnx
 
-    name, shape, dtype = _text(name), tuple(int(size) for size in tensor.dims), _onnx_dtype(tensor.data_type)
+    name, shape, dtype = _text(name), tuple(int(size) for size in tensor.dims), onnx_dtype(tensor.data_type)
     external = tensor.data_location == onnx.TensorProto.EXTERNAL
     if external:
         graph.external |= {_text(entry.value) for entry in tensor.external_data if entry.key == "location"}
@@ -262,10 +262,10 @@ def _onnx_info(value: onnx.ValueInfoProto) -> TensorInfo:
         return TensorInfo(name, (), str(value.type.WhichOneof("value")).removesuffix("_type"))
     tensor = value.type.tensor_type
     shape = tuple(d.dim_value if d.HasField("dim_value") else _text(d.dim_param) or "?" for d in tensor.shape.dim)
-    return TensorInfo(name, shape, _onnx_dtype(tensor.elem_type))
+    return TensorInfo(name, shape, onnx_dtype(tensor.elem_type))
 
 
-def _onnx_dtype(number: int) -> str:
+def onnx_dtype(number: int) -> str:
     import onnx
 
     name: str = onnx.TensorProto.DataType.Name(number).lower()
@@ -287,12 +287,11 @@ def _opsets(pairs: Iterable[tuple[str, int]]) -> str:
 
 
 def _read_ort(data: bytes, graph: _Graph) -> dict[str, str]:
-    fbs = _ort_schema()
+    fbs = ort_schema()
     session = fbs.InferenceSession.InferenceSession.GetRootAs(data, 0)
     model = session.Model()
     proto = model.Graph()
-    named = vars(fbs.TensorDataType.TensorDataType).items()
-    dtypes = {number: name.lower() for name, number in named if isinstance(number, int)}
+    dtypes = ort_dtypes(fbs)
     infos = _add_ort_graph(fbs, proto, graph, dtypes)
     names = [_text(proto.Inputs(i)) for i in range(proto.InputsLength())]
     graph.inputs = [infos[name] for name in names if name not in graph.constants]
@@ -309,7 +308,13 @@ def _read_ort(data: bytes, graph: _Graph) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if value}
 
 
-def _ort_schema() -> ModuleType:
+def ort_dtypes(fbs: ModuleType) -> dict[int, str]:
+    """The schema's number of a type → its name there."""
+    named = vars(fbs.TensorDataType.TensorDataType).items()
+    return {number: name.lower() for name, number in named if isinstance(number, int)}
+
+
+def ort_schema() -> ModuleType:
     """The flatbuffer reader inside of onnxruntime: it imports itself by a top-level name, so the path must have it."""
     spec = importlib.util.find_spec("onnxruntime")
     if spec is None or spec.origin is None:
@@ -342,9 +347,12 @@ def _add_ort_graph(fbs: ModuleType, proto: ort.Graph, graph: _Graph, dtypes: dic
         for attribute in attributes:
             if attribute.Type() == fbs.AttributeType.AttributeType.GRAPH:
                 _add_ort_graph(fbs, attribute.G(), graph, dtypes)
-    return {
-        info.name: info for info in (_ort_info(fbs, proto.NodeArgs(i), dtypes) for i in range(proto.NodeArgsLength()))
-    }
+    return {info.name: info for info in ort_infos(proto, fbs, dtypes)}
+
+
+def ort_infos(proto: ort.Graph, fbs: ModuleType, dtypes: dict[int, str]) -> list[TensorInfo]:
+    """All values of a graph, between its nodes too."""
+    return [_ort_info(fbs, proto.NodeArgs(i), dtypes) for i in range(proto.NodeArgsLength())]
 
 
 def _add_ort_constant(tensor: ort.Tensor, graph: _Graph, dtypes: dict[int, str]) -> str:

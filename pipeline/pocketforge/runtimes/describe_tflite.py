@@ -37,7 +37,7 @@ def parse(data: bytes, file_format: str) -> Contents:
     model: Model = schema.ModelT.InitFromPackedBuf(data, 0)
     if not model.subgraphs or not model.buffers:
         raise ValueError("the model has no subgraph or no buffers")
-    names = [_operator_name(code) for code in model.operatorCodes or ()]
+    names = [operator_name(code) for code in model.operatorCodes or ()]
     ops: Counter[str] = Counter()
     weights: list[WeightInfo] = []
     other = OtherBytes()
@@ -99,7 +99,7 @@ def _is_dynamic(subgraph: Graph, inputs: Sequence[int]) -> bool:
 
 
 def _add_constant(weights: list[WeightInfo], other: OtherBytes, tensor: Tensor, size: int, layer: str) -> None:
-    shape, dtype, quantization = _shape(tensor), _dtype(tensor), _quantization(tensor)
+    shape, dtype, quantization = _shape(tensor), dtype_of(tensor), _quantization(tensor)
     expected = stored_bytes(dtype, shape)
     if tensor.sparsity is None and expected is not None and expected != size:
         raise ValueError(f"tensor {_text(tensor.name)} of {dtype}{list(shape)} needs {expected} bytes, has {size}")
@@ -138,7 +138,7 @@ def _tensor_info(tensor: Tensor, name: str = "") -> TensorInfo:
     shape: tuple[int | str, ...] = _shape(tensor)
     if tensor.shapeSignature is not None and len(tensor.shapeSignature):
         shape = tuple(int(size) if size >= 0 else "?" for size in tensor.shapeSignature)
-    return TensorInfo(name or _text(tensor.name), shape, _dtype(tensor), _quantization(tensor))
+    return TensorInfo(name or _text(tensor.name), shape, dtype_of(tensor), _quantization(tensor))
 
 
 def _quantization(tensor: Tensor) -> Quantization | None:
@@ -163,7 +163,7 @@ def _metadata(model: Model, data: bytes) -> dict[str, str]:
     return result
 
 
-def _operator_name(code: OperatorCode) -> str:
+def operator_name(code: OperatorCode) -> str:
     # Codes above 126 do not fit the old 8-bit field, which then holds a placeholder: the schema says to take the max.
     number = max(code.deprecatedBuiltinCode, code.builtinCode)
     if number == schema.BuiltinOperator.CUSTOM:
@@ -182,7 +182,7 @@ def _buffer_size(buffer: Buffer, data: bytes) -> int:
     return int(buffer.size) if buffer.offset > 1 else 0
 
 
-def _dtype(tensor: Tensor) -> str:
+def dtype_of(tensor: Tensor) -> str:
     if tensor.type not in _TYPES:
         raise ValueError(f"unknown tensor type {tensor.type}")
     name = _TYPES[tensor.type].lower()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import os
 import re
 import tempfile
@@ -26,6 +25,7 @@ from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, f
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
 from pocketforge.runtimes.onnx_dynamic import quantize_inputs
+from pocketforge.runtimes.onnx_mobile import mobile_usability
 from pocketforge.runtimes.onnx_recurrent import quantize_lstms
 from pocketforge.runtimes.onnx_weights import INT4_OPSET, store_encodings, store_halves, write_ort
 from pocketforge.runtimes.stored_weights import unmatched_warning
@@ -99,7 +99,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             apply_codebooks(model, request.encodings)
         _write(model, path)
         export_ort(path, out)
-    mobile = _mobile_usability(path)
+    mobile = mobile_usability(path)
     return ExportResult(
         files={"model": "model.onnx", "ort": "model.ort"},
         inputs=[
@@ -304,26 +304,3 @@ def export_ort(path: Path, out: Path) -> None:
         raise StageFailed("ONNX Runtime wrote no .ort file", "see the log")
     for extra in out.glob("*.config"):
         extra.unlink()
-
-
-def _mobile_usability(path: Path) -> dict[str, object]:
-    """What ONNX Runtime's mobile checker says of an .onnx file."""
-    from onnxruntime.tools.mobile_helpers import usability_checker
-
-    logger = logging.getLogger("pocketforge.usability")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    handler = _Lines()
-    logger.handlers = [handler]
-    usable = usability_checker.analyze_model(path, logger=logger)
-    verdicts = [line for line in handler.lines if line.startswith("Model should perform well with")]
-    return {"accelerators_may_help": bool(usable), "details": verdicts}
-
-
-class _Lines(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())

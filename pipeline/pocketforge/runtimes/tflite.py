@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import litert_torch
 import torch
-from ai_edge_litert import schema_py_generated as schema
 from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
 from litert_torch.quantize.quant_config import QuantConfig
 
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, load_encodings
-from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import TFLITE, TFLITE_FLOAT_INPUTS, rewrite
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors, passed_through
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.stored_weights import unmatched_warning
 from pocketforge.runtimes.tflite_dynamic import fold_linear_weights
 from pocketforge.runtimes.tflite_edit import set_interface
-from pocketforge.runtimes.tflite_objects import unpacked
+from pocketforge.runtimes.tflite_missing import refuse_missing, sort_refused
 from pocketforge.runtimes.tflite_shield import shield
 from pocketforge.runtimes.tflite_weights import store_encodings, store_halves
-
-# What the converter makes of a sort or of a topk whose indices nobody reads, and no TFLite runtime has; of these.
-MISSING = schema.BuiltinOperator.STABLEHLO_SORT
-SORTS = ("sort", "topk", "msort", "argsort")
 
 
 def export(request: ExportRequest, out: Path) -> ExportResult:
@@ -57,10 +50,12 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
         quantized = QuantConfig(pt2e_quantizer=quantizer)
     path = out / "model.tflite"
-    litert_torch.convert(module, example, quant_config=quantized).export(str(path))
+    try:
+        litert_torch.convert(module, example, quant_config=quantized).export(str(path))
+    except Exception as error:  # the converter raises many kinds
+        raise sort_refused(error, request.program.graph.nodes) or error from error
     data = path.read_bytes()
-    if any(code.builtinCode == MISSING for code in unpacked(data).operatorCodes):
-        _refuse_sorts(request.program.graph.nodes)
+    refuse_missing(data, request.program.graph.nodes)
     if request.is_dynamic:
         data = fold_linear_weights(data)
     data, warnings = _store_weights(request, data, encodings)
@@ -98,16 +93,6 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             if each.dtype == "float32"
         ]
     return ExportResult({"model": "model.tflite"}, inputs, outputs, warnings=warnings)
-
-
-def _refuse_sorts(nodes: Iterable[torch.fx.Node]) -> NoReturn:
-    """Raises StageFailed: the runtime could not load the file, and would not say which layer it means."""
-    layers = " or ".join(where(node) for node in nodes if op_name(node) in SORTS)
-    raise StageFailed(
-        f"tflite has no operator that sorts{f', at {layers}' if layers else ''}: the runtime would not load the file",
-        "let the model read both values and indices of a topk (which TFLite has), sort in the app, or try another "
-        "runtime (onnx, executorch)",
-    )
 
 
 def _stay_float(inputs: Sequence[TensorSpec], io: str) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from pocketforge.data.base import Array
 from pocketforge.data.read_mask import IGNORED
 from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.version import install
 
 
 def paint(outlines: Sequence[tuple[int, object]], size: tuple[int, int], where: str) -> Array:
@@ -55,7 +56,7 @@ def _polygon(part: object, size: tuple[int, int]) -> list[int]:
     try:
         from faster_coco_eval.core import mask as coco
     except ImportError as error:
-        raise ToolMissing("masks of polygons need faster-coco-eval", "pip install 'pocketforge[detection]'") from error
+        raise ToolMissing("masks of polygons need faster-coco-eval", install("detection")) from error
     if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
         raise ValueError("a polygon has fewer than three points, or half a point")
     for places, side in ((part[::2], size[1]), (part[1::2], size[0])):

@@ -13,6 +13,7 @@ from pocketforge.data.image_files import PassedOver, image_formats, scan_folder,
 from pocketforge.data.official_splits import choose_parts
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.files import read_whole
+from pocketforge.version import install
 
 _MOST_BYTES = 2**20
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -92,7 +93,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         import yaml
     except ImportError as error:
-        raise ToolMissing(f"{path} needs PyYAML", "pip install 'pocketforge[detection]'") from error
+        raise ToolMissing(f"{path} needs PyYAML", install("detection")) from error
     data = read_whole(path)
     if len(data) > _MOST_BYTES:
         raise ModelError(f"data.source: {path} has {len(data):,} bytes: wanted a data.yaml of at most {_MOST_BYTES:,}")

@@ -14,6 +14,7 @@ from pocketforge.data.official_splits import choose_parts
 from pocketforge.data.tables.object_rows import cell_of, columns_of
 from pocketforge.data.tables.rows import Blob, Cell, FileKind, Part
 from pocketforge.errors import ModelError, ToolMissing
+from pocketforge.version import install
 
 _PIECE, _BATCH = 256, 1000
 _HINT = "the folder of dataset.save_to_disk(…): it holds dataset_info.json and state.json, or dataset_dict.json"
@@ -154,7 +155,7 @@ def _load(folder: Path) -> dict[str, Any]:
     try:
         import datasets
     except ImportError as error:
-        raise ToolMissing("Hugging Face data sets need datasets", "pip install 'pocketforge[tables]'") from error
+        raise ToolMissing("Hugging Face data sets need datasets", install("tables")) from error
     try:
         found = datasets.load_from_disk(str(folder))
     except Exception as error:  # a damaged folder raises whatever its files happen to ask for

@@ -13,6 +13,7 @@ from pocketforge.data.tables.object_rows import cell_of
 from pocketforge.data.tables.rows import Cell, Part
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.files import refuse_special
+from pocketforge.version import install
 
 if TYPE_CHECKING:
     import pyarrow
@@ -29,7 +30,7 @@ class ParquetRows:
         try:
             from pyarrow import parquet
         except ImportError as error:
-            raise ToolMissing("Parquet files need pyarrow", "pip install 'pocketforge[tables]'") from error
+            raise ToolMissing("Parquet files need pyarrow", install("tables")) from error
         self._parquet: Any = parquet
         self._paths = [path for _, path in found]
         self.notes = notes

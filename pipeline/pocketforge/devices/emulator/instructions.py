@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pocketforge.devices.emulator.counts import UNKNOWN
+from pocketforge.version import install
 
 _DOT = {"sdot", "udot"}
 _I8MM = {"smmla", "ummla", "usmmla", "usdot", "sudot"}
@@ -85,9 +86,7 @@ def _disassembler() -> Any:
     try:
         import capstone
     except ImportError:
-        raise ToolMissing(
-            "reading instructions needs capstone, which is not installed", "pip install 'pocketforge[emulator]'"
-        ) from None
+        raise ToolMissing("reading instructions needs capstone, which is not installed", install("emulator")) from None
     return capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
 
 

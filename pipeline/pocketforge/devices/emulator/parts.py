@@ -14,12 +14,12 @@ from pocketforge.devices.emulator.manifest import Part, digest_of
 from pocketforge.errors import DeviceUnavailable, PocketforgeError, ToolMissing
 from pocketforge.files import hash_file
 from pocketforge.folders import environments_dir
+from pocketforge.version import install
 
 FORMAT = 1
 SETUP = "pocketforge device setup emulator"
 # What reads instructions and libraries; light, but needed by nothing else.
 PACKAGES = ("capstone", "pyelftools")
-EXTRA = "pip install 'pocketforge[emulator]'"
 
 QEMU, LIBRARIES, RUNNERS, READER = "qemu", "arm64 libraries", "runners", "log reader"
 # Where a part came from that is the user's: it may change under us.
@@ -153,7 +153,9 @@ def need_packages() -> None:
     """Raises ToolMissing, naming the extra."""
     absent = [name for name, version in package_versions().items() if version == "none"]
     if absent:
-        raise ToolMissing(f"the emulator needs {' and '.join(absent)}, which {_are(absent)} not installed", EXTRA)
+        raise ToolMissing(
+            f"the emulator needs {' and '.join(absent)}, which {_are(absent)} not installed", install("emulator")
+        )
 
 
 def package_versions() -> dict[str, str]:

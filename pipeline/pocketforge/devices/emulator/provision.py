@@ -25,6 +25,7 @@ from pocketforge.devices.emulator.packages import Packages, unpack_wheel
 from pocketforge.devices.emulator.parts import LIBRARIES, QEMU, READER, RUNNERS, Emulator
 from pocketforge.errors import DeviceUnavailable, PocketforgeError
 from pocketforge.files import explain_os_error, hash_file
+from pocketforge.version import install
 
 _COMPILER = "compiler"
 _ZIG_HINT = "the compiler of the package ziglang must run on this machine"
@@ -103,7 +104,7 @@ def examine() -> Iterator[tuple[str, str, str, str]]:
     else:
         broken = ""
     needed = "optional" if known is None else "missing"
-    yield "emulator: packages", needed if absent else "ok", packages, parts.EXTRA
+    yield "emulator: packages", needed if absent else "ok", packages, install("emulator")
     groups = {QEMU: (QEMU,), LIBRARIES: (LIBRARIES,), "runtimes": tuple(pinned.RUNTIMES), RUNNERS: (RUNNERS, READER)}
     for title, names in groups.items():
         if known is None:

@@ -1,0 +1,74 @@
+"""What a release's provenance says of the build's inputs: hashes that the keys are of, and the repository's commit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pocketforge.errors import RecipeError
+from pocketforge.plan.steps import Facts, ReadFiles
+from pocketforge.recipe import Recipe
+from pocketforge.release.inputs import Commit, InputFile, InputRole, Inputs
+
+_EPOCH = "SOURCE_DATE_EPOCH"
+_GIT_SECONDS = 30
+
+
+def inputs_of(recipe: Recipe, facts: Facts) -> Inputs:
+    """Of the files as they were when they went into the keys. Raises RecipeError for a wrong SOURCE_DATE_EPOCH."""
+    roles = tuple(_role(name, read) for name, read in sorted(facts.files.items()))
+    return Inputs(roles, _commit(Path(recipe.folder or "."), recipe.named_files().values()), _made_at())
+
+
+def _role(name: str, read: ReadFiles) -> InputRole:
+    root = os.path.commonpath([path.parent for path in read.paths]) if read.paths else ""
+    names = [os.path.relpath(path, root) for path in read.paths] if read.hashes else []
+    files = tuple(InputFile(_text(each), sha256) for each, sha256 in zip(names, read.hashes, strict=True))
+    return InputRole(_text(name), read.digest, len(read.paths), files)
+
+
+def _text(name: str) -> str:
+    """A name's bytes that are no text as escapes: JSON holds text alone."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _made_at() -> str:
+    said = os.environ.get(_EPOCH, "")
+    if not said:
+        return ""
+    try:
+        return datetime.fromtimestamp(int(said), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        raise RecipeError(f"{_EPOCH} must be seconds since 1970, found {said!r}", "or leave it out") from None
+
+
+def _commit(folder: Path, named: Iterable[Path]) -> Commit | None:
+    found = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
+    if not found:
+        return None
+    top, _, head = found.removesuffix("\n").rpartition("\n")
+    root = Path(top).resolve()
+    inside = [str(path.resolve()) for path in named if path.resolve().is_relative_to(root)]
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    # Named files that the commit does not have would not come with it.
+    unknown = _git(root, "ls-files", "--others", "--", *inside) if inside else ""
+    return Commit(head, changed == "" and unknown == "")
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says; None where there is no git, no repository, or one that is not ours to ask."""
+    # A repository's own settings may name a program that git would start; ours ask for none.
+    safe = ("--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", *safe, "-C", os.fspath(folder), *words],  # noqa: S607 - whichever git the user has
+            env={**environment, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=_GIT_SECONDS, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
