@@ -66,14 +66,14 @@ STAGES: dict[str, StageInfo] = {
     "gains": StageInfo("pocketforge.stages.gains", 5, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 8, ("torch", "numpy"), _TRACE, user_code=True),
     "annotate": StageInfo(
-        "pocketforge.stages.annotate", 2, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
+        "pocketforge.stages.annotate", 3, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
     "layers": StageInfo(
         "pocketforge.stages.layers", 6, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        9,
+        10,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -81,14 +81,14 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        6,
+        7,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
         user_code=True,
     ),
     "export": StageInfo("pocketforge.stages.export", 12, ("torch",), _TRACE),
-    "verify": StageInfo("pocketforge.stages.verify", 9, ("numpy",), user_code=True),
+    "verify": StageInfo("pocketforge.stages.verify", 10, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 6, ("numpy",), user_code=True),
@@ -251,6 +251,8 @@ class RuntimeInfo:
             one form alone, `adaptive_avg_pool2d to 1` (outcomes/annotate.py).
         keeps_levels: Those that are int8 already where all that they read has levels: what they give has the same. A
             runtime with any also computes in levels that are asked for behind what passes values on.
+        dynamic_layers: Kinds of layers (ATen's words) that its dynamic int8 files compute in integers; others of a
+            quantized graph stay float there.
         mixes_ranges: Whether one file of it may hold layers whose activations have fixed ranges and layers that find
             theirs at run time.
         why: How its files are looked into; None: `why` compares outputs only, not layers.
@@ -277,6 +279,7 @@ class RuntimeInfo:
     hints: tuple[str, ...] = ()
     int8_operations: frozenset[str] | None = None
     keeps_levels: frozenset[str] = frozenset()
+    dynamic_layers: frozenset[str] = frozenset({"linear", "addmm"})
     mixes_ranges: bool = False
     why: Why | None = None
     native: NativeRunner | None = None
@@ -435,6 +438,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         int8_operations=_CLAMPS
         | {"add", "mul", "cat", "matmul", "softmax", "leaky_relu", "sigmoid", "max_pool2d", "avg_pool2d"}
         | {"upsample_nearest2d", "adaptive_avg_pool2d in equal windows"},
+        dynamic_layers=frozenset({"linear", "addmm", "lstm"}),
         why=Why(
             "folded",
             plain=PlainSession("onnx_reference", "ONNX Runtime, no graph optimization"),

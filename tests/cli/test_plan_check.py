@@ -208,7 +208,7 @@ from torch import nn
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.rnn, self.fc = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 10)
+        self.rnn, self.fc = nn.GRU(8, 16, batch_first=True), nn.Linear(16, 10)
     def forward(self, x):
         return self.fc(self.rnn(x[:, 0])[0][:, -1])
 def build():

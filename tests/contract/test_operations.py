@@ -217,7 +217,7 @@ def test_sums_that_norms_alone_read_stay_float_and_keep_the_small_channels(image
     program = torch.export.export(net, (torch.from_numpy(samples[0][:1]),))
     graph = pt2e.rewritten_for_quantizer(program).graph
     assert sums_for_norms(graph) == ("add@.", "add@.#2"), "the third is read by others too"
-    assert "dynamic_int8" in advice(graph)
+    assert 'in the [[target]]: quantize = { scheme = "dynamic_int8" }' in advice(graph)
 
     def sqnr_db(*overrides: Override) -> float:
         folded, _ = pt2e.quantize_graph(program, samples, dataclasses.replace(STATIC, overrides=overrides))

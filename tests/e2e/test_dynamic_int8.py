@@ -266,7 +266,7 @@ def test_static_int8_is_untouched(lanes):
 
 def test_a_model_without_linear_layers_is_refused(lanes):
     with pytest.raises(
-        StageFailed, match=r"dynamic_int8 is for linear layers; float: conv2d \(0\), conv2d \(3\)"
+        StageFailed, match=r"dynamic_int8 is for linear layers and LSTMs; float: conv2d \(0\), conv2d \(3\)"
     ) as said:
         lanes["conv"].quantize(DYNAMIC)
     assert 'scheme = "static_int8"' in str(said.value.hint)

@@ -339,22 +339,49 @@ def test_an_outcome_without_the_model_s_file_is_none(
 # Int8 weights
 
 
-@pytest.mark.parametrize(("stored", "passes"), [(1000, True), (600, True), (400, False), (0, False)])
-def test_what_stayed_float_excuses_no_other_layer(tmp_path: Path, stored: int, passes: bool) -> None:
-    """A large layer that stayed float hides the others in the whole file's share."""
+def onnx_file(path: Path, **weights: np.ndarray) -> Path:
+    """A file that holds these."""
     onnx = pytest.importorskip("onnx")
-    weights: dict[str, np.ndarray] = {"big": np.zeros(4000, np.float32), "int": np.zeros(stored, np.int8)}
-    weights["rest"] = np.zeros(1000 - stored, np.float32)
     kept = [onnx.numpy_helper.from_array(v, k) for k, v in weights.items() if v.size]
-    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4000])
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["big"], ["y"])], "g", [], [y], kept)
-    path = tmp_path / "model.onnx"
+    name, value = next(iter(weights.items()))
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, value.shape)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", [name], ["y"])], "g", [], [y], kept)
     onnx.save(onnx.helper.make_model(graph), path)
-    layers = (QuantizedLayer("big", "linear", "fp32", 4000), QuantizedLayer("int", "linear", "static_int8", 1000))
+    return path
+
+
+@pytest.mark.parametrize(("stored", "passes"), [(1000, True), (900, True), (600, False), (0, False)])
+@pytest.mark.parametrize("op", ["linear", "embedding"])
+def test_what_stayed_float_neither_excuses_another_layer_nor_counts_against_it(
+    tmp_path: Path, op: str, stored: int, passes: bool
+) -> None:
+    """A large layer that stayed float hides the others in the whole file's share."""
+    big, rest = np.zeros((4, 1000), np.float32), np.zeros((1000 - stored, 1), np.float32)
+    path = onnx_file(tmp_path / "model.onnx", big=big, int=np.zeros(stored, np.int8), rest=rest)
+    layers = (QuantizedLayer("big", op, "fp32", 4000), QuantizedLayer("int", "linear", "static_int8", 1000))
     files.write(tmp_path, Quantized("static_int8", "", layers, (None,)))
-    (found,) = check_weights(path, "static_int8", tmp_path)
-    assert found.passed == passes and found.found.endswith("(float: big)")
-    # An embedding is none of the layers that a scheme quantizes: what makes the file float is named.
+    (found,) = check_weights(path, "onnx", "static_int8", tmp_path)
+    assert found.passed == passes
+    share = stored / (stored + 4 * (5000 - stored))
+    told = f"(float: big; {share:.1%} of the whole file's; the largest other: big [4, 1000] float32)"
+    assert found.found == f"{stored / 1000:.1%} {told}"
+    # What is in no list of layers (a parameter that is added) is told of all the same.
     files.write(tmp_path, Quantized("static_int8", "", layers[1:], (None,)))
-    (found,) = check_weights(path, "static_int8", tmp_path)
-    assert not found.passed and found.found.endswith("% (the largest other: big [4000] float32)")
+    (found,) = check_weights(path, "onnx", "static_int8", tmp_path)
+    assert found.passed == passes and found.found.endswith("; the largest other: big [4, 1000] float32)")
+
+
+def test_layers_with_equal_weights_share_what_is_stored(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "model.onnx", one=np.zeros((20, 50), np.int8), bias=np.zeros(50, np.float32))
+    layers = tuple(QuantizedLayer(name, "linear", "static_int8", 1000) for name in ("one", "two"))
+    files.write(tmp_path, Quantized("static_int8", "", layers, (None,)))
+    (found,) = check_weights(path, "onnx", "static_int8", tmp_path)
+    assert (found.passed, found.found) == (True, "50.0%")
+
+
+def test_a_layer_that_should_be_int8_is_missed_in_a_file_that_is_mostly_int8(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "model.onnx", one=np.zeros((4, 50), np.float32), two=np.zeros(1000, np.int8))
+    layers = tuple(QuantizedLayer(name, "linear", "dynamic_int8", n) for name, n in (("one", 200), ("two", 1000)))
+    files.write(tmp_path, Quantized("dynamic_int8", "", layers, (None,)))
+    (found,) = check_weights(path, "onnx", "dynamic_int8", tmp_path)
+    assert (found.passed, found.found) == (False, "83.3% (the largest other: one [4, 50] float32)")

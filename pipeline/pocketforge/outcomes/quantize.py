@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -223,7 +225,8 @@ class Quantized:
     Attributes:
         scheme: The recipe's.
         numerics: What the file's numbers are, in words.
-        layers: Convolutions, linear layers and matrix products, in the graph's order; one for each call of a module.
+        layers: Convolutions, linear layers and matrix products, recurrent layers and embeddings, in the graph's order;
+            one for each call of a module.
         outputs: Of each of the model's outputs its levels; None where it is float.
         mixed: Of scheme `mixed` alone.
         repairs: Where any was asked for.
@@ -248,6 +251,16 @@ class Quantized:
     concats: tuple[Concat, ...] = ()
     told_float: tuple[str, ...] = ()
     advice: str = ""
+
+    def in_runtime(self, dynamic_layers: Collection[str]) -> Quantized:
+        """What a runtime with kernels for these dynamic layers makes of it: others stay float."""
+        layers = tuple(
+            dataclasses.replace(layer, scheme="fp32")
+            if layer.scheme == "dynamic_int8" and layer.op not in dynamic_layers
+            else layer
+            for layer in self.layers
+        )
+        return dataclasses.replace(self, layers=layers)
 
     @property
     def quantized(self) -> list[str]:

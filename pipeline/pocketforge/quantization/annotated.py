@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from pocketforge.outcomes.annotate import AnnotatedPart, Numbers
 from pocketforge.quantization.operations import MOVING, is_layer, operations_of
-from pocketforge.quantization.recurrent import RECURRENT, weights_of
-from pocketforge.quantization.weighted import count_weights, op_name, owner
+from pocketforge.quantization.recurrent import RECURRENT, name_of, weights_of
+from pocketforge.quantization.weighted import LOOKED_UP, count_weights, name_of_table, op_name, owner, table_of
 
 ADAPTIVE = "adaptive_avg_pool2d"
 # What gives some of its values: levels asked for behind it can be asked for before it.
 PASSING = frozenset({"upsample_nearest2d", "max_pool2d"})
 
 
-def annotated_parts(prepared: GraphModule) -> tuple[AnnotatedPart, ...]:
-    """Layers and operations of a graph with observers, in its order; a layer once, however often it is called."""
+def annotated_parts(prepared: GraphModule, schemes: Mapping[str, str] | None = None) -> tuple[AnnotatedPart, ...]:
+    """Layers and operations of a graph with observers, in its order; a layer once, however often it is called.
+
+    schemes: of recurrent layers, which have no observers.
+    """
     operations = operations_of(prepared.graph)
     found: dict[str, AnnotatedPart] = {}
     for node in prepared.graph.nodes:
@@ -25,9 +30,14 @@ def annotated_parts(prepared: GraphModule) -> tuple[AnnotatedPart, ...]:
             name, kind = owner(node), op_name(node)
             part = AnnotatedPart(name, kind, _of_layer(prepared, node), count_weights(prepared, name), operation=False)
         elif op_name(node) in RECURRENT:
-            # A layer to who asks what share of the weights is int8, although no quantizer here knows it.
+            # A layer to who asks what share of the weights is int8, although torchao's quantizer does not know it.
+            name, kind = name_of(node), op_name(node)
+            made: Numbers = "dynamic_int8" if (schemes or {}).get(name) == "dynamic_int8" else "float"
+            part = AnnotatedPart(name, kind, made, weights_of(node, prepared), operation=False)
+        elif op_name(node) in LOOKED_UP and table_of(node) is not None:
+            # So is an embedding, which may be most of a model.
             part = AnnotatedPart(
-                operations[node].module, op_name(node), "float", weights_of(node, prepared), operation=False
+                name_of_table(node), op_name(node), "float", weights_of(node, prepared), operation=False
             )
         elif node in operations:
             operation = operations[node]

@@ -35,7 +35,7 @@ def advice(graph: Graph) -> str:
         return ""
     return (
         "attention: where static_int8 misses its limits, dynamic_int8 is meant: each input of a linear layer has its "
-        "own range, all else stays float"
+        'own range, all else stays float; in the [[target]]: quantize = { scheme = "dynamic_int8" }'
     )
 
 

@@ -181,7 +181,7 @@ def nothing_quantized(left_float: list[str], quantize: Quantize) -> StageFailed:
     left = ", ".join(left_float)
     if quantize.info.family == "dynamic" and left:
         return StageFailed(
-            f"no layer could be quantized dynamically: dynamic_int8 is for linear layers; float: {left}",
+            f"no layer could be quantized dynamically: dynamic_int8 is for linear layers and LSTMs; float: {left}",
             'use scheme = "static_int8", which quantizes convolutions too, or "fp32"',
         )
     return StageFailed(

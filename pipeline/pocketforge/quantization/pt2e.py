@@ -26,12 +26,31 @@ from pocketforge.quantization.fake_quantize import training_config
 from pocketforge.quantization.numerics import static_config
 from pocketforge.quantization.observers import name_observers
 from pocketforge.quantization.operations import mark_float, overridden
-from pocketforge.quantization.weighted import WEIGHTED, count_weights, layers_of, matching, op_name, owner
+from pocketforge.quantization.recurrent import (
+    RECURRENT,
+    is_rounded,
+    matrices_of,
+    name_of,
+    recurrent_layers,
+    round_weights,
+    weights_of,
+)
+from pocketforge.quantization.weighted import (
+    LOOKED_UP,
+    WEIGHTED,
+    count_weights,
+    layers_of,
+    matching,
+    name_of_table,
+    op_name,
+    owner,
+    table_of,
+)
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.rewrites.passes import QUANTIZER, check_same, rewrite
 
 Graphs = tuple[torch.fx.GraphModule, torch.fx.GraphModule]
-DYNAMIC_OPS = ("linear", "addmm")
+DYNAMIC_OPS = ("linear", "addmm", "lstm")
 NO_LAYER = ""  # in schemes: what is of no layer (an addition, a pooling)
 
 
@@ -42,8 +61,8 @@ def layer_schemes(graph: torch.fx.Graph, quantize: Quantize) -> dict[str, str]:
     sums that norms alone read and for those that an override names, which have an entry by their own name.
     Raises ModelError for an override that means no layer, or wants what the op cannot be.
     """
-    layers = layers_of(graph)
     static = quantize.is_static
+    layers = layers_of(graph) + ([] if static else recurrent_layers(graph))
     schemes = {
         layer.name: "static_int8" if static else "dynamic_int8" if layer.op in DYNAMIC_OPS else "fp32"
         for layer in layers
@@ -55,7 +74,7 @@ def layer_schemes(graph: torch.fx.Graph, quantize: Quantize) -> dict[str, str]:
     for layer in layers:
         if schemes[layer.name] == "dynamic_int8" and layer.op not in DYNAMIC_OPS:
             raise ModelError(
-                f"quantize.overrides: {layer.name} is a {layer.op}; dynamic_int8 is for linear layers",
+                f"quantize.overrides: {layer.name} is a {layer.op}; dynamic_int8 is for linear layers and LSTMs",
                 'use scheme = "static_int8" or "fp32" for it',
             )
     if schemes and set(schemes.values()) == {"fp32"} and of_layers:
@@ -160,7 +179,10 @@ def quantize_graph(
     prepared = calibrated()
     # Converting a copy of a dynamic graph fails, as its annotations point to the nodes of the original.
     again = calibrated() if "dynamic_int8" in schemes.values() else copy.deepcopy(prepared)
-    return convert(prepared, fold=True), convert(again, fold=False)
+    graphs = convert(prepared, fold=True), convert(again, fold=False)
+    for graph in graphs:
+        round_weights(graph, schemes, quantize)
+    return graphs
 
 
 def convert(prepared: torch.fx.GraphModule, *, fold: bool) -> torch.fx.GraphModule:
@@ -176,6 +198,11 @@ def describe(unfolded: torch.fx.GraphModule) -> tuple[tuple[QuantizedLayer, ...]
     """
     layers = []
     for node in unfolded.graph.nodes:
+        if op_name(node) in RECURRENT:
+            count, rounded = matrices_of(node, unfolded), is_rounded(node)
+            layers.append(QuantizedLayer(name_of(node), op_name(node), "dynamic_int8" if rounded else "fp32", count))
+        elif op_name(node) in LOOKED_UP and table_of(node) is not None:
+            layers.append(QuantizedLayer(name_of_table(node), op_name(node), "fp32", weights_of(node, unfolded)))
         if op_name(node) not in WEIGHTED:
             continue
         sources = [a for a in node.args[:2] if isinstance(a, torch.fx.Node)]

@@ -18,6 +18,8 @@ from pocketforge.rewrites.graph import op_name as op_name  # what layers are tol
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d")
 WEIGHTED = (*_CONVOLUTIONS, "linear", "addmm", "matmul", "mm", "bmm")
+# Weights that are looked up and not multiplied: float in every scheme that computes in integers.
+LOOKED_UP = frozenset({"embedding", "embedding_bag", "_embedding_bag"})
 
 # So many names are told for one that there is not.
 _NEAREST = 8
@@ -49,6 +51,17 @@ def owner(node: torch.fx.Node) -> str:
     """The module an op belongs to, by its weight's name; all calls of a module have the same."""
     weight = constant_before(node.args[1]) if len(node.args) > 1 else None
     return str(node.name) if weight is None else _COPY.sub("", str(weight.target).removesuffix(".weight"))
+
+
+def table_of(node: torch.fx.Node) -> torch.fx.Node | None:
+    """The constant that an embedding looks up in; None where it is computed from an input."""
+    return constant_before(node.args[0])
+
+
+def name_of_table(node: torch.fx.Node) -> str:
+    """The module that an embedding belongs to, by its weight's name."""
+    table = table_of(node)
+    return str(node.name) if table is None else _COPY.sub("", str(table.target).removesuffix(".weight"))
 
 
 def constant_before(value: object) -> torch.fx.Node | None:

@@ -256,14 +256,17 @@ _SCHEMES: dict[str, SchemeInfo] = {
         bits=8,
         stage="quantize",
         make=_MAKE_INT8,
-        numerics="dynamic int8 in linear layers: {granularity} int8 weights{bits}, activations by each inference's "
-        "range",
+        numerics="dynamic int8 in linear layers and, in onnx, LSTMs: {granularity} int8 weights{bits}, activations by "
+        "each inference's range",
         first_seen="prepared",
         keys=frozenset({"per_channel", "weight_bits", "overrides"}),
         limits=limits.DYNAMIC,
         on_device=limits.INTEGER_ON_DEVICE,
         on_x86=limits.INTEGER_ON_X86,
-        support=_in_all("native", "linear layers in int8 kernels, all else float"),
+        support={
+            **_in_all("native", "linear layers in int8 kernels, all else float"),
+            "onnx": SchemeSupport("native", "linear layers and LSTMs in int8 kernels, all else float"),
+        },
     ),
     "weight_only_int8": SchemeInfo(
         family="stored",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pocketforge.outcomes import files
 from pocketforge.outcomes.annotate import Annotated, AnnotatedPart
 from pocketforge.outcomes.data import Sampled
+from pocketforge.outcomes.recurrent import MOST_IN_FLOAT, refusal
 from pocketforge.outcomes.reference import Reference
-from pocketforge.registries import RUNTIMES
+from pocketforge.registries import RUNTIMES, RuntimeInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ def in_runtime(annotated: Annotated, runtime: str) -> Annotated:
     """An operation whose inputs and output have levels is int8 where the runtime computes it so, one whose inputs have
     them where it keeps those, else float."""
     info = RUNTIMES[runtime]
+    annotated = _with_kernels(annotated, info)
     if info.int8_operations is None:  # nobody says more than that levels are on both sides
         known = tuple(
             dataclasses.replace(part, numbers="float") if part.numbers in ("through", "behind") else part
@@ -66,6 +68,25 @@ def in_runtime(annotated: Annotated, runtime: str) -> Annotated:
         for part in annotated.parts
     )
     return dataclasses.replace(annotated, parts=parts)
+
+
+def _with_kernels(annotated: Annotated, info: RuntimeInfo) -> Annotated:
+    """Dynamic layers that the runtime has no kernel for stay float; a build refuses a model that is mostly of them."""
+    lost = [
+        part
+        for part in annotated.parts
+        if part.numbers == "dynamic_int8" and not part.operation and part.kind not in info.dynamic_layers
+    ]
+    if not lost:
+        return annotated
+    parts = tuple(dataclasses.replace(part, numbers="float") if part in lost else part for part in annotated.parts)
+    layers = [part for part in parts if not part.operation]
+    share = sum(part.weights for part in lost) / max(1, sum(part.weights for part in layers))
+    if share <= MOST_IN_FLOAT and any(part.numbers != "float" for part in layers):
+        return dataclasses.replace(annotated, parts=parts)
+    labels = [f"{part.kind} ({part.name})" for part in lost]
+    refused, hint = refusal("dynamic_int8", share, labels, info.title)
+    return Annotated((), annotated.concats, refused, hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane
 from pocketforge.recipe.shipped_names import file_name
 from pocketforge.records import Artifact, TargetFacts, TargetRecord, WhyWrong
+from pocketforge.registries import RUNTIMES
 from pocketforge.results.concats import concat_lines
 from pocketforge.results.devices import DeviceResult, about_of, in_order
 from pocketforge.results.emulated import device_checks
@@ -34,9 +35,10 @@ def target_record(
     lane: Lane, outcome: Outcome, on_devices: Mapping[str, DeviceResult], why: WhyWrong | None = None
 ) -> TargetRecord:
     """Gather what a target's steps wrote. why: of a wrong one, where its numbers break."""
+    quantized = outcome.result(lane.quantize, Quantized) if lane.quantize else None
     told = _Told(
         exported=outcome.result(lane.export, Exported),
-        quantized=outcome.result(lane.quantize, Quantized) if lane.quantize else None,
+        quantized=quantized.in_runtime(RUNTIMES[lane.target.runtime].dynamic_layers) if quantized else None,
         verified=outcome.result(lane.verify, Verified),
         on_devices=on_devices,
     )

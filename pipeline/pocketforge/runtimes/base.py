@@ -94,7 +94,10 @@ class ExportRequest:
     @property
     def is_dynamic(self) -> bool:
         """Whether activations are quantized at run time (dynamic_int8): by what the graph computes, not by a name."""
-        return any("choose_qparams" in str(node.target) for node in self.program.graph.nodes)
+        # An LSTM has no such node: its exporter finds its weights on levels.
+        return self.info.family == "dynamic" or any(
+            "choose_qparams" in str(node.target) for node in self.program.graph.nodes
+        )
 
 
 @dataclass(slots=True)

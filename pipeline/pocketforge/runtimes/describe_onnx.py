@@ -39,6 +39,7 @@ _SCALES_OF: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("QGemm",), (1, 2, 4, 5, 7, 8)),
     **dict.fromkeys(("MatMulIntegerToFloat",), (2, 3, 4, 5)),
     **dict.fromkeys(("MatMulNBits",), (2, 3, 4)),
+    **dict.fromkeys(("DynamicQuantizeLSTM",), (8, 9, 10, 11)),
     **{
         f"QLinear{name}": (1, 2, 3, 4)
         for name in ("GlobalAveragePool", "AveragePool", "LeakyRelu", "Sigmoid", "Softmax", "ReduceMean")
@@ -160,7 +161,8 @@ def _dynamic_ops(graph: _Graph) -> int:
     """How many operators work on activations that are quantized at run time."""
     ranged = {node.outputs[0] for node in graph.nodes if node.op == "DynamicQuantizeLinear"}
     return sum(
-        node.op == "DynamicQuantizeMatMul" or (node.op in _INTEGER_PRODUCTS and node.inputs[0] in ranged)
+        node.op in ("DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
+        or (node.op in _INTEGER_PRODUCTS and node.inputs[0] in ranged)
         for node in graph.nodes
     )
 

@@ -26,6 +26,7 @@ from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
 from pocketforge.runtimes.onnx_dynamic import quantize_inputs
 from pocketforge.runtimes.onnx_mobile import mobile_usability
+from pocketforge.runtimes.onnx_recurrent import quantize_lstms
 from pocketforge.runtimes.onnx_weights import INT4_OPSET, store_encodings, store_halves, write_ort
 from pocketforge.runtimes.stored_weights import unmatched_warning
 
@@ -78,6 +79,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     io_quantization: dict[str, Levels] = {}
     if request.is_dynamic:
         quantize_inputs(model.graph)
+        quantize_lstms(model)
     elif request.is_int8:
         _to_uint8(model.graph)
         if request.io != "float32":

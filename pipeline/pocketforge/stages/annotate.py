@@ -48,7 +48,7 @@ def run(inputs: Mapping[str, Path], spec: AnnotateSpec, out: Path, emit: events.
     refused, hint = "", advice(graph.graph) if quantize.is_static else ""
     try:
         check_recurrent(program, quantize.scheme)
-        parts = annotated_parts(prepare(program, quantize, {**schemes, **apart.schemes}))
+        parts = annotated_parts(prepare(program, quantize, {**schemes, **apart.schemes}), schemes)
         if all(part.numbers == "float" for part in parts if not part.operation):
             raise nothing_quantized([f"{part.kind} ({part.name})" for part in parts if not part.operation], quantize)
     except PocketforgeError as error:

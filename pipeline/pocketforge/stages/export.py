@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pocketforge import events
-from pocketforge.errors import PocketforgeError, StageFailed, first_line
+from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.quantize import Quantized
+from pocketforge.outcomes.recurrent import MOST_IN_FLOAT, refusal
 from pocketforge.outcomes.reference import Reference
 from pocketforge.recipe.input_rules import input_refusal
 from pocketforge.registries import RUNTIMES
@@ -26,6 +28,8 @@ def run(inputs: Mapping[str, Path], spec: ExportSpec, out: Path, emit: events.Pr
     """
     emit(0.0, f"loading {spec.runtime}'s exporter")
     exporter = load_exporter(spec.runtime)
+    if "quantize" in inputs:
+        check_kernels(files.read(inputs["quantize"], Quantized), spec.runtime)
     request = load_request(inputs, spec)
     check_input_types(request, spec.runtime)
     emit(0.3, "exporting")
@@ -47,6 +51,16 @@ def check_input_types(request: ExportRequest, runtime: str) -> None:
         refused = input_refusal(runtime, str(value.dtype).removeprefix("torch."))
         if refused:
             raise StageFailed(f"input {name!r}: {refused}")
+
+
+def check_kernels(quantized: Quantized, runtime: str) -> None:
+    """Raises ModelError where the runtime has no int8 kernels for most of what is quantized: a float file by name."""
+    info = RUNTIMES[runtime]
+    here = quantized.in_runtime(info.dynamic_layers)
+    lost = [layer for layer, made in zip(quantized.layers, here.layers, strict=True) if layer.scheme != made.scheme]
+    share = sum(layer.weights for layer in lost) / max(1, sum(layer.weights for layer in quantized.layers))
+    if lost and (share > MOST_IN_FLOAT or not here.quantized):
+        raise ModelError(*refusal(quantized.scheme, share, [layer.label for layer in lost], info.title))
 
 
 def exporters_words(error: Exception, request: ExportRequest, runtime: str) -> StageFailed:

@@ -70,7 +70,7 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
         at_sizes += tried.measure(role, out / role, answer.outputs, truth)
         of_file = [
             *check_contract(answer, exported),
-            *check_weights(inputs["export"] / name, spec.scheme, inputs.get("quantize")),
+            *check_weights(inputs["export"] / name, spec.runtime, spec.scheme, inputs.get("quantize")),
             *check_limits(measured[role], limits),
         ]
         checks += of_file if role == "model" else [named(each, role) for each in of_file]
