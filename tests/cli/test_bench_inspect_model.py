@@ -61,6 +61,19 @@ def test_inspect_says_what_is_in_a_file(cli, tiny):
     )
 
 
+def test_size_says_what_an_app_carries(cli, tiny, tmp_path):
+    """A file without quantization: its operator, the library, the two sums, and what a build of the runtime reads."""
+    done = cli("size", tiny)
+    assert done.code == 0, done.stderr
+    told = " ".join(done.stdout.split())
+    assert "tiny.onnx" in told and "Gemm" in told and f"{tiny.stat().st_size:,}" in told and "gzip" in told
+    found = cli("size", tiny, "--json").json()
+    (file,) = found["files"]
+    assert f"{file['app_download_bytes']:,}" in told and f"{file['app_installed_bytes']:,}" in told
+    assert cli("size", tiny, "--write", tmp_path / "built").code == 0
+    assert "Gemm" in (tmp_path / "built" / "required_operators_and_types.config").read_text("utf-8")
+
+
 def test_inspect_as_json(cli, tiny):
     found = cli("inspect", tiny, "--json").json()
     assert (found["format"], found["parameters"], found["ops"]) == ("onnx", 15, {"Gemm": 1})

@@ -46,7 +46,7 @@ REFUSED = (
     ("report", "."), ("device", "setup", "iphone"), ("model", "show", "--none"), ("study", "pruning", "none.toml"),
     ("codebook", "pack", "none"), ("sparse", "pack", "none"), ("why", "none", "none.toml"), ("inspect", "none.onnx"),
     ("cache", "clear", "--older-than", "soon"), ("train", "--none"), ("init", "none.py"), ("doctor", "--none"),
-    ("docs", "none"),
+    ("docs", "none"), ("size", "none.onnx"), ("sign", "none"), ("verify-release", "none"), ("release", "none"),
     ("completion", "none"), ("biuld",), ("build",),
 )  # fmt: skip
 

@@ -221,7 +221,7 @@ def test_a_host_with_vnni_is_played_by_such_a_machine_alone(tmp_path: Path) -> N
         found, verdict = run_there(tmp_path, "x86-avx512-vnni")
         assert verdict.passed and found.kernels is not None and found.kernels.how == "this machine"
         return
-    with pytest.raises(DeviceUnavailable, match="as no qemu emulates AVX-512 VNNI: this machine has no avx512"):
+    with pytest.raises(DeviceUnavailable, match="as no qemu emulates AVX-512 VNNI: this machine has "):
         run_there(tmp_path, "x86-avx512-vnni")
 
 
