@@ -122,8 +122,14 @@ def prepare(
 ) -> torch.fx.GraphModule:
     """The traced graph, rewritten for the quantizer, with observers. It shares weights with `program`."""
     module = rewritten_for_quantizer(program)
-    given = layer_schemes(module.graph, quantize) if schemes is None else schemes
-    prepared: torch.fx.GraphModule = prepare_pt2e(module, make_quantizer(module.graph, quantize, given))
+    return _with_observers(module, quantize, layer_schemes(module.graph, quantize) if schemes is None else schemes)
+
+
+def _with_observers(
+    rewritten: torch.fx.GraphModule, quantize: Quantize, schemes: Mapping[str, str]
+) -> torch.fx.GraphModule:
+    """Takes the graph: it is another afterwards."""
+    prepared: torch.fx.GraphModule = prepare_pt2e(rewritten, make_quantizer(rewritten.graph, quantize, schemes))
     name_observers(prepared)
     return prepared
 
@@ -169,16 +175,17 @@ def quantize_graph(
     if "static_int8" not in schemes.values():
         samples = [array[:1] for array in samples]
 
-    def calibrated() -> torch.fx.GraphModule:
-        prepared = prepare(program, quantize, schemes)
+    def calibrated(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
+        prepared = _with_observers(graph, quantize, schemes)
         calibrate(prepared, samples, progress, sequence)
         for further in at_sizes:
             calibrate(prepared, further)
         return prepared
 
-    prepared = calibrated()
+    prepared = calibrated(rewritten)
     # Converting a copy of a dynamic graph fails, as its annotations point to the nodes of the original.
-    again = calibrated() if "dynamic_int8" in schemes.values() else copy.deepcopy(prepared)
+    dynamic = "dynamic_int8" in schemes.values()
+    again = calibrated(rewritten_for_quantizer(program)) if dynamic else copy.deepcopy(prepared)
     graphs = convert(prepared, fold=True), convert(again, fold=False)
     for graph in graphs:
         round_weights(graph, schemes, quantize)

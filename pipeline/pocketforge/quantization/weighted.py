@@ -49,8 +49,7 @@ def layers_of(graph: torch.fx.Graph) -> list[Layer]:
 
 def owner(node: torch.fx.Node) -> str:
     """The module an op belongs to, by its weight's name; all calls of a module have the same."""
-    weight = constant_before(node.args[1]) if len(node.args) > 1 else None
-    return str(node.name) if weight is None else _COPY.sub("", str(weight.target).removesuffix(".weight"))
+    return _module_of(constant_before(node.args[1]) if len(node.args) > 1 else None, node)
 
 
 def table_of(node: torch.fx.Node) -> torch.fx.Node | None:
@@ -60,8 +59,12 @@ def table_of(node: torch.fx.Node) -> torch.fx.Node | None:
 
 def name_of_table(node: torch.fx.Node) -> str:
     """The module that an embedding belongs to, by its weight's name."""
-    table = table_of(node)
-    return str(node.name) if table is None else _COPY.sub("", str(table.target).removesuffix(".weight"))
+    return _module_of(table_of(node), node)
+
+
+def _module_of(weight: torch.fx.Node | None, node: torch.fx.Node) -> str:
+    """The node's own name without a weight."""
+    return str(node.name) if weight is None else _COPY.sub("", str(weight.target).removesuffix(".weight"))
 
 
 def constant_before(value: object) -> torch.fx.Node | None:
