@@ -10,9 +10,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from random_graph_kinds import KINDS
+from random_graph_ties import goes_either_way, nudged_answers
 from random_graphs import EACH_KIND, KIND_FIRST, grove, make
 
 from pocketforge.rewrites import float_inputs, norms, passes, windows
@@ -78,6 +80,25 @@ def test_a_network_that_is_wrong_in_a_grove_is_named(tmp_path: Path, monkeypatch
     graphs = [make(3), make(of_kind("residual around the batch norm"))]
     found = list(run_together(graphs, tmp_path, ["fold"].__contains__))
     assert [(r.seed, r.status) for r in found] == [(graphs[0].seed, "ok"), (graphs[1].seed, "wrong")]
+
+
+def test_a_file_may_be_as_far_from_its_graph_as_the_graph_from_itself() -> None:
+    """A value between two levels, and a hundred times as much behind it: either level is right, none beside them."""
+
+    class Between(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            levels = torch.ops.quantized_decomposed.quantize_per_tensor(x, 0.5, 0, -128, 127, torch.int8)
+            return 100 * torch.ops.quantized_decomposed.dequantize_per_tensor(levels, 0.5, 0, -128, 127, torch.int8)
+
+    samples = torch.tensor([[1.25], [3.0]])
+    program = torch.export.export(Between(), (samples[:1],))
+    own = np.array([[100], [300]], np.float32)  # two and a half levels go to the even one
+    twins = [outputs[0] for outputs in nudged_answers(program, [samples.numpy()])]
+    assert goes_either_way(own + np.float32([[50], [0]]), own, twins)
+    assert goes_either_way(own + np.float32([[50], [1]]), own, twins, allowed=1)
+    for off in ([[0], [50]], [[100], [0]], [[50], [1]], [[np.nan], [0]]):
+        assert not goes_either_way(own + np.float32(off), own, twins), off
+    assert not goes_either_way(own[:, :0], own, twins)
 
 
 def test_verify_fails_a_file_that_is_wrong_without_a_rewrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
