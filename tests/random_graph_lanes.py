@@ -238,8 +238,8 @@ def _judged(graph: RandomGraph, lane: str, inputs: dict[str, Path], answers: Arr
         wrong, _ = _compare(_taken(own, answers, near), own, LEAST_INT8_DB, LEAST_INT8_AGREEMENT)
     if wrong and len(answers) == len(own):
         twins = zip(*nudged_answers(program, load_samples(inputs["data"], "eval")), strict=True)
-        most = [MOST_STEPS * scale if scale else 0.0 for scale in scales]
-        either = [goes_either_way(*each) for each in zip(answers, own, map(list, twins), most, strict=True)]
+        allowed = [MOST_STEPS * scale if scale else 0.0 for scale in scales]
+        either = [goes_either_way(*each) for each in zip(answers, own, map(list, twins), allowed, strict=True)]
         near = [n or e for n, e in zip(near, either, strict=True)]
         wrong, _ = _compare(_taken(own, answers, near), own, LEAST_INT8_DB, LEAST_INT8_AGREEMENT)
     most = max((s for s in steps if s is not None), default=None)
@@ -258,7 +258,8 @@ def _last_scales(program: torch.export.ExportedProgram) -> list[float | None]:
     nodes = {node.name: node for node in program.graph.nodes}
     found: list[float | None] = []
     for name in program.graph_signature.user_outputs:
-        scales, seen, waiting = [], set(), [nodes[str(name)]]
+        waiting, seen = [nodes[str(name)]], set()
+        scales: list[float] = []
         while waiting:
             node = waiting.pop()
             seen.add(node)
@@ -266,7 +267,7 @@ def _last_scales(program: torch.export.ExportedProgram) -> list[float | None]:
                 scales.append(node.args[1])
             else:
                 waiting += [each for each in node.all_input_nodes if each not in seen]
-        found.append(max(scales, default=None))
+        found.append(max(scales) if scales else None)
     return found
 
 

@@ -94,10 +94,10 @@ def test_a_file_may_be_as_far_from_its_graph_as_the_graph_from_itself() -> None:
     program = torch.export.export(Between(), (samples[:1],))
     own = np.array([[100], [300]], np.float32)  # two and a half levels go to the even one
     twins = [outputs[0] for outputs in nudged_answers(program, [samples.numpy()])]
-    assert goes_either_way(own + np.float32([[50], [0]]), own, twins)
-    assert goes_either_way(own + np.float32([[50], [1]]), own, twins, allowed=1)
+    assert goes_either_way(own + np.array([[50], [0]], np.float32), own, twins)
+    assert goes_either_way(own + np.array([[50], [1]], np.float32), own, twins, allowed=1)
     for off in ([[0], [50]], [[100], [0]], [[50], [1]], [[np.nan], [0]]):
-        assert not goes_either_way(own + np.float32(off), own, twins), off
+        assert not goes_either_way(own + np.array(off, np.float32), own, twins), off
     assert not goes_either_way(own[:, :0], own, twins)
 
 
