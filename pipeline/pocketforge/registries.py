@@ -66,14 +66,14 @@ STAGES: dict[str, StageInfo] = {
     "gains": StageInfo("pocketforge.stages.gains", 5, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 8, ("torch", "numpy"), _TRACE, user_code=True),
     "annotate": StageInfo(
-        "pocketforge.stages.annotate", 3, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
+        "pocketforge.stages.annotate", 4, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
     "layers": StageInfo(
-        "pocketforge.stages.layers", 6, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+        "pocketforge.stages.layers", 7, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        10,
+        11,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -81,15 +81,15 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        7,
+        8,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
         user_code=True,
     ),
-    "export": StageInfo("pocketforge.stages.export", 12, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 13, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 10, ("numpy",), user_code=True),
-    "why": StageInfo("pocketforge.stages.why", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
+    "why": StageInfo("pocketforge.stages.why", 6, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 6, ("numpy",), user_code=True),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),

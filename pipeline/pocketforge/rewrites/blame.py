@@ -21,7 +21,8 @@ def layer_of(error: BaseException, nodes: list[Node]) -> str:
     """The layer, by its module's name and the line of the user's code; empty where the error does not tell.
 
     nodes: of the graph that was given to what failed. The innermost error is asked first: for a node that its frames
-    hold, for one that it names, for the one op of its kind in the graph.
+    hold, for one that it names, for the one op of its kind in the graph. Where none is told, it is the layer before
+    what a frame holds: passes put in nodes that come from no line, and fail at a graph's end.
     """
     chain = list(reversed(chain_of(error)))
     for each in chain:
@@ -41,7 +42,22 @@ def layer_of(error: BaseException, nodes: list[Node]) -> str:
             alike = [n for n in nodes if n.op == "call_function" and _kind(n) == kind]
             if len(alike) == 1:
                 return where(alike[0])
-    return _by_line(chain, nodes)
+    return _by_line(chain, nodes) or next(filter(None, map(_before, chain)), "")
+
+
+def _before(error: BaseException) -> str:
+    """The layer that a node in an error's frames, under whatever name, comes from by the fewest steps."""
+    for found in _locals(error.__traceback__):
+        held = [value for value in found.values() if isinstance(value, Node)]
+        # Where a frame has a graph's end and one of what it gives, it is at the latter.
+        at_end = {each for node in held if node.op == "output" for each in node.all_input_nodes}
+        for node in sorted(held, key=lambda node: node not in at_end):
+            waiting = [node]
+            for each in waiting:  # which grows as it goes
+                if each.meta.get("stack_trace") or each.meta.get("nn_module_stack"):
+                    return where(each)
+                waiting += [other for other in each.all_input_nodes if other not in waiting]
+    return ""
 
 
 def _computed(traceback: TracebackType | None) -> Iterator[str]:
@@ -56,16 +72,21 @@ def _computed(traceback: TracebackType | None) -> Iterator[str]:
 
 
 def _held(traceback: TracebackType | None) -> Iterator[Node]:
-    """Nodes in the local variables of an error's frames, the innermost frame first."""
+    """Nodes in the local variables of an error's frames that are named as what a pass is at."""
+    for found in _locals(traceback):
+        for name in ("node", "n", "op_node", "input_node", "bn_node", "conv_node"):
+            value = found.get(name)
+            if isinstance(value, Node):
+                yield value
+
+
+def _locals(traceback: TracebackType | None) -> Iterator[dict[str, object]]:
+    """The local variables of an error's frames, the innermost frame first."""
     frames = []
     while traceback is not None:
         frames.append(traceback.tb_frame)
         traceback = traceback.tb_next
-    for frame in reversed(frames):
-        for name in ("node", "n", "op_node", "input_node", "bn_node", "conv_node"):
-            value = frame.f_locals.get(name)
-            if isinstance(value, Node):
-                yield value
+    return (frame.f_locals for frame in reversed(frames))
 
 
 def _kind(node: Node) -> str:

@@ -28,8 +28,11 @@ def op_name(node: object) -> str:
         return ""
     if node.op != "call_function":
         return str(node.op)
+    name = str(getattr(node.target, "__name__", node.target))
     # ExecuTorch's edge dialect puts the namespace before the name.
-    return str(getattr(node.target, "__name__", node.target)).removeprefix("aten.").split(".")[0]
+    for namespace in ("aten.", "quantized_decomposed.", "dim_order_ops."):
+        name = name.removeprefix(namespace)
+    return name.split(".")[0]
 
 
 def is_guard(node: Node) -> bool:

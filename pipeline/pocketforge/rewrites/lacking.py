@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import torch
 from torch.fx import Node
@@ -13,6 +14,7 @@ from pocketforge.rewrites.graph import (
     full_arguments,
     has_open_sizes,
     op_name,
+    overload,
     per_axis,
     refuse_open_sizes,
     shape_of,
@@ -106,6 +108,20 @@ def _largest_of_windows(editor: Editor, source: object, axis: int, before: int, 
     return parts[0] if after == 1 else editor.call(aten.cat.default, parts, axis, like=like)
 
 
+def with_a_batch(editor: Editor) -> None:
+    """Convolutions and pools of one map without a batch's axis with one: XNNPACK's layout pass fails on a pool of three
+    dimensions, and the quantizer leaves such a convolution's levels where no runtime reads them.
+    """
+    for node in editor.nodes():
+        kind = re.fullmatch(r"(?:conv|conv_transpose|avg_pool|max_pool)([12])d", op_name(node))
+        source = node.args[0] if kind else None
+        if kind is None or not isinstance(source, Node) or len(shape_of(source)) != int(kind[1]) + 1:
+            continue
+        batch = editor.call(aten.unsqueeze.default, source, 0, like=node)
+        made = editor.call(node.target, batch, *full_arguments(node)[1:], like=node)  # type: ignore[arg-type]
+        editor.replace(node, editor.call(aten.squeeze.dim, made, 0, like=node))
+
+
 def averages_of_slices(editor: Editor) -> None:
     """A three-dimensional average along one axis (local response norm) as slices: ExecuTorch has no such kernel."""
     for node in editor.nodes():
@@ -123,6 +139,31 @@ def averages_of_slices(editor: Editor) -> None:
             part = editor.call(aten.slice.Tensor, source, axis, start, up_to(size - 1 - start), like=node)
             total = editor.call(aten.add.Tensor, total, part, like=node)
         editor.replace(node, editor.call(aten.mul.Tensor, total, 1 / size, like=node))
+
+
+def spreads_and_means(editor: Editor) -> None:
+    """A variance or standard deviation that comes with its mean (`torch.var_mean`) as the two of them: ExecuTorch takes
+    neither pair.
+    """
+    for node in editor.nodes():
+        if op_name(node) not in ("var_mean", "std_mean"):
+            continue
+        source, axes, *rest = full_arguments(node)
+        correction, keeps = rest
+        if overload(node) == "dim":
+            correction = int(bool(correction))
+        elif correction is None:
+            correction = 1
+        every = axes or list(range(len(shape_of(source))))
+        spread = aten.var.correction if op_name(node) == "var_mean" else aten.std.correction
+        for reader in list(node.users):
+            if reader.args[1] == 1:
+                made = editor.call(aten.mean.dim, source, every, keeps, like=node)
+            else:
+                made = editor.call(spread, source, every, like=node)
+                made.kwargs = {"correction": correction, "keepdim": keeps}
+                editor.retype(made)
+            editor.replace(reader, made)
 
 
 def gelu_by_tanh(editor: Editor) -> None:

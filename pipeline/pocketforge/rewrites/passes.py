@@ -70,10 +70,12 @@ REWRITES = (
     Rewrite(plain_ops.prelu_in_four_dimensions, (QUANTIZER, EXECUTORCH)),
     Rewrite(outputs.without_copies, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.plain_max_pools, EVERYONE),
+    Rewrite(lacking.with_a_batch, (QUANTIZER, EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(lacking.averages_of_slices, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.plain_pixel_shuffles, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(norms.of_levels, (EXECUTORCH_INT8,)),
     Rewrite(lacking.gelu_by_tanh, (EXECUTORCH,)),
+    Rewrite(lacking.spreads_and_means, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(lacking.plain_prelus, (TFLITE,)),
     Rewrite(lacking.plain_subtractions, (TFLITE,)),
     Rewrite(lacking.powers_as_products, (TFLITE,)),
@@ -101,7 +103,7 @@ REWRITES = (
     Rewrite(float_inputs.keep_inputs_float, (TFLITE_FLOAT_INPUTS,)),
     Rewrite(centred.centre_large_means, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(quantized.linear_layers_of_rows, (EXECUTORCH_INT8,)),
-    Rewrite(quantized.one_reader_each, (TFLITE, EXECUTORCH_INT8)),
+    Rewrite(quantized.one_reader_each, (TFLITE,)),
 )
 
 

@@ -22,7 +22,8 @@ WEIGHTS = {
 
 
 def compute_once(editor: Editor) -> None:
-    """Weights that are computed from constants alone (weight norm, a transposed or scaled weight) become constants.
+    """Weights that are computed from constants alone (weight norm, a transposed or scaled weight), or from nothing
+    (`torch.ones(…)` as a filter), become constants.
 
     Only those of layers: another table that is computed may be large, and is no one's weight.
     """
@@ -34,7 +35,8 @@ def compute_once(editor: Editor) -> None:
                 continue
             origin = _origin(source)
             value = _compute(editor, source)
-            new = editor.constant(f"{str(origin.target).rpartition('.')[0]}.weight".lstrip("."), value, node)
+            owner = f"{str(origin.target).rpartition('.')[0]}." if origin else f"{node.name}_"
+            new = editor.constant(f"{owner}weight".lstrip("."), value, node)
             node.replace_input_with(source, new)
     editor.module.graph.eliminate_dead_code()
 
@@ -89,19 +91,19 @@ def _reads_as_weight(node: Node, source: Node) -> bool:
 
 
 def _is_computed(node: Node, known: dict[Node, bool]) -> bool:
-    """Whether a node depends on constants only."""
+    """Whether a node depends on constants only, and on no chance."""
     if node not in known:
-        given = node.all_input_nodes
         known[node] = node.op == "get_attr" or (
-            node.op == "call_function" and bool(given) and all(_is_computed(each, known) for each in given)
+            node.op == "call_function"
+            and torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ())
+            and all(_is_computed(each, known) for each in node.all_input_nodes)
         )
     return known[node]
 
 
-def _origin(node: Node) -> Node:
-    while not is_constant(node):
-        node = node.all_input_nodes[0]
-    return node
+def _origin(node: Node) -> Node | None:
+    """The first constant of those that it is computed from; None where it is computed from none."""
+    return node if is_constant(node) else next(filter(None, map(_origin, node.all_input_nodes)), None)
 
 
 def _compute(editor: Editor, node: Node) -> Tensor:

@@ -10,7 +10,6 @@ from pathlib import Path
 from executorch.backends.xnnpack._passes.channels_last_tagged_reshape_pass import (  # noqa: PLC2701 - no public name
     ChannelsLastTaggedReshapePass,
 )
-from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.devtools.backend_debug import get_delegation_info
 from executorch.exir import EdgeProgramManager, to_edge_transform_and_lower
 from executorch.exir.dialects._ops import ops as edge_ops  # noqa: PLC2701 - no public name
@@ -25,7 +24,9 @@ from pocketforge.outcomes.nodes import LoweredNode, LoweredNodes
 from pocketforge.rewrites.graph import op_name, where
 from pocketforge.rewrites.passes import EXECUTORCH, EXECUTORCH_INT8, rewritten
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, float_output, output_tensors
+from pocketforge.runtimes.executorch_edge import plain
 from pocketforge.runtimes.executorch_half import in_half
+from pocketforge.runtimes.executorch_partitions import PartitionerWithoutCycles
 
 # Left to the portable kernels these run orders of magnitude slower than in XNNPACK.
 HEAVY_OPS = ("convolution", "conv1d", "conv2d", "linear", "addmm", "mm", "bmm", "matmul")
@@ -54,7 +55,8 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         inputs, outputs = _quantize_io(program, inputs, outputs)
     edge = to_edge_transform_and_lower(
         program,
-        partitioner=[XnnpackPartitioner()],
+        transform_passes=[plain],
+        partitioner=[PartitionerWithoutCycles()],
         constant_methods={"get_io": json.dumps({"inputs": _io(inputs), "outputs": _io(outputs)}, sort_keys=True)},
     )
     # Before to_executorch(), which changes the program it is called on.

@@ -10,29 +10,21 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch.utils import _pytree  # noqa: PLC2701 - upstream gives it no public name
+from torch.fx import Node
 
 from pocketforge.errors import StageFailed, first_line
 from pocketforge.rewrites.blame import layer_of
 from pocketforge.rewrites.centred import NORMS
-from pocketforge.rewrites.graph import op_name
+from pocketforge.rewrites.graph import is_guard, op_name
+from pocketforge.rewrites.shapes import shapes_of
 
 _TO = torch.ops.aten.to.dtype
 LEAST_HALVED = 0.5
-# What ExecuTorch's own kernels add up in half: of 768 values a layer norm has nothing right, of 1024 a variance 9 dB,
-# of 4096 a running sum 25.
-_SUMMED_WIDE = (*NORMS, "var", "std", "cumsum")
+# What ExecuTorch's and XNNPACK's kernels add up in half: of 768 values a layer norm has nothing right, of 1024 a
+# variance 9 dB, of 4096 a running sum 25; of 2048 a softmax 58 and of 1024 an average pool too, where torch's half has
+# 70 and 73.
+_SUMMED_WIDE = (*NORMS, "var", "std", "cumsum", "softmax", "avg_pool1d", "avg_pool2d", "avg_pool3d")
 _KEPT_WIDE = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "convolution")
-
-
-class _InHalf(torch.nn.Module):  # type: ignore[misc]
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *inputs: torch.Tensor) -> object:
-        outputs = self.module(*[x.half() if x.is_floating_point() else x for x in inputs])
-        return _pytree.tree_map(lambda y: y.float() if y.dtype == torch.float16 else y, outputs)
 
 
 def in_half(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
@@ -46,10 +38,12 @@ def in_half(program: torch.export.ExportedProgram) -> torch.export.ExportedProgr
             'use scheme = "static_int8", or runtime "tflite" or "onnx" for fp16',
         )
     example = tuple(program.example_inputs[0])
+    shapes = shapes_of(program)
     module.half()
     _sums_in_float(module)
+    _half_between(module)
     try:
-        return torch.export.export(_InHalf(module), example)
+        return torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         layer = layer_of(error, list(program.graph.nodes))
         raise StageFailed(
@@ -59,18 +53,43 @@ def in_half(program: torch.export.ExportedProgram) -> torch.export.ExportedProgr
 
 
 def _sums_in_float(module: torch.fx.GraphModule) -> None:
-    """Norms, variances and running sums between casts."""
-    graph = module.graph
-    for node in list(graph.nodes):
-        if op_name(node) not in _SUMMED_WIDE:
-            continue
-        with graph.inserting_before(node):
-            wide = {each: graph.call_function(_TO, (each, torch.float32)) for each in node.all_input_nodes}
-        node.args = torch.fx.node.map_arg(node.args, lambda each, wide=wide: wide[each])
-        with graph.inserting_after(node):
-            narrow = graph.call_function(_TO, (node, torch.float16))
-        node.replace_all_uses_with(narrow, delete_user_cb=lambda user, narrow=narrow: user is not narrow)
+    """Norms, variances, running sums and the like between casts."""
+    for node in list(module.graph.nodes):
+        if op_name(node) in _SUMMED_WIDE:
+            wide = {each: _cast(each, node, torch.float32) for each in node.all_input_nodes}
+            node.args = torch.fx.node.map_arg(node.args, lambda each, wide=wide: wide[each])
+            narrow = _cast(node, node.next, torch.float16)
+            node.replace_all_uses_with(narrow, delete_user_cb=lambda user, narrow=narrow: user is not narrow)
     module.recompile()
+
+
+def _half_between(module: torch.fx.GraphModule) -> None:
+    """Inputs come and outputs go as floats. In the graph itself: of a module around it, no node is of a layer."""
+    nodes = list(module.graph.nodes)
+    body = next(node for node in reversed(nodes) if node.op == "placeholder").next
+    for node in nodes:
+        if node.op == "placeholder" and _is_float(node):
+            narrow = _cast(node, body, torch.float16)
+            node.replace_all_uses_with(
+                narrow, delete_user_cb=lambda user, narrow=narrow: user is not narrow and not is_guard(user)
+            )
+        if node.op == "output":
+            wide = {each: _cast(each, node, torch.float32) for each in node.all_input_nodes if _is_float(each)}
+            node.args = torch.fx.node.map_arg(node.args, lambda each, wide=wide: wide.get(each, each))
+    module.recompile()
+
+
+def _cast(node: Node, before: Node, dtype: torch.dtype) -> Node:
+    with node.graph.inserting_before(before):
+        cast: Node = node.graph.call_function(_TO, (node, dtype))
+    cast.meta.update({key: node.meta[key] for key in ("nn_module_stack", "stack_trace", "val") if key in node.meta})
+    return cast
+
+
+def _is_float(node: Node) -> bool:
+    """By what tracing noted, before the weights were halved."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
 def _bytes_kept_wide(module: torch.fx.GraphModule) -> tuple[int, int]:
