@@ -18,6 +18,7 @@ from pocketforge.results.devices import DeviceResult, about_of, in_order
 from pocketforge.results.emulated import device_checks
 from pocketforge.results.kernels import judged_on
 from pocketforge.results.plugin_words import structured
+from pocketforge.results.scores import without_value
 from pocketforge.run.walk import Outcome
 
 
@@ -103,6 +104,7 @@ def _warnings(told: _Told, *, wrong: bool) -> Iterator[str]:
     if told.verified:
         yield from (f"{name}: {state}" for name, state in told.verified.runtimes.items() if state != "works")
         yield from told.verified.warnings
+        yield from without_value(told.verified.files["model"])
     for result in told.on_devices.values():
         yield from result.warnings
 
