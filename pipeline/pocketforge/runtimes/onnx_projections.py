@@ -34,7 +34,7 @@ def in_steps(module: GraphModule, example: tuple[torch.Tensor, ...], *, varying:
     if varying:
         raise StageFailed(
             f"{where(found[0])} has projections (proj_size), and in ONNX no form for sizes that vary",
-            "give the target sizes = [[…], […]]: a file of fixed shapes for each; or project by a linear layer behind it",
+            "give the target sizes = [[…], […]]: a file of fixed shapes for each; or project by a linear layer behind",
         )
     steps = torch.export.default_decompositions()[torch.ops.aten.lstm.input]
     return torch.export.export(module, example).run_decompositions({torch.ops.aten.lstm.input: steps})
