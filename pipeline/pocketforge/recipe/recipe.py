@@ -113,7 +113,7 @@ class Recipe:
             for name in sorted({n for n in names if names.count(n) > 1}):
                 faults.append(Fault(f"{what} names must be unique, found {name!r} {names.count(name)} times"))
         targets = with_buckets(list({target.name: target for target in self.targets}.values()))
-        faults += map(Fault, faults_of_names(targets))
+        faults += map(Fault, faults_of_names(targets, self.data.tokenizers()))
         if len(self.name) > LONGEST_NAME_BYTES:
             over = f"it names a folder, and is longer than {LONGEST_NAME_BYTES} bytes ({len(self.name)})"
             faults.append(Fault(over, "name"))

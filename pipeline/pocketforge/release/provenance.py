@@ -25,8 +25,7 @@ def provenance(contents: Contents) -> dict[str, object]:
         "_type": STATEMENT_TYPE,
         "subject": [
             {"name": file.path, "digest": {"sha256": file.sha256}}
-            for each in contents.targets
-            for file in each.record.artifacts
+            for file in (*(file for each in contents.targets for file in each.record.artifacts), *contents.shared)
         ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
