@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pocketforge.recipe.budget import Budget, task_metrics
 from pocketforge.recipe.compress import Finetune
-from pocketforge.records import SCHEMA_VERSION, GateResult, Report
+from pocketforge.records import SCHEMA_VERSION, GateResult, Report, TargetRecord
 from pocketforge.records.words import May
 from pocketforge.report.validity import SCHEMA
 
@@ -44,6 +44,7 @@ _CAME_LATER: dict[type, frozenset[str]] = {
     Finetune: frozenset({"type"}),
     GateResult: frozenset({"metric"}),
     Budget: frozenset({"per", "slice"}),
+    TargetRecord: frozenset({"hint"}),
 }
 
 

@@ -53,4 +53,4 @@ def _faults(report: Report) -> Iterator[str]:
             if not check.passed:
                 yield f"wrong {target.name}: {check.name}: wanted {check.wanted}, found {check.found}"
         if target.error:
-            yield f"failed {target.name}: {target.error}"
+            yield f"failed {target.name}: {target.error}" + (f" (hint: {target.hint})" if target.hint else "")

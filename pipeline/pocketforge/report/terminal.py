@@ -104,7 +104,8 @@ def _draw(screen: Screen, report: Report) -> None:
                 fault = f"{target.name}: {check.name}: wanted {check.wanted}, found {check.found}"
                 told(screen, "wrong", "red", fault)
         if target.error:
-            told(screen, "failed", "red", f"{target.name}: {target.error}")
+            hint = f"\nhint: {target.hint}" if target.hint else ""
+            told(screen, "failed", "red", f"{target.name}: {target.error}{hint}")
         if target.facts.why:
             told(screen, "why", "red", f"{target.name}: {target.facts.why.sentence}")
     for note in report.data:

@@ -47,7 +47,8 @@ def target_record(
     checks = (*(told.verified.checks if told.verified else ()), *device_checks(lane, outcome))
     wrong = any(not check.passed for check in checks)
     complete = told.verified is not None and all(key in outcome.entries for key in device_keys)
-    errors = _errors(outcome, [key for key in (lane.quantize, lane.export, lane.verify, *device_keys) if key])
+    keys = [key for key in (lane.quantize, lane.export, lane.verify, *device_keys) if key]
+    error, hint = ("", "") if wrong else _error(outcome, keys)
     return TargetRecord(
         name=lane.target.name,
         runtime=lane.target.runtime,
@@ -57,7 +58,8 @@ def target_record(
         checks=checks,
         warnings=tuple(_warnings(told, wrong=wrong)),
         facts=_facts(lane, told, why),
-        error="" if wrong else errors[0] if errors else "",
+        error=error,
+        hint=hint,
     )
 
 
@@ -109,13 +111,19 @@ def _warnings(told: _Told, *, wrong: bool) -> Iterator[str]:
         yield from result.warnings
 
 
-def _errors(outcome: Outcome, keys: list[str]) -> list[str]:
-    """Why steps have no result, those that failed first."""
-    skipped = [outcome.records[key] for key in keys if key in outcome.records]
-    return [
-        *(outcome.errors[key].message for key in keys if key in outcome.errors),
-        *(record.message for record in skipped if record.status == "skipped"),
-    ]
+def _error(outcome: Outcome, keys: list[str]) -> tuple[str, str]:
+    """Why steps have no result, and what to try: what one of them met, else what the step met that they hang on."""
+    for key in keys:
+        if key in outcome.errors:
+            return outcome.errors[key].message, outcome.errors[key].hint
+    for key in keys:
+        if key in outcome.records and outcome.records[key].status == "skipped":
+            cause = outcome.causes.get(key, "")
+            if cause not in outcome.errors:
+                return outcome.records[key].message, ""
+            record, met = outcome.records[cause], outcome.errors[cause]
+            return f"{record.stage}[{record.lane}] failed: {met.message}", met.hint
+    return "", ""
 
 
 def _artifacts(lane: Lane, exported: Exported, outcome: Outcome) -> Iterator[Artifact]:
