@@ -28,8 +28,7 @@ _SPACE = uuid.UUID("6a0b2f0e-6c0c-5c5f-9a53-0f1f5d0f4c11")
 def bill_of_materials(contents: Contents) -> dict[str, object]:
     """What the release consists of and was made with, with a model card for each model file."""
     recipe = contents.recipe
-    shipped = (*(file for each in contents.targets for file in each.record.artifacts), *contents.shared)
-    hashes = "".join(file.sha256 for file in shipped)
+    hashes = "".join(sha256 for _, sha256 in contents.hashes)
     released = {"version": recipe.release.version} if recipe.release.version else {}
     libraries = list(_libraries(contents))
     return {

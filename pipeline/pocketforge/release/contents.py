@@ -69,6 +69,12 @@ class Contents:
     shared: tuple[SharedFile, ...] = ()
 
     @property
+    def hashes(self) -> tuple[tuple[str, str], ...]:
+        """Name and SHA-256 of each file that an app loads, and of those that all of them need."""
+        loaded = ((file.path, file.sha256) for each in self.targets for file in each.record.artifacts)
+        return *loaded, *((file.path, file.sha256) for file in self.shared)
+
+    @property
     def reference(self) -> Reference | None:
         """The PyTorch model's own facts."""
         return self.report.reference if isinstance(self.report.reference, Reference) else None

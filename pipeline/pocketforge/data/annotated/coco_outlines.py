@@ -47,7 +47,8 @@ class Outlines:
         places = np.asarray(self.places, np.int64)
         order = np.argsort(places, kind="stable")
         self._order = array("Q", order[np.searchsorted(places[order], 0) :].astype(np.uint64).tobytes())
-        self._firsts = np.searchsorted(places[order][len(order) - len(self._order) :], np.arange(places.max() + 2))
+        kept = places[order][len(order) - len(self._order) :]
+        self._firsts = array("Q", np.searchsorted(kept, np.arange(places.max() + 2)).astype(np.uint64).tobytes())
         descriptor, name = tempfile.mkstemp(prefix="pocketforge-outlines-")
         weakref.finalize(self, os.close, descriptor)
         os.unlink(name)  # it goes with its descriptor
