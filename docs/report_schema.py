@@ -14,9 +14,9 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pocketforge.recipe.budget import task_metrics
+from pocketforge.recipe.budget import Budget, task_metrics
 from pocketforge.recipe.compress import Finetune
-from pocketforge.records import SCHEMA_VERSION, GateResult, Report
+from pocketforge.records import SCHEMA_VERSION, GateResult, Report, TargetRecord
 from pocketforge.records.words import May
 from pocketforge.report.validity import SCHEMA
 
@@ -40,7 +40,12 @@ _RULES: dict[type, Schema] = {
 
 
 # Keys that came when there were reports of this schema version already: they are in every report that is written now.
-_CAME_LATER: dict[type, frozenset[str]] = {Finetune: frozenset({"type"}), GateResult: frozenset({"metric"})}
+_CAME_LATER: dict[type, frozenset[str]] = {
+    Finetune: frozenset({"type"}),
+    GateResult: frozenset({"metric"}),
+    Budget: frozenset({"per", "slice"}),
+    TargetRecord: frozenset({"hint"}),
+}
 
 
 class _Writer:

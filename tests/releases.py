@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTens
 from pocketforge.outcomes.verify import FileCheck, Measured, OutputFigures
 from pocketforge.plan.steps import Lane, Plan
 from pocketforge.recipe import Budget, Data, Model, Recipe, Release, Target
+from pocketforge.recipe.preprocess import InputSteps
+from pocketforge.recipe.sound_steps import Tokenize
 from pocketforge.records import Artifact, GateResult, Measurement, Report, TargetFacts, TargetRecord
 from pocketforge.release.inputs import Commit, InputFile, InputRole, Inputs
 from pocketforge.results.release import write_release
@@ -63,6 +65,7 @@ class Net:
     definition: str = "m.py"
     source: str = "digits"
     notes: tuple[str, ...] = ()
+    tokenizer: bytes = b""
 
 
 def write(out: Path, net: Net | None = None, *, passed: bool = True) -> Path:
@@ -82,8 +85,16 @@ def write(out: Path, net: Net | None = None, *, passed: bool = True) -> Path:
     (source / "export.json").write_text(json.dumps(exported))
     files.write(source, _sampled(net))
     target = Target(name=net.name, runtime=net.runtime)
+    data = Data(source=net.source)
+    if net.tokenizer:
+        (out / "words").mkdir()
+        (out / "words/tokenizer.json").write_bytes(net.tokenizer)
+        data = Data("d.py:f", preprocess=(InputSteps((Tokenize(str(out / "words/tokenizer.json"), 4),)),))
+        sha256 = hashlib.sha256(net.tokenizer).hexdigest()
+        net = replace(net, steps=({"step": "tokenize", "file": "tokenizer.json", "sha256": sha256},))
+        files.write(source, _sampled(net))
     recipe = Recipe(
-        name="pets", model=Model(net.definition), data=Data(source=net.source), targets=(target,), task=net.task,  # type: ignore[arg-type]
+        name="pets", model=Model(net.definition), data=data, targets=(target,), task=net.task,  # type: ignore[arg-type]
         release=net.about, folder=net.folder,
     )  # fmt: skip
     plan = Plan((), "data", "reference", (Lane(target, "", "export", "verify", {}, "data", "reference"),))

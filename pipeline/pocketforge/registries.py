@@ -57,14 +57,14 @@ _TRACE = (
 )
 
 STAGES: dict[str, StageInfo] = {
-    "data": StageInfo("pocketforge.stages.data", 4, ("numpy", "pillow", "scikit-learn"), user_code=True),
+    "data": StageInfo("pocketforge.stages.data", 5, ("numpy", "pillow", "scikit-learn"), user_code=True),
     "finetune": StageInfo(
         "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),
     "prune": StageInfo("pocketforge.stages.prune", 6, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 5, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "gains": StageInfo("pocketforge.stages.gains", 5, ("torch", "numpy"), _TRACE, user_code=True),
-    "reference": StageInfo("pocketforge.stages.reference", 8, ("torch", "numpy"), _TRACE, user_code=True),
+    "reference": StageInfo("pocketforge.stages.reference", 9, ("torch", "numpy"), _TRACE, user_code=True),
     "annotate": StageInfo(
         "pocketforge.stages.annotate", 4, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
@@ -88,10 +88,10 @@ STAGES: dict[str, StageInfo] = {
         user_code=True,
     ),
     "export": StageInfo("pocketforge.stages.export", 13, ("torch",), _TRACE),
-    "verify": StageInfo("pocketforge.stages.verify", 10, ("numpy",), user_code=True),
+    "verify": StageInfo("pocketforge.stages.verify", 11, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 6, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
-    "verify_device": StageInfo("pocketforge.stages.verify_device", 6, ("numpy",), user_code=True),
+    "verify_device": StageInfo("pocketforge.stages.verify_device", 7, ("numpy",), user_code=True),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),
     "count": StageInfo("pocketforge.stages.count", 1, ("numpy", "capstone", "pyelftools")),
     "estimate": StageInfo("pocketforge.stages.estimate", 2, ("numpy", "capstone")),
@@ -761,7 +761,7 @@ _SOURCES: dict[str, SourceInfo] = {
         about="COCO JSON and its images: boxes, crowds, polygons and RLE, keypoints",
         splits="annotation files: `instances_train2017.json`, `instances_val2017.json`, `train/_annotations.coco.json`",
         targets=("boxes", "classes", "crowd", "areas", "keypoints", "mask"),
-        libraries=("faster-coco-eval",),
+        libraries=("faster-coco-eval", "ijson"),
         extra="detection",
         outputs=_DETECTOR,
         drop="map_drop",

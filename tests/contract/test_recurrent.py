@@ -19,6 +19,7 @@ from torch import nn  # noqa: E402
 from pocketforge.errors import ModelError  # noqa: E402
 from pocketforge.measure.weights_check import check_weights  # noqa: E402
 from pocketforge.metrics import compare  # noqa: E402
+from pocketforge.model import load  # noqa: E402
 from pocketforge.outcomes import files  # noqa: E402
 from pocketforge.outcomes.annotate import Annotated  # noqa: E402
 from pocketforge.outcomes.quantize import Quantized  # noqa: E402
@@ -166,6 +167,53 @@ def test_runtimes_without_such_a_kernel_refuse_it_with_the_way_out() -> None:
         assert "lstm (rnn)" in told.refused and told.hint == refused.value.hint
 
 
+def test_projections_are_written_out_in_onnx_and_none_of_its_int8(tmp_path: Path) -> None:
+    """ONNX's LSTM has none: the exporter's file of one ends in ONNX Runtime, of several it is no valid file."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.LSTM(8, 16, proj_size=5, num_layers=2, bidirectional=True, batch_first=True), _First())
+    (x,) = example = inputs((1, 3, 8))
+    program = traced(net, example)
+    request = ExportRequest(program, program, example, ("x",), ("y",), "NCHW", "float32", None)
+    with contextlib.redirect_stdout(io.StringIO()):
+        onnx.export(request, tmp_path)
+    (found,) = file_answers.answers("onnx", tmp_path / "model.onnx", [x.numpy()])
+    assert sqnr_db(net(x).detach().numpy(), found) > 100
+    with pytest.raises(ModelError, match=r"(?s)lstm of '0'.* no runtime") as no:
+        check_recurrent(program, "dynamic_int8")
+    assert no.value.hint.startswith("nn.LSTM (without proj_size: a linear layer behind it projects as well)")
+
+
+class _First(nn.Module):
+    def forward(self, given):
+        return given[0]
+
+
+class Packed(nn.Module):
+    """As Reader, of sequences of several lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(8, 16, batch_first=True)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.rnn(packed)[1][-1]
+
+    def unpacked(self, x, lengths):
+        """The way out that the refusal names."""
+        return self.rnn(x)[0][torch.arange(len(x)), lengths - 1]
+
+
+def test_packed_sequences_are_refused_by_name_with_the_way_out() -> None:
+    torch.manual_seed(0)
+    net, lengths = Packed().eval(), torch.tensor([2, 4, 1])
+    (x,) = inputs((3, 4, 8))
+    with pytest.raises(ModelError, match=r"cannot be traced with input .*: it packs sequences by their lengths") as no:
+        load.trace(net, (x[:1], lengths[:1]))
+    assert "test_recurrent.py:" in no.value.message and "y[torch.arange(len(y)), lengths - 1]" in no.value.hint
+    assert torch.allclose(net(x, lengths), net.unpacked(x, lengths), atol=1e-6)
+
+
 def test_where_it_is_the_smaller_part_it_stays_float_in_other_runtimes() -> None:
     program = traced(Reader(head=600), inputs((1, 5, 8)))
     graphs = pt2e.quantize_graph(program, [np.zeros((1, 5, 8), np.float32)], DYNAMIC)
@@ -180,4 +228,4 @@ def test_a_gru_is_refused_by_name_with_the_way_out() -> None:
         ModelError, match=r"(?s)would leave \d\d% of the weights in float: gru of 'rnn'.* no runtime"
     ) as no:
         check_recurrent(program, "dynamic_int8")
-    assert no.value.hint.startswith("nn.LSTM, for which ONNX Runtime has one") and '"fp16"' in no.value.hint
+    assert no.value.hint.startswith("nn.LSTM (without proj_size") and '"fp16"' in no.value.hint

@@ -112,6 +112,7 @@ def test_an_image_a_vector_and_a_text_ship_together_with_their_steps(folder: Pat
     assert tokenize["file"] == "words.json" and tokenize["gives"] == ["ids", "mask"] and tokenize["pad_id"] == 0
     digest = hashlib.sha256((folder / "words.json").read_bytes()).hexdigest()
     assert tokenize["sha256"] == digest
+    assert (out / "release" / "words.json").read_bytes() == (folder / "words.json").read_bytes()
 
 
 def test_what_does_not_fit_a_sample_is_named_with_it(folder: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
 from releases import MADE_OF, Net
 
-from pocketforge.errors import RecipeError
+from pocketforge.errors import RecipeError, StoreError
 from pocketforge.facts.gather import gather
 from pocketforge.facts.sources import inputs_of
 from pocketforge.recipe import Release
@@ -330,3 +330,45 @@ def test_the_words_of_a_release_are_read_from_toml(small_recipe_text):
     assert parse_recipe(said).release == Release("2.0", license="MIT")
     with pytest.raises(RecipeError, match=r"release\.versoin: unknown key; did you mean 'version'"):
         parse_recipe(said.replace("version", "versoin"))
+
+
+def test_a_release_holds_the_tokenizer_that_its_texts_go_through(tmp_path):
+    release = releases.write(tmp_path, Net(tokenizer=b'{"words": 1}'))
+    digest = hashlib.sha256(b'{"words": 1}').hexdigest()
+    assert (release / "tokenizer.json").read_bytes() == b'{"words": 1}'
+    assert f"{digest}  tokenizer.json\n" in (release / SUMS).read_text()
+    (step,) = load(release / "net.json")["preprocessing"]["steps"]
+    assert (step["file"], step["sha256"]) == ("tokenizer.json", digest)
+    shared = {"path": "tokenizer.json", "sha256": digest, "size_bytes": 12, "role": "tokenizer"}
+    assert load(release / "manifest.json")["shared"] == [shared]
+    subjects = {each["name"]: each["digest"]["sha256"] for each in load(release / "provenance.json")["subject"]}
+    assert subjects["tokenizer.json"] == digest
+    bom = (release / "bom.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bom) is None and digest in bom
+    assert digest in (release / "model-card.md").read_text()
+    assert verify_release(release).passed
+    (release / "tokenizer.json").write_bytes(b'{"words": 2}')
+    assert [(fault.kind, fault.path) for fault in verify_release(release).faults] == [("changed", "tokenizer.json")]
+
+
+def test_a_manifest_that_speaks_of_another_tokenizer_is_a_fault(tmp_path):
+    release = releases.write(tmp_path, Net(tokenizer=b"{}"))
+    manifest = load(release / "manifest.json")
+    manifest["shared"][0]["sha256"] = "0" * 64
+    text = json.dumps(manifest)
+    (release / "manifest.json").write_text(text)
+    sums = (release / SUMS).read_text().splitlines()
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    lines = [f"{digest}  manifest.json" if line.endswith("  manifest.json") else line for line in sums]
+    (release / SUMS).write_text("\n".join(lines) + "\n")
+    assert [(fault.kind, fault.path) for fault in verify_release(release).faults] == [
+        ("contents", "manifest.json"),
+        ("contents", "provenance.json"),
+    ]
+
+
+def test_a_tokenizer_that_changed_during_the_build_is_not_shipped(tmp_path, monkeypatch):
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"another" if path.name == "tokenizer.json" else read(path))
+    with pytest.raises(StoreError, match=r"tokenizer\.json is not the tokenizer that made the samples"):
+        releases.write(tmp_path, Net(tokenizer=b"{}"))

@@ -382,6 +382,15 @@ def test_what_an_app_only_has_to_know_breaks_nothing(tmp_path, other, wanted):
         assert [c for c in found if (c.of, c.what) == (of, what) and words in c.words], found
 
 
+def test_another_tokenizer_is_a_break(tmp_path):
+    one, two = Net(tokenizer=b"{}"), Net(Release("1.1.0"), tokenizer=b"[{}]")
+    found = compare_releases(releases.write(tmp_path / "one", one), releases.write(tmp_path / "two", two)).changes
+    assert Change("", "tokenizer", True, "tokenizer.json is another: 2 bytes became 4") in found
+    without = dataclasses.replace(one, about=Release("1.2.0"), tokenizer=b"")
+    gone = compare_releases(tmp_path / "one/release", releases.write(tmp_path / "three", without)).changes
+    assert Change("", "tokenizer", True, "tokenizer.json is gone") in gone
+
+
 def test_a_target_more_breaks_nothing_and_its_absence_does(tmp_path):
     one, two = releases.write(tmp_path / "one"), releases.write(tmp_path / "two", Net(Release("2"), name="more"))
     found = compare_releases(one, two)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pocketforge.errors import ModelError
 from pocketforge.outcomes import files
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.files import OutcomeFile
@@ -18,8 +19,10 @@ from pocketforge.plan.steps import Lane, Plan, Step, Timed
 from pocketforge.recipe import Target
 from pocketforge.recipe.limits import Limits
 from pocketforge.recipe.target import Verify
-from pocketforge.records import Report, TargetRecord
+from pocketforge.records import Report, StepRecord, TargetRecord
+from pocketforge.report import junit, markdown, terminal
 from pocketforge.results.agreement import compare_files
+from pocketforge.results.targets import target_record
 from pocketforge.run.store import Entry
 from pocketforge.run.walk import Outcome
 from pocketforge.specs.verify import VerifySpec
@@ -77,3 +80,35 @@ def test_of_sequences_files_are_compared_on_so_many_samples_by_each_one_s_last_c
     steps = tuple(Step("verify", name, told, {}, f"verify {name}") for name in NAMES)
     (found,) = compare_files(Plan(steps, "data", "reference", tuple(map(lane, NAMES))), built)
     assert (found.samples, found.argmax_agreement) == (2, 1.0)
+
+
+def failed(*skipped: str, own: bool) -> Outcome:
+    """A trunk that failed, or a lane's own step."""
+    failing = "export one" if own else "reference"
+    record = StepRecord("export" if own else "reference", "one" if own else "trunk", failing, "failed", message="m")
+    outcome = Outcome(records={failing: record})
+    outcome.errors[failing] = ModelError("the model cannot be traced: no .item()", "write it with tensors")
+    for key in skipped:
+        stage, _, target = key.partition(" ")
+        outcome.records[key] = StepRecord(stage, target, key, "skipped", message="x was skipped")
+        outcome.causes[key] = failing
+    return outcome
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["its own step", "the trunk"])
+def test_a_failed_target_says_what_was_met_and_what_to_try(own: bool) -> None:
+    skipped = ["verify one", "bench one", *([] if own else ["export one"])]
+    record = target_record(lane("one"), failed(*skipped, own=own), {})
+    where = "" if own else "reference[trunk] failed: "
+    assert (record.status, record.hint) == ("failed", "write it with tensors")
+    assert record.error == f"{where}the model cannot be traced: no .item()"
+    report = Report("r", "0" * 64, "ERROR", (record,), (), (), ())
+    for text in (terminal.write(report), markdown.write(report), junit.write(report)):
+        assert "write it with tensors" in text
+
+
+def test_a_target_behind_a_step_that_said_no_says_so() -> None:
+    outcome = Outcome(records={"bench one": StepRecord("bench", "one", "bench one", "skipped", message="x said no")})
+    outcome.causes["bench one"] = "verify one"
+    record = target_record(lane("one"), outcome, {})
+    assert (record.error, record.hint) == ("x said no", "")

@@ -276,6 +276,8 @@ def test_a_crash_fails_its_lane_and_the_others_finish(forge: Forge, end: list[An
     assert list(outcome.errors) == [forge.fake.key_of("bad")]
     skipped = {e.lane: e.because for e in forge.seen(events.StepSkipped)}
     assert skipped == {"bad_child": "fake[bad] failed", "bad_grandchild": "fake[bad_child] was skipped"}
+    met = {forge.fake.key_of(name): forge.fake.key_of("bad") for name in ("bad_child", "bad_grandchild")}
+    assert outcome.causes == met
     assert forge.left_in_tmp() == []
     assert forge.fake.key_of("bad") not in forge.published()
 

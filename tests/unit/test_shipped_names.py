@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pocketforge.recipe import Data, Model, Recipe, Runtime, Target
-from pocketforge.recipe.shipped_names import SUMS, shipped_names
+from pocketforge.recipe.preprocess import InputSteps
+from pocketforge.recipe.shipped_names import SUMS, faults_of_names, shipped_names
+from pocketforge.recipe.sound_steps import Tokenize
 from pocketforge.registries import RUNTIMES
 
 ONNX: Runtime = "onnx"
@@ -70,3 +72,29 @@ def test_what_ships_is_what_the_runtimes_say() -> None:
     (onnx,) = recipe_of(("a", ONNX)).targets
     assert list(shipped_names(onnx)) == ["a.onnx", "a.json", "a.ort", "a.ort.json"]
     assert {name for name, runtime in RUNTIMES.items() if runtime.beside} == {ONNX}
+
+
+@pytest.mark.parametrize(
+    ("files", "target", "said"),
+    [
+        (
+            ("a/tokenizer.json", "b/tokenizer.json"),
+            "net",
+            "b/tokenizer.json is shipped as tokenizer.json, as a/tokenizer.json is",
+        ),
+        (("a/net.json",), "net", "target 'net' would ship net.json, as the release has a file net.json"),
+        (("a/Manifest.json",), "net", "a/Manifest.json is shipped as Manifest.json, as manifest.json is"),
+        (("a/con.json",), "net", "its name is none on every system"),
+    ],
+)
+def test_tokenizers_that_cannot_lie_beside_the_others_are_refused(
+    files: tuple[str, ...], target: str, said: str
+) -> None:
+    made = (Target(name=target, runtime=ONNX),)
+    assert any(said in fault for fault in faults_of_names(made, files)), faults_of_names(made, files)
+
+
+def test_one_tokenizer_of_two_inputs_is_one_file() -> None:
+    steps = tuple(InputSteps((Tokenize("a/tokenizer.json", 4),), name) for name in ("one", "two"))
+    assert Data("d.py:f", preprocess=steps).tokenizers() == ("a/tokenizer.json",)
+    assert faults_of_names((Target(name="net", runtime=ONNX),), ("a/tokenizer.json",)) == []

@@ -17,8 +17,8 @@ class Task:
 
     Attributes:
         name: In the table.
-        recipe: Its part of the recipe, without the first keys and `[model]`; `{size}` is the net's, `{samples}` the
-            file of the samples' functions.
+        recipe: Its part of the recipe, without the first keys and `[model]`; `{size}` is the net's, `{folder}` where
+            the files of the samples' functions are.
         metric: By which files are judged.
         loss: A function of losses.py.
         top: The recipe's first keys: task, metric.

@@ -42,6 +42,6 @@ def recipe(net: Net, weights: Path, lanes: Iterable[tuple[str, str]], *, count: 
     """count: on the emulated phone."""
     text = f'name = "{net.name}"\n{net.task.top}'
     text += MODEL.format(definition=HERE / "definition.py", name=net.name, weights=weights.resolve())
-    text += net.task.recipe.replace("{size}", str(net.size)).replace("{samples}", str(HERE / "samples.py"))
+    text += net.task.recipe.replace("{size}", str(net.size)).replace("{folder}", str(HERE))
     text += "".join(TARGET.format(runtime=runtime, scheme=scheme) for runtime, scheme in lanes)
     return text + (PHONE if count else HOST)

@@ -1,12 +1,11 @@
-"""Real samples that ship with scikit-learn, as recipes name them (`samples.py:masks`). Each function gives both splits.
+"""Real pictures and numbers that ship with scikit-learn, as recipes name them (`samples.py:masks`). Each function gives
+both splits. Words and signals are in samples_words.py and samples_signals.py.
 
 What is drawn (which digit, where, over which part of a photograph) is drawn from a seed.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,6 @@ from PIL import Image
 
 TRAIN, EVAL = 400, 64
 FOLDER = Path(sklearn.__file__).parent / "datasets"
-LENGTH, WORDS = 32, 400  # of a text, and of the vocabulary
-PAD, UNKNOWN = 0, 1
-PAGES = ("breast_cancer", "california_housing", "digits", "kddcup99", "lfw", "twenty_newsgroups")
 Split = dict[str, Any]
 
 
@@ -159,53 +155,6 @@ def ink() -> Split:
     return split(make)
 
 
-@cache
-def words() -> dict[str, list[str]]:
-    """The words of each page about a data set."""
-    text = {page: (FOLDER / "descr" / f"{page}.rst").read_text("utf-8") for page in PAGES}
-    return {page: re.findall(r"[A-Za-z]+|[0-9]+", each) for page, each in text.items()}
-
-
-def a_text(draw: Any, part: str) -> tuple[int, list[str]]:
-    """A page's number, and words that follow each other in it: of its first three quarters, or of the last."""
-    number = int(draw.integers(len(PAGES)))
-    mine = words()[PAGES[number]]
-    border = 3 * len(mine) // 4
-    mine = mine[:border] if part == "train" else mine[border:]
-    first = int(draw.integers(max(1, len(mine) - LENGTH)))
-    return number, mine[first : first + int(draw.integers(LENGTH // 2, LENGTH + 1))]
-
-
-def coded(text: list[str]) -> tuple[Any, Any]:
-    """Numbers of words in lower case, and where there are words."""
-    counts = Counter(word.lower() for page in words().values() for word in page)
-    known = {word: number + 2 for number, (word, _) in enumerate(counts.most_common(WORDS - 2))}
-    numbers = [known.get(word.lower(), UNKNOWN) for word in text]
-    padded = numbers + [PAD] * (LENGTH - len(numbers))
-    return np.asarray(padded, np.int64), np.asarray([1] * len(text) + [0] * (LENGTH - len(text)), np.int64)
-
-
-def pages() -> Split:
-    """Which page some words are from."""
-
-    def make(draw: Any, part: str) -> Any:
-        number, text = a_text(draw, part)
-        return coded(text), number
-
-    return split(make)
-
-
-def letters() -> Split:
-    """How each word was written: small, with a capital, as a number. (Its number does not tell small from capital.)"""
-
-    def make(draw: Any, part: str) -> Any:
-        _, text = a_text(draw, part)
-        kinds = [2 if word[0].isdigit() else int(word[0].isupper()) for word in text]
-        return coded(text), {"tags": np.asarray(kinds + [-100] * (LENGTH - len(kinds)), np.int64)}
-
-    return split(make)
-
-
 def rows() -> Split:
     """A digit, row by row."""
 
@@ -214,46 +163,6 @@ def rows() -> Split:
         return image.astype(np.float32), number
 
     return split(make, 1200)
-
-
-def windows() -> Split:
-    """Three signals, 128 long: a stretch of a photograph's row in its colours, and which photograph and half."""
-
-    def make(draw: Any, part: str) -> Any:
-        which, half = (int(n) for n in draw.integers(2, size=2))
-        x = draw.integers(0, 300) if part == "train" else draw.integers(440, 512)
-        row = photographs()[which][half * 213 + int(draw.integers(213)), x : x + 128]
-        return np.ascontiguousarray(row.T, np.float32) / 127.5 - 1, 2 * which + half
-
-    return split(make, 1200)
-
-
-@cache
-def brightness(which: int, part: str) -> Any:
-    """A photograph's, row after row, of 0 to 2."""
-    gray = photographs()[which].mean(2) / 128
-    return (gray[:, :440] if part == "train" else gray[:, 440:]).reshape(-1)
-
-
-def a_wave(draw: Any, part: str, length: int) -> tuple[Any, int]:
-    """Brightness along a column of rows of a photograph, without its mean, and which photograph."""
-    which = int(draw.integers(2))
-    flat = brightness(which, part)
-    first = int(draw.integers(len(flat) - length))
-    wave = flat[first : first + length]
-    return (wave - wave.mean()).astype(np.float32)[None], which
-
-
-def waves() -> Split:
-    return split(lambda draw, part: a_wave(draw, part, 1024))
-
-
-def noisy_waves() -> Split:
-    def make(draw: Any, part: str) -> Any:
-        wave, _ = a_wave(draw, part, 512)
-        return wave + draw.normal(0, 0.1, wave.shape).astype(np.float32), {"waveform": wave[0]}
-
-    return split(make)
 
 
 def pairs() -> Split:

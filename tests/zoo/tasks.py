@@ -1,5 +1,5 @@
 """What the zoo's nets are for. Samples are real and ship with scikit-learn: its scanned digits, its two photographs,
-the pages about its data sets, its diabetes table (samples.py)."""
+the pages about its data sets, its diabetes table (samples*.py)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _IMAGE = "\n[data.preprocess]\nmean = [0.5]\nstd = [0.5]\n"
 _IDS = "".join(f'\n[[model.input]]\nname = "{name}"\nshape = [1, 32]\ndtype = "int64"\n' for name in ("ids", "mask"))
 
 
-def _of(function: str, after: str = "") -> str:
+def _of(function: str, after: str = "", file: str = "samples") -> str:
     """`[data]` with samples of a function, and what comes after it."""
-    return f'\n[data]\nsource = "{{samples}}:{function}"\n{_COUNTS}{after}'
+    return f'\n[data]\nsource = "{{folder}}/{file}.py:{function}"\n{_COUNTS}{after}'
 
 
 def _output(role: str, more: str = "", name: str = "") -> str:
@@ -57,15 +57,21 @@ _PSNR = 'metrics = ["psnr_db"]\n'
 LARGER = Task("super-resolution", _of("halved", _PLAIN) + _output("image", _PSNR), "psnr_db", "pictures")
 CLEANER = Task("denoising", _of("noisy", _PLAIN) + _output("image", _PSNR), "psnr_db", "pictures")
 ITSELF = Task("reconstruction", _of("ink") + _output("image", _PSNR), "psnr_db", "pictures")
-PAGES = Task("which page", _IDS + _of("pages"), "accuracy_top1", "cross_entropy")
+PAGES = Task("which page", _IDS + _of("pages", file="samples_words"), "accuracy_top1", "cross_entropy")
 LETTERS = Task(
-    "capitals", _IDS + _of("letters") + _output("tokens", 'metrics = ["token_accuracy"]\n'), "token_accuracy", "tags"
+    "capitals",
+    _IDS + _of("letters", file="samples_words") + _output("tokens", 'metrics = ["token_accuracy"]\n'),
+    "token_accuracy",
+    "tags",
 )
 ROWS = Task("digits, row by row", _of("rows"), "accuracy_top1", "cross_entropy")
-WINDOWS = Task("windows of three signals", _of("windows"), "accuracy_top1", "cross_entropy")
-WAVES = Task("waves", _of("waves"), "accuracy_top1", "cross_entropy")
+WINDOWS = Task("windows of three signals", _of("windows", file="samples_signals"), "accuracy_top1", "cross_entropy")
+WAVES = Task("waves", _of("waves", file="samples_signals"), "accuracy_top1", "cross_entropy")
 CLEAN_WAVES = Task(
-    "denoising of waves", _of("noisy_waves") + _output("waveform", 'metrics = ["si_sdr_db"]\n'), "si_sdr_db", "waves"
+    "denoising of waves",
+    _of("noisy_waves", file="samples_signals") + _output("waveform", 'metrics = ["si_sdr_db"]\n'),
+    "si_sdr_db",
+    "waves",
 )
 PAIRS = Task(
     "same digit",

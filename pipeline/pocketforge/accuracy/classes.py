@@ -46,6 +46,10 @@ class Confusion:
         }
         return Figures(values, {"macro_f1": each}, int(self.wanted.sum()))
 
+    def recall(self) -> dict[int, Value]:
+        """Of each class that the targets have, the share that is answered right."""
+        return {int(k): ratio(self.hits[k], self.wanted[k]) for k in np.flatnonzero(self.wanted)}
+
 
 def _sum(one: Array, other: Array) -> Array:
     total = np.zeros(max(len(one), len(other)), np.int64)
@@ -92,7 +96,7 @@ class LogitsTally:
             "accuracy_top5": ratio(self.top5, self.count),
             **f1.values,
         }
-        classes, why = dict(f1.classes), dict[str, str]()
+        classes, why = {**f1.classes, "accuracy_top1": self.confusion.recall()}, dict[str, str]()
         if self.ranked:
             scores, labels = np.concatenate(self.scores), np.concatenate(self.labels)
             held = [(number, labels == number) for number in range(scores.shape[1])]
@@ -221,4 +225,4 @@ class TokensTally:
         f1 = self.confusion.f1()
         values: dict[str, Value] = {"token_accuracy": ratio(self.hits, self.count), **f1.values}
         why = {} if self.count else dict.fromkeys(values, "every tag is ignored (-100)")
-        return Figures(values, f1.classes, self.count, why)
+        return Figures(values, {**f1.classes, "token_accuracy": self.confusion.recall()}, self.count, why)

@@ -65,7 +65,8 @@ class BoxesTally:
             why = dict.fromkeys(_PLACES, "no eval sample has a box")
             return Figures(dict.fromkeys(_PLACES, math.nan), {}, 0, why)
         if not self.found:
-            return Figures(dict.fromkeys(_PLACES, 0.0), {}, len(judged))
+            none_found: dict[int, Value] = {entry["category_id"] - 1: 0.0 for entry in judged}
+            return Figures(dict.fromkeys(_PLACES, 0.0), {"map": none_found}, len(judged))
         numbers = sorted({entry["category_id"] for entry in (*self.truth, *self.found)})
         library = coco()
         with contextlib.redirect_stdout(io.StringIO()):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pocketforge.accuracy.post import About
 from pocketforge.accuracy.score import Judge
+from pocketforge.data.slices import stored_slices
 from pocketforge.data.targets_on_disk import TargetBatches, stored_targets
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
@@ -22,7 +23,8 @@ def make_judge(
     judged: Sequence[Output], names: Sequence[str], task: str, data: Path, sampled: Sampled, resolve: Resolve
 ) -> Judge:
     """judged: the recipe's. names: of the model's outputs, in order. data: the folder of stage `data`."""
-    return judge_of(with_names(judged, names, task), stored_targets(data, sampled), about_stored(sampled), resolve)
+    judge = judge_of(with_names(judged, names, task), stored_targets(data, sampled), about_stored(sampled), resolve)
+    return dataclasses.replace(judge, slices=stored_slices(data, sampled.slices))
 
 
 def about_stored(sampled: Sampled) -> About:

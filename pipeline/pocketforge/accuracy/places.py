@@ -65,7 +65,8 @@ class MaskTally:
             "pixel_accuracy": ratio(int(hits.sum()), count),
         }
         why = {} if count else dict.fromkeys(values, "every pixel of the masks is ignored (255)")
-        return Figures(values, {"miou": iou, "dice": dice}, count, why)
+        classes = {"miou": iou, "dice": dice, "pixel_accuracy": self.confusion.recall()}
+        return Figures(values, classes, count, why)
 
 
 class KeypointsTally:

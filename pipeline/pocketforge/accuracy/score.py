@@ -10,21 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pocketforge.accuracy.base import Array, Figures, Tally, Unfit
+from pocketforge.accuracy.base import Array, Figures, Unfit
 from pocketforge.accuracy.boxes import as_boxes, detected
-from pocketforge.accuracy.classes import RANKED, BinaryTally, LogitsTally, MultilabelTally, TokensTally
-from pocketforge.accuracy.detection import BoxesTally
-from pocketforge.accuracy.exact import Value, as_float, loss
-from pocketforge.accuracy.places import KeypointsTally, MaskTally
-from pocketforge.accuracy.post import About, as_logit, probabilities_fault, processed
-from pocketforge.accuracy.signals import ImageTally, TextTally, WaveformTally
+from pocketforge.accuracy.exact import as_float, loss
+from pocketforge.accuracy.parts import PartFigures, Parts
+from pocketforge.accuracy.post import About, probabilities_fault, processed
+from pocketforge.accuracy.tallies import tally_of
 from pocketforge.accuracy.user import UserTally, call_post, user_object
-from pocketforge.accuracy.vectors import EmbeddingTally, RegressionTally
+from pocketforge.data.slices import SliceCodes
 from pocketforge.data.targets_on_disk import TargetBatches
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.metrics import last_of_each
-from pocketforge.outcomes.accuracy import OutputScore
+from pocketforge.outcomes.accuracy import OutputScore, SliceScore
 from pocketforge.recipe.budget import METRICS
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.roles import DETECTION, page_of
@@ -43,6 +41,7 @@ class Judge:
         about: What post-processing has to know.
         labelled: The output whose classes (or letters) the labels name; empty for none.
         resolve: Makes a path of the recipe absolute: of the user's metrics and post-processing.
+        slices: Of the samples: columns by whose values metrics are taken, too.
     """
 
     outputs: tuple[Output, ...]
@@ -50,6 +49,7 @@ class Judge:
     about: About
     labelled: str
     resolve: Resolve
+    slices: tuple[SliceCodes, ...] = ()
 
     def about_of(self, output: Output) -> About:
         """What post-processing of one output has to know: labels are one output's alone."""
@@ -71,10 +71,12 @@ class Scored:
     Attributes:
         output: The recipe's.
         figures: Its values, exact where they are ratios of counts.
+        parts: The same of each part of the samples, by the judge's slices.
     """
 
     output: Output
     figures: Figures
+    parts: tuple[PartFigures, ...] = ()
 
 
 def score(
@@ -99,18 +101,18 @@ def score(
             continue
         name = f"output {output.name!r} of {whose} (role {output.role})"
         try:
-            figures = _figures(judge, output, answers, name, check=check)
+            each = _scored(judge, output, answers, name, check=check)
         except Unfit as error:
             if faults is not None:
                 faults[output.name] = str(error)
                 continue
             hint = f"what such outputs and their targets are: {page_of(output.role)}"
             raise ModelError(f"{name}: {error}", hint) from None
-        scored.append(Scored(output, figures))
+        scored.append(each)
     return tuple(scored)
 
 
-def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: str, *, check: bool) -> Figures:
+def _scored(judge: Judge, output: Output, answers: Mapping[str, Array], whose: str, *, check: bool) -> Scored:
     ours = [name for name in output.metric_names if name in METRICS.ours]
     about = judge.about_of(output)
     group: dict[str, Output] = {}
@@ -120,7 +122,7 @@ def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: 
     least, most = math.inf, -math.inf
     with contextlib.ExitStack() as around:
         own = [
-            UserTally(each, *around.enter_context(user_object(each.file, each.name, "metric", judge.resolve)), whose)
+            (each, *around.enter_context(user_object(each.file, each.name, "metric", judge.resolve)))
             for each in output.user_metrics
         ]
         code = user_code(output.post.type)
@@ -129,7 +131,11 @@ def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: 
         if absent:
             raise Unfit(f"its post-processing is told all outputs, and {', '.join(absent)} cannot be judged")
         # After the user's code: it may want more of torchmetrics than we import (library.py).
-        tally = tally_of(output) if ours else None
+        parts = Parts(
+            lambda: (tally_of(output) if ours else None, [UserTally(*each, whose) for each in own]),
+            judge.slices,
+            judge.targets.count,
+        )
         for start in range(0, judge.targets.count, BATCH):
             stop = min(start + BATCH, judge.targets.count)
             values = {name: np.asarray(answers[name][start:stop]) for name in names}
@@ -148,17 +154,12 @@ def _figures(judge: Judge, output: Output, answers: Mapping[str, Array], whose: 
                 predictions = detected(group, by_role, about, exact=check)
             else:
                 predictions = processed(output, values[output.name], targets, about)
-            if tally is not None:
-                tally.add(predictions, targets)
-            for each in own:
-                each.add({**values, output.name: predictions}, targets)
+            parts.add(predictions, {**values, output.name: predictions}, targets, start, stop)
         fault = probabilities_fault(output, least, most) if check else ""
         if fault:
             raise Unfit(fault)
-        found = tally.figures(ours) if tally is not None else Figures({}, {}, judge.targets.count)
-        values_of: dict[str, Value] = {name: found.values[name] for name in ours}
-        values_of |= {each.own.name: each.value() for each in own}
-    return _finite(Figures(values_of, found.classes, found.counted, found.why))
+        figures = _finite(parts.whole(ours, judge.targets.count))
+        return Scored(output, figures, tuple(parts.each(ours)))
 
 
 def _finite(figures: Figures) -> Figures:
@@ -166,41 +167,6 @@ def _finite(figures: Figures) -> Figures:
         if not math.isfinite(value):
             raise Unfit(f"{name} is {float(value)}: {figures.why.get(name, 'its samples give none')}")
     return figures
-
-
-def tally_of(output: Output) -> Tally:
-    """What counts an output's metrics."""
-    target, threshold = output.held_against, output.post.threshold
-    if output.processed == "sigmoid":
-        threshold = as_logit(threshold)
-    match output.role:
-        case "logits":
-            # Ranked by each class's share, as in other libraries, unless the recipe says that they are that.
-            softmax = output.post.type in ("", "softmax")
-            return LogitsTally(target, ranked=not RANKED.isdisjoint(output.metric_names), softmax=softmax)
-        case "multilabel":
-            return MultilabelTally(target, threshold)
-        case "binary":
-            return BinaryTally(target, threshold)
-        case "regression":
-            return RegressionTally(target)
-        case "segmentation":
-            return MaskTally(target)
-        case "boxes":
-            return BoxesTally(target)
-        case "keypoints" | "heatmap":
-            return KeypointsTally(target)
-        case "embedding":
-            return EmbeddingTally(target)
-        case "tokens":
-            return TokensTally(target)
-        case "sequence":
-            return TextTally(target)
-        case "image":
-            return ImageTally(target, output.post.white, with_ssim="ssim" in output.metric_names)
-        case "waveform":
-            return WaveformTally(target)
-    raise AssertionError(f"role {output.role} has no metrics")
 
 
 def in_words(scored: Scored, judge: Judge) -> OutputScore:
@@ -219,6 +185,17 @@ def in_words(scored: Scored, judge: Judge) -> OutputScore:
             for name, each in figures.classes.items()
             if name in wanted and each
         },
+        slices=tuple(
+            SliceScore(
+                part.column,
+                part.value,
+                part.samples,
+                part.figures.counted,
+                {name: as_float(value) for name, value in part.figures.values.items()},
+                none=part.none,
+            )
+            for part in scored.parts
+        ),
     )
 
 
@@ -228,8 +205,27 @@ def _label(labels: tuple[str, ...], number: int) -> str:
 
 def drops(before: Scored, after: Scored) -> dict[str, float]:
     """Metric → how much worse it is than before, in its unit."""
-    better = {own.name: own.better for own in after.output.user_metrics}
+    return _losses(before.figures, after.figures, after.output)
+
+
+def held_against(before: Scored, after: Scored, judge: Judge) -> OutputScore:
+    """A file's metrics in words, with the drops from the PyTorch model's, of the whole and of each part."""
+    said = in_words(after, judge)
+    was = {(part.column, part.value): part.figures for part in before.parts}
+    return dataclasses.replace(
+        said,
+        drops=drops(before, after),
+        slices=tuple(
+            dataclasses.replace(each, drops=_losses(was[part.column, part.value], part.figures, after.output))
+            for each, part in zip(said.slices, after.parts, strict=True)
+        ),
+    )
+
+
+def _losses(before: Figures, after: Figures, output: Output) -> dict[str, float]:
+    better = {own.name: own.better for own in output.user_metrics}
     return {
-        name: loss(before.figures.values[name], value, better.get(name) or METRICS[name].better)
-        for name, value in after.figures.values.items()
+        name: loss(before.values[name], value, better.get(name) or METRICS[name].better)
+        for name, value in after.values.items()
+        if name in before.values
     }

@@ -23,6 +23,7 @@ from pocketforge.recipe.preprocess import InputSteps, Preprocess
 from pocketforge.registries import SOURCES
 from pocketforge.results.app_size import check_app
 from pocketforge.results.checked import Checked, TargetNumbers, in_runtime
+from pocketforge.results.shares import shares_warnings
 from pocketforge.run.part import run_part
 from pocketforge.run.walk import Outcome
 
@@ -71,6 +72,7 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all
             for target in recipe.targets
             if target.name in annotations
         ),
+        tuple(shares_warnings(recipe, model)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -66,6 +66,10 @@ class Samples:
 
     def name(self, position: int) -> str:
         return self.source.ids[self.indices[position]]
+
+    def slices(self, position: int) -> Mapping[str, str]:
+        """By what a sample's results are told apart."""
+        return self.source.slices(self.indices[position])
 
     def __getitem__(self, position: int) -> tuple[tuple[Array, ...], Target]:
         """Raises ModelError for an unreadable sample, NaN or inf, or a label out of range."""

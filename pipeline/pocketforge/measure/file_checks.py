@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pocketforge.accuracy.score import Judge, Scored, drops, in_words, score
+from pocketforge.accuracy.score import Judge, Scored, held_against, score
 from pocketforge.devices.base import RunAnswer
 from pocketforge.devices.outputs import Output, paired
 from pocketforge.metrics import Array, argmax_agreement, compare, equal_share, last_of_each
@@ -222,7 +222,7 @@ def _scores(truth: Truth, answers: Mapping[str, Array], faults: dict[str, str]) 
     faults |= dict.fromkeys(sorted(judged & answers.keys() - finite.keys()), "values that are NaN or infinite")
     before = {each.output.name: each for each in truth.before}
     return tuple(
-        dataclasses.replace(in_words(each, truth.judge), drops=drops(before[each.output.name], each))
+        held_against(before[each.output.name], each, truth.judge)
         for each in score(truth.judge, finite, "the file", faults=faults)
     )
 

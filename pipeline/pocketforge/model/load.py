@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pocketforge.errors import ModelError
 from pocketforge.model.arguments import arguments_for, bind
 from pocketforge.model.definitions import library_model, transformers_model
+from pocketforge.model.packed_sequences import packed_hint
 from pocketforge.model.programs import by_place, call_of, named_values
 from pocketforge.model.structure import OutputPath, flat
 from pocketforge.model.user_code import load_file, sibling_imports, user_error
@@ -189,13 +190,15 @@ def traced(module: nn.Module, example: tuple[Tensor, ...], *, dynamic_shapes: ob
         first = "\n".join(line for line in str(error).strip().splitlines()[:3] if line.strip())
         where = _line_outside_torch(error)
         shapes = ", ".join(str(list(value.shape)) for value in example)
+        packed = packed_hint(error)
+        told = "it packs sequences by their lengths" if packed else f"{type(error).__name__}: {first}"
         raise ModelError(
-            f"the model cannot be traced with input {shapes}: {type(error).__name__}: {first}"
-            + (f"\n  at {where}" if where else ""),
+            f"the model cannot be traced with input {shapes}: {told}" + (f"\n  at {where}" if where else ""),
             'an operator needs what not all lengths of a range have: give it a step ("H:32..64:32"), or targets '
             "sizes = [[…], […]]: files of fixed shapes"
             if dynamic_shapes is not None and "onstraint" in first
-            else "forward() must be plain tensor code: no branching on values, no .item(), no numpy; "
+            else packed
+            or "forward() must be plain tensor code: no branching on values, no .item(), no numpy; "
             "check the input shape too",
         ) from error
     return TracedGraph(program, tuple(outputs))

@@ -107,6 +107,32 @@ class ClassCount:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceCount:
+    """How often a slice has a value among the eval samples.
+
+    Attributes:
+        value: Empty where samples have none.
+        count: Of how many samples.
+    """
+
+    value: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SliceColumn:
+    """A column by whose values results are told apart: eval_slices.npy (data/slices.py).
+
+    Attributes:
+        name: Of the column.
+        values: Those of the eval samples, in order.
+    """
+
+    name: str
+    values: tuple[SliceCount, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NamedTarget:
     """One target of the eval samples, by name: eval_target_NAME.npy (data/targets_on_disk.py).
 
@@ -141,6 +167,7 @@ class Sampled:
         named: Targets by name, of recipes with [[output]]; empty for a task.
         steps: How many rows a sample has on disk: the steps of a sequence, of a model with states; else 1.
         states: Places of the inputs that are states; empty for other models.
+        slices: Columns by whose values results are told apart; empty where the source has none.
         version: Of this file's keys.
     """
 
@@ -159,4 +186,5 @@ class Sampled:
     named: tuple[NamedTarget, ...] = ()
     steps: int = 1
     states: tuple[int, ...] = ()
+    slices: tuple[SliceColumn, ...] = ()
     version: int = 1

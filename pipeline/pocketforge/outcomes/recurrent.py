@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_LSTM = "nn.LSTM (without proj_size: a linear layer behind it projects as well)"
 MOST_IN_FLOAT = 0.5  # of the weights: more, and the file is a float file by another name
 
 
@@ -21,11 +22,11 @@ def refusal(scheme: str, share: float, layers: Sequence[str], runtime: str = "")
     if scheme == "dynamic_int8":
         return (
             f"{said}no runtime here has a dynamic int8 kernel for them",
-            f'nn.LSTM, for which ONNX Runtime has one; scheme = "fp32", {halves}; or write the cell with linear '
+            f'{_LSTM}, for which ONNX Runtime has one; scheme = "fp32", {halves}; or write the cell with linear '
             "layers, which have: pocketforge docs inputs",
         )
     return (
         f"{said}recurrent layers have no static int8 form here",
-        f'scheme = "fp32", {halves}, or "dynamic_int8" (nn.LSTM in onnx); or write the cell with linear layers, which '
+        f'scheme = "fp32", {halves}, or "dynamic_int8" ({_LSTM}, in onnx); or write the cell with linear layers, which '
         "have: pocketforge docs inputs",
     )

@@ -103,6 +103,23 @@ class WeightsRead:
 
 
 @dataclass(frozen=True, slots=True)
+class SharesOf:
+    """The layer that an output ends with, where it makes shares of scores, also while the model trains.
+
+    Attributes:
+        kind: `softmax` or `sigmoid`.
+        layer: Which, in words, with the line of the user's code.
+        classes: Of softmax: how many values one share is of; else 0.
+        output: The output's name.
+    """
+
+    kind: str
+    layer: str
+    classes: int
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """What stage `reference` found.
 
@@ -118,6 +135,7 @@ class Reference:
         scores: The metrics of every output that has a role.
         kept: Positions of the model's outputs that files have, where the recipe leaves some out; empty for all.
         varying: Where sizes of inputs vary; shapes are those that are evaluated then. None of other models.
+        shares: Outputs that softmax or sigmoid is the last layer of.
     """
 
     FILE: ClassVar[str] = "reference.json"
@@ -134,3 +152,4 @@ class Reference:
     scores: tuple[OutputScore, ...] = ()
     kept: tuple[int, ...] = ()
     varying: VaryingSizes | None = None
+    shares: tuple[SharesOf, ...] = ()

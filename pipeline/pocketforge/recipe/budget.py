@@ -122,6 +122,9 @@ class Budget:
             (accuracy, SQNR) is then on the host's.
         percentile: Of a latency's samples.
         severity: A "warning" is said, and the build does not fail by it.
+        slice: A column of `data.columns.slices`: the limit holds for the samples of each of its values. Empty for all
+            samples together.
+        per: "class": the limit holds for each class. "all": for all together.
     """
 
     metric: str
@@ -130,6 +133,8 @@ class Budget:
     device: str = ""
     percentile: Literal["min", "p50", "p90", "p99"] = "p50"
     severity: Literal["error", "warning"] = "error"
+    slice: str = ""
+    per: Literal["all", "class"] = "all"
 
     def __post_init__(self) -> None:
         metric = METRICS.if_usable(
@@ -140,5 +145,10 @@ class Budget:
             raise ValueError(fault)
         if self.device and metric and metric.place in ("file", "model"):
             raise ValueError(f"{self.metric} does not depend on a device: leave out device = {self.device!r}")
+        key = "slice" if self.slice else "per" if self.per == "class" else ""
+        if self.slice and self.per == "class":
+            raise ValueError(f"slice = {self.slice!r} and per = {self.per!r}: one budget for each")
+        if key and metric and (metric.place != "outputs" or not (metric.roles or metric.task)):
+            raise ValueError(f"{key} is for what outputs are held against targets by, found metric {self.metric!r}")
         if self.percentile != "p50" and self.metric != "latency_ms":
             raise ValueError(f"percentile is for latency_ms, found metric {self.metric!r}")

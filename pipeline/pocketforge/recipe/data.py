@@ -134,6 +134,10 @@ class Data:
         """Key → file of each that a step of preprocessing reads."""
         return {f"{place}.{key}": file for place, each in self._lists() for key, file in each.files}
 
+    def tokenizers(self) -> tuple[str, ...]:
+        """Files of tokenizers, each once."""
+        return tuple(dict.fromkeys(self.preprocess_files().values()))
+
     def _lists(self) -> Iterator[tuple[str, InputSteps]]:
         """Each list with its place, as faults name it."""
         lists = lists_of(self.preprocess)

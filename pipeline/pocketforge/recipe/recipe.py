@@ -10,7 +10,7 @@ from pathlib import Path
 from pocketforge.recipe.app import APP_METRICS, App
 from pocketforge.recipe.budget import METRICS, THE_TASKS, Budget, place_of
 from pocketforge.recipe.compress import Compress, Finetune, PruneChannels, PruneUnstructured
-from pocketforge.recipe.data import Data
+from pocketforge.recipe.data import Data, parse_source
 from pocketforge.recipe.device import (
     Device,
     EmulatedDevice,
@@ -38,6 +38,7 @@ from pocketforge.recipe.release import Release
 from pocketforge.recipe.roles import ROLES
 from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.size_rules import budgets_of_buckets, faults_of_sizes, with_buckets
+from pocketforge.recipe.slice_rules import fault_of_slice, fault_per_class
 from pocketforge.recipe.target import Target
 from pocketforge.registries import DEVICES, RUNTIMES
 
@@ -112,7 +113,7 @@ class Recipe:
             for name in sorted({n for n in names if names.count(n) > 1}):
                 faults.append(Fault(f"{what} names must be unique, found {name!r} {names.count(name)} times"))
         targets = with_buckets(list({target.name: target for target in self.targets}.values()))
-        faults += map(Fault, faults_of_names(targets))
+        faults += map(Fault, faults_of_names(targets, self.data.tokenizers()))
         if len(self.name) > LONGEST_NAME_BYTES:
             over = f"it names a folder, and is longer than {LONGEST_NAME_BYTES} bytes ({len(self.name)})"
             faults.append(Fault(over, "name"))
@@ -284,6 +285,8 @@ class Recipe:
                     faults.append(
                         Fault(f"no {what} is named {name!r}{suggest(name, known)}", f"budget[{index}].{what}")
                     )
+            part = self._fault_of_part(budget)
+            faults += [Fault(part, f"budget[{index}].{'slice' if budget.slice else 'per'}")] if part else []
             unplaced = self._fault_place(budget) or self._fault_of_app(budget)
             faults += [Fault(unplaced, f"budget[{index}]")] if unplaced else []
         return faults
@@ -294,6 +297,20 @@ class Recipe:
         if row and row.task and row.task != self.task:
             return f"{word} needs task {row.task}; use metric"
         return fault_of_metric(word, self.judged)
+
+    def _fault_of_part(self, budget: Budget) -> str:
+        """Why nothing gives a value for each slice or class that a budget is on; empty where something does."""
+        word = self.task_metric if budget.metric == THE_TASKS else budget.metric
+        named = find_metric(word, self.judged)
+        own = tuple(each.name for output in self.judged for each in output.user_metrics)
+        if named is None or not (budget.slice or budget.per == "class"):
+            return ""
+        if named.output is None:
+            return f"{word} is held against no targets, so no part of the samples has one"
+        if budget.per == "class":
+            return fault_per_class(named.name, own)
+        columns = self.data.columns.slices if self.data.columns else ()
+        return fault_of_slice(budget.slice, columns, self.data.source, parse_source(self.data.source)[0])
 
     def _fault_of_app(self, budget: Budget) -> str:
         """Why nothing tells what an app would be with the files that a budget holds for; empty where all is known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pocketforge.registries import RUNTIMES
@@ -46,11 +47,26 @@ def shipped_names(target: Target) -> Iterator[str]:
         yield sidecar_name(target.name, role)
 
 
-def faults_of_names(targets: Sequence[Target]) -> list[str]:
-    """Names that cannot be files beside each other, on any system that a release may be copied to."""
+def shared_name(file: str) -> str:
+    """What a tokenizer's file is called in a release, and in the sidecars' preprocessing."""
+    return PurePath(file).name
+
+
+def faults_of_names(targets: Sequence[Target], shared: Sequence[str] = ()) -> list[str]:
+    """Names that cannot be files beside each other, on any system that a release may be copied to.
+
+    shared: files of the recipe that are shipped beside the targets'.
+    """
     faults = []
     # Each name as a file system that sees neither case nor a letter's composition takes it → who ships it.
     taken = {_folded(name): ("", name) for name in (SUMS, SIGNATURE, *DOCUMENTS)}
+    for file in shared:
+        _, other_name = taken.setdefault(_folded(shared_name(file)), ("", file))
+        name = shared_name(file)
+        if not name.isprintable() or "\\" in name or name.partition(".")[0].casefold() in _DEVICES:
+            faults.append(f"{file!r} is shipped, and its name is none on every system: rename it")
+        if other_name != file:
+            faults.append(f"{file} is shipped as {shared_name(file)}, as {other_name} is: rename one")
     for target in targets:
         names = list(shipped_names(target))
         longest = max(names, key=lambda name: len(name.encode()))
@@ -67,7 +83,9 @@ def faults_of_names(targets: Sequence[Target]) -> list[str]:
             if other == target.name:
                 continue
             if not other:
-                faults.append(f"target {target.name!r} would ship {name}, as the release has a file {other_name}")
+                faults.append(
+                    f"target {target.name!r} would ship {name}, as the release has a file {shared_name(other_name)}"
+                )
             elif name == other_name:
                 faults.append(f"targets {other!r} and {target.name!r} would both ship {name}: rename one")
             else:

@@ -77,10 +77,12 @@ class HowCompared:
     """On what a file's outputs were judged.
 
     Attributes:
-        samples: How many eval samples.
+        samples: How many eval samples; of a slice's worst value those that have it.
         runtime: What ran the file, with its version.
         output: The output that the value is of; None where there is only one.
         better: Of a metric of the user's which values are better; None of others.
+        worst: Of which part of the samples the value is, where it is of the worst: the slice's value, or the class;
+            None of all.
     """
 
     OMIT_UNSET: ClassVar[bool] = True
@@ -89,6 +91,7 @@ class HowCompared:
     runtime: Name
     output: Name | None = None
     better: Better | None = None
+    worst: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ class Measurement:
     """One measured value of exactly one file, and how it was measured.
 
     Attributes:
-        metric: A name of METRICS, or of a metric of the user's.
+        metric: A name of METRICS, or of a metric of the user's; of its worst slice or class with these behind it.
         value: In `unit`.
         unit: The metric's; empty for shares and plain numbers.
         target: The target whose file it is of.

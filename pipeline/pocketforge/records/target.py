@@ -166,7 +166,8 @@ class TargetRecord:
         checks: Every comparison that was made.
         warnings: What a user should know, in words.
         facts: What else is known of it.
-        error: Why it failed; empty when it did not.
+        error: Why it failed, by the step that met it, also where all targets hang on that; empty when it did not.
+        hint: What to try; empty where nothing is known.
     """
 
     ALWAYS: ClassVar[frozenset[str]] = frozenset({"artifacts", "checks", "warnings"})
@@ -180,3 +181,4 @@ class TargetRecord:
     warnings: tuple[str, ...] = ()
     facts: TargetFacts = TargetFacts()
     error: str = ""
+    hint: str = ""

@@ -28,7 +28,7 @@ _SPACE = uuid.UUID("6a0b2f0e-6c0c-5c5f-9a53-0f1f5d0f4c11")
 def bill_of_materials(contents: Contents) -> dict[str, object]:
     """What the release consists of and was made with, with a model card for each model file."""
     recipe = contents.recipe
-    hashes = "".join(file.sha256 for each in contents.targets for file in each.record.artifacts)
+    hashes = "".join(sha256 for _, sha256 in contents.hashes)
     released = {"version": recipe.release.version} if recipe.release.version else {}
     libraries = list(_libraries(contents))
     return {
@@ -45,6 +45,7 @@ def bill_of_materials(contents: Contents) -> dict[str, object]:
         "components": [
             *(_model(contents, each) for each in contents.targets),
             _data(contents),
+            *({"type": "file", "name": file.path, "hashes": _sha256(file.sha256)} for file in contents.shared),
             *libraries,
         ],
         "dependencies": [
@@ -69,19 +70,18 @@ def _model(contents: Contents, target: ShippedTarget) -> dict[str, object]:
         **({"version": about.version} if about.version else {}),
         **({"description": about.description} if about.description else {}),
         **_licensed(about.license),
-        "hashes": [{"alg": "SHA-256", "content": model.sha256}],
+        "hashes": _sha256(model.sha256),
         "modelCard": _card(contents, target),
         **(
-            {
-                "components": [
-                    {"type": "file", "name": file.path, "hashes": [{"alg": "SHA-256", "content": file.sha256}]}
-                    for file in others
-                ]
-            }
+            {"components": [{"type": "file", "name": file.path, "hashes": _sha256(file.sha256)} for file in others]}
             if others
             else {}
         ),
     }
+
+
+def _sha256(content: str) -> list[dict[str, str]]:
+    return [{"alg": "SHA-256", "content": content}]
 
 
 def _licensed(text: str) -> dict[str, object]:

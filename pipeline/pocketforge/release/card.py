@@ -59,6 +59,8 @@ def _files(contents: Contents) -> Iterator[Sequence[str]]:
         for file in each.record.artifacts:
             record = each.record
             yield file.path, record.name, record.runtime, record.scheme, f"{file.size_bytes:,}", file.sha256
+    for shared in contents.shared:
+        yield shared.path, "all", shared.role, "", f"{shared.size_bytes:,}", shared.sha256
 
 
 def _accuracy(contents: Contents) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pocketforge.recipe import Recipe
 from pocketforge.recipe.shipped_names import MODEL, sidecar_name
 from pocketforge.records import Report, TargetRecord
 from pocketforge.release.inputs import Inputs
-from pocketforge.release.manifest import Manifest, ShippedFile
+from pocketforge.release.manifest import Manifest, SharedFile, ShippedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,20 @@ class Contents:
         report: Of the build.
         inputs: What it was made of.
         targets: What is shipped, in the recipe's order.
+        shared: Files that all of these need.
     """
 
     recipe: Recipe
     report: Report
     inputs: Inputs
     targets: tuple[ShippedTarget, ...]
+    shared: tuple[SharedFile, ...] = ()
+
+    @property
+    def hashes(self) -> tuple[tuple[str, str], ...]:
+        """Name and SHA-256 of each file that an app loads, and of those that all of them need."""
+        loaded = ((file.path, file.sha256) for each in self.targets for file in each.record.artifacts)
+        return *loaded, *((file.path, file.sha256) for file in self.shared)
 
     @property
     def reference(self) -> Reference | None:
@@ -100,4 +108,6 @@ class Contents:
             for each in self.targets
             for file in each.record.artifacts
         )  # fmt: skip
-        return Manifest(self.recipe.name, self.report.recipe_sha256, self.recipe.release.version or None, shipped)
+        return Manifest(
+            self.recipe.name, self.report.recipe_sha256, self.recipe.release.version or None, shipped, self.shared
+        )

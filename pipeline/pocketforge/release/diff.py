@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.registries import RUNTIMES
-from pocketforge.release.manifest import goes_back
+from pocketforge.release.manifest import Manifest, goes_back
 from pocketforge.release.sidecars import Sidecar, read_manifest, read_sidecars
 from pocketforge.release.verify import whole_release
 
@@ -70,7 +70,21 @@ def compare_releases(before: Path, after: Path) -> Compared:
                 changes += _of_file(name, old[name], new[name])
             else:
                 changes.append(Change(name, "file", False, f"{new[name].file.path} is new"))
+        changes += _shared(one, other)
     return Compared(one.version, other.version, same, tuple(sorted(changes, key=lambda change: not change.breaking)))
+
+
+def _shared(old: Manifest, new: Manifest) -> Iterator[Change]:
+    """Files that all need: another tokenizer gives other numbers for the same text."""
+    before, after = ({file.path: file for file in each.shared} for each in (old, new))
+    for path in dict.fromkeys((*before, *after)):
+        if path not in after:
+            yield Change("", before[path].role, True, f"{path} is gone")
+        elif path not in before:
+            yield Change("", after[path].role, False, f"{path} is new")
+        elif before[path].sha256 != after[path].sha256:
+            sizes = f"{before[path].size_bytes:,} bytes became {after[path].size_bytes:,}"
+            yield Change("", after[path].role, True, f"{path} is another: {sizes}")
 
 
 def _of_file(name: str, old: Sidecar, new: Sidecar) -> Iterator[Change]:

@@ -34,6 +34,23 @@ class ShippedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedFile:
+    """One file that an app needs for all of them: what preprocessing reads.
+
+    Attributes:
+        path: Its name in the release, as sidecars' preprocessing has it.
+        sha256: Of its bytes.
+        size_bytes: How many they are.
+        role: "tokenizer".
+    """
+
+    path: str
+    sha256: str
+    size_bytes: int
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A release.
 
@@ -42,6 +59,7 @@ class Manifest:
         recipe_sha256: Of what it says.
         version: Of the release; None where the recipe gives none.
         files: In the recipe's order.
+        shared: What an app needs beside them, whichever it loads.
         manifest_version: Of this file's keys.
     """
 
@@ -51,6 +69,7 @@ class Manifest:
     recipe_sha256: str
     version: str | None
     files: tuple[ShippedFile, ...]
+    shared: tuple[SharedFile, ...] = ()
     manifest_version: Literal[1] = MANIFEST_VERSION
 
     def __post_init__(self) -> None:

@@ -23,11 +23,7 @@ def provenance(contents: Contents) -> dict[str, object]:
     made_at = contents.inputs.made_at
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [
-            {"name": file.path, "digest": {"sha256": file.sha256}}
-            for each in contents.targets
-            for file in each.record.artifacts
-        ],
+        "subject": [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in contents.hashes],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "buildDefinition": {

@@ -235,7 +235,8 @@ class _Documents:
 
     def _manifest_says(self, content: Any) -> dict[str, str]:
         self.manifest = files.from_json(content, Manifest)
-        return {file.path: file.sha256 for file in self.manifest.files}
+        loaded = {file.path: file.sha256 for file in self.manifest.files}
+        return loaded | {file.path: file.sha256 for file in self.manifest.shared}
 
     def _provenance_says(self, content: Any) -> dict[str, str]:
         return {str(each["name"]): str(each["digest"]["sha256"]) for each in content["subject"]}

@@ -5,22 +5,26 @@ from __future__ import annotations
 from pocketforge.recipe import METRICS
 from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.metric import SIGNS
+from pocketforge.recipe.worst_part import in_part, whole_metric
 from pocketforge.records import GateResult, HowCarried, HowCompared, Measurement
 
 
 def budget_name(gate: GateResult) -> str:
-    """The metric, and of a device's where it was measured: `latency_ms p90 on host`."""
-    if not gate.device:
-        return gate.budget.metric
+    """The metric, and of a device's where it was measured: `latency_ms p90 on host`; on each slice or class which one
+    the value is of: `accuracy_top1 by slice device (worst: pixel)`."""
     part = f" {gate.budget.percentile}" if gate.budget.metric == "latency_ms" else ""
-    return f"{gate.budget.metric}{part} on {gate.device}"
+    metric = in_part(gate.budget.metric, gate.budget.slice, gate.budget.per)
+    how = gate.measurement.how if gate.measurement else None
+    worst = f" (worst: {how.worst or 'none given'})" if isinstance(how, HowCompared) and how.worst is not None else ""
+    device = f" on {gate.device}" if gate.device else ""
+    return f"{metric}{part}{worst}{device}"
 
 
 def limit(gate: GateResult) -> str:
     """`≤ 5`. Of a budget on `metric` the gate says which metric that is, and so which way it goes; in an older report
     only what was measured does."""
     named = output_and_name(gate.budget.metric)[1]
-    name = gate.metric or (named if gate.measurement is None else gate.measurement.metric)
+    name = gate.metric or (named if gate.measurement is None else whole_metric(gate.measurement.metric))
     metric = METRICS.if_usable(name)
     sign = f"{metric.sign} " if metric else ""
     how = gate.measurement.how if gate.measurement else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pocketforge.outcomes.data import Counts
 from pocketforge.outcomes.reference import ModelTensor
-from pocketforge.report.tables import console, weights_lines
+from pocketforge.report.tables import console, told, weights_lines
 from pocketforge.results.checked import Checked, TargetNumbers
 from pocketforge.results.concats import concat_lines
 
@@ -38,6 +38,8 @@ def show_check(checked: Checked, *, verbose: bool = False) -> None:
         screen.print(f"  {numbers.target:<16} {_summary(numbers)}")
         for text in _details(numbers, verbose=verbose):
             screen.print(f"  {'':<16} {text}")
+    for warning in checked.warnings:
+        told(screen, "warning", "yellow", warning)
 
 
 def _summary(numbers: TargetNumbers) -> str:

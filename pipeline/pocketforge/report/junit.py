@@ -23,7 +23,8 @@ def _suite(suites: Element, target: TargetRecord, gates: list[GateResult]) -> No
     suite = SubElement(suites, "testsuite", name=_text(target.name))
     built = _case(suite, target, "built")
     if target.status == "failed":
-        SubElement(built, "error", message=_text(target.error or "it was not built"))
+        error = SubElement(built, "error", message=_text(target.error or "it was not built"))
+        error.text = _text(f"hint: {target.hint}") if target.hint else None
     for check in target.checks:
         case = _case(suite, target, f"verify: {check.name}")
         if not check.passed:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pocketforge.records import GateResult, Report, TargetRecord
 from pocketforge.release.markdown import plain, table
 from pocketforge.report.budget_words import budget_name, carried, figure, limit
+from pocketforge.report.slices import HEADS, slice_rows
 
 
 def write(report: Report) -> str:
@@ -20,6 +21,10 @@ def _lines(report: Report) -> Iterator[str]:
         ("target", "runtime", "scheme", "state", "bytes"),
         ((t.name, t.runtime, t.scheme, t.status, _size(t)) for t in report.targets),
     )
+    slices = slice_rows(report.targets)
+    if slices:
+        yield ""
+        yield from table(HEADS, slices)
     if report.gates:
         yield ""
         yield from table(("verdict", "target", "metric", "limit", "found"), (_budget(gate) for gate in report.gates))
@@ -48,4 +53,4 @@ def _faults(report: Report) -> Iterator[str]:
             if not check.passed:
                 yield f"wrong {target.name}: {check.name}: wanted {check.wanted}, found {check.found}"
         if target.error:
-            yield f"failed {target.name}: {target.error}"
+            yield f"failed {target.name}: {target.error}" + (f" (hint: {target.hint})" if target.hint else "")

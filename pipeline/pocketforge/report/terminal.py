@@ -15,6 +15,7 @@ from pocketforge.recipe.sizes import sizes_in_words
 from pocketforge.records import Compression, GateResult, Measurement, Reference, Report, TargetRecord
 from pocketforge.registries import DEVICES
 from pocketforge.report.budget_words import budget_name, carried, figure, limit, output_of
+from pocketforge.report.slices import HEADS, slice_rows
 from pocketforge.report.tables import (
     Screen,
     console,
@@ -75,7 +76,11 @@ def _draw(screen: Screen, report: Report) -> None:
     if report.measurements:
         screen.print()
         screen.print(_measurements(report))
-    for drawn in [*quantization_tables(report.targets, report.agreement), *device_tables(report)]:
+    for drawn in [
+        *_slices(report.targets),
+        *quantization_tables(report.targets, report.agreement),
+        *device_tables(report),
+    ]:
         screen.print()
         screen.print(drawn)
     for kind in untold_kinds({m.via for m in report.measurements}):
@@ -99,7 +104,8 @@ def _draw(screen: Screen, report: Report) -> None:
                 fault = f"{target.name}: {check.name}: wanted {check.wanted}, found {check.found}"
                 told(screen, "wrong", "red", fault)
         if target.error:
-            told(screen, "failed", "red", f"{target.name}: {target.error}")
+            hint = f"\nhint: {target.hint}" if target.hint else ""
+            told(screen, "failed", "red", f"{target.name}: {target.error}{hint}")
         if target.facts.why:
             told(screen, "why", "red", f"{target.name}: {target.facts.why.sentence}")
     for note in report.data:
@@ -197,6 +203,16 @@ def _measurements(report: Report) -> Table:
                 *(_latency(values.get(("latency_ms", ""))) if "latency_ms" in measured else ()),
             )
     return rows
+
+
+def _slices(targets: Sequence[TargetRecord]) -> Iterator[Table]:
+    """Of data with slices: each output's first metric on each."""
+    found = slice_rows(targets)
+    if found:
+        rows = table("by slice", *HEADS, numbers=("samples", "value", "drop"))
+        for row in found:
+            rows.add_row(*row)
+        yield rows
 
 
 def _columns_of(name: str, report: Report) -> Iterator[tuple[str, str]]:

@@ -100,6 +100,7 @@ class Checked:
         targets: Names of the recipe's targets.
         losses: What each output is trained by, in words, where the recipe trains outputs with roles.
         numbers: Of those that compute in integers, in the recipe's order.
+        warnings: What a user should know before anything is trained, in words.
     """
 
     sampled: Sampled
@@ -108,6 +109,7 @@ class Checked:
     targets: tuple[str, ...]
     losses: tuple[str, ...] = ()
     numbers: tuple[TargetNumbers, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -131,6 +133,7 @@ class Checked:
             "targets": self.targets,
             **({"refused": self.refused} if self.refused else {}),
             **({"losses": self.losses} if self.losses else {}),
+            **({"warnings": self.warnings} if self.warnings else {}),
             "numbers": {
                 each.target: {
                     "runtime": each.runtime,

@@ -104,8 +104,10 @@ def verified_values(verified: VerifiedThere, device: str) -> Iterator[Value]:
     measured = verified.device
     how: dict[str, object] = {"samples": measured.samples, "runtime": verified.runtime}
     for each in values_of(measured):
-        more = {"output": each.output or None, "better": each.better}
-        yield Value(each.metric, each.value, device, {**how, **{name: said for name, said in more.items() if said}})
+        more = {"output": each.output or None, "better": each.better, "samples": each.samples}
+        told = {name: said for name, said in more.items() if said}
+        worst = {} if each.worst is None else {"worst": each.worst}  # a value of a slice may be an empty text
+        yield Value(each.metric, each.value, device, {**how, **told, **worst})
 
 
 def doubt(counts: Counts) -> str:

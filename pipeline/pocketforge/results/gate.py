@@ -15,6 +15,7 @@ from pocketforge.recipe import METRICS, Budget, Recipe
 from pocketforge.recipe.budget import THE_TASKS
 from pocketforge.recipe.metric import Metric
 from pocketforge.recipe.output_rules import Named, find_metric, rows_of
+from pocketforge.recipe.worst_part import in_part
 from pocketforge.records import (
     GateResult,
     How,
@@ -45,8 +46,9 @@ def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResu
         named = _named(recipe, budget)
         output = recipe.judged[named.output].name if named.output is not None else ""
         alone = sum(named.name in rows_of(each) for each in recipe.judged) <= 1
+        wanted = in_part(named.name, budget.slice, budget.per)
         taken = [
-            m for m in all_taken if m.metric == named.name and _is_of(m, output, alone=alone) and _counts(m, named.row)
+            m for m in all_taken if m.metric == wanted and _is_of(m, output, alone=alone) and _counts(m, named.row)
         ]
         whole = {
             (m.target, m.device): m
@@ -60,7 +62,9 @@ def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResu
             for device in recipe.devices_of(budget):
                 of_device = measured.get((target, device))
                 result = _judge_one(budget, named.row, target, device, of_device)
-                baseless = _without_baseline(named.row, of_device, whole.get((target, device)))
+                # A part of the samples from whose value nothing falls has no drop (scores.py).
+                at_all = None if budget.slice or budget.per == "class" else whole.get((target, device))
+                baseless = _without_baseline(named.row, of_device, at_all)
                 result = dataclasses.replace(result, verdict="FAIL", reason=baseless) if baseless else result
                 if of_device is None and target in of_others:
                     result = dataclasses.replace(result, reason=f"measured for another app: {of_others[target]}")
@@ -118,7 +122,8 @@ def _is_of(measurement: Measurement, output: str, *, alone: bool) -> bool:
 
 def _judge_one(budget: Budget, row: Metric, target: str, device: str, measurement: Measurement | None) -> GateResult:
     if measurement is None:
-        return GateResult(budget, target, device, None, None, "MISSING", "not measured")
+        part = f", or a value of {budget.slice} gives none: see the warnings" if budget.slice else ""
+        return GateResult(budget, target, device, None, None, "MISSING", f"not measured{part}")
     value = measurement.value
     verdict: Verdict
     reason = ""
@@ -137,7 +142,17 @@ def _judge_one(budget: Budget, row: Metric, target: str, device: str, measuremen
     if not is_kept:
         side = "under the minimum" if row.better == "higher" else "over the maximum"
         reason = f"{abs(value - budget.limit):.6g} {measurement.unit} {side}".replace("  ", " ")
+        reason += _whose(budget, measurement)
     return GateResult(budget, target, device, measurement, value, verdict, reason)
+
+
+def _whose(budget: Budget, measurement: Measurement) -> str:
+    """Of a budget on each part of the samples: the part that the value is of, the worst."""
+    how = measurement.how
+    if not isinstance(how, HowCompared) or how.worst is None:
+        return ""
+    of = f" (of {how.samples} samples)" if budget.slice else ""
+    return f": {budget.slice or budget.per} {how.worst!r}{of}"
 
 
 def _undecided(measurement: Measurement, how: How, interval: Interval, budget: Budget) -> str:

@@ -12,6 +12,7 @@ from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.verify import Measured, Verified
 from pocketforge.plan.steps import Lane
 from pocketforge.recipe import METRICS, Recipe, suggest
+from pocketforge.recipe.worst_part import whole_metric
 from pocketforge.records import PYTORCH, UNTOLD, Artifact, How, HowCompared, Measurement, TargetRecord
 from pocketforge.registries import DEVICES
 from pocketforge.results.app_size import app_values, asked_of_app
@@ -54,7 +55,7 @@ def measurements_of(
         *(_of_outputs(verified.files["model"], next(iter(verified.runtimes))) if verified else ()),
         *of_devices(lane, model, on_devices),
     ):
-        row = METRICS.if_usable(taken.metric)  # a user's metric has none
+        row = METRICS.if_usable(whole_metric(taken.metric))  # a user's metric has none
         yield Measurement(
             metric=taken.metric,
             value=taken.value,
@@ -90,7 +91,15 @@ def _of_model(reference: Reference) -> Iterator[_Taken]:
 def _of_outputs(outputs: Measured, runtime: str) -> Iterator[_Taken]:
     for each in values_of(outputs):
         yield _Taken(
-            each.metric, each.value, how=HowCompared(outputs.samples, runtime, each.output or None, each.better)
+            each.metric,
+            each.value,
+            how=HowCompared(
+                outputs.samples if each.samples is None else each.samples,
+                runtime,
+                each.output or None,
+                each.better,
+                each.worst,
+            ),
         )
 
 
@@ -102,7 +111,7 @@ def of_devices(lane: Lane, model: Artifact, on_devices: Mapping[str, DeviceResul
             taken = _of_device(lane, model, device, value)
             if taken.metric in timed:
                 raise PluginFailed(f"{taken.metric} on {device} is given twice: nothing says which one counts", HINT)
-            row = METRICS.get(taken.metric)
+            row = METRICS.get(whole_metric(taken.metric))
             if row is not None and row.place != "outputs":  # of these each output has its own, and a user's is of one
                 timed.add(taken.metric)
             yield taken
@@ -128,7 +137,7 @@ def _of_device(lane: Lane, model: Artifact, device: str, value: Value) -> _Taken
         raise PluginFailed(f"{what} has no samples: nothing tells how sure it is", HINT)
     how = structured({"how": value.how}, _Told, whose).how
     is_users = isinstance(how, HowCompared) and how.better is not None
-    if not is_users and value.metric not in METRICS:
+    if not is_users and whole_metric(value.metric) not in METRICS:
         raise PluginFailed(f"{what}: that is no metric{suggest(value.metric, METRICS)}", HINT)
     if samples:
         check_parts(how, samples, what)

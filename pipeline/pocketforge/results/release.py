@@ -7,7 +7,7 @@ build is taken away when this build's gate fails: what lies in release/ is what 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.plan.steps import Plan
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.output import labelled
-from pocketforge.recipe.shipped_names import MODEL, SUMS, sidecar_name
+from pocketforge.recipe.shipped_names import MODEL, SUMS, shared_name, sidecar_name
 from pocketforge.records import (
     Artifact,
     Estimated,
@@ -35,6 +35,7 @@ from pocketforge.records import (
 from pocketforge.release.contents import Contents, ShippedTarget
 from pocketforge.release.documents import documents
 from pocketforge.release.inputs import Inputs
+from pocketforge.release.manifest import SharedFile
 from pocketforge.release.sums import write_sums
 from pocketforge.results.output_folder import FAILED, RELEASE
 from pocketforge.results.sidecar_sizes import sizes_of
@@ -65,8 +66,10 @@ def write_release(
             source = outcome.entries[lane.export].files
             shipped.append(ShippedTarget(target, sampled, files.read(source, Exported)))
             hashes |= _write_target(Shipped(recipe, report, target, sampled), source, folder)
+    shared = tuple(_write_shared(recipe, [each.sampled for each in shipped], folder))
+    hashes |= {file.path: file.sha256 for file in shared}
     if passed:
-        for document, content in documents(Contents(recipe, report, inputs, tuple(shipped))).items():
+        for document, content in documents(Contents(recipe, report, inputs, tuple(shipped), shared)).items():
             hashes[document] = _write_new(folder / document, content)
     _write_new(folder / SUMS, write_sums(hashes))
     return name
@@ -104,6 +107,32 @@ def _write_target(shipped: Shipped, source: Path, folder: Path) -> dict[str, str
         about = json_text(make_sidecar(shipped, artifact, exported)).encode()
         hashes |= {artifact.path: written, sidecar: _write_new(folder / sidecar, about)}
     return hashes
+
+
+def _write_shared(recipe: Recipe, sampled: Sequence[Sampled], folder: Path) -> Iterator[SharedFile]:
+    """Copy the tokenizers that made the samples. Raises StoreError for one that is another by now."""
+    meant = {
+        (str(step["file"]), str(step["sha256"]))
+        for each in sampled
+        for step in _steps(each.preprocess)
+        if step.get("step") == "tokenize"
+    }
+    for file in recipe.data.tokenizers() if meant else ():
+        name, content = shared_name(file), recipe.resolve(file).read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        if (name, sha256) not in meant:
+            raise StoreError(
+                f"{file} is not the tokenizer that made the samples: it changed meanwhile",
+                "build again: what was made with the other is made again",
+            )
+        _write_new(folder / name, content)
+        yield SharedFile(name, sha256, len(content), "tokenizer")
+
+
+def _steps(prepared: Preprocessing | PreprocessingOfInputs) -> tuple[Mapping[str, object], ...]:
+    if isinstance(prepared, Preprocessing):
+        return tuple(prepared.steps)
+    return tuple(step for each in prepared.inputs for step in each.steps)
 
 
 def _write_new(path: Path, content: bytes) -> str:

@@ -17,6 +17,7 @@ from pocketforge.results.agreement import compare_files
 from pocketforge.results.devices import results_of
 from pocketforge.results.gate import judge
 from pocketforge.results.measurements import measurements_of
+from pocketforge.results.shares import shares_warnings
 from pocketforge.results.targets import target_record
 from pocketforge.results.trunk import compression_of, trunk_warnings
 from pocketforge.results.worse import worse_than_float
@@ -63,6 +64,7 @@ def make_report(
             *(f"{target.name}: {warning}" for target in targets for warning in target.warnings),
             *worse_than_float(recipe, targets, measurements),
             *(trunk_warnings(compression) if compression else ()),
+            *(shares_warnings(recipe, reference) if reference else ()),
         ),
         data=(*facts.data_notes, *(sampled.notes if sampled else ())),
         wall_s=round(wall_s, 3),

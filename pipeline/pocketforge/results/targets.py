@@ -18,6 +18,7 @@ from pocketforge.results.devices import DeviceResult, about_of, in_order
 from pocketforge.results.emulated import device_checks
 from pocketforge.results.kernels import judged_on
 from pocketforge.results.plugin_words import structured
+from pocketforge.results.scores import without_value
 from pocketforge.run.walk import Outcome
 
 
@@ -46,7 +47,8 @@ def target_record(
     checks = (*(told.verified.checks if told.verified else ()), *device_checks(lane, outcome))
     wrong = any(not check.passed for check in checks)
     complete = told.verified is not None and all(key in outcome.entries for key in device_keys)
-    errors = _errors(outcome, [key for key in (lane.quantize, lane.export, lane.verify, *device_keys) if key])
+    keys = [key for key in (lane.quantize, lane.export, lane.verify, *device_keys) if key]
+    error, hint = ("", "") if wrong else _error(outcome, keys)
     return TargetRecord(
         name=lane.target.name,
         runtime=lane.target.runtime,
@@ -56,7 +58,8 @@ def target_record(
         checks=checks,
         warnings=tuple(_warnings(told, wrong=wrong)),
         facts=_facts(lane, told, why),
-        error="" if wrong else errors[0] if errors else "",
+        error=error,
+        hint=hint,
     )
 
 
@@ -103,17 +106,24 @@ def _warnings(told: _Told, *, wrong: bool) -> Iterator[str]:
     if told.verified:
         yield from (f"{name}: {state}" for name, state in told.verified.runtimes.items() if state != "works")
         yield from told.verified.warnings
+        yield from without_value(told.verified.files["model"])
     for result in told.on_devices.values():
         yield from result.warnings
 
 
-def _errors(outcome: Outcome, keys: list[str]) -> list[str]:
-    """Why steps have no result, those that failed first."""
-    skipped = [outcome.records[key] for key in keys if key in outcome.records]
-    return [
-        *(outcome.errors[key].message for key in keys if key in outcome.errors),
-        *(record.message for record in skipped if record.status == "skipped"),
-    ]
+def _error(outcome: Outcome, keys: list[str]) -> tuple[str, str]:
+    """Why steps have no result, and what to try: what one of them met, else what the step met that they hang on."""
+    for key in keys:
+        if key in outcome.errors:
+            return outcome.errors[key].message, outcome.errors[key].hint
+    for key in keys:
+        if key in outcome.records and outcome.records[key].status == "skipped":
+            cause = outcome.causes.get(key, "")
+            if cause not in outcome.errors:
+                return outcome.records[key].message, ""
+            record, met = outcome.records[cause], outcome.errors[cause]
+            return f"{record.stage}[{record.lane}] failed: {met.message}", met.hint
+    return "", ""
 
 
 def _artifacts(lane: Lane, exported: Exported, outcome: Outcome) -> Iterator[Artifact]:

@@ -43,11 +43,13 @@ class Outcome:
         entries: Key → result, of steps that did not fail.
         records: Key → how it went, for the report.
         errors: Key → what a step that failed met.
+        causes: Key of a step that was skipped → key of the step, failed or rejected, that it hung on.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     records: dict[str, StepRecord] = field(default_factory=dict)
     errors: dict[str, PocketforgeError] = field(default_factory=dict)
+    causes: dict[str, str] = field(default_factory=dict)
 
     def result(self, key: str, kind: type[Kind]) -> Kind | None:
         """What a step's file of this kind says; None when it has no result. Raises as `outcomes.files.read`."""
@@ -200,6 +202,7 @@ class _Run:
     def _skip(self, step: Step, cause: Step) -> None:
         because = f"{cause.name} {'was skipped' if self.outcome.records[cause.key].status == 'skipped' else 'failed'}"
         self.outcome.records[step.key] = StepRecord(step.stage, step.lane, step.key, "skipped", message=because)
+        self.outcome.causes[step.key] = self.outcome.causes.get(cause.key, cause.key)
         self.emit(events.StepSkipped(step.stage, step.lane, step.key, because))
 
     def _run_step(self, step: Step) -> None:

@@ -26,6 +26,7 @@ from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
 from pocketforge.runtimes.onnx_dynamic import quantize_inputs
 from pocketforge.runtimes.onnx_mobile import mobile_usability
+from pocketforge.runtimes.onnx_projections import in_steps
 from pocketforge.runtimes.onnx_recurrent import quantize_lstms
 from pocketforge.runtimes.onnx_weights import INT4_OPSET, store_encodings, store_halves, write_ort
 from pocketforge.runtimes.stored_weights import unmatched_warning
@@ -61,7 +62,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         drop_activation_quantization(module)
     rewrite(module, ONNX)
     program = torch.onnx.export(
-        module,
+        in_steps(module, request.example, varying=shapes is not None),
         request.example,
         dynamo=True,
         opset_version=opset,

@@ -16,6 +16,7 @@ from pocketforge.data.labels import repeated_names
 from pocketforge.data.preprocess_words import describe
 from pocketforge.data.role_targets import IGNORED_PIXEL
 from pocketforge.data.sequences import prepared_steps, write_steps
+from pocketforge.data.slices import write_slices
 from pocketforge.data.targets import Targets
 from pocketforge.data.targets_on_disk import TargetsWriter
 from pocketforge.errors import ModelError
@@ -32,7 +33,7 @@ def run(inputs: Mapping[str, Path], spec: DataSpec, out: Path, emit: events.Prog
     inputs: "data_root" (the folder that the source's relative paths are relative to), "labels" (a text file);
     both may be absent. Writes into `out`: calibration_K.npy and eval_K.npy for each model input K (N samples first, no
     other batch dimension), eval_targets.npy (int64 labels, or float32) or targets by name (data/targets_on_disk.py),
-    data.json. Raises ModelError for data that does not fit.
+    eval_slices.npy (data/slices.py), data.json. Raises ModelError for data that does not fit.
     """
     emit(0.0, f"reading {spec.source}")
     dataset = open_dataset(spec, resolver(inputs.get("data_root")), inputs.get("labels"))
@@ -52,6 +53,8 @@ def run(inputs: Mapping[str, Path], spec: DataSpec, out: Path, emit: events.Prog
         if write_steps(out, "eval", spec.sequence) != steps:
             raise ModelError("data.source: calibration and eval samples have other numbers of steps")
     sampled = _sampled(dataset, spec.source, out, targets, named)
+    slices = [dataset.eval.slices(position) for position in range(len(dataset.eval))]
+    sampled = dataclasses.replace(sampled, slices=write_slices(slices, dataset.eval.ids, out))
     if spec.sequence:
         prepared = prepared_steps(sampled.preprocess, spec.sequence)
         states = tuple(place for place, each in enumerate(spec.sequence) if each.state)

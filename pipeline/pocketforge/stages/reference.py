@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,13 @@ from pocketforge.model.weights import check_finite
 from pocketforge.outcomes import files
 from pocketforge.outcomes.accuracy import OutputScore, by_metric
 from pocketforge.outcomes.data import Sampled
-from pocketforge.outcomes.reference import ModelTensor, Reference, StateFed, StepSequence, WeightsRead
+from pocketforge.outcomes.reference import ModelTensor, Reference, SharesOf, StateFed, StepSequence, WeightsRead
 from pocketforge.pruning.equality import telling_inputs
 from pocketforge.pruning.subject import open_checkpoint
 from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.model import InputSpec
 from pocketforge.specs.reference import ReferenceSpec
+from pocketforge.training.shares import outputs_of_shares, while_training
 
 
 def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events.Progress) -> None:
@@ -97,9 +98,20 @@ def run(inputs: Mapping[str, Path], spec: ReferenceSpec, out: Path, emit: events
         scores=scores,
         kept=kept,
         varying=varying,
+        shares=_named(traced.shares, names, kept),
     )
     files.write(out, reference)
     emit(1.0, _summary(spec.metric, scores))
+
+
+def _named(shares: Mapping[int, SharesOf], names: Sequence[str], kept: Sequence[int]) -> tuple[SharesOf, ...]:
+    """With the names of the outputs. kept: positions of those that files have; empty for all."""
+    position_of = kept or range(len(names))
+    return tuple(
+        dataclasses.replace(shares[position], output=name)
+        for name, position in zip(names, position_of, strict=True)
+        if position in shares
+    )
 
 
 def _summary(metric: str, scores: Sequence[OutputScore]) -> str:
@@ -158,6 +170,7 @@ class Traced:
         outputs: The way to each output in what forward() answers.
         arguments: Of forward(), which inputs go to by name; none where all go by position.
         weights: How its weights were read; None where they came with it.
+        shares: Output, by its position in forward()'s answer → the layer that makes shares of it.
     """
 
     program: torch.export.ExportedProgram
@@ -166,6 +179,7 @@ class Traced:
     outputs: tuple[OutputPath, ...]
     arguments: tuple[str, ...] = ()
     weights: WeightsRead | None = None
+    shares: Mapping[int, SharesOf] = field(default_factory=dict)
 
 
 def _without_dropped(
@@ -252,6 +266,7 @@ def load_traced(inputs: Mapping[str, Path], spec: ReferenceSpec, data: Sampled) 
         outputs=graph.outputs,
         arguments=given.arguments if given else (),
         weights=weights or None,
+        shares=while_training(module, example, outputs_of_shares(graph.program)),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pocketforge.data.annotated.coco_files import annotation_files, images_of, read_json
+from pocketforge.data.annotated.coco_entries import LISTS, CocoFile
+from pocketforge.data.annotated.coco_files import annotation_files, images_of
 from pocketforge.data.base import Place, Source, SourceFiles
 from pocketforge.data.files import layout_digest
 
@@ -15,8 +16,11 @@ def files(place: Place) -> SourceFiles:
     paths: set[Path] = set()
     found = annotation_files(place, notes)
     for each in found:
+        content = CocoFile(each.path)
+        for key in LISTS:  # one that is not there is said before anything is made of the others
+            next(content.entries(key), None)
         paths.add(each.path)
-        paths.update(path for path, _ in images_of(each, read_json(each.path)))
+        paths.update(image.path for image in images_of(each, content))
     layout = layout_digest(found[0].folder, ((each.split, each.path) for each in found))
     return SourceFiles(tuple(sorted(paths)), tuple(notes), layout)
 

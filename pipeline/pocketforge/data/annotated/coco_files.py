@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from pocketforge.data.annotated.coco_entries import HINT, CocoFile
 from pocketforge.data.base import Place, SplitName
 from pocketforge.data.files import existing_file, inside
 from pocketforge.data.official_splits import choose_parts, some
@@ -18,7 +17,6 @@ _KINDS = ("instances", "person_keypoints", "")
 _OTHERS = ("captions", "panoptic", "stuff", "image_info")
 # Files that are named by their folder: Roboflow's and others.
 _PLAIN = frozenset({"annotations", "annotation", "coco", "labels", "instances", "data"})
-_HINT = "COCO JSON has images (id, file_name, width, height), annotations (image_id, category_id, bbox) and categories"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ def annotation_files(place: Place, notes: list[str]) -> list[Annotated]:
     found = sorted(file for pattern in ("*.json", "*/*.json") for file in path.glob(pattern) if file.is_file())
     by_name = {file.relative_to(path).as_posix(): file for file in found if not file.name.startswith(".")}
     if not by_name:
-        raise ModelError(f"data.source: {path} holds no COCO JSON file, in it or in its folders", _HINT)
+        raise ModelError(f"data.source: {path} holds no COCO JSON file, in it or in its folders", HINT)
     told = place.split_folders
     if told is not None and any(told.values()):
         chosen = choose_parts([*by_name], told, str(path), notes)
@@ -78,33 +76,27 @@ def _word(file: Path) -> tuple[str, str]:
     return "", file.parent.name if stem.lower() in _PLAIN else stem
 
 
-def read_json(path: Path) -> Mapping[str, Any]:
-    """The whole file. Raises ModelError for what is no JSON, or no COCO JSON."""
-    try:
-        content: Any = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"data.source: {path} is no JSON: {error}", _HINT) from error
-    except OSError as error:
-        raise ModelError(f"data.source: {path} cannot be read: {error.strerror or error}") from error
-    for key in ("images", "annotations", "categories"):
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise ModelError(f"data.source: {path} has no list of objects {key!r}", _HINT)
-    found: Mapping[str, Any] = content
-    return found
+class ImageEntry(NamedTuple):
+    """What a file says of an image: its place there, and values as they stand."""
+
+    path: Path
+    file_name: str
+    id: Any
+    height: Any
+    width: Any
 
 
-def images_of(each: Annotated, content: Mapping[str, Any]) -> list[tuple[Path, Mapping[str, Any]]]:
-    """Each image's file and its entry, in the file's order. Raises ModelError for one that is not there."""
-    entries = content["images"]
-    if not entries:
-        raise ModelError(f"data.source: {each.path} has no images: its list is empty", _HINT)
-    names = []
-    for number, entry in enumerate(entries):
+def images_of(each: Annotated, content: CocoFile) -> list[ImageEntry]:
+    """Its images, in the file's order. Raises ModelError for one that is not there."""
+    names, said = [], []
+    for number, entry in enumerate(content.entries("images")):
         name = entry.get("file_name")
         if not isinstance(name, str) or not name:
-            raise ModelError(f"data.source: {each.path}: images[{number}] has no file_name", _HINT)
+            raise ModelError(f"data.source: {each.path}: images[{number}] has no file_name", HINT)
         names.append(name)
+        said.append((entry.get("id"), entry.get("height"), entry.get("width")))
+    if not names:
+        raise ModelError(f"data.source: {each.path} has no images: its list is empty", HINT)
     roots = _roots(each)
     root = next((root for root in roots if inside(each.folder, str(root / names[0]), str(each.path)).is_file()), None)
     if root is None:
@@ -113,12 +105,12 @@ def images_of(each: Annotated, content: Mapping[str, Any]) -> list[tuple[Path, M
             f"looked in {', '.join(map(str, roots))}",
         )
     images = []
-    for number, (name, entry) in enumerate(zip(names, entries, strict=True)):
+    for number, (name, values) in enumerate(zip(names, said, strict=True)):
         where = f"data.source: {each.path}: images[{number}]"
         path = inside(each.folder, str(root / name), where)
         if not path.is_file():
             raise ModelError(f"{where} names {name!r}, and there is no file {path}", "all images lie as the first does")
-        images.append((path, entry))
+        images.append(ImageEntry(path, name, *values))
     return images
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pocketforge.data.annotated.coco_files import Annotated, images_of, read_json
+from pocketforge.data.annotated.coco_entries import CocoFile
+from pocketforge.data.annotated.coco_files import Annotated, ImageEntry, images_of
+from pocketforge.data.annotated.coco_outlines import Outlines
 from pocketforge.data.annotated.object_samples import Objects, has_background, numbered, told_empty
 from pocketforge.data.base import Array
 from pocketforge.data.boxes import BoxNotes, check_box
@@ -28,16 +29,16 @@ class CocoImages(ImageFiles):
         self._points = 0
         self._objects: list[Objects] = []
         self._sizes: list[tuple[int, int]] = []
-        self._segments: list[list[tuple[int, str]]] = []
         self._whole = True  # every object has its outline
-        contents = [read_json(each.path) for each in found]
+        contents = [CocoFile(each.path) for each in found]
+        self._outlines = Outlines(contents)
         self._number_classes(found, contents, labels)
         paths, ids, splits = [], [], []
         for each, content in zip(found, contents, strict=True):
             images = images_of(each, content)
-            self._read(each, content, [entry for _, entry in images])
-            paths += [path for path, _ in images]
-            ids += [path.relative_to(each.folder).as_posix() for path, _ in images]
+            self._read(each, content, images)
+            paths += [image.path for image in images]
+            ids += [image.path.relative_to(each.folder).as_posix() for image in images]
             splits += [each.split] * len(images)
         _refuse_twice(ids, found)
         super().__init__(paths, Texts(ids), splits)
@@ -45,12 +46,12 @@ class CocoImages(ImageFiles):
         self._told = told_empty(empty, len(ids), " and ".join(str(each.path) for each in found))
 
     def _number_classes(
-        self, found: Sequence[Annotated], contents: Sequence[Mapping[str, Any]], labels: tuple[str, ...]
+        self, found: Sequence[Annotated], contents: Sequence[CocoFile], labels: tuple[str, ...]
     ) -> None:
         by_id: dict[int, str] = {}
         for each, content in zip(found, contents, strict=True):
             own: set[int] = set()
-            for number, category in enumerate(content["categories"]):
+            for number, category in enumerate(content.entries("categories")):
                 key, name = category.get("id"), category.get("name")
                 where = f"data.source: {each.path}: categories[{number}]"
                 if type(key) is not int or not isinstance(name, str) or not name:
@@ -66,41 +67,44 @@ class CocoImages(ImageFiles):
         self._classes = {key: numbers[by_id[key]] if labels else place for place, key in enumerate(ids)}
         self.labels = labels or check_names([by_id[key] for key in ids], where)
 
-    def _read(self, each: Annotated, content: Mapping[str, Any], images: Sequence[Mapping[str, Any]]) -> None:
+    def _read(self, each: Annotated, content: CocoFile, images: Sequence[ImageEntry]) -> None:
         places: dict[object, int] = {}
         first = len(self._objects)
         for number, image in enumerate(images):
-            key, size = image.get("id"), (image.get("height"), image.get("width"))
+            key, size = image.id, (image.height, image.width)
             where = f"data.source: {each.path}: images[{number}]"
             if not isinstance(key, int | str) or key in places:
-                raise ModelError(
-                    f"{where} ({image['file_name']}) has {'no id' if key is None else f'id {key!r} twice'}"
-                )
+                raise ModelError(f"{where} ({image.file_name}) has {'no id' if key is None else f'id {key!r} twice'}")
             if not all(type(side) is int and side > 0 for side in size):
-                raise ModelError(f"{where} ({image['file_name']}) has no height and width in pixels, found {size}")
+                raise ModelError(f"{where} ({image.file_name}) has no height and width in pixels, found {size}")
             places[key] = first + number
             self._objects.append(Objects())
-            self._segments.append([])
-            self._sizes.append((int(image["height"]), int(image["width"])))
-        for number, entry in enumerate(content["annotations"]):
+            self._sizes.append((int(image.height), int(image.width)))
+        for number, entry in enumerate(content.entries("annotations")):
             where = f"{each.path}: annotations[{number}] (id {entry.get('id')})"
             if entry.get("image_id") not in places:
                 raise ModelError(
                     f"data.source: {where} is of image_id {entry.get('image_id')!r}, which is no image's id"
                 )
-            self._add(places[entry["image_id"]], entry, where)
+            place, number_of_class = places[entry["image_id"]], self._class_of(entry, where)
+            kept = self._add(place, number_of_class, entry, where)
+            self._outlines.places.append(place if kept else -1)
+            self._outlines.numbers.append(number_of_class)
 
-    def _add(self, place: int, entry: Mapping[str, Any], where: str) -> None:
+    def _class_of(self, entry: Mapping[str, Any], where: str) -> int:
         key = entry.get("category_id")
         if key not in self._classes:
             known = ", ".join(map(str, sorted(self._classes)[:8]))
             raise ModelError(f"data.source: {where} has category_id {key!r}, which is no category's id ({known} …)")
+        return self._classes[key]
+
+    def _add(self, place: int, number: int, entry: Mapping[str, Any], where: str) -> bool:
+        """Whether it is an object: a box without area is none."""
         x, y, width, height = _numbers(entry.get("bbox"), 4, f"{where}: bbox (x, y, width, height)")
         box = (x, y, x + width, y + height)
         if not check_box(box, self._sizes[place], where, self._boxes):
-            return
+            return False
         area = entry.get("area", width * height)
-        number = self._classes[key]
         points = _numbers(entry.get("keypoints"), 3 * self._points, f"{where}: keypoints") if self._points else ()
         self._objects[place].add(
             box,
@@ -109,11 +113,8 @@ class CocoImages(ImageFiles):
             area=_numbers([area], 1, f"{where}: area")[0],
         )
         self._objects[place].keypoints.extend(points)
-        outline = entry.get("segmentation")
-        self._whole = self._whole and bool(outline)
-        if outline:
-            # As text: a hundred times smaller than lists of numbers.
-            self._segments[place].append((number, json.dumps(outline, separators=(",", ":"))))
+        self._whole = self._whole and bool(entry.get("segmentation"))
+        return True
 
     def sample(self, index: int) -> tuple[tuple[Array, ...], Targets]:
         image, size = self.image(index), self._sizes[index]
@@ -128,7 +129,8 @@ class CocoImages(ImageFiles):
         if not self._whole:
             return (image,), Targets(arrays)
         where = f"{self._paths[index]}"
-        return (image,), _WithMask(arrays, self._segments[index], size, where, named=has_background(self.labels))
+        named = has_background(self.labels)
+        return (image,), _WithMask(arrays, lambda: self._outlines.of(index), size, where, named=named)
 
     def notes(self) -> Sequence[str]:
         return [*self._told, *self._boxes.lines(), *super().notes()]
@@ -140,7 +142,7 @@ class _WithMask(Targets):
     def __init__(
         self,
         arrays: Mapping[str, Array],
-        outlines: Sequence[tuple[int, str]],
+        outlines: Callable[[], list[tuple[int, object]]],
         size: tuple[int, int],
         where: str,
         *,
@@ -159,8 +161,7 @@ class _WithMask(Targets):
                 )
             from pocketforge.data.annotated.coco_masks import paint
 
-            outlines = [(number, json.loads(text)) for number, text in self._outlines]
-            return paint(outlines, self._size, self._where)
+            return paint(self._outlines(), self._size, self._where)
         return super().__getitem__(name)
 
     def __iter__(self) -> Iterator[str]:
