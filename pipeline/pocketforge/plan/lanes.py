@@ -10,9 +10,10 @@ from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import add_compress, add_gains, definition_libraries, model_source
 from pocketforge.plan.judging import judging_libraries, judging_reads
 from pocketforge.plan.kinds import add_steps
+from pocketforge.plan.package import Packed, add_package, raw_data
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, LaneSource, Plan
-from pocketforge.recipe import Recipe, Target
+from pocketforge.recipe import Data, Recipe, Target
 from pocketforge.recipe.sized_preprocess import preprocess_at
 from pocketforge.recipe.sizes import suffix
 from pocketforge.registries import RUNTIMES
@@ -39,11 +40,12 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     return Plan(build.steps(), data, source.reference, lanes, changes, gains)
 
 
-def _add_data(build: Steps, recipe: Recipe, lane: str = TRUNK) -> str:
+def _add_data(build: Steps, recipe: Recipe, lane: str = TRUNK, data: Data | None = None) -> str:
+    """data: the recipe's with other preprocessing; None: as it is."""
     paths = {"data_root": Path(recipe.folder)}
     if recipe.data.labels:
         paths["labels"] = recipe.resolve(recipe.data.labels)
-    sampling = data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
+    sampling = data_spec(data or recipe.data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
     return build.add("data", lane, sampling, {}, reads=("data", "labels", "preprocess"), paths=paths)
 
 
@@ -96,11 +98,15 @@ def recipe_at(recipe: Recipe, size: Sequence[int]) -> Recipe:
 
 def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) -> Lane:
     runtime = RUNTIMES[target.runtime]
-    data = source.data
-    trunk = {"data": data, "reference": source.reference}
     quantize = add_quantize(build, recipe, target, source)
+    form = Packed(source.data, source.reference, quantize, recipe.judged)
+    if target.package.packs:
+        taken = raw_data(recipe, target)
+        raw = _add_data(build, recipe, target.name, taken) if target.package.inside else source.data
+        form = add_package(build, recipe, target, form, raw)
+    trunk = {"data": form.data, "reference": form.reference}
     if quantize:
-        trunk = {**trunk, "quantize": quantize}
+        trunk = {**trunk, "quantize": form.quantize}
     export_needs = {role: key for role, key in trunk.items() if role != "data"}
     export = build.add(
         "export",
@@ -108,8 +114,9 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
         ExportSpec(
             runtime=target.runtime,
             scheme=target.quantize.scheme,
-            layout=target.layout,
-            model_layout=recipe.data.layout,
+            layout=form.layout or target.layout,
+            # What is put before a graph moves the channels itself.
+            model_layout=form.layout or recipe.data.layout,
             io=target.io,
             opset=target.opset,
         ),
@@ -128,7 +135,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
             task=recipe.task,
             limits=target.verify,
             kernels=build.facts.kernels,
-            judged=recipe.judged,
+            judged=form.judged,
             legacy=build.facts.tflite_runtime if legacy else "",
         ),
         {**trunk, "export": export},
@@ -138,4 +145,14 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
     )
     needs = {**trunk, "export": export, "verify": verify}
     on = {device.name: add_steps(build, target, device, needs) for device in recipe.devices}
-    return Lane(target, quantize, export, verify, on, source.data, source.reference)
+    return Lane(
+        target,
+        form.quantize,
+        export,
+        verify,
+        on,
+        form.data,
+        form.reference,
+        prepared=source.data if target.package.packs else "",
+        traced=source.reference if target.package.packs else "",
+    )

@@ -150,8 +150,11 @@ class Lane:
         export: Key of the step that writes the file.
         verify: Key of the step that runs the file here and compares it with the model.
         on: Name of a [[device]] → its steps.
-        data: Key of the step that reads the samples for it: a bucket has its own.
-        reference: Key of the step that traces the model for it: a bucket has its own.
+        data: Key of the step that reads the samples for it: a bucket has its own, and a file that takes raw ones.
+        reference: Key of the step that traces the model for it, or packed that: a bucket has its own.
+        prepared: Of a file that does something of the app's side: key of the step that reads the samples as the model
+            itself takes them; else empty.
+        traced: Of such a file: key of the step that traces the model as it is; else empty.
     """
 
     target: Target
@@ -161,6 +164,8 @@ class Lane:
     on: Mapping[str, OnDevice]
     data: str
     reference: str
+    prepared: str = ""
+    traced: str = ""
 
     def of_kind(self, via: str) -> dict[str, OnDevice]:
         """Device → its steps, of the devices of one kind."""

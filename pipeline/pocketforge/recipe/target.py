@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pocketforge.recipe.names import Layout, Runtime, check_name, suggest
+from pocketforge.recipe.package import Package
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.ranges import (
     COUNT_OR_NONE,
@@ -125,6 +126,7 @@ class Target:
         io: Type of the values that the file takes and gives, where these are real numbers in the model.
         opset: ONNX operator set, 18 to 23; None for the exporter's.
         verify: When the file counts as wrong.
+        package: What of the app's side the file does itself.
         sizes: Buckets: a file of fixed shapes for each of these lengths, of the inputs' sizes that vary in their order;
             None: one file.
         bucket: The one of them that the file is for. A recipe has a target for each, and none with `sizes`.
@@ -137,6 +139,7 @@ class Target:
     io: Literal["float32", "int8", "uint8"] = "float32"
     opset: int | None = None
     verify: Verify = Verify()
+    package: Package = Package()  # noqa: RUF009 - frozen, so one for all does no harm
     sizes: tuple[tuple[int, ...], ...] | None = None
     bucket: tuple[int, ...] = ()
 
@@ -149,7 +152,8 @@ class Target:
         runtime = RUNTIMES.get(self.runtime)
         if runtime is None:
             raise ValueError(f"runtime: unknown value {self.runtime!r}{suggest(self.runtime, RUNTIMES)}")
-        if self.layout not in runtime.layouts:
+        # A file that takes pixels turns them itself.
+        if self.layout not in runtime.layouts and not self.package.inside:
             others = _runtimes(lambda info: self.layout in info.layouts)
             raise ValueError(
                 f"layout {self.layout} is for runtime {others}; {self.runtime} files keep the model's "
@@ -162,6 +166,11 @@ class Target:
         if self.io not in runtime.io:
             able = _runtimes(lambda info: self.io in info.io)
             raise ValueError(f"io {self.io} is for runtime {able}; {self.runtime} has {' or '.join(runtime.io)}")
+        if self.io != "float32" and self.package.packs:
+            raise ValueError(
+                f"io {self.io} cannot go with package: a file that takes pixels takes them as they are (uint8), and "
+                "what is done to an output is done in float32; leave io out"
+            )
         why = refusal(self.runtime, self.quantize)
         if why:
             raise ValueError(why)

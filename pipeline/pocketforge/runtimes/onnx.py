@@ -23,6 +23,7 @@ from pocketforge.rewrites.passes import ONNX, rewrite
 from pocketforge.rewrites.shapes import shapes_of
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, float_output, output_tensors
 from pocketforge.runtimes.float_activations import drop_activation_quantization
+from pocketforge.runtimes.onnx_bytes import take_bytes
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
 from pocketforge.runtimes.onnx_dynamic import quantize_inputs
 from pocketforge.runtimes.onnx_mobile import mobile_usability
@@ -82,6 +83,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         quantize_lstms(model)
     elif request.is_int8:
         _to_uint8(model.graph)
+        take_bytes(model.graph)
         if request.io != "float32":
             io_quantization = _strip_float_io(model.graph)
             model.metadata_props.add(

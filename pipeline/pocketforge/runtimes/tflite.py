@@ -16,6 +16,7 @@ from pocketforge.rewrites.passes import TFLITE, TFLITE_FLOAT_INPUTS, rewrite
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors, passed_through
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.stored_weights import unmatched_warning
+from pocketforge.runtimes.tflite_bytes import SCALE, ZERO_POINT, take_bytes
 from pocketforge.runtimes.tflite_dynamic import fold_linear_weights
 from pocketforge.runtimes.tflite_edit import set_interface
 from pocketforge.runtimes.tflite_missing import refuse_missing, sort_refused
@@ -62,6 +63,8 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     moved = [at for at, t in enumerate(request.example) if request.moves_channels and t.dim() == 4]
     passed = {at: source for at, source in passed_through(request.program).items() if source not in moved}
     edited, interface = set_interface(data, request.input_names, request.output_names, io=request.io, passed=passed)
+    edited, levels = take_bytes(edited)
+    interface |= dict.fromkeys(levels, (SCALE, ZERO_POINT))
     path.write_bytes(edited)
     shapes = [tuple(t.shape) for t in example]
     dtypes = [_narrowed(str(t.dtype).removeprefix("torch.")) for t in example]
@@ -69,7 +72,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         TensorSpec(
             name,
             shape,
-            request.io if name in interface else dtype,
+            request.io if name in interface and name not in levels else dtype,
             request.file_layout if len(shape) == 4 else "",
             *interface.get(name, (None, None)),
         )
