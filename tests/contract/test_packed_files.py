@@ -6,6 +6,7 @@ import importlib
 import json
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from pocketforge.data.preprocess import About, prepare
+from pocketforge.devices.environments import MEDIAPIPE
 from pocketforge.facts.gather import gather
+from pocketforge.measure.consumers import Answers, try_mediapipe
 from pocketforge.metrics import compare
 from pocketforge.model import load
 from pocketforge.outcomes import files
@@ -109,6 +112,7 @@ name = "packed"
 model = { definition = "model.py" }
 [data]
 source = "data.py:samples"
+labels = "labels.txt"
 eval_samples = 24
 calibration_samples = 16
 [data.preprocess]
@@ -125,7 +129,7 @@ name = "{runtime}-{scheme}"
 runtime = "{runtime}"
 layout = "{layout}"
 quantize = {{ scheme = "{scheme}" }}
-package = {{ preprocess = "inside", postprocess = "{post}" }}
+package = {{ preprocess = "inside", postprocess = "{post}", metadata = true }}
 verify = {{ min_channel_sqnr_db = -20.0{verify} }}
 """
 SKIP = ', tflite_runtime = "skip"'
@@ -137,12 +141,16 @@ TARGETS = [
 ]
 
 
+LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
 class Build:
     """A plan whose steps are run here, in this process, when they are asked for."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name, content in (("model.py", MODEL), ("data.py", DATA)):
+        labels = "".join(f"{name}\n" for name in LABELS)
+        for name, content in (("model.py", MODEL), ("data.py", DATA), ("labels.txt", labels)):
             (folder / name).write_text(content)
         recipe = parse_recipe(RECIPE + "".join(TARGET.format(**each) for each in TARGETS), folder=str(folder))
         self.plan: Plan = make_plan(recipe, gather(recipe))
@@ -235,3 +243,107 @@ def test_quantized_files_begin_with_integers(build: Build) -> None:
     assert found[:3] == ["QUANTIZE", "CONV_2D", "CONV_2D"] and "CAST" not in found
     taken = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]
     assert taken.type == schema.TensorType.UINT8 and list(taken.quantization.scale) == [1.0]
+
+
+def test_each_format_says_what_it_takes_in_its_own_place(build: Build) -> None:
+    import onnx
+
+    model = onnx.load(build.made(build.lane("onnx-fp32").export) / "model.onnx")
+    (about,) = [json.loads(each.value) for each in model.metadata_props if each.key == "about"]
+    assert about["labels"] == {"output": list(LABELS)} and about["roles"] == {"output": "logits"}
+    assert [step["step"] for step in about["package"]["inputs"][0]["steps"]][:3] == [
+        "reverse_channels", "divide", "normalize",
+    ]  # fmt: skip
+    assert [step["step"] for step in about["preprocessing"]["steps"]] == ["rgb"], "what is left to the app"
+    data = (build.made(build.lane("executorch-static_int8").export) / "model.pte").read_bytes()
+    told = json.dumps({**about, "name": "executorch-static_int8"}, sort_keys=True)
+    assert b"get_about" in data and told.encode() in data
+
+
+class Reader:
+    """A flatbuffer's table by field numbers: of tests alone, beside the one that wrote it."""
+
+    def __init__(self, data: bytes, at: int | None = None) -> None:
+        self.data = data
+        self.at = int.from_bytes(data[:4], "little") if at is None else at
+
+    def _field(self, number: int) -> int:
+        vtable = self.at - int.from_bytes(self.data[self.at : self.at + 4], "little", signed=True)
+        size = int.from_bytes(self.data[vtable : vtable + 2], "little")
+        place = vtable + 4 + 2 * number
+        offset = int.from_bytes(self.data[place : place + 2], "little") if 4 + 2 * number < size else 0
+        return self.at + offset if offset else 0
+
+    def _follow(self, at: int) -> int:
+        return at + int.from_bytes(self.data[at : at + 4], "little")
+
+    def byte(self, number: int) -> int:
+        return self.data[self._field(number)] if self._field(number) else 0
+
+    def table(self, number: int) -> Reader:
+        return Reader(self.data, self._follow(self._field(number)))
+
+    def _vector(self, number: int) -> tuple[int, int]:
+        at = self._follow(self._field(number))
+        return at + 4, int.from_bytes(self.data[at : at + 4], "little")
+
+    def tables(self, number: int) -> list[Reader]:
+        at, count = self._vector(number)
+        return [Reader(self.data, self._follow(at + 4 * k)) for k in range(count)]
+
+    def text(self, number: int) -> str:
+        at, count = self._vector(number)
+        return self.data[at : at + count].decode()
+
+    def floats(self, number: int) -> list[float]:
+        at, count = self._vector(number)
+        return [float(value) for value in np.frombuffer(self.data[at : at + 4 * count], np.float32)]
+
+    def has(self, number: int) -> bool:
+        return bool(self._field(number))
+
+
+def test_tflite_metadata_is_the_schemas(build: Build) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    from pocketforge.outcomes.about import About, AboutInput, AboutOutput
+    from pocketforge.runtimes.tflite_metadata import metadata_of
+
+    path = build.made(build.lane("tflite-static_int8").export) / "model.tflite"
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    (entry,) = [each for each in model.metadata if each.name == b"TFLITE_METADATA"]
+    data = bytes(model.buffers[entry.buffer].data)
+    assert data[4:8] == b"M001"
+    root = Reader(data)
+    assert root.text(0) == "tflite-static_int8" and root.text(7) == "1.0.0"
+    (graph,) = root.tables(3)
+    ((taken,), (given,)) = graph.tables(2), graph.tables(3)
+    assert (taken.text(0), taken.table(3).byte(0), taken.table(3).table(1).byte(0)) == ("input", 2, 1), "an RGB image"
+    assert not taken.has(4), "bytes are fed as they are"
+    assert (taken.table(5).floats(0), taken.table(5).floats(1)) == ([255.0], [0.0])
+    assert given.text(0) == "output" and given.table(3).byte(0) == 1
+    (labels,) = given.tables(6)
+    assert labels.byte(2) == 2
+    with zipfile.ZipFile(path) as archive:
+        (info,) = archive.infolist()
+        assert (info.filename, info.compress_type) == (labels.text(0), zipfile.ZIP_STORED)
+        assert archive.read(info).decode().splitlines() == list(LABELS)
+    floats = Reader(metadata_of(About("n", (AboutInput("x", 3, 0, (127.5,), (64.0,)),), (AboutOutput("y"),), {}, {})))
+    (unit,) = floats.tables(3)[0].tables(2)[0].tables(4)
+    assert unit.byte(0) == 1 and (unit.table(1).floats(0), unit.table(1).floats(1)) == ([127.5], [64.0])
+
+
+@pytest.mark.skipif(MEDIAPIPE.python is None, reason="pocketforge device setup mediapipe")
+def test_mediapipe_gives_the_files_own_scores_under_the_labels(build: Build) -> None:
+    lane = build.lane("tflite-static_int8")
+    model = files.read(build.made(lane.export), Exported).model_in(build.made(lane.export))
+    pixels = build.made(lane.data) / "eval_0.npy"
+    values = np.load(build.made(lane.verify) / "model" / "outputs_0.npy")
+    consumed = try_mediapipe(model, pixels, Answers("logits", values, LABELS))
+    assert consumed.state == "works" and len(consumed.checks) == 3, consumed
+    assert consumed.name == "MediaPipe ImageClassifier 1.2.3"
+    turned = try_mediapipe(model, pixels, Answers("logits", np.roll(values, 1, 1), (*LABELS[1:], LABELS[0])))
+    assert [check.passed for check in turned.checks] == [False, False, False]
+    plain = build.made(build.lane("onnx-fp32").export) / "model.onnx"
+    unread = try_mediapipe(plain, pixels, Answers("logits", values, LABELS))
+    assert unread.state.startswith("does not work: ") and not unread.checks[0].passed

@@ -14,7 +14,10 @@ from pocketforge.data.preprocess import About, prepare
 from pocketforge.data.preprocess_words import describe
 from pocketforge.errors import RecipeError
 from pocketforge.metrics import argmax_agreement
-from pocketforge.outcomes.data import Preprocessing
+from pocketforge.outcomes.about import AboutInput, AboutOutput
+from pocketforge.outcomes.data import Counts, Preprocessing, Sampled
+from pocketforge.outcomes.package import Packed, PackedInput
+from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Plan
@@ -27,7 +30,8 @@ from pocketforge.recipe.sound_steps import Mono, Pcm
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.results.release import make_preprocessing
-from pocketforge.specs.export import ExportSpec
+from pocketforge.runtimes.about_file import about_file, pixels_to_floats
+from pocketforge.specs.export import AboutSpec, ExportSpec
 from pocketforge.specs.package import PackageSpec
 from pocketforge.specs.verify import VerifySpec
 
@@ -213,3 +217,63 @@ def test_class_numbers_are_judged_as_such() -> None:
     figures = tally.figures(["accuracy_top1"])
     assert float(figures.values["accuracy_top1"]) == 0.75 and "accuracy_top5" not in figures.values
     assert argmax_agreement(np.array([2, 0, 1, 1]), np.array([2, 0, 0, 1])) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"runtime": "onnx"}, "consumers mediapipe reads .tflite files, found runtime 'onnx'"),
+        ({"target": 'layout = "NCHW"'}, 'layout = "NHWC", found \'NCHW\''),
+        ({"target": 'io = "int8"\nquantize = { scheme = "static_int8" }', "package": "{}"}, "refuses int8 inputs"),
+        ({"package": "{}"}, 'target[0].consumers: mediapipe takes one mean and std for all channels: package = '
+         '{ preprocess = "inside" } has the file do the rest'),
+        ({"package": '{ postprocess = "argmax", preprocess = "inside" }'}, "argmax gives their numbers: use softmax"),
+        ({"more": 'task = "regression"'}, "with an output of role logits or embedding, found regression"),
+        ({"consumer": "litert"}, "unknown value 'litert'"),
+    ],
+)  # fmt: skip
+def test_what_mediapipe_cannot_read_is_said_before_anything_runs(given: dict[str, str], words: str) -> None:
+    consumer = f'consumers = ["{given.pop("consumer", "mediapipe")}"]\n'
+    given = {"runtime": "tflite", **given, "target": consumer + given.get("target", "")}
+    assert words in fault(**given)
+
+
+def test_a_file_for_consumers_takes_channels_last_unless_the_recipe_says_otherwise() -> None:
+    read = parse_recipe(text(runtime="tflite", target='consumers = ["mediapipe"]')).targets[0]
+    assert (read.layout, read.has_metadata) == ("NHWC", True)
+    assert parse_recipe(text(runtime="tflite")).targets[0].layout == "NCHW"
+    plan = planned(parse_recipe(text("{}", runtime="tflite", target='consumers = ["mediapipe"]', steps="scale = 255")))
+    (lane,) = plan.lanes
+    verify = plan.step(lane.verify)
+    # Prepared samples are fed to the file here, pixels to MediaPipe.
+    assert verify.needs["data"] == plan.data != verify.needs["pixels"]
+    assert plan.spec(lane.verify, VerifySpec).consumers == {"mediapipe": "none"}
+
+
+def test_mean_and_deviation_in_units_of_pixels() -> None:
+    divide = {"step": "divide", "by": 255.0}
+    one = {"step": "normalize", "mean": [0.5], "std": [0.25]}
+    three = {"step": "normalize", "mean": [0.25, 0.5, 0.75], "std": [0.5, 0.25, 1.0]}
+    assert pixels_to_floats([{"step": "orient"}, divide, one, {"step": "transpose"}]) == ((127.5,), (63.75,))
+    assert pixels_to_floats([divide, three]) == ((63.75, 127.5, 191.25), (127.5, 63.75, 255.0))
+    assert pixels_to_floats([one]) == ((0.5,), (0.25,)) and pixels_to_floats([]) == ((0.0,), (1.0,))
+    assert pixels_to_floats([divide, {"step": "cast"}]) is None
+
+
+def test_what_a_file_says_is_of_what_it_is_fed() -> None:
+    words = Preprocessing(
+        "HWC", "NHWC", ({"step": "divide", "by": 255.0}, {"step": "normalize", "mean": [0.5], "std": [0.5]})
+    )
+    counts = Counts(2, 1, 1, 1, 0, 0)
+    sampled = Sampled("s", "classification", ("a", "b"), counts, {}, (), None, words, None, ())
+    tensors = (ModelTensor("x", (1, 4, 4, 3), "float32"),), (ModelTensor("y", (1, 2), "float32"),)
+    reference = Reference(1, 1, {}, 1, *tensors)
+    spec = AboutSpec("t", parse_recipe(text()).judged)
+    about = about_file(spec, sampled, reference, None)
+    (taken,) = about.inputs
+    assert (taken.channels, taken.mean, taken.std) == (3, (127.5,), (127.5,))
+    assert (taken.low, taken.high) == ((-1.0,), (1.0,))
+    assert about.outputs == (AboutOutput("y", "logits", ("a", "b")),) and "package" not in about.to_json()
+    packed = Packed((PackedInput("x", "uint8", (1, 4, 4, 3), "NHWC", ()),), "softmax", "y")
+    about = about_file(spec, sampled, reference, packed)
+    assert about.inputs == (AboutInput("x", 3, low=(0.0,), high=(255.0,)),) and about.outputs[0].shares

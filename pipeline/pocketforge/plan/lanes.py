@@ -10,7 +10,7 @@ from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import add_compress, add_gains, definition_libraries, model_source
 from pocketforge.plan.judging import judging_libraries, judging_reads
 from pocketforge.plan.kinds import add_steps
-from pocketforge.plan.package import Packed, add_package, raw_data
+from pocketforge.plan.package import Packed, add_package, pixel_data
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, LaneSource, Plan
 from pocketforge.recipe import Data, Recipe, Target
@@ -18,7 +18,7 @@ from pocketforge.recipe.sized_preprocess import preprocess_at
 from pocketforge.recipe.sizes import suffix
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.data import data_spec
-from pocketforge.specs.export import ExportSpec
+from pocketforge.specs.export import AboutSpec, ExportSpec
 from pocketforge.specs.reference import ReferenceSpec
 from pocketforge.specs.verify import VerifySpec
 
@@ -100,14 +100,14 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
     runtime = RUNTIMES[target.runtime]
     quantize = add_quantize(build, recipe, target, source)
     form = Packed(source.data, source.reference, quantize, recipe.judged)
+    raw = _add_data(build, recipe, target.name, pixel_data(recipe, target)) if target.package.inside else ""
     if target.package.packs:
-        taken = raw_data(recipe, target)
-        raw = _add_data(build, recipe, target.name, taken) if target.package.inside else source.data
-        form = add_package(build, recipe, target, form, raw)
+        form = add_package(build, recipe, target, form, raw or source.data)
     trunk = {"data": form.data, "reference": form.reference}
     if quantize:
         trunk = {**trunk, "quantize": form.quantize}
-    export_needs = {role: key for role, key in trunk.items() if role != "data"}
+    # What a file says of itself has the labels, and what is done to samples.
+    export_needs = {role: key for role, key in trunk.items() if role != "data" or target.has_metadata}
     export = build.add(
         "export",
         target.name,
@@ -119,11 +119,15 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
             model_layout=form.layout or recipe.data.layout,
             io=target.io,
             opset=target.opset,
+            about=AboutSpec(target.name, form.judged) if target.has_metadata else None,
         ),
         export_needs,
         also=(*runtime.export_libraries, *target.quantize.info.libraries),
         preload=runtime.preload,
     )
+    pixels = {}
+    if target.consumers:
+        pixels = {"pixels": raw or _add_data(build, recipe, target.name, pixel_data(recipe, target))}
     legacy = "tflite_runtime" in runtime.target_keys and target.verify.tflite_runtime != "skip"
     verify = build.add(
         "verify",
@@ -137,8 +141,9 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
             kernels=build.facts.kernels,
             judged=form.judged,
             legacy=build.facts.tflite_runtime if legacy else "",
+            consumers=dict.fromkeys(target.consumers, build.facts.mediapipe),
         ),
-        {**trunk, "export": export},
+        {**trunk, **pixels, "export": export},
         reads=judging_reads(recipe),
         paths={"data_root": Path(recipe.folder)},
         also=(*runtime.run_libraries, *target.quantize.info.libraries, *judging_libraries(recipe)),

@@ -32,25 +32,21 @@ class Packed:
     layout: str = ""
 
 
-def cut_for(recipe: Recipe, target: Target) -> Cut | None:
-    """The recipe's preprocessing in two parts; None where all of it stays outside."""
-    if not target.package.inside:
-        return None
+def pixel_data(recipe: Recipe, target: Target) -> Data:
+    """The recipe's data with samples as an app has them before a file's own arithmetic: pixels, PCM."""
+    return dataclasses.replace(recipe.data, preprocess=_cut(recipe, target).outside)
+
+
+def _cut(recipe: Recipe, target: Target) -> Cut:
     return cut(recipe.data.preprocess, target.layout, images=is_of_images(recipe.data.source))
-
-
-def raw_data(recipe: Recipe, target: Target) -> Data:
-    """The recipe's data with samples as the target's file takes them."""
-    parts = cut_for(recipe, target)
-    return dataclasses.replace(recipe.data, preprocess=parts.outside) if parts else recipe.data
 
 
 def packed_spec(recipe: Recipe, target: Target) -> PackageSpec | None:
     """What is put around the model; None of a target whose file is the model alone."""
     if not target.package.packs:
         return None
-    parts = cut_for(recipe, target)
-    return PackageSpec(target.package, parts.inside if parts else (), recipe.task, recipe.judged)
+    inside = _cut(recipe, target).inside if target.package.inside else ()
+    return PackageSpec(target.package, inside, recipe.task, recipe.judged)
 
 
 def add_package(build: Steps, recipe: Recipe, target: Target, unpacked: Packed, raw: str) -> Packed:

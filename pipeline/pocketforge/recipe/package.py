@@ -27,11 +27,14 @@ class Package:
             the rest of [data.preprocess] itself.
         postprocess: What is done to an output before the file gives it.
         output: Name of that output; empty for the first that it can be done to.
+        metadata: Whether the file says what it takes and gives, with labels and preprocessing, in its format's own
+            place: TFLite Metadata, ONNX's metadata_props, a constant method of ExecuTorch.
     """
 
     preprocess: Literal["outside", "inside"] = "outside"
     postprocess: Postprocess = "none"
     output: str = ""
+    metadata: bool = False
 
     def __post_init__(self) -> None:
         if self.postprocess in _NOT_BUILT:

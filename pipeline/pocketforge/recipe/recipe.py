@@ -10,6 +10,7 @@ from pathlib import Path
 from pocketforge.recipe.app import APP_METRICS, App
 from pocketforge.recipe.budget import METRICS, THE_TASKS, Budget, place_of
 from pocketforge.recipe.compress import Compress, Finetune, PruneChannels, PruneUnstructured
+from pocketforge.recipe.consumers import faults_of_consumers
 from pocketforge.recipe.data import Data
 from pocketforge.recipe.device import (
     Device,
@@ -100,7 +101,11 @@ class Recipe:
 
     def _fault_package(self, index: int, target: Target) -> list[Fault]:
         found = faults_of_package(target, self.model, self.data, self.judged, self._other_cores())
-        return [fault.inside(f"target[{index}].package") for fault in found]
+        read = faults_of_consumers(target, self.data, self.judged)
+        return [
+            *(fault.inside(f"target[{index}].package") for fault in found),
+            *(fault.inside(f"target[{index}].consumers") for fault in read),
+        ]
 
     def _fault_names(self) -> list[Fault]:
         faults: list[Fault] = []

@@ -90,6 +90,8 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
                 key="io_quantization",
                 value=json.dumps({name: asdict(levels) for name, levels in io_quantization.items()}, sort_keys=True),
             )
+    if request.about is not None:
+        model.metadata_props.add(key="about", value=json.dumps(request.about.to_json(), sort_keys=True))
     _drop_build_traces(model)
     _name_sizes(model.graph, request)
     path = out / "model.onnx"
