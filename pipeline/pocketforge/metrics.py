@@ -316,9 +316,11 @@ def parity(outputs: Array, reference: Array, *, classes: bool = False) -> Parity
 
 
 def argmax_agreement(outputs: Array, reference: Array) -> float:
-    """Share of samples with the same largest entry; none where anything is not finite."""
+    """Share of samples with the same largest entry, or class number; none where anything is not finite."""
     if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
         return 0.0
+    if outputs.ndim == 1 and outputs.dtype.kind in "iu":
+        return equal_share(outputs, reference)
     flat, expected = outputs.reshape(len(outputs), -1), reference.reshape(len(reference), -1)
     return float((flat.argmax(1) == expected.argmax(1)).mean())
 

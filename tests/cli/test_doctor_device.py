@@ -9,7 +9,7 @@ from importlib import metadata
 import pytest
 
 from pocketforge.commands import doctor
-from pocketforge.devices import legacy
+from pocketforge.devices import environments as pythons
 from pocketforge.registries import RUNTIMES
 
 
@@ -153,7 +153,7 @@ def test_device_list(cli, environments):
     assert found["tflite-runtime"]["state"] == "not set up: pocketforge device setup tflite-runtime"
     assert str(environments) in found["tflite-runtime"]["what"]
     assert found["adb"]["state"].startswith("no phones: ") and "apt install adb" in found["adb"]["what"]
-    folder = legacy.legacy_folder()
+    folder = pythons.TFLITE_RUNTIME.folder
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").touch()
     (folder / "ready").touch()
@@ -169,9 +169,10 @@ def test_setup_of_an_unknown_name_says_the_known_one(cli, environments):
 
 
 def test_setup_that_fails_says_why_and_leaves_nothing_that_looks_ready(cli, environments, monkeypatch):
-    monkeypatch.setattr(legacy, "REQUIREMENTS", ("no-such-package-at-all==1",))
+    lacking = dataclasses.replace(pythons.TFLITE_RUNTIME, requirements=("no-such-package-at-all==1",))
+    monkeypatch.setitem(pythons.ENVIRONMENTS, "tflite-runtime", lacking)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     done = cli("device", "setup", "tflite-runtime")
     assert (done.code, done.stdout) == (3, "")
     assert "no-such-package-at-all" in done.stderr and "package index must be reachable" in done.stderr
-    assert legacy.legacy_python() is None
+    assert pythons.TFLITE_RUNTIME.python is None

@@ -26,6 +26,7 @@ from pocketforge.recipe import Data, Preprocess, Verify
 from pocketforge.recipe.compress import Finetune, PruneChannels
 from pocketforge.recipe.limits import DeviceLimits
 from pocketforge.recipe.output import output_of_task
+from pocketforge.recipe.package import Package
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
 from pocketforge.specs.annotate import AnnotateSpec
@@ -35,6 +36,7 @@ from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
 from pocketforge.specs.export import ExportSpec
 from pocketforge.specs.gains import GainsSpec
 from pocketforge.specs.layers import LayersSpec
+from pocketforge.specs.package import PackageSpec
 from pocketforge.specs.prune import PruneSpec
 from pocketforge.specs.qat import QatSpec
 from pocketforge.specs.quantize import QuantizeSpec
@@ -64,6 +66,7 @@ NEEDS = {
     "reference": ("data", "finetune"),
     "quantize": ("data", "reference"),
     "annotate": ("data", "reference"),
+    "package": ("data", "reference", "quantize"),
     "export": ("reference", "quantize"),
     "verify": ("data", "reference", "quantize", "export"),
     "bench": ("data", "export"),
@@ -95,6 +98,7 @@ SPECS: dict[str, Any] = {
     "reference": ReferenceSpec(model_source(), (), (), "classification", "accuracy_top1"),
     "quantize": QuantizeSpec(STATIC),
     "annotate": AnnotateSpec(STATIC),
+    "package": PackageSpec(Package(postprocess="softmax")),
     "export": ExportSpec("onnx", "static_int8", "NCHW", "NCHW", "float32", None),
     "verify": VerifySpec(
         "onnx",
@@ -237,6 +241,8 @@ def ran(
             module = imported(stage)
             roles = STATES if stage == "gains" else ROLES
             inputs = {roles.get(n, n): found[n].folders[0] for n in needs} | {"data_root": user}
+            if stage == "package":
+                inputs["prepared"] = inputs["data"]
             if stage in ("verify_device", "count", "estimate"):
                 inputs["profile"] = PROFILE
             if stage in COUNTED:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pocketforge.data.dataset import open_dataset
-from pocketforge.devices.legacy import legacy_python
+from pocketforge.devices.environments import TFLITE_RUNTIME
 from pocketforge.errors import StageFailed
 from pocketforge.files import resolver
 from pocketforge.outcomes import files
@@ -281,7 +281,7 @@ def test_a_float_file_in_its_place_is_wrong(lanes, runtime):
     assert [each.name for each in found.checks if not each.passed] == ["int8 weights"]
 
 
-@pytest.mark.skipif(legacy_python() is None, reason="the environment of tflite-runtime 2.14 is not set up")
+@pytest.mark.skipif(TFLITE_RUNTIME.python is None, reason="the environment of tflite-runtime 2.14 is not set up")
 def test_what_the_older_runtime_makes_of_it_is_said(lanes):
     lane = lanes["mlp"]
     name = "tflite-runtime 2.14.0"

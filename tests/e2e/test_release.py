@@ -26,7 +26,7 @@ from pocketforge import records
 from pocketforge.data.dataset import open_recipe
 from pocketforge.devices import host
 from pocketforge.devices.base import RunAnswer, RunRequest
-from pocketforge.devices.legacy import legacy_python
+from pocketforge.devices.environments import TFLITE_RUNTIME
 from pocketforge.recipe.shipped_names import DOCUMENTS
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.registries import RUNTIMES
@@ -440,7 +440,7 @@ def test_what_the_report_says_of_quantized_layers(by_name):
 def test_tflite_ran_in_both_runtimes(by_name, report, scheme):
     facts = by_name[f"digits_tflite_{scheme}"]["facts"]
     current = f"ai-edge-litert {report['environment']['ai-edge-litert']}"
-    if legacy_python() is None:
+    if TFLITE_RUNTIME.python is None:
         assert set(facts["runtimes"]) == {current, "tflite-runtime 2.14.0"}
         assert facts["runtimes"]["tflite-runtime 2.14.0"].startswith("not known")
         pytest.skip("no tflite-runtime here: pocketforge device setup tflite-runtime")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pocketforge.devices.legacy import legacy_python
+from pocketforge.devices.environments import TFLITE_RUNTIME
 from pocketforge.errors import ToolFailed
 from pocketforge.outcomes import files
 from pocketforge.outcomes.verify import FileCheck, Measured, Verdict, Verified
@@ -231,7 +231,7 @@ def test_tflite_with_a_wrong_weight_scale(lane):
     assert float(failed["sqnr_db"].found) < 15
 
 
-@pytest.mark.skipif(legacy_python() is None, reason="pocketforge device setup tflite-runtime was not run")
+@pytest.mark.skipif(TFLITE_RUNTIME.python is None, reason="pocketforge device setup tflite-runtime was not run")
 @pytest.mark.parametrize("required", [False, True])
 def test_tflite_that_is_wrong_is_wrong_in_the_old_runtime_too(lane, required):
     """Where the recipe requires the old runtime its checks fail as well, under its name; else it is only said."""

@@ -59,7 +59,8 @@ def _sum(one: Array, other: Array) -> Array:
 
 
 class LogitsTally:
-    """Scores of exclusive classes, (n, classes), against `label`."""
+    """Scores of exclusive classes, (n, classes), against `label`; or the classes' numbers, (n,), of a file that gives
+    no scores: then what is made of more than the first answer is left out."""
 
     def __init__(self, target: str, *, ranked: bool, softmax: bool = False) -> None:
         """ranked: whether metrics of rankings are wanted, for which all scores are kept. softmax: they rank shares."""
@@ -67,9 +68,16 @@ class LogitsTally:
         self.confusion = Confusion()
         self.scores: list[Array] = []
         self.labels: list[Array] = []
+        self.numbers = False
 
     def add(self, predictions: Batch, targets: Mapping[str, Batch]) -> None:
         scores, labels = np.asarray(predictions), np.asarray(targets[self.target])
+        if scores.ndim == 1 and scores.dtype.kind in "iu":
+            self.numbers = True
+            self.count += len(scores)
+            self.top1 += int((scores == labels).sum())
+            self.confusion.add_numbers(scores, labels, int(max(scores.max(initial=0), labels.max(initial=0))) + 1)
+            return
         if scores.dtype.kind in "ub":  # whose negatives are none
             scores = scores.astype(np.int64)
         if scores.ndim != 2:
@@ -93,11 +101,11 @@ class LogitsTally:
         f1 = self.confusion.f1()
         values: dict[str, Value] = {
             "accuracy_top1": ratio(self.top1, self.count),
-            "accuracy_top5": ratio(self.top5, self.count),
+            **({} if self.numbers else {"accuracy_top5": ratio(self.top5, self.count)}),
             **f1.values,
         }
         classes, why = {**f1.classes, "accuracy_top1": self.confusion.recall()}, dict[str, str]()
-        if self.ranked:
+        if self.ranked and self.scores:
             scores, labels = np.concatenate(self.scores), np.concatenate(self.labels)
             held = [(number, labels == number) for number in range(scores.shape[1])]
             ranked = rankings([(number, scores[:, number], holds) for number, holds in held])

@@ -65,14 +65,15 @@ class Place:
 
 def _places() -> Iterator[Place]:
     """The host, and what `device setup` sets up."""
-    from pocketforge.devices import legacy
     from pocketforge.devices.emulator import parts
+    from pocketforge.devices.environments import ENVIRONMENTS
     from pocketforge.devices.x86 import qemu
     from pocketforge.facts.gather import host_identity
 
     yield Place("host", "device", "ready", host_identity())
-    state = "ready" if legacy.legacy_python() else "not set up: pocketforge device setup tflite-runtime"
-    yield Place("tflite-runtime", "environment", state, f"{', '.join(legacy.REQUIREMENTS)} in {legacy.legacy_folder()}")
+    for name, each in ENVIRONMENTS.items():
+        state = "ready" if each.python else f"not set up: pocketforge device setup {name}"
+        yield Place(name, "environment", state, f"{', '.join(each.requirements)} in {each.folder}")
     try:
         what = f"ARM CPUs by qemu {parts.installed().qemu_version}, in {parts.emulator_folder()}"
         yield Place("emulator", "device", "ready", what)
@@ -130,22 +131,26 @@ def setup(name: str, given: Path | None, refresh: bool) -> None:
 
     Or NAME is `tflite-runtime`: the last release under that name, which apps still ship. A build verifies .tflite
     files with it too, once it is set up.
+
+    Or NAME is `mediapipe`: MediaPipe Tasks, for targets that name it among their `consumers`.
     """
+    from pocketforge.devices.environments import ENVIRONMENTS
+
     if name == "emulator":
         _setup_emulator(given, refresh)
     elif name == "x86-emulator":
         from pocketforge.devices.x86 import qemu
 
         echo(qemu.setup(lambda text: echo(text, err=True), given=given, refresh=refresh))
-    elif name != "tflite-runtime":
-        raise RecipeError(f"nothing named {name!r} can be set up", "known: tflite-runtime, emulator, x86-emulator")
+    elif name not in ENVIRONMENTS:
+        known = ", ".join((*ENVIRONMENTS, "emulator", "x86-emulator"))
+        raise RecipeError(f"nothing named {name!r} can be set up", f"known: {known}")
     elif given is not None or refresh:
         raise click.UsageError("--from and --refresh are for the emulators")
     else:
-        from pocketforge.devices import legacy
-
-        echo(f"setting up {', '.join(legacy.REQUIREMENTS)} in {legacy.legacy_folder()}", err=True)
-        echo(legacy.setup_legacy())
+        each = ENVIRONMENTS[name]
+        echo(f"setting up {', '.join(each.requirements)} in {each.folder}", err=True)
+        echo(each.setup())
 
 
 def _setup_emulator(given: Path | None, refresh: bool) -> None:

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pocketforge import plugins
-from pocketforge.devices import legacy, phones
+from pocketforge.devices import phones
 from pocketforge.devices.emulator import parts, provision
+from pocketforge.devices.environments import ENVIRONMENTS
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.x86 import qemu as x86_qemu
 from pocketforge.errors import DeviceUnavailable, StoreError, describe_exit
@@ -112,13 +113,11 @@ def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
     use = "for [[output]] of images, sound, text and boxes"
     yield look.at("metrics", METRICS_LIBRARIES, _METRICS_MODULES, install("metrics"), use)
     yield from _plugins()
-    ready = legacy.legacy_python()
-    yield Row(
-        "tflite-runtime",
-        "ok" if ready else "optional",
-        f"{legacy.VERSION} in {legacy.legacy_folder()}" if ready else "not set up: verify will say 'not known' for it",
-        "pocketforge device setup tflite-runtime",
-    )
+    without = {"tflite-runtime": "verify will say 'not known' for it", "mediapipe": "targets with consumers need it"}
+    for name, each in ENVIRONMENTS.items():
+        ready = each.python is not None
+        found = f"{each.version} in {each.folder}" if ready else f"not set up: {without[name]}"
+        yield Row(name, "ok" if ready else "optional", found, f"pocketforge device setup {name}")
     for row in provision.examine():
         of_packages = row[0] == "emulator: packages" and row[1] == "ok"
         yield look.at(row[0], parts.PACKAGES, _EMULATOR_MODULES, row[3]) if of_packages else Row(*row)

@@ -12,7 +12,7 @@ from pocketforge.data.base import Array
 from pocketforge.data.preprocess_bands import log_mel, mfcc
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.recipe.image_steps import Layout
-from pocketforge.recipe.sound_steps import LogMel, Mfcc, Mono, PadOrTrim, Resample
+from pocketforge.recipe.sound_steps import LogMel, Mfcc, Mono, PadOrTrim, Pcm, Resample
 from pocketforge.version import install
 
 # More channels than any microphone array has; an array with fewer samples than these is turned round.
@@ -102,6 +102,11 @@ def _pad_or_trim(step: PadOrTrim, heard: Sound) -> Sound:
     return replace(heard, values=result)
 
 
+def _pcm(step: Pcm, heard: Sound) -> Sound:
+    levels = np.rint(heard.values * np.float32(step.full_scale))
+    return replace(heard, values=np.clip(levels, -step.full_scale, step.full_scale - 1).astype(np.int16))
+
+
 def _features(step: LogMel, heard: Sound) -> Sound:
     what = f"data.preprocess: {step.type} of {step.rate_hz} Hz"
     if heard.rate_hz and heard.rate_hz != step.rate_hz:
@@ -141,6 +146,7 @@ _STEPS: dict[type, Callable[[Any, Sound], Sound]] = {
     Resample: _resample,
     Mono: _mono,
     PadOrTrim: _pad_or_trim,
+    Pcm: _pcm,
     LogMel: _features,
     Mfcc: _features,
     Layout: _layout,

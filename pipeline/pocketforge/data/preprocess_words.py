@@ -16,7 +16,7 @@ from pocketforge.outcomes.data import InputPreprocessing, Preprocessing, Preproc
 from pocketforge.recipe.image_steps import Cast, CenterCrop, Color, Layout, Normalize, Pad, Resize, Scale
 from pocketforge.recipe.preprocess import InputSteps, Preprocess
 from pocketforge.recipe.preprocess import Preprocessing as Asked
-from pocketforge.recipe.sound_steps import LogMel, Mfcc, Mono, PadOrTrim, Resample, Tokenize
+from pocketforge.recipe.sound_steps import LogMel, Mfcc, Mono, PadOrTrim, Pcm, Resample, Tokenize
 
 _RAW = {"image": "HWC", "sound": "waveform", "text": "text", "": "numbers"}
 _Words = list[PreprocessStep]
@@ -126,6 +126,10 @@ def _mono(_: Mono, __: About) -> _Words:
     return [{"step": "mono", "by": "mean"}]
 
 
+def _pcm(step: Pcm, _: About) -> _Words:
+    return [{"step": "pcm", "dtype": "int16", "full_scale": step.full_scale, "round": "half_to_even", "clip": True}]
+
+
 def _pad_or_trim(step: PadOrTrim, _: About) -> _Words:
     return [{"step": "pad_or_trim", "length": step.length, "keep": step.keep, "value": step.value}]
 
@@ -174,6 +178,7 @@ _WORDS: dict[type, Callable[[Any, About], _Words]] = {
     Resample: _resample,
     Mono: _mono,
     PadOrTrim: _pad_or_trim,
+    Pcm: _pcm,
     LogMel: _bands,
     Mfcc: _bands,
     Tokenize: _tokenize,

@@ -48,12 +48,19 @@ def gather(recipe: Recipe, cache: Path | None = None, *, refresh: bool = False) 
 
     refresh: believe no remembered hash. Raises RecipeError for every file the recipe names that is not there.
     """
-    from pocketforge.devices.legacy import legacy_version
+    from pocketforge.devices.environments import MEDIAPIPE, TFLITE_RUNTIME
 
     check_threads(recipe)
     _check_named(recipe)
     notes: list[str] = []
-    machine = Facts({}, recipe_versions(recipe), host_identity(), legacy_version(), kernels=kernels_here())
+    machine = Facts(
+        {},
+        recipe_versions(recipe),
+        host_identity(),
+        TFLITE_RUNTIME.words,
+        kernels=kernels_here(),
+        mediapipe=MEDIAPIPE.words,
+    )
     looked = look_up(recipe, machine)
     roles = _model_roles(recipe, notes) | {role: _exactly(*paths) for role, paths in looked.files.items()}
     files = _look_at_all(roles, cache / LAYOUT if cache and not refresh else None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketforge.devices import legacy
+from pocketforge.devices.environments import TFLITE_RUNTIME
 from pocketforge.errors import PocketforgeError, ToolFailed, ToolMissing
 from pocketforge.measure.file_checks import Truth, check, check_limits, measure
 from pocketforge.measure.on_host import run_file
@@ -14,7 +14,7 @@ from pocketforge.outcomes.reference import StepSequence
 from pocketforge.outcomes.verify import FileCheck, Measured, named
 from pocketforge.recipe.limits import Limits
 
-NAME = f"tflite-runtime {legacy.VERSION}"
+NAME = f"{TFLITE_RUNTIME.name} {TFLITE_RUNTIME.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def run_older(
 ) -> OlderRun:
     """Run the file `model` of the export's folder there. Raises ToolMissing where a recipe requires an environment that
     is not set up."""
-    python = legacy.legacy_python()
+    python = TFLITE_RUNTIME.python
     if python is None:
         if required:
             raise ToolMissing(

@@ -13,6 +13,7 @@ from pocketforge.plan.steps import Emulated, OnDevice, Timed
 from pocketforge.recipe import Target
 from pocketforge.recipe.device import AdbDevice, Device, EmulatedDevice, HostDevice
 from pocketforge.recipe.limits import DeviceLimits
+from pocketforge.recipe.packed import judged_as_packed
 from pocketforge.registries import DEVICES, RUNTIMES
 from pocketforge.specs.bench import BenchSpec, Sitting
 from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
@@ -114,7 +115,7 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
             limits,
             emulator,
             phone.identity,
-            recipe.judged,
+            judged_as_packed(target.package, recipe.judged),
         ),
         needs,
         Reads(reads, paths, place=where),
@@ -159,7 +160,7 @@ def _judged(build: Steps, target: Target, device: EmulatedDevice, emulator: str)
         device.eval_samples,
         limits,
         emulator,
-        judged=build.recipe.judged,
+        judged=judged_as_packed(target.package, build.recipe.judged),
     )
 
 

@@ -10,14 +10,15 @@ from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import add_compress, add_gains, definition_libraries, model_source
 from pocketforge.plan.judging import judging_libraries, judging_reads
 from pocketforge.plan.kinds import add_steps
+from pocketforge.plan.package import Packed, add_package, pixel_data
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, LaneSource, Plan
-from pocketforge.recipe import Recipe, Target
+from pocketforge.recipe import Data, Recipe, Target
 from pocketforge.recipe.sized_preprocess import preprocess_at
 from pocketforge.recipe.sizes import suffix
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.data import data_spec
-from pocketforge.specs.export import ExportSpec
+from pocketforge.specs.export import AboutSpec, ExportSpec
 from pocketforge.specs.reference import ReferenceSpec
 from pocketforge.specs.verify import VerifySpec
 
@@ -39,11 +40,12 @@ def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     return Plan(build.steps(), data, source.reference, lanes, changes, gains)
 
 
-def _add_data(build: Steps, recipe: Recipe, lane: str = TRUNK) -> str:
+def _add_data(build: Steps, recipe: Recipe, lane: str = TRUNK, data: Data | None = None) -> str:
+    """data: the recipe's with other preprocessing; None: as it is."""
     paths = {"data_root": Path(recipe.folder)}
     if recipe.data.labels:
         paths["labels"] = recipe.resolve(recipe.data.labels)
-    sampling = data_spec(recipe.data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
+    sampling = data_spec(data or recipe.data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
     return build.add("data", lane, sampling, {}, reads=("data", "labels", "preprocess"), paths=paths)
 
 
@@ -96,27 +98,36 @@ def recipe_at(recipe: Recipe, size: Sequence[int]) -> Recipe:
 
 def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) -> Lane:
     runtime = RUNTIMES[target.runtime]
-    data = source.data
-    trunk = {"data": data, "reference": source.reference}
     quantize = add_quantize(build, recipe, target, source)
+    form = Packed(source.data, source.reference, quantize, recipe.judged)
+    raw = _add_data(build, recipe, target.name, pixel_data(recipe, target)) if target.package.inside else ""
+    if target.package.packs:
+        form = add_package(build, recipe, target, form, raw or source.data)
+    trunk = {"data": form.data, "reference": form.reference}
     if quantize:
-        trunk = {**trunk, "quantize": quantize}
-    export_needs = {role: key for role, key in trunk.items() if role != "data"}
+        trunk = {**trunk, "quantize": form.quantize}
+    # What a file says of itself has the labels, and what is done to samples.
+    export_needs = {role: key for role, key in trunk.items() if role != "data" or target.has_metadata}
     export = build.add(
         "export",
         target.name,
         ExportSpec(
             runtime=target.runtime,
             scheme=target.quantize.scheme,
-            layout=target.layout,
-            model_layout=recipe.data.layout,
+            layout=form.layout or target.layout,
+            # What is put before a graph moves the channels itself.
+            model_layout=form.layout or recipe.data.layout,
             io=target.io,
             opset=target.opset,
+            about=AboutSpec(target.name, form.judged) if target.has_metadata else None,
         ),
         export_needs,
         also=(*runtime.export_libraries, *target.quantize.info.libraries),
         preload=runtime.preload,
     )
+    pixels = {}
+    if target.consumers:
+        pixels = {"pixels": raw or _add_data(build, recipe, target.name, pixel_data(recipe, target))}
     legacy = "tflite_runtime" in runtime.target_keys and target.verify.tflite_runtime != "skip"
     verify = build.add(
         "verify",
@@ -128,14 +139,25 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
             task=recipe.task,
             limits=target.verify,
             kernels=build.facts.kernels,
-            judged=recipe.judged,
+            judged=form.judged,
             legacy=build.facts.tflite_runtime if legacy else "",
+            consumers=dict.fromkeys(target.consumers, build.facts.mediapipe),
         ),
-        {**trunk, "export": export},
+        {**trunk, **pixels, "export": export},
         reads=judging_reads(recipe),
         paths={"data_root": Path(recipe.folder)},
         also=(*runtime.run_libraries, *target.quantize.info.libraries, *judging_libraries(recipe)),
     )
     needs = {**trunk, "export": export, "verify": verify}
     on = {device.name: add_steps(build, target, device, needs) for device in recipe.devices}
-    return Lane(target, quantize, export, verify, on, source.data, source.reference)
+    return Lane(
+        target,
+        form.quantize,
+        export,
+        verify,
+        on,
+        form.data,
+        form.reference,
+        prepared=source.data if target.package.packs else "",
+        traced=source.reference if target.package.packs else "",
+    )

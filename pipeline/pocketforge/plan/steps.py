@@ -87,6 +87,7 @@ class Facts:
         files: Role → the files that `digests` is of.
         devices: Device → what runs there, in words that change when its results would, where its kind has no field
             above.
+        mediapipe: The environment of MediaPipe Tasks, or `none`.
     """
 
     digests: Mapping[str, str]
@@ -101,6 +102,7 @@ class Facts:
     data_notes: tuple[str, ...] = ()
     files: Mapping[str, ReadFiles] = field(default_factory=dict)
     devices: Mapping[str, str] = field(default_factory=dict)
+    mediapipe: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +152,11 @@ class Lane:
         export: Key of the step that writes the file.
         verify: Key of the step that runs the file here and compares it with the model.
         on: Name of a [[device]] → its steps.
-        data: Key of the step that reads the samples for it: a bucket has its own.
-        reference: Key of the step that traces the model for it: a bucket has its own.
+        data: Key of the step that reads the samples for it: a bucket has its own, and a file that takes raw ones.
+        reference: Key of the step that traces the model for it, or packed that: a bucket has its own.
+        prepared: Of a file that does something of the app's side: key of the step that reads the samples as the model
+            itself takes them; else empty.
+        traced: Of such a file: key of the step that traces the model as it is; else empty.
     """
 
     target: Target
@@ -161,6 +166,8 @@ class Lane:
     on: Mapping[str, OnDevice]
     data: str
     reference: str
+    prepared: str = ""
+    traced: str = ""
 
     def of_kind(self, via: str) -> dict[str, OnDevice]:
         """Device → its steps, of the devices of one kind."""

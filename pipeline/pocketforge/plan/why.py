@@ -7,8 +7,10 @@ import dataclasses
 from pocketforge.errors import RecipeError
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import model_source
+from pocketforge.plan.package import packed_spec
 from pocketforge.plan.steps import Facts, Lane, Plan
 from pocketforge.recipe import Recipe, suggest
+from pocketforge.recipe.packed import judged_as_packed
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.why import WhySpec
 
@@ -21,7 +23,8 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
     It reads what the lane's own steps read, so it has whatever the model went through. samples: of the eval split,
     from its beginning.
     """
-    reference, export, target = plan.step(lane.reference), plan.step(lane.export), lane.target
+    reference, export, target = plan.step(lane.traced or lane.reference), plan.step(lane.export), lane.target
+    prepared = {"prepared": lane.prepared} if lane.prepared else {}
     runtime = RUNTIMES[target.runtime]
     return build.add(
         "why",
@@ -36,9 +39,17 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
             model=model_source(build.recipe),
             quantize=target.quantize if lane.quantize else None,
             samples=samples,
-            judged=build.recipe.judged,
+            judged=judged_as_packed(target.package, build.recipe.judged),
+            package=packed_spec(build.recipe, target),
         ),
-        {**reference.needs, **export.needs, "data": lane.data, "reference": lane.reference, "export": lane.export},
+        {
+            **reference.needs,
+            **export.needs,
+            **prepared,
+            "data": lane.data,
+            "reference": lane.reference,
+            "export": lane.export,
+        },
         reads=tuple(reference.files),
         paths=reference.paths,
         also=(*runtime.export_libraries, *runtime.run_libraries),

@@ -150,7 +150,7 @@ class Data:
         if isinstance(self.preprocess, Preprocess):
             return self.preprocess.layout
         # Of a source of images, steps for any numbers are for images.
-        kind = "image" if SOURCES[parse_source(self.source)[0]].largest else ""
+        kind = "image" if is_of_images(self.source) else ""
         images = [each.layout or "NHWC" for each in lists_of(self.preprocess) if (each.kind or kind) == "image"]
         return images[0] if images else "NCHW"
 
@@ -173,6 +173,11 @@ class Data:
                 if isinstance(step, Normalize) and each.kind in ("image", ""):
                     _check_scaled(info, scale, step.mean, step.std, f"{place}.step[{index}]")
                     break
+
+
+def is_of_images(source: str) -> bool:
+    """Whether a source's samples are images whatever the recipe does to them. source: as `Data.source`."""
+    return bool(SOURCES[parse_source(source)[0]].largest)
 
 
 def _check_scaled(

@@ -24,7 +24,7 @@ from pocketforge.recipe.names import Layout as ImageLayout
 from pocketforge.recipe.names import check_name, suggest
 from pocketforge.recipe.preprocess_rules import list_faults
 from pocketforge.recipe.ranges import Range, range_faults
-from pocketforge.recipe.sound_steps import LogMel, Mfcc, Mono, PadOrTrim, Resample, Tokenize
+from pocketforge.recipe.sound_steps import LogMel, Mfcc, Mono, PadOrTrim, Pcm, Resample, Tokenize
 
 Step: TypeAlias = (
     Resize
@@ -38,6 +38,7 @@ Step: TypeAlias = (
     | Resample
     | Mono
     | PadOrTrim
+    | Pcm
     | LogMel
     | Mfcc
     | Tokenize

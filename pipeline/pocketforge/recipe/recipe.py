@@ -10,6 +10,7 @@ from pathlib import Path
 from pocketforge.recipe.app import APP_METRICS, App
 from pocketforge.recipe.budget import METRICS, THE_TASKS, Budget, place_of
 from pocketforge.recipe.compress import Compress, Finetune, PruneChannels, PruneUnstructured
+from pocketforge.recipe.consumers import faults_of_consumers
 from pocketforge.recipe.data import Data, parse_source
 from pocketforge.recipe.device import (
     Device,
@@ -32,6 +33,7 @@ from pocketforge.recipe.model import Model
 from pocketforge.recipe.names import NamesFiles, check_name, suggest
 from pocketforge.recipe.output import Output, output_of_task, user_metric
 from pocketforge.recipe.output_rules import fault_of_metric, faults_of_outputs, find_metric, task_of
+from pocketforge.recipe.package_rules import faults_of_package
 from pocketforge.recipe.preprocess import lists_of, name_faults
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.release import Release
@@ -90,12 +92,21 @@ class Recipe:
         lists = lists_of(self.data.preprocess)
         faults += [fault.inside("data.preprocess") for fault in name_faults(lists, self.model.given_names)]
         faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._one_step())
+        faults += [fault for index, target in enumerate(self.targets) for fault in self._fault_package(index, target)]
         faults += faults_of_sizes(self.model, self.data.preprocess, self.targets, self._other_cores())
         if faults:
             raise WrongTable(*faults)
         # So that all that is said of targets holds for each bucket's file.
         object.__setattr__(self, "budgets", budgets_of_buckets(self.budgets, self.targets))
         object.__setattr__(self, "targets", with_buckets(self.targets))
+
+    def _fault_package(self, index: int, target: Target) -> list[Fault]:
+        found = faults_of_package(target, self.model, self.data, self.judged, self._other_cores())
+        read = faults_of_consumers(target, self.data, self.judged)
+        return [
+            *(fault.inside(f"target[{index}].package") for fault in found),
+            *(fault.inside(f"target[{index}].consumers") for fault in read),
+        ]
 
     def _fault_names(self) -> list[Fault]:
         faults: list[Fault] = []

@@ -38,6 +38,22 @@ class Resample:
 
 
 @dataclass(frozen=True, slots=True)
+class Pcm:
+    """16-bit PCM, as apps record sound: rounded half to even, what is too loud clipped. No step of a recipe's own: it
+    is what a file takes that does the rest itself.
+
+    Attributes:
+        full_scale: What a sample of 1.0 becomes; one that loud is clipped by one.
+        type: Of the step.
+    """
+
+    full_scale: int = 32_768
+    type: Literal["pcm"] = "pcm"
+
+    KIND: ClassVar[str] = "sound"
+
+
+@dataclass(frozen=True, slots=True)
 class Mono:
     """The mean of the channels.
 

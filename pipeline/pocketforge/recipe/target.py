@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pocketforge.recipe.names import Layout, Runtime, check_name, suggest
+from pocketforge.recipe.names import Runtime, check_name, suggest
+from pocketforge.recipe.package import Package
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.ranges import (
     COUNT_OR_NONE,
@@ -19,6 +20,7 @@ from pocketforge.recipe.ranges import (
 from pocketforge.recipe.support import refusal
 from pocketforge.registries import RUNTIMES, RuntimeInfo
 
+Consumer = Literal["mediapipe"]
 _RATIO = Range(0, 10, share=True)
 
 
@@ -121,10 +123,12 @@ class Target:
         name: Of the file, without its ending.
         runtime: Name in RUNTIMES.
         quantize: How; float32 by default.
-        layout: Of the file's image inputs and outputs.
+        layout: Of the file's image inputs; NHWC where consumers are named and nothing is said, else NCHW.
         io: Type of the values that the file takes and gives, where these are real numbers in the model.
         opset: ONNX operator set, 18 to 23; None for the exporter's.
         verify: When the file counts as wrong.
+        package: What of the app's side the file does itself.
+        consumers: What reads the file in the app, and is tried with it: "mediapipe" is MediaPipe Tasks.
         sizes: Buckets: a file of fixed shapes for each of these lengths, of the inputs' sizes that vary in their order;
             None: one file.
         bucket: The one of them that the file is for. A recipe has a target for each, and none with `sizes`.
@@ -133,15 +137,19 @@ class Target:
     name: str
     runtime: Runtime
     quantize: Quantize = Quantize()  # noqa: RUF009 - frozen, so one for all does no harm
-    layout: Layout = "NCHW"
+    layout: Literal["", "NCHW", "NHWC"] = ""
     io: Literal["float32", "int8", "uint8"] = "float32"
     opset: int | None = None
     verify: Verify = Verify()
+    package: Package = Package()  # noqa: RUF009 - frozen, so one for all does no harm
+    consumers: tuple[Consumer, ...] = ()
     sizes: tuple[tuple[int, ...], ...] | None = None
     bucket: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
+        if not self.layout:  # so that nobody else has to ask what is meant
+            object.__setattr__(self, "layout", "NHWC" if self.consumers else "NCHW")
         if self.sizes == ():
             raise ValueError(
                 "sizes is empty: name a length for each size that varies, as in [[320, 320]], or leave it out"
@@ -149,7 +157,8 @@ class Target:
         runtime = RUNTIMES.get(self.runtime)
         if runtime is None:
             raise ValueError(f"runtime: unknown value {self.runtime!r}{suggest(self.runtime, RUNTIMES)}")
-        if self.layout not in runtime.layouts:
+        # A file that takes pixels turns them itself.
+        if self.layout not in runtime.layouts and not self.package.inside:
             others = _runtimes(lambda info: self.layout in info.layouts)
             raise ValueError(
                 f"layout {self.layout} is for runtime {others}; {self.runtime} files keep the model's "
@@ -162,6 +171,13 @@ class Target:
         if self.io not in runtime.io:
             able = _runtimes(lambda info: self.io in info.io)
             raise ValueError(f"io {self.io} is for runtime {able}; {self.runtime} has {' or '.join(runtime.io)}")
+        if self.consumers:
+            self._check_consumers()
+        if self.io != "float32" and self.package.packs:
+            raise ValueError(
+                f"io {self.io} cannot go with package: a file that takes pixels takes them as they are (uint8), and "
+                "what is done to an output is done in float32; leave io out"
+            )
         why = refusal(self.runtime, self.quantize)
         if why:
             raise ValueError(why)
@@ -172,6 +188,25 @@ class Target:
         if self.verify.tflite_runtime == "require" and "tflite_runtime" not in runtime.target_keys:
             having = _having("tflite_runtime")
             raise ValueError(f"verify.tflite_runtime is for runtime {having}, found runtime {self.runtime!r}")
+
+    def _check_consumers(self) -> None:
+        """MediaPipe Tasks reads .tflite files of pixels, channels last, without int8 at their borders."""
+        if len(set(self.consumers)) != len(self.consumers):
+            raise ValueError(f"consumers: named twice, found {', '.join(self.consumers)}")
+        if self.runtime != "tflite":
+            raise ValueError(f"consumers mediapipe reads .tflite files, found runtime {self.runtime!r}")
+        if self.layout != "NHWC":
+            raise ValueError(f'consumers mediapipe takes images channels last: layout = "NHWC", found {self.layout!r}')
+        if self.io == "int8":
+            raise ValueError(
+                'consumers mediapipe refuses int8 inputs and outputs: package.preprocess = "inside" takes uint8, or '
+                'io = "float32"'
+            )
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether the file says what it takes and gives."""
+        return self.package.metadata or bool(self.consumers)
 
 
 def _having(key: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from pocketforge.outcomes.mixed import MixedChoice
+from pocketforge.outcomes.package import Packed
 from pocketforge.outcomes.quantize import CodebookChoice, Repairs
 from pocketforge.outcomes.verify import AtSize, Measured
 from pocketforge.outcomes.verify import FileCheck as Check
@@ -108,6 +109,7 @@ class TargetFacts:
         numerics: What the file's numbers are, in words.
         quantized_layers: How many layers compute in fewer bits.
         float_layers: Those that stayed float.
+        package: What the file does of the app's side (docs/packaging.md).
         mixed: How the layers of scheme `mixed` were chosen (docs/quantization.md).
         codebook: Sizes of a codebook, and what each weight lost.
         repairs: What each repair changed.
@@ -130,6 +132,7 @@ class TargetFacts:
     numerics: Name | None = None
     quantized_layers: Count | None = None
     float_layers: tuple[str, ...] | None = None
+    package: Packed | None = None
     mixed: MixedChoice | None = None
     codebook: CodebookChoice | None = None
     repairs: Repairs | None = None

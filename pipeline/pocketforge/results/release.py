@@ -20,6 +20,7 @@ from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.plan.steps import Plan
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.output import labelled
+from pocketforge.recipe.packed import judged_as_packed
 from pocketforge.recipe.shipped_names import MODEL, SUMS, shared_name, sidecar_name
 from pocketforge.records import (
     Artifact,
@@ -163,10 +164,11 @@ def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> di
         "task": recipe.task,
         "inputs": files.to_json(exported.inputs),
         "outputs": files.to_json(exported.outputs),
-        **({"output_roles": _roles(recipe, exported)} if recipe.outputs else {}),
+        **({"output_roles": _roles(recipe, target, exported)} if recipe.outputs else {}),
         "labels": shipped.sampled.labels,
         "weights": files.to_json(weights) if weights else {},
-        "preprocessing": _preprocessing(shipped.sampled.preprocess, exported.inputs),
+        "preprocessing": make_preprocessing(shipped.sampled.preprocess, exported.inputs),
+        **({"package": files.to_json(target.facts.package)} if target.facts.package else {}),
         "export": exported.facts,
         **sizes_of(recipe, target, artifact.kind),
         "measured": files.to_json(measured) if measured else {},
@@ -179,9 +181,10 @@ def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> di
     }
 
 
-def _roles(recipe: Recipe, exported: Exported) -> list[dict[str, object]]:
+def _roles(recipe: Recipe, target: TargetRecord, exported: Exported) -> list[dict[str, object]]:
     """What each output is, and what was done to it before it was judged: an app has to do the same."""
-    of_labels = labelled(recipe.judged)
+    judged = next((judged_as_packed(t.package, recipe.judged) for t in recipe.targets if t.name == target.name), ())
+    of_labels = labelled(judged)
     return [
         {
             "name": output.name or exported.outputs[0].name,
@@ -189,7 +192,7 @@ def _roles(recipe: Recipe, exported: Exported) -> list[dict[str, object]]:
             "post": output.post_in_words(),
             "labels": output is of_labels,
         }
-        for output in recipe.judged
+        for output in judged
     ]
 
 
@@ -239,7 +242,9 @@ def _emulated(target: TargetRecord) -> Iterator[dict[str, object]]:
         yield row
 
 
-def _preprocessing(prepared: Preprocessing | PreprocessingOfInputs, inputs: Sequence[TensorSpec]) -> dict[str, object]:
+def make_preprocessing(
+    prepared: Preprocessing | PreprocessingOfInputs, inputs: Sequence[TensorSpec]
+) -> dict[str, object]:
     """The steps from a raw sample to what *this file* takes: its layout, and its quantization where it has one."""
     if isinstance(prepared, Preprocessing):
         return {**files.to_json(prepared), **(_for_file(prepared, inputs[0]) if len(inputs) == 1 else {})}
@@ -260,7 +265,12 @@ def _for_file(prepared: Preprocessing | InputPreprocessing, tensor: TensorSpec) 
         first, others = output[1], output[2:]
         steps.append({"step": "transpose", "from": output[1:], "to": f"{others}{first}"})
         output = f"N{others}{first}"
-    if tensor.scale is not None:
+    if tensor.scale is not None and not _takes_bytes(tensor):
         levels = {"scale": tensor.scale, "zero_point": tensor.zero_point, "dtype": tensor.dtype}
         steps.append({"step": "quantize", "round": "half_to_even", **levels})
     return {"steps": steps, "output": output}
+
+
+def _takes_bytes(tensor: TensorSpec) -> bool:
+    """Whether its levels are the pixels themselves: an app does nothing to them."""
+    return (tensor.dtype, tensor.scale, tensor.zero_point) == ("uint8", 1.0, 0)

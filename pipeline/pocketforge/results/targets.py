@@ -7,6 +7,7 @@ import gzip
 from collections.abc import Iterator, Mapping
 
 from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.package import Packed
 from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane
@@ -27,6 +28,7 @@ class _Told:
     """What the steps of one target wrote; None of those that did not end."""
 
     exported: Exported | None
+    packed: Packed | None
     quantized: Quantized | None
     verified: Verified | None
     on_devices: Mapping[str, DeviceResult]
@@ -39,6 +41,7 @@ def target_record(
     quantized = outcome.result(lane.quantize, Quantized) if lane.quantize else None
     told = _Told(
         exported=outcome.result(lane.export, Exported),
+        packed=outcome.result(lane.reference, Packed) if lane.traced else None,
         quantized=quantized.in_runtime(RUNTIMES[lane.target.runtime].dynamic_layers) if quantized else None,
         verified=outcome.result(lane.verify, Verified),
         on_devices=on_devices,
@@ -47,7 +50,8 @@ def target_record(
     checks = (*(told.verified.checks if told.verified else ()), *device_checks(lane, outcome))
     wrong = any(not check.passed for check in checks)
     complete = told.verified is not None and all(key in outcome.entries for key in device_keys)
-    keys = [key for key in (lane.quantize, lane.export, lane.verify, *device_keys) if key]
+    packing = (lane.data, lane.reference) if lane.traced else ()
+    keys = [key for key in (*packing, lane.quantize, lane.export, lane.verify, *device_keys) if key]
     error, hint = ("", "") if wrong else _error(outcome, keys)
     return TargetRecord(
         name=lane.target.name,
@@ -88,7 +92,7 @@ def _facts(lane: Lane, told: _Told, why: WhyWrong | None) -> TargetFacts:
             sizes=told.verified.sizes,
             kernels=judged_on(told.verified.kernels, told.on_devices),
         )
-    return dataclasses.replace(known, why=why)
+    return dataclasses.replace(known, why=why, package=told.packed)
 
 
 def _table(value: object) -> Mapping[str, object]:

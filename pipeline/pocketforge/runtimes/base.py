@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from pocketforge.errors import PluginFailed, PocketforgeError, StageFailed, ToolMissing
+from pocketforge.outcomes.about import About
 from pocketforge.outcomes.tensors import TensorSpec as TensorSpec
 from pocketforge.recipe.schemes import SCHEMES, SchemeInfo
 from pocketforge.recipe.sizes import SizeRange
@@ -37,6 +38,7 @@ class ExportRequest:
         scheme: Of the target.
         encodings: The quantize step's folder where the program's weights are to be stored in another form than
             float32 (weight-only schemes, codebook); else None.
+        about: What the file says of itself; None for nothing.
         varying: Of each input the sizes that vary; () where none does. `example` is of one of them.
     """
 
@@ -52,6 +54,7 @@ class ExportRequest:
     scheme: str = "fp32"
     encodings: Path | None = None
     varying: tuple[tuple[SizeRange, ...], ...] = ()
+    about: About | None = None
 
     @property
     def taken_shapes(self) -> list[tuple[int, ...]]:

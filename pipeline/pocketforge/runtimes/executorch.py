@@ -57,7 +57,10 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         program,
         transform_passes=[plain],
         partitioner=[PartitionerWithoutCycles()],
-        constant_methods={"get_io": json.dumps({"inputs": _io(inputs), "outputs": _io(outputs)}, sort_keys=True)},
+        constant_methods={
+            "get_io": json.dumps({"inputs": _io(inputs), "outputs": _io(outputs)}, sort_keys=True),
+            **({"get_about": json.dumps(request.about.to_json(), sort_keys=True)} if request.about else {}),
+        },
     )
     # Before to_executorch(), which changes the program it is called on.
     delegation, warnings = _delegation(edge)

@@ -23,6 +23,7 @@ from pocketforge.rewrites.passes import ONNX, rewrite
 from pocketforge.rewrites.shapes import shapes_of
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, float_output, output_tensors
 from pocketforge.runtimes.float_activations import drop_activation_quantization
+from pocketforge.runtimes.onnx_bytes import take_bytes
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
 from pocketforge.runtimes.onnx_dynamic import quantize_inputs
 from pocketforge.runtimes.onnx_mobile import mobile_usability
@@ -83,12 +84,15 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         quantize_lstms(model)
     elif request.is_int8:
         _to_uint8(model.graph)
+        take_bytes(model.graph)
         if request.io != "float32":
             io_quantization = _strip_float_io(model.graph)
             model.metadata_props.add(
                 key="io_quantization",
                 value=json.dumps({name: asdict(levels) for name, levels in io_quantization.items()}, sort_keys=True),
             )
+    if request.about is not None:
+        model.metadata_props.add(key="about", value=json.dumps(request.about.to_json(), sort_keys=True))
     _drop_build_traces(model)
     _name_sizes(model.graph, request)
     path = out / "model.onnx"

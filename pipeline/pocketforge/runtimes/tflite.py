@@ -16,8 +16,10 @@ from pocketforge.rewrites.passes import TFLITE, TFLITE_FLOAT_INPUTS, rewrite
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, output_tensors, passed_through
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.stored_weights import unmatched_warning
+from pocketforge.runtimes.tflite_bytes import SCALE, ZERO_POINT, take_bytes
 from pocketforge.runtimes.tflite_dynamic import fold_linear_weights
 from pocketforge.runtimes.tflite_edit import set_interface
+from pocketforge.runtimes.tflite_metadata import add_metadata
 from pocketforge.runtimes.tflite_missing import refuse_missing, sort_refused
 from pocketforge.runtimes.tflite_shield import shield
 from pocketforge.runtimes.tflite_weights import store_encodings, store_halves
@@ -62,6 +64,10 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     moved = [at for at, t in enumerate(request.example) if request.moves_channels and t.dim() == 4]
     passed = {at: source for at, source in passed_through(request.program).items() if source not in moved}
     edited, interface = set_interface(data, request.input_names, request.output_names, io=request.io, passed=passed)
+    edited, levels = take_bytes(edited)
+    interface |= dict.fromkeys(levels, (SCALE, ZERO_POINT))
+    if request.about is not None:
+        edited = add_metadata(edited, request.about)
     path.write_bytes(edited)
     shapes = [tuple(t.shape) for t in example]
     dtypes = [_narrowed(str(t.dtype).removeprefix("torch.")) for t in example]
@@ -69,7 +75,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         TensorSpec(
             name,
             shape,
-            request.io if name in interface else dtype,
+            request.io if name in interface and name not in levels else dtype,
             request.file_layout if len(shape) == 4 else "",
             *interface.get(name, (None, None)),
         )
@@ -86,6 +92,11 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         )
         for tensor in output_tensors(request.program, request.output_names)
     ]
+    if request.io == "int8":
+        warnings.append(
+            'io = "int8": MediaPipe Tasks and LiteRT.js refuse int8 inputs and outputs; io = "uint8" holds the same '
+            "values"
+        )
     if request.io != "float32":
         warnings += [
             f'io = "{request.io}": output {each.name} stays float32: the graph gives it in float'

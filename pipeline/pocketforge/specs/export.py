@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pocketforge.recipe.output import Output
 from pocketforge.specs.base import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class AboutSpec:
+    """What a file says of itself.
+
+    Attributes:
+        name: The target's.
+        judged: As `VerifySpec.judged`.
+    """
+
+    name: str
+    judged: tuple[Output, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +32,7 @@ class ExportSpec(Spec):
         model_layout: Of image inputs as the PyTorch model takes them.
         io: float32, or int8 where the file takes and gives levels.
         opset: Of ONNX files; None is the exporter's choice, and of other runtimes.
+        about: What the file says of itself; None of a file that says nothing.
     """
 
     runtime: str
@@ -26,3 +41,4 @@ class ExportSpec(Spec):
     model_layout: str
     io: str
     opset: int | None
+    about: AboutSpec | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pocketforge.recipe.output import Output, scores_classes
 from pocketforge.recipe.target import Verify
@@ -21,6 +22,8 @@ class VerifySpec(Spec):
         limits: The target's own `verify` table; what it leaves out, the scheme says.
         kernels: Those of this machine: a verdict is of the kernels that it came from.
         judged: Outputs that have a role, in the recipe's words; those of a task have no name.
+        consumers: What reads the file in an app and is tried with it: name → its environment, in words that change
+            with it.
         legacy: The older TFLite runtime's environment, in words that change with it; empty where it is not asked.
     """
 
@@ -32,6 +35,7 @@ class VerifySpec(Spec):
     kernels: str
     judged: tuple[Output, ...] = ()
     legacy: str = ""
+    consumers: Mapping[str, str] = field(default_factory=dict)
 
     def scores_classes(self, output: str, position: int) -> bool:
         """As recipe.output has it."""

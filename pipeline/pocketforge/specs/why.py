@@ -8,6 +8,7 @@ from pocketforge.recipe.output import Output, scores_classes
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.recipe.target import Verify
 from pocketforge.specs.base import Spec
+from pocketforge.specs.package import PackageSpec
 from pocketforge.specs.trained import ModelSource
 
 
@@ -26,6 +27,7 @@ class WhySpec(Spec):
         quantize: How the target was quantized; None where no step did.
         samples: How many of the eval split, from its beginning.
         judged: As `VerifySpec.judged`.
+        package: What was put around the model; None of a file that is the model alone.
     """
 
     target: str
@@ -38,6 +40,7 @@ class WhySpec(Spec):
     quantize: Quantize | None
     samples: int
     judged: tuple[Output, ...] = ()
+    package: PackageSpec | None = None
 
     def scores_classes(self, output: str, position: int) -> bool:
         """As recipe.output has it."""

@@ -8,7 +8,10 @@ from pathlib import Path
 from pocketforge import events
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
 from pocketforge.outcomes import files
+from pocketforge.outcomes.about import About
+from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.package import Packed
 from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.recurrent import MOST_IN_FLOAT, refusal
 from pocketforge.outcomes.reference import Reference
@@ -16,12 +19,13 @@ from pocketforge.recipe.input_rules import input_refusal
 from pocketforge.registries import RUNTIMES
 from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.blame import layer_of
+from pocketforge.runtimes.about_file import about_file
 from pocketforge.runtimes.base import ExportRequest, checked_result, load_exporter
 from pocketforge.specs.export import ExportSpec
 
 
 def run(inputs: Mapping[str, Path], spec: ExportSpec, out: Path, emit: events.Progress) -> None:
-    """inputs: "reference", "quantize" (where a step quantized the model).
+    """inputs: "reference", "quantize" (where a step quantized the model), "data" (where the file says what it takes).
 
     Writes the runtime's files and export.json (their roles, inputs, outputs, facts, warnings). Raises StageFailed
     with the toolchain's words, ToolMissing when the toolchain is not installed.
@@ -101,4 +105,13 @@ def load_request(inputs: Mapping[str, Path], spec: ExportSpec) -> ExportRequest:
         scheme=spec.scheme,
         encodings=inputs["quantize"] if "quantize" in inputs and unfolded is None else None,
         varying=reference.varying.inputs if reference.varying else (),
+        about=_about(inputs, spec, reference),
     )
+
+
+def _about(inputs: Mapping[str, Path], spec: ExportSpec, reference: Reference) -> About | None:
+    """What the file says of itself."""
+    if spec.about is None:
+        return None
+    packed = files.read(inputs["reference"], Packed) if (inputs["reference"] / Packed.FILE).exists() else None
+    return about_file(spec.about, files.read(inputs["data"], Sampled), reference, packed)

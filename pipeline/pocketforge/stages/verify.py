@@ -15,10 +15,11 @@ from pocketforge import events
 from pocketforge.accuracy.judging import make_judge, with_names
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.kernels import kernels_here
-from pocketforge.devices.outputs import named_outputs
+from pocketforge.devices.outputs import named_outputs, stored_outputs
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.measure.at_sizes import TriedSizes
+from pocketforge.measure.consumers import Answers, Consumed, try_mediapipe
 from pocketforge.measure.file_checks import (
     Truth,
     check,
@@ -40,13 +41,15 @@ from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.outcomes.verify import AtSize, FileCheck, Measured, Verified, named, verdict
+from pocketforge.recipe.consumers import consumed_output
 from pocketforge.recipe.limits import Limits, verify_limits
+from pocketforge.recipe.output import labelled
 from pocketforge.specs.verify import VerifySpec
 
 
 def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Progress) -> None:
     """inputs: "data", "reference", "export", "quantize" (where a step quantized the model), "data_root" (the recipe's
-    folder, for metrics of the user's).
+    folder, for metrics of the user's), "pixels" (for consumers: samples as they are before anything is done to values).
 
     Writes verify.json, verdict.json and the file's outputs (outputs_0.npy …). Raises ToolFailed when a file does not
     load or run, ModelError for limits of an output that the model does not have.
@@ -86,12 +89,31 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
         runtimes[NAME] = older.state
         measured |= {"legacy": older.measured} if older.measured else {}
         checks += older.checks if required else ()
+    if spec.consumers:
+        emit(0.9, "running it in MediaPipe")
+        consumed = _consumed(inputs, spec, exported, out)
+        runtimes[consumed.name] = consumed.state
+        checks += consumed.checks
     warnings = empty_drops(truth, limits)
     sizes = tuple(at_sizes)
     files.write(out, Verified(measured, runtimes, limits, tuple(checks), kernels_here(), outputs, sizes, warnings))
     passed = verdict(checks)
     files.write(out, passed)
     emit(1.0, summary(measured["model"]) + (f", {len(passed.reasons)} checks failed" if passed.reasons else ""))
+
+
+def _consumed(inputs: Mapping[str, Path], spec: VerifySpec, exported: Exported, out: Path) -> Consumed:
+    """The file in MediaPipe Tasks, against what it answered here. Of pictures as they are, before what the file or the
+    task does to them."""
+    sampled = files.read(inputs["pixels"], Sampled)
+    names = [tensor.name for tensor in exported.outputs]
+    output = consumed_output(with_names(spec.judged, names, spec.task))
+    assert output is not None, "the recipe's rules see to it"
+    (pixels,) = sample_paths(inputs["pixels"], "eval")
+    (answered,) = [each for each in stored_outputs(out / "model", exported.outputs) if each.name == output.name]
+    is_named = output is labelled(spec.judged) or len(spec.judged) == 1
+    answers = Answers(output.role, answered.values, sampled.labels if is_named else ())
+    return try_mediapipe(exported.model_in(inputs["export"]), pixels, answers)
 
 
 def _limits(spec: VerifySpec, outputs: Sequence[str]) -> Limits:

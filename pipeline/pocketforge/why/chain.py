@@ -76,6 +76,12 @@ class Chain:
             # Each form is asked for the same steps, from the states that the model itself comes to.
             graph = forms.exported(inputs).graph
             self.samples = with_states(graph, self.samples, sequence, lambda _: None)
+        # Of a file that takes raw samples: those that the module itself takes.
+        self.prepared = (
+            [np.array(np.load(p, mmap_mode="r")[: spec.samples]) for p in sample_paths(inputs["prepared"], "eval")]
+            if "prepared" in inputs and sequence is None
+            else self.samples
+        )
         self.paths = self._write(len(self.samples[0]), "all")
         self.few = self._write(LAYER_SAMPLES, "few")
         self.forms: list[Form] = []
@@ -90,8 +96,12 @@ class Chain:
         return paths
 
     def given(self, index: int) -> list[Tensor]:
-        """What the model is given of one sample."""
+        """What the graph is given of one sample."""
         return one_sample(self.samples, index, self.sequence)
+
+    def given_module(self, index: int) -> list[Tensor]:
+        """What the module is given of one sample."""
+        return one_sample(self.prepared, index, self.sequence)
 
     @property
     def graph(self) -> Form:
@@ -124,7 +134,8 @@ class Chain:
 
     def _run(self, form: Form, done: float) -> None:
         if form.module is not None:
-            form.run(self.samples, lambda f: self.emit(done + 0.1 * f, f"running {form.name}"), self.sequence)
+            samples = self.prepared if form.name == "eager" else self.samples
+            form.run(samples, lambda f: self.emit(done + 0.1 * f, f"running {form.name}"), self.sequence)
         self.forms.append(form)
 
     def _lowered(self) -> Form:

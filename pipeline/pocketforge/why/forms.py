@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pocketforge.accuracy.packed import answered, packed_place
 from pocketforge.metrics import Array
 from pocketforge.model.evaluate import evaluate, with_states
 from pocketforge.outcomes import files
+from pocketforge.outcomes.package import Packed
 from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.reference import Reference, StepSequence
 from pocketforge.pruning.subject import open_checkpoint
@@ -36,6 +38,7 @@ class Form:
         program: Of a form that an exporter could start from.
         taps: Layer → where its output is in `graph`; layers have the traced graph's names in every form.
         kept: Positions of the module's outputs that files have; empty for all.
+        finish: Makes a file's outputs of the module's, where files have post-processing inside; None: they are those.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Form:
     program: torch.export.ExportedProgram | None = None
     taps: dict[str, Tap] = field(default_factory=dict)
     kept: tuple[int, ...] = ()
+    finish: Callable[[Sequence[Array]], Sequence[Array]] | None = None
 
     @property
     def graph(self) -> torch.fx.GraphModule:
@@ -59,7 +63,8 @@ class Form:
         if sequence is not None and self.kept:
             sequence = sequence.before_dropping(self.kept)
         outputs = evaluate(self.module, samples, progress, sequence=sequence)
-        self.outputs = [outputs[position] for position in self.kept] if self.kept else outputs
+        outputs = [outputs[position] for position in self.kept] if self.kept else outputs
+        self.outputs = self.finish(outputs) if self.finish else outputs
 
 
 def eager(inputs: Mapping[str, Path], spec: WhySpec) -> Form:
@@ -67,15 +72,29 @@ def eager(inputs: Mapping[str, Path], spec: WhySpec) -> Form:
     about = "the PyTorch module with the trained weights"
     if spec.model.definition.endswith(".pt2"):
         return Form("eager", about, missing="the definition is a traced graph already")
-    kept = files.read(inputs["reference"], Reference).kept
-    return Form("eager", about, module=open_checkpoint(inputs, spec.model).module.eval(), kept=kept)
+    reference = files.read(inputs["reference"], Reference)
+    form = Form("eager", about, module=open_checkpoint(inputs, spec.model).module.eval(), kept=reference.kept)
+    if spec.package is not None:
+        form.about += ", on prepared samples"
+        form.finish = _finished(spec, [tensor.name for tensor in reference.outputs])
+    return form
+
+
+def _finished(spec: WhySpec, names: Sequence[str]) -> Callable[[Sequence[Array]], Sequence[Array]]:
+    """What files answer that have post-processing inside."""
+    assert spec.package is not None
+    told = spec.package
+    place = packed_place(told.package, told.judged, names, told.task)
+    return lambda outputs: [answered(told.package, o) if n == place else o for n, o in enumerate(outputs)]
 
 
 def exported(inputs: Mapping[str, Path]) -> Form:
     """The traced graph, from which lanes start."""
     program = graph_files.load(inputs["reference"] / "model.pt2")
     module = program.module()
-    form = Form("exported", "traced by torch.export", module=module, program=program)
+    packed = (inputs["reference"] / Packed.FILE).exists()
+    about = "traced by torch.export" + (", and packed: on what an app feeds" if packed else "")
+    form = Form("exported", about, module=module, program=program)
     form.taps = unique(taps_of(form.graph.graph))
     return form
 
@@ -83,8 +102,8 @@ def exported(inputs: Mapping[str, Path]) -> Form:
 def prepared(inputs: Mapping[str, Path], spec: WhySpec, traced: Form, progress: Progress) -> Form:
     """Fake quantization with the ranges that calibration finds; of weight-only schemes, the de-quantized weights.
 
-    After training with fake quantization, and after repairs, the graph cannot be made again from what is stored: then
-    it is the converted one with float weights behind their quantize ops.
+    After training with fake quantization, after repairs and once it is packed, the graph cannot be made again from what
+    is stored: then it is the converted one with float weights behind their quantize ops.
     """
     quantize = spec.quantize
     if quantize is None:
@@ -94,7 +113,7 @@ def prepared(inputs: Mapping[str, Path], spec: WhySpec, traced: Form, progress: 
 
     if not quantize.is_int8:
         return _stored(inputs, "folded", "prepared", "float graph with the de-quantized weights", traced)
-    if quantize.info.is_trained or quantize.repairs:
+    if quantize.info.is_trained or quantize.repairs or spec.package is not None:
         return _stored(inputs, "unfolded", "prepared", "float weights behind their quantize ops, as stored", traced)
     told = files.read(inputs["quantize"], Quantized)
     schemes = {layer.name: layer.scheme for layer in told.layers} | dict.fromkeys(told.told_float, "fp32")

@@ -75,7 +75,7 @@ class _ModuleSource:
         self._module, self._chain = module, chain
 
     def look(self, index: int, clean: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        return eager_layers(self._module, self._chain.given(index))
+        return eager_layers(self._module, self._chain.given_module(index))
 
 
 def _from_module(chain: Chain, before: Form, here: Form, count: int) -> LayersFound:

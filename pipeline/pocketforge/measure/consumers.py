@@ -1,0 +1,122 @@
+"""The same .tflite file in what an app loads it with: MediaPipe Tasks, fed pictures as an app has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pocketforge.devices.environments import MEDIAPIPE
+from pocketforge.errors import ToolMissing
+from pocketforge.measure.file_checks import check
+from pocketforge.metrics import Array
+from pocketforge.outcomes.verify import FileCheck
+
+_PROGRAM = Path(__file__).parents[1] / "runtimes" / "consumers" / "mediapipe_tasks.py"
+# Role of the file's output → the task that such a file is for.
+TASKS = {"logits": "ImageClassifier", "embedding": "ImageEmbedder"}
+# Of one task: seconds for the samples of a phone's model, and a task that waits for ever has been seen.
+TIME_LIMIT_S = 600
+# A task feeds the same runtime: it differs by how pixels become floats, in the last bits.
+_MOST_DIFFERENCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the file answered here, in its own runtime.
+
+    Attributes:
+        role: Of its output.
+        values: One row a sample: scores of classes, or embeddings.
+        labels: Names of the classes; empty where nobody gives them.
+    """
+
+    role: str
+    values: Array
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """What came of it.
+
+    Attributes:
+        name: The task and its version.
+        state: In words; `works` where nothing is wrong.
+        checks: Those that were made, each with the task's name.
+    """
+
+    name: str
+    state: str
+    checks: tuple[FileCheck, ...]
+
+
+def try_mediapipe(model: Path, pixels: Path, answers: Answers) -> Consumed:
+    """Run a task on the file. pixels: .npy of uint8 [n, height, width, 3], at the size that the file takes.
+
+    Raises ToolMissing where the environment is not set up.
+    """
+    python = MEDIAPIPE.python
+    if python is None:
+        raise ToolMissing(
+            f'consumers = ["mediapipe"], but the environment of MediaPipe {MEDIAPIPE.version} is not set up',
+            "pocketforge device setup mediapipe",
+        )
+    task = TASKS[answers.role]
+    name = f"MediaPipe {task} {MEDIAPIPE.version}"
+    with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
+        fault = _run(python, task, model, pixels, Path(scratch))
+        if fault:
+            return Consumed(name, f"does not work: {fault}", (check(name, "opens and runs it", fault, False),))
+        found = np.load(Path(scratch, "outputs.npy"))
+        labels = tuple(json.loads(Path(scratch, "answer.json").read_text(encoding="utf-8"))["labels"])
+    checks = tuple(_checks(name, answers, found, labels))
+    wrong = ", ".join(f"{each.name.removeprefix(name).strip()} {each.found}" for each in checks if not each.passed)
+    return Consumed(name, f"wrong: {wrong}" if wrong else "works", checks)
+
+
+def _run(python: Path, task: str, model: Path, pixels: Path, scratch: Path) -> str:
+    """One task in a process of its own. Why it did not work, in its last words; empty where it did."""
+    order, answer = scratch / "order.json", scratch / "answer.json"
+    content = {"task": task, "model": model, "samples": pixels, "outputs": scratch / "outputs.npy"}
+    order.write_text(json.dumps(content, default=os.fspath), encoding="utf-8")
+    argv = [os.fspath(each) for each in (python, "-I", _PROGRAM, order, answer)]
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT_S, cwd=scratch, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer in {TIME_LIMIT_S} s"
+    if done.returncode == 0 and answer.exists():
+        return ""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    ended = f"it ended with signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    return next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else ended)
+
+
+def _checks(name: str, answers: Answers, found: Array, labels: tuple[str, ...]) -> list[FileCheck]:
+    wanted = np.asarray(answers.values, np.float32)
+    if found.shape != wanted.shape:
+        return [check(f"{name} answers", str(list(wanted.shape)), str(list(found.shape)), False)]
+    difference = float(np.abs(found - wanted).max()) if found.size else 0.0
+    checks = [
+        check(
+            f"{name} values", f"at most {_MOST_DIFFERENCE:g} off", f"{difference:.3g}", difference <= _MOST_DIFFERENCE
+        )
+    ]
+    if answers.role != "logits":
+        return checks
+    # Of equal scores any may be first.
+    first = wanted[np.arange(len(found)), found.argmax(1)]
+    share = float((first >= wanted.max(1)).mean())
+    checks.append(check(f"{name} top-1", "the file's own", f"{share:.1%} of {len(found)} samples", share == 1.0))
+    if answers.labels:
+        same = labels == answers.labels
+        unlike = "the labels" if same else f"{', '.join(labels[:5])} …"
+        checks.append(check(f"{name} labels", "the labels", unlike, same))
+    return checks

@@ -1,0 +1,83 @@
+"""The rules between what a target's file does of the app's side and the rest of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from pocketforge.recipe.data import Data, is_of_images
+from pocketforge.recipe.faults import Fault, WrongTable
+from pocketforge.recipe.model import Model
+from pocketforge.recipe.output import Output, Post
+from pocketforge.recipe.packed import OF_NUMBERS, ROLES_OF, cut, packed_output
+from pocketforge.recipe.target import Target
+
+# From which a file's own probabilities are judged.
+_THRESHOLD = Post().threshold
+
+
+def faults_of_package(
+    target: Target, model: Model, data: Data, judged: Sequence[Output], cores: Collection[str]
+) -> Iterator[Fault]:
+    """What is wrong with a target's `package`. judged: as `Recipe.judged`. cores: names of devices of other cores than
+    the host's."""
+    if target.package.inside:
+        yield from _of_inputs(target, model, data, cores)
+    if target.package.postprocess != "none":
+        yield from _of_output(target, judged)
+
+
+def _of_inputs(target: Target, model: Model, data: Data, cores: Collection[str]) -> Iterator[Fault]:
+    if model.states:
+        yield Fault("a model with states takes what the step before gave: leave preprocess outside", "preprocess")
+        return
+    if model.varying and not target.sizes and not target.bucket:
+        yield Fault(
+            "what is inside is of fixed shapes, and sizes of the model's inputs vary: give the target sizes = [[…], "
+            "[…]], a file of fixed shapes for each",
+            "preprocess",
+        )
+    try:
+        parts = cut(data.preprocess, target.layout, images=is_of_images(data.source))
+    except WrongTable as error:
+        for fault in error.faults:
+            yield Fault(f"{fault.inside('data.preprocess')}", "preprocess")
+        return
+    if cores and any(each.kind == "sound" for each in parts.inside):
+        yield Fault(
+            f"the program on device {min(cores)!r} reads no int16 inputs, which PCM is: leave preprocess outside",
+            "preprocess",
+        )
+
+
+def _of_output(target: Target, judged: Sequence[Output]) -> Iterator[Fault]:
+    package = target.package
+    packed = packed_output(package, judged)
+    able = ROLES_OF[package.postprocess]
+    if packed is None:
+        roles = " or ".join(able)
+        found = ", ".join(f"{each.name or 'the only one'} of role {each.role}" for each in judged) or "none"
+        named = f" of the name {package.output!r}" if package.output else ""
+        yield Fault(f"{package.postprocess} is for an output of role {roles}{named}, found {found}", "postprocess")
+        return
+    if package.postprocess == "argmax" and packed.role == "logits":
+        lost = [name for name in packed.metrics if name not in OF_NUMBERS and name != "accuracy_top5"]
+        if lost:
+            yield Fault(
+                f"argmax gives class numbers, which {', '.join(lost)} cannot be taken of: use softmax", "postprocess"
+            )
+    if packed.post.threshold != _THRESHOLD:
+        yield Fault(
+            f"{package.postprocess} inside gives probabilities, which are judged from {_THRESHOLD} on, found "
+            f"post.threshold = {packed.post.threshold}: leave postprocess to the app",
+            "postprocess",
+        )
+    if packed.processed not in ("none", package.postprocess):
+        yield Fault(
+            f"the output is judged after post {packed.processed!r}, and the file would give it after "
+            f"{package.postprocess!r}: leave postprocess to the app",
+            "postprocess",
+        )
+    if packed.post.upsample:
+        yield Fault(
+            "scores are brought to the target's size before argmax (post.upsample), which no file does", "postprocess"
+        )

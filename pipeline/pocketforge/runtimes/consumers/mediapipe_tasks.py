@@ -1,0 +1,59 @@
+"""Runs one MediaPipe task on samples, in MediaPipe's own environment: the standard library, NumPy and mediapipe alone.
+
+    python -I mediapipe_tasks.py ORDER ANSWER
+
+ORDER is JSON: `task` (ImageClassifier or ImageEmbedder), `model` (a .tflite file), `samples` (an .npy file of uint8
+[n, height, width, 3], RGB), `outputs` (the .npy file to write, float32 [n, classes or dimensions]). ANSWER gets the
+package's version and the labels by class number, as the task gave them.
+"""
+
+import importlib.metadata
+import json
+import sys
+from pathlib import Path
+
+import mediapipe
+import numpy as np
+from mediapipe.tasks.python import BaseOptions, vision
+
+
+def pictures(path):
+    for sample in np.load(path, mmap_mode="r"):
+        yield mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.array(sample))
+
+
+def classify(order, labels):
+    options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=order["model"]), max_results=-1)
+    with vision.ImageClassifier.create_from_options(options) as task:
+        for picture in pictures(order["samples"]):
+            categories = task.classify(picture).classifications[0].categories
+            scores = np.zeros(len(categories), np.float32)
+            for category in categories:
+                scores[category.index] = category.score
+                labels[category.index] = category.category_name or ""
+            yield scores
+
+
+def embed(order, labels):
+    options = vision.ImageEmbedderOptions(base_options=BaseOptions(model_asset_path=order["model"]))
+    with vision.ImageEmbedder.create_from_options(options) as task:
+        for picture in pictures(order["samples"]):
+            yield np.asarray(task.embed(picture).embeddings[0].embedding, np.float32)
+
+
+TASKS = {"ImageClassifier": classify, "ImageEmbedder": embed}
+
+
+def main(order_path, answer_path):
+    order = json.loads(Path(order_path).read_text(encoding="utf-8"))
+    labels = {}
+    np.save(order["outputs"], np.stack(list(TASKS[order["task"]](order, labels))))
+    answer = {
+        "version": importlib.metadata.version("mediapipe"),
+        "labels": [labels[number] for number in sorted(labels)],
+    }
+    Path(answer_path).write_text(json.dumps(answer), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,138 @@
+"""TFLite Metadata, as MediaPipe Tasks and Android's libraries read it: a flatbuffer in the model's buffers, and the
+labels in a zip archive behind the model.
+
+The format is metadata_schema.fbs of tflite-support and MediaPipe (file identifier M001). No light package has its
+generated code, and what is written here are nine of its tables: they are written by their field numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from pocketforge.outcomes.about import About, AboutInput, AboutOutput
+from pocketforge.runtimes.tflite_objects import Buffer, Metadata, packed, unpacked
+
+FIELD = "TFLITE_METADATA"
+_IDENTIFIER = b"M001"
+_FEATURE, _IMAGE, _AUDIO = 1, 2, 4  # ContentProperties
+_RGB, _GRAYSCALE = 1, 2  # ColorSpaceType
+_NORMALIZATION = 1  # ProcessUnitOptions
+_AXIS_LABELS = 2  # AssociatedFileType
+# Of the earliest reader that knows all that is written here.
+_PARSER = "1.0.0"
+# Equal files have equal bytes: the archive's format has no earlier time.
+_NO_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Byte:
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Fields by their number in the schema; None is left out."""
+
+    fields: Sequence[_Table | Sequence[_Table] | Sequence[float] | str | _Byte | _Word | None]
+
+
+def add_metadata(data: bytes, about: About) -> bytes:
+    """The file with metadata in it and its labels behind it. data: without any."""
+    model = unpacked(data)
+    buffer: Buffer = schema.BufferT()
+    buffer.data = np.frombuffer(metadata_of(about), np.uint8)
+    model.buffers.append(buffer)
+    entry: Metadata = schema.MetadataT()
+    entry.name, entry.buffer = FIELD.encode(), len(model.buffers) - 1
+    model.metadata = [*(model.metadata or []), entry]
+    written = packed(model, len(data) + 4096)
+    files = {_labels_file(each): "\n".join(each.labels) + "\n" for each in about.outputs if each.labels}
+    return written + _archive(files, len(written)) if files else written
+
+
+def metadata_of(about: About) -> bytes:
+    """The flatbuffer, its root a ModelMetadata."""
+    graph = _Table((None, None, [_input(each) for each in about.inputs], [_output(each) for each in about.outputs]))
+    root = _Table((about.name, None, None, [graph], None, None, None, _PARSER))
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(_write(builder, root), _IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _input(each: AboutInput) -> _Table:
+    content, units = None, None
+    if each.channels:
+        content = _content(_IMAGE, _Table((_Byte(_GRAYSCALE if each.channels == 1 else _RGB),)))
+    elif each.rate_hz:
+        content = _content(_AUDIO, _Table((_Word(each.rate_hz), _Word(1))))
+    if each.mean:
+        units = [_Table((_Byte(_NORMALIZATION), _Table((each.mean, each.std))))]
+    stats = _Table((each.high, each.low)) if each.high else None
+    return _Table((each.name, None, None, content, units, stats))
+
+
+def _output(each: AboutOutput) -> _Table:
+    stats = _Table(((1.0,), (0.0,))) if each.shares else None
+    labels = [_Table((_labels_file(each), None, _Byte(_AXIS_LABELS)))] if each.labels else None
+    return _Table((each.name, None, None, _content(_FEATURE, _Table(())), None, stats, labels))
+
+
+def _content(kind: int, properties: _Table) -> _Table:
+    return _Table((_Byte(kind), properties))
+
+
+def _labels_file(output: AboutOutput) -> str:
+    return f"labels_{output.name}.txt"
+
+
+def _write(builder: flatbuffers.Builder, node: _Table) -> int:
+    """A table's offset. What it refers to is written first, as flatbuffers are from their end."""
+    written = [_place(builder, field) for field in node.fields]
+    builder.StartObject(len(node.fields))
+    for number, (field, offset) in enumerate(zip(node.fields, written, strict=True)):
+        if isinstance(field, _Byte):
+            builder.PrependUint8Slot(number, field.value, 0)
+        elif isinstance(field, _Word):
+            builder.PrependUint32Slot(number, field.value, 0)
+        elif field is not None:
+            builder.PrependUOffsetTRelativeSlot(number, offset, 0)
+    return int(builder.EndObject())
+
+
+def _place(
+    builder: flatbuffers.Builder, field: _Table | Sequence[_Table] | Sequence[float] | str | _Byte | _Word | None
+) -> int:
+    if isinstance(field, str):
+        return int(builder.CreateString(field))
+    if isinstance(field, _Table):
+        return _write(builder, field)
+    if field is None or isinstance(field, _Byte | _Word):
+        return 0
+    if field and isinstance(field[0], _Table):
+        offsets = [_write(builder, each) for each in field if isinstance(each, _Table)]
+        builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            builder.PrependUOffsetTRelative(offset)
+        return int(builder.EndVector())
+    return int(builder.CreateNumpyVector(np.array(field, np.float32)))
+
+
+def _archive(files: dict[str, str], before: int) -> bytes:
+    """A zip archive whose offsets count from the file's start. before: so many bytes stand before it."""
+    target = io.BytesIO(b"\0" * before)
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_STORED) as archive:
+        for name, content in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(name, _NO_TIME), content.encode())
+    return target.getvalue()[before:]

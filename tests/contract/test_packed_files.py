@@ -1,0 +1,349 @@
+"""What is put around a graph does what the data stage and PyTorch do, and a whole lane is right in each runtime."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pocketforge.data.preprocess import About, prepare
+from pocketforge.devices.environments import MEDIAPIPE
+from pocketforge.facts.gather import gather
+from pocketforge.measure.consumers import Answers, try_mediapipe
+from pocketforge.metrics import compare
+from pocketforge.model import load
+from pocketforge.outcomes import files
+from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.package import Packed
+from pocketforge.outcomes.reference import Reference
+from pocketforge.outcomes.verify import Verdict, Verified
+from pocketforge.plan.lanes import make_plan
+from pocketforge.plan.steps import Lane, Plan, Step
+from pocketforge.recipe.image_steps import Color, Layout, Normalize, Scale
+from pocketforge.recipe.packed import cut
+from pocketforge.recipe.preprocess import InputSteps
+from pocketforge.recipe.preprocess import Step as Done
+from pocketforge.recipe.toml import parse_recipe
+from pocketforge.registries import STAGES
+from pocketforge.rewrites.packing import ANSWERS, packed_program
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+HEARD = (RNG.integers(-32768, 32768, 40) / 32768).astype(np.float32)
+MEANS = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Same(nn.Module):
+    """Gives what it gets: what was put before it is seen to the bit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 1.0
+
+
+@pytest.mark.parametrize(
+    ("steps", "raw", "layout", "taken"),
+    [
+        ((Color("bgr"), Scale(by=255.0), MEANS, Layout("NCHW")), RGB, "NHWC", (1, 6, 5, 3)),
+        ((Color("bgr"), Scale(by=255.0), MEANS, Layout("NCHW")), RGB, "NCHW", (1, 3, 6, 5)),
+        ((Normalize((127.5,), (127.5,)), Layout("NHWC")), RGB, "NHWC", (1, 6, 5, 3)),
+        ((Color("grayscale"), Scale(by=16.0), Layout("NCHW")), RGB.astype(np.float32) / 3, "NHWC", (1, 6, 5, 1)),
+        ((Scale(by=2.0), Layout("NCT")), HEARD, "NCHW", (1, 40)),
+    ],
+)
+def test_what_is_inside_is_what_the_data_stage_does_to_the_bit(
+    steps: tuple[Done, ...], raw: np.ndarray, layout: str, taken: tuple[int, ...]
+) -> None:
+    lists = (InputSteps(steps),)
+    about = About()
+    (wanted,) = prepare(lists, (raw,), about).inputs
+    parts = cut(lists, layout, images=False)
+    (fed,) = prepare(parts.outside, (raw,), about).inputs
+    given = torch.from_numpy(fed[None])
+    assert tuple(given.shape) == taken and given.dtype == {"u": torch.uint8, "f": torch.float32}.get(
+        raw.dtype.kind if raw.ndim == 3 else "", torch.int16
+    )
+    program = load.trace(Same(), (torch.from_numpy(wanted[None]),))
+    found = packed_program(program, parts.inside, (given,)).module()(given)
+    assert np.array_equal(found[0].numpy()[0] if isinstance(found, tuple) else found.numpy()[0], wanted)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_output_is_finished_and_the_others_are_as_they_were(answer: str) -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x + 1, x * 2
+
+    x = torch.randn(1, 5)
+    one, two = packed_program(load.trace(Two(), (x,)), (), (x,), ANSWERS[answer], 1).module()(x)
+    done = {"softmax": lambda v: v.softmax(1), "sigmoid": torch.sigmoid, "argmax": lambda v: v.argmax(1)}[answer]
+    assert torch.equal(one, x + 1) and torch.equal(two, done(x * 2))
+
+
+MODEL = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(144, 10),
+    )
+"""
+DATA = """
+import numpy as np
+from sklearn.datasets import load_digits
+
+def samples():
+    digits = load_digits()
+    x = np.rint(digits.images / 16 * 255).astype(np.uint8)[:300]
+    return np.stack([x, 255 - x, x // 2 + 40], -1), digits.target[:300]
+"""
+RECIPE = """
+name = "packed"
+model = { definition = "model.py" }
+[data]
+source = "data.py:samples"
+labels = "labels.txt"
+eval_samples = 24
+calibration_samples = 16
+[data.preprocess]
+step = [
+  { type = "color", to = "bgr" },
+  { type = "scale", by = 255 },
+  { type = "normalize", mean = [0.485, 0.456, 0.406], std = [0.229, 0.224, 0.225] },
+  { type = "layout", to = "NCHW" },
+]
+"""
+TARGET = """
+[[target]]
+name = "{runtime}-{scheme}"
+runtime = "{runtime}"
+layout = "{layout}"
+quantize = {{ scheme = "{scheme}" }}
+package = {{ preprocess = "inside", postprocess = "{post}", metadata = true }}
+verify = {{ min_channel_sqnr_db = -20.0{verify} }}
+"""
+SKIP = ', tflite_runtime = "skip"'
+TARGETS = [
+    {"runtime": "onnx", "scheme": "fp32", "layout": "NHWC", "post": "softmax", "verify": ""},
+    {"runtime": "onnx", "scheme": "static_int8", "layout": "NCHW", "post": "argmax", "verify": ""},
+    {"runtime": "tflite", "scheme": "static_int8", "layout": "NHWC", "post": "softmax", "verify": SKIP},
+    {"runtime": "executorch", "scheme": "static_int8", "layout": "NHWC", "post": "softmax", "verify": ""},
+]
+
+
+LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+class Build:
+    """A plan whose steps are run here, in this process, when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        labels = "".join(f"{name}\n" for name in LABELS)
+        for name, content in (("model.py", MODEL), ("data.py", DATA), ("labels.txt", labels)):
+            (folder / name).write_text(content)
+        recipe = parse_recipe(RECIPE + "".join(TARGET.format(**each) for each in TARGETS), folder=str(folder))
+        self.plan: Plan = make_plan(recipe, gather(recipe))
+
+    def lane(self, name: str) -> Lane:
+        return next(lane for lane in self.plan.lanes if lane.target.name == name)
+
+    def made(self, key: str) -> Path:
+        out, step = self.folder / key[:12], self.plan.step(key)
+        if not out.exists():
+            inputs = self.inputs(step)
+            out.mkdir()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
+                importlib.import_module(STAGES[step.stage].module).run(inputs, step.spec, out, lambda *_: None)
+        return out
+
+    def inputs(self, step: Step) -> dict[str, Path]:
+        return {role: self.made(key) for role, key in step.needs.items()} | dict(step.paths)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    return Build(tmp_path_factory.mktemp("packed"))
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda each: f"{each['runtime']}-{each['scheme']}")
+def test_a_packed_file_answers_raw_samples_as_pytorch_answers_prepared_ones(
+    build: Build, target: dict[str, str]
+) -> None:
+    lane = build.lane(f"{target['runtime']}-{target['scheme']}")
+    verdict = files.read(build.made(lane.verify), Verdict)
+    assert verdict.passed, verdict.reasons
+    (taken,) = files.read(build.made(lane.export), Exported).inputs
+    shape = (1, 8, 8, 3) if target["layout"] == "NHWC" else (1, 3, 8, 8)
+    assert (taken.dtype, taken.shape, taken.layout) == ("uint8", shape, target["layout"])
+    raw = np.load(build.made(lane.data) / "eval_0.npy")
+    assert raw.dtype == np.uint8 and raw.shape[1:] == shape[1:]
+    # Held against what the model answers to the samples as the recipe prepares them: not against the packed graph.
+    plain = np.load(build.made(lane.traced) / "outputs_0.npy")
+    truth = np.load(build.made(lane.reference) / "outputs_0.npy")
+    if target["post"] == "argmax":
+        assert np.array_equal(truth, plain.argmax(1))
+    else:
+        assert np.allclose(truth, np.exp(plain) / np.exp(plain).sum(1, keepdims=True), atol=1e-6)
+    told = files.read(build.made(lane.reference), Packed)
+    assert [step["step"] for step in told.inputs[0].steps] == [
+        "reverse_channels", "divide", "normalize", *(["layout"] if target["layout"] == "NHWC" else [])
+    ]  # fmt: skip
+    assert told.postprocess == target["post"]
+    assert files.read(build.made(lane.reference), Reference).inputs[0].dtype == "uint8"
+
+
+def test_verify_sees_an_app_that_feeds_the_other_order_of_channels(build: Build, tmp_path: Path) -> None:
+    step = build.plan.step(build.lane("onnx-fp32").verify)
+    data = shutil.copytree(build.made(step.needs["data"]), tmp_path / "data")
+    np.save(data / "eval_0.npy", np.load(data / "eval_0.npy")[..., ::-1])
+    out = tmp_path / "out"
+    out.mkdir()
+    importlib.import_module(STAGES["verify"].module).run(
+        {**build.inputs(step), "data": data}, step.spec, out, lambda *_: None
+    )
+    assert not files.read(out, Verdict).passed
+    assert (files.read(out, Verified).files["model"].sqnr_db or 0.0) < 40
+
+
+def test_a_quantized_graph_packed_is_the_quantized_graph(build: Build) -> None:
+    """Bytes go through one more convolution: what it gives is rounded to the input's own levels, as before."""
+    lane = build.lane("tflite-static_int8")
+    step = build.plan.step(lane.quantize)
+    before = np.load(build.made(step.needs["quantize"]) / "outputs_0.npy")
+    after = np.load(build.made(lane.quantize) / "outputs_0.npy")
+    shares = np.exp(before) / np.exp(before).sum(1, keepdims=True)
+    assert compare(after, shares.astype(np.float32)).sqnr_db > 50
+    levels = json.loads((build.made(lane.quantize) / "quantize.json").read_text())["outputs"]
+    assert levels == [None], "shares have no levels"
+
+
+def test_quantized_files_begin_with_integers(build: Build) -> None:
+    import onnx
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = onnx.load(build.made(build.lane("onnx-static_int8").export) / "model.onnx").graph
+    first = [node.op_type for node in graph.node if "input" in node.input]
+    assert first == ["DequantizeLinear"] and "Cast" not in {node.op_type for node in graph.node}
+    data = (build.made(build.lane("tflite-static_int8").export) / "model.tflite").read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    kinds = {value: name for name, value in vars(schema.BuiltinOperator).items()}
+    found = [kinds[model.operatorCodes[op.opcodeIndex].builtinCode] for op in model.subgraphs[0].operators]
+    assert found[:3] == ["QUANTIZE", "CONV_2D", "CONV_2D"] and "CAST" not in found
+    taken = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]
+    assert taken.type == schema.TensorType.UINT8 and list(taken.quantization.scale) == [1.0]
+
+
+def test_each_format_says_what_it_takes_in_its_own_place(build: Build) -> None:
+    import onnx
+
+    model = onnx.load(build.made(build.lane("onnx-fp32").export) / "model.onnx")
+    (about,) = [json.loads(each.value) for each in model.metadata_props if each.key == "about"]
+    assert about["labels"] == {"output": list(LABELS)} and about["roles"] == {"output": "logits"}
+    assert [step["step"] for step in about["package"]["inputs"][0]["steps"]][:3] == [
+        "reverse_channels", "divide", "normalize",
+    ]  # fmt: skip
+    assert [step["step"] for step in about["preprocessing"]["steps"]] == ["rgb"], "what is left to the app"
+    data = (build.made(build.lane("executorch-static_int8").export) / "model.pte").read_bytes()
+    told = json.dumps({**about, "name": "executorch-static_int8"}, sort_keys=True)
+    assert b"get_about" in data and told.encode() in data
+
+
+class Reader:
+    """A flatbuffer's table by field numbers: of tests alone, beside the one that wrote it."""
+
+    def __init__(self, data: bytes, at: int | None = None) -> None:
+        self.data = data
+        self.at = int.from_bytes(data[:4], "little") if at is None else at
+
+    def _field(self, number: int) -> int:
+        vtable = self.at - int.from_bytes(self.data[self.at : self.at + 4], "little", signed=True)
+        size = int.from_bytes(self.data[vtable : vtable + 2], "little")
+        place = vtable + 4 + 2 * number
+        offset = int.from_bytes(self.data[place : place + 2], "little") if 4 + 2 * number < size else 0
+        return self.at + offset if offset else 0
+
+    def _follow(self, at: int) -> int:
+        return at + int.from_bytes(self.data[at : at + 4], "little")
+
+    def byte(self, number: int) -> int:
+        return self.data[self._field(number)] if self._field(number) else 0
+
+    def table(self, number: int) -> Reader:
+        return Reader(self.data, self._follow(self._field(number)))
+
+    def _vector(self, number: int) -> tuple[int, int]:
+        at = self._follow(self._field(number))
+        return at + 4, int.from_bytes(self.data[at : at + 4], "little")
+
+    def tables(self, number: int) -> list[Reader]:
+        at, count = self._vector(number)
+        return [Reader(self.data, self._follow(at + 4 * k)) for k in range(count)]
+
+    def text(self, number: int) -> str:
+        at, count = self._vector(number)
+        return self.data[at : at + count].decode()
+
+    def floats(self, number: int) -> list[float]:
+        at, count = self._vector(number)
+        return [float(value) for value in np.frombuffer(self.data[at : at + 4 * count], np.float32)]
+
+    def has(self, number: int) -> bool:
+        return bool(self._field(number))
+
+
+def test_tflite_metadata_is_the_schemas(build: Build) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    from pocketforge.outcomes.about import About, AboutInput, AboutOutput
+    from pocketforge.runtimes.tflite_metadata import metadata_of
+
+    path = build.made(build.lane("tflite-static_int8").export) / "model.tflite"
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    (entry,) = [each for each in model.metadata if each.name == b"TFLITE_METADATA"]
+    data = bytes(model.buffers[entry.buffer].data)
+    assert data[4:8] == b"M001"
+    root = Reader(data)
+    assert root.text(0) == "tflite-static_int8" and root.text(7) == "1.0.0"
+    (graph,) = root.tables(3)
+    ((taken,), (given,)) = graph.tables(2), graph.tables(3)
+    assert (taken.text(0), taken.table(3).byte(0), taken.table(3).table(1).byte(0)) == ("input", 2, 1), "an RGB image"
+    assert not taken.has(4), "bytes are fed as they are"
+    assert (taken.table(5).floats(0), taken.table(5).floats(1)) == ([255.0], [0.0])
+    assert given.text(0) == "output" and given.table(3).byte(0) == 1
+    (labels,) = given.tables(6)
+    assert labels.byte(2) == 2
+    with zipfile.ZipFile(path) as archive:
+        (info,) = archive.infolist()
+        assert (info.filename, info.compress_type) == (labels.text(0), zipfile.ZIP_STORED)
+        assert archive.read(info).decode().splitlines() == list(LABELS)
+    floats = Reader(metadata_of(About("n", (AboutInput("x", 3, 0, (127.5,), (64.0,)),), (AboutOutput("y"),), {}, {})))
+    (unit,) = floats.tables(3)[0].tables(2)[0].tables(4)
+    assert unit.byte(0) == 1 and (unit.table(1).floats(0), unit.table(1).floats(1)) == ([127.5], [64.0])
+
+
+@pytest.mark.skipif(MEDIAPIPE.python is None, reason="pocketforge device setup mediapipe")
+def test_mediapipe_gives_the_files_own_scores_under_the_labels(build: Build) -> None:
+    lane = build.lane("tflite-static_int8")
+    model = files.read(build.made(lane.export), Exported).model_in(build.made(lane.export))
+    pixels = build.made(lane.data) / "eval_0.npy"
+    values = np.load(build.made(lane.verify) / "model" / "outputs_0.npy")
+    consumed = try_mediapipe(model, pixels, Answers("logits", values, LABELS))
+    assert consumed.state == "works" and len(consumed.checks) == 3, consumed
+    assert consumed.name == "MediaPipe ImageClassifier 1.2.3"
+    turned = try_mediapipe(model, pixels, Answers("logits", np.roll(values, 1, 1), (*LABELS[1:], LABELS[0])))
+    assert [check.passed for check in turned.checks] == [False, False, False]
+    plain = build.made(build.lane("onnx-fp32").export) / "model.onnx"
+    unread = try_mediapipe(plain, pixels, Answers("logits", values, LABELS))
+    assert unread.state.startswith("does not work: ") and not unread.checks[0].passed
