@@ -87,7 +87,7 @@ STAGES: dict[str, StageInfo] = {
         resumable=True,
         user_code=True,
     ),
-    "export": StageInfo("pocketforge.stages.export", 12, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 13, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 10, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
