@@ -1,8 +1,8 @@
-"""What a quantized graph computes in float before it quantizes stays float in TFLite.
+"""What a quantized graph computes in float, or in other levels, before it quantizes stays so in TFLite.
 
 litert's converter gives the levels of a quantize op to all before it that it takes to keep a scale: poolings, resizing,
-whatever moves values. An average's range is smaller than that of what it averages, which is then cut off (8 to 31 dB
-against the graph); and a value that others read too is cut off for them as well.
+choices between values, whatever moves them. An average's range is smaller than that of what it averages, which is then
+cut off (8 to 31 dB against the graph); and a value that others read too is cut off for them as well.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ AVERAGES = (
     *("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "mean"),
     *("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d"),
 )
+# What is written as a choice of two values, and made new ones of the others: `where(x > 0, x, exp(x) - 1)`.
+CHOICES = (
+    *("elu", "celu", "selu", "softplus", "threshold", "hardshrink", "softshrink", "nan_to_num"),
+    *("logaddexp", "logaddexp2", "heaviside", "xlogy", "special_xlogy", "sinc", "special_sinc"),
+)
 # What gives some of its values, in other places or cut off at a number: quantized before or after is the same.
 MOVES = (
     *("max_pool1d", "max_pool2d", "amax", "amin", "maximum", "minimum", "relu", "relu6", "clamp", "hardtanh"),
@@ -26,25 +31,41 @@ MOVES = (
     *("index_select", "index", "expand", "repeat", "cat", "stack", "flip", "roll", "pixel_shuffle", "pixel_unshuffle"),
     *("constant_pad_nd", "pad", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d"),
     *("upsample_nearest1d", "upsample_nearest2d", "dropout", "channel_shuffle", "detach", "tril", "triu"),
-    *("view_as", "reshape_as", "expand_as", "broadcast_to", "ravel", "tile", "repeat_interleave", "rot90", "diagonal"),
+    *(
+        "view_as",
+        "reshape_as",
+        "expand_as",
+        "broadcast_to",
+        "ravel",
+        "tile",
+        "repeat_interleave",
+        "rot90",
+        "fliplr",
+        "flipud",
+        "diagonal",
+    ),
     *("movedim", "moveaxis", "swapaxes", "swapdims", "mT", "mH", "adjoint", "numpy_T", "unbind", "tensor_split"),
     *("hsplit", "vsplit", "dsplit", "unsafe_split", "unsafe_chunk", "gather", "take_along_dim", "unfold", "im2col"),
     *("concat", "concatenate", "hstack", "vstack", "dstack", "column_stack", "row_stack", "block_diag"),
     *("masked_fill", "index_fill", "slice_scatter", "select_scatter", "diagonal_scatter", "max", "min"),
 )
+# Of these, what the converter computes in 8 bits with other levels than its input's, and without a change of levels.
+NO_SCALE = ("flip", "rot90", "fliplr", "flipud")
+# Of these, what gives a part alone: the converter changes the part's levels, not those of the whole.
+PARTS = ("slice", "narrow", "split", "split_with_sizes", "chunk", "tensor_split", "getitem")
 # Of these, what puts values of several tensors, or a number and a tensor's, into one.
 JOINS = (
     *("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "row_stack", "block_diag"),
     *("where", "masked_fill", "index_fill", "slice_scatter", "select_scatter", "diagonal_scatter", "copy_"),
     *("pad", "constant_pad_nd", "maximum", "minimum"),
 )
-SAME_SCALE = (*AVERAGES, *MOVES)
+SAME_SCALE = (*AVERAGES, *CHOICES, *MOVES)
 DEQUANTIZE = ("dequantize_per_tensor", "dequantize_per_channel")
 
 
 def keep_floats_float(editor: Editor) -> None:
-    """Each quantize op behind a float average, or behind a float that others read in another way, has a product before
-    it, which ends the converter's search for more.
+    """Each quantize op behind an average or a choice of floats or of other levels, or behind what others read in
+    another way, has a product before it, which ends the converter's search for more.
 
     Two products, by powers of two that make one: a product with one would be left out. What only moves values for one
     set of levels is left to the converter: quantized before it is the same, and computed in 8 bits.
@@ -52,9 +73,10 @@ def keep_floats_float(editor: Editor) -> None:
     for node in editor.nodes():
         source = node.args[0] if op_name(node) == "quantize_per_tensor" else None
         if isinstance(source, Node) and op_name(source) in SAME_SCALE and not isinstance(node.args[1], Node):
-            before = _same_scale(source)
-            if any(_is_float(each) for each in before) and not _is_moved_alone(before):
-                _keep_float(editor, source, node)
+            before, own = _same_scale(source), _quantized_levels(node)
+            if any(_is_float(each) or _levels_of(each) not in (own, None) for each in before):
+                if not _is_moved_alone(before) and not _has_a_kernel(source):
+                    _keep_float(editor, source, node)
 
 
 def keep_inputs_float(editor: Editor) -> None:
@@ -117,7 +139,19 @@ def _same_scale(value: Node) -> list[Node]:
 
 def _levels_behind(value: Node) -> set[tuple[object, ...] | None]:
     """Scale and zero point of all that a value is moved from or averaged of."""
-    return {tuple(each.args[1:3]) for each in _same_scale(value) if op_name(each) in DEQUANTIZE}
+    return {_levels_of(each) for each in _same_scale(value) if op_name(each) in DEQUANTIZE}
+
+
+def _levels_of(node: Node) -> tuple[object, ...] | None:
+    return tuple(node.args[1:3]) if op_name(node) in DEQUANTIZE else None
+
+
+def _has_a_kernel(node: Node) -> bool:
+    """Whether a value is averaged of levels by an op that the converter computes in these, and quantizes then."""
+    plain = op_name(node) in ("adaptive_avg_pool2d", "mean") or (
+        op_name(node) == "avg_pool2d" and not any(full_arguments(node)[3])
+    )
+    return plain and op_name(node.args[0]) in DEQUANTIZE and len(node.users) == 1
 
 
 def _pads_by_zero(node: Node) -> bool:
@@ -133,10 +167,16 @@ def _is_float(node: Node) -> bool:
 
 
 def _is_moved_alone(values: list[Node]) -> bool:
-    """Whether nothing is averaged, and all that reads one of the values quantizes it to the same levels."""
-    moved = all(op_name(each) not in AVERAGES for each in values)
-    read = [_levels(each) for each in values if op_name(each) not in DEQUANTIZE and not is_constant(each)]
-    return moved and len(set[object]().union(*read)) == 1
+    """Whether nothing is averaged or chosen, and all that reads one of the values quantizes it to the same levels."""
+    names = {op_name(each) for each in values if not is_constant(each)}
+    if names & {*AVERAGES, *CHOICES, *NO_SCALE}:
+        return False
+    if names <= {*PARTS, *DEQUANTIZE}:
+        return True
+    # Other readers of the same levels count: what the converter makes of them before both is made once.
+    made = [each.args[0] if op_name(each) in DEQUANTIZE else each for each in values if not is_constant(each)]
+    read = [_levels(each) for each in made if isinstance(each, Node)]
+    return len(set[object]().union(*read)) == 1
 
 
 def _levels(value: Node) -> set[tuple[object, ...] | None]:
@@ -147,7 +187,7 @@ def _levels(value: Node) -> set[tuple[object, ...] | None]:
         for user in waiting.pop().users:
             if is_guard(user):  # no reader in float: each file of float inputs would begin with two products
                 continue
-            if op_name(user) not in MOVES:
+            if op_name(user) not in (*MOVES, *DEQUANTIZE):
                 found.add(_quantized_levels(user))
             elif user not in seen:
                 seen.add(user)

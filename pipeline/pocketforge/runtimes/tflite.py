@@ -10,6 +10,7 @@ import torch
 from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
 from litert_torch.quantize.quant_config import QuantConfig
 
+import pocketforge.runtimes.tflite_layout  # noqa: F401  changes a pass
 from pocketforge.errors import StageFailed
 from pocketforge.quantization.encodings import Encoding, load_encodings
 from pocketforge.rewrites.passes import TFLITE, TFLITE_FLOAT_INPUTS, rewrite
