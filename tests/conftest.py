@@ -18,6 +18,7 @@ from phone_fixtures import adb_server, make_phone, make_shared_phone, phone, pho
 from release_build import Release, build_once, cold_cache
 from rewritten_asserts import rewrite_once
 from shared_store import DigitsParts
+from warm_server import share
 
 # Test machines are shared and slow at times: a slow example says nothing about the code.
 settings.register_profile("pocketforge", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -115,7 +116,6 @@ def keep_what_is_imported() -> None:
 def pytest_runtest_logfinish() -> None:
     """A test may import the toolchains into this process: a million objects that stay."""
     if len(sys.modules) > _modules_kept + 500:
-        gc.collect()
         keep_what_is_imported()
 
 
@@ -137,6 +137,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def locks_of_a_worker(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test's figures are looked at: the benchmarks of one worker's tests do not wait for those of another's."""
     os.environ["POCKETFORGE_LOCKS_DIR"] = str(tmp_path_factory.mktemp("locks"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server_of_all_workers(run_folder: Path) -> None:
+    share(run_folder)
 
 
 @pytest.fixture(autouse=True)

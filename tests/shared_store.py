@@ -104,7 +104,7 @@ class DigitsParts:
     def _folders(self, keys: set[str]) -> dict[str, Path]:
         for step in self._steps(keys):
             self._copy_if_made(step)
-        with warm_stages():  # a worker has one fork server, not one for these parts and one for its builds
+        with warm_stages():  # one fork server, not one for these parts and one for builds
             outcome = run_part(self.plan, keys, self.cache, "test", _changed_is_an_error)
         self._used |= keys
         return {key: outcome.entries[key].files for key in keys}

@@ -1,4 +1,4 @@
-"""The command line in this process, with one fork server for all stages of all tests of a worker.
+"""The command line in this process, with one fork server for all stages of all tests.
 
 A program's fork server imports the toolchains before its first stage: 3 s for tracing, 10 and more with three
 exporters, for each program that a test starts. What a build answers does not depend on it: stages have processes of
@@ -23,6 +23,7 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import IO, Any
 
+from common_server import CommonServer
 from release_build import ROOT, Done
 
 from pocketforge.errors import EXIT_INTERRUPTED
@@ -40,7 +41,12 @@ _start_server = worker.context
 _lock = threading.Lock()
 # Beside the one of this process, which tests of few stages start with what those need: to give one up for the other
 # would be to import everything again each time.
-_warm_server = forkserver.ForkServer()
+_warm_server = CommonServer()
+
+
+def share(folder: Path) -> None:
+    """The warm server is the one of all processes that name this folder."""
+    _warm_server.folder = folder
 
 
 def everything() -> list[str]:

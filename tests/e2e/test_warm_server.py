@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -136,3 +137,75 @@ sys.exit(f"imported: {heavy}" if heavy else done.code)
         cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Answers each line of stdin with the id of the server that a process of this process's came from.
+ASKED = """
+import sys, time
+from pathlib import Path
+import warm_server
+warm_server.everything = lambda: []
+warm_server.share(Path(sys.argv[1]))
+for _ in sys.stdin:
+    with warm_server.warm_stages():
+        started = warm_server.worker.context([]).Process(target=time.sleep, args=(60,), name="asked")
+        warm_server.worker.start(started)
+    print(Path(f"/proc/{started.pid}/stat").read_text().rpartition(")")[2].split()[1], flush=True)
+    started.kill()
+    started.join()
+"""
+
+
+class Worker:
+    """A process of its own that takes the server of a folder, as pytest-xdist's workers do."""
+
+    def __init__(self, folder: Path) -> None:
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", ASKED, folder], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def server(self) -> int:
+        asking, telling = self._process.stdin, self._process.stdout
+        assert asking is not None and telling is not None
+        print(file=asking, flush=True)
+        return int(telling.readline())
+
+    def end(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        assert self._process.wait(60) == 0
+        self._process.stdout.close()
+
+
+def ended(process: int) -> bool:
+    return bool(select.select([process], [], [], 20)[0])
+
+
+def test_workers_share_one_server_which_lives_as_long_as_one_of_them(tmp_path: Path) -> None:
+    first, second = Worker(tmp_path), Worker(tmp_path)
+    shared = first.server()
+    server = os.pidfd_open(shared)
+    assert second.server() == shared
+    first.end()  # which had started it
+    assert second.server() == shared
+    third = Worker(tmp_path)
+    assert third.server() == shared
+    second.end()
+    assert third.server() == shared and not select.select([server], [], [], 0)[0]
+    third.end()
+    assert ended(server)
+    os.close(server)
+
+
+def test_a_server_that_was_killed_is_another_for_all(tmp_path: Path) -> None:
+    workers = [Worker(tmp_path), Worker(tmp_path)]
+    killed = {worker.server() for worker in workers}
+    (server,) = map(os.pidfd_open, killed)
+    signal.pidfd_send_signal(server, signal.SIGKILL)
+    assert ended(server)
+    os.close(server)
+    found = {worker.server() for worker in workers}
+    assert len(found) == 1 and not found & killed
+    for worker in workers:
+        worker.end()

@@ -21,6 +21,8 @@ from told_spec import ToldSpec
 from pocketforge import errors, events
 from pocketforge.plan.steps import Step
 from pocketforge.registries import STAGES, StageInfo
+from pocketforge.run import worker
+from pocketforge.run.build_inputs import BuildInputs
 from pocketforge.run.store import Store
 from pocketforge.run.walk import Outcome, run_plan
 
@@ -218,6 +220,27 @@ def test_clearing_under_a_build_leaves_what_it_reads_and_what_it_made(forge: For
     assert [forge.status(outcome, name) for name in ("stored", "made", "reader")] == ["reused", "run", "run"]
     names = ("stored", "made", "cleaner", "reader")
     assert forge.published() == {forge.fake.key_of(name) for name in names}
+
+
+def test_what_is_stored_is_imported_for_by_nobody(forge, monkeypatch):
+    """Also where a step before it is made again: what is stored fits that, and no stage of it will run."""
+    steps = [
+        dataclasses.replace(forge.step(name, needs=needs), preload=(f"for_{name}",))
+        for name, needs in (("a", ()), ("b", "a"), ("c", "b"), ("d", "c"))
+    ]
+    asked: list[Sequence[str]] = []
+    start_server = worker.context
+    monkeypatch.setattr(worker, "context", lambda preload: asked.append(preload) or start_server(()))
+    forge.run(*steps)
+    for name in "ad":
+        Store(forge.cache).discard(forge.fake.key_of(name))
+    outcome = forge.run(*steps)
+    assert [record.status for record in outcome.records.values()] == ["run", "reused", "reused", "run"]
+    forge.run(*steps, refresh=True)
+    monkeypatch.setattr(BuildInputs, "difference", lambda _, step, entry: "a file" if step is steps[1] else None)
+    forge.run(*steps)
+    everything = ["for_a", "for_b", "for_c", "for_d"]
+    assert asked == [everything, ["for_a", "for_d"], everything, ["for_b"]]
 
 
 def test_what_vanishes_under_a_build_is_made_again(forge: Forge) -> None:

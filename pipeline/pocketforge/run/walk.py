@@ -10,7 +10,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,8 +94,9 @@ class _Run:
         self._refresh = {s.key for s in plan.steps} if refresh else set()
         # Neither of these knows this object: it goes with its last reference, and with it the store's hold on entries.
         self.emit = _one_at_a_time(emit)
-        self._processes = Processes(functools.partial(_preload, plan, self.outcome.entries))
         self._told: set[str] = set()  # steps whose stored results are of other files
+        again = (self._refresh, self._told)
+        self._processes = Processes(functools.partial(_preload, plan, self.outcome.entries, store, again))
 
     def run(self) -> Outcome:
         entries = self.outcome.entries
@@ -270,9 +271,15 @@ def _one_at_a_time(emit: events.Emit) -> events.Emit:
     return emit_alone
 
 
-def _preload(plan: Plan, entries: Mapping[str, Entry]) -> Sequence[str]:
-    """What the steps still to run import, each module once, in the steps' order."""
-    pending = [step for step in plan.steps if step.key not in entries]
+def _preload(plan: Plan, entries: Mapping[str, Entry], store: Store, again: Iterable[Collection[str]]) -> Sequence[str]:
+    """What the steps still to run import, each module once, in the steps' order.
+
+    Not what those import whose results lie in the store and wait only for one before them that is made again. Should
+    such a result turn out to be damaged, its stage imports what it needs for itself. again: steps that run although
+    they are stored.
+    """
+    rerun = {key for keys in again for key in keys}
+    pending = [s for s in plan.steps if s.key not in entries and (s.key in rerun or not store.has(s.key))]
     return list(dict.fromkeys(name for step in pending for name in step.preload))
 
 
