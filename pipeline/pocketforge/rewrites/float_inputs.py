@@ -74,9 +74,9 @@ def keep_floats_float(editor: Editor) -> None:
         source = node.args[0] if op_name(node) == "quantize_per_tensor" else None
         if isinstance(source, Node) and op_name(source) in SAME_SCALE and not isinstance(node.args[1], Node):
             before, own = _same_scale(source), _quantized_levels(node)
-            if any(_is_float(each) or _levels_of(each) not in (own, None) for each in before):
-                if not _is_moved_alone(before) and not _has_a_kernel(source):
-                    _keep_float(editor, source, node)
+            is_unlike = any(_is_float(each) or _levels_of(each) not in (own, None) for each in before)
+            if is_unlike and not _is_moved_alone(before) and not _has_a_kernel(source):
+                _keep_float(editor, source, node)
 
 
 def keep_inputs_float(editor: Editor) -> None:
