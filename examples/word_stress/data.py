@@ -14,7 +14,7 @@ import numpy as np
 # 0 is none, 1 the word's main one, 2 a lesser one, as the dictionary writes them: "HH AH0 L OW1".
 STRESSES, NO_VOWEL = "012", -100
 MOST_PHONEMES = 16
-TRAINED, JUDGED = 24_000, 1_000
+TRAINED, JUDGED = 8_000, 1_000
 
 
 def words() -> dict[str, list[tuple[np.ndarray, dict[str, np.ndarray]]]]:

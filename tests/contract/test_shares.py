@@ -62,6 +62,12 @@ def test_the_last_layer_is_named(end: str, kind: str, training: bool) -> None:
     assert not model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_a_layer_that_no_line_of_the_user_calls_has_none_of_ours() -> None:
+    net = nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)).eval()
+    (found,) = outputs_of_shares(load.trace(net, (torch.randn(1, 4),))).values()
+    assert found.layer == "softmax of '1'"
+
+
 def test_log_softmax_costs_what_scores_do() -> None:
     """Why it is no fault: shares of its values are those of the scores."""
     torch.manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from pocketforge.data.annotated.coco_entries import CocoFile
 from pocketforge.data.annotated.coco_outlines import Outlines
 from pocketforge.errors import ModelError
 
-ANNOTATIONS = [{"id": n, "image_id": n % 3, "bbox": [0.5, 1, 2, 3.25], "segmentation": [[n, 0.5]]} for n in range(7)]
+ANNOTATIONS: list[dict[str, Any]] = [
+    {"id": n, "image_id": n % 3, "bbox": [0.5, 1, 2, 3.25], "segmentation": [[n, 0.5]]} for n in range(7)
+]
 CONTENT: dict[str, Any] = {
     "info": {"images": [1]},
     "annotations": ANNOTATIONS,
@@ -82,7 +85,7 @@ def test_what_is_wrong_is_said_as_python_says_it(tmp_path: Path, content: Any, s
 
 
 def test_without_ijson_files_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco_entries.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert read(written(tmp_path, CONTENT)) == {key: CONTENT[key] for key in coco_entries.LISTS}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pocketforge.outcomes.reference import ModelTensor, Reference, SharesOf
@@ -33,7 +31,7 @@ BINARY = '[[output]]\nrole = "binary"\npost = "sigmoid"\n'
 def said(more: str, kind: str = "softmax") -> list[str]:
     y = ModelTensor("scores", (1, 10), "float32")
     shares = SharesOf(kind, f"{kind} of 'head' (at m.py:9)", 10 if kind == "softmax" else 0, "scores")
-    recipe = parse_recipe(RECIPE + more, Path("r.toml"))
+    recipe = parse_recipe(RECIPE + more, "r.toml")
     return list(shares_warnings(recipe, Reference(1, 1, {}, 4, (y,), (y,), shares=(shares,))))
 
 

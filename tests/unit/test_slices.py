@@ -68,7 +68,7 @@ def measured(scored: OutputScore) -> Measured:
 
 
 def recipe(budget: str) -> Recipe:
-    return parse_recipe(RECIPE.format(budget=budget), Path("r.toml"))
+    return parse_recipe(RECIPE.format(budget=budget), "r.toml")
 
 
 def verdict(budget: str, values: list[OutputValue]) -> GateResult:
@@ -203,7 +203,7 @@ def test_samples_without_columns_have_no_slices() -> None:
     text = RECIPE.format(budget='metric = "accuracy_top1"\nlimit = 0.5\nslice = "device"')
     lines = [line for line in text.replace("csv:t.csv", "digits").splitlines() if not line.startswith("columns")]
     with pytest.raises(RecipeError, match="samples of 'digits' have no slices: columns of csv:PATH"):
-        parse_recipe("\n".join(lines), Path("r.toml"))
+        parse_recipe("\n".join(lines), "r.toml")
 
 
 def table(folder: Path, values: int) -> Recipe:

@@ -7,6 +7,7 @@ import operator
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 # A copy of a parameter for its second, third … reader lies below the module that it is of.
 USE = "use_"
+_OURS = str(Path(__file__).resolve().parents[1])
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -102,8 +104,8 @@ def where(node: Node) -> str:
     """The layer that a node is of, by its module's name and the line of the user's code; the op's name at least."""
     modules = [name for name, _ in (node.meta.get("nn_module_stack") or {}).values() if name]
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    library = str(torch.__path__[0])
-    lines = [f"{file}:{line}" for file, line in frames if not file.startswith((library, "<"))]
+    libraries = (str(torch.__path__[0]), _OURS)  # ours call the user's forward()
+    lines = [f"{file}:{line}" for file, line in frames if not file.startswith((*libraries, "<"))]
     layer = f"{op_name(node)} of {modules[-1]!r}" if modules else f"{op_name(node)} ({node.name})"
     return f"{layer} (at {lines[-1]})" if lines else layer
 
