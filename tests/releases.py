@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
+from pocketforge.outcomes.package import Packed
 from pocketforge.outcomes.verify import FileCheck, Measured, OutputFigures
 from pocketforge.plan.steps import Lane, Plan
 from pocketforge.recipe import Budget, Data, Model, Recipe, Release, Target
@@ -66,6 +67,7 @@ class Net:
     source: str = "digits"
     notes: tuple[str, ...] = ()
     tokenizer: bytes = b""
+    package: Packed | None = None
 
 
 def write(out: Path, net: Net | None = None, *, passed: bool = True) -> Path:
@@ -119,7 +121,7 @@ def _report(net: Net, recipe: Recipe, artifacts: tuple[Artifact, ...], *, passed
     measured = Measured((figures,), 10, {"accuracy_top1": net.accuracy}, sqnr_db=40.0)
     record = TargetRecord(
         net.name, net.runtime, "fp32", "built", artifacts, (FileCheck("SQNR", "20 dB", "40 dB", True),), net.warnings,
-        TargetFacts(runtimes=net.runtimes, files={"model": measured}),
+        TargetFacts(runtimes=net.runtimes, files={"model": measured}, package=net.package),
     )  # fmt: skip
     timed = Measurement(
         "latency_ms", net.latency_ms, "ms", net.name, artifacts[0].sha256, "host", "host", (net.latency_ms,)

@@ -241,7 +241,8 @@ UNKNOWN = [
     (
         "target[0].zzz",
         1,
-        "target[0].zzz: unknown key; known: consumers, io, layout, name, opset, package, quantize, runtime, sizes, verify",
+        "target[0].zzz: unknown key; known: consumers, io, layout, name, opset, package, quantize, runtime, sizes, "
+        "verify",
     ),
     ("device[0].thread", 1, "device[0].thread: unknown key; did you mean 'threads'?"),
     ("budget[1].limits", 1, "budget[1].limits: unknown key; did you mean 'limit'?"),

@@ -11,6 +11,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
 import releases
 from cyclonedx.schema import SchemaVersion
@@ -24,10 +25,12 @@ from releases import MADE_OF, Net
 from pocketforge.errors import RecipeError, StoreError
 from pocketforge.facts.gather import gather
 from pocketforge.facts.sources import inputs_of
+from pocketforge.outcomes.package import Packed, PackedInput
 from pocketforge.recipe import Release
 from pocketforge.recipe.release import version_order
 from pocketforge.recipe.shipped_names import DOCUMENTS, SUMS
 from pocketforge.recipe.toml import parse_recipe
+from pocketforge.release import sidecars
 from pocketforge.release.manifest import goes_back
 from pocketforge.release.markdown import page, plain
 from pocketforge.release.verify import verify_release
@@ -221,6 +224,29 @@ def test_a_card_says_what_is_known(tmp_path):
         r"| PASS | net | latency\_ms | host | 50 |", "1 of 1 checks of outputs passed",
     ):  # fmt: skip
         assert words in card, words
+
+
+def test_a_card_says_what_a_file_does_itself(tmp_path):
+    packed = Packed(
+        (PackedInput("x", "uint8", (1, 8, 8, 3), "NHWC", ({"step": "divide", "by": 255.0},)),), "softmax", "y"
+    )
+    card = (releases.write(tmp_path, Net(FULL, package=packed)) / "model-card.md").read_text(encoding="utf-8")
+    said = "net takes x uint8 [1, 8, 8, 3] NHWC and does divide; gives y after softmax."
+    assert f"1. divide (by 255.0)\n\n{said}" in card
+
+
+@pytest.mark.parametrize("package", [None, Packed((), "softmax", "y")])
+def test_every_sidecar_is_valid_by_its_schema(tmp_path, package):
+    schema = load(Path(sidecars.__file__).with_name("sidecar.schema.json"))
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    folder = releases.write(tmp_path, Net(FULL, package=package))
+    for name in ("net.json", "net.ort.json"):
+        said = load(folder / name)
+        assert not list(validator.iter_errors(said)), name
+        assert ("package" in said) is (package is not None)
+        assert list(validator.iter_errors({**said, "inputs": [{"name": "x"}]})), "one that is none is told"
+        assert list(validator.iter_errors({**said, "unknown": 1}))
 
 
 def test_the_time_is_that_of_source_date_epoch(tmp_path):

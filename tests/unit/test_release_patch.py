@@ -17,6 +17,7 @@ import zstandard
 from releases import INPUT, OUTPUT, Net, make_keys
 
 from pocketforge.errors import ReleaseError, StoreError, ToolMissing
+from pocketforge.outcomes.package import Packed, PackedInput
 from pocketforge.recipe import Release
 from pocketforge.recipe.shipped_names import SIGNATURE
 from pocketforge.release import apply as applying
@@ -350,6 +351,7 @@ def changes(tmp_path: Path, **other: Any) -> list[Change]:
         ({"labels": ("cat", "dog", "owl")}, "labels", "2 became 3; new: owl"),
         ({"labels": ()}, "labels", "2 became 0; gone: cat, dog"),
         ({"steps": ({"step": "divide", "by": 127.5},)}, "preprocessing", '"by": 127.5'),
+        ({"package": Packed((), "softmax", "y")}, "postprocess", "none became softmax"),
         ({"task": "regression"}, "task", "classification became regression"),
         ({"facts": {"opset": 19}}, "runtime", "operator set 18 became 19: an older runtime may not load it"),
         ({"runtimes": {"onnxruntime 1.32.0": "wrong: NaN"}}, "runtime", "it worked in onnxruntime 1.32.0, and"),
@@ -372,6 +374,8 @@ def test_what_breaks_an_app_is_said_as_such(tmp_path, other, what, words):
         ({"facts": {"opset": 17}}, [("net", "runtime", "operator set 18 became 17"), ("net ort", "runtime", "")]),
         ({"versions": {"onnxruntime": "1.33.0"}}, [("net", "runtime", "onnxruntime 1.33.0, and before in 1.32.0")]),
         ({"latency_ms": 9.0}, []),
+        ({"package": Packed((PackedInput("x", "float32", (1, 3, 8, 8), "NCHW", ({"step": "divide"},)),), "none", "")},
+         [("net", "inside", '[] became [[{"step": "divide"}]]')]),
     ],
 )  # fmt: skip
 def test_what_an_app_only_has_to_know_breaks_nothing(tmp_path, other, wanted):

@@ -41,3 +41,14 @@ class Packed:
     inputs: tuple[PackedInput, ...]
     postprocess: str
     output: str
+
+
+def in_words(package: Packed) -> str:
+    """What a file takes and gives where it does something of the app's side."""
+    taken = [
+        " ".join(filter(None, (each.name, each.dtype, str(list(each.shape)), each.layout)))
+        + f" and does {', '.join(str(step['step']) for step in each.steps) or 'nothing'}"
+        for each in package.inputs
+    ]
+    given = [f"gives {package.output} after {package.postprocess}"] if package.output else []
+    return "; ".join([*(f"takes {words}" for words in taken), *given])

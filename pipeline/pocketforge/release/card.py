@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from pocketforge.outcomes import files
+from pocketforge.outcomes.package import in_words
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.recipe.shipped_names import BOM, PROVENANCE, SUMS
 from pocketforge.release.bom import settings_of, settings_of_all
@@ -106,6 +107,9 @@ def _preprocessing(contents: Contents) -> Iterator[str]:
             words = ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items())
             yield f"{number}. {plain(str(step['step']))}{f' ({plain(contents.told(words))})' if words else ''}"
         yield ""
+    for each in contents.targets:
+        if each.record.facts.package:
+            yield from (f"{plain(each.record.name)} {in_words(each.record.facts.package)}.", "")
 
 
 def _data(contents: Contents) -> Iterator[str]:

@@ -22,7 +22,7 @@ class ShippedTarget:
 
     Attributes:
         record: What the report says of it.
-        sampled: Its data.
+        sampled: Its data, as the model itself takes them.
         exported: What its files take and give.
     """
 

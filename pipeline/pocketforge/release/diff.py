@@ -23,7 +23,8 @@ class Change:
 
     Attributes:
         of: The target's file that it is of (`net`, or `net ort` of a file beside the model); empty of the release.
-        what: release, file, task, inputs, outputs, roles, labels, preprocessing, sizes, bytes, accuracy or runtime.
+        what: release, file, task, inputs, outputs, roles, labels, preprocessing, postprocess, inside, sizes, bytes,
+            accuracy or runtime.
         breaking: Whether an app that works with the first release may fail, or be wrong, with the second.
         words: Both sides, in words.
     """
@@ -100,10 +101,19 @@ def _of_file(name: str, old: Sidecar, new: Sidecar) -> Iterator[Change]:
     yield from broken("roles", _compact(old.output_roles), _compact(new.output_roles))
     yield from _labels(name, old.labels, new.labels)
     yield from broken("preprocessing", _compact(old.preprocessing), _compact(new.preprocessing))
+    yield from broken("postprocess", *(each.package.postprocess if each.package else "none" for each in (old, new)))
+    yield from _inside(name, old, new)
     yield from broken("sizes", _compact([old.sizes, old.size_axes]), _compact([new.sizes, new.size_axes]))
     yield from _bytes(name, old, new)
     yield from _accuracy(name, old.accuracy, new.accuracy)
     yield from _runtime(name, old, new)
+
+
+def _inside(name: str, old: Sidecar, new: Sidecar) -> Iterator[Change]:
+    """What a file does to its inputs is no app's business, where it takes the same."""
+    before, after = ([each.steps for each in side.package.inputs] if side.package else [] for side in (old, new))
+    if before != after:
+        yield Change(name, "inside", False, f"{_compact(before)} became {_compact(after)}")
 
 
 def _compact(value: object) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pocketforge.errors import ReleaseError
 from pocketforge.outcomes import files
+from pocketforge.outcomes.package import Packed
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.release.manifest import Manifest, ShippedFile
 from pocketforge.release.reading import UnfitFile, read_regular
@@ -30,6 +31,7 @@ class Sidecar:
         output_roles: What each output is, and what was done to it before it was judged.
         labels: Of its classes.
         preprocessing: From a raw sample to its inputs.
+        package: What the file does of the app's side; None for nothing.
         sizes: The range of each size of its inputs that varies.
         size_axes: Of each input: size → its axis.
         accuracy: Metric → value, on the eval samples.
@@ -45,6 +47,7 @@ class Sidecar:
     outputs: tuple[TensorSpec, ...]
     labels: tuple[str, ...]
     preprocessing: Mapping[str, object]
+    package: Packed | None = None
     accuracy: Mapping[str, float] = field(default_factory=dict)
     output_roles: tuple[Mapping[str, object], ...] = ()
     sizes: Mapping[str, object] = field(default_factory=dict)
@@ -78,7 +81,7 @@ def read_sidecars(folder: Path, manifest: Manifest) -> dict[str, Sidecar]:
 
 
 _TAKEN = (
-    "gzip_bytes", "task", "inputs", "outputs", "labels", "preprocessing", "output_roles", "sizes",
+    "gzip_bytes", "task", "inputs", "outputs", "labels", "preprocessing", "package", "output_roles", "sizes",
     "size_axes", "runtimes", "versions", "export",
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from pocketforge.outcomes.package import Packed
+from pocketforge.outcomes.package import in_words as in_words_packed
 from pocketforge.outcomes.verify import OutputFigures
 from pocketforge.recipe import METRICS
 from pocketforge.recipe.budget import output_and_name
@@ -121,7 +121,7 @@ def _evidence(target: TargetRecord) -> list[str]:
     facts = target.facts
     lines = [facts.numerics] if facts.numerics else []
     if facts.package:
-        lines.append(_packed(facts.package))
+        lines.append(in_words_packed(facts.package))
     if facts.runtimes:
         lines.append(", ".join(f"{name} {state.partition(':')[0]}" for name, state in facts.runtimes.items()))
     if facts.delegation and lines:
@@ -139,17 +139,6 @@ def _evidence(target: TargetRecord) -> list[str]:
         ]
         lines.append(f"{'' if role == 'model' else f'{role} '}at other sizes: {'; '.join(found)}")
     return [f"{target.name}: {line}" for line in lines]
-
-
-def _packed(package: Packed) -> str:
-    """What a file takes and gives where it does something of the app's side."""
-    taken = [
-        " ".join(filter(None, (each.name, each.dtype, str(list(each.shape)), each.layout)))
-        + f" and does {', '.join(str(step['step']) for step in each.steps) or 'nothing'}"
-        for each in package.inputs
-    ]
-    given = [f"gives {package.output} after {package.postprocess}"] if package.output else []
-    return "; ".join([*(f"takes {words}" for words in taken), *given])
 
 
 def _judged_on(targets: Sequence[TargetRecord]) -> list[str]:

@@ -65,7 +65,9 @@ def write_release(
         if target.artifacts:
             sampled = files.read(outcome.entries[lane.data].files, Sampled)
             source = outcome.entries[lane.export].files
-            shipped.append(ShippedTarget(target, sampled, files.read(source, Exported)))
+            # Documents are of the model, whatever a file does of the app's side.
+            of_model = files.read(outcome.entries[lane.prepared or lane.data].files, Sampled)
+            shipped.append(ShippedTarget(target, of_model, files.read(source, Exported)))
             hashes |= _write_target(Shipped(recipe, report, target, sampled), source, folder)
     shared = tuple(_write_shared(recipe, [each.sampled for each in shipped], folder))
     hashes |= {file.path: file.sha256 for file in shared}
