@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch._export import utils  # noqa: E402, PLC2701 - no public name
 from torch._export.serde import schema, serialize  # noqa: E402, PLC2701 - no public name
+from torch.export import decomp_utils, exported_program  # noqa: E402
 from torch.fx.traceback import NodeSource  # noqa: E402
 
 from pocketforge.rewrites import graph_files, torch_lookups  # noqa: E402
@@ -82,6 +83,26 @@ def test_operators_made_of_others_are_torchs_own(monkeypatch):
         library.impl("made_of_others", lambda x: x + 1, torch_lookups.MADE_OF_OTHERS)
         found = utils._collect_all_valid_cia_ops() - ours
         assert {str(op) for op in found} == {"pocketforge_test.made_of_others.default"}
+
+
+def test_all_that_decompose_ask_once_for_all_namespaces(monkeypatch):
+    asked: list[int] = []
+    ours = utils._materialize_cpp_cia_ops
+    monkeypatch.setattr(utils, "_materialize_cpp_cia_ops", lambda: (asked.append(1), ours()))
+    for module in (decomp_utils, exported_program, utils):
+        asked.clear()
+        found = module._collect_all_valid_cia_ops()
+        assert len(asked) == 1 and found == utils._collect_all_valid_cia_ops.__wrapped__()
+        assert len(asked) > 20  # torch's own, for each
+    program = torch.export.export(Net().eval(), (torch.zeros(1, 1, 8, 8),))
+    asked.clear()
+    program.run_decompositions()
+    assert 0 < len(asked) < 5
+    with pytest.raises(ZeroDivisionError):
+        torch_lookups.materialized_once(lambda: {1 / 0})()  # type: ignore[arg-type]
+    asked.clear()
+    utils._materialize_cpp_cia_ops()
+    assert asked == [1]
 
 
 def test_what_is_registered_is_materialized_once():

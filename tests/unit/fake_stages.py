@@ -49,6 +49,7 @@ def make_step(
         key_of(name),
         after=tuple(key_of(n) for n in after),
         exclusive=exclusive,
+        preload=("fake_stages",),  # else each stage's process would import what all of them run
     )
 
 

@@ -4,7 +4,7 @@
   graph of twenty layers. The annotations of a class stay as they are.
 - Each decomposition, of which an export makes up to five, asks its dispatcher for all operators that are made of
   others, and gets every one of them as a Python object, once for each of forty namespaces. They are there from the
-  first time on, unless another was registered since: that is still looked at.
+  first time on, unless another was registered since: that is still looked at, once for all namespaces.
 - Each pass over a graph notes for each node of which it was made, with a copy of all that was noted before: the more
   passes, the longer. A note is not changed by anybody once it is written: the list is copied, its notes are not.
 - Each decomposition gives some 300 operators a function for 20 keys each, and back; for each of these the annotations
@@ -23,6 +23,7 @@ from types import FunctionType, SimpleNamespace
 import torch
 from torch._export import utils  # noqa: PLC2701 - no public name
 from torch._export.serde import schema, serialize  # noqa: PLC2701 - no public name
+from torch.export import decomp_utils, exported_program
 from torch.fx.traceback import NodeSource
 
 MADE_OF_OTHERS = "CompositeImplicitAutograd"
@@ -58,6 +59,24 @@ def once_for_all_registered(
     return once
 
 
+def materialized_once(
+    collect: Callable[[], set[torch._ops.OperatorBase]],
+) -> Callable[[], set[torch._ops.OperatorBase]]:
+    """`collect`, which has operators materialized before it looks into the first namespace, and not before each."""
+
+    @functools.wraps(collect)
+    def collected() -> set[torch._ops.OperatorBase]:
+        materialize = utils._materialize_cpp_cia_ops
+        materialize()
+        utils._materialize_cpp_cia_ops = lambda: None
+        try:
+            return collect()
+        finally:
+            utils._materialize_cpp_cia_ops = materialize
+
+    return collected
+
+
 if serialize.typing is not typing:
     raise ImportError("torch._export.serde.serialize has no typing of its own: see rewrites/torch_lookups.py")
 serialize.typing = SimpleNamespace(**{**vars(typing), "get_type_hints": _get_type_hints})
@@ -65,6 +84,11 @@ utils._materialize_cpp_cia_ops = once_for_all_registered(
     utils._materialize_cpp_cia_ops,
     functools.partial(torch._C._dispatch_get_registrations_for_dispatch_key, MADE_OF_OTHERS),
 )
+_collect = materialized_once(utils._collect_all_valid_cia_ops)
+for _module in (decomp_utils, exported_program, utils):
+    if _module._collect_all_valid_cia_ops is not _collect.__wrapped__:  # type: ignore[attr-defined]
+        raise ImportError(f"{_module.__name__} collects operators otherwise: see rewrites/torch_lookups.py")
+    _module._collect_all_valid_cia_ops = _collect
 
 
 def _itself(note: NodeSource, _memo: dict[int, object]) -> NodeSource:
