@@ -13,7 +13,7 @@ import numpy as np
 from pocketforge.accuracy.base import Array, Figures, Unfit
 from pocketforge.accuracy.boxes import as_boxes, detected
 from pocketforge.accuracy.exact import as_float, loss
-from pocketforge.accuracy.parts import PartFigures, Parts
+from pocketforge.accuracy.parts import PartFigures, Parts, Tallies
 from pocketforge.accuracy.post import About, probabilities_fault, processed
 from pocketforge.accuracy.tallies import tally_of
 from pocketforge.accuracy.user import UserTally, call_post, user_object
@@ -130,12 +130,13 @@ def _scored(judge: Judge, output: Output, answers: Mapping[str, Array], whose: s
         absent = [each.name for each in judge.outputs if each.name not in answers] if post else []
         if absent:
             raise Unfit(f"its post-processing is told all outputs, and {', '.join(absent)} cannot be judged")
-        # After the user's code: it may want more of torchmetrics than we import (library.py).
-        parts = Parts(
-            lambda: (tally_of(output) if ours else None, [UserTally(*each, whose) for each in own]),
-            judge.slices,
-            judge.targets.count,
-        )
+
+        def tallies() -> Tallies:
+            users = [UserTally(*each, whose) for each in own]
+            # After the user's code: it may want more of torchmetrics than we import (library.py).
+            return tally_of(output) if ours else None, users
+
+        parts = Parts(tallies, judge.slices, judge.targets.count)
         for start in range(0, judge.targets.count, BATCH):
             stop = min(start + BATCH, judge.targets.count)
             values = {name: np.asarray(answers[name][start:stop]) for name in names}
