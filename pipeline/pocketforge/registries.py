@@ -66,7 +66,7 @@ STAGES: dict[str, StageInfo] = {
     "gains": StageInfo("pocketforge.stages.gains", 5, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 8, ("torch", "numpy"), _TRACE, user_code=True),
     "annotate": StageInfo(
-        "pocketforge.stages.annotate", 3, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
+        "pocketforge.stages.annotate", 5, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
     "layers": StageInfo(
         "pocketforge.stages.layers", 6, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
@@ -87,7 +87,7 @@ STAGES: dict[str, StageInfo] = {
         resumable=True,
         user_code=True,
     ),
-    "export": StageInfo("pocketforge.stages.export", 13, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 14, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 10, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 5, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
