@@ -66,7 +66,7 @@ STAGES: dict[str, StageInfo] = {
     "gains": StageInfo("pocketforge.stages.gains", 5, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 9, ("torch", "numpy"), _TRACE, user_code=True),
     "annotate": StageInfo(
-        "pocketforge.stages.annotate", 4, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
+        "pocketforge.stages.annotate", 5, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
     "layers": StageInfo(
         "pocketforge.stages.layers", 7, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
@@ -88,7 +88,7 @@ STAGES: dict[str, StageInfo] = {
         user_code=True,
     ),
     "package": StageInfo("pocketforge.stages.package", 1, ("torch", "numpy"), _TRACE),
-    "export": StageInfo("pocketforge.stages.export", 13, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 14, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 11, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 6, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),

@@ -667,6 +667,7 @@ def levels_before_levels(m, x):
         m.b(F.max_pool2d(F.celu(-x, 0.5), 2)),
         m.b(spread) + spread,
         torch.lerp(y, torch.relu(m.square(y)), 0.3),
+        F.layer_norm(F.avg_pool2d(y, 3, 2, 1), (4,)),
     )
 
 

@@ -12,6 +12,7 @@ from pocketforge.outcomes.annotate import AnnotatedPart, Numbers
 from pocketforge.quantization.operations import MOVING, is_layer, operations_of
 from pocketforge.quantization.recurrent import RECURRENT, name_of, weights_of
 from pocketforge.quantization.weighted import LOOKED_UP, count_weights, name_of_table, op_name, owner, table_of
+from pocketforge.rewrites.float_inputs import is_normalized
 
 ADAPTIVE = "adaptive_avg_pool2d"
 # What gives some of its values: levels asked for behind it can be asked for before it.
@@ -72,7 +73,8 @@ def _of_operation(node: Node, *, made: bool) -> Numbers:
         return "between"
     if (reads_levels or made) and _readers_have_levels(node, MOVING | PASSING):
         return "through"
-    return "behind" if reads_levels else "float"
+    # An average that a norm reads is rounded to no levels before it.
+    return "behind" if reads_levels and not is_normalized(node) else "float"
 
 
 def _maker(node: Node) -> Node:

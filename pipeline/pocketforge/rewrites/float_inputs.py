@@ -60,6 +60,7 @@ JOINS = (
     *("pad", "constant_pad_nd", "maximum", "minimum"),
 )
 SAME_SCALE = (*AVERAGES, *CHOICES, *MOVES)
+NORMS = ("layer_norm", "group_norm", "instance_norm", "rms_norm")
 DEQUANTIZE = ("dequantize_per_tensor", "dequantize_per_channel")
 
 
@@ -77,6 +78,24 @@ def keep_floats_float(editor: Editor) -> None:
             is_unlike = any(_is_float(each) or _levels_of(each) not in (own, None) for each in before)
             if is_unlike and not _is_moved_alone(before) and not _has_a_kernel(source):
                 _keep_float(editor, source, node)
+
+
+def keep_averages_for_norms_float(editor: Editor) -> None:
+    """Two products before an average of levels that a norm reads, so that it is made of floats.
+
+    The converter rounds it to the levels of what is averaged, whose steps are large beside an average's range; a norm
+    makes them larger still (9 dB further from the model).
+    """
+    for node in editor.nodes():
+        if op_name(node) in AVERAGES and is_normalized(node):
+            for source in dict.fromkeys(node.all_input_nodes):
+                if _levels_behind(source):
+                    _keep_float(editor, source, node)
+
+
+def is_normalized(value: Node) -> bool:
+    """Whether a norm reads a value, moved or not."""
+    return any(op_name(user) in NORMS or (op_name(user) in MOVES and is_normalized(user)) for user in value.users)
 
 
 def keep_inputs_float(editor: Editor) -> None:

@@ -101,6 +101,7 @@ REWRITES = (
     Rewrite(quantized.keep_fixed_scales, (TFLITE,)),
     Rewrite(float_inputs.keep_joins_float, (TFLITE,)),
     Rewrite(float_inputs.keep_floats_float, (TFLITE,)),
+    Rewrite(float_inputs.keep_averages_for_norms_float, (TFLITE,)),
     Rewrite(float_inputs.keep_inputs_float, (TFLITE_FLOAT_INPUTS,)),
     Rewrite(centred.centre_large_means, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(quantized.linear_layers_of_rows, (EXECUTORCH_INT8,)),
