@@ -93,7 +93,8 @@ def _share_with_pads(model: torch.fx.GraphModule) -> None:
 def _pads_zeros(node: torch.fx.Node) -> bool:
     given = full_arguments(node)
     mode, value = given[2:4] if op_name(node) == "pad" else ("constant", given[2])
-    return mode == "constant" and not value and min(given[1], default=0) >= 0
+    fixed = all(isinstance(pad, int) for pad in given[1])  # XNNPACK pads by no length that varies
+    return mode == "constant" and not value and fixed and min(given[1], default=0) >= 0
 
 
 def _is_integer(node: torch.fx.Node) -> bool:

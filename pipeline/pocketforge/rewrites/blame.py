@@ -10,7 +10,7 @@ from types import TracebackType
 from torch.fx import Node
 
 from pocketforge.errors import chain_of
-from pocketforge.rewrites.graph import where
+from pocketforge.rewrites.graph import has_origin, where
 
 # As torch.fx says which node it was at, and torch.onnx which it could not translate.
 _NAMED = re.compile(r"While executing %(\w+)|Error when translating node %(\w+)|node %(\w+) :")
@@ -27,7 +27,7 @@ def layer_of(error: BaseException, nodes: list[Node]) -> str:
     chain = list(reversed(chain_of(error)))
     for each in chain:
         for node in _held(each.__traceback__):
-            if node.op == "call_function" and node.meta.get("stack_trace"):
+            if node.op == "call_function" and node.meta.get("stack_trace") and has_origin(node):
                 # The exporter may have taken the op apart: told is the one that the user wrote.
                 written = [n for n in nodes if n.meta.get("stack_trace") == node.meta["stack_trace"]]
                 return where(written[0] if len(written) == 1 else node)
@@ -54,7 +54,7 @@ def _before(error: BaseException) -> str:
         for node in sorted(held, key=lambda node: node not in at_end):
             waiting = [node]
             for each in waiting:  # which grows as it goes
-                if each.meta.get("stack_trace") or each.meta.get("nn_module_stack"):
+                if has_origin(each):
                     return where(each)
                 waiting += [other for other in each.all_input_nodes if other not in waiting]
     return ""

@@ -20,7 +20,13 @@ CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 # A copy of a parameter for its second, third … reader lies below the module that it is of.
 USE = "use_"
-_OURS = str(Path(__file__).resolve().parents[1])
+# Code that no user wrote. Models that come with us lie in none of these rooms.
+_OURS = Path(__file__).parents[1]
+_NO_USERS = (
+    "<",
+    str(torch.__path__[0]),
+    *(str(_OURS / room) for room in ("model", "quantization", "rewrites", "runtimes")),
+)
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -102,12 +108,21 @@ def per_axis(value: Argument, axes: int) -> list[int]:
 
 def where(node: Node) -> str:
     """The layer that a node is of, by its module's name and the line of the user's code; the op's name at least."""
-    modules = [name for name, _ in (node.meta.get("nn_module_stack") or {}).values() if name]
-    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    libraries = (str(torch.__path__[0]), _OURS)  # ours call the user's forward()
-    lines = [f"{file}:{line}" for file, line in frames if not file.startswith((*libraries, "<"))]
+    modules, lines = _origin(node)
     layer = f"{op_name(node)} of {modules[-1]!r}" if modules else f"{op_name(node)} ({node.name})"
     return f"{layer} (at {lines[-1]})" if lines else layer
+
+
+def has_origin(node: Node) -> bool:
+    """Whether a node's module or its line of the user's code is known."""
+    return any(_origin(node))
+
+
+def _origin(node: Node) -> tuple[list[str], list[str]]:
+    """The names of the modules around a node, and the lines that are not torch's or ours; the innermost last."""
+    modules = [name for name, _ in (node.meta.get("nn_module_stack") or {}).values() if name]
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    return modules, [f"{file}:{line}" for file, line in frames if not file.startswith(_NO_USERS)]
 
 
 class Editor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+
 import torch
 from torch import Tensor
 from torch.fx import Node
@@ -49,19 +51,36 @@ def behind_shared_outputs(editor: Editor) -> None:
 
 
 def of_levels(editor: Editor) -> None:
-    """A batch norm of int8 values in three dimensions as a product and a sum: XNNPACK makes a convolution of it whose
-    input it then misses the levels of, and there is no file.
+    """A batch norm in three dimensions as a product and a sum: XNNPACK makes a convolution of it and misses its levels,
+    of its input (no file) or of its output (a dead one).
     """
-    for node in editor.nodes():
-        source = node.args[0] if op_name(node) == "batch_norm" and is_constant(node.args[3]) else None
-        axes = len(shape_of(source)) - 2
-        if op_name(source) != "dequantize_per_tensor" or axes != 1:
-            continue
-        dtype, name = editor.value(node.args[3]).dtype, _module_name(node)
-        scale, shift = (value.to(dtype).reshape(-1, 1) for value in scale_and_shift(editor, node))
-        product = editor.call(aten.mul.Tensor, source, editor.constant(f"{name}.scale", scale, node), like=node)
-        moved = editor.constant(f"{name}.shift", shift, node)
-        editor.replace(node, editor.call(aten.add.Tensor, product, moved, like=node))
+    for node in _in_three_dimensions(editor):
+        _as_product(editor, node)
+
+
+def of_several_lines(editor: Editor) -> None:
+    """The same of one that is called several times: XNNPACK's pass for one-dimensional convolutions changes its weight,
+    once for each call, and there is no file.
+    """
+    norms = _in_three_dimensions(editor)
+    calls = collections.Counter(_module_name(node) for node in norms)
+    for node in norms:
+        if calls[_module_name(node)] > 1:
+            _as_product(editor, node)
+
+
+def _in_three_dimensions(editor: Editor) -> list[Node]:
+    """Batch norms with statistics, of [N, C, L]."""
+    norms = [node for node in editor.nodes() if op_name(node) == "batch_norm" and is_constant(node.args[3])]
+    return [node for node in norms if len(shape_of(node.args[0])) == 3]
+
+
+def _as_product(editor: Editor, node: Node) -> None:
+    dtype, name = editor.value(node.args[3]).dtype, _module_name(node)
+    scale, shift = (value.to(dtype).reshape(-1, 1) for value in scale_and_shift(editor, node))
+    product = editor.call(aten.mul.Tensor, node.args[0], editor.constant(f"{name}.scale", scale, node), like=node)
+    moved = editor.constant(f"{name}.shift", shift, node)
+    editor.replace(node, editor.call(aten.add.Tensor, product, moved, like=node))
 
 
 def scale_and_shift(editor: Editor, node: Node) -> tuple[Tensor, Tensor]:

@@ -75,6 +75,7 @@ REWRITES = (
     Rewrite(lacking.averages_of_slices, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.plain_pixel_shuffles, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(norms.of_levels, (EXECUTORCH_INT8,)),
+    Rewrite(norms.of_several_lines, (EXECUTORCH,)),
     Rewrite(lacking.gelu_by_tanh, (EXECUTORCH,)),
     Rewrite(lacking.spreads_and_means, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(lacking.plain_prelus, (TFLITE,)),

@@ -62,6 +62,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             **({"get_about": json.dumps(request.about.to_json(), sort_keys=True)} if request.about else {}),
         },
     )
+    _check_taken(edge)
     # Before to_executorch(), which changes the program it is called on.
     delegation, warnings = _delegation(edge)
     files.write(out, _nodes(edge))
@@ -92,6 +93,16 @@ def _quantize_io(
         raise StageFailed(f"cannot take int8 inputs and outputs: {error}", 'leave io at "float32"') from None
     program.graph_module.recompile()
     return new_inputs, new_outputs
+
+
+def _check_taken(edge: EdgeProgramManager) -> None:
+    """Raises StageFailed for a layer whose int8 weights XNNPACK has not taken: there is no other kernel for them."""
+    for node in edge.exported_program().graph.nodes:
+        if op_name(node) == "dequantize_per_channel":
+            raise StageFailed(
+                f"XNNPACK does not take {where(next(iter(node.users)))} in int8, and nothing else in ExecuTorch does",
+                "keep the layer in float (quantize.overrides), write it with other operators, or try another runtime",
+            )
 
 
 def _io(specs: list[TensorSpec]) -> list[dict[str, object]]:
