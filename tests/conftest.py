@@ -116,6 +116,7 @@ def keep_what_is_imported() -> None:
 def pytest_runtest_logfinish() -> None:
     """A test may import the toolchains into this process: a million objects that stay."""
     if len(sys.modules) > _modules_kept + 500:
+        gc.collect()
         keep_what_is_imported()
 
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 from trunk_specs import finetune_spec
@@ -50,8 +51,6 @@ def cnn(width: int, stride: int, seed: int = 0) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def digits():
-    from sklearn.datasets import load_digits
-
     bunch = load_digits()
     images = (bunch.images / 16).astype(np.float32)[:, None]
     order = np.random.default_rng(0).permutation(len(images))

@@ -230,7 +230,12 @@ def test_what_is_stored_is_imported_for_by_nobody(forge, monkeypatch):
     ]
     asked: list[Sequence[str]] = []
     start_server = worker.context
-    monkeypatch.setattr(worker, "context", lambda preload: asked.append(preload) or start_server(()))
+
+    def context(preload: Sequence[str]) -> worker.StageContext:
+        asked.append(preload)
+        return start_server(("fake_stages",))
+
+    monkeypatch.setattr(worker, "context", context)
     forge.run(*steps)
     for name in "ad":
         Store(forge.cache).discard(forge.fake.key_of(name))

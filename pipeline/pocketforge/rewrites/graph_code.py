@@ -33,8 +33,8 @@ class Forward:
     def __get__(self, module: object, owner: type) -> Callable[..., Any]:
         function = self.compiled()
         for each in owner.__mro__:
-            if vars(each).get("forward") is self:
-                each.forward = function  # type: ignore[attr-defined]  from now on all is as without us
+            if vars(each).get("forward") is self:  # from now on all is as without us
+                each.forward = function  # type: ignore[attr-defined]
         return function if module is None else function.__get__(module, owner)
 
     def __getattr__(self, name: str) -> Any:
