@@ -33,7 +33,9 @@ from pocketforge.recipe.preprocess import InputSteps
 from pocketforge.recipe.preprocess import Step as Done
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import STAGES
+from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.packing import ANSWERS, packed_program
+from pocketforge.why.taps import taps_of
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -227,6 +229,20 @@ def test_a_quantized_graph_packed_is_the_quantized_graph(build: Build) -> None:
     assert compare(after, shares.astype(np.float32)).sqnr_db > 50
     levels = json.loads((build.made(lane.quantize) / "quantize.json").read_text())["outputs"]
     assert levels == [None], "shares have no levels"
+
+
+def test_why_looks_at_the_models_layers_and_not_at_what_was_put_around_them(build: Build) -> None:
+    """Float and quantized graphs have another convolution first, and two that are not the same would be compared."""
+    lane = build.lane("tflite-static_int8")
+    plain = build.plan.step(lane.quantize).needs["quantize"]
+    for before, after, name in (
+        (lane.traced, lane.reference, "model.pt2"),
+        (plain, lane.quantize, "folded.pt2"),
+        (plain, lane.quantize, "unfolded.pt2"),
+    ):
+        graphs = [graph_files.load(build.made(key) / name).module().graph for key in (before, after)]
+        layers, packed = ([tap.layer for tap in taps_of(graph)] for graph in graphs)
+        assert packed == layers and len(layers) == 3, name
 
 
 def test_quantized_files_begin_with_integers(build: Build) -> None:

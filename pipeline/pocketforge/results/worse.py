@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pocketforge.recipe import Recipe
+from pocketforge.recipe import Recipe, Target
 from pocketforge.recipe.schemes import SchemeInfo
 from pocketforge.records import Measurement, TargetRecord
 from pocketforge.stats import percentile_interval
@@ -15,10 +15,10 @@ def worse_than_float(
 ) -> Iterator[str]:
     """Quantized files that are bigger, or slower by more than their intervals, than the same runtime's fp32 file."""
     records = {target.name: target for target in targets}
-    floats = {(t.runtime, t.layout, t.bucket): t.name for t in recipe.targets if t.quantize.info.keeps_numbers}
+    floats = {_form(target): target.name for target in recipe.targets if target.quantize.info.keeps_numbers}
     measured = {(m.target, m.metric, m.device): m for m in measurements}
     for target in recipe.targets:
-        sibling = floats.get((target.runtime, target.layout, target.bucket))
+        sibling = floats.get(_form(target))
         if sibling is None or target.quantize.info.keeps_numbers:
             continue
         because = _because(target.quantize.info, records[target.name].facts.float_layers or ())
@@ -32,6 +32,11 @@ def worse_than_float(
             if metric == "latency_ms" and _is_slower(quantized, float_one):
                 times = f"p50 {quantized.value:.4g} ms against {float_one.value:.4g}"
                 yield f"{name}: slower than {sibling} on {device}: {times}{because}"
+
+
+def _form(target: Target) -> tuple[object, ...]:
+    """What two files have to have alike to be compared: what they do of the app's side costs time, too."""
+    return target.runtime, target.layout, target.bucket, target.package
 
 
 def _because(scheme: SchemeInfo, float_layers: Sequence[str]) -> str:

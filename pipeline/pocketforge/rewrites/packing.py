@@ -23,6 +23,8 @@ from pocketforge.rewrites.graph import is_guard, op_name
 aten = torch.ops.aten
 # Of the constants that are put before a graph.
 NAME = "packed_input"
+# In a node's `custom`: it is none of the model's.
+PACKED = "pocketforge_packed"
 _LOW, _HIGH = -127, 127
 # What a byte is as an int8 level: value = level + 128.
 BYTE_LEVELS = (1.0, -128)
@@ -46,6 +48,7 @@ def packed_program(
     graph = module.graph
     for node in [node for node in graph.nodes if is_guard(node)]:
         graph.erase_node(node)  # they are of the old inputs
+    before = set(graph.nodes)
     if insides:
         given = [node for node in graph.nodes if node.op == "placeholder"]
         for number, (node, inside, sample) in enumerate(zip(given, insides, raw, strict=True)):
@@ -56,6 +59,9 @@ def packed_program(
         with graph.inserting_before(output):
             values[place] = answer(module, values[place])
         output.args = (tuple(values),)
+    for node in graph.nodes:
+        if node not in before:
+            node.meta["custom"] = {PACKED: True}  # it is kept with the graph in its file
     graph.lint()
     module.recompile()
     with warnings.catch_warnings():
@@ -76,6 +82,11 @@ def sigmoid(module: GraphModule, value: Node) -> Node:
 def argmax(module: GraphModule, value: Node) -> Node:
     """The number of the class with the largest score; the first of equal ones."""
     return module.graph.call_function(aten.argmax.default, (value, 1))
+
+
+def is_packed(node: Node) -> bool:
+    """Whether a node was put around the model."""
+    return PACKED in (node.meta.get("custom") or {})
 
 
 ANSWERS = {"softmax": softmax, "sigmoid": sigmoid, "argmax": argmax}

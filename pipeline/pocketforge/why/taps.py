@@ -16,6 +16,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from pocketforge.metrics import Array
 from pocketforge.quantization.weighted import WEIGHTED, op_name, owner
+from pocketforge.rewrites.packing import is_packed
 
 OTHERS = (
     "add", "sub", "mul", "cat", "mean", "avg_pool2d", "adaptive_avg_pool2d", "max_pool2d", "layer_norm", "softmax",
@@ -51,6 +52,8 @@ def taps_of(graph: torch.fx.Graph, *, raw: bool = False) -> list[Tap]:
     taps = []
     for node in graph.nodes:
         op = kind(node)
+        if is_packed(node):  # graphs of one model have other nodes there
+            continue
         if op not in WEIGHTED and op not in OTHERS and not (raw and op == "batch_norm"):
             continue
         last, same = (node, (node,)) if raw else _end(node)
