@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pocketforge.data.preprocess import About, prepare
 from pocketforge.devices.environments import MEDIAPIPE
+from pocketforge.errors import ModelError
 from pocketforge.facts.gather import gather
 from pocketforge.measure.consumers import Answers, try_mediapipe
 from pocketforge.metrics import compare
@@ -34,6 +35,7 @@ from pocketforge.recipe.preprocess import Step as Done
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import STAGES
 from pocketforge.rewrites.packing import ANSWERS, packed_program
+from pocketforge.stages.package import check_scores
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -85,6 +87,15 @@ def test_an_output_is_finished_and_the_others_are_as_they_were(answer: str) -> N
     one, two = packed_program(load.trace(Two(), (x,)), (), (x,), ANSWERS[answer], 1).module()(x)
     done = {"softmax": lambda v: v.softmax(1), "sigmoid": torch.sigmoid, "argmax": lambda v: v.argmax(1)}[answer]
     assert torch.equal(one, x + 1) and torch.equal(two, done(x * 2))
+
+
+@pytest.mark.parametrize(("last", "layer"), [(nn.Softmax(1), "softmax"), (nn.Sigmoid(), "sigmoid")])
+def test_shares_are_not_taken_of_shares(last: nn.Module, layer: str) -> None:
+    program = load.trace(nn.Sequential(nn.Linear(3, 4), last), (torch.randn(1, 3),))
+    with pytest.raises(ModelError, match=f"output 'y' ends in .*{layer}.* and softmax of it is another answer"):
+        check_scores(program, "softmax", 0, "y")
+    check_scores(program, "argmax", 0, "y")
+    check_scores(load.trace(nn.Linear(3, 4), (torch.randn(1, 3),)), "softmax", 0, "y")
 
 
 MODEL = """
