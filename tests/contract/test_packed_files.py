@@ -318,6 +318,7 @@ def test_tflite_metadata_is_the_schemas(build: Build) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     from pocketforge.outcomes.about import About, AboutInput, AboutOutput
+    from pocketforge.outcomes.data import Preprocessing
     from pocketforge.runtimes.tflite_metadata import metadata_of
 
     path = build.made(build.lane("tflite-static_int8").export) / "model.tflite"
@@ -339,7 +340,13 @@ def test_tflite_metadata_is_the_schemas(build: Build) -> None:
         (info,) = archive.infolist()
         assert (info.filename, info.compress_type) == (labels.text(0), zipfile.ZIP_STORED)
         assert archive.read(info).decode().splitlines() == list(LABELS)
-    floats = Reader(metadata_of(About("n", (AboutInput("x", 3, 0, (127.5,), (64.0,)),), (AboutOutput("y"),), {}, {})))
+    floats = Reader(
+        metadata_of(
+            About(
+                "n", (AboutInput("x", 3, 0, (127.5,), (64.0,)),), (AboutOutput("y"),), Preprocessing(None, None, ()), {}
+            )
+        )
+    )
     (unit,) = floats.tables(3)[0].tables(2)[0].tables(4)
     assert unit.byte(0) == 1 and (unit.table(1).floats(0), unit.table(1).floats(1)) == ([127.5], [64.0])
 

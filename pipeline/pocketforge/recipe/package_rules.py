@@ -63,7 +63,7 @@ def _of_output(target: Target, judged: Sequence[Output]) -> Iterator[Fault]:
         given = "class numbers" if packed.role == "segmentation" else "probabilities"
         yield Fault(
             f"the output is said to give {given} already, and {package.postprocess} of them is another answer: leave "
-            f"postprocess out, or post = \"none\" of the output",
+            f'postprocess out, or post = "none" of the output',
             "postprocess",
         )
         return
@@ -94,5 +94,5 @@ def _of_output(target: Target, judged: Sequence[Output]) -> Iterator[Fault]:
 
 
 def _is_finished(output: Output, postprocess: str) -> bool:
-    """Whether the model's own output is what postprocess makes. Of class scores the largest is the answer either way."""
+    """Whether the output is what postprocess makes. Of class scores and of shares the largest is the same."""
     return output.post.type == "none" and (postprocess != "argmax" or output.role == "segmentation")
