@@ -8,6 +8,7 @@ import shutil
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from pocketforge.measure.consumers import Answers, try_mediapipe
 from pocketforge.metrics import compare
 from pocketforge.model import load
 from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Counts, Preprocessing, Sampled
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.package import Packed
 from pocketforge.outcomes.reference import Reference
@@ -29,13 +31,13 @@ from pocketforge.outcomes.verify import Verdict, Verified
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Lane, Plan, Step
 from pocketforge.recipe.image_steps import Color, Layout, Normalize, Scale
-from pocketforge.recipe.packed import cut
+from pocketforge.recipe.packed import Inside, cut
 from pocketforge.recipe.preprocess import InputSteps
 from pocketforge.recipe.preprocess import Step as Done
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import STAGES
 from pocketforge.rewrites.packing import ANSWERS, packed_program
-from pocketforge.stages.package import check_scores
+from pocketforge.stages.package import check_scores, settled
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -75,6 +77,30 @@ def test_what_is_inside_is_what_the_data_stage_does_to_the_bit(
     program = load.trace(Same(), (torch.from_numpy(wanted[None]),))
     found = packed_program(program, parts.inside, (given,)).module()(given)
     assert np.array_equal(found[0].numpy()[0] if isinstance(found, tuple) else found.numpy()[0], wanted)
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_a_model_of_bytes_gets_bytes(color: Literal["rgb", "bgr"]) -> None:
+    class Thirds(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x // 3
+
+    lists = (InputSteps((Color(color), Layout("NCHW"))),)
+    parts = cut(lists, "NHWC", images=False)
+    wanted, fed = (prepare(each, (RGB,), About()).inputs[0][None] for each in (lists, parts.outside))
+    program = load.trace(Thirds(), (torch.from_numpy(wanted),))
+    packed = packed_program(program, parts.inside, (torch.from_numpy(fed),)).module()
+    found = packed(torch.from_numpy(fed))
+    found = found[0] if isinstance(found, tuple) else found
+    assert found.dtype == torch.uint8 and np.array_equal(found.numpy(), wanted // 3)
+
+
+def test_each_division_by_the_sources_own_white_is_its_own() -> None:
+    steps: tuple[dict[str, object], ...] = ({"step": "divide", "by": 2.0}, {"step": "divide", "by": 255.0})
+    words = Preprocessing("HWC", "NHWC", steps)
+    sampled = Sampled("s", "regression", (), Counts(1, 1, 1, 1, 0, 0), {}, (), None, words, None, ())
+    inside = Inside("image", (Scale(by=2.0), Scale()), layout="NHWC", model_layout="NHWC")
+    assert settled(inside, 0, sampled, RGB[None]).steps == (Scale(by=2.0), Scale(by=255.0))
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -318,7 +344,6 @@ def test_tflite_metadata_is_the_schemas(build: Build) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     from pocketforge.outcomes.about import About, AboutInput, AboutOutput
-    from pocketforge.outcomes.data import Preprocessing
     from pocketforge.runtimes.tflite_metadata import metadata_of
 
     path = build.made(build.lane("tflite-static_int8").export) / "model.tflite"

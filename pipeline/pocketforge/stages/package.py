@@ -58,7 +58,7 @@ def run(inputs: Mapping[str, Path], spec: PackageSpec, out: Path, emit: events.P
     example = tuple(one_sample(samples, 0))
     insides = (
         [
-            _settled(inside, number, prepared, array)
+            settled(inside, number, prepared, array)
             for number, (inside, array) in enumerate(zip(spec.inside, samples, strict=True))
         ]
         if spec.inside
@@ -127,12 +127,12 @@ def _check_same(raw: Sampled, prepared: Sampled) -> None:
         )
 
 
-def _settled(inside: Inside, number: int, prepared: Sampled, samples: Array) -> Inside:
+def settled(inside: Inside, number: int, prepared: Sampled, samples: Array) -> Inside:
     """With the numbers that the recipe leaves to the source, and only where they fit the samples."""
     steps = []
-    for step in inside.steps:
+    for place, step in enumerate(inside.steps):
         if isinstance(step, Scale) and step.by is None:
-            divided = _divided_by(prepared, number)
+            divided = _divided_by(prepared, number, sum(isinstance(before, Scale) for before in inside.steps[:place]))
             if divided is None:
                 continue  # of a short table, where the source says no largest value: nothing is divided
             step = Scale(by=divided)
@@ -148,12 +148,13 @@ def _settled(inside: Inside, number: int, prepared: Sampled, samples: Array) -> 
     return dataclasses.replace(inside, steps=tuple(steps))
 
 
-def _divided_by(prepared: Sampled, number: int) -> float | None:
-    """By what samples were divided, as the data's own words have it."""
+def _divided_by(prepared: Sampled, number: int, place: int) -> float | None:
+    """By what samples were divided, as the data's own words have it. place: of the division among those of the list."""
     words = (
         prepared.preprocess if isinstance(prepared.preprocess, Preprocessing) else prepared.preprocess.inputs[number]
     )
-    return next((float(str(step["by"])) for step in words.steps if step["step"] == "divide"), None)
+    divided = [float(str(step["by"])) for step in words.steps if step["step"] == "divide"]
+    return divided[place] if place < len(divided) else None
 
 
 def _pack(
