@@ -40,7 +40,8 @@ class SliceCodes:
 def write_slices(found: Sequence[Mapping[str, str]], names: Sequence[str], out: Path) -> tuple[SliceColumn, ...]:
     """found: the slices of each sample, in order. names: of the samples, for errors.
 
-    Raises ModelError for a column of too many values, for a value that is no text, and where a sample has other columns than the first.
+    Raises ModelError for a column of too many values, for a value that is no text, and where a sample has other columns
+    than the first.
     """
     columns = tuple(found[0]) if found else ()
     for name, each in zip(names, found, strict=True):
