@@ -110,9 +110,10 @@ def test_a_label_that_is_no_line_is_refused() -> None:
             add_metadata(b"", about)
 
 
-def test_unknown_colours_and_ranges_are_written_as_such() -> None:
-    """The flatbuffer of an image without a colour space is one byte field shorter than RGB's."""
-    known, unknown = (
-        metadata_of(About("n", (AboutInput("x", 3, color=color),), (), AS_IT_IS, {})) for color in ("rgb", "")
+def test_what_is_unknown_is_written_as_such_and_sound_asks_for_a_later_reader() -> None:
+    rgb, unknown, sound = (
+        metadata_of(About("n", (each,), (), AS_IT_IS, {}))
+        for each in (AboutInput("x", 3, color="rgb"), AboutInput("x", 3), AboutInput("x", 1, rate_hz=16000))
     )
-    assert known != unknown
+    assert rgb != unknown and b"1.0.0" in unknown, "a colour space is one field more"
+    assert b"1.3.0" in sound and b"1.0.0" not in sound

@@ -26,8 +26,8 @@ _FEATURE, _IMAGE, _AUDIO = 1, 2, 4  # ContentProperties
 _COLORS = {"": 0, "rgb": 1, "gray": 2}  # ColorSpaceType: unknown, RGB, GRAYSCALE
 _NORMALIZATION = 1  # ProcessUnitOptions
 _LABELS = {"axis": 2, "values": 3}  # AssociatedFileType: TENSOR_AXIS_LABELS, TENSOR_VALUE_LABELS
-# Of the earliest reader that knows all that is written here.
-_PARSER = "1.0.0"
+# Of the earliest reader that knows all that is written here: AudioProperties came later.
+_PARSER, _PARSER_OF_AUDIO = "1.0.0", "1.3.0"
 # Equal files have equal bytes: the archive's format has no earlier time.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -77,7 +77,8 @@ def _lines(labels: Sequence[str]) -> str:
 def metadata_of(about: About) -> bytes:
     """The flatbuffer, its root a ModelMetadata."""
     graph = _Table((None, None, [_input(each) for each in about.inputs], [_output(each) for each in about.outputs]))
-    root = _Table((about.name, None, None, [graph], None, None, None, _PARSER))
+    parser = _PARSER_OF_AUDIO if any(each.rate_hz for each in about.inputs) else _PARSER
+    root = _Table((about.name, None, None, [graph], None, None, None, parser))
     builder = flatbuffers.Builder(1024)
     builder.Finish(_write(builder, root), _IDENTIFIER)
     return bytes(builder.Output())
