@@ -57,7 +57,7 @@ _TRACE = (
 )
 
 STAGES: dict[str, StageInfo] = {
-    "data": StageInfo("pocketforge.stages.data", 5, ("numpy", "pillow", "scikit-learn"), user_code=True),
+    "data": StageInfo("pocketforge.stages.data", 6, ("numpy", "pillow", "scikit-learn"), user_code=True),
     "finetune": StageInfo(
         "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),
@@ -87,7 +87,7 @@ STAGES: dict[str, StageInfo] = {
         resumable=True,
         user_code=True,
     ),
-    "package": StageInfo("pocketforge.stages.package", 1, ("torch", "numpy"), _TRACE),
+    "package": StageInfo("pocketforge.stages.package", 2, ("torch", "numpy"), _TRACE),
     "export": StageInfo("pocketforge.stages.export", 14, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 11, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 6, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),

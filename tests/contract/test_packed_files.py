@@ -8,6 +8,7 @@ import shutil
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 
 from pocketforge.data.preprocess import About, prepare
 from pocketforge.devices.environments import MEDIAPIPE
+from pocketforge.errors import ModelError
 from pocketforge.facts.gather import gather
 from pocketforge.measure.consumers import Answers, try_mediapipe
 from pocketforge.metrics import compare
 from pocketforge.model import load
 from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Counts, Preprocessing, Sampled
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.package import Packed
 from pocketforge.outcomes.reference import Reference
@@ -28,13 +31,14 @@ from pocketforge.outcomes.verify import Verdict, Verified
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Lane, Plan, Step
 from pocketforge.recipe.image_steps import Color, Layout, Normalize, Scale
-from pocketforge.recipe.packed import cut
+from pocketforge.recipe.packed import Inside, cut
 from pocketforge.recipe.preprocess import InputSteps
 from pocketforge.recipe.preprocess import Step as Done
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import STAGES
 from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.packing import ANSWERS, packed_program
+from pocketforge.stages.package import check_scores, settled
 from pocketforge.why.taps import taps_of
 
 RNG = np.random.default_rng(0)
@@ -77,6 +81,30 @@ def test_what_is_inside_is_what_the_data_stage_does_to_the_bit(
     assert np.array_equal(found[0].numpy()[0] if isinstance(found, tuple) else found.numpy()[0], wanted)
 
 
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_a_model_of_bytes_gets_bytes(color: Literal["rgb", "bgr"]) -> None:
+    class Thirds(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x // 3
+
+    lists = (InputSteps((Color(color), Layout("NCHW"))),)
+    parts = cut(lists, "NHWC", images=False)
+    wanted, fed = (prepare(each, (RGB,), About()).inputs[0][None] for each in (lists, parts.outside))
+    program = load.trace(Thirds(), (torch.from_numpy(wanted),))
+    packed = packed_program(program, parts.inside, (torch.from_numpy(fed),)).module()
+    found = packed(torch.from_numpy(fed))
+    found = found[0] if isinstance(found, tuple) else found
+    assert found.dtype == torch.uint8 and np.array_equal(found.numpy(), wanted // 3)
+
+
+def test_each_division_by_the_sources_own_white_is_its_own() -> None:
+    steps: tuple[dict[str, object], ...] = ({"step": "divide", "by": 2.0}, {"step": "divide", "by": 255.0})
+    words = Preprocessing("HWC", "NHWC", steps)
+    sampled = Sampled("s", "regression", (), Counts(1, 1, 1, 1, 0, 0), {}, (), None, words, None, ())
+    inside = Inside("image", (Scale(by=2.0), Scale()), layout="NHWC", model_layout="NHWC")
+    assert settled(inside, 0, sampled, RGB[None]).steps == (Scale(by=2.0), Scale(by=255.0))
+
+
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_an_output_is_finished_and_the_others_are_as_they_were(answer: str) -> None:
     class Two(nn.Module):
@@ -87,6 +115,15 @@ def test_an_output_is_finished_and_the_others_are_as_they_were(answer: str) -> N
     one, two = packed_program(load.trace(Two(), (x,)), (), (x,), ANSWERS[answer], 1).module()(x)
     done = {"softmax": lambda v: v.softmax(1), "sigmoid": torch.sigmoid, "argmax": lambda v: v.argmax(1)}[answer]
     assert torch.equal(one, x + 1) and torch.equal(two, done(x * 2))
+
+
+@pytest.mark.parametrize(("last", "layer"), [(nn.Softmax(1), "softmax"), (nn.Sigmoid(), "sigmoid")])
+def test_shares_are_not_taken_of_shares(last: nn.Module, layer: str) -> None:
+    program = load.trace(nn.Sequential(nn.Linear(3, 4), last), (torch.randn(1, 3),))
+    with pytest.raises(ModelError, match=f"output 'y' ends in .*{layer}.* and softmax of it is another answer"):
+        check_scores(program, "softmax", 0, "y")
+    check_scores(program, "argmax", 0, "y")
+    check_scores(load.trace(nn.Linear(3, 4), (torch.randn(1, 3),)), "softmax", 0, "y")
 
 
 MODEL = """
@@ -344,7 +381,13 @@ def test_tflite_metadata_is_the_schemas(build: Build) -> None:
         (info,) = archive.infolist()
         assert (info.filename, info.compress_type) == (labels.text(0), zipfile.ZIP_STORED)
         assert archive.read(info).decode().splitlines() == list(LABELS)
-    floats = Reader(metadata_of(About("n", (AboutInput("x", 3, 0, (127.5,), (64.0,)),), (AboutOutput("y"),), {}, {})))
+    floats = Reader(
+        metadata_of(
+            About(
+                "n", (AboutInput("x", 3, 0, (127.5,), (64.0,)),), (AboutOutput("y"),), Preprocessing(None, None, ()), {}
+            )
+        )
+    )
     (unit,) = floats.tables(3)[0].tables(2)[0].tables(4)
     assert unit.byte(0) == 1 and (unit.table(1).floats(0), unit.table(1).floats(1)) == ([127.5], [64.0])
 

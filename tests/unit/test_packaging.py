@@ -16,6 +16,7 @@ from pocketforge.errors import RecipeError
 from pocketforge.metrics import argmax_agreement
 from pocketforge.outcomes.about import AboutInput, AboutOutput
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled
+from pocketforge.outcomes.for_file import make_preprocessing
 from pocketforge.outcomes.package import Packed, PackedInput
 from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.outcomes.tensors import TensorSpec
@@ -29,7 +30,6 @@ from pocketforge.recipe.preprocess import InputSteps, Preprocess, lists_of
 from pocketforge.recipe.sound_steps import Mono, Pcm
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import RUNTIMES, STAGES
-from pocketforge.results.release import make_preprocessing
 from pocketforge.runtimes.about_file import about_file, pixels_to_floats
 from pocketforge.specs.export import AboutSpec, ExportSpec
 from pocketforge.specs.package import PackageSpec
@@ -120,7 +120,7 @@ def test_sound_is_taken_as_16_bit_pcm() -> None:
          "it otherwise), and it comes after scale, which does: put resize before it, or leave preprocess outside"),
         ({"steps": 'step = [{ type = "log_mel", rate_hz = 16000, n_fft = 512, hop_length = 160, n_mels = 40 }]',
           "source": "audiofolder:d"}, "step[0]: log_mel cannot go inside: it makes other numbers than an app decodes"),
-        ({"steps": 'step = [{ type = "tokenize", file = "t.json", max_length = 4, gives = ["ids"] }]',
+        ({"steps": 'step = [{ type = "tokenize", file = "words.json", max_length = 4, gives = ["ids"] }]',
           "source": "data.py:f"}, "step[0]: tokenize cannot go inside: no runtime reads texts"),
         ({"target": 'quantize = { scheme = "static_int8" }\nio = "uint8"'}, "io uint8 cannot go with package"),
         ({"package": '{ preprocess = "inside", postprocess = "sigmoid" }'},
@@ -273,7 +273,8 @@ def test_what_a_file_says_is_of_what_it_is_fed() -> None:
     (taken,) = about.inputs
     assert (taken.channels, taken.mean, taken.std) == (3, (127.5,), (127.5,))
     assert (taken.low, taken.high) == ((-1.0,), (1.0,))
-    assert about.outputs == (AboutOutput("y", "logits", ("a", "b")),) and "package" not in about.to_json()
+    assert about.outputs == (AboutOutput("y", "logits", ("a", "b"), labelled="axis"),)
+    assert "package" not in about.to_json([TensorSpec("x", (1, 4, 4, 3), "float32", "NHWC")])
     packed = Packed((PackedInput("x", "uint8", (1, 4, 4, 3), "NHWC", ()),), "softmax", "y")
     about = about_file(spec, sampled, reference, packed)
-    assert about.inputs == (AboutInput("x", 3, low=(0.0,), high=(255.0,)),) and about.outputs[0].shares
+    assert about.inputs == (AboutInput("x", 3, low=(0.0,), high=(255.0,), color="rgb"),) and about.outputs[0].shares

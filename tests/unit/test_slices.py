@@ -13,7 +13,7 @@ import pytest
 from pocketforge.accuracy.judging import judge_of
 from pocketforge.accuracy.post import About
 from pocketforge.accuracy.score import Judge, held_against, score
-from pocketforge.data.slices import SliceCodes, stored_slices
+from pocketforge.data.slices import SliceCodes, stored_slices, write_slices
 from pocketforge.data.targets_on_disk import HeldTargets
 from pocketforge.errors import ModelError, RecipeError
 from pocketforge.outcomes import files
@@ -240,3 +240,13 @@ def test_a_column_of_too_many_values_is_no_slice(tmp_path: Path) -> None:
     out.mkdir()
     with pytest.raises(ModelError, match=r"slices: 'device' has 150 values among the 150 eval samples .* at most 100"):
         run({"data_root": tmp_path / "in"}, data_spec(made.data, made.seed, made.task), out, lambda *_: None)
+
+
+def test_values_are_told_apart_to_their_last_character(tmp_path: Path) -> None:
+    cells = ["x", "x\0", "", "\0"]
+    (column,) = write_slices([{"device": cell} for cell in cells], list("abcd"), tmp_path)
+    assert [(each.value, each.count) for each in column.values] == [("", 1), ("\0", 1), ("x", 1), ("x\0", 1)]
+    (codes,) = stored_slices(tmp_path, [column])
+    assert [codes.values[code] for code in codes.codes] == cells
+    with pytest.raises(ModelError, match="sample 'b': 'device' is not valid text"):
+        write_slices([{"device": "x"}, {"device": "\ud800"}], ["a", "b"], tmp_path)

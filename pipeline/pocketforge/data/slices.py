@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ class SliceCodes:
 def write_slices(found: Sequence[Mapping[str, str]], names: Sequence[str], out: Path) -> tuple[SliceColumn, ...]:
     """found: the slices of each sample, in order. names: of the samples, for errors.
 
-    Raises ModelError for a column of too many values, and where a sample has other columns than the first.
+    Raises ModelError for a column of too many values, for a value that is no text, and where a sample has other columns
+    than the first.
     """
     columns = tuple(found[0]) if found else ()
     for name, each in zip(names, found, strict=True):
@@ -50,18 +52,34 @@ def write_slices(found: Sequence[Mapping[str, str]], names: Sequence[str], out: 
             )
     codes, told = [], []
     for column in columns:
-        values, numbers, counts = np.unique([each[column] for each in found], return_inverse=True, return_counts=True)
+        cells = [each[column] for each in found]
+        _check_text(column, cells, names)
+        # Not NumPy's unique: its texts end before a NUL.
+        counts = Counter(cells)
+        values = sorted(counts)
         if len(values) > MOST_VALUES:
             raise ModelError(
                 f"data.columns.slices: {column!r} has {len(values)} values among the {len(found)} eval samples "
                 f"({values[0]!r}, {values[1]!r} …), wanted at most {MOST_VALUES}",
                 "results are told apart by each value: group them in a column of their own, or leave it out of slices",
             )
-        codes.append(numbers.astype(np.uint8))
-        told.append(SliceColumn(column, tuple(SliceCount(str(v), int(n)) for v, n in zip(values, counts, strict=True))))
+        place = {value: number for number, value in enumerate(values)}
+        codes.append(np.array([place[cell] for cell in cells], np.uint8))
+        told.append(SliceColumn(column, tuple(SliceCount(value, counts[value]) for value in values)))
     if codes:
         np.save(out / FILE, np.stack(codes))
     return tuple(told)
+
+
+def _check_text(column: str, cells: Sequence[str], names: Sequence[str]) -> None:
+    """Raises ModelError for a value that no report can hold: halves of surrogate pairs, as JSON may have."""
+    for name, cell in zip(names, cells, strict=True):
+        try:
+            cell.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ModelError(
+                f"data.source: sample {name!r}: {column!r} is not valid text: {cell!r}", "a text in UTF-8, or none"
+            ) from None
 
 
 def _listed(columns: Sequence[str] | Mapping[str, str]) -> str:

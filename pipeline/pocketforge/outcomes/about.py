@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pocketforge.outcomes.data import Preprocessing, PreprocessingOfInputs
+from pocketforge.outcomes.for_file import make_preprocessing
+from pocketforge.outcomes.tensors import TensorSpec
+
+_HIGHEST_BYTE = 255.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,13 +19,14 @@ class AboutInput:
 
     Attributes:
         name: Of the input.
-        channels: Of an image; 0 of what is none.
+        channels: Of an image, or of a waveform; 0 of what is neither.
         rate_hz: Of a waveform; 0 of what is none, or where nothing says it.
         mean: What a consumer subtracts from pixels as they are decoded, before it feeds floats: one value, or one a
             channel; empty where nothing is to be done to them.
         std: What it divides by after that.
         low: The least value that is fed, where it is known: of each channel, or one.
         high: The largest.
+        color: Of an image: rgb or gray; empty where channels are others, or in another order.
     """
 
     name: str
@@ -28,6 +36,7 @@ class AboutInput:
     std: tuple[float, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    color: Literal["", "rgb", "gray"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,8 @@ class AboutOutput:
         name: Of the output.
         role: What it is (recipe/roles.py); empty where the recipe does not say it.
         labels: Names of its classes, in their order; empty of others.
+        labelled: Whether these are of the places along an axis, or of the values themselves; empty where of neither,
+            as of a detector's boxes.
         shares: Whether its values are of 0 to 1.
     """
 
@@ -45,6 +56,7 @@ class AboutOutput:
     role: str = ""
     labels: tuple[str, ...] = ()
     shares: bool = False
+    labelled: Literal["", "axis", "values"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +67,32 @@ class About:
         name: The target's.
         inputs: In the file's order.
         outputs: In the file's order.
-        preprocessing: What an app does to a raw sample, as sidecars have it.
+        preprocessing: What an app does to a raw sample.
         package: What the file does itself, as sidecars have it; empty for nothing.
     """
 
     name: str
     inputs: tuple[AboutInput, ...]
     outputs: tuple[AboutOutput, ...]
-    preprocessing: Mapping[str, object]
+    preprocessing: Preprocessing | PreprocessingOfInputs
     package: Mapping[str, object]
 
-    def to_json(self) -> dict[str, object]:
-        """What formats without a form of their own hold: plain words."""
+    def of_levels(self, names: Collection[str], dtype: str) -> About:
+        """The same of a file that takes levels of dtype where these inputs are. Of bytes a consumer knows the range; a
+        mean and a deviation stay what levels are made by."""
+        of_bytes = ((0.0,), (_HIGHEST_BYTE,)) if dtype == "uint8" else ((), ())
+        changed = [
+            replace(each, low=of_bytes[0], high=of_bytes[1]) if each.name in names and each.high else each
+            for each in self.inputs
+        ]
+        return replace(self, inputs=tuple(changed))
+
+    def to_json(self, inputs: Sequence[TensorSpec]) -> dict[str, object]:
+        """What formats without a form of their own hold: plain words. inputs: as the file takes them."""
         return {
             "name": self.name,
             "labels": {each.name: list(each.labels) for each in self.outputs if each.labels},
             "roles": {each.name: each.role for each in self.outputs if each.role},
-            "preprocessing": dict(self.preprocessing),
+            "preprocessing": make_preprocessing(self.preprocessing, inputs),
             **({"package": dict(self.package)} if self.package else {}),
         }

@@ -168,6 +168,7 @@ class Sampled:
         steps: How many rows a sample has on disk: the steps of a sequence, of a model with states; else 1.
         states: Places of the inputs that are states; empty for other models.
         slices: Columns by whose values results are told apart; empty where the source has none.
+        value_max: The raw value that is white, as the source says it (255 of image files); 0 where it says none.
         version: Of this file's keys.
     """
 
@@ -187,4 +188,5 @@ class Sampled:
     steps: int = 1
     states: tuple[int, ...] = ()
     slices: tuple[SliceColumn, ...] = ()
+    value_max: float = 0.0
     version: int = 1

@@ -59,8 +59,18 @@ def _of_output(target: Target, judged: Sequence[Output]) -> Iterator[Fault]:
         named = f" of the name {package.output!r}" if package.output else ""
         yield Fault(f"{package.postprocess} is for an output of role {roles}{named}, found {found}", "postprocess")
         return
+    if _is_finished(packed, package.postprocess):
+        given = "class numbers" if packed.role == "segmentation" else "probabilities"
+        yield Fault(
+            f"the output is said to give {given} already, and {package.postprocess} of them is another answer: leave "
+            f'postprocess out, or post = "none" of the output',
+            "postprocess",
+        )
+        return
     if package.postprocess == "argmax" and packed.role == "logits":
-        lost = [name for name in packed.metrics if name not in OF_NUMBERS and name != "accuracy_top5"]
+        # Top-5 is passed over, but it cannot be all that there is to judge by.
+        passed = {"accuracy_top5"} if set(packed.taken) & OF_NUMBERS else set[str]()
+        lost = [name for name in packed.metrics if name not in OF_NUMBERS and name not in passed]
         if lost:
             yield Fault(
                 f"argmax gives class numbers, which {', '.join(lost)} cannot be taken of: use softmax", "postprocess"
@@ -81,3 +91,8 @@ def _of_output(target: Target, judged: Sequence[Output]) -> Iterator[Fault]:
         yield Fault(
             "scores are brought to the target's size before argmax (post.upsample), which no file does", "postprocess"
         )
+
+
+def _is_finished(output: Output, postprocess: str) -> bool:
+    """Whether the output is what postprocess makes. Of class scores and of shares the largest is the same."""
+    return output.post.type == "none" and (postprocess != "argmax" or output.role == "segmentation")

@@ -137,8 +137,11 @@ class _Before:
 
     def _in_float(self) -> None:
         inside = self.inside
-        if self.sample.dtype != torch.float32 and (inside.steps or inside.kind != ""):
+        # A model may take bytes as they are: these are only moved.
+        wanted, given = self.node.meta["val"].dtype, self.sample.dtype
+        if given != torch.float32 and (inside.steps or inside.reverses_channels or wanted == torch.float32):
             self._call(aten.to.dtype, torch.float32)
+            given = torch.float32
         if inside.reverses_channels:
             self._planes_first()
             self._reverse()
@@ -155,6 +158,8 @@ class _Before:
                     )
             else:
                 assert isinstance(step, Cast), step
+        if given != wanted:
+            self._call(aten.to.dtype, wanted)
         if inside.model_layout == "NCHW":
             self._planes_first()
         elif inside.model_layout == "NHWC":

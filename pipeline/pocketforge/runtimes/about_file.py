@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from pocketforge.outcomes import files
 from pocketforge.outcomes.about import About, AboutInput, AboutOutput
@@ -13,6 +15,8 @@ from pocketforge.recipe.output import Output, labelled
 from pocketforge.specs.export import AboutSpec
 
 _HIGHEST_PIXEL = 255.0
+# Roles whose numbers are each a class's, or are classes.
+_OF_CLASSES = ("logits", "multilabel", "segmentation", "tokens")
 # What is done to an image without changing what its values mean.
 _PLACES = ("orient", "rgb", "grayscale", "resize", "center_crop", "pad", "transpose")
 
@@ -29,37 +33,55 @@ def about_file(spec: AboutSpec, sampled: Sampled, reference: Reference, packed: 
     return About(
         name=spec.name,
         inputs=tuple(
-            _packed_input(by_input[tensor.name], each) if tensor.name in by_input else _input(tensor, each)
+            _packed_input(by_input[tensor.name], each, pixels=_of_pixels(sampled, by_input[tensor.name].steps))
+            if tensor.name in by_input
+            else _input(tensor, each, pixels=_of_pixels(sampled, each.steps if each else ()))
             for tensor, each in zip(reference.inputs, lists, strict=True)
         ),
         outputs=_outputs(spec, sampled, reference, packed),
-        preprocessing=files.to_json(words),
+        preprocessing=words,
         package=files.to_json(packed) if packed else {},
     )
 
 
-def _packed_input(each: PackedInput, words: Preprocessing | InputPreprocessing | None) -> AboutInput:
+def _of_pixels(sampled: Sampled, steps: Sequence[Mapping[str, object]]) -> bool:
+    """Whether white is 255 before the steps, as in pixels that consumers decode: of images in floats it may be 1, 16
+    in scikit-learn's digits."""
+    white = sampled.value_max
+    if not white:
+        values = [step for step in steps if step["step"] in ("divide", "normalize")]
+        white = float(str(values[0].get("by", 0))) if values else 0.0
+    return white == _HIGHEST_PIXEL
+
+
+def _color(channels: int) -> Literal["", "rgb", "gray"]:
+    return "gray" if channels == 1 else "rgb" if channels == 3 else ""
+
+
+def _packed_input(each: PackedInput, words: Preprocessing | InputPreprocessing | None, *, pixels: bool) -> AboutInput:
     if not each.layout:
         rate = next((int(str(s["rate_hz"])) for s in (words.steps if words else ()) if s["step"] == "resample"), 0)
-        return AboutInput(each.name, rate_hz=rate)
+        channels = (each.shape[2] if len(each.shape) == 3 else 1) if rate else 0
+        return AboutInput(each.name, channels, rate_hz=rate)
     channels = each.shape[3 if each.layout == "NHWC" else 1]
+    found = AboutInput(each.name, channels, color=_color(channels))
     if each.dtype == "uint8":
-        return AboutInput(each.name, channels, low=(0.0,), high=(_HIGHEST_PIXEL,))
-    return AboutInput(each.name, channels, mean=(0.0,), std=(1.0,))  # pixels, in floats
+        return dataclasses.replace(found, low=(0.0,), high=(_HIGHEST_PIXEL,))
+    return dataclasses.replace(found, mean=(0.0,), std=(1.0,)) if pixels else found  # pixels, in floats
 
 
-def _input(tensor: ModelTensor, words: Preprocessing | InputPreprocessing | None) -> AboutInput:
+def _input(tensor: ModelTensor, words: Preprocessing | InputPreprocessing | None, *, pixels: bool) -> AboutInput:
     if words is None or words.input != "HWC" or len(tensor.shape) != 4:
         return AboutInput(tensor.name)
     channels = tensor.shape[3 if words.output == "NHWC" else 1]
-    if tensor.dtype != "float32":
-        return AboutInput(tensor.name, channels)
-    found = pixels_to_floats(words.steps)
+    turned = any(step["step"] == "reverse_channels" for step in words.steps)  # no consumer does so
+    image = AboutInput(tensor.name, channels, color="" if turned else _color(channels))
+    found = pixels_to_floats(words.steps) if pixels and tensor.dtype == "float32" else None
     if found is None:
-        return AboutInput(tensor.name, channels)
+        return image
     mean, std = found
     low, high = (tuple((pixel - m) / s for m, s in zip(mean, std, strict=True)) for pixel in (0.0, _HIGHEST_PIXEL))
-    return AboutInput(tensor.name, channels, 0, mean, std, low, high)
+    return dataclasses.replace(image, mean=mean, std=std, low=low, high=high)
 
 
 def pixels_to_floats(steps: Sequence[Mapping[str, object]]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
@@ -96,5 +118,15 @@ def _output(
     if output is None:
         return AboutOutput(tensor.name)
     shares = packed is not None and packed.output == tensor.name and packed.postprocess in ("softmax", "sigmoid")
-    labels = sampled.labels if output is named and tensor.dtype == "float32" else ()
-    return AboutOutput(tensor.name, output.role, labels, shares)
+    labels = sampled.labels if output is named else ()
+    return AboutOutput(tensor.name, output.role, labels, shares, _labelled(tensor, output, labels))
+
+
+def _labelled(tensor: ModelTensor, output: Output, labels: Sequence[str]) -> Literal["", "axis", "values"]:
+    """What of an output labels are the names of. A detector's boxes and one score of two classes have no such axis."""
+    if not labels or output.role not in _OF_CLASSES:
+        return ""
+    if not tensor.dtype.startswith("float"):
+        return "values"
+    axis = -1 if output.role == "tokens" else 1
+    return "axis" if len(tensor.shape) > 1 and tensor.shape[axis] == len(labels) else ""

@@ -59,7 +59,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         partitioner=[PartitionerWithoutCycles()],
         constant_methods={
             "get_io": json.dumps({"inputs": _io(inputs), "outputs": _io(outputs)}, sort_keys=True),
-            **({"get_about": json.dumps(request.about.to_json(), sort_keys=True)} if request.about else {}),
+            **({"get_about": json.dumps(request.about.to_json(inputs), sort_keys=True)} if request.about else {}),
         },
     )
     _check_taken(edge)

@@ -91,8 +91,12 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
                 key="io_quantization",
                 value=json.dumps({name: asdict(levels) for name, levels in io_quantization.items()}, sort_keys=True),
             )
+    inputs = [
+        _spec(name, shape, str(t.dtype).removeprefix("torch."), io_quantization, request.file_layout)
+        for name, shape, t in zip(request.input_names, request.taken_shapes, request.example, strict=True)
+    ]
     if request.about is not None:
-        model.metadata_props.add(key="about", value=json.dumps(request.about.to_json(), sort_keys=True))
+        model.metadata_props.add(key="about", value=json.dumps(request.about.to_json(inputs), sort_keys=True))
     _drop_build_traces(model)
     _name_sizes(model.graph, request)
     path = out / "model.onnx"
@@ -107,10 +111,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     mobile = mobile_usability(path)
     return ExportResult(
         files={"model": "model.onnx", "ort": "model.ort"},
-        inputs=[
-            _spec(name, shape, str(t.dtype).removeprefix("torch."), io_quantization, request.file_layout)
-            for name, shape, t in zip(request.input_names, request.taken_shapes, request.example, strict=True)
-        ],
+        inputs=inputs,
         outputs=[
             _spec(tensor.name, tensor.shape, tensor.dtype, io_quantization, "NCHW")
             for tensor in output_tensors(request.program, request.output_names)

@@ -68,7 +68,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     edited, levels = take_bytes(edited)
     interface |= dict.fromkeys(levels, (SCALE, ZERO_POINT))
     if request.about is not None:
-        edited = add_metadata(edited, request.about)
+        edited = add_metadata(edited, request.about.of_levels(interface.keys() - levels, request.io))
     path.write_bytes(edited)
     shapes = [tuple(t.shape) for t in example]
     dtypes = [_narrowed(str(t.dtype).removeprefix("torch.")) for t in example]

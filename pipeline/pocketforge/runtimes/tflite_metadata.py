@@ -16,17 +16,18 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from pocketforge.errors import ModelError
 from pocketforge.outcomes.about import About, AboutInput, AboutOutput
 from pocketforge.runtimes.tflite_objects import Buffer, Metadata, packed, unpacked
 
 FIELD = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"
 _FEATURE, _IMAGE, _AUDIO = 1, 2, 4  # ContentProperties
-_RGB, _GRAYSCALE = 1, 2  # ColorSpaceType
+_COLORS = {"": 0, "rgb": 1, "gray": 2}  # ColorSpaceType: unknown, RGB, GRAYSCALE
 _NORMALIZATION = 1  # ProcessUnitOptions
-_AXIS_LABELS = 2  # AssociatedFileType
-# Of the earliest reader that knows all that is written here.
-_PARSER = "1.0.0"
+_LABELS = {"axis": 2, "values": 3}  # AssociatedFileType: TENSOR_AXIS_LABELS, TENSOR_VALUE_LABELS
+# Of the earliest reader that knows all that is written here: AudioProperties came later.
+_PARSER, _PARSER_OF_AUDIO = "1.0.0", "1.3.0"
 # Equal files have equal bytes: the archive's format has no earlier time.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -49,7 +50,8 @@ class _Table:
 
 
 def add_metadata(data: bytes, about: About) -> bytes:
-    """The file with metadata in it and its labels behind it. data: without any."""
+    """The file with metadata in it and its labels behind it. data: without any. Raises ModelError as `_lines`."""
+    files = {_labels_file(each): _lines(each.labels) for each in about.outputs if each.labelled}
     model = unpacked(data)
     buffer: Buffer = schema.BufferT()
     buffer.data = np.frombuffer(metadata_of(about), np.uint8)
@@ -58,14 +60,25 @@ def add_metadata(data: bytes, about: About) -> bytes:
     entry.name, entry.buffer = FIELD.encode(), len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
     written = packed(model, len(data) + 4096)
-    files = {_labels_file(each): "\n".join(each.labels) + "\n" for each in about.outputs if each.labels}
     return written + _archive(files, len(written)) if files else written
+
+
+def _lines(labels: Sequence[str]) -> str:
+    """A label a line. Raises ModelError for one that is no line: all after it would be of another class."""
+    for label in labels:
+        if not label or {"\n", "\r"} & set(label):
+            raise ModelError(
+                f"package.metadata: label {label!r} is no line of text, and a .tflite file's labels are lines",
+                "name the class otherwise (data.labels), or leave metadata out",
+            )
+    return "\n".join(labels) + "\n"
 
 
 def metadata_of(about: About) -> bytes:
     """The flatbuffer, its root a ModelMetadata."""
     graph = _Table((None, None, [_input(each) for each in about.inputs], [_output(each) for each in about.outputs]))
-    root = _Table((about.name, None, None, [graph], None, None, None, _PARSER))
+    parser = _PARSER_OF_AUDIO if any(each.rate_hz for each in about.inputs) else _PARSER
+    root = _Table((about.name, None, None, [graph], None, None, None, parser))
     builder = flatbuffers.Builder(1024)
     builder.Finish(_write(builder, root), _IDENTIFIER)
     return bytes(builder.Output())
@@ -73,10 +86,10 @@ def metadata_of(about: About) -> bytes:
 
 def _input(each: AboutInput) -> _Table:
     content, units = None, None
-    if each.channels:
-        content = _content(_IMAGE, _Table((_Byte(_GRAYSCALE if each.channels == 1 else _RGB),)))
-    elif each.rate_hz:
-        content = _content(_AUDIO, _Table((_Word(each.rate_hz), _Word(1))))
+    if each.rate_hz:
+        content = _content(_AUDIO, _Table((_Word(each.rate_hz), _Word(each.channels))))
+    elif each.channels:
+        content = _content(_IMAGE, _Table((_Byte(_COLORS[each.color]),)))
     if each.mean:
         units = [_Table((_Byte(_NORMALIZATION), _Table((each.mean, each.std))))]
     stats = _Table((each.high, each.low)) if each.high else None
@@ -85,7 +98,7 @@ def _input(each: AboutInput) -> _Table:
 
 def _output(each: AboutOutput) -> _Table:
     stats = _Table(((1.0,), (0.0,))) if each.shares else None
-    labels = [_Table((_labels_file(each), None, _Byte(_AXIS_LABELS)))] if each.labels else None
+    labels = [_Table((_labels_file(each), None, _Byte(_LABELS[each.labelled])))] if each.labelled else None
     return _Table((each.name, None, None, _content(_FEATURE, _Table(())), None, stats, labels))
 
 

@@ -156,6 +156,7 @@ def _sampled(
         ),
         notes=tuple(note for note in (*dataset.source.notes(), repeated_names(dataset.labels)) if note),
         named=named,
+        value_max=float(dataset.value_max),
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from pocketforge import events
 from pocketforge.accuracy.packed import answered, packed_place
@@ -31,6 +32,7 @@ from pocketforge.recipe.packed import Inside
 from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.packing import ANSWERS, packed_program
 from pocketforge.specs.package import PackageSpec
+from pocketforge.training.shares import outputs_of_shares
 
 _GRAPHS = ("model.pt2", "folded.pt2", "unfolded.pt2")
 
@@ -56,7 +58,7 @@ def run(inputs: Mapping[str, Path], spec: PackageSpec, out: Path, emit: events.P
     example = tuple(one_sample(samples, 0))
     insides = (
         [
-            _settled(inside, number, prepared, array)
+            settled(inside, number, prepared, array)
             for number, (inside, array) in enumerate(zip(spec.inside, samples, strict=True))
         ]
         if spec.inside
@@ -67,6 +69,8 @@ def run(inputs: Mapping[str, Path], spec: PackageSpec, out: Path, emit: events.P
     for path in sorted(source.iterdir()):
         if path.name not in _GRAPHS and not path.name.startswith("outputs_"):
             _copy(path, out / path.name)
+    if "quantize" not in inputs and place is not None:
+        check_scores(graph_files.load(source / "model.pt2"), spec.package.postprocess, place, names[place])
     emit(0.1, "packing the graph")
     for name in _GRAPHS:
         if (source / name).exists():
@@ -88,6 +92,17 @@ def run(inputs: Mapping[str, Path], spec: PackageSpec, out: Path, emit: events.P
     ]
     files.write(out, Packed(tuple(taken), spec.package.postprocess, names[place] if place is not None else ""))
     emit(1.0, ", ".join(_summary(spec)))
+
+
+def check_scores(program: ExportedProgram, postprocess: str, place: int, name: str) -> None:
+    """Raises ModelError where the model's own output ends in shares already: shares of shares are in the same order, so
+    that no accuracy tells them apart, and far from what an app shows as probabilities."""
+    shares = outputs_of_shares(program).get(place)
+    if shares is not None and postprocess in ("softmax", "sigmoid"):
+        raise ModelError(
+            f"package: output {name!r} ends in {shares.layer} already, and {postprocess} of it is another answer",
+            "leave postprocess out of package: the file gives shares as it is",
+        )
 
 
 def _summary(spec: PackageSpec) -> list[str]:
@@ -112,12 +127,12 @@ def _check_same(raw: Sampled, prepared: Sampled) -> None:
         )
 
 
-def _settled(inside: Inside, number: int, prepared: Sampled, samples: Array) -> Inside:
+def settled(inside: Inside, number: int, prepared: Sampled, samples: Array) -> Inside:
     """With the numbers that the recipe leaves to the source, and only where they fit the samples."""
     steps = []
-    for step in inside.steps:
+    for place, step in enumerate(inside.steps):
         if isinstance(step, Scale) and step.by is None:
-            divided = _divided_by(prepared, number)
+            divided = _divided_by(prepared, number, sum(isinstance(before, Scale) for before in inside.steps[:place]))
             if divided is None:
                 continue  # of a short table, where the source says no largest value: nothing is divided
             step = Scale(by=divided)
@@ -133,12 +148,13 @@ def _settled(inside: Inside, number: int, prepared: Sampled, samples: Array) -> 
     return dataclasses.replace(inside, steps=tuple(steps))
 
 
-def _divided_by(prepared: Sampled, number: int) -> float | None:
-    """By what samples were divided, as the data's own words have it."""
+def _divided_by(prepared: Sampled, number: int, place: int) -> float | None:
+    """By what samples were divided, as the data's own words have it. place: of the division among those of the list."""
     words = (
         prepared.preprocess if isinstance(prepared.preprocess, Preprocessing) else prepared.preprocess.inputs[number]
     )
-    return next((float(str(step["by"])) for step in words.steps if step["step"] == "divide"), None)
+    divided = [float(str(step["by"])) for step in words.steps if step["step"] == "divide"]
+    return divided[place] if place < len(divided) else None
 
 
 def _pack(
