@@ -47,3 +47,13 @@ def test_the_largest_of_probabilities_is_the_answer_as_of_scores() -> None:
     recipe = read("argmax", 'role = "logits"\npost = "none"\nmetrics = ["accuracy_top5", "macro_f1"]')
     (judged,) = judged_as_packed(recipe.targets[0].package, recipe.judged)
     assert judged.metric_names == ("macro_f1",)
+
+
+def test_a_finished_answer_is_of_fixed_shapes_as_all_that_is_inside() -> None:
+    varying = 'definition = "m.py", input = [{ shape = [1, 3, "H:8..16", 8] }]'
+    text = (RECIPE % "softmax").replace('definition = "m.py"', varying) + 'role = "logits"'
+    with pytest.raises(RecipeError, match=r"package\.postprocess: what is inside is of fixed shapes, .* sizes = "):
+        parse_recipe(text)
+    of_sizes = text.replace('"onnx"', '"onnx"\nsizes = [[8], [16]]')
+    resized = of_sizes.replace('"imagefolder:d"', '"imagefolder:d"\npreprocess = { resize = [16, 8] }')
+    assert parse_recipe(resized).targets[0].package.packs

@@ -20,6 +20,12 @@ def faults_of_package(
 ) -> Iterator[Fault]:
     """What is wrong with a target's `package`. judged: as `Recipe.judged`. cores: names of devices of other cores than
     the host's."""
+    if target.package.packs and model.varying and not target.sizes and not target.bucket:
+        yield Fault(
+            "what is inside is of fixed shapes, and sizes of the model's inputs vary: give the target sizes = [[…], "
+            "[…]], a file of fixed shapes for each",
+            "preprocess" if target.package.inside else "postprocess",
+        )
     if target.package.inside:
         yield from _of_inputs(target, model, data, cores)
     if target.package.postprocess != "none":
@@ -30,12 +36,6 @@ def _of_inputs(target: Target, model: Model, data: Data, cores: Collection[str])
     if model.states:
         yield Fault("a model with states takes what the step before gave: leave preprocess outside", "preprocess")
         return
-    if model.varying and not target.sizes and not target.bucket:
-        yield Fault(
-            "what is inside is of fixed shapes, and sizes of the model's inputs vary: give the target sizes = [[…], "
-            "[…]], a file of fixed shapes for each",
-            "preprocess",
-        )
     try:
         parts = cut(data.preprocess, target.layout, images=is_of_images(data.source))
     except WrongTable as error:
