@@ -570,6 +570,18 @@ def test_a_half_precision_graph_has_the_sizes_that_vary_and_its_layers_names():
     assert names["linear"] == "linear of 'fc'" and names["layer_norm"] == "layer_norm of 'norm'"
 
 
+def test_a_half_precision_graph_has_bytes_in_half():
+    """As a packed file takes them: a cast to float32 in the graph was one, and no layer in half took what followed."""
+    from pocketforge.runtimes.executorch_half import in_half
+
+    torch.manual_seed(0)
+    net = Net(lambda m, x: m.fc(x.to(torch.float32) / 255), fc=nn.Linear(8, 4)).eval()
+    pixels = torch.arange(16, dtype=torch.uint8).reshape(2, 8) * 16
+    half = in_half(torch.export.export(net, (pixels[:1],)))
+    found = half.module()(pixels[:1])
+    assert found.dtype == torch.float32 and torch.allclose(found, net(pixels[:1]), atol=2e-3)
+
+
 def test_executorch_has_windows_of_sizes_that_vary_in_int8(tmp_path):
     """A layer whose sizes were asked for beside its levels had no kernel for its weights; and padding up to whole
     windows by a length that varies failed in our own rewrites.

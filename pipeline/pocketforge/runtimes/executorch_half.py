@@ -40,6 +40,7 @@ def in_half(program: torch.export.ExportedProgram) -> torch.export.ExportedProgr
     example = tuple(program.example_inputs[0])
     shapes = shapes_of(program)
     module.half()
+    _integers_in_half(module)
     _sums_in_float(module)
     _half_between(module)
     try:
@@ -50,6 +51,14 @@ def in_half(program: torch.export.ExportedProgram) -> torch.export.ExportedProgr
             f"the model cannot be computed in half precision{f', at {layer}' if layer else ''}: {first_line(error)}",
             'its graph asks for float32 itself; use scheme = "fp32" or "dynamic_int8"',
         ) from error
+
+
+def _integers_in_half(module: torch.fx.GraphModule) -> None:
+    """What a graph makes floats of (pixels as bytes, counts) becomes half: no layer in half takes float32."""
+    for node in module.graph.nodes:
+        if op_name(node) == "to" and node.args[1:2] == (torch.float32,) and not _is_float(node.args[0]):
+            node.update_arg(1, torch.float16)
+    module.recompile()
 
 
 def _sums_in_float(module: torch.fx.GraphModule) -> None:
