@@ -30,6 +30,7 @@ from pocketforge.runtimes.onnx_mobile import mobile_usability
 from pocketforge.runtimes.onnx_projections import in_steps
 from pocketforge.runtimes.onnx_recurrent import quantize_lstms
 from pocketforge.runtimes.onnx_weights import INT4_OPSET, store_encodings, store_halves, write_ort
+from pocketforge.runtimes.ort_bytes import put_in_one_order
 from pocketforge.runtimes.stored_weights import unmatched_warning
 
 DEFAULT_OPSET = 20
@@ -308,5 +309,6 @@ def export_ort(path: Path, out: Path) -> None:
     print(log.getvalue())
     if not (out / "model.ort").is_file():
         raise StageFailed("ONNX Runtime wrote no .ort file", "see the log")
+    put_in_one_order(out / "model.ort")
     for extra in out.glob("*.config"):
         extra.unlink()

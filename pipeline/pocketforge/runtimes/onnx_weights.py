@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pocketforge.quantization.encodings import Encoding, in_nibbles
+from pocketforge.runtimes.ort_bytes import put_in_one_order
 from pocketforge.runtimes.stored_weights import Matcher, Placed, in_half
 
 # The first version whose Cast and Reshape take 4-bit integers.
@@ -88,6 +89,7 @@ def write_ort(source: Path, target: Path, *, keep_casts: bool) -> None:
     ort.InferenceSession(
         str(source), options, providers=["CPUExecutionProvider"], disabled_optimizers=[*_NEVER, *folding]
     )
+    put_in_one_order(target)
 
 
 def _channels(graph: onnx.GraphProto, placed: Placed, name: str, *, when_run: bool) -> list[onnx.NodeProto]:
