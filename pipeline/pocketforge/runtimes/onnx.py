@@ -27,10 +27,10 @@ from pocketforge.runtimes.onnx_bytes import take_bytes
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
 from pocketforge.runtimes.onnx_dynamic import quantize_inputs
 from pocketforge.runtimes.onnx_mobile import mobile_usability
+from pocketforge.runtimes.onnx_ort_bytes import put_in_one_order
 from pocketforge.runtimes.onnx_projections import in_steps
 from pocketforge.runtimes.onnx_recurrent import quantize_lstms
 from pocketforge.runtimes.onnx_weights import INT4_OPSET, store_encodings, store_halves, write_ort
-from pocketforge.runtimes.ort_bytes import put_in_one_order
 from pocketforge.runtimes.stored_weights import unmatched_warning
 
 DEFAULT_OPSET = 20

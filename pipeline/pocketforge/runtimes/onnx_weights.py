@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pocketforge.quantization.encodings import Encoding, in_nibbles
-from pocketforge.runtimes.ort_bytes import put_in_one_order
+from pocketforge.runtimes.onnx_ort_bytes import put_in_one_order
 from pocketforge.runtimes.stored_weights import Matcher, Placed, in_half
 
 # The first version whose Cast and Reshape take 4-bit integers.

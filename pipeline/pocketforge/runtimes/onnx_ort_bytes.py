@@ -45,13 +45,15 @@ def _front(data: mmap.mmap) -> tuple[bytes, int]:
     """What stands before the bytes that stay, and where these begin."""
     fbs = ort_schema()
     if not fbs.InferenceSession.InferenceSession.InferenceSessionBufferHasIdentifier(data, 0):
-        raise StageFailed("ONNX Runtime's .ort file is not in the format that it was", "see runtimes/ort_bytes.py")
+        raise StageFailed("ONNX Runtime's .ort file is not in the format that it was", "see runtimes/onnx_ort_bytes.py")
     session = fbs.InferenceSession.InferenceSession.GetRootAs(data, 0)
     resolver = session.KernelTypeStrResolver()
     model: int = session.Model()._tab.Pos
     begins = min(model, model - encode.Get(packer.soffset, data, model))
     if resolver is not None and resolver._tab.Pos > begins:
-        raise StageFailed("ONNX Runtime writes an .ort file in another order than it did", "see runtimes/ort_bytes.py")
+        raise StageFailed(
+            "ONNX Runtime writes an .ort file in another order than it did", "see runtimes/onnx_ort_bytes.py"
+        )
     # Offsets say how far behind they point, and places are counted from the end: of what stays, the first bytes with
     # the model in them are enough.
     padding = -(len(data) - begins) % _ALIGNED
