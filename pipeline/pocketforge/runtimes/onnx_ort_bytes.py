@@ -23,6 +23,7 @@ from pocketforge.runtimes.describe_onnx import ort_schema
 IDENTIFIER = b"ORTM"
 # No scalar and no tensor of the format is aligned to more.
 _ALIGNED = 16
+_OTHER = "install the version of onnxruntime that `pocketforge doctor` calls tested"
 # Operator → the names of its types → kind (input or output) and number of each that has it.
 _Types = dict[bytes, dict[bytes, list[tuple[int, int]]]]
 
@@ -45,7 +46,7 @@ def _front(data: mmap.mmap) -> tuple[bytes, int]:
     """What stands before the bytes that stay, and where these begin."""
     fbs = ort_schema()
     if not fbs.InferenceSession.InferenceSession.InferenceSessionBufferHasIdentifier(data, 0):
-        raise StageFailed("ONNX Runtime's .ort file is not in the format that it was", "see runtimes/onnx_ort_bytes.py")
+        raise StageFailed("ONNX Runtime's .ort file is not in the format that it was", _OTHER)
     session = fbs.InferenceSession.InferenceSession.GetRootAs(data, 0)
     resolver = session.KernelTypeStrResolver()
     model: int = session.Model()._tab.Pos
