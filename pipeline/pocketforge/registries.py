@@ -66,14 +66,14 @@ STAGES: dict[str, StageInfo] = {
     "gains": StageInfo("pocketforge.stages.gains", 5, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 9, ("torch", "numpy"), _TRACE, user_code=True),
     "annotate": StageInfo(
-        "pocketforge.stages.annotate", 5, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
+        "pocketforge.stages.annotate", 6, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
     "layers": StageInfo(
-        "pocketforge.stages.layers", 7, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+        "pocketforge.stages.layers", 8, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        11,
+        12,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -81,7 +81,7 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        8,
+        9,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -90,7 +90,7 @@ STAGES: dict[str, StageInfo] = {
     "package": StageInfo("pocketforge.stages.package", 2, ("torch", "numpy"), _TRACE),
     "export": StageInfo("pocketforge.stages.export", 15, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 11, ("numpy",), user_code=True),
-    "why": StageInfo("pocketforge.stages.why", 6, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
+    "why": StageInfo("pocketforge.stages.why", 7, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 7, ("numpy",), user_code=True),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),

@@ -33,6 +33,7 @@ with warnings.catch_warnings():
     from pocketforge.quantization.attention import advice, sums_for_norms
     from pocketforge.quantization.concats import LEAST_LEVELS, keep_apart
     from pocketforge.quantization.operations import float_operations, operations_of
+    from pocketforge.quantization.small_values import made_for_steep_ones
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STATIC = Quantize("static_int8", calibration="minmax")
@@ -229,6 +230,45 @@ def test_sums_that_norms_alone_read_stay_float_and_keep_the_small_channels(image
             return [module(torch.from_numpy(samples[0][i : i + 1])) for i in range(len(samples[0]))]
 
     assert sqnr_db() > sqnr_db(Override(ops=("add@.",), scheme="static_int8")) + 2
+
+
+class SmallValues(nn.Module):
+    """What tells small values apart, of sums and products; and what does not, or is read by others too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.bank, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        bank = self.bank(x)
+        logs = self.last(torch.log(bank.square().add(1e-2)))
+        y = bank + 1.0
+        scaled = y * torch.rsqrt((y * y).mean(1, keepdim=True) + 1e-3)
+        shares = y / (bank.abs().sum(1, keepdim=True) + 1e-2)
+        either = torch.log((bank * 2.0).sigmoid()) + torch.sqrt(torch.relu(bank * bank) + 1e-3)
+        return logs, scaled, shares, either
+
+
+def test_what_logarithms_roots_and_divisors_read_stays_float(images):
+    net = SmallValues().eval()
+    program = torch.export.export(net, (torch.from_numpy(images[0][:1]),))
+    graph = pt2e.rewritten_for_quantizer(program)
+    kept = ("add@.", "mul@.", "add@.#3", "add@.#4", "mul@.#4", "add@.#5")
+    assert made_for_steep_ones(graph.graph) == kept
+    assert float_operations(pt2e.layer_schemes(graph.graph, STATIC)) == kept
+    annotated = Annotated(annotated_parts(pt2e.prepare(program, STATIC)))
+    for runtime in RUNTIMES:
+        parts = {part.name: part.numbers for part in in_runtime(annotated, runtime).parts}
+        assert {parts[name] for name in kept} == {"float"} and parts["mul@.#3"] == "int8"
+
+    def logs_db(*overrides: Override) -> float:
+        folded, _ = pt2e.quantize_graph(program, images, dataclasses.replace(STATIC, overrides=overrides))
+        with torch.no_grad():
+            found, wanted = (m(torch.from_numpy(images[0][:1]))[0].numpy() for m in (folded, net))
+        return parity(found, wanted).sqnr_db
+
+    assert logs_db() > max(25, logs_db(Override(ops=("add@.",), scheme="static_int8")) + 10)
 
 
 @pytest.fixture(scope="module")

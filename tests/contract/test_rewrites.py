@@ -754,6 +754,44 @@ def test_tflite_joins_values_of_unlike_levels_as_they_are(files):
     assert min(dbs) >= 30, dbs
 
 
+def squares_and_transposed(m, x):
+    line, cut = m.line(x.flatten(2)), m.cut(m.slopes(m.a(x)))
+    moved = m.a(x).flatten(2)
+    return (
+        m.second(line.square() + 0.01),
+        (line + line).relu(),
+        m.b((moved * moved).unflatten(2, (8, 8))),
+        cut,
+        m.b(m.norm(m.no_bias(x)).relu()),
+        m.long(line),
+    )
+
+
+def test_tflite_has_products_of_one_value_and_transposed_convolutions_in_int8(files):
+    """Without: no file, for a reshape of unlike scales; float layers of weights that were not rounded, 41 dB."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    from pocketforge.runtimes.tflite_objects import kind_of, unpacked
+
+    torch.manual_seed(0)
+    layers = {"line": nn.Conv1d(3, 6, 3), "second": nn.Conv1d(6, 4, 1), "long": nn.ConvTranspose1d(6, 4, 4, 2)}
+    layers |= {"no_bias": nn.ConvTranspose2d(3, 3, 4, 2, 1, bias=False), "norm": nn.BatchNorm2d(3)}
+    layers |= {"cut": nn.ConvTranspose2d(3, 4, 5, 2, 2, output_padding=1), "slopes": nn.PReLU(3)}
+    net = Net(squares_and_transposed, a=conv(3, 3), b=conv(3, 3), **layers)
+    found, wanted, _, path = files.export("tflite", net, images(), "static_int8")
+    dbs = [least_db([f], [w]) for f, w in zip(found, wanted, strict=True)]
+    assert min(dbs) >= 45, dbs
+    model = unpacked(path.read_bytes())
+    graph = model.subgraphs[0]
+    kinds = schema.BuiltinOperator.TRANSPOSE_CONV, schema.BuiltinOperator.MUL, schema.BuiltinOperator.ADD
+    read = [[graph.tensors[i].type for i in op.inputs] for op in graph.operators if kind_of(model, op) == kinds[0]]
+    int8, int32 = schema.TensorType.INT8, schema.TensorType.INT32
+    assert read == [[int32, int8, int8, int32]] * 3
+    made = {kind: [graph.tensors[op.outputs[0]].type for op in graph.operators if kind_of(model, op) == kind]
+            for kind in kinds}  # fmt: skip
+    assert {kind: types.count(int8) for kind, types in made.items()} == {kinds[0]: 3, kinds[1]: 3, kinds[2]: 2}, made
+
+
 def test_tflite_s_logistic_and_tanh_have_the_format_s_scale(files):
     from ai_edge_litert import schema_py_generated as schema
 

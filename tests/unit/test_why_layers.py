@@ -61,6 +61,18 @@ def test_an_output_that_joined_ones_round_to_nothing_is_said() -> None:
     assert "shares the scale of what it is joined to" in likely(row, "prepared", limit_db=18.0)
 
 
+def test_values_that_calibration_did_not_see_are_said_to_be_cut_off() -> None:
+    rng = np.random.default_rng(3)
+    logits = rng.uniform(-3.4, 4.0, (16, 4))
+    logits[3, 1] = 5.06
+    cut = np.rint(np.clip(logits, -3.1, 4.06) / 0.028) * 0.028
+    row = _layer("fc", "linear", logits, cut)
+    assert "a clipped range: its output ends at -3.108 and 4.06 where" in likely(row, "prepared")
+    assert "data.calibration_samples" in likely(row, "prepared") and "calibration" not in likely(row, "runtime")
+    rounded = _layer("fc", "linear", logits, logits + rng.normal(0, 0.4, logits.shape))
+    assert "clipped" not in likely(rounded, "prepared")
+
+
 def _chain(tmp_path: Path, how: Why | None) -> Any:
     """As much of a chain as its last form, the file, is looked into by."""
     np.save(tmp_path / "few.npy", np.zeros((2, 3), np.float32))

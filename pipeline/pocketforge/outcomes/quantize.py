@@ -233,7 +233,8 @@ class Quantized:
         codebook: Of scheme `codebook` alone.
         qat: Of scheme `qat_int8` alone.
         concats: Those whose parts are of unlike range.
-        told_float: Operations between layers that were kept float, by an override, for a concat or as sums for norms.
+        told_float: Operations between layers that were kept float, by an override, for a concat, as sums for norms or
+            for a logarithm, root or division.
         advice: What to try where a file misses its limits; empty where nothing is known of such a model.
     """
 

@@ -35,6 +35,7 @@ from pocketforge.quantization.recurrent import (
     round_weights,
     weights_of,
 )
+from pocketforge.quantization.small_values import made_for_steep_ones
 from pocketforge.quantization.weighted import (
     LOOKED_UP,
     WEIGHTED,
@@ -58,7 +59,8 @@ def layer_schemes(graph: torch.fx.Graph, quantize: Quantize) -> dict[str, str]:
     """Layer → fp32, static_int8 or dynamic_int8: by the scheme, then by overrides (of several, the last counts).
 
     The entry of `NO_LAYER` says whether ops between layers are int8: they are where the whole model is static, but for
-    sums that norms alone read and for those that an override names, which have an entry by their own name.
+    sums that norms alone read, for what logarithms, roots and divisors read, and for those that an override names,
+    which have an entry by their own name.
     Raises ModelError for an override that means no layer, or wants what the op cannot be.
     """
     static = quantize.is_static
@@ -82,7 +84,8 @@ def layer_schemes(graph: torch.fx.Graph, quantize: Quantize) -> dict[str, str]:
             f"quantize.overrides leave no layer in int8: {', '.join(schemes)}",
             'use scheme = "fp32", or fewer overrides',
         )
-    of_operations = dict.fromkeys(sums_for_norms(graph), "fp32") if static else {}
+    kept = (*sums_for_norms(graph), *made_for_steep_ones(graph)) if static else ()
+    of_operations = dict.fromkeys(kept, "fp32")
     of_operations |= overridden(quantize.overrides, graph)
     return {**schemes, **of_operations, NO_LAYER: "static_int8" if static else "fp32"}
 

@@ -100,6 +100,7 @@ REWRITES = (
     Rewrite(windows.one_axis_after_another, (TFLITE, ONNX)),
     Rewrite(windows.without_idle_ceil_mode, (TFLITE, ONNX)),
     Rewrite(quantized.keep_fixed_scales, (TFLITE,)),
+    Rewrite(quantized.two_values_for_squares, (TFLITE,)),
     Rewrite(float_inputs.keep_joins_float, (TFLITE,)),
     Rewrite(float_inputs.keep_floats_float, (TFLITE,)),
     Rewrite(float_inputs.keep_averages_for_norms_float, (TFLITE,)),

@@ -28,6 +28,12 @@ SAME_SCALE = (
     *("slice", "select", "split", "split_with_sizes", "chunk", "index_select", "expand", "repeat", "clone", "alias"),
     *("constant_pad_nd", "pad", "upsample_nearest2d", "upsample_bilinear2d", "maximum", "minimum", "dropout"),
 )
+# Of these, what gives each of its input's values, or some.
+_MOVED = (
+    *("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "contiguous"),
+    *("slice", "select", "expand", "clone", "alias", "getitem"),
+)
+_SQUARES = {"square": aten.mul.Tensor, "mul": aten.mul.Tensor, "add": aten.add.Tensor}
 
 
 def one_reader_each(editor: Editor) -> None:
@@ -44,6 +50,46 @@ def one_reader_each(editor: Editor) -> None:
             continue
         for user in list(node.users)[1:]:
             user.replace_input_with(node, editor.after(node, node.target, *node.args, like=node))  # type: ignore[arg-type]
+
+
+def two_values_for_squares(editor: Editor) -> None:
+    """A value with levels that is multiplied by itself, or added to itself, for other levels: the second time as the
+    larger of it and the lowest of its levels, which is itself.
+
+    litert's converter gives the levels of what is made to what moves such a value, and then refuses it as an unlike
+    scale: the reshape behind a one-dimensional convolution, before `x.square()`.
+    """
+    for node in editor.nodes():
+        source = _read_twice(node)
+        levels = _levels_moved(source)
+        # What is moved in the file: the graph's own moves, and a map of one dimension, which its layers reshape.
+        is_moved = levels is not source or (levels is not None and len(shape_of(levels)) == 3)
+        if levels is None or not is_moved or all(_other_scale(user, levels.args[1:3]) is None for user in node.users):  # type: ignore[arg-type]
+            continue
+        assert isinstance(source, Node)
+        quantize, scale = first_input(levels), levels.args[1:3]
+        step, zero_point, lowest = levels.args[1:4]
+        floor = editor.constant(f"{node.name}_lowest", torch.tensor((lowest - zero_point) * step), node)  # type: ignore[operator]
+        floor = _rounded(editor, floor, floor, scale, quantize, levels)  # type: ignore[arg-type]
+        again = editor.call(aten.maximum.default, source, floor, like=node)
+        again = _rounded(editor, again, again, scale, quantize, levels)  # type: ignore[arg-type]
+        whole = _SQUARES[op_name(node)]
+        editor.replace(node, editor.call(whole, source, again, like=node))
+
+
+def _read_twice(node: Node) -> object:
+    """The one value that a product or sum is of."""
+    if op_name(node) == "square" or (op_name(node) in _SQUARES and node.args[0] is node.args[1] and not node.kwargs):
+        return node.args[0]
+    return None
+
+
+def _levels_moved(value: object) -> Node | None:
+    """What de-quantizes a value, at once or before it was moved."""
+    while isinstance(value, Node) and op_name(value) in _MOVED:
+        value = value.args[0]
+    fits = isinstance(value, Node) and op_name(value) == "dequantize_per_tensor" and not isinstance(value.args[1], Node)
+    return value if isinstance(value, Node) and fits else None
 
 
 def linear_layers_of_rows(editor: Editor) -> None:

@@ -23,6 +23,7 @@ from pocketforge.runtimes.tflite_edit import set_interface
 from pocketforge.runtimes.tflite_metadata import add_metadata
 from pocketforge.runtimes.tflite_missing import refuse_missing, sort_refused
 from pocketforge.runtimes.tflite_shield import shield
+from pocketforge.runtimes.tflite_transposed import store_transposed, transposed_kernels
 from pocketforge.runtimes.tflite_weights import store_encodings, store_halves
 
 
@@ -36,6 +37,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     rewrite(module, TFLITE)
     if request.io == "float32":
         rewrite(module, TFLITE_FLOAT_INPUTS)
+    kernels = transposed_kernels(module)
     encodings = load_encodings(request.encodings) if request.is_weight_only and request.encodings else {}
     if encodings:
         shield(module, encodings)
@@ -61,6 +63,8 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     refuse_missing(data, request.program.graph.nodes)
     if request.is_dynamic:
         data = fold_linear_weights(data)
+    elif request.is_int8:
+        data = store_transposed(data, kernels)
     data, warnings = _store_weights(request, data, encodings)
     moved = [at for at, t in enumerate(request.example) if request.moves_channels and t.dim() == 4]
     passed = {at: source for at, source in passed_through(request.program).items() if source not in moved}

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from pocketforge.metrics import Array, Part
-from pocketforge.why.layer_outputs import LayerDifference
+from pocketforge.why.layer_outputs import Difference, LayerDifference
 
 _BETTER_DB = 10.0  # a repair that wins less than this explains nothing
+_CUT_SHARE = 0.05  # of the range, some 13 steps of 256: rounding alone moves no end so far
 
 _USUAL = {
     "exported": "the traced graph computes something else than the module: other weights, a mode (train/eval), or a "
@@ -43,15 +44,27 @@ def likely(row: LayerDifference, stage: str, weights: str = "", limit_db: float 
         return f"a swapped layout: with height and width exchanged its output agrees to {d.turned_db:.0f} dB"
     if d.offset_share > 0.8:
         return f"a wrong zero point or bias: its output is off by {d.offset:+.4g} throughout"
-    span = [d.high[i] - d.low[i] for i in (0, 1)]
-    if span[0] > 0 and span[1] < 0.8 * span[0] and d.correlation > 0.3:
+    if _is_clipped(d):
+        unseen = (
+            "; more calibration samples (data.calibration_samples) may reach further" if stage == "prepared" else ""
+        )
         return (
             f"a clipped range: its output ends at {d.low[1]:.4g} and {d.high[1]:.4g} where {d.low[0]:.4g} to "
-            f"{d.high[0]:.4g} came before"
+            f"{d.high[0]:.4g} came before{unseen}"
         )
     if d.correlation > 0.95 and abs(d.gain - 1) > 0.1:
         return f"a wrong scale: its output is {d.gain:.3g} times what it was"
     return _USUAL[stage]
+
+
+def _is_clipped(d: Difference) -> bool:
+    """Whether much of the range is missing; or less, but the values beyond its ends are those that differ most."""
+    span = [d.high[i] - d.low[i] for i in (0, 1)]
+    if span[0] <= 0 or d.correlation <= 0.3:
+        return False
+    cut = max(d.low[1] - d.low[0], d.high[0] - d.high[1])
+    told_by_ends = cut > _CUT_SHARE * span[0] and cut > 0.9 * d.largest
+    return span[1] < 0.8 * span[0] or told_by_ends
 
 
 def _small_channel(row: LayerDifference, part: Part) -> str:

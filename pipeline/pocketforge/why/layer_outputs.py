@@ -75,6 +75,7 @@ class Difference:
         low: Least value of x, of y.
         high: Largest value of x, of y.
         noise: Sum of squared differences.
+        largest: Largest absolute difference.
         channels: For each channel: sum of x, of x², of squared differences, largest |x|, count. Empty where there are
             no channels.
     """
@@ -91,6 +92,7 @@ class Difference:
     low: list[float] = field(default_factory=lambda: [math.inf, math.inf])
     high: list[float] = field(default_factory=lambda: [-math.inf, -math.inf])
     noise: float = 0.0
+    largest: float = 0.0
     channels: list[Array] = field(default_factory=list)
 
     def add(self, before: Array, here: Array) -> None:
@@ -105,6 +107,7 @@ class Difference:
         self.xx, self.yy = self.xx + float((a * a).sum()), self.yy + float((b * b).sum())
         self.xy += float((a * b).sum())
         self.noise += float(((a - b) ** 2).sum())
+        self.largest = max(self.largest, float(np.abs(a - b).max()))
         self._add_channels(a, b)
         if a.ndim == 4 and a.shape[2] == a.shape[3] > 1:
             self.square = True
