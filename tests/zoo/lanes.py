@@ -18,6 +18,7 @@ from zoo.entries import Net
 OUTCOMES = ("PASS", "refused", "FAIL", "error", "crash")
 # How far the zoo's own figures, which are of fewer samples, may lie under the report's before a PASS counts as wrong.
 MOST_DB_UNDER, LEAST_AGREEMENT = 6.0, 0.85
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,6 @@ def refusal(error: str) -> str:
 
 
 def shortened(error: str) -> str:
-    """In one line, without paths of logs."""
-    lines = [line.strip() for line in error.strip().splitlines()]
+    """In one line, without paths of logs, and with ours from the repository's root."""
+    lines = [line.strip() for line in error.replace(f"{ROOT}/", "").strip().splitlines()]
     return " ".join(line for line in lines if line and not line.startswith("log: "))[:600]
