@@ -198,6 +198,13 @@ _SIGNALS = {
 }
 
 
+def last_words(text: str) -> str:
+    """The line that says what went wrong in what a program printed; empty where it printed nothing."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    # Some errors end in a line that says nothing ("Registration failed.").
+    return next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else "")
+
+
 def describe_exit(returncode: int) -> str:
     """Say in words how a process ended; negative codes are signals, as in `subprocess`."""
     if returncode >= 0:

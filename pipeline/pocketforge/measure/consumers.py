@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pocketforge.devices.environments import MEDIAPIPE
-from pocketforge.errors import ToolMissing
+from pocketforge.errors import ToolMissing, last_words
 from pocketforge.measure.file_checks import check
 from pocketforge.metrics import Array
 from pocketforge.outcomes.verify import FileCheck
@@ -94,9 +94,8 @@ def _run(python: Path, task: str, model: Path, pixels: Path, scratch: Path) -> s
         return f"no answer in {TIME_LIMIT_S} s"
     if done.returncode == 0 and answer.exists():
         return ""
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
     ended = f"it ended with signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    return next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else ended)
+    return last_words(done.stderr) or ended
 
 
 def _checks(name: str, answers: Answers, found: Array, labels: tuple[str, ...]) -> list[FileCheck]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge.devices.environments import TFLITE_RUNTIME
-from pocketforge.errors import PocketforgeError, ToolFailed, ToolMissing
+from pocketforge.errors import PocketforgeError, ToolFailed, ToolMissing, last_words
 from pocketforge.measure.file_checks import Truth, check, check_limits, measure
 from pocketforge.measure.on_host import run_file
 from pocketforge.outcomes.reference import StepSequence
@@ -64,9 +64,7 @@ def run_older(
 
 
 def _last_words(error: PocketforgeError) -> str:
-    lines = [line for line in error.message.splitlines() if line.strip()]
-    # Some errors end in a line that says nothing ("Registration failed.").
-    fault = next((line for line in reversed(lines) if "Error: " in line), lines[-1])
+    fault = last_words(error.message)
     if isinstance(error, ToolFailed) and error.signal and error.signal not in fault:
         return f"{error.signal}; last it said: {fault}"
     return fault

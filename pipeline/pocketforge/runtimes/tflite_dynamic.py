@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from numpy.typing import NDArray
 
 from pocketforge.errors import StageFailed
+from pocketforge.runtimes.tflite_constants import float_constant
 from pocketforge.runtimes.tflite_edit import drop_unused, drop_unused_tensors
 from pocketforge.runtimes.tflite_objects import (
     Buffer,
@@ -68,13 +68,12 @@ _CHAIN = (schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE)
 
 def _store_int8(model: Model, graph: Graph, source: int, target: int) -> None:
     """Compute the quantize op from constant tensor `source` to tensor `target`, as torch does."""
-    constant, tensor = graph.tensors[source], graph.tensors[target]
-    raw = model.buffers[constant.buffer].data
-    if raw is None or not len(raw) or constant.type != schema.TensorType.FLOAT32:
+    tensor = graph.tensors[target]
+    values = float_constant(model, graph, source)
+    if values is None:
         raise StageFailed(
             "the converter left a weight behind a quantize op that is not a float constant", "see the log"
         )
-    values: NDArray[np.float32] = np.frombuffer(bytes(raw), np.float32).reshape([int(n) for n in constant.shape])
     details = quantization_of(tensor)
     scales = np.asarray(details.scale, np.float32)
     if np.any(details.zeroPoint) or (len(scales) > 1 and details.quantizedDimension != 0):

@@ -20,15 +20,14 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 from torch.fx import Node
 
+from pocketforge.metrics import Array
 from pocketforge.rewrites.graph import is_constant, op_name
+from pocketforge.runtimes.tflite_constants import add_tensor, float_constant, set_scales
 from pocketforge.runtimes.tflite_edit import drop_unused, drop_unused_tensors, operator_code
 from pocketforge.runtimes.tflite_objects import (
-    Buffer,
     Graph,
     Model,
     Operator,
-    Quantization,
-    Tensor,
     ints,
     kind_of,
     packed,
@@ -109,7 +108,7 @@ def _in_int8(model: Model, graph: Graph, op: Operator, kernels: Sequence[Kernel]
     """Takes away what quantizes its output; nothing is changed where the layer is not between levels."""
     shape, weight, source, *rest = ints(op.inputs)
     bias = next((index for index in rest if index >= 0), None)
-    values, biases = _floats(model, graph, weight), None if bias is None else _floats(model, graph, bias)
+    values, biases = float_constant(model, graph, weight), None if bias is None else float_constant(model, graph, bias)
     kernel = None if values is None else _same(values, kernels)
     before = next((each for each in graph.operators if source in ints(each.outputs)), None)
     behind = _quantized_behind(model, graph, op)
@@ -146,38 +145,12 @@ def _quantized_behind(model: Model, graph: Graph, op: Operator) -> list[Operator
     return found if len(found) == 1 or zero_point == _LOWEST else []
 
 
-def _floats(model: Model, graph: Graph, index: int) -> NDArray[np.float32] | None:
-    """A float constant's values; None of what is no such."""
-    tensor = graph.tensors[index]
-    raw = model.buffers[tensor.buffer].data
-    if tensor.type != _TYPES.FLOAT32 or raw is None or not len(raw):
-        return None
-    return np.frombuffer(bytes(raw), np.float32).reshape(ints(tensor.shape))
-
-
 def _same(values: NDArray[np.float32], kernels: Iterable[Kernel]) -> Kernel | None:
     return next((each for each in kernels if np.array_equal(each.values, values)), None)
 
 
-def _added(
-    model: Model,
-    graph: Graph,
-    like: int,
-    content: NDArray[np.int8] | NDArray[np.int32],
-    kind: int,
-    scale: NDArray[np.float32],
-) -> int:
-    """A constant in place of another, with its name and shape."""
-    old = graph.tensors[like]
-    tensor: Tensor = schema.TensorT()
-    tensor.shape, tensor.hasRank, tensor.type, tensor.name = list(content.shape), True, kind, old.name
-    details: Quantization = schema.QuantizationParametersT()
-    details.scale, details.zeroPoint = np.asarray(scale, np.float32), np.zeros(len(scale), np.int64)
-    details.quantizedDimension = 0
-    tensor.quantization = details
-    buffer: Buffer = schema.BufferT()
-    buffer.data = np.ascontiguousarray(content).reshape(-1).view(np.uint8)
-    model.buffers.append(buffer)
-    tensor.buffer = len(model.buffers) - 1
-    graph.tensors.append(tensor)
-    return len(graph.tensors) - 1
+def _added(model: Model, graph: Graph, like: int, content: Array, kind: int, scales: NDArray[np.float32]) -> int:
+    """A constant in place of another, with its name."""
+    place = add_tensor(model, graph, content.shape, kind, graph.tensors[like].name, content)
+    set_scales(graph.tensors[place], scales, 0)
+    return place

@@ -15,11 +15,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from pocketforge.metrics import Array
-from pocketforge.quantization.encodings import Encoding, in_nibbles
+from pocketforge.quantization.encodings import Encoding
 from pocketforge.runtimes.stored_weights import Matcher, Placed, in_half
+from pocketforge.runtimes.tflite_constants import add_tensor, float_constant, set_scales
 from pocketforge.runtimes.tflite_edit import drop_unused, operator_code
-from pocketforge.runtimes.tflite_objects import Buffer, Graph, Model, Operator, Quantization, Tensor, packed, unpacked
+from pocketforge.runtimes.tflite_objects import Graph, Model, Operator, packed, unpacked
 from pocketforge.runtimes.tflite_shield import unshield
 
 _TYPES = schema.TensorType
@@ -63,7 +63,7 @@ def store_halves(data: bytes) -> tuple[bytes, int]:
             if half is None:
                 continue
             graph.tensors[index].buffer = 0
-            stored = _add_tensor(model, graph, half.shape, _TYPES.FLOAT16, _name(graph, index, "half"), half)
+            stored = add_tensor(model, graph, half.shape, _TYPES.FLOAT16, _name(graph, index, "half"), half)
             operators.append(_dequantize(model, stored, index, _HALF))
             count += 1
         graph.operators = [*operators, *graph.operators]
@@ -72,21 +72,16 @@ def store_halves(data: bytes) -> tuple[bytes, int]:
 
 
 def _float_constants(model: Model, graph: Graph) -> list[tuple[int, NDArray[np.float32]]]:
-    constants = []
-    for index, tensor in enumerate(graph.tensors):
-        raw = model.buffers[tensor.buffer].data
-        if tensor.type == _TYPES.FLOAT32 and raw is not None and len(raw):
-            shape = [] if tensor.shape is None else [int(n) for n in tensor.shape]
-            constants.append((index, np.frombuffer(bytes(raw), np.float32).reshape(shape)))
-    return constants
+    found = ((index, float_constant(model, graph, index)) for index in range(len(graph.tensors)))
+    return [(index, values) for index, values in found if values is not None]
 
 
 def _channels(model: Model, graph: Graph, placed: Placed, index: int) -> list[Operator]:
     """One scale, or one for each output channel: the levels lie as the weight did."""
     encoding = placed.encoding
     kind = _TYPES.INT4 if encoding.bits == 4 else _TYPES.INT8
-    stored = _add_tensor(model, graph, placed.shape, kind, _name(graph, index, "levels"), placed.levels)
-    _set_scales(graph.tensors[stored], encoding.scales, placed.axis or 0)
+    stored = add_tensor(model, graph, placed.shape, kind, _name(graph, index, "levels"), placed.levels)
+    set_scales(graph.tensors[stored], encoding.scales, placed.axis or 0)
     version = _INT4 if encoding.bits == 4 else _ONE_SCALE if placed.axis is None else _PER_CHANNEL
     return [_dequantize(model, stored, index, version)]
 
@@ -96,23 +91,23 @@ def _groups(model: Model, graph: Graph, placed: Placed, index: int) -> list[Oper
     as well, half as many bytes as the levels: so it gives the levels as floats, which are multiplied.
     """
     rows = placed.encoding.rows()
-    stored = _add_tensor(model, graph, rows.shape, _TYPES.INT4, _name(graph, index, "levels"), rows)
-    _set_scales(graph.tensors[stored], np.ones(1, np.float32), 0)
-    floats = _add_tensor(model, graph, rows.shape, _TYPES.FLOAT32, _name(graph, index, "float"))
+    stored = add_tensor(model, graph, rows.shape, _TYPES.INT4, _name(graph, index, "levels"), rows)
+    set_scales(graph.tensors[stored], np.ones(1, np.float32), 0)
+    floats = add_tensor(model, graph, rows.shape, _TYPES.FLOAT32, _name(graph, index, "float"))
     scales = placed.encoding.scales.reshape(-1, 1)
-    factors = _add_tensor(model, graph, scales.shape, _TYPES.FLOAT32, _name(graph, index, "scales"), scales)
-    product = _add_tensor(model, graph, rows.shape, _TYPES.FLOAT32, _name(graph, index, "rows"))
+    factors = add_tensor(model, graph, scales.shape, _TYPES.FLOAT32, _name(graph, index, "scales"), scales)
+    product = add_tensor(model, graph, rows.shape, _TYPES.FLOAT32, _name(graph, index, "rows"))
     operators = [
         _dequantize(model, stored, floats, _INT4),
         _operator(model, schema.BuiltinOperator.MUL, [floats, factors], product, "MulOptions"),
     ]
     if placed.rows_permutation != tuple(range(len(placed.order))):
-        axes = _add_tensor(model, graph, placed.rows_shape, _TYPES.FLOAT32, _name(graph, index, "axes"))
+        axes = add_tensor(model, graph, placed.rows_shape, _TYPES.FLOAT32, _name(graph, index, "axes"))
         operators.append(_reshape(model, graph, product, axes))
         moved_shape = tuple(placed.rows_shape[i] for i in placed.rows_permutation)
-        product = _add_tensor(model, graph, moved_shape, _TYPES.FLOAT32, _name(graph, index, "moved"))
+        product = add_tensor(model, graph, moved_shape, _TYPES.FLOAT32, _name(graph, index, "moved"))
         order = np.array(placed.rows_permutation, np.int32)
-        permutation = _add_tensor(model, graph, order.shape, _TYPES.INT32, _name(graph, index, "order"), order)
+        permutation = add_tensor(model, graph, order.shape, _TYPES.INT32, _name(graph, index, "order"), order)
         operators.append(
             _operator(model, schema.BuiltinOperator.TRANSPOSE, [axes, permutation], product, "TransposeOptions")
         )
@@ -123,28 +118,6 @@ def _name(graph: Graph, index: int, part: str) -> bytes:
     return (graph.tensors[index].name or b"") + b"/" + part.encode()
 
 
-def _add_tensor(
-    model: Model, graph: Graph, shape: tuple[int, ...], kind: int, name: bytes, content: Array | None = None
-) -> int:
-    tensor: Tensor = schema.TensorT()
-    tensor.shape, tensor.hasRank, tensor.type, tensor.name, tensor.buffer = list(shape), True, kind, name, 0
-    if content is not None:
-        buffer: Buffer = schema.BufferT()
-        flat = np.ascontiguousarray(content).reshape(-1)
-        buffer.data = in_nibbles(flat) if kind == _TYPES.INT4 else flat.view(np.uint8)
-        model.buffers.append(buffer)
-        tensor.buffer = len(model.buffers) - 1
-    graph.tensors.append(tensor)
-    return len(graph.tensors) - 1
-
-
-def _set_scales(tensor: Tensor, scales: NDArray[np.float32], axis: int) -> None:
-    details: Quantization = schema.QuantizationParametersT()
-    details.scale, details.zeroPoint = scales, np.zeros(len(scales), np.int64)
-    details.quantizedDimension = axis
-    tensor.quantization = details
-
-
 def _dequantize(model: Model, source: int, target: int, version: int) -> Operator:
     return _operator(model, schema.BuiltinOperator.DEQUANTIZE, [source], target, "DequantizeOptions", version)
 
@@ -152,7 +125,7 @@ def _dequantize(model: Model, source: int, target: int, version: int) -> Operato
 def _reshape(model: Model, graph: Graph, source: int, target: int) -> Operator:
     shape = [int(n) for n in graph.tensors[target].shape]
     name = (graph.tensors[target].name or b"") + b"/shape"
-    sizes = _add_tensor(model, graph, (len(shape),), _TYPES.INT32, name, np.array(shape, np.int32))
+    sizes = add_tensor(model, graph, (len(shape),), _TYPES.INT32, name, np.array(shape, np.int32))
     operator = _operator(model, schema.BuiltinOperator.RESHAPE, [source, sizes], target, "ReshapeOptions")
     options = schema.ReshapeOptionsT()
     options.newShape = shape
