@@ -6,10 +6,12 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from warm_server import in_process, warm_stages
 
 from pocketforge.commands.why import explain_failures
+from pocketforge.data.dataset import open_recipe
 from pocketforge.facts.gather import gather
 from pocketforge.outcomes.why import Explained, FormFound, LayerFound
 from pocketforge.plan.lanes import make_plan
@@ -116,6 +118,45 @@ def test_a_good_target_from_the_command_line_and_a_wrong_one_in_a_build(tiny, tm
     assert set(explained) == {"tiny_onnx"} and explained["tiny_onnx"]["path"] == "why/tiny_onnx.json"
     assert explained["tiny_onnx"]["sentence"].startswith("no bad stage")
     assert (tmp_path / "out" / "why" / "tiny_onnx.png").is_file()
+
+
+def app(cache, folder, *options, fed):
+    """`why tiny_onnx --app` of what a phone wrote."""
+    np.save(folder / "fed.npy", fed)
+    done = in_process(
+        "why", "tiny_onnx", "--app", folder / "fed.npy", "--samples", 25, *options, cache=cache, cwd=folder
+    )
+    return done, json.loads((folder / "build/tiny/why/tiny_onnx/app.json").read_text("utf-8"))
+
+
+def test_what_an_app_fed_from_the_command_line(tiny, tmp_path):
+    cache, samples = tmp_path / "cache", open_recipe(load_recipe(tiny)).eval
+    right = samples[7][0][0]  # of 0 to 1
+    done, found = app(cache, tmp_path, fed=right[None] * 16)
+    assert done.code == 1, done.stderr
+    assert (found["verdict"], found["explanations"][0]["mistakes"]) == ("mistake", ["not_scaled"])
+    assert found["tensors"][0]["sample"] == samples.ids[7] and not found["tensors"][0]["named"]
+    assert found["sentence"] in done.stdout and "not divided (0-255 for 0-1)" in done.stdout
+    cost = {each["metric"]: each for each in found["cost"]}
+    assert {"accuracy_top1"} <= set(cost) and 0 <= cost["accuracy_top1"]["wrong"] <= 1
+    assert cost["accuracy_top1"]["right"] * 25 == pytest.approx(round(cost["accuracy_top1"]["right"] * 25))
+
+    done, found = app(cache, tmp_path, "--json", "--sample", samples.ids[7], fed=right)
+    assert (done.code, json.loads(done.stdout)) == (0, found)
+    assert (found["verdict"], found["cost"], found["tensors"][0]["named"]) == ("right", [], True)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (("--dtype", "uint8"), "--dtype: only with --app"),
+    (("--sample", "3", "--shape", "1,8"), "--sample, --shape: only with --app"),
+    (("--app", "recipe.toml", "--shape", "8x8"), "wanted lengths with commas, as 1,224,224,3, found '8x8'"),
+    (("--app", "missing.npy"), "missing.npy"),
+    (("--app", "recipe.toml", "--dtype", "complex"), "complex"),
+])  # fmt: skip
+def test_options_of_app_are_refused_before_anything_runs(cli, cache, tiny, options, words):
+    done = cli("why", "tiny_onnx", tiny, *(tiny if each == "recipe.toml" else each for each in options))
+    assert (done.code, done.stdout) == (2, "") and words in done.stderr
+    assert not cache.exists()
 
 
 def test_the_words_of_a_bad_stage():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketforge.data.preprocess import About, prepare
+from pocketforge.data.preprocess_resize import resize
 from pocketforge.devices.environments import MEDIAPIPE
 from pocketforge.errors import ModelError
 from pocketforge.facts.gather import gather
@@ -30,7 +31,7 @@ from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.verify import Verdict, Verified
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Lane, Plan, Step
-from pocketforge.recipe.image_steps import Color, Layout, Normalize, Scale
+from pocketforge.recipe.image_steps import Color, Layout, Normalize, Resize, Scale
 from pocketforge.recipe.packed import Inside, cut
 from pocketforge.recipe.preprocess import InputSteps
 from pocketforge.recipe.preprocess import Step as Done
@@ -406,3 +407,36 @@ def test_mediapipe_gives_the_files_own_scores_under_the_labels(build: Build) -> 
     plain = build.made(build.lane("onnx-fp32").export) / "model.onnx"
     unread = try_mediapipe(plain, pixels, Answers("logits", values, LABELS))
     assert unread.state.startswith("does not work: ") and not unread.checks[0].passed
+
+
+class Pixels(nn.Module):
+    """Gives the bytes that it gets."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(torch.float32).reshape(1, -1)
+
+
+@pytest.mark.skipif(MEDIAPIPE.python is None, reason="pocketforge device setup mediapipe")
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # the converter's own, of torch
+def test_mediapipes_own_resize_is_ours_to_the_bit(tmp_path: Path) -> None:
+    import litert_torch
+
+    model = tmp_path / "pixels.tflite"
+    litert_torch.convert(Pixels().eval(), (torch.zeros(1, 14, 20, 3, dtype=torch.uint8),)).export(str(model))
+    step = Resize(size=(14, 20), like="mediapipe")
+    for size in ((31, 45), (50, 13)):
+        pictures = RNG.integers(0, 256, (3, *size, 3), dtype=np.uint8)
+        np.save(tmp_path / "pictures.npy", pictures)
+        ours = np.stack([resize(step, each, (14, 20)) for each in pictures]).reshape(3, -1)
+        consumed = try_mediapipe(model, tmp_path / "pictures.npy", Answers("embedding", ours))
+        assert consumed.state == "works" and [check.found for check in consumed.checks] == ["0"], consumed
+        plain = np.stack([resize(Resize(size=(14, 20)), each, (14, 20)) for each in pictures]).reshape(3, -1)
+        assert try_mediapipe(model, tmp_path / "pictures.npy", Answers("embedding", plain)).state.startswith("wrong")
+
+
+def test_half_as_large_is_every_second_pixel_to_mediapipe() -> None:
+    picture = RNG.integers(0, 256, (28, 40, 3), dtype=np.uint8)
+    step = Resize(size=(14, 20), like="mediapipe")
+    assert np.array_equal(resize(step, picture, (14, 20)), picture[::2, ::2])
+    floats = resize(Resize(size=(13, 11), like="mediapipe"), picture.astype(np.float32), (13, 11))
+    assert np.abs(floats - resize(Resize(size=(13, 11), like="mediapipe"), picture, (13, 11))).max() <= 0.5001

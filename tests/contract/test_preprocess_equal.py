@@ -213,3 +213,12 @@ def test_every_kind_of_image_file_goes_through_imagenets_list_as_through_torchvi
     planes = Image.fromarray((deep / np.float32(257.0)).astype(np.float32)).resize((36, 50), Image.Resampling.BILINEAR)
     wanted = (np.asarray(planes)[9:41, 2:34] / np.float32(255) - np.float32(MEAN[0])) / np.float32(STD[0])
     assert np.abs(found["x/deep.png"][0] - wanted).max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(30, 41), (61, 40), (97, 20), (1, 1)], ids=str)
+def test_align_corners_is_torchs_interpolate(size):
+    image = photo(61, 40)
+    tensor = torch.from_numpy(image.transpose(2, 0, 1).copy()).float()[None]
+    theirs = torch.nn.functional.interpolate(tensor, size, mode="bilinear", align_corners=True)
+    found = done(image, Resize(size=size, like="align_corners"))
+    assert np.abs(found - theirs[0].permute(1, 2, 0).numpy()).max() <= 1e-3

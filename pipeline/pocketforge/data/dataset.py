@@ -67,6 +67,10 @@ class Samples:
     def name(self, position: int) -> str:
         return self.source.ids[self.indices[position]]
 
+    def raw(self, position: int) -> tuple[Array, ...]:
+        """A sample's inputs as the source gives them, before preprocessing."""
+        return self.source.sample(self.indices[position])[0]
+
     def slices(self, position: int) -> Mapping[str, str]:
         """By what a sample's results are told apart."""
         return self.source.slices(self.indices[position])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ from pocketforge.data.preprocess_text import tokenize
 from pocketforge.errors import ModelError
 from pocketforge.files import Resolve
 from pocketforge.recipe.image_steps import Cast, Normalize, Scale
-from pocketforge.recipe.preprocess import InputSteps, Preprocess, Preprocessing
+from pocketforge.recipe.preprocess import InputSteps, Preprocess, Preprocessing, Step
 from pocketforge.recipe.sound_steps import Tokenize
 
 
@@ -143,21 +144,34 @@ def _one_input(each: InputSteps, raw: Array, about: About) -> tuple[tuple[Array,
         (step,) = each.step
         assert isinstance(step, Tokenize)
         return tokenize(step, about.resolve(step.file), raw), None
+    if not kind:
+        _check_plain(raw, About())
+    return _through(each.step, kind, raw, about)
+
+
+def through(steps: Sequence[Step], kind: str, raw: Array, about: About) -> Array:
+    """One raw input by steps that need be no list of a recipe's: for who asks what another list would have given.
+
+    kind: image, sound, or empty for any other numbers. Raises ModelError where the input does not fit.
+    """
+    return _through(steps, kind, raw, about)[0][0]
+
+
+def _through(steps: Sequence[Step], kind: str, raw: Array, about: About) -> tuple[tuple[Array, ...], Geometry | None]:
     if kind == "image":
         image = picture(raw)
-        for step in each.step:
+        for step in steps:
             image = _done(step, image, about)
         return (_as_it_is(image.values),), image.geometry
     if kind == "sound":
         heard = sound(raw, about.rate_hz)
-        for step in each.step:
+        for step in steps:
             heard = _done(step, heard, about)
-        if not any(hasattr(step, "rate_hz") for step in each.step):
+        if not any(hasattr(step, "rate_hz") for step in steps):
             check_rate(heard)
         return (_as_it_is(heard.values),), None
-    _check_plain(raw, About())
     numbers = Numbers(_as_it_is(raw))
-    for step in each.step:
+    for step in steps:
         numbers = _done(step, numbers, about)
     return (_as_it_is(numbers.values),), None
 

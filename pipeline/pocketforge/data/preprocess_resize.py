@@ -1,4 +1,4 @@
-"""Images in another size, by Pillow's, OpenCV's or TensorFlow's arithmetic."""
+"""Images in another size, by Pillow's, OpenCV's, TensorFlow's, PyTorch's or MediaPipe's arithmetic."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pocketforge.data.base import Array
 from pocketforge.errors import ModelError, ToolMissing
 from pocketforge.recipe.image_steps import MOST_PIXELS, Resize
 from pocketforge.version import install
+
+# OpenCV's warps know so many places between two pixels.
+_PARTS = 32
 
 
 def size_after(step: Resize, height: int, width: int) -> tuple[int, int]:
@@ -43,7 +46,7 @@ def size_after(step: Resize, height: int, width: int) -> tuple[int, int]:
 
 
 def resize(step: Resize, image: Array, size: tuple[int, int]) -> Array:
-    """An H×W×C image in size (height, width): uint8 stays so with Pillow and OpenCV, all else becomes float32.
+    """An H×W×C image in size (height, width): uint8 stays so as with Pillow, OpenCV or MediaPipe, else it is float32.
 
     Raises ToolMissing where the step's library is not installed.
     """
@@ -51,7 +54,7 @@ def resize(step: Resize, image: Array, size: tuple[int, int]) -> Array:
         return _like_tensorflow(step, image, size)
     if image.shape[:2] == size:
         return image
-    return _like_pillow(step, image, size) if step.like == "pil" else _like_opencv(step, image, size)
+    return _WAYS[step.like](step, image, size)
 
 
 def _like_pillow(step: Resize, image: Array, size: tuple[int, int]) -> Array:
@@ -113,6 +116,57 @@ def _like_tensorflow(step: Resize, image: Array, size: tuple[int, int]) -> Array
             for n, side in zip(size, image.shape[:2], strict=True)
         )
     return _weighted(_weighted(values, down, 0), across, 1)
+
+
+def _corners_aligned(_: Resize, image: Array, size: tuple[int, int]) -> Array:
+    """The first and the last pixel stay where they are: PyTorch's interpolate(align_corners=True)."""
+    down, across = (
+        _places(np.arange(n) * ((side - 1) / max(n - 1, 1)), side)
+        for n, side in zip(size, image.shape[:2], strict=True)
+    )
+    return _weighted(_weighted(np.asarray(image, np.float32), down, 0), across, 1)
+
+
+def _places(places: Array, side: int) -> _Spans:
+    """Between two neighbours, by how near each is."""
+    before = np.floor(places).astype(np.int64)
+    after = (places - before).astype(np.float32)
+    return np.minimum(np.stack([before, before + 1], 1), side - 1), np.stack([1 - after, after], 1)
+
+
+def _like_mediapipe(_: Resize, image: Array, size: tuple[int, int]) -> Array:
+    """Pixel i is read at i × scale from the first one, in steps of a 32nd of a pixel: OpenCV 4's warpPerspective, which
+    MediaPipe makes a task's tensor with, in its own integers; shrunk to a half it is image[::2, ::2].
+
+    It takes 8-bit pictures alone; other values are read at the same places, and not rounded.
+    """
+    rows, columns = (
+        np.rint(np.arange(n) * (side / n) * _PARTS).astype(np.int64)
+        for n, side in zip(size, image.shape[:2], strict=True)
+    )
+    if image.dtype != np.uint8:
+        down, across = (_places(at / _PARTS, side) for at, side in zip((rows, columns), image.shape[:2], strict=True))
+        return _weighted(_weighted(np.asarray(image, np.float32), down, 0), across, 1)
+    across_rows = _in_parts(image.astype(np.int64), columns, 1)
+    rounded = _in_parts(across_rows, rows, 0) + _PARTS * _PARTS // 2
+    return (rounded // (_PARTS * _PARTS)).astype(np.uint8)
+
+
+def _in_parts(values: Array, places: Array, axis: int) -> Array:
+    """Between two neighbours along an axis, `_PARTS` times as large: exact in integers."""
+    before, last = places // _PARTS, values.shape[axis] - 1
+    after = (places % _PARTS).reshape([-1 if k == axis else 1 for k in range(values.ndim)])
+    one, other = (np.take(values, np.minimum(at, last), axis=axis) for at in (before, before + 1))
+    found: Array = one * (_PARTS - after) + other * after
+    return found
+
+
+_WAYS = {
+    "pil": _like_pillow,
+    "opencv": _like_opencv,
+    "align_corners": _corners_aligned,
+    "mediapipe": _like_mediapipe,
+}
 
 
 def _triangle(x: Array) -> Array:

@@ -14,10 +14,18 @@ MOST_PIXELS = 4096 * 4096
 SIDE = Range(1, 65_536, unit="pixels")
 SIDE_OR_NONE = Range(0, 65_536, unit="pixels")
 MEAN, STD = Range(-1e6, 1e6), Range(1e-6, 1e6)
-Like = Literal["pil", "opencv", "tf"]
+Like = Literal["pil", "opencv", "tf", "align_corners", "mediapipe"]
 Filter = Literal["nearest", "bilinear", "bicubic", "area", "lanczos"]
 # Whether each smooths by itself when an image shrinks; None: as the recipe says, and not unless it does.
-SMOOTHS: Mapping[str, bool | None] = {"pil": True, "opencv": False, "tf": None}
+SMOOTHS: Mapping[str, bool | None] = {
+    "pil": True,
+    "opencv": False,
+    "tf": None,
+    "align_corners": False,
+    "mediapipe": False,
+}
+# They are one arithmetic each.
+_BILINEAR_ONLY = ("align_corners", "mediapipe")
 
 
 def size_faults(size: tuple[int, ...], what: str) -> list[Fault]:
@@ -41,7 +49,8 @@ class Resize:
         longest: The longest side, in pixels; the other follows. 0: not this way.
         fit: [height, width] that the whole image fits into, as large as may be; a `pad` after it makes a letterbox.
         filter: How pixels between pixels are made.
-        like: Whose arithmetic: Pillow's, OpenCV's or TensorFlow's (tf.image.resize).
+        like: Whose arithmetic: Pillow's, OpenCV's, TensorFlow's (tf.image.resize), that of `align_corners = True`
+            (PyTorch's interpolate, TensorFlow 1), or what MediaPipe Tasks does on the CPU.
         antialias: Whether it smooths when it shrinks; None: as `like` does by itself.
         rounding: Of the side that follows; None: down for shorter (torchvision), nearest for longest and fit
             (Ultralytics' letterbox).
@@ -77,6 +86,10 @@ class Resize:
         if max(self.shorter, self.longest) ** 2 > MOST_PIXELS:
             faults.append(Fault(f"wanted sides of at most {int(MOST_PIXELS**0.5):,} pixels, found {ways[0]}"))
         smooths = SMOOTHS[self.like]
+        if self.like in _BILINEAR_ONLY and self.filter != "bilinear":
+            faults.append(Fault(f"like {self.like} is bilinear, found filter {self.filter}", "filter"))
+        if self.like == "mediapipe" and not self.size:
+            faults.append(Fault("like mediapipe stretches to size, found another way", "like"))
         if self.antialias is not None and self.filter in ("nearest", "area"):
             faults.append(Fault(f"filter {self.filter} has no antialias to choose", "antialias"))
         elif smooths is not None and self.antialias not in (None, smooths):
