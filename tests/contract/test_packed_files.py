@@ -257,6 +257,24 @@ def test_verify_sees_an_app_that_feeds_the_other_order_of_channels(build: Build,
     assert (files.read(out, Verified).files["model"].sqnr_db or 0.0) < 40
 
 
+def test_verify_tells_what_mediapipes_resize_costs_and_judges_nothing_by_it(build: Build, tmp_path: Path) -> None:
+    step = build.plan.step(build.lane("onnx-fp32").verify)
+    resized = shutil.copytree(build.made(step.needs["data"]), tmp_path / "data")
+    np.save(resized / "eval_0.npy", np.roll(np.load(resized / "eval_0.npy"), 5, 1))
+    out = tmp_path / "out"
+    out.mkdir()
+    verify = importlib.import_module(STAGES["verify"].module)
+    verify.run({**build.inputs(step), "resized": resized}, step.spec, out, lambda *_: None)
+    assert files.read(out, Verdict).passed
+    found = files.read(out, Verified)
+    one, other = found.files["model"].accuracy, found.files["mediapipe_resize"].accuracy
+    assert one["accuracy_top1"] != other["accuracy_top1"]
+    assert (
+        f"accuracy_top1 {other['accuracy_top1']:.4g}, with the recipe's own {one['accuracy_top1']:.4g}"
+        in (found.warnings[-1])
+    )
+
+
 def test_a_quantized_graph_packed_is_the_quantized_graph(build: Build) -> None:
     """Bytes go through one more convolution: what it gives is rounded to the input's own levels, as before."""
     lane = build.lane("tflite-static_int8")

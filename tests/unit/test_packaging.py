@@ -23,14 +23,17 @@ from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Plan
 from pocketforge.recipe import Recipe
-from pocketforge.recipe.image_steps import Color, Layout, Normalize, Pad, Resize, Scale
+from pocketforge.recipe.consumers import as_mediapipe_resizes
+from pocketforge.recipe.image_steps import Cast, CenterCrop, Color, Layout, Normalize, Pad, Resize, Scale
 from pocketforge.recipe.package import Package
 from pocketforge.recipe.packed import cut, judged_as_packed
-from pocketforge.recipe.preprocess import InputSteps, Preprocess, lists_of
+from pocketforge.recipe.preprocess import InputSteps, Preprocess, Step, lists_of
+from pocketforge.recipe.preprocess import Preprocessing as Asked
 from pocketforge.recipe.sound_steps import Mono, Pcm
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import RUNTIMES, STAGES
 from pocketforge.runtimes.about_file import about_file, pixels_to_floats
+from pocketforge.specs.data import DataSpec
 from pocketforge.specs.export import AboutSpec, ExportSpec
 from pocketforge.specs.package import PackageSpec
 from pocketforge.specs.verify import VerifySpec
@@ -248,6 +251,41 @@ def test_a_file_for_consumers_takes_channels_last_unless_the_recipe_says_otherwi
     # Prepared samples are fed to the file here, pixels to MediaPipe.
     assert verify.needs["data"] == plan.data != verify.needs["pixels"]
     assert plan.spec(lane.verify, VerifySpec).consumers == {"mediapipe": "none"}
+
+
+SIZED = (Resize(shorter=256), CenterCrop((224, 224)), Color("rgb"), Scale(by=255.0), Layout("NHWC"))
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ((InputSteps(SIZED),), (Resize(size=(224, 224), like="mediapipe"), *SIZED[2:])),
+        ((InputSteps((*SIZED[2:3], Resize(longest=64), Pad(size=(64, 32)), *SIZED[3:])),),
+         (SIZED[2], Resize(size=(64, 32), like="mediapipe"), *SIZED[3:])),
+        (Preprocess(resize=(32, 48), scale=255.0, layout="NHWC"),
+         (Resize(size=(32, 48), like="mediapipe"), Cast("float32"), Scale(by=255.0), Layout("NHWC"))),
+        ((InputSteps(SIZED[2:]),), None),  # pictures have the model's size
+        ((InputSteps((Resize(shorter=256), Layout("NHWC"))),), None),  # theirs are of many
+        ((InputSteps((Resize(size=(8, 8), like="mediapipe"), Layout("NHWC"))),), None),  # it is trained so
+        ((InputSteps(SIZED, "a"), InputSteps((), "b")), None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_whole_pictures_are_stretched_by_mediapipe_whatever_the_recipe_does(
+    given: Asked, wanted: tuple[Step, ...] | None
+) -> None:
+    found = as_mediapipe_resizes(given, images=False)
+    assert found == (None if wanted is None else (InputSteps(wanted),))
+
+
+def test_a_target_for_mediapipe_is_evaluated_with_its_resize_too() -> None:
+    for steps, package in (("resize = [4, 4]\nscale = 255", "{}"), ("resize = [4, 4]", '{ preprocess = "inside" }')):
+        read = parse_recipe(text(package, runtime="tflite", target='consumers = ["mediapipe"]', steps=steps))
+        plan = planned(read)
+        needs = plan.step(plan.lanes[0].verify).needs
+        resized = plan.spec(needs["resized"], DataSpec).preprocess
+        assert isinstance(resized, tuple) and Resize(size=(4, 4), like="mediapipe") in resized[0].step
+        assert ("Scale" in str(resized)) == (package == "{}"), "what is fed to the file, as the file takes it"
 
 
 def test_mean_and_deviation_in_units_of_pixels() -> None:

@@ -15,7 +15,7 @@ from pocketforge.devices.environments import MEDIAPIPE
 from pocketforge.errors import ToolMissing, last_words
 from pocketforge.measure.file_checks import check
 from pocketforge.metrics import Array
-from pocketforge.outcomes.verify import FileCheck
+from pocketforge.outcomes.verify import FileCheck, Measured
 
 _PROGRAM = Path(__file__).parents[1] / "runtimes" / "consumers" / "mediapipe_tasks.py"
 # Role of the file's output → the task that such a file is for.
@@ -24,6 +24,10 @@ TASKS = {"logits": "ImageClassifier", "embedding": "ImageEmbedder"}
 TIME_LIMIT_S = 600
 # A task feeds the same runtime: it differs by how pixels become floats, in the last bits.
 _MOST_DIFFERENCE = 1e-3
+
+
+# Role of the file where pictures have their size from MediaPipe.
+RESIZED = "mediapipe_resize"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,19 @@ def try_mediapipe(model: Path, pixels: Path, answers: Answers) -> Consumed:
     checks = tuple(_checks(name, answers, found, labels))
     wrong = ", ".join(f"{each.name.removeprefix(name).strip()} {each.found}" for each in checks if not each.passed)
     return Consumed(name, f"wrong: {wrong}" if wrong else "works", checks)
+
+
+def resize_words(model: Measured, resized: Measured) -> str:
+    """What pictures cost that an app hands to MediaPipe as they are, on a CPU."""
+    figures = [
+        f"{name} {value:.4g}, with the recipe's own {model.accuracy[name]:.4g}"
+        for name, value in resized.accuracy.items()
+        if name in model.accuracy
+    ]
+    if resized.argmax_agreement is not None:
+        figures.append(f"top-1 of the model in PyTorch for {resized.argmax_agreement:.1%} of the samples")
+    told = "; ".join(figures) or f"{resized.sqnr_db or 0.0:.1f} dB to the model in PyTorch"
+    return f"whole pictures handed to MediaPipe, which resizes them otherwise (on a CPU from the corner): {told}"
 
 
 def _run(python: Path, task: str, model: Path, pixels: Path, scratch: Path) -> str:

@@ -10,7 +10,7 @@ from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import add_compress, add_gains, definition_libraries, model_source
 from pocketforge.plan.judging import judging_libraries, judging_reads
 from pocketforge.plan.kinds import add_steps
-from pocketforge.plan.package import Packed, add_package, pixel_data
+from pocketforge.plan.package import Packed, add_package, pixel_data, resized_by_mediapipe
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, LaneSource, Plan
 from pocketforge.recipe import Data, Recipe, Target
@@ -128,6 +128,8 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
     pixels = {}
     if target.consumers:
         pixels = {"pixels": raw or _add_data(build, recipe, target.name, pixel_data(recipe, target))}
+        if resized := resized_by_mediapipe(recipe, target):
+            pixels["resized"] = _add_data(build, recipe, target.name, resized)
     legacy = "tflite_runtime" in runtime.target_keys and target.verify.tflite_runtime != "skip"
     verify = build.add(
         "verify",

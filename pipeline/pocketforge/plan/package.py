@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pocketforge.plan.builder import Steps
 from pocketforge.recipe import Data, Recipe, Target
+from pocketforge.recipe.consumers import as_mediapipe_resizes
 from pocketforge.recipe.data import is_of_images
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.packed import Cut, cut, judged_as_packed
@@ -35,6 +36,13 @@ class Packed:
 def pixel_data(recipe: Recipe, target: Target) -> Data:
     """The recipe's data with samples as an app has them before a file's own arithmetic: pixels, PCM."""
     return dataclasses.replace(recipe.data, preprocess=_cut(recipe, target).outside)
+
+
+def resized_by_mediapipe(recipe: Recipe, target: Target) -> Data | None:
+    """What the target's file is fed where an app hands whole pictures to MediaPipe; None where that is the same."""
+    data = pixel_data(recipe, target) if target.package.inside else recipe.data
+    preprocess = as_mediapipe_resizes(data.preprocess, images=is_of_images(data.source))
+    return dataclasses.replace(data, preprocess=preprocess) if preprocess else None
 
 
 def _cut(recipe: Recipe, target: Target) -> Cut:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from pocketforge.recipe.data import Data, is_of_images
 from pocketforge.recipe.faults import Fault, WrongTable
-from pocketforge.recipe.image_steps import Normalize
+from pocketforge.recipe.image_steps import CenterCrop, Normalize, Pad, Resize
 from pocketforge.recipe.output import Output
-from pocketforge.recipe.packed import cut
+from pocketforge.recipe.packed import cut, written_out
+from pocketforge.recipe.preprocess import InputSteps, Preprocess, Preprocessing
 from pocketforge.recipe.target import Target
 
 # Of outputs that a task is for.
@@ -18,6 +20,30 @@ ROLES = ("logits", "embedding")
 def consumed_output(judged: Iterable[Output]) -> Output | None:
     """The output that a MediaPipe task reads: the first of a role that one is for."""
     return next((each for each in judged if each.role in ROLES), None)
+
+
+def as_mediapipe_resizes(preprocess: Preprocessing, *, images: bool) -> Preprocessing:
+    """Preprocessing of an app that hands whole pictures to a MediaPipe task.
+
+    It stretches them to the model's size, whatever the recipe does, by its own arithmetic. None where the recipe makes
+    no size, so that a task has nothing to do.
+
+    images: whether the source's samples are.
+    """
+    if isinstance(preprocess, Preprocess) or (preprocess is None and images):
+        lists: tuple[InputSteps, ...] = (InputSteps(written_out(preprocess or Preprocess())),)
+    else:
+        lists = preprocess or ()
+    if len(lists) != 1:
+        return None
+    steps = lists[0].step
+    places = [place for place, step in enumerate(steps) if isinstance(step, Resize | CenterCrop | Pad)]
+    size = getattr(steps[places[-1]], "size", ()) if places else ()
+    if not size:
+        return None
+    kept = (step for step in steps[places[0] :] if not isinstance(step, Resize | CenterCrop | Pad))
+    found = (*steps[: places[0]], Resize(size=size, like="mediapipe"), *kept)
+    return (replace(lists[0], step=found),) if found != steps else None
 
 
 def faults_of_consumers(target: Target, data: Data, judged: Sequence[Output]) -> Iterator[Fault]:

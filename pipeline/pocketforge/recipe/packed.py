@@ -71,7 +71,7 @@ def cut(preprocess: Preprocessing, layout: str, *, images: bool) -> Cut:
     are. Raises WrongTable, each fault with its place in `preprocess`."""
     if isinstance(preprocess, Preprocess) or (preprocess is None and images):
         short = preprocess or Preprocess()
-        lists: tuple[InputSteps, ...] = (InputSteps(_written_out(short)),)
+        lists: tuple[InputSteps, ...] = (InputSteps(written_out(short)),)
         images = True
     else:
         lists = preprocess or ()
@@ -91,7 +91,7 @@ def cut(preprocess: Preprocessing, layout: str, *, images: bool) -> Cut:
     return Cut(tuple(each for each, _ in parts), tuple(inside for _, inside in parts))
 
 
-def _written_out(short: Preprocess) -> tuple[Step, ...]:
+def written_out(short: Preprocess) -> tuple[Step, ...]:
     """The steps of a short table; one without a scale is left in, for the source's own maximum."""
     asked = short.steps(0.0)
     if short.scale is not None:

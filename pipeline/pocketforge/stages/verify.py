@@ -19,7 +19,7 @@ from pocketforge.devices.outputs import named_outputs, stored_outputs
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.measure.at_sizes import TriedSizes
-from pocketforge.measure.consumers import Answers, Consumed, try_mediapipe
+from pocketforge.measure.consumers import RESIZED, Answers, Consumed, resize_words, try_mediapipe
 from pocketforge.measure.file_checks import (
     Truth,
     check,
@@ -49,7 +49,8 @@ from pocketforge.specs.verify import VerifySpec
 
 def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Progress) -> None:
     """inputs: "data", "reference", "export", "quantize" (where a step quantized the model), "data_root" (the recipe's
-    folder, for metrics of the user's), "pixels" (for consumers: samples as they are before anything is done to values).
+    folder, for metrics of the user's), "pixels" (for consumers: samples as they are before anything is done to values),
+    "resized" (of the same: what the file is fed where MediaPipe makes the size).
 
     Writes verify.json, verdict.json and the file's outputs (outputs_0.npy …). Raises ToolFailed when a file does not
     load or run, ModelError for limits of an output that the model does not have.
@@ -95,6 +96,11 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
         runtimes[consumed.name] = consumed.state
         checks += consumed.checks
     warnings = empty_drops(truth, limits)
+    if "resized" in inputs:
+        name = exported.files["model"]
+        _, answered = run_file({**inputs, "data": inputs["resized"]}, spec.runtime, name, out / RESIZED)
+        measured[RESIZED] = measure(answered, truth)
+        warnings = (*warnings, resize_words(measured["model"], measured[RESIZED]))
     sizes = tuple(at_sizes)
     files.write(out, Verified(measured, runtimes, limits, tuple(checks), kernels_here(), outputs, sizes, warnings))
     passed = verdict(checks)
