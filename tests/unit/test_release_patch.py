@@ -151,9 +151,16 @@ def test_a_release_that_goes_back_is_refused_at_both_ends(tmp_path, before, afte
 def test_the_new_release_must_be_signed_where_a_key_is_given(shared, tmp_path):
     old, _, patch, _ = shared
     stranger = make_keys(tmp_path / "keys")
-    with pytest.raises(ReleaseError, match=r"makes is no release: .*is not key"):
-        apply_patch(old, patch, tmp_path / "made", public=stranger.public)
-    assert {path.name for path in tmp_path.iterdir()} == {"keys"}
+    # It is looked at first: a draft could not even be made there.
+    (tmp_path / "file").touch()
+    with pytest.raises(ReleaseError, match="is not signed by key") as refused:
+        apply_patch(old, patch, tmp_path / "file" / "made", public=stranger.public)
+    assert refused.value.hint == "nothing was written"
+    assert {path.name for path in tmp_path.iterdir()} == {"keys", "file"}
+    bare = releases.write(tmp_path / "bare", NEW)
+    write_patch(old, bare, tmp_path / "unsigned")
+    with pytest.raises(ReleaseError, match="has no signature, and so is not signed by key"):
+        apply_patch(old, tmp_path / "unsigned", tmp_path / "made", public=stranger.public)
 
 
 def test_what_is_there_is_never_written_over(shared, tmp_path):
@@ -306,11 +313,11 @@ def test_a_frame_that_grows_is_stopped_at_its_size(shared, tmp_path, monkeypatch
     written: list[int] = []
     real = applying._write
 
-    def counted(stream: Any, path: Path, size_bytes: int) -> str:
+    def counted(stream: Any, into: Any, size_bytes: int) -> str:
         try:
-            return real(stream, path, size_bytes)
+            return real(stream, into, size_bytes)
         finally:
-            written.append(path.stat().st_size)
+            written.append(into.tell())
 
     monkeypatch.setattr(applying, "_write", counted)
     with pytest.raises(ReleaseError):

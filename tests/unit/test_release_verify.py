@@ -417,6 +417,8 @@ def test_a_command_gets_the_sums_and_gives_the_signature(release, pair, kms, tmp
         ("/nowhere/kms", ToolMissing, "cannot run /nowhere/kms"),
         ("sh -c 'cat > /dev/null; echo no access >&2; exit 7'", ToolFailed, "exit code 7:\nno access"),
         ("true", ReleaseError, "gave 0 bytes, wanted an Ed25519 signature"),
+        ("yes", ReleaseError, "yes gave more than 4,096 bytes, wanted an Ed25519 signature"),
+        ("sh -c 'yes no access | head -c 3000000 >&2; exit 7'", ToolFailed, "exit code 7:\n(.|\n)*no access"),
         ("head -c 64 /dev/zero", ReleaseError, r"is no signature of SHA256SUMS by key [0-9a-f]{16}"),
     ],
 )

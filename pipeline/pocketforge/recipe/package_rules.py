@@ -96,3 +96,12 @@ def _of_output(target: Target, judged: Sequence[Output]) -> Iterator[Fault]:
 def _is_finished(output: Output, postprocess: str) -> bool:
     """Whether the output is what postprocess makes. Of class scores and of shares the largest is the same."""
     return output.post.type == "none" and (postprocess != "argmax" or output.role == "segmentation")
+
+
+def fault_of_numbers(target: Target, metric: str, output: Output, judged: Sequence[Output]) -> str:
+    """Why a target has no value of an output's metric: it gives class numbers; empty where it has one."""
+    is_number = target.package.postprocess == "argmax" and output.role == "logits"
+    own = any(each.name == metric for each in output.user_metrics)
+    if not is_number or own or metric in OF_NUMBERS or packed_output(target.package, judged) != output:
+        return ""
+    return f"target {target.name!r} gives class numbers (argmax), which {metric} cannot be taken of: use softmax"

@@ -33,7 +33,7 @@ from pocketforge.recipe.model import Model
 from pocketforge.recipe.names import NamesFiles, check_name, suggest
 from pocketforge.recipe.output import Output, output_of_task, user_metric
 from pocketforge.recipe.output_rules import fault_of_metric, faults_of_outputs, find_metric, task_of
-from pocketforge.recipe.package_rules import faults_of_package
+from pocketforge.recipe.package_rules import fault_of_numbers, faults_of_package
 from pocketforge.recipe.preprocess import lists_of, name_faults
 from pocketforge.recipe.quantize import LEAST_CALIBRATION_SAMPLES
 from pocketforge.recipe.release import Release
@@ -298,7 +298,7 @@ class Recipe:
                     )
             part = self._fault_of_part(budget)
             faults += [Fault(part, f"budget[{index}].{'slice' if budget.slice else 'per'}")] if part else []
-            unplaced = self._fault_place(budget) or self._fault_of_app(budget)
+            unplaced = self._fault_place(budget) or self._fault_of_app(budget) or self._fault_of_packed(budget)
             faults += [Fault(unplaced, f"budget[{index}]")] if unplaced else []
         return faults
 
@@ -328,6 +328,15 @@ class Recipe:
         held = [t for t in (*self.targets, *with_buckets(self.targets)) if budget.target in ("", t.name)]
         runtimes = dict.fromkeys(target.runtime for target in held) if budget.metric in APP_METRICS else {}
         return "; ".join(filter(None, (self.app.fault_of(runtime, budget.metric) for runtime in runtimes)))
+
+    def _fault_of_packed(self, budget: Budget) -> str:
+        """Why a file that finishes its answers itself has no value for a budget; empty where each has one."""
+        named = find_metric(self.task_metric if budget.metric == THE_TASKS else budget.metric, self.judged)
+        if named is None or named.output is None:
+            return ""
+        held = (t for t in (*self.targets, *with_buckets(self.targets)) if budget.target in ("", t.name))
+        of = (named.row.drop_of or named.name, self.judged[named.output])
+        return next(filter(None, (fault_of_numbers(target, *of, self.judged) for target in held)), "")
 
     def _fault_place(self, budget: Budget) -> str:
         """Why no device of the recipe can give a value for a budget; empty where one can."""

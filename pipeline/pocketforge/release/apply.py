@@ -20,6 +20,7 @@ from pocketforge.errors import ReleaseError, StoreError
 from pocketforge.files import explain_os_error, refuse_special, sync_tree
 from pocketforge.outcomes import files
 from pocketforge.recipe.shipped_names import SIGNATURE, SUMS
+from pocketforge.release.keys import SIGNATURE_BYTES, check_signature, key_id, load_public
 from pocketforge.release.patch import (
     MOST_FILE_BYTES,
     PatchedFile,
@@ -31,7 +32,7 @@ from pocketforge.release.patch import (
     zstandard,
 )
 from pocketforge.release.reading import UnfitFile, read_regular
-from pocketforge.release.sums import name_fault
+from pocketforge.release.sums import MOST_BYTES, name_fault
 from pocketforge.release.verify import Verified, verify_release, whole_release
 
 _MOST_HEAD_BYTES, _MOST_FILES = 2**22, 4096
@@ -62,9 +63,12 @@ def apply_patch(
                     f"{head.old_sums_sha256[:12]}; {old} is {before.version or 'without a version'}, "
                     f"{before.sums_sha256[:12]}"
                 )
+            if public:
+                _check_signature(archive, head, old, patch, public)
             draft.mkdir(parents=True)
             for file in head.files:
-                _make(archive, file, old, draft, patch)
+                with (draft / file.path).open("xb") as written:
+                    _make(archive, file, old, written, patch)
         after = _checked(draft, head, patch, public)
         if after.sums_sha256 != before.sums_sha256 and not allow_older:
             check_order(before.version, after.version, patch)
@@ -75,6 +79,23 @@ def apply_patch(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return after
+
+
+def _check_signature(archive: zipfile.ZipFile, head: PatchHead, old: Path, patch: Path, public: Path) -> None:
+    """Before anything is written: what the patch makes is signed by the key's owner. Raises ReleaseError."""
+    key = load_public(public)
+    made = {}
+    for file in head.files:
+        if file.path in (SUMS, SIGNATURE):
+            most = SIGNATURE_BYTES if file.path == SIGNATURE else MOST_BYTES
+            if file.size_bytes > most:
+                raise ReleaseError(f"what {patch} makes is no release: {file.path} has {file.size_bytes:,} bytes")
+            into = io.BytesIO()
+            _make(archive, file, old, into, patch)
+            made[file.path] = into.getvalue()
+    if SIGNATURE not in made or not check_signature(key, made[SIGNATURE], made.get(SUMS, b"")):
+        words = "is not" if SIGNATURE in made else "has no signature, and so is not"
+        raise ReleaseError(f"what {patch} makes {words} signed by key {key_id(key)}", "nothing was written")
 
 
 def _checked(draft: Path, head: PatchHead, patch: Path, public: Path | None) -> Verified:
@@ -138,16 +159,16 @@ def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     return archive.open(about)
 
 
-def _make(archive: zipfile.ZipFile, file: PatchedFile, old: Path, draft: Path, patch: Path) -> None:
+def _make(archive: zipfile.ZipFile, file: PatchedFile, old: Path, into: IO[bytes], patch: Path) -> None:
     """Write one file of the new release. Raises ReleaseError where it does not become what the patch says."""
     try:
         if file.how == "copy":
             content = read_regular(old / file.old, MOST_FILE_BYTES)
-            found = _write(io.BytesIO(content), draft / file.path, file.size_bytes)
+            found = _write(io.BytesIO(content), into, file.size_bytes)
         else:
             against = read_regular(old / file.old, MOST_FILE_BYTES) if file.how == "patch" else b""
             with _member(archive, file.member) as frame:
-                found = _write(_decoder(frame, against, file), draft / file.path, file.size_bytes)
+                found = _write(_decoder(frame, against, file), into, file.size_bytes)
     except UnfitFile as error:
         raise ReleaseError(f"{old / file.old}: {error.words}") from None
     except (KeyError, ValueError, zstandard().ZstdError) as error:
@@ -164,16 +185,15 @@ def _decoder(frame: IO[bytes], against: bytes, file: PatchedFile) -> IO[bytes]:
     return stream
 
 
-def _write(stream: IO[bytes], path: Path, size_bytes: int) -> str:
-    """All of a stream into a new file; gives its SHA-256. Raises ValueError for one of another size."""
+def _write(stream: IO[bytes], into: IO[bytes], size_bytes: int) -> str:
+    """All of a stream into another; gives its SHA-256. Raises ValueError for one of another size."""
     digest, left = hashlib.sha256(), size_bytes
-    with path.open("xb") as written:
-        while chunk := stream.read(_CHUNK_BYTES):
-            left -= len(chunk)
-            if left < 0:
-                raise ValueError(f"wanted {size_bytes:,} bytes, found more")
-            digest.update(chunk)
-            written.write(chunk)
+    while chunk := stream.read(_CHUNK_BYTES):
+        left -= len(chunk)
+        if left < 0:
+            raise ValueError(f"wanted {size_bytes:,} bytes, found more")
+        digest.update(chunk)
+        into.write(chunk)
     if left:
         raise ValueError(f"wanted {size_bytes:,} bytes, found {size_bytes - left:,}")
     return digest.hexdigest()

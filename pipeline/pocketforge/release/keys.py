@@ -11,9 +11,13 @@ import hashlib
 import os
 import shlex
 import subprocess
+import tempfile
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pocketforge.errors import ReleaseError, ToolFailed, ToolMissing
 
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 SIGNATURE_BYTES = 64
 _MOST_KEY_BYTES = 2**16
 _COMMAND_SECONDS = 300  # a KMS asks a person at times
+# Of a command's output: a signature in Base64, with lines around it; and what it says when it fails.
+_MOST_GIVEN, _LAST_LINES = 4096, 50
+_WANTED = "an Ed25519 signature: 64 bytes, or these in Base64"
 _MAKE = "openssl genpkey -algorithm ed25519 -out release.key; openssl pkey -in release.key -pubout -out release.pub"
 
 # Gives the signature of bytes.
@@ -86,25 +93,63 @@ def signer_of_command(command: str) -> Signer:
 
 
 def _signed_by(argv: list[str], content: bytes) -> bytes:
+    given = _run(argv, content)
+    if len(given) == SIGNATURE_BYTES:
+        return given
     try:
-        done = subprocess.run(argv, input=content, capture_output=True, timeout=_COMMAND_SECONDS, check=False)
-    except OSError as error:
-        raise ToolMissing(f"cannot run {argv[0]}: {error.strerror}", "--key-command begins with a program") from None
-    except subprocess.TimeoutExpired:
-        raise ReleaseError(f"{argv[0]} gave no signature within {_COMMAND_SECONDS} s") from None
-    if done.returncode:
-        raise ToolFailed(argv, done.returncode, done.stderr.decode(errors="replace"))
-    if len(done.stdout) == SIGNATURE_BYTES:
-        return done.stdout
-    try:
-        decoded = base64.b64decode(b"".join(done.stdout.split()), validate=True)
+        decoded = base64.b64decode(b"".join(given.split()), validate=True)
     except binascii.Error:
         decoded = b""
     if len(decoded) != SIGNATURE_BYTES:
-        raise ReleaseError(
-            f"{argv[0]} gave {len(done.stdout)} bytes, wanted an Ed25519 signature: 64 bytes, or these in Base64"
-        )
+        raise ReleaseError(f"{argv[0]} gave {len(given)} bytes, wanted {_WANTED}")
     return decoded
+
+
+def _run(argv: list[str], content: bytes) -> bytes:
+    """What a command gives on stdout. It is ended when it gives more than any signature has, or takes too long."""
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(content)
+        stdin.seek(0)
+        try:
+            process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except OSError as error:
+            hint = "--key-command begins with a program"
+            raise ToolMissing(f"cannot run {argv[0]}: {error.strerror}", hint) from None
+    assert process.stdout and process.stderr
+    given: list[bytes] = []
+    words: deque[bytes] = deque(maxlen=_LAST_LINES)
+    # Each in a thread, or a command that fills one would wait for ever while the other is read.
+    read = _in_thread(process.stdout, lambda out: given.append(out.read(_MOST_GIVEN + 1)))
+    told = _in_thread(process.stderr, lambda err: words.extend(iter(lambda: err.readline(_MOST_GIVEN), b"")))
+    deadline = time.monotonic() + _COMMAND_SECONDS
+    try:
+        read.join(_COMMAND_SECONDS)
+        if given and len(given[0]) > _MOST_GIVEN:
+            raise ReleaseError(f"{argv[0]} gave more than {_MOST_GIVEN:,} bytes, wanted {_WANTED}")
+        code = process.wait(max(0.0, deadline - time.monotonic()))
+        told.join(max(0.0, deadline - time.monotonic()))
+        if not given:  # a program that it started holds its output open
+            raise subprocess.TimeoutExpired(argv, _COMMAND_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ReleaseError(f"{argv[0]} gave no signature within {_COMMAND_SECONDS} s") from None
+    finally:
+        process.kill()
+        process.wait()
+    if code:
+        raise ToolFailed(argv, code, b"".join(words).decode(errors="replace"))
+    return given[0]
+
+
+def _in_thread(stream: IO[bytes], reader: Callable[[IO[bytes]], None]) -> threading.Thread:
+    """Read a stream, and close it."""
+
+    def run() -> None:
+        with stream:
+            reader(stream)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
 
 
 def _signer(content: bytes, where: str) -> tuple[Signer, Ed25519PublicKey]:

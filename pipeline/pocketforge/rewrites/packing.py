@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
+from pocketforge.recipe.affine import affine
 from pocketforge.recipe.image_steps import Cast, Normalize, Scale
 from pocketforge.recipe.packed import Inside
 from pocketforge.rewrites.graph import is_guard, op_name
@@ -198,7 +199,8 @@ class _Before:
         self._call(torch.ops.quantized_decomposed.quantize_per_tensor.default, *levels)
         self._call(torch.ops.quantized_decomposed.dequantize_per_tensor.default, *levels)
         channels = self.sample.shape[3 if inside.layout == "NHWC" else 1]
-        factor, shift = affine(inside, channels)
+        arithmetic = [step for step in inside.steps if isinstance(step, Scale | Normalize)]
+        factor, shift = (torch.tensor(each, dtype=torch.float64).expand(channels) for each in affine(arithmetic))
         weight = torch.diag(factor)
         weight = weight.flip(1) if inside.reverses_channels else weight
         self._call(aten.conv2d.default, self._weight(weight, factor), self._constant(shift.float(), "bias"))
@@ -225,16 +227,3 @@ class _Before:
             )
             kept = self.module.graph.call_function(ops.quantize_per_channel.default, (real, *levels))
         return self.module.graph.call_function(ops.dequantize_per_channel.default, (kept, *levels))
-
-
-def affine(inside: Inside, channels: int) -> tuple[Tensor, Tensor]:
-    """What the steps do to a channel's values, in order of what comes out: factor and shift, float64 [channels]."""
-    factor, shift = torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    for step in inside.steps:
-        if isinstance(step, Scale):
-            assert step.by, "the stage says by what"
-            factor, shift = factor / step.by, shift / step.by
-        elif isinstance(step, Normalize):
-            mean, std = (torch.tensor(values, dtype=torch.float64) for values in (step.mean, step.std))
-            factor, shift = factor / std, (shift - mean) / std
-    return factor, shift

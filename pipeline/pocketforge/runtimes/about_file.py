@@ -11,6 +11,8 @@ from pocketforge.outcomes.about import About, AboutInput, AboutOutput
 from pocketforge.outcomes.data import InputPreprocessing, Preprocessing, Sampled
 from pocketforge.outcomes.package import Packed, PackedInput
 from pocketforge.outcomes.reference import ModelTensor, Reference
+from pocketforge.recipe.affine import affine
+from pocketforge.recipe.image_steps import Normalize, Scale
 from pocketforge.recipe.output import Output, labelled
 from pocketforge.specs.export import AboutSpec
 
@@ -87,20 +89,16 @@ def _input(tensor: ModelTensor, words: Preprocessing | InputPreprocessing | None
 def pixels_to_floats(steps: Sequence[Mapping[str, object]]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and standard deviation, in units of pixels as they are decoded, that all steps on values come to; one of
     each where channels are alike. None where there is more to it."""
-    factor, shift = [1.0], [0.0]
+    arithmetic: list[Scale | Normalize] = []
     for step in steps:
-        kind = step["step"]
-        if kind == "divide":
-            by = float(str(step["by"]))
-            factor, shift = [f / by for f in factor], [s / by for s in shift]
-        elif kind == "normalize":
-            mean, std = ([float(v) for v in step[key]] for key in ("mean", "std"))  # type: ignore[attr-defined]
-            count = max(len(factor), len(mean))
-            factor, shift, mean, std = (v * count if len(v) == 1 else v for v in (factor, shift, mean, std))
-            shift = [(s - m) / d for s, m, d in zip(shift, mean, std, strict=True)]
-            factor = [f / d for f, d in zip(factor, std, strict=True)]
-        elif kind not in _PLACES:
+        if step["step"] == "divide":
+            arithmetic.append(Scale(by=float(str(step["by"]))))
+        elif step["step"] == "normalize":
+            mean, std = (tuple(float(v) for v in step[key]) for key in ("mean", "std"))  # type: ignore[attr-defined]
+            arithmetic.append(Normalize(mean, std))
+        elif step["step"] not in _PLACES:
             return None
+    factor, shift = affine(arithmetic)
     pairs = [(-s / f, 1 / f) for f, s in zip(factor, shift, strict=True)]
     pairs = pairs[:1] if len(set(pairs)) == 1 else pairs
     return tuple(mean + 0.0 for mean, _ in pairs), tuple(std for _, std in pairs)

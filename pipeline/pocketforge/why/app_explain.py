@@ -16,12 +16,10 @@ from pocketforge.outcomes.why_app import AppExplained, AppExplanation, AppTensor
 from pocketforge.why.app_chain import Chain
 from pocketforge.why.app_dumps import Dump, comparable, finite
 from pocketforge.why.app_mistakes import Mistake
-from pocketforge.why.app_search import EXPLAINS, SAME, Search, Tried, as_good, best_of, likely_samples, look_alikes
+from pocketforge.why.app_search import EXPLAINS, SAME, Search, Tried, as_good, best_of, likely_samples
 
 # Two mistakes are said, and a mistake where the right input is near already, only where they are so much nearer.
 _BETTER = 0.5
-# Pairs are tried with so many samples that one mistake came nearest with.
-_SAMPLES = 2
 _SHOWN = 6
 
 
@@ -139,10 +137,7 @@ def explain(chain: Chain, raw: Sequence[Array], ids: Sequence[str], dumps: Seque
         raise ModelError("--app: the recipe's own steps make no input of this file's size of its eval samples")
     right = next(way for way in ways if not way.mistakes)
     if right.error > EXPLAINS and ways[0].error > SAME:
-        nearest = [
-            [place] if place is not None else list(dict.fromkeys([*look_alikes(chain, raw, each), *_nearest(found)]))
-            for each, place, found in zip(numbers, named, singles, strict=True)
-        ]
+        nearest = [_nearest(found) for found in singles]
         pairs = [search.pairs(each, places) for each, places in zip(numbers, nearest, strict=True)]
         ways = sorted([*ways, *_over_all(pairs)], key=lambda way: way.weighed)
         singles = [[*one, *other] for one, other in zip(singles, pairs, strict=True)]
@@ -189,8 +184,9 @@ def _over_all(found: Sequence[Sequence[Tried]]) -> list[Way]:
 
 
 def _nearest(found: Sequence[Tried]) -> list[int]:
-    order = sorted(found, key=lambda each: each.error)
-    return list(dict.fromkeys(each.sample for each in order))[:_SAMPLES]
+    """Samples, by how much some way with one mistake makes them the tensor's picture."""
+    order = sorted(found, key=lambda each: each.unlike)
+    return list(dict.fromkeys(each.sample for each in order))
 
 
 def _judged(ways: Sequence[Way], right: Way, singles: Sequence[Sequence[Tried]]) -> tuple[AppVerdict, list[Way]]:

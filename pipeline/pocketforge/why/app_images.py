@@ -22,6 +22,10 @@ def _raw(change: Change) -> Changes:
     return lambda chain: replace(chain, before=(*chain.before, change))
 
 
+def _reversed(chain: Chain) -> Chain | None:
+    return replace(chain, before=(*chain.before, _swapped)) if _takes_colours(chain) else None
+
+
 def _swapped(raw: Array) -> Array:
     if raw.ndim != 3:
         return raw
@@ -161,7 +165,7 @@ def _resizes() -> Iterator[Mistake]:
 MISTAKES: tuple[Mistake, ...] = (
     Mistake("bgr", "colours", "channels in the other order (BGR for RGB, or RGB for BGR)",
             "swap red and blue: Android's getPixels gives ARGB ints, so red is (pixel shr 16) and 255; "
-            "OpenCV reads BGR", _raw(_swapped)),
+            "OpenCV reads BGR", _reversed),
     Mistake("gray", "colours", "in grayscale", "feed all three channels: a YUV frame's Y plane alone is gray", _gray),
     *(Mistake(name, "turn", words, _TURN_FIX, _raw(change)) for name, words, change in _TURNS),
     *_resizes(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ _AS_GOOD = 1.1
 _LIKELY = 3
 # Numbers in all samples up to which each is tried with each mistake; of more the likeliest are.
 _MOST_NUMBERS = 4_000_000
+# The same of pairs: some eight hundred of each sample.
+_MOST_PAIRED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,14 @@ class Tried:
         sample: Place among the samples.
         error: Root mean square of the difference over the tensor's standard deviation.
         max_abs_diff: The largest difference.
+        unlike: The error after the best factor and shift; 0 is the same picture, 1 another.
     """
 
     mistakes: tuple[Mistake, ...]
     sample: int
     error: float
     max_abs_diff: float
+    unlike: float
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,9 +77,10 @@ class Search:
         return [found for sample in samples for way in ways if (found := self.compare(way, numbers, sample))]
 
     def pairs(self, numbers: Array, samples: Sequence[int]) -> list[Tried]:
-        """Every two mistakes at once, of one sample after the other until two of them explain all."""
+        """Every two mistakes at once, of one sample after the other until two of them explain all: of as many as are
+        little work."""
         found: list[Tried] = []
-        for sample in samples:
+        for sample in samples[: max(_LIKELY, _MOST_PAIRED // numbers.size)]:
             found += [each for way in self._two() if (each := self.compare(way, numbers, sample))]
             if min((each.error for each in found), default=1.0) <= SAME:
                 break
@@ -122,27 +128,24 @@ def changed(chain: Chain, way: Sequence[Mistake]) -> Chain | None:
     return found
 
 
-def distance(numbers: Array, made: Array) -> tuple[float, float]:
+def distance(numbers: Array, made: Array) -> tuple[float, float, float]:
     """Root mean square of the difference over the standard deviation of `numbers`, and the largest difference: infinite
-    where they are no numbers."""
+    where they are no numbers. And the first after the best factor and shift: whether it is the same picture at all."""
     with np.errstate(all="ignore"):  # of bytes in another order
         one, other = numbers.astype(np.float64), made.astype(np.float64)
         difference = np.abs(one - other)
         spread = float(one.std()) or 1.0
         error = float(np.sqrt((difference**2).mean())) / spread
-    return (error, float(difference.max(initial=0.0))) if np.isfinite(error) else (float("inf"), float("inf"))
+        if not np.isfinite(error):
+            return float("inf"), float("inf"), 1.0
+        alike = float(((one - one.mean()) * (other - other.mean())).mean()) / (spread * (float(other.std()) or 1.0))
+    return error, float(difference.max(initial=0.0)), math.sqrt(max(0.0, 1.0 - max(0.0, alike) ** 2))
 
 
 def likely_samples(chain: Chain, raw: Sequence[Array], numbers: Array) -> list[int]:
-    """The samples that a tensor may be of: all where that is little work, else those that look most like it."""
-    total = len(raw) * numbers.size
-    return list(range(len(raw))) if total <= _MOST_NUMBERS else look_alikes(chain, raw, numbers)
-
-
-def look_alikes(chain: Chain, raw: Sequence[Array], numbers: Array) -> list[int]:
-    """The pictures that look most like a tensor: their gray 8 × 8 parts, in each of eight ways to turn them and in both
-    orders of axes. Of other inputs all."""
-    if chain.kind != "image" or len(raw) <= _LIKELY:
+    """The samples that a tensor may be of: all where that is little work, else the pictures that look most like it by
+    their gray 8 × 8 parts, in each of eight ways to turn them and in both orders of axes."""
+    if chain.kind != "image" or len(raw) * numbers.size <= _MOST_NUMBERS:
         return list(range(len(raw)))
     shape = chain.taken.shape[1:]
     channels, size = (shape[2], shape[:2]) if chain.channels_last else (shape[0], shape[1:])
