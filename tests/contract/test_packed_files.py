@@ -187,12 +187,13 @@ LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 class Build:
     """A plan whose steps are run here, in this process, when they are asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, model: str = MODEL, data: str = DATA, text: str = "") -> None:
         self.folder = folder
         labels = "".join(f"{name}\n" for name in LABELS)
-        for name, content in (("model.py", MODEL), ("data.py", DATA), ("labels.txt", labels)):
+        for name, content in (("model.py", model), ("data.py", data), ("labels.txt", labels)):
             (folder / name).write_text(content)
-        recipe = parse_recipe(RECIPE + "".join(TARGET.format(**each) for each in TARGETS), folder=str(folder))
+        text = text or RECIPE + "".join(TARGET.format(**each) for each in TARGETS)
+        recipe = parse_recipe(text, folder=str(folder))
         self.plan: Plan = make_plan(recipe, gather(recipe))
 
     def lane(self, name: str) -> Lane:
@@ -458,3 +459,57 @@ def test_half_as_large_is_every_second_pixel_to_mediapipe() -> None:
     assert np.array_equal(resize(step, picture, (14, 20)), picture[::2, ::2])
     floats = resize(Resize(size=(13, 11), like="mediapipe"), picture.astype(np.float32), (13, 11))
     assert np.abs(floats - resize(Resize(size=(13, 11), like="mediapipe"), picture, (13, 11))).max() <= 0.5001
+
+
+TONES = """
+import numpy as np
+
+def samples():
+    labels = np.arange(60) % 3
+    t = np.arange(800) / 8000
+    rng = np.random.default_rng(0)
+    x = [np.sin(1885 * (1 + label) * t + k) * 0.4 + rng.normal(0, 0.05, 800) for k, label in enumerate(labels)]
+    return np.float32(x), labels
+"""
+HEARS = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(800, 3), nn.Softmax(1))
+"""
+SOUND_RECIPE = """
+name = "tones"
+model = { definition = "model.py" }
+output = [{ name = "output", role = "logits", post = "none" }]
+[data]
+source = "data.py:samples"
+eval_samples = 12
+calibration_samples = 8
+[data.preprocess]
+step = [{ type = "resample", rate_hz = 8000, from_hz = 8000 }, { type = "layout", to = "NT" }]
+[[target]]
+name = "tones"
+runtime = "tflite"
+consumers = ["mediapipe"]
+verify = { tflite_runtime = "skip" }
+"""
+
+
+@pytest.mark.skipif(MEDIAPIPE.python is None, reason="pocketforge device setup mediapipe")
+def test_mediapipes_audio_classifier_hears_what_the_file_hears(tmp_path: Path) -> None:
+    build = Build(tmp_path, HEARS, TONES, SOUND_RECIPE)
+    lane = build.lane("tones")
+    assert "pixels" not in build.plan.step(lane.verify).needs
+    assert files.read(build.made(lane.verify), Verdict).passed
+    verified = files.read(build.made(lane.verify), Verified)
+    assert verified.runtimes["MediaPipe AudioClassifier 1.2.3"] == "works"
+    names = [check.name for check in verified.checks if check.name.startswith("MediaPipe")]
+    assert names == [f"MediaPipe AudioClassifier 1.2.3 {each}" for each in ("values", "top-1")]
+    model = build.made(lane.export) / "model.tflite"
+    outputs = np.load(build.made(lane.verify) / "model" / "outputs_0.npy")
+    quiet = tmp_path / "quiet.npy"
+    np.save(quiet, np.load(build.made(lane.data) / "eval_0.npy") / 32768)
+    wrong = try_mediapipe(model, quiet, Answers("logits", outputs, rate_hz=8000))
+    assert wrong.state.startswith("wrong: values"), wrong

@@ -227,6 +227,11 @@ def test_class_numbers_are_judged_as_such() -> None:
     assert argmax_agreement(np.array([2, 0, 1, 1]), np.array([2, 0, 0, 1])) == 0.75
 
 
+OUTPUT = '[[output]]\nname = "y"\nrole = "%s"\n'
+MONO = "step = [{ type = 'resample', rate_hz = 8000 }, { type = 'mono' }, { type = 'layout', to = 'NT' }]"
+SOUND = {"source": "audiofolder:d", "steps": MONO, "package": "{}"}
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -238,6 +243,13 @@ def test_class_numbers_are_judged_as_such() -> None:
         ({"package": '{ postprocess = "argmax", preprocess = "inside" }'}, "argmax gives their numbers: use softmax"),
         ({"more": 'task = "regression"'}, "with an output of role logits or embedding, found regression"),
         ({"consumer": "litert"}, "unknown value 'litert'"),
+        ({"more": OUTPUT % "segmentation"}, "ImageSegmenter reads masks channels last, and others wrongly"),
+        ({**SOUND, "package": '{ preprocess = "inside" }'}, "mediapipe feeds sound in floats: leave preprocess"),
+        ({**SOUND, "steps": MONO.replace("'mono' }", "'mono' }, { type = 'normalize', mean = [1], std = [2] }")},
+         "mediapipe feeds sound of -1 to 1, and normalize comes after: do it in the model"),
+        ({**SOUND, "steps": MONO.replace("{ type = 'resample', rate_hz = 8000 }, ", "")}, "has to be told the rate"),
+        ({**SOUND, "steps": MONO.replace("NT", "NCT")}, "layout NT, found NCT"),
+        ({**SOUND, "more": OUTPUT % "embedding"}, "an output of role logits, found embedding"),
     ],
 )  # fmt: skip
 def test_what_mediapipe_cannot_read_is_said_before_anything_runs(given: dict[str, str], words: str) -> None:

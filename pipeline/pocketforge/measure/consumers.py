@@ -1,4 +1,4 @@
-"""The same .tflite file in what an app loads it with: MediaPipe Tasks, fed pictures as an app has them."""
+"""The same .tflite file in what an app loads it with: MediaPipe Tasks, fed pictures or sound as an app has them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,9 @@ from pocketforge.errors import ToolMissing, last_words
 from pocketforge.measure.file_checks import check
 from pocketforge.metrics import Array
 from pocketforge.outcomes.verify import FileCheck, Measured
+from pocketforge.recipe.consumers import TASKS
 
 _PROGRAM = Path(__file__).parents[1] / "runtimes" / "consumers" / "mediapipe_tasks.py"
-# Role of the file's output → the task that such a file is for.
-TASKS = {"logits": "ImageClassifier", "embedding": "ImageEmbedder"}
 # Of one task: seconds for the samples of a phone's model, and a task that waits for ever has been seen.
 TIME_LIMIT_S = 600
 # A task feeds the same runtime: it differs by how pixels become floats, in the last bits.
@@ -38,11 +38,13 @@ class Answers:
         role: Of its output.
         values: One row a sample: scores of classes, or embeddings.
         labels: Names of the classes; empty where nobody gives them.
+        rate_hz: Of the sound that it is fed; 0 of pictures.
     """
 
     role: str
     values: Array
     labels: tuple[str, ...] = ()
+    rate_hz: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,8 @@ class Consumed:
     checks: tuple[FileCheck, ...]
 
 
-def try_mediapipe(model: Path, pixels: Path, answers: Answers) -> Consumed:
-    """Run a task on the file. pixels: .npy of uint8 [n, height, width, 3], at the size that the file takes.
+def try_mediapipe(model: Path, samples: Path, answers: Answers) -> Consumed:
+    """Run a task on the file. samples: .npy of uint8 [n, height, width, 3], or of float32 sound [n, samples].
 
     Raises ToolMissing where the environment is not set up.
     """
@@ -71,10 +73,11 @@ def try_mediapipe(model: Path, pixels: Path, answers: Answers) -> Consumed:
             f'consumers = ["mediapipe"], but the environment of MediaPipe {MEDIAPIPE.version} is not set up',
             "pocketforge device setup mediapipe",
         )
-    task = TASKS[answers.role]
+    task = TASKS["sound" if answers.rate_hz else "image"][answers.role]
     name = f"MediaPipe {task} {MEDIAPIPE.version}"
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
-        fault = _run(python, task, model, pixels, Path(scratch))
+        order = {"task": task, "model": model, "samples": samples, "rate_hz": answers.rate_hz}
+        fault = _run(python, order, Path(scratch))
         if fault:
             return Consumed(name, f"does not work: {fault}", (check(name, "opens and runs it", fault, False),))
         found = np.load(Path(scratch, "outputs.npy"))
@@ -97,10 +100,10 @@ def resize_words(model: Measured, resized: Measured) -> str:
     return f"whole pictures handed to MediaPipe, which resizes them otherwise (on a CPU from the corner): {told}"
 
 
-def _run(python: Path, task: str, model: Path, pixels: Path, scratch: Path) -> str:
+def _run(python: Path, asked: Mapping[str, object], scratch: Path) -> str:
     """One task in a process of its own. Why it did not work, in its last words; empty where it did."""
     order, answer = scratch / "order.json", scratch / "answer.json"
-    content = {"task": task, "model": model, "samples": pixels, "outputs": scratch / "outputs.npy"}
+    content = {**asked, "outputs": scratch / "outputs.npy"}
     order.write_text(json.dumps(content, default=os.fspath), encoding="utf-8")
     argv = [os.fspath(each) for each in (python, "-I", _PROGRAM, order, answer)]
     try:

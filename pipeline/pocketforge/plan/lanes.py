@@ -10,7 +10,7 @@ from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import add_compress, add_gains, definition_libraries, model_source
 from pocketforge.plan.judging import judging_libraries, judging_reads
 from pocketforge.plan.kinds import add_steps
-from pocketforge.plan.package import Packed, add_package, pixel_data, resized_by_mediapipe
+from pocketforge.plan.package import Packed, add_package, pixel_data, resized_by_mediapipe, takes_pictures
 from pocketforge.plan.quantize import add_quantize
 from pocketforge.plan.steps import TRUNK, Facts, Lane, LaneSource, Plan
 from pocketforge.recipe import Data, Recipe, Target
@@ -100,6 +100,8 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
     runtime = RUNTIMES[target.runtime]
     quantize = add_quantize(build, recipe, target, source)
     form = Packed(source.data, source.reference, quantize, recipe.judged)
+    # Sound has no layout that consumers could ask for.
+    for_pictures = bool(target.consumers) and takes_pictures(recipe, target)
     raw = _add_data(build, recipe, target.name, pixel_data(recipe, target)) if target.package.inside else ""
     if target.package.packs:
         form = add_package(build, recipe, target, form, raw or source.data)
@@ -114,7 +116,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
         ExportSpec(
             runtime=target.runtime,
             scheme=target.quantize.scheme,
-            layout=form.layout or target.layout,
+            layout=form.layout or (target.layout if for_pictures or not target.consumers else "NCHW"),
             # What is put before a graph moves the channels itself.
             model_layout=form.layout or recipe.data.layout,
             io=target.io,
@@ -126,7 +128,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
         preload=runtime.preload,
     )
     pixels = {}
-    if target.consumers:
+    if for_pictures:
         pixels = {"pixels": raw or _add_data(build, recipe, target.name, pixel_data(recipe, target))}
         if resized := resized_by_mediapipe(recipe, target):
             pixels["resized"] = _add_data(build, recipe, target.name, resized)

@@ -38,6 +38,11 @@ def pixel_data(recipe: Recipe, target: Target) -> Data:
     return dataclasses.replace(recipe.data, preprocess=_cut(recipe, target).outside)
 
 
+def takes_pictures(recipe: Recipe, target: Target) -> bool:
+    """Whether the target's file is of images."""
+    return any(each.kind == "image" for each in _cut(recipe, target).inside)
+
+
 def resized_by_mediapipe(recipe: Recipe, target: Target) -> Data | None:
     """What the target's file is fed where an app hands whole pictures to MediaPipe; None where that is the same."""
     data = pixel_data(recipe, target) if target.package.inside else recipe.data

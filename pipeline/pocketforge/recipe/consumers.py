@@ -9,17 +9,27 @@ from pocketforge.recipe.data import Data, is_of_images
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.image_steps import CenterCrop, Normalize, Pad, Resize
 from pocketforge.recipe.output import Output
-from pocketforge.recipe.packed import cut, written_out
+from pocketforge.recipe.packed import Cut, cut, written_out
 from pocketforge.recipe.preprocess import InputSteps, Preprocess, Preprocessing
+from pocketforge.recipe.sound_steps import Resample
 from pocketforge.recipe.target import Target
 
-# Of outputs that a task is for.
-ROLES = ("logits", "embedding")
+# Kind of the file's input → role of an output → the MediaPipe task that such a file is for.
+TASKS = {
+    "image": {"logits": "ImageClassifier", "embedding": "ImageEmbedder"},
+    "sound": {"logits": "AudioClassifier"},
+}
+# Why there is none for an output of a role.
+_NO_TASK = {
+    "segmentation": "ImageSegmenter reads masks channels last, and others wrongly without a word; ours are first",
+    "boxes": "ObjectDetector takes four outputs after non-maximum suppression, which no file does here",
+    "tokens": "text tasks take a tokenizer in the file's metadata, which is not written",
+}
 
 
 def consumed_output(judged: Iterable[Output]) -> Output | None:
     """The output that a MediaPipe task reads: the first of a role that one is for."""
-    return next((each for each in judged if each.role in ROLES), None)
+    return next((each for each in judged if each.role in TASKS["image"]), None)
 
 
 def as_mediapipe_resizes(preprocess: Preprocessing, *, images: bool) -> Preprocessing:
@@ -50,9 +60,6 @@ def faults_of_consumers(target: Target, data: Data, judged: Sequence[Output]) ->
     """What is wrong with a target's `consumers`. judged: as `Recipe.judged`."""
     if not target.consumers:
         return
-    if consumed_output(judged) is None:
-        found = ", ".join(each.role for each in judged)
-        yield Fault(f"mediapipe is tried with an output of role {' or '.join(ROLES)}, found {found}")
     if target.package.postprocess == "argmax":
         yield Fault("mediapipe reads scores of classes, and argmax gives their numbers: use softmax")
     try:
@@ -60,10 +67,18 @@ def faults_of_consumers(target: Target, data: Data, judged: Sequence[Output]) ->
     except WrongTable as error:
         if not target.package.inside:  # then it is said of that
             for fault in error.faults:
-                yield Fault(f"mediapipe feeds pixels: {fault.inside('data.preprocess')}")
+                yield Fault(f"mediapipe feeds pixels, or sound as it is: {fault.inside('data.preprocess')}")
         return
-    if len(parts.inside) != 1 or parts.inside[0].kind != "image":
-        yield Fault("mediapipe is tried with files of one image input")
+    kind = parts.inside[0].kind if len(parts.inside) == 1 else ""
+    if kind not in TASKS:
+        yield Fault("mediapipe is tried with files of one input, an image or a sound")
+        return
+    if not any(each.role in TASKS[kind] for each in judged):
+        found = ", ".join(each.role for each in judged)
+        why = next((f": {_NO_TASK[each.role]}" for each in judged if each.role in _NO_TASK), "")
+        yield Fault(f"mediapipe is tried with an output of role {' or '.join(TASKS[kind])}, found {found}{why}")
+    if kind == "sound":
+        yield from _of_sound(target, parts)
         return
     several = [
         step
@@ -74,3 +89,21 @@ def faults_of_consumers(target: Target, data: Data, judged: Sequence[Output]) ->
     if not target.package.inside and (several or reverses):
         what = "one mean and std for all channels" if several else "images in RGB"
         yield Fault(f'mediapipe takes {what}: package = {{ preprocess = "inside" }} has the file do the rest')
+
+
+def _of_sound(target: Target, parts: Cut) -> Iterator[Fault]:
+    """AudioClassifier takes floats of -1 to 1 in one channel, at a rate that the file says."""
+    inside = parts.inside[0]
+    if target.package.inside:
+        yield Fault(
+            'mediapipe feeds sound in floats: leave preprocess outside (package.preprocess = "inside" is 16-bit)'
+        )
+    if target.io == "uint8":
+        yield Fault('mediapipe feeds sound in floats: io = "float32"')
+    # The first is the file's own, of 16-bit samples.
+    if len(inside.steps) > 1:
+        yield Fault(f"mediapipe feeds sound of -1 to 1, and {inside.steps[1].type} comes after: do it in the model")
+    if inside.model_layout != "NT":
+        yield Fault(f"mediapipe feeds sound of one channel as [1, samples]: layout NT, found {inside.model_layout}")
+    if not any(isinstance(step, Resample) for step in parts.outside[0].step):
+        yield Fault("mediapipe has to be told the rate: write a step resample, also where it changes nothing")

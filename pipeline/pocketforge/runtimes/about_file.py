@@ -19,6 +19,8 @@ from pocketforge.specs.export import AboutSpec
 _HIGHEST_PIXEL = 255.0
 # Roles whose numbers are each a class's, or are classes.
 _OF_CLASSES = ("logits", "multilabel", "segmentation", "tokens")
+# What is done to the values of a sound, or makes others of them.
+_OF_VALUES = ("divide", "normalize", "cast", "log_mel", "mfcc")
 # What is done to an image without changing what its values mean.
 _PLACES = ("orient", "rgb", "grayscale", "resize", "center_crop", "pad", "transpose")
 
@@ -73,6 +75,8 @@ def _packed_input(each: PackedInput, words: Preprocessing | InputPreprocessing |
 
 
 def _input(tensor: ModelTensor, words: Preprocessing | InputPreprocessing | None, *, pixels: bool) -> AboutInput:
+    if words is not None and words.input == "waveform":
+        return _waveform(tensor, words)
     if words is None or words.input != "HWC" or len(tensor.shape) != 4:
         return AboutInput(tensor.name)
     channels = tensor.shape[3 if words.output == "NHWC" else 1]
@@ -84,6 +88,15 @@ def _input(tensor: ModelTensor, words: Preprocessing | InputPreprocessing | None
     mean, std = found
     low, high = (tuple((pixel - m) / s for m, s in zip(mean, std, strict=True)) for pixel in (0.0, _HIGHEST_PIXEL))
     return dataclasses.replace(image, mean=mean, std=std, low=low, high=high)
+
+
+def _waveform(tensor: ModelTensor, words: Preprocessing | InputPreprocessing) -> AboutInput:
+    """Of one channel, in floats of -1 to 1: what consumers feed. Of any other nothing is said."""
+    rate = next((int(str(step["rate_hz"])) for step in words.steps if step["step"] == "resample"), 0)
+    plain = tensor.dtype == "float32" and len(tensor.shape) == 2 and words.output in (None, "NT")
+    if not plain or any(step["step"] in _OF_VALUES for step in words.steps):
+        return AboutInput(tensor.name)
+    return AboutInput(tensor.name, 1 if rate else 0, rate_hz=rate)
 
 
 def pixels_to_floats(steps: Sequence[Mapping[str, object]]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

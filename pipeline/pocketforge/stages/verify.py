@@ -36,7 +36,7 @@ from pocketforge.measure.on_host import run_file
 from pocketforge.measure.quantized_graph import read_graph
 from pocketforge.measure.weights_check import check_weights
 from pocketforge.outcomes import files
-from pocketforge.outcomes.data import Sampled, layouts_of
+from pocketforge.outcomes.data import Preprocessing, Sampled, layouts_of
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
@@ -49,8 +49,8 @@ from pocketforge.specs.verify import VerifySpec
 
 def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Progress) -> None:
     """inputs: "data", "reference", "export", "quantize" (where a step quantized the model), "data_root" (the recipe's
-    folder, for metrics of the user's), "pixels" (for consumers: samples as they are before anything is done to values),
-    "resized" (of the same: what the file is fed where MediaPipe makes the size).
+    folder, for metrics of the user's), "pixels" (for consumers of images: samples before anything is done to their
+    values), "resized" (of the same: what the file is fed where MediaPipe makes the size).
 
     Writes verify.json, verdict.json and the file's outputs (outputs_0.npy …). Raises ToolFailed when a file does not
     load or run, ModelError for limits of an output that the model does not have.
@@ -111,15 +111,24 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
 def _consumed(inputs: Mapping[str, Path], spec: VerifySpec, exported: Exported, out: Path) -> Consumed:
     """The file in MediaPipe Tasks, against what it answered here. Of pictures as they are, before what the file or the
     task does to them."""
-    sampled = files.read(inputs["pixels"], Sampled)
+    # Sound is fed to a task as it is to the file.
+    fed = inputs.get("pixels", inputs["data"])
+    sampled = files.read(fed, Sampled)
     names = [tensor.name for tensor in exported.outputs]
     output = consumed_output(with_names(spec.judged, names, spec.task))
     assert output is not None, "the recipe's rules see to it"
-    (pixels,) = sample_paths(inputs["pixels"], "eval")
+    (samples,) = sample_paths(fed, "eval")
     (answered,) = [each for each in stored_outputs(out / "model", exported.outputs) if each.name == output.name]
     is_named = output is labelled(spec.judged) or len(spec.judged) == 1
-    answers = Answers(output.role, answered.values, sampled.labels if is_named else ())
-    return try_mediapipe(exported.model_in(inputs["export"]), pixels, answers)
+    rate_hz = 0 if "pixels" in inputs else _rate_hz(sampled)
+    answers = Answers(output.role, answered.values, sampled.labels if is_named else (), rate_hz)
+    return try_mediapipe(exported.model_in(inputs["export"]), samples, answers)
+
+
+def _rate_hz(sampled: Sampled) -> int:
+    """Of the sound that the file takes; the recipe's rules see to it that a step says it."""
+    assert isinstance(sampled.preprocess, Preprocessing), "one input"
+    return next(int(str(step["rate_hz"])) for step in sampled.preprocess.steps if step["step"] == "resample")
 
 
 def _limits(spec: VerifySpec, outputs: Sequence[str]) -> Limits:

@@ -2,9 +2,10 @@
 
     python -I mediapipe_tasks.py ORDER ANSWER
 
-ORDER is JSON: `task` (ImageClassifier or ImageEmbedder), `model` (a .tflite file), `samples` (an .npy file of uint8
-[n, height, width, 3], RGB), `outputs` (the .npy file to write, float32 [n, classes or dimensions]). ANSWER gets the
-package's version and the labels by class number, as the task gave them.
+ORDER is JSON: `task` (ImageClassifier, ImageEmbedder or AudioClassifier), `model` (a .tflite file), `samples` (an .npy
+file of uint8 [n, height, width, 3], RGB, or of float32 [n, samples]), `rate_hz` (of sound), `outputs` (the .npy file to
+write, float32 [n, classes or dimensions]). ANSWER gets the package's version and the labels by class number, as the
+task gave them.
 """
 
 import importlib.metadata
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import mediapipe
 import numpy as np
-from mediapipe.tasks.python import BaseOptions, vision
+from mediapipe.tasks.python import BaseOptions, audio, vision
+from mediapipe.tasks.python.components import containers
 
 
 def pictures(path):
@@ -26,12 +28,27 @@ def classify(order, labels):
     options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=order["model"]), max_results=-1)
     with vision.ImageClassifier.create_from_options(options) as task:
         for picture in pictures(order["samples"]):
-            categories = task.classify(picture).classifications[0].categories
-            scores = np.zeros(len(categories), np.float32)
-            for category in categories:
-                scores[category.index] = category.score
-                labels[category.index] = category.category_name or ""
-            yield scores
+            yield scores_of(task.classify(picture), labels)
+
+
+def scores_of(result, labels):
+    categories = result.classifications[0].categories
+    scores = np.zeros(len(categories), np.float32)
+    for category in categories:
+        scores[category.index] = category.score
+        labels[category.index] = category.category_name or ""
+    return scores
+
+
+def hear(order, labels):
+    options = audio.AudioClassifierOptions(base_options=BaseOptions(model_asset_path=order["model"]), max_results=-1)
+    with audio.AudioClassifier.create_from_options(options) as task:
+        for sample in np.load(order["samples"], mmap_mode="r"):
+            heard = containers.AudioData.create_from_array(np.array(sample), order["rate_hz"])
+            windows = task.classify(heard)
+            if len(windows) != 1:
+                raise ValueError(f"the task made {len(windows)} windows of a sample of {len(sample)}, wanted one")
+            yield scores_of(windows[0], labels)
 
 
 def embed(order, labels):
@@ -41,7 +58,7 @@ def embed(order, labels):
             yield np.asarray(task.embed(picture).embeddings[0].embedding, np.float32)
 
 
-TASKS = {"ImageClassifier": classify, "ImageEmbedder": embed}
+TASKS = {"ImageClassifier": classify, "ImageEmbedder": embed, "AudioClassifier": hear}
 
 
 def main(order_path, answer_path):
