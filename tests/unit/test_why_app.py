@@ -23,7 +23,8 @@ from pocketforge.recipe.preprocess import Step
 from pocketforge.recipe.sound_steps import Mono, PadOrTrim, Resample
 from pocketforge.why.app_chain import Chain, levels, real
 from pocketforge.why.app_dumps import read_dumps
-from pocketforge.why.app_explain import explain, named_samples
+from pocketforge.why.app_explain import explain
+from pocketforge.why.app_samples import named_samples
 
 Array = np.ndarray
 
@@ -390,6 +391,9 @@ def test_nan_and_unknown_samples_are_said_by_name(tmp_path: Path) -> None:
     chain = image_chain(*NORMALIZED)
     fed = normalized(resized(PHOTOS[0]))
     fed[0, 0, 0] = np.nan
+    other_size = dataclasses.replace(chain, steps=chain.steps[1:])
+    with pytest.raises(ModelError, match="make no input of this file's size"):
+        verdict(other_size, PHOTOS, tmp_path, normalized(resized(PHOTOS[0])))
     with pytest.raises(ModelError, match=r"dump0\.npy has 1 of 576 values that are NaN or infinite"):
         verdict(chain, PHOTOS, tmp_path, fed)
     for given, words in (

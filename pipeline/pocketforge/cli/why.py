@@ -30,7 +30,7 @@ DTYPES = ("float32", "float64", "float16", "uint8", "int8", "uint16", "int16", "
 )
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for why.json and why.png.  [default: build/NAME/why/TARGET in the current folder]",
+    help="Folder for why.json and why.png, or app.json.  [default: build/NAME/why/TARGET in the current folder]",
 )  # fmt: skip
 @click.option(
     "--app",

@@ -39,7 +39,8 @@ from pocketforge.specs.data import DataSpec
 from pocketforge.specs.verify import VerifySpec
 from pocketforge.why.app_chain import Chain, chain_of, real
 from pocketforge.why.app_dumps import read_dumps
-from pocketforge.why.app_explain import RawSamples, explain, named_samples
+from pocketforge.why.app_explain import explain
+from pocketforge.why.app_samples import RawSamples, named_samples
 from pocketforge.why.app_search import changed
 
 
@@ -91,7 +92,9 @@ def why_app(
     if not answer.best:
         return explained
     wrong = changed(chain, answer.best)
-    assert wrong is not None, "it was tried"
+    if wrong is None:  # of real values that were dumped before they became levels
+        notes = (*explained.notes, "what it costs is not known: the mistake is of values before they are quantized")
+        return dataclasses.replace(explained, notes=notes)
     spec = plan.spec(lane.verify, VerifySpec)
     run = _File(
         recipe, spec, exported, {name: entries[getattr(lane, name)] for name in ("data", "reference", "export")}

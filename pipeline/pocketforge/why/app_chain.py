@@ -31,7 +31,6 @@ class Chain:
         about: What the source says of its raw samples.
         taken: The file's input, as its exporter promises it.
         before: What is done to the raw sample first.
-        after: What is done to the finished values, which have the file's layout, before they become its numbers.
         to_numbers: From real values to the file's own (levels of a scale, where it has one); None: as it should be.
         buffer: What is done to the file's numbers: their order in memory.
     """
@@ -41,7 +40,6 @@ class Chain:
     about: About
     taken: TensorSpec
     before: tuple[Change, ...] = ()
-    after: tuple[Change, ...] = ()
     to_numbers: Change | None = None
     buffer: tuple[Change, ...] = ()
 
@@ -57,20 +55,18 @@ class Chain:
         """Real values as the file takes them, with its layout and without a batch. Raises ModelError."""
         for change in self.before:
             raw = change(raw)
-        values = _laid_out(through(self.steps, self.kind, raw, self.about), self.taken)
-        for change in self.after:
-            values = change(values)
-        return values
+        return _laid_out(through(self.steps, self.kind, raw, self.about), self.taken)
 
     def numbers(self, raw: Array) -> Array:
         """The file's own numbers, in the order that they lie in memory: one row. Raises ModelError."""
         values = self.values(raw)
         found = self.to_numbers(values) if self.to_numbers else levels(values, self.taken)
+        if found.size != size_of(self.taken):
+            raise ModelError(f"{found.size} values, the file takes {size_of(self.taken)}")
+        found = found.reshape(self.taken.shape[1:])
         for change in self.buffer:
-            found = change(found)
+            found = change(found).reshape(found.shape)
         flat: Array = np.ascontiguousarray(found).reshape(-1)
-        if flat.size != size_of(self.taken):
-            raise ModelError(f"{flat.size} values, the file takes {size_of(self.taken)}")
         return flat
 
 
