@@ -54,8 +54,9 @@ def tests(session: nox.Session) -> None:
     session.run("python", "tests/tools/fetch_phone.py")
     # A qemu for x86 hosts without this machine's instructions.
     session.run("pocketforge", "device", "setup", "x86-emulator")
-    # What reads packed files in apps.
+    # What reads packed files in apps, and in pages.
     session.run("pocketforge", "device", "setup", "mediapipe")
+    session.run("pocketforge", "device", "setup", "web")
     # Three workers on two cores: one is with the phones, which mostly wait. What goes together, and in what order:
     # tests/balance.py (xdist's own order ends with the files of fewest tests, and those build most).
     workers = ("--numprocesses", "3", "--dist", "loadscope", "--no-loadscope-reorder")

@@ -147,7 +147,8 @@ class Verified:
     """What stage `verify` found.
 
     Attributes:
-        files: Role of a file → what its outputs are worth; `legacy` is the model file in the older TFLite runtime.
+        files: Role of a file → what its outputs are worth; `legacy` is the model file in the older TFLite runtime, and
+            `litert_js`, `onnxruntime_web` and `onnxruntime_web_ort` are files in a browser.
         runtimes: Runtime with its version → `works`, or what is wrong there.
         limits: What the outputs were held to.
         checks: Every comparison that was made.

@@ -126,7 +126,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
         preload=runtime.preload,
     )
     pixels = {}
-    if target.consumers:
+    if "mediapipe" in target.consumers:
         pixels = {"pixels": raw or _add_data(build, recipe, target.name, pixel_data(recipe, target))}
     legacy = "tflite_runtime" in runtime.target_keys and target.verify.tflite_runtime != "skip"
     verify = build.add(
@@ -141,7 +141,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
             kernels=build.facts.kernels,
             judged=form.judged,
             legacy=build.facts.tflite_runtime if legacy else "",
-            consumers=dict.fromkeys(target.consumers, build.facts.mediapipe),
+            consumers={name: build.facts.consumers.get(name, "none") for name in target.consumers},
         ),
         {**trunk, **pixels, "export": export},
         reads=judging_reads(recipe),

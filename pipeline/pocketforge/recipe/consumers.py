@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pocketforge.recipe.data import Data, is_of_images
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.image_steps import Normalize
+from pocketforge.recipe.model import Model
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.packed import cut
 from pocketforge.recipe.target import Target
@@ -20,9 +21,12 @@ def consumed_output(judged: Iterable[Output]) -> Output | None:
     return next((each for each in judged if each.role in ROLES), None)
 
 
-def faults_of_consumers(target: Target, data: Data, judged: Sequence[Output]) -> Iterator[Fault]:
+def faults_of_consumers(target: Target, model: Model, data: Data, judged: Sequence[Output]) -> Iterator[Fault]:
     """What is wrong with a target's `consumers`. judged: as `Recipe.judged`."""
-    if not target.consumers:
+    for consumer in ("litert_js", "onnxruntime_web"):
+        if consumer in target.consumers and model.states:
+            yield Fault(f"{consumer} is tried sample by sample, and the model has states: {model.states[0].state}")
+    if "mediapipe" not in target.consumers:
         return
     if consumed_output(judged) is None:
         found = ", ".join(each.role for each in judged)
