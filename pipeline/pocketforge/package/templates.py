@@ -1,0 +1,90 @@
+"""Filling the templates in templates/: Jinja2, in which a name that is not there is an error."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pocketforge.package.model import camel, pascal, product
+from pocketforge.package.steps import Divide, Normalize, Quantize, ReverseChannels, Step, ToFloat, Transpose
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FOLDER = Path(__file__).with_name("templates")
+
+
+def fill(template: str, **values: object) -> bytes:
+    """template: a path in templates/, as `python/model.py.j2`."""
+    filled: str = _environment().get_template(template).render(**values)
+    return filled.encode()
+
+
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(FOLDER),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701  # code and Markdown: foreign texts go through the filter `text`
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {
+        "camel": camel,
+        "pascal": pascal,
+        "product": product,
+        "text": text,
+        "float32": float32,
+        "kind": lambda step: type(step).__name__,
+        "words": words,
+        "does": does,
+        "tuple": python_tuple,
+    }
+    return made
+
+
+def text(value: str) -> str:
+    """A text in double quotes, as Python, C++, Java and TypeScript read it: ASCII, the rest escaped."""
+    return json.dumps(value)
+
+
+def float32(value: float) -> str:
+    """The shortest decimal number that is this float32: `0.485`, `1e-05`."""
+    import numpy as np
+
+    return str(np.float32(value))
+
+
+def python_tuple(values: Sequence[object]) -> str:
+    """As Python writes it."""
+    parts = [text(value) if isinstance(value, str) else str(value) for value in values]
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+
+def does(step: Step) -> str:
+    """A step of generated code for reading."""
+    settings = " ".join(str(list(value) if isinstance(value, tuple) else value) for value in astuple(step))
+    return f"{_DOES[type(step)]} {settings}".rstrip()
+
+
+_DOES: dict[type, str] = {
+    ReverseChannels: "turns RGB into BGR",
+    Divide: "divides by",
+    Normalize: "subtracts means and divides by deviations",
+    ToFloat: "makes float32",
+    Transpose: "puts axes in the order",
+    Quantize: "quantizes by scale, zero point",
+}
+
+
+def words(step: Mapping[str, object]) -> str:
+    """A step of the sidecar for reading: `resize height=224 width=224 filter=bilinear`."""
+    rest = [f"{name}={value}" for name, value in step.items() if name != "step"]
+    return " ".join([str(step["step"]), *rest])
