@@ -46,6 +46,8 @@ def _environment() -> Environment:
         "words": words,
         "does": does,
         "tuple": python_tuple,
+        "c_float": c_float,
+        "c_text": c_text,
     }
     return made
 
@@ -82,6 +84,21 @@ _DOES: dict[type, str] = {
     Transpose: "puts axes in the order",
     Quantize: "quantizes by scale, zero point",
 }
+
+
+def c_float(value: float) -> str:
+    """A float32 as C++, Java and Kotlin write it: `0.485f`, `1e-05f`."""
+    return f"{float32(value)}f"
+
+
+def c_text(value: str) -> str:
+    """A text as C++ has it: UTF-8 bytes, what is not ASCII in octal, which ends after three digits."""
+    shown = {0x22: '\\"', 0x5C: "\\\\", 0x3F: "\\?"}
+    return (
+        '"'
+        + "".join(shown.get(byte, chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}") for byte in value.encode())
+        + '"'
+    )
 
 
 def words(step: Mapping[str, object]) -> str:
