@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from pocketforge.errors import RecipeError
+from pocketforge.errors import ModelError, RecipeError
 from pocketforge.package.model import AppModel
 
 if TYPE_CHECKING:
@@ -77,3 +77,9 @@ def sample_files(samples: AppSamples | None, folder: str) -> dict[str, bytes]:
         for name, arrays in groups.items()
         for number, array in enumerate(arrays)
     }
+
+
+def known_type(dtype: str, known: Mapping[str, object], of: str) -> None:
+    """Raises ModelError for a type that a language's code is not written for. of: the tensor, in words."""
+    if dtype not in known:
+        raise ModelError(f"{of}: code is written for {', '.join(known)}, found {dtype}", "python takes any type")

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from pocketforge.errors import ModelError, ReleaseError
 from pocketforge.outcomes.tensors import TensorSpec
-from pocketforge.package.steps import Normalize, ReverseChannels, Step, Transpose, Words, shape_before, split
+from pocketforge.package.steps import ReverseChannels, Step, Transpose, Words, shape_before, split
 from pocketforge.recipe.names import suggest
 from pocketforge.recipe.shipped_names import MODEL
 from pocketforge.release.sidecars import Sidecar, read_manifest, read_sidecars
@@ -149,17 +149,8 @@ def _inputs(sidecar: Sidecar) -> Iterator[AppInput]:
     for number, (tensor, lists) in enumerate(zip(sidecar.inputs, _lists(sidecar), strict=True)):
         left, steps = split(lists.get("steps", ()))
         kind = _KINDS.get(lists.get("input"), "numbers")
-        if (
-            tensor.scale is not None
-            and not any(isinstance(step, Quantize) for step in steps)
-            and tensor.dtype == "int8"
-        ):
-            steps = (*steps, Quantize(tensor.scale, tensor.zero_point or 0, tensor.dtype))
         shape = shape_before(steps, tensor.shape[1:])
         yield AppInput(names[number], tensor, kind, left, steps, shape, _accepts(kind, steps, tensor.dtype))
-        for step in steps:
-            if isinstance(step, Normalize) and len(step.mean) not in (1, shape[-1]):
-                raise ModelError(f"{tensor}: normalize has {len(step.mean)} values, the last axis has {shape[-1]}")
 
 
 def _accepts(kind: Kind, steps: Sequence[Step], dtype: str) -> tuple[str, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocketforge.package.model import camel, pascal, product
+from pocketforge.package.model import AppInput, camel, pascal, product
 from pocketforge.package.steps import Divide, Normalize, Quantize, ReverseChannels, Step, ToFloat, Transpose
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ def _environment() -> Environment:
         "words": words,
         "does": does,
         "tuple": python_tuple,
+        "signatures": signatures,
+        "boxed": {"float": "Float", "byte": "Byte", "short": "Short", "int": "Integer", "long": "Long"}.__getitem__,
+        "ort_tensor": ort_tensor,
+        "c_float": c_float,
+        "c_text": c_text,
     }
     return made
 
@@ -82,6 +88,37 @@ _DOES: dict[type, str] = {
     Transpose: "puts axes in the order",
     Quantize: "quantizes by scale, zero point",
 }
+
+
+def c_float(value: float) -> str:
+    """A float32 as C++, Java and Kotlin write it: `0.485f`, `1e-05f`."""
+    return f"{float32(value)}f"
+
+
+def c_text(value: str) -> str:
+    """A text as C++ has it: UTF-8 bytes, what is not ASCII in octal, which ends after three digits."""
+    shown = {0x22: '\\"', 0x5C: "\\\\", 0x3F: "\\?"}
+    return (
+        '"'
+        + "".join(shown.get(byte, chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}") for byte in value.encode())
+        + '"'
+    )
+
+
+def signatures(inputs: Sequence[AppInput]) -> list[tuple[str, ...]]:
+    """Of each way to call with types that inputs accept: a type for each input."""
+    return list(itertools.product(*(each.accepts for each in inputs)))
+
+
+def ort_tensor(given: AppInput) -> str:
+    """How ONNX Runtime's Java API makes a tensor of an array that is called as the input is."""
+    shape = ", ".join(map(str, given.tensor.shape))
+    name = camel(given.identifier)
+    buffer = {"float32": "Float", "int16": "Short", "int32": "Int", "int64": "Long"}.get(given.tensor.dtype)
+    if buffer:
+        return f"OnnxTensor.createTensor(environment, java.nio.{buffer}Buffer.wrap({name}), longArrayOf({shape}))"
+    kind = f"OnnxJavaType.{given.tensor.dtype.upper()}"
+    return f"OnnxTensor.createTensor(environment, ByteBuffer.wrap({name}), longArrayOf({shape}), {kind})"
 
 
 def words(step: Mapping[str, object]) -> str:
