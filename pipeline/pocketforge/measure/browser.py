@@ -72,7 +72,8 @@ def run_pages(pages: Sequence[Page]) -> list[PageAnswer]:
             "wanted the packages that run files in a browser, which are not set up", "pocketforge device setup web"
         )
     program, browser = node(), chromium()
-    with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
+    # Not in TMPDIR, which is a stage's own and deep: the path of Chromium's socket may be 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="pocketforge-", dir="/tmp") as scratch:
         order, answer = Path(scratch, "order.json"), Path(scratch, "answer.json")
         content = {"chromium": browser, "modules": WEB.modules, "pages": [_told(page) for page in pages]}
         order.write_text(json.dumps(content, default=os.fspath), encoding="utf-8")

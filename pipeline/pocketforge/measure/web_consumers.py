@@ -77,8 +77,8 @@ def try_in_browser(consumer: str, files: Mapping[str, Ran], truth: Truth, limits
             if told.fault:
                 found.append(check("opens and runs it", "its outputs", told.fault, False))
             elif outputs:
-                far, compared = _compared(outputs, stored_outputs(ran.outputs, ran.answer.outputs))
-                found += compared if ran.is_float else []
+                far, of_values = compared(outputs, stored_outputs(ran.outputs, ran.answer.outputs))
+                found += of_values if ran.is_float else []
                 notes += [f"{whose}: {far} from what the file gives here"] if far and not ran.is_float else []
                 role_there = consumer if role == "model" else f"{consumer}_{role}"
                 measured[role_there] = measure(outputs, truth)
@@ -161,7 +161,7 @@ def _whole(tensor: TensorSpec, stored: Sequence[int]) -> tuple[int, ...]:
     return one if len(one) == len(tensor.shape) else (1, *one)
 
 
-def _compared(there: Sequence[Output], here: Sequence[Output]) -> tuple[str, list[FileCheck]]:
+def compared(there: Sequence[Output], here: Sequence[Output]) -> tuple[str, list[FileCheck]]:
     """How far the outputs are from each other, in words (empty: equal to the bit), and a check of each."""
     checks, far = [], []
     for one, other in zip(there, here, strict=True):
@@ -173,9 +173,12 @@ def _compared(there: Sequence[Output], here: Sequence[Output]) -> tuple[str, lis
             checks.append(check(f"values of {other.name}", "the file's own", words, False))
         else:
             wanted, found = (np.asarray(each.values, np.float64) for each in (other, one))
-            most = _MOST_DIFFERENCE * max(1.0, float(np.abs(wanted).max(initial=0.0)))
-            # Not a number here or there is no number in the difference, and never near.
-            difference = float(np.abs(found - wanted).max())
+            most = _MOST_DIFFERENCE * max(1.0, float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)))
+            same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+            with np.errstate(invalid="ignore"):
+                apart = np.where(same, 0.0, np.abs(found - wanted))
+            # Not a number on one side alone is far from all: it is the largest difference then, and fails.
+            difference = float(apart.max())
             words = f"{other.name} up to {difference:.3g}"
             checks.append(check(f"values of {other.name}", f"at most {most:.3g} off", words, difference <= most))
         far.append(words)

@@ -115,7 +115,9 @@ async function runPage(browser, job) {
       const answer = await Promise.race([answered, ended]);
       return job.fault ? {fault: job.fault, refused, said} : {answer, refused, said};
     } catch (error) {
-      return {fault: String(error.message ?? error), refused, said};
+      // Without the frames of its stack, which are ours.
+      const fault = String(error.message ?? error).split('\n')[0].replace(/^page\.evaluate: /, '');
+      return {fault, refused, said};
     }
   } finally {
     clearTimeout(timer);
