@@ -48,12 +48,15 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite, through the real toolchains. `nox -s tests -- tests/unit` for a part of it."""
     install_everything(session, *group("test"))
+    # Programs that only Debian has: a browser.
+    session.run("python", "tests/tools/apt_packages.py")
     # What test phones are made of: a real adbd, and a shell and toybox for arm64 and for this machine.
     session.run("python", "tests/tools/fetch_phone.py")
     # A qemu for x86 hosts without this machine's instructions.
     session.run("pocketforge", "device", "setup", "x86-emulator")
-    # What reads packed files in apps.
+    # What reads packed files in apps, and in pages.
     session.run("pocketforge", "device", "setup", "mediapipe")
+    session.run("pocketforge", "device", "setup", "web")
     # Three workers on two cores: one is with the phones, which mostly wait. What goes together, and in what order:
     # tests/balance.py (xdist's own order ends with the files of fewest tests, and those build most).
     workers = ("--numprocesses", "3", "--dist", "loadscope", "--no-loadscope-reorder")

@@ -87,7 +87,7 @@ def test_options_of_the_emulator_are_the_emulators(cli, tmp_path, environments):
     assert done.code == 2 and f"Directory '{tmp_path}/absent' does not exist" in done.stderr
     done = cli("device", "setup", "emulatr")
     assert done.code == 2 and "nothing named 'emulatr' can be set up" in done.stderr
-    assert "known: tflite-runtime, mediapipe, emulator" in done.stderr
+    assert "known: tflite-runtime, mediapipe, web, emulator" in done.stderr
     assert not environments.exists()
 
 

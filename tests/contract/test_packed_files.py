@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import shutil
 import warnings
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -17,10 +19,14 @@ from torch import Tensor, nn
 
 from pocketforge.data.preprocess import About, prepare
 from pocketforge.data.preprocess_resize import resize
+from pocketforge.devices.base import RunAnswer
 from pocketforge.devices.environments import MEDIAPIPE
+from pocketforge.devices.web import WEB
 from pocketforge.errors import ModelError
 from pocketforge.facts.gather import gather
+from pocketforge.measure.browser import Page, run_pages
 from pocketforge.measure.consumers import Answers, try_mediapipe
+from pocketforge.measure.web_consumers import Ran, page_of
 from pocketforge.metrics import compare
 from pocketforge.model import load
 from pocketforge.outcomes import files
@@ -39,6 +45,7 @@ from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import STAGES
 from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.packing import ANSWERS, packed_program
+from pocketforge.specs.verify import VerifySpec
 from pocketforge.stages.package import check_scores, settled
 from pocketforge.why.taps import taps_of
 
@@ -513,3 +520,74 @@ def test_mediapipes_audio_classifier_hears_what_the_file_hears(tmp_path: Path) -
     np.save(quiet, np.load(build.made(lane.data) / "eval_0.npy") / 32768)
     wrong = try_mediapipe(model, quiet, Answers("logits", outputs, rate_hz=8000))
     assert wrong.state.startswith("wrong: values"), wrong
+
+
+needs_web = pytest.mark.skipif(WEB.words == "none", reason="apt-get install chromium; pocketforge device setup web")
+
+
+@needs_web
+@pytest.mark.parametrize(
+    ("target", "consumers", "names"),
+    [
+        ("tflite-static_int8", ("litert_js",), ("LiteRT.js 2.5.3",)),
+        (
+            "onnx-fp32",
+            ("onnxruntime_web", "mobile_checker"),
+            ("onnxruntime-web 1.30.0", f"onnxruntime {metadata.version('onnxruntime')} mobile usability checker"),
+        ),
+    ],
+)
+def test_verify_runs_the_file_in_a_browser(
+    build: Build, tmp_path: Path, target: str, consumers: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    step = build.plan.step(build.lane(target).verify)
+    assert isinstance(step.spec, VerifySpec)
+    spec = dataclasses.replace(step.spec, consumers=dict.fromkeys(consumers, WEB.words))
+    importlib.import_module(STAGES["verify"].module).run(build.inputs(step), spec, tmp_path, lambda *_: None)
+    found = files.read(tmp_path, Verified)
+    assert files.read(tmp_path, Verdict).passed
+    assert {name: found.runtimes[name] for name in names} == dict.fromkeys(names, "works")
+    there = found.files[consumers[0]]
+    assert there.samples == 24 and there.accuracy == found.files["model"].accuracy
+    asked = {check.name: check.found for check in found.checks}
+    assert asked[f"{names[0]}: asks for"] == "nothing"
+    if target == "onnx-fp32":
+        assert f"{names[0]}, ort: values of output" in asked, "the .ort file as well"
+        assert any("NNAPI" in note and "CoreML MLProgram" in note for note in found.warnings)
+
+
+@needs_web
+def test_what_a_page_cannot_do_is_a_fault_in_its_words(build: Build, tmp_path: Path) -> None:
+    import onnx
+
+    lane = build.lane("onnx-fp32")
+    model = build.made(lane.export) / "model.onnx"
+    newer = onnx.load(model)
+    newer.opset_import[0].version = 27
+    onnx.save(newer, tmp_path / "newer.onnx")
+    samples, answer = (build.made(lane.data) / "eval_0.npy",), files.read(build.made(lane.verify), Verified)
+    taken = files.read(build.made(lane.export), Exported).inputs
+    told = RunAnswer(taken, answer.outputs, 0, 0, 0, (), "", (), ())
+    ran = [
+        Ran(path, samples, told, build.made(lane.verify) / "model", is_float=True)
+        for path in (model, tmp_path / "newer.onnx")
+    ]
+    right, unread = (page_of("onnxruntime_web", each, tmp_path) for each in ran)
+    bytes_fed = page_of("litert_js", ran[0], tmp_path)
+    changed = dataclasses.replace(right, argument={**right.argument, "sha256": "0" * 64})
+    (tmp_path / "bad.mjs").write_text(
+        "export const main = async ({url}) => (url ? (await fetch(url)).status : new Promise(() => {}));"
+    )
+    waits = Page("/own/bad.mjs", {}, {"/own": tmp_path}, tmp_path)
+    outside, above = (
+        dataclasses.replace(waits, argument={"url": url})
+        for url in ("http://192.0.2.1/x", "/own/..%2f..%2f..%2fetc/passwd")
+    )
+    waits = dataclasses.replace(waits, limit_s=3)
+    found = run_pages((unread, bytes_fed, changed, outside, above, waits))
+    assert "opset" in found[0].fault.lower() and "27" in found[0].fault
+    assert found[1].fault, "an .onnx file is none of LiteRT's"
+    assert f"wanted SHA-256 {'0' * 64}, found" in found[2].fault
+    assert found[3].refused == ("http://192.0.2.1/x",) and found[3].fault
+    assert found[4].answer == 404, "no file but those of the page"
+    assert found[5].fault == "no answer in 3 s"

@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "specs outcomes",
         "records plan model devices figures rewrites",
         "data run estimation release",
-        "facts results accuracy",
+        "facts results accuracy package",
         "training",
         "pruning quantization",
         "runtimes",

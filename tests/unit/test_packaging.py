@@ -22,9 +22,10 @@ from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Plan
-from pocketforge.recipe import Recipe
-from pocketforge.recipe.consumers import as_mediapipe_resizes
+from pocketforge.recipe import Data, Model, Recipe, Target
+from pocketforge.recipe.consumers import as_mediapipe_resizes, faults_of_consumers
 from pocketforge.recipe.image_steps import Cast, CenterCrop, Color, Layout, Normalize, Pad, Resize, Scale
+from pocketforge.recipe.model import InputSpec
 from pocketforge.recipe.package import Package
 from pocketforge.recipe.packed import cut, judged_as_packed
 from pocketforge.recipe.preprocess import InputSteps, Preprocess, Step, lists_of
@@ -250,9 +251,14 @@ SOUND = {"source": "audiofolder:d", "steps": MONO, "package": "{}"}
         ({**SOUND, "steps": MONO.replace("{ type = 'resample', rate_hz = 8000 }, ", "")}, "has to be told the rate"),
         ({**SOUND, "steps": MONO.replace("NT", "NCT")}, "layout NT, found NCT"),
         ({**SOUND, "more": OUTPUT % "embedding"}, "an output of role logits, found embedding"),
+        ({"consumer": "litert_js", "runtime": "onnx"}, "consumers litert_js reads .tflite files, found runtime 'onnx'"),
+        ({"consumer": "onnxruntime_web"}, "consumers onnxruntime_web reads .onnx files, found runtime 'tflite'"),
+        ({"consumer": "mobile_checker"}, "consumers mobile_checker reads .onnx files, found runtime 'tflite'"),
+        ({"consumer": "litert_js", "target": 'io = "int8"\nquantize = { scheme = "static_int8" }', "package": "{}"},
+         "consumers litert_js refuses int8 inputs and outputs"),
     ],
 )  # fmt: skip
-def test_what_mediapipe_cannot_read_is_said_before_anything_runs(given: dict[str, str], words: str) -> None:
+def test_what_a_consumer_cannot_read_is_said_before_anything_runs(given: dict[str, str], words: str) -> None:
     consumer = f'consumers = ["{given.pop("consumer", "mediapipe")}"]\n'
     given = {"runtime": "tflite", **given, "target": consumer + given.get("target", "")}
     assert words in fault(**given)
@@ -303,6 +309,26 @@ def test_a_target_for_mediapipe_is_evaluated_with_its_resize_too() -> None:
         resized = plan.spec(needs["resized"], DataSpec).preprocess
         assert isinstance(resized, tuple) and Resize(size=(4, 4), like="mediapipe") in resized[0].step
         assert ("Scale" in str(resized)) == (package == "{}"), "what is fed to the file, as the file takes it"
+
+
+def test_web_consumers_are_fed_what_the_file_takes_and_ask_for_no_metadata() -> None:
+    asked = 'consumers = ["onnxruntime_web", "mobile_checker"]'
+    plan = planned(parse_recipe(text("{}", runtime="onnx", target=asked, steps="scale = 255")))
+    (lane,) = plan.lanes
+    assert not lane.target.has_metadata and lane.target.layout == "NCHW"
+    assert "pixels" not in plan.step(lane.verify).needs
+    assert set(plan.spec(lane.verify, VerifySpec).consumers) == {"onnxruntime_web", "mobile_checker"}
+
+
+def test_a_model_with_states_is_tried_in_no_browser() -> None:
+    model = Model(
+        definition="m.py",
+        inputs=(InputSpec((1, 4), "x"), InputSpec((1, 4), "h", state="new_h")),
+        outputs=("y", "new_h"),
+    )
+    target = Target("t", "onnx", consumers=("onnxruntime_web", "mobile_checker"))
+    (fault,) = faults_of_consumers(target, model, Data("digits"), ())
+    assert "onnxruntime_web is tried sample by sample, and the model has states: new_h" in str(fault)
 
 
 def test_mean_and_deviation_in_units_of_pixels() -> None:

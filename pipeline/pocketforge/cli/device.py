@@ -72,7 +72,7 @@ def _places() -> Iterator[Place]:
 
     yield Place("host", "device", "ready", host_identity())
     for name, each in ENVIRONMENTS.items():
-        state = "ready" if each.python else f"not set up: pocketforge device setup {name}"
+        state = "ready" if each.ready else f"not set up: pocketforge device setup {name}"
         yield Place(name, "environment", state, f"{', '.join(each.requirements)} in {each.folder}")
     try:
         what = f"ARM CPUs by qemu {parts.installed().qemu_version}, in {parts.emulator_folder()}"
@@ -133,6 +133,8 @@ def setup(name: str, given: Path | None, refresh: bool) -> None:
     files with it too, once it is set up.
 
     Or NAME is `mediapipe`: MediaPipe Tasks, for targets that name it among their `consumers`.
+
+    Or NAME is `web`: LiteRT.js, onnxruntime-web and what starts a browser, for the same. From the npm registry, by npm.
     """
     from pocketforge.devices.environments import ENVIRONMENTS
 

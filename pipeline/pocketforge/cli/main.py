@@ -32,6 +32,7 @@ COMMANDS = {
     "sign": ("pocketforge.cli.sign", "Sign a release with an Ed25519 key."),
     "verify-release": ("pocketforge.cli.verify_release", "Say if a release is what was built, and who signed it."),
     "release": ("pocketforge.cli.release", "Show what changed between two releases, and patch one to the other."),
+    "package": ("pocketforge.cli.package", "Write the code of an app that calls a release's model file."),
     "device": ("pocketforge.cli.device", "List and set up what model files run on."),
     "model": ("pocketforge.cli.model", "Show a model: layers, parameters, MACs, and how it was compressed."),
     "study": ("pocketforge.cli.study", "Compare ways of pruning and of quantizing a recipe's model."),

@@ -53,15 +53,16 @@ def stored_files(recipe: Recipe, cache: Path, names: Sequence[str]) -> list[File
     files = []
     for lane in plan.lanes:
         if not names or lane.target.name in names:
-            data = _stored(store, fits, lane.data, "the recipe's data")
+            data = stored(store, fits, lane.data, "the recipe's data")
             inputs = tuple(sample_paths(data.files, "eval"))
-            entry = _stored(store, fits, lane.export, f"target {lane.target.name!r}")
+            entry = stored(store, fits, lane.export, f"target {lane.target.name!r}")
             model = files_of.read(entry.files, Exported).model_in(entry.files)
             files.append(File(lane.target.name, model, lane.target.runtime, inputs, (data, entry)))
     return files
 
 
-def _stored(store: Store, fits: Collection[str], key: str, what: str) -> Entry:
+def stored(store: Store, fits: Collection[str], key: str, what: str) -> Entry:
+    """A step's result, as it would be reused. Raises RecipeError."""
     entry = store.get(key)  # first: of a damaged one nothing is known, and that is said
     if entry is None or key not in fits:
         raise RecipeError(f"{what} is not built, or changed since", "pocketforge build RECIPE builds it")

@@ -114,8 +114,9 @@ def examine(cache: Path, *, imports: bool) -> Iterator[Row]:
     yield look.at("metrics", METRICS_LIBRARIES, _METRICS_MODULES, install("metrics"), use)
     yield from _plugins()
     without = {"tflite-runtime": "verify will say 'not known' for it", "mediapipe": "targets with consumers need it"}
+    without["web"] = "targets with web consumers need it"
     for name, each in ENVIRONMENTS.items():
-        ready = each.python is not None
+        ready = each.ready
         found = f"{each.version} in {each.folder}" if ready else f"not set up: {without[name]}"
         yield Row(name, "ok" if ready else "optional", found, f"pocketforge device setup {name}")
     for row in provision.examine():

@@ -1,20 +1,22 @@
-"""Python environments of what cannot be installed beside Pocketforge: each in a folder of its own, made by
-`pocketforge device setup NAME` (the only part that uses the network), and used by `verify` from then on."""
+"""Environments of what cannot be installed beside Pocketforge: each in a folder of its own, made by `pocketforge device
+setup NAME` (the only part that uses the network), and used by `verify` from then on."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pocketforge.devices.web import WEB, WebEnvironment
 from pocketforge.errors import ToolFailed
 from pocketforge.folders import environments_dir
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """One of them.
+    """One of Python packages.
 
     Attributes:
         name: As `device setup` takes it.
@@ -41,9 +43,14 @@ class Environment:
         return python if (self.folder / "ready").is_file() and python.exists() else None
 
     @property
+    def ready(self) -> bool:
+        """Whether it was set up."""
+        return self.python is not None
+
+    @property
     def words(self) -> str:
         """`NAME X`, or `none`: part of keys."""
-        return f"{self.name} {self.version}" if self.python else "none"
+        return f"{self.name} {self.version}" if self.ready else "none"
 
     def setup(self) -> Path:
         """Make it; returns its interpreter. Does nothing when it is there. Raises ToolFailed."""
@@ -79,4 +86,6 @@ MEDIAPIPE = Environment(
     ("mediapipe==1.2.3",),
     "the package index must be reachable for this one command",
 )
-ENVIRONMENTS = {each.name: each for each in (TFLITE_RUNTIME, MEDIAPIPE)}
+ENVIRONMENTS: Mapping[str, Environment | WebEnvironment] = {
+    each.name: each for each in (TFLITE_RUNTIME, MEDIAPIPE, WEB)
+}

@@ -18,7 +18,7 @@ from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import RecipeError
 from pocketforge.facts.kinds import look_up
 from pocketforge.facts.processors import check_threads
-from pocketforge.facts.versions import recipe_versions
+from pocketforge.facts.versions import recipe_versions, version_of
 from pocketforge.files import is_special
 from pocketforge.plan.roles import judging_role, loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
@@ -48,7 +48,7 @@ def gather(recipe: Recipe, cache: Path | None = None, *, refresh: bool = False) 
 
     refresh: believe no remembered hash. Raises RecipeError for every file the recipe names that is not there.
     """
-    from pocketforge.devices.environments import MEDIAPIPE, TFLITE_RUNTIME
+    from pocketforge.devices.environments import TFLITE_RUNTIME
 
     check_threads(recipe)
     _check_named(recipe)
@@ -59,7 +59,7 @@ def gather(recipe: Recipe, cache: Path | None = None, *, refresh: bool = False) 
         host_identity(),
         TFLITE_RUNTIME.words,
         kernels=kernels_here(),
-        mediapipe=MEDIAPIPE.words,
+        consumers=_consumers(recipe),
     )
     looked = look_up(recipe, machine)
     roles = _model_roles(recipe, notes) | {role: _exactly(*paths) for role, paths in looked.files.items()}
@@ -70,6 +70,21 @@ def gather(recipe: Recipe, cache: Path | None = None, *, refresh: bool = False) 
         data_notes=tuple(notes),
         files=files,
     )
+
+
+def _consumers(recipe: Recipe) -> dict[str, str]:
+    """Each that a target names → its environment."""
+    from pocketforge.devices.environments import MEDIAPIPE
+    from pocketforge.devices.web import WEB
+
+    named = dict.fromkeys(consumer for target in recipe.targets for consumer in target.consumers)
+    known = {
+        "mediapipe": lambda: MEDIAPIPE.words,
+        "litert_js": lambda: WEB.words,
+        "onnxruntime_web": lambda: WEB.words,
+        "mobile_checker": lambda: f"onnxruntime {version_of('onnxruntime')}",
+    }
+    return {name: known[name]() for name in named}
 
 
 def _look_at_all(roles: dict[str, _Role], memory: Path | None) -> dict[str, ReadFiles]:

@@ -1,13 +1,17 @@
-"""The same .tflite file in what an app loads it with: MediaPipe Tasks, fed pictures or sound as an app has them."""
+"""The same file in what an app loads it with. MediaPipe Tasks, fed pictures or sound as an app has them, and ONNX
+Runtime's mobile usability checker; browsers are in web_consumers.py."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import re
 import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,8 @@ from pocketforge.outcomes.verify import FileCheck, Measured
 from pocketforge.recipe.consumers import TASKS
 
 _PROGRAM = Path(__file__).parents[1] / "runtimes" / "consumers" / "mediapipe_tasks.py"
+_CHECKER = "onnxruntime.tools.check_onnx_model_mobile_usability"
+_PROVIDERS = ("NNAPI", "CoreML NeuralNetwork", "CoreML MLProgram")
 # Of one task: seconds for the samples of a phone's model, and a task that waits for ever has been seen.
 TIME_LIMIT_S = 600
 # A task feeds the same runtime: it differs by how pixels become floats, in the last bits.
@@ -55,11 +61,15 @@ class Consumed:
         name: The task and its version.
         state: In words; `works` where nothing is wrong.
         checks: Those that were made, each with the task's name.
+        measured: Role → what outputs there are worth, where they were held against PyTorch's.
+        notes: What else it told, in words.
     """
 
     name: str
     state: str
     checks: tuple[FileCheck, ...]
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def try_mediapipe(model: Path, samples: Path, answers: Answers) -> Consumed:
@@ -105,17 +115,22 @@ def _run(python: Path, asked: Mapping[str, object], scratch: Path) -> str:
     order, answer = scratch / "order.json", scratch / "answer.json"
     content = {**asked, "outputs": scratch / "outputs.npy"}
     order.write_text(json.dumps(content, default=os.fspath), encoding="utf-8")
-    argv = [os.fspath(each) for each in (python, "-I", _PROGRAM, order, answer)]
+    fault, _ = _ended([os.fspath(each) for each in (python, "-I", _PROGRAM, order, answer)], scratch)
+    return fault or ("" if answer.exists() else "it wrote no answer")
+
+
+def _ended(argv: Sequence[str], folder: Path) -> tuple[str, str]:
+    """Why the program did not work, in its last words, and all that it said on stderr; no fault where it did."""
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT_S, cwd=scratch, check=False
+            argv, capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT_S, cwd=folder, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"no answer in {TIME_LIMIT_S} s"
-    if done.returncode == 0 and answer.exists():
-        return ""
+        return f"no answer in {TIME_LIMIT_S} s", ""
+    if done.returncode == 0:
+        return "", done.stderr
     ended = f"it ended with signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    return last_words(done.stderr) or ended
+    return last_words(done.stderr) or ended, done.stderr
 
 
 def _checks(name: str, answers: Answers, found: Array, labels: tuple[str, ...]) -> list[FileCheck]:
@@ -139,3 +154,22 @@ def _checks(name: str, answers: Answers, found: Array, labels: tuple[str, ...]) 
         unlike = "the labels" if same else f"{', '.join(labels[:5])} …"
         checks.append(check(f"{name} labels", "the labels", unlike, same))
     return checks
+
+
+def ask_mobile_checker(model: Path) -> Consumed:
+    """What ONNX Runtime's usability checker says of a .onnx file (of others it says nothing: it fails on .ort).
+
+    It recommends and refuses nothing: what is checked is that it reads the file and has a word on each provider.
+    """
+    name = f"onnxruntime {importlib.metadata.version('onnxruntime')} mobile usability checker"
+    argv = [sys.executable, "-I", "-m", _CHECKER, "--log_level", "info", os.fspath(model.resolve())]
+    with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
+        fault, said = _ended(argv, Path(scratch))
+    told = dict(re.findall(r"Model should perform well with (.+?) as is: (\w+)", said))
+    missing = ", ".join(each for each in _PROVIDERS if each not in told)
+    fault = fault or (f"it has no word on {missing}" if missing else "")
+    if fault:
+        return Consumed(name, f"does not work: {fault}", (check(name, "reads it", fault, False),))
+    words = ", ".join(f"{provider} {told[provider]}" for provider in _PROVIDERS)
+    checks = (check(name, "a word on each provider", words, True),)
+    return Consumed(name, "works", checks, notes=(f"{name}, whether a provider does well with the file: {words}",))

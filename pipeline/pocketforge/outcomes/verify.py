@@ -148,7 +148,8 @@ class Verified:
 
     Attributes:
         files: Role of a file → what its outputs are worth; `legacy` is the model file in the older TFLite runtime,
-            `mediapipe_resize` the model file fed pictures that MediaPipe resized.
+            `mediapipe_resize` the model file fed pictures that MediaPipe resized; `litert_js`, `onnxruntime_web` and
+            `onnxruntime_web_ort` are files in a browser.
         runtimes: Runtime with its version → `works`, or what is wrong there.
         limits: What the outputs were held to.
         checks: Every comparison that was made.

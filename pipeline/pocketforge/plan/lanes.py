@@ -100,8 +100,9 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
     runtime = RUNTIMES[target.runtime]
     quantize = add_quantize(build, recipe, target, source)
     form = Packed(source.data, source.reference, quantize, recipe.judged)
-    # Sound has no layout that consumers could ask for.
-    for_pictures = bool(target.consumers) and takes_pictures(recipe, target)
+    for_tasks = "mediapipe" in target.consumers
+    # Sound has no layout that a task could ask for.
+    for_pictures = for_tasks and takes_pictures(recipe, target)
     raw = _add_data(build, recipe, target.name, pixel_data(recipe, target)) if target.package.inside else ""
     if target.package.packs:
         form = add_package(build, recipe, target, form, raw or source.data)
@@ -116,7 +117,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
         ExportSpec(
             runtime=target.runtime,
             scheme=target.quantize.scheme,
-            layout=form.layout or (target.layout if for_pictures or not target.consumers else "NCHW"),
+            layout=form.layout or (target.layout if for_pictures or not for_tasks else "NCHW"),
             # What is put before a graph moves the channels itself.
             model_layout=form.layout or recipe.data.layout,
             io=target.io,
@@ -145,7 +146,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
             kernels=build.facts.kernels,
             judged=form.judged,
             legacy=build.facts.tflite_runtime if legacy else "",
-            consumers=dict.fromkeys(target.consumers, build.facts.mediapipe),
+            consumers={name: build.facts.consumers.get(name, "none") for name in target.consumers},
         ),
         {**trunk, **pixels, "export": export},
         reads=judging_reads(recipe),

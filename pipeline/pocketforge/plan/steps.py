@@ -87,7 +87,7 @@ class Facts:
         files: Role → the files that `digests` is of.
         devices: Device → what runs there, in words that change when its results would, where its kind has no field
             above.
-        mediapipe: The environment of MediaPipe Tasks, or `none`.
+        consumers: What reads files in apps, of those that the recipe names → its environment, or `none`.
     """
 
     digests: Mapping[str, str]
@@ -102,7 +102,7 @@ class Facts:
     data_notes: tuple[str, ...] = ()
     files: Mapping[str, ReadFiles] = field(default_factory=dict)
     devices: Mapping[str, str] = field(default_factory=dict)
-    mediapipe: str = "none"
+    consumers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pocketforge.recipe.data import Data, is_of_images
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.image_steps import CenterCrop, Normalize, Pad, Resize
+from pocketforge.recipe.model import Model
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.packed import Cut, cut, written_out
 from pocketforge.recipe.preprocess import InputSteps, Preprocess, Preprocessing
@@ -56,9 +57,12 @@ def as_mediapipe_resizes(preprocess: Preprocessing, *, images: bool) -> Preproce
     return (replace(lists[0], step=found),) if found != steps else None
 
 
-def faults_of_consumers(target: Target, data: Data, judged: Sequence[Output]) -> Iterator[Fault]:
+def faults_of_consumers(target: Target, model: Model, data: Data, judged: Sequence[Output]) -> Iterator[Fault]:
     """What is wrong with a target's `consumers`. judged: as `Recipe.judged`."""
-    if not target.consumers:
+    for consumer in ("litert_js", "onnxruntime_web"):
+        if consumer in target.consumers and model.states:
+            yield Fault(f"{consumer} is tried sample by sample, and the model has states: {model.states[0].state}")
+    if "mediapipe" not in target.consumers:
         return
     if target.package.postprocess == "argmax":
         yield Fault("mediapipe reads scores of classes, and argmax gives their numbers: use softmax")

@@ -102,7 +102,7 @@ class Recipe:
 
     def _fault_package(self, index: int, target: Target) -> list[Fault]:
         found = faults_of_package(target, self.model, self.data, self.judged, self._other_cores())
-        read = faults_of_consumers(target, self.data, self.judged)
+        read = faults_of_consumers(target, self.model, self.data, self.judged)
         return [
             *(fault.inside(f"target[{index}].package") for fault in found),
             *(fault.inside(f"target[{index}].consumers") for fault in read),

@@ -20,7 +20,14 @@ from pocketforge.recipe.ranges import (
 from pocketforge.recipe.support import refusal
 from pocketforge.registries import RUNTIMES, RuntimeInfo
 
-Consumer = Literal["mediapipe"]
+Consumer = Literal["mediapipe", "litert_js", "onnxruntime_web", "mobile_checker"]
+# Consumer → the runtime whose files it reads, and its name in words.
+CONSUMERS: Mapping[str, tuple[str, str]] = {
+    "mediapipe": ("tflite", "MediaPipe Tasks"),
+    "litert_js": ("tflite", "LiteRT.js"),
+    "onnxruntime_web": ("onnx", "onnxruntime-web"),
+    "mobile_checker": ("onnx", "ONNX Runtime's mobile usability checker"),
+}
 _RATIO = Range(0, 10, share=True)
 
 
@@ -123,12 +130,12 @@ class Target:
         name: Of the file, without its ending.
         runtime: Name in RUNTIMES.
         quantize: How; float32 by default.
-        layout: Of the file's image inputs; NHWC where consumers are named and nothing is said, else NCHW.
+        layout: Of the file's image inputs; NHWC where MediaPipe is a consumer and nothing is said, else NCHW.
         io: Type of the values that the file takes and gives, where these are real numbers in the model.
         opset: ONNX operator set, 18 to 23; None for the exporter's.
         verify: When the file counts as wrong.
         package: What of the app's side the file does itself.
-        consumers: What reads the file in the app, and is tried with it: "mediapipe" is MediaPipe Tasks.
+        consumers: What reads the file in the app, and is tried with it; names of CONSUMERS.
         sizes: Buckets: a file of fixed shapes for each of these lengths, of the inputs' sizes that vary in their order;
             None: one file.
         bucket: The one of them that the file is for. A recipe has a target for each, and none with `sizes`.
@@ -149,7 +156,8 @@ class Target:
     def __post_init__(self) -> None:
         check_name(self.name, "name")
         if not self.layout:  # so that nobody else has to ask what is meant
-            object.__setattr__(self, "layout", "NHWC" if self.consumers else "NCHW")
+            for_tasks = "mediapipe" in self.consumers and self.runtime == "tflite"
+            object.__setattr__(self, "layout", "NHWC" if for_tasks else "NCHW")
         if self.sizes == ():
             raise ValueError(
                 "sizes is empty: name a length for each size that varies, as in [[320, 320]], or leave it out"
@@ -190,23 +198,25 @@ class Target:
             raise ValueError(f"verify.tflite_runtime is for runtime {having}, found runtime {self.runtime!r}")
 
     def _check_consumers(self) -> None:
-        """MediaPipe Tasks reads .tflite files of pixels, channels last, without int8 at their borders."""
+        """Each reads files of one runtime; none of .tflite takes int8 at its borders, MediaPipe Tasks channels last."""
         if len(set(self.consumers)) != len(self.consumers):
             raise ValueError(f"consumers: named twice, found {', '.join(self.consumers)}")
-        if self.runtime != "tflite":
-            raise ValueError(f"consumers mediapipe reads .tflite files, found runtime {self.runtime!r}")
-        if self.layout != "NHWC":
+        for consumer in self.consumers:
+            runtime, _ = CONSUMERS[consumer]
+            if self.runtime != runtime:
+                raise ValueError(f"consumers {consumer} reads .{runtime} files, found runtime {self.runtime!r}")
+        if "mediapipe" in self.consumers and self.layout != "NHWC":
             raise ValueError(f'consumers mediapipe takes images channels last: layout = "NHWC", found {self.layout!r}')
         if self.io == "int8":
             raise ValueError(
-                'consumers mediapipe refuses int8 inputs and outputs: package.preprocess = "inside" takes uint8, or '
-                'io = "float32"'
+                f"consumers {self.consumers[0]} refuses int8 inputs and outputs: "
+                'package.preprocess = "inside" takes uint8, or io = "float32"'
             )
 
     @property
     def has_metadata(self) -> bool:
         """Whether the file says what it takes and gives."""
-        return self.package.metadata or bool(self.consumers)
+        return self.package.metadata or "mediapipe" in self.consumers
 
 
 def _having(key: str) -> str:

@@ -118,7 +118,8 @@ class TargetFacts:
         delegation: Of a .pte file.
         runtimes: Each runtime that the file was tried in, by name and version → how that ended.
         files: Role of a file → what its outputs are worth; `legacy` is the model file in the older TFLite runtime,
-            `mediapipe_resize` the model file fed pictures that MediaPipe resized.
+            `mediapipe_resize` the model file fed pictures that MediaPipe resized; `litert_js`, `onnxruntime_web` and
+            `onnxruntime_web_ort` are files in a browser.
         sizes: Each file at each size of its inputs that it was tried at, where they vary.
         kernels: On which instruction sets' kernels the file was judged: this machine's first, then each device's.
         emulated: Emulated device → what is known there.

@@ -14,12 +14,20 @@ import numpy as np
 from pocketforge import events
 from pocketforge.accuracy.judging import make_judge, with_names
 from pocketforge.data.arrays_on_disk import sample_paths
+from pocketforge.devices.base import RunAnswer
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.outputs import named_outputs, stored_outputs
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.measure.at_sizes import TriedSizes
-from pocketforge.measure.consumers import RESIZED, Answers, Consumed, resize_words, try_mediapipe
+from pocketforge.measure.consumers import (
+    RESIZED,
+    Answers,
+    Consumed,
+    ask_mobile_checker,
+    resize_words,
+    try_mediapipe,
+)
 from pocketforge.measure.file_checks import (
     Truth,
     check,
@@ -34,6 +42,7 @@ from pocketforge.measure.file_checks import (
 from pocketforge.measure.older_tflite import NAME, run_older
 from pocketforge.measure.on_host import run_file
 from pocketforge.measure.quantized_graph import read_graph
+from pocketforge.measure.web_consumers import Ran, try_in_browser
 from pocketforge.measure.weights_check import check_weights
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Preprocessing, Sampled, layouts_of
@@ -44,6 +53,7 @@ from pocketforge.outcomes.verify import AtSize, FileCheck, Measured, Verified, n
 from pocketforge.recipe.consumers import consumed_output
 from pocketforge.recipe.limits import Limits, verify_limits
 from pocketforge.recipe.output import labelled
+from pocketforge.recipe.target import CONSUMERS
 from pocketforge.specs.verify import VerifySpec
 
 
@@ -63,7 +73,7 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
     checks = check_layouts(exported.inputs, inputs["data"]) + check_promise(exported, reference)
     measured: dict[str, Measured] = {}
     runtimes: dict[str, str] = {}
-    outputs: tuple[TensorSpec, ...] = ()
+    ran: dict[str, Ran] = {}
     tried = TriedSizes(reference.varying, inputs["reference"], inputs.get("quantize"), names)
     at_sizes: list[AtSize] = []
     for position, (role, name) in enumerate(sorted(exported.files.items())):
@@ -79,8 +89,7 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
         ]
         checks += of_file if role == "model" else [named(each, role) for each in of_file]
         runtimes[answer.runtime] = "works"
-        if role == "model":
-            outputs = answer.outputs
+        ran[role] = _ran(inputs, spec, name, answer, out / role)
     checks += tried.check(at_sizes, limits)
     if spec.legacy:
         emit(0.8, "running it in tflite-runtime")
@@ -90,25 +99,50 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
         runtimes[NAME] = older.state
         measured |= {"legacy": older.measured} if older.measured else {}
         checks += older.checks if required else ()
-    if spec.consumers:
-        emit(0.9, "running it in MediaPipe")
-        consumed = _consumed(inputs, spec, exported, out)
+    warnings = list(empty_drops(truth, limits))
+    for consumer in spec.consumers:
+        emit(0.9, f"running it in {CONSUMERS[consumer][1]}")
+        consumed = _consumed(consumer, inputs, spec, exported, ran, truth, limits, out)
         runtimes[consumed.name] = consumed.state
         checks += consumed.checks
-    warnings = empty_drops(truth, limits)
+        measured |= consumed.measured
+        warnings += consumed.notes
     if "resized" in inputs:
         name = exported.files["model"]
         _, answered = run_file({**inputs, "data": inputs["resized"]}, spec.runtime, name, out / RESIZED)
         measured[RESIZED] = measure(answered, truth)
-        warnings = (*warnings, resize_words(measured["model"], measured[RESIZED]))
-    sizes = tuple(at_sizes)
-    files.write(out, Verified(measured, runtimes, limits, tuple(checks), kernels_here(), outputs, sizes, warnings))
+        warnings.append(resize_words(measured["model"], measured[RESIZED]))
+    outputs, told = ran["model"].answer.outputs, (tuple(at_sizes), tuple(warnings))
+    files.write(out, Verified(measured, runtimes, limits, tuple(checks), kernels_here(), outputs, *told))
     passed = verdict(checks)
     files.write(out, passed)
     emit(1.0, summary(measured["model"]) + (f", {len(passed.reasons)} checks failed" if passed.reasons else ""))
 
 
-def _consumed(inputs: Mapping[str, Path], spec: VerifySpec, exported: Exported, out: Path) -> Consumed:
+def _consumed(
+    consumer: str,
+    inputs: Mapping[str, Path],
+    spec: VerifySpec,
+    exported: Exported,
+    ran: Mapping[str, Ran],
+    truth: Truth,
+    limits: Limits,
+    out: Path,
+) -> Consumed:
+    """The files in one consumer."""
+    if consumer == "mediapipe":
+        return _in_mediapipe(inputs, spec, exported, out)
+    if consumer == "mobile_checker":
+        return ask_mobile_checker(exported.model_in(inputs["export"]))
+    return try_in_browser(consumer, ran, truth, limits)
+
+
+def _ran(inputs: Mapping[str, Path], spec: VerifySpec, name: str, answer: RunAnswer, outputs: Path) -> Ran:
+    samples = sample_paths(inputs["data"], "eval")
+    return Ran(inputs["export"] / name, samples, answer, outputs, is_float=spec.scheme == "fp32")
+
+
+def _in_mediapipe(inputs: Mapping[str, Path], spec: VerifySpec, exported: Exported, out: Path) -> Consumed:
     """The file in MediaPipe Tasks, against what it answered here. Of pictures as they are, before what the file or the
     task does to them."""
     # Sound is fed to a task as it is to the file.

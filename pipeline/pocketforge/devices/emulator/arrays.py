@@ -67,7 +67,7 @@ def write_inputs(
         with written[-1].open("wb") as file:
             for start in range(0, count, step):
                 chunk = np.asarray(array[start : min(start + step, count)])
-                _converted(chunk, tensor, model).tofile(file)
+                converted(chunk, tensor, model).tofile(file)
     return tuple(written)
 
 
@@ -86,7 +86,8 @@ def read_outputs(outputs: Sequence[NativeTensor], folder: Path, samples: int) ->
         np.save(folder / f"outputs_{index}.npy", rows.astype(output["dtype"], copy=False))
 
 
-def _converted(chunk: Array, tensor: TensorSpec, model: str) -> Array:
+def converted(chunk: Array, tensor: TensorSpec, model: str) -> Array:
+    """Prepared samples [n, …] as the file takes each of them: [n, *tensor.shape], little-endian. Raises ToolFailed."""
     shape = tensor.shape
     # Each sample with a batch axis of one; a state whose batch axis is not the first has it already.
     batch = chunk if chunk.shape[1:] == shape and shape[:1] != (1,) else chunk[:, None]

@@ -1,0 +1,85 @@
+"""Android: the same class in Java and in Kotlin, the asset, Gradle's lines, and an AI pack's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pocketforge.package.generators import AppSamples, known_type, sample_files
+from pocketforge.package.loop import loop_of
+from pocketforge.package.model import AppModel
+from pocketforge.package.readme import readme
+from pocketforge.package.templates import fill
+
+RUNTIMES: tuple[str, ...] = ("tflite", "onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class JvmType:
+    """How a tensor's values are held.
+
+    Attributes:
+        java: Of one value.
+        kotlin: Of an array of them.
+        buffer: NIO's buffer of them, without `Buffer`.
+        size: Bytes of one.
+        unsigned: Whether the value's bits are those of an unsigned byte.
+    """
+
+    java: str
+    kotlin: str
+    buffer: str
+    size: int
+    unsigned: bool = False
+
+
+TYPES = {
+    "float32": JvmType("float", "FloatArray", "Float", 4),
+    "uint8": JvmType("byte", "ByteArray", "Byte", 1, unsigned=True),
+    "int8": JvmType("byte", "ByteArray", "Byte", 1),
+    "int16": JvmType("short", "ShortArray", "Short", 2),
+    "int32": JvmType("int", "IntArray", "Int", 4),
+    "int64": JvmType("long", "LongArray", "Long", 8),
+}
+_NOTE = (
+    "The classes are compiled in Pocketforge's tests against interfaces written from Android's and the runtime's "
+    "public API documentation, and their preprocessing is run on a JVM; the whole class runs on a phone only. Versions in "
+    "`gradle/model.gradle` are not tried there."
+)
+
+
+def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]:
+    """java/, kotlin/ (take one of them), assets/, gradle/, aipack/, README.md, and tests of the preprocessing."""
+    for each in (*model.inputs, *model.outputs):
+        known_type(each.tensor.dtype, TYPES, str(each.tensor))
+    package = model.identifier.replace("_", "")
+    values = {
+        "model": model,
+        "loops": [loop_of(each) for each in model.inputs],
+        "types": TYPES,
+        "samples": samples,
+        "package": package,
+        "bitmap": len(model.inputs) == 1
+        and model.inputs[0].kind == "image"
+        and model.inputs[0].shape[-1:] == (3,)
+        and "uint8" in model.inputs[0].accepts,
+        "version": model.libraries.get("onnxruntime", ""),
+    }
+    if samples is not None:
+        held = [*(array.dtype.name for array in samples.given), *(each.tensor.dtype for each in model.inputs)]
+        values["used_buffers"] = sorted({TYPES[dtype].buffer for dtype in held} - {"Byte"})
+    name = model.class_name
+    files = {
+        f"java/{package}/{name}.java": fill("android/Model.java.j2", **values),
+        f"java/{package}/{name}Preprocessing.java": fill("android/Preprocessing.java.j2", **values),
+        f"kotlin/{package}/{name}.kt": fill("android/Model.kt.j2", **values),
+        f"kotlin/{package}/{name}Preprocessing.kt": fill("android/Preprocessing.kt.j2", **values),
+        "gradle/model.gradle": fill("android/model.gradle.j2", **values),
+        "aipack/build.gradle": fill("android/aipack.gradle.j2", **values),
+        f"assets/{model.path.name}": model.path.read_bytes(),
+        "README.md": readme(model, samples, fill("android/usage.md.j2", **values).decode().rstrip(), (_NOTE,)),
+    }
+    if samples is not None:
+        files[f"test/java/{package}/{name}Test.java"] = fill("android/Test.java.j2", **values)
+        files[f"test/kotlin/{package}/{name}Test.kt"] = fill("android/Test.kt.j2", **values)
+    return files | sample_files(samples, "test/samples")

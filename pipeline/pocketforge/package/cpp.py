@@ -1,0 +1,58 @@
+"""C++17: one header over the runtime's C API, and an example that is its test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pocketforge.package.generators import AppSamples, known_type, sample_files
+from pocketforge.package.loop import loop_of
+from pocketforge.package.model import AppModel
+from pocketforge.package.readme import readme
+from pocketforge.package.templates import fill
+
+RUNTIMES: tuple[str, ...] = ("tflite", "onnx")
+TYPES = {
+    "float32": "float",
+    "uint8": "std::uint8_t",
+    "int8": "std::int8_t",
+    "int16": "std::int16_t",
+    "int32": "std::int32_t",
+    "int64": "std::int64_t",
+    "bool": "bool",
+}
+# By which a runtime names what a tensor's values are: LiteRT's litert_model_types.h, onnxruntime_c_api.h.
+_ELEMENTS = {
+    "tflite": {"float32": 1, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9},
+    "onnx": {
+        "float32": "ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT",
+        "uint8": "ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8",
+        "int8": "ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8",
+        "int16": "ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16",
+        "int32": "ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32",
+        "int64": "ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64",
+        "bool": "ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL",
+    },
+}
+
+
+def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]:
+    """The header, the example, the model file, README.md; for LiteRT what is declared of its C API."""
+    for each in (*model.inputs, *model.outputs):
+        known_type(each.tensor.dtype, TYPES, str(each.tensor))
+    values = {
+        "model": model,
+        "loops": [loop_of(each) for each in model.inputs],
+        "types": TYPES,
+        "elements": _ELEMENTS[model.runtime],
+        "samples": samples,
+    }
+    usage = fill("cpp/usage.md.j2", **values).decode().rstrip()
+    files = {
+        f"{model.identifier}.h": fill("cpp/model.h.j2", **values),
+        "example.cpp": fill("cpp/example.cpp.j2", **values),
+        model.path.name: model.path.read_bytes(),
+        "README.md": readme(model, samples, usage, ()),
+    }
+    if model.runtime == "tflite":
+        files["litert_c_api.h"] = fill("cpp/litert_c_api.h.j2", model=model)
+    return files | sample_files(samples, "samples")

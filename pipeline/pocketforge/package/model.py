@@ -1,0 +1,228 @@
+"""One file of a release as generated code has to know it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pocketforge.errors import ModelError, ReleaseError
+from pocketforge.outcomes.tensors import TensorSpec
+from pocketforge.package.steps import ReverseChannels, Step, Transpose, Words, shape_before, split
+from pocketforge.recipe.names import suggest
+from pocketforge.recipe.shipped_names import MODEL
+from pocketforge.release.sidecars import Sidecar, read_manifest, read_sidecars
+from pocketforge.release.verify import whole_release
+
+Kind = Literal["image", "sound", "text", "numbers"]
+_KINDS: Mapping[str | None, Kind] = {"HWC": "image", "waveform": "sound", "text": "text"}
+
+
+@dataclass(frozen=True, slots=True)
+class AppInput:
+    """One input of the file, and what an app gives for it.
+
+    Attributes:
+        identifier: Its name in code, in snake_case: letters, digits and _.
+        tensor: What the file takes, with the batch of 1 first.
+        kind: What a raw sample of it is.
+        left: Steps that the app does itself before, in the sidecar's words.
+        steps: What generated code does, in order, to what it is given.
+        shape: Of what it is given, without a batch axis; an image's is (height, width, channels).
+        accepts: NumPy's names of the types that it may be given in: bytes become the same floats.
+    """
+
+    identifier: str
+    tensor: TensorSpec
+    kind: Kind
+    left: tuple[Words, ...]
+    steps: tuple[Step, ...]
+    shape: tuple[int, ...]
+    accepts: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return product(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class AppOutput:
+    """One output of the file.
+
+    Attributes:
+        identifier: Its name in code, in snake_case.
+        tensor: What the file gives, with the batch of 1 first; real values are (level - zero_point) * scale.
+        role: As the recipe has it; `logits` of a classification; empty where nothing says one.
+        labels: Names of its classes, one a value; empty where it has none.
+        post: What is left to the app to do with it, in the sidecar's words; empty for nothing.
+    """
+
+    identifier: str
+    tensor: TensorSpec
+    role: str
+    labels: tuple[str, ...]
+    post: Mapping[str, Any]
+
+    @property
+    def size(self) -> int:
+        return product(self.tensor.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class AppModel:
+    """One file of a release, as an app has to know it.
+
+    Attributes:
+        path: Of the file.
+        target: The recipe's name of it.
+        runtime: tflite, onnx or executorch.
+        class_name: PascalCase.
+        identifier: snake_case.
+        sha256: Of the file's bytes.
+        size_bytes: How many they are.
+        recipe: The recipe's name.
+        version: Of the release; empty where it has none.
+        libraries: Library → the version that the file was made with and verified in.
+        inputs: In the file's order.
+        outputs: In the file's order.
+    """
+
+    path: Path
+    target: str
+    runtime: str
+    class_name: str
+    identifier: str
+    sha256: str
+    size_bytes: int
+    recipe: str
+    version: str
+    libraries: Mapping[str, str]
+    inputs: tuple[AppInput, ...]
+    outputs: tuple[AppOutput, ...]
+
+
+def product(shape: Sequence[int]) -> int:
+    """How many values a shape has."""
+    found = 1
+    for side in shape:
+        found *= side
+    return found
+
+
+def read_model(file: Path) -> AppModel:
+    """A model file of a release that is whole. Raises ReleaseError, ModelError where no code can be written for it."""
+    folder = file.parent
+    if not file.is_file():
+        raise ReleaseError(f"there is no model file {file}", "give one of a release: build/NAME/release/MODEL.tflite")
+    whole_release(folder)
+    manifest = read_manifest(folder)
+    sidecars = [each for each in read_sidecars(folder, manifest).values() if each.file.path == file.name]
+    if not sidecars:
+        names = [each.path for each in manifest.files]
+        raise ReleaseError(
+            f"{file.name} is no model file of the release {folder}{suggest(file.name, names)}", ", ".join(names)
+        )
+    (sidecar,) = sidecars
+    if sidecar.file.role not in (MODEL, "ort"):
+        raise ReleaseError(f"{file.name} is what goes with a model file, and none itself")
+    if sidecar.sizes:
+        raise ModelError(f"{file.name} takes inputs of several sizes; code is written for files of one size", _BUCKETS)
+    for tensor in (*sidecar.inputs, *sidecar.outputs):
+        if min(tensor.shape, default=1) < 0:
+            raise ModelError(f"{tensor} has a size that is left open; code is written for fixed sizes", _BUCKETS)
+    identifier = identifier_of(sidecar.file.target)
+    return AppModel(
+        file, sidecar.file.target, sidecar.file.runtime, pascal(identifier), identifier, sidecar.file.sha256,
+        sidecar.file.size_bytes, manifest.recipe, manifest.version or "", sidecar.versions, tuple(_inputs(sidecar)),
+        tuple(_outputs(sidecar)),
+    )  # fmt: skip
+
+
+_BUCKETS = "give the recipe's input buckets: each is a file of its own (pocketforge docs inputs)"
+
+
+def _inputs(sidecar: Sidecar) -> Iterator[AppInput]:
+    names = _unique([tensor.name for tensor in sidecar.inputs])
+    for number, (tensor, lists) in enumerate(zip(sidecar.inputs, _lists(sidecar), strict=True)):
+        left, steps = split(lists.get("steps", ()))
+        kind = _KINDS.get(lists.get("input"), "numbers")
+        shape = shape_before(steps, tensor.shape[1:])
+        yield AppInput(names[number], tensor, kind, left, steps, shape, _accepts(kind, steps, tensor.dtype))
+
+
+def _accepts(kind: Kind, steps: Sequence[Step], dtype: str) -> tuple[str, ...]:
+    if all(_moves(step) for step in steps):
+        return (dtype,)
+    return ("uint8", "float32") if kind == "image" else ("float32",)
+
+
+def _moves(step: Step) -> bool:
+    return isinstance(step, ReverseChannels | Transpose)
+
+
+def _lists(sidecar: Sidecar) -> list[Mapping[str, Any]]:
+    """Of each input of the file."""
+    said = sidecar.preprocessing
+    if "inputs" not in said:
+        return [said] * len(sidecar.inputs)
+    found = {name: each for each in cast("Sequence[Mapping[str, Any]]", said["inputs"]) for name in each["inputs"]}
+    return [found.get(tensor.name, {}) for tensor in sidecar.inputs]
+
+
+def _outputs(sidecar: Sidecar) -> Iterator[AppOutput]:
+    names = _unique([tensor.name for tensor in sidecar.outputs])
+    roles = {str(each["name"]): each for each in sidecar.output_roles}
+    for number, tensor in enumerate(sidecar.outputs):
+        said = roles.get(tensor.name, {})
+        role = str(said.get("role", ""))
+        labelled = bool(said.get("labels"))
+        if not roles and number == 0 and sidecar.task == "classification":
+            role, labelled = "logits", True
+        fits = labelled and tensor.shape[-1:] == (len(sidecar.labels),)
+        post = cast("Mapping[str, Any]", said.get("post", {}))
+        left = post if post.get("type", "none") != "none" else {}
+        yield AppOutput(names[number], tensor, role, sidecar.labels if fits else (), left)
+
+
+# Of Python, C++, Java, Kotlin and TypeScript, and names that generated code has itself.
+_TAKEN = """and as assert async await auto bool boolean break byte case catch char class const continue def default del
+    delete do double elif else enum except export extends false final finally float for from fun function global goto
+    if implements import in instanceof int interface is lambda let long match namespace native new nonlocal none not
+    null object operator or package pass private protected public raise return self short signed sizeof static struct
+    super switch synchronized template this throw throws transient true try type typedef typename undefined union
+    unsigned using val var virtual void volatile when while with xor yield open close run predict labels model path
+    threads"""
+_WORDS = frozenset(_TAKEN.split())
+
+
+def identifier_of(name: str) -> str:
+    """snake_case of letters, digits and _, no word of a language."""
+    parts = re.sub(r"[^A-Za-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
+    found = parts or "value"
+    if found[0].isdigit():
+        found = f"model_{found}"
+    return f"{found}_value" if found in _WORDS else found
+
+
+def pascal(identifier: str) -> str:
+    """PascalCase of snake_case."""
+    return "".join(part.capitalize() for part in identifier.split("_"))
+
+
+def camel(identifier: str) -> str:
+    """camelCase of snake_case."""
+    found = pascal(identifier)
+    return found[:1].lower() + found[1:]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in map(identifier_of, names):
+        number, one = 2, name
+        while one in found:
+            one, number = f"{name}_{number}", number + 1
+        found.append(one)
+    return found
