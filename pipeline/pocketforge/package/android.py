@@ -43,8 +43,8 @@ TYPES = {
 }
 _NOTE = (
     "The classes are compiled in Pocketforge's tests against interfaces written from Android's and the runtime's "
-    "public API documentation, and their preprocessing is run on a JVM; the whole class runs on a phone only. Versions in "
-    "`gradle/model.gradle` are not tried there."
+    "public API documentation, and their preprocessing is run on a JVM; the whole class runs on a phone only. Versions "
+    "in `gradle/model.gradle` are not tried there."
 )
 
 
