@@ -84,7 +84,7 @@ def cache(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(release: Release, cache: Path, runtime: str, kind: str, folder: Path) -> Path:
     out = folder / f"{kind}_{runtime}"
     file = release.out / "release" / f"{TARGETS[runtime]}{SUFFIXES[runtime]}"
-    words = ("package", file, "--for", kind, "--out", out, "--samples", release.recipe, "--json")
+    words = ("package", file, "--for", kind, "--out", out, "--recipe", release.recipe, "--json")
     done = in_process(*words, cache=cache, cwd=folder)
     assert done.code == 0, done.stderr
     assert done.json()["samples"] == 4 and (out / done.json()["files"][0]).is_file()
@@ -185,7 +185,7 @@ def test_cpp_answers_on_arm_as_was_verified(
     library = emulator.libraries[runtime]
     name = {"tflite": "libLiteRt.so", "onnx": "libonnxruntime.so.1"}[runtime]
     (tmp_path / name).symlink_to(library)
-    words = [*COMPILER, "-I", INTERFACES / "cpp", folder / "example.cpp", tmp_path / name]
+    words: list[str | Path] = [*COMPILER, "-I", INTERFACES / "cpp", folder / "example.cpp", tmp_path / name]
     words += [f"-Wl,-rpath,{tmp_path}", "-Wl,--allow-shlib-undefined", "-o", tmp_path / "example"]
     run(words, tmp_path)
     model = folder / f"{TARGETS[runtime]}{SUFFIXES[runtime]}"
@@ -195,7 +195,7 @@ def test_cpp_answers_on_arm_as_was_verified(
         np.fromfile(place / "output_0.bin", np.float32).reshape(4, -1) for place in (folder / "samples", tmp_path)
     )
     assert re.findall(r"sample \d: (\d)", done.stdout.decode()) == [str(row.argmax()) for row in wanted]
-    assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max() or runtime == "tflite"
+    assert np.abs(found - wanted).max() <= {"tflite": 0.05, "onnx": 1e-4}[runtime] * np.abs(wanted).max()
     cut = tmp_path / "cut"
     cut.write_bytes(model.read_bytes()[:-1])
     done = emulated(emulator, [tmp_path / "example", cut, folder / "samples"])
@@ -267,9 +267,9 @@ def test_the_model_is_stored_and_aligned_in_an_apk(android: Path, tmp_path: Path
     code = android / "android_tflite"
     (ending,) = re.findall(r'noCompress \+= "(.*)"', (code / "gradle" / "model.gradle").read_text())
     (tmp_path / "AndroidManifest.xml").write_text('<manifest package="app.digits"/>')
-    linked = ["aapt2", "link", "--manifest", "AndroidManifest.xml", "-A", code / "assets"]
+    linked: list[str | Path] = ["aapt2", "link", "--manifest", "AndroidManifest.xml", "-A", code / "assets"]
     ways = {}
-    for name, words in {"plain": [], "without_dot": ["-0", ending[1:]], "ours": ["-0", ending]}.items():
+    for name, words in {"plain": (), "without_dot": ("-0", ending[1:]), "ours": ("-0", ending)}.items():
         run([*linked, *words, "-o", f"{name}.apk"], tmp_path)
         ways[name] = zipfile.ZipFile(tmp_path / f"{name}.apk").getinfo("assets/digits_tflite_int8.tflite").compress_type
     assert ways == {"plain": zipfile.ZIP_DEFLATED, "without_dot": zipfile.ZIP_DEFLATED, "ours": zipfile.ZIP_STORED}

@@ -88,6 +88,8 @@ class AppModel:
         libraries: Library → the version that the file was made with and verified in.
         inputs: In the file's order.
         outputs: In the file's order.
+        tolerance: Of an output's largest magnitude: by so much answers may differ from those that were verified, on another
+            processor. Floats are added in another order; in a quantized file a level may go the other way.
     """
 
     path: Path
@@ -102,6 +104,7 @@ class AppModel:
     libraries: Mapping[str, str]
     inputs: tuple[AppInput, ...]
     outputs: tuple[AppOutput, ...]
+    tolerance: float
 
     @property
     def tensors(self) -> tuple[TensorSpec, ...]:
@@ -142,10 +145,11 @@ def read_model(file: Path) -> AppModel:
     return AppModel(
         file, sidecar.file.target, sidecar.file.runtime, pascal(identifier), identifier, sidecar.file.sha256,
         sidecar.file.size_bytes, manifest.recipe, manifest.version or "", sidecar.versions, tuple(_inputs(sidecar)),
-        tuple(_outputs(sidecar)),
+        tuple(_outputs(sidecar)), _FLOAT_TOLERANCE if sidecar.scheme == "fp32" else _LEVELS_TOLERANCE,
     )  # fmt: skip
 
 
+_FLOAT_TOLERANCE, _LEVELS_TOLERANCE = 1e-4, 0.05
 _BUCKETS = "give the recipe's input buckets: each is a file of its own (pocketforge docs inputs)"
 
 

@@ -58,7 +58,11 @@ def test_names_are_identifiers_of_every_language(name: str, identifier: str) -> 
 def test_inputs_and_outputs_share_no_identifier(tmp_path: Path) -> None:
     changed = net(outputs=({**releases.OUTPUT, "name": "x"}, {**releases.OUTPUT, "name": "outputs"}))
     model = read_model(releases.write(tmp_path, changed) / "net.onnx")
-    assert [each.identifier for each in (*model.inputs, *model.outputs)] == ["x", "x_2", "outputs_value"]
+    assert [*(each.identifier for each in model.inputs), *(each.identifier for each in model.outputs)] == [
+        "x",
+        "x_2",
+        "outputs_value",
+    ]
 
 
 def test_labels_are_what_they_were_in_python(tmp_path: Path) -> None:
