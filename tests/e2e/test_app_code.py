@@ -134,6 +134,29 @@ def picture_model(name: str, folder: Path) -> tuple[AppModel, AppSamples]:
     return model, AppSamples((PICTURES,), (fed,), (np.zeros((len(PICTURES), 2), np.float32),))
 
 
+def mixed_model(runtime: str, folder: Path) -> tuple[AppModel, AppSamples]:
+    """Several inputs and outputs of other types: what is written for it is compiled, and its file is none."""
+    tensors = [
+        {"name": "input", "shape": [1, 4, 4, 3], "dtype": "uint8", "layout": "NHWC", "scale": None, "zero_point": None},
+        {"name": "ids", "shape": [1, 6], "dtype": "int64", "layout": "", "scale": None, "zero_point": None},
+        {"name": "level", "shape": [1, 2], "dtype": "int8", "layout": "", "scale": 0.25, "zero_point": -3},
+    ]
+    given = [*tensors[:2], {**tensors[2], "name": "state"}]
+    answers = [{**tensors[2], "name": "output"}, {**tensors[1], "name": "ids"}, {**tensors[2], "name": "class"}]
+    name = f"mixed_{runtime}"
+    net = releases.Net(name=name, runtime=runtime, steps=(), inputs=tuple(given), outputs=tuple(answers))
+    suffix = SUFFIXES[runtime]
+    model = read_model(releases.write(folder / name, net) / f"{name}{suffix}")
+    arrays = tuple(np.zeros((1, *each.shape), each.accepts[0]) for each in model.inputs)
+    zeros = [each.tensor.zero_point or 0 for each in model.inputs]
+    fed = tuple(
+        np.full((1, *each.tensor.shape[1:]), zero, each.tensor.dtype)
+        for each, zero in zip(model.inputs, zeros, strict=True)
+    )
+    outputs = tuple(np.zeros((1, *each.tensor.shape[1:]), each.tensor.dtype) for each in model.outputs)
+    return model, AppSamples(arrays, fed, outputs)
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[AppModel, AppSamples]]:
     folder = tmp_path_factory.mktemp("pictures")
@@ -219,6 +242,16 @@ def test_cpp_prepares_pictures_as_the_data_stage_does(
             assert (done.returncode, done.stdout) == (0, samples.tensors[0].tobytes()), name
 
 
+@pytest.mark.parametrize("runtime", ["tflite", "onnx"])
+def test_cpp_of_several_inputs_and_outputs_compiles(runtime: str, tmp_path: Path) -> None:
+    model, samples = mixed_model(runtime, tmp_path)
+    assert [each.identifier for each in model.outputs] == ["output", "ids_2", "class_value"]
+    assert model.outputs[0].labels == ("cat", "dog")
+    for name, given in (("with", samples), ("without", None)):
+        write_folder(tmp_path / name, generate("cpp", model, given), {})
+        run([*COMPILER, "-fsyntax-only", "-I", INTERFACES / "cpp", "example.cpp"], tmp_path / name)
+
+
 @pytest.fixture(scope="module")
 def android(
     release: Release, cache: Path, pictures: Mapping[str, tuple[AppModel, AppSamples]],
@@ -234,6 +267,8 @@ def android(
         if "float32" in model.inputs[0].accepts:
             other = dataclasses.replace(model, identifier=f"{name}_floats", class_name=f"{model.class_name}Floats")
             write_folder(folder / f"android_{name}_floats", generate("android", other, floats), {})
+    for runtime in ("tflite", "onnx"):
+        write_folder(folder / f"android_mixed_{runtime}", generate("android", *mixed_model(runtime, folder)), {})
     (folder / "interfaces").mkdir()
     run(["javac", "-d", "interfaces", *sorted((INTERFACES / "java").rglob("*.java"))], folder)
     java = sorted(folder.glob("android_*/**/*.java"))
@@ -247,7 +282,7 @@ def android(
 @pytest.mark.parametrize("language", ["java", "kotlin"])
 def test_the_jvm_prepares_as_the_data_stage_does(language: str, android: Path) -> None:
     tests = sorted(android.glob(f"android_*/test/{language}/*/*Test.*"))
-    assert len(tests) == 2 + len(PICTURE_NETS) + 2
+    assert len(tests) == 2 + len(PICTURE_NETS) + 2 + 2
     classes = f"{language}:{KOTLIN_LIBRARY}" if language == "kotlin" else language
     for test in tests:
         name = f"{test.parent.name}.{test.stem}{'Kt' if language == 'kotlin' else ''}"

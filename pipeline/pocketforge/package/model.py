@@ -88,8 +88,8 @@ class AppModel:
         libraries: Library → the version that the file was made with and verified in.
         inputs: In the file's order.
         outputs: In the file's order.
-        tolerance: Of an output's largest magnitude: by so much answers may differ from those that were verified, on another
-            processor. Floats are added in another order; in a quantized file a level may go the other way.
+        tolerance: Of an output's largest magnitude: by so much answers may differ on another processor from those that
+            were verified. Floats are added in another order; in a quantized file a level may go the other way.
     """
 
     path: Path
