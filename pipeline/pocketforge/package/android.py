@@ -50,8 +50,8 @@ _NOTE = (
 
 def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]:
     """java/, kotlin/ (take one of them), assets/, gradle/, aipack/, README.md, and tests of the preprocessing."""
-    for each in (*model.inputs, *model.outputs):
-        known_type(each.tensor.dtype, TYPES, str(each.tensor))
+    for tensor in model.tensors:
+        known_type(tensor.dtype, TYPES, str(tensor))
     package = model.identifier.replace("_", "")
     values = {
         "model": model,
