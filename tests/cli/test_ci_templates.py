@@ -86,7 +86,6 @@ def run(tmp_path, repo_root):
             codes.append(done.returncode)
         return codes
 
-    run.work, run.folder = work, tmp_path
     return run
 
 
@@ -99,25 +98,25 @@ def run(tmp_path, repo_root):
         (jenkins, "", [0, 1, 0], {"junit.xml", "model.md"}),
     ],
 )
-def test_steps_fail_by_the_gate_alone_and_report_all_the_same(run, steps, job, codes, written):
+def test_steps_fail_by_the_gate_alone_and_report_all_the_same(run, tmp_path, steps, job, codes, written):
     assert run(steps(job)) == codes
-    assert {path.name for path in (run.work / "build").iterdir()} == {"model", *written}
-    called = (run.folder / "called").read_text().splitlines()
+    assert {path.name for path in (tmp_path / "work" / "build").iterdir()} == {"model", *written}
+    called = (tmp_path / "called").read_text().splitlines()
     assert called[0] == "pip install --quiet vendor/pocketforge[all]"
     (build,) = [line for line in called if line.startswith("pocketforge build")]
     assert "my recipe.toml --out build/model" in build and ("--device adb:all" in build) == (job == "phone")
     if steps is github:
-        assert (run.folder / "summary.md").read_text().startswith("# digits: ERROR")
+        assert (tmp_path / "summary.md").read_text().startswith("# digits: ERROR")
         assert (called[-1] == "gh pr comment 7 --edit-last --create-if-none --body-file build/pr.comment.md") == (
             job == "build"
         )
 
 
 @pytest.mark.parametrize(("steps", "job"), [(github, "build"), (gitlab, "phone"), (jenkins, "")])
-def test_a_build_without_a_report_leaves_its_own_exit_code(run, steps, job):
+def test_a_build_without_a_report_leaves_its_own_exit_code(run, tmp_path, steps, job):
     some = [step for step in steps(job) if "gh pr" not in step]
     assert run(some, built=False) == [0, 2, 0]
-    assert not (run.work / "build").exists()
+    assert not (tmp_path / "work" / "build").exists()
 
 
 @pytest.mark.parametrize(("name", "schema"), [("github.yml", "github-workflows"), ("gitlab-ci.yml", "gitlab-ci")])

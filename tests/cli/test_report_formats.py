@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -127,7 +128,7 @@ def test_what_cannot_be_written_is_said(cli, path, options, said):
 
 
 def test_a_row_that_lacks_something_is_none():
-    row = {"module": "m", "title": "t", "ending": ".m"}
+    row: dict[str, Any] = {"module": "m", "title": "t", "ending": ".m"}
     for change, said in (({"module": ""}, "a module"), ({"title": ""}, "a title"), ({"ending": "m"}, "with a dot")):
         with pytest.raises(ValueError, match=said):
             ReportFormat(**{**row, **change})

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pocketforge.records import Report
 from pocketforge.release.markdown import plain, table
 from pocketforge.report import markdown
-from pocketforge.report.budget_words import budget_name, figure, limit
+from pocketforge.report.budget_words import budget_name, figure, limit, verdict_words
 from pocketforge.report.findings import findings_of
 
 # GitHub takes 65,536 characters in a comment.
@@ -48,5 +48,5 @@ def _lines(report: Report, before: Report | None = None) -> Iterator[str]:
         yield from ("", "## Budgets", "")
         yield from table(
             ("verdict", "target", "metric", "limit", "found"),
-            ((g.verdict, g.target, budget_name(g), limit(g), figure(g.value)) for g in report.gates),
+            ((verdict_words(g), g.target, budget_name(g), limit(g), figure(g.value)) for g in report.gates),
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pocketforge.records import GateResult, Report, TargetRecord
 from pocketforge.release.markdown import plain, table
 from pocketforge.report import difference
-from pocketforge.report.budget_words import budget_name, carried, figure, limit
+from pocketforge.report.budget_words import budget_name, carried, figure, limit, verdict_words
 from pocketforge.report.findings import Finding, findings_of
 from pocketforge.report.slices import HEADS, slice_rows
 
@@ -86,8 +86,7 @@ def _size(target: TargetRecord) -> str:
 
 
 def _budget(gate: GateResult) -> Sequence[str]:
-    verdict = f"{gate.verdict} (warning)" if gate.budget.severity == "warning" else gate.verdict
-    return verdict, gate.target, budget_name(gate), limit(gate), figure(gate.value)
+    return verdict_words(gate), gate.target, budget_name(gate), limit(gate), figure(gate.value)
 
 
 def _faults(report: Report) -> Iterator[str]:
