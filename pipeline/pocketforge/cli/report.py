@@ -38,8 +38,13 @@ def command() -> None:
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path),
     help="Write it into this file; its ending says the format where --format does not.",
 )  # fmt: skip
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    help="Also show what changed since this report (markdown, comment).",
+)
 @json_option
-def show(report: Path, form: str | None, output: Path | None, as_json: bool) -> None:
+def show(report: Path, form: str | None, output: Path | None, baseline: Path | None, as_json: bool) -> None:
     """Show a build's report, or write it in another format."""
     from pocketforge.files import write_whole
     from pocketforge.report.files import load_report, shown
@@ -51,11 +56,12 @@ def show(report: Path, form: str | None, output: Path | None, as_json: bool) -> 
     name = "json" if as_json else form or ("text" if output is None else format_of(output))
     writer(name)
     loaded = load_report(report)
+    before = None if baseline is None else load_report(baseline)
     with shown(report):
-        if name == "text" and output is None:
+        if name == "text" and output is None and before is None:
             show_report(loaded)  # in the terminal's width and colours
             return
-        text = written(name, loaded)
+        text = written(name, loaded, before)
     if output is None:
         echo_lines(text)
     else:

@@ -20,9 +20,18 @@ def budget_name(gate: GateResult) -> str:
     return f"{metric}{part}{worst}{device}"
 
 
+def verdict_words(gate: GateResult) -> str:
+    """`FAIL (warning)`, `MISSING (waived)`."""
+    softer = "warning" if gate.budget.severity == "warning" else "waived" if gate.waiver else ""
+    return f"{gate.verdict} ({softer})" if softer else gate.verdict
+
+
 def limit(gate: GateResult) -> str:
-    """`≤ 5`. Of a budget on `metric` the gate says which metric that is, and so which way it goes; in an older report
-    only what was measured does."""
+    """`≤ 5`; of a budget against a baseline `≤ main +5%`.
+
+    Of a budget on `metric` the gate says which metric that is, and so which way it goes; in an older report only what
+    was measured does.
+    """
     named = output_and_name(gate.budget.metric)[1]
     name = gate.metric or (named if gate.measurement is None else whole_metric(gate.measurement.metric))
     metric = METRICS.if_usable(name)
@@ -30,7 +39,11 @@ def limit(gate: GateResult) -> str:
     how = gate.measurement.how if gate.measurement else None
     if isinstance(how, HowCompared) and how.better:
         sign = f"{SIGNS[how.better]} "
-    return f"{sign}{gate.budget.limit:,.10g}"
+    budget = gate.budget
+    if budget.baseline:
+        way = "-" if sign.startswith(SIGNS["higher"]) else "+"
+        return f"{sign}{budget.baseline} {way}{100 * budget.max_regression:.4g}%"
+    return f"{sign}{budget.limit:,.10g}"
 
 
 def output_of(measurement: Measurement) -> str:

@@ -15,7 +15,7 @@ from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.sizes import sizes_in_words
 from pocketforge.records import Compression, GateResult, Measurement, Reference, Report, TargetRecord
 from pocketforge.registries import DEVICES
-from pocketforge.report.budget_words import budget_name, carried, figure, limit, output_of
+from pocketforge.report.budget_words import budget_name, carried, figure, limit, output_of, verdict_words
 from pocketforge.report.slices import HEADS, slice_rows
 from pocketforge.report.tables import (
     Screen,
@@ -255,7 +255,7 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
     for gate in gates:
         metric = budget_name(gate)
         rows.add_row(
-            words(_coloured(gate.verdict), " (warning)" if gate.budget.severity == "warning" else ""),
+            words(_coloured(gate.verdict), verdict_words(gate).removeprefix(gate.verdict)),
             gate.target,
             metric,
             limit(gate),
