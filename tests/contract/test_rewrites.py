@@ -531,6 +531,13 @@ def test_executorch_keeps_softmax_to_its_axis_each_call_to_its_bias_and_each_nor
     assert least_db(found[:2], eager[:2]) >= 20
 
 
+def test_executorch_has_a_decoder_with_its_encoder_s_weights(files):
+    """XNNPACK stored the convolution's order of axes for both: -1 dB, or read beyond the weight."""
+    net = Net(lambda m, x: F.conv_transpose2d(m.conv(x).relu(), m.conv.weight, padding=1), conv=conv())
+    found, wanted, _, _ = files.export("executorch", net, images())
+    assert least_db(found, wanted) >= 100
+
+
 def test_executorch_s_norms_and_variances_add_up_in_float_in_a_half_precision_file(files):
     """Its kernels add up in half: of 768 values -0.3 dB and 40 dB without the casts, 28 of a running sum of 3,072, 57
     of its average, where torch's half has 75.

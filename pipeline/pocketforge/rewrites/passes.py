@@ -88,6 +88,7 @@ REWRITES = (
     # Float weights that nothing is folded into stay shared, and are stored once.
     Rewrite(weights.give_each_its_own, (QUANTIZER,)),
     Rewrite(weights.give_folded_ones_their_own, (FOLDER, EXECUTORCH)),
+    Rewrite(weights.give_transposed_ones_their_own, (EXECUTORCH,)),
     Rewrite(norms.without_statistics, (QUANTIZER, FOLDER, EXECUTORCH)),
     Rewrite(norms.behind_shared_outputs, (QUANTIZER, FOLDER)),
     Rewrite(transposed.fold_norms, EVERYONE),
