@@ -90,7 +90,7 @@ STAGES: dict[str, StageInfo] = {
     "package": StageInfo("pocketforge.stages.package", 2, ("torch", "numpy"), _TRACE),
     "export": StageInfo("pocketforge.stages.export", 16, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 11, ("numpy",), user_code=True),
-    "why": StageInfo("pocketforge.stages.why", 7, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
+    "why": StageInfo("pocketforge.stages.why", 8, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 7, ("numpy",), user_code=True),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),

@@ -531,6 +531,13 @@ def test_executorch_keeps_softmax_to_its_axis_each_call_to_its_bias_and_each_nor
     assert least_db(found[:2], eager[:2]) >= 20
 
 
+def test_executorch_has_a_decoder_with_its_encoder_s_weights(files):
+    """XNNPACK stored the convolution's order of axes for both: -1 dB, or read beyond the weight."""
+    net = Net(lambda m, x: F.conv_transpose2d(m.conv(x).relu(), m.conv.weight, padding=1), conv=conv())
+    found, wanted, _, _ = files.export("executorch", net, images())
+    assert least_db(found, wanted) >= 100
+
+
 def test_executorch_s_norms_and_variances_add_up_in_float_in_a_half_precision_file(files):
     """Its kernels add up in half: of 768 values -0.3 dB and 40 dB without the casts, 28 of a running sum of 3,072, 57
     of its average, where torch's half has 75.
@@ -627,10 +634,13 @@ def test_executorch_pads_and_cuts_in_int8_and_gives_one_value_as_several_outputs
         plus = F.softplus(m.plus(x))  # ExecuTorch takes it apart, then its input is read twice: 6.5 dB
         # The difference is of floats, in torch's order of axes; the map itself is both levels and an output.
         outputs = y, F.dropout(y, 0.5, False), y.clone(), m.last(F.pad(z, (1, 1)))
-        return *outputs, y - torch.maximum(y, 0.5 * y), written, plus, masked
+        of_all = m.soft(x) * x.mean()  # levels of no axis: no file
+        line = m.line(torch.relu(y).flatten(1)[:, :, None])  # other levels behind the new axis than before it: dead
+        return *outputs, y - torch.maximum(y, 0.5 * y), written, plus, masked, line, of_all
 
     torch.manual_seed(0)
-    net = Net(forward, conv=conv(), soft=conv(), plus=conv(), last=nn.Conv2d(8, 4, 4, padding="same"))
+    net = Net(forward, conv=conv(), soft=conv(), plus=conv(), last=nn.Conv2d(8, 4, 4, padding="same"),
+              line=nn.Conv1d(720, 3, 1))  # fmt: skip
     found, wanted, _, _ = files.export("executorch", net, images())
     assert least_db(found, wanted) >= 100
     found, wanted, eager, _ = files.export("executorch", net, images(), "static_int8")

@@ -197,7 +197,7 @@ def test_a_clipped_range_of_one_observer(explained, monkeypatch):
     assert "likely a clipped range: its output ends at" in found["sentence"]
 
 
-def test_calibration_samples_that_are_not_like_the_real_ones(explained):
+def test_calibration_samples_that_are_not_like_the_real_ones(built, explained):
     """Dark pictures: every range is too small, and the first layer is where it begins."""
 
     def darken(folder: Path) -> None:
@@ -207,6 +207,9 @@ def test_calibration_samples_that_are_not_like_the_real_ones(explained):
     found = explained("digits_tflite_int8", data=darken)
     names(found, "prepared", "stem.0")
     assert "clipped range" in found["likely"]
+    counts = json.loads((built["digits_tflite_int8"][0]["data"] / "data.json").read_text("utf-8"))["counts"]
+    wanted = min(4 * counts["calibration"], counts["calibration"] + counts["train"] // 2)
+    assert found["sentence"].endswith(f": write calibration_samples = {wanted} under [data]")
 
 
 @pytest.mark.parametrize(

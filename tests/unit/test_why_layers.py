@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pocketforge.outcomes.data import Counts
 from pocketforge.recipe.output import Output, OwnLimits
 from pocketforge.recipe.target import Verify
 from pocketforge.registries import Why
 from pocketforge.specs.trained import ModelSource
 from pocketforge.specs.why import WhySpec
-from pocketforge.why.causes import likely
+from pocketforge.why.causes import calibrate_further, likely
 from pocketforge.why.chain import Chain
 from pocketforge.why.forms import Form, converted
 from pocketforge.why.inside import layers_of_stage
@@ -67,10 +68,34 @@ def test_values_that_calibration_did_not_see_are_said_to_be_cut_off() -> None:
     logits[3, 1] = 5.06
     cut = np.rint(np.clip(logits, -3.1, 4.06) / 0.028) * 0.028
     row = _layer("fc", "linear", logits, cut)
-    assert "a clipped range: its output ends at -3.108 and 4.06 where" in likely(row, "prepared")
-    assert "data.calibration_samples" in likely(row, "prepared") and "calibration" not in likely(row, "runtime")
+    said = likely(row, "prepared", unseen=calibrate_further(_counts(100, 300), None))
+    assert "a clipped range: its output ends at -3.108 and 4.06 where" in said
+    assert said.endswith(
+        "; calibration saw 100 samples, which had no such values: write calibration_samples = 250 under [data]"
+    )
+    assert "calibration" not in likely(row, "runtime", unseen="more calibration samples")
     rounded = _layer("fc", "linear", logits, logits + rng.normal(0, 0.4, logits.shape))
     assert "clipped" not in likely(rounded, "prepared")
+
+
+def _counts(calibration: int, train: int) -> Counts:
+    return Counts(calibration + train + 64, calibration, train, 64, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "train", "most", "said"),
+    [
+        (100, 5000, None, "write calibration_samples = 400 under [data]"),
+        (8, 20, None, "write calibration_samples = 18 under [data]"),
+        (100, 1, None, "the data has no more to calibrate with: add some"),
+        (100, 5000, 20, "calibration saw 20 of the 100 samples that are set apart for it: leave quantize.calib"),
+        (100, 5000, 100, "write calibration_samples = 400 under [data]"),
+    ],
+)
+def test_how_many_samples_to_calibrate_with_is_said_as_the_line_to_write(
+    calibration: int, train: int, most: int | None, said: str
+) -> None:
+    assert said in calibrate_further(_counts(calibration, train), most)
 
 
 def _chain(tmp_path: Path, how: Why | None) -> Any:

@@ -88,6 +88,7 @@ REWRITES = (
     # Float weights that nothing is folded into stay shared, and are stored once.
     Rewrite(weights.give_each_its_own, (QUANTIZER,)),
     Rewrite(weights.give_folded_ones_their_own, (FOLDER, EXECUTORCH)),
+    Rewrite(weights.give_transposed_ones_their_own, (EXECUTORCH,)),
     Rewrite(norms.without_statistics, (QUANTIZER, FOLDER, EXECUTORCH)),
     Rewrite(norms.behind_shared_outputs, (QUANTIZER, FOLDER)),
     Rewrite(transposed.fold_norms, EVERYONE),
@@ -107,6 +108,8 @@ REWRITES = (
     Rewrite(float_inputs.keep_inputs_float, (TFLITE_FLOAT_INPUTS,)),
     Rewrite(centred.centre_large_means, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(quantized.linear_layers_of_rows, (EXECUTORCH_INT8,)),
+    Rewrite(quantized.levels_before_a_new_axis, (EXECUTORCH_INT8,)),
+    Rewrite(quantized.one_value_as_a_map, (EXECUTORCH_INT8,)),
     Rewrite(quantized.one_reader_each, (TFLITE,)),
 )
 

@@ -33,6 +33,7 @@ _MOVED = (
     *("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "contiguous"),
     *("slice", "select", "expand", "clone", "alias", "getitem"),
 )
+_OF_TWO = frozenset({"add", "sub", "mul", "div", "maximum", "minimum"})
 _SQUARES = {"square": aten.mul.Tensor, "mul": aten.mul.Tensor, "add": aten.add.Tensor}
 
 
@@ -141,6 +142,42 @@ def keep_fixed_scales(editor: Editor) -> None:
         product = editor.after(max(own, one), aten.mul.Tensor, own, one, like=node)
         for user in others:
             user.replace_input_with(node, product)
+
+
+def levels_before_a_new_axis(editor: Editor) -> None:
+    """Levels are changed before a value gets or loses an axis, not behind it: XNNPACK takes such a move for one of
+    levels that stay, and the file does not load.
+
+    A value has levels of before where what made it keeps its input's (a relu of what is read elsewhere too).
+    """
+    for node in editor.nodes():
+        source = node.args[0] if op_name(node) in ("unsqueeze", "squeeze") else None
+        if op_name(source) != "dequantize_per_tensor" or isinstance(source.args[1], Node):  # type: ignore[arg-type, union-attr]
+            continue
+        assert isinstance(source, Node)
+        for user in list(node.users):
+            if op_name(user) == "quantize_per_tensor" and user.args[1:3] != source.args[1:3]:
+                levelled = _rounded(editor, source, source, user.args[1:3], user, source)  # type: ignore[arg-type]
+                moved = editor.after(levelled, node.target, levelled, *node.args[1:], like=node)  # type: ignore[arg-type]
+                user.replace_input_with(node, moved)
+
+
+def one_value_as_a_map(editor: Editor) -> None:
+    """One value without axes (a mean of all) has as many as the map that it is added to or multiplied with: XNNPACK's
+    layout pass fails on levels of no axis.
+    """
+    for node in editor.nodes():
+        for source in node.all_input_nodes if op_name(node) in _OF_TWO else ():
+            if op_name(source) != "dequantize_per_tensor" or shape_of(source) or not shape_of(node):
+                continue
+            quantize = source.args[0]
+            if op_name(quantize) != "quantize_per_tensor":
+                continue
+            assert isinstance(quantize, Node)
+            value = editor.call(aten.reshape.default, quantize.args[0], [1] * len(shape_of(node)), like=node)
+            levelled = editor.call(quantize.target, value, *quantize.args[1:], like=node)  # type: ignore[arg-type]
+            floats = editor.call(source.target, levelled, *source.args[1:], like=node)  # type: ignore[arg-type]
+            node.replace_input_with(source, floats)
 
 
 def _levels_before(node: Node) -> Node | None:

@@ -61,6 +61,17 @@ def give_folded_ones_their_own(editor: Editor) -> None:
             _copy(editor, reads)
 
 
+def give_transposed_ones_their_own(editor: Editor) -> None:
+    """The same, where a transposed convolution is one of them (a decoder with its encoder's weights).
+
+    XNNPACK's delegate stores a parameter once, in the order of axes that its first reader has: noise for the other, or
+    a file that does not load.
+    """
+    for reads in _readers(editor):
+        if any(op_name(node) in TRANSPOSED for node, _ in reads):
+            _copy(editor, reads)
+
+
 def _readers(editor: Editor) -> list[list[tuple[Node, Node]]]:
     """Of each parameter that several nodes read: who does, and the node that reads the parameter for it."""
     readers: dict[str, list[tuple[Node, Node]]] = {}

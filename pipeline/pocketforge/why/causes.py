@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from pocketforge.metrics import Array, Part
+from pocketforge.outcomes.data import Counts
 from pocketforge.why.layer_outputs import Difference, LayerDifference
 
 _BETTER_DB = 10.0  # a repair that wins less than this explains nothing
@@ -22,10 +23,11 @@ _USUAL = {
 }
 
 
-def likely(row: LayerDifference, stage: str, weights: str = "", limit_db: float = -math.inf) -> str:
+def likely(row: LayerDifference, stage: str, weights: str = "", limit_db: float = -math.inf, unseen: str = "") -> str:
     """The most telling of: other weights, height and width swapped, offset, clipping, factor; else what is usual.
 
     weights: what is known of the layer's weights, said first. limit_db: a layer above it is bad in a channel only.
+    unseen: what to do where calibration did not see the values that are cut off (`calibrate_further`).
     """
     if weights:
         return weights
@@ -45,16 +47,32 @@ def likely(row: LayerDifference, stage: str, weights: str = "", limit_db: float 
     if d.offset_share > 0.8:
         return f"a wrong zero point or bias: its output is off by {d.offset:+.4g} throughout"
     if _is_clipped(d):
-        unseen = (
-            "; more calibration samples (data.calibration_samples) may reach further" if stage == "prepared" else ""
-        )
+        advice = f"; {unseen}" if unseen and stage == "prepared" else ""
         return (
             f"a clipped range: its output ends at {d.low[1]:.4g} and {d.high[1]:.4g} where {d.low[0]:.4g} to "
-            f"{d.high[0]:.4g} came before{unseen}"
+            f"{d.high[0]:.4g} came before{advice}"
         )
     if d.correlation > 0.95 and abs(d.gain - 1) > 0.1:
         return f"a wrong scale: its output is {d.gain:.3g} times what it was"
     return _USUAL[stage]
+
+
+def calibrate_further(counts: Counts, most: int | None) -> str:
+    """The line to write so that ranges are taken from more samples, as far as the data has them.
+
+    counts: Of the data. most: What the target takes of those that are set apart; None: all.
+    """
+    if most is not None and most < counts.calibration:
+        return (
+            f"calibration saw {most} of the {counts.calibration} samples that are set apart for it: leave "
+            "quantize.calibration_samples out, or raise it"
+        )
+    # Four times as many, and half of what is trained on stays: stages that train are not left without.
+    wanted = min(4 * counts.calibration, counts.calibration + counts.train // 2)
+    seen = f"calibration saw {counts.calibration} samples, which had no such values"
+    if wanted == counts.calibration:
+        return f"{seen}, and the data has no more to calibrate with: add some"
+    return f"{seen}: write calibration_samples = {wanted} under [data]"
 
 
 def _is_clipped(d: Difference) -> bool:

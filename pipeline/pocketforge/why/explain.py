@@ -10,9 +10,11 @@ from torch.fx import Node
 
 from pocketforge import events
 from pocketforge.metrics import Array, Comparison, compare
+from pocketforge.outcomes import files
+from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.why import Explained, FormFound, LayerFound
 from pocketforge.specs.why import WhySpec
-from pocketforge.why.causes import likely
+from pocketforge.why.causes import calibrate_further, likely
 from pocketforge.why.chain import LAYER_SAMPLES, Chain, ModelOutput
 from pocketforge.why.forms import Form
 from pocketforge.why.inside import layers_of_stage
@@ -37,6 +39,7 @@ def explain(inputs: Mapping[str, Path], spec: WhySpec, scratch: Path, emit: even
     limit = limit_for(inside, before(chain.forms, inside), spec, output)
     able = _leading_to(chain, output, layers.rows)
     worst = first_bad(able, limit.layer_db) if bad else min(able, key=lambda r: r.judged.sqnr_db, default=None)
+    unseen = _unseen(inputs["data"], spec)
     explained = Explained(
         target=spec.target,
         runtime=chain.runtime,
@@ -51,9 +54,16 @@ def explain(inputs: Mapping[str, Path], spec: WhySpec, scratch: Path, emit: even
         layers_missing=layers.missing,
         layer_limit_db=limit.layer_db,
         first_bad_layer=worst.layer if worst else "",
-        likely=likely(worst, inside, layers.weights(worst.layer), limit.layer_db) if worst and bad else "",
+        likely=likely(worst, inside, layers.weights(worst.layer), limit.layer_db, unseen) if worst and bad else "",
     )
     return dataclasses.replace(explained, sentence=sentence(explained))
+
+
+def _unseen(data: Path, spec: WhySpec) -> str:
+    """What to write where calibration has not seen enough; empty where nothing was calibrated."""
+    if spec.quantize is None or not spec.quantize.is_static:
+        return ""
+    return calibrate_further(files.read(data, Sampled).counts, spec.quantize.calibration_samples)
 
 
 def _leading_to(chain: Chain, output: str, rows: Sequence[LayerDifference]) -> Sequence[LayerDifference]:
