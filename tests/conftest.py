@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from left_behind import LeftBehind
 from phone_fixtures import adb_server, make_phone, make_shared_phone, phone, phone_parts, shared_phone  # noqa: F401
 from release_build import Release, build_once, cold_cache
+from rested_coverage import Tracing
 from rewritten_asserts import rewrite_once
 from shared_store import DigitsParts
 from warm_server import share
@@ -67,6 +68,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.getoption("left_behind"):
         config.pluginmanager.register(LeftBehind())
+    if "PYTEST_XDIST_WORKER" in os.environ or config.getoption("dist", "no") != "no":
+        Tracing(config).stop()
     if "PYTEST_XDIST_WORKER" not in os.environ and not config.option.collectonly:
         for folder in ("pipeline/pocketforge", "android_bench"):
             compileall.compile_dir(ROOT / folder, quiet=2, workers=0)
@@ -77,12 +80,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """What is imported and collected stays: looking through it again and again for garbage is a sixth of the time here,
     and half a second each time later on."""
     gc.disable()
     try:
-        return (yield)
+        with Tracing(session.config).of_imports_alone():
+            return (yield)
     finally:
         gc.enable()
         keep_what_is_imported()
@@ -122,16 +126,11 @@ def pytest_runtest_logfinish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Coverage rests where it would cost half as much again and see nothing that it counts."""
-    plugin = item.config.pluginmanager.getplugin("_cov")  # pytest-cov's
-    controller = plugin.cov_controller if plugin is not None else None
-    if controller is None or not isinstance(item, pytest.Function) or not computes_in_this_process(item):
+    """Coverage rests where it would cost as much again and see nothing that it counts."""
+    if not isinstance(item, pytest.Function) or not computes_in_this_process(item):
         return (yield)
-    controller.pause()
-    try:
+    with Tracing(item.config).resting():
         return (yield)
-    finally:
-        controller.resume()
 
 
 @pytest.fixture(scope="session", autouse=True)
