@@ -15,6 +15,7 @@ import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def picture_model(name: str, folder: Path) -> tuple[AppModel, AppSamples]:
 
 def mixed_model(runtime: str, folder: Path) -> tuple[AppModel, AppSamples]:
     """Several inputs and outputs of other types: what is written for it is compiled, and its file is none."""
-    tensors = [
+    tensors: list[dict[str, Any]] = [
         {"name": "input", "shape": [1, 4, 4, 3], "dtype": "uint8", "layout": "NHWC", "scale": None, "zero_point": None},
         {"name": "ids", "shape": [1, 6], "dtype": "int64", "layout": "", "scale": None, "zero_point": None},
         {"name": "level", "shape": [1, 2], "dtype": "int8", "layout": "", "scale": 0.25, "zero_point": -3},

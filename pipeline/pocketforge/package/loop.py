@@ -31,11 +31,6 @@ class Loop:
     arithmetic: tuple[Arithmetic, ...]
 
     @property
-    def normalizes(self) -> bool:
-        """Whether a step has numbers for each channel."""
-        return any(isinstance(step, Normalize) for step in self.arithmetic)
-
-    @property
     def by_channel(self) -> bool:
         """Whether the loop has to know a value's channel."""
         several = any(isinstance(step, Normalize) and len(step.mean) > 1 for step in self.arithmetic)
