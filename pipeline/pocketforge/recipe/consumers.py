@@ -28,9 +28,9 @@ _NO_TASK = {
 }
 
 
-def consumed_output(judged: Iterable[Output]) -> Output | None:
-    """The output that a MediaPipe task reads: the first of a role that one is for."""
-    return next((each for each in judged if each.role in TASKS["image"]), None)
+def consumed_output(judged: Iterable[Output], kind: str) -> Output | None:
+    """The output that a MediaPipe task reads: the first of a role that one is for. kind: of the input, as in TASKS."""
+    return next((each for each in judged if each.role in TASKS[kind]), None)
 
 
 def as_mediapipe_resizes(preprocess: Preprocessing, *, images: bool) -> Preprocessing:
@@ -77,7 +77,7 @@ def faults_of_consumers(target: Target, model: Model, data: Data, judged: Sequen
     if kind not in TASKS:
         yield Fault("mediapipe is tried with files of one input, an image or a sound")
         return
-    if not any(each.role in TASKS[kind] for each in judged):
+    if consumed_output(judged, kind) is None:
         found = ", ".join(each.role for each in judged)
         why = next((f": {_NO_TASK[each.role]}" for each in judged if each.role in _NO_TASK), "")
         yield Fault(f"mediapipe is tried with an output of role {' or '.join(TASKS[kind])}, found {found}{why}")

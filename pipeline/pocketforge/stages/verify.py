@@ -149,12 +149,13 @@ def _in_mediapipe(inputs: Mapping[str, Path], spec: VerifySpec, exported: Export
     fed = inputs.get("pixels", inputs["data"])
     sampled = files.read(fed, Sampled)
     names = [tensor.name for tensor in exported.outputs]
-    output = consumed_output(with_names(spec.judged, names, spec.task))
+    kind = "image" if "pixels" in inputs else "sound"
+    output = consumed_output(with_names(spec.judged, names, spec.task), kind)
     assert output is not None, "the recipe's rules see to it"
     (samples,) = sample_paths(fed, "eval")
     (answered,) = [each for each in stored_outputs(out / "model", exported.outputs) if each.name == output.name]
     is_named = output is labelled(spec.judged) or len(spec.judged) == 1
-    rate_hz = 0 if "pixels" in inputs else _rate_hz(sampled)
+    rate_hz = _rate_hz(sampled) if kind == "sound" else 0
     answers = Answers(output.role, answered.values, sampled.labels if is_named else (), rate_hz)
     return try_mediapipe(exported.model_in(inputs["export"]), samples, answers)
 
