@@ -57,7 +57,7 @@ def made_model(folder: Path) -> AppModel:
     )  # fmt: skip
     given = AppOutput("scores", TensorSpec("scores", (1, 4), "float32"), "logits", ("a", 'b "\n', "ü", "</script>"), {})
     return AppModel(
-        path, "sums", "onnx", "Sums", "sums", hash_file(path), path.stat().st_size, "r", "1.0.0", {}, (taken,), (given,)
+        path, "sums", "onnx", "Sums", "sums", hash_file(path), path.stat().st_size, "r", "1.0.0", {}, (taken,), (given,), 1e-5
     )
 
 
@@ -102,7 +102,7 @@ def test_code_for_pages_gives_what_was_verified(release: Release, tmp_path: Path
     pages = []
     for target, file in (("digits_tflite_int8", "tflite"), ("digits_onnx_fp32", "onnx")):
         model = release.out / "release" / f"{target}.{file}"
-        words = ("package", model, "--for", "web", "--samples", release.recipe, "--out", tmp_path / target, "--json")
+        words = ("package", model, "--for", "web", "--recipe", release.recipe, "--out", tmp_path / target, "--json")
         done = pocketforge(*words, cache=release.cache, cwd=tmp_path)
         assert done.code == 0, done.stderr
         assert done.json()["samples"] == 4

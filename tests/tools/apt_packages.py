@@ -20,6 +20,13 @@ PROGRAMS = {
     "chromium": "chromium",
     "node": "nodejs",
     "npm": "npm",
+    # Compilers of the code that `pocketforge package` writes: C++ for arm64, Java, Kotlin.
+    "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
+    "javac": "openjdk-17-jdk-headless",
+    "kotlinc": "kotlin",
+    # What makes an APK.
+    "aapt2": "aapt",
+    "zipalign": "zipalign",
 }
 
 

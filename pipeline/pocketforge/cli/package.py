@@ -21,7 +21,7 @@ KINDS = ("android", "cpp", "python", "web")
 )  # fmt: skip
 @click.option("--target", "-t", default="", help="Of a recipe with several targets: whose file it is.")
 @click.option(
-    "--samples", "recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="RECIPE",
+    "--recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="RECIPE",
     help="For a MODEL: the recipe it was built from, whose samples the test beside the code has.",
 )  # fmt: skip
 @click.option(
@@ -47,7 +47,7 @@ def command(
     file = what
     if what.suffix == ".toml":
         if recipe is not None:
-            raise RecipeError("--samples is for a model file; a recipe brings its own")
+            raise RecipeError("--recipe is for a model file; a recipe brings its own samples")
         file, recipe = file_of_target(what, target), what
     elif target:
         raise RecipeError("--target is for a recipe, not for a model file")
@@ -64,7 +64,7 @@ def command(
         return
     echo(f"wrote    {out}")
     echo(f"class    {model.class_name}, which calls {model.path.name} (sha256 {model.sha256[:12]})")
-    tested = f"{written.samples} samples" if written.samples else "no samples: give --samples RECIPE.toml"
+    tested = f"{written.samples} samples" if written.samples else "no samples: give --recipe RECIPE.toml"
     echo(f"test     {tested}")
     for name in written.files:
         echo(f"  {name}")

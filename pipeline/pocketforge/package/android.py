@@ -42,16 +42,16 @@ TYPES = {
     "int64": JvmType("long", "LongArray", "Long", 8),
 }
 _NOTE = (
-    "The classes are compiled in Pocketforge's tests against interfaces written from Android's and the runtime's public "
-    "API documentation, and their preprocessing is run on a JVM; the whole class runs on a phone only. Versions in "
-    "`gradle/model.gradle` are not tried there."
+    "The classes are compiled in Pocketforge's tests against interfaces written from Android's and the runtime's "
+    "public API documentation, and their preprocessing is run on a JVM; the whole class runs on a phone only. Versions "
+    "in `gradle/model.gradle` are not tried there."
 )
 
 
 def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]:
     """java/, kotlin/ (take one of them), assets/, gradle/, aipack/, README.md, and tests of the preprocessing."""
-    for each in (*model.inputs, *model.outputs):
-        known_type(each.tensor.dtype, TYPES, str(each.tensor))
+    for tensor in model.tensors:
+        known_type(tensor.dtype, TYPES, str(tensor))
     package = model.identifier.replace("_", "")
     values = {
         "model": model,

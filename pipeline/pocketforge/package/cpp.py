@@ -37,8 +37,8 @@ _ELEMENTS = {
 
 def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]:
     """The header, the example, the model file, README.md; for LiteRT what is declared of its C API."""
-    for each in (*model.inputs, *model.outputs):
-        known_type(each.tensor.dtype, TYPES, str(each.tensor))
+    for tensor in model.tensors:
+        known_type(tensor.dtype, TYPES, str(tensor))
     values = {
         "model": model,
         "loops": [loop_of(each) for each in model.inputs],

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from pocketforge.errors import ModelError, ReleaseError
 from pocketforge.outcomes.tensors import TensorSpec
-from pocketforge.package.steps import ReverseChannels, Step, Transpose, Words, shape_before, split
+from pocketforge.package.steps import Quantize, ReverseChannels, Step, Transpose, Words, shape_before, split
 from pocketforge.recipe.names import suggest
 from pocketforge.recipe.shipped_names import MODEL
 from pocketforge.release.sidecars import Sidecar, read_manifest, read_sidecars
@@ -88,6 +88,8 @@ class AppModel:
         libraries: Library → the version that the file was made with and verified in.
         inputs: In the file's order.
         outputs: In the file's order.
+        tolerance: Of an output's largest magnitude: by so much answers may differ on another processor from those that
+            were verified. Floats are added in another order; in a quantized file a level may go the other way.
     """
 
     path: Path
@@ -102,6 +104,12 @@ class AppModel:
     libraries: Mapping[str, str]
     inputs: tuple[AppInput, ...]
     outputs: tuple[AppOutput, ...]
+    tolerance: float
+
+    @property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """Of all inputs, then of all outputs."""
+        return tuple(each.tensor for each in self.inputs) + tuple(each.tensor for each in self.outputs)
 
 
 def product(shape: Sequence[int]) -> int:
@@ -137,18 +145,22 @@ def read_model(file: Path) -> AppModel:
     return AppModel(
         file, sidecar.file.target, sidecar.file.runtime, pascal(identifier), identifier, sidecar.file.sha256,
         sidecar.file.size_bytes, manifest.recipe, manifest.version or "", sidecar.versions, tuple(_inputs(sidecar)),
-        tuple(_outputs(sidecar)),
+        tuple(_outputs(sidecar)), _FLOAT_TOLERANCE if sidecar.scheme == "fp32" else _LEVELS_TOLERANCE,
     )  # fmt: skip
 
 
+_FLOAT_TOLERANCE, _LEVELS_TOLERANCE = 1e-4, 0.05
 _BUCKETS = "give the recipe's input buckets: each is a file of its own (pocketforge docs inputs)"
 
 
 def _inputs(sidecar: Sidecar) -> Iterator[AppInput]:
-    names = _unique([tensor.name for tensor in sidecar.inputs])
+    names = _identifiers(sidecar)
     for number, (tensor, lists) in enumerate(zip(sidecar.inputs, _lists(sidecar), strict=True)):
         left, steps = split(lists.get("steps", ()))
         kind = _KINDS.get(lists.get("input"), "numbers")
+        levels = (tensor.scale, tensor.zero_point)
+        if tensor.scale is not None and levels != (1.0, 0) and not any(isinstance(each, Quantize) for each in steps):
+            steps = (*steps, Quantize(tensor.scale, tensor.zero_point or 0, tensor.dtype))
         shape = shape_before(steps, tensor.shape[1:])
         yield AppInput(names[number], tensor, kind, left, steps, shape, _accepts(kind, steps, tensor.dtype))
 
@@ -173,7 +185,7 @@ def _lists(sidecar: Sidecar) -> list[Mapping[str, Any]]:
 
 
 def _outputs(sidecar: Sidecar) -> Iterator[AppOutput]:
-    names = _unique([tensor.name for tensor in sidecar.outputs])
+    names = _identifiers(sidecar)[len(sidecar.inputs) :]
     roles = {str(each["name"]): each for each in sidecar.output_roles}
     for number, tensor in enumerate(sidecar.outputs):
         said = roles.get(tensor.name, {})
@@ -187,15 +199,24 @@ def _outputs(sidecar: Sidecar) -> Iterator[AppOutput]:
         yield AppOutput(names[number], tensor, role, sidecar.labels if fits else (), left)
 
 
-# Of Python, C++, Java, Kotlin and TypeScript, and names that generated code has itself.
-_TAKEN = """and as assert async await auto bool boolean break byte case catch char class const continue def default del
-    delete do double elif else enum except export extends false final finally float for from fun function global goto
-    if implements import in instanceof int interface is lambda let long match namespace native new nonlocal none not
-    null object operator or package pass private protected public raise return self short signed sizeof static struct
-    super switch synchronized template this throw throws transient true try type typedef typename undefined union
-    unsigned using val var virtual void volatile when while with xor yield open close run predict labels model path
-    threads"""
-_WORDS = frozenset(_TAKEN.split())
+# Of Python, C++, Java, Kotlin and TypeScript.
+_LANGUAGES = """
+    and as assert async await auto bool boolean break byte case catch char class const continue def default del delete
+    do double elif else enum except export extends false final finally float for from fun function global goto if
+    implements import in instanceof int interface is lambda let long match namespace native new nonlocal none not null
+    object operator or package pass private protected public raise return self short signed sizeof static struct super
+    switch synchronized template this throw throws transient true try type typedef typename undefined union unsigned
+    using val var virtual void volatile when while with xor yield
+"""
+# What generated code itself calls something, or imports.
+_OURS = """
+    answer api assets bitmap buffer channel close code content count environment error faults found given i inputs
+    interpreter label labels levels main model name options order outputs path pixels predict prepared run samples
+    score session std tensor tensors test threads top values wanted words
+    arrays collections exception integer list map math model_exception string system
+    ai_edge_litert dataclasses executorch hashlib numpy np onnxruntime pathlib pytest torch
+"""
+_TAKEN = frozenset((_LANGUAGES + _OURS).split())
 
 
 def identifier_of(name: str) -> str:
@@ -204,7 +225,7 @@ def identifier_of(name: str) -> str:
     found = parts or "value"
     if found[0].isdigit():
         found = f"model_{found}"
-    return f"{found}_value" if found in _WORDS else found
+    return f"{found}_value" if found in _TAKEN else found
 
 
 def pascal(identifier: str) -> str:
@@ -218,10 +239,12 @@ def camel(identifier: str) -> str:
     return found[:1].lower() + found[1:]
 
 
-def _unique(names: Sequence[str]) -> list[str]:
+def _identifiers(sidecar: Sidecar) -> list[str]:
+    """Of all inputs, then of all outputs: no two alike."""
     found: list[str] = []
-    for name in map(identifier_of, names):
-        number, one = 2, name
+    for tensor in (*sidecar.inputs, *sidecar.outputs):
+        number, name = 2, identifier_of(tensor.name)
+        one = name
         while one in found:
             one, number = f"{name}_{number}", number + 1
         found.append(one)

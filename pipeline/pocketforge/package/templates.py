@@ -42,6 +42,8 @@ def _environment() -> Environment:
         "pascal": pascal,
         "product": product,
         "text": text,
+        "kotlin_text": kotlin_text,
+        "python_text": python_text,
         "float32": float32,
         "kind": lambda step: type(step).__name__,
         "words": words,
@@ -57,8 +59,18 @@ def _environment() -> Environment:
 
 
 def text(value: str) -> str:
-    """A text in double quotes, as Python, C++, Java and TypeScript read it: ASCII, the rest escaped."""
+    """A text in double quotes, as Java and TypeScript have it: ASCII, the rest in UTF-16's units."""
     return json.dumps(value)
+
+
+def kotlin_text(value: str) -> str:
+    """As `text`; a dollar would begin a template."""
+    return text(value).replace("$", "\\$")
+
+
+def python_text(value: str) -> str:
+    """As `text`, in UTF-8: Python's escapes are no units of UTF-16."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def float32(value: float) -> str:
@@ -70,7 +82,7 @@ def float32(value: float) -> str:
 
 def python_tuple(values: Sequence[object]) -> str:
     """As Python writes it."""
-    parts = [text(value) if isinstance(value, str) else str(value) for value in values]
+    parts = [python_text(value) if isinstance(value, str) else str(value) for value in values]
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 

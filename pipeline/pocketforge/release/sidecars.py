@@ -26,6 +26,7 @@ class Sidecar:
         file: What the manifest says of it.
         gzip_bytes: Its size, packed.
         task: What its first output is.
+        scheme: How its weights and activations are stored; fp32: as they were trained.
         inputs: What it takes.
         outputs: What it gives.
         output_roles: What each output is, and what was done to it before it was judged.
@@ -55,6 +56,7 @@ class Sidecar:
     runtimes: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     export: Mapping[str, object] = field(default_factory=dict)
+    scheme: str = "fp32"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -82,7 +84,7 @@ def read_sidecars(folder: Path, manifest: Manifest) -> dict[str, Sidecar]:
 
 _TAKEN = (
     "gzip_bytes", "task", "inputs", "outputs", "labels", "preprocessing", "package", "output_roles", "sizes",
-    "size_axes", "runtimes", "versions", "export",
+    "size_axes", "runtimes", "versions", "export", "scheme",
 )  # fmt: skip
 
 

@@ -1,0 +1,317 @@
+"""Code that `pocketforge package` writes, run: Python here, C++ as ARM code in the emulator, Java and Kotlin on a JVM.
+
+Neither Android's API nor the runtimes' Android libraries can be had here: whole Android classes are compiled against
+interfaces written from their public documentation (tests/contract/app_interfaces), their preprocessing is run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import releases
+from release_build import Release
+from warm_server import in_process
+
+from pocketforge.data.preprocess import About, prepare
+from pocketforge.data.preprocess_words import describe
+from pocketforge.devices.emulator.arrays import converted
+from pocketforge.devices.emulator.launch import environment, prefix
+from pocketforge.devices.emulator.parts import Emulator
+from pocketforge.devices.emulator.qemu import cpu_option
+from pocketforge.devices.profile_files import load_profile
+from pocketforge.outcomes.data import Preprocessing
+from pocketforge.package.generators import AppSamples, generate
+from pocketforge.package.model import AppModel, read_model
+from pocketforge.package.output import write_folder
+from pocketforge.recipe.image_steps import Color, Layout, Normalize, Scale
+from pocketforge.recipe.preprocess import InputSteps, Step
+
+INTERFACES = Path(__file__).parents[1] / "contract" / "app_interfaces"
+KOTLIN_LIBRARY = Path("/usr/share/java/kotlin-stdlib.jar")
+TARGETS = {"tflite": "digits_tflite_int8", "onnx": "digits_onnx_fp32", "executorch": "digits_executorch_int8"}
+SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx", "executorch": ".pte"}
+PICTURES = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3), dtype=np.uint8)
+MEANS = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# Nets of pictures, of whose files only the preprocessing is run: steps of the recipe, and what the file takes.
+PICTURE_NETS: Mapping[str, tuple[tuple[Step, ...], dict[str, object]]] = {
+    "bgr_planes": ((Color("bgr"), Scale(by=255.0), MEANS, Layout("NCHW")), {"shape": [1, 3, 6, 5]}),
+    "int8_levels": (
+        (Scale(by=255.0), MEANS, Layout("NHWC")),
+        {"shape": [1, 6, 5, 3], "layout": "NHWC", "dtype": "int8", "scale": 0.0187, "zero_point": -14},
+    ),
+    "bgr_bytes": (
+        (Color("bgr"), Layout("NHWC")),
+        {"shape": [1, 6, 5, 3], "layout": "NHWC", "dtype": "uint8"},
+    ),
+}
+# Python that imports nothing of Pocketforge: what generated code prepares and answers, to the bit.
+DRIVER = """
+import importlib, sys
+import numpy as np
+folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+sys.path.insert(0, folder)
+code = importlib.import_module(name)
+(cls,) = [each for key, each in vars(code).items() if hasattr(each, "predict")]
+given = np.fromfile(f"{folder}/samples/given_0.bin", np.float32).reshape(count, 32, 32, 1)
+tensors = np.fromfile(f"{folder}/samples/tensor_0.bin", np.float32).reshape(count, -1)
+wanted = np.fromfile(f"{folder}/samples/output_0.bin", np.float32).reshape(count, -1)
+with cls(threads=1) as model:
+    for raw, tensor, output in zip(given, tensors, wanted):
+        assert code.prepare_input(raw).tobytes() == tensor.tobytes()
+        answer = model.predict(raw)
+        assert answer.output.reshape(-1).tobytes() == output.tobytes()
+        assert answer.top_output(1)[0][0] == str(output.argmax())
+assert not [name for name in sys.modules if name.startswith("pocketforge")]
+print("same bits")
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return release.copy_cache(tmp_path_factory.mktemp("package") / "cache")
+
+
+def write(release: Release, cache: Path, runtime: str, kind: str, folder: Path) -> Path:
+    out = folder / f"{kind}_{runtime}"
+    file = release.out / "release" / f"{TARGETS[runtime]}{SUFFIXES[runtime]}"
+    words = ("package", file, "--for", kind, "--out", out, "--recipe", release.recipe, "--json")
+    done = in_process(*words, cache=cache, cwd=folder)
+    assert done.code == 0, done.stderr
+    assert done.json()["samples"] == 4 and (out / done.json()["files"][0]).is_file()
+    return out
+
+
+def run(argv: Sequence[str | Path], folder: Path, env: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        list(map(str, argv)), cwd=folder, env=env or {**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("runtime", TARGETS)
+def test_python_gives_the_bits_that_were_verified(runtime: str, release: Release, cache: Path, tmp_path: Path) -> None:
+    folder = write(release, cache, runtime, "python", tmp_path)
+    told = run([sys.executable, "-c", DRIVER, folder, TARGETS[runtime], "4"], tmp_path)
+    assert told == "same bits\n"
+
+
+def test_the_test_beside_python_passes_and_tells_of_another_answer(
+    release: Release, cache: Path, tmp_path: Path
+) -> None:
+    folder = write(release, cache, "onnx", "python", tmp_path)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    assert "6 passed" in run(words, folder)
+    outputs = folder / "samples" / "output_0.bin"
+    np.roll(np.fromfile(outputs, np.float32), 1).tofile(outputs)
+    done = subprocess.run([*words, "-k", "answers"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "1 failed" in done.stdout
+
+
+def picture_model(name: str, folder: Path) -> tuple[AppModel, AppSamples]:
+    """A release of a net of pictures, and samples as the data stage prepares them."""
+    steps, tensor = PICTURE_NETS[name]
+    lists = (InputSteps(steps),)
+    said = describe(lists, About())
+    assert isinstance(said, Preprocessing)
+    net = releases.Net(
+        name=name, runtime="tflite", steps=tuple(map(dict, said.steps)), inputs=(releases.INPUT | tensor,)
+    )
+    model = read_model(releases.write(folder / name, net) / f"{name}.tflite")
+    prepared = np.stack([prepare(lists, (picture,), About()).inputs[0] for picture in PICTURES])
+    fed = converted(prepared, model.inputs[0].tensor, name).reshape(len(PICTURES), *model.inputs[0].tensor.shape[1:])
+    return model, AppSamples((PICTURES,), (fed,), (np.zeros((len(PICTURES), 2), np.float32),))
+
+
+def mixed_model(runtime: str, folder: Path) -> tuple[AppModel, AppSamples]:
+    """Several inputs and outputs of other types: what is written for it is compiled, and its file is none."""
+    tensors = [
+        {"name": "input", "shape": [1, 4, 4, 3], "dtype": "uint8", "layout": "NHWC", "scale": None, "zero_point": None},
+        {"name": "ids", "shape": [1, 6], "dtype": "int64", "layout": "", "scale": None, "zero_point": None},
+        {"name": "level", "shape": [1, 2], "dtype": "int8", "layout": "", "scale": 0.25, "zero_point": -3},
+    ]
+    given = [*tensors[:2], {**tensors[2], "name": "state"}]
+    answers = [{**tensors[2], "name": "output"}, {**tensors[1], "name": "ids"}, {**tensors[2], "name": "class"}]
+    name = f"mixed_{runtime}"
+    net = releases.Net(name=name, runtime=runtime, steps=(), inputs=tuple(given), outputs=tuple(answers))
+    suffix = SUFFIXES[runtime]
+    model = read_model(releases.write(folder / name, net) / f"{name}{suffix}")
+    arrays = tuple(np.zeros((1, *each.shape), each.accepts[0]) for each in model.inputs)
+    zeros = [each.tensor.zero_point or 0 for each in model.inputs]
+    fed = tuple(
+        np.full((1, *each.tensor.shape[1:]), zero, each.tensor.dtype)
+        for each, zero in zip(model.inputs, zeros, strict=True)
+    )
+    outputs = tuple(np.zeros((1, *each.tensor.shape[1:]), each.tensor.dtype) for each in model.outputs)
+    return model, AppSamples(arrays, fed, outputs)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[AppModel, AppSamples]]:
+    folder = tmp_path_factory.mktemp("pictures")
+    return {name: picture_model(name, folder) for name in PICTURE_NETS}
+
+
+PREPARE = """
+#include "NAME.h"
+#include <cstdio>
+#include <vector>
+int main() {
+    std::vector<VALUE> given(COUNT * NAME::kXSize);
+    if (std::fread(given.data(), sizeof(VALUE), given.size(), stdin) != given.size()) return 1;
+    for (std::size_t i = 0; i < COUNT; ++i) {
+        const auto tensor = NAME::PrepareX(given.data() + i * NAME::kXSize);
+        std::fwrite(tensor.data(), sizeof(tensor[0]), tensor.size(), stdout);
+    }
+}
+"""
+COMPILER = (
+    "aarch64-linux-gnu-g++",
+    "-std=c++17",
+    "-O2",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-pedantic",
+)
+
+
+def emulated(emulator: Emulator, argv: Sequence[str | Path], given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """A program of ours on a Pixel 4's core, as runners are started."""
+    profile = load_profile("pixel4")
+    cluster = profile.cluster()
+    cpu = cpu_option(profile, cluster, emulator.qemu, emulator.qemu_version)
+    with prefix(emulator, profile, cluster) as root:
+        return subprocess.run(
+            [str(emulator.qemu), "-cpu", cpu, "-L", str(root), *map(str, argv)],
+            env=environment(1), input=given, capture_output=True, timeout=120, check=False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("runtime", ["tflite", "onnx"])
+def test_cpp_answers_on_arm_as_was_verified(
+    runtime: str, release: Release, cache: Path, emulator: Emulator, tmp_path: Path
+) -> None:
+    folder = write(release, cache, runtime, "cpp", tmp_path)
+    library = emulator.libraries[runtime]
+    name = {"tflite": "libLiteRt.so", "onnx": "libonnxruntime.so.1"}[runtime]
+    (tmp_path / name).symlink_to(library)
+    words: list[str | Path] = [*COMPILER, "-I", INTERFACES / "cpp", folder / "example.cpp", tmp_path / name]
+    words += [f"-Wl,-rpath,{tmp_path}", "-Wl,--allow-shlib-undefined", "-o", tmp_path / "example"]
+    run(words, tmp_path)
+    model = folder / f"{TARGETS[runtime]}{SUFFIXES[runtime]}"
+    done = emulated(emulator, [tmp_path / "example", model, folder / "samples", tmp_path])
+    assert done.returncode == 0, done.stdout + done.stderr
+    wanted, found = (
+        np.fromfile(place / "output_0.bin", np.float32).reshape(4, -1) for place in (folder / "samples", tmp_path)
+    )
+    assert re.findall(r"sample \d: (\d)", done.stdout.decode()) == [str(row.argmax()) for row in wanted]
+    assert np.abs(found - wanted).max() <= {"tflite": 0.05, "onnx": 1e-4}[runtime] * np.abs(wanted).max()
+    cut = tmp_path / "cut"
+    cut.write_bytes(model.read_bytes()[:-1])
+    done = emulated(emulator, [tmp_path / "example", cut, folder / "samples"])
+    assert done.returncode == 2 and b"is not the file that this code is written for" in done.stderr
+
+
+def test_cpp_prepares_pictures_as_the_data_stage_does(
+    pictures: Mapping[str, tuple[AppModel, AppSamples]], emulator: Emulator, tmp_path: Path
+) -> None:
+    for name, (model, samples) in pictures.items():
+        for given in (samples.given[0], samples.given[0].astype(np.float32)):
+            if given.dtype.name not in model.inputs[0].accepts:
+                continue
+            folder = tmp_path / f"{name}_{given.dtype}"
+            write_folder(folder, generate("cpp", model, samples), {})
+            value = {"uint8": "std::uint8_t", "float32": "float"}[given.dtype.name]
+            text = PREPARE.replace("NAME", name).replace("VALUE", value).replace("COUNT", str(len(given)))
+            (folder / "prepare.cpp").write_text(text)
+            run([*COMPILER, "prepare.cpp", "-o", "prepare"], folder)
+            done = emulated(emulator, [folder / "prepare"], given.tobytes())
+            assert (done.returncode, done.stdout) == (0, samples.tensors[0].tobytes()), name
+
+
+@pytest.mark.parametrize("runtime", ["tflite", "onnx"])
+def test_cpp_of_several_inputs_and_outputs_compiles(runtime: str, tmp_path: Path) -> None:
+    model, samples = mixed_model(runtime, tmp_path)
+    assert [each.identifier for each in model.outputs] == ["output", "ids_2", "class_value"]
+    assert model.outputs[0].labels == ("cat", "dog")
+    for name, given in (("with", samples), ("without", None)):
+        write_folder(tmp_path / name, generate("cpp", model, given), {})
+        run([*COMPILER, "-fsyntax-only", "-I", INTERFACES / "cpp", "example.cpp"], tmp_path / name)
+
+
+@pytest.fixture(scope="module")
+def android(
+    release: Release, cache: Path, pictures: Mapping[str, tuple[AppModel, AppSamples]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:  # fmt: skip
+    """All Android code, compiled at one go into java/ and kotlin/."""
+    folder = tmp_path_factory.mktemp("android")
+    for runtime in ("tflite", "onnx"):
+        write(release, cache, runtime, "android", folder)
+    for name, (model, samples) in pictures.items():
+        write_folder(folder / f"android_{name}", generate("android", model, samples), {})
+        floats = dataclasses.replace(samples, given=(samples.given[0].astype(np.float32),))
+        if "float32" in model.inputs[0].accepts:
+            other = dataclasses.replace(model, identifier=f"{name}_floats", class_name=f"{model.class_name}Floats")
+            write_folder(folder / f"android_{name}_floats", generate("android", other, floats), {})
+    for runtime in ("tflite", "onnx"):
+        write_folder(folder / f"android_mixed_{runtime}", generate("android", *mixed_model(runtime, folder)), {})
+    (folder / "interfaces").mkdir()
+    run(["javac", "-d", "interfaces", *sorted((INTERFACES / "java").rglob("*.java"))], folder)
+    java = sorted(folder.glob("android_*/**/*.java"))
+    run(["javac", "-Xlint:all", "-Werror", "-cp", "interfaces", "-d", "java", *java], folder)
+    kotlin = sorted(folder.glob("android_*/**/*.kt"))
+    (folder / "kotlin").mkdir()
+    run(["kotlinc", "-cp", "interfaces", "-d", "kotlin", *kotlin], folder)
+    return folder
+
+
+@pytest.mark.parametrize("language", ["java", "kotlin"])
+def test_the_jvm_prepares_as_the_data_stage_does(language: str, android: Path) -> None:
+    tests = sorted(android.glob(f"android_*/test/{language}/*/*Test.*"))
+    assert len(tests) == 2 + len(PICTURE_NETS) + 2 + 2
+    classes = f"{language}:{KOTLIN_LIBRARY}" if language == "kotlin" else language
+    for test in tests:
+        name = f"{test.parent.name}.{test.stem}{'Kt' if language == 'kotlin' else ''}"
+        samples = test.parents[2] / "samples"
+        assert ", 0 faults" in run(["java", "-Xshare:auto", "-cp", classes, name, samples], android)
+    tensor = samples / "tensor_0.bin"
+    before = tensor.read_bytes()
+    try:
+        tensor.write_bytes(bytes([before[0] ^ 1]) + before[1:])
+        done = subprocess.run(["java", "-cp", classes, name, samples], cwd=android, capture_output=True, check=False)
+    finally:
+        tensor.write_bytes(before)
+    assert done.returncode == 1 and b"sample 0" in done.stdout
+
+
+def test_the_model_is_stored_and_aligned_in_an_apk(android: Path, tmp_path: Path) -> None:
+    code = android / "android_tflite"
+    (ending,) = re.findall(r'noCompress \+= "(.*)"', (code / "gradle" / "model.gradle").read_text())
+    (tmp_path / "AndroidManifest.xml").write_text('<manifest package="app.digits"/>')
+    linked: list[str | Path] = ["aapt2", "link", "--manifest", "AndroidManifest.xml", "-A", code / "assets"]
+    ways = {}
+    for name, words in {"plain": (), "without_dot": ("-0", ending[1:]), "ours": ("-0", ending)}.items():
+        run([*linked, *words, "-o", f"{name}.apk"], tmp_path)
+        ways[name] = zipfile.ZipFile(tmp_path / f"{name}.apk").getinfo("assets/digits_tflite_int8.tflite").compress_type
+    assert ways == {"plain": zipfile.ZIP_DEFLATED, "without_dot": zipfile.ZIP_DEFLATED, "ours": zipfile.ZIP_STORED}
+    run(["zipalign", "-f", "4", "ours.apk", "aligned.apk"], tmp_path)
+    content = (tmp_path / "aligned.apk").read_bytes()
+    entry = zipfile.ZipFile(tmp_path / "aligned.apk").getinfo("assets/digits_tflite_int8.tflite")
+    name_bytes, extra_bytes = struct.unpack_from("<HH", content, entry.header_offset + 26)
+    start = entry.header_offset + 30 + name_bytes + extra_bytes
+    assert start % 4 == 0
+    assert content[start : start + entry.file_size] == (code / "assets" / "digits_tflite_int8.tflite").read_bytes()

@@ -1,0 +1,168 @@
+"""Code for apps: what is the app's and what the code does, the names in it, the folder, and files it is refused for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import releases
+
+from pocketforge.commands.package import file_of_target, package
+from pocketforge.errors import ModelError, PocketforgeError, RecipeError, ReleaseError
+from pocketforge.package.generators import GENERATORS, AppSamples, generate
+from pocketforge.package.loop import loop_of
+from pocketforge.package.model import identifier_of, read_model
+from pocketforge.package.output import MARKER
+from pocketforge.package.steps import Divide, Quantize, ReverseChannels, Transpose, shape_before, split
+from pocketforge.package.templates import c_text, float32
+
+DIVIDE = {"step": "divide", "by": 255.0}
+TO_PLANES = {"step": "transpose", "from": "HWC", "to": "CHW"}
+RESIZE = {"step": "resize", "height": 8, "width": 8, "filter": "bilinear", "antialias": True}
+KINDS = ("android", "cpp", "python")
+
+
+def net(**changes: object) -> releases.Net:
+    return releases.Net(steps=(RESIZE, DIVIDE, TO_PLANES), **changes)  # type: ignore[arg-type]
+
+
+def test_what_another_library_defines_is_left_to_the_app_with_all_before_it() -> None:
+    left, ours = split([DIVIDE, RESIZE, {"step": "reverse_channels"}, DIVIDE, TO_PLANES])
+    assert left == (DIVIDE, RESIZE)
+    assert ours == (ReverseChannels(), Divide(255.0), Transpose((2, 0, 1)))
+    assert shape_before(ours, (3, 8, 6)) == (8, 6, 3)
+    rounded = {"step": "cast", "dtype": "uint8", "round": "half_to_even"}
+    assert split([rounded, DIVIDE]) == ((rounded,), (Divide(255.0),))
+    frames = {"step": "layout", "to": "NFT"}
+    assert split([DIVIDE, frames]) == ((DIVIDE, frames), ())
+
+
+def test_a_loop_refuses_an_order_of_axes_that_it_has_not(tmp_path: Path) -> None:
+    turned = {"step": "transpose", "from": "HWC", "to": "WHC"}
+    shape = {**releases.INPUT, "shape": [1, 8, 8, 3]}
+    made = releases.write(tmp_path, releases.Net(steps=(turned,), inputs=(shape,)))
+    (given,) = read_model(made / "net.onnx").inputs
+    with pytest.raises(ModelError, match="no order of an image's; use --for python"):
+        loop_of(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "identifier"),
+    [("inputValues", "input_values"), ("x:0", "x_0"), ("class", "class_value"), ("3d", "model_3d"), ("ü", "value")],
+)
+def test_names_are_identifiers_of_every_language(name: str, identifier: str) -> None:
+    assert identifier_of(name) == identifier
+
+
+def test_inputs_and_outputs_share_no_identifier(tmp_path: Path) -> None:
+    changed = net(outputs=({**releases.OUTPUT, "name": "x"}, {**releases.OUTPUT, "name": "outputs"}))
+    model = read_model(releases.write(tmp_path, changed) / "net.onnx")
+    assert [*(each.identifier for each in model.inputs), *(each.identifier for each in model.outputs)] == [
+        "x",
+        "x_2",
+        "outputs_value",
+    ]
+
+
+def test_labels_are_what_they_were_in_python(tmp_path: Path) -> None:
+    labels = ("\U0001f600 $x", 'a "b"\\')
+    model = read_model(releases.write(tmp_path, net(labels=labels)) / "net.onnx")
+    namespace: dict[str, object] = {"__file__": str(tmp_path / "net.py"), "__name__": "net"}
+    exec(compile(generate("python", model, None)["net.py"], "net.py", "exec"), namespace)
+    assert namespace["Y_LABELS"] == labels
+    assert rb'"\ud83d\ude00 \$x"' in generate("android", model, None)["kotlin/net/Net.kt"]
+    assert rb'"\360\237\230\200 $x"' in generate("cpp", model, None)["net.h"]
+
+
+def test_numbers_are_the_shortest_of_that_float32_and_texts_are_bytes() -> None:
+    assert (float32(0.485), float32(255.0), float32(1e-5)) == ("0.485", "255.0", "1e-05")
+    assert c_text('ä"?\n') == r'"\303\244\"\?\012"'
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_release_gives_the_same_folder_which_may_be_written_again(kind: str, tmp_path: Path) -> None:
+    file = releases.write(tmp_path / "a", net()) / "net.onnx"
+    written = package(file, kind, tmp_path / "one", samples=None)
+    package(file, kind, tmp_path / "two", samples=None)
+    package(file, kind, tmp_path / "two", samples=None)
+    for name in (*written.files, MARKER):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a", "one", "two"]
+    assert "resize" in (tmp_path / "one" / "README.md").read_text()
+
+
+def test_nothing_is_written_over_that_is_not_ours(tmp_path: Path) -> None:
+    file = releases.write(tmp_path / "a", net()) / "net.onnx"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "app.py").write_text("mine")
+    with pytest.raises(RecipeError, match=r"holds what pocketforge did not write: app\.py"):
+        package(file, "python", tmp_path / "mine", samples=None)
+    package(file, "python", tmp_path / "ours", samples=None)
+    (tmp_path / "ours" / "net.py").write_text("changed")
+    with pytest.raises(RecipeError, match=r"net\.py is not as pocketforge wrote it"):
+        package(file, "python", tmp_path / "ours", samples=None)
+    assert (tmp_path / "ours" / "net.py").read_text() == "changed"
+    (tmp_path / "ours" / MARKER).write_text("[]")
+    with pytest.raises(RecipeError, match="is not what pocketforge writes"):
+        package(file, "python", tmp_path / "ours", samples=None)
+
+
+def test_a_file_is_taken_from_a_whole_release_only(tmp_path: Path) -> None:
+    folder = releases.write(tmp_path, net())
+    with pytest.raises(ReleaseError, match="there is no model file"):
+        read_model(folder / "other.onnx")
+    with pytest.raises(ReleaseError, match=r"manifest\.json is no model file of the release"):
+        read_model(folder / "manifest.json")
+    (folder / "net.onnx").write_bytes(b"another")
+    with pytest.raises(ReleaseError, match=r"is not whole: net\.onnx: wanted SHA-256"):
+        read_model(folder / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind", "words"),
+    [
+        ({"shape": [1, 3, -1, 8]}, "python", "has a size that is left open"),
+        ({"dtype": "float16"}, "cpp", "code is written for float32, .*found float16"),
+        ({"dtype": "float16"}, "android", "code is written for float32, .*found float16"),
+    ],
+)
+def test_files_that_code_is_not_written_for(inputs: dict[str, object], kind: str, words: str, tmp_path: Path) -> None:
+    folder = releases.write(tmp_path, net(inputs=({**releases.INPUT, **inputs},)))
+    with pytest.raises(PocketforgeError, match=words):
+        package(folder / "net.onnx", kind, tmp_path / "out", samples=None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_targets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Path(__file__).parents[2] / "models" / "digits_cnn" / "release.toml"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="has 6 targets"):
+        file_of_target(recipe, "")
+    with pytest.raises(RecipeError, match="no target is named 'digits_tflite'; did you mean"):
+        file_of_target(recipe, "digits_tflite")
+    with pytest.raises(RecipeError, match="there is no release in build/digits_cnn/release"):
+        file_of_target(recipe, "digits_tflite_fp32")
+
+
+def test_kinds_are_told_without_loading_them() -> None:
+    from pocketforge.cli.package import KINDS as told
+
+    assert told == tuple(GENERATORS)
+
+
+def test_quantized_borders_are_levels_and_answers_real(tmp_path: Path) -> None:
+    levels = {"dtype": "int8", "scale": 0.5, "zero_point": 3}
+    changed = net(inputs=({**releases.INPUT, **levels},), outputs=({**releases.OUTPUT, **levels},))
+    model = read_model(releases.write(tmp_path, changed) / "net.onnx")
+    assert model.inputs[0].steps == (Divide(255.0), Transpose((2, 0, 1)), Quantize(0.5, 3, "int8"))
+    assert model.inputs[0].shape == (8, 8, 3) and model.outputs[0].labels == ("cat", "dog")
+    given = np.full((1, 8, 8, 3), 255, np.uint8)
+    samples = AppSamples((given,), (np.full((1, 3, 8, 8), 5, np.int8),), (np.zeros((1, 2), np.int8),))
+    files = generate("python", model, samples)
+    namespace: dict[str, object] = {"__file__": str(tmp_path / "net.py"), "__name__": "net"}
+    exec(compile(files["net.py"], "net.py", "exec"), namespace)
+    assert np.array_equal(namespace["prepare_x"](given[0]), samples.tensors[0])  # type: ignore[operator]
+    assert namespace["real_values"](np.array([5], np.int8), 0.5, 3).tolist() == [1.0]  # type: ignore[operator]
+    with pytest.raises(Exception, match=r"x: wanted uint8 or float32 \[8, 8, 3\], found int64 \[2\]"):
+        namespace["prepare_x"](np.zeros(2, np.int64))  # type: ignore[operator]
