@@ -12,9 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import Release
 from onnx import TensorProto, helper, numpy_helper
-from release_build import pocketforge
+from release_build import Release, pocketforge
 
 from pocketforge.devices.web import WEB
 from pocketforge.errors import ModelError
@@ -57,8 +56,9 @@ def made_model(folder: Path) -> AppModel:
     )  # fmt: skip
     given = AppOutput("scores", TensorSpec("scores", (1, 4), "float32"), "logits", ("a", 'b "\n', "ü", "</script>"), {})
     return AppModel(
-        path, "sums", "onnx", "Sums", "sums", hash_file(path), path.stat().st_size, "r", "1.0.0", {}, (taken,), (given,), 1e-5
-    )
+        path, "sums", "onnx", "Sums", "sums", hash_file(path), path.stat().st_size, "r", "1.0.0", {}, (taken,),
+        (given,), tolerance=1e-5,
+    )  # fmt: skip
 
 
 def made_samples(model: AppModel) -> AppSamples:
