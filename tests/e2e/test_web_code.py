@@ -64,7 +64,7 @@ def made_model(folder: Path) -> AppModel:
 def made_samples(model: AppModel) -> AppSamples:
     """Prepared by NumPy, as `prepare` has it, and answered by ONNX Runtime."""
     raw = RNG.integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)
-    values = raw[..., ::-1].astype(np.float32) / np.float32(255)
+    values: np.ndarray = raw[..., ::-1].astype(np.float32) / np.float32(255)
     values = (values - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     values = (values - np.float32(0.1)) / np.float32(1.5)
     levels = np.rint(values.transpose(0, 3, 1, 2) / np.float32(0.01)) + np.float32(113)
@@ -86,7 +86,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> Path:
 def compiled(folder: Path) -> Path:
     """By tsc, as `npm run build` does."""
     (folder / "node_modules").symlink_to(WEB.modules)
-    argv = [WEB.modules / ".bin" / "tsc", "--project", "."]
+    argv = [str(WEB.modules / ".bin" / "tsc"), "--project", "."]
     done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout
     return folder
@@ -119,9 +119,9 @@ def test_code_for_pages_gives_what_was_verified(release: Release, tmp_path: Path
     assert not any(each.refused for each in found), "a page that asks for nothing outside"
     for each, count in zip(found[:3], (4, 4, 6), strict=True):
         assert not each.fault and (each.answer["samples"], each.answer["failures"]) == (count, []), each
-        assert float(str(each.answer["difference"])) < 1e-2, "sums are of hundreds; digits' scores of tens"
+        assert each.answer["difference"] < 1e-2, "sums are of hundreds; digits' scores of tens"
     failures = found[3].answer["failures"]
-    assert isinstance(failures, list) and "sample 0: for_pixels is prepared otherwise" in failures
+    assert "sample 0: for_pixels is prepared otherwise" in failures
     assert "sample 5: for_pixels of an ImageData is prepared otherwise" in failures
     assert found[4].fault.startswith(f"SumsError: wanted sums.onnx of SHA-256 {made.sha256}, found "), found[4].fault
 
