@@ -584,10 +584,17 @@ def test_what_a_page_cannot_do_is_a_fault_in_its_words(build: Build, tmp_path: P
         for url in ("http://192.0.2.1/x", "/own/..%2f..%2f..%2fetc/passwd")
     )
     waits = dataclasses.replace(waits, limit_s=3)
-    found = run_pages((unread, bytes_fed, changed, outside, above, waits))
+    # Two samples of 192 bytes at a time, and ten answers of 40.
+    blocks = dataclasses.replace(
+        right, argument={**right.argument, "block_bytes": 400}, outputs=tmp_path / "blocks", limit_s=60
+    )
+    blocks.outputs.mkdir()
+    found = run_pages((unread, bytes_fed, changed, outside, above, waits, blocks))
     assert "opset" in found[0].fault.lower() and "27" in found[0].fault
     assert found[1].fault, "an .onnx file is none of LiteRT's"
     assert f"wanted SHA-256 {'0' * 64}, found" in found[2].fault
     assert found[3].refused == ("http://192.0.2.1/x",) and found[3].fault
     assert found[4].answer == 404, "no file but those of the page"
     assert found[5].fault == "no answer in 3 s"
+    values = np.fromfile(blocks.outputs / "output_0.bin", np.float32).reshape(24, 10)
+    assert np.allclose(values, np.load(build.made(lane.verify) / "model" / "outputs_0.npy"), atol=1e-5)

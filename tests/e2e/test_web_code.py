@@ -12,9 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import Release
 from onnx import TensorProto, helper, numpy_helper
-from release_build import pocketforge
+from release_build import Release, pocketforge
 
 from pocketforge.devices.web import WEB
 from pocketforge.errors import ModelError
@@ -57,14 +56,15 @@ def made_model(folder: Path) -> AppModel:
     )  # fmt: skip
     given = AppOutput("scores", TensorSpec("scores", (1, 4), "float32"), "logits", ("a", 'b "\n', "ü", "</script>"), {})
     return AppModel(
-        path, "sums", "onnx", "Sums", "sums", hash_file(path), path.stat().st_size, "r", "1.0.0", {}, (taken,), (given,)
-    )
+        path, "sums", "onnx", "Sums", "sums", hash_file(path), path.stat().st_size, "r", "1.0.0", {}, (taken,),
+        (given,), tolerance=1e-5,
+    )  # fmt: skip
 
 
 def made_samples(model: AppModel) -> AppSamples:
     """Prepared by NumPy, as `prepare` has it, and answered by ONNX Runtime."""
     raw = RNG.integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)
-    values = raw[..., ::-1].astype(np.float32) / np.float32(255)
+    values: np.ndarray = raw[..., ::-1].astype(np.float32) / np.float32(255)
     values = (values - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     values = (values - np.float32(0.1)) / np.float32(1.5)
     levels = np.rint(values.transpose(0, 3, 1, 2) / np.float32(0.01)) + np.float32(113)
@@ -86,7 +86,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> Path:
 def compiled(folder: Path) -> Path:
     """By tsc, as `npm run build` does."""
     (folder / "node_modules").symlink_to(WEB.modules)
-    argv = [WEB.modules / ".bin" / "tsc", "--project", "."]
+    argv = [str(WEB.modules / ".bin" / "tsc"), "--project", "."]
     done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout
     return folder
@@ -102,7 +102,7 @@ def test_code_for_pages_gives_what_was_verified(release: Release, tmp_path: Path
     pages = []
     for target, file in (("digits_tflite_int8", "tflite"), ("digits_onnx_fp32", "onnx")):
         model = release.out / "release" / f"{target}.{file}"
-        words = ("package", model, "--for", "web", "--samples", release.recipe, "--out", tmp_path / target, "--json")
+        words = ("package", model, "--for", "web", "--recipe", release.recipe, "--out", tmp_path / target, "--json")
         done = pocketforge(*words, cache=release.cache, cwd=tmp_path)
         assert done.code == 0, done.stderr
         assert done.json()["samples"] == 4
@@ -119,9 +119,9 @@ def test_code_for_pages_gives_what_was_verified(release: Release, tmp_path: Path
     assert not any(each.refused for each in found), "a page that asks for nothing outside"
     for each, count in zip(found[:3], (4, 4, 6), strict=True):
         assert not each.fault and (each.answer["samples"], each.answer["failures"]) == (count, []), each
-        assert float(str(each.answer["difference"])) < 1e-2, "sums are of hundreds; digits' scores of tens"
+        assert each.answer["difference"] < 1e-2, "sums are of hundreds; digits' scores of tens"
     failures = found[3].answer["failures"]
-    assert isinstance(failures, list) and "sample 0: for_pixels is prepared otherwise" in failures
+    assert "sample 0: for_pixels is prepared otherwise" in failures
     assert "sample 5: for_pixels of an ImageData is prepared otherwise" in failures
     assert found[4].fault.startswith(f"SumsError: wanted sums.onnx of SHA-256 {made.sha256}, found "), found[4].fault
 

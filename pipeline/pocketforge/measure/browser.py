@@ -8,8 +8,9 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pocketforge.devices.web import PROGRAMS, WEB, chromium, node
 from pocketforge.errors import DeviceTimeout, ToolFailed, ToolMissing
@@ -50,13 +51,13 @@ class PageAnswer:
     """What came of it.
 
     Attributes:
-        answer: The program's own; empty where there is a fault.
+        answer: The program's own, what JSON holds; None where there is a fault.
         fault: Why it has none, in the page's words.
         refused: Addresses outside our server that the page asked for. None was reached.
         said: What it wrote to the console.
     """
 
-    answer: Mapping[str, object] = field(default_factory=dict)
+    answer: Any = None
     fault: str = ""
     refused: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
@@ -84,7 +85,7 @@ def run_pages(pages: Sequence[Page]) -> list[PageAnswer]:
             raise ToolFailed(argv, code, errors.read_text(encoding="utf-8", errors="replace"))
         told = json.loads(answer.read_text(encoding="utf-8"))
     return [
-        PageAnswer(each.get("answer") or {}, each.get("fault", ""), tuple(each["refused"]), tuple(each["said"]))
+        PageAnswer(each.get("answer"), each.get("fault", ""), tuple(each["refused"]), tuple(each["said"]))
         for each in told["pages"]
     ]
 

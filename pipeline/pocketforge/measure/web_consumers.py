@@ -91,7 +91,7 @@ def try_in_browser(consumer: str, files: Mapping[str, Ran], truth: Truth, limits
 
 def _read(told: PageAnswer, ran: Ran, scratch: Path, checks: list[FileCheck]) -> tuple[Output, ...]:
     """The outputs that came back; none where they are not those of the file, of which checks gets the fault."""
-    found = _as_here(cast(Any, told.answer["outputs"]), ran.answer.outputs)
+    found = _as_here(told.answer["outputs"], ran.answer.outputs)
     checks += _contract(found, ran)
     if not all(each.passed for each in checks):
         return ()

@@ -53,8 +53,7 @@ def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]
     Raises ModelError for types that the runtime does not have in a browser.
     """
     arrays, package = _ARRAYS[model.runtime], _PACKAGES[model.runtime]
-    tensors = [each.tensor for each in model.inputs] + [each.tensor for each in model.outputs]
-    for tensor in tensors:
+    for tensor in model.tensors:
         known_type(tensor.dtype, arrays, f"{tensor}, in {package}")
     words: dict[str, object] = {
         "model": model, "arrays": {**arrays, "int64": "BigInt64Array"}, "package": package,

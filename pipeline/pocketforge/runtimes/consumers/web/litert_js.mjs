@@ -15,7 +15,7 @@ export async function open(bytes) {
       for (const tensor of tensors) tensor.delete();
       return model.getOutputDetails().map(({name, dtype}, at) => {
         const tensor = named ? answers[name] : answers[at];
-        const data = tensor.toTypedArray().slice();
+        const data = tensor.toTypedArray().slice(); // before it is freed
         const shape = Array.from(tensor.type.layout.dimensions);
         tensor.delete();
         return {name, dtype, shape, data};
