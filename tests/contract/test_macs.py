@@ -30,3 +30,19 @@ def test_a_recurrent_layer_is_its_weights_times_its_steps(name: str, with_mkldnn
     with torch.backends.mkldnn.flags(enabled=with_mkldnn):
         assert count_macs(layer, (x,)) == STEPS * weights
         assert count_macs(trace(layer, (x,)).module(), (x,)) == STEPS * weights
+
+
+def test_a_parameter_that_is_expanded_into_a_layer_is_counted() -> None:
+    """Learnt queries, as DETR's decoder has them: torch's counter asks for the gradient of what a layer is given."""
+
+    class Queries(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.queries, self.layer = nn.Parameter(torch.zeros(6, 8)), nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(self.queries.expand(x.shape[0], -1, -1)) + x
+
+    model = Queries()
+    assert count_macs(model, (torch.zeros(1, 6, 4),)) == 6 * 8 * 4
+    assert all(parameter.requires_grad for parameter in model.parameters())

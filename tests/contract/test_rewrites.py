@@ -476,6 +476,13 @@ def test_onnx_runtime_s_average_pool_is_right_to_the_edge(files):
     assert np.abs(found - wanted)[:, :, -1].max() <= 2.01 * step
 
 
+def test_onnx_has_a_zero_in_int8_whose_zero_point_is_the_same_constant(files):
+    """A sum that begins with 0, as skip connections are added up: one name for two constants, and no file."""
+    net = Net(lambda m, x: m.last(0 + m.a(x) + m.b(x)), a=conv(), b=conv(), last=conv(8, 4))
+    found, wanted, _, _ = files.export("onnx", net, images(), "static_int8")
+    assert np.abs(found[0] - wanted[0]).max() <= 2.01 * np.diff(np.unique(wanted[0])).min()
+
+
 def test_norms_are_centred_where_the_example_s_mean_is_large_beside_its_spread(monkeypatch):
     net = Net(
         lambda m, x: m.layer(x.flatten(2)) + m.group(x).flatten(2), layer=nn.LayerNorm(64), group=nn.GroupNorm(1, 3)

@@ -148,8 +148,15 @@ def count_macs(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     """
     from pocketforge.model.macs import counter
 
-    with torch.no_grad(), counter() as counting:
-        module(*example)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:  # the counter asks for gradients of what layers are given, and a view has none here
+            parameter.requires_grad_(False)
+        with torch.no_grad(), counter() as counting:
+            module(*example)
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
     return int(counting.get_total_flops()) // 2
 
 

@@ -224,7 +224,8 @@ def _shift(graph: onnx.GraphProto, node: onnx.NodeProto, position: int, index: i
         return False
     # A copy of its own for every use: exporters share equal constants, and their other users may want int8.
     name = f"{node.input[position]}_uint8_{index}"
-    graph.initializer.append(numpy_helper.from_array((value.astype(np.int16) + 128).astype(np.uint8), name))
+    if name not in node.input:  # a zero and its zero point are one constant
+        graph.initializer.append(numpy_helper.from_array((value.astype(np.int16) + 128).astype(np.uint8), name))
     node.input[position] = name
     return True
 
