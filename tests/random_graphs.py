@@ -22,6 +22,12 @@ EACH_KIND = 1_000_000
 # A step of the kind on the network's own input, and a layer behind it.
 KIND_FIRST = 2_000_000
 SECOND_READER = 100_000
+# Kinds that need another value of the same shape; what comes before kinds that the inputs alone do not suit.
+JOINS = frozenset({
+    *("add", "add with alpha", "subtract", "subtract with alpha", "multiply", "maximum", "average", "stack", "gate"),
+    *("interpolate", "concatenate", "concatenate three"),
+})  # fmt: skip
+BEFORE = {"concatenate three": "concatenate", "relu in place": "tanh"}
 FIRST_LAYER = {2: "linear", 3: "conv1d pointwise", 4: "conv2d pointwise"}
 
 
@@ -194,17 +200,24 @@ def _one_of(builder: Builder, name: str) -> None:
 
 
 def _first(builder: Builder, name: str, second_reader: bool) -> None:
-    """A step of the kind on the input, then a layer; and another layer on the input, where that has a second reader."""
-    if len(builder.inputs) > 1:
-        raise Unsuitable("one input is enough")
-    given = builder.inputs[0]
-    for x in ("given", "newest", *(["given"] if second_reader else [])):
-        value = given if x == "given" else builder.newest
-        step = (
-            name if not builder.kinds else FIRST_LAYER.get(value.rank, "") if value.tensor.is_floating_point() else ""
-        )
-        if step not in suitable(value) or not builder.attempt(step, KINDS[step].step, value):
-            raise Unsuitable(f"{step or 'no layer'} does not fit")
+    """A step of the kind on the input, then a layer; and another layer on the input, where that has a second reader.
+
+    A join is of two inputs.
+    """
+    if len(builder.inputs) != (2 if name in JOINS else 1):
+        raise Unsuitable("another number of inputs is enough")
+    value = builder.inputs[0]
+    if name in BEFORE:
+        _attempt(builder, BEFORE[name], value)
+        value = builder.newest
+    _attempt(builder, name, value)
+    for value in (builder.newest, *builder.inputs[:second_reader]):
+        _attempt(builder, FIRST_LAYER.get(value.rank, "") if value.tensor.is_floating_point() else name, value)
+
+
+def _attempt(builder: Builder, step: str, value: Value) -> None:
+    if step not in suitable(value) or not builder.attempt(step, KINDS[step].step, value):
+        raise Unsuitable(f"{step or 'no layer'} does not fit")
 
 
 def _step(builder: Builder, chain: bool, position: int) -> None:

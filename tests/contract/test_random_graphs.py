@@ -15,7 +15,7 @@ import pytest
 import torch
 from random_graph_kinds import KINDS
 from random_graph_ties import goes_either_way, nudged_answers
-from random_graphs import EACH_KIND, KIND_FIRST, grove, make
+from random_graphs import BEFORE, EACH_KIND, JOINS, KIND_FIRST, SECOND_READER, grove, make
 
 from pocketforge.rewrites import float_inputs, norms, passes, windows
 
@@ -49,6 +49,12 @@ FILES: dict[str, tuple[int, ...]] = {
 
 def test_every_lane_has_its_networks() -> None:
     assert {*FOLDS, *FILES} == set(LANES)
+
+
+def test_kinds_that_need_two_values_come_first_too() -> None:
+    for name in (*JOINS, *BEFORE):
+        for seed in (KIND_FIRST, KIND_FIRST + SECOND_READER):
+            assert name in make(seed + list(KINDS).index(name)).kinds
 
 
 @pytest.mark.parametrize("first", SEEDS[::20], ids=lambda first: f"networks {first} to {first + 19}")

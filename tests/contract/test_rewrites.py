@@ -117,6 +117,17 @@ def unlike_poolings(m, x):
 
 
 # Each in few lines: what is read twice, or in a form that one of the toolchains takes wrongly.
+def gathered_and_expanded(m, x):
+    y = m.a(x)
+    order, few = torch.tensor([2, 0, 1, 3]).view(1, 4, 1, 1), torch.tensor([5, 0, 3]).view(1, 1, 3, 1)
+    return (
+        m.b(torch.gather(y, 1, order.expand(1, 4, 8, 8))[:, :2]),
+        m.b(torch.gather(y, 2, few.expand(1, 2, 3, 8))),
+        m.b(y[:, :, :1].expand(-1, -1, 4, -1)[:, :2]),
+        m.b(y[:, :1].expand(-1, 2, -1, -1)),
+    )
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
     "output read twice": lambda: Net(residual, conv1=conv(), bn1=nn.BatchNorm2d(8), conv2=conv(8), fc=nn.Linear(8, 4)),
     "transposed output read twice": lambda: Net(
@@ -194,6 +205,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         )
     ),
     "poolings of unlike axes": lambda: Net(unlike_poolings, conv=conv(3, 4)),
+    "gathered and expanded": lambda: Net(gathered_and_expanded, a=conv(3, 4), b=conv(2, 3)),
     "nearest": lambda: Net(
         lambda m, x: (
             F.interpolate(x, size=(5, 7)),
@@ -441,8 +453,9 @@ class Files:
         example = (torch.from_numpy(samples[:1]),)
         program, unfolded = torch.export.export(net.eval(), example), None
         graph: Any = net
-        if scheme == "static_int8":
-            pair = pt2e.quantize_graph(program, [samples], Quantize("static_int8", calibration="minmax"))
+        if scheme != "fp32":
+            how = Quantize("static_int8", calibration="minmax") if scheme == "static_int8" else Quantize("dynamic_int8")
+            pair = pt2e.quantize_graph(program, [samples], how)
             graph = pair[0]
             # Each converter reads one of the two, TFLite's the unfolded one.
             program = unfolded = torch.export.export(pair[runtime == "tflite"], example)
@@ -685,6 +698,35 @@ def test_onnx_has_torch_s_windows_and_divisors(files):
     """Without the rewrites: no file where ceil_mode adds nothing; without divisor_override's factor, silently."""
     found, wanted, _, _ = files.export("onnx", made("poolings of unlike axes"), images())
     assert least_db(found, wanted) >= 100
+
+
+def test_tflite_gathers_and_expands_maps_whose_channels_it_moves(files):
+    """Without the rewrites: no file (a constant that `forward` makes), a dead one, or -2 dB."""
+    net = made("gathered and expanded")
+    found, wanted, _, _ = files.export("tflite", net, images(), "static_int8")
+    assert least_db(found, wanted) >= 40
+    module: Any = torch.export.export(net, (torch.from_numpy(images()[:1]),)).module()
+    passes.rewrite(module, passes.TFLITE)
+    assert "detach_" not in set(map(op_name, module.graph.nodes))
+
+
+def scaled_and_normed(m, x):
+    y = m.first(x.flatten(1)[:, :12])
+    return torch.maximum(m.second(m.norm(y)), y), m.second(8 * y), m.third(F.hardsigmoid(y))
+
+
+@pytest.mark.parametrize("runtime", ["tflite", "onnx"])
+def test_dynamic_layers_keep_their_scales_beside_others_of_the_same_levels_and_behind_factors(runtime, files):
+    """TFLite's converter takes a factor into the levels (4 dB, 25 with a sixth); torch's for ONNX stores equal ones
+    once, and a layer and its copy with a norm folded in, which differ in scales alone, had one's (14 dB).
+    """
+    torch.manual_seed(0)
+    layers = {"first": nn.Linear(12, 8), "second": nn.Linear(8, 8), "third": nn.Linear(8, 4, bias=False)}
+    net = Net(scaled_and_normed, norm=nn.BatchNorm1d(8), **layers)
+    nn.init.uniform_(net.norm.weight, 0.5, 4)
+    found, wanted, _, _ = files.export(runtime, net, images(), "dynamic_int8")
+    dbs = [least_db([f], [w]) for f, w in zip(found, wanted, strict=True)]
+    assert min(dbs) >= 35, dbs
 
 
 def floats_before_levels(m, x):

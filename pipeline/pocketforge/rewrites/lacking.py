@@ -221,6 +221,30 @@ def plain_pixel_shuffles(editor: Editor) -> None:
         editor.replace(node, editor.call(aten.reshape.default, mixed, [batch, channels, height, width], like=node))
 
 
+def expansions_of_fewer_axes(editor: Editor) -> None:
+    """A map that is expanded along an axis as one between two shapes, of fewer axes: TFLite's converter takes the
+    exchange of axes before a layer into the expansion, and not into what is expanded (a dead file).
+    """
+    for node in editor.nodes():
+        before, after = shape_of(node.args[0]) if op_name(node) == "expand" else (), shape_of(node)
+        if len(after) != 4 or len(before) != 4 or before == after or has_open_sizes(node):
+            continue
+        narrow, wide = [1], [1]
+        grown: bool | None = None
+        for length, wanted in zip(before, after, strict=True):
+            if wanted == 1:
+                continue
+            if grown is (length != wanted):
+                narrow[-1], wide[-1] = narrow[-1] * length, wide[-1] * wanted
+            else:
+                narrow.append(length)
+                wide.append(wanted)
+            grown = length != wanted
+        value = editor.call(aten.reshape.default, node.args[0], narrow[1:], like=node)
+        value = editor.call(aten.expand.default, value, wide[1:], like=node)
+        editor.replace(node, editor.call(aten.reshape.default, value, list(after), like=node))
+
+
 def plain_repeats(editor: Editor) -> None:
     """What is repeated along axes as an expansion between two shapes: litert-torch moves a map's channels to the end
     and not the numbers of repetitions, which are then those of other axes.
@@ -262,6 +286,26 @@ def unfolds_as_look_ups(editor: Editor) -> None:
         )
         order = [each for each in range(len(before) + 1) if each != axis + 1]
         editor.replace(node, editor.call(aten.permute.default, value, [*order, axis + 1], like=node))
+
+
+def gathers_in_three_dimensions(editor: Editor) -> None:
+    """`torch.gather` from a map as one in three dimensions: litert-torch moves a map's channels to the end, and not
+    those of the places that are read (-2 dB, or no file).
+    """
+    for node in editor.nodes():
+        source, axis, index = node.args[:3] if op_name(node) == "gather" else (None, 0, None)
+        before, places = shape_of(source), shape_of(index)
+        if len(before) != 4 or has_open_sizes(source) or has_open_sizes(index):
+            continue
+        along = int(axis) % 4  # type: ignore[arg-type]
+        for other in range(4):
+            if other != along and places[other] != before[other]:
+                source = editor.call(aten.slice.Tensor, source, other, 0, places[other], like=node)
+        outer, inner = math.prod(places[:along]), math.prod(places[along + 1 :])
+        source = editor.call(aten.reshape.default, source, [outer, before[along], inner], like=node)
+        index = editor.call(aten.reshape.default, index, [outer, places[along], inner], like=node)
+        value = editor.call(aten.gather.default, source, 1, index, like=node)
+        editor.replace(node, editor.call(aten.reshape.default, value, list(places), like=node))
 
 
 def one_flip_after_another(editor: Editor) -> None:

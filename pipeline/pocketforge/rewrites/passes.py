@@ -64,6 +64,7 @@ class Rewrite:
 REWRITES = (
     Rewrite(plain_ops.write_defaults, EVERYONE),
     Rewrite(written.as_new_tensors, EVERYONE),
+    Rewrite(plain_ops.without_detaching, EVERYONE),
     Rewrite(plain_ops.without_alpha, EVERYONE),
     Rewrite(plain_ops.explicit_padding, EVERYONE),
     Rewrite(plain_ops.cut_by_slices, (QUANTIZER, EXECUTORCH)),
@@ -81,8 +82,10 @@ REWRITES = (
     Rewrite(lacking.plain_prelus, (TFLITE,)),
     Rewrite(lacking.plain_subtractions, (TFLITE,)),
     Rewrite(lacking.powers_as_products, (TFLITE,)),
+    Rewrite(lacking.expansions_of_fewer_axes, (TFLITE,)),
     Rewrite(lacking.plain_repeats, (TFLITE,)),
     Rewrite(lacking.unfolds_as_look_ups, (TFLITE,)),
+    Rewrite(lacking.gathers_in_three_dimensions, (TFLITE,)),
     Rewrite(lacking.one_flip_after_another, (TFLITE,)),
     Rewrite(weights.compute_once, (QUANTIZER, FOLDER, EXECUTORCH)),
     # Float weights that nothing is folded into stay shared, and are stored once.
@@ -110,6 +113,7 @@ REWRITES = (
     Rewrite(quantized.linear_layers_of_rows, (EXECUTORCH_INT8,)),
     Rewrite(quantized.levels_before_a_new_axis, (EXECUTORCH_INT8,)),
     Rewrite(quantized.one_value_as_a_map, (EXECUTORCH_INT8,)),
+    Rewrite(quantized.shared_weights_without_factors, (TFLITE,)),
     Rewrite(quantized.one_reader_each, (TFLITE,)),
 )
 

@@ -8,6 +8,7 @@ from torch.fx import Node
 from pocketforge.rewrites.graph import (
     CONVOLUTIONS,
     Editor,
+    first_input,
     full_arguments,
     op_name,
     overload,
@@ -30,6 +31,15 @@ def write_defaults(editor: Editor) -> None:
         if len(node.args) < 3 or not args[2]:
             args[2] = args[1]
             editor.arguments(node, args)
+
+
+def without_detaching(editor: Editor) -> None:
+    """A constant that `forward` makes (`torch.tensor([…])`) without the `detach_` that tracing writes behind it: traced
+    again, a view stands before that, and torch refuses it.
+    """
+    for node in editor.nodes():
+        if op_name(node) == "detach_":
+            editor.replace(node, first_input(node))
 
 
 def without_alpha(editor: Editor) -> None:

@@ -112,6 +112,35 @@ def linear_layers_of_rows(editor: Editor) -> None:
         editor.replace(node, editor.call(aten.reshape.default, layer, list(shape), like=node))
 
 
+def shared_weights_without_factors(editor: Editor) -> None:
+    """What linear layers of equal weights and float inputs read, as the larger of it and the lowest number.
+
+    litert's converter takes a factor before a layer (`head(8 * x)`) into the weight that it quantizes, and so into that
+    of every other layer with the same weight (-13 dB).
+    """
+    readers: dict[tuple[object, ...], list[Node]] = {}
+    for node in editor.nodes():
+        weight = _quantized_constant(node.args[1]) if op_name(node) == "linear" else None
+        if weight is not None and op_name(node.args[0]) not in ("dequantize_per_tensor", "maximum"):
+            values = editor.value(weight).detach()
+            readers.setdefault((tuple(values.shape), values.numpy().tobytes()), []).append(node)
+    for nodes in readers.values():
+        for node in nodes if len(nodes) > 1 else ():
+            source = first_input(node)
+            lowest = torch.tensor(torch.finfo(torch.float32).min)
+            floor = editor.constant(f"{node.name}_lowest", lowest, node)
+            node.replace_input_with(source, editor.call(aten.maximum.default, source, floor, like=node))
+
+
+def _quantized_constant(value: object) -> Node | None:
+    """The constant that is quantized and de-quantized to a value."""
+    for kind in ("dequantize_per_", "quantize_per_"):
+        if not op_name(value).startswith(kind):
+            return None
+        value = value.args[0]  # type: ignore[attr-defined]
+    return value if isinstance(value, Node) and is_constant(value) else None
+
+
 def _measured_levels(node: Node) -> tuple[Node, Node, Node] | None:
     """Of a linear layer over maps whose input's range is found at run time: what finds it, quantizes, de-quantizes."""
     dequantize = node.args[0] if op_name(node) == "linear" and len(shape_of(node)) > 3 else None

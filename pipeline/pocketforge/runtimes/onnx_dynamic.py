@@ -29,15 +29,20 @@ _PLAIN = {"transA": 0, "alpha": 1.0, "beta": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class _Weight:
-    """An int8 matrix and its scales: one, or one for each row (axis 0) or column (axis 1)."""
+    """An int8 matrix and its scales: one, or one for each row (axis 0) or column (axis 1).
+
+    The exporter stores equal constants once, and a layer with a norm folded into its copy has that layer's levels by
+    other scales: each has a name of its own.
+    """
 
     name: str
+    scale_name: str
     matrix: NDArray[np.int8]
     scale: NDArray[np.float32]
     axis: int
 
     def transposed(self) -> _Weight:
-        return _Weight(f"{self.name}/T", self.matrix.T, self.scale, 1 - self.axis)
+        return _Weight(f"{self.name}/T", self.scale_name, self.matrix.T, self.scale, 1 - self.axis)
 
     @property
     def is_for_a_product(self) -> bool:
@@ -54,8 +59,7 @@ def quantize_inputs(graph: onnx.GraphProto) -> int:
     weights = _weights(graph, constants)
     nodes: list[onnx.NodeProto] = []
     quantized: dict[str, tuple[str, str, str]] = {}
-    stored: dict[str, tuple[str, str]] = {}
-    added: list[onnx.TensorProto] = []
+    stored: dict[str, onnx.TensorProto] = {}
     count = 0
     for node in graph.node:
         weight = weights.get(node.input[1]) if node.op_type in ("Gemm", "MatMul") else None
@@ -69,13 +73,15 @@ def quantize_inputs(graph: onnx.GraphProto) -> int:
         if x not in quantized:  # layers that share an input share its quantization
             quantized[x] = (f"{x}/quantized", f"{x}/scale", f"{x}/zero_point")
             nodes.append(helper.make_node("DynamicQuantizeLinear", [x], list(quantized[x])))
-        if weight.name not in stored:
-            stored[weight.name] = (f"{weight.name}/uint8", f"{weight.name}/scale")
+        names = f"{weight.name}/uint8", f"{weight.scale_name}/scale"
+        if names[0] not in stored:
             shifted = np.ascontiguousarray((weight.matrix.astype(np.int16) + ZERO_POINT).astype(np.uint8))
-            added.append(numpy_helper.from_array(shifted, stored[weight.name][0]))
-            added.append(numpy_helper.from_array(weight.scale, stored[weight.name][1]))
-        nodes += _linear(node, quantized[x], stored[weight.name])
+            stored[names[0]] = numpy_helper.from_array(shifted, names[0])
+        if names[1] not in stored:
+            stored[names[1]] = numpy_helper.from_array(weight.scale, names[1])
+        nodes += _linear(node, quantized[x], names)
         count += 1
+    added = list(stored.values())
     if added:
         added.append(numpy_helper.from_array(np.array(ZERO_POINT, np.uint8), WEIGHT_ZERO_POINT))
     del graph.node[:]
@@ -120,7 +126,7 @@ def _weights(graph: onnx.GraphProto, constants: dict[str, Array]) -> dict[str, _
             # As torch stores a linear layer's weight: N×K, a scale for each of the N outputs.
             flat = scale.reshape(-1)
             one = flat[:1].reshape(()) if np.all(flat == flat[0]) else flat
-            weights[node.output[0]] = _Weight(node.input[0], value, one.astype(np.float32), axis=0)
+            weights[node.output[0]] = _Weight(node.input[0], node.input[1], value, one.astype(np.float32), axis=0)
         elif node.op_type == "Transpose" and node.input[0] in weights:
             weights[node.output[0]] = weights[node.input[0]].transposed()
     return weights

@@ -18,7 +18,7 @@ from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, o
 from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.stored_weights import unmatched_warning
 from pocketforge.runtimes.tflite_bytes import SCALE, ZERO_POINT, take_bytes
-from pocketforge.runtimes.tflite_dynamic import fold_linear_weights
+from pocketforge.runtimes.tflite_dynamic import fold_linear_weights, quantized_constants
 from pocketforge.runtimes.tflite_edit import set_interface
 from pocketforge.runtimes.tflite_metadata import add_metadata
 from pocketforge.runtimes.tflite_missing import refuse_missing, sort_refused
@@ -38,6 +38,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     if request.io == "float32":
         rewrite(module, TFLITE_FLOAT_INPUTS)
     kernels = transposed_kernels(module)
+    constants = quantized_constants(module) if request.is_dynamic else []
     encodings = load_encodings(request.encodings) if request.is_weight_only and request.encodings else {}
     if encodings:
         shield(module, encodings)
@@ -62,7 +63,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
     data = path.read_bytes()
     refuse_missing(data, request.program.graph.nodes)
     if request.is_dynamic:
-        data = fold_linear_weights(data)
+        data = fold_linear_weights(data, constants)
     elif request.is_int8:
         data = store_transposed(data, kernels)
     data, warnings = _store_weights(request, data, encodings)
