@@ -78,6 +78,7 @@ def relative(metric: str, share: float, **more: object) -> Budget:
     [
         ("size_bytes", 0.05, 1000, 1050, "PASS"),
         ("size_bytes", 0.05, 1000, 1051, "FAIL"),
+        ("size_bytes", 0.3, 1000, 1300, "PASS"),  # of floats 1000 * (1 + 0.3) is more, and 0.3 is less
         ("size_bytes", 0.0, 1000, 1000, "PASS"),
         ("size_bytes", 0.0, 1000, 1001, "FAIL"),
         ("accuracy_top1", 0.01, 0.98, 0.9702, "PASS"),
@@ -158,6 +159,8 @@ def test_scores_on_other_samples_and_runs_of_other_files_say_nothing() -> None:
     result = against(relative("accuracy_top1", 0.5), [old], new)
     assert result.verdict == "INCONCLUSIVE" and "eval samples is another: 100 before, 200 now" in result.reason
     mixed = against(relative("latency_ms", 0.5), [sitting(1.0), sitting(1.0, sha256="b" * 64)], sitting(1.0))
+    elsewhere = against(relative("latency_ms", 0.5), [sitting(1.0, "old"), sitting(1.0)], sitting(1.0))
+    assert elsewhere.verdict == "INCONCLUSIVE" and "the processor is another: old before, cpu now" in elsewhere.reason
     assert (mixed.verdict, mixed.reason) == ("INCONCLUSIVE", "the baseline's runs are of different files")
 
 

@@ -56,7 +56,7 @@ def change_of(before: Sequence[Measurement], after: Sequence[Measurement], perce
 
     Raises ValueError, with why, where the two cannot be compared.
     """
-    fault = _unlike(before[-1], after[-1])
+    fault = next(filter(None, (_unlike(each, after[-1]) for each in (*before, *after))), "")
     if fault:
         raise ValueError(fault)
     one, two = ([_interval(each, percentile) for each in side] for side in (before, after))
