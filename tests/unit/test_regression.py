@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from how_measured import counted, estimated
+from how_measured import counted, estimated, on_phone
 
 from pocketforge.errors import RecipeError
 from pocketforge.outcomes.bench import ProcessTimes
@@ -162,6 +162,18 @@ def test_scores_on_other_samples_and_runs_of_other_files_say_nothing() -> None:
     elsewhere = against(relative("latency_ms", 0.5), [sitting(1.0, "old"), sitting(1.0)], sitting(1.0))
     assert elsewhere.verdict == "INCONCLUSIVE" and "the processor is another: old before, cpu now" in elsewhere.reason
     assert (mixed.verdict, mixed.reason) == ("INCONCLUSIVE", "the baseline's runs are of different files")
+
+
+def test_a_count_or_a_phone_that_is_not_sure_says_nothing() -> None:
+    for how in (
+        counted(conclusive=False, reason="windows differ"),
+        on_phone(conclusive=False, reason="2 clean rounds"),
+    ):
+        each = value("size_bytes", 5.0, how)
+        good = value("size_bytes", 5.0)
+        for before, after in ((each, good), (good, each)):
+            result = against(relative("size_bytes", 0.5), [before], after)
+            assert result.verdict == "INCONCLUSIVE" and how.reason in result.reason
 
 
 def test_an_estimate_is_no_proof() -> None:
