@@ -91,6 +91,12 @@ def test_runs_on_both_sides_decide(cli, there):
     assert "4 runs before, 1 now" in alone.json()[-1]["reason"]
 
 
+def test_a_place_that_cannot_be_written_to_is_said(cli, there, tmp_path):
+    (tmp_path / "baselines").write_text("a file")
+    done = cli("baseline", "set", "main", "--from", "one.json")
+    assert done.code == 3 and "baselines" in done.stderr and done.stdout == ""
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -109,17 +115,19 @@ def test_what_cannot_be_done_is_said(cli, there, words, said):
 def test_a_ratchet_tightens_limits_and_keeps_all_else(cli, there, tmp_path):
     relative("size_bytes", 0.05)
     cli("baseline", "set", "main", "--from", "one.json")
-    before = (tmp_path / "recipe.toml").read_text()
+    file = tmp_path / "recipe.toml"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    before = file.read_bytes().decode()
     done = cli("gate", "one.json", "--recipe", "recipe.toml", "--ratchet")
     assert done.code == 0 and "budget[0] size_bytes: limit 2,000 is 1,234 now" in done.stderr
     expected = before.replace("2_000", "1234").replace("1_500", "1234").replace("5.0 #", "1.02 #")
-    expected = expected.replace("0.9\n", "0.98\n")
-    assert (tmp_path / "recipe.toml").read_text() == expected
+    expected = expected.replace("0.9\r\n", "0.98\r\n")
+    assert file.read_bytes().decode() == expected
     assert cli("gate", "one.json", "--recipe", "recipe.toml").code == 0
     again = cli("gate", "one.json", "--recipe", "recipe.toml", "--ratchet")
-    assert (tmp_path / "recipe.toml").read_text() == expected and "now" not in again.stderr
+    assert file.read_bytes().decode() == expected and "now" not in again.stderr
     worse = cli("gate", there("two.json", size=1400.0, latency=0.5), "--recipe", "recipe.toml", "--ratchet")
-    assert worse.code == 1 and (tmp_path / "recipe.toml").read_text() == expected.replace("1.02 #", "0.507 #")
+    assert worse.code == 1 and file.read_bytes().decode() == expected.replace("1.02 #", "0.507 #")
 
 
 def test_a_waived_budget_passes_and_is_said_everywhere(cli, there, tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from how_measured import counted, estimated
+from how_measured import counted, estimated, on_phone
 
 from pocketforge.errors import RecipeError
 from pocketforge.outcomes.bench import ProcessTimes
@@ -78,6 +78,7 @@ def relative(metric: str, share: float, **more: object) -> Budget:
     [
         ("size_bytes", 0.05, 1000, 1050, "PASS"),
         ("size_bytes", 0.05, 1000, 1051, "FAIL"),
+        ("size_bytes", 0.3, 1000, 1300, "PASS"),  # of floats 1000 * (1 + 0.3) is more, and 0.3 is less
         ("size_bytes", 0.0, 1000, 1000, "PASS"),
         ("size_bytes", 0.0, 1000, 1001, "FAIL"),
         ("accuracy_top1", 0.01, 0.98, 0.9702, "PASS"),
@@ -158,7 +159,21 @@ def test_scores_on_other_samples_and_runs_of_other_files_say_nothing() -> None:
     result = against(relative("accuracy_top1", 0.5), [old], new)
     assert result.verdict == "INCONCLUSIVE" and "eval samples is another: 100 before, 200 now" in result.reason
     mixed = against(relative("latency_ms", 0.5), [sitting(1.0), sitting(1.0, sha256="b" * 64)], sitting(1.0))
+    elsewhere = against(relative("latency_ms", 0.5), [sitting(1.0, "old"), sitting(1.0)], sitting(1.0))
+    assert elsewhere.verdict == "INCONCLUSIVE" and "the processor is another: old before, cpu now" in elsewhere.reason
     assert (mixed.verdict, mixed.reason) == ("INCONCLUSIVE", "the baseline's runs are of different files")
+
+
+def test_a_count_or_a_phone_that_is_not_sure_says_nothing() -> None:
+    for how in (
+        counted(conclusive=False, reason="windows differ"),
+        on_phone(conclusive=False, reason="2 clean rounds"),
+    ):
+        each = value("size_bytes", 5.0, how)
+        good = value("size_bytes", 5.0)
+        for before, after in ((each, good), (good, each)):
+            result = against(relative("size_bytes", 0.5), [before], after)
+            assert result.verdict == "INCONCLUSIVE" and how.reason in result.reason
 
 
 def test_an_estimate_is_no_proof() -> None:

@@ -46,7 +46,7 @@ def ratchet(path: Path, recipe: Recipe, gates: Sequence[GateResult]) -> list[Tig
     """
     import tomlkit
 
-    text = path.read_text(encoding="utf-8-sig")
+    text = path.read_bytes().decode("utf-8-sig")  # line ends stay, too
     document: Any = tomlkit.parse(text)
     changed = []
     for index, table in enumerate(document.get("budget", [])):

@@ -41,6 +41,8 @@ def limit(gate: GateResult) -> str:
         sign = f"{SIGNS[how.better]} "
     budget = gate.budget
     if budget.baseline:
+        if not budget.max_regression:
+            return f"{sign}{budget.baseline}"
         way = "-" if sign.startswith(SIGNS["higher"]) else "+"
         return f"{sign}{budget.baseline} {way}{100 * budget.max_regression:.4g}%"
     return f"{sign}{budget.limit:,.10g}"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pocketforge.errors import RecipeError
-from pocketforge.files import refuse_special, write_whole
+from pocketforge.files import explain_os_error, refuse_special, replace_whole
 from pocketforge.recipe import Recipe
 from pocketforge.records import Report
 
@@ -58,8 +58,11 @@ def write_baseline(file: Path, reports: Sequence[Report]) -> None:
     _check(reports)
     runs = [{"sha256": _digest(report), "report": report.to_json()} for report in reports]
     text = json.dumps({"baseline_version": _VERSION, "runs": runs}, indent=1, ensure_ascii=False)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, f"{text}\n".encode("utf-8", "backslashreplace"))
+    try:
+        file.parent.mkdir(exist_ok=True)
+        replace_whole(file, f"{text}\n".encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise explain_os_error(error, file.parent, "--recipe") from error
 
 
 def _run(content: object, index: int) -> Report:

@@ -16,6 +16,7 @@ from statistics import NormalDist, fmean
 from pocketforge.recipe.metric import Better
 from pocketforge.records import HowCompared, HowCounted, HowEstimated, HowHere, HowOnThePhone, Measurement
 from pocketforge.results.latency import latency_interval
+from pocketforge.results.plugin_words import in_our_words
 from pocketforge.stats import Interval, runs_ratio_interval, runs_to_decide
 
 # From the half of a 95 % interval to a standard deviation, and from there to the half of a 98 % one.
@@ -56,7 +57,7 @@ def change_of(before: Sequence[Measurement], after: Sequence[Measurement], perce
 
     Raises ValueError, with why, where the two cannot be compared.
     """
-    fault = _unlike(before[-1], after[-1])
+    fault = next(filter(None, (_unlike(each, after[-1]) for each in (*before, *after))), "")
     if fault:
         raise ValueError(fault)
     one, two = ([_interval(each, percentile) for each in side] for side in (before, after))
@@ -119,21 +120,23 @@ def _interval(measurement: Measurement, percentile: str) -> Interval:
     return Interval(value, value, value)
 
 
+def _doubt(measurement: Measurement) -> str:
+    """Why a value settles nothing by itself, as devices say it, those of plug-ins too; empty where it does."""
+    forms = in_our_words(measurement.how)
+    return next((f.reason for f in forms if isinstance(f, HowOnThePhone | HowCounted) and not f.conclusive), "")
+
+
 def _unlike(before: Measurement, after: Measurement) -> str:
     """Why two values do not tell one file from the other; empty where they do."""
     one, two = before.how, after.how
+    doubt = _doubt(before) or _doubt(after)
+    if doubt:
+        return doubt
     pairs: list[tuple[str, object, object]] = [("via", before.via, after.via)]
     if isinstance(one, HowHere) and isinstance(two, HowHere):
         pairs += [("the processor", one.host, two.host), ("threads", one.threads, two.threads)]
     if isinstance(one, HowCounted) and isinstance(two, HowCounted):
         pairs += [("the emulated processor", one.cpu, two.cpu)]
-        doubt = next((how.reason for how in (one, two) if not how.conclusive), "")
-        if doubt:
-            return f"a count is not conclusive: {doubt}"
-    if isinstance(one, HowOnThePhone) and isinstance(two, HowOnThePhone):
-        doubt = next((how.reason for how in (one, two) if not how.conclusive), "")
-        if doubt:
-            return doubt
     if isinstance(one, HowCompared) and isinstance(two, HowCompared):
         pairs += [("eval samples", one.samples, two.samples)]
     return "; ".join(f"{what} is another: {old} before, {new} now" for what, old, new in pairs if old != new)
