@@ -48,6 +48,8 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite, through the real toolchains. `nox -s tests -- tests/unit` for a part of it."""
     install_everything(session, *group("test"))
+    # Programs that only Debian has: a browser.
+    session.run("python", "tests/tools/apt_packages.py")
     # What test phones are made of: a real adbd, and a shell and toybox for arm64 and for this machine.
     session.run("python", "tests/tools/fetch_phone.py")
     # A qemu for x86 hosts without this machine's instructions.
