@@ -54,6 +54,8 @@ def tests(session: nox.Session) -> None:
     session.run("python", "tests/tools/fetch_phone.py")
     # A qemu for x86 hosts without this machine's instructions.
     session.run("pocketforge", "device", "setup", "x86-emulator")
+    # What the report's page is looked at with, in that browser.
+    session.run("python", "tests/tools/fetch_page_checks.py")
     # What reads packed files in apps.
     session.run("pocketforge", "device", "setup", "mediapipe")
     # Three workers on two cores: one is with the phones, which mostly wait. What goes together, and in what order:

@@ -115,7 +115,7 @@ def test_a_format_from_outside_is_written(cli, path, plugin, tmp_path):
     [
         (["--format", "jsn"], "no report format is named 'jsn'; did you mean 'json'?"),
         (["--format", "text", "--json"], "--json is --format json, found --format text too"),
-        (["--output", "x.pdf"], "x.pdf has the ending of no report format (.txt, .json, .md, .xml)"),
+        (["--output", "x.pdf"], "x.pdf has the ending of no report format (.txt, .json, .md, .html, .xml)"),
         (["--format", "text", "--output", "no/such/folder/x.txt"], "no/such/folder"),
     ],
 )

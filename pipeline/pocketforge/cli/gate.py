@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import RecipePath, echo_error, json_option, print_json
+from pocketforge.cli.options import RecipePath, echo_error, json_option, print_json, verbose_option
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE
 
 
 @click.command("gate")
 @click.argument("report", type=click.Path(path_type=Path))
 @click.option("--recipe", type=RecipePath(), help="Judge by this recipe's budgets, not by those in the report.")
+@verbose_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, report: Path, recipe: Path | None, as_json: bool) -> None:
+def command(ctx: click.Context, report: Path, recipe: Path | None, verbose: bool, as_json: bool) -> None:
     """Say if a report keeps its budgets, or those of another recipe.
 
     Exits 0 if every budget is kept, 1 if not, 3 if the build had failed. REPORT is a report.json or the folder it is
@@ -36,7 +37,7 @@ def command(ctx: click.Context, report: Path, recipe: Path | None, as_json: bool
         else:
             from pocketforge.report.terminal import show_gates
 
-            show_gates(gates)
+            show_gates(gates, verbose=verbose)
     if loaded.verdict == "ERROR":
         echo_error("the build behind this report did not finish: its stages failed")
         ctx.exit(EXIT_STAGE)

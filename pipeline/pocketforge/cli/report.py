@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import echo_lines, json_option, print_json
+from pocketforge.cli.options import echo_lines, json_option, print_json, verbose_option
 from pocketforge.errors import RecipeError
 from pocketforge.report.formats import FORMATS
 
@@ -38,24 +38,28 @@ def command() -> None:
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path),
     help="Write it into this file; its ending says the format where --format does not.",
 )  # fmt: skip
+@verbose_option
 @json_option
-def show(report: Path, form: str | None, output: Path | None, as_json: bool) -> None:
+def show(report: Path, form: str | None, output: Path | None, verbose: bool, as_json: bool) -> None:
     """Show a build's report, or write it in another format."""
     from pocketforge.files import write_whole
     from pocketforge.report.files import load_report, shown
     from pocketforge.report.formats import format_of, writer, written
     from pocketforge.report.terminal import show_report
+    from pocketforge.report.terminal import write as in_full
 
     if as_json and form not in (None, "json"):
         raise RecipeError(f"--json is --format json, found --format {form} too: give one of them")
     name = "json" if as_json else form or ("text" if output is None else format_of(output))
+    if verbose and name != "text":
+        raise RecipeError(f"--verbose is for tables, found --format {name}, which has every budget: leave it out")
     writer(name)
     loaded = load_report(report)
     with shown(report):
         if name == "text" and output is None:
-            show_report(loaded)  # in the terminal's width and colours
+            show_report(loaded, verbose=verbose)  # in the terminal's width and colours
             return
-        text = written(name, loaded)
+        text = in_full(loaded, verbose=True) if verbose else written(name, loaded)
     if output is None:
         echo_lines(text)
     else:

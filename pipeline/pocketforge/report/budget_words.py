@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pocketforge.recipe import METRICS
 from pocketforge.recipe.budget import output_and_name
-from pocketforge.recipe.metric import SIGNS
+from pocketforge.recipe.metric import SIGNS, Better, Metric
 from pocketforge.recipe.worst_part import in_part, whole_metric
 from pocketforge.records import GateResult, HowCarried, HowCompared, Measurement
+
+# A budget that is kept with less room than this is worth a look (docs/report.md).
+NEAR = 0.05
 
 
 def budget_name(gate: GateResult) -> str:
@@ -20,17 +23,52 @@ def budget_name(gate: GateResult) -> str:
     return f"{metric}{part}{worst}{device}"
 
 
-def limit(gate: GateResult) -> str:
-    """`≤ 5`. Of a budget on `metric` the gate says which metric that is, and so which way it goes; in an older report
-    only what was measured does."""
-    named = output_and_name(gate.budget.metric)[1]
-    name = gate.metric or (named if gate.measurement is None else whole_metric(gate.measurement.metric))
-    metric = METRICS.if_usable(name)
-    sign = f"{metric.sign} " if metric else ""
+def better_of(gate: GateResult) -> Better | None:
+    """Which values of a budget's metric are better. Of a budget on `metric` the gate says which metric that is; in an
+    older report only what was measured does. None where nobody says it: a user's own metric that was not measured."""
     how = gate.measurement.how if gate.measurement else None
     if isinstance(how, HowCompared) and how.better:
-        sign = f"{SIGNS[how.better]} "
-    return f"{sign}{gate.budget.limit:,.10g}"
+        return how.better
+    metric = _row(gate)
+    return metric.better if metric else None
+
+
+def limit(gate: GateResult) -> str:
+    """`≤ 5`."""
+    better = better_of(gate)
+    return f"{f'{SIGNS[better]} ' if better else ''}{gate.budget.limit:,.10g}"
+
+
+def room(gate: GateResult) -> float | None:
+    """How far a value is from its limit, as a share of the limit; of a share that is to be high (top-1 ≥ 0.98), of what
+    lies between the limit and 1. Negative beyond it; None where there is no value, or the limit is 0 and the value not.
+    """
+    better, limit = better_of(gate), gate.budget.limit
+    if gate.value is None or better is None:
+        return None
+    left = limit - gate.value if better == "lower" else gate.value - limit
+    metric = _row(gate)
+    whole = 1 - limit if better == "higher" and metric and metric.limits.share and limit < 1 else abs(limit)
+    return 0.0 if left == 0 else left / whole if whole else None
+
+
+def spare(gate: GateResult) -> str:
+    """`room` in words: `12 %`, `-3 %`; empty where there is none."""
+    left = room(gate)
+    return "" if left is None else f"{100 * left:,.0f} %"
+
+
+def near(gate: GateResult) -> bool:
+    """Whether a budget is kept with little room."""
+    left = room(gate)
+    return gate.verdict == "PASS" and left is not None and left < NEAR
+
+
+def _row(gate: GateResult) -> Metric | None:
+    named = output_and_name(gate.budget.metric)[1]
+    return METRICS.if_usable(
+        gate.metric or (named if gate.measurement is None else whole_metric(gate.measurement.metric))
+    )
 
 
 def output_of(measurement: Measurement) -> str:

@@ -48,6 +48,7 @@ _FORMATS = {
     "text": ReportFormat("pocketforge.report.terminal", "tables, as in the terminal", ".txt"),
     "json": ReportFormat("pocketforge.report.as_json", "report.json itself, for programs", ".json"),
     "markdown": ReportFormat("pocketforge.report.markdown", "the verdicts, for a pull request", ".md"),
+    "html": ReportFormat("pocketforge.report.page", "a page of its own, with plots, for a browser", ".html"),
     "junit": ReportFormat("pocketforge.report.junit", "a test case for each budget and check, for CI", ".xml"),
 }
 
