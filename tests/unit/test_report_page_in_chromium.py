@@ -24,7 +24,8 @@ HOW = "python tests/tools/apt_packages.py; python tests/tools/fetch_page_checks.
 # What the checks must find: else they would find nothing in our pages either.
 FAULTY = """<!doctype html><html><head><meta charset="utf-8"><title>x</title></head>
 <body style="background:#fff"><p style="color:#ddd">pale</p><img src="http://127.0.0.1:9/x.png">
-<div style="width:3000px">wide</div><script>console.error("an error"); throw new Error("thrown")</script>
+<div style="width:3000px">wide</div><details><table><tr><td>folded</td></tr></table></details>
+<script>console.error("an error"); throw new Error("thrown")</script>
 </body></html>"""
 
 
@@ -72,6 +73,10 @@ def test_everybody_can_read_it(seen: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("name", ["real", "hostile"])
 def test_a_phone_scrolls_tables_and_not_the_page(seen: dict[str, Any], name: str) -> None:
     assert seen[name]["wider"] == []
+
+
+def test_a_printer_prints_what_is_folded(seen: dict[str, Any]) -> None:
+    assert (seen["real"]["unprinted"], seen["faulty"]["unprinted"]) == (0, 1)
 
 
 def test_foreign_text_is_shown(seen: dict[str, Any]) -> None:

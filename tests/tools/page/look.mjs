@@ -5,7 +5,8 @@
 // ORDER is JSON: `chromium` (the browser's program), `modules` (a node_modules folder with playwright-core and axe-core),
 // `pages` (HTML files) and `shots` (a folder for screenshots; empty for none). ANSWER gets, for each page, `said` (errors
 // and warnings of its console), `asked` (every request but the one for the file itself), `faults` (what axe-core finds, in
-// each look), `wider` (looks in which the page itself is wider than the window), `title`, `scripts`, `headings`, `text`.
+// each look), `wider` (looks in which the page itself is wider than the window), `title`, `scripts`, `headings`, `text`,
+// and `unprinted`, how many folded tables a printer would leave out.
 
 import {readFile, writeFile} from 'node:fs/promises';
 import {createRequire} from 'node:module';
@@ -13,10 +14,10 @@ import path from 'node:path';
 import {pathToFileURL} from 'node:url';
 
 const LOOKS = [
-  {name: 'phone-light', width: 390, height: 844, colorScheme: 'light'},
+  {name: 'phone-light', width: 390, height: 844, colorScheme: 'light', judged: true},
   {name: 'phone-dark', width: 390, height: 844, colorScheme: 'dark'},
   {name: 'desk-light', width: 1280, height: 900, colorScheme: 'light'},
-  {name: 'desk-dark', width: 1280, height: 900, colorScheme: 'dark'},
+  {name: 'desk-dark', width: 1280, height: 900, colorScheme: 'dark', judged: true},
 ];
 
 async function lookAt(browser, file, shots, axe) {
@@ -35,14 +36,18 @@ async function lookAt(browser, file, shots, axe) {
     headings: [...document.querySelectorAll('h1, h2, h3, h4')].map((each) => each.tagName),
     text: document.body.textContent,
   })));
+  await page.emulateMedia({media: 'print'});
+  answer.unprinted = await page.evaluate(() => [...document.querySelectorAll('details table')]
+    .filter((each) => !each.checkVisibility({contentVisibilityAuto: true})).length);
   // All of it is looked at: what is folded, too.
   await page.evaluate(() => document.querySelectorAll('details').forEach((each) => { each.open = true; }));
   await page.evaluate(axe);
-  for (const {name, width, height, colorScheme} of LOOKS) {
+  for (const {name, width, height, colorScheme, judged} of LOOKS) {
     await page.setViewportSize({width, height});
-    await page.emulateMedia({colorScheme, reducedMotion: 'reduce'});
+    await page.emulateMedia({media: 'screen', colorScheme, reducedMotion: 'reduce'});
     if (await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth)) answer.wider.push(name);
     if (shots) await page.screenshot({path: path.join(shots, `${path.basename(file, '.html')}-${name}.png`), fullPage: true});
+    if (!judged) continue; // both widths and both sets of colours are, once each
     const found = await page.evaluate(() => window.axe.run(document, {resultTypes: ['violations']}));
     for (const {id, help, nodes} of found.violations) {
       answer.faults.push(`${name}: ${id}: ${help}: ${nodes.slice(0, 3).map((each) => each.html.slice(0, 200)).join(' ')}`);

@@ -28,7 +28,13 @@ def evidence(report: Report) -> Iterator[Section | None]:
 
 def between(low: float, high: float) -> str:
     """An interval; an end that the samples cannot bound is `?`."""
-    return "–".join(f"{end:.4g}" if isfinite(end) else "?" for end in (low, high))
+    return "–".join(_end(end) for end in (low, high))
+
+
+def _end(value: float) -> str:
+    if not isfinite(value):
+        return "?"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def _figures(report: Report) -> Section:
@@ -162,7 +168,7 @@ def _surroundings(report: Report) -> Section:
         if target.facts.kernels:
             facts.append((Cell(target.name, code=True), f"judged on {in_words(target.facts.kernels)}"))
     facts += [(name, version) for name, version in sorted(report.environment.items())]
-    notes = (*(f"data: {note}" for note in report.data), *(f"warning: {warning}" for warning in report.warnings))
+    notes = tuple(f"data: {note}" for note in report.data)
     return Section(
         "surroundings",
         "What it ran on",

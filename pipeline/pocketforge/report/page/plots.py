@@ -224,7 +224,7 @@ def gains(states: Sequence[State]) -> Plot | None:
     chart = pygal.Bar(
         value_formatter=lambda value: f"{value:.0f} %",
         x_label_rotation=30,
-        **options(300, legends=3 + len(first.runtimes)),
+        **options(300, legends=3 + len(first.runtimes), columns=2),
     )
     chart.x_labels = [_short(state.label) for state in states]
     for title, values in (

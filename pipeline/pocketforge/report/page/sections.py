@@ -28,6 +28,7 @@ def page_of(report: Report) -> Page:
     found = (
         _went_wrong(report),
         _to_ship(report),
+        Section("warnings", "Warnings", notes=report.warnings) if report.warnings else None,
         _targets(report),
         _budgets(report),
         trades,
@@ -101,7 +102,7 @@ def _to_ship(report: Report) -> Section:
     rows: list[tuple[str | Cell, ...]] = []
     for choice in choices(report):
         best, *alike = choice.targets
-        note = f"as good: {', '.join(alike)}" if alike else ""
+        note = f"or {', '.join(alike)}" if alike else ""
         rows.append((choice.question, Cell(best, note, code=True, mark=numbers[best]), choice.value, choice.why))
     lines, quality = [], quality_of(report)
     for device in devices_of(report, "latency_ms"):

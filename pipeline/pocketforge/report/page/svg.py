@@ -25,7 +25,6 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_
 WIDTH = 380
 # How many colours the style sheet has for targets, and for all else.
 COLOURS, TINTS = 12, 14
-_LEGEND_COLUMNS = 3
 _DIGITS = re.compile(r"\d+\.\d{2,}")
 _COLOUR = re.compile(r"\bcolor-(\d+)\b")
 # Sizes only, by which pygal lays out; fonts and colours are the page's.
@@ -39,10 +38,10 @@ _STYLE = Style(
 )
 
 
-def options(height: int = 280, legends: int = 0, **more: Any) -> dict[str, Any]:
+def options(height: int = 280, legends: int = 0, columns: int = 3, **more: Any) -> dict[str, Any]:
     """What every chart is made with. height: in the plot's units, without the legend. legends: how many series that
-    explains; 0 for none."""
-    lines = -(-legends // _LEGEND_COLUMNS)
+    explains; 0 for none. columns: of the legend."""
+    lines = -(-legends // columns)
     return {
         "width": WIDTH,
         "height": height + (14 + 20 * lines if lines else 0),
@@ -57,7 +56,7 @@ def options(height: int = 280, legends: int = 0, **more: Any) -> dict[str, Any]:
         "truncate_label": -1,
         "truncate_legend": -1,
         "legend_at_bottom": True,
-        "legend_at_bottom_columns": _LEGEND_COLUMNS,
+        "legend_at_bottom_columns": columns,
         "legend_box_size": 10,
         "dots_size": 4,
         **more,
