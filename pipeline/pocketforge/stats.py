@@ -20,6 +20,11 @@ _T95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
 )  # fmt: skip
+# One-sided 99 % quantiles of the same: what one side of a comparison may be wrong by is 1 %.
+_T99_ONE_SIDED = (
+    31.821, 6.965, 4.541, 3.747, 3.365, 3.143, 2.998, 2.896, 2.821, 2.764,
+    2.718, 2.681, 2.650, 2.624, 2.602, 2.583, 2.567, 2.552, 2.539, 2.528,
+)  # fmt: skip
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
 # As a fraction: two sittings on one machine, each steady in itself, lie so far apart (docs/benchmarks.md, A/A); and so
 # much more where other programs had all of its processors, in proportion where they had a share of them.
@@ -45,6 +50,11 @@ class Interval:
 def t95(degrees: int) -> float:
     """The two-sided 95 % quantile of Student's t; over 20 degrees of freedom that of 20, a little too wide."""
     return _T95[min(degrees, len(_T95)) - 1]
+
+
+def t99_one_sided(degrees: int) -> float:
+    """The one-sided 99 % quantile of Student's t; over 20 degrees of freedom that of 20, a little too wide."""
+    return _T99_ONE_SIDED[min(degrees, len(_T99_ONE_SIDED)) - 1]
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -217,3 +227,31 @@ def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[flo
     """
     interval = geometric_interval([a / b for b, a in zip(before, after, strict=True)])
     return interval.value, interval.low, interval.high
+
+
+def runs_ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[Interval, float]:
+    """after ÷ before, of geometric means over unpaired runs, with a 98 % interval (each side is wrong in 1 %), and the
+    spread of runs that it stands on: the standard deviation of their logarithms, pooled.
+
+    Student's t of two samples whose spread is taken to be one: so that one new run can be held against several old.
+    Raises ValueError with fewer than three runs: they have no spread.
+    """
+    degrees = len(before) + len(after) - 2
+    if degrees < 1 or not before or not after:
+        raise ValueError("a spread is of three runs or more")
+    logs = [[math.log(value) for value in side] for side in (before, after)]
+    means = [fmean(side) for side in logs]
+    squares = sum((value - mean) ** 2 for side, mean in zip(logs, means, strict=True) for value in side)
+    spread = math.sqrt(squares / degrees)
+    half = t99_one_sided(degrees) * spread * math.sqrt(1 / len(before) + 1 / len(after))
+    middle = means[1] - means[0]
+    return Interval(math.exp(middle), math.exp(middle - half), math.exp(middle + half)), spread
+
+
+def runs_to_decide(distance: float, spread: float) -> int | None:
+    """How many runs on each side would settle on which side of a bound a ratio is; None if a thousand would not.
+
+    distance: between the logarithms of the ratio and of the bound. spread: of the logarithms of runs.
+    """
+    enough = (n for n in range(2, 1001) if t99_one_sided(2 * n - 2) * spread * math.sqrt(2 / n) < distance)
+    return next(enough, None)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -71,7 +72,9 @@ def test_a_file_holds_what_stdout_shows_and_its_ending_says_the_format(cli, path
     done = cli("report", path, "--output", file)
     assert (done.code, done.stdout, done.stderr) == (0, "", "")
     assert file.read_text(encoding="utf-8") == shown.stdout
-    assert "digits" in shown.stdout and "20 dB" in shown.stdout and "3 dB" in shown.stdout
+    assert "digits" in shown.stdout
+    # What holds values alone has no checks.
+    assert name in ("openmetrics", "benchmark") or ("20 dB" in shown.stdout and "3 dB" in shown.stdout)
 
 
 def test_json_is_the_report_itself(cli, path):
@@ -85,7 +88,7 @@ def test_markdown_has_the_verdict_every_budget_and_what_went_wrong(cli, path):
     assert "| good | onnx | fp32 | built | 1,234,567 |" in lines
     assert r"| FAIL | bad | accuracy\_drop | ≤ 0.01 | 0.0123 |" in lines
     assert r"| MISSING \(warning\) | bad | latency\_ms p50 on host | ≤ 5 |  |" in lines
-    assert r"- FAIL bad: accuracy\_drop: 0.0023 over the maximum" in lines
+    assert r"- FAIL bad: accuracy\_drop ≤ 0.01: 0.0023 over the maximum" in lines
     assert r"- wrong bad: SQNR: wanted 20 dB, found 3 dB" in lines
     (evil,) = [line for line in lines if line.startswith("- warning")]
     assert evil == r"- warning: a\|b\\x1b\[2J \<b\>\\x00 \`x\` \]\]\>\&\\nverdict  PASS"
@@ -115,7 +118,10 @@ def test_a_format_from_outside_is_written(cli, path, plugin, tmp_path):
     [
         (["--format", "jsn"], "no report format is named 'jsn'; did you mean 'json'?"),
         (["--format", "text", "--json"], "--json is --format json, found --format text too"),
-        (["--output", "x.pdf"], "x.pdf has the ending of no report format (.txt, .json, .md, .html, .xml)"),
+        (
+            ["--output", "x.pdf"],
+            "x.pdf has the ending of no report format (.txt, .json, .md, .comment.md, .html, .xml, ",
+        ),
         (["--format", "text", "--output", "no/such/folder/x.txt"], "no/such/folder"),
     ],
 )
@@ -125,10 +131,12 @@ def test_what_cannot_be_written_is_said(cli, path, options, said):
 
 
 def test_a_row_that_lacks_something_is_none():
-    row = {"module": "m", "title": "t", "ending": ".m"}
+    row: dict[str, Any] = {"module": "m", "title": "t", "ending": ".m"}
     for change, said in (({"module": ""}, "a module"), ({"title": ""}, "a title"), ({"ending": "m"}, "with a dot")):
         with pytest.raises(ValueError, match=said):
             ReportFormat(**{**row, **change})
     for field in dataclasses.fields(ReportFormat):
+        if field.default is not dataclasses.MISSING:
+            continue
         with pytest.raises(TypeError, match=field.name):
             ReportFormat(**{name: value for name, value in row.items() if name != field.name})

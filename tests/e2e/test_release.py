@@ -32,6 +32,7 @@ from pocketforge.recipe.toml import load_recipe
 from pocketforge.registries import RUNTIMES
 from pocketforge.release.verify import verify_release
 from pocketforge.report.page import write as write_page
+from pocketforge.results.baselines import baseline_file, write_baseline
 from pocketforge.runtimes.describe import describe
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +46,21 @@ SHIPPED |= {f"{t}.ort": f"{t}.ort.json" for t in TARGETS if "onnx" in t}
 CONVS, LINEARS = 12, 1  # of digits_cnn
 # A device that is not worth waiting for, in builds that are not about speed.
 QUICK = '\n[[device]]\nname = "host"\nwarmup = 0\nmin_samples = 1\nmin_seconds = 0.0\n'
+RELATIVE = """
+[[budget]]
+metric = "size_bytes"
+baseline = "main"
+
+[[budget]]
+metric = "macs"
+baseline = "none"
+
+[[waiver]]
+metric = "macs"
+owner = "ana"
+reason = "the first build has none"
+expires = "2999-01-31"
+"""
 
 # Feeds files by nothing but their sidecars. argv: runtime, raw.npy (N×H×W×C), out folder, sidecars.
 CONSUMER = """
@@ -617,6 +633,17 @@ def test_a_budget_runs_nothing_but_the_gate(release, report, copied, tmp_path, m
     pageless = build()
     assert pageless.code == 0 and (out / "release").is_dir() and not (out / "report.html").exists()
     assert "report.html could not be made: ZeroDivisionError: nothing is as wide as this" in pageless.stderr
+
+    # Against the build before, which is there, and against one that is not, which somebody answers for.
+    write_baseline(baseline_file(file.parent, "main"), [records.Report.from_json(warned.json())])
+    with file.open("a", encoding="utf-8") as text:
+        text.write(RELATIVE)
+    held = build()
+    relative = {g["budget"]["baseline"]: g for g in held.json()["gates"] if g["budget"]["baseline"]}
+    assert held.code == 0 and [relative[name]["verdict"] for name in ("main", "none")] == ["PASS", "MISSING"]
+    assert relative["main"]["budget"]["limit"] == relative["main"]["value"]
+    assert relative["none"]["waiver"] == "until 2999-01-31 by ana: the first build has none"
+    assert "MISSING, waived until 2999" in (out / "release" / "model-card.md").read_text(encoding="utf-8")
 
 
 def test_a_second_cold_build_gives_the_same_bytes(release, report, copied, tmp_path):

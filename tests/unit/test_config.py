@@ -71,7 +71,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-KNOWN = "app, budget, compress, data, device, metric, model, name, output, release, seed, target, task"
+KNOWN = "app, budget, compress, data, device, metric, model, name, output, release, seed, target, task, waiver"
 
 
 def to_toml(value: Any) -> str:
@@ -565,7 +565,14 @@ def test_a_recipe_cut_and_scribbled_on_is_read_or_refused_and_nothing_else(at: i
 
 def plain(recipe: Recipe) -> dict[str, Any]:
     """A recipe back as the data of its file."""
-    names = {"targets": "target", "devices": "device", "budgets": "budget", "inputs": "input", "libraries": "library"}
+    names = {
+        "targets": "target",
+        "devices": "device",
+        "budgets": "budget",
+        "inputs": "input",
+        "libraries": "library",
+        "waivers": "waiver",
+    }
 
     def convert(value: Any) -> Any:
         if isinstance(value, dict):

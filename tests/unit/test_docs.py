@@ -12,7 +12,7 @@ import pytest
 
 from pocketforge import recipe
 from pocketforge.cli.main import COMMANDS
-from pocketforge.recipe import app, compress, device, quantize
+from pocketforge.recipe import app, compress, device, quantize, waiver
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.recipe.budget import METRICS, budget_metrics
 from pocketforge.recipe.columns import TARGET_KINDS
@@ -32,6 +32,7 @@ TABLES = {
     "targets": "target",
     "devices": "device",
     "budgets": "budget",
+    "waivers": "waiver",
     "inputs": "input",
     "outputs": "output",
     "libraries": "library",
@@ -58,7 +59,7 @@ def test_every_command_is_in_the_readme() -> None:
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
         recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget, recipe.Output, recipe.Post,
         OutputLoss,
-        device.HostDevice, device.EmulatedDevice, device.AdbDevice, app.App, app.AppLibrary,
+        device.HostDevice, device.EmulatedDevice, device.AdbDevice, app.App, app.AppLibrary, waiver.Waiver,
     ],
 )  # fmt: skip
 def test_every_recipe_key_is_in_the_reference(part: type) -> None:

@@ -6,17 +6,30 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import RecipePath, echo_error, json_option, print_json, verbose_option
-from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE
+from pocketforge.cli.options import RecipePath, echo, echo_error, json_option, print_json, verbose_option
+from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE, RecipeError
 
 
 @click.command("gate")
 @click.argument("report", type=click.Path(path_type=Path))
 @click.option("--recipe", type=RecipePath(), help="Judge by this recipe's budgets, not by those in the report.")
+@click.option(
+    "--run", "runs", type=click.Path(path_type=Path), multiple=True, metavar="REPORT",
+    help="With --recipe: another run of the same files, for budgets with a baseline; may be given several times.",
+)  # fmt: skip
+@click.option("--ratchet", is_flag=True, help="With --recipe: tighten its limits to what was reached.")
 @verbose_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, report: Path, recipe: Path | None, verbose: bool, as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    report: Path,
+    recipe: Path | None,
+    runs: tuple[Path, ...],
+    ratchet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
     """Say if a report keeps its budgets, or those of another recipe.
 
     Exits 0 if every budget is kept, 1 if not, 3 if the build had failed. REPORT is a report.json or the folder it is
@@ -26,18 +39,30 @@ def command(ctx: click.Context, report: Path, recipe: Path | None, verbose: bool
 
     from pocketforge.recipe.toml import load_recipe
     from pocketforge.report.files import load_report, shown
+    from pocketforge.results.baselines import baselines_of
     from pocketforge.results.gate import judge
 
+    if recipe is None and (runs or ratchet):
+        raise RecipeError(f"{'--run' if runs else '--ratchet'} needs --recipe: a report's own verdicts are made")
     loaded = load_report(report)
     asked = None if recipe is None else load_recipe(recipe)
     with shown(report):
-        gates = loaded.gates if asked is None else judge(asked, loaded.measurements)
+        gates = loaded.gates
+        if asked is not None:
+            further = [load_report(each).measurements for each in runs]
+            gates = judge(asked, loaded.measurements, baselines=baselines_of(asked), further=further)
         if as_json:
             print_json([dataclasses.asdict(g) for g in gates])
         else:
             from pocketforge.report.terminal import show_gates
 
             show_gates(gates, verbose=verbose)
+    if ratchet and recipe is not None and asked is not None and loaded.verdict != "ERROR":
+        from pocketforge.commands.ratchet import ratchet as tighten
+
+        for each in tighten(recipe, asked, gates):
+            words = f"budget[{each.budget}] {each.metric}: limit {each.before:,.10g} is {each.after:,.10g} now"
+            echo(words, err=True)
     if loaded.verdict == "ERROR":
         echo_error("the build behind this report did not finish: its stages failed")
         ctx.exit(EXIT_STAGE)

@@ -28,6 +28,10 @@ COMMANDS = {
         "Benchmark a recipe's built targets or a model file, here, on emulated devices or on phones.",
     ),
     "gate": ("pocketforge.cli.gate", "Say if a report keeps its budgets, or those of another recipe."),
+    "baseline": (
+        "pocketforge.cli.baseline",
+        "Keep reports for budgets that say how much worse a build may be.",
+    ),
     "report": ("pocketforge.cli.report", "Show a build's report, or what changed from one to another."),
     "sign": ("pocketforge.cli.sign", "Sign a release with an Ed25519 key."),
     "verify-release": ("pocketforge.cli.verify_release", "Say if a release is what was built, and who signed it."),

@@ -38,9 +38,16 @@ def command() -> None:
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path),
     help="Write it into this file; its ending says the format where --format does not.",
 )  # fmt: skip
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    help="Also show what changed since this report (markdown, comment).",
+)
 @verbose_option
 @json_option
-def show(report: Path, form: str | None, output: Path | None, verbose: bool, as_json: bool) -> None:
+def show(
+    report: Path, form: str | None, output: Path | None, baseline: Path | None, verbose: bool, as_json: bool
+) -> None:
     """Show a build's report, or write it in another format."""
     from pocketforge.files import write_whole
     from pocketforge.report.files import load_report, shown
@@ -55,11 +62,12 @@ def show(report: Path, form: str | None, output: Path | None, verbose: bool, as_
         raise RecipeError(f"--verbose is for tables, found --format {name}, which has every budget: leave it out")
     writer(name)
     loaded = load_report(report)
+    before = None if baseline is None else load_report(baseline)
     with shown(report):
-        if name == "text" and output is None:
+        if name == "text" and output is None and before is None:
             show_report(loaded, verbose=verbose)  # in the terminal's width and colours
             return
-        text = in_full(loaded, verbose=True) if verbose else written(name, loaded)
+        text = in_full(loaded, verbose=True) if verbose and before is None else written(name, loaded, before)
     if output is None:
         echo_lines(text)
     else:

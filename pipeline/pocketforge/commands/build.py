@@ -25,6 +25,7 @@ from pocketforge.records import Reference, Report, WhyWrong
 from pocketforge.release.inputs import Inputs
 from pocketforge.report.page import write as html
 from pocketforge.results.app_size import check_app
+from pocketforge.results.baselines import baselines_of
 from pocketforge.results.output_folder import CHECKPOINT, PAGE, REPORT, Draft, drafted, take
 from pocketforge.results.release import write_release
 from pocketforge.results.report import make_report, recipe_digest
@@ -88,6 +89,7 @@ def build(
     asked, with_phones = recipe, add_phones(recipe, phones)
     recipe, facts, left_out = _facts(with_phones, cache, refresh)
     check_app(recipe)
+    baselines = baselines_of(recipe)
     for text in left_out:
         emit(events.Warned(text))
     plan = make_plan(recipe, facts)
@@ -101,7 +103,8 @@ def build(
             why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=draft.folder, emit=emit)
             with _os_errors(store, out):
                 why_wrong = {target: WhyWrong(**words) for target, words in why.items()}
-                report = make_report(recipe, facts, plan, outcome, why=why_wrong, wall_s=time.monotonic() - started)
+                wall_s = time.monotonic() - started
+                report = make_report(recipe, facts, plan, outcome, why=why_wrong, wall_s=wall_s, baselines=baselines)
             # By what the user wrote, not by which phones were there.
             warnings = (*left_out, *report.warnings)
             report = dataclasses.replace(report, recipe_sha256=recipe_digest(asked), warnings=warnings)

@@ -7,13 +7,16 @@ also taken where its figures arise, by a stage, and named in results/.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pocketforge.plugins import Registry
+from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.metric import Better, Metric, Place, Task
 from pocketforge.recipe.metrics_of_outputs import ROWS
+from pocketforge.recipe.names import check_name
 from pocketforge.recipe.ranges import DECIBELS, SHARE_BELOW_ONE, Range
 
 __all__ = [
@@ -116,7 +119,8 @@ class Budget:
     Attributes:
         metric: A metric's name, `OUTPUT.NAME` for one output's, or "metric" for the one that the recipe's own `metric`
             names.
-        limit: In the metric's unit.
+        limit: In the metric's unit. With `baseline` it is not written: a report has what followed from the baseline
+            there, and 0 where there is none.
         target: The target that it holds for; empty for every target.
         device: The device that it holds for; empty for every device that gives the metric. One on the outputs
             (accuracy, SQNR) is then on the host's.
@@ -125,22 +129,37 @@ class Budget:
         slice: A column of `data.columns.slices`: the limit holds for the samples of each of its values. Empty for all
             samples together.
         per: "class": the limit holds for each class. "all": for all together.
+        baseline: The name of a baseline (results/baselines.py) that the value may be worse than by `max_regression`;
+            empty of a budget with a limit of its own.
+        max_regression: By how much it may be worse, as a share of the baseline's value.
     """
 
     metric: str
-    limit: float
+    limit: float = math.nan
     target: str = ""
     device: str = ""
     percentile: Literal["min", "p50", "p90", "p99"] = "p50"
     severity: Literal["error", "warning"] = "error"
     slice: str = ""
     per: Literal["all", "class"] = "all"
+    baseline: str = ""
+    max_regression: float = 0.0
 
     def __post_init__(self) -> None:
+        if math.isnan(self.limit) and not self.baseline:
+            raise WrongTable(Fault("missing", "limit"))
+        if self.max_regression and not self.baseline:
+            raise ValueError("max_regression says worse than what: baseline = NAME")
+        if not 0 <= self.max_regression < 1:
+            raise ValueError(
+                f"max_regression must be 0 or more and less than 1 (0.05 is 5 %), found {self.max_regression}"
+            )
+        if math.isnan(self.limit):
+            object.__setattr__(self, "limit", 0.0)
         metric = METRICS.if_usable(
             output_and_name(self.metric)[1]
         )  # a report may be of a metric that is not installed here
-        fault = metric.limits.fault(self.limit, f"limit of {self.metric}") if metric else ""
+        fault = metric.limits.fault(self.limit, f"limit of {self.metric}") if metric and not self.baseline else ""
         if fault:
             raise ValueError(fault)
         if self.device and metric and metric.place in ("file", "model"):
@@ -150,5 +169,9 @@ class Budget:
             raise ValueError(f"slice = {self.slice!r} and per = {self.per!r}: one budget for each")
         if key and metric and (metric.place != "outputs" or not (metric.roles or metric.task)):
             raise ValueError(f"{key} is for what outputs are held against targets by, found metric {self.metric!r}")
+        if self.baseline and metric and metric.drop_of:
+            raise ValueError(f"{self.metric} is a drop already: put the baseline's budget on {metric.drop_of}")
+        if self.baseline:
+            check_name(self.baseline, "baseline")
         if self.percentile != "p50" and self.metric != "latency_ms":
             raise ValueError(f"percentile is for latency_ms, found metric {self.metric!r}")

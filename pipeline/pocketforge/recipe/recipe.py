@@ -42,6 +42,7 @@ from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.size_rules import budgets_of_buckets, faults_of_sizes, with_buckets
 from pocketforge.recipe.slice_rules import fault_of_slice, fault_per_class
 from pocketforge.recipe.target import Target
+from pocketforge.recipe.waiver import Waiver
 from pocketforge.registries import DEVICES, RUNTIMES
 
 MOST_PARTS = 200  # each is a process and a model of its own
@@ -64,6 +65,7 @@ class Recipe:
         compress: What is done to the model before anything is quantized, in order.
         devices: Where files run, one or more.
         budgets: Limits that the gate holds the build to.
+        waivers: Of budgets that may be not kept for a while.
         release: What the release says of itself.
         app: The app that carries the files, for budgets on what it is then.
         folder: The recipe file's own, absolute: paths are relative to it. Set by the loader.
@@ -80,6 +82,7 @@ class Recipe:
     compress: tuple[Compress, ...] = ()
     devices: tuple[Device, ...] = (HostDevice(),)
     budgets: tuple[Budget, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
     release: Release = Release()  # noqa: RUF009 - frozen, so one for all does no harm
     app: App = App()  # noqa: RUF009 - frozen, so one for all does no harm
     folder: str = ""
@@ -88,7 +91,7 @@ class Recipe:
         said = self.task
         object.__setattr__(self, "task", said or task_of(self.outputs))  # so that nobody else has to ask what is meant
         faults = [*self._fault_names(), *self._fault_task(), *self._fault_compress()]
-        faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets()]
+        faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets(), *self._fault_waivers()]
         lists = lists_of(self.data.preprocess)
         faults += [fault.inside("data.preprocess") for fault in name_faults(lists, self.model.given_names)]
         faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._one_step())
@@ -285,7 +288,10 @@ class Recipe:
             if unknown:
                 faults.append(Fault(unknown, f"budget[{index}].metric"))
                 continue
-            if budget.metric == THE_TASKS:
+            if budget.baseline and budget.limit:
+                both = f"limit = {budget.limit:g} and baseline = {budget.baseline!r}: one budget for each"
+                faults.append(Fault(both, f"budget[{index}]"))
+            if budget.metric == THE_TASKS and not budget.baseline:
                 fault = self.main_row.limits.fault(budget.limit, f"limit of metric ({self.task_metric})")
                 faults += [Fault(fault, f"budget[{index}]")] if fault else []
             for what, name, known in (
@@ -300,6 +306,23 @@ class Recipe:
             faults += [Fault(part, f"budget[{index}].{'slice' if budget.slice else 'per'}")] if part else []
             unplaced = self._fault_place(budget) or self._fault_of_app(budget)
             faults += [Fault(unplaced, f"budget[{index}]")] if unplaced else []
+        return faults
+
+    def _fault_waivers(self) -> list[Fault]:
+        """One that is of no budget, or of no target or device: it would hide a slip."""
+        faults: list[Fault] = []
+        targets = [each.name for each in (*self.targets, *with_buckets(self.targets))]
+        devices = [name for device in self.devices for name in device.budget_names]
+        for index, waiver in enumerate(self.waivers):
+            for key, name, known in (
+                ("metric", waiver.metric, [budget.metric for budget in self.budgets]),
+                ("target", waiver.target, targets),
+                ("device", waiver.device, devices),
+            ):
+                if name not in known and (name or key == "metric"):
+                    what = "budget is on" if key == "metric" else f"{key} is named"
+                    unknown = f"no {what} {name!r}{suggest(name, dict.fromkeys(known))}"
+                    faults.append(Fault(unknown, f"waiver[{index}].{key}"))
         return faults
 
     def _fault_metric(self, word: str) -> str:

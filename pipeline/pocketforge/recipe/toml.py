@@ -39,6 +39,7 @@ _TABLE_NAMES = {
     "targets": "target",
     "devices": "device",
     "budgets": "budget",
+    "waivers": "waiver",
     "inputs": "input",
     "libraries": "library",
 }

@@ -176,6 +176,7 @@ class GateResult:
         verdict: INCONCLUSIVE: what was measured does not settle on which side of the limit the value is.
         reason: Why it is not PASS, in words; empty when it is.
         metric: Of a budget on `metric`: which one that is for the recipe; empty where the budget names its metric.
+        waiver: Of one that is not PASS and may be so for a while: until when, by whom and why; else empty.
     """
 
     budget: Budget
@@ -186,7 +187,8 @@ class GateResult:
     verdict: Verdict
     reason: str = ""
     metric: str = ""
+    waiver: str = ""
 
     @property
     def blocks(self) -> bool:
-        return self.verdict != "PASS" and self.budget.severity == "error"
+        return self.verdict != "PASS" and self.budget.severity == "error" and not self.waiver

@@ -137,9 +137,10 @@ def _checks(contents: Contents) -> Iterator[str]:
         yield ""
         head = ("verdict", "target", "metric", "device", "limit")
         gates = contents.report.gates
-        yield from table(
-            head, ((g.verdict, g.target, g.budget.metric, g.device, f"{g.budget.limit:,.10g}") for g in gates)
-        )
+        verdicts = [f"{g.verdict}, waived {g.waiver}" if g.waiver else g.verdict for g in gates]
+        limits = [f"{g.budget.limit:,.10g}" for g in gates]
+        places = [(g.target, g.budget.metric, g.device) for g in gates]
+        yield from table(head, ((v, *place, most) for v, place, most in zip(verdicts, places, limits, strict=True)))
     for each in contents.targets:
         for warning in each.record.warnings:
             yield from ("", f"Warning of {plain(each.record.name)}: {plain(contents.told(warning))}")

@@ -23,6 +23,12 @@ def budget_name(gate: GateResult) -> str:
     return f"{metric}{part}{worst}{device}"
 
 
+def verdict_words(gate: GateResult) -> str:
+    """`FAIL (warning)`, `MISSING (waived)`."""
+    softer = "warning" if gate.budget.severity == "warning" else "waived" if gate.waiver else ""
+    return f"{gate.verdict} ({softer})" if softer else gate.verdict
+
+
 def better_of(gate: GateResult) -> Better | None:
     """Which values of a budget's metric are better. Of a budget on `metric` the gate says which metric that is; in an
     older report only what was measured does. None where nobody says it: a user's own metric that was not measured."""
@@ -34,17 +40,22 @@ def better_of(gate: GateResult) -> Better | None:
 
 
 def limit(gate: GateResult) -> str:
-    """`≤ 5`."""
-    better = better_of(gate)
-    return f"{f'{SIGNS[better]} ' if better else ''}{gate.budget.limit:,.10g}"
+    """`≤ 5`; of a budget against a baseline `≤ main +5%`."""
+    better, budget = better_of(gate), gate.budget
+    sign = f"{SIGNS[better]} " if better else ""
+    if not budget.baseline:
+        return f"{sign}{budget.limit:,.10g}"
+    if not budget.max_regression:
+        return f"{sign}{budget.baseline}"
+    return f"{sign}{budget.baseline} {'-' if better == 'higher' else '+'}{100 * budget.max_regression:.4g}%"
 
 
 def room(gate: GateResult) -> float | None:
     """How far a value is from its limit, as a share of the limit; of a share that is to be high (top-1 ≥ 0.98), of what
-    lies between the limit and 1. Negative beyond it; None where there is no value, or the limit is 0 and the value not.
-    """
+    lies between the limit and 1. Negative beyond it. None where there is no value, where it is held against a baseline,
+    or where the limit is 0 and the value not."""
     better, limit = better_of(gate), gate.budget.limit
-    if gate.value is None or better is None:
+    if gate.value is None or better is None or gate.budget.baseline:
         return None
     left = limit - gate.value if better == "lower" else gate.value - limit
     metric = _row(gate)

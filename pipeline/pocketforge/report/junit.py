@@ -29,8 +29,9 @@ def _suite(suites: Element, target: TargetRecord, gates: list[GateResult]) -> No
         case = _case(suite, target, f"verify: {check.name}")
         if not check.passed:
             SubElement(case, "failure", message=_text(f"wanted {check.wanted}, found {check.found}"))
+    named: dict[str, int] = {}
     for gate in gates:
-        case = _case(suite, target, f"budget: {budget_name(gate)} {limit(gate)}")
+        case = _case(suite, target, _unique(f"budget: {budget_name(gate)} {limit(gate)}", gate, named))
         if gate.blocks:
             message = f"{gate.verdict}: {gate.reason or figure(gate.value)}"
             SubElement(case, "failure", message=_text(message), type=gate.verdict)
@@ -39,6 +40,13 @@ def _suite(suites: Element, target: TargetRecord, gates: list[GateResult]) -> No
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
     suite.set("errors", str(len(suite.findall("testcase/error"))))
+
+
+def _unique(name: str, gate: GateResult, named: dict[str, int]) -> str:
+    """GitLab and Jenkins take two cases of one name for one: a warning says so, a second of the same counts."""
+    name += " (warning)" if gate.budget.severity == "warning" else ""
+    named[name] = named.get(name, 0) + 1
+    return name if named[name] == 1 else f"{name} ({named[name]})"
 
 
 def _case(suite: Element, target: TargetRecord, name: str) -> Element:

@@ -15,7 +15,17 @@ from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.sizes import sizes_in_words
 from pocketforge.records import Compression, GateResult, Measurement, Reference, Report, TargetRecord
 from pocketforge.registries import DEVICES
-from pocketforge.report.budget_words import budget_name, carried, figure, limit, near, output_of, room, spare
+from pocketforge.report.budget_words import (
+    budget_name,
+    carried,
+    figure,
+    limit,
+    near,
+    output_of,
+    room,
+    spare,
+    verdict_words,
+)
 from pocketforge.report.slices import HEADS, slice_rows
 from pocketforge.report.tables import (
     Screen,
@@ -258,8 +268,7 @@ def _print_gates(screen: Screen, gates: Sequence[GateResult], verbose: bool) -> 
         title = "all budgets" if verbose else "not kept, or near the limit"
         rows = table(title, "verdict", "target", "metric", *numbers, numbers=numbers)
         for gate in told:
-            warning = " (warning)" if gate.budget.severity == "warning" else ""
-            verdict = words(_coloured(gate.verdict), warning)
+            verdict = words(_coloured(gate.verdict), verdict_words(gate).removeprefix(gate.verdict))
             rows.add_row(verdict, gate.target, budget_name(gate), limit(gate), figure(gate.value), spare(gate))
         screen.print(rows)
     for gate in told:

@@ -3,13 +3,14 @@
 A budget that nothing was measured for is MISSING and fails: a limit nobody checks is not kept. Only a measured
 `latency_ms` counts for a latency budget; emulated estimates have other metric names, and nothing
 that comes from an emulator counts for a budget that a device has to keep. An estimate is judged with its interval, a
-latency too (latency.py), a phone's also with its noise floor.
+latency too (latency.py), a phone's also with its noise floor. A budget with a baseline is in regression.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import datetime
+from collections.abc import Iterable, Sequence
 
 from pocketforge.recipe import METRICS, Budget, Recipe
 from pocketforge.recipe.budget import THE_TASKS
@@ -30,46 +31,86 @@ from pocketforge.records import (
 )
 from pocketforge.registries import DEVICES
 from pocketforge.results.app_size import is_of_app
+from pocketforge.results.baselines import Baselines
 from pocketforge.results.latency import latency_interval, load_range, what_settles
 from pocketforge.results.plugin_words import in_our_words
+from pocketforge.results.regression import judge_regression
+from pocketforge.results.waivers import today, waived
 from pocketforge.stats import Interval
 
 # Values are rounded to 9 digits.
 _NOTHING = 1e-9
 
 
-def judge(recipe: Recipe, measurements: Iterable[Measurement]) -> tuple[GateResult, ...]:
-    """Every budget against every target and device it names (all of them where it names none)."""
+def judge(
+    recipe: Recipe,
+    measurements: Iterable[Measurement],
+    *,
+    baselines: Baselines | None = None,
+    further: Sequence[Sequence[Measurement]] = (),
+    day: datetime.date | None = None,
+) -> tuple[GateResult, ...]:
+    """Every budget against every target and device it names (all of them where it names none).
+
+    baselines: what budgets with `baseline` are held against. further: of other runs of the same files, which these
+    budgets also count. day: on which waivers hold; today.
+    """
     all_taken = tuple(measurements)
     results = []
     for budget in recipe.budgets:
         named = _named(recipe, budget)
-        output = recipe.judged[named.output].name if named.output is not None else ""
-        alone = sum(named.name in rows_of(each) for each in recipe.judged) <= 1
-        wanted = in_part(named.name, budget.slice, budget.per)
-        taken = [
-            m for m in all_taken if m.metric == wanted and _is_of(m, output, alone=alone) and _counts(m, named.row)
-        ]
-        whole = {
-            (m.target, m.device): m
-            for m in all_taken
-            if m.metric == named.row.drop_of and _is_of(m, output, alone=alone)
-        }
-        taken, of_others = _of_the_app(recipe, taken)
-        measured = {(m.target, m.device): m for m in taken}
+        measured, of_others = _measured(recipe, budget, named, all_taken)
+        whole = _whole(recipe, named, all_taken)
+        old = None if baselines is None else baselines.get(budget.baseline)
+        before = None if old is None else [_measured(recipe, budget, named, run.measurements)[0] for run in old]
+        others = [_measured(recipe, budget, named, run)[0] for run in further] if budget.baseline else []
         targets = [budget.target] if budget.target else [t.name for t in recipe.targets]
         for target in targets:
             for device in recipe.devices_of(budget):
-                of_device = measured.get((target, device))
-                result = _judge_one(budget, named.row, target, device, of_device)
+                place = (target, device)
+                of_device = measured.get(place)
+                if budget.baseline:
+                    runs = [run.get(place) for run in (*others, measured)] if of_device else []
+                    known = None if before is None else [run[place] for run in before if place in run]
+                    result = judge_regression(budget, named.row, target, device, known, [*filter(None, runs)])
+                else:
+                    result = _judge_one(budget, named.row, target, device, of_device)
                 # A part of the samples from whose value nothing falls has no drop (scores.py).
-                at_all = None if budget.slice or budget.per == "class" else whole.get((target, device))
+                at_all = None if budget.slice or budget.per == "class" else whole.get(place)
                 baseless = _without_baseline(named.row, of_device, at_all)
                 result = dataclasses.replace(result, verdict="FAIL", reason=baseless) if baseless else result
                 if of_device is None and target in of_others:
                     result = dataclasses.replace(result, reason=f"measured for another app: {of_others[target]}")
-                results.append(dataclasses.replace(result, metric=named.name) if budget.metric == THE_TASKS else result)
+                result = dataclasses.replace(result, metric=named.name) if budget.metric == THE_TASKS else result
+                results.append(waived(result, recipe.waivers, day or today()))
     return tuple(results)
+
+
+_Places = dict[tuple[str, str], Measurement]
+
+
+def _measured(
+    recipe: Recipe, budget: Budget, named: Named, all_taken: Sequence[Measurement]
+) -> tuple[_Places, dict[str, str]]:
+    """Target and device → what a budget is on there; and target → which other app its values are of."""
+    output, alone = _output_of(recipe, named)
+    wanted = in_part(named.name, budget.slice, budget.per)
+    taken = [m for m in all_taken if m.metric == wanted and _is_of(m, output, alone=alone) and _counts(m, named.row)]
+    taken, of_others = _of_the_app(recipe, taken)
+    return {(m.target, m.device): m for m in taken}, of_others
+
+
+def _whole(recipe: Recipe, named: Named, all_taken: Sequence[Measurement]) -> _Places:
+    """What a drop is a drop of."""
+    output, alone = _output_of(recipe, named)
+    found = (m for m in all_taken if m.metric == named.row.drop_of and _is_of(m, output, alone=alone))
+    return {(m.target, m.device): m for m in found}
+
+
+def _output_of(recipe: Recipe, named: Named) -> tuple[str, bool]:
+    """The output's name, empty where a metric is of none; and whether no other output takes the metric."""
+    output = recipe.judged[named.output].name if named.output is not None else ""
+    return output, sum(named.name in rows_of(each) for each in recipe.judged) <= 1
 
 
 def _of_the_app(recipe: Recipe, taken: list[Measurement]) -> tuple[list[Measurement], dict[str, str]]:

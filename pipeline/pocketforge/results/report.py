@@ -14,6 +14,7 @@ from pocketforge.plan.steps import Facts, Plan
 from pocketforge.recipe import Recipe
 from pocketforge.records import Empty, GateResult, Measurement, Report, StepRecord, TargetRecord, WhyWrong
 from pocketforge.results.agreement import compare_files
+from pocketforge.results.baselines import Baselines
 from pocketforge.results.devices import results_of
 from pocketforge.results.gate import judge
 from pocketforge.results.measurements import measurements_of
@@ -34,8 +35,12 @@ def make_report(
     *,
     wall_s: float,
     why: Mapping[str, WhyWrong] | None = None,
+    baselines: Baselines | None = None,
 ) -> Report:
-    """Gather what the steps wrote into one report, and judge it. why: of wrong targets, where their numbers break."""
+    """Gather what the steps wrote into one report, and judge it.
+
+    why: of wrong targets, where their numbers break. baselines: what some budgets are held against.
+    """
     measurements: list[Measurement] = []
     targets: list[TargetRecord] = []
     reference = outcome.result(plan.reference, Reference)
@@ -45,7 +50,7 @@ def make_report(
         targets.append(record)
         own = outcome.result(lane.reference, Reference)
         measurements += measurements_of(recipe, lane, record, own, outcome, on_devices)
-    gates = judge(recipe, measurements)
+    gates = judge(recipe, measurements, baselines=baselines)
     compression = compression_of(plan, outcome)
     sampled = outcome.result(plan.data, Sampled)
     return Report(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pocketforge.records import Compression, GateResult, Measurement, Report
-from pocketforge.report.budget_words import budget_name, carried, figure, limit, near, spare
+from pocketforge.report.budget_words import budget_name, carried, figure, limit, near, spare, verdict_words
 from pocketforge.report.choice import (
     choices,
     devices_of,
@@ -78,8 +78,8 @@ def _went_wrong(report: Report) -> Section | None:
     faults = []
     for gate in report.gates:
         if gate.verdict != "PASS":
-            warning = " (a warning)" if gate.budget.severity == "warning" else ""
-            faults.append(f"{gate.verdict}{warning} {gate.target}: {budget_name(gate)} {limit(gate)}: {gate.reason}")
+            words = f"{verdict_words(gate)} {gate.target}: {budget_name(gate)} {limit(gate)}: {gate.reason}"
+            faults.append(f"{words}\nwaived: {gate.waiver}" if gate.waiver else words)
     for target in report.targets:
         faults += [
             f"wrong {target.name}: {check.name}: wanted {check.wanted}, found {check.found}"
@@ -182,7 +182,7 @@ def _verdict(gate: GateResult | None) -> Cell:
     if gate is None:
         return Cell("–", tone="none")
     margin = f"{spare(gate)} spare" if spare(gate) else ""
-    word = "near" if near(gate) else gate.verdict
+    word = "near" if near(gate) else verdict_words(gate)
     tone = "near" if near(gate) else TONES[gate.verdict]
     return Cell(figure(gate.value) or "none", f"{word}, {margin}" if margin else word, tone)
 
