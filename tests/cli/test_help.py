@@ -95,7 +95,7 @@ def test_one_thing_has_one_name_everywhere():
     [
         (["buidl"], "no command 'buidl'; did you mean 'build'?"),
         (["instpect", "x"], "did you mean 'inspect'?"),
-        (["zzz"], "known: bench, build, cache"),
+        (["zzz"], "known: baseline, bench, build, cache"),
         (["build", "--job", "2", "x.toml"], "--jobs"),
         (["build", "--nonsense", "x.toml"], "No such option"),
         (["build"], "Missing argument 'RECIPE'"),

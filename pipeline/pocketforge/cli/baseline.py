@@ -16,9 +16,9 @@ _recipe = click.option(
 
 @click.group("baseline")
 def command() -> None:
-    """Keep reports under a name, for budgets that say how much worse a build may be.
+    """Keep reports for budgets that say how much worse a build may be.
 
-    They are in baselines/NAME.json beside the recipe, to be committed with it.
+    They are under a name, in baselines/NAME.json beside the recipe, to be committed with it.
     """
 
 
