@@ -73,6 +73,8 @@ def tests(session: nox.Session) -> None:
     session.run("python", "tests/tools/fetch_phone.py")
     # A qemu for x86 hosts without this machine's instructions.
     session.run("pocketforge", "device", "setup", "x86-emulator")
+    # What the report's page is looked at with, in that browser.
+    session.run("python", "tests/tools/fetch_page_checks.py")
     # What reads packed files in apps, and in pages.
     session.run("pocketforge", "device", "setup", "mediapipe")
     session.run("pocketforge", "device", "setup", "web")

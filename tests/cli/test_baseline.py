@@ -68,7 +68,7 @@ def test_a_build_is_held_against_what_was_kept(cli, there):
     assert missing.code == 1 and "there is no baseline 'main'" in missing.stdout
     done = cli("baseline", "set", "main", "--from", "one.json")
     assert (done.code, done.stderr) == (0, "") and done.stdout.endswith("baselines/main.json: 1 run of digits\n")
-    kept = cli("gate", "one.json", "--recipe", "recipe.toml")
+    kept = cli("gate", "one.json", "--recipe", "recipe.toml", "--verbose")
     assert kept.code == 0 and "≤ main +5%" in kept.stdout
     worse = cli("gate", there("two.json", size=1300.0), "--recipe", "recipe.toml")
     assert worse.code == 1 and "5.35% worse than baseline 'main' (1234), allowed is 5.00%" in worse.stdout

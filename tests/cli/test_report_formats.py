@@ -118,7 +118,10 @@ def test_a_format_from_outside_is_written(cli, path, plugin, tmp_path):
     [
         (["--format", "jsn"], "no report format is named 'jsn'; did you mean 'json'?"),
         (["--format", "text", "--json"], "--json is --format json, found --format text too"),
-        (["--output", "x.pdf"], "x.pdf has the ending of no report format (.txt, .json, .md, .comment.md, .xml, "),
+        (
+            ["--output", "x.pdf"],
+            "x.pdf has the ending of no report format (.txt, .json, .md, .comment.md, .html, .xml, ",
+        ),
         (["--format", "text", "--output", "no/such/folder/x.txt"], "no/such/folder"),
     ],
 )

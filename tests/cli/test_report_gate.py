@@ -84,9 +84,31 @@ def test_report_shows_files_measurements_budgets_steps_and_the_verdict(cli, writ
     assert [first, "onnx", "fp32", "built", "1,234,567", "1,000,001"] in rows
     assert [second, "onnx", "static_int8", "built", "1,234,567", "1,000,001"] in rows
     assert [first, "0.9812", "+0.0123", "31.3", "12.5", "1.003", "0.001", "1.006"] in rows
-    assert ["PASS", first, "accuracy_top1", "≥", "0.98", "0.9812"] in rows
+    assert [second, "1", "of", "1", "accuracy_top1", "≥", "0.98:", "6", "%"] in rows
+    assert not [row for row in rows if row[:1] == ["PASS"]]
     assert ["quantize", first, "(+1", "more)", "run", "12.3"] in rows
     assert rows[-1] == ["verdict", "PASS", "(42.0", "s)"]
+
+
+def test_a_budget_is_told_that_is_kept_with_little_room_and_all_of_them_when_asked(cli, write, tmp_path):
+    good = make()
+    (size, near) = (
+        GateResult(Budget("size_bytes", limit), good.targets[0].name, "", good.measurements[0], 1_234_567.0, "PASS")
+        for limit in (2_000_000, 1_250_000)
+    )
+    path = write(make(gates=(*good.gates, size, near)))
+    for command in (["report", path], ["gate", path]):
+        rows = [line.split() for line in cli(*command).stdout.splitlines()]
+        told = [row for row in rows if row[:1] == ["PASS"]]
+        assert told == [["PASS", good.targets[0].name, "size_bytes", "≤", "1,250,000", "1,234,567", "1", "%"]]
+        assert [good.targets[0].name, "3", "of", "3", "size_bytes", "≤", "1,250,000:", "1", "%"] in rows
+        rows = [line.split() for line in cli(*command, "--verbose").stdout.splitlines()]
+        assert len([row for row in rows if row[:1] == ["PASS"]]) == 4
+        assert ["PASS", good.targets[1].name, "accuracy_top1", "≥", "0.98", "0.9812", "6", "%"] in rows
+    assert cli("report", path, "--verbose", "-o", tmp_path / "x.txt").code == 0
+    assert (tmp_path / "x.txt").read_text().count("\nPASS ") == 4
+    done = cli("report", path, "--verbose", "--format", "json")
+    assert done.code == 2 and "--verbose is for tables, found --format json" in done.stderr
 
 
 def test_report_takes_the_folder_too_and_gives_json_back_unchanged(cli, write):
@@ -148,7 +170,7 @@ def test_the_gate_says_what_was_not_kept_and_why(cli, write):
     done = cli("gate", write(failing()))
     rows = [line.split() for line in done.stdout.splitlines()]
     name = "digits_first_long_name_fp32"
-    assert ["FAIL", name, "latency_ms", "p90", "on", "host", "≤", "1", "1.006"] in rows
+    assert ["FAIL", name, "latency_ms", "p90", "on", "host", "≤", "1", "1.006", "-1", "%"] in rows
     assert f"FAIL {name}: latency_ms p90 on host: 0.006 ms over it\n" in done.stdout
     warned = cli("gate", write(failing("FAIL", "warning"))).stdout
     assert "FAIL (warning)" in warned
@@ -286,7 +308,7 @@ def test_every_number_can_be_read_in_a_terminal(write, columns):
     assert [line for line in tables if len(line) > columns] == []
     words = {word for line in lines for word in line.split()}
     assert {"1,234,567", "1,000,001", "0.9812", "+0.0123", "31.3", "12.5", "1.003", "0.001", "1.006"} <= words
-    assert {"PASS", "FAIL", "run"} <= words
+    assert {"FAIL", "run"} <= words
     if columns == 80:
         assert {"static_int8", "accuracy_top1", "built", "quantize"} <= words
 

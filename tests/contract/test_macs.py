@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 
 from pocketforge.model.load import count_macs, trace  # noqa: E402
 
@@ -40,7 +40,7 @@ def test_a_parameter_that_is_expanded_into_a_layer_is_counted() -> None:
             super().__init__()
             self.queries, self.layer = nn.Parameter(torch.zeros(6, 8)), nn.Linear(8, 4)
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def forward(self, x: Tensor) -> Tensor:
             return self.layer(self.queries.expand(x.shape[0], -1, -1)) + x
 
     model = Queries()

@@ -31,6 +31,7 @@ from pocketforge.recipe.shipped_names import DOCUMENTS
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.registries import RUNTIMES
 from pocketforge.release.verify import verify_release
+from pocketforge.report.page import write as write_page
 from pocketforge.results.baselines import baseline_file, write_baseline
 from pocketforge.runtimes.describe import describe
 
@@ -259,6 +260,12 @@ def test_the_report_fits_its_schema(report):
 
 def test_the_report_reads_back(report):
     assert json.loads(json.dumps(records.Report.from_json(copy.deepcopy(report)).to_json())) == report
+
+
+def test_the_page_is_of_this_report(release, report):
+    page = (release.out / "report.html").read_bytes()
+    assert page.decode() == f"{write_page(records.Report.from_json(copy.deepcopy(report)))}\n"
+    assert len(page) < 2_000_000 and page.count(b"<figure>") >= 5
 
 
 @pytest.mark.parametrize(
@@ -587,7 +594,7 @@ def test_one_targets_quantization_runs_only_its_lane(release, report, copied, tm
     assert per_tensor < per_channel / 5
 
 
-def test_a_budget_runs_nothing_but_the_gate(release, report, copied, tmp_path):
+def test_a_budget_runs_nothing_but_the_gate(release, report, copied, tmp_path, monkeypatch):
     cache = release.copy_cache(tmp_path / "cache")
     file, out = copied / "release.toml", tmp_path / "out"
 
@@ -617,6 +624,15 @@ def test_a_budget_runs_nothing_but_the_gate(release, report, copied, tmp_path):
     warned = build()
     assert warned.code == 0 and sum(g["verdict"] == "FAIL" for g in warned.json()["gates"]) == len(TARGETS)
     assert (out / "release").is_dir() and not (out / "failed").exists()
+    assert (out / "report.html").is_file()
+
+    def draw(_: records.Report) -> str:
+        raise ZeroDivisionError("nothing is as wide as this")
+
+    monkeypatch.setattr("pocketforge.commands.build.html", draw)
+    pageless = build()
+    assert pageless.code == 0 and (out / "release").is_dir() and not (out / "report.html").exists()
+    assert "report.html could not be made: ZeroDivisionError: nothing is as wide as this" in pageless.stderr
 
     # Against the build before, which is there, and against one that is not, which somebody answers for.
     write_baseline(baseline_file(file.parent, "main"), [records.Report.from_json(warned.json())])

@@ -78,7 +78,8 @@ def write(out: Path, results: Results) -> None:
     with output_folder.take(out), output_folder.drafted(out) as draft:
         (draft.folder / "why").mkdir()
         try:
-            build.write_results(*results, out, draft, keep_failed=False)
+            page = f"page of {results[3].recipe_sha256}"
+            build.write_results(*results, out, draft, keep_failed=False, page=page)
         except OSError as error:  # as `build` does
             raise explain_os_error(error, out, "--out") from error
 
@@ -101,6 +102,9 @@ def found(out: Path) -> str:
         return f"files of several builds: {of}"
     report = out / "report.json"
     told = json.loads(report.read_text())["recipe_sha256"] if report.exists() else "no report"
+    page = out / "report.html"
+    if report.exists() and page.exists() and page.read_text() != f"page of {told}":
+        return f"a report of {told} beside {page.read_text()}"
     return f"release of {of.pop()}, {told if told == 'no report' else f'report of {told}'}"
 
 
@@ -127,7 +131,7 @@ def killed_at(count: int, work: Callable[[], object], files: Collection[str | No
 
 
 def leftovers(out: Path) -> list[str]:
-    known = {"report.json", "release", "why"}
+    known = {"report.json", "report.html", "release", "why"}
     return sorted({path.name[:13] for path in out.iterdir()} - known)
 
 

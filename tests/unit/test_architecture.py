@@ -35,7 +35,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "pruning quantization",
         "runtimes",
         "measure why device_calibration",
-        "stages commands studies report",
+        "report",
+        "stages commands studies",
         "cli",
     )
 )

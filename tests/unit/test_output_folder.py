@@ -111,7 +111,7 @@ def test_a_swap_that_fails_in_its_middle_is_undone(
     with pytest.raises(StoreError, match="Input/output error"):
         write(out, results)
     assert found(out) == OLD
-    assert sorted(path.name for path in out.iterdir()) == ["failed", "release", "report.json", "why"]
+    assert sorted(path.name for path in out.iterdir()) == ["failed", "release", "report.html", "report.json", "why"]
 
 
 def test_an_interrupt_in_the_swap_waits_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_what_lies_in_the_place_of_the_release_makes_way(tmp_path: Path, thing: 
     write(out, made(tmp_path, 2))
     assert found(out) == NEW
     assert (theirs / "note").read_text() == "mine", "what a link points to is not ours"
-    assert sorted(path.name for path in out.iterdir()) == ["release", "report.json", "why"]
+    assert sorted(path.name for path in out.iterdir()) == ["release", "report.html", "report.json", "why"]
 
 
 def test_what_killed_builds_left_goes_and_nothing_else(tmp_path: Path) -> None:

@@ -300,10 +300,10 @@ def test_a_report_of_devices_that_are_not_here_says_so_and_is_shown(capsys: pyte
     energy = Measurement("energy_mj", 2.0, "mJ", "a", "1" * 64, "sandbox", "box")
     target = TargetRecord("a", "onnx", "fp32", "built", (ARTIFACT,))
     missing = GateResult(Budget("energy_mj", 5.0), "a", "box", energy, 2.0, "PASS")
-    show_report(Report("small", "0" * 64, "PASS", (target,), (), (latency, energy), (missing,)))
+    show_report(Report("small", "0" * 64, "PASS", (target,), (), (latency, energy), (missing,)), verbose=True)
     shown = " ".join(capsys.readouterr().out.split())
     assert "the package that brings devices of kind sandbox is not here" in shown
-    assert "PASS a energy_mj on box 5 2" in shown
+    assert "a 1 of 1" in shown and "PASS a energy_mj on box 5 2" in shown
 
 
 def test_what_a_device_gives_is_taken_as_it_is() -> None:

@@ -18,6 +18,7 @@ from pocketforge.cli.options import (
     out_option,
     progress_option,
     recipe_argument,
+    verbose_option,
 )
 
 
@@ -33,6 +34,7 @@ from pocketforge.cli.options import (
     help="Run on this connected phone too, or on all of them, also where the recipe has no device for it.",
 )  # fmt: skip
 @progress_option
+@verbose_option
 @json_option
 @click.pass_context
 def command(
@@ -45,6 +47,7 @@ def command(
     keep_failed: bool,
     device: tuple[str, ...],
     progress_mode: str,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Build, verify, benchmark and gate every target of a recipe.
@@ -73,8 +76,10 @@ def command(
     else:
         from pocketforge.report.terminal import show_report
 
-        show_report(built.report)
+        show_report(built.report, verbose=verbose)
         echo(f"report   {built.report_path}")
+        if built.page:
+            echo(f"page     {built.page}")
         echo(f"release  {built.release}" if built.release else "release  none: the gate did not pass")
         if built.checkpoint:
             echo(f"model    {built.checkpoint}")

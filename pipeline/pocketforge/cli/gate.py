@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import RecipePath, echo, echo_error, json_option, print_json
+from pocketforge.cli.options import RecipePath, echo, echo_error, json_option, print_json, verbose_option
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE, RecipeError
 
 
@@ -18,10 +18,17 @@ from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE, RecipeErro
     help="With --recipe: another run of the same files, for budgets with a baseline; may be given several times.",
 )  # fmt: skip
 @click.option("--ratchet", is_flag=True, help="With --recipe: tighten its limits to what was reached.")
+@verbose_option
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, report: Path, recipe: Path | None, runs: tuple[Path, ...], ratchet: bool, as_json: bool
+    ctx: click.Context,
+    report: Path,
+    recipe: Path | None,
+    runs: tuple[Path, ...],
+    ratchet: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Say if a report keeps its budgets, or those of another recipe.
 
@@ -49,7 +56,7 @@ def command(
         else:
             from pocketforge.report.terminal import show_gates
 
-            show_gates(gates)
+            show_gates(gates, verbose=verbose)
     if ratchet and recipe is not None and asked is not None and loaded.verdict != "ERROR":
         from pocketforge.commands.ratchet import ratchet as tighten
 

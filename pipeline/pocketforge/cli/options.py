@@ -47,13 +47,17 @@ recipe_argument: Callable[[F], F] = click.argument("recipe", type=RecipePath())
 
 json_option: Callable[[F], F] = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
+verbose_option: Callable[[F], F] = click.option(
+    "--verbose", is_flag=True, help="Show the budgets that are kept easily, too."
+)
+
 jobs_option: Callable[[F], F] = click.option(
     "--jobs", "-j", type=click.IntRange(1, 64), default=1, show_default=True, help="Lanes to work on at a time."
 )
 
 out_option: Callable[[F], F] = click.option(
     "--out", "-o", type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for report.json, logs/ and release/.  [default: build/NAME in the current folder]",
+    help="Folder for report.json, report.html, logs/ and release/.  [default: build/NAME in the current folder]",
 )  # fmt: skip
 
 progress_option: Callable[[F], F] = click.option(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import echo_lines, json_option, print_json
+from pocketforge.cli.options import echo_lines, json_option, print_json, verbose_option
 from pocketforge.errors import RecipeError
 from pocketforge.report.formats import FORMATS
 
@@ -43,25 +43,31 @@ def command() -> None:
     type=click.Path(path_type=Path),
     help="Also show what changed since this report (markdown, comment).",
 )
+@verbose_option
 @json_option
-def show(report: Path, form: str | None, output: Path | None, baseline: Path | None, as_json: bool) -> None:
+def show(
+    report: Path, form: str | None, output: Path | None, baseline: Path | None, verbose: bool, as_json: bool
+) -> None:
     """Show a build's report, or write it in another format."""
     from pocketforge.files import write_whole
     from pocketforge.report.files import load_report, shown
     from pocketforge.report.formats import format_of, writer, written
     from pocketforge.report.terminal import show_report
+    from pocketforge.report.terminal import write as in_full
 
     if as_json and form not in (None, "json"):
         raise RecipeError(f"--json is --format json, found --format {form} too: give one of them")
     name = "json" if as_json else form or ("text" if output is None else format_of(output))
+    if verbose and name != "text":
+        raise RecipeError(f"--verbose is for tables, found --format {name}, which has every budget: leave it out")
     writer(name)
     loaded = load_report(report)
     before = None if baseline is None else load_report(baseline)
     with shown(report):
         if name == "text" and output is None and before is None:
-            show_report(loaded)  # in the terminal's width and colours
+            show_report(loaded, verbose=verbose)  # in the terminal's width and colours
             return
-        text = written(name, loaded, before)
+        text = in_full(loaded, verbose=True) if verbose and before is None else written(name, loaded, before)
     if output is None:
         echo_lines(text)
     else:

@@ -23,9 +23,10 @@ from pocketforge.plan.steps import Facts, Plan, ReadFiles
 from pocketforge.recipe import Recipe
 from pocketforge.records import Reference, Report, WhyWrong
 from pocketforge.release.inputs import Inputs
+from pocketforge.report.page import write as html
 from pocketforge.results.app_size import check_app
 from pocketforge.results.baselines import baselines_of
-from pocketforge.results.output_folder import CHECKPOINT, REPORT, Draft, drafted, take
+from pocketforge.results.output_folder import CHECKPOINT, PAGE, REPORT, Draft, drafted, take
 from pocketforge.results.release import write_release
 from pocketforge.results.report import make_report, recipe_digest
 from pocketforge.run.inputs import unchanged
@@ -40,6 +41,7 @@ class Built:
     Attributes:
         report: What was found.
         report_path: Where it is written.
+        page: The same for a browser; None where it could not be made.
         release: The folder of files to ship; None where the gate or a stage failed.
         checkpoint: The folder of the compressed model; None where nothing compressed it.
         errors: Of the failed stages, in the plan's order; the first decides the exit code.
@@ -47,6 +49,7 @@ class Built:
 
     report: Report
     report_path: Path
+    page: Path | None
     release: Path | None
     checkpoint: Path | None = None
     errors: tuple[PocketforgeError, ...] = ()
@@ -106,7 +109,9 @@ def build(
             warnings = (*left_out, *report.warnings)
             report = dataclasses.replace(report, recipe_sha256=recipe_digest(asked), warnings=warnings)
             with _os_errors(store, out):
-                return write_results(recipe, plan, outcome, report, inputs, out, draft, keep_failed=keep_failed)
+                return write_results(
+                    recipe, plan, outcome, report, inputs, out, draft, keep_failed=keep_failed, page=_page(report, emit)
+                )
 
 
 def write_results(
@@ -119,18 +124,42 @@ def write_results(
     draft: Draft,
     *,
     keep_failed: bool,
+    page: str,
 ) -> Built:
     """All that a build leaves in `out`, in the place of what an earlier one left: all of it, or nothing.
 
-    Raises OSError, StoreError.
+    page: The report for a browser; empty where there is none. Raises OSError, StoreError.
     """
     release = write_release(recipe, plan, outcome, report, inputs, draft.folder, keep_failed=keep_failed)
     checkpoint = _write_checkpoint(recipe, plan, outcome, report, draft.folder)
     (draft.folder / REPORT).write_text(f"{report.to_text()}\n", encoding="utf-8")
+    shown = _write_page(page, draft.folder / PAGE) if page else False
     draft.commit()
     errors = tuple(outcome.errors[s.key] for s in plan.steps if s.key in outcome.errors)
     written = out / release if release else None
-    return Built(report, out / REPORT, written, out / CHECKPOINT if checkpoint else None, errors)
+    return Built(
+        report, out / REPORT, out / PAGE if shown else None, written, out / CHECKPOINT if checkpoint else None, errors
+    )
+
+
+def _page(report: Report, emit: events.Emit) -> str:
+    """The report for a browser. All that it says is in report.json: where it cannot be made, that is said, and the
+    build is what it is."""
+    try:
+        return f"{html(report)}\n"
+    except Exception as error:  # whatever drawing meets in figures that nobody foresaw
+        emit(events.Warned(f"{PAGE} could not be made: {type(error).__name__}: {error}"))
+        return ""
+
+
+def _write_page(page: str, path: Path) -> bool:
+    """Whether it is there: a disk without room for it has room for the report."""
+    try:
+        path.write_text(page, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    return True
 
 
 @contextlib.contextmanager

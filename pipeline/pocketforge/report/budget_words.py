@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pocketforge.recipe import METRICS
 from pocketforge.recipe.budget import output_and_name
-from pocketforge.recipe.metric import SIGNS
+from pocketforge.recipe.metric import SIGNS, Better, Metric
 from pocketforge.recipe.worst_part import in_part, whole_metric
 from pocketforge.records import GateResult, HowCarried, HowCompared, Measurement
+
+# A budget that is kept with less room than this is worth a look (docs/report.md).
+NEAR = 0.05
 
 
 def budget_name(gate: GateResult) -> str:
@@ -26,26 +29,57 @@ def verdict_words(gate: GateResult) -> str:
     return f"{gate.verdict} ({softer})" if softer else gate.verdict
 
 
-def limit(gate: GateResult) -> str:
-    """`≤ 5`; of a budget against a baseline `≤ main +5%`.
-
-    Of a budget on `metric` the gate says which metric that is, and so which way it goes; in an older report only what
-    was measured does.
-    """
-    named = output_and_name(gate.budget.metric)[1]
-    name = gate.metric or (named if gate.measurement is None else whole_metric(gate.measurement.metric))
-    metric = METRICS.if_usable(name)
-    sign = f"{metric.sign} " if metric else ""
+def better_of(gate: GateResult) -> Better | None:
+    """Which values of a budget's metric are better. Of a budget on `metric` the gate says which metric that is; in an
+    older report only what was measured does. None where nobody says it: a user's own metric that was not measured."""
     how = gate.measurement.how if gate.measurement else None
     if isinstance(how, HowCompared) and how.better:
-        sign = f"{SIGNS[how.better]} "
-    budget = gate.budget
-    if budget.baseline:
-        if not budget.max_regression:
-            return f"{sign}{budget.baseline}"
-        way = "-" if sign.startswith(SIGNS["higher"]) else "+"
-        return f"{sign}{budget.baseline} {way}{100 * budget.max_regression:.4g}%"
-    return f"{sign}{budget.limit:,.10g}"
+        return how.better
+    metric = _row(gate)
+    return metric.better if metric else None
+
+
+def limit(gate: GateResult) -> str:
+    """`≤ 5`; of a budget against a baseline `≤ main +5%`."""
+    better, budget = better_of(gate), gate.budget
+    sign = f"{SIGNS[better]} " if better else ""
+    if not budget.baseline:
+        return f"{sign}{budget.limit:,.10g}"
+    if not budget.max_regression:
+        return f"{sign}{budget.baseline}"
+    return f"{sign}{budget.baseline} {'-' if better == 'higher' else '+'}{100 * budget.max_regression:.4g}%"
+
+
+def room(gate: GateResult) -> float | None:
+    """How far a value is from its limit, as a share of the limit; of a share that is to be high (top-1 ≥ 0.98), of what
+    lies between the limit and 1. Negative beyond it. None where there is no value, where it is held against a baseline,
+    or where the limit is 0 and the value not."""
+    better, limit = better_of(gate), gate.budget.limit
+    if gate.value is None or better is None or gate.budget.baseline:
+        return None
+    left = limit - gate.value if better == "lower" else gate.value - limit
+    metric = _row(gate)
+    whole = 1 - limit if better == "higher" and metric and metric.limits.share and limit < 1 else abs(limit)
+    return 0.0 if left == 0 else left / whole if whole else None
+
+
+def spare(gate: GateResult) -> str:
+    """`room` in words: `12 %`, `-3 %`; empty where there is none."""
+    left = room(gate)
+    return "" if left is None else f"{100 * left:,.0f} %"
+
+
+def near(gate: GateResult) -> bool:
+    """Whether a budget is kept with little room."""
+    left = room(gate)
+    return gate.verdict == "PASS" and left is not None and left < NEAR
+
+
+def _row(gate: GateResult) -> Metric | None:
+    named = output_and_name(gate.budget.metric)[1]
+    return METRICS.if_usable(
+        gate.metric or (named if gate.measurement is None else whole_metric(gate.measurement.metric))
+    )
 
 
 def output_of(measurement: Measurement) -> str:

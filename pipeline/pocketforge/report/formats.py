@@ -61,6 +61,7 @@ _FORMATS = {
     "comment": ReportFormat(
         "pocketforge.report.comment", "what is wrong first, for a pull request", ".comment.md", compares=True
     ),
+    "html": ReportFormat("pocketforge.report.page", "a page of its own, with plots, for a browser", ".html"),
     "junit": ReportFormat("pocketforge.report.junit", "a test case for each budget and check, for CI", ".xml"),
     "code-quality": ReportFormat(
         "pocketforge.report.code_quality", "an issue for each problem, for GitLab", ".codequality.json"

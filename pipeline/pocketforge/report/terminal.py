@@ -15,7 +15,17 @@ from pocketforge.recipe.budget import output_and_name
 from pocketforge.recipe.sizes import sizes_in_words
 from pocketforge.records import Compression, GateResult, Measurement, Reference, Report, TargetRecord
 from pocketforge.registries import DEVICES
-from pocketforge.report.budget_words import budget_name, carried, figure, limit, output_of, verdict_words
+from pocketforge.report.budget_words import (
+    budget_name,
+    carried,
+    figure,
+    limit,
+    near,
+    output_of,
+    room,
+    spare,
+    verdict_words,
+)
 from pocketforge.report.slices import HEADS, slice_rows
 from pocketforge.report.tables import (
     Screen,
@@ -49,20 +59,20 @@ _COLOURS = {
 }
 
 
-def write(report: Report) -> str:
+def write(report: Report, *, verbose: bool = False) -> str:
     """What `show_report` prints, as text for a file: as wide as the tables want, and without colours."""
     text = io.StringIO()
-    _draw(screen_of(text), report)
+    _draw(screen_of(text), report, verbose)
     return text.getvalue().rstrip("\n")
 
 
-def show_report(report: Report) -> None:
-    """Print what was built, in the terminal's width and colours."""
-    _draw(console(), report)
+def show_report(report: Report, *, verbose: bool = False) -> None:
+    """Print what was built, in the terminal's width and colours. verbose: with the budgets that are kept easily."""
+    _draw(console(), report, verbose)
 
 
-def _draw(screen: Screen, report: Report) -> None:
-    """What was built and measured, the verdict of every budget, and where the time went."""
+def _draw(screen: Screen, report: Report, verbose: bool) -> None:
+    """What was built and measured, which budgets are kept, and where the time went."""
     from pocketforge.report.compression import compression_tables
     from pocketforge.report.devices import device_tables, untold_kinds
     from pocketforge.report.quantization import quantization_tables
@@ -98,7 +108,7 @@ def _draw(screen: Screen, report: Report) -> None:
         screen.print(line)
     if report.gates:
         screen.print()
-        _print_gates(screen, report.gates)
+        _print_gates(screen, report.gates, verbose)
     for target in report.targets:
         for check in target.checks:
             if not check.passed:
@@ -240,32 +250,46 @@ def _latency(measurement: Measurement | None) -> tuple[str, str, str]:
     )
 
 
-def show_gates(gates: Sequence[GateResult]) -> None:
-    """Every budget's verdict, and why it is not PASS."""
+def show_gates(gates: Sequence[GateResult], *, verbose: bool = False) -> None:
+    """How many budgets each target keeps, and each that it does not keep, or keeps with little room; verbose: all."""
     screen = console()
     if gates:
-        _print_gates(screen, gates)
+        _print_gates(screen, gates, verbose)
     else:
         screen.print("no budgets")
 
 
-def _print_gates(screen: Screen, gates: Sequence[GateResult]) -> None:
-    rows = table("budgets", "verdict", "target", "metric", "limit", "found", numbers=("limit", "found"))
-    reasons = []
-    for gate in gates:
-        metric = budget_name(gate)
-        rows.add_row(
-            words(_coloured(gate.verdict), verdict_words(gate).removeprefix(gate.verdict)),
-            gate.target,
-            metric,
-            limit(gate),
-            figure(gate.value),
-        )
+def _print_gates(screen: Screen, gates: Sequence[GateResult], verbose: bool) -> None:
+    screen.print(_kept(gates))
+    told = [gate for gate in gates if verbose or gate.verdict != "PASS" or near(gate)]
+    if told:
+        screen.print()
+        numbers = ("limit", "found", "spare")
+        title = "all budgets" if verbose else "not kept, or near the limit"
+        rows = table(title, "verdict", "target", "metric", *numbers, numbers=numbers)
+        for gate in told:
+            verdict = words(_coloured(gate.verdict), verdict_words(gate).removeprefix(gate.verdict))
+            rows.add_row(verdict, gate.target, budget_name(gate), limit(gate), figure(gate.value), spare(gate))
+        screen.print(rows)
+    for gate in told:
         if gate.reason:
-            reasons.append(words(_coloured(gate.verdict), f" {gate.target}: {metric}: {gate.reason}"))
-    screen.print(rows)
-    for reason in reasons:
-        screen.print(reason)
+            screen.print(words(_coloured(gate.verdict), f" {gate.target}: {budget_name(gate)}: {gate.reason}"))
+
+
+def _kept(gates: Sequence[GateResult]) -> Table:
+    """A row for each target: how many budgets it keeps, and of those it keeps the one with the least room."""
+    rows = table("budgets", "target", "kept", "least room", numbers=("kept",))
+    for target in dict.fromkeys(gate.target for gate in gates):
+        own = [gate for gate in gates if gate.target == target]
+        kept = [gate for gate in own if gate.verdict == "PASS"]
+        rooms = [(left, place) for place, gate in enumerate(kept) if (left := room(gate)) is not None]
+        least = kept[min(rooms)[1]] if rooms else None
+        rows.add_row(
+            target,
+            words((f"{len(kept)} of {len(own)}", "green" if len(kept) == len(own) else "red")),
+            f"{budget_name(least)} {limit(least)}: {spare(least)}" if least else "",
+        )
+    return rows
 
 
 def _steps(report: Report) -> Table:

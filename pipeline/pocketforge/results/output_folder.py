@@ -1,6 +1,6 @@
 """The folder that a build writes its results into: one build at a time, and all its results in one swap at the end.
 
-    OUT/report.json  release/  failed/  checkpoint/  why/     the results, of one build all of them
+    OUT/report.json  report.html  release/  failed/  checkpoint/  why/     the results, of one build all of them
     OUT/logs/                                                 written as it runs
     OUT/.pocketforge.lock                                     held while a build is at work
     OUT/.pocketforge-HEX/new/                                 a draft: what will take the results' places
@@ -27,8 +27,10 @@ from pocketforge import events
 from pocketforge.files import check_writable, exchange, explain_os_error, sync, sync_tree
 from pocketforge.run.locks import hold
 
-REPORT, RELEASE, FAILED, CHECKPOINT, WHY = "report.json", "release", "failed", "checkpoint", "why"
-_FOLDERS = (RELEASE, FAILED, CHECKPOINT, WHY)
+REPORT, PAGE, RELEASE, FAILED, CHECKPOINT, WHY = (
+    "report.json", "report.html", "release", "failed", "checkpoint", "why",
+)  # fmt: skip
+_BESIDE = (RELEASE, FAILED, CHECKPOINT, WHY, PAGE)
 _DRAFT = ".pocketforge-"
 # What builds before drafts left beside their results when they were killed.
 _LEFTOVERS = re.compile(r"\.((release|failed|checkpoint|why|report\.json)\.|probe-)[0-9a-f]{32}")
@@ -61,7 +63,7 @@ def _tidy(out: Path) -> None:
         if path.name.startswith(_DRAFT) and path.is_dir():
             # Of a swap that was finished the report is in its place, and what is under old/ was to go.
             if os.path.lexists(path / "new" / REPORT):
-                for name in _FOLDERS:
+                for name in _BESIDE:
                     if os.path.lexists(path / "old" / name) and not os.path.lexists(out / name):
                         (path / "old" / name).rename(out / name)
             _remove(path)
@@ -96,7 +98,7 @@ class Draft:
         with _undisturbed():
             try:
                 self._take_aside(REPORT, undo)
-                for name in _FOLDERS:
+                for name in _BESIDE:
                     self._place(name, undo)
                 # Nothing can follow it that may fail.
                 (self.folder / REPORT).rename(self._out / REPORT)

@@ -1,0 +1,55 @@
+"""Reports for the tests of the page: one as it was written, and the same with names that mean harm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pocketforge.records import Report
+
+REPORTS = Path(__file__).with_name("reports")
+# Each for another reader: HTML, its attributes, style sheets, templates, terminals, writing direction, XML.
+EVIL = (
+    "<script>document.title='owned'</script>",
+    '"><img src=x onerror="document.title=\'owned\'">',
+    "a\u202egpj.\x1b[31m{{ 7 * 7 }}{% raw %}</style>]]>&amp;\udcff\x00",
+)
+RIGHT_TO_LEFT = "דגם קטן"
+
+
+def as_written(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8"))
+    return data
+
+
+def report_of(name: str) -> Report:
+    return Report.from_json(as_written(name))
+
+
+def hostile() -> Report:
+    """Of scheme mixed, a codebook and plain int8, whose targets, files, checks, layers and words are EVIL."""
+    data = as_written("quantized")
+    names = dict(zip([target["name"] for target in data["targets"]], EVIL, strict=True))
+    data["recipe"] = f"{EVIL[0]}{RIGHT_TO_LEFT}"
+    for target in data["targets"]:
+        target["name"] = names[target["name"]]
+        for artifact in target["artifacts"]:
+            artifact["path"] = artifact["kind"] = EVIL[1]
+        for check in target["checks"]:
+            check.update(name=EVIL[0], wanted=EVIL[1], found=EVIL[2])
+        for layer in target["facts"].get("mixed", {}).get("study", {}).get("layers", ()):
+            layer["name"] = EVIL[1]
+    data["targets"][0].update(status="failed", error=f"{EVIL[2]}\n{EVIL[0]}", hint=EVIL[1])
+    data["targets"][1]["checks"][0]["passed"] = False
+    for each in (*data["measurements"], *data["gates"]):
+        each["target"] = names[each["target"]]
+        each["device"] = each["device"] and EVIL[0]
+    for each in data["agreement"]:
+        each["targets"] = [names[name] for name in each["targets"]]
+    for step in data["steps"]:
+        step["lane"] = "+".join(names.get(name, name) for name in step["lane"].split("+"))
+        step["message"] = EVIL[2]
+    data["warnings"] = data["data"] = list(EVIL)
+    data["environment"] = {"host": EVIL[2], EVIL[0]: EVIL[1]}
+    return Report.from_json(data)
