@@ -280,6 +280,19 @@ def test_budgets_say_what_was_found_and_how_much_is_left() -> None:
         assert "".join(said.split()) in text, said
 
 
+def test_a_waiver_is_told_and_a_budget_against_a_baseline_has_no_room() -> None:
+    waived = dataclasses.replace(
+        gate("size_bytes", 500, 900.0, "FAIL"), reason="400 over", waiver="until 2027-01-31: Ann"
+    )
+    budget = Budget("latency_ms", baseline="main", max_regression=0.05)
+    relative = dataclasses.replace(gate("latency_ms", 5, 1.0), budget=budget)
+    assert (spare(relative), near(relative)) == ("", False)
+    report = made(built("one", 900, 0.9, 1.0), gates=(waived, relative))
+    text = Reader(write(report)).text
+    assert passing(report) == ["one"] and "waived: until 2027-01-31: Ann" in text
+    assert "FAIL (waived), -80 % spare" in text and "latency_ms p50 ≤ main +5%" in text
+
+
 def test_plots_have_every_target_and_every_process() -> None:
     page = write(made(built("big", 900, 0.98, 1.0), built("small", 100, 0.97, 30.0)))
     (trade, *_) = [part for part in page.split("<figure>") if "top-1 against bytes" in part]
