@@ -34,7 +34,7 @@ TABLES: tuple[Any, ...] = (
 # Numbers whose rule is written out where the table is built.
 RULED = {
     ("Recipe", "seed"), ("Budget", "limit"), ("Target", "opset"), ("InputSpec", "shape"), ("Preprocess", "resize"),
-    ("Model", "eval_size"), ("Target", "sizes"), ("Target", "bucket"),
+    ("Model", "eval_size"), ("Target", "sizes"), ("Target", "bucket"), ("Budget", "max_regression"),
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from pocketforge.errors import ModelError, ReleaseError
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.package.steps import Quantize, ReverseChannels, Step, Transpose, Words, shape_before, split
 from pocketforge.recipe.names import suggest
+from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.shipped_names import MODEL
 from pocketforge.release.sidecars import Sidecar, read_manifest, read_sidecars
 from pocketforge.release.verify import whole_release
@@ -145,12 +146,17 @@ def read_model(file: Path) -> AppModel:
     return AppModel(
         file, sidecar.file.target, sidecar.file.runtime, pascal(identifier), identifier, sidecar.file.sha256,
         sidecar.file.size_bytes, manifest.recipe, manifest.version or "", sidecar.versions, tuple(_inputs(sidecar)),
-        tuple(_outputs(sidecar)), _FLOAT_TOLERANCE if sidecar.scheme == "fp32" else _LEVELS_TOLERANCE,
+        tuple(_outputs(sidecar)), _tolerance(sidecar.scheme),
     )  # fmt: skip
 
 
 _FLOAT_TOLERANCE, _LEVELS_TOLERANCE = 1e-4, 0.05
 _BUCKETS = "give the recipe's input buckets: each is a file of its own (pocketforge docs inputs)"
+
+
+def _tolerance(scheme: str) -> float:
+    """Of a test's outputs. A scheme of a plug-in that is not here may round."""
+    return _FLOAT_TOLERANCE if scheme in SCHEMES and SCHEMES[scheme].is_float32 else _LEVELS_TOLERANCE
 
 
 def _inputs(sidecar: Sidecar) -> Iterator[AppInput]:

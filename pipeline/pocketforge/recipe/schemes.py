@@ -105,6 +105,11 @@ class SchemeInfo:
         return not self.first_seen
 
     @property
+    def is_float32(self) -> bool:
+        """Whether nothing is rounded to fewer bits: files agree but for the order of sums."""
+        return self.weights == "float32"
+
+    @property
     def computes_in_integers(self) -> bool:
         """Whether layers do, if not all of them."""
         return self.family in ("static", "dynamic")

@@ -45,7 +45,12 @@ SAME = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class QuantizedConstant:
-    """A float weight before the conversion, and the scales of its levels: one, or one for each row."""
+    """What a graph quantizes of its own.
+
+    Attributes:
+        values: The float weight before the conversion.
+        scales: Of its levels: one, or one for each row.
+    """
 
     values: NDArray[np.float32]
     scales: NDArray[np.float32]

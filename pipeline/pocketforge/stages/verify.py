@@ -53,6 +53,7 @@ from pocketforge.outcomes.verify import AtSize, FileCheck, Measured, Verified, n
 from pocketforge.recipe.consumers import consumed_output
 from pocketforge.recipe.limits import Limits, verify_limits
 from pocketforge.recipe.output import labelled
+from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.target import CONSUMERS
 from pocketforge.specs.verify import VerifySpec
 
@@ -139,7 +140,7 @@ def _consumed(
 
 def _ran(inputs: Mapping[str, Path], spec: VerifySpec, name: str, answer: RunAnswer, outputs: Path) -> Ran:
     samples = sample_paths(inputs["data"], "eval")
-    return Ran(inputs["export"] / name, samples, answer, outputs, is_float=spec.scheme == "fp32")
+    return Ran(inputs["export"] / name, samples, answer, outputs, is_float=SCHEMES[spec.scheme].is_float32)
 
 
 def _in_mediapipe(inputs: Mapping[str, Path], spec: VerifySpec, exported: Exported, out: Path) -> Consumed:
