@@ -18,6 +18,7 @@ from pocketforge.records import Artifact, Check, GateResult, HowHere, Measuremen
 from pocketforge.report import comment, markdown
 from pocketforge.report.code_quality import write as code_quality
 from pocketforge.report.difference import verdict_changes
+from pocketforge.report.junit import write as junit
 
 HASH = "a" * 64
 EVIL = 'x|"<script>alert(1)</script>\\\u202e\x1b[2J\n@someone #1 `--> ]]>&amp;{}\x00'
@@ -222,3 +223,14 @@ def test_of_two_budgets_that_differ_in_their_limits_alone_each_is_held_against_i
         "size_bytes ≤ 1,500 of good: PASS, now FAIL",
         "size_bytes ≤ 2,000 of good: FAIL, now PASS",
     ]
+
+
+def test_a_step_of_no_target_that_failed_is_a_failure_in_every_format():
+    made = make()
+    steps = (dataclasses.replace(made.steps[0], status="failed", message="disk full"),)
+    report = dataclasses.replace(made, targets=made.targets[:1], gates=(), steps=steps)
+    suites = {suite.name: suite for suite in JUnitXml.fromstring(junit(report).encode())}
+    assert [(s.tests, s.failures, s.errors) for s in suites.values()] == [(1, 0, 0), (1, 0, 1)]
+    (issue,) = json.loads(code_quality(report))
+    assert issue["severity"] == "blocker" and "disk full" in issue["description"]
+    assert "**Fails the build**" in comment.write(report) and "disk full" in markdown.write(report)
