@@ -130,6 +130,31 @@ def test_a_ratchet_tightens_limits_and_keeps_all_else(cli, there, tmp_path):
     assert worse.code == 1 and file.read_bytes().decode() == expected.replace("1.02 #", "0.507 #")
 
 
+def test_a_ratchet_leaves_limits_that_the_same_report_keeps(cli, there, tmp_path):
+    """What else was timed has an end beyond its value; a drop of less than 0 is a limit of 0; a wrong file is no
+    measure of anything."""
+    report = json.loads((tmp_path / "one.json").read_text())
+    (timed,) = [each for each in report["measurements"] if each["metric"] == "latency_ms"]
+    timed["how"]["processes"][0]["load_ms"] = 3.0
+    load = {**timed, "metric": "load_ms", "value": 1.0, "samples": []}
+    drop = {**report["measurements"][0], "metric": "accuracy_drop", "value": -0.01, "unit": ""}
+    report["measurements"] += [load, drop]
+    words = '\n[[budget]]\nmetric = "{}"\nlimit = {}\n'
+    text = RECIPE + words.format("load_ms", 9.0) + words.format("accuracy_drop", 0.05)
+    file = tmp_path / "recipe.toml"
+    file.write_text(text, encoding="utf-8")
+    report["targets"][0]["status"] = "wrong"
+    (tmp_path / "wrong.json").write_text(json.dumps(report), encoding="utf-8")
+    wrong = cli("gate", "wrong.json", "--recipe", "recipe.toml", "--ratchet")
+    assert wrong.code == 1 and file.read_text() == text
+    report["targets"][0]["status"] = "built"
+    (tmp_path / "one.json").write_text(json.dumps(report), encoding="utf-8")
+    done = cli("gate", "one.json", "--recipe", "recipe.toml", "--ratchet")
+    assert done.code == 0 and "load_ms: limit 9 is 3.01 now" in done.stderr
+    assert "accuracy_drop: limit 0.05 is 0 now" in done.stderr
+    assert cli("gate", "one.json", "--recipe", "recipe.toml").code == 0
+
+
 def test_a_waived_budget_passes_and_is_said_everywhere(cli, there, tmp_path):
     text = RECIPE.replace("2_000", "1_000")
     waiver = '\n[[waiver]]\nmetric = "size_bytes"\nowner = "ana|x"\nreason = "until the next model"\nexpires = "{}"\n'

@@ -17,6 +17,8 @@ from pocketforge.recipe import Budget
 from pocketforge.records import Artifact, Check, GateResult, HowHere, Measurement, Report, StepRecord, TargetRecord
 from pocketforge.report import comment, markdown
 from pocketforge.report.code_quality import write as code_quality
+from pocketforge.report.difference import verdict_changes
+from pocketforge.report.junit import write as junit
 
 HASH = "a" * 64
 EVIL = 'x|"<script>alert(1)</script>\\\u202e\x1b[2J\n@someone #1 `--> ]]>&amp;{}\x00'
@@ -210,3 +212,25 @@ def comment_lines(report: Report) -> list[str]:
         return comment.write(report).splitlines()
     finally:
         comment.MOST_CHARACTERS = most
+
+
+def test_of_two_budgets_that_differ_in_their_limits_alone_each_is_held_against_its_own():
+    made = make()
+    strict, loose = (dataclasses.replace(made.gates[0], budget=Budget("size_bytes", limit)) for limit in (1500.0, 2e3))
+    before = dataclasses.replace(made, gates=(strict, dataclasses.replace(loose, verdict="FAIL")))
+    after = dataclasses.replace(made, gates=(dataclasses.replace(strict, verdict="FAIL"), loose))
+    assert verdict_changes(before, after) == [
+        "size_bytes ≤ 1,500 of good: PASS, now FAIL",
+        "size_bytes ≤ 2,000 of good: FAIL, now PASS",
+    ]
+
+
+def test_a_step_of_no_target_that_failed_is_a_failure_in_every_format():
+    made = make()
+    steps = (dataclasses.replace(made.steps[0], status="failed", message="disk full"),)
+    report = dataclasses.replace(made, targets=made.targets[:1], gates=(), steps=steps)
+    suites = {suite.name: suite for suite in JUnitXml.fromstring(junit(report).encode())}
+    assert [(s.tests, s.failures, s.errors) for s in suites.values()] == [(1, 0, 0), (1, 0, 1)]
+    (issue,) = json.loads(code_quality(report))
+    assert issue["severity"] == "blocker" and "disk full" in issue["description"]
+    assert "**Fails the build**" in comment.write(report) and "disk full" in markdown.write(report)

@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from how_measured import counted, estimated, on_phone
@@ -189,6 +190,8 @@ def test_an_estimate_is_no_proof() -> None:
         ({"max_regression": 0.1, "limit": 1.0}, "baseline = NAME"),
         ({"max_regression": 1.0, "baseline": "main"}, "0 or more and less than 1"),
         ({"max_regression": -0.1, "baseline": "main"}, "0 or more and less than 1"),
+        ({"metric": "accuracy_top1", "baseline": "main", "slice": "device"}, "slice with a baseline"),
+        ({"metric": "accuracy_top1", "baseline": "main", "per": "class"}, "per with a baseline"),
         ({"baseline": "../main"}, "baseline must be letters"),
         ({"metric": "accuracy_drop", "baseline": "main"}, "on accuracy_top1"),
         ({}, "limit: missing"),
@@ -200,6 +203,57 @@ def test_a_budget_says_a_limit_or_a_baseline(wrong: dict[str, object], said: str
     if not wrong:
         with pytest.raises(ValueError, match=r"limit = 5 and baseline = 'main'"):
             recipe(Budget("size_bytes", 5.0, baseline="main"))
+
+
+def test_values_of_nothing_are_held_against_their_like_only() -> None:
+    """Of 0 there is no share, and yet it is no value of other samples."""
+    old, new = (value("accuracy_top1", 0.0, HowCompared(count, "onnxruntime 1")) for count in (10, 200))
+    result = against(relative("accuracy_top1", 0.5), [old], new)
+    assert result.verdict == "INCONCLUSIVE" and "eval samples is another" in result.reason
+
+
+def test_one_timing_given_again_is_one_timing() -> None:
+    budget = relative("latency_ms", 0.0)
+    before = [sitting(1.0), sitting(1.001), sitting(1.0), sitting(1.001), sitting(1.0), sitting(1.001)]
+    for old, new in ((before, sitting(0.99)), (before[:2], sitting(0.995))):
+        again = against(budget, old, new, *[new] * 5)
+        assert again.verdict == against(budget, old[:2], new).verdict == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(
+    ("metric", "how", "percentile"),
+    [
+        ("peak_rss_bytes", UNTOLD, "p50"),
+        ("latency_ms", UNTOLD, "min"),
+    ],
+)
+def test_what_was_timed_once_is_never_exact(metric: str, how: How, percentile: str) -> None:
+    samples = {"samples": (1.0, 1.1, 1.2)} if percentile == "min" else {}
+    before, after = (value(metric, number, how, "host", **samples) for number in (1.0, 0.9))
+    result = against(relative(metric, 0.0, percentile=percentile), [before], after)
+    assert result.verdict == "INCONCLUSIVE"
+
+
+def test_other_cores_of_a_phone_and_another_model_of_a_core_say_nothing() -> None:
+    one = dataclasses.replace(sitting(1.0), via="adb", how=on_phone(threads=1))
+    other = dataclasses.replace(one, how=on_phone(threads=4))
+    result = against(relative("latency_ms", 0.5), [one], other)
+    assert result.verdict == "INCONCLUSIVE" and "threads is another: 1 before, 4 now" in result.reason
+    estimates = [
+        Measurement("estimated_latency_ms", 1.0, "ms", "a", SHA, "emulator", "phone", how=estimated(model_version=made))
+        for made in ("1", "2")
+    ]
+    budget = relative("estimated_latency_ms", 0.9, device="phone")
+    result = against(budget, estimates[:1], estimates[1], emulated=True)
+    assert result.verdict == "INCONCLUSIVE" and "the core's model is another" in result.reason
+
+
+def test_runs_that_should_be_equal_and_a_value_that_is_no_number_say_nothing() -> None:
+    budget = relative("accuracy_top1", 0.0)
+    mixed = against(budget, [value("accuracy_top1", 0.99), value("accuracy_top1", 0.9)], value("accuracy_top1", 0.95))
+    assert mixed.verdict == "INCONCLUSIVE" and "different values" in mixed.reason
+    none = against(budget, [value("accuracy_top1", 0.9)], value("accuracy_top1", math.nan))
+    assert none.verdict == "INCONCLUSIVE" and "is no number" in none.reason
 
 
 # The file
@@ -225,9 +279,18 @@ def test_a_baseline_comes_back_as_it_was_and_a_changed_one_is_refused(tmp_path: 
             baselines_of(asked)
 
 
+def test_a_baseline_of_another_recipe_beside_it_is_refused(tmp_path: Path) -> None:
+    write_baseline(baseline_file(tmp_path, "main"), [report(name="s")])
+    with pytest.raises(RecipeError, match="baseline 'main' is of recipe 's', this one is 'r'"):
+        baselines_of(recipe(relative("size_bytes", 0.1), folder=str(tmp_path)))
+
+
 def test_runs_of_one_baseline_are_of_one_finished_build(tmp_path: Path) -> None:
+    made = report(verdict="FAIL")
+    wrong_file = dataclasses.replace(made, targets=(dataclasses.replace(made.targets[0], status="wrong"),))
     for wrong, said in (
         ([report(verdict="ERROR")], "did not finish"),
+        ([wrong_file], "a file that failed verify is no baseline: a"),
         ([report(), report(sha256="b" * 64)], "of the same files, and those of a are others"),
         ([report(), report(name="s")], "of one recipe, found r and s"),
     ):
@@ -263,8 +326,23 @@ def test_a_waiver_holds_until_its_last_day_and_an_expired_one_fails(
     assert bool(result.waiver) == (not blocks and verdict != "PASS")
 
 
+@pytest.mark.parametrize(
+    "more", [{"percentile": "p99"}, {"percentile": "p90", "baseline": "main"}], ids=lambda more: "+".join(more)
+)
+def test_a_waiver_is_of_the_budget_that_says_the_same(more: dict[str, Any]) -> None:
+    """One on the median of a time lets no other percentile be anything, nor anything against a baseline."""
+    plain = Budget("latency_ms", 0.5)
+    other = Budget("latency_ms", **more) if "baseline" in more else Budget("latency_ms", 0.5, **more)
+    own = Waiver("latency_ms", "ana", "known", "2026-06-01")
+    results = judge(recipe(plain, other, waivers=(own,)), [sitting(1.0)], day=DAY)
+    assert [result.blocks for result in results] == [False, True]
+    results = judge(recipe(plain, other, waivers=(dataclasses.replace(own, **more),)), [sitting(1.0)], day=DAY)
+    assert [result.blocks for result in results] == [True, False]
+
+
 def test_an_expired_waiver_of_what_is_not_decided_fails() -> None:
-    asked = recipe(relative("latency_ms", 0.05), waivers=(Waiver("latency_ms", "ana", "known", "2026-05-31"),))
+    own = Waiver("latency_ms", "ana", "known", "2026-05-31", baseline="main")
+    asked = recipe(relative("latency_ms", 0.05), waivers=(own,))
     (result,) = judge(asked, [sitting(1.05)], baselines={"main": [report(sitting(1.0))]}, day=DAY)
     assert result.verdict == "FAIL" and result.blocks and result.reason.startswith("INCONCLUSIVE: ")
 
@@ -290,6 +368,7 @@ def test_a_waiver_of_nothing_is_refused() -> None:
         (Waiver("latency_ms", "a", "b", "2026-01-31"), r"waiver\[0\].metric: no budget is on 'latency_ms'"),
         (waiver("2026-01-31", target="z"), r"waiver\[0\].target: no target is named 'z'"),
         (waiver("2026-01-31", device="z"), r"waiver\[0\].device: no device is named 'z'"),
+        (waiver("2026-01-31", baseline="z"), r"waiver\[0\]: no budget on size_bytes has .* per 'all', baseline 'z'"),
     ):
         with pytest.raises(ValueError, match=said):
             recipe(budget, waivers=(wrong,))

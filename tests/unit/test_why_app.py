@@ -322,6 +322,14 @@ def test_nothing_known_explains_noise_and_the_nearest_is_said(tmp_path: Path) ->
     assert not any(each.explains for each in found.explanations)
 
 
+@pytest.mark.parametrize("filled", [0.0, 0.004])
+def test_a_buffer_that_nobody_filled_is_explained_by_nothing(filled: float, tmp_path: Path) -> None:
+    """A flat tensor has no spread to measure an error by: a picture divided twice is as good as black."""
+    fed = np.full((HEIGHT, WIDTH, 3), filled, np.float32)
+    found = verdict(image_chain(Resize(size=(HEIGHT, WIDTH)), Scale()), PHOTOS, tmp_path, fed)
+    assert (found.verdict, found.is_right) == ("nothing", False), found.sentence
+
+
 def test_tensors_with_a_mistake_each_are_told_apart(tmp_path: Path) -> None:
     fed = [normalized(resized(PHOTOS[0][::-1])), normalized(resized(PHOTOS[1][:, ::-1]))]
     found = verdict(image_chain(*NORMALIZED), PHOTOS, tmp_path, *fed, samples=["dump0=0", "dump1.npy=cat/1.png"])

@@ -57,7 +57,8 @@ def command(
             from pocketforge.report.terminal import show_gates
 
             show_gates(gates, verbose=verbose)
-    if ratchet and recipe is not None and asked is not None and loaded.verdict != "ERROR":
+    wrong = [t.name for t in loaded.targets if t.status != "built"]
+    if ratchet and recipe is not None and asked is not None and not wrong and loaded.verdict != "ERROR":
         from pocketforge.commands.ratchet import ratchet as tighten
 
         for each in tighten(recipe, asked, gates):
@@ -66,7 +67,6 @@ def command(
     if loaded.verdict == "ERROR":
         echo_error("the build behind this report did not finish: its stages failed")
         ctx.exit(EXIT_STAGE)
-    wrong = [t.name for t in loaded.targets if t.status != "built"]
     if wrong:
         echo_error(f"targets that failed verify: {', '.join(wrong)}")
     ctx.exit(EXIT_GATE_FAILED if wrong or any(g.blocks for g in gates) else EXIT_OK)

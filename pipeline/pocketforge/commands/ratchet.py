@@ -16,7 +16,7 @@ from pocketforge.recipe.size_rules import with_buckets
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.recipe.worst_part import whole_metric
 from pocketforge.records import GateResult, HowCompared
-from pocketforge.results.latency import latency_interval
+from pocketforge.results.relative import interval_of
 
 _DIGITS = 3  # of what was timed: more of them would be noise
 
@@ -56,6 +56,9 @@ def ratchet(path: Path, recipe: Recipe, gates: Sequence[GateResult]) -> list[Tig
         if better is None or any(gate.verdict != "PASS" for gate in own) or "limit" not in table:
             continue
         before, worst = float(table["limit"]), min(limits) if better == "higher" else max(limits)
+        row = METRICS.if_usable(whole_metric(own[0].measurement.metric)) if own[0].measurement else None
+        # A file may be better than any limit may ask for: a drop of less than 0.
+        worst = max(worst, float(row.limits.low)) if row and better == "lower" else worst
         if worst > before if better == "higher" else worst < before:
             table["limit"] = int(worst) if worst.is_integer() and isinstance(table["limit"], int) else worst
             changed.append(Tightened(index, str(table["metric"]), before, worst))
@@ -96,10 +99,13 @@ def _reached(gate: GateResult) -> float:
     """The value; of what was timed the end of its interval, rounded away from it."""
     measurement = gate.measurement
     value = gate.value if gate.value is not None else math.nan
-    if measurement is None or not measurement.samples:
+    if measurement is None:
         return value
-    high = latency_interval(measurement.samples, measurement.how, gate.budget.percentile).high
-    if not 0 < high < math.inf:
+    interval = interval_of(measurement, gate.budget.percentile)
+    if interval.low == interval.high and not measurement.samples:
+        return value
+    if not 0 < interval.high < math.inf:
         return math.inf
-    step = 10.0 ** (math.floor(math.log10(high)) + 1 - _DIGITS)
-    return float(f"{math.ceil(high / step) * step:.12g}")
+    step = 10.0 ** (math.floor(math.log10(interval.high)) + 1 - _DIGITS)
+    # Beyond the end: a limit that the interval holds is not decided.
+    return float(f"{(math.floor(interval.high / step + 1e-9) + 1) * step:.12g}")

@@ -171,6 +171,9 @@ class Budget:
             raise ValueError(f"{key} is for what outputs are held against targets by, found metric {self.metric!r}")
         if self.baseline and metric and metric.drop_of:
             raise ValueError(f"{self.metric} is a drop already: put the baseline's budget on {metric.drop_of}")
+        if self.baseline and key:
+            why = "the worst part may be another one in the baseline, and what the others lost would not be seen"
+            raise ValueError(f"{key} with a baseline: {why}; give each part a limit")
         if self.baseline:
             check_name(self.baseline, "baseline")
         if self.percentile != "p50" and self.metric != "latency_ms":

@@ -42,7 +42,7 @@ from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.size_rules import budgets_of_buckets, faults_of_sizes, with_buckets
 from pocketforge.recipe.slice_rules import fault_of_slice, fault_per_class
 from pocketforge.recipe.target import Target
-from pocketforge.recipe.waiver import Waiver
+from pocketforge.recipe.waiver import TOLD_APART, Waiver
 from pocketforge.registries import DEVICES, RUNTIMES
 
 MOST_PARTS = 200  # each is a process and a model of its own
@@ -323,6 +323,10 @@ class Recipe:
                     what = "budget is on" if key == "metric" else f"{key} is named"
                     unknown = f"no {what} {name!r}{suggest(name, dict.fromkeys(known))}"
                     faults.append(Fault(unknown, f"waiver[{index}].{key}"))
+            of_metric = [budget for budget in self.budgets if budget.metric == waiver.metric]
+            if of_metric and not any(map(waiver.is_of, of_metric)):
+                said = ", ".join(f"{name} {getattr(waiver, name)!r}" for name in TOLD_APART[1:])
+                faults.append(Fault(f"no budget on {waiver.metric} has {said}", f"waiver[{index}]"))
         return faults
 
     def _fault_metric(self, word: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from pocketforge.records import GateResult, Measurement, Report
@@ -14,11 +15,11 @@ HEADS = ("target", "metric", "before", "now", "change")
 
 def verdict_changes(before: Report, after: Report) -> list[str]:
     """`accuracy_drop ≤ 0.01 of a: PASS, now FAIL`, for each budget of both that has another verdict now."""
-    old = {_budget(gate): gate.verdict for gate in before.gates}
+    old = {place: gate.verdict for place, gate in _placed(before)}
     return [
-        f"{budget_name(gate)} {limit(gate)} of {gate.target}: {old[_budget(gate)]}, now {gate.verdict}"
-        for gate in after.gates
-        if old.get(_budget(gate), gate.verdict) != gate.verdict
+        f"{budget_name(gate)} {limit(gate)} of {gate.target}: {old[place]}, now {gate.verdict}"
+        for place, gate in _placed(after)
+        if old.get(place, gate.verdict) != gate.verdict
     ]
 
 
@@ -60,6 +61,12 @@ def _place(measurement: Measurement) -> _Place:
     return measurement.target, measurement.device, measurement.metric, output_of(measurement)
 
 
-def _budget(gate: GateResult) -> tuple[object, ...]:
-    budget = gate.budget
-    return budget.metric, budget.percentile, budget.slice, budget.per, gate.target, gate.device, budget.severity
+def _placed(report: Report) -> Iterator[tuple[tuple[object, ...], GateResult]]:
+    """Each with what it is known by in another report; two that differ in their limits alone by their order."""
+    seen: Counter[tuple[object, ...]] = Counter()
+    for gate in report.gates:
+        budget = gate.budget
+        part = (budget.metric, budget.percentile, budget.slice, budget.per)
+        place = (*part, gate.target, gate.device, budget.severity, budget.baseline)
+        yield (*place, seen[place]), gate
+        seen[place] += 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pocketforge.records import Report
+from pocketforge.records import Report, StepRecord
 from pocketforge.report.budget_words import budget_name, figure, limit
 
 
@@ -34,7 +34,7 @@ class Finding:
 
 
 def findings_of(report: Report) -> Iterator[Finding]:
-    """Budgets first, in the report's order, then checks and failures, target by target."""
+    """Budgets first, in the report's order, then checks and failures, target by target, then steps of none of them."""
     for gate in report.gates:
         if gate.verdict != "PASS":
             name = f"{budget_name(gate)} {limit(gate)}"
@@ -49,3 +49,11 @@ def findings_of(report: Report) -> Iterator[Finding]:
             words = target.error or "it was not built"
             hint = f" (hint: {target.hint})" if target.hint else ""
             yield Finding("failed", target.name, "", "", "failed", words + hint, True)
+    for step in steps_of_no_target(report):
+        yield Finding("failed", step.lane, step.stage, "", "failed", step.message or "it did not end", True)
+
+
+def steps_of_no_target(report: Report) -> list[StepRecord]:
+    """Those that failed where no target did: without them a build that did not finish would look whole."""
+    told = any(target.status == "failed" for target in report.targets)
+    return [] if told else [step for step in report.steps if step.status == "failed"]

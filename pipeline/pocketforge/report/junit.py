@@ -6,6 +6,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from pocketforge.records import GateResult, Report, TargetRecord
 from pocketforge.report.budget_words import budget_name, figure, limit
+from pocketforge.report.findings import steps_of_no_target
 from pocketforge.streams import printable
 
 
@@ -13,6 +14,10 @@ def write(report: Report) -> str:
     suites = Element("testsuites", name=_text(report.recipe), time=f"{report.wall_s:.3f}")
     for target in report.targets:
         _suite(suites, target, [gate for gate in report.gates if gate.target == target.name])
+    for step in steps_of_no_target(report):
+        suite = SubElement(suites, "testsuite", name=_text(step.lane), tests="1", failures="0", errors="1")
+        case = SubElement(suite, "testcase", classname=_text(step.lane), name=_text(f"step: {step.stage}"))
+        SubElement(case, "error", message=_text(step.message or "it did not end"))
     for counted in ("tests", "failures", "errors"):
         suites.set(counted, str(sum(int(suite.get(counted, "0")) for suite in suites)))
     indent(suites, " ")

@@ -29,10 +29,18 @@ def baseline_file(folder: Path, name: str) -> Path:
 
 
 def baselines_of(recipe: Recipe) -> Baselines:
-    """All that a recipe's budgets name and that are there. Raises RecipeError for one that cannot be read."""
+    """All that a recipe's budgets name and that are there. Raises RecipeError for one that cannot be read, and
+    for one of another recipe."""
     names = dict.fromkeys(budget.baseline for budget in recipe.budgets if budget.baseline)
     files = {name: baseline_file(Path(recipe.folder), name) for name in names}
-    return {name: read_baseline(file) for name, file in files.items() if file.exists()}
+    found = {name: read_baseline(file) for name, file in files.items() if file.exists()}
+    for name, runs in found.items():
+        if runs[-1].recipe != recipe.name:  # several recipes may share a folder, and names of targets
+            raise RecipeError(
+                f"baseline {name!r} is of recipe {runs[-1].recipe!r}, this one is {recipe.name!r}",
+                "baselines beside one another's recipes need names of their own: pocketforge baseline set",
+            )
+    return found
 
 
 def read_baseline(file: Path) -> tuple[Report, ...]:
@@ -88,6 +96,9 @@ def _check(reports: Sequence[Report]) -> None:
     failed = [report.recipe for report in reports if report.verdict == "ERROR"]
     if failed:
         raise RecipeError(f"the build behind a report of {failed[0]} did not finish: it is no baseline")
+    wrong = sorted({target.name for report in reports for target in report.targets if target.status != "built"})
+    if wrong:
+        raise RecipeError(f"a file that failed verify is no baseline: {', '.join(wrong)}")
     names = sorted({report.recipe for report in reports})
     if len(names) > 1:
         raise RecipeError(f"runs of one baseline are of one recipe, found {' and '.join(names)}")

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pocketforge.recipe import Budget
 from pocketforge.recipe.metric import Metric
 from pocketforge.records import GateResult, HowEstimated, Measurement
-from pocketforge.results.relative import Change, change_of, runs_that_decide, worst_allowed
+from pocketforge.results.relative import Change, change_of, check_alike, runs_that_decide, worst_allowed
 
 
 def judge_regression(
@@ -39,9 +39,10 @@ def judge_regression(
     for side, runs in (("the baseline's", before), ("this build's", after)):
         if len({each.artifact_sha256 for each in runs}) > 1:
             return dataclasses.replace(result, reason=f"{side} runs are of different files")
-    if before[-1].value <= 0 or after[-1].value <= 0:
-        return _of_nothing(result, row, before[-1].value)
     try:
+        check_alike(before, after)
+        if before[-1].value <= 0 or after[-1].value <= 0:
+            return _of_nothing(result, row, before[-1].value)
         change = change_of(before, after, budget.percentile)
     except ValueError as error:
         return dataclasses.replace(result, reason=f"not to be held against baseline {budget.baseline!r}: {error}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from statistics import NormalDist, fmean
 
+from pocketforge.recipe import METRICS
 from pocketforge.recipe.metric import Better
 from pocketforge.records import HowCompared, HowCounted, HowEstimated, HowHere, HowOnThePhone, Measurement
 from pocketforge.results.latency import latency_interval
@@ -52,17 +53,24 @@ def worst_allowed(before: float, better: Better, max_regression: float) -> Fract
     return Fraction(repr(before)) * (1 + share if better == "lower" else 1 - share)
 
 
+def check_alike(before: Sequence[Measurement], after: Sequence[Measurement]) -> None:
+    """Raises ValueError, with why, where the values of two sides do not tell one file from the other."""
+    fault = next(filter(None, (_unlike(each, after[-1]) for each in (*before, *after))), "")
+    if fault:
+        raise ValueError(fault)
+
+
 def change_of(before: Sequence[Measurement], after: Sequence[Measurement], percentile: str) -> Change:
     """Of one metric, target and device, in one or more runs of each side. percentile: of a latency's samples.
 
     Raises ValueError, with why, where the two cannot be compared.
     """
-    fault = next(filter(None, (_unlike(each, after[-1]) for each in (*before, *after))), "")
-    if fault:
-        raise ValueError(fault)
-    one, two = ([_interval(each, percentile) for each in side] for side in (before, after))
+    check_alike(before, after)
+    one, two = ([interval_of(each, percentile) for each in _runs(side)] for side in (before, after))
     if all(each.low == each.high for each in (*one, *two)) and not _is_timed(after[-1]):
         old, new = one[-1].value, two[-1].value
+        if {each.value for each in one} != {old} or {each.value for each in two} != {new}:
+            raise ValueError("runs of the same file give different values, though nothing of it is timed")
         ratio = new / old if old > 0 else math.inf
         return Change(old, new, Interval(ratio, ratio, ratio), 0.0, "exact")
     values = [[each.value for each in side] for side in (one, two)]
@@ -98,21 +106,31 @@ def _by_own_intervals(one: Interval, two: Interval) -> Change:
     return Change(one.value, two.value, interval, spread, "one run before, one now, each with its own interval")
 
 
+def _runs(side: Sequence[Measurement]) -> list[Measurement]:
+    """Each timing once: a build that reuses a stored one reports it again, and two of it say no more than one."""
+    return [each for place, each in enumerate(side) if not _is_timed(each) or each not in side[:place]]
+
+
 def _is_timed(measurement: Measurement) -> bool:
     """Whether a second run may give another value."""
-    return bool(measurement.samples) or isinstance(measurement.how, HowHere | HowOnThePhone | HowEstimated)
+    row = METRICS.if_usable(measurement.metric)
+    timed = row is not None and row.place == "timed"  # also of a plug-in's device, in whatever words
+    return timed or bool(measurement.samples) or isinstance(measurement.how, HowHere | HowOnThePhone | HowEstimated)
 
 
-def _interval(measurement: Measurement, percentile: str) -> Interval:
+def interval_of(measurement: Measurement, percentile: str) -> Interval:
     """Where one run's value may be; without bounds of what is timed once."""
     value, how = measurement.value, measurement.how
     if measurement.samples:
         found = latency_interval(measurement.samples, how, percentile)
+        if percentile == "min" and found.low == found.high:  # what was seen, not where another run's would be
+            return Interval(found.value, -math.inf, math.inf)
         floor = 1 + how.noise_floor if isinstance(how, HowOnThePhone) else 1.0
         return Interval(found.value, min(found.low, found.value / floor), max(found.high, found.value * floor))
     if isinstance(how, HowHere) and measurement.metric in ("load_ms", "peak_rss_bytes"):
         parts = [getattr(process, measurement.metric) for process in how.processes]
-        return Interval(value, min(parts, default=value), max(parts, default=value))
+        if len(parts) > 1:
+            return Interval(value, min(parts), max(parts))
     if isinstance(how, HowEstimated):
         return Interval(value, *how.interval)
     if _is_timed(measurement):
@@ -132,11 +150,17 @@ def _unlike(before: Measurement, after: Measurement) -> str:
     doubt = _doubt(before) or _doubt(after)
     if doubt:
         return doubt
+    if not (math.isfinite(before.value) and math.isfinite(after.value)):
+        return f"{before.value} before and {after.value} now: one is no number"
     pairs: list[tuple[str, object, object]] = [("via", before.via, after.via)]
     if isinstance(one, HowHere) and isinstance(two, HowHere):
         pairs += [("the processor", one.host, two.host), ("threads", one.threads, two.threads)]
     if isinstance(one, HowCounted) and isinstance(two, HowCounted):
         pairs += [("the emulated processor", one.cpu, two.cpu)]
+    if isinstance(one, HowOnThePhone) and isinstance(two, HowOnThePhone):
+        pairs += [(what, getattr(one, what), getattr(two, what)) for what in ("cores", "cpus", "threads")]
+    if isinstance(one, HowEstimated) and isinstance(two, HowEstimated):
+        pairs += [("the core", one.core, two.core), ("the core's model", one.model_version, two.model_version)]
     if isinstance(one, HowCompared) and isinstance(two, HowCompared):
         pairs += [("eval samples", one.samples, two.samples)]
     return "; ".join(f"{what} is another: {old} before, {new} now" for what, old, new in pairs if old != new)

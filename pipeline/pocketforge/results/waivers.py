@@ -36,4 +36,4 @@ def _failed(result: GateResult) -> Verdict:
 
 def _is_of(waiver: Waiver, result: GateResult) -> bool:
     of_target = not waiver.target or waiver.target == result.target
-    return waiver.metric == result.budget.metric and of_target and waiver.device in ("", result.device)
+    return waiver.is_of(result.budget) and of_target and waiver.device in ("", result.device)

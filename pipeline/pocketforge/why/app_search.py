@@ -134,7 +134,8 @@ def distance(numbers: Array, made: Array) -> tuple[float, float, float]:
     with np.errstate(all="ignore"):  # of bytes in another order
         one, other = numbers.astype(np.float64), made.astype(np.float64)
         difference = np.abs(one - other)
-        spread = float(one.std()) or 1.0
+        # A flat tensor has none of its own: the error is then by what should have been there.
+        spread = float(one.std()) if np.ptp(one) else float(other.std()) or 1.0
         error = float(np.sqrt((difference**2).mean())) / spread
         if not np.isfinite(error):
             return float("inf"), float("inf"), 1.0
