@@ -85,7 +85,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     and half a second each time later on."""
     gc.disable()
     try:
-        with Tracing(session.config).of_imports_alone():
+        with Tracing(session.config).resting():
             return (yield)
     finally:
         gc.enable()

@@ -32,18 +32,9 @@ class Tracing:
 
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:
-        if self._controller is None or not self._controller.started:
-            yield
-            return
-        self._controller.pause()
-        try:
-            yield
-        finally:
-            self._controller.resume()
-
-    @contextlib.contextmanager
-    def of_imports_alone(self) -> Iterator[None]:
-        """Measured modules that are imported meanwhile are traced, with what they import; nothing else is."""
+        """Nothing is traced meanwhile but measured modules as they are imported: their definitions run once in a
+        process, whoever is the first to need them.
+        """
         if self._controller is None or not self._controller.started:
             yield
             return
@@ -52,15 +43,27 @@ class Tracing:
         inherited = loaders.exec_module
 
         def run(loader: SourceFileLoader, module: ModuleType) -> None:
-            with contextlib.ExitStack() as stack:
-                if not self._controller.started and any(Path(loader.path).is_relative_to(room) for room in measured):
-                    self._controller.resume()
-                    stack.callback(self._controller.pause)
+            with self._traced(any(Path(loader.path).is_relative_to(room) for room in measured)):
                 inherited(loader, module)
 
-        with self.resting():
+        with self._traced(False):
             loaders.exec_module = run
             try:
                 yield
             finally:
                 del loaders.exec_module
+
+    @contextlib.contextmanager
+    def _traced(self, wanted: bool) -> Iterator[None]:
+        before = self._controller.started
+        self._switch(wanted)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def _switch(self, wanted: bool) -> None:
+        if wanted and not self._controller.started:
+            self._controller.resume()
+        elif not wanted and self._controller.started:
+            self._controller.pause()

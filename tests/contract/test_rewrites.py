@@ -453,7 +453,7 @@ class Files:
         example = (torch.from_numpy(samples[:1]),)
         program, unfolded = torch.export.export(net.eval(), example), None
         graph: Any = net
-        if scheme != "fp32":
+        if scheme in ("static_int8", "dynamic_int8"):
             how = Quantize("static_int8", calibration="minmax") if scheme == "static_int8" else Quantize("dynamic_int8")
             pair = pt2e.quantize_graph(program, [samples], how)
             graph = pair[0]

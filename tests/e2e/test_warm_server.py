@@ -48,6 +48,7 @@ REFUSED = (
     ("codebook", "pack", "none"), ("sparse", "pack", "none"), ("why", "none", "none.toml"), ("inspect", "none.onnx"),
     ("cache", "clear", "--older-than", "soon"), ("train", "--none"), ("init", "none.py"), ("doctor", "--none"),
     ("docs", "none"), ("size", "none.onnx"), ("sign", "none"), ("verify-release", "none"), ("release", "none"),
+    ("package", "none", "--for", "web"), ("baseline", "set", "main"),
     ("completion", "none"), ("biuld",), ("build",),
 )  # fmt: skip
 

@@ -302,7 +302,7 @@ def test_runs_of_one_baseline_are_of_one_finished_build(tmp_path: Path) -> None:
 # Waivers
 
 
-def waiver(expires: str, **more: str) -> Waiver:
+def waiver(expires: str, **more: Any) -> Waiver:
     return Waiver("size_bytes", "ana", "known", expires, **more)
 
 
@@ -357,9 +357,9 @@ def test_an_expired_waiver_of_what_is_not_decided_fails() -> None:
         ({"expires": "20260201"}, "expires must be a day"),
     ],
 )
-def test_a_waiver_says_who_why_and_until_when(wrong: dict[str, str], said: str) -> None:
+def test_a_waiver_says_who_why_and_until_when(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Waiver(**{"metric": "size_bytes", "owner": "ana", "reason": "known", "expires": "2026-01-31", **wrong})
+        dataclasses.replace(Waiver("size_bytes", "ana", "known", "2026-01-31"), **wrong)
 
 
 def test_a_waiver_of_nothing_is_refused() -> None:

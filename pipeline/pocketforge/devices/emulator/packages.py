@@ -74,6 +74,10 @@ class Packages:
                 old.unlink()
         return [self._keep(path, hash_file(path)) for path in fetched]
 
+    def gives(self, names: Sequence[str]) -> bool:
+        """Whether the user's folder has all these Debian packages: what it has is used, whatever this machine has."""
+        return self.given is not None and all(any(self.given.glob(f"{name}_*.deb")) for name in names)
+
     def forget(self, names: Collection[str]) -> None:
         """Remove kept wheels that are not of these names: another version of Pocketforge pinned them."""
         for path in self.kept.glob("*.whl"):

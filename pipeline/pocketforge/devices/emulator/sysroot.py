@@ -22,7 +22,7 @@ def gather(packages: Packages, folder: Path, users: Sequence[Path]) -> tuple[str
     """
     lib = folder / "lib"
     here = [Path(place) for place in pinned.SYSTEM_FOLDERS if Path(place).is_dir()]
-    if here:
+    if here and not packages.gives(LIBRARY_PACKAGES):
         _copy_libraries(here, lib)
         faults = _faults(lib, users)
         if not faults:

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from math import inf
 
-import pygal
-
 from pocketforge.outcomes.gains import State
 from pocketforge.recipe import METRICS
 from pocketforge.records import Measurement, Report
 from pocketforge.report.choice import Quality, front
 from pocketforge.report.page.parts import Plot
+from pocketforge.report.page.pygal_alone import pygal
 from pocketforge.report.page.svg import drawn, options
 from pocketforge.results.latency import processes_of, rounds_of
 from pocketforge.results.plugin_words import in_our_words

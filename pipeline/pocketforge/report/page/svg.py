@@ -7,19 +7,14 @@ becomes the title of the shape: browsers show that, and readers of screens read 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from markupsafe import Markup
-from pygal.style import Style
 
+from pocketforge.report.page.pygal_alone import Style
 from pocketforge.streams import printable
-
-# It leaves a finder of its plug-ins among Python's, for all imports, by an interface that Python 3.12 has no more:
-# until then each import that fails is a warning.
-sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 # In units of the plot, which is drawn about as wide as a phone: a unit is a pixel there.
 WIDTH = 380
