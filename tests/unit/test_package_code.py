@@ -15,7 +15,7 @@ from pocketforge.package.loop import loop_of
 from pocketforge.package.model import identifier_of, read_model
 from pocketforge.package.output import MARKER
 from pocketforge.package.steps import Divide, Quantize, ReverseChannels, Transpose, shape_before, split
-from pocketforge.package.templates import c_text, float32
+from pocketforge.package.templates import c_text, float32, kotlin_text
 
 DIVIDE = {"step": "divide", "by": 255.0}
 TO_PLANES = {"step": "transpose", "from": "HWC", "to": "CHW"}
@@ -65,6 +65,45 @@ def test_inputs_and_outputs_share_no_identifier(tmp_path: Path) -> None:
     ]
 
 
+def test_names_that_meet_in_another_case_or_with_ours_are_told_apart(tmp_path: Path) -> None:
+    outputs = tuple({**releases.OUTPUT, "name": name} for name in ("x1", "x_1", "x_buffer"))
+    model = read_model(releases.write(tmp_path, net(outputs=outputs)) / "net.onnx")
+    assert [each.identifier for each in (*model.inputs, *model.outputs)] == ["x", "x1", "x_1_2", "x_buffer_value"]
+    named = read_model(releases.write(tmp_path / "other", net(name="random")) / "random.onnx")
+    assert named.identifier == "random_model"  # random.py would stand in front of Python's own
+
+
+@pytest.mark.parametrize(("shape", "labels"), [([1, 2], ("cat", "dog")), ([1, 5, 2], ()), ([1, 1, 2], ("cat", "dog"))])
+def test_an_output_of_several_rows_has_no_labels(shape: list[int], labels: tuple[str, ...], tmp_path: Path) -> None:
+    model = read_model(releases.write(tmp_path, net(outputs=({**releases.OUTPUT, "shape": shape},))) / "net.onnx")
+    assert model.outputs[0].labels == labels
+
+
+@pytest.mark.parametrize(
+    ("steps", "takes"),
+    [((RESIZE, DIVIDE), True), (({"step": "reverse_channels"}, RESIZE, DIVIDE), False), ((DIVIDE, RESIZE), False)],
+)
+def test_bitmaps_are_taken_only_where_the_app_has_no_colours_to_change(
+    steps: tuple[dict[str, object], ...], takes: bool, tmp_path: Path
+) -> None:
+    """Red, green and blue of a Bitmap or an ImageData would go where the file has blue, green and red."""
+    made = releases.write(tmp_path, releases.Net(steps=(*steps, TO_PLANES)))
+    model = read_model(made / "net.onnx")
+    assert model.inputs[0].takes_pixels == takes
+    for kind, word in (("android", "Bitmap"), ("web", "ImageData")):
+        made = generate(kind, model, None)
+        code = b"".join(content for name, content in made.items() if name.endswith((".java", ".ts")))
+        assert (word.encode() in code) == takes
+
+
+def test_means_before_channels_change_places_are_of_the_channel_that_comes_of_them(tmp_path: Path) -> None:
+    means = {"step": "normalize", "mean": [1.0, 2.0, 3.0], "std": [1.0, 1.0, 1.0]}
+    made = releases.write(tmp_path, releases.Net(steps=(means, {"step": "reverse_channels"}, TO_PLANES)))
+    (given,) = read_model(made / "net.onnx").inputs
+    loop = loop_of(given)
+    assert loop.reverses and loop.planes and [step.mean for step in loop.arithmetic] == [(3.0, 2.0, 1.0)]
+
+
 def test_labels_are_what_they_were_in_python(tmp_path: Path) -> None:
     labels = ("\U0001f600 $x", 'a "b"\\')
     model = read_model(releases.write(tmp_path, net(labels=labels)) / "net.onnx")
@@ -77,6 +116,7 @@ def test_labels_are_what_they_were_in_python(tmp_path: Path) -> None:
 
 def test_numbers_are_the_shortest_of_that_float32_and_texts_are_bytes() -> None:
     assert (float32(0.485), float32(255.0), float32(1e-5)) == ("0.485", "255.0", "1e-05")
+    assert kotlin_text("$\f\\f") == r'"\$\u000c\\f"'
     assert c_text('ä"?\n') == r'"\303\244\"\?\012"'
 
 

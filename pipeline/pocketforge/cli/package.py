@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import cache_option, echo, json_option, print_json
+from pocketforge.cli.options import RecipePath, cache_option, echo, json_option, print_json
 
 # As GENERATORS has them, whose module is not light.
 KINDS = ("android", "cpp", "python", "web")
@@ -21,7 +21,7 @@ KINDS = ("android", "cpp", "python", "web")
 )  # fmt: skip
 @click.option("--target", "-t", default="", help="Of a recipe with several targets: whose file it is.")
 @click.option(
-    "--recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="RECIPE",
+    "--recipe", type=RecipePath(), metavar="RECIPE",
     help="For a MODEL: the recipe it was built from, whose samples the test beside the code has.",
 )  # fmt: skip
 @click.option(
@@ -41,10 +41,11 @@ def command(
     from pocketforge.errors import RecipeError
     from pocketforge.package.model import read_model
     from pocketforge.package.output import check_folder
+    from pocketforge.recipe.shipped import recipe_path
     from pocketforge.recipe.toml import load_recipe
 
     check_folder(out)
-    file = what
+    file = what = recipe_path(str(what))
     if what.suffix == ".toml":
         if recipe is not None:
             raise RecipeError("--recipe is for a model file; a recipe brings its own samples")

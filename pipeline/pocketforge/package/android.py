@@ -59,10 +59,7 @@ def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]
         "types": TYPES,
         "samples": samples,
         "package": package,
-        "bitmap": len(model.inputs) == 1
-        and model.inputs[0].kind == "image"
-        and model.inputs[0].shape[-1:] == (3,)
-        and "uint8" in model.inputs[0].accepts,
+        "bitmap": len(model.inputs) == 1 and model.inputs[0].takes_pixels and model.inputs[0].shape[-1:] == (3,),
         "version": model.libraries.get("onnxruntime", ""),
     }
     if samples is not None:

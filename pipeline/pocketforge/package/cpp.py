@@ -18,7 +18,7 @@ TYPES = {
     "int16": "std::int16_t",
     "int32": "std::int32_t",
     "int64": "std::int64_t",
-    "bool": "bool",
+    "bool": "std::uint8_t",  # 0 and 1: a std::vector<bool> has no values in memory
 }
 # By which a runtime names what a tensor's values are: LiteRT's litert_model_types.h, onnxruntime_c_api.h.
 _ELEMENTS = {

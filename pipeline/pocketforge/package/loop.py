@@ -44,7 +44,10 @@ def loop_of(given: AppInput) -> Loop:
     arithmetic: list[Arithmetic] = []
     for step in given.steps:
         if isinstance(step, ReverseChannels):
+            if planes:
+                raise ModelError(f"{given.tensor}: its last axis, which is no channels', is reversed; use --for python")
             reverses = not reverses
+            arithmetic = [_reversed(each) for each in arithmetic]
         elif isinstance(step, Transpose):
             planes = planes or _makes_planes(step, given)
         elif not isinstance(step, ToFloat):
@@ -52,6 +55,13 @@ def loop_of(given: AppInput) -> Loop:
                 raise ModelError(f"{given.tensor}: means are along the width, not by channel; use --for python")
             arithmetic.append(step)
     return Loop(channels, given.size // channels, reverses, planes, tuple(arithmetic))
+
+
+def _reversed(step: Arithmetic) -> Arithmetic:
+    """By the channel that a value becomes when channels change places behind it."""
+    if not isinstance(step, Normalize):
+        return step
+    return Normalize(step.mean[::-1], step.std[::-1])
 
 
 def _makes_planes(step: Transpose, given: AppInput) -> bool:

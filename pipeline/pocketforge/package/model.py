@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,16 @@ from typing import Any, Literal, cast
 
 from pocketforge.errors import ModelError, ReleaseError
 from pocketforge.outcomes.tensors import TensorSpec
-from pocketforge.package.steps import Quantize, ReverseChannels, Step, Transpose, Words, shape_before, split
+from pocketforge.package.steps import (
+    Quantize,
+    ReverseChannels,
+    Step,
+    Transpose,
+    Words,
+    changes_values,
+    shape_before,
+    split,
+)
 from pocketforge.recipe.names import suggest
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.shipped_names import MODEL
@@ -47,6 +57,12 @@ class AppInput:
     def size(self) -> int:
         """How many values there are."""
         return product(self.shape)
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether it can be given a picture's red, green and blue as they are: what is left before it moves pixels, and
+        changes neither their values nor the order of their channels."""
+        return self.kind == "image" and "uint8" in self.accepts and not any(map(changes_values, self.left))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +159,8 @@ def read_model(file: Path) -> AppModel:
         if min(tensor.shape, default=1) < 0:
             raise ModelError(f"{tensor} has a size that is left open; code is written for fixed sizes", _BUCKETS)
     identifier = identifier_of(sidecar.file.target)
+    if identifier in sys.stdlib_module_names:  # Python would find our module where it looks for its own
+        identifier = f"{identifier}_model"
     return AppModel(
         file, sidecar.file.target, sidecar.file.runtime, pascal(identifier), identifier, sidecar.file.sha256,
         sidecar.file.size_bytes, manifest.recipe, manifest.version or "", sidecar.versions, tuple(_inputs(sidecar)),
@@ -199,7 +217,8 @@ def _outputs(sidecar: Sidecar) -> Iterator[AppOutput]:
         labelled = bool(said.get("labels"))
         if not roles and number == 0 and sidecar.task == "classification":
             role, labelled = "logits", True
-        fits = labelled and tensor.shape[-1:] == (len(sidecar.labels),)
+        # Of maps and rows of several the place of the largest is no class.
+        fits = labelled and tensor.shape[-1:] == (len(sidecar.labels),) == (product(tensor.shape),)
         post = cast("Mapping[str, Any]", said.get("post", {}))
         left = post if post.get("type", "none") != "none" else {}
         yield AppOutput(names[number], tensor, role, sidecar.labels if fits else (), left)
@@ -222,6 +241,7 @@ _OURS = """
     arrays collections exception integer list map math model_exception string system
     ai_edge_litert dataclasses executorch hashlib numpy np onnxruntime pathlib pytest torch
 """
+_ENDINGS = ("_buffer", "_labels", "_shape", "_size", "_tensor", "_tensors")
 _TAKEN = frozenset((_LANGUAGES + _OURS).split())
 
 
@@ -246,12 +266,15 @@ def camel(identifier: str) -> str:
 
 
 def _identifiers(sidecar: Sidecar) -> list[str]:
-    """Of all inputs, then of all outputs: no two alike."""
-    found: list[str] = []
+    """Of all inputs, then of all outputs: no two alike, in PascalCase either (`x_1` and `x1`), and none that ends as
+    what generated code names after another."""
+    found: dict[str, str] = {}
     for tensor in (*sidecar.inputs, *sidecar.outputs):
         number, name = 2, identifier_of(tensor.name)
+        if name.endswith(_ENDINGS):
+            name = f"{name}_value"
         one = name
-        while one in found:
+        while pascal(one) in found:
             one, number = f"{name}_{number}", number + 1
-        found.append(one)
-    return found
+        found[pascal(one)] = one
+    return list(found.values())

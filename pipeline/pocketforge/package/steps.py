@@ -101,6 +101,11 @@ def split(steps: Sequence[Words]) -> tuple[tuple[Words, ...], tuple[Step, ...]]:
     return tuple(steps[:ours]), tuple(_MADE[str(step["step"])](step) for step in steps[ours:] if _does(step))
 
 
+def changes_values(step: Words) -> bool:
+    """Whether it does more than to move pixels: none that is left to the app may, where it gives pictures."""
+    return step["step"] in _MADE
+
+
 def _is_ours(step: Words) -> bool:
     if step["step"] == "layout":
         return step["to"] in _SAME_ORDER

@@ -64,8 +64,9 @@ def text(value: str) -> str:
 
 
 def kotlin_text(value: str) -> str:
-    """As `text`; a dollar would begin a template."""
-    return text(value).replace("$", "\\$")
+    """As `text`; a dollar would begin a template, and Kotlin has no word for a form feed."""
+    inside = "\\u000c".join(text(part)[1:-1] for part in value.split("\f"))
+    return f'"{inside}"'.replace("$", "\\$")
 
 
 def python_text(value: str) -> str:

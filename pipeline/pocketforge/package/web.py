@@ -83,7 +83,7 @@ def _placed(taken: AppInput) -> Iterator[_Placed]:
 
 def _pixels(taken: AppInput) -> bool:
     """Whether it can be given an ImageData: its red, green and blue, with alpha where there are four."""
-    return taken.kind == "image" and "uint8" in taken.accepts and _channels(taken.shape) in (3, 4)
+    return taken.takes_pixels and _channels(taken.shape) in (3, 4)
 
 
 def _channels(shape: Sequence[int]) -> int:
