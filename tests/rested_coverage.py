@@ -32,8 +32,9 @@ class Tracing:
 
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:
-        """Nothing is traced meanwhile but measured modules as they are imported: their definitions run once in a
-        process, whoever is the first to need them.
+        """Nothing is traced meanwhile but measured modules as they are imported, with what they import: their
+        definitions run once in a process, whoever is the first to need them. (A tracer that is stopped within a module
+        goes on behind it, and sees no more of that module.)
         """
         if self._controller is None or not self._controller.started:
             yield
@@ -43,27 +44,16 @@ class Tracing:
         inherited = loaders.exec_module
 
         def run(loader: SourceFileLoader, module: ModuleType) -> None:
-            with self._traced(any(Path(loader.path).is_relative_to(room) for room in measured)):
+            with contextlib.ExitStack() as stack:
+                if not self._controller.started and any(Path(loader.path).is_relative_to(room) for room in measured):
+                    self._controller.resume()
+                    stack.callback(self._controller.pause)
                 inherited(loader, module)
 
-        with self._traced(False):
-            loaders.exec_module = run
-            try:
-                yield
-            finally:
-                del loaders.exec_module
-
-    @contextlib.contextmanager
-    def _traced(self, wanted: bool) -> Iterator[None]:
-        before = self._controller.started
-        self._switch(wanted)
+        self._controller.pause()
+        loaders.exec_module = run
         try:
             yield
         finally:
-            self._switch(before)
-
-    def _switch(self, wanted: bool) -> None:
-        if wanted and not self._controller.started:
+            del loaders.exec_module
             self._controller.resume()
-        elif not wanted and self._controller.started:
-            self._controller.pause()
