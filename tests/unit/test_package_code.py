@@ -14,7 +14,7 @@ from pocketforge.package.generators import GENERATORS, AppSamples, generate
 from pocketforge.package.loop import loop_of
 from pocketforge.package.model import identifier_of, read_model
 from pocketforge.package.output import MARKER
-from pocketforge.package.steps import Divide, Quantize, ReverseChannels, Transpose, shape_before, split
+from pocketforge.package.steps import Divide, Normalize, Quantize, ReverseChannels, Transpose, shape_before, split
 from pocketforge.package.templates import c_text, float32, kotlin_text
 
 DIVIDE = {"step": "divide", "by": 255.0}
@@ -68,7 +68,8 @@ def test_inputs_and_outputs_share_no_identifier(tmp_path: Path) -> None:
 def test_names_that_meet_in_another_case_or_with_ours_are_told_apart(tmp_path: Path) -> None:
     outputs = tuple({**releases.OUTPUT, "name": name} for name in ("x1", "x_1", "x_buffer"))
     model = read_model(releases.write(tmp_path, net(outputs=outputs)) / "net.onnx")
-    assert [each.identifier for each in (*model.inputs, *model.outputs)] == ["x", "x1", "x_1_2", "x_buffer_value"]
+    assert model.inputs[0].identifier == "x"
+    assert [each.identifier for each in model.outputs] == ["x1", "x_1_2", "x_buffer_value"]
     named = read_model(releases.write(tmp_path / "other", net(name="random")) / "random.onnx")
     assert named.identifier == "random_model"  # random.py would stand in front of Python's own
 
@@ -91,8 +92,8 @@ def test_bitmaps_are_taken_only_where_the_app_has_no_colours_to_change(
     model = read_model(made / "net.onnx")
     assert model.inputs[0].takes_pixels == takes
     for kind, word in (("android", "Bitmap"), ("web", "ImageData")):
-        made = generate(kind, model, None)
-        code = b"".join(content for name, content in made.items() if name.endswith((".java", ".ts")))
+        files = generate(kind, model, None)
+        code = b"".join(content for name, content in files.items() if name.endswith((".java", ".ts")))
         assert (word.encode() in code) == takes
 
 
@@ -101,7 +102,7 @@ def test_means_before_channels_change_places_are_of_the_channel_that_comes_of_th
     made = releases.write(tmp_path, releases.Net(steps=(means, {"step": "reverse_channels"}, TO_PLANES)))
     (given,) = read_model(made / "net.onnx").inputs
     loop = loop_of(given)
-    assert loop.reverses and loop.planes and [step.mean for step in loop.arithmetic] == [(3.0, 2.0, 1.0)]
+    assert loop.reverses and loop.planes and loop.arithmetic == (Normalize((3.0, 2.0, 1.0), (1.0,) * 3),)
 
 
 def test_labels_are_what_they_were_in_python(tmp_path: Path) -> None:
