@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pocketforge.outcomes.why import Explained
     from pocketforge.outcomes.why_app import AppExplained
 
+T = TypeVar("T")
 DTYPES = ("float32", "float64", "float16", "uint8", "int8", "uint16", "int16", "int32", "int64")
 
 
@@ -78,7 +80,6 @@ def command(
     """
     from pocketforge.cli.options import default_out
     from pocketforge.commands.why import why, write
-    from pocketforge.outcomes.files import to_json
     from pocketforge.recipe.toml import load_recipe
 
     of_bytes = [("--sample", sample), ("--input", input_name), ("--dtype", dtype), ("--shape", shape)]
@@ -86,30 +87,32 @@ def command(
         raise click.UsageError(f"{', '.join(alone)}: only with --app")
     sizes = _shape(shape)
     loaded = load_recipe(recipe)
+    folder = out if out is not None else default_out(None, loaded.name) / "why" / target
     if app:
         from pocketforge.commands.why_app import AppRequest, why_app, write_app
 
         asked = AppRequest(app, samples, sample, dtype or "", sizes, input_name)
         with progress(progress_mode) as emit:
             fed = why_app(loaded, target, cache, asked, emit=emit)
-        folder = out if out is not None else default_out(None, loaded.name) / "why" / target
         written = write_app(fed, folder)
-        if as_json:
-            print_json(to_json(fed))
-        else:
-            _show_app(fed)
-            echo(f"written to {folder}: {', '.join(path.name for path in written)}")
+        _tell(fed, _show_app, folder, written, as_json=as_json)
         return EXIT_OK if fed.is_right else EXIT_GATE_FAILED
     with progress(progress_mode) as emit:
         explained = why(loaded, target, cache, samples=samples, emit=emit)
-    folder = out if out is not None else default_out(None, loaded.name) / "why" / target
     written = write(explained, folder)
-    if as_json:
-        print_json(to_json(explained))
-    else:
-        _show(explained)
-        echo(f"written to {folder}: {', '.join(path.name for path in written)}")
+    _tell(explained, _show, folder, written, as_json=as_json)
     return EXIT_GATE_FAILED if explained.first_bad_stage else EXIT_OK
+
+
+def _tell(found: T, show: Callable[[T], None], folder: Path, written: Sequence[Path], *, as_json: bool) -> None:
+    """What was found, as JSON or in words, with the files that have it."""
+    from pocketforge.outcomes.files import to_json
+
+    if as_json:
+        print_json(to_json(found))
+        return
+    show(found)
+    echo(f"written to {folder}: {', '.join(path.name for path in written)}")
 
 
 def _show(explained: Explained) -> None:
