@@ -52,18 +52,15 @@ def show_dir(cache: Path) -> None:
 @json_option
 def list_entries(cache: Path, as_json: bool) -> None:
     """List every stored result: stage, size, last use."""
-    from pocketforge.report.cache_table import StoredResult, show_cache
     from pocketforge.run.store import Store
 
-    entries = sorted(Store(cache).summaries(), key=lambda e: -e.last_used)
-    rows = [
-        StoredResult(e.key, str(e.meta.get("stage", "damaged")), str(e.meta.get("lane", "")), e.size_bytes, e.last_used)
-        for e in entries
-    ]
+    results = sorted(Store(cache).summaries(), key=lambda each: -each.last_used)
     if as_json:
-        print_json([row.to_json() for row in rows])
+        print_json([each.to_json() for each in results])
     else:
-        show_cache(rows, str(cache))
+        from pocketforge.report.cache_table import show_cache
+
+        show_cache(results, str(cache))
 
 
 @command.command("verify")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
@@ -70,6 +71,22 @@ def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
         header = "\n".join(column.rsplit(" ", 1)) if number else column
         drawn.add_column(Text(header), justify="right" if number else "left", overflow="fold", no_wrap=number)
     return drawn
+
+
+def plain_table(
+    screen: Screen, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()
+) -> None:
+    """A line a row, nothing folded: for tables of thousands of rows, of which rich lays out 2,500 in a CPU second."""
+    drawn = []
+    for name, *cells in zip(columns, *rows, strict=True):
+        shown = [name, *(cell if cell.isprintable() else printable(cell) for cell in cells)]
+        lengths = [len(cell) if cell.isascii() else cell_len(cell) for cell in shown]
+        width = max(lengths)
+        if name in numbers:
+            drawn.append([" " * (width - length) + cell for cell, length in zip(shown, lengths, strict=True)])
+        else:
+            drawn.append([cell + " " * (width - length) for cell, length in zip(shown, lengths, strict=True)])
+    screen.file.write("".join("  ".join(line).rstrip() + "\n" for line in zip(*drawn, strict=True)))
 
 
 def short_lane(lane: str) -> str:

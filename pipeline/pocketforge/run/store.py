@@ -30,10 +30,10 @@ from typing import Any, NamedTuple
 
 from pocketforge.errors import DamagedEntry, StoreError
 from pocketforge.files import check_writable, exchange, explain_os_error, hash_file
+from pocketforge.run.listing import MANIFEST, StoredResult, list_results, stored_keys
 from pocketforge.run.pins import Pin, unless_pinned
 
 LAYOUT = "v1"
-_MANIFEST = "manifest.json"
 _FOLDERS = ("entries", "tmp", "locks")
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 # Errors of this process, which say nothing of an entry.
@@ -121,13 +121,13 @@ class Store:
         """Where an entry is, or would be."""
         if self._refusal and self.root in _own_roots:
             own = _entry_dir(_own_roots[self.root], key)
-            if (own / _MANIFEST).exists():
+            if (own / MANIFEST).exists():
                 return own
         return _entry_dir(self.root, key)
 
     def has(self, key: str) -> bool:
         """Whether a result is published under `key` (not verified)."""
-        return (self._entry_dir(key) / _MANIFEST).is_file()
+        return (self._entry_dir(key) / MANIFEST).is_file()
 
     def get(self, key: str) -> Entry | None:
         """The entry, its every file verified, or None. Raises DamagedEntry when it does not match its hashes.
@@ -136,14 +136,14 @@ class Store:
         """
         folder = self._entry_dir(key)
         try:
-            pin = None if folder in self._given_up else Pin.of(folder / _MANIFEST)
+            pin = None if folder in self._given_up else Pin.of(folder / MANIFEST)
             if pin is None:
                 return None
             content, last_used = pin.read()
             manifest = json.loads(content)
             hashes, meta = dict(manifest["files"]), dict(manifest["meta"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _unreadable(error, key, _MANIFEST) from None
+            raise _unreadable(error, key, MANIFEST) from None
         size = 0
         for name, recorded in hashes.items():
             path = folder / "files" / name
@@ -163,7 +163,7 @@ class Store:
         """The entry as its manifest tells of it, its files unread; None when there is none, or no whole manifest."""
         folder = self._entry_dir(key)
         try:
-            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             return Entry(key, folder / "files", dict(manifest["files"]), 0, 0.0, dict(manifest["meta"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -171,7 +171,7 @@ class Store:
     def touch(self, key: str) -> None:
         """Note that an entry was used now, so that clearing by age keeps it."""
         with contextlib.suppress(OSError):
-            os.utime(self._entry_dir(key) / _MANIFEST)
+            os.utime(self._entry_dir(key) / MANIFEST)
 
     def discard(self, key: str) -> None:
         """Take an entry out of sight in one rename, then delete it. One that cannot be deleted is not read any more."""
@@ -247,7 +247,7 @@ class Store:
                 "files": {name: hash_file(workspace / name) for name in names},
                 "meta": meta,
             }
-            path = workspace.parent / _MANIFEST
+            path = workspace.parent / MANIFEST
             with path.open("w", encoding="utf-8") as file:
                 json.dump(manifest, file, indent=1, sort_keys=True)
                 file.flush()
@@ -269,25 +269,18 @@ class Store:
             raise StoreError(f"the entry just published under {key[:12]} is gone", "is someone clearing the cache?")
         return entry
 
-    def keys(self) -> list[str]:
-        roots = {self.root, self._writes()} if self.root in _own_roots else {self.root}
-        return sorted({p.name for root in roots for p in (root / "entries").glob("*/*") if p.is_dir()})
+    def _roots(self) -> set[Path]:
+        return {self.root, self._writes()} if self.root in _own_roots else {self.root}
 
-    def summaries(self) -> list[Entry]:
-        """Every entry, unverified, for listing and clearing; damaged ones come with empty meta."""
-        entries = []
-        for key in self.keys():
-            folder = self._entry_dir(key)
-            with contextlib.suppress(OSError):
-                size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-                used = (folder / _MANIFEST).stat().st_mtime if self.has(key) else folder.stat().st_mtime
-                try:
-                    manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-                    hashes, meta = dict(manifest["files"]), dict(manifest["meta"])
-                except (OSError, ValueError, KeyError, TypeError):
-                    hashes, meta = {}, {}
-                entries.append(Entry(key, folder / "files", hashes, size, used, meta))
-        return entries
+    def keys(self) -> list[str]:
+        return sorted({key for root in self._roots() for key in stored_keys(root)})
+
+    def summaries(self) -> list[StoredResult]:
+        """Every entry, unverified, for listing and clearing."""
+        by_key: dict[str, StoredResult] = {}
+        for root in sorted(self._roots(), key=lambda root: root != self.root):  # ours last: it goes first
+            by_key |= {each.key: each for each in list_results(root, remember=not self._refusal)}
+        return [by_key[key] for key in sorted(by_key)]
 
     def clear(self, *, older_than_s: float | None = None, keep_bytes: int | None = None) -> Cleared:
         """Remove entries that nobody uses now. Without limits, all of them go.
@@ -305,7 +298,7 @@ class Store:
             too_much = keep_bytes is not None and left > keep_bytes
             if not too_old and not too_much and (oldest is not None or keep_bytes is not None):
                 continue
-            with unless_pinned(self._entry_dir(entry.key) / _MANIFEST) as free:
+            with unless_pinned(self._entry_dir(entry.key) / MANIFEST) as free:
                 gone = free and self._bury(entry.key)
             if not free:
                 in_use += 1
