@@ -14,6 +14,7 @@ import re
 import stat
 import tempfile
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -185,6 +186,16 @@ def hash_file(path: Path) -> str:
     refuse_special(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def gzip_size_bytes(path: Path) -> int:
+    """What a file takes packed by gzip -9, which is read in parts and written nowhere. Raises OSError."""
+    packer = zlib.compressobj(9, wbits=31)
+    size_bytes = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            size_bytes += len(packer.compress(part))
+    return size_bytes + len(packer.flush())
 
 
 def explain_os_error(error: OSError, place: Path, option: str = "--cache-dir") -> StoreError:

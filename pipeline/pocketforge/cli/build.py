@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from pathlib import Path
 
 import click
@@ -76,7 +78,9 @@ def command(
     else:
         from pocketforge.report.terminal import show_report
 
-        show_report(built.report, verbose=verbose)
+        # All that the command took: the report's own time ends before it and the release are written.
+        wall_s = time.monotonic() - ctx.find_root().obj
+        show_report(dataclasses.replace(built.report, wall_s=wall_s), verbose=verbose)
         echo(f"report   {built.report_path}")
         if built.page:
             echo(f"page     {built.page}")

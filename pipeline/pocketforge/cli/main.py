@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -155,7 +156,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         # Colour codes in what is echoed are foreign, and made visible (streams.py): click would take them out.
-        code: Any = cli.main(args=argv, prog_name="pocketforge", standalone_mode=False, color=True)
+        code: Any = cli.main(
+            args=argv, prog_name="pocketforge", standalone_mode=False, color=True, obj=time.monotonic()
+        )
     except click.ClickException as error:
         error.show()
         return EXIT_USAGE

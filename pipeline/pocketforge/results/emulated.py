@@ -36,7 +36,7 @@ def read(device: str, on: OnDevice, outcome: Outcome, _known: Facts) -> DeviceRe
     if verified:
         about["verify"] = verified_facts(verified, "kernels")
     if counts:
-        content = counts.to_json()
+        content = counts.without_blocks()
         about["counts"] = {
             **{name: content[name] for name in _KEPT},
             "by_function": _largest(counts.by_function, counts.instructions),

@@ -7,12 +7,13 @@ build is taken away when this build's gate fails: what lies in release/ is what 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge.errors import StoreError
-from pocketforge.files import json_text
+from pocketforge.files import hash_file, json_text
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Preprocessing, PreprocessingOfInputs, Sampled
 from pocketforge.outcomes.export import Exported
@@ -100,7 +101,7 @@ def _write_target(shipped: Shipped, source: Path, folder: Path) -> dict[str, str
     exported = files.read(source, Exported)
     hashes: dict[str, str] = {}
     for artifact in shipped.target.artifacts:
-        written = _write_new(folder / artifact.path, (source / exported.files[artifact.kind]).read_bytes())
+        written = _copy_new(source / exported.files[artifact.kind], folder / artifact.path)
         if written != artifact.sha256:
             raise StoreError(
                 f"{artifact.path} is not the file that was verified: the stored result changed meanwhile",
@@ -143,6 +144,13 @@ def _write_new(path: Path, content: bytes) -> str:
     with path.open("xb") as file:
         file.write(content)
     return hashlib.sha256(content).hexdigest()
+
+
+def _copy_new(source: Path, path: Path) -> str:
+    """The same of a file that may be hundreds of megabytes. Gives the copy's SHA-256."""
+    with source.open("rb") as read, path.open("xb") as written:
+        shutil.copyfileobj(read, written, 1 << 20)
+    return hash_file(path)
 
 
 def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> dict[str, object]:

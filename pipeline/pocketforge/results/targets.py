@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 from collections.abc import Iterator, Mapping
 
 from pocketforge.outcomes.export import Exported
@@ -134,12 +133,11 @@ def _artifacts(lane: Lane, exported: Exported, outcome: Outcome) -> Iterator[Art
     """The model first."""
     entry = outcome.entries[lane.export]
     for role, name in sorted(exported.files.items(), key=lambda item: item[0] != "model"):
-        content = (entry.files / name).read_bytes()
         yield Artifact(
             key=lane.export,
             kind=role,
             path=file_name(lane.target.name, lane.target.runtime, role),
             sha256=entry.hashes[name],
-            size_bytes=len(content),
-            gzip_bytes=len(gzip.compress(content, 9, mtime=0)),
+            size_bytes=(entry.files / name).stat().st_size,
+            gzip_bytes=exported.gzip_bytes[role],
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pocketforge import events
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
+from pocketforge.files import gzip_size_bytes
 from pocketforge.outcomes import files
 from pocketforge.outcomes.about import About
 from pocketforge.outcomes.data import Sampled
@@ -44,7 +45,15 @@ def run(inputs: Mapping[str, Path], spec: ExportSpec, out: Path, emit: events.Pr
         raise
     except Exception as error:
         raise exporters_words(error, request, spec.runtime) from error
-    exported = Exported(result.files, tuple(result.inputs), tuple(result.outputs), result.facts, tuple(result.warnings))
+    emit(0.9, "packing")
+    exported = Exported(
+        result.files,
+        tuple(result.inputs),
+        tuple(result.outputs),
+        {role: gzip_size_bytes(out / name) for role, name in result.files.items()},
+        result.facts,
+        tuple(result.warnings),
+    )
     files.write(out, exported)
     emit(1.0, f"{exported.model_in(out).stat().st_size} bytes")
 

@@ -6,6 +6,7 @@ no time: what an instruction costs on a core is pipeline/pocketforge/estimation'
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -71,6 +72,11 @@ class Counts:
 
     def to_json(self) -> dict[str, Any]:
         """A block is [pc, executions, "words, 8 hexadecimal digits each", function]."""
+        blocks = [[b.pc, b.executions, "".join(f"{w:08x}" for w in b.words), b.function] for b in self.blocks]
+        return {**self.without_blocks(), "blocks": blocks}
+
+    def without_blocks(self) -> dict[str, Any]:
+        """All of it but the blocks, which are most of it."""
         return {
             "format": FORMAT,
             "instructions": self.instructions,
@@ -85,7 +91,6 @@ class Counts:
             "qemu": self.qemu,
             "cpu": self.cpu,
             "runner": dict(self.runner),
-            "blocks": [[b.pc, b.executions, "".join(f"{w:08x}" for w in b.words), b.function] for b in self.blocks],
         }
 
     @staticmethod
@@ -128,7 +133,10 @@ def words_of(text: str) -> tuple[int, ...]:
     """Instruction words from 8 hexadecimal digits each. Raises ValueError."""
     if len(text) % 8:
         raise ValueError(f"{len(text)} digits are no whole number of instructions")
-    return tuple(int(text[at : at + 8], 16) for at in range(0, len(text), 8))
+    content = bytes.fromhex(text)
+    if 2 * len(content) != len(text):
+        raise ValueError(f"wanted hexadecimal digits, found {text!r}")  # fromhex passes over spaces
+    return struct.unpack(f">{len(content) // 4}I", content)
 
 
 def agree(windows: tuple[int, ...], tolerance: float) -> bool:
