@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -90,6 +92,10 @@ def test_a_build_among_files_with_the_names_of_libraries(folder: Path, command: 
     done = run(folder, command, "build", "recipe.toml", "--progress", "plain")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "verdict  PASS" in done.stdout and "the user's own" not in done.stdout + done.stderr
+    # What is printed is the whole command's time; the report's own ends before its page is drawn and written.
+    (printed,) = re.findall(r"^verdict  PASS  \((\S+) s\)$", done.stdout, re.MULTILINE)
+    (report,) = folder.glob("build/*/report.json")
+    assert float(printed) > json.loads(report.read_text("utf-8"))["wall_s"]
 
 
 @pytest.mark.parametrize(("entry", "recipe"), [("", FLOAT), (".", RECIPE)], ids=["", "."])

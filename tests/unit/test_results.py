@@ -47,7 +47,8 @@ def built(tmp_path: Path) -> Outcome:
 
     stored("reference", Reference(1, 1, {}, 4, (MODEL,), (MODEL,)))
     for name in NAMES:
-        (stored(f"export {name}", Exported({"model": "m.onnx"}, (), (FILE,), {"model": 20})) / "m.onnx").write_bytes(b"onnx")
+        exported = Exported({"model": "m.onnx"}, (), (FILE,), {"model": 20})
+        (stored(f"export {name}", exported) / "m.onnx").write_bytes(b"onnx")
         verified = Verified({"model": Measured((), 4)}, {"r": "works"}, Limits({}), (), "AVX2", (FILE,))
         answers = np.arange(12, dtype=np.float32).reshape(4, 3)
         answers[1, 2] = math.nan if name == "other" else 0

@@ -1,8 +1,8 @@
 """What lies in a store, in few words: remembered, so that listing and clearing read no manifest that was read before.
 
 The memory is one JSON file beside the entries. A row counts while the file system says that the entry's manifest is as
-it was (fingerprints.py has the reasons); the result's files are as its maker left them, so their size goes with it. Losing
-the memory costs time and nothing else.
+it was (fingerprints.py has the reasons); the result's files are as its maker left them, so their size goes with it.
+Losing the memory costs time and nothing else.
 """
 
 from __future__ import annotations
