@@ -94,6 +94,7 @@ def test_a_report_is_added_with_the_commit_that_is_checked_out(cli, there, tmp_p
     ]  # fmt: skip
     assert [rows[n]["commit_s"] - 1_790_000_000 for n in (1, 2, 3, 4)] == [0, 0, 500, 0]
     shown = cli("history", "list")
+    assert re.search(r"history\.sqlite \(SQLite 3\.[\d.]+\)", shown.stdout)
     assert f"{head[:9]}+" in shown.stdout and "+ files of the commit had been changed" in shown.stdout
     assert [row["id"] for row in listed(cli, "--branch", "old")] == [4] and listed(cli, "--recipe", "none") == []
     assert len(listed(cli, "--commit", head[:8])) == 3 and len(listed(cli, "--rows", "1")) == 1
@@ -186,6 +187,8 @@ def test_a_trend_tells_what_changed_and_between_which_commits(cli, there):
         "+21.56%, 1,234 → 1,500 bytes, worse" in both and "builds of 2 branches are in these lines (main, old)" in both
     )
     assert cli("history", "trend", "size_bytes", "--min-effect", "0.3", "--json").json()[0]["changes"] == []
+    cut = cli("history", "trend", "size_bytes", "--last", "20").stdout
+    assert "4 builds before these were not looked at (--last)" in cut and "20 earlier" not in cut
     assert cli("history", "trend", "latency_ms", "--target", "good", "--device", "host", "--recipe", "digits").code == 0
 
 

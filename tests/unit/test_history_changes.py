@@ -111,6 +111,17 @@ def test_a_line_goes_by_commits_and_a_reused_timing_says_nothing_new() -> None:
     assert dataclasses.replace(line, better="").is_worse(change) is None
 
 
+def test_what_is_doubtful_is_shown_and_not_judged_and_what_is_left_out_is_counted() -> None:
+    values = runs(20, lambda at: 1.0 if at < 14 else 1.2)
+    doubtful = [timed(at, value, doubt="it was hot" if at >= 14 else "") for at, value in enumerate(values)]
+    (line,) = lines_of(doubtful)
+    assert line.changes == () and [point.note for point in line.points] == [""] * 14 + ["doubtful"] * 6
+    sure = [timed(at, value) for at, value in enumerate(values)]
+    (whole,), (last,) = lines_of(sure), lines_of(sure, last=8)
+    assert (len(whole.changes), whole.left_out) == (1, 0)
+    assert (last.left_out, len(last.points), last.changes) == (12, 8, ())
+
+
 def test_builds_without_a_commit_are_in_the_order_in_which_they_were_made() -> None:
     (line,) = lines_of([(build(at, None), VALUE) for at in (3, 1, 2)])
     assert [point.build.id for point in line.points] == [1, 2, 3] and line.levels == ()

@@ -114,14 +114,13 @@ def list_command(recipe_name: str, branch: str, commit: str, rows: int, history:
     from pocketforge.history.entry import Wanted
     from pocketforge.history.places import asked_or_default
 
-    place = asked_or_default(history)
-    found = list_builds(place, Wanted(recipe_name, branch, commit), rows)
+    found, where = list_builds(asked_or_default(history), Wanted(recipe_name, branch, commit), rows)
     if as_json:
         print_json([dataclasses.asdict(each) for each in found])
         return
     from pocketforge.report.trend import show_builds
 
-    show_builds(found, place.words)
+    show_builds(found, where)
 
 
 @command.command("show")
@@ -158,13 +157,16 @@ def show_command(build: str, history: str | None, as_json: bool) -> None:
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write a page (HTML) into this file."
 )
 @click.option(
+    "--last", default=500, show_default=True, type=click.IntRange(1, 100_000), help="Builds looked at, of a line."
+)
+@click.option(
     "--rows", default=12, show_default=True, type=click.IntRange(1, 1_000_000), help="Builds shown at most, of a line."
 )
 @history_option
 @json_option
 def trend_command(
     metric: str, recipe_name: str, branch: str, target: str | None, device: str | None, min_effect: float | None,
-    output: Path | None, rows: int, history: str | None, as_json: bool,
+    output: Path | None, last: int, rows: int, history: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Show what became of a metric over commits, and where it changed.
 
@@ -176,7 +178,7 @@ def trend_command(
 
     wanted = Wanted(recipe_name, branch)
     place = asked_or_default(history)
-    lines = trend_of(place, metric, wanted, target=target or "", device=device, effect=min_effect)
+    lines = trend_of(place, metric, wanted, target=target or "", device=device, effect=min_effect, last=last)
     if output is not None:
         from pocketforge.files import write_whole
         from pocketforge.report.page.trend import write

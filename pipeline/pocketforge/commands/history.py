@@ -15,7 +15,7 @@ from pocketforge.files import refuse_special
 from pocketforge.history.entry import Build, Entry, Wanted
 from pocketforge.history.opening import open_history, without
 from pocketforge.history.places import Place
-from pocketforge.history.trend import Line, lines_of
+from pocketforge.history.trend import LAST, Line, lines_of
 from pocketforge.outcomes import files
 from pocketforge.recipe import suggest
 from pocketforge.records import Report
@@ -118,8 +118,10 @@ def export_lines(place: Place, wanted: Wanted) -> Iterator[str]:
         yield json.dumps(dataclasses.asdict(head) | {"report": json.loads(text)}, sort_keys=True)
 
 
-def list_builds(place: Place, wanted: Wanted, most: int | None) -> list[Build]:
-    return open_history(place).builds(wanted, most)
+def list_builds(place: Place, wanted: Wanted, most: int | None) -> tuple[list[Build], str]:
+    """Builds, the last one first, and what keeps them, in words."""
+    history = open_history(place)
+    return history.builds(wanted, most), f"{history.words} ({history.server()})"
 
 
 def show_build(place: Place, said: str) -> tuple[Build, Report]:
@@ -137,6 +139,7 @@ def trend_of(
     target: str = "",
     device: str | None = None,
     effect: float | None = None,
+    last: int = LAST,
 ) -> list[Line]:
     """What became of a metric, a line for each recipe, target, device and condition.
 
@@ -150,7 +153,7 @@ def trend_of(
             raise RecipeError(f"no build that was asked for has a {metric}", "pocketforge history list shows builds")
         raise RecipeError(f"no build in {history.words} has a metric {metric!r}{suggest(metric, known)}")
     try:
-        return lines_of(found, effect)
+        return lines_of(found, effect, last)
     except ModuleNotFoundError as error:
         raise without(error) from None
 

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from pocketforge.errors import RecipeError, StoreError
+from pocketforge.errors import RecipeError
 from pocketforge.files import explain_os_error, refuse_special
 from pocketforge.folders import history_file
 from pocketforge.history.failures import explained
@@ -207,11 +207,3 @@ def _version(connection: Any, place: Place) -> str | None:
     if strange:
         raise RecipeError(f"{place.words} is another program's database: it has a table {min(strange)}", HINT)
     return None
-
-
-def lost(words: str, build: int) -> StoreError:
-    """What a history holds of a build is not what was put there."""
-    return StoreError(
-        f"the report of build {build} in {words} was changed: its SHA-256 is another",
-        "add that report again, from its file",
-    )

@@ -12,7 +12,7 @@ from pocketforge.facts.checkout import Checkout
 from pocketforge.outcomes import files
 from pocketforge.recipe import METRICS
 from pocketforge.records import HowCarried, HowCompared, HowEstimated, Measurement, Report
-from pocketforge.results.relative import conditions_of, interval_of, is_timed
+from pocketforge.results.relative import conditions_of, doubt_of, interval_of, is_timed
 from pocketforge.version import version
 
 
@@ -62,6 +62,7 @@ class Value:
         better: Which values are: "lower", "higher", or empty where that is not known.
         noisy: Whether a second run may give another value.
         evidence: SHA-256 of the whole measurement: a timing that a later build reused has the same.
+        doubt: Why it settles nothing, as the device says it; empty where it does.
     """
 
     metric: str
@@ -78,6 +79,7 @@ class Value:
     better: str
     noisy: bool
     evidence: str
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ def _value(measured: Measurement, report: Report) -> Value:
         # An estimate has an interval, and is the same each time.
         noisy=is_timed(measured) and not isinstance(how, HowEstimated),
         evidence=hashlib.sha256(content.encode()).hexdigest(),
+        doubt=storable(doubt_of(measured)),
     )
 
 

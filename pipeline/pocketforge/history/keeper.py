@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from pocketforge.errors import RecipeError
-from pocketforge.history.database import Database, lost
+from pocketforge.errors import RecipeError, StoreError
+from pocketforge.history.database import Database
 from pocketforge.history.entry import Build, Entry, Value, Wanted, host_of, storable, values_of
 from pocketforge.history.tables import builds, values, verdicts
 from pocketforge.records import Report
@@ -75,7 +75,10 @@ class History:
             row = connection.execute(query).one()
         found: str = row.report
         if hashlib.sha256(found.encode()).hexdigest() != row.report_sha256:
-            raise lost(self.words, build)
+            raise StoreError(
+                f"the report of build {build} in {self.words} was changed: its SHA-256 is another",
+                "add that report again, from its file",
+            )
         return found
 
     def report(self, build: int) -> Report:
@@ -111,11 +114,6 @@ class History:
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(builds.c.id, values.c.place)).all()
         return [(_build(row), _value(row)) for row in rows]
-
-    def forget(self, build: int) -> None:
-        """Take a build out, with its values and verdicts."""
-        with self._database.writing() as connection:
-            connection.execute(delete(builds).where(builds.c.id == build))
 
 
 def is_hash(said: str) -> bool:
@@ -193,5 +191,5 @@ def _build(row: Any) -> Build:
 def _value(row: Any) -> Value:
     return Value(
         row.metric, row.target, row.device, row.via, row.conditions, row.value, row.unit, row.low, row.high,
-        row.samples, row.sha256, row.better, row.noisy, row.evidence,
+        row.samples, row.sha256, row.better, row.noisy, row.evidence, row.doubt,
     )  # fmt: skip

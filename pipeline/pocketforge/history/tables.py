@@ -69,6 +69,7 @@ values = Table(
     Column("better", Text, nullable=False),
     Column("noisy", Boolean, nullable=False),
     Column("evidence", Text, nullable=False),
+    Column("doubt", Text, nullable=False),
     Index("pocketforge_values_by_metric", "metric", "target"),
 )
 

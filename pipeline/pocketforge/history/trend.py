@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pocketforge.history.changes import EFFECT, EXACT_EFFECT, Change, exact_changes, noisy_changes
 from pocketforge.history.entry import Build, Value
 
+# So many builds of a line are looked at.
+LAST = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -26,6 +29,15 @@ class Point:
     build: Build
     value: Value
     reused: bool
+
+    @property
+    def counts(self) -> bool:
+        """Whether it says something of its level."""
+        return not (self.reused or self.value.doubt)
+
+    @property
+    def note(self) -> str:
+        return "doubtful" if self.value.doubt else "reused" if self.reused else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,7 @@ class Line:
         effect: The least change that is told, as a share.
         points: In the order of commits; builds of no known commit by when they were built.
         changes: `at` is an index of points.
+        left_out: How many earlier builds were not looked at.
     """
 
     recipe: str
@@ -59,6 +72,7 @@ class Line:
     effect: float
     points: tuple[Point, ...]
     changes: tuple[Change, ...]
+    left_out: int
 
     @property
     def levels(self) -> tuple[tuple[int, int, float], ...]:
@@ -78,18 +92,23 @@ class Line:
         return None if not self.better else (change.after > change.before) == (self.better == "lower")
 
 
-def lines_of(found: Iterable[tuple[Build, Value]], effect: float | None = None) -> list[Line]:
-    """Values of one metric, as lines. effect: the least change to tell, as a share; None for what suits the metric."""
+def lines_of(found: Iterable[tuple[Build, Value]], effect: float | None = None, last: int = LAST) -> list[Line]:
+    """Values of one metric, as lines.
+
+    effect: the least change to tell, as a share; None for what suits the metric. last: how many builds of a line to
+    look at, since PELT takes the square of their number.
+    """
     groups: dict[tuple[str, ...], list[tuple[Build, Value]]] = {}
     for build, value in found:
         key = (build.recipe, value.target, value.device, value.via, value.conditions)
         groups.setdefault(key, []).append((build, value))
-    return [_line(groups[key], effect) for key in sorted(groups)]
+    return [_line(groups[key], effect, last) for key in sorted(groups)]
 
 
-def _line(found: list[tuple[Build, Value]], effect: float | None) -> Line:
+def _line(found: list[tuple[Build, Value]], effect: float | None, last: int) -> Line:
     # A commit's time is to the second, and builds of it are in the order in which they were made.
     found = sorted(found, key=lambda each: (_commit_s(each[0]), each[0].commit, each[0].built_s, each[0].id))
+    left_out, found = max(len(found) - last, 0), found[-last:]
     build, first = found[0]
     noisy = any(value.noisy for _, value in found)
     seen: set[str] = set()
@@ -98,12 +117,12 @@ def _line(found: list[tuple[Build, Value]], effect: float | None) -> Line:
         points.append(Point(each, value, value.noisy and value.evidence in seen))
         seen.add(value.evidence)
     least = effect if effect is not None else EFFECT if noisy else EXACT_EFFECT
-    told = [at for at, point in enumerate(points) if not point.reused]
+    told = [at for at, point in enumerate(points) if point.counts]
     values = [points[at].value.value for at in told]
     changes = (noisy_changes if noisy else exact_changes)(values, least)
     return Line(
         build.recipe, first.metric, first.unit, first.target, first.device, first.via, first.conditions, first.better,
-        noisy, least, tuple(points), tuple(Change(told[c.at], c.before, c.after, c.effect) for c in changes),
+        noisy, least, tuple(points), tuple(Change(told[c.at], c.before, c.after, c.effect) for c in changes), left_out,
     )  # fmt: skip
 
 

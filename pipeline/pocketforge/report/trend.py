@@ -50,7 +50,7 @@ def basis(line: Line) -> str:
     """What was told as a change."""
     if not line.noisy:
         return f"exact: told is each of {line.effect:.2%} or more"
-    runs = sum(not point.reused for point in line.points)
+    runs = sum(point.counts for point in line.points)
     return f"{runs} timings: told is what is {line.effect:.2%} or more, with {RUNS} timings or more on each side"
 
 
@@ -95,6 +95,8 @@ def show_trend(lines: Sequence[Line], rows: int) -> None:
         screen.print(_points(line, rows))
         if len(line.points) > rows:
             screen.print(f"{len(line.points) - rows} earlier ones are not shown (--rows)")
+        if line.left_out:
+            screen.print(f"{line.left_out} builds before these were not looked at (--last)")
         screen.print("")
     if len(branches) > 1:
         screen.print(f"builds of {len(branches)} branches are in these lines ({', '.join(branches)}): --branch NAME")
@@ -106,7 +108,7 @@ def _points(line: Line, most: int) -> object:
     changed = {change.at for change in line.changes}
     for at, point in list(enumerate(line.points))[-most:]:
         build = point.build
-        note = "changed" if at in changed else "reused" if point.reused else ""
+        note = "changed" if at in changed else point.note
         rows.add_row(commit_of(build), date(_when(build)), build.branch, figure(point.value.value),
                      interval_words(point), note)  # fmt: skip
     return rows

@@ -138,7 +138,7 @@ def interval_of(measurement: Measurement, percentile: str) -> Interval:
     return Interval(value, value, value)
 
 
-def _doubt(measurement: Measurement) -> str:
+def doubt_of(measurement: Measurement) -> str:
     """Why a value settles nothing by itself, as devices say it, those of plug-ins too; empty where it does."""
     forms = in_our_words(measurement.how)
     return next((f.reason for f in forms if isinstance(f, HowOnThePhone | HowCounted) and not f.conclusive), "")
@@ -146,7 +146,7 @@ def _doubt(measurement: Measurement) -> str:
 
 def _unlike(before: Measurement, after: Measurement) -> str:
     """Why two values do not tell one file from the other; empty where they do."""
-    doubt = _doubt(before) or _doubt(after)
+    doubt = doubt_of(before) or doubt_of(after)
     if doubt:
         return doubt
     if not (math.isfinite(before.value) and math.isfinite(after.value)):

@@ -59,7 +59,7 @@ def _line(line: Line, number: int) -> Section:
     rows: list[tuple[str | Cell, ...]] = []
     for at, point in enumerate(line.points):
         build = point.build
-        note = "changed" if at in changed else "reused" if point.reused else ""
+        note = "changed" if at in changed else point.note
         when = date(build.built_s if build.commit_s is None else build.commit_s)
         rows.append(
             (
@@ -73,9 +73,12 @@ def _line(line: Line, number: int) -> Section:
             )
         )
     heads = ("commit", "committed or built, UTC", f"value{unit}", "95 % interval", "file's SHA-256", "host", "")
+    said = [f"{basis(line)[0].upper()}{basis(line)[1:]}."]
+    if line.left_out:
+        said.append(f"{line.left_out} builds before these were not looked at.")
     every = table(f"Every build of {line.words}", heads, rows, f"value{unit}")
     return Section(
-        f"line-{number}", line.words, (f"{basis(line)[0].upper()}{basis(line)[1:]}.",), tables=(every,), folded=True,
+        f"line-{number}", line.words, tuple(said), tables=(every,), folded=True,
         plots=(_plot(line),),
     )  # fmt: skip
 

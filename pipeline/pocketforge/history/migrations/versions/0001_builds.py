@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("better", sa.Text, nullable=False),
         sa.Column("noisy", sa.Boolean, nullable=False),
         sa.Column("evidence", sa.Text, nullable=False),
+        sa.Column("doubt", sa.Text, nullable=False),
     )
     op.create_index("pocketforge_values_by_metric", "pocketforge_values", ["metric", "target"])
     op.create_table(
