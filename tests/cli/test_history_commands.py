@@ -133,21 +133,31 @@ def test_of_a_folder_with_bad_files_the_good_ones_are_imported_and_the_bad_ones_
     for name in ("a", "b"):
         (folder / name).mkdir(parents=True)
     there("old/a/report.json")
+    cli("history", "add", "old/a")
     newer = {**json.loads(Path("old/a/report.json").read_text()), "schema_version": 2}
     (folder / "b" / "report.json").write_text(json.dumps(newer))
     (folder / "notes.json").write_text("{}")
+    line = json.loads(cli("history", "export").stdout)
+    for name, wrong in (("hash", {"commit": "HEAD"}), ("time", {"built_s": 2**63}), ("type", {"dirty": "no"}),
+                        ("newer", {"history_version": 2}), ("key", {"more": 1})):  # fmt: skip
+        (folder / f"{name}.jsonl").write_text(json.dumps({**line, **wrong}))
     (folder / "cut.jsonl").write_text('{"history_version": 1}\n{"history')
     done = cli("history", "import", "old")
-    assert (done.code, done.stdout) == (2, "1 build added\n")
+    assert (done.code, done.stdout) == (2, "1 build added\n"), done.stderr
     for said in (
         "old/b/report.json was not imported: cannot read the report old/b/report.json: wanted a report of schema "
         "version 1, found 2",
         "old/notes.json was not imported: ",
         "old/cut.jsonl was not imported: cannot read line 1 of old/cut.jsonl: wanted a report of schema version 1",
+        "line 1 of old/hash.jsonl: commit must be a hash or empty, found 'HEAD'",
+        "line 1 of old/time.jsonl: commit_s and built_s must be seconds since 1970",
+        "line 1 of old/type.jsonl: ",
+        "line 1 of old/newer.jsonl: wanted an export of history_version 1",
+        "line 1 of old/key.jsonl: ",
     ):
         assert said in done.stderr, done.stderr
     told = cli("history", "import", "old", "--json")
-    assert told.code == 2 and [len(told.json()[part]) for part in ("added", "passed")] == [1, 3]
+    assert told.code == 2 and [len(told.json()[part]) for part in ("added", "passed")] == [1, 8]
 
 
 def fill(count: int, place: str = "history.sqlite") -> None:

@@ -20,7 +20,7 @@ import postgresql_server
 import pytest
 from history_builds import WRITER, entry
 from release_build import SOURCES
-from report_pages import hostile, report_of
+from report_pages import as_written, hostile, report_of
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -28,7 +28,7 @@ from pocketforge.errors import PocketforgeError, RecipeError, StoreError, ToolMi
 from pocketforge.facts.checkout import Checkout
 from pocketforge.history import database, migrate
 from pocketforge.history.database import Database, open_database
-from pocketforge.history.entry import Entry, Wanted, kind_of_host
+from pocketforge.history.entry import Entry, Wanted, kind_of_host, values_of
 from pocketforge.history.opening import open_history
 from pocketforge.history.places import Place, place_of
 from pocketforge.history.tables import HEAD, METADATA, VERSION_TABLE, builds
@@ -141,6 +141,14 @@ def test_every_measurement_has_its_file_its_place_and_its_interval(place: Place)
     assert by["instructions", "mixed", "pixel4"].conditions.startswith("emulated processor cortex-a76")
     assert by["accuracy_top1", "mixed", ""].conditions == "x86_64, eval samples 577"
     assert (kind_of_host("ci-7 x86_64 AMD x2"), kind_of_host("x86_64")) == ("x86_64 AMD x2", "x86_64")
+
+
+def test_a_report_whose_parts_do_not_fit_has_values_without_intervals() -> None:
+    data = as_written("quantized")
+    for each in data["measurements"]:
+        each["samples"] = each["samples"][:1] and [0.0, 1.0]
+    found = values_of(Report.from_json(data))
+    assert len(found) == len(data["measurements"]) and any(value.low is None for value in found)
 
 
 @both

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pocketforge import events
 from pocketforge.commands.why import explain_failures
-from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError, StoreError
+from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE, PocketforgeError, StoreError
 from pocketforge.facts.checkout import Checkout, checkout_of
 from pocketforge.facts.gather import gather
 from pocketforge.facts.phones import add_phones, without_absent
@@ -72,7 +72,7 @@ class Built:
             return self.error.exit_code
         if self.report.verdict != "PASS":
             return EXIT_GATE_FAILED
-        return EXIT_OK if self.not_kept is None else self.not_kept.exit_code
+        return EXIT_OK if self.not_kept is None else EXIT_STAGE
 
 
 def build(
@@ -170,7 +170,12 @@ def _kept(built: Built, history: Place, checkout: Checkout) -> Built:
         number, _ = open_history(history, create=True).add(Entry.of_now(built.report, checkout, time.time()))
     except PocketforgeError as error:
         return dataclasses.replace(built, not_kept=error)
-    return dataclasses.replace(built, kept=f"build {number} in {history.words}")
+    of = (
+        f"commit {checkout.commit[:9]}{'+' if checkout.dirty else ''}"
+        if checkout.commit
+        else "no commit that git tells of"
+    )
+    return dataclasses.replace(built, kept=f"build {number} in {history.words}, of {of}")
 
 
 def _page(report: Report, emit: events.Emit) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from pocketforge.history.keeper import History
 
 _VERSION: Literal[1] = 1
+_COMMIT = re.compile("([0-9a-f]{40}|[0-9a-f]{64})?")
+# The year 10000, which no date can be in.
+_LATEST_S = 253_402_300_800
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +255,10 @@ def _imported(line: object) -> Entry:
         raise ValueError(f"wanted an export of history_version {_VERSION}")
     report = report_of(line.pop("report", None))
     head = files.from_json(line, ExportedHead)
+    if not _COMMIT.fullmatch(head.commit):
+        raise ValueError(f"commit must be a hash or empty, found {head.commit!r}")
+    if not all(0 <= each < _LATEST_S for each in (head.commit_s or 0, head.built_s)):
+        raise ValueError("commit_s and built_s must be seconds since 1970")
     checkout = Checkout(head.commit, head.commit_s, head.branch, head.dirty)
     return Entry(report, checkout, head.built_s, head.pocketforge)
 

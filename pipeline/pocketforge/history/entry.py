@@ -13,6 +13,7 @@ from pocketforge.outcomes import files
 from pocketforge.recipe import METRICS
 from pocketforge.records import HowCarried, HowCompared, HowEstimated, Measurement, Report
 from pocketforge.results.relative import conditions_of, doubt_of, interval_of, is_timed
+from pocketforge.stats import Interval
 from pocketforge.version import version
 
 
@@ -152,7 +153,11 @@ def values_of(report: Report) -> list[Value]:
 
 
 def _value(measured: Measurement, report: Report) -> Value:
-    interval, row = interval_of(measured, "p50"), METRICS.if_usable(measured.metric)
+    row = METRICS.if_usable(measured.metric)
+    try:
+        interval = interval_of(measured, "p50")
+    except (ArithmeticError, ValueError):  # of a report by another's hand, whose parts are not as many samples
+        interval = Interval(measured.value, -math.inf, math.inf)
     how = measured.how
     own = how.better if isinstance(how, HowCompared) else None
     content = json.dumps(files.to_json(measured), sort_keys=True)
