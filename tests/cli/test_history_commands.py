@@ -191,7 +191,7 @@ def test_a_trend_tells_what_changed_and_between_which_commits(cli, there):
     assert "latency_ms of digits good on host (x86_64 AMD x2, threads 1)" in text
     assert re.search(r"changed between 1b1b1b1b1 and 1d1d1d1d1: \+[56]\.\d\d%, .* ms, worse", text), text
     assert "▁" in text and "█" in text and "16 earlier ones are not shown" in text and "no change (3 timings" in text
-    assert "told is what is 1.00% or more" in text and "branches" not in text
+    assert "told are changes of 1.00% or more" in text and "branches" not in text
     both = cli("history", "trend", "size_bytes").stdout
     assert (
         "+21.56%, 1,234 → 1,500 bytes, worse" in both and "builds of 2 branches are in these lines (main, old)" in both

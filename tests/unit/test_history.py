@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from typing import Any
 import postgresql_server
 import pytest
 from history_builds import WRITER, entry
+from how_measured import counted, on_phone
 from release_build import SOURCES
 from report_pages import as_written, hostile, report_of
 from sqlalchemy import create_engine, text
@@ -32,7 +34,16 @@ from pocketforge.history.entry import Entry, Wanted, kind_of_host, values_of
 from pocketforge.history.opening import open_history
 from pocketforge.history.places import Place, place_of
 from pocketforge.history.tables import HEAD, METADATA, VERSION_TABLE, builds
-from pocketforge.records import Report
+from pocketforge.records import (
+    HowCarried,
+    Measurement,
+    OnPhone,
+    PhoneIs,
+    Report,
+    StepRecord,
+    TargetFacts,
+    TargetRecord,
+)
 
 UNIT = Path(__file__).parent
 KINDS = ("sqlite", "postgresql")
@@ -141,6 +152,35 @@ def test_every_measurement_has_its_file_its_place_and_its_interval(place: Place)
     assert by["instructions", "mixed", "pixel4"].conditions.startswith("emulated processor cortex-a76")
     assert by["accuracy_top1", "mixed", ""].conditions == "x86_64, eval samples 577"
     assert (kind_of_host("ci-7 x86_64 AMD x2"), kind_of_host("x86_64")) == ("x86_64 AMD x2", "x86_64")
+
+
+def test_what_a_value_hangs_on_is_its_condition_and_its_doubt_is_kept() -> None:
+    phone = OnPhone(PhoneIs("s1", "Pixel 4", ()))
+    target = TargetRecord("net", "onnx", "fp32", "built", facts=TargetFacts(phones={"pixel": phone}))
+    carried = HowCarried("arm64-v8a android", "gzip -9", 1, "onnxruntime 1", 1, "its wheel", {})
+    measured = (
+        Measurement(
+            "latency_ms",
+            1.0,
+            "ms",
+            "net",
+            "a" * 64,
+            "adb",
+            "pixel",
+            (1.0,),
+            on_phone(conclusive=False, reason="it was hot"),
+        ),
+        Measurement("app_download_bytes", 2.0, "bytes", "net", "a" * 64, "host", how=carried),
+        Measurement("instructions", 3.0, "", "net", "a" * 64, "emulator", "pixel4", how=counted()),
+        Measurement("size_bytes", math.inf, "bytes", "net", "a" * 64, "host"),
+    )
+    steps = (StepRecord("data", "trunk", "a" * 64, "run"),)
+    found = values_of(Report("net", "a" * 64, "PASS", (target,), steps, measured, ()))
+    assert [(value.conditions, value.doubt) for value in found] == [
+        ("Pixel 4, cores big, cpus (), threads 1", "it was hot"),
+        ("arm64-v8a android, gzip -9", ""),
+        ("emulated processor cortex-a76", ""),
+    ]
 
 
 def test_a_report_whose_parts_do_not_fit_has_values_without_intervals() -> None:

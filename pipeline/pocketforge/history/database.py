@@ -109,7 +109,8 @@ def _make(file: Path) -> None:
         except FileExistsError:
             pass
         except OSError:  # a disk that knows no second name
-            os.rename(draft, file)
+            if not file.exists():
+                os.rename(draft, file)
     finally:
         for leftover in (draft, *(draft.with_name(f"{draft.name}{end}") for end in ("-wal", "-shm", "-journal"))):
             with contextlib.suppress(OSError):

@@ -131,12 +131,6 @@ class Wanted:
     commit: str = ""
 
 
-def entry_of(build: Build, report: Report) -> Entry:
-    """What was added, to be added elsewhere."""
-    checkout = Checkout(build.commit, build.commit_s, build.branch, build.dirty)
-    return Entry(report, checkout, build.built_s, build.pocketforge)
-
-
 def host_of(report: Report) -> str:
     return report.environment.get("host", "")
 

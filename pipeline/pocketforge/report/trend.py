@@ -49,9 +49,9 @@ def between(line: Line, change: Change) -> str:
 def basis(line: Line) -> str:
     """What was told as a change."""
     if not line.noisy:
-        return f"exact: told is each of {line.effect:.2%} or more"
+        return f"exact: told is each change of {line.effect:.2%} or more"
     runs = sum(point.counts for point in line.points)
-    return f"{runs} timings: told is what is {line.effect:.2%} or more, with {RUNS} timings or more on each side"
+    return f"{runs} timings: told are changes of {line.effect:.2%} or more, with {RUNS} timings or more on each side"
 
 
 def spark(values: Sequence[float]) -> str:
