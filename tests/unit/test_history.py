@@ -13,7 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +107,9 @@ def _opened(place: Place) -> Database:
 
 
 @both
-def test_a_build_is_kept_whole_and_once_for_a_commit(place: Place, record_property: Callable[..., None]) -> None:
+def test_a_build_is_kept_whole_and_once_for_a_commit(place: Place) -> None:
     kept = entry(1, "c" * 40, "topic", dirty=True)
     history = open_history(place, create=True)
-    record_property("server", history.server())
     assert history.server().startswith("SQLite 3." if place.file else "PostgreSQL ")
     assert (history.add(kept), history.add(kept)) == ((1, True), (1, False))
     number, new = history.add(entry(1, "d" * 40))
