@@ -13,6 +13,7 @@ VARIABLE = "POCKETFORGE_CACHE_DIR"
 ENVIRONMENTS_VARIABLE = "POCKETFORGE_ENVIRONMENTS_DIR"
 PHONES_VARIABLE = "POCKETFORGE_PHONES_DIR"
 LOCKS_VARIABLE = "POCKETFORGE_LOCKS_DIR"
+HISTORY_VARIABLE = "POCKETFORGE_HISTORY"
 _SAFE_PATH = "PYTHONSAFEPATH"
 
 
@@ -50,6 +51,14 @@ def environments_dir() -> Path:
 def phones_dir() -> Path:
     """What was measured of phones themselves. Like environments, it outlives the cache."""
     return _chosen(PHONES_VARIABLE) or _user_cache() / "phones"
+
+
+def history_file() -> Path:
+    """Where builds are kept that a history is asked to keep without saying where: no cache, since it cannot be made
+    again."""
+    from platformdirs import user_data_path
+
+    return user_data_path("pocketforge", appauthor=False) / "history.sqlite"
 
 
 def locks_dir() -> Path:

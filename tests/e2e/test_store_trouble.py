@@ -21,6 +21,8 @@ from conftest import ROOT, Done, in_process
 from release_build import SOURCES
 from small_disk import FUNCTION, NAMESPACE, SmallDisks
 
+from pocketforge.errors import StoreError
+
 DIGITS = ROOT / "models" / "digits_cnn"
 TARGET = "digits_onnx_fp32"
 
@@ -350,3 +352,30 @@ def test_cache_verify_removes_what_is_damaged(shop: Shop) -> None:
     assert done.stdout.endswith("results whole, 1 damaged\n")
     assert not shop.entry(key).exists()
     assert shop.run("cache", "verify").code == 0
+
+
+def test_a_build_is_kept_in_a_history_and_is_what_it_is_where_that_fails(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, history = shop.folder / "build" / "digits_cnn", shop.folder / "history.sqlite"
+    (shop.folder / "text").write_text("no database, and longer than one's head is: " * 40)
+    foreign = shop.run("build", "recipe.toml", "--history", "text")
+    assert foreign.code == 2 and "is no database" in foreign.stderr and not built.exists()
+    monkeypatch.setenv("POCKETFORGE_HISTORY", str(history))
+    kept = shop.run("build", "recipe.toml")
+    assert kept.code == 0 and f"history  build 1 in {history}" in kept.stdout, kept.stderr
+    (row,) = json.loads(shop.run("history", "list", "--json").stdout)
+    assert (row["recipe"], row["verdict"], row["host"]) == ("digits_cnn", "PASS", json.loads(
+        (built / "report.json").read_text())["environment"]["host"])  # fmt: skip
+    shown = json.loads(shop.run("history", "show", "1", "--json").stdout)["report"]
+    assert shown == json.loads((built / "report.json").read_text())
+    assert "history" not in shop.run("build", "recipe.toml", "--history", "off").stdout
+    monkeypatch.setattr("pocketforge.history.keeper.History.add", _gone)
+    shutil.rmtree(built)
+    lost = shop.run("build", "recipe.toml")
+    assert lost.code == 3 and "error: the build is not in the history: the server is gone" in lost.stderr
+    assert (built / "release").is_dir() and "verdict  PASS" in lost.stdout and "history  " not in lost.stdout
+
+
+def _gone(*_: object) -> None:
+    raise StoreError("the server is gone")

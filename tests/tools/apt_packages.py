@@ -8,6 +8,7 @@ does it, and the exit code is 1.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
@@ -27,12 +28,20 @@ PROGRAMS = {
     # What makes an APK.
     "aapt2": "aapt",
     "zipalign": "zipalign",
+    # A server for histories: the tests start one of their own, and never the machine's.
+    "initdb": "postgresql",
 }
+# Debian keeps each version's programs in a folder of their own, which is on nobody's PATH.
+ELSEWHERE = ("/usr/lib/postgresql/*/bin",)
 
 
 def missing(programs: Mapping[str, str] = PROGRAMS) -> tuple[str, ...]:
     """The packages of the programs that are not there."""
-    return tuple(dict.fromkeys(package for program, package in programs.items() if not shutil.which(program)))
+    folders = [os.environ.get("PATH", os.defpath), *(path for each in ELSEWHERE for path in glob.glob(each))]
+    path = os.pathsep.join(folders)
+    return tuple(
+        dict.fromkeys(package for program, package in programs.items() if not shutil.which(program, path=path))
+    )
 
 
 def become_root() -> list[str] | None:

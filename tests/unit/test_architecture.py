@@ -35,6 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "pruning quantization",
         "runtimes",
         "measure why device_calibration",
+        "history",
         "report",
         "stages commands studies",
         "cli",
@@ -352,6 +353,10 @@ def test_click_and_rich_are_for_the_command_line_and_reports() -> None:
     wrong = only_in(of("click", "rich"), inside("cli/", "report/"))
     wrong += only_in(of("click"), inside("cli/"))
     assert not wrong, told(wrong)
+
+
+def test_databases_are_the_historys() -> None:
+    assert not only_in(of("sqlalchemy", "alembic", "psycopg", "ruptures"), inside("history/"))
 
 
 def test_torch_is_where_models_are() -> None:

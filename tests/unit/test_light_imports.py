@@ -26,6 +26,10 @@ HEAVY = {
     "onnx",
     "onnxruntime",
     "onnxscript",
+    "sqlalchemy",
+    "alembic",
+    "psycopg",
+    "ruptures",
 }
 
 

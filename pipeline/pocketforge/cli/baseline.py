@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import RecipePath, echo, json_option, print_json
+from pocketforge.cli.options import RecipePath, echo, history_option, json_option, print_json
 
 _recipe = click.option(
     "--recipe", type=RecipePath(), default="recipe.toml", show_default=True, help="The recipe that it is beside."
@@ -25,22 +25,28 @@ def command() -> None:
 @command.command("set")
 @click.argument("name")
 @click.option(
-    "--from", "reports", type=click.Path(path_type=Path), multiple=True, required=True, metavar="REPORT",
-    help="A report.json or the folder it is in; several are runs of the same files.",
+    "--from", "reports", multiple=True, required=True, metavar="REPORT|COMMIT|BRANCH",
+    help="A report.json or the folder it is in, else a commit or a branch of the history; several are runs of the same "
+    "files.",
 )  # fmt: skip
 @click.option("--add", is_flag=True, help="Add these runs to those that are there.")
 @_recipe
+@history_option
 @json_option
-def set_command(name: str, reports: tuple[Path, ...], add: bool, recipe: Path, as_json: bool) -> None:
+def set_command(
+    name: str, reports: tuple[str, ...], add: bool, recipe: Path, history: str | None, as_json: bool
+) -> None:
     """Make reports the baseline NAME."""
-    from pocketforge.commands.baseline import set_baseline
-    from pocketforge.report.files import load_report
+    from pocketforge.commands.baseline import set_baseline, taken_from
 
-    written = set_baseline(recipe.parent, name, [load_report(each) for each in reports], add=add)
+    found = taken_from(reports, recipe, history)
+    written = set_baseline(recipe.parent, name, [run for runs, _ in found for run in runs], add=add)
     if as_json:
         print_json(dataclasses.asdict(written))
-    else:
-        echo(f"{written.file}: {written.runs} run{'s' if written.runs > 1 else ''} of {written.recipe}")
+        return
+    whence = "; ".join(words for _, words in found if words)
+    runs = f"{written.runs} run{'s' if written.runs > 1 else ''} of {written.recipe}"
+    echo(f"{written.file}: {runs}{f', {whence}' if whence else ''}")
 
 
 @command.command("list")

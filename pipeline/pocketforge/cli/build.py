@@ -15,6 +15,7 @@ from pocketforge.cli.options import (
     echo,
     echo_error,
     echo_lines,
+    history_option,
     jobs_option,
     json_option,
     out_option,
@@ -35,6 +36,7 @@ from pocketforge.cli.options import (
     "--device", "-d", multiple=True, metavar="adb[:SERIAL]|adb:all",
     help="Run on this connected phone too, or on all of them, also where the recipe has no device for it.",
 )  # fmt: skip
+@history_option
 @progress_option
 @verbose_option
 @json_option
@@ -48,6 +50,7 @@ def command(
     refresh: bool,
     keep_failed: bool,
     device: tuple[str, ...],
+    history: str | None,
     progress_mode: str,
     verbose: bool,
     as_json: bool,
@@ -57,6 +60,7 @@ def command(
     Steps whose inputs did not change are reused. The release folder appears only if every budget is kept.
     """
     from pocketforge.commands.build import build
+    from pocketforge.history.places import asked
     from pocketforge.recipe.toml import load_recipe
 
     loaded = load_recipe(recipe)
@@ -69,6 +73,7 @@ def command(
             refresh=refresh,
             keep_failed=keep_failed,
             phones=device,
+            history=asked(history),
             emit=emit,
         )
     if as_json:
@@ -87,6 +92,10 @@ def command(
         echo(f"release  {built.release}" if built.release else "release  none: the gate did not pass")
         if built.checkpoint:
             echo(f"model    {built.checkpoint}")
+        if built.kept:
+            echo(f"history  {built.kept}")
     for error in built.errors:
         echo_error(str(error))
+    if built.not_kept is not None:
+        echo_error(f"the build is not in the history: {built.not_kept}")
     ctx.exit(built.exit_code)

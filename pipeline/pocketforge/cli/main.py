@@ -33,6 +33,7 @@ COMMANDS = {
         "pocketforge.cli.baseline",
         "Keep reports for budgets that say how much worse a build may be.",
     ),
+    "history": ("pocketforge.cli.history", "Keep builds with their commits, and show what became of a metric."),
     "report": ("pocketforge.cli.report", "Show a build's report, or what changed from one to another."),
     "sign": ("pocketforge.cli.sign", "Sign a release with an Ed25519 key."),
     "verify-release": ("pocketforge.cli.verify_release", "Say if a release is what was built, and who signed it."),

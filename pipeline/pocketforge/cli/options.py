@@ -81,6 +81,12 @@ cache_option: Callable[[F], F] = click.option(
 )  # fmt: skip
 
 
+history_option: Callable[[F], F] = click.option(
+    "--history", metavar="on|off|FILE|URL",
+    help="Where builds are kept: on is the user's own file.  [default: POCKETFORGE_HISTORY]",
+)  # fmt: skip
+
+
 def echo(text: object = "", *, err: bool = False) -> None:
     """A line: names in it that hold newlines make no second one."""
     click.echo(printable(str(text)), err=err)

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pocketforge.commands.history import baseline_from
 from pocketforge.errors import RecipeError
+from pocketforge.history.places import asked_or_default
 from pocketforge.recipe.names import check_name
 from pocketforge.records import Report
+from pocketforge.report.files import load_report
 from pocketforge.results.baselines import FOLDER, baseline_file, read_baseline, write_baseline
 
 
@@ -46,6 +49,30 @@ def set_baseline(folder: Path, name: str, reports: Sequence[Report], *, add: boo
     runs = [*(read_baseline(file) if add else ()), *reports]
     write_baseline(file, runs)
     return _of(file, runs)
+
+
+def taken_from(said: Sequence[str], recipe: Path, history: str | None) -> list[tuple[list[Report], str]]:
+    """The reports of each path; of what is none, those that the history has of such a commit or branch, and which these
+    are, in words. history: where it is; None for where the user keeps it.
+
+    Raises RecipeError for what is neither, and what `open_history` does.
+    """
+    found = []
+    for each in said:
+        path = Path(each)
+        if path.exists() or path.suffix == ".json":
+            found.append(([load_report(path)], ""))
+            continue
+        from pocketforge.recipe.toml import load_recipe
+
+        place = asked_or_default(history)
+        if place.file is not None and not place.file.exists():
+            raise RecipeError(
+                f"{each!r} is no report, and there is no history at {place.words} to look for a commit or a branch",
+                "pocketforge build writes build/NAME/report.json; pocketforge build --history keeps builds",
+            )
+        found.append(baseline_from(place, each, load_recipe(recipe).name))
+    return found
 
 
 def list_baselines(folder: Path) -> list[Baseline]:

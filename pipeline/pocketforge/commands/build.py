@@ -11,12 +11,16 @@ from pathlib import Path
 
 from pocketforge import events
 from pocketforge.commands.why import explain_failures
-from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, PocketforgeError, StoreError
+from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE, PocketforgeError, StoreError
+from pocketforge.facts.checkout import Checkout, checkout_of
 from pocketforge.facts.gather import gather
 from pocketforge.facts.phones import add_phones, without_absent
 from pocketforge.facts.plugged import check_parts
 from pocketforge.facts.sources import inputs_of
 from pocketforge.files import explain_os_error
+from pocketforge.history.entry import Entry
+from pocketforge.history.opening import open_history
+from pocketforge.history.places import Place
 from pocketforge.model.checkpoint_files import CheckpointInput, copy_portable
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Plan, ReadFiles
@@ -45,6 +49,8 @@ class Built:
         release: The folder of files to ship; None where the gate or a stage failed.
         checkpoint: The folder of the compressed model; None where nothing compressed it.
         errors: Of the failed stages, in the plan's order; the first decides the exit code.
+        kept: Where a history has it, in words; empty where none was asked for.
+        not_kept: Why the history that was asked for has it not. All else is as it would be without one.
     """
 
     report: Report
@@ -53,6 +59,8 @@ class Built:
     release: Path | None
     checkpoint: Path | None = None
     errors: tuple[PocketforgeError, ...] = ()
+    kept: str = ""
+    not_kept: PocketforgeError | None = None
 
     @property
     def error(self) -> PocketforgeError | None:
@@ -62,7 +70,9 @@ class Built:
     def exit_code(self) -> int:
         if self.error is not None:
             return self.error.exit_code
-        return EXIT_OK if self.report.verdict == "PASS" else EXIT_GATE_FAILED
+        if self.report.verdict != "PASS":
+            return EXIT_GATE_FAILED
+        return EXIT_OK if self.not_kept is None else EXIT_STAGE
 
 
 def build(
@@ -74,16 +84,20 @@ def build(
     refresh: bool = False,
     keep_failed: bool = False,
     phones: Sequence[str] = (),
+    history: Place | None = None,
     emit: events.Emit = events.ignore,
 ) -> Built:
     """Build every target of a recipe, judge it, and write report.json and, if the gate passes, release/.
 
     phones: "adb", "adb:SERIAL" or "adb:all": run on these too, also where the recipe has no device for them.
+    history: keep the build there, too.
     Waits for another build that writes into `out`. Raises RecipeError, PluginFailed, StoreError and DeviceUnavailable
-    (a phone is not there) before anything ran; errors of stages are in the result. A StoreError or PluginFailed
-    afterwards leaves the earlier results.
+    (a phone is not there) before anything ran, and what `open_history` does; errors of stages, and of keeping it at the
+    end, are in the result. A StoreError or PluginFailed afterwards leaves the earlier results.
     """
     started = time.monotonic()
+    if history is not None:
+        open_history(history, create=True)  # hours before it is needed
     check_parts(recipe)
     store = Store(cache)
     asked, with_phones = recipe, add_phones(recipe, phones)
@@ -98,6 +112,7 @@ def build(
             recipe, facts, left_out = _facts(with_phones, cache, refresh)
             plan = make_plan(recipe, facts)
         inputs = inputs_of(recipe, facts)
+        checkout = _checkout(recipe, inputs) if history is not None else Checkout()
         outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
         with drafted(out) as draft:
             why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=draft.folder, emit=emit)
@@ -109,9 +124,10 @@ def build(
             warnings = (*left_out, *report.warnings)
             report = dataclasses.replace(report, recipe_sha256=recipe_digest(asked), warnings=warnings)
             with _os_errors(store, out):
-                return write_results(
+                built = write_results(
                     recipe, plan, outcome, report, inputs, out, draft, keep_failed=keep_failed, page=_page(report, emit)
                 )
+    return built if history is None else _kept(built, history, checkout)
 
 
 def write_results(
@@ -140,6 +156,26 @@ def write_results(
     return Built(
         report, out / REPORT, out / PAGE if shown else None, written, out / CHECKPOINT if checkpoint else None, errors
     )
+
+
+def _checkout(recipe: Recipe, inputs: Inputs) -> Checkout:
+    """Of what the build reads: files that the recipe names and the commit has not make it a dirty one, too."""
+    found = checkout_of(Path(recipe.folder or "."))
+    commit = inputs.commit
+    return dataclasses.replace(found, dirty=not commit.clean) if commit and commit.id == found.commit else found
+
+
+def _kept(built: Built, history: Place, checkout: Checkout) -> Built:
+    try:
+        number, _ = open_history(history, create=True).add(Entry.of_now(built.report, checkout, time.time()))
+    except PocketforgeError as error:
+        return dataclasses.replace(built, not_kept=error)
+    of = (
+        f"commit {checkout.commit[:9]}{'+' if checkout.dirty else ''}"
+        if checkout.commit
+        else "no commit that git tells of"
+    )
+    return dataclasses.replace(built, kept=f"build {number} in {history.words}, of {of}")
 
 
 def _page(report: Report, emit: events.Emit) -> str:

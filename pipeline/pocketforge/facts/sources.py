@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pocketforge.errors import RecipeError
+from pocketforge.facts.checkout import git
 from pocketforge.plan.steps import Facts, ReadFiles
 from pocketforge.recipe import Recipe
 from pocketforge.release.inputs import Commit, InputFile, InputRole, Inputs
 
 _EPOCH = "SOURCE_DATE_EPOCH"
-_GIT_SECONDS = 30
 
 
 def inputs_of(recipe: Recipe, facts: Facts) -> Inputs:
@@ -46,29 +45,13 @@ def _made_at() -> str:
 
 
 def _commit(folder: Path, named: Iterable[Path]) -> Commit | None:
-    found = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
+    found = git(folder, "rev-parse", "--show-toplevel", "HEAD")
     if not found:
         return None
     top, _, head = found.removesuffix("\n").rpartition("\n")
     root = Path(top).resolve()
     inside = [str(path.resolve()) for path in named if path.resolve().is_relative_to(root)]
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    changed = git(folder, "status", "--porcelain", "--untracked-files=no")
     # Named files that the commit does not have would not come with it.
-    unknown = _git(root, "ls-files", "--others", "--", *inside) if inside else ""
+    unknown = git(root, "ls-files", "--others", "--", *inside) if inside else ""
     return Commit(head, changed == "" and unknown == "")
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    """What git says; None where there is no git, no repository, or one that is not ours to ask."""
-    # A repository's own settings may name a program that git would start; ours ask for none.
-    safe = ("--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(
-            ["git", *safe, "-C", os.fspath(folder), *words],  # noqa: S607 - whichever git the user has
-            env={**environment, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=_GIT_SECONDS, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else None

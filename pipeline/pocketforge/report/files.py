@@ -29,7 +29,7 @@ def load_report(path: Path) -> Report:
     of_another = f"{hint}; what a later Pocketforge wrote, that one reads (pocketforge docs report)"
     try:
         refuse_special(file)
-        return _report(json.loads(file.read_text(encoding="utf-8")))
+        return report_of(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise RecipeError(f"no report at {file}", hint) from None
     except (OSError, ValueError, RecursionError) as error:
@@ -37,8 +37,8 @@ def load_report(path: Path) -> Report:
         raise RecipeError(f"cannot read the report {file}: {reason}", of_another) from None
 
 
-def _report(data: object) -> Report:
-    """Raises ValueError, with the first place that the schema does not allow."""
+def report_of(data: object) -> Report:
+    """A report's JSON, read. Raises ValueError, with the first place that the schema does not allow."""
     try:
         return Report.from_json(data)
     except ValueError as error:

@@ -67,7 +67,7 @@ def change_of(before: Sequence[Measurement], after: Sequence[Measurement], perce
     """
     check_alike(before, after)
     one, two = ([interval_of(each, percentile) for each in _runs(side)] for side in (before, after))
-    if all(each.low == each.high for each in (*one, *two)) and not _is_timed(after[-1]):
+    if all(each.low == each.high for each in (*one, *two)) and not is_timed(after[-1]):
         old, new = one[-1].value, two[-1].value
         if {each.value for each in one} != {old} or {each.value for each in two} != {new}:
             raise ValueError("runs of the same file give different values, though nothing of it is timed")
@@ -108,11 +108,11 @@ def _by_own_intervals(one: Interval, two: Interval) -> Change:
 
 def _runs(side: Sequence[Measurement]) -> list[Measurement]:
     """Each timing once: a build that reuses a stored one reports it again, and two of it say no more than one."""
-    return [each for place, each in enumerate(side) if not _is_timed(each) or each not in side[:place]]
+    return [each for place, each in enumerate(side) if not is_timed(each) or each not in side[:place]]
 
 
-def _is_timed(measurement: Measurement) -> bool:
-    """Whether a second run may give another value."""
+def is_timed(measurement: Measurement) -> bool:
+    """Whether a second run may give another value, of the same file in the same place."""
     row = METRICS.if_usable(measurement.metric)
     timed = row is not None and row.place == "timed"  # also of a plug-in's device, in whatever words
     return timed or bool(measurement.samples) or isinstance(measurement.how, HowHere | HowOnThePhone | HowEstimated)
@@ -133,12 +133,12 @@ def interval_of(measurement: Measurement, percentile: str) -> Interval:
             return Interval(value, min(parts), max(parts))
     if isinstance(how, HowEstimated):
         return Interval(value, *how.interval)
-    if _is_timed(measurement):
+    if is_timed(measurement):
         return Interval(value, -math.inf, math.inf)
     return Interval(value, value, value)
 
 
-def _doubt(measurement: Measurement) -> str:
+def doubt_of(measurement: Measurement) -> str:
     """Why a value settles nothing by itself, as devices say it, those of plug-ins too; empty where it does."""
     forms = in_our_words(measurement.how)
     return next((f.reason for f in forms if isinstance(f, HowOnThePhone | HowCounted) and not f.conclusive), "")
@@ -146,21 +146,29 @@ def _doubt(measurement: Measurement) -> str:
 
 def _unlike(before: Measurement, after: Measurement) -> str:
     """Why two values do not tell one file from the other; empty where they do."""
-    one, two = before.how, after.how
-    doubt = _doubt(before) or _doubt(after)
+    doubt = doubt_of(before) or doubt_of(after)
     if doubt:
         return doubt
     if not (math.isfinite(before.value) and math.isfinite(after.value)):
         return f"{before.value} before and {after.value} now: one is no number"
-    pairs: list[tuple[str, object, object]] = [("via", before.via, after.via)]
-    if isinstance(one, HowHere) and isinstance(two, HowHere):
-        pairs += [("the processor", one.host, two.host), ("threads", one.threads, two.threads)]
-    if isinstance(one, HowCounted) and isinstance(two, HowCounted):
-        pairs += [("the emulated processor", one.cpu, two.cpu)]
-    if isinstance(one, HowOnThePhone) and isinstance(two, HowOnThePhone):
-        pairs += [(what, getattr(one, what), getattr(two, what)) for what in ("cores", "cpus", "threads")]
-    if isinstance(one, HowEstimated) and isinstance(two, HowEstimated):
-        pairs += [("the core", one.core, two.core), ("the core's model", one.model_version, two.model_version)]
-    if isinstance(one, HowCompared) and isinstance(two, HowCompared):
-        pairs += [("eval samples", one.samples, two.samples)]
+    pairs = [("via", before.via, after.via)]
+    there, now = conditions_of(before), conditions_of(after)
+    pairs += [(what, there[what], now[what]) for what in there if what in now]
     return "; ".join(f"{what} is another: {old} before, {new} now" for what, old, new in pairs if old != new)
+
+
+def conditions_of(measurement: Measurement) -> dict[str, str]:
+    """What a value was taken under, and without which in common two say nothing of two files: by name, in words."""
+    how = measurement.how
+    found: dict[str, object] = {}
+    if isinstance(how, HowHere):
+        found = {"the processor": how.host, "threads": how.threads}
+    elif isinstance(how, HowCounted):
+        found = {"the emulated processor": how.cpu}
+    elif isinstance(how, HowOnThePhone):
+        found = {what: getattr(how, what) for what in ("cores", "cpus", "threads")}
+    elif isinstance(how, HowEstimated):
+        found = {"the core": how.core, "the core's model": how.model_version}
+    elif isinstance(how, HowCompared):
+        found = {"eval samples": how.samples}
+    return {what: str(value) for what, value in found.items()}

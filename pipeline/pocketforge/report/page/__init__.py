@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketforge.records import Report
+from pocketforge.report.page.parts import Page
 from pocketforge.streams import printable
 
 # A build writes a page at its end: its light parent must not have loaded this before.
@@ -25,7 +26,12 @@ _HERE = Path(__file__).parent
 def write(report: Report) -> str:
     from pocketforge.report.page.sections import page_of
 
-    text: str = _environment().get_template("page.html").render(page=page_of(report))
+    return render(page_of(report))
+
+
+def render(page: Page) -> str:
+    """What a page is made of, as HTML."""
+    text: str = _environment().get_template("page.html").render(page=page)
     return text.rstrip("\n")
 
 

@@ -104,12 +104,14 @@ class Page:
     """The whole page.
 
     Attributes:
-        title: The recipe's name.
-        verdict: The report's.
+        title: The recipe's name, or the metric's.
+        verdict: The report's, or what there is to say instead.
         tone: The verdict's colour.
         summary: In a sentence.
         targets: Their names; a target's number on the page is its place, from 1.
         sections: In order.
+        kind: What page this is.
+        made_from: What all on it stands in.
     """
 
     title: str
@@ -118,6 +120,8 @@ class Page:
     summary: str
     targets: tuple[str, ...]
     sections: tuple[Section, ...]
+    kind: str = "Pocketforge build report"
+    made_from: str = "report.json"
 
 
 def table(caption: str, heads: tuple[str | Cell, ...], rows: list[tuple[str | Cell, ...]], *numbers: str) -> Table:
