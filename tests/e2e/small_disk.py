@@ -59,7 +59,7 @@ def serve() -> None:
     preload = [name for stage in stages for name in (*stage.preload, stage.module)]
     # A fork server stays as it is started: by a process that does nothing, before a build with less to import.
     nothing = worker.context([*preload, *RUNTIMES["onnx"].preload]).Process(target=int)
-    worker.start(nothing)
+    nothing.start()
     nothing.join()
     for line in sys.stdin:
         script, cwd, env = json.loads(line)
