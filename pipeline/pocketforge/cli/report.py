@@ -49,7 +49,7 @@ def show(
     report: Path, form: str | None, output: Path | None, baseline: Path | None, verbose: bool, as_json: bool
 ) -> None:
     """Show a build's report, or write it in another format."""
-    from pocketforge.files import write_whole
+    from pocketforge.commands.report import write_text
     from pocketforge.report.files import load_report, shown
     from pocketforge.report.formats import format_of, writer, written
     from pocketforge.report.terminal import show_report
@@ -71,7 +71,7 @@ def show(
     if output is None:
         echo_lines(text)
     else:
-        write_whole(output, f"{text}\n".encode("utf-8", "backslashreplace"))
+        write_text(output, text)
 
 
 @command.command("compare")

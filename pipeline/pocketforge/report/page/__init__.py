@@ -29,6 +29,25 @@ def write(report: Report) -> str:
     return text.rstrip("\n")
 
 
+def in_notebook(report: Report) -> str:
+    """The report in a few rows, to stand in a notebook's cell or another page."""
+    from pocketforge.report.choice import quality_of
+    from pocketforge.report.page.notebook import devices_of, target_rows, wrong_lines
+
+    text: str = (
+        _environment()
+        .get_template("notebook.html")
+        .render(
+            report=report,
+            quality=quality_of(report),
+            times=devices_of(report),
+            rows=target_rows(report),
+            wrong=wrong_lines(report),
+        )
+    )
+    return text
+
+
 @functools.cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
