@@ -89,12 +89,11 @@ def test_the_public_names_are_these() -> None:
     assert {*pocketforge.__all__} <= {*dir(pocketforge)}
     assert sorted(pocketforge.__all__) == pocketforge.__all__
     for name, signature in FUNCTIONS.items():
-        function = getattr(pocketforge, name)
+        function: Any = getattr(pocketforge, name)
         assert str(inspect.signature(function)) == signature, name
         given = {*inspect.signature(function).parameters}
-        told = {
-            *re.findall(r"^    +(\w+): ", inspect.getdoc(function).partition("Args:")[2].partition("Raises:")[0], re.M)
-        }
+        arguments = (inspect.getdoc(function) or "").partition("Args:")[2].partition("Raises:")[0]
+        told = {*re.findall(r"^    +(\w+): ", arguments, re.MULTILINE)}
         assert told == given or (len(given) == 1 and not told), f"{name}: its docstring is of {told ^ given}"
     for name, attributes in CLASSES.items():
         public = {each for each in dir(getattr(pocketforge, name)) if not each.startswith("_")}
@@ -158,7 +157,9 @@ def test_a_report_is_its_json(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_it_is_saved_and_shown_as_the_command_line_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_saved_and_shown_as_the_command_line_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pocketforge.report.formats import written
 
     report = finetuned()
@@ -175,6 +176,11 @@ def test_it_is_saved_and_shown_as_the_command_line_does(tmp_path: Path, capsys: 
     report.show(verbose=True)
     shown = capsys.readouterr()
     assert shown.err == "" and "verdict  PASS" in shown.out and "all budgets" in shown.out
+    # In a notebook rich would show it as a picture of a terminal, line by line, and write nothing into a file.
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    report.show(verbose=True)
+    assert capsys.readouterr() == shown
+    assert "verdict  PASS" in report.save(tmp_path / "r.txt").read_text("utf-8")
 
 
 def test_a_notebook_shows_a_row_for_each_target_and_hostile_text_as_text() -> None:
