@@ -19,13 +19,20 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+    from pocketforge.report.page.parts import Page
+
 _HERE = Path(__file__).parent
 
 
 def write(report: Report) -> str:
     from pocketforge.report.page.sections import page_of
 
-    text: str = _environment().get_template("page.html").render(page=page_of(report))
+    return rendered(page_of(report))
+
+
+def rendered(page: Page) -> str:
+    """A page as HTML."""
+    text: str = _environment().get_template("page.html").render(page=page)
     return text.rstrip("\n")
 
 

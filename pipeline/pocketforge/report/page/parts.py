@@ -110,6 +110,7 @@ class Page:
         summary: In a sentence.
         targets: Their names; a target's number on the page is its place, from 1.
         sections: In order.
+        kind: What page it is, above its title.
     """
 
     title: str
@@ -118,6 +119,7 @@ class Page:
     summary: str
     targets: tuple[str, ...]
     sections: tuple[Section, ...]
+    kind: str = "Pocketforge build report"
 
 
 def table(caption: str, heads: tuple[str | Cell, ...], rows: list[tuple[str | Cell, ...]], *numbers: str) -> Table:
