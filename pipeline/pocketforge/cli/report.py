@@ -102,7 +102,7 @@ def compare(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Show why a file is bigger or slower than before, and what changed in it.
+    """Show why a file is bigger or slower in another report.
 
     Values, and of files that lie beside their reports (release/, failed/) operators and weights; on emulated devices
     instructions, by class and function, whose counts are exact. BEFORE and AFTER may be one report: `compare build/x
