@@ -128,8 +128,12 @@ def own_modules() -> Iterator[None]:
     finally:
         with _Behind.lock:
             _Behind.users -= 1
-            if not _Behind.users and sys.path == _Behind.made:  # else somebody else has put it in order
-                sys.path[:] = _Behind.before
+            if not _Behind.users:
+                # With what others have put in front of it, or behind, and without what they took away.
+                now = list(sys.path)
+                added = [entry for entry in now if entry not in _Behind.made]
+                front = [entry for entry, first in zip(added, now, strict=False) if entry == first]
+                sys.path[:] = [*front, *(entry for entry in _Behind.before if entry in now), *added[len(front) :]]
 
 
 def _script() -> str:
