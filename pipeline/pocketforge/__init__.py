@@ -64,20 +64,22 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    import importlib
+if not TYPE_CHECKING:  # who checks types is to see that a name is misspelt
 
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pocketforge.folders import own_modules
+    def __getattr__(name: str) -> object:
+        import importlib
 
-    module, _, member = _PUBLIC[name].partition(":")
-    with own_modules():
-        if name == "__version__":
-            return importlib.import_module("pocketforge.version").version()
-        found = importlib.import_module(module)
-    value = globals()[name] = getattr(found, member) if member else found
-    return value
+        if name not in _PUBLIC:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from pocketforge.folders import own_modules
+
+        module, _, member = _PUBLIC[name].partition(":")
+        with own_modules():
+            if name == "__version__":
+                return importlib.import_module("pocketforge.version").version()
+            found = importlib.import_module(module)
+        value = globals()[name] = getattr(found, member) if member else found
+        return value
 
 
 def __dir__() -> list[str]:

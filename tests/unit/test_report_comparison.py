@@ -3,7 +3,6 @@ tests/cli/test_report_compare.py."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -11,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report_pages import EVIL, hostile
+from report_pages import hostile, hostile_comparison
 from test_report_page import timed
 
 from pocketforge.commands.compare import compare
 from pocketforge.records import Artifact, Measurement, Report, TargetFacts, TargetRecord
 from pocketforge.report import comparison_tables
-from pocketforge.report.comparison import Change, Compared
+from pocketforge.report.comparison import Change
 from pocketforge.report.page import comparison as page
-from pocketforge.report.target_comparison import compare_targets
 
 HASH = "b" * 64
 
@@ -109,12 +107,7 @@ def test_two_builds_files_say_why_one_is_bigger_and_slower(tmp_path: Path) -> No
 
 
 def test_hostile_names_are_text_on_the_page() -> None:
-    report = hostile()
-    other = dataclasses.replace(report, measurements=report.measurements[:3], verdict="FAIL")
-    compared = compare_targets(report, other, lambda one, two: EVIL[1], target=None, other=None, device=None)
-    counted = Compared("a", "b", EVIL[0], (1, 2), (Change(EVIL[1], 1, 2),), (Change(EVIL[2], 0, 2),))
-    compared[0] = dataclasses.replace(compared[0], counts=(counted,), unread=EVIL[2], layers=EVIL)
-    html = page.write(report, other, compared, 5)
+    html = hostile_comparison()
     assert "&lt;script&gt;" in html and "\\x1b[31m" in html
     assert not re.search(r"<(script|img)|\x1b|\u202e|\x00|\udcff", html)
-    assert "not measured" in html and len(compared) == len(report.targets)
+    assert "not measured" in html and html.count("<section") >= len(hostile().targets)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_pages import EVIL, RIGHT_TO_LEFT, hostile, report_of
+from report_pages import EVIL, RIGHT_TO_LEFT, hostile, hostile_comparison, report_of
 
 from pocketforge.report.page import write
 from pocketforge.streams import printable
@@ -37,7 +37,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if not (chromium and node and modules.is_dir()):
         pytest.skip(f"needs Chromium, Node.js and packages of npm: {HOW}")
     folder = tmp_path_factory.mktemp("pages")
-    pages = {"real": write(report_of("quantized")), "hostile": write(hostile()), "faulty": FAULTY}
+    pages = {"real": write(report_of("quantized")), "hostile": write(hostile())}
+    pages |= {"compared": hostile_comparison(), "faulty": FAULTY}
     for name, page in pages.items():
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
     order = {
@@ -57,20 +58,20 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return dict(zip(pages, answer["pages"], strict=True))
 
 
-@pytest.mark.parametrize("name", ["real", "hostile"])
+@pytest.mark.parametrize("name", ["real", "hostile", "compared"])
 def test_a_browser_has_nothing_to_say_and_asks_for_nothing(seen: dict[str, Any], name: str) -> None:
     page = seen[name]
     assert (page["said"], page["asked"], page["scripts"]) == ([], [], 0)
 
 
-@pytest.mark.parametrize("name", ["real", "hostile"])
+@pytest.mark.parametrize("name", ["real", "hostile", "compared"])
 def test_everybody_can_read_it(seen: dict[str, Any], name: str) -> None:
     """axe-core: contrast, names of regions, order of headings, tables; in every look."""
     assert seen[name]["faults"] == []
     assert seen[name]["headings"][0] == "H1" and set(seen[name]["headings"][1:]) == {"H2"}
 
 
-@pytest.mark.parametrize("name", ["real", "hostile"])
+@pytest.mark.parametrize("name", ["real", "hostile", "compared"])
 def test_a_phone_scrolls_tables_and_not_the_page(seen: dict[str, Any], name: str) -> None:
     assert seen[name]["wider"] == []
 

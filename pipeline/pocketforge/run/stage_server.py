@@ -29,7 +29,7 @@ Pipe: TypeAlias = "connection.Connection[Any, Any]"
 
 
 class StageServer(forkserver.ForkServer):
-    """Of one process, which starts it with its first stage and ends it with `end`, else with itself."""
+    """Of one process, which starts it with its first stage, and ends it as `in_use` says, else with itself."""
 
     def __init__(self) -> None:
         super().__init__()
