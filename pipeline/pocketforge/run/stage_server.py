@@ -35,6 +35,7 @@ class StageServer(forkserver.ForkServer):
         super().__init__()
         self._users = 0
         self._count = threading.Lock()
+        self._one = threading.Lock()  # sets the environment for what it starts, and back
         self._owner = os.getpid()
         self.preload(())
 
@@ -50,7 +51,7 @@ class StageServer(forkserver.ForkServer):
         self._leave_to_parent()
         told = json.dumps({"modules": self.modules, "path": own_path(sys.path)})
         # Both run `python -c`, which looks for modules in the working folder first: a user's own onnx.py or types.py.
-        with safe_path(), in_environment(PRELOAD_VARIABLE, told):
+        with self._one, safe_path(), in_environment(PRELOAD_VARIABLE, told):
             # Starting the tracker (which ignores SIGINT by itself) unblocks SIGINT: first that, then the server.
             resource_tracker.ensure_running()
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
