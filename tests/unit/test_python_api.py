@@ -302,6 +302,27 @@ def test_a_part_of_a_recipe_has_what_is_asked_of_its_targets(small_recipe_text: 
         with_targets(recipe, ["thrid"])
 
 
+def test_the_guides_program_runs(
+    repo_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program,) = re.findall(
+        r"```python\n(.*?)```", (repo_root / "docs" / "python_api.md").read_text("utf-8"), re.DOTALL
+    )
+    asked: dict[str, object] = {}
+
+    def build(recipe: str, **more: object) -> pocketforge.Report:
+        inspect.signature(real).bind(recipe, **more)
+        asked.update(more, recipe=recipe)
+        return finetuned()
+
+    real = pocketforge.build
+    monkeypatch.setattr(pocketforge, "build", build)
+    exec(program, {})
+    assert asked == {"recipe": "recipe.toml", "jobs": 2, "progress": True}
+    out = capsys.readouterr().out
+    assert all(target.name in out for target in finetuned().targets) and "host" in out
+
+
 def test_the_site_has_every_page_and_every_public_name(repo_root: Path) -> None:
     """`nox -s docs` builds it; what it would not miss is here."""
     menu = yaml.safe_load((repo_root / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
