@@ -1,6 +1,6 @@
 """What `import pocketforge` promises (docs/python_api.md): its names and signatures, and what a report is to a program.
 
-Builds by it are in tests/e2e/test_python_api.py.
+Builds by it are in tests/e2e/test_python_programs.py.
 """
 
 from __future__ import annotations
