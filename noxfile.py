@@ -172,6 +172,15 @@ def storm(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, in build/site: the guides, and the Python API from its docstrings. A link, a heading
+    or a name that is not there fails."""
+    session.install(*group("docs"))
+    session.run("python", "docs/site_pages.py")
+    session.run("zensical", "build", "--strict", "--clean")
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Our channel pruning beside Torch-Pruning's own pruner and torch's: accuracy at equal MACs. Half an hour."""
     install_everything(session)

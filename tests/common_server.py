@@ -7,18 +7,19 @@ one of them, as a server of one process does: by a pipe whose other end they hol
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import select
 import threading
-from multiprocessing import forkserver, process, resource_tracker
+from multiprocessing import process, resource_tracker
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from pocketforge.run.stage_server import StageProcess, StageServer
 
-class CommonServer(forkserver.ForkServer):
+
+class CommonServer(StageServer):
     """folder: the run's, where its workers look for the server; None: the server is this process's own."""
 
     def __init__(self) -> None:
@@ -52,8 +53,8 @@ class CommonServer(forkserver.ForkServer):
         return self._runs()
 
     def _start(self, folder: Path) -> None:
-        first: Any = forkserver.ForkServer()
-        first.set_forkserver_preload(vars(self)["_preload_modules"])
+        first: Any = StageServer()
+        first.preload(self.modules)
         ours: Any = process.current_process()
         # Else its socket would go with the temporary folder of the worker that started it.
         before = ours._config.get("tempdir")
@@ -64,7 +65,7 @@ class CommonServer(forkserver.ForkServer):
             ours._config["tempdir"] = before
         self._take(first._forkserver_pid, first._forkserver_address, first._forkserver_alive_fd)
         # It answers when it has imported all: from then on a build that is interrupted has no start to break off.
-        nothing = multiprocessing.get_context("forkserver").Process(target=int)
+        nothing = StageProcess(target=int)
         nothing.start()
         nothing.join()
         pipe = os.readlink(f"/proc/self/fd/{first._forkserver_alive_fd}")

@@ -19,7 +19,6 @@ import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,9 +26,8 @@ from common_server import CommonServer
 from release_build import ROOT, Done
 
 from pocketforge.errors import EXIT_INTERRUPTED
-from pocketforge.folders import safe_path
 from pocketforge.registries import RUNTIMES, STAGES
-from pocketforge.run import worker
+from pocketforge.run import stage_server, worker
 
 # Of a server that has computed with several threads, no fork can: it would wait for them for ever. Here, as conftest.py
 # imports this before it sets its own.
@@ -91,23 +89,10 @@ def warm_stages(hidden: Collection[str] = ()) -> Iterator[None]:
 
     before, worker.context = worker.context, context
     try:
-        with _taken_for_this_process_s_own():
+        with stage_server.replaced(_warm_server):
             yield
     finally:
         worker.context = before
-
-
-@contextlib.contextmanager
-def _taken_for_this_process_s_own() -> Iterator[None]:
-    """multiprocessing starts processes from the warm server: its module has the methods of the one server it knows."""
-    methods = ("ensure_running", "connect_to_new_process", "set_forkserver_preload")
-    ours = {"_forkserver": _warm_server, **{name: getattr(_warm_server, name) for name in methods}}
-    before = {name: getattr(forkserver, name) for name in ours}
-    vars(forkserver).update(ours)
-    try:
-        yield
-    finally:
-        vars(forkserver).update(before)
 
 
 @dataclass(frozen=True)
@@ -151,23 +136,17 @@ def _warm_context() -> Any:
         # The environment and the folder of the test that happens to be first are none of the next test's.
         told = {name: value for name, value in os.environ.items() if name == "ORT_DISABLE_TELEMETRY"}
         told["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "tests"), ENVIRONMENT.get("PYTHONPATH", "")]))
-        with _as_it_was({**ENVIRONMENT, **told}, ROOT), safe_path():
+        with _as_it_was({**ENVIRONMENT, **told}, ROOT):
             context = _start_server(everything())
-            _start_without_interrupts()
+            _start()
     return context
 
 
-def _start_without_interrupts() -> None:
-    """As `worker.start` does: a ^C at the terminal is pytest's, and would end a server that still imports."""
+def _start() -> None:
     for name in {"COLUMNS", "LINES"} - ENVIRONMENT.keys():
         # readline, which pytest imports, sets them where os.environ does not see it, and the server would have them.
         os.unsetenv(name)
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    _warm_server.ensure_running()
 
 
 def _exit_code(argv: list[str]) -> int:

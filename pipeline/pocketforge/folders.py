@@ -6,8 +6,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 VARIABLE = "POCKETFORGE_CACHE_DIR"
 ENVIRONMENTS_VARIABLE = "POCKETFORGE_ENVIRONMENTS_DIR"
@@ -89,24 +91,81 @@ def leave_working_folder() -> None:
     """Take the working folder off `sys.path`: a numpy.py or onnx.py of the user's is not the library of that name.
 
     `python -m` puts it there, and so does a PYTHONPATH with "." or an empty entry. The user's own code gets it back
-    (model/user_code.py). It stays where it is what holds Pocketforge itself, in a checkout.
+    (model/user_code.py).
     """
+    sys.path[:] = own_path(sys.path)
+
+
+def own_path(path: Sequence[str]) -> list[str]:
+    """`sys.path` without the working folder and the folder of the script that runs.
+
+    They stay where they are what holds Pocketforge itself, in a checkout, or installed packages.
+    """
+    users = {os.path.dirname(os.path.realpath(script))} if (script := _script()) else set()
     with contextlib.suppress(OSError):  # the working folder is gone: nothing is found there
         here = os.path.realpath(os.getcwd())
-        package = Path(os.path.realpath(__file__)).parent
-        if here not in (str(package.parent), str(package.parents[1])):
-            sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or here) != here]
+        users.add(here)
+        path = [entry or here for entry in path]
+    package = Path(os.path.realpath(__file__)).parent
+    users -= {str(package.parent), str(package.parents[1])}
+    installed = ("site-packages", "dist-packages")
+    return [entry for entry in path if os.path.realpath(entry) not in users or entry.endswith(installed)]
+
+
+class _Behind:
+    """`sys.path` as it was before `own_modules` and as that made it, for how many."""
+
+    lock = threading.Lock()
+    users = 0
+    before: ClassVar[list[str]] = []
+    made: ClassVar[list[str]] = []
+
+
+@contextlib.contextmanager
+def own_modules() -> Iterator[None]:
+    """In a program of the user's: within, what is in their folders stands behind what is installed. Their threads still
+    find their own modules. Afterwards `sys.path` is as it was.
+    """
+    with _Behind.lock:
+        _Behind.users += 1
+        if _Behind.users == 1:
+            kept = own_path(sys.path)
+            _Behind.before = list(sys.path)
+            _Behind.made = sys.path[:] = [*kept, *(entry for entry in sys.path if entry not in kept)]
+    try:
+        yield
+    finally:
+        with _Behind.lock:
+            _Behind.users -= 1
+            if not _Behind.users:
+                # With what others have put in front of it, or behind, and without what they took away.
+                now = list(sys.path)
+                added = [entry for entry in now if entry not in _Behind.made]
+                front = [entry for entry, first in zip(added, now, strict=False) if entry == first]
+                sys.path[:] = [*front, *(entry for entry in _Behind.before if entry in now), *added[len(front) :]]
+
+
+def _script() -> str:
+    """The file that Python was started with; empty where it was none."""
+    return getattr(sys.modules["__main__"], "__file__", None) or ""
 
 
 @contextlib.contextmanager
 def safe_path() -> Iterator[None]:
     """Python processes started within look for no modules in the working folder (PYTHONSAFEPATH, Python 3.11)."""
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = "1"
+    with in_environment(_SAFE_PATH, "1"):
+        yield
+
+
+@contextlib.contextmanager
+def in_environment(name: str, value: str) -> Iterator[None]:
+    """The variable is set for the processes started within."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
         if before is None:
-            del os.environ[_SAFE_PATH]
+            os.environ.pop(name, None)
         else:
-            os.environ[_SAFE_PATH] = before
+            os.environ[name] = before

@@ -46,6 +46,20 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
+def told(text: str, kind: str) -> list[str]:
+    """A message as lines. Those after its first are indented: none in a foreign name passes for a line of ours."""
+    first, *rest = text.split("\n")
+    return [f"{kind}: {first}", *(line if line.startswith("  ") else f"  {line}" for line in rest)]
+
+
+def json_text(data: object, indent: int | None = None) -> str:
+    """JSON that goes through a terminal as it is: of all control characters JSON lets DEL alone stand for itself."""
+    import json
+
+    # NaN and Infinity are not JSON: a result that may hold them says null instead.
+    return json.dumps(data, indent=indent, sort_keys=True, allow_nan=False).replace("\x7f", "\\u007f")
+
+
 class OutputLostError(Exception):
     """What was asked for could not be written to stdout: its disk is full."""
 

@@ -1,4 +1,5 @@
-"""`report compare`: what came and went between two reports' counts; and how a report shows emulated devices."""
+"""`report compare`: what came and went between two reports' counts (files: tests/unit/test_report_comparison.py); and
+how a report shows emulated devices."""
 
 from __future__ import annotations
 
@@ -64,22 +65,33 @@ def test_what_grew_comes_first_and_what_stayed_is_left_out(cli, write):
     before = write("a", report(one={"pixel4": {"counts": counts(gemm=100, pad=50, same=7, gone=3)}}))
     after = write("b", report(one={"pixel4": {"counts": counts(gemm=90, pad=80, same=7, new=1)}}))
     found = json.loads(cli("report", "compare", before, after, "--json").stdout)
-    assert [(f["target"], f["other"], f["device"], f["instructions"]) for f in found] == [
+    (counted,) = found[0]["counts"]
+    assert [(f["target"], f["other"], f["device"], f["instructions"]) for f in (counted,)] == [
         ("one", "one", "pixel4", [160, 178])
     ]
-    assert [(r["name"], r["before"], r["after"]) for r in found[0]["functions"]] == [
+    assert [(r["name"], r["before"], r["after"]) for r in counted["functions"]] == [
         ("pad", 50, 80), ("new", 0, 1), ("gone", 3, 0), ("gemm", 100, 90),
     ]  # fmt: skip
-    assert [r["name"] for r in found[0]["classes"]] == ["load", "dot"]
+    assert [r["name"] for r in counted["classes"]] == ["load", "dot"]
     shown = cli("report", "compare", before, after).stdout
-    assert "one on pixel4: 160 → 178 instructions (+11.25%)" in shown
-    assert "+60.00%" in shown and "new" in shown and "same" not in shown
+    (why,) = found[0]["why"]
+    assert why == "more instructions on pixel4: 160 → 178 (+11.25%); most in load +28; most in pad +30, new +1 (new)"
+    assert why in shown and "+60.00%" in shown and "gone" in shown and "same" not in shown
 
 
 def test_two_targets_of_one_report_are_compared(cli, write):
     both = write("a", report(one={"p": {"counts": counts(gemm=1)}}, two={"p": {"counts": counts(gemm=3)}}))
     found = json.loads(cli("report", "compare", both, both, "-t", "one", "--with", "two", "--json").stdout)
-    assert [(f["target"], f["other"], f["instructions"]) for f in found] == [("one", "two", [1, 3])]
+    assert [(f["target"], f["other"], f["counts"][0]["instructions"]) for f in found] == [("one", "two", [1, 3])]
+    assert cli("report", "compare", both, both, "-t", "one", "--with", "two").stdout.startswith("one → two\n")
+
+
+def test_a_comparison_is_written_into_a_file_as_its_ending_says(cli, write, tmp_path):
+    path = write("a", report(one={"p": {"counts": counts(gemm=1)}}))
+    assert cli("report", "compare", path, path, "-o", tmp_path / "c.html").stdout == ""
+    assert (tmp_path / "c.html").read_text("utf-8").startswith("<!doctype html>")
+    assert cli("report", "compare", path, path, "-o", tmp_path / "c.txt").stdout == ""
+    assert (tmp_path / "c.txt").read_text("utf-8") == cli("report", "compare", path, path).stdout
 
 
 def test_few_rows_are_those_that_grew_and_shrank_most(cli, write):
@@ -87,7 +99,7 @@ def test_few_rows_are_those_that_grew_and_shrank_most(cli, write):
     after = write("b", report(one={"p": {"counts": counts(**{f"f{i}": 60 + 10 * i for i in range(9)})}}))
     shown = cli("report", "compare", before, after, "--rows", "2").stdout
     assert "f8" in shown and "f0" in shown and "f5" not in shown
-    assert "… 6 more functions changed by less (--rows)" in shown
+    assert "… 6 more instructions on p by function changed by less (--rows)" in shown
 
 
 @pytest.mark.parametrize(
@@ -105,10 +117,26 @@ def test_names_that_are_not_there(cli, write, words, said):
     assert done.code == 2 and said in done.stderr
 
 
-def test_a_report_without_counts_says_what_would_count(cli, write):
-    done = cli("report", "compare", write("a", report(one={})), write("b", report(one={})))
+def test_reports_without_a_common_target_have_nothing_to_compare(cli, write):
+    done = cli("report", "compare", write("a", report(one={})), write("b", report(two={})))
     assert done.code == 2
-    assert 'a recipe with a [[device]] of via = "emulator" counts instructions when it is built' in done.stderr
+    assert (
+        "no target is in both reports: the first has one" in done.stderr and "--target NAME --with OTHER" in done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--format", "htlm"], "a comparison is written as text, html, json, found 'htlm'"),
+        (["-o", "a.xml"], "found 'xml'"),
+        (["--json", "--format", "html"], "--json is --format json"),
+    ],
+)
+def test_forms_that_there_are_not(cli, write, words, said):
+    path = write("a", report(one={}))
+    done = cli("report", "compare", path, path, *words)
+    assert done.code == 2 and said in done.stderr
 
 
 def test_a_report_shows_counts_and_estimates_with_their_interval(cli, write):

@@ -19,7 +19,7 @@ from release_build import SOURCES
 from warm_server import in_process
 
 from pocketforge.registries import RUNTIMES, STAGES
-from pocketforge.run import worker
+from pocketforge.run import stage_server, worker
 
 NAMESPACE = ("unshare", "--map-root-user", "--mount")
 # In place of the program: the words go to the process, whose answer is awaited.
@@ -59,11 +59,12 @@ def serve() -> None:
     preload = [name for stage in stages for name in (*stage.preload, stage.module)]
     # A fork server stays as it is started: by a process that does nothing, before a build with less to import.
     nothing = worker.context([*preload, *RUNTIMES["onnx"].preload]).Process(target=int)
-    worker.start(nothing)
-    nothing.join()
-    for line in sys.stdin:
-        script, cwd, env = json.loads(line)
-        print(json.dumps(run(script, Path(cwd), env)), flush=True)
+    with stage_server.current().in_use():  # nor does it end with one
+        nothing.start()
+        nothing.join()
+        for line in sys.stdin:
+            script, cwd, env = json.loads(line)
+            print(json.dumps(run(script, Path(cwd), env)), flush=True)
 
 
 def run(script: str, cwd: Path, env: dict[str, str]) -> tuple[int, str]:

@@ -150,7 +150,7 @@ warm_server.share(Path(sys.argv[1]))
 for _ in sys.stdin:
     with warm_server.warm_stages():
         started = warm_server.worker.context([]).Process(target=time.sleep, args=(60,), name="asked")
-        warm_server.worker.start(started)
+        started.start()
     print(Path(f"/proc/{started.pid}/stat").read_text().rpartition(")")[2].split()[1], flush=True)
     started.kill()
     started.join()

@@ -1,12 +1,16 @@
-"""Reports for the tests of the page: one as it was written, and the same with names that mean harm."""
+"""Reports for the tests of pages: one as it was written, and the same with names that mean harm."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from pocketforge.records import Report
+from pocketforge.report.comparison import Change, Compared
+from pocketforge.report.page import comparison
+from pocketforge.report.target_comparison import compare_targets
 
 REPORTS = Path(__file__).with_name("reports")
 # Each for another reader: HTML, its attributes, style sheets, templates, terminals, writing direction, XML.
@@ -53,3 +57,13 @@ def hostile() -> Report:
     data["warnings"] = data["data"] = list(EVIL)
     data["environment"] = {"host": EVIL[2], EVIL[0]: EVIL[1]}
     return Report.from_json(data)
+
+
+def hostile_comparison() -> str:
+    """The page that compares it with itself of another day."""
+    report = hostile()
+    other = dataclasses.replace(report, measurements=report.measurements[:3], verdict="FAIL")
+    compared = compare_targets(report, other, lambda one, two: EVIL[1], target=None, other=None, device=None)
+    counted = Compared("a", "b", EVIL[0], (1, 2), (Change(EVIL[1], 1, 2),), (Change(EVIL[2], 0, 2),))
+    compared[0] = dataclasses.replace(compared[0], counts=(counted,), unread=EVIL[2], layers=EVIL)
+    return comparison.write(report, other, compared, 5)

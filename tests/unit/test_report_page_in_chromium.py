@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from history_builds import trend_values
-from report_pages import EVIL, RIGHT_TO_LEFT, hostile, report_of
+from report_pages import EVIL, RIGHT_TO_LEFT, hostile, hostile_comparison, report_of
 
 from pocketforge.history.trend import lines_of
 from pocketforge.report.page import trend, write
@@ -41,7 +41,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("pages")
     lines = lines_of(trend_values())
     pages = {"real": write(report_of("quantized")), "hostile": write(hostile()), "trend": trend.write(lines)}
-    pages["faulty"] = FAULTY
+    pages |= {"compared": hostile_comparison(), "faulty": FAULTY}
     for name, page in pages.items():
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
     order = {
@@ -61,20 +61,20 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return dict(zip(pages, answer["pages"], strict=True))
 
 
-@pytest.mark.parametrize("name", ["real", "hostile", "trend"])
+@pytest.mark.parametrize("name", ["real", "hostile", "trend", "compared"])
 def test_a_browser_has_nothing_to_say_and_asks_for_nothing(seen: dict[str, Any], name: str) -> None:
     page = seen[name]
     assert (page["said"], page["asked"], page["scripts"]) == ([], [], 0)
 
 
-@pytest.mark.parametrize("name", ["real", "hostile", "trend"])
+@pytest.mark.parametrize("name", ["real", "hostile", "trend", "compared"])
 def test_everybody_can_read_it(seen: dict[str, Any], name: str) -> None:
     """axe-core: contrast, names of regions, order of headings, tables; in every look."""
     assert seen[name]["faults"] == []
     assert seen[name]["headings"][0] == "H1" and set(seen[name]["headings"][1:]) == {"H2"}
 
 
-@pytest.mark.parametrize("name", ["real", "hostile", "trend"])
+@pytest.mark.parametrize("name", ["real", "hostile", "trend", "compared"])
 def test_a_phone_scrolls_tables_and_not_the_page(seen: dict[str, Any], name: str) -> None:
     assert seen[name]["wider"] == []
 

@@ -22,7 +22,7 @@ from told_spec import ToldSpec
 from pocketforge import errors, events
 from pocketforge.plan.steps import Plan, ReadFiles, Step
 from pocketforge.registries import STAGES, StageInfo
-from pocketforge.run import fingerprints, worker
+from pocketforge.run import fingerprints, stage_server
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import look_at
 from pocketforge.run.reuse import difference, reusable
@@ -94,7 +94,7 @@ class Bench:
 @pytest.fixture(scope="module", autouse=True)
 def quick_stages() -> None:
     """A fork server of these tests' own, that has imported what stages need: another file's may have nothing."""
-    worker.kill_fork_server()
+    stage_server.current().kill()
 
 
 @pytest.fixture

@@ -110,30 +110,30 @@ def command(
     rounds, and their outputs compared with the host's. Results are shown, not stored, and judged by nothing but
     --tolerance.
     """
-    from pocketforge.commands.bench import bench
-    from pocketforge.commands.bench_request import BenchRequest
+    from pocketforge.api.calls import bench
 
-    request = BenchRequest(
-        what=what,
+    benched = bench(
+        what,
         targets=target,
         inputs=inputs,
         devices=device,
         profiles=profile,
         cores=cores,
-        calibration=_absolute(calibration),
+        calibration=calibration,
         explain=explain,
         against=against,
         tolerance=tolerance / 100,
         noise_floor=noise_floor,
-        runner=_absolute(runner),
-        runner_library=_absolute(runner_library),
+        runner=runner,
+        runner_library=runner_library,
         rounds=rounds,
         processes=processes,
         threads=threads,
-        min_samples=samples,
-        min_seconds=seconds,
+        samples=samples,
+        seconds=seconds,
+        cache=cache,
+        progress=lambda text: echo(text, err=True),
     )
-    benched = bench(request, cache, lambda text: echo(text, err=True))
     if as_json:
         print_json(benched.to_json())
     else:
@@ -147,7 +147,3 @@ def _show(benched: Benched, explain: bool) -> None:
 
     show_rows(benched.rows, explain=explain)
     show_compared(benched.compared)
-
-
-def _absolute(path: Path | None) -> str:
-    return str(path.absolute()) if path else ""

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.console import progress
 from pocketforge.cli.options import (
     cache_option,
-    default_out,
     echo,
     echo_error,
     echo_lines,
@@ -23,10 +21,12 @@ from pocketforge.cli.options import (
     recipe_argument,
     verbose_option,
 )
+from pocketforge.report.progress import progress
 
 
 @click.command("build")
 @recipe_argument
+@click.option("--target", "-t", multiple=True, help="Only this target of the recipe (may be given several times).")
 @out_option
 @jobs_option
 @cache_option
@@ -44,6 +44,7 @@ from pocketforge.cli.options import (
 def command(
     ctx: click.Context,
     recipe: Path,
+    target: tuple[str, ...],
     out: Path | None,
     jobs: int,
     cache: Path,
@@ -59,43 +60,41 @@ def command(
 
     Steps whose inputs did not change are reused. The release folder appears only if every budget is kept.
     """
-    from pocketforge.commands.build import build
-    from pocketforge.history.places import asked
-    from pocketforge.recipe.toml import load_recipe
+    from pocketforge.api.calls import build
 
-    loaded = load_recipe(recipe)
     with progress(progress_mode) as emit:
-        built = build(
-            loaded,
+        report = build(
+            recipe,
+            targets=target,
+            out=out,
             cache=cache,
-            out=default_out(out, loaded.name),
             jobs=jobs,
             refresh=refresh,
             keep_failed=keep_failed,
             phones=device,
-            history=asked(history),
-            emit=emit,
+            history=history,
+            progress=emit,
         )
     if as_json:
         from pocketforge.report.as_json import write
 
-        echo_lines(write(built.report))
+        echo_lines(write(report.record))
     else:
         from pocketforge.report.terminal import show_report
 
         # All that the command took: the report's own time ends before it and the release are written.
         wall_s = time.monotonic() - ctx.find_root().obj
-        show_report(dataclasses.replace(built.report, wall_s=wall_s), verbose=verbose)
-        echo(f"report   {built.report_path}")
-        if built.page:
-            echo(f"page     {built.page}")
-        echo(f"release  {built.release}" if built.release else "release  none: the gate did not pass")
-        if built.checkpoint:
-            echo(f"model    {built.checkpoint}")
-        if built.kept:
-            echo(f"history  {built.kept}")
-    for error in built.errors:
+        show_report(dataclasses.replace(report.record, wall_s=wall_s), verbose=verbose)
+        echo(f"report   {report.path}")
+        if report.page:
+            echo(f"page     {report.page}")
+        echo(f"release  {report.release}" if report.release else "release  none: the gate did not pass")
+        if report.checkpoint:
+            echo(f"model    {report.checkpoint}")
+        if report.history:
+            echo(f"history  {report.history}")
+    for error in report.errors:
         echo_error(str(error))
-    if built.not_kept is not None:
-        echo_error(f"the build is not in the history: {built.not_kept}")
-    ctx.exit(built.exit_code)
+    if report.not_kept is not None:
+        echo_error(f"the build is not in the history: {report.not_kept}")
+    ctx.exit(report.exit_code)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.console import progress
 from pocketforge.cli.options import cache_option, echo, json_option, print_json, progress_option, recipe_argument
 from pocketforge.errors import EXIT_OK, EXIT_USAGE
+from pocketforge.report.progress import progress
 
 
 @click.command("check")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pocketforge.cli.options import FiniteRange, echo, echo_lines, json_option, json_text, print_json
+from pocketforge.cli.options import FiniteRange, echo, echo_lines, json_option, print_json
 from pocketforge.errors import EXIT_INTERRUPTED
-from pocketforge.streams import reader_gone
+from pocketforge.streams import json_text, reader_gone
 
 if TYPE_CHECKING:
     from rich.table import Table

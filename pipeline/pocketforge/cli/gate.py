@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pocketforge.cli.options import RecipePath, echo, echo_error, json_option, print_json, verbose_option
-from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE, RecipeError
+from pocketforge.errors import RecipeError
 
 
 @click.command("gate")
@@ -37,36 +37,29 @@ def command(
     """
     import dataclasses
 
-    from pocketforge.recipe.toml import load_recipe
-    from pocketforge.report.files import load_report, shown
-    from pocketforge.results.baselines import baselines_of
-    from pocketforge.results.gate import judge
+    from pocketforge.api.calls import gate, load_report
+    from pocketforge.report.files import shown
 
     if recipe is None and (runs or ratchet):
         raise RecipeError(f"{'--run' if runs else '--ratchet'} needs --recipe: a report's own verdicts are made")
     loaded = load_report(report)
-    asked = None if recipe is None else load_recipe(recipe)
+    gated = gate(loaded, recipe, runs=runs)
     with shown(report):
-        gates = loaded.gates
-        if asked is not None:
-            further = [load_report(each).measurements for each in runs]
-            gates = judge(asked, loaded.measurements, baselines=baselines_of(asked), further=further)
         if as_json:
-            print_json([dataclasses.asdict(g) for g in gates])
+            print_json([dataclasses.asdict(g) for g in gated.budgets])
         else:
             from pocketforge.report.terminal import show_gates
 
-            show_gates(gates, verbose=verbose)
-    wrong = [t.name for t in loaded.targets if t.status != "built"]
-    if ratchet and recipe is not None and asked is not None and not wrong and loaded.verdict != "ERROR":
+            show_gates(gated.budgets, verbose=verbose)
+    if ratchet and recipe is not None and gated.finished and not gated.wrong:
         from pocketforge.commands.ratchet import ratchet as tighten
+        from pocketforge.recipe.toml import load_recipe
 
-        for each in tighten(recipe, asked, gates):
+        for each in tighten(recipe, load_recipe(recipe), gated.budgets):
             words = f"budget[{each.budget}] {each.metric}: limit {each.before:,.10g} is {each.after:,.10g} now"
             echo(words, err=True)
-    if loaded.verdict == "ERROR":
+    if not gated.finished:
         echo_error("the build behind this report did not finish: its stages failed")
-        ctx.exit(EXIT_STAGE)
-    if wrong:
-        echo_error(f"targets that failed verify: {', '.join(wrong)}")
-    ctx.exit(EXIT_GATE_FAILED if wrong or any(g.blocks for g in gates) else EXIT_OK)
+    elif gated.wrong:
+        echo_error(f"targets that failed verify: {', '.join(gated.wrong)}")
+    ctx.exit(gated.exit_code)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pocketforge.cli.console import progress
 from pocketforge.cli.options import cache_option, echo, echo_error, progress_option
 from pocketforge.errors import RecipeError
 from pocketforge.recipe.metric import GIVEN_TASKS
 from pocketforge.registries import OUTPUT_TASKS, RUNTIMES
+from pocketforge.report.progress import progress
 
 if TYPE_CHECKING:
     from pocketforge.commands.init_text import Start

@@ -18,10 +18,12 @@ def command(file: Path, layers: bool, as_json: bool) -> None:
 
     Its inputs and outputs, ops, dtypes, weights, and what runs delegated where the file says so. It is read, not run.
     """
-    from pocketforge.runtimes.describe import describe, to_json
+    from pocketforge.api.calls import inspect
 
-    found = describe(file)
+    found = inspect(file)
     if as_json:
+        from pocketforge.runtimes.describe import to_json
+
         print_json(to_json(found))
         return
     from pocketforge.report.model_file import show_description

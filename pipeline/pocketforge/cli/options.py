@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pocketforge.streams import printable
+from pocketforge.streams import json_text, printable, told
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -93,9 +93,8 @@ def echo(text: object = "", *, err: bool = False) -> None:
 
 
 def echo_error(text: str, kind: str = "error") -> None:
-    """One message on stderr. Lines after its first are indented: none in a foreign name passes for a line of ours."""
-    first, *rest = text.split("\n")
-    for line in (f"{kind}: {first}", *(line if line.startswith("  ") else f"  {line}" for line in rest)):
+    """One message on stderr."""
+    for line in told(text, kind):
         echo(line, err=True)
 
 
@@ -111,11 +110,3 @@ def default_out(out: Path | None, name: str) -> Path:
 
 def print_json(data: object) -> None:
     echo_lines(json_text(data, indent=1))
-
-
-def json_text(data: object, indent: int | None = None) -> str:
-    """JSON that goes through a terminal as it is: of all control characters JSON lets DEL alone stand for itself."""
-    import json
-
-    # NaN and Infinity are not JSON: a result that may hold them says null instead.
-    return json.dumps(data, indent=indent, sort_keys=True, allow_nan=False).replace("\x7f", "\\u007f")

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.options import echo_lines, json_option, print_json, verbose_option
+from pocketforge.cli.options import echo_lines, json_option, verbose_option
 from pocketforge.errors import RecipeError
 from pocketforge.report.formats import FORMATS
+from pocketforge.streams import json_text
+
+_COMPARED = ("text", "html", "json")
 
 
 class _ShowsByDefault(click.Group):
@@ -49,7 +52,7 @@ def show(
     report: Path, form: str | None, output: Path | None, baseline: Path | None, verbose: bool, as_json: bool
 ) -> None:
     """Show a build's report, or write it in another format."""
-    from pocketforge.files import write_whole
+    from pocketforge.commands.report import write_text
     from pocketforge.report.files import load_report, shown
     from pocketforge.report.formats import format_of, writer, written
     from pocketforge.report.terminal import show_report
@@ -71,7 +74,7 @@ def show(
     if output is None:
         echo_lines(text)
     else:
-        write_whole(output, f"{text}\n".encode("utf-8", "backslashreplace"))
+        write_text(output, text)
 
 
 @command.command("compare")
@@ -83,31 +86,56 @@ def show(
 )
 @click.option("--device", "-d", help="Only this emulated device.")
 @click.option(
-    "--rows", default=12, show_default=True, type=click.IntRange(1, 1_000_000), help="Functions shown at most."
+    "--rows", default=12, show_default=True, type=click.IntRange(1, 1_000_000), help="Rows of each list at most."
 )
+@click.option("--format", "form", metavar="FORMAT", help="How to write it: text, html, json.  [default: text]")
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write it into this file.")
 @json_option
 def compare(
-    before: Path, after: Path, target: str | None, other: str | None, device: str | None, rows: int, as_json: bool
+    before: Path,
+    after: Path,
+    target: str | None,
+    other: str | None,
+    device: str | None,
+    rows: int,
+    form: str | None,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
-    """Show which instructions came and went between two reports.
+    """Show why a file is bigger or slower in another report.
 
-    By class and by function. Counts of emulated devices are exact, so each difference is the file's, the runtime's or
-    the profile's own. BEFORE and AFTER may be one report: `compare build/x build/x -t a --with b` compares two of its
-    targets.
+    Values, and of files that lie beside their reports (release/, failed/) operators and weights; on emulated devices
+    instructions, by class and function, whose counts are exact. BEFORE and AFTER may be one report: `compare build/x
+    build/x -t a --with b` compares two of its targets.
     """
-    from pocketforge.report.comparison import compare_reports
-    from pocketforge.report.files import load_report
+    from pocketforge.commands.compare import compare as compare_them
+    from pocketforge.commands.report import write_text
+    from pocketforge.report import comparison_tables
+    from pocketforge.report.files import load_report, shown
 
     if other and not target:
         raise RecipeError("--with says which target of AFTER: name the one of BEFORE with --target")
-    from pocketforge.report.files import shown
-
+    if as_json and form not in (None, "json"):
+        raise RecipeError(f"--json is --format json, found --format {form} too: give one of them")
+    name = "json" if as_json else form or (output.suffix.removeprefix(".") if output else "text")
+    name = {"txt": "text", "htm": "html"}.get(name, name)
+    if name not in _COMPARED:
+        raise RecipeError(f"a comparison is written as {', '.join(_COMPARED)}, found {name!r}", "say it with --format")
     reports = load_report(before), load_report(after)
     with shown(before), shown(after):
-        compared = compare_reports(*reports, target=target, other=other, device=device)
-        if as_json:
-            print_json([dataclasses.asdict(each) for each in compared])
+        compared = compare_them(before, after, reports, target=target, other=other, device=device)
+        if name == "text" and output is None:
+            comparison_tables.show_comparison(compared, rows)
             return
-        from pocketforge.report.emulated import show_comparison
+        if name == "html":
+            from pocketforge.report.page.comparison import write
 
-        show_comparison(compared, rows)
+            text = write(*reports, compared, rows)
+        elif name == "json":
+            text = json_text([dataclasses.asdict(each) for each in compared], indent=1)
+        else:
+            text = comparison_tables.write(compared, rows)
+    if output is None:
+        echo_lines(text)
+    else:
+        write_text(output, text)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pocketforge.cli.console import progress
 from pocketforge.cli.options import (
     FiniteRange,
     cache_option,
@@ -19,6 +18,7 @@ from pocketforge.cli.options import (
     recipe_argument,
 )
 from pocketforge.registries import RUNTIMES
+from pocketforge.report.progress import progress
 from pocketforge.studies.settings import BASES, METHODS, Basis, Method
 
 if TYPE_CHECKING:

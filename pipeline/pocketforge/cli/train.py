@@ -11,8 +11,8 @@ from typing import Literal
 import click
 
 from pocketforge import events
-from pocketforge.cli.console import progress
 from pocketforge.cli.options import FiniteRange, echo, json_option, print_json, progress_option, recipe_argument
+from pocketforge.report.progress import progress
 
 
 @click.command("train")

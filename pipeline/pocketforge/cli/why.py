@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pocketforge.cli.console import progress
 from pocketforge.cli.options import RecipePath, cache_option, echo, json_option, print_json, progress_option
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK
+from pocketforge.report.progress import progress
 
 if TYPE_CHECKING:
     from pocketforge.outcomes.why import Explained

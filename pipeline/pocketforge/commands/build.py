@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from pocketforge.model.checkpoint_files import CheckpointInput, copy_portable
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts, Plan, ReadFiles
 from pocketforge.recipe import Recipe
+from pocketforge.recipe.part import left_out, with_targets
 from pocketforge.records import Reference, Report, WhyWrong
 from pocketforge.release.inputs import Inputs
 from pocketforge.report.page import write as html
@@ -80,6 +81,7 @@ def build(
     *,
     cache: Path,
     out: Path,
+    targets: Collection[str] = (),
     jobs: int = 1,
     refresh: bool = False,
     keep_failed: bool = False,
@@ -89,8 +91,9 @@ def build(
 ) -> Built:
     """Build every target of a recipe, judge it, and write report.json and, if the gate passes, release/.
 
-    phones: "adb", "adb:SERIAL" or "adb:all": run on these too, also where the recipe has no device for them.
-    history: keep the build there, too.
+    targets: only these, and the report is of a recipe that has no others; all where none are named. phones: "adb",
+    "adb:SERIAL" or "adb:all": run on these too, also where the recipe has no device for them. history: keep the build
+    there, too.
     Waits for another build that writes into `out`. Raises RecipeError, PluginFailed, StoreError and DeviceUnavailable
     (a phone is not there) before anything ran, and what `open_history` does; errors of stages, and of keeping it at the
     end, are in the result. A StoreError or PluginFailed afterwards leaves the earlier results.
@@ -100,16 +103,17 @@ def build(
         open_history(history, create=True)  # hours before it is needed
     check_parts(recipe)
     store = Store(cache)
-    asked, with_phones = recipe, add_phones(recipe, phones)
-    recipe, facts, left_out = _facts(with_phones, cache, refresh)
+    asked = with_targets(recipe, targets)
+    unasked, with_phones = left_out(recipe, asked), add_phones(asked, phones)
+    recipe, facts, absent = _facts(with_phones, cache, refresh)
     check_app(recipe)
     baselines = baselines_of(recipe)
-    for text in left_out:
+    for text in (*unasked, *absent):
         emit(events.Warned(text))
     plan = make_plan(recipe, facts)
     with take(out, emit) as waited:
         if waited:  # what was read may have changed meanwhile
-            recipe, facts, left_out = _facts(with_phones, cache, refresh)
+            recipe, facts, absent = _facts(with_phones, cache, refresh)
             plan = make_plan(recipe, facts)
         inputs = inputs_of(recipe, facts)
         checkout = _checkout(recipe, inputs) if history is not None else Checkout()
@@ -121,7 +125,7 @@ def build(
                 wall_s = time.monotonic() - started
                 report = make_report(recipe, facts, plan, outcome, why=why_wrong, wall_s=wall_s, baselines=baselines)
             # By what the user wrote, not by which phones were there.
-            warnings = (*left_out, *report.warnings)
+            warnings = (*unasked, *absent, *report.warnings)
             report = dataclasses.replace(report, recipe_sha256=recipe_digest(asked), warnings=warnings)
             with _os_errors(store, out):
                 built = write_results(
@@ -215,8 +219,8 @@ def _os_errors(store: Store, out: Path) -> Iterator[None]:
 def _facts(recipe: Recipe, cache: Path, refresh: bool) -> tuple[Recipe, Facts, list[str]]:
     """What the plan depends on, the recipe without the phones that are not there, and a line for each of those."""
     facts = gather(recipe, cache, refresh=refresh)
-    recipe, left_out = without_absent(recipe, facts.phones)
-    return recipe, facts, list(left_out)
+    recipe, absent = without_absent(recipe, facts.phones)
+    return recipe, facts, list(absent)
 
 
 def _write_checkpoint(recipe: Recipe, plan: Plan, outcome: Outcome, report: Report, draft: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What changed between two reports in the counts of emulated devices. Pure."""
+"""What changed from one report's targets to another's in what was counted on emulated devices. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from pocketforge.records import Counted, Report, TargetRecord
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One class of instructions or one function.
+    """One class of instructions, function, operator, weight …
 
     Attributes:
-        name: The class's, or the function's.
-        before: Instructions of one inference.
-        after: Instructions of one inference.
+        name: Its name.
+        before: Instructions of one inference, bytes, or how often it is there; 0 where it is not.
+        after: The same.
     """
 
     name: str
     before: int
     after: int
+
+    @property
+    def growth(self) -> int:
+        return self.after - self.before
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +50,35 @@ class Compared:
     functions: tuple[Change, ...]
 
 
-def compare_reports(
-    before: Report, after: Report, *, target: str | None = None, other: str | None = None, device: str | None = None
-) -> list[Compared]:
-    """One entry for each target and emulated device in both.
+def paired(
+    before: Report, after: Report, target: str | None, other: str | None
+) -> list[tuple[TargetRecord, TargetRecord]]:
+    """Targets of both reports, by their names; or `target` of the one and `other` (its namesake) of the other.
 
-    Raises RecipeError for names that are not there, and when nothing can be compared.
+    Raises RecipeError for names that are not there, and where none is in both.
     """
-    compared = []
-    for record in _named(before, target):
-        match = _record(after, other or record.name) if other or target else _namesake(after, record.name)
-        if match is None:
-            continue
-        for name in record.facts.emulated if device is None else [device]:
-            one, two = (_counts(each, name) for each in (record, match))
-            if one and two:
-                compared.append(_compared(record.name, match.name, name, one, two))
-    if not compared:
-        devices = sorted({d for report in (before, after) for t in report.targets for d in t.facts.emulated})
+    pairs = []
+    for record in [_record(before, target)] if target else before.targets:
+        match = _record(after, other or record.name) if target else _namesake(after, record.name)
+        if match is not None:
+            pairs.append((record, match))
+    if not pairs:
+        names = ", ".join(each.name for each in before.targets)
         raise RecipeError(
-            "no target of both reports was counted on the same emulated device"
-            + (f" {device!r}{suggest(device, devices)}" if device else ""),
-            'a recipe with a [[device]] of via = "emulator" counts instructions when it is built',
+            f"no target is in both reports: the first has {names}",
+            "say which two: --target NAME --with OTHER",
         )
-    return compared
+    return pairs
+
+
+def compare_counts(one: TargetRecord, two: TargetRecord, device: str | None) -> tuple[Compared, ...]:
+    """On each emulated device that both were counted on. device: only this one."""
+    compared = []
+    for name in one.facts.emulated if device is None else [device]:
+        before, after = _counts(one, name), _counts(two, name)
+        if before and after:
+            compared.append(_compared(one.name, two.name, name, before, after))
+    return tuple(compared)
 
 
 def _counts(record: TargetRecord, device: str) -> Counted | None:
@@ -84,10 +93,6 @@ def _compared(target: str, other: str, device: str, one: Counted, two: Counted) 
         for kind in ("class", "function")
     )
     return Compared(target, other, device, (one.instructions, two.instructions), classes, functions)
-
-
-def _named(report: Report, target: str | None) -> list[TargetRecord]:
-    return list(report.targets) if target is None else [_record(report, target)]
 
 
 def _record(report: Report, name: str) -> TargetRecord:

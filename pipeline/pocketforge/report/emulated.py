@@ -9,7 +9,6 @@ from rich.table import Table
 
 from pocketforge.measure.bench_rows import BenchRow, CountedRow
 from pocketforge.records import Counted, Estimated, OnEmulator, Refused, TargetRecord
-from pocketforge.report.comparison import Change, Compared
 from pocketforge.report.tables import Screen, against_host, console, table, told, top1
 from pocketforge.results.emulated import doubt
 
@@ -76,35 +75,6 @@ def _estimate(estimate: Estimated | Estimate | Refused | None) -> tuple[str, str
     interval = f"{estimate.low_ms:.3g}–{estimate.high_ms:.3g}"
     how = f"{estimate.core}, {estimate.status}"
     return f"{estimate.cycles:,.0f}", f"{estimate.latency_ms:.3g}", interval, how
-
-
-def show_comparison(compared: Sequence[Compared], rows: int) -> None:
-    """Each pair's total, then classes and functions, those that grew most first and those that shrank most last."""
-    screen = console()
-    for pair in compared:
-        one, two = pair.instructions
-        names = pair.target if pair.target == pair.other else f"{pair.target} → {pair.other}"
-        screen.print(f"{names} on {pair.device}: {one:,} → {two:,} instructions ({_percent(one, two)})")
-        _show_changes(screen, "class", "classes", pair.classes, rows)
-        _show_changes(screen, "function", "functions", pair.functions, rows)
-
-
-def _show_changes(screen: Screen, kind: str, kinds: str, changes: Sequence[Change], rows: int) -> None:
-    if not changes:
-        return
-    shown = changes if len(changes) <= rows else [*changes[: rows - rows // 2], *changes[-(rows // 2) :]]
-    numbers = ("before", "after", "change", "%")
-    changed = table("", kind, *numbers, numbers=numbers)
-    for row in shown:
-        difference = f"{row.after - row.before:+,}"
-        changed.add_row(row.name, f"{row.before:,}", f"{row.after:,}", difference, _percent(row.before, row.after))
-    screen.print(changed)
-    if len(shown) < len(changes):
-        screen.print(f"… {len(changes) - len(shown)} more {kinds} changed by less (--rows)")
-
-
-def _percent(before: int, after: int) -> str:
-    return f"{after / before - 1:+.2%}" if before else "new"
 
 
 def show_emulated(rows: Sequence[BenchRow], *, explain: bool) -> None:

@@ -38,13 +38,15 @@ class Screen(Console):
 def console(*, stderr: bool = False) -> Screen:
     """Stdout, to draw tables on; as wide as they want when it is a file, where nothing needs to fit a window."""
     file = as_is(sys.stderr if stderr else sys.stdout)
-    screen = Screen(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    screen = Screen(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, force_jupyter=False)
     return screen if stderr or screen.is_terminal else screen_of(file)
 
 
 def screen_of(file: IO[str]) -> Screen:
     """A file to draw tables into, as wide as they want."""
-    return Screen(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, width=1000)
+    return Screen(
+        file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, width=1000, force_jupyter=False
+    )
 
 
 def words(*parts: str | tuple[str, str]) -> Text:

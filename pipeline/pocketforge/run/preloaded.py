@@ -6,13 +6,17 @@ A module that is missing or broken is left for its stage to report, in that stag
 import contextlib
 import gc
 import importlib
+import json
 import os
+import sys
 
-from pocketforge.folders import leave_working_folder
-from pocketforge.run.worker import PRELOAD_VARIABLE
+from pocketforge.run.stage_server import PRELOAD_VARIABLE
 
-# A PYTHONPATH with "." in it counts here too, and what is found now is found by every stage.
-leave_working_folder()
+# Read when onnxruntime is first imported, which may be now: a build tells nobody anything.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+told = json.loads(os.environ.pop(PRELOAD_VARIABLE))
+# What is found now is found by every stage: where the build looks for modules, and not in the user's folders.
+sys.path[:] = told["path"]
 
 # Modules make objects that stay: looking through all of them again and again for garbage is a sixth of the time.
 gc.disable()
@@ -22,7 +26,7 @@ with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence), cont
     os.dup2(silence.fileno(), 1)
     os.dup2(silence.fileno(), 2)
     try:
-        for name in filter(None, os.environ.get(PRELOAD_VARIABLE, "").split(",")):
+        for name in told["modules"]:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
     finally:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
 from pocketforge.errors import StageFailed, describe_exit
-from pocketforge.run import worker
+from pocketforge.run import stage_server, worker
 
 # A step at work on a phone is told to end, and has so long to put the phone back as it was.
 _CLEAN_UP_S = 30.0
@@ -66,7 +66,7 @@ class Processes:
             )
         return last.peak_rss_bytes
 
-    def _start(self, name: str, job: worker.Job, away: bool) -> tuple[BaseProcess, int, worker.Pipe]:
+    def _start(self, name: str, job: worker.Job, away: bool) -> tuple[BaseProcess, int, stage_server.Pipe]:
         """The process, its id, and what it sends."""
         with self._lock:
             if self.stopping.is_set():
@@ -76,7 +76,7 @@ class Processes:
             receiving, sending = self._context.Pipe(False)
             process = self._context.Process(target=worker.stage_main, args=(job, sending), name=name)
             try:
-                worker.start(process)
+                process.start()
             except (EOFError, OSError) as error:
                 receiving.close()
                 raise StageFailed(
@@ -97,7 +97,7 @@ class Processes:
         self.stopping.set()
         # A thread may hold the lock for as long as the fork server imports libraries: end the server first.
         while not self._lock.acquire(timeout=0.1):
-            worker.kill_fork_server()
+            stage_server.current().kill()
         try:
             away = [self._children[pid] for pid in self._away if pid in self._children]
             for process in self._children.values():
@@ -113,7 +113,7 @@ class Processes:
             self._lock.release()
 
 
-def _listen(pipe: worker.Pipe, listener: Listener) -> worker.Finished | worker.Failed | None:
+def _listen(pipe: stage_server.Pipe, listener: Listener) -> worker.Finished | worker.Failed | None:
     """What a stage says last; None when its process ended without a word."""
     last: worker.Finished | worker.Failed | None = None
     while True:

@@ -79,12 +79,7 @@ def own_tmpdir() -> Iterator[None]:
     try:
         tempfile.tempdir = None
         outer = tempfile.gettempdir()
-        sweep(Path(outer))
-        if outer not in _stand_ins or not _stand_ins[outer].is_dir():
-            marked = Marked()
-            atexit.register(marked.remove)
-            _stand_ins[outer] = marked.path
-        _use_for_sockets(_stand_ins[outer])
+        _stand_in(outer)
     except OSError:  # whoever needs a temporary file will say so
         tempfile.tempdir = before[1]
         yield
@@ -99,6 +94,23 @@ def own_tmpdir() -> Iterator[None]:
         if before[0] is not None:
             os.environ["TMPDIR"] = before[0]
         tempfile.tempdir = before[1]
+
+
+def own_sockets() -> None:
+    """The same for the sockets of the stages' server alone: temporary files of a program that builds are its own."""
+    with contextlib.suppress(OSError):  # whoever needs a temporary file will say so
+        if not _outer:
+            _stand_in(tempfile.gettempdir())
+
+
+def _stand_in(outer: str) -> None:
+    """Make the folder that stands in for a TMPDIR, and remove those of the dead."""
+    sweep(Path(outer))
+    if outer not in _stand_ins or not _stand_ins[outer].is_dir():
+        marked = Marked()
+        atexit.register(marked.remove)
+        _stand_ins[outer] = marked.path
+    _use_for_sockets(_stand_ins[outer])
 
 
 def _use_for_sockets(folder: Path) -> None:

@@ -28,7 +28,7 @@ from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
 from pocketforge.run.made import made
 from pocketforge.run.make import Maker
 from pocketforge.run.processes import Processes
-from pocketforge.run.scratch import own_tmpdir
+from pocketforge.run.scratch import own_sockets
 from pocketforge.run.store import Entry, Store
 
 # Whoever removes files under a build (rm -r) gets them made again so often.
@@ -71,10 +71,10 @@ def run_plan(
     jobs: steps at a time. refresh: run every step again, also those that are stored. logs: a folder for the
     output of stages, one file each.
     """
+    own_sockets()
     for tried in range(_TRIES):
         # Again: what the first try ran anew is not run a second time.
-        with own_tmpdir():
-            outcome = _Run(plan, store, logs, max(jobs, 1), refresh and not tried, emit).run()
+        outcome = _Run(plan, store, logs, max(jobs, 1), refresh and not tried, emit).run()
         gone = [step.name for step in plan.steps if step.key in outcome.entries and not store.has(step.key)]
         if not gone:
             return outcome
@@ -125,9 +125,16 @@ class _Run:
                         del running[future]
                         future.result()
             except BaseException:
-                self._processes.stop()
+                self._stop()
                 raise
         return self.outcome
+
+    def _stop(self) -> None:
+        while True:
+            try:
+                return self._processes.stop()
+            except KeyboardInterrupt:  # said twice: no process is left all the same
+                continue
 
     def _reuse_stored(self) -> list[Step]:
         """Take every stored result; return the steps to run."""

@@ -21,10 +21,10 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from pocketforge.errors import (
     ModelError,
@@ -36,18 +36,13 @@ from pocketforge.errors import (
     first_line,
 )
 from pocketforge.files import explain_os_error
-from pocketforge.folders import safe_path
-from pocketforge.run import tracker
+from pocketforge.run import stage_server, tracker
+from pocketforge.run.stage_server import Pipe
 from pocketforge.specs.base import Spec
 
-PRELOAD_VARIABLE = "POCKETFORGE_PRELOAD"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # With less than this left, a write that failed for no stated reason failed for lack of space.
 _NOTHING_LEFT_BYTES = 64 * 1024
-
-
-# Pickled both ways; who receives asks what it is.
-Pipe: TypeAlias = "connection.Connection[Any, Any]"
 
 
 class StageContext(Protocol):
@@ -124,40 +119,9 @@ Message: TypeAlias = Progress | Finished | Failed
 
 
 def context(preload: Sequence[str]) -> StageContext:
-    """A fork-server context whose server imports `preload` before its first stage."""
-    os.environ[PRELOAD_VARIABLE] = ",".join(preload)
-    ctx = multiprocessing.get_context("forkserver")
-    ctx.set_forkserver_preload(["pocketforge.run.preloaded"] if preload else [])
-    return ctx
-
-
-def start(process: BaseProcess) -> None:
-    """Start a stage's process, and the fork server if need be, with SIGINT blocked.
-
-    A ^C in the terminal goes to every process of the group: it would end the server with a traceback while it still
-    imports. The thread that starts a process hands its signal mask down.
-    """
-    # Starting the tracker (which ignores SIGINT by itself) unblocks SIGINT: first that, then the server.
-    # Both run `python -c`, which looks for modules in the working folder first: a user's own onnx.py or types.py.
-    with safe_path():
-        resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def kill_fork_server() -> None:
-    """End the fork server at once; a `start` that waits for it then fails."""
-    # Its own stop() waits until it has imported everything: tens of seconds on a busy machine.
-    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(pid, signal.SIGKILL)
-            # Left for multiprocessing to reap: what is dying still counts as running there, and a stage that starts
-            # in these milliseconds would be told that the server hung up.
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    """What starts stages from the current fork server, which imports `preload` before its first one."""
+    stage_server.current().preload(preload)
+    return stage_server.Stages()
 
 
 def stage_main(job: Job, pipe: Pipe) -> None:

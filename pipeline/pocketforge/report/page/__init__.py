@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketforge.records import Report
-from pocketforge.report.page.parts import Page
 from pocketforge.streams import printable
 
 # A build writes a page at its end: its light parent must not have loaded this before.
@@ -20,19 +19,40 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+    from pocketforge.report.page.parts import Page
+
 _HERE = Path(__file__).parent
 
 
 def write(report: Report) -> str:
     from pocketforge.report.page.sections import page_of
 
-    return render(page_of(report))
+    return rendered(page_of(report))
 
 
-def render(page: Page) -> str:
-    """What a page is made of, as HTML."""
+def rendered(page: Page) -> str:
+    """A page as HTML."""
     text: str = _environment().get_template("page.html").render(page=page)
     return text.rstrip("\n")
+
+
+def in_notebook(report: Report) -> str:
+    """The report in a few rows, to stand in a notebook's cell or another page."""
+    from pocketforge.report.choice import quality_of
+    from pocketforge.report.page.notebook import devices_of, target_rows, wrong_lines
+
+    text: str = (
+        _environment()
+        .get_template("notebook.html")
+        .render(
+            report=report,
+            quality=quality_of(report),
+            times=devices_of(report),
+            rows=target_rows(report),
+            wrong=wrong_lines(report),
+        )
+    )
+    return text
 
 
 @functools.cache

@@ -110,7 +110,7 @@ class Page:
         summary: In a sentence.
         targets: Their names; a target's number on the page is its place, from 1.
         sections: In order.
-        kind: What page this is.
+        kind: What page it is, above its title.
         made_from: What all on it stands in.
     """
 

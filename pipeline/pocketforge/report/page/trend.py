@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pocketforge.history.entry import date
 from pocketforge.history.trend import Line
-from pocketforge.report.page import render
+from pocketforge.report.page import rendered
 from pocketforge.report.page.parts import Cell, Page, Plot, Section, Tone, table
 from pocketforge.report.page.plots import compact
 from pocketforge.report.page.pygal_alone import pygal
@@ -21,7 +21,7 @@ _MOST_LABELS = 4
 
 def write(lines: Sequence[Line]) -> str:
     """The page of one metric's lines; at least one."""
-    return render(_page(lines))
+    return rendered(_page(lines))
 
 
 def _page(lines: Sequence[Line]) -> Page:

@@ -14,7 +14,7 @@ import pytest
 from release_build import SOURCES
 
 from pocketforge import events
-from pocketforge.cli.console import progress
+from pocketforge.report.progress import progress
 
 LANES = "first+second+third"
 NEWS = (
@@ -78,7 +78,7 @@ def test_every_event_there_is_can_be_told_in_every_mode(capsys):
 SCRIPT = """if True:
     import sys
     from pocketforge import events
-    from pocketforge.cli.console import progress
+    from pocketforge.report.progress import progress
     with progress(sys.argv[1]) as emit:
         for event in (
             events.BuildStarted(4, 1),

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pocketforge import events
-from pocketforge.cli.options import echo, echo_error, json_text
-from pocketforge.streams import printable
+from pocketforge.streams import json_text, printable, told
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 def progress(mode: str) -> Iterator[events.Emit]:
     """An `Emit` that draws as `--progress` says; `auto` is bars on a terminal and only warnings elsewhere."""
     if mode == "auto":
-        mode = "bars" if sys.stderr.isatty() else "none"
+        mode = "bars" if sys.stderr is not None and sys.stderr.isatty() else "none"
     if mode == "bars":
         with _bars() as emit:
             yield emit
@@ -30,36 +29,40 @@ def progress(mode: str) -> Iterator[events.Emit]:
         yield {"plain": _plain, "json": _json, "none": _warnings}[mode]
 
 
-def _say(text: str) -> None:
-    echo(text, err=True)
+def say(text: str) -> None:
+    """A line on stderr, as it is now: a notebook's is another in each cell."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"{printable(text)}\n")
+        sys.stderr.flush()
 
 
 def _json(event: events.Event) -> None:
-    _say(json_text(events.to_json(event)))
+    say(json_text(events.to_json(event)))
 
 
 def _warnings(event: events.Event) -> None:
     match event:
-        case events.Warned(message):
-            echo_error(message, "warning")
+        case events.Warned(text):
+            for line in told(text, "warning"):
+                say(line)
         case events.Waiting(message):
-            _say(f"waiting: {message}")
+            say(f"waiting: {message}")
 
 
 def _plain(event: events.Event) -> None:
     match event:
         case events.BuildStarted(steps, stored):
-            _say(f"{steps} steps, {stored} of them stored")
+            say(f"{steps} steps, {stored} of them stored")
         case events.StepStarted(stage, lane):
-            _say(f"  start   {stage:<10} {lane}")
+            say(f"  start   {stage:<10} {lane}")
         case events.StepFinished(stage, lane, _, wall_s):
-            _say(f"  done    {stage:<10} {lane}  {wall_s:.1f} s")
+            say(f"  done    {stage:<10} {lane}  {wall_s:.1f} s")
         case events.StepFailed(stage, lane):
-            _say(f"  failed  {stage:<10} {lane}")
+            say(f"  failed  {stage:<10} {lane}")
         case events.StepReused(stage, lane):
-            _say(f"  reused  {stage:<10} {lane}")
+            say(f"  reused  {stage:<10} {lane}")
         case events.StepSkipped(stage, lane, _, because):
-            _say(f"  skipped {stage:<10} {lane}: {because}")
+            say(f"  skipped {stage:<10} {lane}: {because}")
         case _:
             _warnings(event)
 
