@@ -87,7 +87,7 @@ def test_stages_find_no_modules_in_the_working_folder_or_the_scripts(
 
 def test_the_users_folders_stand_behind_during_a_call_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    monkeypatch.setattr(sys, "path", ["", "/one", *dict.fromkeys(sys.path)])
     before = list(sys.path)
     with folders.own_modules():
         assert sys.path == [*before[1:], ""]
