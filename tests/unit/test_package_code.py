@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,16 @@ from pocketforge.package.generators import GENERATORS, AppSamples, generate
 from pocketforge.package.loop import loop_of
 from pocketforge.package.model import identifier_of, read_model
 from pocketforge.package.output import MARKER
+from pocketforge.package.pictures import fitting
 from pocketforge.package.steps import Divide, Normalize, Quantize, ReverseChannels, Transpose, shape_before, split
 from pocketforge.package.templates import c_text, float32, kotlin_text
 
 DIVIDE = {"step": "divide", "by": 255.0}
 TO_PLANES = {"step": "transpose", "from": "HWC", "to": "CHW"}
 RESIZE = {"step": "resize", "height": 8, "width": 8, "filter": "bilinear", "antialias": True}
+LANCZOS = RESIZE | {"filter": "lanczos"}
+LIKE_TF = RESIZE | {"like": "tf"}
+ORIENT = {"step": "orient", "by": "exif"}
 KINDS = ("android", "cpp", "python")
 
 
@@ -82,12 +87,18 @@ def test_an_output_of_several_rows_has_no_labels(shape: list[int], labels: tuple
 
 @pytest.mark.parametrize(
     ("steps", "takes"),
-    [((RESIZE, DIVIDE), True), (({"step": "reverse_channels"}, RESIZE, DIVIDE), False), ((DIVIDE, RESIZE), False)],
+    [
+        ((RESIZE, DIVIDE), True),
+        (({"step": "reverse_channels"}, RESIZE, DIVIDE), True),
+        (({"step": "reverse_channels"}, LANCZOS, DIVIDE), False),
+        ((DIVIDE, RESIZE), False),
+    ],
 )
 def test_bitmaps_are_taken_only_where_the_app_has_no_colours_to_change(
     steps: tuple[dict[str, object], ...], takes: bool, tmp_path: Path
 ) -> None:
-    """Red, green and blue of a Bitmap or an ImageData would go where the file has blue, green and red."""
+    """Red, green and blue of a Bitmap or an ImageData would go where the file has blue, green and red: code turns them
+    where all of the steps are code."""
     made = releases.write(tmp_path, releases.Net(steps=(*steps, TO_PLANES)))
     model = read_model(made / "net.onnx")
     assert model.inputs[0].takes_pixels == takes
@@ -95,6 +106,49 @@ def test_bitmaps_are_taken_only_where_the_app_has_no_colours_to_change(
         files = generate(kind, model, None)
         code = b"".join(content for name, content in files.items() if name.endswith((".java", ".ts")))
         assert (word.encode() in code) == takes
+
+
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [
+        ((LANCZOS, DIVIDE), "resize with filter lanczos like pil"),
+        ((RESIZE | {"like": "opencv", "filter": "area"}, DIVIDE), "resize with filter area like opencv"),
+        ((LIKE_TF, RESIZE, DIVIDE), "resize of floats like pil"),
+        ((LIKE_TF, {"step": "grayscale"}, {"step": "rgb"}, DIVIDE), "rgb of a picture made gray"),
+        ((DIVIDE, RESIZE), "divide among the steps of pictures"),
+        ((RESIZE, {"step": "blur"}, DIVIDE), "blur among the steps of pictures"),
+        ((RESIZE, {"step": "divide", "by": 16.0}), "nothing says that the recipe's pictures are bytes"),
+    ],
+)
+def test_pictures_that_no_code_fits_are_left_to_the_app_with_the_reason(
+    steps: tuple[dict[str, object], ...], why: str, tmp_path: Path
+) -> None:
+    model = read_model(releases.write(tmp_path, releases.Net(steps=(ORIENT, *steps, TO_PLANES))) / "net.onnx")
+    (given,) = model.inputs
+    assert given.fit is None and given.left[:1] == (ORIENT,) and len(given.left) > 1
+    for kind in GENERATORS:
+        files = generate(kind, model, None)
+        assert f"No code is written that makes pictures of any size fit: {why}" in files["README.md"].decode()
+        assert not [name for name in files if "ictures" in name]
+
+
+def test_pictures_of_any_size_fit_by_code_and_what_reads_them_is_left(tmp_path: Path) -> None:
+    crop = {"step": "center_crop", "height": 8, "width": 8, "rounding": "half_even"}
+    steps = (ORIENT, {"step": "rgb"}, {**RESIZE, "like": "opencv"}, crop, DIVIDE, TO_PLANES)
+    model = read_model(releases.write(tmp_path, releases.Net(steps=steps)) / "net.onnx")
+    (given,) = model.inputs
+    assert given.left == (ORIENT,) and not given.unfit
+    assert given.fit is not None and (given.fit.channels, given.fit.dtype, given.fit.shape) == (3, "uint8", (8, 8, 3))
+    files = generate("android", model, None)
+    assert b"public Answer predict(Bitmap bitmap)" in files["java/net/Net.java"]
+    assert b"predict(NetPictures.fitX(rgb, height, width))" in files["java/net/Net.java"]
+    assert b"opencv-python-headless" in generate("python", model, None)["requirements.txt"]
+    older = dataclasses.replace(model, libraries={"pillow": "12.1.0"})
+    by_pillow = dataclasses.replace(given, fit=fitting((RESIZE,), (8, 8, 3))[1])
+    for each, pin, order in ((model, b"pillow>=13", True), (older, b"pillow<13", False)):
+        made = dataclasses.replace(each, inputs=(by_pillow,))
+        assert pin in generate("python", made, None)["requirements.txt"]
+        assert (b"2 * (of.width - width)" in generate("android", made, None)["java/net/NetPictures.java"]) == order
 
 
 def test_means_before_channels_change_places_are_of_the_channel_that_comes_of_them(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from pocketforge.package.generators import AppSamples, known_type, sample_files
 from pocketforge.package.loop import loop_of
-from pocketforge.package.model import AppModel
+from pocketforge.package.model import AppInput, AppModel, needs_of
 from pocketforge.package.readme import readme
 from pocketforge.package.templates import fill
+from pocketforge.recipe.image_steps import MOST_PIXELS
 
 RUNTIMES: tuple[str, ...] = ("tflite", "onnx")
 
@@ -53,13 +54,16 @@ def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]
     for tensor in model.tensors:
         known_type(tensor.dtype, TYPES, str(tensor))
     package = model.identifier.replace("_", "")
-    values = {
+    needs = needs_of(model)
+    values: dict[str, object] = {
         "model": model,
         "loops": [loop_of(each) for each in model.inputs],
         "types": TYPES,
         "samples": samples,
         "package": package,
-        "bitmap": len(model.inputs) == 1 and model.inputs[0].takes_pixels and model.inputs[0].shape[-1:] == (3,),
+        "bitmap": len(model.inputs) == 1 and _takes_bitmaps(model.inputs[0]),
+        "needs": needs,
+        "most_pixels": MOST_PIXELS,
         "version": model.libraries.get("onnxruntime", ""),
     }
     if samples is not None:
@@ -76,7 +80,14 @@ def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]
         f"assets/{model.path.name}": model.path.read_bytes(),
         "README.md": readme(model, samples, fill("android/usage.md.j2", **values).decode().rstrip(), (_NOTE,)),
     }
+    if needs:
+        files[f"java/{package}/{name}Pictures.java"] = fill("android/Pictures.java.j2", **values)
+        files[f"kotlin/{package}/{name}Pictures.kt"] = fill("android/Pictures.kt.j2", **values)
     if samples is not None:
         files[f"test/java/{package}/{name}Test.java"] = fill("android/Test.java.j2", **values)
         files[f"test/kotlin/{package}/{name}Test.kt"] = fill("android/Test.kt.j2", **values)
     return files | sample_files(samples, "test/samples")
+
+
+def _takes_bitmaps(given: AppInput) -> bool:
+    return given.takes_pixels and (given.fit is not None or given.shape[-1:] == (3,))

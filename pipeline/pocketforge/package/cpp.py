@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from pocketforge.package.generators import AppSamples, known_type, sample_files
 from pocketforge.package.loop import loop_of
-from pocketforge.package.model import AppModel
+from pocketforge.package.model import AppModel, needs_of
 from pocketforge.package.readme import readme
 from pocketforge.package.templates import fill
+from pocketforge.recipe.image_steps import MOST_PIXELS
 
 RUNTIMES: tuple[str, ...] = ("tflite", "onnx")
 TYPES = {
@@ -39,13 +40,15 @@ def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]
     """The header, the example, the model file, README.md; for LiteRT what is declared of its C API."""
     for tensor in model.tensors:
         known_type(tensor.dtype, TYPES, str(tensor))
-    values = {
+    values: dict[str, object] = {
         "model": model,
         "loops": [loop_of(each) for each in model.inputs],
         "types": TYPES,
         "elements": _ELEMENTS[model.runtime],
         "samples": samples,
     }
+    needs = needs_of(model)
+    values |= {"needs": needs, "most_pixels": MOST_PIXELS}
     usage = fill("cpp/usage.md.j2", **values).decode().rstrip()
     files = {
         f"{model.identifier}.h": fill("cpp/model.h.j2", **values),
@@ -53,6 +56,8 @@ def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]
         model.path.name: model.path.read_bytes(),
         "README.md": readme(model, samples, usage, ()),
     }
+    if needs:
+        files[f"{model.identifier}_pictures.h"] = fill("cpp/pictures.h.j2", **values)
     if model.runtime == "tflite":
         files["litert_c_api.h"] = fill("cpp/litert_c_api.h.j2", model=model)
     return files | sample_files(samples, "samples")
