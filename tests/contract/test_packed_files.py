@@ -41,6 +41,7 @@ from pocketforge.recipe.image_steps import Color, Layout, Normalize, Resize, Sca
 from pocketforge.recipe.packed import Inside, cut
 from pocketforge.recipe.preprocess import InputSteps
 from pocketforge.recipe.preprocess import Step as Done
+from pocketforge.recipe.score_calibration import ScoreCalibration
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import STAGES
 from pocketforge.rewrites import graph_files
@@ -379,6 +380,10 @@ class Reader:
         at, count = self._vector(number)
         return [float(value) for value in np.frombuffer(self.data[at : at + 4 * count], np.float32)]
 
+    def real(self, number: int) -> float:
+        at = self._field(number)
+        return float(np.frombuffer(self.data[at : at + 4], np.float32)[0]) if at else 0.0
+
     def has(self, number: int) -> bool:
         return bool(self._field(number))
 
@@ -411,12 +416,18 @@ def test_tflite_metadata_is_the_schemas(build: Build) -> None:
     floats = Reader(
         metadata_of(
             About(
-                "n", (AboutInput("x", 3, 0, (127.5,), (64.0,)),), (AboutOutput("y"),), Preprocessing(None, None, ()), {}
+                "n", (AboutInput("x", 3, 0, (127.5,), (64.0,)),),
+                (AboutOutput("y", calibration=ScoreCalibration(((1.0, 2.0, 0.0),), "inverse_logistic", 0.5)),),
+                Preprocessing(None, None, ()), {},
             )
         )
-    )
+    )  # fmt: skip
     (unit,) = floats.tables(3)[0].tables(2)[0].tables(4)
     assert unit.byte(0) == 1 and (unit.table(1).floats(0), unit.table(1).floats(1)) == ([127.5], [64.0])
+    (output,) = floats.tables(3)[0].tables(3)
+    ((calibrates,), (rows,)) = output.tables(4), output.tables(6)
+    assert (calibrates.byte(0), calibrates.table(1).byte(0), calibrates.table(1).real(1)) == (2, 2, 0.5)
+    assert (rows.text(0), rows.byte(2)) == ("score_calibration_y.txt", 4)
 
 
 @pytest.mark.skipif(MEDIAPIPE.python is None, reason="pocketforge device setup mediapipe")
@@ -501,6 +512,10 @@ name = "tones"
 runtime = "tflite"
 consumers = ["mediapipe"]
 verify = { tflite_runtime = "skip" }
+[target.package.calibration]
+curve = [[1, 2.5, -0.5], [0.9, 1.5, 0.25, 0.34], []]
+transformation = "log"
+default = 0.01
 """
 
 
@@ -516,6 +531,19 @@ def test_mediapipes_audio_classifier_hears_what_the_file_hears(tmp_path: Path) -
     assert names == [f"MediaPipe AudioClassifier 1.2.3 {each}" for each in ("values", "top-1")]
     model = build.made(lane.export) / "model.tflite"
     outputs = np.load(build.made(lane.verify) / "model" / "outputs_0.npy")
+    with zipfile.ZipFile(model) as archive:
+        assert archive.read("score_calibration_output.txt").splitlines() == [b"1.0,2.5,-0.5", b"0.9,1.5,0.25,0.34"]
+    # Written out, of what the file gives: a logistic curve over the logarithm, above a least score, and none.
+    curved = np.full_like(outputs, 0.01)
+    curved[:, 0] = 1 / (1 + np.exp(-(2.5 * np.log(outputs[:, 0]) - 0.5)))
+    high = outputs[:, 1] >= 0.34
+    assert 0 < high.sum() < len(high), "some below the least score"
+    curved[high, 1] = 0.9 / (1 + np.exp(-(1.5 * np.log(outputs[high, 1]) + 0.25)))
+    samples = build.made(lane.data) / "eval_0.npy"
+    assert try_mediapipe(model, samples, Answers("logits", curved, rate_hz=8000)).state == "works"
+    assert try_mediapipe(model, samples, Answers("logits", outputs, rate_hz=8000)).state.startswith("wrong: values")
+    kept = (curved.argmax(1) == outputs.argmax(1)).mean()
+    assert f"calibrated scores have the file's own top-1 for {kept:.1%} of 12 samples" in verified.warnings[-1]
     quiet = tmp_path / "quiet.npy"
     np.save(quiet, np.load(build.made(lane.data) / "eval_0.npy") / 32768)
     wrong = try_mediapipe(model, quiet, Answers("logits", outputs, rate_hz=8000))

@@ -12,7 +12,7 @@ import pytest
 from pocketforge.accuracy.classes import LogitsTally
 from pocketforge.data.preprocess import About, prepare
 from pocketforge.data.preprocess_words import describe
-from pocketforge.errors import RecipeError
+from pocketforge.errors import ModelError, RecipeError
 from pocketforge.metrics import argmax_agreement
 from pocketforge.outcomes.about import AboutInput, AboutOutput
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled
@@ -30,6 +30,7 @@ from pocketforge.recipe.package import Package
 from pocketforge.recipe.packed import cut, judged_as_packed
 from pocketforge.recipe.preprocess import InputSteps, Preprocess, Step, lists_of
 from pocketforge.recipe.preprocess import Preprocessing as Asked
+from pocketforge.recipe.score_calibration import ScoreCalibration
 from pocketforge.recipe.sound_steps import Mono, Pcm
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import RUNTIMES, STAGES
@@ -45,6 +46,7 @@ STEPS = """step = [
   { type = "scale", by = 255 }, { type = "normalize", mean = [0.4, 0.5, 0.6], std = [0.1, 0.2, 0.3] },
   { type = "layout", to = "NCHW" },
 ]"""
+CALIBRATED = "{ metadata = true, calibration = { curve = %s } }"
 RECIPE = """
 name = "x"
 %(more)s
@@ -142,6 +144,15 @@ def test_sound_is_taken_as_16_bit_pcm() -> None:
          "which accuracy_top5 cannot"),
         ({"package": '{ postprocess = "argmax" }', "more": 'metric = "auroc"'},
          "argmax gives class numbers, which auroc cannot be taken of: use softmax"),
+        ({"package": "{ metadata = true, calibration = { curve = [[1, 2, 3]] } }"},
+         "target[0].package.calibration: is a part of TFLite Metadata: it wants runtime tflite and metadata = true, "
+         "found runtime 'onnx', metadata true"),
+        ({"package": CALIBRATED % "[[1, 2, 3]]", "runtime": "tflite", "more": 'task = "regression"'},
+         "wanted an output of role logits, found regression"),
+        ({"package": CALIBRATED % "[[1, 2]]"}, "calibration.curve: wanted [scale, slope, offset] with or without"),
+        ({"package": CALIBRATED % "[[-1, 2, 3]]"}, "row 0: a scale is no less than 0, found -1"),
+        ({"package": CALIBRATED % "[]"}, "wanted a row a class, or one for all, found 0 rows"),
+        ({"package": CALIBRATED % "[[], []]"}, "no row has a curve"),
         ({"model": 'input = [{ shape = [1, 3, "H:8..16", 8] }]'},
          "what is inside is of fixed shapes, and sizes of the model's inputs vary: give the target sizes = "),
     ],
@@ -355,6 +366,12 @@ def test_what_a_file_says_is_of_what_it_is_fed() -> None:
     assert (taken.channels, taken.mean, taken.std) == (3, (127.5,), (127.5,))
     assert (taken.low, taken.high) == ((-1.0,), (1.0,))
     assert about.outputs == (AboutOutput("y", "logits", ("a", "b"), labelled="axis"),)
+    one = dataclasses.replace(spec, calibration=ScoreCalibration(((1.0, 2.0, 0.5),)))
+    (output,) = about_file(one, sampled, reference, None).outputs
+    assert output.calibration == ScoreCalibration(((1.0, 2.0, 0.5),) * 2), "a row for each of two classes"
+    three = dataclasses.replace(spec, calibration=ScoreCalibration(((1.0, 2.0, 0.5),) * 3))
+    with pytest.raises(ModelError, match=r"calibration has 3 rows, output 'y' is float32 \[1, 2\]"):
+        about_file(three, sampled, reference, None)
     assert "package" not in about.to_json([TensorSpec("x", (1, 4, 4, 3), "float32", "NHWC")])
     packed = Packed((PackedInput("x", "uint8", (1, 4, 4, 3), "NHWC", ()),), "softmax", "y")
     about = about_file(spec, sampled, reference, packed)

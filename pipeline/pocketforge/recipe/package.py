@@ -7,6 +7,7 @@ from typing import Literal
 
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.names import check_name
+from pocketforge.recipe.score_calibration import ScoreCalibration
 
 Postprocess = Literal["none", "softmax", "sigmoid", "argmax", "top_k", "nms"]
 # What no file does, and why.
@@ -29,12 +30,14 @@ class Package:
         output: Name of that output; empty for the first that it can be done to.
         metadata: Whether the file says what it takes and gives, with labels and preprocessing, in its format's own
             place: TFLite Metadata, ONNX's metadata_props, a constant method of ExecuTorch.
+        calibration: What readers of TFLite Metadata make of a classifier's scores; None for nothing.
     """
 
     preprocess: Literal["outside", "inside"] = "outside"
     postprocess: Postprocess = "none"
     output: str = ""
     metadata: bool = False
+    calibration: ScoreCalibration | None = None
 
     def __post_init__(self) -> None:
         if self.postprocess in _NOT_BUILT:
