@@ -47,7 +47,7 @@ from pocketforge.registries import STAGES
 from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.packing import ANSWERS, packed_program
 from pocketforge.specs.verify import VerifySpec
-from pocketforge.stages.package import check_scores, settled
+from pocketforge.stages.package import check_masks, check_scores, settled
 from pocketforge.why.taps import taps_of
 
 RNG = np.random.default_rng(0)
@@ -114,7 +114,7 @@ def test_each_division_by_the_sources_own_white_is_its_own() -> None:
     assert settled(inside, 0, sampled, RGB[None]).steps == (Scale(by=2.0), Scale(by=255.0))
 
 
-@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("answer", sorted({*ANSWERS} - {"masks"}))
 def test_an_output_is_finished_and_the_others_are_as_they_were(answer: str) -> None:
     class Two(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -548,6 +548,72 @@ def test_mediapipes_audio_classifier_hears_what_the_file_hears(tmp_path: Path) -
     np.save(quiet, np.load(build.made(lane.data) / "eval_0.npy") / 32768)
     wrong = try_mediapipe(model, quiet, Answers("logits", outputs, rate_hz=8000))
     assert wrong.state.startswith("wrong: values"), wrong
+
+
+SHAPES = """
+import numpy as np
+
+def samples():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 90, (40, 12, 16, 3), dtype=np.uint8)
+    masks = np.zeros((40, 12, 16), np.int64)
+    for k in range(40):
+        top, left = rng.integers(0, 7), rng.integers(0, 9)
+        masks[k, top : top + 5, left : left + 7] = 1 + k % 2
+    x[masks == 1, 0] += 120
+    x[masks == 2, 2] += 120
+    return [(one, {"mask": mask}) for one, mask in zip(x, masks)]
+"""
+SEGMENTS = """
+import torch
+from torch import nn
+
+def build():
+    net = nn.Conv2d(3, 3, 1)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[0.0, 0, 0], [6.0, -1, -1], [-1, -1, 6.0]]).reshape(3, 3, 1, 1))
+        net.bias.copy_(torch.tensor([1.0, -1, -1]))
+    return net
+"""
+SEGMENTER_RECIPE = """
+name = "shapes"
+model = { definition = "model.py" }
+output = [{ name = "output", role = "segmentation" }]
+[data]
+source = "data.py:samples"
+eval_samples = 10
+calibration_samples = 8
+[data.preprocess]
+step = [{ type = "scale", by = 255 }, { type = "layout", to = "NCHW" }]
+[[target]]
+name = "shapes"
+runtime = "tflite"
+consumers = ["mediapipe"]
+package = { preprocess = "inside", postprocess = "masks" }
+verify = { tflite_runtime = "skip" }
+"""
+
+
+@pytest.mark.skipif(MEDIAPIPE.python is None, reason="pocketforge device setup mediapipe")
+def test_mediapipes_segmenter_sees_the_files_own_masks(tmp_path: Path) -> None:
+    build = Build(tmp_path, SEGMENTS, SHAPES, SEGMENTER_RECIPE)
+    lane = build.lane("shapes")
+    verdict = files.read(build.made(lane.verify), Verdict)
+    assert verdict.passed, verdict.reasons
+    verified = files.read(build.made(lane.verify), Verified)
+    assert verified.runtimes["MediaPipe ImageSegmenter 1.2.3"] == "works"
+    assert verified.files["model"].accuracy["miou"] > 0.9
+    named = {check.name: check.found for check in verified.checks}
+    shares = np.load(build.made(lane.verify) / "model" / "outputs_0.npy")
+    assert float(named["MediaPipe ImageSegmenter 1.2.3 values"]) < 1e-6
+    assert named["MediaPipe ImageSegmenter 1.2.3 category"] == f"100.0% of {len(shares) * 12 * 16} pixels"
+    assert len(shares) > 5 and shares.shape[1:] == (12, 16, 3) and np.allclose(shares.sum(-1), 1, atol=1e-5)
+    model = build.made(lane.export) / "model.tflite"
+    pixels = build.made(lane.data) / "eval_0.npy"
+    other = try_mediapipe(model, pixels, Answers("segmentation", np.roll(shares, 1, -1)))
+    assert other.state.startswith("wrong: values") and "category" in other.state
+    with pytest.raises(ModelError, match=r"no cube, found output 'y' of \[1, 4, 4, 4\]"):
+        check_masks((4, 4, 4), "y")
 
 
 needs_web = pytest.mark.skipif(WEB.words == "none", reason="apt-get install chromium; pocketforge device setup web")

@@ -46,6 +46,7 @@ STEPS = """step = [
   { type = "scale", by = 255 }, { type = "normalize", mean = [0.4, 0.5, 0.6], std = [0.1, 0.2, 0.3] },
   { type = "layout", to = "NCHW" },
 ]"""
+OUTPUT = '[[output]]\nname = "y"\nrole = "%s"\n'
 CALIBRATED = "{ metadata = true, calibration = { curve = %s } }"
 RECIPE = """
 name = "x"
@@ -133,6 +134,9 @@ def test_sound_is_taken_as_16_bit_pcm() -> None:
          "target[0].package.postprocess: sigmoid is for an output of role multilabel or binary, found the only one of "
          "role logits"),
         ({"package": '{ postprocess = "softmax", output = "b" }'}, "of the name 'b', found the only one"),
+        ({"package": '{ postprocess = "masks" }'}, "masks is for an output of role segmentation, found the only one"),
+        ({"package": '{ postprocess = "masks" }', "more": OUTPUT % "segmentation" + 'post = "sigmoid"\n'},
+         "the output is judged after post 'sigmoid', and the file would give it after 'masks'"),
         ({"package": '{ output = "b" }'}, "names whose postprocess is meant, and there is none"),
         ({"package": '{ postprocess = "nms" }'}, "target[0].package.postprocess: boxes that are left"),
         ({"package": '{ postprocess = "top_k" }'}, "use softmax, and sort in the app"),
@@ -239,7 +243,6 @@ def test_class_numbers_are_judged_as_such() -> None:
     assert argmax_agreement(np.array([2, 0, 1, 1]), np.array([2, 0, 0, 1])) == 0.75
 
 
-OUTPUT = '[[output]]\nname = "y"\nrole = "%s"\n'
 MONO = "step = [{ type = 'resample', rate_hz = 8000 }, { type = 'mono' }, { type = 'layout', to = 'NT' }]"
 SOUND = {"source": "audiofolder:d", "steps": MONO, "package": "{}"}
 
@@ -253,9 +256,10 @@ SOUND = {"source": "audiofolder:d", "steps": MONO, "package": "{}"}
         ({"package": "{}"}, 'target[0].consumers: mediapipe takes one mean and std for all channels: package = '
          '{ preprocess = "inside" } has the file do the rest'),
         ({"package": '{ postprocess = "argmax", preprocess = "inside" }'}, "argmax gives their numbers: use softmax"),
-        ({"more": 'task = "regression"'}, "with an output of role logits or embedding, found regression"),
+        ({"more": 'task = "regression"'}, "an output of role logits or embedding or segmentation, found regression"),
         ({"consumer": "litert"}, "unknown value 'litert'"),
-        ({"more": OUTPUT % "segmentation"}, "ImageSegmenter reads masks channels last, and others wrongly"),
+        ({"more": OUTPUT % "segmentation"}, "mediapipe reads masks channels last, and others wrongly without a word; "
+         'the model\'s are first: package = { postprocess = "masks" }'),
         ({**SOUND, "package": '{ preprocess = "inside" }'}, "mediapipe feeds sound in floats: leave preprocess"),
         ({**SOUND, "steps": MONO.replace("'mono' }", "'mono' }, { type = 'normalize', mean = [1], std = [2] }")},
          "mediapipe feeds sound of -1 to 1, and normalize comes after: do it in the model"),

@@ -102,7 +102,7 @@ def _of_output(target: Target, judged: Sequence[Output]) -> Iterator[Fault]:
             f"post.threshold = {packed.post.threshold}: leave postprocess to the app",
             "postprocess",
         )
-    if packed.processed not in ("none", package.postprocess):
+    if packed.processed not in ("none", "argmax" if package.postprocess == "masks" else package.postprocess):
         yield Fault(
             f"the output is judged after post {packed.processed!r}, and the file would give it after "
             f"{package.postprocess!r}: leave postprocess to the app",

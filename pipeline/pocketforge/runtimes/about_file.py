@@ -149,16 +149,19 @@ def _output(
 ) -> AboutOutput:
     if output is None:
         return AboutOutput(tensor.name)
-    shares = packed is not None and packed.output == tensor.name and packed.postprocess in ("softmax", "sigmoid")
+    done = packed.postprocess if packed is not None and packed.output == tensor.name else ""
+    shares = done in ("softmax", "sigmoid", "masks")
     labels = sampled.labels if output is named else ()
-    return AboutOutput(tensor.name, output.role, labels, shares, _labelled(tensor, output, labels))
+    last = output.role == "tokens" or done == "masks"
+    return AboutOutput(tensor.name, output.role, labels, shares, _labelled(tensor, output, labels, last=last))
 
 
-def _labelled(tensor: ModelTensor, output: Output, labels: Sequence[str]) -> Literal["", "axis", "values"]:
+def _labelled(
+    tensor: ModelTensor, output: Output, labels: Sequence[str], *, last: bool
+) -> Literal["", "axis", "values"]:
     """What of an output labels are the names of. A detector's boxes and one score of two classes have no such axis."""
     if not labels or output.role not in _OF_CLASSES:
         return ""
     if not tensor.dtype.startswith("float"):
         return "values"
-    axis = -1 if output.role == "tokens" else 1
-    return "axis" if len(tensor.shape) > 1 and tensor.shape[axis] == len(labels) else ""
+    return "axis" if len(tensor.shape) > 1 and tensor.shape[-1 if last else 1] == len(labels) else ""
