@@ -228,16 +228,29 @@ def emulated(emulator: Emulator, argv: Sequence[str | Path], given: bytes = b"")
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("runtime", ["tflite", "onnx"])
+def words_to_link(runtime: str, emulator: Emulator, folder: Path) -> list[str | Path]:
+    """As the README has it, with the runtimes' arm64 libraries."""
+    library = emulator.libraries[runtime]
+    if runtime == "executorch":
+        heads = library.parents[1] / "include"
+        macros = heads / "executorch" / "runtime" / "core" / "portable_type" / "c10"
+        names = ("executorch", "executorch_kernels_optimized", "executorch_backend_xnnpack")
+        return [
+            "-DC10_USING_CUSTOM_GENERATED_MACROS", "-isystem", heads, "-isystem", macros, f"-L{library.parent}",
+            "-Wl,--no-as-needed", *(f"-l{name}" for name in names), f"-Wl,-rpath,{library.parent}",
+        ]  # fmt: skip
+    name = {"tflite": "libLiteRt.so", "onnx": "libonnxruntime.so.1"}[runtime]
+    (folder / name).symlink_to(library)
+    return ["-I", INTERFACES / "cpp", folder / name, f"-Wl,-rpath,{folder}"]
+
+
+@pytest.mark.parametrize("runtime", TARGETS)
 def test_cpp_answers_on_arm_as_was_verified(
     runtime: str, release: Release, cache: Path, emulator: Emulator, tmp_path: Path
 ) -> None:
     folder = write(release, cache, runtime, "cpp", tmp_path)
-    library = emulator.libraries[runtime]
-    name = {"tflite": "libLiteRt.so", "onnx": "libonnxruntime.so.1"}[runtime]
-    (tmp_path / name).symlink_to(library)
-    words: list[str | Path] = [*COMPILER, "-I", INTERFACES / "cpp", folder / "example.cpp", tmp_path / name]
-    words += [f"-Wl,-rpath,{tmp_path}", "-Wl,--allow-shlib-undefined", "-o", tmp_path / "example"]
+    linked = words_to_link(runtime, emulator, tmp_path)
+    words = [*COMPILER, folder / "example.cpp", *linked, "-Wl,--allow-shlib-undefined", "-o", tmp_path / "example"]
     run(words, tmp_path)
     model = folder / f"{TARGETS[runtime]}{SUFFIXES[runtime]}"
     done = emulated(emulator, [tmp_path / "example", model, folder / "samples", tmp_path])
@@ -246,7 +259,7 @@ def test_cpp_answers_on_arm_as_was_verified(
         np.fromfile(place / "output_0.bin", np.float32).reshape(4, -1) for place in (folder / "samples", tmp_path)
     )
     assert re.findall(r"sample \d: (\d)", done.stdout.decode()) == [str(row.argmax()) for row in wanted]
-    assert np.abs(found - wanted).max() <= {"tflite": 0.05, "onnx": 1e-4}[runtime] * np.abs(wanted).max()
+    assert np.abs(found - wanted).max() <= {"tflite": 0.05, "onnx": 1e-4, "executorch": 0.05}[runtime] * np.abs(wanted).max()
     cut = tmp_path / "cut"
     cut.write_bytes(model.read_bytes()[:-1])
     done = emulated(emulator, [tmp_path / "example", cut, folder / "samples"])

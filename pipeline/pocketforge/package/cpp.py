@@ -11,7 +11,7 @@ from pocketforge.package.readme import readme
 from pocketforge.package.templates import fill
 from pocketforge.recipe.image_steps import MOST_PIXELS
 
-RUNTIMES: tuple[str, ...] = ("tflite", "onnx")
+RUNTIMES: tuple[str, ...] = ("tflite", "onnx", "executorch")
 TYPES = {
     "float32": "float",
     "uint8": "std::uint8_t",
@@ -21,7 +21,8 @@ TYPES = {
     "int64": "std::int64_t",
     "bool": "std::uint8_t",  # 0 and 1: a std::vector<bool> has no values in memory
 }
-# By which a runtime names what a tensor's values are: LiteRT's litert_model_types.h, onnxruntime_c_api.h.
+# By which a runtime names what a tensor's values are: LiteRT's litert_model_types.h, onnxruntime_c_api.h, ExecuTorch's
+# scalar_type.h.
 _ELEMENTS = {
     "tflite": {"float32": 1, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9},
     "onnx": {
@@ -32,6 +33,15 @@ _ELEMENTS = {
         "int32": "ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32",
         "int64": "ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64",
         "bool": "ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL",
+    },
+    "executorch": {
+        "float32": "ScalarType::Float",
+        "uint8": "ScalarType::Byte",
+        "int8": "ScalarType::Char",
+        "int16": "ScalarType::Short",
+        "int32": "ScalarType::Int",
+        "int64": "ScalarType::Long",
+        "bool": "ScalarType::Bool",
     },
 }
 
