@@ -18,6 +18,7 @@ from pocketforge.package.output import MARKER
 from pocketforge.package.pictures import fitting
 from pocketforge.package.steps import Divide, Normalize, Quantize, ReverseChannels, Transpose, shape_before, split
 from pocketforge.package.templates import c_text, float32, kotlin_text
+from pocketforge.release.verify import whole_release
 
 DIVIDE = {"step": "divide", "by": 255.0}
 TO_PLANES = {"step": "transpose", "from": "HWC", "to": "CHW"}
@@ -169,6 +170,34 @@ def test_labels_are_what_they_were_in_python(tmp_path: Path) -> None:
     assert rb'"\360\237\230\200 $x"' in generate("cpp", model, None)["net.h"]
 
 
+def test_labels_that_no_class_holds_are_lines_of_an_asset(tmp_path: Path) -> None:
+    """A method of Java's has at most 65,535 bytes: javac refuses a list of more than eight thousand."""
+    many = {"labels": tuple(f"ü {n}" for n in range(9000)), "outputs": ({**releases.OUTPUT, "shape": [1, 9000]},)}
+    model = read_model(releases.write(tmp_path / "many", net(**many)) / "net.onnx")
+    files = generate("android", model, None)
+    assert files["assets/net_y_labels.txt"].decode().splitlines() == list(model.outputs[0].labels)
+    for name in ("java/net/Net.java", "kotlin/net/Net.kt"):
+        assert b"net_y_labels.txt" in files[name] and "ü".encode() not in files[name] and b"u00fc" not in files[name]
+    broken = dataclasses.replace(model.outputs[0], labels=("a\nb", *model.outputs[0].labels[1:]))
+    with pytest.raises(ModelError, match=r"label 'a\\nb' of y is no line of text"):
+        generate("android", dataclasses.replace(model, outputs=(broken,)), None)
+    few = read_model(releases.write(tmp_path / "few", net()) / "net.onnx")
+    assert not [name for name in generate("android", few, None) if name.endswith("labels.txt")]
+
+
+def test_nothing_is_written_into_a_release_or_over_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = releases.write(tmp_path / "a", net()) / "net.onnx"
+    with pytest.raises(RecipeError, match=r"lies in the release .*, which would be whole no more"):
+        package(file, "python", file.parent / "app" / "python", samples=None)
+    monkeypatch.chdir(tmp_path / "a")
+    for out in (Path(), Path(".."), tmp_path):
+        with pytest.raises(RecipeError, match="is the folder that this command runs in"):
+            package(file, "python", out, samples=None)
+    whole_release(file.parent)
+
+
 def test_numbers_are_the_shortest_of_that_float32_and_texts_are_bytes() -> None:
     assert (float32(0.485), float32(255.0), float32(1e-5)) == ("0.485", "255.0", "1e-05")
     assert kotlin_text("$\f\\f") == r'"\$\u000c\\f"'
@@ -220,6 +249,7 @@ def test_a_file_is_taken_from_a_whole_release_only(tmp_path: Path) -> None:
         ({"shape": [1, 3, -1, 8]}, "python", "has a size that is left open"),
         ({"dtype": "float16"}, "cpp", "code is written for float32, .*found float16"),
         ({"dtype": "float16"}, "android", "code is written for float32, .*found float16"),
+        ({"dtype": "complex64"}, "web", "code is written for float32, .*found complex64"),
     ],
 )
 def test_files_that_code_is_not_written_for(inputs: dict[str, object], kind: str, words: str, tmp_path: Path) -> None:

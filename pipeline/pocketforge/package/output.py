@@ -44,8 +44,8 @@ def write_folder(out: Path, files: Mapping[str, bytes], about: Mapping[str, obje
 
 
 def check_folder(out: Path) -> None:
-    """Raises RecipeError where `out` holds anything that a run before did not write as it is, is the folder that we work
-    in (it would be another one afterwards), or lies in a release (whose files are all in SHA256SUMS)."""
+    """Raises RecipeError where `out` holds anything that a run before did not write as it is, is the folder that we
+    work in (it would be another one afterwards), or lies in a release (whose files are all in SHA256SUMS)."""
     place, here = out.resolve(), Path.cwd()
     if place == here or place in here.parents:
         raise RecipeError(f"--out {out} is the folder that this command runs in", "give a new folder")
