@@ -11,8 +11,7 @@ from pocketforge.package.steps import changes_values
 
 Words = Mapping[str, Any]
 ValueType = Literal["uint8", "float32"]
-# Whose arithmetic is written → filters that it is written with. Lanczos needs sines, which are each language's own
-# library's; OpenCV's others are its processors'.
+# Whose arithmetic is written → its filters that are. Lanczos needs sines, which are each language's own library's.
 WRITTEN: Mapping[str, tuple[str, ...]] = {
     "pil": ("nearest", "bilinear", "bicubic", "area"),
     "opencv": ("nearest", "bilinear"),

@@ -22,8 +22,10 @@ TASKS = {
 }
 # Why there is none for an output of a role.
 _NO_TASK = {
-    "boxes": "ObjectDetector takes four outputs after non-maximum suppression, which no file does here",
-    "tokens": "text tasks take a tokenizer in the file's metadata, which is not written",
+    "boxes": "ObjectDetector takes four outputs after non-maximum suppression, or anchors that decode other boxes than "
+    "these: run the file with LiteRT (pocketforge package)",
+    "tokens": "text tasks take a tokenizer in the file's metadata, which is not written: run the file with LiteRT "
+    "(pocketforge package)",
 }
 
 
