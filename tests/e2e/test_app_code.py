@@ -392,7 +392,7 @@ def test_the_jvm_prepares_as_the_data_stage_does(language: str, android: Path) -
     picture = android / "android_any_size" / "test" / "samples" / "picture_0.bin"
     picture.write_bytes(bytes(reversed(picture.read_bytes())))
     name = f"anysize.AnySizeTest{'Kt' if language == 'kotlin' else ''}"
-    words = ["java", "-cp", classes, name, picture.parent]
+    words = ["java", "-cp", classes, name, str(picture.parent)]
     done = subprocess.run(words, cwd=android, capture_output=True, check=False)
     picture.write_bytes(bytes(reversed(picture.read_bytes())))
     assert done.returncode == 1 and b"sample 0: x is fitted otherwise" in done.stdout

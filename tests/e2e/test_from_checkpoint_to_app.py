@@ -120,8 +120,8 @@ def test_the_app_code_of_the_page_is_written(project: Path) -> None:
             assert done.code == 0, f"{argv}\n{done.stdout}{done.stderr}"
             assert any((project / argv[-1]).rglob("*")), argv
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    done = subprocess.run(words, cwd=project / "app" / "python", capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "7 passed" in done.stdout, "four samples, their pictures, answers, a shape"
+    tested = subprocess.run(words, cwd=project / "app" / "python", capture_output=True, text=True, check=False)
+    assert tested.returncode == 0 and "7 passed" in tested.stdout, "four samples, their pictures, answers, a shape"
 
 
 @pytest.mark.skipif(WEB.words == "none", reason="apt-get install chromium; pocketforge device setup web")

@@ -121,8 +121,9 @@ def test_code_for_pages_gives_what_was_verified(release: Release, tmp_path: Path
     made = made_model(tmp_path)
     samples = made_samples(made)
     right = write(tmp_path / "right", generate("web", made, samples))
-    other = {"given": (np.flip(samples.given[0], -1),), "pictures": (tuple(map(np.flipud, samples.pictures[0])),)}
-    wrong = write(tmp_path / "wrong", generate("web", made, dataclasses.replace(samples, **other)))
+    flipped = tuple(np.flipud(picture) for picture in samples.pictures[0])
+    other = dataclasses.replace(samples, given=(np.flip(samples.given[0], -1),), pictures=(flipped,))
+    wrong = write(tmp_path / "wrong", generate("web", made, other))
     again = write(tmp_path / "again", generate("web", made, samples))
     (again / "sums.onnx").write_bytes(b"another file")
     pages += [page(compiled(folder), "sums", "onnx") for folder in (right, wrong, again)]

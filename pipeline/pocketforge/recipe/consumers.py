@@ -22,8 +22,8 @@ TASKS = {
 }
 # Why there is none for an output of a role.
 _NO_TASK = {
-    "boxes": "ObjectDetector takes four outputs after non-maximum suppression, or anchors that decode other boxes than "
-    "these: run the file with LiteRT (pocketforge package)",
+    "boxes": "ObjectDetector takes four outputs after non-maximum suppression, or boxes as centre (y, x) and size with "
+    "anchors in metadata of its own, which is not written: run the file with LiteRT (pocketforge package)",
     "tokens": "text tasks take a tokenizer in the file's metadata, which is not written: run the file with LiteRT "
     "(pocketforge package)",
 }
