@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pocketforge.accuracy.classes import LogitsTally
 from pocketforge.data.preprocess import About, prepare
 from pocketforge.data.preprocess_words import describe
 from pocketforge.errors import ModelError, RecipeError
+from pocketforge.measure.score_calibration import calibrated
 from pocketforge.metrics import argmax_agreement
 from pocketforge.outcomes.about import AboutInput, AboutOutput
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled
@@ -354,6 +356,27 @@ def test_mean_and_deviation_in_units_of_pixels() -> None:
     assert pixels_to_floats([divide, three]) == ((63.75, 127.5, 191.25), (127.5, 63.75, 255.0))
     assert pixels_to_floats([one]) == ((0.5,), (0.25,)) and pixels_to_floats([]) == ((0.0,), (1.0,))
     assert pixels_to_floats([divide, {"step": "cast"}]) is None
+
+
+@pytest.mark.parametrize(
+    ("transformation", "given"),
+    [
+        ("identity", [0.16830276, 0.45441657, 0.7016127]),
+        ("log", [0.0, 0.01502352, 0.2177704]),
+        ("inverse_logistic", [0.0, 0.02108932, 0.7280129]),
+    ],
+)
+def test_calibrated_scores_are_mediapipes(
+    transformation: Literal["identity", "log", "inverse_logistic"], given: list[float]
+) -> None:
+    """Written down from MediaPipe Tasks 1.2.3, with a score below 0, which has no logarithm."""
+    scores = np.array([[-0.548852, 0.15857932, 0.6774947]], np.float32)
+    one = ScoreCalibration(((1.0, 2.0, -0.5),), transformation, 0.05)
+    assert np.allclose(calibrated(scores, one), [given], rtol=0, atol=1e-7)
+    some = ScoreCalibration(((1.0, 2.0, -0.5), (1.0, 2.0, -0.5, 0.3), ()), transformation, 0.05)
+    assert np.allclose(calibrated(scores, some), [[given[0], 0.05, 0.05]], rtol=0, atol=1e-7)
+    with pytest.raises(ValueError, match="3 rows for 2 classes"):
+        calibrated(scores[:, :2], some)
 
 
 def test_what_a_file_says_is_of_what_it_is_fed() -> None:
