@@ -76,7 +76,7 @@ def write(out: Path, net: Net | None = None, *, passed: bool = True) -> Path:
     source = out / "stored"
     source.mkdir(parents=True)
     names = {"model": "model.onnx", **({"ort": "model.ort"} if net.runtime == "onnx" else {})}
-    suffix = {"onnx": ".onnx", "tflite": ".tflite"}[net.runtime]
+    suffix = {"onnx": ".onnx", "tflite": ".tflite", "executorch": ".pte"}[net.runtime]
     artifacts = []
     for role, name in names.items():
         content = net.model if role == "model" else net.beside

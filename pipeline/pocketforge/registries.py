@@ -57,7 +57,7 @@ _TRACE = (
 )
 
 STAGES: dict[str, StageInfo] = {
-    "data": StageInfo("pocketforge.stages.data", 6, ("numpy", "pillow", "scikit-learn"), user_code=True),
+    "data": StageInfo("pocketforge.stages.data", 7, ("numpy", "pillow", "scikit-learn"), user_code=True),
     "finetune": StageInfo(
         "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),

@@ -41,12 +41,13 @@ from pocketforge.recipe.image_steps import Color, Layout, Normalize, Resize, Sca
 from pocketforge.recipe.packed import Inside, cut
 from pocketforge.recipe.preprocess import InputSteps
 from pocketforge.recipe.preprocess import Step as Done
+from pocketforge.recipe.score_calibration import ScoreCalibration
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import STAGES
 from pocketforge.rewrites import graph_files
 from pocketforge.rewrites.packing import ANSWERS, packed_program
 from pocketforge.specs.verify import VerifySpec
-from pocketforge.stages.package import check_scores, settled
+from pocketforge.stages.package import check_masks, check_scores, settled
 from pocketforge.why.taps import taps_of
 
 RNG = np.random.default_rng(0)
@@ -113,7 +114,7 @@ def test_each_division_by_the_sources_own_white_is_its_own() -> None:
     assert settled(inside, 0, sampled, RGB[None]).steps == (Scale(by=2.0), Scale(by=255.0))
 
 
-@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("answer", sorted({*ANSWERS} - {"masks"}))
 def test_an_output_is_finished_and_the_others_are_as_they_were(answer: str) -> None:
     class Two(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -379,6 +380,10 @@ class Reader:
         at, count = self._vector(number)
         return [float(value) for value in np.frombuffer(self.data[at : at + 4 * count], np.float32)]
 
+    def real(self, number: int) -> float:
+        at = self._field(number)
+        return float(np.frombuffer(self.data[at : at + 4], np.float32)[0]) if at else 0.0
+
     def has(self, number: int) -> bool:
         return bool(self._field(number))
 
@@ -411,12 +416,18 @@ def test_tflite_metadata_is_the_schemas(build: Build) -> None:
     floats = Reader(
         metadata_of(
             About(
-                "n", (AboutInput("x", 3, 0, (127.5,), (64.0,)),), (AboutOutput("y"),), Preprocessing(None, None, ()), {}
+                "n", (AboutInput("x", 3, 0, (127.5,), (64.0,)),),
+                (AboutOutput("y", calibration=ScoreCalibration(((1.0, 2.0, 0.0),), "inverse_logistic", 0.5)),),
+                Preprocessing(None, None, ()), {},
             )
         )
-    )
+    )  # fmt: skip
     (unit,) = floats.tables(3)[0].tables(2)[0].tables(4)
     assert unit.byte(0) == 1 and (unit.table(1).floats(0), unit.table(1).floats(1)) == ([127.5], [64.0])
+    (output,) = floats.tables(3)[0].tables(3)
+    ((calibrates,), (rows,)) = output.tables(4), output.tables(6)
+    assert (calibrates.byte(0), calibrates.table(1).byte(0), calibrates.table(1).real(1)) == (2, 2, 0.5)
+    assert (rows.text(0), rows.byte(2)) == ("score_calibration_y.txt", 4)
 
 
 @pytest.mark.skipif(MEDIAPIPE.python is None, reason="pocketforge device setup mediapipe")
@@ -501,6 +512,10 @@ name = "tones"
 runtime = "tflite"
 consumers = ["mediapipe"]
 verify = { tflite_runtime = "skip" }
+[target.package.calibration]
+curve = [[1, 2.5, -0.5], [0.9, 1.5, 0.25, 0.34], []]
+transformation = "log"
+default = 0.01
 """
 
 
@@ -516,10 +531,89 @@ def test_mediapipes_audio_classifier_hears_what_the_file_hears(tmp_path: Path) -
     assert names == [f"MediaPipe AudioClassifier 1.2.3 {each}" for each in ("values", "top-1")]
     model = build.made(lane.export) / "model.tflite"
     outputs = np.load(build.made(lane.verify) / "model" / "outputs_0.npy")
+    with zipfile.ZipFile(model) as archive:
+        assert archive.read("score_calibration_output.txt").splitlines() == [b"1.0,2.5,-0.5", b"0.9,1.5,0.25,0.34"]
+    # Written out, of what the file gives: a logistic curve over the logarithm, above a least score, and none.
+    curved = np.full_like(outputs, 0.01)
+    curved[:, 0] = 1 / (1 + np.exp(-(2.5 * np.log(outputs[:, 0]) - 0.5)))
+    high = outputs[:, 1] >= 0.34
+    assert 0 < high.sum() < len(high), "some below the least score"
+    curved[high, 1] = 0.9 / (1 + np.exp(-(1.5 * np.log(outputs[high, 1]) + 0.25)))
+    samples = build.made(lane.data) / "eval_0.npy"
+    assert try_mediapipe(model, samples, Answers("logits", curved, rate_hz=8000)).state == "works"
+    assert try_mediapipe(model, samples, Answers("logits", outputs, rate_hz=8000)).state.startswith("wrong: values")
+    kept = (curved.argmax(1) == outputs.argmax(1)).mean()
+    assert f"calibrated scores have the file's own top-1 for {kept:.1%} of 12 samples" in verified.warnings[-1]
     quiet = tmp_path / "quiet.npy"
     np.save(quiet, np.load(build.made(lane.data) / "eval_0.npy") / 32768)
     wrong = try_mediapipe(model, quiet, Answers("logits", outputs, rate_hz=8000))
     assert wrong.state.startswith("wrong: values"), wrong
+
+
+SHAPES = """
+import numpy as np
+
+def samples():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 90, (40, 12, 16, 3), dtype=np.uint8)
+    masks = np.zeros((40, 12, 16), np.int64)
+    for k in range(40):
+        top, left = rng.integers(0, 7), rng.integers(0, 9)
+        masks[k, top : top + 5, left : left + 7] = 1 + k % 2
+    x[masks == 1, 0] += 120
+    x[masks == 2, 2] += 120
+    return [(one, {"mask": mask}) for one, mask in zip(x, masks)]
+"""
+SEGMENTS = """
+import torch
+from torch import nn
+
+def build():
+    net = nn.Conv2d(3, 3, 1)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[0.0, 0, 0], [6.0, -1, -1], [-1, -1, 6.0]]).reshape(3, 3, 1, 1))
+        net.bias.copy_(torch.tensor([1.0, -1, -1]))
+    return net
+"""
+SEGMENTER_RECIPE = """
+name = "shapes"
+model = { definition = "model.py" }
+output = [{ name = "output", role = "segmentation" }]
+[data]
+source = "data.py:samples"
+eval_samples = 10
+calibration_samples = 8
+[data.preprocess]
+step = [{ type = "scale", by = 255 }, { type = "layout", to = "NCHW" }]
+[[target]]
+name = "shapes"
+runtime = "tflite"
+consumers = ["mediapipe"]
+package = { preprocess = "inside", postprocess = "masks" }
+verify = { tflite_runtime = "skip" }
+"""
+
+
+@pytest.mark.skipif(MEDIAPIPE.python is None, reason="pocketforge device setup mediapipe")
+def test_mediapipes_segmenter_sees_the_files_own_masks(tmp_path: Path) -> None:
+    build = Build(tmp_path, SEGMENTS, SHAPES, SEGMENTER_RECIPE)
+    lane = build.lane("shapes")
+    verdict = files.read(build.made(lane.verify), Verdict)
+    assert verdict.passed, verdict.reasons
+    verified = files.read(build.made(lane.verify), Verified)
+    assert verified.runtimes["MediaPipe ImageSegmenter 1.2.3"] == "works"
+    assert verified.files["model"].accuracy["miou"] > 0.9
+    named = {check.name: check.found for check in verified.checks}
+    shares = np.load(build.made(lane.verify) / "model" / "outputs_0.npy")
+    assert float(named["MediaPipe ImageSegmenter 1.2.3 values"]) < 1e-6
+    assert named["MediaPipe ImageSegmenter 1.2.3 category"] == f"100.0% of {len(shares) * 12 * 16} pixels"
+    assert len(shares) > 5 and shares.shape[1:] == (12, 16, 3) and np.allclose(shares.sum(-1), 1, atol=1e-5)
+    model = build.made(lane.export) / "model.tflite"
+    pixels = build.made(lane.data) / "eval_0.npy"
+    other = try_mediapipe(model, pixels, Answers("segmentation", np.roll(shares, 1, -1)))
+    assert other.state.startswith("wrong: values") and "category" in other.state
+    with pytest.raises(ModelError, match=r"no cube, found output 'y' of \[1, 4, 4, 4\]"):
+        check_masks((4, 4, 4), "y")
 
 
 needs_web = pytest.mark.skipif(WEB.words == "none", reason="apt-get install chromium; pocketforge device setup web")

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import every_fit
 import numpy as np
 import pytest
 import releases
@@ -135,6 +136,26 @@ def picture_model(name: str, folder: Path) -> tuple[AppModel, AppSamples]:
     return model, AppSamples((PICTURES,), (fed,), (np.zeros((len(PICTURES), 2), np.float32),))
 
 
+def fitted_model(name: str, folder: Path) -> tuple[AppModel, AppSamples]:
+    """A release of a net that takes pictures of any size, with some of other sizes each."""
+    steps, shape, dtype = every_fit.FITTED[name]
+    lists = (InputSteps((*steps, Scale(by=255.0), Layout("NHWC"))),)
+    said = describe(lists, About())
+    assert isinstance(said, Preprocessing)
+    net = releases.Net(
+        name=name, steps=tuple(map(dict, said.steps)),
+        inputs=(releases.INPUT | {"shape": [1, *shape], "layout": "NHWC"},),
+    )  # fmt: skip
+    model = read_model(releases.write(folder / name, net) / f"{name}.onnx")
+    pictures = every_fit.pictures()
+    given, fed = (
+        np.stack([prepare(each, (picture,), About()).inputs[0] for picture in pictures])
+        for each in ((InputSteps(steps),), lists)
+    )
+    assert given.dtype == dtype
+    return model, AppSamples((given,), (fed,), (np.zeros((len(given), 2), np.float32),), (pictures,))
+
+
 def mixed_model(runtime: str, folder: Path) -> tuple[AppModel, AppSamples]:
     """Several inputs and outputs of other types: what is written for it is compiled, and its file is none."""
     tensors: list[dict[str, Any]] = [
@@ -162,6 +183,12 @@ def mixed_model(runtime: str, folder: Path) -> tuple[AppModel, AppSamples]:
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[AppModel, AppSamples]]:
     folder = tmp_path_factory.mktemp("pictures")
     return {name: picture_model(name, folder) for name in PICTURE_NETS}
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[AppModel, AppSamples]]:
+    folder = tmp_path_factory.mktemp("fitted")
+    return {name: fitted_model(name, folder) for name in every_fit.FITTED}
 
 
 PREPARE = """
@@ -201,16 +228,29 @@ def emulated(emulator: Emulator, argv: Sequence[str | Path], given: bytes = b"")
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("runtime", ["tflite", "onnx"])
+def words_to_link(runtime: str, emulator: Emulator, folder: Path) -> list[str | Path]:
+    """As the README has it, with the runtimes' arm64 libraries."""
+    library = emulator.libraries[runtime]
+    if runtime == "executorch":
+        heads = library.parents[1] / "include"
+        macros = heads / "executorch" / "runtime" / "core" / "portable_type" / "c10"
+        names = ("executorch", "executorch_kernels_optimized", "executorch_backend_xnnpack")
+        return [
+            "-DC10_USING_CUSTOM_GENERATED_MACROS", "-isystem", heads, "-isystem", macros, f"-L{library.parent}",
+            "-Wl,--no-as-needed", *(f"-l{name}" for name in names), f"-Wl,-rpath,{library.parent}",
+        ]  # fmt: skip
+    name = {"tflite": "libLiteRt.so", "onnx": "libonnxruntime.so.1"}[runtime]
+    (folder / name).symlink_to(library)
+    return ["-I", INTERFACES / "cpp", folder / name, f"-Wl,-rpath,{folder}"]
+
+
+@pytest.mark.parametrize("runtime", TARGETS)
 def test_cpp_answers_on_arm_as_was_verified(
     runtime: str, release: Release, cache: Path, emulator: Emulator, tmp_path: Path
 ) -> None:
     folder = write(release, cache, runtime, "cpp", tmp_path)
-    library = emulator.libraries[runtime]
-    name = {"tflite": "libLiteRt.so", "onnx": "libonnxruntime.so.1"}[runtime]
-    (tmp_path / name).symlink_to(library)
-    words: list[str | Path] = [*COMPILER, "-I", INTERFACES / "cpp", folder / "example.cpp", tmp_path / name]
-    words += [f"-Wl,-rpath,{tmp_path}", "-Wl,--allow-shlib-undefined", "-o", tmp_path / "example"]
+    linked = words_to_link(runtime, emulator, tmp_path)
+    words = [*COMPILER, folder / "example.cpp", *linked, "-Wl,--allow-shlib-undefined", "-o", tmp_path / "example"]
     run(words, tmp_path)
     model = folder / f"{TARGETS[runtime]}{SUFFIXES[runtime]}"
     done = emulated(emulator, [tmp_path / "example", model, folder / "samples", tmp_path])
@@ -219,7 +259,8 @@ def test_cpp_answers_on_arm_as_was_verified(
         np.fromfile(place / "output_0.bin", np.float32).reshape(4, -1) for place in (folder / "samples", tmp_path)
     )
     assert re.findall(r"sample \d: (\d)", done.stdout.decode()) == [str(row.argmax()) for row in wanted]
-    assert np.abs(found - wanted).max() <= {"tflite": 0.05, "onnx": 1e-4}[runtime] * np.abs(wanted).max()
+    most = {"tflite": 0.05, "onnx": 1e-4, "executorch": 0.05}[runtime]
+    assert np.abs(found - wanted).max() <= most * np.abs(wanted).max()
     cut = tmp_path / "cut"
     cut.write_bytes(model.read_bytes()[:-1])
     done = emulated(emulator, [tmp_path / "example", cut, folder / "samples"])
@@ -243,6 +284,56 @@ def test_cpp_prepares_pictures_as_the_data_stage_does(
             assert (done.returncode, done.stdout) == (0, samples.tensors[0].tobytes()), name
 
 
+FIT = """
+    if (words[1] == std::string("NAME")) {
+        const auto fitted = NAME::FitX(picture.data(), sides[0], sides[1]);
+        std::fwrite(fitted.data(), sizeof(fitted[0]), fitted.size(), stdout);
+    }
+"""
+FIT_PICTURES = """
+int main(int, char** words) {
+    int sides[2];
+    while (std::fread(sides, sizeof(int), 2, stdin) == 2) {
+        std::vector<std::uint8_t> picture(static_cast<std::size_t>(3 * sides[0] * sides[1]));
+        if (std::fread(picture.data(), 1, picture.size(), stdin) != picture.size()) return 1;
+        CASES
+    }
+}
+"""
+
+
+def test_cpp_makes_pictures_of_any_size_fit_as_the_data_stage_does(
+    fitted: Mapping[str, tuple[AppModel, AppSamples]], emulator: Emulator, tmp_path: Path
+) -> None:
+    for name, (model, samples) in fitted.items():
+        write_folder(tmp_path / name, generate("cpp", model, samples), {})
+    run([*COMPILER, "-fsyntax-only", "-I", INTERFACES / "cpp", tmp_path / "any_size" / "example.cpp"], tmp_path)
+    heads = "".join(f'#include "{name}/{name}_pictures.h"\n' for name in fitted)
+    cases = "".join(FIT.replace("NAME", name) for name in fitted)
+    (tmp_path / "fit.cpp").write_text(f"#include <cstdio>\n{heads}{FIT_PICTURES.replace('CASES', cases)}")
+    run([*COMPILER, "fit.cpp", "-o", "fit"], tmp_path)
+    for name, (_, samples) in fitted.items():
+        given = b"".join(np.array(each.shape[:2], np.int32).tobytes() + each.tobytes() for each in samples.pictures[0])
+        done = emulated(emulator, [tmp_path / "fit", name], given)
+        assert (done.returncode, done.stdout) == (0, samples.given[0].tobytes()), name
+
+
+def test_python_makes_pictures_of_any_size_fit_as_the_data_stage_does(
+    fitted: Mapping[str, tuple[AppModel, AppSamples]],
+) -> None:
+    for name, (model, samples) in fitted.items():
+        code: dict[str, Any] = {"__file__": f"{name}.py", "__name__": name}
+        exec(compile(generate("python", model, None)[f"{name}.py"], f"{name}.py", "exec"), code)
+        for picture, given in zip(samples.pictures[0], samples.given[0], strict=True):
+            assert np.array_equal(code["fit_x"](picture), given), name
+        with pytest.raises(Exception, match=r"x: wanted uint8 \[height, width, 3\], found float32 \[2, 2, 3\]"):
+            code["fit_x"](np.zeros((2, 2, 3), np.float32))
+        if name == "any_size":
+            narrow = "a picture so narrow becomes 65535 × 12 pixels|12 × .* pixels"
+            with pytest.raises(Exception, match=narrow):
+                code["fit_x"](np.zeros((1, 1_500_000, 3), np.uint8))
+
+
 @pytest.mark.parametrize("runtime", ["tflite", "onnx"])
 def test_cpp_of_several_inputs_and_outputs_compiles(runtime: str, tmp_path: Path) -> None:
     model, samples = mixed_model(runtime, tmp_path)
@@ -256,11 +347,11 @@ def test_cpp_of_several_inputs_and_outputs_compiles(runtime: str, tmp_path: Path
 @pytest.fixture(scope="module")
 def android(
     release: Release, cache: Path, pictures: Mapping[str, tuple[AppModel, AppSamples]],
-    tmp_path_factory: pytest.TempPathFactory,
+    fitted: Mapping[str, tuple[AppModel, AppSamples]], tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:  # fmt: skip
     """All Android code, compiled at one go into java/ and kotlin/."""
     folder = tmp_path_factory.mktemp("android")
-    for runtime in ("tflite", "onnx"):
+    for runtime in TARGETS:
         write(release, cache, runtime, "android", folder)
     for name, (model, samples) in pictures.items():
         write_folder(folder / f"android_{name}", generate("android", model, samples), {})
@@ -268,8 +359,17 @@ def android(
         if "float32" in model.inputs[0].accepts:
             other = dataclasses.replace(model, identifier=f"{name}_floats", class_name=f"{model.class_name}Floats")
             write_folder(folder / f"android_{name}_floats", generate("android", other, floats), {})
-    for runtime in ("tflite", "onnx"):
+    for name, (model, samples) in fitted.items():
+        write_folder(folder / f"android_{name}", generate("android", model, samples), {})
+    for runtime in TARGETS:
         write_folder(folder / f"android_mixed_{runtime}", generate("android", *mixed_model(runtime, folder)), {})
+    many = releases.Net(
+        name="many", outputs=({**releases.OUTPUT, "shape": [1, 9000]},), labels=tuple(f"ü {n}" for n in range(9000))
+    )
+    write_folder(
+        folder / "android_many",
+        generate("android", read_model(releases.write(folder / "many", many) / "many.onnx"), None), {},
+    )  # fmt: skip
     (folder / "interfaces").mkdir()
     run(["javac", "-d", "interfaces", *sorted((INTERFACES / "java").rglob("*.java"))], folder)
     java = sorted(folder.glob("android_*/**/*.java"))
@@ -283,12 +383,20 @@ def android(
 @pytest.mark.parametrize("language", ["java", "kotlin"])
 def test_the_jvm_prepares_as_the_data_stage_does(language: str, android: Path) -> None:
     tests = sorted(android.glob(f"android_*/test/{language}/*/*Test.*"))
-    assert len(tests) == 2 + len(PICTURE_NETS) + 2 + 2
+    assert len(tests) == 3 + len(PICTURE_NETS) + 2 + len(every_fit.FITTED) + 3
     classes = f"{language}:{KOTLIN_LIBRARY}" if language == "kotlin" else language
     for test in tests:
         name = f"{test.parent.name}.{test.stem}{'Kt' if language == 'kotlin' else ''}"
         samples = test.parents[2] / "samples"
         assert ", 0 faults" in run(["java", "-Xshare:auto", "-cp", classes, name, samples], android)
+    picture = android / "android_any_size" / "test" / "samples" / "picture_0.bin"
+    picture.write_bytes(bytes(reversed(picture.read_bytes())))
+    name = f"anysize.AnySizeTest{'Kt' if language == 'kotlin' else ''}"
+    words = ["java", "-cp", classes, name, str(picture.parent)]
+    done = subprocess.run(words, cwd=android, capture_output=True, check=False)
+    picture.write_bytes(bytes(reversed(picture.read_bytes())))
+    assert done.returncode == 1 and b"sample 0: x is fitted otherwise" in done.stdout
+    name = f"{tests[-1].parent.name}.{tests[-1].stem}{'Kt' if language == 'kotlin' else ''}"
     tensor = samples / "tensor_0.bin"
     before = tensor.read_bytes()
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from conftest import ROOT, Done, in_process
 from PIL import Image
 
 from pocketforge.data.dataset import open_recipe
+from pocketforge.devices.web import WEB
+from pocketforge.measure.browser import Page, run_pages
 from pocketforge.recipe.toml import load_recipe
 from pocketforge.why.app_search import known_mistakes
 
@@ -115,3 +119,22 @@ def test_the_app_code_of_the_page_is_written(project: Path) -> None:
             done = run(project, argv)
             assert done.code == 0, f"{argv}\n{done.stdout}{done.stderr}"
             assert any((project / argv[-1]).rglob("*")), argv
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    tested = subprocess.run(words, cwd=project / "app" / "python", capture_output=True, text=True, check=False)
+    assert tested.returncode == 0 and "7 passed" in tested.stdout, "four samples, their pictures, answers, a shape"
+
+
+@pytest.mark.skipif(WEB.words == "none", reason="apt-get install chromium; pocketforge device setup web")
+def test_the_page_of_the_web_code_finds_nothing_wrong(project: Path) -> None:
+    """Photographs of 100 x 80, as an ImageData: resized, fed and answered in the browser as they were here."""
+    folder = project / "app" / "web"
+    if not folder.exists():
+        (argv,) = [each for each in commands() if each[-1] == "app/web"]
+        assert run(project, ["build", "recipe.toml"]).code == 0 and run(project, argv).code == 0
+    (folder / "node_modules").symlink_to(WEB.modules)
+    argv = [str(WEB.modules / ".bin" / "tsc"), "--project", "."]
+    subprocess.run(argv, cwd=folder, check=True, timeout=300)
+    argument = {"folder": "/app/", "wasm": "/modules/onnxruntime-web/dist/"}
+    (found,) = run_pages([Page("/app/dist/test/photos_web.test.js", argument, {"/app": folder}, folder)])
+    assert not found.refused and not found.fault and found.answer["failures"] == [], found
+    assert found.answer["samples"] == 4

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import every_fit
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,14 +16,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from release_build import Release, pocketforge
 
+from pocketforge.data.preprocess import About, prepare
+from pocketforge.data.preprocess_words import describe
 from pocketforge.devices.web import WEB
 from pocketforge.errors import ModelError
 from pocketforge.files import hash_file
 from pocketforge.measure.browser import Page, run_pages
+from pocketforge.outcomes.data import Preprocessing
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.package.generators import AppSamples, generate
 from pocketforge.package.model import AppInput, AppModel, AppOutput
+from pocketforge.package.pictures import fitting
 from pocketforge.package.steps import Divide, Normalize, Quantize, ReverseChannels, ToFloat, Transpose
+from pocketforge.recipe.preprocess import InputSteps
 
 WASM = {"onnx": "/modules/onnxruntime-web/dist/", "tflite": "/modules/@litertjs/core/wasm/"}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -50,9 +56,12 @@ def made_model(folder: Path) -> AppModel:
     )
     path = folder / "sums.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    said = describe((InputSteps(every_fit.EVERY_STEP),), About())
+    assert isinstance(said, Preprocessing)
+    left, fit = fitting(said.steps, (5, 7, 3))
     taken = AppInput(
-        "for_pixels", TensorSpec("x", (1, 3, 5, 7), "uint8", "NCHW"), "image", ({"step": "resize"},), STEPS, (5, 7, 3),
-        ("uint8", "float32"),
+        "for_pixels", TensorSpec("x", (1, 3, 5, 7), "uint8", "NCHW"), "image", left, STEPS, (5, 7, 3),
+        ("uint8", "float32"), fit,
     )  # fmt: skip
     given = AppOutput("scores", TensorSpec("scores", (1, 4), "float32"), "logits", ("a", 'b "\n', "ü", "</script>"), {})
     return AppModel(
@@ -63,7 +72,9 @@ def made_model(folder: Path) -> AppModel:
 
 def made_samples(model: AppModel) -> AppSamples:
     """Prepared by NumPy, as `prepare` has it, and answered by ONNX Runtime."""
-    raw = RNG.integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)
+    pictures = every_fit.pictures()
+    steps = (InputSteps(every_fit.EVERY_STEP),)
+    raw = np.stack([prepare(steps, (each,), About()).inputs[0] for each in pictures])
     values: np.ndarray = raw[..., ::-1].astype(np.float32) / np.float32(255)
     values = (values - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     values = (values - np.float32(0.1)) / np.float32(1.5)
@@ -72,7 +83,7 @@ def made_samples(model: AppModel) -> AppSamples:
     assert {0, 255} < set(tensors.ravel().tolist()), "values beyond both limits, and between"
     session = onnxruntime.InferenceSession(model.path, providers=["CPUExecutionProvider"])
     scores = np.concatenate([session.run(None, {"x": each[None]})[0] for each in tensors])
-    return AppSamples((raw,), (tensors,), (scores,))
+    return AppSamples((raw,), (tensors,), (scores,), (pictures,))
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> Path:
@@ -110,8 +121,9 @@ def test_code_for_pages_gives_what_was_verified(release: Release, tmp_path: Path
     made = made_model(tmp_path)
     samples = made_samples(made)
     right = write(tmp_path / "right", generate("web", made, samples))
-    other = (np.flip(samples.given[0], -1),)
-    wrong = write(tmp_path / "wrong", generate("web", made, dataclasses.replace(samples, given=other)))
+    flipped = tuple(np.flipud(picture) for picture in samples.pictures[0])
+    other = dataclasses.replace(samples, given=(np.flip(samples.given[0], -1),), pictures=(flipped,))
+    wrong = write(tmp_path / "wrong", generate("web", made, other))
     again = write(tmp_path / "again", generate("web", made, samples))
     (again / "sums.onnx").write_bytes(b"another file")
     pages += [page(compiled(folder), "sums", "onnx") for folder in (right, wrong, again)]
@@ -122,6 +134,7 @@ def test_code_for_pages_gives_what_was_verified(release: Release, tmp_path: Path
         assert each.answer["difference"] < 1e-2, "sums are of hundreds; digits' scores of tens"
     failures = found[3].answer["failures"]
     assert "sample 0: for_pixels is prepared otherwise" in failures
+    assert "sample 0: for_pixels is fitted otherwise" in failures
     assert "sample 5: for_pixels of an ImageData is prepared otherwise" in failures
     assert found[4].fault.startswith(f"SumsError: wanted sums.onnx of SHA-256 {made.sha256}, found "), found[4].fault
 
@@ -130,7 +143,8 @@ def test_code_for_pages_is_the_same_each_time_and_has_pins(tmp_path: Path) -> No
     made = made_model(tmp_path)
     files = generate("web", made, None)
     assert files == generate("web", made, None)
-    assert set(files) == {"README.md", "package.json", "src/sums.ts", "sums.onnx", "tsconfig.json"}
+    source = {"package.json", "src/sums.ts", "src/sums_pictures.ts", "tsconfig.json"}
+    assert set(files) == {"README.md", "sums.onnx", *source}
     told = json.loads(files["package.json"])
     assert told["dependencies"] == {"onnxruntime-web": "1.30.0"} and told["devDependencies"] == {"typescript": "7.0.2"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,17 @@ from pocketforge.package.generators import GENERATORS, AppSamples, generate
 from pocketforge.package.loop import loop_of
 from pocketforge.package.model import identifier_of, read_model
 from pocketforge.package.output import MARKER
+from pocketforge.package.pictures import fitting
 from pocketforge.package.steps import Divide, Normalize, Quantize, ReverseChannels, Transpose, shape_before, split
 from pocketforge.package.templates import c_text, float32, kotlin_text
+from pocketforge.release.verify import whole_release
 
 DIVIDE = {"step": "divide", "by": 255.0}
 TO_PLANES = {"step": "transpose", "from": "HWC", "to": "CHW"}
 RESIZE = {"step": "resize", "height": 8, "width": 8, "filter": "bilinear", "antialias": True}
+LANCZOS = RESIZE | {"filter": "lanczos"}
+LIKE_TF = RESIZE | {"like": "tf"}
+ORIENT = {"step": "orient", "by": "exif"}
 KINDS = ("android", "cpp", "python")
 
 
@@ -82,12 +88,18 @@ def test_an_output_of_several_rows_has_no_labels(shape: list[int], labels: tuple
 
 @pytest.mark.parametrize(
     ("steps", "takes"),
-    [((RESIZE, DIVIDE), True), (({"step": "reverse_channels"}, RESIZE, DIVIDE), False), ((DIVIDE, RESIZE), False)],
+    [
+        ((RESIZE, DIVIDE), True),
+        (({"step": "reverse_channels"}, RESIZE, DIVIDE), True),
+        (({"step": "reverse_channels"}, LANCZOS, DIVIDE), False),
+        ((DIVIDE, RESIZE), False),
+    ],
 )
 def test_bitmaps_are_taken_only_where_the_app_has_no_colours_to_change(
     steps: tuple[dict[str, object], ...], takes: bool, tmp_path: Path
 ) -> None:
-    """Red, green and blue of a Bitmap or an ImageData would go where the file has blue, green and red."""
+    """Red, green and blue of a Bitmap or an ImageData would go where the file has blue, green and red: code turns them
+    where all of the steps are code."""
     made = releases.write(tmp_path, releases.Net(steps=(*steps, TO_PLANES)))
     model = read_model(made / "net.onnx")
     assert model.inputs[0].takes_pixels == takes
@@ -95,6 +107,49 @@ def test_bitmaps_are_taken_only_where_the_app_has_no_colours_to_change(
         files = generate(kind, model, None)
         code = b"".join(content for name, content in files.items() if name.endswith((".java", ".ts")))
         assert (word.encode() in code) == takes
+
+
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [
+        ((LANCZOS, DIVIDE), "resize with filter lanczos like pil"),
+        ((RESIZE | {"like": "opencv", "filter": "area"}, DIVIDE), "resize with filter area like opencv"),
+        ((LIKE_TF, RESIZE, DIVIDE), "resize of floats like pil"),
+        ((LIKE_TF, {"step": "grayscale"}, {"step": "rgb"}, DIVIDE), "rgb of a picture made gray"),
+        ((DIVIDE, RESIZE), "divide among the steps of pictures"),
+        ((RESIZE, {"step": "blur"}, DIVIDE), "blur among the steps of pictures"),
+        ((RESIZE, {"step": "divide", "by": 16.0}), "nothing says that the recipe's pictures are bytes"),
+    ],
+)
+def test_pictures_that_no_code_fits_are_left_to_the_app_with_the_reason(
+    steps: tuple[dict[str, object], ...], why: str, tmp_path: Path
+) -> None:
+    model = read_model(releases.write(tmp_path, releases.Net(steps=(ORIENT, *steps, TO_PLANES))) / "net.onnx")
+    (given,) = model.inputs
+    assert given.fit is None and given.left[:1] == (ORIENT,) and len(given.left) > 1
+    for kind in GENERATORS:
+        files = generate(kind, model, None)
+        assert f"No code is written that makes pictures of any size fit: {why}" in files["README.md"].decode()
+        assert not [name for name in files if "ictures" in name]
+
+
+def test_pictures_of_any_size_fit_by_code_and_what_reads_them_is_left(tmp_path: Path) -> None:
+    crop = {"step": "center_crop", "height": 8, "width": 8, "rounding": "half_even"}
+    steps = (ORIENT, {"step": "rgb"}, {**RESIZE, "like": "opencv"}, crop, DIVIDE, TO_PLANES)
+    model = read_model(releases.write(tmp_path, releases.Net(steps=steps)) / "net.onnx")
+    (given,) = model.inputs
+    assert given.left == (ORIENT,) and not given.unfit
+    assert given.fit is not None and (given.fit.channels, given.fit.dtype, given.fit.shape) == (3, "uint8", (8, 8, 3))
+    files = generate("android", model, None)
+    assert b"public Answer predict(Bitmap bitmap)" in files["java/net/Net.java"]
+    assert b"predict(NetPictures.fitX(rgb, height, width))" in files["java/net/Net.java"]
+    assert b"opencv-python-headless" in generate("python", model, None)["requirements.txt"]
+    older = dataclasses.replace(model, libraries={"pillow": "12.1.0"})
+    by_pillow = dataclasses.replace(given, fit=fitting((RESIZE,), (8, 8, 3))[1])
+    for each, pin, order in ((model, b"pillow>=13", True), (older, b"pillow<13", False)):
+        made = dataclasses.replace(each, inputs=(by_pillow,))
+        assert pin in generate("python", made, None)["requirements.txt"]
+        assert (b"2 * (of.width - width)" in generate("android", made, None)["java/net/NetPictures.java"]) == order
 
 
 def test_means_before_channels_change_places_are_of_the_channel_that_comes_of_them(tmp_path: Path) -> None:
@@ -113,6 +168,34 @@ def test_labels_are_what_they_were_in_python(tmp_path: Path) -> None:
     assert namespace["Y_LABELS"] == labels
     assert rb'"\ud83d\ude00 \$x"' in generate("android", model, None)["kotlin/net/Net.kt"]
     assert rb'"\360\237\230\200 $x"' in generate("cpp", model, None)["net.h"]
+
+
+def test_labels_that_no_class_holds_are_lines_of_an_asset(tmp_path: Path) -> None:
+    """A method of Java's has at most 65,535 bytes: javac refuses a list of more than eight thousand."""
+    many = {"labels": tuple(f"ü {n}" for n in range(9000)), "outputs": ({**releases.OUTPUT, "shape": [1, 9000]},)}
+    model = read_model(releases.write(tmp_path / "many", net(**many)) / "net.onnx")
+    files = generate("android", model, None)
+    assert files["assets/net_y_labels.txt"].decode().splitlines() == list(model.outputs[0].labels)
+    for name in ("java/net/Net.java", "kotlin/net/Net.kt"):
+        assert b"net_y_labels.txt" in files[name] and "ü".encode() not in files[name] and b"u00fc" not in files[name]
+    broken = dataclasses.replace(model.outputs[0], labels=("a\nb", *model.outputs[0].labels[1:]))
+    with pytest.raises(ModelError, match=r"label 'a\\nb' of y is no line of text"):
+        generate("android", dataclasses.replace(model, outputs=(broken,)), None)
+    few = read_model(releases.write(tmp_path / "few", net()) / "net.onnx")
+    assert not [name for name in generate("android", few, None) if name.endswith("labels.txt")]
+
+
+def test_nothing_is_written_into_a_release_or_over_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = releases.write(tmp_path / "a", net()) / "net.onnx"
+    with pytest.raises(RecipeError, match=r"lies in the release .*, which would be whole no more"):
+        package(file, "python", file.parent / "app" / "python", samples=None)
+    monkeypatch.chdir(tmp_path / "a")
+    for out in (Path(), Path(".."), tmp_path):
+        with pytest.raises(RecipeError, match="is the folder that this command runs in"):
+            package(file, "python", out, samples=None)
+    whole_release(file.parent)
 
 
 def test_numbers_are_the_shortest_of_that_float32_and_texts_are_bytes() -> None:
@@ -166,6 +249,7 @@ def test_a_file_is_taken_from_a_whole_release_only(tmp_path: Path) -> None:
         ({"shape": [1, 3, -1, 8]}, "python", "has a size that is left open"),
         ({"dtype": "float16"}, "cpp", "code is written for float32, .*found float16"),
         ({"dtype": "float16"}, "android", "code is written for float32, .*found float16"),
+        ({"dtype": "complex64"}, "web", "code is written for float32, .*found complex64"),
     ],
 )
 def test_files_that_code_is_not_written_for(inputs: dict[str, object], kind: str, words: str, tmp_path: Path) -> None:

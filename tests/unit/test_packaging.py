@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from pocketforge.accuracy.classes import LogitsTally
 from pocketforge.data.preprocess import About, prepare
 from pocketforge.data.preprocess_words import describe
-from pocketforge.errors import RecipeError
+from pocketforge.errors import ModelError, RecipeError
+from pocketforge.measure.score_calibration import calibrated
 from pocketforge.metrics import argmax_agreement
 from pocketforge.outcomes.about import AboutInput, AboutOutput
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled
@@ -30,6 +32,7 @@ from pocketforge.recipe.package import Package
 from pocketforge.recipe.packed import cut, judged_as_packed
 from pocketforge.recipe.preprocess import InputSteps, Preprocess, Step, lists_of
 from pocketforge.recipe.preprocess import Preprocessing as Asked
+from pocketforge.recipe.score_calibration import ScoreCalibration
 from pocketforge.recipe.sound_steps import Mono, Pcm
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.registries import RUNTIMES, STAGES
@@ -45,6 +48,8 @@ STEPS = """step = [
   { type = "scale", by = 255 }, { type = "normalize", mean = [0.4, 0.5, 0.6], std = [0.1, 0.2, 0.3] },
   { type = "layout", to = "NCHW" },
 ]"""
+OUTPUT = '[[output]]\nname = "y"\nrole = "%s"\n'
+CALIBRATED = "{ metadata = true, calibration = { curve = %s } }"
 RECIPE = """
 name = "x"
 %(more)s
@@ -131,6 +136,9 @@ def test_sound_is_taken_as_16_bit_pcm() -> None:
          "target[0].package.postprocess: sigmoid is for an output of role multilabel or binary, found the only one of "
          "role logits"),
         ({"package": '{ postprocess = "softmax", output = "b" }'}, "of the name 'b', found the only one"),
+        ({"package": '{ postprocess = "masks" }'}, "masks is for an output of role segmentation, found the only one"),
+        ({"package": '{ postprocess = "masks" }', "more": OUTPUT % "segmentation" + 'post = "sigmoid"\n'},
+         "the output is judged after post 'sigmoid', and the file would give it after 'masks'"),
         ({"package": '{ output = "b" }'}, "names whose postprocess is meant, and there is none"),
         ({"package": '{ postprocess = "nms" }'}, "target[0].package.postprocess: boxes that are left"),
         ({"package": '{ postprocess = "top_k" }'}, "use softmax, and sort in the app"),
@@ -142,6 +150,15 @@ def test_sound_is_taken_as_16_bit_pcm() -> None:
          "which accuracy_top5 cannot"),
         ({"package": '{ postprocess = "argmax" }', "more": 'metric = "auroc"'},
          "argmax gives class numbers, which auroc cannot be taken of: use softmax"),
+        ({"package": "{ metadata = true, calibration = { curve = [[1, 2, 3]] } }"},
+         "target[0].package.calibration: is a part of TFLite Metadata: it wants runtime tflite and metadata = true, "
+         "found runtime 'onnx', metadata true"),
+        ({"package": CALIBRATED % "[[1, 2, 3]]", "runtime": "tflite", "more": 'task = "regression"'},
+         "wanted an output of role logits, found regression"),
+        ({"package": CALIBRATED % "[[1, 2]]"}, "calibration.curve: wanted [scale, slope, offset] with or without"),
+        ({"package": CALIBRATED % "[[-1, 2, 3]]"}, "row 0: a scale is no less than 0, found -1"),
+        ({"package": CALIBRATED % "[]"}, "wanted a row a class, or one for all, found 0 rows"),
+        ({"package": CALIBRATED % "[[], []]"}, "no row has a curve"),
         ({"model": 'input = [{ shape = [1, 3, "H:8..16", 8] }]'},
          "what is inside is of fixed shapes, and sizes of the model's inputs vary: give the target sizes = "),
     ],
@@ -228,7 +245,6 @@ def test_class_numbers_are_judged_as_such() -> None:
     assert argmax_agreement(np.array([2, 0, 1, 1]), np.array([2, 0, 0, 1])) == 0.75
 
 
-OUTPUT = '[[output]]\nname = "y"\nrole = "%s"\n'
 MONO = "step = [{ type = 'resample', rate_hz = 8000 }, { type = 'mono' }, { type = 'layout', to = 'NT' }]"
 SOUND = {"source": "audiofolder:d", "steps": MONO, "package": "{}"}
 
@@ -242,9 +258,10 @@ SOUND = {"source": "audiofolder:d", "steps": MONO, "package": "{}"}
         ({"package": "{}"}, 'target[0].consumers: mediapipe takes one mean and std for all channels: package = '
          '{ preprocess = "inside" } has the file do the rest'),
         ({"package": '{ postprocess = "argmax", preprocess = "inside" }'}, "argmax gives their numbers: use softmax"),
-        ({"more": 'task = "regression"'}, "with an output of role logits or embedding, found regression"),
+        ({"more": 'task = "regression"'}, "an output of role logits or embedding or segmentation, found regression"),
         ({"consumer": "litert"}, "unknown value 'litert'"),
-        ({"more": OUTPUT % "segmentation"}, "ImageSegmenter reads masks channels last, and others wrongly"),
+        ({"more": OUTPUT % "segmentation"}, "mediapipe reads masks channels last, and others wrongly without a word; "
+         'the model\'s are first: package = { postprocess = "masks" }'),
         ({**SOUND, "package": '{ preprocess = "inside" }'}, "mediapipe feeds sound in floats: leave preprocess"),
         ({**SOUND, "steps": MONO.replace("'mono' }", "'mono' }, { type = 'normalize', mean = [1], std = [2] }")},
          "mediapipe feeds sound of -1 to 1, and normalize comes after: do it in the model"),
@@ -341,6 +358,27 @@ def test_mean_and_deviation_in_units_of_pixels() -> None:
     assert pixels_to_floats([divide, {"step": "cast"}]) is None
 
 
+@pytest.mark.parametrize(
+    ("transformation", "given"),
+    [
+        ("identity", [0.16830276, 0.45441657, 0.7016127]),
+        ("log", [0.0, 0.01502352, 0.2177704]),
+        ("inverse_logistic", [0.0, 0.02108932, 0.7280129]),
+    ],
+)
+def test_calibrated_scores_are_mediapipes(
+    transformation: Literal["identity", "log", "inverse_logistic"], given: list[float]
+) -> None:
+    """Written down from MediaPipe Tasks 1.2.3, with a score below 0, which has no logarithm."""
+    scores = np.array([[-0.548852, 0.15857932, 0.6774947]], np.float32)
+    one = ScoreCalibration(((1.0, 2.0, -0.5),), transformation, 0.05)
+    assert np.allclose(calibrated(scores, one), [given], rtol=0, atol=1e-7)
+    some = ScoreCalibration(((1.0, 2.0, -0.5), (1.0, 2.0, -0.5, 0.3), ()), transformation, 0.05)
+    assert np.allclose(calibrated(scores, some), [[given[0], 0.05, 0.05]], rtol=0, atol=1e-7)
+    with pytest.raises(ValueError, match="3 rows for 2 classes"):
+        calibrated(scores[:, :2], some)
+
+
 def test_what_a_file_says_is_of_what_it_is_fed() -> None:
     words = Preprocessing(
         "HWC", "NHWC", ({"step": "divide", "by": 255.0}, {"step": "normalize", "mean": [0.5], "std": [0.5]})
@@ -355,6 +393,12 @@ def test_what_a_file_says_is_of_what_it_is_fed() -> None:
     assert (taken.channels, taken.mean, taken.std) == (3, (127.5,), (127.5,))
     assert (taken.low, taken.high) == ((-1.0,), (1.0,))
     assert about.outputs == (AboutOutput("y", "logits", ("a", "b"), labelled="axis"),)
+    one = dataclasses.replace(spec, calibration=ScoreCalibration(((1.0, 2.0, 0.5),)))
+    (output,) = about_file(one, sampled, reference, None).outputs
+    assert output.calibration == ScoreCalibration(((1.0, 2.0, 0.5),) * 2), "a row for each of two classes"
+    three = dataclasses.replace(spec, calibration=ScoreCalibration(((1.0, 2.0, 0.5),) * 3))
+    with pytest.raises(ModelError, match=r"calibration has 3 rows, output 'y' is float32 \[1, 2\]"):
+        about_file(three, sampled, reference, None)
     assert "package" not in about.to_json([TensorSpec("x", (1, 4, 4, 3), "float32", "NHWC")])
     packed = Packed((PackedInput("x", "uint8", (1, 4, 4, 3), "NHWC", ()),), "softmax", "y")
     about = about_file(spec, sampled, reference, packed)

@@ -28,6 +28,11 @@ def answered(package: Package, values: Array) -> Array:
     import torch
 
     given = torch.from_numpy(np.array(values))
-    done = {"softmax": lambda v: v.softmax(1), "sigmoid": torch.sigmoid, "argmax": lambda v: v.argmax(1)}
+    done = {
+        "softmax": lambda v: v.softmax(1),
+        "sigmoid": torch.sigmoid,
+        "argmax": lambda v: v.argmax(1),
+        "masks": lambda v: v.softmax(1).permute(0, 2, 3, 1),
+    }
     answers: Array = done[package.postprocess](given).numpy()
     return answers

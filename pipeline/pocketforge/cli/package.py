@@ -53,7 +53,9 @@ def command(
     elif target:
         raise RecipeError("--target is for a recipe, not for a model file")
     model = read_model(file)
-    samples = recipe_samples(load_recipe(recipe), model, cache, count) if recipe else None
+    samples = None
+    if recipe:
+        model, samples = recipe_samples(load_recipe(recipe), model, cache, count)
     written = package(file, kind, out, samples=samples, model=model)
     if as_json:
         print_json(

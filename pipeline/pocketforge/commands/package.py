@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pocketforge.commands.bench_files import stored
 from pocketforge.data.arrays_on_disk import load_samples
@@ -22,9 +23,10 @@ from pocketforge.files import hash_file
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Preprocessing
 from pocketforge.outcomes.export import Exported
-from pocketforge.package.generators import AppSamples, generate
-from pocketforge.package.model import AppInput, AppModel, read_model
+from pocketforge.package.generators import AppPictures, AppSamples, generate
+from pocketforge.package.model import AppInput, AppModel, left_to_app, read_model
 from pocketforge.package.output import check_folder, write_folder
+from pocketforge.package.pictures import Fitting
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, suggest
 from pocketforge.recipe.preprocess import InputSteps, Preprocess
@@ -79,8 +81,9 @@ def file_of_target(recipe: Path, target: str) -> Path:
     return folder / written.get(name, file_name(name, known[name].runtime, "model"))
 
 
-def recipe_samples(recipe: Recipe, model: AppModel, cache: Path, count: int) -> AppSamples:
-    """The first `count` eval samples of a recipe, as the build stored them.
+def recipe_samples(recipe: Recipe, model: AppModel, cache: Path, count: int) -> tuple[AppModel, AppSamples]:
+    """The first `count` eval samples of a recipe, as the build stored them, and the model with what they say of it:
+    code makes pictures of bytes fit, and others are left to the app.
 
     Raises RecipeError where the recipe's built target is not the release's file.
     """
@@ -115,13 +118,45 @@ def recipe_samples(recipe: Recipe, model: AppModel, cache: Path, count: int) -> 
     (spec,) = [step.spec for step in plan.steps if step.key == lane.data]
     labels = recipe.resolve(recipe.data.labels) if recipe.data.labels else None
     dataset = open_dataset(cast("DataSpec", spec), recipe.resolve, labels)
-    rows = [_given(dataset, model.inputs, dataset.source.sample(index)[0]) for index in dataset.split.eval[:count]]
+    raws = [dataset.source.sample(index)[0] for index in dataset.split.eval[:count]]
+    rows = [_given(dataset, model.inputs, raw) for raw in raws]
     given = []
     for number, each in enumerate(model.inputs):
         found = [row[number] for row in rows]
         known = [values for values in found if values is not None]
         given.append(_fitting(np.stack(known) if known else tensors[number], each))
-    return AppSamples(tuple(given), tensors, outputs)
+    inputs, pictures = _pictures(model, raws)
+    samples = AppSamples(tuple(given), tensors, outputs, pictures)
+    return dataclasses.replace(model, inputs=inputs), samples
+
+
+def _pictures(model: AppModel, raws: Sequence[Sequence[Array]]) -> tuple[tuple[AppInput, ...], AppPictures]:
+    """The model's inputs with what its samples say of them, and the pictures that code makes fit; none where none."""
+    inputs: list[AppInput] = []
+    pictures: list[tuple[NDArray[np.uint8], ...]] = []
+    for number, each in enumerate(model.inputs):
+        found = [_picture(raw[number], each.fit) for raw in raws] if each.fit else []
+        known = tuple(picture for picture in found if picture is not None)
+        fits = bool(known) and len(known) == len(raws)
+        inputs.append(each if fits or not each.fit else left_to_app(each, _NO_BYTES))
+        pictures.append(known if fits else ())
+    return tuple(inputs), tuple(pictures) if any(pictures) else ()
+
+
+_NO_BYTES = "the recipe's samples are no opaque pictures of bytes"
+
+
+def _picture(raw: Array, fit: Fitting) -> NDArray[np.uint8] | None:
+    """A raw sample as an app has it; None for one that is no picture of bytes, or whose transparency counts."""
+    picture = raw[:, :, None] if raw.ndim == 2 else raw
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3, 4):
+        return None
+    if picture.shape[2] == 4:
+        if not fit.drops_alpha_first and picture[:, :, 3].min() < 255:
+            return None
+        picture = picture[:, :, :3]
+    found: Array = np.repeat(picture, 3, axis=2) if (picture.shape[2], fit.channels) == (1, 3) else picture
+    return np.ascontiguousarray(found) if found.shape[2] == fit.channels else None
 
 
 def _fitting(array: Array, taken: AppInput) -> Array:
@@ -152,7 +187,9 @@ def _given(dataset: Dataset, inputs: Sequence[AppInput], raw: Sequence[Array]) -
         if each.gives > 1 or about.kind(each) == "text":
             found += [None] * each.gives
         else:
-            found.append(_before(each, values, inputs[len(found)].left, about))
+            taken = inputs[len(found)]
+            done = (*taken.left, *(taken.fit.words if taken.fit else ()))
+            found.append(_before(each, values, done, about))
     return found
 
 

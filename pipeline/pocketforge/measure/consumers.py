@@ -42,7 +42,7 @@ class Answers:
 
     Attributes:
         role: Of its output.
-        values: One row a sample: scores of classes, or embeddings.
+        values: One row a sample: scores of classes, or embeddings; of masks [n, height, width, classes].
         labels: Names of the classes; empty where nobody gives them.
         rate_hz: Of the sound that it is fed; 0 of pictures.
     """
@@ -135,6 +135,14 @@ def _ended(argv: Sequence[str], folder: Path) -> tuple[str, str]:
 
 def _checks(name: str, answers: Answers, found: Array, labels: tuple[str, ...]) -> list[FileCheck]:
     wanted = np.asarray(answers.values, np.float32)
+    if answers.role == "segmentation":
+        # One row a pixel; behind the shares the task's own category.
+        classes = wanted.shape[-1]
+        wanted = wanted.reshape(-1, classes)
+        given = found.reshape(-1, found.shape[-1])
+        found, categories = given[:, :classes], given[:, classes:].astype(np.int64)
+        if found.shape != wanted.shape or categories.shape != (len(wanted), 1):
+            return [check(f"{name} answers", f"{classes} masks and a category", f"{given.shape[1]} masks", False)]
     if found.shape != wanted.shape:
         return [check(f"{name} answers", str(list(wanted.shape)), str(list(found.shape)), False)]
     difference = float(np.abs(found - wanted).max()) if found.size else 0.0
@@ -143,12 +151,15 @@ def _checks(name: str, answers: Answers, found: Array, labels: tuple[str, ...]) 
             f"{name} values", f"at most {_MOST_DIFFERENCE:g} off", f"{difference:.3g}", difference <= _MOST_DIFFERENCE
         )
     ]
-    if answers.role != "logits":
+    if answers.role not in ("logits", "segmentation"):
         return checks
     # Of equal scores any may be first.
-    first = wanted[np.arange(len(found)), found.argmax(1)]
+    of, what, chosen = ("samples", "top-1", found.argmax(1))
+    if answers.role == "segmentation":
+        of, what, chosen = ("pixels", "category", categories[:, 0].clip(0, wanted.shape[1] - 1))
+    first = wanted[np.arange(len(found)), chosen]
     share = float((first >= wanted.max(1)).mean())
-    checks.append(check(f"{name} top-1", "the file's own", f"{share:.1%} of {len(found)} samples", share == 1.0))
+    checks.append(check(f"{name} {what}", "the file's own", f"{share:.1%} of {len(found)} {of}", share == 1.0))
     if answers.labels:
         same = labels == answers.labels
         unlike = "the labels" if same else f"{', '.join(labels[:5])} …"

@@ -9,6 +9,7 @@ from typing import Literal
 from pocketforge.outcomes.data import Preprocessing, PreprocessingOfInputs
 from pocketforge.outcomes.for_file import make_preprocessing
 from pocketforge.outcomes.tensors import TensorSpec
+from pocketforge.recipe.score_calibration import ScoreCalibration
 
 _HIGHEST_BYTE = 255.0
 
@@ -50,6 +51,7 @@ class AboutOutput:
         labelled: Whether these are of the places along an axis, or of the values themselves; empty where of neither,
             as of a detector's boxes.
         shares: Whether its values are of 0 to 1.
+        calibration: What readers of TFLite Metadata make of its scores, with a curve for each class; None for nothing.
     """
 
     name: str
@@ -57,6 +59,7 @@ class AboutOutput:
     labels: tuple[str, ...] = ()
     shares: bool = False
     labelled: Literal["", "axis", "values"] = ""
+    calibration: ScoreCalibration | None = None
 
 
 @dataclass(frozen=True, slots=True)

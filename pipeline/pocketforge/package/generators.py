@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from pocketforge.errors import ModelError, RecipeError
 from pocketforge.package.model import AppModel
@@ -22,6 +22,9 @@ GENERATORS = {
 }
 
 
+AppPictures: TypeAlias = "tuple[tuple[NDArray[np.uint8], ...], ...]"
+
+
 @dataclass(frozen=True, slots=True)
 class AppSamples:
     """A few samples with what is right for them, which the test beside the code is held against. Samples come first.
@@ -30,11 +33,18 @@ class AppSamples:
         given: Of each input, what an app gives: [n, *AppInput.shape], in one of its accepted types.
         tensors: Of each input, what the file gets of it: [n, *tensor.shape[1:]], in the tensor's type.
         outputs: Of each output, what the file answered when it was verified: [n, *tensor.shape[1:]], levels kept.
+        pictures: Of each input that takes them at any size, those that `given` was made of: [height, width, channels]
+            in bytes each. Empty of others.
     """
 
     given: tuple[NDArray[np.generic], ...]
     tensors: tuple[NDArray[np.generic], ...]
     outputs: tuple[NDArray[Any], ...]
+    pictures: AppPictures = ()
+
+    def pictures_of(self, number: int) -> tuple[NDArray[np.uint8], ...]:
+        """Of the input of that place."""
+        return self.pictures[number] if self.pictures else ()
 
     @property
     def count(self) -> int:
@@ -68,11 +78,17 @@ def generate(kind: str, model: AppModel, samples: AppSamples | None) -> Mapping[
 
 
 def sample_files(samples: AppSamples | None, folder: str) -> dict[str, bytes]:
-    """given_0.bin, tensor_0.bin, output_0.bin …: values as they lie in memory, little-endian, sample after sample."""
+    """given_0.bin, tensor_0.bin, output_0.bin …: values as they lie in memory, little-endian, sample after sample;
+    picture_0.bin: pictures one after the other, each of its own size."""
     if samples is None:
         return {}
+    pictures = {
+        f"{folder}/picture_{number}.bin": b"".join(each.tobytes() for each in found)
+        for number, found in enumerate(samples.pictures)
+        if found
+    }
     groups = {"given": samples.given, "tensor": samples.tensors, "output": samples.outputs}
-    return {
+    return pictures | {
         f"{folder}/{name}_{number}.bin": array.astype(array.dtype.newbyteorder("<")).tobytes()
         for name, arrays in groups.items()
         for number, array in enumerate(arrays)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from pocketforge.errors import ModelError, ReleaseError
 from pocketforge.outcomes.tensors import TensorSpec
+from pocketforge.package.pictures import Fitting, fitting
 from pocketforge.package.steps import (
     Quantize,
     ReverseChannels,
@@ -43,6 +44,8 @@ class AppInput:
         steps: What generated code does, in order, to what it is given.
         shape: Of what it is given, without a batch axis; an image's is (height, width, channels).
         accepts: NumPy's names of the types that it may be given in: bytes become the same floats.
+        fit: What code does to a picture of any size before; None where there is nothing to do, or no code for it.
+        unfit: The step of pictures that no code is written for, in words.
     """
 
     identifier: str
@@ -52,6 +55,8 @@ class AppInput:
     steps: tuple[Step, ...]
     shape: tuple[int, ...]
     accepts: tuple[str, ...]
+    fit: Fitting | None = None
+    unfit: str = ""
 
     @property
     def size(self) -> int:
@@ -60,8 +65,10 @@ class AppInput:
 
     @property
     def takes_pixels(self) -> bool:
-        """Whether it can be given a picture's red, green and blue as they are: what is left before it moves pixels, and
-        changes neither their values nor the order of their channels."""
+        """Whether it can be given a picture's red, green and blue as they are: all of its steps are code; or, at the
+        model's size, what is left before moves pixels, and changes neither their values nor their channels' order."""
+        if self.fit is not None:
+            return self.fit.channels == 3
         return self.kind == "image" and "uint8" in self.accepts and not any(map(changes_values, self.left))
 
 
@@ -124,9 +131,26 @@ class AppModel:
     tolerance: float
 
     @property
+    def pillow_takes_rows_first(self) -> bool:
+        """Whether the Pillow that made the samples resizes tall pictures by their height first, as 13 does."""
+        major = self.libraries.get("pillow", "13").partition(".")[0]
+        return not major.isdecimal() or int(major) >= _ROWS_FIRST
+
+    @property
     def tensors(self) -> tuple[TensorSpec, ...]:
         """Of all inputs, then of all outputs."""
         return tuple(each.tensor for each in self.inputs) + tuple(each.tensor for each in self.outputs)
+
+
+def left_to_app(given: AppInput, why: str) -> AppInput:
+    """Without code that makes pictures fit."""
+    left = (*given.left, *(given.fit.words if given.fit else ()))
+    return replace(given, left=left, fit=None, unfit=why)
+
+
+def needs_of(model: AppModel) -> frozenset[str]:
+    """Parts of the code that fits pictures to its inputs; none where it takes none of any size."""
+    return frozenset().union(*(each.fit.needs for each in model.inputs if each.fit))
 
 
 def product(shape: Sequence[int]) -> int:
@@ -168,6 +192,7 @@ def read_model(file: Path) -> AppModel:
     )  # fmt: skip
 
 
+_ROWS_FIRST = 13
 _FLOAT_TOLERANCE, _LEVELS_TOLERANCE = 1e-4, 0.05
 _BUCKETS = "give the recipe's input buckets: each is a file of its own (pocketforge docs inputs)"
 
@@ -186,7 +211,37 @@ def _inputs(sidecar: Sidecar) -> Iterator[AppInput]:
         if tensor.scale is not None and levels != (1.0, 0) and not any(isinstance(each, Quantize) for each in steps):
             steps = (*steps, Quantize(tensor.scale, tensor.zero_point or 0, tensor.dtype))
         shape = shape_before(steps, tensor.shape[1:])
-        yield AppInput(names[number], tensor, kind, left, steps, shape, _accepts(kind, steps, tensor.dtype))
+        accepts = _accepts(kind, steps, tensor.dtype)
+        of_bytes = _of_bytes(lists.get("steps", ()), tensor)
+        left, fit, unfit = _fit(kind, left, shape, accepts, of_bytes=of_bytes)
+        yield AppInput(names[number], tensor, kind, left, steps, shape, accepts, fit, unfit)
+
+
+def _of_bytes(steps: Sequence[Words], tensor: TensorSpec) -> bool:
+    """Whether a recipe's pictures are bytes: files are, and what 255 is white in, and what a file takes as bytes."""
+    divided = [float(step["by"]) for step in steps if step["step"] == "divide"]
+    read = any(step["step"] == "orient" for step in steps)
+    return divided[0] == _WHITE if divided else read or (tensor.dtype == "uint8" and tensor.scale is None)
+
+
+_WHITE = 255.0
+
+
+def _fit(
+    kind: Kind, left: tuple[Words, ...], shape: Sequence[int], accepts: Sequence[str], *, of_bytes: bool
+) -> tuple[tuple[Words, ...], Fitting | None, str]:
+    """What is left to the app, what code does of the rest, and why it does not."""
+    if kind != "image":
+        return left, None, ""
+    try:
+        rest, fit = fitting(left, shape)
+    except ModelError as error:
+        return left, None, error.message
+    if fit is not None and not of_bytes:
+        return left, None, "nothing says that the recipe's pictures are bytes, of which 255 is white"
+    if fit is not None and fit.dtype not in accepts:
+        return left, None, f"{fit.dtype} of pictures, where the file takes {accepts[0]}"
+    return rest, fit, ""
 
 
 def _accepts(kind: Kind, steps: Sequence[Step], dtype: str) -> tuple[str, ...]:

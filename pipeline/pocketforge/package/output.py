@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from pocketforge.errors import RecipeError
 from pocketforge.files import exchange, explain_os_error, json_text, read_whole, sync_tree
+from pocketforge.recipe.shipped_names import MANIFEST, SUMS
 
 # Which files were written and their SHA-256: by it the folder is known for ours, and a change of the user's is seen.
 MARKER = "pocketforge-package.json"
@@ -43,7 +44,14 @@ def write_folder(out: Path, files: Mapping[str, bytes], about: Mapping[str, obje
 
 
 def check_folder(out: Path) -> None:
-    """Raises RecipeError where `out` holds anything that a run before did not write as it is."""
+    """Raises RecipeError where `out` holds anything that a run before did not write as it is, is the folder that we
+    work in (it would be another one afterwards), or lies in a release (whose files are all in SHA256SUMS)."""
+    place, here = out.resolve(), Path.cwd()
+    if place == here or place in here.parents:
+        raise RecipeError(f"--out {out} is the folder that this command runs in", "give a new folder")
+    for above in place.parents:
+        if (above / MANIFEST).is_file() and (above / SUMS).is_file():
+            raise RecipeError(f"--out {out} lies in the release {above}, which would be whole no more", "give another")
     if not os.path.lexists(out):
         return
     if out.is_symlink() or not out.is_dir():

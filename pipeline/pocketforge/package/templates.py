@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pocketforge.package.model import AppInput, camel, pascal, product
+from pocketforge.package.pictures import Crop, Pad, PictureStep, Resize
 from pocketforge.package.steps import Divide, Normalize, Quantize, ReverseChannels, Step, ToFloat, Transpose
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def _environment() -> Environment:
         "kotlin_text": kotlin_text,
         "python_text": python_text,
         "float32": float32,
+        "fits": fits,
+        "has": lambda needs, *wanted: not needs.isdisjoint(wanted),
         "kind": lambda step: type(step).__name__,
         "words": words,
         "does": does,
@@ -101,6 +104,23 @@ _DOES: dict[type, str] = {
     Transpose: "puts axes in the order",
     Quantize: "quantizes by scale, zero point",
 }
+
+
+def fits(step: PictureStep) -> str:
+    """A step that makes pictures fit, for reading."""
+    if isinstance(step, Resize):
+        to = {
+            "size": f"to {step.height} × {step.width}",
+            "shorter": f"its shorter side to {step.height}",
+            "within": f"into {step.height} × {step.width}",
+        }[step.way]
+        return f"resized {to}, {step.filter} like {step.like}{', smoothed' if step.smooths else ''}"
+    if isinstance(step, Crop):
+        return f"its middle of {step.height} × {step.width}"
+    if isinstance(step, Pad):
+        sides = f"by {list(step.by)}" if step.by else f"to {step.height} × {step.width}"
+        return f"padded {sides}, {step.mode}{f' {list(step.value)}' if step.value else ''}"
+    return {"Reverse": "its channels reversed", "Gray": "made gray", "Round": "rounded to bytes"}[type(step).__name__]
 
 
 def c_float(value: float) -> str:

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from pocketforge.devices.web import WEB
 from pocketforge.files import json_text
 from pocketforge.package.generators import AppSamples, known_type, sample_files
-from pocketforge.package.model import AppInput, AppModel
+from pocketforge.package.model import AppInput, AppModel, needs_of
 from pocketforge.package.readme import readme
 from pocketforge.package.steps import Step, Transpose
 from pocketforge.package.templates import fill
+from pocketforge.recipe.image_steps import MOST_PIXELS
 
 RUNTIMES: tuple[str, ...] = ("tflite", "onnx")
 _PACKAGES = {"tflite": "@litertjs/core", "onnx": "onnxruntime-web"}
@@ -60,6 +61,12 @@ def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]
         "version": WEB.packages[package], "wasm": f"{package}/{_WASM[model.runtime]}", "samples": samples,
         "placed": [list(_placed(each)) for each in model.inputs], "pixels": [_pixels(each) for each in model.inputs],
     }  # fmt: skip
+    needs = needs_of(model)
+    words |= {"needs": needs, "most_pixels": MOST_PIXELS}
+    words |= {
+        "fitted": any(each.fit is not None and _pixels(each) for each in model.inputs),
+        "at_size": any(each.fit is None and _pixels(each) for each in model.inputs),
+    }
     usage = fill("web/usage.md.j2", **words).decode().rstrip()
     files = {
         f"src/{model.identifier}.ts": fill("web/model.ts.j2", **words),
@@ -68,6 +75,8 @@ def generate(model: AppModel, samples: AppSamples | None) -> Mapping[str, bytes]
         "tsconfig.json": json_text(_TSCONFIG).encode(),
         "README.md": readme(model, samples, usage, ()),
     }
+    if needs:
+        files[f"src/{model.identifier}_pictures.ts"] = fill("web/pictures.ts.j2", **words)
     if samples is not None:
         files[f"test/{model.identifier}.test.ts"] = fill("web/test.ts.j2", **words)
         files["test/index.html"] = fill("web/index.html.j2", **words)
@@ -83,7 +92,7 @@ def _placed(taken: AppInput) -> Iterator[_Placed]:
 
 def _pixels(taken: AppInput) -> bool:
     """Whether it can be given an ImageData: its red, green and blue, with alpha where there are four."""
-    return taken.takes_pixels and _channels(taken.shape) in (3, 4)
+    return taken.takes_pixels and (taken.fit is not None or _channels(taken.shape) in (3, 4))
 
 
 def _channels(shape: Sequence[int]) -> int:

@@ -17,14 +17,15 @@ from pocketforge.recipe.target import Target
 
 # Kind of the file's input → role of an output → the MediaPipe task that such a file is for.
 TASKS = {
-    "image": {"logits": "ImageClassifier", "embedding": "ImageEmbedder"},
+    "image": {"logits": "ImageClassifier", "embedding": "ImageEmbedder", "segmentation": "ImageSegmenter"},
     "sound": {"logits": "AudioClassifier"},
 }
 # Why there is none for an output of a role.
 _NO_TASK = {
-    "segmentation": "ImageSegmenter reads masks channels last, and others wrongly without a word; ours are first",
-    "boxes": "ObjectDetector takes four outputs after non-maximum suppression, which no file does here",
-    "tokens": "text tasks take a tokenizer in the file's metadata, which is not written",
+    "boxes": "ObjectDetector takes four outputs after non-maximum suppression, or boxes as centre (y, x) and size with "
+    "anchors in metadata of its own, which is not written: run the file with LiteRT (pocketforge package)",
+    "tokens": "text tasks take a tokenizer in the file's metadata, which is not written: run the file with LiteRT "
+    "(pocketforge package)",
 }
 
 
@@ -77,10 +78,16 @@ def faults_of_consumers(target: Target, model: Model, data: Data, judged: Sequen
     if kind not in TASKS:
         yield Fault("mediapipe is tried with files of one input, an image or a sound")
         return
-    if consumed_output(judged, kind) is None:
+    read = consumed_output(judged, kind)
+    if read is None:
         found = ", ".join(each.role for each in judged)
         why = next((f": {_NO_TASK[each.role]}" for each in judged if each.role in _NO_TASK), "")
         yield Fault(f"mediapipe is tried with an output of role {' or '.join(TASKS[kind])}, found {found}{why}")
+    elif read.role == "segmentation" and target.package.postprocess != "masks":
+        yield Fault(
+            "mediapipe reads masks channels last, and others wrongly without a word; the model's are first: package = "
+            '{ postprocess = "masks" }'
+        )
     if kind == "sound":
         yield from _of_sound(target, parts)
         return

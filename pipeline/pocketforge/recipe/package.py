@@ -7,8 +7,9 @@ from typing import Literal
 
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.names import check_name
+from pocketforge.recipe.score_calibration import ScoreCalibration
 
-Postprocess = Literal["none", "softmax", "sigmoid", "argmax", "top_k", "nms"]
+Postprocess = Literal["none", "softmax", "sigmoid", "argmax", "masks", "top_k", "nms"]
 # What no file does, and why.
 _NOT_BUILT = {
     "top_k": "which of equal scores are among the first k is not said anywhere (torch.topk), and int8 scores are often "
@@ -25,16 +26,19 @@ class Package:
     Attributes:
         preprocess: "inside": the file takes pixels as they are decoded, at the model's size (or 16-bit PCM), and does
             the rest of [data.preprocess] itself.
-        postprocess: What is done to an output before the file gives it.
+        postprocess: What is done to an output before the file gives it. "masks" are shares of classes with the classes
+            last, [1, H, W, classes], as MediaPipe's ImageSegmenter reads them.
         output: Name of that output; empty for the first that it can be done to.
         metadata: Whether the file says what it takes and gives, with labels and preprocessing, in its format's own
             place: TFLite Metadata, ONNX's metadata_props, a constant method of ExecuTorch.
+        calibration: What readers of TFLite Metadata make of a classifier's scores; None for nothing.
     """
 
     preprocess: Literal["outside", "inside"] = "outside"
     postprocess: Postprocess = "none"
     output: str = ""
     metadata: bool = False
+    calibration: ScoreCalibration | None = None
 
     def __post_init__(self) -> None:
         if self.postprocess in _NOT_BUILT:

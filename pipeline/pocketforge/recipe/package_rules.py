@@ -8,6 +8,7 @@ from pocketforge.recipe.data import Data, is_of_images
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.model import Model
 from pocketforge.recipe.output import Output, Post
+from pocketforge.recipe.package import Package
 from pocketforge.recipe.packed import OF_NUMBERS, ROLES_OF, cut, packed_output
 from pocketforge.recipe.target import Target
 
@@ -30,6 +31,26 @@ def faults_of_package(
         yield from _of_inputs(target, model, data, cores)
     if target.package.postprocess != "none":
         yield from _of_output(target, judged)
+    if target.package.calibration:
+        yield from _of_calibration(target, judged)
+
+
+def calibrated_output(package: Package, judged: Sequence[Output]) -> Output | None:
+    """The output whose scores a calibration is of: the first of role logits, where there is one."""
+    return next((each for each in judged if each.role == "logits"), None) if package.calibration else None
+
+
+def _of_calibration(target: Target, judged: Sequence[Output]) -> Iterator[Fault]:
+    if target.runtime != "tflite" or not target.has_metadata:
+        yield Fault(
+            "is a part of TFLite Metadata: it wants runtime tflite and metadata = true, found runtime "
+            f"{target.runtime!r}, metadata {str(target.has_metadata).lower()}",
+            "calibration",
+        )
+    if calibrated_output(target.package, judged) is None or target.package.postprocess == "argmax":
+        found = ", ".join(each.role for each in judged) or "none"
+        found = "argmax of it" if target.package.postprocess == "argmax" else found
+        yield Fault(f"is of a classifier's scores: wanted an output of role logits, found {found}", "calibration")
 
 
 def _of_inputs(target: Target, model: Model, data: Data, cores: Collection[str]) -> Iterator[Fault]:
@@ -81,7 +102,7 @@ def _of_output(target: Target, judged: Sequence[Output]) -> Iterator[Fault]:
             f"post.threshold = {packed.post.threshold}: leave postprocess to the app",
             "postprocess",
         )
-    if packed.processed not in ("none", package.postprocess):
+    if packed.processed not in ("none", "argmax" if package.postprocess == "masks" else package.postprocess):
         yield Fault(
             f"the output is judged after post {packed.processed!r}, and the file would give it after "
             f"{package.postprocess!r}: leave postprocess to the app",

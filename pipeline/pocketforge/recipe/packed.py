@@ -22,6 +22,7 @@ ROLES_OF: dict[str, tuple[str, ...]] = {
     "softmax": ("logits",),
     "sigmoid": ("multilabel", "binary"),
     "argmax": ("logits", "segmentation"),
+    "masks": ("segmentation",),
 }
 # Metrics that class numbers alone give.
 OF_NUMBERS = frozenset({"accuracy_top1", "macro_f1", "micro_f1", "f1_worst_class"})
@@ -171,6 +172,8 @@ def judged_as_packed(package: Package, judged: Sequence[Output]) -> tuple[Output
 
 
 def _done(package: Package, output: Output) -> Output:
+    if package.postprocess == "masks":
+        return output  # the largest share is the largest score's
     left = output.taken
     if package.postprocess == "argmax" and output.role == "logits":
         left = tuple(name for name in left if name in OF_NUMBERS)

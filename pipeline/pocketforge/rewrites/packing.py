@@ -85,12 +85,17 @@ def argmax(module: GraphModule, value: Node) -> Node:
     return module.graph.call_function(aten.argmax.default, (value, 1))
 
 
+def masks(module: GraphModule, value: Node) -> Node:
+    """Shares of classes in each pixel, classes last."""
+    return module.graph.call_function(aten.permute.default, (softmax(module, value), [0, 2, 3, 1]))
+
+
 def is_packed(node: Node) -> bool:
     """Whether a node was put around the model."""
     return PACKED in (node.meta.get("custom") or {})
 
 
-ANSWERS = {"softmax": softmax, "sigmoid": sigmoid, "argmax": argmax}
+ANSWERS = {"softmax": softmax, "sigmoid": sigmoid, "argmax": argmax, "masks": masks}
 
 
 class _Before:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from pocketforge.errors import ModelError
 from pocketforge.outcomes import files
 from pocketforge.outcomes.about import About, AboutInput, AboutOutput
 from pocketforge.outcomes.data import InputPreprocessing, Preprocessing, Sampled
@@ -14,6 +15,7 @@ from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.recipe.affine import affine
 from pocketforge.recipe.image_steps import Normalize, Scale
 from pocketforge.recipe.output import Output, labelled
+from pocketforge.recipe.score_calibration import ScoreCalibration
 from pocketforge.specs.export import AboutSpec
 
 _HIGHEST_PIXEL = 255.0
@@ -120,7 +122,26 @@ def pixels_to_floats(steps: Sequence[Mapping[str, object]]) -> tuple[tuple[float
 def _outputs(spec: AboutSpec, sampled: Sampled, reference: Reference, packed: Packed | None) -> tuple[AboutOutput, ...]:
     roles = {output.name or reference.outputs[0].name: output for output in spec.judged}
     named = labelled(spec.judged)
-    return tuple(_output(tensor, roles.get(tensor.name), named, sampled, packed) for tensor in reference.outputs)
+    first = next((each for each in spec.judged if each.role == "logits"), None)
+    found = (_output(tensor, roles.get(tensor.name), named, sampled, packed) for tensor in reference.outputs)
+    return tuple(
+        _calibrated(each, tensor, spec.calibration)
+        if spec.calibration and first is not None and roles.get(tensor.name) is first
+        else each
+        for each, tensor in zip(found, reference.outputs, strict=True)
+    )
+
+
+def _calibrated(each: AboutOutput, tensor: ModelTensor, calibration: ScoreCalibration) -> AboutOutput:
+    classes = tensor.shape[1] if len(tensor.shape) == 2 else 0
+    found = calibration.of_classes(classes)
+    if found is None or not classes:
+        raise ModelError(
+            f"package.calibration has {len(calibration.curve)} rows, output {tensor.name!r} is "
+            f"{tensor.dtype} {list(tensor.shape)}",
+            "write a row a class, or one for all",
+        )
+    return dataclasses.replace(each, calibration=found)
 
 
 def _output(
@@ -128,16 +149,19 @@ def _output(
 ) -> AboutOutput:
     if output is None:
         return AboutOutput(tensor.name)
-    shares = packed is not None and packed.output == tensor.name and packed.postprocess in ("softmax", "sigmoid")
+    done = packed.postprocess if packed is not None and packed.output == tensor.name else ""
+    shares = done in ("softmax", "sigmoid", "masks")
     labels = sampled.labels if output is named else ()
-    return AboutOutput(tensor.name, output.role, labels, shares, _labelled(tensor, output, labels))
+    last = output.role == "tokens" or done == "masks"
+    return AboutOutput(tensor.name, output.role, labels, shares, _labelled(tensor, output, labels, last=last))
 
 
-def _labelled(tensor: ModelTensor, output: Output, labels: Sequence[str]) -> Literal["", "axis", "values"]:
+def _labelled(
+    tensor: ModelTensor, output: Output, labels: Sequence[str], *, last: bool
+) -> Literal["", "axis", "values"]:
     """What of an output labels are the names of. A detector's boxes and one score of two classes have no such axis."""
     if not labels or output.role not in _OF_CLASSES:
         return ""
     if not tensor.dtype.startswith("float"):
         return "values"
-    axis = -1 if output.role == "tokens" else 1
-    return "axis" if len(tensor.shape) > 1 and tensor.shape[axis] == len(labels) else ""
+    return "axis" if len(tensor.shape) > 1 and tensor.shape[-1 if last else 1] == len(labels) else ""

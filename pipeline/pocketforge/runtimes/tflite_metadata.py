@@ -2,7 +2,7 @@
 labels in a zip archive behind the model.
 
 The format is metadata_schema.fbs of tflite-support and MediaPipe (file identifier M001). No light package has its
-generated code, and what is written here are nine of its tables: they are written by their field numbers.
+generated code, and what is written here are ten of its tables: they are written by their field numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import flatbuffers
 import numpy as np
@@ -18,14 +19,17 @@ from ai_edge_litert import schema_py_generated as schema
 
 from pocketforge.errors import ModelError
 from pocketforge.outcomes.about import About, AboutInput, AboutOutput
+from pocketforge.recipe.score_calibration import ScoreCalibration
 from pocketforge.runtimes.tflite_objects import Buffer, Metadata, packed, unpacked
 
 FIELD = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"
 _FEATURE, _IMAGE, _AUDIO = 1, 2, 4  # ContentProperties
 _COLORS = {"": 0, "rgb": 1, "gray": 2}  # ColorSpaceType: unknown, RGB, GRAYSCALE
-_NORMALIZATION = 1  # ProcessUnitOptions
+_NORMALIZATION, _CALIBRATION = 1, 2  # ProcessUnitOptions
 _LABELS = {"axis": 2, "values": 3}  # AssociatedFileType: TENSOR_AXIS_LABELS, TENSOR_VALUE_LABELS
+_CALIBRATION_FILE = 4  # AssociatedFileType: TENSOR_AXIS_SCORE_CALIBRATION
+_TRANSFORMATIONS = {"identity": 0, "log": 1, "inverse_logistic": 2}  # ScoreTransformationType
 # Of the earliest reader that knows all that is written here: AudioProperties came later.
 _PARSER, _PARSER_OF_AUDIO = "1.0.0", "1.3.0"
 # Equal files have equal bytes: the archive's format has no earlier time.
@@ -43,15 +47,24 @@ class _Word:
 
 
 @dataclass(frozen=True, slots=True)
+class _Real:
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Table:
     """Fields by their number in the schema; None is left out."""
 
-    fields: Sequence[_Table | Sequence[_Table] | Sequence[float] | str | _Byte | _Word | None]
+    fields: Sequence[_Field]
+
+
+_Field: TypeAlias = "_Table | Sequence[_Table] | Sequence[float] | str | _Byte | _Word | _Real | None"
 
 
 def add_metadata(data: bytes, about: About) -> bytes:
     """The file with metadata in it and its labels behind it. data: without any. Raises ModelError as `_lines`."""
     files = {_labels_file(each): _lines(each.labels) for each in about.outputs if each.labelled}
+    files |= {_calibration_file(each): _rows(each.calibration) for each in about.outputs if each.calibration}
     model = unpacked(data)
     buffer: Buffer = schema.BufferT()
     buffer.data = np.frombuffer(metadata_of(about), np.uint8)
@@ -72,6 +85,11 @@ def _lines(labels: Sequence[str]) -> str:
                 "name the class otherwise (data.labels), or leave metadata out",
             )
     return "\n".join(labels) + "\n"
+
+
+def _rows(calibration: ScoreCalibration) -> str:
+    """A line a class; an empty one has no curve. Without a newline at the end: behind it another class would stand."""
+    return "\n".join(",".join(repr(value) for value in row) for row in calibration.curve)
 
 
 def metadata_of(about: About) -> bytes:
@@ -98,8 +116,13 @@ def _input(each: AboutInput) -> _Table:
 
 def _output(each: AboutOutput) -> _Table:
     stats = _Table(((1.0,), (0.0,))) if each.shares else None
-    labels = [_Table((_labels_file(each), None, _Byte(_LABELS[each.labelled])))] if each.labelled else None
-    return _Table((each.name, None, None, _content(_FEATURE, _Table(())), None, stats, labels))
+    belong = [_Table((_labels_file(each), None, _Byte(_LABELS[each.labelled])))] if each.labelled else []
+    units = None
+    if each.calibration:
+        how = (_Byte(_TRANSFORMATIONS[each.calibration.transformation]), _Real(each.calibration.default))
+        units = [_Table((_Byte(_CALIBRATION), _Table(how)))]
+        belong.append(_Table((_calibration_file(each), None, _Byte(_CALIBRATION_FILE))))
+    return _Table((each.name, None, None, _content(_FEATURE, _Table(())), units, stats, belong or None))
 
 
 def _content(kind: int, properties: _Table) -> _Table:
@@ -108,6 +131,10 @@ def _content(kind: int, properties: _Table) -> _Table:
 
 def _labels_file(output: AboutOutput) -> str:
     return f"labels_{output.name}.txt"
+
+
+def _calibration_file(output: AboutOutput) -> str:
+    return f"score_calibration_{output.name}.txt"
 
 
 def _write(builder: flatbuffers.Builder, node: _Table) -> int:
@@ -119,19 +146,19 @@ def _write(builder: flatbuffers.Builder, node: _Table) -> int:
             builder.PrependUint8Slot(number, field.value, 0)
         elif isinstance(field, _Word):
             builder.PrependUint32Slot(number, field.value, 0)
+        elif isinstance(field, _Real):
+            builder.PrependFloat32Slot(number, field.value, 0.0)
         elif field is not None:
             builder.PrependUOffsetTRelativeSlot(number, offset, 0)
     return int(builder.EndObject())
 
 
-def _place(
-    builder: flatbuffers.Builder, field: _Table | Sequence[_Table] | Sequence[float] | str | _Byte | _Word | None
-) -> int:
+def _place(builder: flatbuffers.Builder, field: _Field) -> int:
     if isinstance(field, str):
         return int(builder.CreateString(field))
     if isinstance(field, _Table):
         return _write(builder, field)
-    if field is None or isinstance(field, _Byte | _Word):
+    if field is None or isinstance(field, _Byte | _Word | _Real):
         return 0
     if field and isinstance(field[0], _Table):
         offsets = [_write(builder, each) for each in field if isinstance(each, _Table)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketforge.recipe.output import Output
+from pocketforge.recipe.score_calibration import ScoreCalibration
 from pocketforge.specs.base import Spec
 
 
@@ -15,10 +16,12 @@ class AboutSpec:
     Attributes:
         name: The target's.
         judged: As `VerifySpec.judged`.
+        calibration: Of the scores of a classifier; None for none.
     """
 
     name: str
     judged: tuple[Output, ...]
+    calibration: ScoreCalibration | None = None
 
 
 @dataclass(frozen=True, slots=True)

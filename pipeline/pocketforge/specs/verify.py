@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pocketforge.recipe.output import Output, scores_classes
+from pocketforge.recipe.score_calibration import ScoreCalibration
 from pocketforge.recipe.target import Verify
 from pocketforge.specs.base import Spec
 
@@ -24,6 +25,7 @@ class VerifySpec(Spec):
         judged: Outputs that have a role, in the recipe's words; those of a task have no name.
         consumers: What reads the file in an app and is tried with it: name → its environment, in words that change
             with it.
+        calibration: Of scores, by who reads the file's metadata; None for none.
         legacy: The older TFLite runtime's environment, in words that change with it; empty where it is not asked.
     """
 
@@ -36,6 +38,7 @@ class VerifySpec(Spec):
     judged: tuple[Output, ...] = ()
     legacy: str = ""
     consumers: Mapping[str, str] = field(default_factory=dict)
+    calibration: ScoreCalibration | None = None
 
     def scores_classes(self, output: str, position: int) -> bool:
         """As recipe.output has it."""

@@ -83,6 +83,8 @@ def run(inputs: Mapping[str, Path], spec: PackageSpec, out: Path, emit: events.P
         write_outputs(graph, inputs["data"], out, lambda f: emit(0.3 + 0.7 * f, "running the packed graph"))
     else:
         outputs = [np.load(source / f"outputs_{number}.npy", mmap_mode="r") for number in range(len(names))]
+        if place is not None and spec.package.postprocess == "masks":
+            check_masks(outputs[place].shape[1:], names[place])
         answers = [answered(spec.package, each) if number == place else each for number, each in enumerate(outputs)]
         for number, values in enumerate(answers):
             np.save(out / f"outputs_{number}.npy", values)
@@ -98,10 +100,20 @@ def check_scores(program: ExportedProgram, postprocess: str, place: int, name: s
     """Raises ModelError where the model's own output ends in shares already: shares of shares are in the same order, so
     that no accuracy tells them apart, and far from what an app shows as probabilities."""
     shares = outputs_of_shares(program).get(place)
-    if shares is not None and postprocess in ("softmax", "sigmoid"):
+    if shares is not None and postprocess in ("softmax", "sigmoid", "masks"):
         raise ModelError(
             f"package: output {name!r} ends in {shares.layer} already, and {postprocess} of it is another answer",
             "leave postprocess out of package: the file gives shares as it is",
+        )
+
+
+def check_masks(shape: Sequence[int], name: str) -> None:
+    """Raises ModelError for what is no [classes, H, W], and for a cube: which axis has the classes is seen nowhere."""
+    if len(shape) != 3 or len(set(shape)) == 1:
+        raise ModelError(
+            f"package: masks are made of [1, classes, H, W], no cube, found output {name!r} of [1, "
+            f"{', '.join(map(str, shape))}]",
+            "leave postprocess out of package: the app brings the classes last itself",
         )
 
 

@@ -6,6 +6,7 @@ and nothing builds on it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from pocketforge.measure.file_checks import (
 from pocketforge.measure.older_tflite import NAME, run_older
 from pocketforge.measure.on_host import run_file
 from pocketforge.measure.quantized_graph import read_graph
+from pocketforge.measure.score_calibration import calibrated
 from pocketforge.measure.web_consumers import Ran, try_in_browser
 from pocketforge.measure.weights_check import check_weights
 from pocketforge.outcomes import files
@@ -157,8 +159,15 @@ def _in_mediapipe(inputs: Mapping[str, Path], spec: VerifySpec, exported: Export
     (answered,) = [each for each in stored_outputs(out / "model", exported.outputs) if each.name == output.name]
     is_named = output is labelled(spec.judged) or len(spec.judged) == 1
     rate_hz = _rate_hz(sampled) if kind == "sound" else 0
-    answers = Answers(output.role, answered.values, sampled.labels if is_named else (), rate_hz)
-    return try_mediapipe(exported.model_in(inputs["export"]), samples, answers)
+    values = answered.values
+    notes: tuple[str, ...] = ()
+    if spec.calibration and output.role == "logits":
+        values = calibrated(values, spec.calibration)
+        same = float((values.argmax(1) == answered.values.argmax(1)).mean())
+        notes = (f"calibrated scores have the file's own top-1 for {same:.1%} of {len(values)} samples",)
+    answers = Answers(output.role, values, sampled.labels if is_named else (), rate_hz)
+    found = try_mediapipe(exported.model_in(inputs["export"]), samples, answers)
+    return dataclasses.replace(found, notes=(*found.notes, *(f"{found.name}: {note}" for note in notes)))
 
 
 def _rate_hz(sampled: Sampled) -> int:

@@ -2,10 +2,10 @@
 
     python -I mediapipe_tasks.py ORDER ANSWER
 
-ORDER is JSON: `task` (ImageClassifier, ImageEmbedder or AudioClassifier), `model` (a .tflite file), `samples` (an .npy
-file of uint8 [n, height, width, 3], RGB, or of float32 [n, samples]), `rate_hz` (of sound), `outputs` (the .npy file to
-write, float32 [n, classes or dimensions]). ANSWER gets the package's version and the labels by class number, as the
-task gave them.
+ORDER is JSON: `task` (one of TASKS), `model` (a .tflite file), `samples` (an .npy file of uint8 [n, height, width, 3],
+RGB, or of float32 [n, samples]), `rate_hz` (of sound), `outputs` (the .npy file to write, float32: [n, classes or
+dimensions], of a segmenter [n, height, width, classes + 1]). ANSWER gets the package's version and the labels by class
+number, as the task gave them.
 """
 
 import importlib.metadata
@@ -58,7 +58,23 @@ def embed(order, labels):
             yield np.asarray(task.embed(picture).embeddings[0].embedding, np.float32)
 
 
-TASKS = {"ImageClassifier": classify, "ImageEmbedder": embed, "AudioClassifier": hear}
+def segment(order, labels):
+    """Each class's share of each pixel, and behind them the category that the task gives the pixel."""
+    options = vision.ImageSegmenterOptions(
+        base_options=BaseOptions(model_asset_path=order["model"]),
+        output_confidence_masks=True,
+        output_category_mask=True,
+    )
+    with vision.ImageSegmenter.create_from_options(options) as task:
+        labels.update(enumerate(task.labels))
+        for picture in pictures(order["samples"]):
+            found = task.segment(picture)
+            masks = [*found.confidence_masks, found.category_mask]
+            shape = (picture.height, picture.width)
+            yield np.stack([np.array(mask.numpy_view(), np.float32).reshape(shape) for mask in masks], -1)
+
+
+TASKS = {"ImageSegmenter": segment, "ImageClassifier": classify, "ImageEmbedder": embed, "AudioClassifier": hear}
 
 
 def main(order_path, answer_path):

@@ -1,0 +1,6 @@
+package org.pytorch.executorch;
+
+public class EValue {
+    public static EValue from(Tensor tensor) { throw new UnsupportedOperationException(); }
+    public Tensor toTensor() { throw new UnsupportedOperationException(); }
+}
