@@ -6,13 +6,11 @@ from pathlib import Path
 
 import click
 
+from pocketforge.cli.built import show_built
 from pocketforge.cli.console import progress
 from pocketforge.cli.options import (
     cache_option,
     default_out,
-    echo,
-    echo_error,
-    echo_lines,
     jobs_option,
     json_option,
     out_option,
@@ -69,20 +67,4 @@ def command(
             phones=device,
             emit=emit,
         )
-    if as_json:
-        from pocketforge.report.as_json import write
-
-        echo_lines(write(built.report))
-    else:
-        from pocketforge.report.terminal import show_report
-
-        show_report(built.report, verbose=verbose)
-        echo(f"report   {built.report_path}")
-        if built.page:
-            echo(f"page     {built.page}")
-        echo(f"release  {built.release}" if built.release else "release  none: the gate did not pass")
-        if built.checkpoint:
-            echo(f"model    {built.checkpoint}")
-    for error in built.errors:
-        echo_error(str(error))
-    ctx.exit(built.exit_code)
+    show_built(ctx, built, verbose=verbose, as_json=as_json)

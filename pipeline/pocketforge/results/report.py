@@ -48,7 +48,7 @@ def make_report(
         on_devices = results_of(lane, outcome, facts)
         record = target_record(lane, outcome, on_devices, (why or {}).get(lane.target.name))
         targets.append(record)
-        own = outcome.result(lane.reference, Reference)
+        own = outcome.result(lane.reference, Reference) if lane.reference else None
         measurements += measurements_of(recipe, lane, record, own, outcome, on_devices)
     gates = judge(recipe, measurements, baselines=baselines)
     compression = compression_of(plan, outcome)

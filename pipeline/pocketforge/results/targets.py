@@ -6,13 +6,14 @@ import dataclasses
 import gzip
 from collections.abc import Iterator, Mapping
 
+from pocketforge.outcomes.elsewhere import Elsewhere
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.package import Packed
 from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane
 from pocketforge.recipe.shipped_names import file_name
-from pocketforge.records import Artifact, TargetFacts, TargetRecord, WhyWrong
+from pocketforge.records import UNKNOWN_SCHEME, Artifact, TargetFacts, TargetRecord, WhyWrong
 from pocketforge.registries import RUNTIMES
 from pocketforge.results.concats import concat_lines
 from pocketforge.results.devices import DeviceResult, about_of, in_order
@@ -31,6 +32,7 @@ class _Told:
     packed: Packed | None
     quantized: Quantized | None
     verified: Verified | None
+    made: Elsewhere | None
     on_devices: Mapping[str, DeviceResult]
 
 
@@ -44,6 +46,7 @@ def target_record(
         packed=outcome.result(lane.reference, Packed) if lane.traced else None,
         quantized=quantized.in_runtime(RUNTIMES[lane.target.runtime].dynamic_layers) if quantized else None,
         verified=outcome.result(lane.verify, Verified),
+        made=outcome.result(lane.export, Elsewhere) if lane.target.file else None,
         on_devices=on_devices,
     )
     device_keys = [key for _, on in in_order(lane) for key in on.keys]
@@ -56,7 +59,7 @@ def target_record(
     return TargetRecord(
         name=lane.target.name,
         runtime=lane.target.runtime,
-        scheme=lane.target.quantize.scheme,
+        scheme=_scheme(lane, told.made),
         status="wrong" if wrong else "built" if complete else "failed",
         artifacts=tuple(_artifacts(lane, told.exported, outcome)) if told.exported else (),
         checks=checks,
@@ -92,7 +95,13 @@ def _facts(lane: Lane, told: _Told, why: WhyWrong | None) -> TargetFacts:
             sizes=told.verified.sizes,
             kernels=judged_on(told.verified.kernels, told.on_devices),
         )
-    return dataclasses.replace(known, why=why, package=told.packed)
+    return dataclasses.replace(known, why=why, package=told.packed, elsewhere=told.made)
+
+
+def _scheme(lane: Lane, made: Elsewhere | None) -> str:
+    if lane.target.file:
+        return made.scheme if made else UNKNOWN_SCHEME
+    return lane.target.quantize.scheme
 
 
 def _table(value: object) -> Mapping[str, object]:
@@ -138,7 +147,7 @@ def _artifacts(lane: Lane, exported: Exported, outcome: Outcome) -> Iterator[Art
         yield Artifact(
             key=lane.export,
             kind=role,
-            path=file_name(lane.target.name, lane.target.runtime, role),
+            path=file_name(lane.target.name, lane.target.runtime, role, lane.target.suffix),
             sha256=entry.hashes[name],
             size_bytes=len(content),
             gzip_bytes=len(gzip.compress(content, 9, mtime=0)),

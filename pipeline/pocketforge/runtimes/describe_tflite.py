@@ -152,6 +152,8 @@ def _quantization(tensor: Tensor) -> Quantization | None:
 
 def _metadata(model: Model, data: bytes) -> dict[str, str]:
     result = {"schema_version": str(model.version), "subgraphs": str(len(model.subgraphs))}
+    if len(model.signatureDefs or ()) > 1:
+        result["signatures"] = ", ".join(_text(each.signatureKey) for each in model.signatureDefs)
     if model.description:
         result["description"] = _text(model.description)
     for entry in model.metadata or ():
