@@ -28,14 +28,16 @@ from pocketforge.cli.sample_options import sample_options
     "times.",
 )  # fmt: skip
 @click.option(
-    "--device", "-d", "devices", multiple=True, metavar="host|adb[:SERIAL]|PROFILE",
+    "--device", "-d", multiple=True, metavar="host|adb[:SERIAL]|PROFILE",
     help="Where it runs: this host, a phone, or a device profile that is emulated.  [default: host]",
 )  # fmt: skip
 @click.option(
     "--reference", default="", metavar="FILE|MODEL.py",
     help="Hold its outputs against those of this model file or PyTorch model, output by output.",
 )  # fmt: skip
-@click.option("--weights", type=click.Path(path_type=Path), help="Of a PyTorch --reference.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Of a PyTorch --reference."
+)
 @click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="What its image inputs have to be.")
 @out_option
 @cache_option
@@ -54,7 +56,7 @@ def command(
     task: str | None,
     eval_samples: int | None,
     budgets: tuple[str, ...],
-    devices: tuple[str, ...],
+    device: tuple[str, ...],
     reference: str,
     weights: Path | None,
     layout: str | None,
@@ -76,7 +78,7 @@ def command(
 
     recipe = recipe_for(
         FileRequest(
-            file, data, labels, preprocess, budgets, devices, reference, weights, task or "", layout or "", eval_samples
+            file, data, labels, preprocess, budgets, device, reference, weights, task or "", layout or "", eval_samples
         )
     )
     with progress(progress_mode) as emit:

@@ -30,7 +30,11 @@ COMMANDS = {
     "gate": ("pocketforge.cli.gate", "Say if a report keeps its budgets, or those of another recipe."),
     "gate-file": (
         "pocketforge.cli.gate_file",
-        "Verify, benchmark and gate a model file made elsewhere.",
+        "Verify, benchmark and gate a model file made elsewhere: .pte, .tflite, .onnx or .ort.",
+    ),
+    "compare-files": (
+        "pocketforge.cli.compare_files",
+        "Compare two model files on the same samples: outputs, accuracy, size, time, operators.",
     ),
     "baseline": (
         "pocketforge.cli.baseline",

@@ -55,7 +55,7 @@ class FileRequest:
 
 
 def recipe_for(request: FileRequest, *others: Path) -> Recipe:
-    """The recipe that says the same. others: further files to judge with it. Raises RecipeError, in a recipe's words."""
+    """The recipe that says the same. others: further files beside it. Raises RecipeError, in a recipe's words."""
     import tomlkit
 
     files = (request.file, *others)
@@ -129,7 +129,7 @@ def _device(word: str) -> dict[str, object]:
 
 def _budget(text: str) -> dict[str, object]:
     match = _BUDGET.match(text.strip())
-    example = "'accuracy_top1 >= 0.97' or 'latency_ms p90 <= 5 on pixel4'"
+    example = "'accuracy_top1 >= 0.97' or 'latency_ms p90 <= 5 on phone'"
     if match is None:
         raise RecipeError(f"--budget: wanted METRIC >= NUMBER or METRIC <= NUMBER, found {text!r}", f"as {example}")
     metric = _ALIASES.get(match["metric"], match["metric"])
