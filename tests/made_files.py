@@ -60,6 +60,34 @@ def linear_onnx(
     return path
 
 
+def two_sided_onnx(path: Path, *, swapped: bool = False) -> Path:
+    """Two inputs and two outputs: [N, 6] and [N, 4] → three scores, and two sums beside them. swapped: both in the
+    other order, under other names, of a batch of 1."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(1)
+    weights = {name: random.normal(size=size).astype(np.float32) for name, size in {"wa": (6, 3), "wb": (4, 3)}.items()}
+    weights["wc"] = random.normal(size=(4, 2)).astype(np.float32)
+    a, b, scores, beside = ("x:1", "x:0", "y:1", "y:0") if swapped else ("a", "b", "scores", "beside")
+    nodes = [
+        helper.make_node("MatMul", [a, "wa"], ["left"]),
+        helper.make_node("MatMul", [b, "wb"], ["right"]),
+        helper.make_node("Add", ["left", "right"], [scores]),
+        helper.make_node("MatMul", [b, "wc"], [beside]),
+    ]
+    sizes = {a: 6, b: 4, scores: 3, beside: 2}
+    order = [(b, a), (beside, scores)] if swapped else [(a, b), (scores, beside)]
+    sides = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1 if swapped else "N", sizes[name]]) for name in names]
+        for names in order
+    ]
+    constants = [numpy_helper.from_array(values, name) for name, values in weights.items()]
+    graph = helper.make_graph(nodes, "two", *sides, constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
 def linear_tflite(
     path: Path, weights: Floats, biases: Floats, *, signatures: Sequence[str] = ("serving_default",)
 ) -> Path:

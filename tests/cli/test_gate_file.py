@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
-from made_files import Floats, fitted, linear_onnx, linear_tflite
+from made_files import Floats, fitted, linear_onnx, linear_tflite, two_sided_onnx
+from release_build import Done
 from shared_store import DigitsParts
 from warm_server import in_process
 
+import pocketforge
+
+PACKAGE = Path(pocketforge.__file__).parent
 SAMPLES = (
     "--data", "digits", "--preprocess", "resize = [32, 32]", "--preprocess", "scale = 16.0",
     "--preprocess", "mean = [0.5]", "--preprocess", "std = [0.5]",
@@ -29,7 +36,7 @@ def test_a_file_is_gated_shipped_and_refused_once_it_is_dead(linear: tuple[Float
     budgets = ("--budget", "top1 >= 0.9", "--budget", f"size_bytes <= {keras.stat().st_size}")
     asked = ("gate-file", "keras.tflite", *SAMPLES, *budgets, "--reference", "float.onnx", "--progress", "none")
 
-    def run(*more: str) -> tuple[int, dict[str, object], str]:
+    def run(*more: str) -> tuple[int, dict[str, Any], str]:
         done = in_process(*asked, "--json", *more, cache=tmp_path / "cache", cwd=tmp_path)
         return done.code, done.json(), done.stderr
 
@@ -71,7 +78,7 @@ def test_two_files_on_the_same_samples(linear: tuple[Floats, Floats], tmp_path: 
     linear_tflite(tmp_path / "net.tflite", *linear)
     shutil.copy(tmp_path / "net.onnx", tmp_path / "same.onnx")
 
-    def run(*words: str) -> object:
+    def run(*words: str) -> Done:
         return in_process("compare-files", *words, *SAMPLES, "--blocks", "0", "--progress", "none",
                           cache=tmp_path / "cache", cwd=tmp_path)  # fmt: skip
 
@@ -87,6 +94,34 @@ def test_two_files_on_the_same_samples(linear: tuple[Floats, Floats], tmp_path: 
     assert mismatch.code == 2 and "gone.onnx" in mismatch.stderr
 
 
+def test_inputs_and_outputs_in_another_order(tmp_path: Path) -> None:
+    """Names say nothing here, shapes do: what is compared, timed and shipped is of the right tensors."""
+    import onnxruntime
+
+    straight = two_sided_onnx(tmp_path / "straight.onnx")
+    two_sided_onnx(tmp_path / "swapped.onnx", swapped=True)
+    random = np.random.default_rng(0)
+    samples = {"x_0": random.normal(size=(90, 6)), "x_1": random.normal(size=(90, 4))}
+    samples = {name: values.astype(np.float32) for name, values in samples.items()}
+    scores = onnxruntime.InferenceSession(straight).run(["scores"], dict(zip("ab", samples.values(), strict=True)))
+    np.savez(tmp_path / "two.npz", x_0=samples["x_0"], x_1=samples["x_1"], y=scores[0].argmax(1))
+    done = in_process(
+        "gate-file", "swapped.onnx", "--data", "npz:two.npz", "--reference", "straight.onnx", "--progress", "none",
+        "--budget", "top1 >= 1", "--budget", "parity_sqnr_db >= 100", "--json", cache=tmp_path / "cache", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    (target,) = done.json()["targets"]
+    made = target["facts"]["elsewhere"]
+    assert (made["feeds"], made["answers"]) == ([1, 0], ["beside", "scores"])
+    assert {each["name"] for each in target["facts"]["files"]["model"]["outputs"]} == {"scores", "beside"}
+    sidecar = json.loads((tmp_path / "build" / "swapped" / "release" / "swapped.json").read_text("utf-8"))
+    schema = json.loads((PACKAGE / "release" / "sidecar.schema.json").read_text("utf-8"))
+    jsonschema.validate(sidecar, schema)
+    assert [each["name"] for each in sidecar["inputs"]] == ["x:0", "x:1"]
+    # The task is about the scores, wherever they stand in the file.
+    assert [(each["name"], each["role"]) for each in sidecar["output_roles"]] == [("y:1", "logits")]
+
+
 def test_a_recipe_of_a_file_is_planned_and_checked(linear: tuple[Floats, Floats], tmp_path: Path) -> None:
     linear_onnx(tmp_path / "net.onnx", *linear)
     recipe = tmp_path / "r.toml"
@@ -96,7 +131,7 @@ def test_a_recipe_of_a_file_is_planned_and_checked(linear: tuple[Floats, Floats]
         encoding="utf-8",
     )
 
-    def run(*words: object) -> object:
+    def run(*words: object) -> Done:
         return in_process(*words, cache=tmp_path / "cache", cwd=tmp_path)
 
     steps = [step["stage"] for step in run("plan", recipe, "--json").json()["steps"]]

@@ -38,6 +38,14 @@ class Elsewhere:
         """The file's outputs, by the names that they are judged by."""
         return tuple(dataclasses.replace(each, name=n) for each, n in zip(outputs, self.answers, strict=True))
 
+    def in_samples_order(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        """The file's inputs, in the order of what a sample has for them."""
+        return tuple(inputs[self.feeds.index(place)] for place in range(len(inputs)))
+
+    def own_name(self, judged: str, outputs: Sequence[TensorSpec]) -> str:
+        """The file's own name of an output, by which an app finds it."""
+        return outputs[self.answers.index(judged)].name
+
 
 def elsewhere(export: Path) -> Elsewhere | None:
     """Of a step's folder that holds a model file; None where we exported it."""

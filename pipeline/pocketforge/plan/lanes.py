@@ -50,7 +50,10 @@ def _add_data(build: Steps, recipe: Recipe, lane: str = TRUNK, data: Data | None
     paths = {"data_root": Path(recipe.folder)}
     if recipe.data.labels:
         paths["labels"] = recipe.resolve(recipe.data.labels)
-    sampling = data_spec(data or recipe.data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
+    data = data or recipe.data
+    if not recipe.model.is_pytorch:  # nothing is calibrated: one sample is set apart, for what wants to look at some
+        data = dataclasses.replace(data, calibration_samples=1)
+    sampling = data_spec(data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
     return build.add("data", lane, sampling, {}, reads=("data", "labels", "preprocess"), paths=paths)
 
 

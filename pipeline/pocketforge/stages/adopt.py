@@ -34,6 +34,11 @@ from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.specs.adopt import AdoptSpec
 
 IN_PYTORCH = "the model in PyTorch"
+# Runtime → what its program for ARM cores needs, and what makes it.
+_FIXING = {
+    "onnx": "; emulated cores and phones take fixed shapes only, which python -m "
+    "onnxruntime.tools.make_dynamic_shape_fixed makes",
+}
 
 
 def run(inputs: Mapping[str, Path], spec: AdoptSpec, out: Path, emit: events.Progress) -> None:
@@ -79,7 +84,7 @@ def _taken(
         notes += filter(None, [check_values(spec.name, tensor, np.load(paths[place], mmap_mode="r"))])
         if -1 in tensor.shape:
             shape = [1, *given[place].shape]
-            notes.append(f"input {tensor} is open: the file is judged at {shape} alone")
+            notes.append(f"input {tensor} is open: the file is judged at {shape} alone{_FIXING.get(spec.runtime, '')}")
         taken.append(dataclasses.replace(tensor, layout=layout))
     return tuple(taken), notes
 
