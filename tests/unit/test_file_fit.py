@@ -134,6 +134,8 @@ def test_a_recipe_of_files_needs_no_model() -> None:
         'io = "int8"\n': "io is for a file that is exported, and 't.ort' is as it is: leave it out",
         'runtime = "tflite"\n': "file: runtime tflite loads .tflite files, found t.ort",
         '[[target]]\nname = "u"\nruntime = "onnx"\n': "model: missing",
+        '[[output]]\nrole = "logits"\nkeep = false\nname = "a"\n[[output]]\nname = "b"\nrole = "logits"\n': "output[0]"
+        ".keep: keep = false is for files that are exported",
         '[[compress]]\ntype = "finetune"\n': "compress: every target is a file made elsewhere",
         '[model]\ndefinition = "f.onnx"\nargs = { a = 1 }\n': "args is for a PyTorch model, and f.onnx says itself",
         '[[target]]\nname = "u"\nruntime = "onnx"\n[model]\ndefinition = "f.onnx"\n': "is a file for phones, which is "

@@ -59,6 +59,22 @@ def test_bytes() -> None:
     ]
 
 
+def test_files_made_elsewhere_are_what_they_hold() -> None:
+    files = "".join(f'[[target]]\nname = "{name}"\nfile = "{name}.onnx"\n' for name in ("float", "int8"))
+    recipe = parse_recipe(f'name = "r"\n[data]\nsource = "digits"\n{files}')
+    targets = [
+        TargetRecord(name, "onnx", scheme, "built") for name, scheme in (("float", "fp32"), ("int8", "static_int8"))
+    ]
+    sizes = [measured("float", "size_bytes", 1000), measured("int8", "size_bytes", 1200)]
+    times = [measured("float", "latency_ms", 1, *[1.0] * 90), measured("int8", "latency_ms", 2, *[2.0] * 90)]
+    assert list(worse_than_float(recipe, targets, [*sizes, *times])) == [
+        "int8: not smaller than float: 1,200 bytes against 1,000",
+        "int8: slower than float on host: p50 2 ms against 1",
+    ]
+    unread = [targets[0], TargetRecord("int8", "onnx", "unknown", "failed")]
+    assert list(worse_than_float(recipe, unread, sizes)) == []
+
+
 def test_of_half_precision_nothing_was_to_be_integers() -> None:
     sizes = [measured("float", "size_bytes", 105_624), measured("half", "size_bytes", 105_624)]
     assert warnings(*sizes) == ["half: not smaller than float: 105,624 bytes against 105,624"]

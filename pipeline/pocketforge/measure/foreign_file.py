@@ -21,7 +21,7 @@ def opened(path: Path, runtime: str, name: str) -> Description:
     """What is in the file. name: its own, for errors. Raises ModelError for one that is damaged, of another kind than
     its ending says, or not the whole of a model."""
     described = describe(path)
-    if f".{described.format}" != PurePath(name).suffix:
+    if f".{described.format}" != PurePath(name).suffix.lower():
         raise ModelError(
             f"{name} is a .{described.format} file by its content", f"give it that ending: .{described.format}"
         )

@@ -34,6 +34,10 @@ class Elsewhere:
     feeds: tuple[int, ...]
     answers: tuple[str, ...]
 
+    def in_words(self) -> str:
+        """Which file it is, and what says that it is right."""
+        return f"{self.file}, made elsewhere, as it was; held against {self.against or 'its targets alone'}"
+
     def judged(self, outputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
         """The file's outputs, by the names that they are judged by."""
         return tuple(dataclasses.replace(each, name=n) for each, n in zip(outputs, self.answers, strict=True))

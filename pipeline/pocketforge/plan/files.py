@@ -19,7 +19,7 @@ from pocketforge.specs.verify_file import VerifyFileSpec
 def add_answers(build: Steps, recipe: Recipe, data: str) -> str:
     """The key of the step that asks the recipe's model, where that is a model file: what others are held against."""
     file = recipe.model.definition
-    runtime, known = nearest_formats()[PurePath(file).suffix]
+    runtime, known = nearest_formats()[PurePath(file).suffix.lower()]
     return build.add(
         "answers",
         TRUNK,

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from pocketforge.recipe.faults import Fault
 from pocketforge.recipe.model import Model
+from pocketforge.recipe.output import Output
 from pocketforge.recipe.target import OutputLimits, Target, Verify
 
 
-def faults_of_files(model: Model, targets: Sequence[Target], changes: Iterable[object]) -> list[Fault]:
+def faults_of_files(
+    model: Model, targets: Sequence[Target], changes: Iterable[object], outputs: Sequence[Output]
+) -> list[Fault]:
     """changes: the entries of [[compress]]."""
     made = [f"target[{index}].file" for index, target in enumerate(targets) if target.file]
     exported = [index for index, target in enumerate(targets) if not target.file]
@@ -32,6 +35,11 @@ def faults_of_files(model: Model, targets: Sequence[Target], changes: Iterable[o
         )
     if made and model.varying:
         faults.append(Fault("sizes of [[model.input]] that vary are tried in files that are exported only", made[0]))
+    if made and not exported and not model.is_pytorch:
+        stays = (
+            'keep = false is for files that are exported, and these have every output: role = "state" judges nothing'
+        )
+        faults += [Fault(stays, f"output[{place}].keep") for place, each in enumerate(outputs) if not each.keep]
     for index, target in enumerate(targets):
         faults += _faults_of_limits(target, model, f"target[{index}].verify") if target.file else []
     return faults

@@ -174,7 +174,7 @@ class Model:
     @property
     def is_file(self) -> bool:
         """Whether it is a model file, which a runtime answers for."""
-        return PurePath(self.definition).suffix in nearest_formats()
+        return PurePath(self.definition).suffix.lower() in nearest_formats()
 
     @property
     def is_pytorch(self) -> bool:

@@ -96,7 +96,7 @@ class Recipe:
         faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets(), *self._fault_waivers()]
         lists = lists_of(self.data.preprocess)
         faults += [fault.inside("data.preprocess") for fault in name_faults(lists, self.model.given_names)]
-        faults += faults_of_files(self.model, self.targets, self.compress)
+        faults += faults_of_files(self.model, self.targets, self.compress, self.outputs)
         faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._one_step())
         faults += [fault for index, target in enumerate(self.targets) for fault in self._fault_package(index, target)]
         faults += faults_of_sizes(self.model, self.data.preprocess, self.targets, self._other_cores())

@@ -211,7 +211,7 @@ class Target:
     def _check_file(self) -> None:
         """Of a file made elsewhere the runtime is what reads its ending; what an exporter is told is not for it."""
         check_path(self.file, "file")
-        name, ending = PurePath(self.file).name, PurePath(self.file).suffix
+        name, ending = PurePath(self.file).name, PurePath(self.file).suffix.lower()
         known = {suffix: runtime for suffix, (runtime, _) in nearest_formats().items()}
         runtime = self.runtime or known.get(ending, "")
         if not runtime:
@@ -236,7 +236,7 @@ class Target:
     @property
     def suffix(self) -> str:
         """Of the model file that it ships."""
-        return PurePath(self.file).suffix if self.file else RUNTIMES[self.runtime].suffix
+        return PurePath(self.file).suffix.lower() if self.file else RUNTIMES[self.runtime].suffix
 
     def _check_consumers(self) -> None:
         """Each reads files of one runtime; none of .tflite takes int8 at its borders, MediaPipe Tasks channels last."""

@@ -128,11 +128,7 @@ def _made(contents: Contents) -> Iterator[str]:
     yield from table(("target", "setting", "value"), rows)
     for each in contents.targets:
         if made := each.record.facts.elsewhere:
-            against = f"held against {made.against}" if made.against else "held against its targets alone"
-            yield from (
-                "",
-                f"{plain(each.record.name)} is {plain(made.file)}, made elsewhere, as it was; {plain(against)}.",
-            )
+            yield from ("", f"{plain(each.record.name)} is {plain(made.in_words())}.")
     yield from ("", f"Inputs' hashes, the commit and versions of all libraries: {PROVENANCE} and {BOM}.")
 
 

@@ -50,7 +50,7 @@ def run(inputs: Mapping[str, Path], spec: AdoptSpec, out: Path, emit: events.Pro
     """
     emit(0.0, f"reading {spec.name}")
     described = opened(inputs["file"], spec.runtime, spec.name)
-    path = out / f"model{PurePath(spec.name).suffix}"
+    path = out / f"model{PurePath(spec.name).suffix.lower()}"
     shutil.copyfile(inputs["file"], path)
     emit(0.3, "loading it")
     answer = look_at(path, spec.runtime, spec.name)

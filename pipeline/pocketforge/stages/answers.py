@@ -41,7 +41,7 @@ def run(inputs: Mapping[str, Path], spec: AnswersSpec, out: Path, emit: events.P
     """
     emit(0.0, f"reading {spec.name}")
     opened(inputs["file"], spec.runtime, spec.name)
-    path = out / f"model{PurePath(spec.name).suffix}"
+    path = out / f"model{PurePath(spec.name).suffix.lower()}"
     shutil.copyfile(inputs["file"], path)
     looked = look_at(path, spec.runtime, spec.name)
     data = files.read(inputs["data"], Sampled)

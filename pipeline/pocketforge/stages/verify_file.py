@@ -34,7 +34,7 @@ from pocketforge.outcomes.elsewhere import Elsewhere
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
-from pocketforge.outcomes.verify import Verified, verdict
+from pocketforge.outcomes.verify import Measured, Verified, verdict
 from pocketforge.recipe.limits import Limits, verify_limits
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.specs.verify_file import VerifyFileSpec
@@ -55,7 +55,7 @@ def run(inputs: Mapping[str, Path], spec: VerifyFileSpec, out: Path, emit: event
     answer, answered = run_file(inputs, spec.runtime, model, out / "model")
     if not truth.outputs:
         values = {each.name: each.values for each in answered}
-        check_targets(spec.task, values, truth.judge, files.read(inputs["data"], Sampled), made.file)
+        check_targets(spec.task, values, truth.judge, files.read(inputs["data"], Sampled), _whose(made, spec.task))
     measured = {"model": measure(answered, truth)}
     seen = dataclasses.replace(
         answer,
@@ -81,7 +81,22 @@ def run(inputs: Mapping[str, Path], spec: VerifyFileSpec, out: Path, emit: event
     files.write(out, verified)
     passed = verdict(checks)
     files.write(out, passed)
-    emit(1.0, summary(measured["model"]) + (f", {len(passed.reasons)} checks failed" if passed.reasons else ""))
+    emit(1.0, _summary(measured["model"]) + (f", {len(passed.reasons)} checks failed" if passed.reasons else ""))
+
+
+def _whose(made: Elsewhere, task: str) -> str:
+    """For errors: a task is about the first output."""
+    if len(made.answers) == 1 or task == "outputs":
+        return made.file
+    return f"output {made.answers[0]!r} of {made.file} (the first of {len(made.answers)}; [[output]] says what each is)"
+
+
+def _summary(measured: Measured) -> str:
+    """How near it is to what it is held against, else how good by its targets."""
+    if measured.sqnr_db is None and measured.accuracy:
+        name, value = next(iter(measured.accuracy.items()))
+        return f"{name} {value:.4f}"
+    return summary(measured)
 
 
 def _truth(inputs: Mapping[str, Path], spec: VerifyFileSpec, answers: Sequence[str]) -> Truth:
