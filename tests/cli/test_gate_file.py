@@ -30,14 +30,22 @@ def linear(digits_parts: DigitsParts) -> tuple[Floats, Floats]:
     return fitted(digits_parts.data)
 
 
-def test_a_file_is_gated_shipped_and_refused_once_it_is_dead(linear: tuple[Floats, Floats], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all: the samples are read once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_a_file_is_gated_shipped_and_refused_once_it_is_dead(
+    linear: tuple[Floats, Floats], cache: Path, tmp_path: Path
+) -> None:
     keras = linear_tflite(tmp_path / "keras.tflite", *linear)
     linear_onnx(tmp_path / "float.onnx", *linear)
     budgets = ("--budget", "top1 >= 0.9", "--budget", f"size_bytes <= {keras.stat().st_size}")
     asked = ("gate-file", "keras.tflite", *SAMPLES, *budgets, "--reference", "float.onnx", "--progress", "none")
 
     def run(*more: str) -> tuple[int, dict[str, Any], str]:
-        done = in_process(*asked, "--json", *more, cache=tmp_path / "cache", cwd=tmp_path)
+        done = in_process(*asked, "--json", *more, cache=cache, cwd=tmp_path)
         return done.code, done.json(), done.stderr
 
     code, report, _ = run()
@@ -52,7 +60,7 @@ def test_a_file_is_gated_shipped_and_refused_once_it_is_dead(linear: tuple[Float
     assert f"{sha256}  keras.tflite" in (release / "SHA256SUMS").read_text("utf-8")
     card = (release / "model-card.md").read_text("utf-8")
     assert "keras is keras.tflite, made elsewhere, as it was; held against float.onnx." in card.replace("\\", "")
-    assert in_process("verify-release", release, cache=tmp_path / "cache", cwd=tmp_path).code == 0
+    assert in_process("verify-release", release, cache=cache, cwd=tmp_path).code == 0
     # Half a step more than allowed is too much, and nothing is judged anew for it.
     code, smaller, _ = run("--budget", f"size_bytes <= {keras.stat().st_size - 1}")
     assert code == 1 and {step["status"] for step in smaller["steps"]} == {"reused"}
@@ -73,14 +81,14 @@ def test_a_file_is_gated_shipped_and_refused_once_it_is_dead(linear: tuple[Float
     }
 
 
-def test_two_files_on_the_same_samples(linear: tuple[Floats, Floats], tmp_path: Path) -> None:
+def test_two_files_on_the_same_samples(linear: tuple[Floats, Floats], cache: Path, tmp_path: Path) -> None:
     linear_onnx(tmp_path / "net.onnx", *linear)
     linear_tflite(tmp_path / "net.tflite", *linear)
     shutil.copy(tmp_path / "net.onnx", tmp_path / "same.onnx")
 
     def run(*words: str) -> Done:
         return in_process("compare-files", *words, *SAMPLES, "--blocks", "0", "--progress", "none",
-                          cache=tmp_path / "cache", cwd=tmp_path)  # fmt: skip
+                          cache=cache, cwd=tmp_path)  # fmt: skip
 
     found = run("net.onnx", "net.tflite", "--json").json()
     assert [found[side]["scheme"] for side in ("first", "second")] == ["fp32", "static_int8"]
@@ -94,7 +102,7 @@ def test_two_files_on_the_same_samples(linear: tuple[Floats, Floats], tmp_path: 
     assert mismatch.code == 2 and "gone.onnx" in mismatch.stderr
 
 
-def test_inputs_and_outputs_in_another_order(tmp_path: Path) -> None:
+def test_inputs_and_outputs_in_another_order(cache: Path, tmp_path: Path) -> None:
     """Names say nothing here, shapes do: what is compared, timed and shipped is of the right tensors. No PyTorch is
     there for it."""
     import onnxruntime
@@ -108,7 +116,7 @@ def test_inputs_and_outputs_in_another_order(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", x_0=samples["x_0"], x_1=samples["x_1"], y=scores[0].argmax(1))
     done = in_process(
         "gate-file", "swapped.onnx", "--data", "npz:two.npz", "--reference", "straight.onnx", "--progress", "none",
-        "--budget", "top1 >= 1", "--budget", "parity_sqnr_db >= 100", "--json", cache=tmp_path / "cache", cwd=tmp_path,
+        "--budget", "top1 >= 1", "--budget", "parity_sqnr_db >= 100", "--json", cache=cache, cwd=tmp_path,
         hidden=("torch", "executorch", "litert_torch"),
     )  # fmt: skip
     assert done.code == 0, done.stderr
@@ -124,22 +132,22 @@ def test_inputs_and_outputs_in_another_order(tmp_path: Path) -> None:
     assert [(each["name"], each["role"]) for each in sidecar["output_roles"]] == [("y:1", "logits")]
 
 
-def test_a_recipe_of_a_file_is_planned_and_checked(linear: tuple[Floats, Floats], tmp_path: Path) -> None:
+def test_a_recipe_of_a_file_is_planned_and_checked(linear: tuple[Floats, Floats], cache: Path, tmp_path: Path) -> None:
     linear_onnx(tmp_path / "net.onnx", *linear)
     recipe = tmp_path / "r.toml"
     recipe.write_text(
-        'name = "r"\n[data]\nsource = "digits"\npreprocess = { resize = [32, 32], scale = 16.0 }\n'
+        'name = "r"\n[data]\nsource = "digits"\n'
+        "preprocess = { resize = [32, 32], scale = 16.0, mean = [0.5], std = [0.5] }\n"
         '[[target]]\nname = "net"\nfile = "net.onnx"\n',
         encoding="utf-8",
     )
 
     def run(*words: object) -> Done:
-        return in_process(*words, cache=tmp_path / "cache", cwd=tmp_path)
+        return in_process(*words, cache=cache, cwd=tmp_path)
 
     steps = [step["stage"] for step in run("plan", recipe, "--json").json()["steps"]]
     assert steps == ["data", "adopt", "verify_file", "bench"]
     checked = run("check", recipe, "--progress", "none")
     assert checked.code == 0 and "net.onnx, fp32: pixels float32 [-1, 32, 32, 1] → scores:0" in checked.stdout
-    for words in (("why", "net", recipe), ("train", recipe), ("model", "show", recipe)):
-        refused = run(*words)
-        assert refused.code == 2 and "made elsewhere" in refused.stderr, words
+    refused = run("why", "net", recipe)
+    assert refused.code == 2 and "is a file made elsewhere" in refused.stderr

@@ -145,7 +145,8 @@ def test_files_that_are_refused(data: dict[str, Path], linear: tuple[Floats, Flo
         "cut.tflite": r"wanted a whole \.tflite file, found one that is truncated or damaged",
         "onnx.tflite": r"onnx\.tflite is a \.onnx file by its content",
         "beside.onnx": r"beside\.onnx has weights in other files \(w\.bin\)",
-        "two.tflite": r"two\.tflite has signatures encode, decode: which of them an app calls is not said",
+        "two.tflite": r"two\.tflite has signatures encode \(subgraph 0\), decode \(subgraph 0\): which of them an app "
+        "calls is not said",
         "eleven.onnx": r"eleven\.onnx has 11 outputs, there are 10 labels",
         "wide.onnx": r"its input is pixels float32 \[1, 1, 64, 16\], a sample has float32 \[1, 32, 32\] \(NCHW\)"
         r"\n  hint: write in \[data\.preprocess\]: resize = \[64, 16\]\Z",

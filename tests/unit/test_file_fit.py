@@ -14,7 +14,7 @@ from pocketforge.commands.gate_file import FileRequest, recipe_for
 from pocketforge.devices.outputs import Output
 from pocketforge.errors import ModelError, RecipeError
 from pocketforge.measure.alive import check_alive, dead_channels
-from pocketforge.measure.fed_values import check_values
+from pocketforge.measure.fed_values import check_kind, check_values
 from pocketforge.measure.file_fit import Given, check_layout, clean_names, fit_inputs, fit_outputs, layout_in
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.recipe.toml import load_recipe, parse_recipe
@@ -95,8 +95,10 @@ def test_values_that_a_type_would_cut_off() -> None:
     for dtype, found in {"uint8": "takes uint8 from 0 to 255", "int32": "takes int32", "bool": "from 0 to 1"}.items():
         with pytest.raises(ModelError, match=found):
             check_values("f", taken("x", 1, 100, dtype=dtype), values)
-    with pytest.raises(ModelError, match="is string, which no sample can be fed as"):
+    with pytest.raises(ModelError, match="input x is string, and arrays of numbers are fed"):
         check_values("f", taken("x", 1, 100, dtype="string"), values)
+    with pytest.raises(ModelError, match=r"output y is seq\(map\(int64,tensor\(float\)\)\).*\n.*zipmap = False"):
+        check_kind("f", "output", TensorSpec("y", (), "seq(map(int64,tensor(float)))"))
     with pytest.raises(ModelError, match="takes levels in int16"):
         check_values("f", TensorSpec("x", (1, 100), "int16", scale=0.1, zero_point=0), values)
 

@@ -15,14 +15,23 @@ _MOST_CLIPPED = 0.01
 _ROWS = 256
 
 
+def check_kind(file: str, side: str, tensor: TensorSpec) -> None:
+    """Raises ModelError for an input or an output that is no array of numbers."""
+    kind = np.dtype(tensor.dtype) if tensor.dtype in np.sctypeDict else None
+    if kind is None or kind.kind not in "fiub":
+        raise ModelError(
+            f"{file}: {side} {tensor.name} is {tensor.dtype}, and arrays of numbers are fed and compared",
+            "export it with plain tensors (of scikit-learn's classifiers: options zipmap = False)",
+        )
+
+
 def check_values(file: str, tensor: TensorSpec, samples: Array) -> str:
     """What a user should know of the values in words; empty for nothing. samples: of that input, all of them.
 
     Raises ModelError for a type that is not fed, and where the type would cut off what the samples hold.
     """
-    kind = np.dtype(tensor.dtype) if tensor.dtype in np.sctypeDict else None
-    if kind is None or kind.kind not in "fiub":
-        raise ModelError(f"{file}: input {tensor.name} is {tensor.dtype}, which no sample can be fed as")
+    check_kind(file, "input", tensor)
+    kind = np.dtype(tensor.dtype)
     if kind.kind == "f":
         return ""
     if tensor.scale:

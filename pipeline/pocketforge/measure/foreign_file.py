@@ -31,13 +31,14 @@ def opened(path: Path, runtime: str, name: str) -> Description:
             f"{name} has weights in other files ({external}): one file is judged and shipped, and would not be whole",
             "write one file: onnx.save(onnx.load(PATH), FILE), or export without external data",
         )
-    for what, key in (("signatures", "signatures"), ("methods", "methods")):
-        several = described.metadata.get(key, "")
-        if "," in several or (several and key == "methods" and several != "forward"):
-            raise ModelError(
-                f"{name} has {what} {several}: which of them an app calls is not said",
-                "export a file for each, with one " + ("signature" if key == "signatures" else "method, forward"),
-            )
+    signatures, methods = (described.metadata.get(key, "") for key in ("signatures", "methods"))
+    if signatures or methods not in ("", "forward"):
+        what = f"signatures {signatures}" if signatures else f"methods {methods}"
+        raise ModelError(
+            f"{name} has {what}: which of them an app calls is not said",
+            "export a file for each, with one "
+            + ("signature, of its first subgraph" if signatures else "method, forward"),
+        )
     return described
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pocketforge import events
 from pocketforge.data.arrays_on_disk import sample_paths
-from pocketforge.measure.fed_values import check_values
+from pocketforge.measure.fed_values import check_kind, check_values
 from pocketforge.measure.file_fit import (
     Given,
     check_layout,
@@ -60,6 +60,8 @@ def run(inputs: Mapping[str, Path], spec: AdoptSpec, out: Path, emit: events.Pro
     feeds = fit_inputs(spec.name, answer.inputs, given)
     taken, notes = _taken(spec, answer.inputs, feeds, given, inputs["data"])
     gives = _named(answer.outputs, "output")
+    for tensor in gives:
+        check_kind(spec.name, "output", tensor)
     if reference:
         wanted = [Given(each.name, each.shape[1:], each.dtype) for each in reference.outputs]
         answers = tuple(wanted[place].name for place in fit_outputs(spec.name, answer.outputs, wanted))

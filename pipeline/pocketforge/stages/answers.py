@@ -21,7 +21,7 @@ from pocketforge.devices.base import RunRequest
 from pocketforge.devices.outputs import stored_outputs
 from pocketforge.errors import ModelError
 from pocketforge.files import hash_file, resolver
-from pocketforge.measure.fed_values import check_values
+from pocketforge.measure.fed_values import check_kind, check_values
 from pocketforge.measure.file_fit import clean_names, fit_inputs, plain_names
 from pocketforge.measure.foreign_file import given_samples, look_at, opened
 from pocketforge.outcomes import files
@@ -50,6 +50,8 @@ def run(inputs: Mapping[str, Path], spec: AnswersSpec, out: Path, emit: events.P
     samples = [sample_paths(inputs["data"], "eval")[place] for place in feeds]
     for tensor, each in zip(looked.inputs, samples, strict=True):
         check_values(spec.name, tensor, np.load(each, mmap_mode="r"))
+    for tensor in looked.outputs:
+        check_kind(spec.name, "output", tensor)
     emit(0.2, "running the eval samples")
     request = RunRequest(RUNTIMES[spec.runtime].session, path, hash_file(path), tuple(samples), out / "run")
     answer = host.run(request)
