@@ -5,6 +5,11 @@ from __future__ import annotations
 from pocketforge.runtimes.describe import Description
 
 _INT8, _INT4 = ("int8", "uint8"), ("int4", "uint4", "int2", "uint2")
+# LiteRT's, ONNX's and ONNX Runtime's own, ATen's, XNNPACK's in a .pte.
+_QUANTIZES = {
+    *("QUANTIZE", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm"),
+    *("quantize_per_tensor", "Convert"),
+}
 # Of a file's weight bytes; biases and scales are wider.
 _MOSTLY = 0.5
 
@@ -34,6 +39,4 @@ def _computes_in_integers(file: Description) -> bool:
     integers = any("int" in each.dtype for each in file.inputs) and not any(
         "float" in each.dtype for each in file.inputs
     )
-    quantizes = ("QUANTIZE", "QuantizeLinear", "quantize_per_tensor", "QLinearConv", "QLinearMatMul", "QGemm")
-    named = any(name.rpartition(".")[2].rpartition("::")[2].startswith(quantizes) for name in file.ops)
-    return borders or integers or named or "convert" in " ".join(file.ops).lower()
+    return borders or integers or any(name.rpartition(".")[2].rpartition("::")[2] in _QUANTIZES for name in file.ops)
