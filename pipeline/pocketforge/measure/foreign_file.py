@@ -17,7 +17,7 @@ from pocketforge.runtimes.describe import Description, describe
 _CUSTOM = "custom_ops"
 
 
-def opened(path: Path, runtime: str, name: str) -> Description:
+def opened(path: Path, name: str) -> Description:
     """What is in the file. name: its own, for errors. Raises ModelError for one that is damaged, of another kind than
     its ending says, or not the whole of a model."""
     described = describe(path)

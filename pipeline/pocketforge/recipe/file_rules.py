@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pocketforge.recipe.faults import Fault
 from pocketforge.recipe.model import Model
@@ -11,7 +11,7 @@ from pocketforge.recipe.target import OutputLimits, Target, Verify
 
 
 def faults_of_files(
-    model: Model, targets: Sequence[Target], changes: Iterable[object], outputs: Sequence[Output]
+    model: Model, targets: Sequence[Target], changes: Sequence[object], outputs: Sequence[Output]
 ) -> list[Fault]:
     """changes: the entries of [[compress]]."""
     made = [f"target[{index}].file" for index, target in enumerate(targets) if target.file]
@@ -25,7 +25,7 @@ def faults_of_files(
             "`file`); give the PyTorch model that it was exported from"
         )
         faults.append(Fault(what, "model.definition"))
-    if made and not exported and any(True for _ in changes):
+    if made and not exported and changes:
         faults.append(
             Fault("every target is a file made elsewhere: nothing is exported that this would change", "compress")
         )

@@ -33,7 +33,6 @@ from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.specs.adopt import AdoptSpec
 
-IN_PYTORCH = "the model in PyTorch"
 # Runtime → what its program for ARM cores needs, and what makes it.
 _FIXING = {
     "onnx": "; emulated cores and phones take fixed shapes only, which python -m "
@@ -49,7 +48,7 @@ def run(inputs: Mapping[str, Path], spec: AdoptSpec, out: Path, emit: events.Pro
     its runtime does not load it.
     """
     emit(0.0, f"reading {spec.name}")
-    described = opened(inputs["file"], spec.runtime, spec.name)
+    described = opened(inputs["file"], spec.name)
     path = out / f"model{PurePath(spec.name).suffix.lower()}"
     shutil.copyfile(inputs["file"], path)
     emit(0.3, "loading it")
@@ -67,7 +66,7 @@ def run(inputs: Mapping[str, Path], spec: AdoptSpec, out: Path, emit: events.Pro
         answers = tuple(wanted[place].name for place in fit_outputs(spec.name, answer.outputs, wanted))
     else:
         answers = clean_names(gives)
-    against = (reference.file or IN_PYTORCH) if reference else ""
+    against = reference.title if reference else ""
     files.write(out, Exported({"model": path.name}, taken, gives, warnings=tuple(notes)))
     files.write(out, Elsewhere(spec.name, stored_scheme(described), against, feeds, answers))
     emit(1.0, f"{path.stat().st_size} bytes")

@@ -40,7 +40,7 @@ def run(inputs: Mapping[str, Path], spec: AnswersSpec, out: Path, emit: events.P
     damaged, does not fit samples, targets or labels, or answers NaN; ToolFailed where it does not load or run.
     """
     emit(0.0, f"reading {spec.name}")
-    opened(inputs["file"], spec.runtime, spec.name)
+    opened(inputs["file"], spec.name)
     path = out / f"model{PurePath(spec.name).suffix.lower()}"
     shutil.copyfile(inputs["file"], path)
     looked = look_at(path, spec.runtime, spec.name)
